@@ -1,0 +1,1 @@
+"""Talking Portrait: one portrait, one voice, one talking video."""

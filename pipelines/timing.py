@@ -1,0 +1,46 @@
+"""Audio is the clock: seconds become frames here and nowhere else, in rational arithmetic."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from .errors import TalkingPortraitError
+
+MIN_FPS, MAX_FPS = 1, 120
+
+
+def as_rate(fps: float | int | Fraction | str) -> Fraction:
+    """A frame rate as an exact fraction; 23.976, 29.97 and 59.94 become their NTSC rationals.
+
+    Raises TalkingPortraitError outside 1..120 or for what is no number.
+    """
+    try:
+        rate = Fraction(fps)
+    except (ValueError, OverflowError, TypeError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not MIN_FPS <= rate <= MAX_FPS:
+        raise TalkingPortraitError(
+            f"The frame rate is {fps}, but a number from {MIN_FPS} to {MAX_FPS} is expected; 25 suits most uses."
+        )
+    if rate.denominator == 1:
+        return rate
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    if abs(ntsc - rate) < Fraction(1, 100):
+        return ntsc
+    return rate.limit_denominator(1001)
+
+
+def frame_count(samples: int, sample_rate: int, fps: Fraction) -> int:
+    """Frames that cover `samples` at `fps`: the last frame may reach past the sound, none is missing."""
+    return math.ceil(Fraction(samples, sample_rate) * fps)
+
+
+def frame_time(index: int, fps: Fraction) -> Fraction:
+    """Start of frame `index` in seconds."""
+    return index / fps
+
+
+def sample_index(index: int, sample_rate: int, fps: Fraction) -> int:
+    """First audio sample of frame `index`."""
+    return math.floor(index * sample_rate / fps)

@@ -1,0 +1,158 @@
+"""The data that stages hand to each other: frozen dataclasses with units.
+
+Arrays are NumPy on the face side (landmarks, motion) and torch on the side of pictures and networks.
+F frames, P landmark points (468, or 478 with irises), H x W picture size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from .errors import TalkingPortraitError
+
+
+class Progress(Protocol):
+    """Called after each unit of work; raises the host's own exception when the user has cancelled."""
+
+    def __call__(self, done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        """`done` of `total` units are finished; `preview` is an optional picture (H, W, 3) in 0..1."""
+
+
+def no_progress(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+    """The default: nobody is watching and nobody cancels."""
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound in memory: `waveform` (channels, samples), float32, nominally -1..1; `sample_rate` in Hz."""
+
+    waveform: torch.Tensor
+    sample_rate: int
+
+    @property
+    def samples(self) -> int:
+        return int(self.waveform.shape[-1])
+
+    @property
+    def seconds(self) -> Fraction:
+        return Fraction(self.samples, self.sample_rate)
+
+
+@dataclass(frozen=True)
+class SpeechFeatures:
+    """What a speech encoder heard.
+
+    `states` (frames, layers, channels) float32; `fps` frames a second; `model` the encoder's name
+    ("wav2vec2-base", "hubert-large", "mfcc" ...); `timing` how frames came to be: "resampled" (to fps before the
+    transformer), "stock" (the encoder's own 50 Hz), "paired" (stock, padded and cut to two per 25 fps frame).
+    """
+
+    states: torch.Tensor
+    fps: Fraction
+    model: str
+    timing: Literal["resampled", "stock", "paired"] = "stock"
+
+    @property
+    def frames(self) -> int:
+        return int(self.states.shape[0])
+
+
+@dataclass(frozen=True)
+class Camera:
+    """MediaPipe's pinhole camera: vertical field of view in degrees, clip planes in cm, looking along -z, y up."""
+
+    vertical_fov: float = 63.0
+    near: float = 1.0
+    far: float = 10000.0
+
+    @property
+    def focal(self) -> float:
+        """Focal length in half picture heights."""
+        return 1.0 / math.tan(math.radians(self.vertical_fov / 2))
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face over time, in the picture it was seen in.
+
+    `points` (F, P, 3): x right and y down in pixels, z depth in the same pixel scale, smaller is nearer.
+    `found` (F,) bool: False where the face was held or interpolated. `image_size` (height, width).
+    `matrix` (F, 4, 4): canonical head (cm, y up, z towards the viewer) to camera.
+    `blendshapes` (F, 52) in 0..1 in MediaPipe's order, or None. `score` (F,) detection confidence.
+    """
+
+    points: np.ndarray
+    found: np.ndarray
+    image_size: tuple[int, int]
+    matrix: np.ndarray
+    blendshapes: np.ndarray | None = None
+    score: np.ndarray | None = None
+
+    @property
+    def frames(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True)
+class FaceMotion:
+    """A face that moves, free of any picture.
+
+    `vertices` (F, 468, 3) cm in MediaPipe's canonical head frame (x to the face's left, y up, z out of the face).
+    `neutral` (468, 3) the same face at rest with closed lips: `vertices - neutral` is the expression.
+    `rotation` (F, 3) degrees, Euler x, y, z (R = Rz Ry Rx); `translation` (F, 3) cm.
+    `pose` says what rotation and translation act on: "head" (default) moves the head from the portrait's own pose,
+    M_t = M_portrait [R|t]; "camera" is the absolute head-to-camera pose, M_t = [R|t].
+    `blendshapes` (F, 52) or None. `fps` is rational.
+    """
+
+    vertices: np.ndarray
+    neutral: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    fps: Fraction
+    blendshapes: np.ndarray | None = None
+    pose: Literal["head", "camera"] = "head"
+    camera: Camera = field(default_factory=Camera)
+
+    def __post_init__(self) -> None:
+        frames = len(self.vertices)
+        if self.vertices.shape[1:] != (468, 3) or self.neutral.shape != (468, 3):
+            raise TalkingPortraitError(
+                f"Face motion has vertices {self.vertices.shape} over a rest shape {self.neutral.shape}, "
+                "but (frames, 468, 3) over (468, 3) is expected; make it with a Talking Portrait driver."
+            )
+        for name in ("rotation", "translation"):
+            if getattr(self, name).shape != (frames, 3):
+                raise TalkingPortraitError(
+                    f"Face motion has {name} of shape {getattr(self, name).shape}, but ({frames}, 3) is expected: "
+                    "one row for each frame of vertices."
+                )
+
+    @property
+    def frames(self) -> int:
+        return len(self.vertices)
+
+    @property
+    def seconds(self) -> Fraction:
+        return self.frames / self.fps
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How pictures were cut out, so that they can be pasted back.
+
+    `matrix` (F, 2, 3): affine from crop pixels to source pixels (pixel centres at +0.5), one row set for each frame,
+    or one for all. `size` (height, width) of the crop, `source_size` that of the whole picture.
+    `source` the whole pictures (F or 1, H, W, 3) in 0..1, or None when they are handed over separately.
+    """
+
+    matrix: np.ndarray
+    size: tuple[int, int]
+    source_size: tuple[int, int]
+    source: Any = None

@@ -51,7 +51,7 @@ BLENDSHAPES = (
 
 @dataclass(frozen=True)
 class FaceMesh:
-    """`vertices` (468, 3) cm, `uv` (468, 2) in 0..1 from the top left, `triangles` (898, 3) int, `procrustes` (468,)."""
+    """`vertices` (468, 3) cm, `uv` (468, 2) in 0..1 from the top left, `triangles` (898, 3), `procrustes` (468,)."""
 
     vertices: np.ndarray
     uv: np.ndarray

@@ -1,0 +1,96 @@
+"""The comparison itself: what it lets pass, what it refuses, and which runner answers for which golden."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from . import goldens
+from .goldens import Golden, find_goldens, find_runner, runner
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Golden:
+    folder = tmp_path / "acme" / "goldens"
+    folder.mkdir(parents=True)
+    meta = {
+        "case": "wave_two",
+        "tol": {"atol": 0.1, "rtol": 0.01},
+        "subsampled": {"big": {"shape": [4, 5], "K": 8, "step": 3}},
+    }
+    (folder / "wave_7.json").write_text(json.dumps(meta))
+    big = np.arange(20, dtype=np.float32)
+    tensors: dict[str, np.ndarray] = {
+        "x": np.array([1.0, 100.0], np.float32),
+        "odd": np.array([np.inf, np.nan], np.float32),
+        "big.vals": big[(np.arange(8) * 3) % 20],
+        "big.stat": np.zeros(5),
+    }
+    save_file(tensors, folder / "wave_7.safetensors")
+    (tmp_path / "acme" / "weights.py").write_text("def one(seed):\n    return seed + 1\n")
+    return next(find_goldens(tmp_path))
+
+
+def test_tolerance_is_absolute_plus_relative(example: Golden) -> None:
+    example.compare("x", np.array([1.11, 101.0]))
+    assert example.worst["x"] == pytest.approx(1.0, abs=0.01)
+    with pytest.raises(AssertionError, match=r"x\[1\] is 101.2, expected 100"):
+        example.compare("x", np.array([1.0, 101.2]))
+
+
+@pytest.mark.parametrize("value", [[np.nan, 100.0], [1.0, np.inf]])
+def test_a_result_that_is_not_finite_never_passes(example: Golden, value: list[float]) -> None:
+    with pytest.raises(AssertionError):
+        example.compare("x", np.array(value))
+
+
+def test_stored_infinities_are_met_by_the_same(example: Golden) -> None:
+    example.compare("odd", np.array([np.inf, np.nan]))
+    with pytest.raises(AssertionError):
+        example.compare("odd", np.array([-np.inf, np.nan]))
+
+
+def test_shape_must_agree(example: Golden) -> None:
+    with pytest.raises(AssertionError, match="shape"):
+        example.compare("x", np.ones((1, 2)))
+
+
+def test_a_sampled_tensor_is_compared_at_its_samples(example: Golden) -> None:
+    example.compare("big", np.arange(20.0).reshape(4, 5))
+    with pytest.raises(AssertionError, match=r"big.vals\[2\]"):
+        example.compare("big", np.arange(20.0).reshape(4, 5) + 3 * (np.arange(20).reshape(4, 5) == 6))
+
+
+def test_a_trap_must_not_be_met(example: Golden) -> None:
+    example.differs("x", np.array([1.0, 90.0]))
+    with pytest.raises(AssertionError, match="trap"):
+        example.differs("x", np.array([1.0, 100.0]))
+
+
+def test_a_run_overlooks_nothing(example: Golden) -> None:
+    with pytest.raises(AssertionError, match="compared nothing"):
+        example.run(lambda g: None)
+    with pytest.raises(AssertionError, match="nobody looked at big.stat, big.vals, odd"):
+        example.run(lambda g: g.compare("x", np.array([1.0, 100.0])))
+
+
+def test_weights_come_from_the_goldens_own_folder(example: Golden) -> None:
+    assert example.weights.one(4) == 5
+
+
+def test_the_longest_name_wins_and_the_goldens_own_name_counts(
+    example: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(goldens, "_runners", {})
+    assert find_runner(example) is None
+    short = runner("acme", "wave")(lambda g: None)
+    assert find_runner(example) is short
+    long = runner("acme", "wave_two")(lambda g: None)
+    runner("other", "wave_two_x")(lambda g: None)
+    assert find_runner(example) is long
+    with pytest.raises(ValueError, match="two runners"):
+        runner("acme", "wave")(lambda g: None)

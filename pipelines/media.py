@@ -65,13 +65,12 @@ def read_audio(path: str | Path) -> Audio:
     Raises TalkingPortraitError when there is none, it can't be decoded, or `check_audio` refuses it.
     """
     path = _existing(path, "audio")
-    command = [_ffmpeg(), *_INPUT, "-i", str(path), "-map", "0:a:0?", "-t", str(MAX_SECONDS + 1)]
+    command = [_ffmpeg(), *_INPUT, "-i", str(path), "-map", "0:a:0", "-t", str(MAX_SECONDS + 1)]
     result = subprocess.run([*command, "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"], capture_output=True, check=False)
     parsed = _parse_wav(result.stdout) if result.returncode == 0 else None
     if parsed is None:
-        reason = _last_line(result.stderr)
-        if "does not contain any stream" in reason:
-            reason = "it has no sound track"
+        no_track = b"matches no streams" in result.stderr
+        reason = "it has no sound track" if no_track else _last_line(result.stderr)
         raise TalkingPortraitError(
             f"The audio {path.name} can't be read ({reason}); give a WAV, FLAC, MP3 or another common sound file."
         )
@@ -91,7 +90,7 @@ def _parse_wav(data: bytes) -> Audio | None:
         elif name == b"data" and channels:
             count = (len(data) - position) // (4 * channels) * channels
             samples = np.frombuffer(data, dtype="<f4", count=count, offset=position).reshape(-1, channels)
-            return Audio(torch.from_numpy(np.ascontiguousarray(samples.T)), rate)
+            return Audio(torch.from_numpy(samples.T.copy()), rate)
         position += size + size % 2
     return None
 
@@ -220,11 +219,11 @@ class VideoWriter:
         self.frames += len(frames)
 
     def _failure(self) -> TalkingPortraitError:
-        with suppress(OSError):
-            self._process.communicate(timeout=10)
+        self._process.wait(timeout=10)
         self._log.seek(0)
-        reason = _last_line(self._log.read())
-        advice = "free some space" if "No space left" in reason else "check the folder and the name"
+        log = self._log.read()
+        reason = "the disk is full" if b"No space left" in log else _last_line(log)
+        advice = "free some space" if b"No space left" in log else "check the folder and the name"
         return TalkingPortraitError(f"The video {self.path.name} can't be written ({reason}); {advice} and try again.")
 
     def __exit__(

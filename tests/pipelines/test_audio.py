@@ -1,0 +1,60 @@
+"""What counts as sound, and what is said about the rest."""
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.pipelines.audio import check_audio, mono, resample
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.types import Audio
+
+
+def clip(*shape: int, rate: int = 16000, dtype: torch.dtype = torch.float32) -> dict:
+    return {"waveform": torch.zeros(*shape, dtype=dtype), "sample_rate": rate}
+
+
+@pytest.mark.parametrize("shape", [(8000,), (1, 8000), (2, 8000), (1, 1, 8000), (1, 8, 8000)])
+def test_every_common_layout_is_accepted(shape):
+    audio = check_audio(clip(*shape))
+    assert audio.waveform.shape == (shape[-2] if len(shape) > 1 else 1, 8000)
+    assert mono(audio).shape == (8000,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int16, torch.int32, torch.uint8])
+def test_every_sample_type_becomes_float(dtype):
+    half = {torch.int16: 2**14, torch.int32: 2**30, torch.uint8: 192}.get(dtype, 0.5)
+    audio = check_audio({"waveform": torch.full((1, 4000), half, dtype=dtype), "sample_rate": 8000})
+    assert audio.waveform.dtype == torch.float32
+    assert torch.allclose(audio.waveform, torch.tensor(0.5), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (None, "no audio"),
+        ("speech.wav", "mapping with waveform"),
+        ({"waveform": torch.zeros(1, 1, 800)}, "mapping with waveform"),
+        (clip(1, 1, 0), "empty"),
+        (clip(1, 0, 100), "empty"),
+        (clip(1, 1, 1), "1 samples"),
+        (clip(3, 1, 8000), "batch of 3"),
+        (clip(1, 1, 8000, rate=0), "sample rate is 0"),
+        ({"waveform": torch.zeros(1, 8000), "sample_rate": float("nan")}, "sample rate is nan"),
+        ({"waveform": torch.full((1, 8000), float("nan")), "sample_rate": 16000}, "NaN"),
+        ({"waveform": torch.zeros(1, 1).expand(1, 3 * 3600 * 8000), "sample_rate": 8000}, "180 minutes"),
+    ],
+)
+def test_bad_sound_is_refused_in_one_sentence(bad, words):
+    with pytest.raises(TalkingPortraitError, match=words) as caught:
+        check_audio(bad)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_resampling_keeps_a_tone(rate):
+    time = np.arange(rate) / rate
+    tone = torch.from_numpy(np.sin(2 * np.pi * 440 * time)).float()[None]
+    heard = resample(Audio(tone, rate), 16000)
+    assert heard.sample_rate == 16000
+    assert heard.samples == 16000
+    expected = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert np.abs(heard.waveform[0].numpy() - expected)[200:-200].max() < 0.01

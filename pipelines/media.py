@@ -213,7 +213,7 @@ class VideoWriter:
             frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(np.ascontiguousarray(frames))
+            self._process.stdin.write(np.ascontiguousarray(frames).data)
         except OSError:
             raise self._failure() from None
         self.frames += len(frames)
@@ -247,14 +247,14 @@ class VideoWriter:
 
 def write_wav(path: str | Path, audio: Audio) -> None:
     """Writes 32-bit float WAV. Raises TalkingPortraitError when the disk refuses it."""
-    samples = audio.waveform.T.contiguous().numpy().astype("<f4")
+    samples = np.ascontiguousarray(audio.waveform.T.numpy(), dtype="<f4")
     channels, rate = samples.shape[1], audio.sample_rate
     header = struct.pack("<HHIIHH", 3, channels, rate, rate * channels * 4, channels * 4, 32)
     chunks = b"fmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", samples.nbytes)
     try:
         with open(path, "wb") as file:
             file.write(b"RIFF" + struct.pack("<I", 4 + len(chunks) + samples.nbytes) + b"WAVE" + chunks)
-            file.write(samples)
+            file.write(samples.data)
     except OSError as error:
         raise TalkingPortraitError(
             f"The sound {Path(path).name} can't be written ({error.strerror}); check the folder and its free space."

@@ -44,9 +44,13 @@ def test_a_video_comes_back_frame_for_frame(tmp_path, fps, size):
 
 
 def test_a_cancelled_video_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "out.mp4", (48, 64), Fraction(25)) as video:
-        video.write(frames(3))
-        raise KeyboardInterrupt
+    def cancel() -> None:
+        with VideoWriter(tmp_path / "out.mp4", (48, 64), Fraction(25)) as video:
+            video.write(frames(3))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cancel()
     assert list(tmp_path.iterdir()) == []
 
 

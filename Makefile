@@ -1,0 +1,62 @@
+# Everything runs from .venv, which is made on first use and kept while its recipe stays the same.
+PYTHON_SYSTEM ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+TORCH := torch==2.13.0
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+STAMP := $(VENV)/installed
+GOLDENS ?=
+SYSTEM ?=
+
+.PHONY: help demo test lint parity bench browser comfyui slow clean
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml requirements.txt requirements-standalone.txt requirements-dev.txt constraints.txt
+	test -x $(PYTHON) || $(PYTHON_SYSTEM) -m venv $(VENV) || \
+		{ $(PYTHON_SYSTEM) -m venv --clear --without-pip $(VENV) && $(PYTHON_SYSTEM) -m pip --python $(PYTHON) install --quiet pip; }
+	$(PIP) $(TORCH)
+	mkdir -p build
+	grep -v '^audio-separator' requirements.txt > build/requirements.txt
+	$(PIP) $(TORCH) -r build/requirements.txt -r requirements-standalone.txt -r requirements-dev.txt
+	$(PIP) --no-deps audio-separator onnx2torch-py313
+	$(PIP) --no-deps --editable .
+	touch $@
+
+build/typing/talking_portrait:
+	mkdir -p build/typing
+	ln -sfn ../.. $@
+
+demo: $(STAMP) ## a talking video from the shipped portrait and speech
+	mkdir -p out
+	$(PYTHON) -m talking_portrait animate --out out/demo.mp4
+	@echo "The talking portrait is in $(CURDIR)/out/demo.mp4"
+
+test: lint ## style, types and every test that needs nothing but this folder (and ../shared where it is)
+	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest tests/parity -m parity --only-runnable
+
+lint: $(STAMP) build/typing/talking_portrait
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+parity: $(STAMP) ## every golden of GOLDENS=<folder> (default ../shared/parity), of SYSTEM=<name> only
+	$(PYTHON) -m pytest tests/parity -m parity $(if $(GOLDENS),--goldens=$(GOLDENS)) $(if $(SYSTEM),--system=$(SYSTEM))
+
+slow: $(STAMP) ## tests of more than half a minute
+	$(PYTHON) -m pytest -m slow
+
+bench: $(STAMP) ## how fast, on this machine
+	$(PYTHON) -m tests.bench
+
+browser: $(STAMP) ## every example workflow in ComfyUI's real front end (needs node, npm and chromium)
+	$(PYTHON) -m pytest tests/browser -m browser
+
+comfyui: $(STAMP) ## the pack inside the ComfyUI checkout that COMFYUI_DIR names
+	$(PYTHON) -m pytest tests/comfyui -m comfyui
+
+clean: ## forget .venv and everything built
+	rm -rf $(VENV) build out *.egg-info

@@ -1,0 +1,60 @@
+"""AniPortrait's geometry of motion: projection, retargeting, pose templates and the landmark drawing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .goldens import Golden, runner
+
+
+@runner("aniportrait", "projection")
+def projection(golden: Golden) -> None:
+    from talking_portrait.pipelines.projection import (
+        head_matrix,
+        perspective_matrix,
+        project,
+        smooth_poses,
+        split_matrix,
+    )
+
+    size = golden.meta["H"], golden.meta["W"]
+    pose, vertices, matrices = (golden.array(name) for name in ("pose", "verts", "mats"))
+    rotation, translation = pose[:, :3], pose[:, 3:]
+    # Stored the other way round: the published code transposes it before use.
+    golden.compare("perspective", perspective_matrix(size[1] / size[0]).T.reshape(-1))
+    golden.compare("pose_matrices", head_matrix(rotation, translation))
+    golden.compare("euler_translation_of_mats", np.concatenate(split_matrix(matrices), axis=1))
+    golden.compare("projected", project(vertices, matrices, size))
+    posed = golden.array("trans_mat") @ head_matrix(rotation, translation)
+    golden.compare("projected_with_trans", project(vertices, posed, size))
+    for window in (3, 5, 7):
+        golden.compare(f"smooth{window}", smooth_poses(pose, window))
+
+
+@runner("aniportrait", "pose_template")
+def pose_template(golden: Golden) -> None:
+    from talking_portrait.pipelines import projection
+
+    matrices = golden.array("trans_mats")
+    relative = np.linalg.inv(matrices[0]) @ matrices
+    golden.compare("pose_rel", np.concatenate(projection.split_matrix(relative), axis=1))
+    template = projection.pose_template(matrices, golden.meta["fps"])
+    golden.leave_out("pose_30fps", reason="the template before its smoothing, which the template shows")
+    golden.compare("template", template)
+    golden.compare("tiled", projection.tile_template(template, golden.meta["seq_len"]))
+
+
+@runner("aniportrait", "landmark_draw")
+def landmark_draw(golden: Golden) -> None:
+    from PIL import Image
+    from talking_portrait.pipelines.drawing import draw_pose_image
+
+    for index, picture in golden.meta["images"].items():
+        size = picture["height"], picture["width"]
+        points = golden.array(f"pts{index}").astype(np.float64)[:, :2]
+        if picture["normed"]:
+            points = points * np.array([picture["width"], picture["height"]])
+        drawn = draw_pose_image(points, size)
+        expected = np.asarray(Image.open(golden.file(picture["png"])).convert("RGB"))
+        # Exact as drawn; where the drawing is stretched, OpenCV's fixed-point rounding is allowed for.
+        golden.check(f"image {index}", drawn, expected, atol=0 if size == (512, 512) else 1)

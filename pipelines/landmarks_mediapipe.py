@@ -1,0 +1,81 @@
+"""The MediaPipe Tasks face landmarker (478 points, 52 expression scores) as an engine of the landmark stage."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..models.face_mesh import BLENDSHAPES
+from .errors import TalkingPortraitError
+from .landmark_views import Face
+
+MAX_FACES = 16
+
+
+class MediaPipeLandmarker:
+    """Runs a `.task` file with the mediapipe package, 0.10.30 or later.
+
+    Pictures are always taken one by one (its IMAGE mode): the package's own video mode smooths with a delay, which
+    would shift lips against the sound, so smoothing is the landmark stage's business.
+    """
+
+    name = "MediaPipe"
+    points = 478
+
+    def __init__(self, path: Path) -> None:
+        """Raises ImportError without the package and TalkingPortraitError for a file that is no landmarker."""
+        from mediapipe import Image, ImageFormat, tasks
+
+        self._path = path
+        self._tasks = tasks
+        self._wrap = lambda picture: Image(image_format=ImageFormat.SRGB, data=picture)
+        self._confidence: float | None = None
+        self._task: Any = None
+        self._close: weakref.finalize | None = None
+        self._start(0.5)
+
+    def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
+        """Every face in `picture` (H, W, 3) uint8 RGB, points in its pixels."""
+        if self._confidence != min_confidence:
+            self._start(min_confidence)
+        height, width = picture.shape[:2]
+        result = self._task.detect(self._wrap(np.ascontiguousarray(picture)))
+        unit = np.array([width, height, width], dtype=np.float64)
+        faces = []
+        for landmarks, categories in zip(result.face_landmarks, result.face_blendshapes, strict=True):
+            points = np.array([(point.x, point.y, point.z) for point in landmarks]) * unit
+            scores = {category.category_name: category.score for category in categories}
+            blendshapes = np.array([scores.get(name, 0.0) for name in BLENDSHAPES], dtype=np.float32)
+            faces.append(Face(points=points, blendshapes=blendshapes, score=None))
+        return faces
+
+    def _start(self, confidence: float) -> None:
+        tasks = self._tasks
+        options = tasks.vision.FaceLandmarkerOptions(
+            # Read here, not by the package, whose file access fails on some paths with letters beyond ASCII.
+            base_options=tasks.BaseOptions(model_asset_buffer=self._path.read_bytes()),
+            running_mode=tasks.vision.RunningMode.IMAGE,
+            num_faces=MAX_FACES,
+            min_face_detection_confidence=confidence,
+            min_face_presence_confidence=confidence,
+            output_face_blendshapes=True,
+        )
+        try:
+            task = tasks.vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            raise TalkingPortraitError(
+                f"{self._path} is not a face landmarker that mediapipe can open ({_first_line(error)}); "
+                "get it again with: python -m talking_portrait models get face_landmarker"
+            ) from error
+        if self._close is not None:
+            self._close()
+        self._task, self._confidence = task, confidence
+        # Closed before the interpreter takes mediapipe apart, else it complains at exit.
+        self._close = weakref.finalize(self, task.close)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,156 @@
+"""The two face networks of older mediapipe packages (BlazeFace and the 468-point mesh) run by OpenCV's dnn module.
+
+For places where the `.task` file or the mediapipe package can't be had. The networks are MediaPipe's
+(face_detection_short_range.tflite, face_landmark.tflite; Apache-2.0); anchors, overlap suppression, crop and
+projection back follow the figures in MediaPipe's published graphs. Papers: BlazeFace (arXiv 1907.05047), Real-time
+Facial Surface Geometry (arXiv 1907.06724). Expression scores come from distances between the points.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import TalkingPortraitError
+from .landmark_views import Face, same_face
+from .picture_sampling import apply_map, box_map, sample_picture, turned_map
+
+DETECTOR_FILE = "face_detection_short_range.tflite"
+MESH_FILE = "face_landmark.tflite"
+DETECTOR_SIZE, MESH_SIZE = 128, 192
+ANCHOR_GRIDS = ((16, 2), (8, 6))
+"""Cells along a side and anchors in a cell, for the two layers with detections."""
+OVERLAP = 0.3
+MARGIN = 1.5
+"""Side of the square shown to the mesh network over the longer side of the face's box."""
+
+
+def find_networks(place: Path) -> tuple[Path, Path] | None:
+    """The detector and the mesh network in a folder, or beside a file of theirs."""
+    folder = place if place.is_dir() else place.parent
+    files = (folder / DETECTOR_FILE, folder / MESH_FILE)
+    return files if all(file.is_file() for file in files) else None
+
+
+class TFLiteLandmarker:
+    """468 points and presence scores for every face that the short-range detector sees."""
+
+    name = "OpenCV"
+    points = 468
+
+    def __init__(self, detector: Path, mesh: Path) -> None:
+        """Raises ImportError without OpenCV (4.8 or later) and TalkingPortraitError for files that can't be read."""
+        self._detector = _Network(detector, ("regressors", "classificators"), DETECTOR_SIZE, [(896, 16), (896, 1)])
+        self._mesh = _Network(mesh, ("conv2d_21", "conv2d_31"), MESH_SIZE, [(1404, 1), (1, 1)])
+        self._anchors = _anchors()
+
+    def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
+        """Every face in `picture` (H, W, 3) uint8 RGB, points in its pixels."""
+        image = torch.from_numpy(np.ascontiguousarray(picture)).float() / 255
+        faces: list[Face] = []
+        for square in self._detect(image, min_confidence):
+            seen = self._points(image, square)
+            # Once more in the square that the points themselves give: steadier than the detector's.
+            points, presence = self._points(image, _square_of(seen[0]))
+            if presence < min_confidence:
+                continue
+            face = Face(points=points, blendshapes=None, score=presence)
+            if same_face(face, faces) is None:
+                faces.append(face)
+        return faces
+
+    def _detect(self, image: torch.Tensor, min_confidence: float) -> list[np.ndarray]:
+        """Maps (2, 3) of squares round faces, the most certain first."""
+        height, width = image.shape[:2]
+        side = max(height, width)
+        matrix = box_map((width - side) / 2, (height - side) / 2, side, side, (DETECTOR_SIZE, DETECTOR_SIZE))
+        shown = sample_picture(image, matrix, (DETECTOR_SIZE, DETECTOR_SIZE), border="black")
+        values, logits = self._detector.run(shown * 2 - 1)
+        scores = _sigmoid(logits[:, 0])
+        chosen = scores >= min_confidence
+        if not chosen.any():
+            return []
+        raw, anchors, scores = values[chosen], self._anchors[chosen], scores[chosen]
+        # Centre, size, then six key points (right eye, left eye, ...), in pixels from the anchor.
+        pairs = raw.reshape(len(raw), -1, 2)
+        place = np.concatenate(
+            [pairs[:, :1] + anchors[:, None], pairs[:, 1:2], pairs[:, 2:] + anchors[:, None]], axis=1
+        )
+        squares = []
+        for centre, size, right_eye, left_eye in _merged(place, scores)[:, :4]:
+            turned = np.degrees(np.arctan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0]))
+            middle = apply_map(matrix, centre)
+            length = float(size.max()) * side / DETECTOR_SIZE * MARGIN
+            squares.append(turned_map((float(middle[0]), float(middle[1])), length, float(turned), MESH_SIZE))
+        return squares
+
+    def _points(self, image: torch.Tensor, square: np.ndarray) -> tuple[np.ndarray, float]:
+        """The points (468, 3) in the picture of the face in a square, and how certain it is that there is one."""
+        shown = sample_picture(image, square, (MESH_SIZE, MESH_SIZE))
+        values, logit = self._mesh.run(shown)
+        return apply_map(square, values.reshape(468, 3).astype(np.float64)), float(_sigmoid(logit).item())
+
+
+class _Network:
+    """One TFLite network in OpenCV, with its outputs by name and shape."""
+
+    def __init__(self, path: Path, outputs: tuple[str, str], size: int, shapes: list[tuple[int, int]]) -> None:
+        import cv2
+
+        problem = (
+            f"{path} is not the network that its name promises ({{}}); "
+            "get it again with: python -m talking_portrait models get face_landmark_tflite"
+        )
+        try:
+            # Bytes, not a path: OpenCV can't open paths beyond ASCII on every system.
+            self._net: Any = cv2.dnn.readNetFromTFLite(np.frombuffer(path.read_bytes(), dtype=np.uint8))
+            self._outputs, self._shapes = outputs, shapes
+            self.run(torch.zeros(size, size, 3))
+        except (cv2.error, ValueError) as error:
+            raise TalkingPortraitError(problem.format(str(error).strip().splitlines()[0][:160])) from error
+
+    def run(self, picture: torch.Tensor) -> list[np.ndarray]:
+        """Both outputs for a picture (size, size, 3)."""
+        self._net.setInput(picture.permute(2, 0, 1)[None].contiguous().numpy())
+        # One by one: OpenCV 5 gives a network only its first output when asked for several.
+        return [self._net.forward(name).reshape(shape) for name, shape in zip(self._outputs, self._shapes, strict=True)]
+
+
+def _anchors() -> np.ndarray:
+    """Anchor centres (896, 2) in pixels of the detector's input."""
+    centres = []
+    for cells, count in ANCHOR_GRIDS:
+        line = (np.arange(cells) + 0.5) * DETECTOR_SIZE / cells
+        grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 1, 2)
+        centres.append(np.repeat(grid, count, axis=1).reshape(-1, 2))
+    return np.concatenate(centres)
+
+
+def _merged(place: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Detections (N, 8, 2) with overlapping ones averaged by their scores, the most certain first."""
+    left_top = place[:, 0] - place[:, 1] / 2
+    right_bottom = place[:, 0] + place[:, 1] / 2
+    area = np.prod(np.maximum(place[:, 1], 0), axis=1)
+    rest = np.argsort(-scores)
+    merged = []
+    while len(rest):
+        best = rest[0]
+        common = np.minimum(right_bottom[rest], right_bottom[best]) - np.maximum(left_top[rest], left_top[best])
+        inter = np.prod(np.maximum(common, 0), axis=1)
+        same = inter > OVERLAP * (area[rest] + area[best] - inter)
+        same[0] = True
+        merged.append(np.average(place[rest[same]], axis=0, weights=scores[rest[same]]))
+        rest = rest[~same]
+    return np.array(merged)
+
+
+def _square_of(points: np.ndarray) -> np.ndarray:
+    face = Face(points=points, blendshapes=None, score=None)
+    return turned_map((float(face.centre[0]), float(face.centre[1])), face.size * MARGIN, face.roll, MESH_SIZE)
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(values.astype(np.float64), -100, 100)))

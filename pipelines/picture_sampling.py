@@ -1,0 +1,126 @@
+"""Cutting any box, also a turned one, out of a picture at any size: antialiased, to a fraction of a pixel.
+
+Maps are affine, 2 x 3, from pixels of the result to pixels of the picture, with pixel centres at +0.5, so that
+(0, 0) is the top left corner of the top left pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+Border = Literal["edge", "black"]
+
+
+def box_map(left: float, top: float, width: float, height: float, size: tuple[int, int]) -> np.ndarray:
+    """The map (2, 3) of an upright box in the picture to a result of `size` (height, width)."""
+    return np.array([[width / size[1], 0.0, left], [0.0, height / size[0], top]])
+
+
+def turned_map(centre: tuple[float, float], side: float, degrees: float, size: int) -> np.ndarray:
+    """The map (2, 3) of a square round `centre` with its right edge turned `degrees` clockwise as seen."""
+    turn = math.radians(degrees)
+    across = np.array([math.cos(turn), math.sin(turn)])
+    down = np.array([-math.sin(turn), math.cos(turn)])
+    corner = np.asarray(centre) - (across + down) * side / 2
+    return np.stack([across * side / size, down * side / size, corner], axis=1)
+
+
+def apply_map(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Carry x and y of `points` (..., 2 or 3) through a map (2, 3); a depth grows with the map's scale."""
+    moved = np.array(points, dtype=np.float64)
+    moved[..., :2] = points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    if points.shape[-1] == 3:
+        moved[..., 2] *= map_scale(matrix)
+    return moved
+
+
+def invert_map(matrix: np.ndarray) -> np.ndarray:
+    """The map (2, 3) that undoes `matrix`."""
+    inverse = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([inverse, -inverse @ matrix[:, 2:]], axis=1)
+
+
+def map_scale(matrix: np.ndarray) -> float:
+    """Picture pixels for each pixel of the result."""
+    return math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+
+
+def sample_picture(
+    picture: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], border: Border = "edge"
+) -> torch.Tensor:
+    """The part of `picture` (H, W, C) float that `matrix` (2, 3) points at, as (height, width, C).
+
+    Outside the picture "edge" repeats its outermost pixels and "black" gives zeros. Shrinking averages over the
+    area that a result pixel covers; enlarging is bicubic. A map of whole pixels copies them unchanged.
+    """
+    if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0 and matrix[0, 0] > 0 and matrix[1, 1] > 0:
+        rows = _filter_table(matrix[1, 1], matrix[1, 2], size[0], picture.shape[0], border)
+        columns = _filter_table(matrix[0, 0], matrix[0, 2], size[1], picture.shape[1], border)
+        return _sample_upright(picture, rows, columns)
+    return _sample_turned(picture, matrix, size, border)
+
+
+def _sample_upright(
+    picture: torch.Tensor, rows: tuple[torch.Tensor, int], columns: tuple[torch.Tensor, int]
+) -> torch.Tensor:
+    (row_weights, top), (column_weights, left) = rows, columns
+    part = picture[top : top + row_weights.shape[1], left : left + column_weights.shape[1]]
+    row_weights = row_weights.to(part)
+    column_weights = column_weights.to(part)
+    height, width, channels = part.shape
+    # The cheaper order first: shrink along the rows, then along the columns.
+    part = (row_weights @ part.reshape(height, width * channels)).reshape(-1, width, channels)
+    return torch.matmul(column_weights, part).clamp(0.0, 1.0)
+
+
+def _filter_table(scale: float, start: float, out: int, length: int, border: Border) -> tuple[torch.Tensor, int]:
+    """Weights (out, used) of one axis, and the first source pixel used."""
+    support = 2.0 * max(scale, 1.0)
+    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale + start - 0.5
+    taps = torch.arange(-math.ceil(support), math.ceil(support) + 1, dtype=torch.float64)
+    position = centre.floor()[:, None] + taps
+    weight = _cubic((position - centre[:, None]) / max(scale, 1.0))
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    inside = (position >= 0) & (position < length)
+    if border == "black":
+        weight = weight * inside
+    position = position.clamp(0, length - 1).long()
+    first = int(position.min())
+    table = torch.zeros(out, int(position.max()) - first + 1, dtype=torch.float64)
+    table.scatter_add_(1, position - first, weight)
+    return table, first
+
+
+def _cubic(distance: torch.Tensor) -> torch.Tensor:
+    """Keys' cubic convolution kernel with a = -0.5, which reproduces whole pixels and straight ramps."""
+    x = distance.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def _sample_turned(picture: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], border: Border) -> torch.Tensor:
+    """Several samples for each result pixel where the picture is shrunk, then their mean."""
+    dense = max(1, math.ceil(map_scale(matrix)))
+    height, width = size[0] * dense, size[1] * dense
+    x = (torch.arange(width, dtype=torch.float64) + 0.5) / dense
+    y = (torch.arange(height, dtype=torch.float64) + 0.5) / dense
+    to_x, to_y = torch.from_numpy(np.asarray(matrix, dtype=np.float64))
+    source_x = to_x[0] * x[None] + to_x[1] * y[:, None] + to_x[2]
+    source_y = to_y[0] * x[None] + to_y[1] * y[:, None] + to_y[2]
+    grid = torch.stack([source_x * 2 / picture.shape[1] - 1, source_y * 2 / picture.shape[0] - 1], dim=-1)
+    sampled = functional.grid_sample(
+        picture.permute(2, 0, 1)[None],
+        grid[None].to(picture),
+        mode="bicubic" if dense == 1 else "bilinear",
+        padding_mode="border" if border == "edge" else "zeros",
+        align_corners=False,
+    )
+    if dense > 1:
+        sampled = functional.avg_pool2d(sampled, dense)
+    return sampled[0].permute(1, 2, 0).clamp(0.0, 1.0)

@@ -1,0 +1,106 @@
+"""Rules of the whole project: who may import whom, what is required, what is forbidden."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server", "nodes"}
+HEAVY = {"mediapipe", "insightface", "audio_separator", "imageio_ffmpeg", "diffusers", "transformers", "scipy", "PIL"}
+FORBIDDEN = {"torchvision", "torchaudio", "librosa", "moviepy", "xformers"}
+
+
+def sources(*folders: str) -> list[Path]:
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return files + ([ROOT / "__init__.py"] if "nodes" in folders else [])
+
+
+def imports(path: Path) -> list[tuple[ast.stmt, str, int, bool]]:
+    """(statement, module, level, at top) for each import; `level` counts the leading dots."""
+    tree = ast.parse(path.read_text())
+    deep = {
+        child
+        for parent in ast.walk(tree)
+        if isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef)
+        for child in ast.walk(parent)
+    }
+    found: list[tuple[ast.stmt, str, int, bool]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node, alias.name, 0, node not in deep) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node, node.module or "", node.level, node not in deep))
+    return found
+
+
+@pytest.mark.parametrize(("layer", "forbidden"), [("models", {"pipelines", "nodes"}), ("pipelines", {"nodes"})])
+def test_arrows_run_one_way(layer, forbidden):
+    for path in sources(layer):
+        depth = len(path.relative_to(ROOT).parts)
+        for node, module, level, _ in imports(path):
+            reached = module.split(".")[0] if level == depth else ""
+            assert reached not in forbidden, f"{path}:{node.lineno} imports {module}"
+
+
+def test_only_the_host_file_knows_comfyui():
+    for path in sources("models", "pipelines", "nodes"):
+        if path == ROOT / "nodes" / "host.py":
+            continue
+        for node, module, level, _ in imports(path):
+            assert level or module.split(".")[0] not in HOST_MODULES, f"{path}:{node.lineno} imports {module}"
+
+
+def test_imports_inside_the_pack_are_relative_and_heavy_ones_wait():
+    for path in sources("models", "pipelines", "nodes"):
+        for node, module, level, at_top in imports(path):
+            name = module.split(".")[0]
+            assert level or name not in {"talking_portrait", *FORBIDDEN}, f"{path}:{node.lineno} imports {module}"
+            if at_top and not level:
+                assert name not in HEAVY, f"{path}:{node.lineno} imports {module} at the top"
+
+
+def test_requirements_leave_the_host_its_own():
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    names = {re.split(r"[\[<>=~! ;]", line)[0].lower() for line in lines if line}
+    assert names >= {"diffusers", "transformers", "mediapipe", "insightface", "safetensors", "einops"}
+    assert names >= {"imageio-ffmpeg", "audio-separator"}
+    assert not names & {"torch", "torchvision", "torchaudio", "numpy"}
+    assert not [name for name in names if name.startswith("opencv")]
+    assert not [line for line in lines if "==" in line or "<" in line]
+
+
+def test_every_package_is_installed_with_the_pack():
+    listed = set(re.findall(r'^    "talking_portrait([.\w]*)",$', (ROOT / "pyproject.toml").read_text(), re.M))
+    folders = {path.parent.relative_to(ROOT) for path in sources("models", "pipelines", "nodes")}
+    assert listed == {"." + ".".join(folder.parts) if folder.parts else "" for folder in folders}
+
+
+def test_no_file_is_large_and_nothing_unsafe_is_called():
+    unsafe = re.compile(
+        r"weights_only\s*=\s*False|allow_pickle\s*=\s*True|(?<![.\w])(eval|exec)\(|os\.system\(|shell\s*=\s*True|"
+        r"\.cuda\(\)|cuda:\d|mediapipe\.solutions"
+    )
+    for path in sources("models", "pipelines", "nodes"):
+        assert not (match := unsafe.search(path.read_text())), f"{path}: {match}"
+    assert all(path.stat().st_size < 5_000_000 for path in ROOT.glob("[!.]*/**/*") if "build" not in path.parts[:-1])
+
+
+def test_importing_the_pack_loads_nothing_heavy_and_touches_nothing():
+    heavy = sorted((HEAVY | {"cv2", "onnxruntime", "aiohttp"}) - {"PIL"})
+    code = (
+        "import sys, torch, numpy; before = set(sys.modules)\n"
+        "import socket; socket.socket.connect = None\n"
+        "import pathlib, os; pathlib.Path.mkdir = os.mkdir = os.makedirs = None\n"
+        "import asyncio, talking_portrait\n"
+        "extension = asyncio.run(talking_portrait.comfy_entrypoint())\n"
+        "asyncio.run(extension.get_node_list())\n"
+        f"print(sorted((set(sys.modules) - before) & set({heavy})))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "[]", result.stderr

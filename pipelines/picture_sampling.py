@@ -108,15 +108,20 @@ def _sample_turned(picture: torch.Tensor, matrix: np.ndarray, size: tuple[int, i
     """Several samples for each result pixel where the picture is shrunk, then their mean."""
     dense = max(1, math.ceil(map_scale(matrix)))
     height, width = size[0] * dense, size[1] * dense
-    x = (torch.arange(width, dtype=torch.float64) + 0.5) / dense
-    y = (torch.arange(height, dtype=torch.float64) + 0.5) / dense
-    to_x, to_y = torch.from_numpy(np.asarray(matrix, dtype=np.float64))
-    source_x = to_x[0] * x[None] + to_x[1] * y[:, None] + to_x[2]
-    source_y = to_y[0] * x[None] + to_y[1] * y[:, None] + to_y[2]
-    grid = torch.stack([source_x * 2 / picture.shape[1] - 1, source_y * 2 / picture.shape[0] - 1], dim=-1)
+    # Only the part under the result, in coordinates of its own: cheap and exact in single precision.
+    corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]]) @ matrix[:, :2].T + matrix[:, 2]
+    limit = np.array([picture.shape[1], picture.shape[0]])
+    first = np.clip(np.floor(corners.min(axis=0)).astype(int) - 3, 0, limit - 1)
+    last = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, first + 1, limit)
+    part = picture[first[1] : last[1], first[0] : last[0]]
+    local = torch.tensor(np.column_stack([matrix[:, :2], matrix[:, 2] - first]), dtype=part.dtype, device=part.device)
+    x = (torch.arange(width, dtype=part.dtype, device=part.device) + 0.5) / dense
+    y = (torch.arange(height, dtype=part.dtype, device=part.device) + 0.5) / dense
+    grid = local[:, 0] * x[None, :, None] + local[:, 1] * y[:, None, None] + local[:, 2]
+    grid = grid * 2 / torch.tensor([part.shape[1], part.shape[0]], dtype=part.dtype, device=part.device) - 1
     sampled = functional.grid_sample(
-        picture.permute(2, 0, 1)[None],
-        grid[None].to(picture),
+        part.permute(2, 0, 1)[None],
+        grid[None],
         mode="bicubic" if dense == 1 else "bilinear",
         padding_mode="border" if border == "edge" else "zeros",
         align_corners=False,

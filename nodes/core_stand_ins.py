@@ -1,0 +1,360 @@
+"""ComfyUI's own nodes for files, as far as workflows of this pack use them, for runs without ComfyUI.
+
+Ids, inputs and outputs are those of ComfyUI, so that the same JSON runs in both; what they do is our own.
+Inside ComfyUI they are not registered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from ..pipelines.audio import check_audio
+from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.media import VideoWriter, open_video, read_audio, read_image, to_uint8, write_image, write_wav
+from ..pipelines.timing import as_rate
+from ..pipelines.types import Audio
+from . import standalone as io
+
+CATEGORY = "files"
+MAX_VIDEO_BYTES = 12_000_000_000
+"""What the frames of one loaded video may take in memory."""
+
+
+def input_file(name: str) -> Path:
+    """A file that a loader names: one that the user named for this run, or one inside the input folder."""
+    session = io.session()
+    if name in session.files:
+        return session.files[name]
+    plain = PurePosixPath(name.removesuffix(" [input]").replace("\\", "/"))
+    if plain.is_absolute() or ".." in plain.parts or ":" in name:
+        raise TalkingPortraitError(
+            f"The workflow's file name {name!r} leads out of the input folder; name the file itself with --set."
+        )
+    path = session.input_folder / plain
+    if not path.is_file():
+        raise TalkingPortraitError(
+            f"{name} is not in the input folder {session.input_folder}; put it there or name another file with --set."
+        )
+    return path
+
+
+def output_file(prefix: str, ending: str) -> Path:
+    """The next free numbered name for a file inside the output folder; makes the folder."""
+    root = io.session().output_folder.resolve()
+    plain = PurePosixPath(prefix.replace("\\", "/"))
+    if plain.is_absolute() or ".." in plain.parts or ":" in prefix or not plain.name:
+        raise TalkingPortraitError(
+            f"The name {prefix!r} leads out of the output folder, but a plain name is expected, as in video/talk."
+        )
+    folder = root / plain.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The folder {folder} can't be made ({error.strerror}); name another with --out."
+        ) from None
+    number = 1
+    while (path := folder / f"{plain.name}_{number:05}_{ending}").exists():
+        number += 1
+    return path
+
+
+def _shown(kind: str, paths: list[Path]) -> dict[str, Any]:
+    """Written files as ComfyUI's history lists them."""
+    root = io.session().output_folder.resolve()
+    return {
+        kind: [
+            {"filename": path.name, "subfolder": path.parent.relative_to(root).as_posix(), "type": "output"}
+            for path in paths
+        ]
+    }
+
+
+def _file_is_there(name: str) -> bool | str:
+    try:
+        input_file(name)
+    except TalkingPortraitError as error:
+        return str(error)
+    return True
+
+
+@dataclass(frozen=True)
+class VideoPayload:
+    """VIDEO outside ComfyUI: frames (F, H, W, 3) in 0..1 with their rate and sound, or a file that holds them."""
+
+    images: torch.Tensor | None = None
+    audio: Audio | None = None
+    fps: Fraction = Fraction(25)
+    path: Path | None = None
+
+    def components(self) -> tuple[torch.Tensor, Audio | None, Fraction]:
+        """Frames, sound and rate in memory."""
+        if self.path is None:
+            assert self.images is not None
+            return self.images, self.audio, self.fps
+        video = open_video(self.path)
+        height, width = video.size
+        frames: list[torch.Tensor] = []
+        for frame in video.frames():
+            frames.append(torch.from_numpy(frame.copy()).float() / 255)
+            if len(frames) * height * width * 12 > MAX_VIDEO_BYTES:
+                raise TalkingPortraitError(
+                    f"The frames of {self.path.name} need more than {MAX_VIDEO_BYTES // 10**9} GB of memory; "
+                    "give a shorter or smaller video."
+                )
+        try:
+            audio = read_audio(self.path)
+        except TalkingPortraitError:
+            audio = None
+        return torch.stack(frames), audio, video.fps
+
+
+class LoadImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "LoadImage",
+            "Load Image",
+            CATEGORY,
+            inputs=[io.Combo.Input("image", options=[], upload=io.UploadType.image, tooltip="A picture file.")],
+            outputs=[io.Image.Output(), io.Mask.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, image: str) -> bool | str:
+        return _file_is_there(image)
+
+    @classmethod
+    def execute(cls, image: str) -> io.NodeOutput:
+        picture = read_image(input_file(image))
+        return io.NodeOutput(picture[None], torch.zeros(1, *picture.shape[:2]))
+
+
+class LoadAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "LoadAudio",
+            "Load Audio",
+            CATEGORY,
+            inputs=[io.Combo.Input("audio", options=[], upload=io.UploadType.audio, tooltip="A sound or video file.")],
+            outputs=[io.Audio.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, audio: str) -> bool | str:
+        return _file_is_there(audio)
+
+    @classmethod
+    def execute(cls, audio: str) -> io.NodeOutput:
+        sound = read_audio(input_file(audio))
+        return io.NodeOutput({"waveform": sound.waveform[None], "sample_rate": sound.sample_rate})
+
+
+class LoadVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "LoadVideo",
+            "Load Video",
+            CATEGORY,
+            inputs=[io.Combo.Input("file", options=[], upload=io.UploadType.video, tooltip="A video file.")],
+            outputs=[io.Video.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        return _file_is_there(file)
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        return io.NodeOutput(VideoPayload(path=input_file(file)))
+
+
+class GetVideoComponents(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "GetVideoComponents",
+            "Get Video Components",
+            CATEGORY,
+            inputs=[io.Video.Input("video", tooltip="The video to take apart.")],
+            outputs=[
+                io.Image.Output(display_name="images"),
+                io.Audio.Output(display_name="audio"),
+                io.Float.Output(display_name="fps"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video: VideoPayload) -> io.NodeOutput:
+        images, audio, fps = video.components()
+        sound = None if audio is None else {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+        return io.NodeOutput(images, sound, float(fps))
+
+
+class CreateVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "CreateVideo",
+            "Create Video",
+            CATEGORY,
+            inputs=[
+                io.Image.Input("images", tooltip="The frames."),
+                io.Float.Input("fps", default=30.0, min=1.0, max=120.0, step=1.0, tooltip="Frames a second."),
+                io.Audio.Input("audio", optional=True, tooltip="The sound."),
+            ],
+            outputs=[io.Video.Output()],
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, fps: float, audio: Any = None) -> io.NodeOutput:
+        sound = None if audio is None else check_audio(audio)
+        return io.NodeOutput(VideoPayload(images, sound, as_rate(fps)))
+
+
+class SaveVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "SaveVideo",
+            "Save Video",
+            CATEGORY,
+            inputs=[
+                io.Video.Input("video", tooltip="The video to save."),
+                io.String.Input("filename_prefix", default="video/ComfyUI", tooltip="Folder and start of the name."),
+                io.Combo.Input("format", options=["auto", "mp4"], default="auto", tooltip="The kind of file."),
+                io.Combo.Input("codec", options=["auto", "h264"], default="auto", tooltip="How it is compressed."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, video: VideoPayload, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
+        images, audio, fps = video.components()
+        path = output_file(filename_prefix, ".mp4")
+        progress = io.session().progress
+        with VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer:
+            for index, frame in enumerate(images):
+                writer.write(to_uint8(frame[..., :3]))
+                progress(index + 1, len(images))
+        return io.NodeOutput(ui=_shown("images", [path]))
+
+
+class SaveImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "SaveImage",
+            "Save Image",
+            CATEGORY,
+            inputs=[
+                io.Image.Input("images", tooltip="The pictures to save."),
+                io.String.Input("filename_prefix", default="ComfyUI", tooltip="Folder and start of the name."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, filename_prefix: str) -> io.NodeOutput:
+        return io.NodeOutput(ui=_shown("images", _save_images(images, filename_prefix)))
+
+
+class PreviewImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "PreviewImage",
+            "Preview Image",
+            CATEGORY,
+            inputs=[io.Image.Input("images", tooltip="The pictures to look at.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor) -> io.NodeOutput:
+        return io.NodeOutput(ui=_shown("images", _save_images(images, "preview/image")))
+
+
+def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
+    paths = []
+    for image in images:
+        paths.append(output_file(prefix, ".png"))
+        try:
+            write_image(paths[-1], image[..., :3])
+        except OSError as error:
+            paths[-1].unlink(missing_ok=True)
+            raise TalkingPortraitError(
+                f"The picture {paths[-1]} can't be written ({error.strerror or error}); free some space and try again."
+            ) from None
+    return paths
+
+
+class SaveAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "SaveAudio",
+            "Save Audio (FLAC)",
+            CATEGORY,
+            inputs=[
+                io.Audio.Input("audio", tooltip="The sound to save."),
+                io.String.Input("filename_prefix", default="audio/ComfyUI", tooltip="Folder and start of the name."),
+            ],
+            is_output_node=True,
+            description="Outside ComfyUI the sound is saved as WAV.",
+        )
+
+    @classmethod
+    def execute(cls, audio: Any, filename_prefix: str) -> io.NodeOutput:
+        return io.NodeOutput(ui=_shown("audio", [_save_audio(audio, filename_prefix)]))
+
+
+class PreviewAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "PreviewAudio",
+            "Preview Audio",
+            CATEGORY,
+            inputs=[io.Audio.Input("audio", tooltip="The sound to listen to.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, audio: Any) -> io.NodeOutput:
+        return io.NodeOutput(ui=_shown("audio", [_save_audio(audio, "preview/audio")]))
+
+
+def _save_audio(audio: Any, prefix: str) -> Path:
+    sound = check_audio(audio)
+    path = output_file(prefix, ".wav")
+    try:
+        write_wav(path, sound)
+    except TalkingPortraitError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+STAND_INS: dict[str, type[io.ComfyNode]] = {
+    node.__name__: node
+    for node in (
+        LoadImage,
+        LoadAudio,
+        LoadVideo,
+        GetVideoComponents,
+        CreateVideo,
+        SaveVideo,
+        SaveImage,
+        PreviewImage,
+        SaveAudio,
+        PreviewAudio,
+    )
+}

@@ -1,0 +1,223 @@
+"""The one door to ComfyUI: node API, progress and cancelling, devices and memory, model folders.
+
+Nothing else in the pack imports `comfy*`, `folder_paths` or `server`. Outside ComfyUI the stand-ins of `standalone.py`
+take their place, and the same nodes run from the command line and in tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.types import Progress
+from . import standalone
+
+try:
+    import folder_paths
+    from comfy_api.latest import ComfyExtension, io
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] not in ("folder_paths", "comfy_api"):
+        raise
+    if "folder_paths" in sys.modules:
+        raise ImportError("Talking Portrait needs ComfyUI 0.3.64 or newer; update ComfyUI.") from missing
+    io: Any = standalone  # type: ignore[no-redef]
+    ComfyExtension: Any = standalone.ComfyExtension  # type: ignore[no-redef]
+    IN_COMFYUI = False
+else:
+    IN_COMFYUI = True
+
+OWN_CATEGORY = "talking_portrait"
+MODEL_ENDINGS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".task", ".tflite")
+PREVIEW_SIDE = 512
+PREVIEW_SECONDS = 0.25
+"""Shortest time between two previews, so that encoding them never slows a node down."""
+
+
+# ---- what nodes look like
+
+
+def schema(**fields: Any) -> Any:
+    """`io.Schema` of the fields that this host's Schema knows; newer optional ones are left out on an older host."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(**{name: value for name, value in fields.items() if name in known})
+
+
+def advanced(entry: Any) -> Any:
+    """Marks an input as one that the front end may fold away; older hosts have no argument for it."""
+    entry.extra_dict["advanced"] = True
+    return entry
+
+
+# ---- progress and cancelling
+
+
+def progress() -> Progress:
+    """A callback that shows progress and pictures on the running node and raises when the user has cancelled."""
+    return _ComfyProgress() if IN_COMFYUI else standalone.session().progress
+
+
+class _ComfyProgress:
+    def __init__(self) -> None:
+        from comfy.utils import ProgressBar
+        from comfy_execution.utils import get_executing_context
+
+        context = get_executing_context()
+        self.node_id = context.node_id if context else None
+        self.bar = ProgressBar(1, node_id=self.node_id)
+        self.started = time.monotonic()
+        self.next_preview = self.next_text = 0.0
+
+    def __call__(self, done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        from comfy.model_management import throw_exception_if_processing_interrupted
+
+        throw_exception_if_processing_interrupted()
+        now = time.monotonic()
+        shown = None
+        if preview is not None and now >= self.next_preview:
+            self.next_preview = now + PREVIEW_SECONDS
+            shown = ("JPEG", _picture(preview), PREVIEW_SIDE)
+        self.bar.update_absolute(done, total, shown)
+        if now >= self.next_text or done >= total:
+            self.next_text = now + 1.0
+            self._say(_time_left(done, total, now - self.started))
+
+    def _say(self, text: str) -> None:
+        from server import PromptServer
+
+        if self.node_id is not None and PromptServer.instance is not None:
+            PromptServer.instance.send_progress_text(text, self.node_id)
+
+
+def _picture(image: torch.Tensor) -> Any:
+    from PIL import Image
+
+    return Image.fromarray((image.detach().clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy())
+
+
+def _time_left(done: int, total: int, seconds: float) -> str:
+    if done >= total:
+        return f"{total} of {total} in {seconds:.1f} s"
+    if not done:
+        return f"0 of {total}"
+    return f"{done} of {total}, about {seconds / done * (total - done):.0f} s left"
+
+
+# ---- devices and memory
+
+
+def torch_device() -> torch.device:
+    """Where networks and pictures are to be computed."""
+    if IN_COMFYUI:
+        from comfy.model_management import get_torch_device
+
+        return get_torch_device()
+    return standalone.torch_device()
+
+
+def to_socket(tensor: torch.Tensor) -> torch.Tensor:
+    """An IMAGE or MASK on the device and in the precision in which nodes hand pictures to each other."""
+    if not IN_COMFYUI:
+        return tensor.to("cpu", torch.float32)
+    from comfy import model_management
+
+    dtype = getattr(model_management, "intermediate_dtype", lambda: torch.float32)()
+    return tensor.to(model_management.intermediate_device(), dtype)
+
+
+class ManagedModule:
+    """A network whose place in memory the host decides: it is loaded for each use and may be moved out between."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module
+        self._patcher = None
+        if IN_COMFYUI:
+            from comfy import model_management
+            from comfy.model_patcher import ModelPatcher
+
+            self._patcher = ModelPatcher(
+                module,
+                load_device=model_management.get_torch_device(),
+                offload_device=model_management.text_encoder_offload_device(),
+            )
+
+    def load(self, memory: int = 0) -> torch.device:
+        """Brings the network, and room for `memory` bytes of work, to the device it is to run on; returns that."""
+        device = torch_device()
+        if self._patcher is not None:
+            from comfy.model_management import load_models_gpu
+
+            load_models_gpu([self._patcher], memory_required=memory)
+        # Layers of transformers and diffusers don't cast themselves on the fly, so none may stay behind.
+        self.module.to(device)
+        return device
+
+
+# ---- files
+
+
+def register_model_folders() -> None:
+    """Makes ComfyUI list our own model folder, and `detection` where this version does not know it. Creates nothing."""
+    if not IN_COMFYUI:
+        return
+    known = folder_paths.folder_names_and_paths
+    for category in (OWN_CATEGORY, "detection"):
+        if category not in known:
+            folder_paths.add_model_folder_path(category, str(Path(folder_paths.models_dir, category)))
+    paths, endings = known[OWN_CATEGORY]
+    # A category that was new to ComfyUI lists every file, read-me and part downloads included.
+    known[OWN_CATEGORY] = (paths, {*endings, *MODEL_ENDINGS})
+
+
+def model_folders(*categories: str) -> list[Path]:
+    """The folders, most important first, in which model files of these categories may lie."""
+    if IN_COMFYUI:
+        known = folder_paths.folder_names_and_paths
+        return [Path(folder) for category in categories if category in known for folder in known[category][0]]
+    from ..pipelines.model_files import default_model_root
+
+    return [default_model_root() / category for category in categories]
+
+
+def model_names(
+    category: str, endings: tuple[str, ...] = MODEL_ENDINGS, *, folders_with: str | None = None
+) -> list[str]:
+    """Names for a file list: files of a category, and with `folders_with` also folders that hold a file of that name.
+
+    Never raises, as schemas are built from it for every node that ComfyUI lists.
+    """
+    names: set[str] = set()
+    for root in model_folders(category):
+        if IN_COMFYUI:
+            continue
+        names.update(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    if IN_COMFYUI:
+        try:
+            names.update(folder_paths.get_filename_list(category))
+        except (KeyError, OSError):
+            return []
+    chosen = {name for name in names if Path(name).suffix.lower() in endings}
+    if folders_with is not None:
+        folders = {Path(name).parent for name in names if Path(name).name == folders_with}
+        chosen = {name for name in chosen if Path(name).parent not in folders}
+        chosen |= {str(folder) for folder in folders if folder != Path(".")}
+    return sorted(chosen)
+
+
+def model_path(categories: tuple[str, ...], name: str) -> Path | None:
+    """The file or folder of that name in one of these categories, or None. Raises for a name that leads elsewhere."""
+    parts = Path(name.replace("\\", "/"))
+    if not name or parts.is_absolute() or ".." in parts.parts or ":" in name:
+        raise TalkingPortraitError(
+            f"The model name {name!r} leads out of the model folders, but a plain name is expected; pick one from "
+            "the list."
+        )
+    for folder in model_folders(*categories):
+        if (folder / parts).exists():
+            return folder / parts
+    return None

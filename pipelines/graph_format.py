@@ -1,0 +1,282 @@
+"""Workflow JSON: reads both of ComfyUI's formats and turns the editor's into the one that runs.
+
+API format: `{"3": {"class_type": ..., "inputs": {name: value or ["node id", output index]}}}`.
+UI format: what the editor saves: `nodes` with positions and positional widget values, `links`, and subgraphs under
+`definitions`. Converting needs to know each class's inputs as `/object_info` gives them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import TalkingPortraitError
+
+Prompt = dict[str, dict[str, Any]]
+"""A graph in API format."""
+NodeInfo = Mapping[str, Mapping[str, Any]]
+"""`/object_info`: class name to its description."""
+
+MAX_BYTES = 20_000_000
+_MUTED, _BYPASSED = 2, 4
+_SHOWN_ONLY = ("Note", "MarkdownNote")
+_WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+_SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
+
+
+def load_workflow(path: str | Path) -> dict[str, Any]:
+    """A workflow file of either format. Raises TalkingPortraitError when it is none."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise TalkingPortraitError(f"{path.name} is larger than any workflow; give a workflow JSON file.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The workflow {path} can't be read ({error.strerror}); check its name and folder."
+        ) from None
+    except ValueError as error:
+        raise TalkingPortraitError(
+            f"{path.name} is no JSON ({error}); save the workflow again with ComfyUI's Save or Export (API)."
+        ) from None
+    if isinstance(content, dict) and isinstance(content.get("prompt"), dict):
+        content = content["prompt"]
+    if is_ui_format(content) or _is_api_format(content):
+        return content
+    raise TalkingPortraitError(
+        f"{path.name} is JSON but no workflow: it has neither the nodes that ComfyUI's Save writes nor the class_type "
+        "entries of its Export (API)."
+    )
+
+
+def is_ui_format(content: Any) -> bool:
+    """True for what the editor saves."""
+    return isinstance(content, dict) and isinstance(content.get("nodes"), list)
+
+
+def _is_api_format(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(node, dict) and isinstance(node.get("inputs", {}), dict) for node in content.values())
+        and any("class_type" in node for node in content.values())
+    )
+
+
+def class_names(workflow: Mapping[str, Any]) -> set[str]:
+    """All node classes that a workflow of either format names, those inside subgraphs included."""
+    if not is_ui_format(workflow):
+        return {str(node.get("class_type")) for node in workflow.values()}
+    subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
+    nodes = [node for graph in (workflow, *subgraphs) for node in graph.get("nodes", [])]
+    return {str(node.get("type")) for node in nodes} - {subgraph["id"] for subgraph in subgraphs}
+
+
+def to_prompt(workflow: Mapping[str, Any], node_info: NodeInfo) -> Prompt:
+    """API format of a workflow in either format, as ComfyUI's editor would send it.
+
+    Muted nodes are left out with their links, bypassed ones are wired through, reroutes and primitives dissolved,
+    subgraphs unfolded (their nodes get ids like "7:2"). Raises TalkingPortraitError for broken links and for classes
+    that `node_info` does not know.
+    """
+    if not is_ui_format(workflow):
+        return {str(key): {**node, "inputs": dict(node.get("inputs", {}))} for key, node in workflow.items()}
+    try:
+        return _Converter(workflow, node_info).prompt()
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise TalkingPortraitError(
+            f"The workflow's JSON is damaged ({type(error).__name__}: {error}); save it again in ComfyUI."
+        ) from None
+
+
+@dataclass
+class _Graph:
+    """One level of a UI workflow: the whole, or one use of a subgraph; `prefix` is its path of ids."""
+
+    prefix: str
+    nodes: dict[int, Mapping[str, Any]]
+    links: dict[int, tuple[int, int, int, int]]
+    outer: _Graph | None = None
+    instance: Mapping[str, Any] = field(default_factory=dict)
+    definition: Mapping[str, Any] = field(default_factory=dict)
+
+    def name(self, node: Mapping[str, Any]) -> str:
+        return f"{self.prefix}{node['id']}"
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A widget value that stands in the place of a link."""
+
+    value: Any
+
+
+class _Converter:
+    def __init__(self, workflow: Mapping[str, Any], node_info: NodeInfo) -> None:
+        self.node_info = node_info
+        self.subgraphs = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}
+        self.top = _level("", workflow)
+        self.inner: dict[str, _Graph] = {}
+
+    def prompt(self) -> Prompt:
+        result: Prompt = {}
+        self._add(self.top, result)
+        return result
+
+    def _add(self, graph: _Graph, result: Prompt) -> None:
+        if graph.prefix.count(":") > 32:
+            raise TalkingPortraitError("The workflow's subgraphs contain themselves; take one of them out.")
+        for node in graph.nodes.values():
+            kind = node["type"]
+            if node.get("mode", 0) in (_MUTED, _BYPASSED) or kind in (*_SHOWN_ONLY, "Reroute", "PrimitiveNode"):
+                continue
+            if kind in self.subgraphs:
+                self._add(self._unfold(graph, node), result)
+            else:
+                title = node.get("title") or self._info(kind).get("display_name") or kind
+                result[graph.name(node)] = {
+                    "inputs": self._inputs(graph, node),
+                    "class_type": kind,
+                    "_meta": {"title": title},
+                }
+
+    def _info(self, kind: str) -> Mapping[str, Any]:
+        if kind not in self.node_info:
+            raise TalkingPortraitError(
+                f"The workflow uses the node {kind}, which is not known here; install the pack it belongs to, or run "
+                "the workflow on a ComfyUI that has it with --server."
+            )
+        return self.node_info[kind]
+
+    def _unfold(self, graph: _Graph, node: Mapping[str, Any]) -> _Graph:
+        prefix = f"{graph.name(node)}:"
+        if prefix not in self.inner:
+            definition = self.subgraphs[node["type"]]
+            self.inner[prefix] = _level(prefix, definition, graph, node)
+        return self.inner[prefix]
+
+    def _inputs(self, graph: _Graph, node: Mapping[str, Any]) -> dict[str, Any]:
+        values = widget_values(node, self._info(node["type"]))
+        inputs = {name: {"__value__": value} if isinstance(value, list) else value for name, value in values.items()}
+        for socket in node.get("inputs", []):
+            if socket.get("link") is None:
+                continue
+            source = self._source(graph, socket["link"])
+            if isinstance(source, _Constant):
+                inputs[socket["name"]] = source.value
+            elif source is not None:
+                inputs[socket["name"]] = list(source)
+            elif "widget" not in socket:
+                inputs.pop(socket["name"], None)
+        return inputs
+
+    def _source(self, graph: _Graph, link: int) -> tuple[str, int] | _Constant | None:
+        """Where a link really comes from: (node id, output), a constant, or None when that end is muted."""
+        for _ in range(1000):
+            if link not in graph.links:
+                raise TalkingPortraitError(
+                    f"The workflow has a link {link} that leads nowhere; save it again in ComfyUI."
+                )
+            origin, slot, target, target_slot = graph.links[link]
+            if origin == _SUBGRAPH_INPUT and graph.outer is not None:
+                name = graph.definition["inputs"][slot]["name"]
+                socket = next(entry for entry in graph.instance["inputs"] if entry["name"] == name)
+                if socket.get("link") is None:
+                    return _instance_widget(graph, name)
+                link, graph = socket["link"], graph.outer
+                continue
+            node = graph.nodes[origin]
+            mode = node.get("mode", 0)
+            if mode == _MUTED:
+                return None
+            if mode == _BYPASSED or node["type"] == "Reroute":
+                passed = _passed_through(node, slot)
+                if passed is None:
+                    return None
+                link = passed
+                continue
+            if node["type"] == "PrimitiveNode":
+                return _Constant((node.get("widgets_values") or [None])[0])
+            if node["type"] in self.subgraphs:
+                graph = self._unfold(graph, node)
+                output = graph.definition["outputs"][slot]
+                inward = [key for key, ends in graph.links.items() if ends[2:] == (_SUBGRAPH_OUTPUT, slot)]
+                if not inward:
+                    raise TalkingPortraitError(f"The subgraph output {output['name']} is connected to nothing inside.")
+                link = inward[0]
+                continue
+            return graph.name(node), slot
+        raise TalkingPortraitError("The workflow's reroutes or bypassed nodes form a circle; take one link out.")
+
+
+def _level(
+    prefix: str, source: Mapping[str, Any], outer: _Graph | None = None, instance: Mapping[str, Any] | None = None
+) -> _Graph:
+    links: dict[int, tuple[int, int, int, int]] = {}
+    for link in source.get("links", []):
+        if isinstance(link, dict):
+            ends = (link["origin_id"], link["origin_slot"], link["target_id"], link["target_slot"])
+            links[link["id"]] = ends
+        elif link is not None:
+            links[link[0]] = (link[1], link[2], link[3], link[4])
+    ordered = sorted(source["nodes"], key=lambda node: node.get("order", 0))
+    return _Graph(prefix, {node["id"]: node for node in ordered}, links, outer, instance or {}, source)
+
+
+def _passed_through(node: Mapping[str, Any], slot: int) -> int | None:
+    """The link whose value a bypassed node hands on at an output: the input of that type, same position first."""
+    outputs, inputs = node.get("outputs", []), node.get("inputs", [])
+    if node["type"] == "Reroute":
+        return inputs[0].get("link") if inputs else None
+    kind = outputs[slot]["type"]
+    order = [slot, *(index for index in range(len(inputs)) if index != slot)]
+    for index in order:
+        if index < len(inputs) and inputs[index].get("type") in (kind, "*"):
+            return inputs[index].get("link")
+    return None
+
+
+def _instance_widget(graph: _Graph, name: str) -> _Constant | None:
+    """The value that one use of a subgraph sets for an input which is a widget inside, or None where it sets none."""
+    shown = [socket["name"] for socket in graph.instance.get("inputs", []) if "widget" in socket]
+    values = graph.instance.get("widgets_values") or []
+    if name in shown and shown.index(name) < len(values):
+        return _Constant(values[shown.index(name)])
+    return None
+
+
+def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """Widget names and values of a UI node: by name where it stores a mapping, else by position."""
+    stored = node.get("widgets_values")
+    if isinstance(stored, dict):
+        return {name: stored[name] for name, _ in _widgets(info) if name in stored}
+    values = list(stored or [])
+    result, position = {}, 0
+    for name, extra in _widgets(info):
+        if position >= len(values):
+            break
+        result[name] = values[position]
+        position += 1 + extra
+    return result
+
+
+def _widgets(info: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Inputs that are widgets, in order, each with the number of values that the editor adds after it."""
+    found = []
+    for section in ("required", "optional"):
+        entries = info.get("input", {}).get(section, {})
+        for name in info.get("input_order", {}).get(section, list(entries)):
+            kind, options = entries[name][0], (entries[name][1] if len(entries[name]) > 1 else {}) or {}
+            if options.get("forceInput") or not (isinstance(kind, list) or kind in _WIDGET_TYPES):
+                continue
+            control = options.get("control_after_generate")
+            if kind == "INT" and (control or (control is None and name in ("seed", "noise_seed"))):
+                found.append((name, 1))
+            elif control and (isinstance(kind, list) or kind == "COMBO"):
+                found.append((name, 2))
+            else:
+                found.append((name, 0))
+    return found

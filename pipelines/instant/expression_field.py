@@ -1,0 +1,130 @@
+"""How the skin moves with the expression, in the portrait's own pose: two fields that part along the lips.
+
+The upper field carries everything above the line where the lips meet, the lower field everything below. Each is
+smooth across that line, where it goes on as if the other lip moved along; which one a pixel follows is decided later.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...models.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_mesh
+from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
+from .warp import Grid, invert, sample_field, scattered_operator
+
+NODES_PER_EYE_DISTANCE = 56
+"""Field nodes along the distance of the outer eye corners; the lips' landmarks lie about three nodes apart."""
+
+
+class ExpressionField:
+    """Vertex displacements to backward fields over the face, by two matrices computed once."""
+
+    def __init__(self, mesh: PortraitMesh, device: torch.device) -> None:
+        self.mesh = mesh
+        oval = mesh.points[list(FACE_OVAL)]
+        low, high = oval.min(axis=0), oval.max(axis=0)
+        size = high - low
+        left, top = low - size * [0.25, 0.1]
+        right, bottom = high + size * [0.25, 0.4]
+        self.grid = Grid.over(left, top, right, bottom, mesh.eye_distance / NODES_PER_EYE_DISTANCE)
+        nodes = self.grid.nodes()
+        window = self._window(nodes)[:, None]
+        whole, upper, lower = (self._operator(nodes, mix) for mix in (np.eye(VERTICES), *_parted()))
+        apart = self._apart(nodes)[:, None]
+        tensor = lambda array: torch.from_numpy(array.astype(np.float32)).to(device)  # noqa: E731
+        self.upper = tensor(window * (apart * upper + (1 - apart) * whole))
+        self.lower = tensor(window * (apart * lower + (1 - apart) * whole))
+        self.nodes = tensor(nodes).view(self.grid.rows, self.grid.columns, 2)
+
+    def backward(self, expression: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Upper and lower fields (B, 2, rows, columns) from moved to portrait positions; `expression` (B, 468, 2)."""
+        return self._one(self.upper, expression), self._one(self.lower, expression)
+
+    def forward(self, expression: torch.Tensor, lower: bool) -> torch.Tensor:
+        """One of the fields (B, 2, rows, columns) as it moves the portrait's pixels."""
+        return self._spread(self.lower if lower else self.upper, expression)
+
+    def sample(self, field: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return sample_field(field, self.grid, positions)
+
+    def _one(self, operator: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        return invert(self._spread(operator, expression), self.grid, self.nodes)
+
+    def _spread(self, operator: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        # One (nodes x 468) (468 x 2B) product for the batch.
+        batch = len(expression)
+        flat = operator @ expression.permute(1, 0, 2).reshape(VERTICES, batch * 2)
+        return flat.view(self.grid.rows, self.grid.columns, batch, 2).permute(2, 3, 0, 1)
+
+    def _operator(self, nodes: np.ndarray, mix: np.ndarray) -> np.ndarray:
+        """Nodes from vertices (N, 468): smooth, still at the eyes and away from the face."""
+        mesh = self.mesh
+        eyes = _eye_region()
+        sites = np.setdiff1d(np.arange(VERTICES), eyes)
+        oval = mesh.points[list(FACE_OVAL)]
+        centre = oval.mean(axis=0)
+        ring = centre + (oval - centre) * 1.6
+        corners = mesh.points[[RIGHT_EYE[0], RIGHT_EYE[8], LEFT_EYE[0], LEFT_EYE[8]]]
+        still = np.concatenate([ring, corners])
+        operator = scattered_operator(mesh.points[sites], nodes, 0.05 * mesh.eye_distance, ridge=0.02, anchors=still)
+        return operator @ mix[sites]
+
+    def _window(self, nodes: np.ndarray) -> np.ndarray:
+        """1 on the face, 0 on the grid's border."""
+        grid = self.grid
+        sides = np.stack(
+            [
+                (nodes[:, 0] - grid.left) / (grid.right - grid.left),
+                (grid.right - nodes[:, 0]) / (grid.right - grid.left),
+                (nodes[:, 1] - grid.top) / (grid.bottom - grid.top),
+                (grid.bottom - nodes[:, 1]) / (grid.bottom - grid.top),
+            ]
+        )
+        t = np.clip(sides.min(axis=0) / 0.12, 0, 1)
+        return t * t * (3 - 2 * t)
+
+    def _apart(self, nodes: np.ndarray) -> np.ndarray:
+        """1 where the two fields may differ, 0 beyond the mouth corners."""
+        right, left = self.mesh.points[list(MOUTH_CORNERS)]
+        axis = left - right
+        along = (nodes - (left + right) / 2) @ axis / (axis @ axis) * 2
+        t = np.clip((1.35 - np.abs(along)) / 0.3, 0, 1)
+        return t * t * (3 - 2 * t)
+
+
+def _parted() -> tuple[np.ndarray, np.ndarray]:
+    """Matrices (468, 468): displacements with the lower face following the upper lip, and the other way round."""
+    canonical = face_mesh().vertices
+    half = abs(canonical[MOUTH_CORNERS[0], 0])
+    mixes = []
+    for lip, other in ((UPPER_INNER_LIP, LOWER_INNER_LIP), (LOWER_INNER_LIP, UPPER_INNER_LIP)):
+        chain = [MOUTH_CORNERS[0], *lip, MOUTH_CORNERS[1]]
+        xs = canonical[chain, 0]
+        far_chain = [MOUTH_CORNERS[0], *other, MOUTH_CORNERS[1]]
+        line = np.interp(canonical[:, 0], xs, (canonical[chain, 1] + canonical[far_chain, 1]) / 2)
+        above = canonical[:, 1] > line
+        replaced = ~above if lip is UPPER_INNER_LIP else above & (canonical[:, 1] < 1.0)
+        replaced[list(lip)] = False
+        replaced[list(other)] = True
+        replaced[list(MOUTH_CORNERS)] = False
+        t = np.clip((1.2 - np.abs(canonical[:, 0]) / half) / 0.45, 0, 1)
+        share = t * t * (3 - 2 * t) * replaced
+        mix = np.eye(VERTICES) * (1 - share[:, None])
+        for vertex in np.flatnonzero(share > 0):
+            position = np.interp(canonical[vertex, 0], xs, np.arange(len(chain)))
+            first = min(int(position), len(chain) - 2)
+            part = position - first
+            mix[vertex, chain[first]] += share[vertex] * (1 - part)
+            mix[vertex, chain[first + 1]] += share[vertex] * part
+        mixes.append(mix)
+    return mixes[0], mixes[1]
+
+
+def _eye_region() -> np.ndarray:
+    """Vertices of both eyes' rims and lids: `eyelids` moves those by the closure alone."""
+    triangles = face_mesh().triangles
+    region = np.zeros(VERTICES, dtype=bool)
+    region[[*RIGHT_EYE, *LEFT_EYE]] = True
+    region[triangles[region[triangles].any(axis=1)]] = True
+    return np.flatnonzero(region)

@@ -1,0 +1,71 @@
+"""Blinking: lids that carry their skin and lashes over an eyeball that stays where it is."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ...models.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
+from .aperture import Aperture, EdgeTables
+from .portrait_mesh import PortraitMesh
+from .warp import Layer, smoothstep
+
+UPPER_SHARE = 0.86
+"""Part of the way to a shut eye that the upper lid covers; the lower lid rises by the rest."""
+LASHES = 0.16
+"""Height in eye half widths of the strip of lashes that travels with the lid's edge unstretched."""
+
+
+class Eyelid:
+    """One eye of the portrait."""
+
+    def __init__(self, mesh: PortraitMesh, ring: tuple[int, ...], brow: tuple[int, ...], device: torch.device) -> None:
+        upper, lower = ring[1:8], ring[15:8:-1]
+        eye = Aperture(mesh.points, (ring[0], ring[8]), upper, lower)
+        self.eye = eye
+        opening = eye.lower - eye.upper
+        brow_height = eye.local(mesh.points[list(brow)])[:, 1].min()
+        room = max(eye.upper.min() - brow_height, 2.0 * UPPER_SHARE * opening.max(), 0.5 * eye.half)
+        self.upper_room = float(room)
+        self.lower_room = float(max(0.9 * eye.half, 1.0))
+        self.lashes = LASHES * eye.half
+        self.feather = max(0.6, 0.02 * eye.half)
+        self.tables = EdgeTables(eye, [eye.upper, eye.lower], device)
+        box = eye.corners_of(
+            (-1.5 * eye.half, 1.5 * eye.half),
+            (eye.upper.min() - room - 2, eye.lower.max() + self.lower_room + 2),
+        )
+        self.box = torch.from_numpy(box).float().to(device)
+        """Corners (4, 2) of all that a blink can touch, in the portrait."""
+
+    def paint(self, picture: Layer, positions: torch.Tensor, closure: torch.Tensor) -> torch.Tensor:
+        """Colours (B, C, h, w) with the lids at `closure` (B,), of portrait positions (B, h, w, 2)."""
+        along, across = self.tables.local(positions)
+        upper, lower = self.tables.at(along)
+        closing = closure[:, None, None] * (lower - upper)
+        upper_travel = closing * UPPER_SHARE
+        lower_travel = closing * (1 - UPPER_SHARE)
+        below_upper = across - (upper + upper_travel)
+        above_lower = (lower - lower_travel) - across
+        upper_shift = -upper_travel * _fade((-below_upper - self.lashes) / self.upper_room)
+        lower_shift = lower_travel * _fade((-above_lower - 0.5 * self.lashes) / self.lower_room)
+        lid_shift = torch.where(below_upper < above_lower, upper_shift, lower_shift)
+        lid = picture.sample(positions + self.tables.vector(lid_shift))
+        # A widening eye shows more eyeball than the picture has: its edge pixel is continued.
+        inside = torch.maximum(torch.minimum(across, lower - self.feather), upper + self.feather) - across
+        widened = torch.where(closing < 0, inside, torch.zeros_like(inside))
+        ball = picture.sample(positions + self.tables.vector(widened))
+        open_part = smoothstep(0.0, self.feather, torch.minimum(below_upper, above_lower))
+        return torch.lerp(lid, ball, open_part[:, None])
+
+
+def eyelids(mesh: PortraitMesh, device: torch.device) -> tuple[Eyelid, Eyelid]:
+    """The right and the left eye."""
+    return Eyelid(mesh, RIGHT_EYE, RIGHT_BROW, device), Eyelid(mesh, LEFT_EYE, LEFT_BROW, device)
+
+
+def _fade(t: torch.Tensor) -> torch.Tensor:
+    """1 up to 0, then falling almost evenly to 0 at 1, with soft ends: an even stretch of the skin."""
+    t = t.clamp(0, 1)
+    return 1 - t + 0.1 * torch.sin(2 * math.pi * t)

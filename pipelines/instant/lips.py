@@ -1,0 +1,98 @@
+"""The mouth: two lips that part along a line, and what is seen between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .aperture import Aperture, EdgeTables
+from .expression_field import ExpressionField
+from .mouth_interior import MouthInterior
+from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
+from .warp import Layer, smoothstep
+
+
+class Lips:
+    """Paints the mouth of one portrait.
+
+    Where the portrait's mouth is open, its own teeth are kept: they stay with the skull while the lips move over them,
+    and the painted inside begins where the picture's ends.
+    """
+
+    def __init__(self, picture: np.ndarray, mesh: PortraitMesh, skin: ExpressionField, device: torch.device) -> None:
+        self.skin = skin
+        mouth = Aperture(mesh.points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+        if mesh.mouth_closed:
+            mouth.upper = mouth.lower = (mouth.upper + mouth.lower) / 2
+        self.mouth = mouth
+        self.closed = mesh.mouth_closed
+        self.cm = mesh.pixels_per_cm
+        self.feather = max(0.8, 0.02 * mouth.half)
+        self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower], device)
+        self.interior = MouthInterior(picture, mesh, mouth, device)
+        down = min(float(mesh.points[152] @ mouth.down - mouth.middle @ mouth.down), 3.5 * mouth.half)
+        up = max(float((mesh.points[1] - mouth.middle) @ mouth.down), -2.0 * mouth.half)
+        box = mouth.corners_of((-1.6 * mouth.half, 1.6 * mouth.half), (up, down * 1.3))
+        self.box = torch.from_numpy(box).float().to(device)
+        """Corners (4, 2) of all that the parting lips can touch, in the portrait."""
+
+    def choose(self, upper: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
+        """One backward field (B, 2, rows, columns) out of both, for everything but the mouth itself."""
+        nodes = self.skin.nodes
+        along, across = self.tables.local(nodes + upper.permute(0, 2, 3, 1))
+        is_upper = across < self.tables.at(along)[0]
+        return torch.where(is_upper[:, None], upper, lower)
+
+    def paint(
+        self,
+        picture: Layer,
+        positions: torch.Tensor,
+        upper_field: torch.Tensor,
+        lower_field: torch.Tensor,
+        jaw: torch.Tensor,
+    ) -> torch.Tensor:
+        """Colours and matte (B, 4, h, w) at `positions` (B, h, w, 2), where the head's motion is already undone.
+
+        `picture` has 4 channels. The fields (B, 2, rows, columns) are backward, `jaw` (B, 2) pixels.
+        """
+        from_upper = positions + self.skin.sample(upper_field, positions)
+        from_lower = positions + self.skin.sample(lower_field, positions)
+        along, across = self.tables.local(from_upper)
+        below_upper = across - self.tables.at(along)[0]
+        along, across = self.tables.local(from_lower)
+        above_lower = self.tables.at(along)[1] - across
+        upper_lip = picture.sample(from_upper)
+        lower_lip = picture.sample(from_lower)
+        blend = smoothstep(-self.feather, self.feather, below_upper - above_lower)
+        lips = torch.lerp(upper_lip, lower_lip, blend[:, None])
+        gap = torch.minimum(below_upper, above_lower)
+        opened = smoothstep(0.0, self.feather, gap)
+        along, across = self.tables.local(positions)
+        jaw_local = jaw @ self.tables.basis
+        inside = self.interior.paint(along, across, jaw_local, below_upper, above_lower)
+        if not self.closed:
+            inside = self._keep_teeth(picture, positions, along, across, below_upper, above_lower, inside)
+        inside = torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1)
+        return torch.lerp(lips, inside, opened[:, None])
+
+    def _keep_teeth(
+        self,
+        picture: Layer,
+        positions: torch.Tensor,
+        along: torch.Tensor,
+        across: torch.Tensor,
+        below_upper: torch.Tensor,
+        above_lower: torch.Tensor,
+        painted: torch.Tensor,
+    ) -> torch.Tensor:
+        """The picture's own mouth inside, as far as it reaches, over the painted one."""
+        upper, lower = self.tables.at(along)
+        own = smoothstep(-2 * self.feather, 0.0, lower - across)
+        # A raised lip shows more of the teeth than the picture has: their upper rim is continued.
+        reach = torch.maximum(across, torch.minimum(upper + self.feather, (upper + lower) / 2)) - across
+        colour = picture.sample(positions + self.tables.vector(reach))[:, :3]
+        rest_gap = (lower - upper).clamp(min=0) / self.cm
+        at_rest = self.interior.shade(across - upper, lower - across, rest_gap)
+        now = self.interior.shade(below_upper, above_lower, (below_upper + above_lower) / self.cm)
+        dimmed = (now / at_rest.clamp(min=1e-3)).clamp(max=1.0)
+        return torch.lerp(painted, colour * dimmed[:, None], own[:, None])

@@ -1,0 +1,227 @@
+"""What an opening mouth shows: teeth, tongue and a dark cavity, painted once in the portrait's own light and style."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...models.face_mesh import LEFT_EYE, RIGHT_EYE
+from .aperture import Aperture
+from .portrait_mesh import PortraitMesh
+from .warp import smoothstep
+
+TOOTH_WIDTHS = (0.86, 0.68, 0.78, 0.70, 0.68, 0.95)
+"""Upper teeth from the middle outwards along the arch, cm (Wheeler's Dental Anatomy, rounded)."""
+LOWER_TOOTH_WIDTHS = (0.53, 0.58, 0.69, 0.70, 0.70, 1.0)
+ARCH_RADIUS = 2.6
+"""Radius of the front of the dental arch, cm."""
+SKIN, TEETH, TONGUE, GUM, CAVITY = (
+    np.array(c)
+    for c in ((0.80, 0.62, 0.54), (0.87, 0.83, 0.76), (0.62, 0.33, 0.32), (0.66, 0.38, 0.37), (0.13, 0.05, 0.05))
+)
+"""sRGB colours of a light-skinned mouth in plain daylight; the portrait's own light and colours bend them."""
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Palette:
+    """sRGB colours (3,) for this portrait."""
+
+    teeth: np.ndarray
+    tongue: np.ndarray
+    gum: np.ndarray
+    cavity: np.ndarray
+
+
+def palette_of(picture: np.ndarray, mesh: PortraitMesh) -> Palette:
+    """Colours from the skin, lips and eyes of a picture (H, W, 3) in 0..1."""
+    points = mesh.points
+    skin = _median_colour(picture, points[[205, 425, 50, 280, 187, 411, 199, 200, 18]])
+    lips = _median_colour(picture, points[[0, 17, 37, 267, 84, 314, 16, 85, 315, 11]])
+    eyes = np.concatenate([_inside(picture, points[list(ring)]) for ring in (RIGHT_EYE, LEFT_EYE)])
+    white = np.percentile(eyes @ LUMA, 85) if len(eyes) else float(skin @ LUMA)
+    skin_light = float(skin @ LUMA)
+    light = 0.5 * skin_light / float(SKIN @ LUMA) + 0.5 * float(white) / 0.72
+    light = float(np.clip(light, 0.25, 1.12))
+    saturation = float(np.clip(np.ptp(skin) / max(skin.max(), 1e-3) / (np.ptp(SKIN) / SKIN.max()), 0, 1.3))
+    tint = (skin / max(skin_light, 1e-3)) / (SKIN / float(SKIN @ LUMA))
+    tint = np.clip(tint, 0.6, 1.6) ** 0.6
+
+    def fit(colour: np.ndarray, brightness: float) -> np.ndarray:
+        grey = float(colour @ LUMA)
+        own = grey + (colour - grey) * min(saturation, 1.15)
+        return np.clip(own * tint * brightness, 0, 1)
+
+    lip_hue = lips / max(float(lips @ LUMA), 1e-3)
+    tongue = 0.5 * fit(TONGUE, light) + 0.5 * np.clip(lip_hue * float(TONGUE @ LUMA) * light, 0, 1)
+    gum = 0.5 * fit(GUM, light) + 0.5 * np.clip(lip_hue * float(GUM @ LUMA) * light, 0, 1)
+    cavity = 0.5 * fit(CAVITY, light) + 0.5 * np.clip(lip_hue * float(CAVITY @ LUMA) * light, 0, 1)
+    return Palette(fit(TEETH, light), tongue, gum, cavity)
+
+
+class MouthInterior:
+    """Textures in the mouth's own frame: upper teeth fixed to the skull, lower teeth and tongue to the jaw."""
+
+    def __init__(self, picture: np.ndarray, mesh: PortraitMesh, mouth: Aperture, device: torch.device) -> None:
+        self.cm = mesh.pixels_per_cm
+        self.mouth = mouth
+        palette = palette_of(picture, mesh)
+        self.half_width, self.half_height = 1.5 * mouth.half, 2.2 * self.cm
+        columns = int(np.clip(3.0 * mouth.half * 1.5, 48, 640))
+        rows = int(np.clip(columns * self.half_height / self.half_width, 32, 640))
+        along, across = np.meshgrid(
+            np.linspace(-self.half_width, self.half_width, columns),
+            np.linspace(-self.half_height, self.half_height, rows),
+        )
+        centre = len(mouth.upper) // 2
+        upper_rest, lower_rest = float(mouth.upper[centre]), float(mouth.lower[centre])
+        arc, turn = self._arch(mesh, along[0])
+        layers = [
+            self._upper_teeth(across / self.cm, arc, turn, upper_rest / self.cm + 0.24, palette),
+            self._lower_teeth(across / self.cm, arc, turn, lower_rest / self.cm - 0.10, palette),
+            self._tongue(across / self.cm, arc, lower_rest / self.cm - 0.18, palette),
+        ]
+        self.layers = torch.from_numpy(np.stack(layers).astype(np.float32)).permute(0, 3, 1, 2).to(device)
+        self.cavity = torch.tensor(palette.cavity, dtype=torch.float32, device=device)
+
+    def paint(
+        self,
+        along: torch.Tensor,
+        across: torch.Tensor,
+        jaw: torch.Tensor,
+        below_upper: torch.Tensor,
+        above_lower: torch.Tensor,
+    ) -> torch.Tensor:
+        """Colours (B, 3, h, w) at local positions (B, h, w).
+
+        `jaw` (B, 2) is how far the lower teeth moved, along and across. `below_upper` and `above_lower` (B, h, w) are
+        distances in pixels from the lips' edges, for their shadow.
+        """
+        gap = (below_upper + above_lower) / self.cm
+        upper = self._sample(0, along, across)
+        shift = jaw[:, :, None, None]
+        lower = self._sample(1, along - shift[:, 0], across - shift[:, 1])
+        tongue = self._sample(2, along - shift[:, 0], across - 0.85 * shift[:, 1])
+        depth = smoothstep(-0.2, 1.2, below_upper / self.cm)
+        colour = self.cavity[None, :, None, None] * (0.55 + 0.75 * depth[:, None])
+        for layer in (tongue, lower, upper):
+            colour = torch.lerp(colour, layer[:, :3], layer[:, 3:])
+        return colour * self.shade(below_upper, above_lower, gap)[:, None]
+
+    def shade(self, below_upper: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
+        """Light (B, h, w) in 0..1 that lips let in: dark in narrow gaps and under the upper lip."""
+        roof = 0.42 + 0.58 * smoothstep(-0.02, 0.32, below_upper / self.cm)
+        floor = 0.6 + 0.4 * smoothstep(-0.02, 0.25, above_lower / self.cm)
+        narrow = 0.3 + 0.7 * smoothstep(0.05, 0.6, gap)
+        return roof * floor * narrow
+
+    def _sample(self, layer: int, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+        where = torch.stack([along / self.half_width, across / self.half_height], dim=-1)
+        texture = self.layers[layer : layer + 1].expand(len(along), -1, -1, -1)
+        return F.grid_sample(texture, where, mode="bilinear", padding_mode="border", align_corners=True)
+
+    def _arch(self, mesh: PortraitMesh, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Arc length in cm from the midline, and the arch's angle, for each column; the far side is foreshortened."""
+        front = (mesh.vertices[13] + mesh.vertices[14]) / 2 - [0, 0, 0.9]
+        angles = np.radians(np.linspace(-80, 80, 161))
+        arch = front + np.stack(
+            [ARCH_RADIUS * np.sin(angles), 0 * angles, ARCH_RADIUS * 1.25 * (np.cos(angles) - 1)], axis=-1
+        )
+        seen = self.mouth.local(mesh.project(arch))[:, 0]
+        # Keep the visible, increasing part.
+        order = np.maximum.accumulate(seen)
+        keep = np.concatenate([[True], np.diff(order) > 1e-6])
+        angle = np.interp(along, seen[keep], angles[keep])
+        beyond = np.where(
+            along > seen[keep][-1], along - seen[keep][-1], np.where(along < seen[keep][0], along - seen[keep][0], 0)
+        )
+        return angle * ARCH_RADIUS * 1.05 + beyond / self.cm * 3, angle
+
+    def _upper_teeth(
+        self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: float, palette: Palette
+    ) -> np.ndarray:
+        place, number, gap = _tooth_of(arc, TOOTH_WIDTHS)
+        lift = np.array([0.0, 0.05, 0.02, 0.06, 0.09, 0.10, 0.12])[number] + 0.10 * (arc / 2.2) ** 2
+        line = edge - lift - 0.07 * np.abs(place) ** 4
+        above = line[None] - height
+        soft = max(0.05, 0.8 / self.cm)
+        alpha = _smooth(above / soft + 0.5)
+        length = 0.95 - 0.06 * number
+        colour = _tooth_colour(above, place, gap, turn, palette.teeth, soft)
+        gum_line = above - length[None] * (1 - 0.12 * np.abs(place[None]) ** 2)
+        gum = _smooth(gum_line / 0.08 + 0.5)[..., None]
+        colour = colour * (1 - gum) + palette.gum * _arch_light(turn)[None, :, None] * gum
+        alpha = alpha * _smooth((2.9 - np.abs(arc)) / 0.7)[None]
+        return np.concatenate([colour, alpha[..., None]], axis=-1)
+
+    def _lower_teeth(
+        self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: float, palette: Palette
+    ) -> np.ndarray:
+        place, number, gap = _tooth_of(arc, LOWER_TOOTH_WIDTHS)
+        line = edge + 0.02 * number + 0.10 * (arc / 2.2) ** 2 + 0.05 * np.abs(place) ** 4
+        below = height - line[None]
+        soft = max(0.05, 0.8 / self.cm)
+        alpha = _smooth(below / soft + 0.5) * _smooth((2.5 - np.abs(arc)) / 0.7)[None]
+        colour = 0.86 * _tooth_colour(below, place, gap, turn, palette.teeth, soft)
+        return np.concatenate([colour, alpha[..., None]], axis=-1)
+
+    def _tongue(self, height: np.ndarray, arc: np.ndarray, top: float, palette: Palette) -> np.ndarray:
+        crown = top + 0.35 * (np.abs(arc) / 1.9) ** 2.5 + 0.05 * np.exp(-((arc / 0.25) ** 2))
+        inside = height - crown[None]
+        alpha = _smooth(inside / 0.28 + 0.4)
+        light = 0.55 + 0.45 * _smooth(inside / 0.6) - 0.15 * np.exp(-((arc / 0.15) ** 2))[None]
+        colour = palette.tongue * (light * _arch_light(arc / ARCH_RADIUS)[None])[..., None]
+        return np.concatenate([colour, alpha[..., None]], axis=-1)
+
+
+def _tooth_of(arc: np.ndarray, widths: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Place in -1..1 across its tooth, number of the tooth from the middle, distance in cm to the next gap."""
+    borders = np.concatenate([[0.0], np.cumsum(widths)])
+    distance = np.minimum(np.abs(arc), borders[-1] - 1e-6)
+    number = np.searchsorted(borders, distance, side="right") - 1
+    width = np.array(widths)[number]
+    place = (distance - borders[number]) / width * 2 - 1
+    return place, number, (1 - np.abs(place)) * width / 2
+
+
+def _tooth_colour(
+    inward: np.ndarray, place: np.ndarray, gap: np.ndarray, turn: np.ndarray, teeth: np.ndarray, soft: float
+) -> np.ndarray:
+    """Enamel: rounded, darker between teeth and at the back, a little see-through at the biting edge."""
+    round_light = 1 - 0.10 * np.abs(place) ** 2
+    between = 1 - 0.30 * np.exp(-((gap / max(0.045, 0.6 * soft)) ** 2))
+    edge = 1 - 0.10 * np.exp(-((inward / 0.09) ** 2))
+    light = (round_light * between * _arch_light(turn))[None] * edge
+    return teeth * light[..., None]
+
+
+def _arch_light(turn: np.ndarray) -> np.ndarray:
+    return 0.35 + 0.65 * np.cos(np.clip(np.abs(turn) * 1.15, 0, np.pi / 2))
+
+
+def _smooth(t: np.ndarray) -> np.ndarray:
+    t = np.clip(t, 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    x = np.clip(points[:, 0].astype(int), 0, width - 1)
+    y = np.clip(points[:, 1].astype(int), 0, height - 1)
+    return np.median(picture[y, x], axis=0).astype(np.float64)
+
+
+def _inside(picture: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Colours (N, 3) of the pixels inside a convex-ish ring (R, 2)."""
+    height, width = picture.shape[:2]
+    low = np.clip(np.floor(ring.min(axis=0)).astype(int), 0, [width - 1, height - 1])
+    high = np.clip(np.ceil(ring.max(axis=0)).astype(int), 1, [width, height])
+    x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
+    crossings = np.zeros(x.shape, dtype=int)
+    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if y0 != y1:
+            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return picture[low[1] : high[1], low[0] : high[0]][crossings % 2 == 1].astype(np.float64)

@@ -1,0 +1,208 @@
+"""A portrait's face in space, and how a motion moves it: the geometry half of the Instant renderer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...models.face_mesh import LEFT_EYE, LIPS_INNER, OUTER_EYE_CORNERS, RIGHT_EYE, VERTICES, face_mesh
+from ..errors import TalkingPortraitError
+from ..geometry import metric_mesh
+from ..projection import head_matrix
+from ..types import Camera, FaceMotion, FaceTrack
+
+UPPER_INNER_LIP = LIPS_INNER[1:10]
+LOWER_INNER_LIP = LIPS_INNER[:10:-1]
+"""Both from the right to the left mouth corner, without the corners; entry i of one lies over entry i of the other."""
+MOUTH_CORNERS = (LIPS_INNER[0], LIPS_INNER[10])
+
+LOWER_TEETH_FOLLOW = [14, 87, 317, 14, 87, 317, 152, 175, 199, 200]
+"""Vertices whose mean movement the lower teeth share: mostly the lower lip's edge, so that they stay behind it."""
+
+MAX_ROTATION = 25.0
+"""Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
+SOFT_ROTATION = 14.0
+"""Degrees from which a turn is eased towards the maximum."""
+CLOSED_GAP = 0.022
+"""Lip openings up to this many eye distances are a closed mouth: landmarkers never report an exact zero."""
+
+
+@dataclass(frozen=True)
+class PoseAndShape:
+    """What a batch of frames does to the portrait, B frames.
+
+    `camera_motion` (B, 4, 4) moves camera-space points of the portrait to where the turned head has them.
+    `expression` (B, 468, 2) pixels by which each landmark moves in the portrait's own pose. `closure` (B, 2) of the
+    right and the left eye: 0 as in the portrait, 1 shut, below 0 wider. `jaw` (B, 2) pixels the lower teeth move.
+    """
+
+    camera_motion: torch.Tensor
+    expression: torch.Tensor
+    closure: torch.Tensor
+    jaw: torch.Tensor
+
+    def to(self, device: torch.device) -> PoseAndShape:
+        return PoseAndShape(*(value.to(device) for value in vars(self).values()))
+
+
+class PortraitMesh:
+    """The metric mesh behind one portrait's landmarks.
+
+    `points` (468, 2) pixels; `vertices` (468, 3) cm in the canonical head frame; `matrix` (4, 4) head to camera;
+    `eye_distance` between the outer eye corners in pixels, with depth; `pixels_per_cm` at the mouth.
+    """
+
+    def __init__(self, track: FaceTrack, camera: Camera | None = None) -> None:
+        """`track` of one frame. Raises TalkingPortraitError where it holds no usable face."""
+        self.camera = camera or Camera()
+        self.image_size = track.image_size
+        points = np.asarray(track.points, dtype=np.float64)
+        if points.ndim != 3 or len(points) < 1 or points.shape[1] < VERTICES or points.shape[2] != 3:
+            raise TalkingPortraitError(
+                f"The portrait's landmarks have the shape {points.shape}, but (1, 468 or 478, 3) is expected; "
+                "find them with Detect Landmarks."
+            )
+        points = points[0]
+        extent = points[:VERTICES, :2].max(axis=0) - points[:VERTICES, :2].min(axis=0)
+        if not np.isfinite(points).all() or extent.min() < 1:
+            raise TalkingPortraitError(
+                "The portrait's landmarks hold no face (they coincide or are not numbers); "
+                "use a picture in which Detect Landmarks finds one."
+            )
+        self.points = points[:VERTICES, :2].copy()
+        self.vertices, self.matrix = metric_mesh(points, track.image_size, self.camera)
+        right, left = OUTER_EYE_CORNERS
+        self.eye_distance = float(np.linalg.norm(points[right] - points[left]))
+        self.eye_distance_cm = float(np.linalg.norm(self.vertices[right] - self.vertices[left]))
+        self.pixels_per_cm = self.eye_distance / self.eye_distance_cm
+        upper, lower = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
+        gaps = np.linalg.norm(points[upper] - points[lower], axis=1)
+        self.lip_gap = float(gaps[4] / self.eye_distance)
+        """Lip opening in the portrait, in eye distances."""
+        self.mouth_closed = self.lip_gap < CLOSED_GAP
+
+    def depth(self) -> np.ndarray:
+        """Camera-space z (468,) in cm, negative: the camera looks along -z."""
+        return self.vertices @ self.matrix[2, :3] + self.matrix[2, 3]
+
+    def project(self, vertices: np.ndarray) -> np.ndarray:
+        """Pixels (..., 2) of head-frame positions (..., 3) in the portrait's own pose."""
+        height, width = self.image_size
+        seen = vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        focal = self.camera.focal * height / 2
+        x = width / 2 + focal * seen[..., 0] / -seen[..., 2]
+        y = height / 2 - focal * seen[..., 1] / -seen[..., 2]
+        return np.stack([x, y], axis=-1)
+
+    def move(self, motion: FaceMotion, frames: slice, speaking: np.ndarray) -> PoseAndShape:
+        """What `motion` does in `frames`; `speaking` (F,) from `speech_activity` for all its frames."""
+        offsets = self._fitted_offsets(motion, frames)
+        if not self.mouth_closed:
+            offsets = offsets + speaking[frames, None, None] * self._closing_offsets()
+        expression = self.project(self.vertices + offsets) - self.project(self.vertices)
+        jaw = expression[:, LOWER_TEETH_FOLLOW].mean(axis=1)
+        still = (np.abs(motion.vertices[frames] - motion.neutral).max(axis=(1, 2)) < 1e-7) & (speaking[frames] == 0)
+        expression[still] = 0
+        as_tensor = lambda array: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))  # noqa: E731
+        return PoseAndShape(
+            camera_motion=as_tensor(self._camera_motion(motion, frames)),
+            expression=as_tensor(expression),
+            closure=as_tensor(eye_closure(motion, frames)),
+            jaw=as_tensor(jaw),
+        )
+
+    def speech_activity(self, motion: FaceMotion) -> np.ndarray:
+        """How far (F,) in 0..1 the mouth is at work, for portraits whose mouth is open at rest.
+
+        Such a mouth keeps the portrait's smile in silence and closes its lips only around speech.
+        """
+        if self.mouth_closed:
+            return np.zeros(motion.frames)
+        lips = list(LIPS_INNER)
+        moved = np.abs(motion.vertices[:, lips] - motion.neutral[lips]).max(axis=(1, 2))
+        active = (moved > 0.06 * _eye_distance(motion.neutral) / 8.9).astype(np.float64)
+        if not active.any():
+            return active
+        from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+
+        rate = float(motion.fps)
+        held = maximum_filter1d(active, max(1, round(0.5 * rate)), mode="nearest")
+        return gaussian_filter1d(held, 0.1 * rate, mode="nearest")
+
+    def _fitted_offsets(self, motion: FaceMotion, frames: slice) -> np.ndarray:
+        """Expression offsets (B, 468, 3) in cm, in this face's proportions."""
+        offsets = motion.vertices[frames].astype(np.float64) - motion.neutral
+        offsets = offsets * (self.eye_distance_cm / _eye_distance(motion.neutral))
+        # A narrow mouth rounds and spreads by less; openings stay in eye distances, as speech is measured.
+        right, left = MOUTH_CORNERS
+        own = np.linalg.norm(self.vertices[right] - self.vertices[left]) / self.eye_distance_cm
+        other = np.linalg.norm(motion.neutral[right] - motion.neutral[left]) / _eye_distance(motion.neutral)
+        width = float(np.clip(own / max(other, 1e-6), 0.6, 1.4))
+        offsets[..., 0] *= 1 + (width - 1) * _mouth_weight()
+        return offsets
+
+    def _closing_offsets(self) -> np.ndarray:
+        """Offsets (468, 3) in cm that close the portrait's open mouth."""
+        upper, lower = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
+        gap = self.vertices[lower] - self.vertices[upper]
+        canonical = face_mesh().vertices
+        offsets = np.zeros((VERTICES, 3))
+        line = canonical[[MOUTH_CORNERS[0], *upper, MOUTH_CORNERS[1]]]
+        share = np.concatenate([np.zeros((1, 3)), gap, np.zeros((1, 3))])
+        across = np.stack([np.interp(canonical[:, 0], line[:, 0], share[:, k]) for k in range(3)], axis=-1)
+        middle = np.interp(canonical[:, 0], line[:, 0], (line[:, 1]))
+        above = canonical[:, 1] - middle
+        # The upper lip comes down by four tenths of the gap, fading towards the nose; lower lip and chin rise.
+        down = 0.4 * np.clip(1 - (above - 0.1) / 1.6, 0, 1) * (above > -0.05)
+        up = 0.6 * np.clip(1 - 0.55 * (-above - 0.5) / 3.0, 0.0, 1) * (above <= -0.05)
+        weight = np.where(above > -0.05, down, -up)
+        near = (np.abs(canonical[:, 0]) < 3.2) & (canonical[:, 1] < -1.5)
+        offsets[near] = (weight[:, None] * across)[near]
+        for i, (u, d) in enumerate(zip(upper, lower, strict=True)):
+            offsets[u], offsets[d] = 0.4 * gap[i], -0.6 * gap[i]
+        return offsets
+
+    def _camera_motion(self, motion: FaceMotion, frames: slice) -> np.ndarray:
+        """M_t M_portrait^-1 (B, 4, 4), with the turn from the portrait's pose eased below the limit."""
+        pose = head_matrix(motion.rotation[frames], motion.translation[frames])
+        if motion.pose == "camera":
+            first = head_matrix(motion.rotation[:1], motion.translation[:1])
+            pose = np.linalg.inv(first) @ pose
+        from scipy.spatial.transform import Rotation
+
+        turn = Rotation.from_matrix(pose[:, :3, :3]).as_rotvec(degrees=True)
+        angle = np.linalg.norm(turn, axis=1, keepdims=True)
+        span = MAX_ROTATION - SOFT_ROTATION
+        eased = np.where(angle > SOFT_ROTATION, SOFT_ROTATION + span * np.tanh((angle - SOFT_ROTATION) / span), angle)
+        turn = turn * eased / np.maximum(angle, 1e-9)
+        pose[:, :3, :3] = Rotation.from_rotvec(turn, degrees=True).as_matrix()
+        still = np.abs(pose - np.eye(4)).max(axis=(1, 2)) < 1e-7
+        moved = self.matrix @ pose @ np.linalg.inv(self.matrix)
+        moved[still] = np.eye(4)
+        return moved
+
+
+def eye_closure(motion: FaceMotion, frames: slice) -> np.ndarray:
+    """How far (B, 2) the right and the left eye have shut against the neutral face: 0 as at rest, 1 shut."""
+    closures = []
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        upper, lower = list(ring[2:7]), list(ring[14:9:-1])
+        rest = np.linalg.norm(motion.neutral[upper] - motion.neutral[lower], axis=-1).mean()
+        now = np.linalg.norm(motion.vertices[frames][:, upper] - motion.vertices[frames][:, lower], axis=-1).mean(-1)
+        closures.append(1 - now / max(rest, 1e-6))
+    return np.clip(np.stack(closures, axis=-1), -0.12, 1.0)
+
+
+def _eye_distance(vertices: np.ndarray) -> float:
+    right, left = OUTER_EYE_CORNERS
+    return max(float(np.linalg.norm(vertices[right] - vertices[left])), 1e-6)
+
+
+def _mouth_weight() -> np.ndarray:
+    """1 (468,) on the lips, falling to 0 two mouth heights away."""
+    canonical = face_mesh().vertices
+    lips = canonical[list(LIPS_INNER)]
+    distance = np.linalg.norm(canonical[:, None, :2] - lips[None, :, :2], axis=-1).min(axis=1)
+    return np.clip(1 - distance / 3.0, 0, 1) ** 2

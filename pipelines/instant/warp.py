@@ -1,0 +1,124 @@
+"""Smooth displacement fields: from scattered points to grids, from forward to backward, from grids to pixels.
+
+A picture is warped backwards: every output pixel asks where its colour comes from. Motion is known forwards, at the
+vertices of a face. `scattered_operator` makes the step from vertices to a grid a single matrix that is computed once
+for a portrait; `invert` turns a forward field into a backward one by fixed-point iteration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular grid of nodes over a rectangle of the picture, nodes on its borders.
+
+    `left`, `top`, `right`, `bottom` in pixels (pixel centres at +0.5); `rows` x `columns` nodes.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    rows: int
+    columns: int
+
+    @classmethod
+    def over(cls, left: float, top: float, right: float, bottom: float, step: float) -> Grid:
+        """A grid with nodes at most `step` pixels apart."""
+        columns = max(2, int(np.ceil((right - left) / step)) + 1)
+        rows = max(2, int(np.ceil((bottom - top) / step)) + 1)
+        return cls(left, top, right, bottom, rows, columns)
+
+    def nodes(self) -> np.ndarray:
+        """Node positions (rows * columns, 2) in pixels, row by row."""
+        x = np.linspace(self.left, self.right, self.columns)
+        y = np.linspace(self.top, self.bottom, self.rows)
+        return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+    def normalised(self, positions: torch.Tensor) -> torch.Tensor:
+        """Pixels (..., 2) to the -1..1 coordinates of `grid_sample` with align_corners=True on a field of this grid."""
+        scale = positions.new_tensor([2 / (self.right - self.left), 2 / (self.bottom - self.top)])
+        return (positions - positions.new_tensor([self.left, self.top])) * scale - 1
+
+
+def scattered_operator(
+    sites: np.ndarray, queries: np.ndarray, softness: float, ridge: float = 1e-3, anchors: np.ndarray | None = None
+) -> np.ndarray:
+    """The matrix (Q, N) that interpolates values at `sites` (N, 2) smoothly to `queries` (Q, 2).
+
+    Multiquadric radial basis functions sqrt(r^2 + softness^2) with a constant; values are reproduced at the sites up
+    to `ridge`. `anchors` (A, 2) are further sites whose value is always zero. Positions and `softness` in pixels.
+    """
+    count = len(sites)
+    points = sites if anchors is None else np.concatenate([sites, anchors])
+    total = len(points)
+    system = np.zeros((total + 1, total + 1))
+    # In units of the softness the basis is near 1 where points touch, so the ridge has the same meaning at any size.
+    system[:total, :total] = -_multiquadric(points, points, softness) + ridge * np.eye(total)
+    system[:total, total] = system[total, :total] = 1
+    right = np.zeros((total + 1, count))
+    right[:count, :count] = np.eye(count)
+    coefficients = np.linalg.solve(system, right)
+    return -_multiquadric(queries, points, softness) @ coefficients[:total] + coefficients[total]
+
+
+def _multiquadric(a: np.ndarray, b: np.ndarray, softness: float) -> np.ndarray:
+    square = ((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T).clip(min=0)
+    return np.sqrt(square / softness**2 + 1)
+
+
+def sample_field(field: torch.Tensor, grid: Grid, positions: torch.Tensor) -> torch.Tensor:
+    """Bilinear values (B, h, w, C) of `field` (B, C, rows, columns) on `grid` at `positions` (B, h, w, 2) in pixels.
+
+    Outside the grid the nearest border value is taken.
+    """
+    where = grid.normalised(positions)
+    if field.shape[0] == 1 and where.shape[0] > 1:
+        field = field.expand(where.shape[0], -1, -1, -1)
+    sampled = F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)
+    return sampled.permute(0, 2, 3, 1)
+
+
+def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int = 6) -> torch.Tensor:
+    """The backward displacement (B, 2, rows, columns) of a `forward` one on the same grid.
+
+    Solves b(x) = -f(x + b(x)), where f moves u to u + f(u). `nodes` (rows, columns, 2) are the node positions.
+    """
+    backward = -forward
+    for _ in range(rounds):
+        positions = nodes + backward.permute(0, 2, 3, 1)
+        backward = -sample_field(forward, grid, positions).permute(0, 3, 1, 2)
+    return backward
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A picture or part of one: `values` (1, C, h, w), its upper left corner at (`left`, `top`) pixels."""
+
+    values: torch.Tensor
+    left: int = 0
+    top: int = 0
+
+    def sample(self, positions: torch.Tensor) -> torch.Tensor:
+        """Bicubic values (B, C, h, w) at `positions` (B, h, w, 2) in pixels of the whole picture.
+
+        Past the layer's edge its mirror image continues, so that hair and cloth stay hair and cloth.
+        """
+        height, width = self.values.shape[-2:]
+        where = (positions - positions.new_tensor([self.left, self.top])) * positions.new_tensor(
+            [2 / width, 2 / height]
+        )
+        values = self.values.expand(len(positions), -1, -1, -1)
+        return F.grid_sample(values, where - 1, mode="bicubic", padding_mode="reflection", align_corners=False)
+
+
+def smoothstep(low: float, high: float, value: torch.Tensor) -> torch.Tensor:
+    """0 below `low`, 1 above `high`, and a smooth S between; `low` > `high` falls instead."""
+    t = ((value - low) / (high - low)).clamp(0, 1)
+    return t * t * (3 - 2 * t)

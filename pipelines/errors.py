@@ -1,7 +1,7 @@
-"""The one kind of error that a user is meant to read."""
+"""The one kind of error that a user is meant to read; it lives below, so that checkpoints can raise it too."""
 
 from __future__ import annotations
 
+from ..models.errors import TalkingPortraitError
 
-class TalkingPortraitError(ValueError):
-    """A sentence that says what came, what was expected and what to do."""
+__all__ = ["TalkingPortraitError"]

@@ -49,8 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     goldens = _chosen(metafunc.config)
     if metafunc.config.getoption("--only-runnable", default=False):
         goldens = [golden for golden in goldens if find_runner(golden)]
-    names = [f"{golden}@tests" if OWN_GOLDENS in golden.path.parents else str(golden) for golden in goldens]
-    metafunc.parametrize("golden", goldens, ids=names)
+    metafunc.parametrize("golden", goldens, ids=str)
 
 
 @pytest.fixture

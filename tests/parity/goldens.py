@@ -88,7 +88,7 @@ class Golden:
         return next(parent for parent in self.path.parents if parent.name == "goldens").parent
 
     def __repr__(self) -> str:
-        return f"{self.system}/{self.name}"
+        return f"{self.system}/{self.name}" + ("@tests" if OWN_GOLDENS in self.path.parents else "")
 
     # --- what is stored ---
 
@@ -185,8 +185,9 @@ class Golden:
         got, want = got.astype(np.float64), want.astype(np.float64)
         with np.errstate(invalid="ignore"):
             error = np.abs(got - want)
-        error[(got == want) | (np.isnan(got) & np.isnan(want))] = 0.0  # equal infinities and NaN count as equal
-        allowed = atol + rtol * np.abs(want)
+        same = (got == want) | (np.isnan(got) & np.isnan(want))  # equal infinities and NaN count as equal
+        error = np.where(same, 0.0, error)
+        allowed = np.asarray(atol + rtol * np.abs(want))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(error == 0, 0.0, error / allowed)
         worst = float(ratio.max())

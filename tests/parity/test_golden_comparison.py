@@ -59,6 +59,12 @@ def test_shape_must_agree(example: Golden) -> None:
         example.compare("x", np.ones((1, 2)))
 
 
+def test_single_numbers_compare_too(example: Golden) -> None:
+    example.check("frames", 32, 32)
+    with pytest.raises(AssertionError, match="frames.* is 31, expected 32"):
+        example.check("frames", 31, 32)
+
+
 def test_a_sampled_tensor_is_compared_at_its_samples(example: Golden) -> None:
     example.compare("big", np.arange(20.0).reshape(4, 5))
     with pytest.raises(AssertionError, match=r"big.vals\[2\]"):

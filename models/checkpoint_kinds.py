@@ -1,0 +1,150 @@
+"""What a file of weights is, told from the names and shapes of its tensors.
+
+A data table: the first kind whose every condition holds names the file, so containers stand before what they contain.
+Names match at the end of a tensor's name from a dot on ("conv_in.weight" also finds "denoising_unet.conv_in.weight"),
+so a prefix does not hide a file. Source: the state dicts of the published systems and of public libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`name` for code, `title` for sentences; `has` all of these tensors and `lacks` all of those.
+
+    `shapes` restricts tensors further, None being any size; `count` is how many tensors the file holds.
+    """
+
+    name: str
+    title: str
+    has: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    count: int | None = None
+
+
+_WAV2VEC = (
+    "feature_extractor.conv_layers.0.conv.weight",
+    "feature_projection.projection.weight",
+    "encoder.layers.0.attention.k_proj.weight",
+)
+_UNET = ("down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight", "time_embedding.linear_1.weight")
+_MOTION = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"
+
+KINDS: tuple[Kind, ...] = (
+    # Containers of several networks.
+    Kind(
+        "hallo_net", "Hallo's (or APasco's) net.pth", ("reference_unet.conv_in.weight", "face_locator.conv_in.weight")
+    ),
+    Kind("audio2mesh", "AniPortrait's audio2mesh", (*_WAV2VEC, "in_fn.weight", "out_fn.weight")),
+    Kind("audio2pose", "AniPortrait's audio2pose", (*_WAV2VEC, "pose_map.weight", "id_embed.weight")),
+    Kind(
+        "sd_checkpoint",
+        "a whole Stable Diffusion checkpoint",
+        ("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.encoder.conv_in.weight"),
+    ),
+    Kind(
+        "syncanimation",
+        "a SyncAnimation model of one person",
+        ("individual_codes", "au2BsNet.attr_map_net.arkit_output_1.bias"),
+    ),
+    Kind("synctalk_torso", "a SyncTalk torso model of one person", ("individual_codes", "torso_net.net.0.weight")),
+    Kind("synctalk", "a SyncTalk head model of one person", ("individual_codes", "aud_ch_att_net.net.0.weight")),
+    # AniPortrait and APasco.
+    Kind("hallo_unet", "a Hallo denoising UNet", (*_UNET, "down_blocks.0.audio_modules.0.proj_in.weight")),
+    Kind("motion_unet", "an SD 1.5 UNet with motion modules", (*_UNET, _MOTION)),
+    Kind("motion_module", "an AnimateDiff or AniPortrait motion module", (_MOTION,)),
+    Kind("reference_unet", "a reference UNet of AniPortrait or Hallo", _UNET, lacks=("conv_out.weight",)),
+    Kind("sd_unet", "an SD 1.5 UNet", _UNET),
+    Kind("pose_guider", "AniPortrait's pose guider", ("conv_layers_1.0.weight", "cross_attn1.proj_in.weight", "scale")),
+    Kind("face_locator", "Hallo's face locator", ("conv_in.weight", "blocks.5.weight", "conv_out.weight"), lacks=_UNET),
+    Kind("image_projection", "Hallo's image projection", ("proj.weight", "norm.weight"), count=4),
+    # AniTalker.
+    Kind(
+        "anitalker_stage1", "AniTalker's stage 1 (renderer)", ("enc.net_app.convs.0.0.weight", "dec.direction.weight")
+    ),
+    Kind(
+        "anitalker_stage2",
+        "an AniTalker stage 2 (audio to motion)",
+        ("coarse_decoder.encoders.0.self_attn.pos_bias_u", "encoder_direction_code.bias"),
+    ),
+    # Person-specific systems.
+    Kind("sa_emotion_syncer", "SyncAnimation's emotion syncer", ("attr_map_net.arkit_output_1.weight",)),
+    Kind("sa_pose_syncer", "SyncAnimation's pose syncer", ("attr_map_net.translation_xy.weight",)),
+    Kind("synctalk_audio", "SyncTalk's audio-visual encoder", ("audio_encoder.0.conv_block.0.weight",)),
+    Kind("atnet", "ATVGnet's ATnet", ("audio_eocder.0.0.weight",)),
+    Kind(
+        "audio_to_expression",
+        "AudioDVP's audio-to-expression network",
+        ("conv1.weight", "conv3.weight", "fc.weight"),
+        count=8,
+    ),
+    Kind("face_regressor", "AudioDVP's face regressor", ("pretrained_model.conv1.weight", "alpha")),
+    Kind(
+        "neural_renderer", "AudioDVP's neural face renderer", ("model.model.0.weight", "model.model.1.model.1.weight")
+    ),
+    Kind(
+        "patch_discriminator",
+        "AudioDVP's discriminator",
+        ("model.0.weight", "model.11.weight"),
+        shapes={"model.0.weight": (None, None, 4, 4)},
+    ),
+    # Public models that are often mistaken for one of ours.
+    Kind("gfpgan", "a GFPGAN face restorer", ("stylegan_decoder.style_mlp.1.weight", "conv_body_first.weight")),
+    Kind("wavlm", "a WavLM encoder", (*_WAV2VEC, "encoder.layers.0.attention.rel_attn_embed.weight")),
+    Kind("data2vec", "a Data2Vec audio encoder", (*_WAV2VEC, "encoder.pos_conv_embed.layers.0.conv.weight")),
+    Kind("speech_encoder", "a wav2vec2 or HuBERT encoder", _WAV2VEC),
+    Kind(
+        "fairseq_speech",
+        "a wav2vec2 or HuBERT in fairseq's own spelling",
+        ("post_extract_proj.weight", "feature_extractor.conv_layers.0.0.weight"),
+    ),
+    Kind("whisper", "a Whisper model", ("encoder.embed_positions.weight", "encoder.conv1.weight")),
+    Kind("vae", "an image VAE", ("encoder.conv_in.weight", "decoder.conv_out.weight")),
+    Kind("clip_vision", "a CLIP vision encoder", ("vision_model.embeddings.class_embedding",)),
+    Kind("clip_text", "a CLIP text encoder", ("text_model.embeddings.token_embedding.weight",)),
+    Kind("roformer", "a Roformer source separator", ("band_split.to_features.0.0.gamma",)),
+    Kind("lora", "a LoRA", ("lora_down.weight",)),
+)
+
+
+def identify(state: Mapping[str, torch.Tensor]) -> Kind | None:
+    """The kind of file these tensors come from, or None for one that is not known here."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        for i in range(len(parts)):
+            shapes.setdefault(".".join(parts[i:]), tuple(tensor.shape))
+
+    def fits(kind: Kind) -> bool:
+        return (
+            all(name in shapes for name in kind.has)
+            and not any(name in shapes for name in kind.lacks)
+            and all(_same(shapes.get(name), shape) for name, shape in kind.shapes.items())
+            and kind.count in (None, len(state))
+        )
+
+    return next((kind for kind in KINDS if fits(kind)), None)
+
+
+def _same(shape: tuple[int, ...] | None, wanted: Shape) -> bool:
+    return (
+        shape is not None
+        and len(shape) == len(wanted)
+        and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
+    )
+
+
+def describe(state: Mapping[str, torch.Tensor]) -> str:
+    """What the file is, for a sentence: "AniPortrait's pose guider", or the first names of an unknown one."""
+    kind = identify(state)
+    if kind:
+        return kind.title
+    return f"an unknown file with {len(state)} tensors ({', '.join(list(state)[:3])} ...)"

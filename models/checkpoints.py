@@ -1,0 +1,224 @@
+"""Reading files of weights safely, and loading them strictly with differences in words.
+
+`.safetensors` is read as it is. Pickled files (.bin, .pth, .pt, .ckpt) are searched for anything but tensors and plain
+containers before torch reads them with `weights_only=True`, and only with a torch whose own check is sound
+(CVE-2026-24747 was closed in 2.10).
+"""
+
+from __future__ import annotations
+
+import json
+import pickletools
+import re
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from .checkpoint_kinds import describe, identify
+from .errors import TalkingPortraitError
+
+State = dict[str, torch.Tensor]
+
+PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
+SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params", "model", "net")
+"""Names under which training scripts put a state dict, the most wanted first."""
+
+_SAFE_GLOBALS = re.compile(
+    r"collections OrderedDict|_codecs encode|torch\.nn\.parameter Parameter|torch (\w+Storage|Size|device)"
+    r"|torch\._utils _rebuild_(tensor(_v2)?|parameter(_with_state)?)|torch\.storage \w+Storage"
+    r"|torch (bfloat16|float(16|32|64)?|half|double|u?int(8|16|32|64)|short|long|bool)"
+)
+"""What a pickled state dict is made of, as `module name`."""
+
+
+def read_checkpoint(path: str | Path) -> State:
+    """Name to tensor (on the CPU, as stored) of any file of weights; wrappers and `module.` are taken off.
+
+    Raises TalkingPortraitError, one sentence, for a file that is missing, cut short, a web page or a git-lfs pointer
+    under a weight file's name, a pickle that holds code, or without a single tensor.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not there"
+        raise TalkingPortraitError(f"{path} is {what}, but a file of weights ({', '.join(SUFFIXES)}) is expected.")
+    with path.open("rb") as file:
+        start = file.read(512)
+    _refuse_what_is_no_weights(path, start)
+    if path.suffix.lower() == ".safetensors":
+        return _strip(_read_safetensors(path))
+    if path.suffix.lower() not in PICKLE_SUFFIXES:
+        raise TalkingPortraitError(
+            f"{path.name} is no file of weights by its ending; one of {', '.join(SUFFIXES)} is expected."
+        )
+    return _strip(_unwrap(_read_pickle(path, start), path))
+
+
+def _refuse_what_is_no_weights(path: Path, start: bytes) -> None:
+    text = start.lstrip().lower()
+    if not start:
+        problem = "is empty"
+    elif text.startswith(b"version https://git-lfs"):
+        problem = "is a git-lfs pointer and not the weights themselves (git lfs pull fetches those)"
+    elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        problem = (
+            "is a web page and not weights (the download was refused, or a page's address was taken for the file's)"
+        )
+    elif text.startswith(b"{") and 0 not in start[:8]:  # a .safetensors may begin with the same byte, then has zeros
+        problem = "is a JSON text and not weights"
+    else:
+        return
+    raise TalkingPortraitError(f"{path.name} {problem}; download it again.")
+
+
+def _cut_short(path: Path, detail: str) -> TalkingPortraitError:
+    return TalkingPortraitError(f"{path.name} is damaged or cut short ({detail}); download it again.")
+
+
+def _read_safetensors(path: Path) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        header = file.read(length) if 0 < length < size else b""
+    try:
+        entries = json.loads(header)
+        end = 8 + length + max((e["data_offsets"][1] for k, e in entries.items() if k != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _cut_short(path, "its list of tensors cannot be read") from None
+    if size < end:
+        raise _cut_short(path, f"{size} of {end} bytes are there")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _cut_short(path, str(error)) from None
+
+
+def _read_pickle(path: Path, start: bytes) -> Any:
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < (2, 10):
+        raise TalkingPortraitError(
+            f"{path.name} is a pickle, which torch {torch.__version__} cannot read safely; "
+            "update torch to 2.10 or take the file as .safetensors."
+        )
+    try:
+        _refuse_code(path, start)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except TalkingPortraitError:
+        raise
+    except Exception as error:  # zip, pickle and torch each have their own for a damaged file
+        raise _cut_short(path, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}") from None
+
+
+def _refuse_code(path: Path, start: bytes) -> None:
+    """Raises when a pickle in the file names anything but tensors and plain containers. Nothing is executed."""
+    if start.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            raise _cut_short(path, "its end is missing")
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
+                raise TalkingPortraitError(
+                    f"{path.name} is a TorchScript program, but a file of weights alone is expected here."
+                )
+            for name in archive.namelist():
+                if name.endswith(".pkl"):
+                    with archive.open(name) as file:
+                        _check_globals(path, file)  # type: ignore[arg-type]
+        return
+    with path.open("rb") as file:  # before 2019: magic number, version, system, state, then raw numbers
+        for _ in range(4):
+            _check_globals(path, file)
+
+
+def _check_globals(path: Path, file: BinaryIO) -> None:
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "GLOBAL" and _SAFE_GLOBALS.fullmatch(str(argument)):
+            continue
+        if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") or opcode.name.startswith("EXT"):
+            named = str(argument).replace(" ", ".") if argument else "something that only its code can name"
+            raise TalkingPortraitError(
+                f"{path.name} holds code ({named}), but weights alone are expected, so it is not opened; "
+                "take the file as .safetensors, or from the author's own page."
+            )
+
+
+def _unwrap(value: Any, path: Path) -> State:
+    while isinstance(value, Mapping):
+        tensors = {str(k): v for k, v in value.items() if isinstance(v, torch.Tensor)}
+        inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
+        if inner is None or len(tensors) > len(inner):
+            if tensors:
+                return tensors
+            break
+        value = inner
+    raise TalkingPortraitError(f"{path.name} holds no named tensors ({type(value).__name__}), so it is no state dict.")
+
+
+def _strip(state: State) -> State:
+    """Takes `module.` (from training on several devices) off, when every name has it."""
+    if state and all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def expect_kind(state: Mapping[str, torch.Tensor], names: Iterable[str], wanted: str, path: str | Path) -> None:
+    """Raises TalkingPortraitError, saying what the file is, unless it is one of these kinds (`checkpoint_kinds.KINDS`).
+
+    `wanted` completes "... but {wanted} is expected".
+    """
+    kind = identify(state)
+    if kind is None or kind.name not in names:
+        raise TalkingPortraitError(f"{Path(path).name} is {describe(state)}, but {wanted} is expected here.")
+
+
+def rename_keys(state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, str]]) -> State:
+    """Names changed by regular expressions, each rule in turn; two names that become one are an error in the rules."""
+    renamed: State = {}
+    for name, tensor in state.items():
+        new = name
+        for pattern, replacement in rules:
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise ValueError(f"two tensors are named {new} after renaming")
+        renamed[new] = tensor
+    return renamed
+
+
+def strict_load(
+    module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, path: str | Path, unused: Sequence[str] = ()
+) -> None:
+    """Fills every parameter and buffer of `module`, or says in one sentence what does not fit.
+
+    `unused` are regular expressions for names that the file may hold beyond the module's (training heads and the like).
+    A module on the meta device takes the tensors over instead of copying; numbers keep the module's dtype.
+
+    Raises TalkingPortraitError that counts and names what is missing, surplus or of another shape.
+    """
+    own = module.state_dict()
+    surplus = [k for k in state if k not in own and not any(re.match(pattern, k) for pattern in unused)]
+    missing = [k for k in own if k not in state]
+    reshaped = [
+        f"{k} is {tuple(state[k].shape)} and not {tuple(v.shape)}"
+        for k, v in own.items()
+        if k in state and state[k].shape != v.shape
+    ]
+    found = (("missing", missing), ("of another shape", reshaped), ("unknown", surplus))
+    problems = [f"{len(names)} {what} ({_first(names)})" for what, names in found if names]
+    if problems:
+        raise TalkingPortraitError(
+            f"{Path(path).name} is {describe(state)} that does not fit {type(module).__name__}: "
+            f"{'; '.join(problems)}; take the published file."
+        )
+    meta = any(tensor.is_meta for tensor in own.values())
+    module.load_state_dict({k: state[k].to(v.dtype) for k, v in own.items()}, assign=meta)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")

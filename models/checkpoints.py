@@ -7,12 +7,13 @@ containers before torch reads them with `weights_only=True`, and only with a tor
 
 from __future__ import annotations
 
+import io
 import json
 import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,8 @@ State = dict[str, torch.Tensor]
 
 PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+SAFE_TORCH = (2, 10)
+"""Earlier versions run code from a pickle even when told to read weights only."""
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params", "model", "net")
 """Names under which training scripts put a state dict, the most wanted first."""
 
@@ -43,31 +46,33 @@ def read_checkpoint(path: str | Path) -> State:
     under a weight file's name, a pickle that holds code, or without a single tensor.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "not there"
-        raise TalkingPortraitError(f"{path} is {what}, but a file of weights ({', '.join(SUFFIXES)}) is expected.")
-    with path.open("rb") as file:
-        start = file.read(512)
-    _refuse_what_is_no_weights(path, start)
-    if path.suffix.lower() == ".safetensors":
+    check_file(path)
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
         return _strip(_read_safetensors(path))
-    if path.suffix.lower() not in PICKLE_SUFFIXES:
+    if suffix not in PICKLE_SUFFIXES:
         raise TalkingPortraitError(
             f"{path.name} is no file of weights by its ending; one of {', '.join(SUFFIXES)} is expected."
         )
-    return _strip(_unwrap(_read_pickle(path, start), path))
+    return _strip(_unwrap(_read_pickle(path), path))
 
 
-def _refuse_what_is_no_weights(path: Path, start: bytes) -> None:
+def check_file(path: Path) -> None:
+    """Raises TalkingPortraitError when there is no file, or one that is no model whatever its name says."""
+    if not path.is_file():
+        raise TalkingPortraitError(
+            f"{path} is {'a folder' if path.is_dir() else 'not there'}, but a model file is expected; "
+            "`talking_portrait models list` says where each one comes from."
+        )
+    with path.open("rb") as file:
+        start = file.read(512)
     text = start.lstrip().lower()
     if not start:
         problem = "is empty"
     elif text.startswith(b"version https://git-lfs"):
         problem = "is a git-lfs pointer and not the weights themselves (git lfs pull fetches those)"
     elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        problem = (
-            "is a web page and not weights (the download was refused, or a page's address was taken for the file's)"
-        )
+        problem = "is a web page and not weights (the download was refused, or a page's address was taken)"
     elif text.startswith(b"{") and 0 not in start[:8]:  # a .safetensors may begin with the same byte, then has zeros
         problem = "is a JSON text and not weights"
     else:
@@ -101,40 +106,52 @@ def _read_safetensors(path: Path) -> State:
         raise _cut_short(path, str(error)) from None
 
 
-def _read_pickle(path: Path, start: bytes) -> Any:
-    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
-    if version < (2, 10):
-        raise TalkingPortraitError(
-            f"{path.name} is a pickle, which torch {torch.__version__} cannot read safely; "
-            "update torch to 2.10 or take the file as .safetensors."
-        )
+def _read_pickle(path: Path) -> Any:
+    refuse_code(path)
     try:
-        _refuse_code(path, start)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except TalkingPortraitError:
-        raise
     except Exception as error:  # zip, pickle and torch each have their own for a damaged file
         raise _cut_short(path, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}") from None
 
 
-def _refuse_code(path: Path, start: bytes) -> None:
-    """Raises when a pickle in the file names anything but tensors and plain containers. Nothing is executed."""
-    if start.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
-            raise _cut_short(path, "its end is missing")
+def refuse_code(path: Path) -> None:
+    """Raises TalkingPortraitError when a pickled file names anything but tensors and plain containers.
+
+    Nothing is executed. Also refuses every pickle under a torch too old to read one safely.
+    """
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < SAFE_TORCH:
+        raise TalkingPortraitError(
+            f"{path.name} is a pickle, which torch {torch.__version__} cannot read safely; "
+            f"update torch to {'.'.join(map(str, SAFE_TORCH))} or take the file as .safetensors."
+        )
+    try:
+        for pickle in _pickles(path):
+            _check_globals(path, pickle)
+    except (zipfile.BadZipFile, ValueError, EOFError, IndexError) as error:
+        if isinstance(error, TalkingPortraitError):
+            raise
+        raise _cut_short(path, f"{type(error).__name__}: {error}") from None
+
+
+def _pickles(path: Path) -> Iterator[BinaryIO]:
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
                 raise TalkingPortraitError(
-                    f"{path.name} is a TorchScript program, but a file of weights alone is expected here."
+                    f"{path.name} is a TorchScript program, but weights alone are expected here."
                 )
             for name in archive.namelist():
                 if name.endswith(".pkl"):
                     with archive.open(name) as file:
-                        _check_globals(path, file)  # type: ignore[arg-type]
+                        yield io.BytesIO(file.read())
         return
-    with path.open("rb") as file:  # before 2019: magic number, version, system, state, then raw numbers
-        for _ in range(4):
-            _check_globals(path, file)
+    with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            raise _cut_short(path, "its end is missing")
+        file.seek(0)
+        for _ in range(4):  # before 2019: magic number, version, system and state dict, then raw numbers
+            yield file
 
 
 def _check_globals(path: Path, file: BinaryIO) -> None:

@@ -1,0 +1,87 @@
+"""Naming a file from its tensors: every published file of the systems, when their lists of names are at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from talking_portrait.models.checkpoint_kinds import KINDS, describe, identify
+
+KEYS = Path(__file__).resolve().parents[3] / "shared" / "parity"
+
+PUBLISHED = {
+    "aniportrait/audio2mesh.pt": "audio2mesh",
+    "aniportrait/audio2pose.pt": "audio2pose",
+    "aniportrait/denoising_unet.pth": "sd_unet",
+    "aniportrait/denoising_unet_full_model": "motion_unet",
+    "aniportrait/motion_module.pth": "motion_module",
+    "aniportrait/pose_guider.pth": "pose_guider",
+    "aniportrait/reference_unet.pth": "reference_unet",
+    "aniportrait/tiny_audio2mesh": "audio2mesh",
+    "aniportrait/tiny_unet3d": "motion_unet",
+    "anitalker/chinese-hubert-large": "speech_encoder",
+    "anitalker/stage1": "anitalker_stage1",
+    "anitalker/stage2_audio_only_hubert": "anitalker_stage2",
+    "anitalker/stage2_pose_only_mfcc": "anitalker_stage2",
+    "apasco/apasco_net_head_spelling": "hallo_net",
+    "apasco/hallo_net": "hallo_net",
+    "apasco/motion_module_mm_sd_v15_v2": "motion_module",
+    "apasco/stage1_denoising_unet": "sd_unet",
+    "apasco/stage1_face_locator": "face_locator",
+    "apasco/stage1_imageproj": "image_projection",
+    "apasco/stage1_reference_unet": "reference_unet",
+    "gfpgan/GFPGANv1.4": "gfpgan",
+    "personal/audiodvp_a2e": "audio_to_expression",
+    "personal/audiodvp_atnet": "atnet",
+    "personal/audiodvp_patchgan": "patch_discriminator",
+    "personal/audiodvp_resnet_face": "face_regressor",
+    "personal/audiodvp_unet256_refine": "neural_renderer",
+    "personal/sa_emotion_syncer": "sa_emotion_syncer",
+    "personal/sa_pose_syncer": "sa_pose_syncer",
+    "personal/syncanimation_full_hubert": "syncanimation",
+    "personal/synctalk_ave_encoder": "synctalk_audio",
+    "personal/synctalk_head_hubert_au45": "synctalk",
+    "personal/synctalk_torso": "synctalk_torso",
+}
+
+
+@pytest.mark.parametrize(("manifest", "kind"), PUBLISHED.items())
+def test_published_files_are_told_apart(manifest: str, kind: str) -> None:
+    system, name = manifest.split("/")
+    path = KEYS / system / "keys" / f"{name}.json"
+    if not path.exists():
+        pytest.skip("the lists of names of the published files are not beside the repository")
+    entries = json.loads(path.read_text())
+    entries = entries.get("tensors", entries)
+    entries = entries.get("keys", entries)
+    shapes = {k: v["shape"] if isinstance(v, dict) else v for k, v in entries.items()}
+    state = {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
+    found = identify(state)
+    assert found is not None
+    assert found.name == kind
+    prefixed = identify({f"some.prefix.{k}": v for k, v in state.items()})
+    assert prefixed is not None
+    assert prefixed.name == kind
+
+
+def test_names_are_unique_and_every_kind_has_conditions() -> None:
+    names = [kind.name for kind in KINDS]
+    assert len(names) == len(set(names))
+    assert all(kind.has for kind in KINDS)
+
+
+def test_every_kind_is_reached_by_its_own_conditions() -> None:
+    """Nothing earlier in the table hides a kind whose tensors are exactly what it asks for."""
+    for kind in KINDS:
+        state = {name: torch.zeros(1) for name in kind.has}
+        state |= {name: torch.zeros([size or 1 for size in shape]) for name, shape in kind.shapes.items()}
+        state |= {f"filler{i}.x": torch.zeros(1) for i in range((kind.count or len(state)) - len(state))}
+        assert identify(state) is kind, f"{kind.name} is taken for {identify(state)}"
+
+
+def test_an_unknown_file_is_described_by_its_first_names() -> None:
+    assert describe({f"layer{i}.w": torch.zeros(1) for i in range(5)}) == (
+        "an unknown file with 5 tensors (layer0.w, layer1.w, layer2.w ...)"
+    )

@@ -5,8 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
+from .detect_landmarks import DetectLandmarks
+from .edit_motion import EditMotion
+from .encode_speech import EncodeSpeech
+from .instant_driver import InstantDriver
+from .instant_render import InstantRender
+from .load_speech_encoder import LoadSpeechEncoder
+from .sample import Sample
+from .speech_mfcc import SpeechMFCC
 
-NODES: tuple[Any, ...] = ()
+NODES: tuple[Any, ...] = (
+    Sample,
+    LoadSpeechEncoder,
+    EncodeSpeech,
+    SpeechMFCC,
+    DetectLandmarks,
+    InstantDriver,
+    EditMotion,
+    InstantRender,
+)
 
 
 class TalkingPortraitExtension(host.ComfyExtension):

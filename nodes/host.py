@@ -49,7 +49,11 @@ def schema(**fields: Any) -> Any:
 
 
 def advanced(entry: Any) -> Any:
-    """Marks an input as one that the front end may fold away; older hosts have no argument for it."""
+    """Marks an input as a rare one: the front end may fold it away, and an API client may leave it out.
+
+    Older hosts have no argument for the former.
+    """
+    entry.optional = True
     entry.extra_dict["advanced"] = True
     return entry
 
@@ -133,10 +137,11 @@ def to_socket(tensor: torch.Tensor) -> torch.Tensor:
 class ManagedModule:
     """A network whose place in memory the host decides: it is loaded for each use and may be moved out between."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, patcher: Any = None) -> None:
+        """`patcher` is the host's own, for a network that the host has loaded."""
         self.module = module
-        self._patcher = None
-        if IN_COMFYUI:
+        self._patcher = patcher
+        if IN_COMFYUI and patcher is None:
             from comfy import model_management
             from comfy.model_patcher import ModelPatcher
 

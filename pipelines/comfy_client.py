@@ -171,7 +171,7 @@ class _Client:
             if value not in files:
                 continue
             if value not in names:
-                form = aiohttp.FormData()
+                form = aiohttp.FormData(quote_fields=False)
                 with open(files[value], "rb") as content:
                     form.add_field("image", content, filename=files[value].name)
                     async with http.post("upload/image", data=form) as response:

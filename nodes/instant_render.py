@@ -1,0 +1,65 @@
+"""A picture and a motion become frames, by warping the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from . import host
+from .sockets import FaceLandmarks, FaceMotionSocket, colour_images, first_frame, titled
+
+io: Any = host.io
+
+
+class InstantRender(io.ComfyNode):
+    """IMAGE, FACE_LANDMARKS and FACE_MOTION to frames on a plain CPU."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitInstantRender",
+            display_name="Instant Render",
+            category="Talking Portrait/render",
+            description="Makes one picture move: warps the face, opens the mouth, closes the eyes. Needs no download.",
+            search_aliases=["animate portrait", "talking photo", "lip sync", "face animation"],
+            inputs=[
+                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is taken."),
+                FaceLandmarks.Input(
+                    "landmarks", tooltip="The face in this very picture, from Detect Landmarks; the first frame counts."
+                ),
+                FaceMotionSocket.Input("motion", tooltip="What the face does, from a driver, Reenact or Edit Motion."),
+                host.advanced(
+                    io.Int.Input(
+                        "batch_size",
+                        default=8,
+                        min=1,
+                        max=64,
+                        tooltip="Frames that are computed together; more can be faster on a graphics card.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames."),
+                io.Mask.Output(display_name="mask", tooltip="1 where a pixel moved; all others are the picture's own."),
+                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+            ],
+        )
+
+    @classmethod
+    @titled
+    def execute(cls, image: Any, landmarks: Any, motion: Any, batch_size: int = 8) -> Any:
+        from ..pipelines.face_payload import from_payload
+        from ..pipelines.instant.renderer import InstantRenderer
+
+        portrait = colour_images(image)[0]
+        renderer = InstantRenderer(portrait, first_frame(from_payload(landmarks)), device=host.torch_device())
+        progress = host.progress()
+        images = torch.empty(motion.frames, *portrait.shape)
+        masks = torch.empty(motion.frames, *portrait.shape[:2])
+        done = 0
+        for frames, moved in renderer.frames(motion, batch=batch_size):
+            images[done : done + len(frames)], masks[done : done + len(frames)] = frames, moved
+            done += len(frames)
+            progress(done, motion.frames, frames[-1])
+        return io.NodeOutput(host.to_socket(images), host.to_socket(masks), float(motion.fps))

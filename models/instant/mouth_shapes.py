@@ -53,7 +53,7 @@ def lip_seal(press: Any) -> Any:
 
 
 def lip_opening(controls: Any) -> Any:
-    """Opening (...) in eye distances that controls (..., 6) make on the mesh (NumPy or torch); `mouth_vertices` agrees."""
+    """Opening (...) in eye distances that controls (..., 6), NumPy or torch, make on the mesh with `mouth_vertices`."""
     jaw, _, rounded, press, upper = (controls[..., index] for index in range(5))
     return (JAW_OPENING * jaw + UPPER_OPENING * upper) * (1 - ROUND_NARROWING * rounded) * (1 - lip_seal(press))
 

@@ -1,0 +1,169 @@
+"""The Instant driver's ear: log-mel frames in, mouth controls out.
+
+A residual stack of dilated 1-D convolutions at 50 frames a second, about 1.2 s of context to either side. It was
+trained on synthetic speech only (docs/instant-driver.md); `mouth.safetensors` carries its configuration and the
+description of its training in the metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+SAMPLE_RATE = 16000
+HOP = 160
+"""Samples between mel frames: 100 a second. Frame k is centred on sample k * HOP."""
+WINDOW = 400
+FFT = 512
+FRAME_RATE = 50
+"""Control frames a second; control frame j is heard around mel frame 2 * j."""
+CONTROLS = ("jaw", "width", "round", "press", "upper", "tongue")
+"""What the network steers, each 0..1; see models/instant/mouth_shapes.py for the shapes."""
+
+FLOOR_DB = -50.0
+"""Anything this far below the speech level counts as silence."""
+QUIETEST_DB = -66.0
+"""Speech level, in dB of full scale, below which a recording is taken for silent: it is not amplified further."""
+ACTIVE_DB = -22.0
+PRIOR_FRAMES = 150.0
+"""Frames (1.5 s) by which the average spectrum of the training data steadies that of a short clip."""
+
+
+@dataclass(frozen=True)
+class MouthConfig:
+    """Sizes of the network. `dilations` has one entry for each residual block."""
+
+    mels: int = 40
+    channels: int = 160
+    kernel: int = 3
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2, 4, 8, 1)
+    phones: int = 0
+    """Outputs of the auxiliary phone classifier, used in training only; 0 leaves it out."""
+
+    @property
+    def context(self) -> int:
+        """Mel frames on either side that one control frame depends on."""
+        return 2 + 2 * (sum(self.dilations) * (self.kernel // 2))
+
+
+def mel_filters(mels: int, low: float = 60.0, high: float = 7600.0) -> torch.Tensor:
+    """Triangular filters (mels, FFT // 2 + 1) evenly spaced on the mel scale (O'Shaughnessy), unit area."""
+    corners = np.linspace(2595 * np.log10(1 + low / 700), 2595 * np.log10(1 + high / 700), mels + 2)
+    corners = 700 * (10 ** (corners / 2595) - 1)
+    bins = np.arange(FFT // 2 + 1) * SAMPLE_RATE / FFT
+    rising = (bins[None] - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
+    falling = (corners[2:, None] - bins[None]) / (corners[2:] - corners[1:-1])[:, None]
+    filters = np.maximum(0, np.minimum(rising, falling))
+    return torch.from_numpy(filters / filters.sum(1, keepdims=True)).float()
+
+
+def mel_power(padded: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    """Mel power (frames, mels) of `padded` (samples,) at 16 kHz; frame k covers samples k * HOP ... k * HOP + FFT.
+
+    The caller pads FFT // 2 samples in front, so that frame k is centred on sample k * HOP.
+    """
+    frames = padded.unfold(0, FFT, HOP)
+    window = torch.zeros(FFT)
+    edge = (FFT - WINDOW) // 2
+    window[edge : edge + WINDOW] = torch.hann_window(WINDOW)
+    spectrum = torch.fft.rfft(frames * window)
+    # A full-scale sine has window.sum()**2 / 4 in its bin; dividing by it makes 0 dB full scale.
+    return (spectrum.abs() ** 2) @ filters.T / (window.sum() ** 2 / 4)
+
+
+def normalise(power: torch.Tensor, average: torch.Tensor) -> torch.Tensor:
+    """Mel power (..., frames, mels) to network input: level and colour of the recording taken out.
+
+    The level is the 95th percentile of the frames' power; what lies FLOOR_DB below it is cut off. Then each band's
+    mean over the loud frames is subtracted, drawn towards `average` (mels,), the training data's own.
+    """
+    energy = 10 * torch.log10(power.mean(-1) + 1e-12)
+    level = torch.quantile(energy, 0.95, dim=-1, keepdim=True).clamp(min=QUIETEST_DB)
+    floor = 10 ** ((level + FLOOR_DB) / 10)
+    decibels = 10 * torch.log10(power + floor[..., None]) - level[..., None]
+    active = (energy > level + ACTIVE_DB).float()[..., None]
+    mean = ((decibels * active).sum(-2) + PRIOR_FRAMES * average) / (active.sum(-2) + PRIOR_FRAMES)
+    return (decibels - mean[..., None, :]) / 15.0
+
+
+class ChannelNorm(nn.Module):
+    """Root-mean-square normalisation over channels, frame by frame, so that nothing leaks between frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.scale
+
+
+class ResidualBlock(nn.Module):
+    """Norm, dilated convolution, GELU, pointwise convolution, added to the input; (batch, channels, frames)."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.conv = nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
+        self.mix = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.mix(nn.functional.gelu(self.conv(self.norm(x))))
+
+
+class MouthNetwork(nn.Module):
+    """Normalised log-mel (batch, frames, mels) at 100 Hz to control logits (batch, (frames + 1) // 2, 7) at 50 Hz.
+
+    The last channel is speech activity. `forward` also returns the phone logits, or None.
+    """
+
+    average: torch.Tensor
+    """Mean level (mels,) of loud speech frames in dB below the speech level, from the training data."""
+
+    def __init__(self, config: MouthConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("average", torch.zeros(config.mels))
+        self.stem = nn.Conv1d(config.mels, config.channels, 5, stride=2, padding=2)
+        self.blocks = nn.ModuleList(ResidualBlock(config.channels, config.kernel, d) for d in config.dilations)
+        self.norm = ChannelNorm(config.channels)
+        self.head = nn.Conv1d(config.channels, len(CONTROLS) + 1, 1)
+        self.phone_head = nn.Conv1d(config.channels, config.phones, 1) if config.phones else None
+
+    def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        x = self.stem(mel.transpose(1, 2))
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        phones = self.phone_head(x).transpose(1, 2) if self.phone_head is not None else None
+        return self.head(x).transpose(1, 2), phones
+
+
+def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str, str]) -> None:
+    """Write half-precision weights without the phone classifier; `description` joins the metadata."""
+    from safetensors.torch import save_file
+
+    config = {**asdict(network.config), "phones": 0}
+    weights = {
+        name: value.half().contiguous()
+        for name, value in network.state_dict().items()
+        if not name.startswith("phone_head")
+    }
+    save_file(weights, path, metadata={**description, "config": json.dumps(config)})
+
+
+def load_mouth_network(path: Path | None = None) -> MouthNetwork:
+    """The trained network in evaluation mode, float32, strictly loaded; `path` defaults to the shipped weights."""
+    from safetensors import safe_open
+
+    path = path or Path(__file__).with_name("mouth.safetensors")
+    with safe_open(path, framework="pt") as file:
+        config = json.loads(file.metadata()["config"])
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    network = MouthNetwork(MouthConfig(**{**config, "dilations": tuple(config["dilations"])}))
+    network.load_state_dict(weights, strict=True)
+    return network.eval()

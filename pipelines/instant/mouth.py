@@ -1,0 +1,138 @@
+"""Audio to mouth controls: the Instant driver's ear at work, in chunks, at its own fixed rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import torch
+
+from ...models.instant.mouth_network import (
+    CONTROLS,
+    FFT,
+    FRAME_RATE,
+    HOP,
+    SAMPLE_RATE,
+    MouthNetwork,
+    load_mouth_network,
+    mel_filters,
+    mel_power,
+    normalise,
+)
+from ...models.instant.mouth_shapes import mouth_vertices
+from ..audio import check_audio, mono, resample
+from ..timing import as_rate, frame_count
+from ..types import Audio, Progress, no_progress
+
+CHUNK = 1500
+"""Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
+_MEL_CHUNK = 6000
+_JAW, _PRESS = CONTROLS.index("jaw"), CONTROLS.index("press")
+_REST_BELOW, _FULL_ABOVE = 0.12, 0.35
+"""Speech activity under which the mouth rests, and from which it moves in full."""
+_SILENCE = 10 ** (-62 / 10)
+"""Mel power (mean of the bands) of a frame that is silent whatever surrounds it."""
+
+
+@dataclass(frozen=True)
+class MouthControls:
+    """`values` (T, 6) float32 in 0..1 in the order of `names`; `activity` (T,) 0..1 speech; `rate` frames a second.
+
+    Frame j belongs to the time j / rate; `seconds` is the audio's length.
+    """
+
+    values: np.ndarray
+    activity: np.ndarray
+    rate: int
+    seconds: Fraction
+    names: tuple[str, ...] = CONTROLS
+
+    def at(self, fps: float | Fraction) -> np.ndarray:
+        """Controls (F, 6) for frames of a video of `fps`, frame i at the time i / fps, F covering all of the audio.
+
+        Movement is averaged over a frame's duration, but lip press takes its highest value within it, so that no
+        closure falls between two frames.
+        """
+        rate = as_rate(fps)
+        frames = frame_count(self.seconds.numerator, self.seconds.denominator, rate)
+        half = Fraction(self.rate) / rate / 2
+        # Read at evenly spread places of each frame's interval, at least two places for each control frame.
+        places = np.linspace(-1, 1, 2 * max(1, math.ceil(half * 2)) + 1)
+        centres = np.arange(frames) * float(self.rate / rate)
+        times = np.clip(centres[:, None] + places[None] * float(half), 0, len(self.values) - 1)
+        low = np.minimum(times.astype(int), len(self.values) - 1)
+        high = np.minimum(low + 1, len(self.values) - 1)
+        part = (times - low)[..., None]
+        seen = self.values[low] * (1 - part) + self.values[high] * part  # (F, places, 6)
+        controls = seen.mean(axis=1)
+        controls[:, _PRESS] = seen[..., _PRESS].max(axis=1)
+        return controls.astype(np.float32)
+
+    def vertices_at(self, fps: float | Fraction) -> np.ndarray:
+        """Offsets (F, 468, 3) in cm from the neutral mesh, for frames of a video of `fps`."""
+        return mouth_vertices(self.at(fps))
+
+
+@cache
+def _network() -> MouthNetwork:
+    return load_mouth_network()
+
+
+@cache
+def _filters() -> torch.Tensor:
+    return mel_filters(_network().config.mels)
+
+
+def _mel_of(waveform: torch.Tensor) -> torch.Tensor:
+    """Mel power (frames, mels) at 100 Hz of (samples,) at 16 kHz, computed piece by piece."""
+    frames = math.ceil(len(waveform) / HOP) + 1
+    padded = torch.nn.functional.pad(waveform, (FFT // 2, frames * HOP + FFT - len(waveform)))
+    pieces = []
+    for start in range(0, frames, _MEL_CHUNK):
+        stop = min(start + _MEL_CHUNK, frames)
+        pieces.append(mel_power(padded[start * HOP : (stop - 1) * HOP + FFT], _filters()))
+    return torch.cat(pieces)
+
+
+def _gate(activity: np.ndarray) -> np.ndarray:
+    x = np.clip((activity - _REST_BELOW) / (_FULL_ABOVE - _REST_BELOW), 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+@torch.inference_mode()
+def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int = CHUNK) -> MouthControls:
+    """How a mouth moves that says `audio` (any rate and channels): controls at 50 frames a second.
+
+    Silence, noise and music without speech leave the mouth closed and still. `chunk` (control frames) changes nothing
+    but memory: each piece is computed with all the context its frames depend on.
+    Raises TalkingPortraitError for audio that `check_audio` refuses.
+    """
+    audio = check_audio(audio)
+    network = _network()
+    waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
+    waveform = waveform - waveform.mean()  # a constant offset is no sound
+    power = _mel_of(waveform)
+    mel = normalise(power, network.average)
+    frames = (len(mel) + 1) // 2
+    context = math.ceil(network.config.context / 2)
+    values = []
+    for start in range(0, frames, chunk):
+        stop = min(start + chunk, frames)
+        first, last = max(0, start - context), min(frames, stop + context)
+        logits, _ = network(mel[None, 2 * first : 2 * last])
+        values.append(torch.sigmoid(logits[0, start - first : stop - first]))
+        progress(stop, frames)
+    heard = torch.cat(values).numpy()
+    activity = heard[:, -1] * (_loudest(power.mean(-1).numpy()) > _SILENCE)
+    controls = heard[:, : len(CONTROLS)] * _gate(activity)[:, None]
+    return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, audio.seconds)
+
+
+def _loudest(power: np.ndarray) -> np.ndarray:
+    """For each control frame, the loudest mel frame within 0.3 s, for the mouth leads and trails the sound."""
+    from scipy.ndimage import maximum_filter1d
+
+    return maximum_filter1d(power, 61, mode="nearest")[::2]

@@ -1,0 +1,216 @@
+"""The mouth's training corpus on disk (mel power and phone times) and how each crop of it is varied.
+
+Everything that can be done to mel power is done when a crop is drawn, so that no crop is seen twice: vocal-tract
+length, tempo, room, colour, band limits, noise, music, gain, silence. What needs the waveform (pitch, voice, rate) is
+the synthesisers' part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...models.instant.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
+from .instant_speech import Espeak, require_synthesisers, speak_random
+
+SHARD = 200
+"""Utterances in one file."""
+MEL_RATE = SAMPLE_RATE // HOP
+_QUIET = 1e-9
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One utterance: `mel` (frames, mels) power at 100 Hz, `phones` (N,), `edges` (N + 1,) seconds, `voice`."""
+
+    mel: np.ndarray
+    phones: np.ndarray
+    edges: np.ndarray
+    voice: str
+
+
+def waveform_mel(waveform: np.ndarray, filters: torch.Tensor) -> np.ndarray:
+    """Mel power (frames, mels) with frame k centred on sample k * HOP."""
+    tail = FFT // 2 + HOP
+    padded = torch.nn.functional.pad(torch.from_numpy(waveform).float(), (FFT // 2, tail))
+    return mel_power(padded, filters).numpy()
+
+
+def _make_shard(job: tuple[Path, int, int, bool]) -> None:
+    folder, seed, number, held_out = job
+    torch.set_num_threads(1)
+    path = folder / f"{'held' if held_out else 'speech'}-{number:04d}.npz"
+    if path.exists():
+        return
+    filters = mel_filters(MouthConfig().mels)
+    espeak = Espeak()
+    rng = np.random.default_rng([seed, number, int(held_out)])
+    mels, phones, edges, voices, sizes = [], [], [], [], []
+    for _ in range(SHARD):
+        spoken = speak_random(espeak, rng, held_out)
+        mel = waveform_mel(spoken.waveform, filters)
+        mels.append(np.log10(mel + _QUIET).astype(np.float16))
+        phones.append(spoken.phones)
+        edges.append(spoken.edges)
+        voices.append(spoken.voice)
+        sizes.append((len(mel), len(spoken.phones)))
+    temporary = path.with_suffix(".part.npz")
+    np.savez(temporary, mel=np.concatenate(mels), phones=np.concatenate(phones), edges=np.concatenate(edges),
+             voices=np.array(voices), sizes=np.array(sizes))  # fmt: skip
+    temporary.rename(path)
+
+
+def make_corpus(folder: Path, seed: int, shards: int, held_out_shards: int, workers: int) -> None:
+    """Speak `shards` files of training and `held_out_shards` of held-out utterances; files that exist are kept."""
+    require_synthesisers()
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(folder, seed, n, True) for n in range(held_out_shards)] + [(folder, seed, n, False) for n in range(shards)]
+    with get_context("spawn").Pool(workers) as pool:
+        for _ in pool.imap_unordered(_make_shard, jobs):
+            pass
+
+
+def read_corpus(folder: Path, held_out: bool = False) -> list[Spoken]:
+    """All utterances of the folder's training or held-out files."""
+    spoken = []
+    for path in sorted(folder.glob("held-????.npz" if held_out else "speech-????.npz")):
+        with np.load(path) as file:
+            shard = {name: file[name] for name in file.files}
+        frame = phone = edge = 0
+        for (frames, phones), voice in zip(shard["sizes"], shard["voices"], strict=True):
+            spoken.append(
+                Spoken(
+                    shard["mel"][frame : frame + frames],
+                    shard["phones"][phone : phone + phones],
+                    shard["edges"][edge : edge + phones + 1],
+                    str(voice),
+                )
+            )
+            frame, phone, edge = frame + frames, phone + phones, edge + phones + 1
+    return spoken
+
+
+def _coloured(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Steady or slowly swelling noise with a random spectral slope and, at times, mains hum."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    hertz = np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 20)
+    sound = np.fft.irfft(spectrum * hertz ** -rng.uniform(-0.3, 1.2), samples)
+    knots = rng.uniform(-6, 6, 8) if rng.random() < 0.6 else np.zeros(8)
+    sound *= 10 ** (np.interp(np.linspace(0, 7, samples), np.arange(8), knots) / 20)
+    if rng.random() < 0.3:
+        t = np.arange(samples) / SAMPLE_RATE
+        mains = rng.choice([50, 60])
+        sound += sound.std() * sum(np.sin(2 * np.pi * mains * k * t) / k for k in range(1, 8)) * rng.uniform(0.2, 2)
+    return sound
+
+
+def _music(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Chords, a melody with vibrato and drums: harmonic sounds that are no speech."""
+    sound = np.zeros(samples)
+    beat = int(SAMPLE_RATE * 60 / rng.uniform(60, 150))
+    root = rng.uniform(80, 220)
+    scale = np.array([0, 2, 4, 5, 7, 9, 11] if rng.random() < 0.5 else [0, 2, 3, 5, 7, 8, 10])
+    rolloff = rng.uniform(0.7, 2.0)
+    for start in range(0, samples, beat):
+        degree = int(rng.integers(0, 7))
+        notes = [scale[(degree + k) % 7] for k in (0, 2, 4)] if rng.random() < 0.7 else []
+        notes += [scale[int(rng.integers(0, 7))] + 12 for _ in range(int(rng.integers(0, 3)))]
+        length = min(int(beat * rng.choice([0.5, 1, 2])), samples - start)
+        t = np.arange(length) / SAMPLE_RATE
+        decay = np.exp(-t * rng.uniform(0.3, 6)) * np.minimum(1, t * rng.uniform(20, 300))
+        for note in notes:
+            hertz = root * 2 ** (note / 12)
+            phase = 2 * np.pi * hertz * t + rng.uniform(0, 0.1) * np.sin(2 * np.pi * 5.5 * t) * hertz / 5.5 * 0.1
+            partials = range(1, min(12, int(7500 / hertz) + 1))
+            sound[start : start + length] += decay * sum(np.sin(k * phase) / k**rolloff for k in partials)
+        if rng.random() < 0.6:
+            hit = rng.standard_normal(length) * np.exp(-t * rng.uniform(20, 80)) * rng.uniform(0.3, 3)
+            sound[start : start + length] += hit
+    return sound
+
+
+def _tones(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Steady or gliding tones, hum, knocks: everyday sounds that a voice is easily taken for."""
+    t = np.arange(samples) / SAMPLE_RATE
+    sound = np.zeros(samples)
+    for _ in range(int(rng.integers(1, 4))):
+        start = 10 ** rng.uniform(1.5, 3.6)
+        hertz = start * 2 ** (np.sin(2 * np.pi * rng.uniform(0.05, 1) * t) * rng.choice([0, 0, 0.3, 1]))
+        phase = 2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE
+        partials = range(1, 2 if rng.random() < 0.6 else 7)
+        pulse = 1 if rng.random() < 0.6 else np.clip(np.sin(2 * np.pi * rng.uniform(0.3, 4) * t) * 5, 0, 1)
+        sound += pulse * sum(np.sin(k * phase) / k for k in partials) * rng.uniform(0.1, 1)
+    if rng.random() < 0.4:
+        for place in rng.integers(0, samples - 4000, int(rng.integers(1, 20))):
+            knock = np.exp(-np.arange(4000) / rng.uniform(30, 800))
+            sound[place : place + 4000] += knock * rng.standard_normal(4000)
+    return sound + 10 ** rng.uniform(-4, -1) * rng.standard_normal(samples)
+
+
+def make_backgrounds(seed: int, count: int) -> list[np.ndarray]:
+    """Mel power (600, mels) of `count` sounds of six seconds without speech, noise, music and tones by turns, 0 dB loud."""
+    filters = mel_filters(MouthConfig().mels)
+    rng = np.random.default_rng([seed, 7])
+    sounds = []
+    for index in range(count):
+        sound = (_coloured, _music, _tones)[index % 3](rng, 6 * SAMPLE_RATE)
+        mel = waveform_mel(sound.astype(np.float32), filters)[:600]
+        sounds.append((mel / mel.mean()).astype(np.float32))
+    return sounds
+
+
+def warp_bands(mel: np.ndarray, shift: float, stretch: float) -> np.ndarray:
+    """Move the mel axis: another vocal-tract length. `shift` in bands, `stretch` about the middle of the axis."""
+    bands = mel.shape[1]
+    source = (np.arange(bands) - bands / 2) * stretch + bands / 2 + shift
+    low = np.clip(np.floor(source).astype(int), 0, bands - 2)
+    part = np.clip(source - low, 0, 1).astype(np.float32)
+    return mel[:, low] * (1 - part) + mel[:, low + 1] * part
+
+
+def room(mel: np.ndarray, seconds: float, direct_db: float) -> np.ndarray:
+    """Add a diffuse tail to mel power: exponential decay by 60 dB in `seconds`, `direct_db` under the direct sound."""
+    from scipy.signal import lfilter
+
+    keep = 10 ** (-6 / (seconds * MEL_RATE))
+    tail = lfilter([0, 1 - keep], [1, -keep], mel, axis=0)
+    return (mel + 10 ** (direct_db / 10) * tail).astype(np.float32)
+
+
+def vary(mel: np.ndarray, backgrounds: list[np.ndarray], rng: np.random.Generator, speech: bool) -> np.ndarray:
+    """Mel power (frames, mels) of the same speech from another mouth, in another room, through another channel.
+
+    Without `speech` the backgrounds are heard by themselves, as loud as speech would be.
+    """
+    bands = mel.shape[1]
+    mel = np.maximum(mel, _QUIET)
+    mel = 10 ** warp_bands(np.log10(mel), rng.normal(0, 1.3), 1 + rng.normal(0, 0.04))
+    if rng.random() < 0.4:  # breathier or brighter voices: the contrast between bands shrinks or grows
+        smooth = np.log10(mel)
+        middle = smooth.mean(1, keepdims=True)
+        mel = 10 ** (middle + (smooth - middle) * rng.uniform(0.75, 1.15))
+    if rng.random() < 0.5:
+        mel = room(mel, rng.uniform(0.15, 0.9), rng.uniform(-16, 0))
+    knots = rng.normal(0, rng.uniform(0, 5), 6)
+    colour = np.interp(np.linspace(0, 5, bands), np.arange(6), knots) + rng.uniform(-9, 9) * np.linspace(-1, 1, bands)
+    mel = mel * 10 ** (colour / 10)
+    if rng.random() < 0.3:  # automatic gain and speakers who come and go
+        swing = np.interp(np.linspace(0, 4, len(mel)), np.arange(5), rng.uniform(-5, 5, 5))
+        mel = mel * 10 ** (swing[:, None] / 10)
+    loud = np.quantile(mel.mean(1), 0.9) + _QUIET if speech else 1e-2
+    for _ in range(int(rng.integers(0, 3))):
+        background = backgrounds[int(rng.integers(len(backgrounds)))]
+        start = int(rng.integers(len(background)))
+        rows = np.arange(start, start + len(mel)) % len(background)
+        ratio = rng.uniform(6, 45)
+        mel = mel + background[rows] * loud * 10 ** (-ratio / 10)
+    if rng.random() < 0.25:  # telephone, small loudspeakers, low bit rates
+        top, bottom = int(rng.integers(26, bands)), int(rng.integers(0, 5))
+        mel = mel.copy()
+        mel[:, top:] *= 10 ** -rng.uniform(2, 6)
+        mel[:, :bottom] *= 10 ** -rng.uniform(1, 4)
+    return (mel * 10 ** rng.uniform(-2.0, 1.0)).astype(np.float32)

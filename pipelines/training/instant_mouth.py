@@ -1,0 +1,250 @@
+"""Train the Instant driver's mouth network from nothing but two speech synthesisers.
+
+    python -m talking_portrait.pipelines.training.instant_mouth --work FOLDER [--steps N] [--out mouth.safetensors]
+
+Speaks the corpus into FOLDER (kept for the next run), trains on it, prints the metrics on held-out voices and writes
+the weights. One seed decides all of it; on the same machine and thread count the same weights come out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from ...models.face_mesh import mouth_opening
+from ...models.instant.mouth_network import (
+    CONTROLS,
+    FRAME_RATE,
+    MouthConfig,
+    MouthNetwork,
+    load_mouth_network,
+    normalise,
+    save_mouth_network,
+)
+from ...models.instant.mouth_shapes import lip_opening, neutral_vertices
+from ..instant.mouth import MouthControls
+from .instant_corpus import MEL_RATE, Spoken, make_backgrounds, make_corpus, read_corpus, vary
+from .instant_speech import HELD_OUT_FLITE, HELD_OUT_VARIANTS, PHONES
+from .instant_targets import mouth_targets, stress
+
+log = logging.getLogger(__name__)
+
+CROP = 600
+"""Mel frames in a training crop: six seconds."""
+PRESS = CONTROLS.index("press")
+
+
+class Crops(IterableDataset):
+    """Endless random crops: mel power (CROP, mels), targets (CROP // 2, 7), phone class (CROP // 2,)."""
+
+    def __init__(self, corpus: list[Spoken], backgrounds: list[np.ndarray], seed: int) -> None:
+        self.backgrounds, self.seed = backgrounds, seed
+        self.rows = []  # mel, controls and activity of one utterance side by side
+        self.heard = []
+        for spoken in corpus:
+            stressed = stress(spoken.mel, spoken.phones, spoken.edges)
+            controls, activity, heard = mouth_targets(spoken.phones, spoken.edges, stressed, len(spoken.mel))
+            self.rows.append(np.concatenate([spoken.mel, controls, activity[:, None]], axis=1).astype(np.float16))
+            self.heard.append(heard.astype(np.int8))
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        rng = np.random.default_rng(self.seed)
+        mels = MouthConfig().mels
+        while True:
+            speech = rng.random() < 0.9
+            rows, phones = self.spoken(rng) if speech else self.silent()
+            power = vary(10 ** rows[:, :mels], self.backgrounds, rng, speech)
+            yield torch.from_numpy(power), torch.from_numpy(rows[::2, mels:].copy()), torch.from_numpy(phones[::2])
+
+    def silent(self, frames: int = CROP) -> tuple[np.ndarray, np.ndarray]:
+        """Frames without speech: `vary` lays noise and music over them, or leaves them empty."""
+        rest = np.zeros((frames, self.rows[0].shape[1]), np.float32)
+        rest[:, : MouthConfig().mels] = -8
+        return rest, np.zeros(frames, np.int64)
+
+    def spoken(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Utterances at a random tempo with pauses between, cut to CROP frames."""
+        tempo = rng.uniform(0.8, 1.3)
+        rows: list[np.ndarray] = []
+        phones: list[np.ndarray] = []
+        length = 0
+        while length < CROP:
+            pick = int(rng.integers(len(self.rows)))
+            source = self.rows[pick]
+            start = rng.uniform(0, 0.7 * len(source)) if not length else 0.0
+            places = np.arange(start, len(source) - 1, tempo)[: CROP - length]
+            low = places.astype(int)
+            part = (places - low)[:, None].astype(np.float32)
+            rows.append(source[low].astype(np.float32) * (1 - part) + source[low + 1].astype(np.float32) * part)
+            phones.append(self.heard[pick][low].astype(np.int64))
+            length += len(places)
+            if length < CROP and rng.random() < 0.4:
+                pause, quiet = self.silent(min(CROP - length, int(rng.integers(35, 200))))
+                rows.append(pause)
+                phones.append(quiet)
+                length += len(pause)
+        return np.concatenate(rows), np.concatenate(phones)
+
+
+def loss_of(
+    logits: torch.Tensor, phone_logits: torch.Tensor, targets: torch.Tensor, phones: torch.Tensor
+) -> torch.Tensor:
+    """Squared error of controls and of the lip opening they make, cross entropy of press, activity and phone class."""
+    functional = torch.nn.functional
+    guess = torch.sigmoid(logits)
+    controls = functional.mse_loss(guess[..., : len(CONTROLS)], targets[..., : len(CONTROLS)])
+    opening = functional.mse_loss(lip_opening(guess[..., :-1]) / 0.06, lip_opening(targets[..., :-1]) / 0.06)
+    press = functional.binary_cross_entropy_with_logits(logits[..., PRESS], targets[..., PRESS])
+    activity = functional.binary_cross_entropy_with_logits(logits[..., -1], targets[..., -1])
+    heard = functional.cross_entropy(phone_logits.flatten(0, 1), phones.flatten())
+    return 10 * controls + opening + 1.5 * press + 0.3 * activity + 0.3 * heard
+
+
+def average_spectrum(corpus: list[Spoken]) -> torch.Tensor:
+    """Mean level (mels,) of the loud frames of clean speech in dB below the speech level, as `normalise` needs it."""
+    flat = torch.zeros(MouthConfig().mels)
+    means = []
+    for spoken in corpus[:: max(1, len(corpus) // 400)]:
+        power = 10 ** torch.from_numpy(spoken.mel.astype(np.float32))
+        energy = 10 * torch.log10(power.mean(-1) + 1e-12)
+        level = torch.quantile(energy, 0.95)
+        decibels = 10 * torch.log10(power + 10 ** ((level - 50) / 10)) - level
+        means.append(decibels[energy > level - 22].mean(0))
+    return torch.stack(means).mean(0) if means else flat
+
+
+def train(
+    corpus: list[Spoken], *, steps: int, batch: int, peak_rate: float, seed: int, config: MouthConfig, checkpoint: Path
+) -> MouthNetwork:
+    """AdamW with warm-up and cosine decay; returns the exponential moving average of the weights."""
+    torch.manual_seed(seed)
+    network = MouthNetwork(config)
+    network.average.copy_(average_spectrum(corpus))
+    averaged = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=peak_rate, weight_decay=0.02, betas=(0.9, 0.98))
+
+    def pace(step: int) -> float:
+        return min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, pace)
+    crops = Crops(corpus, make_backgrounds(seed, 210), seed)
+    loader = iter(DataLoader(crops, batch_size=batch))
+    running = 0.0
+    for step in range(steps):
+        power, targets, phones = next(loader)
+        mel = normalise(power, network.average)
+        # Whole crops without some bands or moments teach the network to lean on no single cue.
+        for start, width in torch.randint(0, 34, (2, 2)).tolist():
+            mel[:, :, start : start + width % 6] = 0
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, phone_logits = network(mel)
+        loss = loss_of(logits.float(), phone_logits.float(), targets, phones)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        averaged.update_parameters(network)
+        running += loss.item()
+        if (step + 1) % 100 == 0:
+            log.info("step %d of %d: loss %.4f", step + 1, steps, running / 100)
+            running = 0.0
+        if (step + 1) % 500 == 0:
+            torch.save(averaged.module.state_dict(), checkpoint)
+    result = copy.deepcopy(network)
+    result.load_state_dict(averaged.module.state_dict())
+    return result.eval()
+
+
+@torch.no_grad()
+def evaluate(network: MouthNetwork, held_out: list[Spoken]) -> dict[str, float]:
+    """Metrics on held-out voices, clean, at 25 fps and through the mesh.
+
+    Correlation of the lip opening with its target; p, b, m whose lips come closer than 0.03 eye distances and f, v
+    closer than 0.04 while the phone lasts (40 ms of lead and the frame it ends in counted in); right speech activity.
+    """
+    fps = 25
+    correlations, closed, touched, right, frames = [], [], [], 0, 0
+    for spoken in held_out:
+        power = 10 ** torch.from_numpy(spoken.mel.astype(np.float32))
+        logits, _ = network(normalise(power, network.average)[None])
+        guess = torch.sigmoid(logits[0]).numpy()
+        stressed = stress(spoken.mel, spoken.phones, spoken.edges)
+        targets, activity, _ = mouth_targets(spoken.phones, spoken.edges, stressed, len(spoken.mel))
+        seconds = Fraction(len(guess), FRAME_RATE)
+        heard = MouthControls(guess[:, :-1], guess[:, -1], FRAME_RATE, seconds)
+        meant = MouthControls(targets[::2], activity[::2], FRAME_RATE, seconds)
+        opening, truth = (mouth_opening(neutral_vertices() + c.vertices_at(fps)) for c in (heard, meant))
+        correlations.append(np.corrcoef(truth, opening)[0, 1])
+        right += int(((guess[:, -1] > 0.5) == (activity[::2] > 0.5)).sum())
+        frames += len(guess)
+        for phone, start, end in zip(spoken.phones, spoken.edges[:-1], spoken.edges[1:], strict=True):
+            span = opening[max(0, int((start - 0.04) * fps)) : math.ceil(end * fps) + 1]
+            if len(span) and PHONES[phone] in ("p", "b", "m"):
+                closed.append(span.min() < 0.03)
+            elif len(span) and PHONES[phone] in ("f", "v"):
+                touched.append(span.min() < 0.04)
+    return {
+        "opening correlation": float(np.nanmean(correlations)),
+        "bilabials closed": float(np.mean(closed)),
+        "labiodentals touching": float(np.mean(touched)),
+        "speech activity": right / frames,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the corpus and checkpoints")
+    parser.add_argument("--out", type=Path, default=None, help="where the weights go (default: WORK/mouth.safetensors)")
+    parser.add_argument("--shards", type=int, default=100, help="files of 200 utterances (about 16 minutes) each")
+    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="processes that speak the corpus")
+    parser.add_argument("--threads", type=int, default=2, help="threads that train")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    folder = arguments.work / "corpus"
+    make_corpus(folder, arguments.seed, arguments.shards, 3, arguments.workers)
+    corpus = read_corpus(folder)[: arguments.shards * 200]
+    hours = sum(len(spoken.mel) for spoken in corpus) / MEL_RATE / 3600
+    log.info("%d utterances, %.1f hours, %d voices", len(corpus), hours, len({spoken.voice for spoken in corpus}))
+    network = train(
+        corpus,
+        steps=arguments.steps,
+        batch=arguments.batch,
+        peak_rate=arguments.rate,
+        seed=arguments.seed,
+        config=MouthConfig(phones=len(PHONES)),
+        checkpoint=arguments.work / "checkpoint.pt",
+    )
+    out = arguments.out or arguments.work / "mouth.safetensors"
+    description = {
+        "data": f"synthetic speech only: flite and espeak-ng, {hours:.1f} hours, "
+        f"{len({spoken.voice for spoken in corpus})} voices, random words of own lists; no recordings of people",
+        "held_out": ", ".join(HELD_OUT_FLITE + HELD_OUT_VARIANTS),
+        "seed": str(arguments.seed),
+        "steps": str(arguments.steps),
+        "batch": str(arguments.batch),
+        "licence": "Apache-2.0",
+    }
+    save_mouth_network(network, out, description)
+    for name, value in evaluate(load_mouth_network(out), read_corpus(folder, held_out=True)).items():
+        log.info("held-out %s: %.3f", name, value)
+
+
+if __name__ == "__main__":
+    main()

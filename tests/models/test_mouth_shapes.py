@@ -1,0 +1,128 @@
+"""The mouth's shapes on the canonical mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from talking_portrait.models.face_mesh import (
+    BLENDSHAPES,
+    LEFT_EYE,
+    LIPS_INNER,
+    RIGHT_BROW,
+    face_mesh,
+    mirror_index,
+    mouth_opening,
+)
+from talking_portrait.models.instant.mouth_network import CONTROLS
+from talking_portrait.models.instant.mouth_shapes import (
+    lip_opening,
+    mouth_blendshapes,
+    mouth_vertices,
+    neutral_vertices,
+)
+
+
+def controls(**amounts: float) -> np.ndarray:
+    return np.array([[amounts.get(name, 0.0) for name in CONTROLS]], np.float32)
+
+
+def gap(**amounts: float) -> float:
+    return float(mouth_opening(neutral_vertices() + mouth_vertices(controls(**amounts)))[0])
+
+
+def random_controls(count: int) -> np.ndarray:
+    return np.random.default_rng(0).random((count, len(CONTROLS))).astype(np.float32)
+
+
+def test_at_rest_the_lips_are_closed_and_little_else_differs_from_the_canonical_mesh():
+    assert mouth_opening(neutral_vertices()) < 1e-6
+    assert not mouth_vertices(controls()).any()
+    moved = np.linalg.norm(neutral_vertices() - face_mesh().vertices, axis=-1)
+    assert moved.max() < 0.4
+    assert (moved > 0.01).sum() < 120
+
+
+def test_the_whole_line_of_the_lips_is_closed_at_rest():
+    rest = neutral_vertices()
+    for upper, lower in zip(LIPS_INNER[1:10], LIPS_INNER[:10:-1], strict=True):
+        np.testing.assert_allclose(rest[upper], rest[lower], atol=1e-5)
+
+
+def test_both_sides_of_the_face_move_alike():
+    shapes = neutral_vertices() + mouth_vertices(random_controls(20))
+    np.testing.assert_allclose(shapes[:, mirror_index()] * [-1, 1, 1], shapes, atol=1e-5)
+
+
+def test_eyes_and_brows_stay():
+    assert np.abs(mouth_vertices(random_controls(20))[:, [*LEFT_EYE, *RIGHT_BROW]]).max() < 1e-3
+
+
+def test_openings_are_natural():
+    assert 0.25 <= gap(jaw=1) <= 0.35
+    assert 0.15 <= gap(jaw=0.68, upper=0.45) <= 0.28
+    assert 0.03 <= gap(upper=0.55, jaw=0.08) <= 0.09
+    assert gap(jaw=0.2, round=1, upper=0.1) < gap(jaw=0.2, upper=0.1)
+
+
+@pytest.mark.parametrize("jaw", [0.0, 0.3, 0.7, 1.0])
+def test_press_closes_the_lips_over_any_jaw(jaw: float):
+    assert gap(jaw=jaw, upper=0.5, press=0.9) < 1e-5
+    shape = neutral_vertices() + mouth_vertices(controls(jaw=jaw, upper=0.5, press=1))
+    for upper, lower in zip(LIPS_INNER[1:10], LIPS_INNER[:10:-1], strict=True):
+        np.testing.assert_allclose(shape[0, upper], shape[0, lower], atol=1e-4)
+
+
+def test_the_formula_for_the_opening_is_what_the_mesh_does():
+    some = random_controls(200)
+    measured = mouth_opening(neutral_vertices() + mouth_vertices(some))
+    np.testing.assert_allclose(measured, lip_opening(some), atol=0.02)
+
+
+def test_each_control_does_what_it_is_called():
+    rest = neutral_vertices()
+    chin, corner, lip = 152, 291, 0
+    assert mouth_vertices(controls(jaw=1))[0, chin, 1] < -1
+    assert mouth_vertices(controls(width=1))[0, corner, 0] > 0.3
+    rounded = mouth_vertices(controls(round=1))[0]
+    assert rounded[corner, 0] < -0.4
+    assert rounded[lip, 2] > 0.4
+    assert mouth_vertices(controls(upper=1))[0, lip, 1] > 0.1
+    assert not mouth_vertices(controls(tongue=1)).any()
+    assert rest.dtype == np.float32
+
+
+def test_movement_is_smooth_across_the_skin():
+    """No edge of the mesh away from the lips' own gap tears: it keeps between a third and three times its length."""
+    triangles = face_mesh().triangles
+    edges = np.unique(
+        np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0
+    )
+    inside = set(LIPS_INNER)
+    edges = np.array([edge for edge in edges if not inside & set(edge.tolist())])
+    rest = neutral_vertices()
+    length = np.linalg.norm(rest[edges[:, 0]] - rest[edges[:, 1]], axis=-1)
+    for shape in rest + mouth_vertices(np.concatenate([controls(jaw=1), controls(round=1), controls(width=1)])):
+        stretched = np.linalg.norm(shape[edges[:, 0]] - shape[edges[:, 1]], axis=-1)
+        assert (stretched < 3 * length + 0.05).all()
+        assert (stretched > length / 3 - 0.05).all()
+
+
+def test_blendshape_scores_are_in_range_and_named_right():
+    scores = mouth_blendshapes(random_controls(50))
+    assert scores.shape == (50, len(BLENDSHAPES))
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+    assert not mouth_blendshapes(controls()).any()
+
+    def score(name: str, **amounts: float) -> float:
+        return float(mouth_blendshapes(controls(**amounts))[0, BLENDSHAPES.index(name)])
+
+    assert score("jawOpen", jaw=0.6) == pytest.approx(0.6)
+    assert score("mouthClose", jaw=0.6, press=1) == pytest.approx(0.6)
+    assert score("mouthPucker", round=1) > 0.8
+    assert score("mouthFunnel", round=1, jaw=0.5) > score("mouthFunnel", round=1)
+    assert score("mouthStretchLeft", width=1) == score("mouthStretchRight", width=1) > 0.3
+    assert score("mouthPressLeft", press=1) > 0.3
+    assert score("mouthUpperUpRight", upper=1) > 0.3
+    assert score("mouthLowerDownLeft", upper=1) > 0.3
+    assert score("eyeBlinkLeft", jaw=1, press=1) == 0

@@ -129,8 +129,11 @@ def _track(wave: np.ndarray, frames: int, progress: Progress) -> tuple[np.ndarra
     high candidates settles the octave.
     """
     window = np.hanning(_WINDOW)
-    window_correlation = np.fft.irfft(np.abs(np.fft.rfft(window, _FFT)) ** 2)[:_WINDOW]
+    window_correlation = np.fft.irfft(np.abs(np.fft.rfft(window, _FFT)) ** 2)
     window_correlation /= window_correlation[0]
+    # Only what lies below 1.6 kHz counts, so that the peaks are broad enough for a parabola over this sampling.
+    hertz = np.arange(_FFT // 2 + 1) * _SAMPLE_RATE / _FFT
+    taper = np.cos(np.pi / 2 * np.minimum(hertz / 1600, 1)) ** 2
     shortest, longest = int(_SAMPLE_RATE / _HIGHEST) - 1, int(_SAMPLE_RATE / _LOWEST) + 2
     lags = np.arange(shortest, longest)
     octave_cost = 0.02 * np.log2(lags * _LOWEST / _SAMPLE_RATE)
@@ -145,8 +148,9 @@ def _track(wave: np.ndarray, frames: int, progress: Progress) -> tuple[np.ndarra
         piece = np.pad(piece, (max(0, -first), max(0, last - first - max(0, -first) - len(piece))))
         view = np.lib.stride_tricks.sliding_window_view(piece, _WINDOW)[::_HOP]
         windowed = (view - view.mean(axis=1, keepdims=True)) * window
-        correlation = np.fft.irfft(np.abs(np.fft.rfft(windowed, _FFT)) ** 2)[:, :longest]
-        power = correlation[:, 0] / (window**2).sum()
+        spectrum = np.abs(np.fft.rfft(windowed, _FFT)) ** 2
+        power = (2 * spectrum.sum(axis=1) - spectrum[:, 0] - spectrum[:, -1]) / (_FFT * (window**2).sum())
+        correlation = np.fft.irfft(spectrum * taper)[:, :longest]
         level[start:stop] = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
         # Lag by lag over what the window alone would give; a little is added so that silence is unvoiced.
         silence = 10 ** (_FLOOR_DB / 10) * (window**2).sum()

@@ -88,8 +88,8 @@ def draw_pose_image(points: np.ndarray, image_size: tuple[int, int]) -> np.ndarr
     for colour, edges in contour_groups():
         for a, b in edges:
             if visible[a] and visible[b]:
-                rows, columns = thick_line(*pixels[a].tolist(), *pixels[b].tolist(), CANVAS, CANVAS)
-                canvas[rows, columns] = colour
+                (x0, y0), (x1, y1) = pixels[a].tolist(), pixels[b].tolist()
+                canvas[thick_line(x0, y0, x1, y1, CANVAS, CANVAS)] = colour
     return _stretch(canvas, height, width)
 
 

@@ -168,6 +168,13 @@ def neutral_vertices() -> np.ndarray:
     return _basis().neutral.astype(np.float32)
 
 
+def close_lips(vertices: np.ndarray, amount: np.ndarray | float = 1.0) -> np.ndarray:
+    """Any mesh (..., 468, 3) with `amount` (...) of the gap between its inner lips closed, and the skin drawn along."""
+    above, under = ([pair[side] for pair in _PAIRS] for side in (0, 1))
+    gaps = (vertices[..., under, :] - vertices[..., above, :]) * np.asarray(amount)[..., None, None]
+    return vertices + (_basis().close @ gaps).astype(vertices.dtype)
+
+
 def mouth_vertices(controls: np.ndarray) -> np.ndarray:
     """Offsets (F, 468, 3) float32 in cm from `neutral_vertices` for controls (F, 6) in 0..1."""
     controls = np.clip(np.asarray(controls, np.float64), 0, 1)

@@ -8,7 +8,7 @@ from typing import Any
 from ..pipelines.model_files import LANDMARK_FALLBACK
 from . import host
 from .model_choice import known_model, missing_model
-from .sockets import FaceLandmarks, amount_input, titled
+from .sockets import FaceLandmarks, amount_input, images_socket, titled
 
 io: Any = host.io
 
@@ -89,6 +89,7 @@ class DetectLandmarks(io.ComfyNode):
         from ..pipelines.landmarks import detect, open_landmarker
 
         progress = host.progress()
+        images = images_socket(images)
 
         def show(done: int, total: int, preview: Any = None) -> None:
             progress(done, total, images[done - 1, ..., :3])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
+from .crop_portrait import CropPortrait
 from .detect_landmarks import DetectLandmarks
 from .edit_motion import EditMotion
 from .encode_speech import EncodeSpeech
 from .instant_driver import InstantDriver
 from .instant_render import InstantRender
 from .load_speech_encoder import LoadSpeechEncoder
+from .paste_back import PasteBack
 from .sample import Sample
 from .speech_mfcc import SpeechMFCC
 
@@ -20,6 +22,8 @@ NODES: tuple[Any, ...] = (
     EncodeSpeech,
     SpeechMFCC,
     DetectLandmarks,
+    CropPortrait,
+    PasteBack,
     InstantDriver,
     EditMotion,
     InstantRender,

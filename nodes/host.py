@@ -190,28 +190,22 @@ def model_folders(*categories: str) -> list[Path]:
 
 
 def model_names(
-    category: str, endings: tuple[str, ...] = MODEL_ENDINGS, *, folders_with: str | None = None
+    category: str, endings: tuple[str, ...] = MODEL_ENDINGS, *, folder_files: tuple[str, ...] = ()
 ) -> list[str]:
-    """Names for a file list: files of a category, and with `folders_with` also folders that hold a file of that name.
+    """Names for a file list: the files of a category; one that is named in `folder_files` stands for its folder.
 
     Never raises, as schemas are built from it for every node that ComfyUI lists.
     """
-    names: set[str] = set()
-    for root in model_folders(category):
+    try:
         if IN_COMFYUI:
-            continue
-        names.update(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-    if IN_COMFYUI:
-        try:
-            names.update(folder_paths.get_filename_list(category))
-        except (KeyError, OSError):
-            return []
-    chosen = {name for name in names if Path(name).suffix.lower() in endings}
-    if folders_with is not None:
-        folders = {Path(name).parent for name in names if Path(name).name == folders_with}
-        chosen = {name for name in chosen if Path(name).parent not in folders}
-        chosen |= {str(folder) for folder in folders if folder != Path(".")}
-    return sorted(chosen)
+            names = folder_paths.get_filename_list(category)
+        else:
+            roots = model_folders(category)
+            names = [str(path.relative_to(root)) for root in roots for path in root.rglob("*") if path.is_file()]
+    except (KeyError, OSError):
+        return []
+    files = [Path(name) for name in names if Path(name).suffix.lower() in endings]
+    return sorted({str(file.parent if file.parent.parts and file.name in folder_files else file) for file in files})
 
 
 def model_path(categories: tuple[str, ...], name: str) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from . import host
-from .sockets import FaceLandmarks, FaceMotionSocket, colour_images, first_frame, titled
+from .sockets import FaceLandmarks, FaceMotionSocket, first_frame, portrait_socket, titled
 
 io: Any = host.io
 
@@ -52,7 +52,7 @@ class InstantRender(io.ComfyNode):
         from ..pipelines.face_payload import from_payload
         from ..pipelines.instant.renderer import InstantRenderer
 
-        portrait = colour_images(image)[0]
+        portrait = portrait_socket(image)
         renderer = InstantRenderer(portrait, first_frame(from_payload(landmarks)), device=host.torch_device())
         progress = host.progress()
         images = torch.empty(motion.frames, *portrait.shape)

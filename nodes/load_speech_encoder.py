@@ -13,6 +13,8 @@ io: Any = host.io
 
 CATEGORY = "audio_encoders"
 DEFAULT = "wav2vec2_base_960h"
+FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+"""What Hugging Face calls the weights; the folder around them has the model's name."""
 DEFAULT_FILE = "wav2vec2-base-960h.safetensors"
 
 
@@ -29,7 +31,7 @@ class LoadSpeechEncoder(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        files = host.model_names(CATEGORY, (".safetensors", ".bin"), folders_with="config.json")
+        files = host.model_names(CATEGORY, (".safetensors", ".bin"), folder_files=FOLDER_FILES)
         return host.schema(
             node_id="TalkingPortraitLoadSpeechEncoder",
             display_name="Load Speech Encoder",

@@ -52,16 +52,21 @@ def audio_socket(audio: Audio) -> dict[str, Any]:
     return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
 
 
-def colour_images(images: Any) -> torch.Tensor:
-    """IMAGE as (B, H, W, 3) float32 in 0..1 on the CPU; grey is spread, transparency left out."""
+def images_socket(images: Any) -> torch.Tensor:
+    """IMAGE as (B, H, W, 1 to 4) float32 on the CPU."""
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or not len(images):
         shape = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
         raise TalkingPortraitError(
             f"The image input is {shape}, but pictures (batch, height, width, 1 to 4 colours) are expected; "
             "connect a Load Image node."
         )
-    images = images.detach().to("cpu", torch.float32)
-    return images.expand(*images.shape[:-1], 3) if images.shape[-1] == 1 else images[..., :3]
+    return images.detach().to("cpu", torch.float32)
+
+
+def portrait_socket(images: Any) -> torch.Tensor:
+    """The first picture of an IMAGE as (H, W, 3); grey is spread, transparency left out."""
+    picture = images_socket(images)[0]
+    return picture.expand(*picture.shape[:-1], 3) if picture.shape[-1] == 1 else picture[..., :3]
 
 
 def first_frame(track: FaceTrack) -> FaceTrack:

@@ -127,8 +127,6 @@ class _Converter:
         return result
 
     def _add(self, graph: _Graph, result: Prompt) -> None:
-        if graph.prefix.count(":") > 32:
-            raise TalkingPortraitError("The workflow's subgraphs contain themselves; take one of them out.")
         for node in graph.nodes.values():
             kind = node["type"]
             if node.get("mode", 0) in (_MUTED, _BYPASSED) or kind in (*_SHOWN_ONLY, "Reroute", "PrimitiveNode"):
@@ -155,6 +153,11 @@ class _Converter:
         prefix = f"{graph.name(node)}:"
         if prefix not in self.inner:
             definition = self.subgraphs[node["type"]]
+            outer: _Graph | None = graph
+            while outer is not None:
+                if outer.definition.get("id") == definition["id"]:
+                    raise TalkingPortraitError("The workflow's subgraphs contain themselves; take one of them out.")
+                outer = outer.outer
             self.inner[prefix] = _level(prefix, definition, graph, node)
         return self.inner[prefix]
 
@@ -183,10 +186,10 @@ class _Converter:
             origin, slot, target, target_slot = graph.links[link]
             if origin == _SUBGRAPH_INPUT and graph.outer is not None:
                 name = graph.definition["inputs"][slot]["name"]
-                socket = next(entry for entry in graph.instance["inputs"] if entry["name"] == name)
-                if socket.get("link") is None:
+                sockets = [entry for entry in graph.instance.get("inputs", []) if entry["name"] == name]
+                if not sockets or sockets[0].get("link") is None:
                     return _instance_widget(graph, name)
-                link, graph = socket["link"], graph.outer
+                link, graph = sockets[0]["link"], graph.outer
                 continue
             node = graph.nodes[origin]
             mode = node.get("mode", 0)

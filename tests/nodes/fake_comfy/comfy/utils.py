@@ -1,0 +1,13 @@
+"""A progress bar that remembers."""
+
+from __future__ import annotations
+
+shown = []
+
+
+class ProgressBar:
+    def __init__(self, total, node_id=None):
+        self.node_id = node_id
+
+    def update_absolute(self, value, total=None, preview=None):
+        shown.append((self.node_id, value, total, preview and (preview[0], preview[1].size, preview[2])))

@@ -1,0 +1,17 @@
+"""The names of ComfyUI 0.3.64 that nodes are made of; its Schema knows no search_aliases yet."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from talking_portrait.nodes import standalone as io
+
+ComfyExtension = io.ComfyExtension
+_fields = [(f.name, f.type, f) for f in dataclasses.fields(io.Schema) if f.name != "search_aliases"]
+
+
+class _OldSchema(dataclasses.make_dataclass("Schema", _fields)):
+    search_aliases = None
+
+
+io.Schema = _OldSchema

@@ -1,0 +1,36 @@
+"""Uses the host file inside the fake ComfyUI and prints what reached it, as JSON. argument: the fake's folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+
+sys.path.insert(0, sys.argv[1])
+import folder_paths  # noqa: F401 (ComfyUI has loaded it long before)
+from comfy import model_management, utils  # type: ignore[import-not-found]
+from server import said  # type: ignore[import-not-found]
+from talking_portrait.nodes import host
+
+report = {"in comfyui": host.IN_COMFYUI}
+progress = host.progress()
+for done in (1, 2, 3):
+    progress(done, 3, torch.ones(4, 6, 3))
+report["shown"], report["said"] = utils.shown, said
+model_management.interrupted = True
+try:
+    progress(1, 3)
+    report["cancelled"] = False
+except model_management.InterruptProcessingException:
+    report["cancelled"] = True
+given = host.to_socket(torch.zeros(2))
+report["socket"] = str(given.dtype)
+managed = host.ManagedModule(torch.nn.Linear(2, 2))
+report["device"] = str(managed.load(1000))
+report["loaded"] = [[type(models[0]).__name__, memory] for models, memory in model_management.loaded]
+host.register_model_folders()
+report["names"] = host.model_names("audio_encoders", (".safetensors", ".bin"), folder_files=("model.safetensors",))
+report["unknown"] = host.model_names("no such category")
+report["found"] = str(host.model_path(("audio_encoders",), "one.safetensors"))
+print(json.dumps(report))

@@ -1,0 +1,117 @@
+"""The pack as ComfyUI's loader sees it, and the host file's ComfyUI side against small stand-ins of ComfyUI."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+HEAVY = {"scipy", "transformers", "diffusers", "mediapipe", "insightface", "audio_separator", "imageio_ffmpeg", "cv2"}
+HEAVY |= {"onnxruntime", "aiohttp", "PIL", "matplotlib", "einops", "safetensors"}
+
+
+def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HERE / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def outside() -> dict:
+    result = run("load_as_comfyui_does.py", str(ROOT))
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def inside() -> dict:
+    result = run("load_as_comfyui_does.py", str(ROOT), str(HERE / "fake_comfy"))
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory) -> dict:
+    models = tmp_path_factory.mktemp("models")
+    for name in ("one.safetensors", "note.txt", "folder/config.json", "folder/model.safetensors"):
+        file = models / "audio_encoders" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    result = run("probe_host.py", str(HERE / "fake_comfy"), FAKE_MODELS=str(models))
+    assert result.returncode == 0, result.stderr
+    return {**json.loads(result.stdout), "models": models}
+
+
+def test_the_loader_takes_the_pack_under_any_name(outside):
+    assert outside["kind"] == "list"
+    assert not outside["old entry"], "NODE_CLASS_MAPPINGS would hide the V3 entry"
+    assert outside["web"]
+    assert "TalkingPortraitInstantRender" in outside["nodes"]
+    assert not outside["in comfyui"]
+
+
+def test_loading_imports_nothing_heavy(outside, inside):
+    assert not set(outside["modules"]) & HEAVY
+    assert not set(inside["modules"]) & HEAVY
+
+
+def test_the_nodes_are_the_same_in_comfyui(outside, inside):
+    assert inside["in comfyui"]
+
+    def plain(nodes: dict) -> dict:
+        return {name: {**info, "search_aliases": None} for name, info in nodes.items()}
+
+    assert plain(inside["nodes"]) == plain(outside["nodes"])
+    assert all(info["search_aliases"] for info in outside["nodes"].values())
+
+
+def test_our_model_folders_are_registered_and_not_made(inside):
+    paths, endings = inside["folders"]["talking_portrait"]
+    assert paths == ["/nowhere/models/talking_portrait"]
+    assert ".safetensors" in endings
+    assert ".part" not in endings
+    assert inside["folders"]["detection"][0] == ["/nowhere/models/detection"]
+    assert inside["folders"]["audio_encoders"] == [["/nowhere/models/audio_encoders"], [".safetensors"]]
+
+
+def test_an_error_in_the_entry_point_shows_its_traceback():
+    result = run("load_as_comfyui_does.py", str(ROOT), BREAK_THE_PACK="1")
+    assert result.returncode != 0
+    logged = result.stderr.partition("Talking Portrait could not be loaded")[2]
+    assert "Traceback (most recent call last)" in logged.split("Error")[0]
+
+
+def test_an_old_comfyui_is_named(tmp_path):
+    (tmp_path / "folder_paths.py").write_text("")
+    result = run("load_as_comfyui_does.py", str(ROOT), str(tmp_path))
+    assert "Talking Portrait needs ComfyUI 0.3.64 or newer" in result.stderr
+
+
+def test_progress_reaches_the_node_with_pictures_now_and_then(probed):
+    first, *others = probed["shown"]
+    assert first == ["17", 1, 3, ["JPEG", [6, 4], 512]]
+    assert others == [["17", 2, 3, None], ["17", 3, 3, None]]
+    assert probed["said"][0][0] == "17"
+    assert "1 of 3" in probed["said"][0][1]
+    assert probed["said"][-1][1].startswith("3 of 3 in ")
+
+
+def test_a_cancelled_run_stops_at_the_next_step(probed):
+    assert probed["cancelled"]
+
+
+def test_memory_and_devices_are_the_hosts(probed):
+    assert probed["socket"] == "torch.float16"
+    assert probed["loaded"] == [["ModelPatcher", 1000]]
+    assert probed["device"] == "cpu"
+
+
+def test_model_names_are_files_and_whole_folders(probed):
+    assert probed["names"] == ["folder", "one.safetensors"]
+    assert probed["unknown"] == []
+    assert probed["found"] == str(probed["models"] / "audio_encoders" / "one.safetensors")

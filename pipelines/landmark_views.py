@@ -20,9 +20,9 @@ from .picture_sampling import apply_map, box_map, sample_picture, turned_map
 
 WHOLE_LIMIT = 1280
 """A picture with a longer side is looked at in a smaller copy first."""
-VIEW_SIZE = 512
-"""Side in pixels of the view of one face; a face then takes up about 200."""
-TILE_SIZE = 320
+VIEW_SIZE = (512, 512)
+"""Pixels of the view of one face; a face then takes up about 200."""
+TILE_SIZE = (320, 320)
 FACE_IN_VIEW = 2.6
 """Side of a face's own view over the size of the face."""
 SMALLEST_FACE = 40
@@ -110,7 +110,7 @@ def view_of(face: Face) -> View:
     roll = face.roll if abs(face.roll) > 20 else 0.0
     side = FACE_IN_VIEW * face.size
     x, y = face.centre
-    return View(turned_map((float(x), float(y)), side, roll, VIEW_SIZE), (VIEW_SIZE, VIEW_SIZE))
+    return View(turned_map((float(x), float(y)), side, roll, VIEW_SIZE), VIEW_SIZE)
 
 
 def is_hard(face: Face, picture: torch.Tensor) -> bool:
@@ -179,22 +179,20 @@ def _padded(height: int, width: int) -> Iterator[View]:
     """The picture with a wide border, for faces that fill it or are cut by its edge."""
     for border in (0.35, 1.0):
         side = max(height, width) * (1 + 2 * border)
-        yield View(
-            box_map((width - side) / 2, (height - side) / 2, side, side, (VIEW_SIZE, VIEW_SIZE)), (VIEW_SIZE, VIEW_SIZE)
-        )
+        yield View(box_map((width - side) / 2, (height - side) / 2, side, side, VIEW_SIZE), VIEW_SIZE)
 
 
 def _turned(height: int, width: int, angles: tuple[float, ...]) -> Iterator[View]:
     side = max(height, width) * 1.2
     for degrees in angles:
-        yield View(turned_map((width / 2, height / 2), side, degrees, VIEW_SIZE), (VIEW_SIZE, VIEW_SIZE))
+        yield View(turned_map((width / 2, height / 2), side, degrees, VIEW_SIZE), VIEW_SIZE)
 
 
 def _tiles(height: int, width: int, side: float) -> Iterator[View]:
     """Squares of `side` that overlap by half, row by row."""
     for top in _starts(height, side):
         for left in _starts(width, side):
-            yield View(box_map(left, top, side, side, (TILE_SIZE, TILE_SIZE)), (TILE_SIZE, TILE_SIZE))
+            yield View(box_map(left, top, side, side, TILE_SIZE), TILE_SIZE)
 
 
 def _starts(length: int, side: float) -> np.ndarray:

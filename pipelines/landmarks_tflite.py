@@ -84,7 +84,9 @@ class TFLiteLandmarker:
             turned = np.degrees(np.arctan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0]))
             middle = apply_map(matrix, centre)
             length = float(size.max()) * side / DETECTOR_SIZE * MARGIN
-            squares.append(turned_map((float(middle[0]), float(middle[1])), length, float(turned), MESH_SIZE))
+            squares.append(
+                turned_map((float(middle[0]), float(middle[1])), length, float(turned), (MESH_SIZE, MESH_SIZE))
+            )
         return squares
 
     def _points(self, image: torch.Tensor, square: np.ndarray) -> tuple[np.ndarray, float]:
@@ -149,7 +151,9 @@ def _merged(place: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def _square_of(points: np.ndarray) -> np.ndarray:
     face = Face(points=points, blendshapes=None, score=None)
-    return turned_map((float(face.centre[0]), float(face.centre[1])), face.size * MARGIN, face.roll, MESH_SIZE)
+    return turned_map(
+        (float(face.centre[0]), float(face.centre[1])), face.size * MARGIN, face.roll, (MESH_SIZE, MESH_SIZE)
+    )
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

@@ -21,13 +21,16 @@ def box_map(left: float, top: float, width: float, height: float, size: tuple[in
     return np.array([[width / size[1], 0.0, left], [0.0, height / size[0], top]])
 
 
-def turned_map(centre: tuple[float, float], side: float, degrees: float, size: int) -> np.ndarray:
-    """The map (2, 3) of a square round `centre` with its right edge turned `degrees` clockwise as seen."""
+def turned_map(centre: tuple[float, float], side: float, degrees: float, size: tuple[int, int]) -> np.ndarray:
+    """The map (2, 3) of a box round `centre`, turned `degrees` clockwise as seen, to a result of `size`.
+
+    `size` is (height, width), `side` the box's shorter side; pixels stay square.
+    """
     turn = math.radians(degrees)
-    across = np.array([math.cos(turn), math.sin(turn)])
-    down = np.array([-math.sin(turn), math.cos(turn)])
-    corner = np.asarray(centre) - (across + down) * side / 2
-    return np.stack([across * side / size, down * side / size, corner], axis=1)
+    step = side / min(size)
+    linear = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]) * step
+    middle = np.array([size[1], size[0]]) / 2
+    return np.column_stack([linear, np.asarray(centre) - linear @ middle])
 
 
 def apply_map(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

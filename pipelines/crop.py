@@ -1,0 +1,387 @@
+"""Cutting the portrait out of pictures and pasting the result back so that nothing else changes.
+
+Boxes may reach over the picture's edge and are placed to a fraction of a pixel; everything is PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from .errors import TalkingPortraitError
+from .geometry import metric_mesh
+from .landmark_views import Face
+from .picture_sampling import Border, apply_map, box_map, invert_map, sample_picture, turned_map
+from .types import Crop, FaceTrack, Progress, no_progress
+
+Preset = Literal["head and shoulders", "head", "face", "AniPortrait app"]
+
+PRESETS: dict[str, tuple[float, float]] = {
+    "head and shoulders": (2.5, 0.12),
+    "head": (1.75, -0.08),
+    "face": (1.25, 0.0),
+}
+"""Side of the box over the size of the face, and how far its middle lies below the face's, over the same size."""
+
+FOLLOW_FRAMES = 12.0
+"""A box that follows the face is smoothed over about this many frames."""
+APP_LARGE_FACE, APP_EXPAND = 0.15, 1.5
+"""AniPortrait's app keeps the middle square of a picture with a larger face, and cuts this multiple round others."""
+MAX_SIZE = 8192
+COLOUR_MEMORY = 0.8
+"""How much of the colour correction of the frame before stays; new frames fade in, so that it can't flicker."""
+
+
+def crop_portrait(
+    images: torch.Tensor,
+    track: FaceTrack,
+    *,
+    size: int | tuple[int, int] | None = 512,
+    preset: Preset = "head and shoulders",
+    scale: float = 1.0,
+    upright: bool = False,
+    follow: bool = False,
+    border: Border = "edge",
+    progress: Progress = no_progress,
+) -> tuple[torch.Tensor, Crop, FaceTrack]:
+    """Cuts the tracked face out of `images` (F, H, W, C) in 0..1.
+
+    `size` of the result in pixels: one number for a square, (height, width), or None for the box's own size. `preset`
+    says how much is in the box and `scale` makes it larger or smaller; "AniPortrait app" is that app's rule for its
+    first picture, in whole pixels with black beyond the edge, and takes no scale. `upright` turns the box so that the
+    eyes are level. One box serves all frames and holds the face in each, unless it is to `follow` the face, smoothly.
+    Beyond the picture `border` repeats its edge or is black.
+    Returns the cut pictures (F, height, width, C), how they were cut, and the track in their pixels.
+    """
+    _check(images, track, scale)
+    if preset == "AniPortrait app":
+        matrices, out = _app_boxes(track, size)
+        border = "black"
+    else:
+        if preset not in PRESETS:
+            raise TalkingPortraitError(
+                f'The crop "{preset}" was asked for, but one of {", ".join(PRESETS)}, AniPortrait app is expected.'
+            )
+        matrices, out = _portrait_boxes(track, size, PRESETS[preset], scale, upright, follow)
+    total = len(images)
+    pictures = torch.empty(total, *out, images.shape[-1], dtype=torch.float32)
+    for index in range(total):
+        matrix = matrices[min(index, len(matrices) - 1)]
+        pictures[index] = sample_picture(images[index].detach().to("cpu", torch.float32), matrix, out, border)
+        progress(index + 1, total)
+    source_size = (int(images.shape[1]), int(images.shape[2]))
+    crop = Crop(matrix=matrices, size=out, source_size=source_size, source=images)
+    return pictures, crop, track_in_crop(track, crop)
+
+
+def track_in_crop(track: FaceTrack, crop: Crop) -> FaceTrack:
+    """The track in the pixels of the cut pictures, with head matrices for their camera."""
+    points = np.stack(
+        [
+            apply_map(invert_map(crop.matrix[min(index, len(crop.matrix) - 1)]), frame)
+            for index, frame in enumerate(track.points)
+        ]
+    )
+    _, matrix = metric_mesh(points, crop.size)
+    return replace(track, points=points, image_size=crop.size, matrix=matrix)
+
+
+def app_box(box: tuple[float, float, float, float], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """AniPortrait's app: from a face's (left, top, right, bottom) in parts of the picture to the box to cut in pixels.
+
+    A face of 15 % of the picture or more gets the middle square, others a square of 1.5 times their longer side.
+    """
+    height, width = image_size
+    left, top, right, bottom = box
+    if (right - left) * (bottom - top) >= APP_LARGE_FACE:
+        side = min(height, width)
+        x, y = (width - side) // 2, (height - side) // 2
+        return x, y, x + side, y + side
+    half = APP_EXPAND * max((right - left) * width, (bottom - top) * height) / 2
+    middle_x, middle_y = (left + right) / 2 * width, (top + bottom) / 2 * height
+    return int(middle_x - half), int(middle_y - half), int(middle_x + half), int(middle_y + half)
+
+
+def paste_back(
+    frames: torch.Tensor,
+    crop: Crop,
+    source: torch.Tensor | None = None,
+    *,
+    feather: float = 0.1,
+    mask: torch.Tensor | None = None,
+    colour_match: float = 0.0,
+    progress: Progress = no_progress,
+) -> torch.Tensor:
+    """All frames of `paste_frames` as one batch (N, H, W, C)."""
+    source = crop.source if source is None else source
+    total = len(frames)
+    result: torch.Tensor | None = None
+    for index, frame in enumerate(
+        paste_frames(frames, crop, source, count=total, feather=feather, mask=mask, colour_match=colour_match)
+    ):
+        if result is None:
+            result = torch.empty(total, *frame.shape, dtype=frame.dtype)
+        result[index] = frame
+        progress(index + 1, total)
+    if result is None:
+        raise TalkingPortraitError("There are no frames to paste back, but at least one is expected.")
+    return result
+
+
+def paste_frames(
+    frames: Iterable[torch.Tensor],
+    crop: Crop,
+    source: torch.Tensor | None = None,
+    *,
+    count: int | None = None,
+    feather: float = 0.1,
+    mask: torch.Tensor | None = None,
+    colour_match: float = 0.0,
+) -> Iterator[torch.Tensor]:
+    """Pastes frames (h, w, 3) into the pictures they were cut from, one by one, in constant memory.
+
+    `frames` may have another size than the crop, for instance after an upscaler; `count` says how many there are, if
+    that is known, so that a mismatch is told at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
+    one picture serves any number of frames. `feather` 0..0.5 is the width of the soft rim over the crop's shorter
+    side; a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w) or (1 or N, h, w) in
+    0..1 lets through only part of the crop. `colour_match` 0..1 brings the brightness and contrast of each channel to
+    the picture's, judged in the rim. Every pixel outside the mask is the source's, bit for bit; an alpha channel too.
+    Raises TalkingPortraitError if the numbers of frames or the sizes don't fit.
+    """
+    source = crop.source if source is None else source
+    if source is None:
+        raise TalkingPortraitError("There is no picture to paste into; connect the pictures that were cropped.")
+    _check_paste(crop, source, mask, count, feather, colour_match)
+    rim_colour: tuple[torch.Tensor, torch.Tensor] | None = None
+    for index, frame in enumerate(frames):
+        picture = _of_frame(source, index).detach().to("cpu", torch.float32)
+        frame = frame.detach().to("cpu", torch.float32)[..., :3]
+        matrix = _of_frame(crop.matrix, index).copy()
+        matrix[:, :2] *= np.array([crop.size[1] / frame.shape[1], crop.size[0] / frame.shape[0]])
+        part, to_frame = _covered_part(matrix, frame.shape[:2], picture.shape[:2])
+        result = picture.clone()
+        if part is not None:
+            rows, columns = part
+            size = (rows.stop - rows.start, columns.stop - columns.start)
+            weight = _rim(to_frame, size, frame.shape[:2], feather, matrix, picture.shape[:2])
+            if mask is not None:
+                weight = weight * _sampled_mask(mask, index, to_frame, size, frame.shape[:2])
+            below = picture[rows, columns]
+            above = sample_picture(frame, to_frame, size)
+            if colour_match > 0:
+                rim_colour = _remembered(rim_colour, _rim_colour(above, below[..., :3], weight))
+                gain, shift = rim_colour
+                above = above + colour_match * (above * (gain - 1) + shift)
+            result[rows, columns] = _blended(below, above.clamp(0, 1), weight)
+        yield result
+
+
+def _portrait_boxes(
+    track: FaceTrack,
+    size: int | tuple[int, int] | None,
+    preset: tuple[float, float],
+    scale: float,
+    upright: bool,
+    follow: bool,
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Maps (1 or F, 2, 3) from crop to picture, and the crop's size."""
+    faces = [Face(points=points, blendshapes=None, score=None) for points in track.points]
+    centre = np.array([face.centre for face in faces])
+    face_size = np.array([face.size for face in faces])
+    roll = np.unwrap([face.roll for face in faces], period=360) if upright else np.zeros(len(faces))
+    part, below = preset
+    if follow and len(faces) > 1:
+        centre, roll = _smooth(centre), _smooth(roll)
+        side = _smooth(face_size) * part * scale
+    else:
+        boxes = np.array([face.box for face in faces])
+        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        # Room for the face in every frame, even where it moves a lot.
+        side = np.array([max(np.median(face_size) * part * scale, float((high - low).max()))])
+        centre, roll = (low + high)[None] / 2, np.median(roll, keepdims=True)
+    turn = np.radians(roll)
+    down = np.stack([-np.sin(turn), np.cos(turn)], axis=1)
+    centre = centre + down * (side / part / scale * below)[:, None]
+    out = _out_size(size, float(np.median(side)))
+    matrices = [
+        turned_map((x, y), length, degrees, out) for (x, y), length, degrees in zip(centre, side, roll, strict=True)
+    ]
+    return np.stack(matrices), out
+
+
+def _app_boxes(track: FaceTrack, size: int | tuple[int, int] | None) -> tuple[np.ndarray, tuple[int, int]]:
+    height, width = track.image_size
+    box = Face(points=track.points[0], blendshapes=None, score=None).box / [width, height, width, height]
+    left, top, right, bottom = app_box(tuple(box), track.image_size)
+    out = _out_size(size, right - left)
+    return box_map(left, top, right - left, bottom - top, out)[None], out
+
+
+def _out_size(size: int | tuple[int, int] | None, side: float) -> tuple[int, int]:
+    if size is None:
+        size = max(1, round(side))
+    height, width = (size, size) if isinstance(size, int) else size
+    if not (1 <= height <= MAX_SIZE and 1 <= width <= MAX_SIZE):
+        raise TalkingPortraitError(
+            f"The crop's size is {width} x {height} pixels, but 1 to {MAX_SIZE} on either side is expected."
+        )
+    return int(height), int(width)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """A Gaussian average over time; the ends are mirrored, so that a box neither stops nor jumps there."""
+    reach = min(round(3 * FOLLOW_FRAMES), len(values) - 1)
+    weight = np.exp(-0.5 * (np.arange(-reach, reach + 1) / FOLLOW_FRAMES) ** 2)
+    padded = np.pad(values, [(reach, reach)] + [(0, 0)] * (values.ndim - 1), mode="reflect", reflect_type="odd")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
+    return windows @ (weight / weight.sum())
+
+
+def _covered_part(
+    matrix: np.ndarray, frame_size: tuple[int, ...], picture_size: tuple[int, ...]
+) -> tuple[tuple[slice, slice] | None, np.ndarray]:
+    """The rows and columns of the picture under the frame, and the map from their pixels to the frame's."""
+    height, width = frame_size[:2]
+    corners = apply_map(matrix, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+    low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(axis=0)), [picture_size[1], picture_size[0]]).astype(int)
+    to_frame = invert_map(matrix)
+    to_frame[:, 2] += to_frame[:, :2] @ low
+    if (high <= low).any():
+        return None, to_frame
+    return (slice(low[1], high[1]), slice(low[0], high[0])), to_frame
+
+
+def _rim(
+    to_frame: np.ndarray,
+    size: tuple[int, int],
+    frame_size: tuple[int, ...],
+    feather: float,
+    matrix: np.ndarray,
+    picture_size: tuple[int, ...],
+) -> torch.Tensor:
+    """Weights (rows, columns) of the pasted frame: 1 inside, falling smoothly to 0 at its sides."""
+    height, width = frame_size[:2]
+    x = torch.arange(size[1], dtype=torch.float64) + 0.5
+    y = torch.arange(size[0], dtype=torch.float64)[:, None] + 0.5
+    (a, b, c), (d, e, f) = to_frame.tolist()
+    u, v = a * x + b * y + c, d * x + e * y + f
+    # Distances to the left, right, top and bottom side; a side beyond the picture's edge needs no rim.
+    corners = apply_map(matrix, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+    limit = np.array([picture_size[1], picture_size[0]], dtype=np.float64)
+    ends = ((0, 2), (1, 3), (0, 1), (2, 3))
+    soft = [not _beyond(corners[list(pair)], limit) for pair in ends]
+    rim = max(feather * min(height, width), 1e-6)
+    weight = torch.ones(size, dtype=torch.float64)
+    for distance, has_rim in zip((u, width - u, v, height - v), soft, strict=True):
+        share = (distance / rim).clamp(0, 1) if has_rim else (distance >= 0).double()
+        weight = torch.minimum(weight, share)
+    return (weight * weight * (3 - 2 * weight)).float()
+
+
+def _beyond(ends: np.ndarray, limit: np.ndarray) -> bool:
+    """Whether a side lies on or beyond one edge of the picture, to half a pixel."""
+    return bool((ends <= 0.5).all(axis=0).any() or (ends >= limit - 0.5).all(axis=0).any())
+
+
+def _sampled_mask(
+    mask: torch.Tensor, index: int, to_frame: np.ndarray, size: tuple[int, int], frame_size: tuple[int, ...]
+) -> torch.Tensor:
+    one = mask if mask.ndim == 2 else _of_frame(mask, index)
+    one = one.detach().to("cpu", torch.float32)[..., None]
+    to_mask = to_frame * np.array([[one.shape[1] / frame_size[1]], [one.shape[0] / frame_size[0]]])
+    return sample_picture(one, to_mask, size)[..., 0]
+
+
+def _rim_colour(above: torch.Tensor, below: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gain and shift for each channel that bring the frame's rim to the picture's mean and contrast."""
+    share = (weight * (1 - weight))[..., None]
+    total = share.sum().clamp(min=1e-6)
+
+    def moments(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = (picture * share).sum(dim=(0, 1)) / total
+        return mean, (((picture - mean) ** 2 * share).sum(dim=(0, 1)) / total).sqrt()
+
+    (mean_above, contrast_above), (mean_below, contrast_below) = moments(above), moments(below)
+    gain = ((contrast_below + 0.02) / (contrast_above + 0.02)).clamp(0.5, 2.0)
+    return gain, mean_below - gain * mean_above
+
+
+def _remembered(
+    before: tuple[torch.Tensor, torch.Tensor] | None, now: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if before is None:
+        return now
+    return (
+        torch.lerp(now[0], before[0], COLOUR_MEMORY),
+        torch.lerp(now[1], before[1], COLOUR_MEMORY),
+    )
+
+
+def _of_frame(items: Any, index: int) -> Any:
+    """The item of a frame, where one item may serve all frames."""
+    if len(items) > 1 and index >= len(items):
+        raise TalkingPortraitError(
+            f"There are more than {len(items)} frames to paste, but only {len(items)} pictures, boxes or masks; "
+            "give the frames of one and the same clip."
+        )
+    return items[index if len(items) > 1 else 0]
+
+
+def _blended(below: torch.Tensor, above: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`above` over the colours of `below`; where the weight is 0 the very same numbers."""
+    colours = below[..., :3]
+    mixed = torch.where(weight[..., None] > 0, torch.lerp(colours, above, weight[..., None]), colours)
+    return torch.cat([mixed, below[..., 3:]], dim=-1)
+
+
+def _check(images: torch.Tensor, track: FaceTrack, scale: float) -> None:
+    if images.ndim != 4 or 0 in images.shape:
+        raise TalkingPortraitError(
+            f"The pictures come as {tuple(images.shape)}, but (frames, height, width, channels) is expected."
+        )
+    if tuple(images.shape[1:3]) != tuple(track.image_size):
+        raise TalkingPortraitError(
+            f"The pictures are {images.shape[2]} x {images.shape[1]} pixels, but the landmarks were found in "
+            f"{track.image_size[1]} x {track.image_size[0]}; detect them in these very pictures."
+        )
+    if track.frames not in (1, len(images)):
+        raise TalkingPortraitError(
+            f"There are {len(images)} pictures and landmarks for {track.frames}, but equally many, or landmarks for "
+            "one, are expected; detect them in these very pictures."
+        )
+    if not 0.1 <= scale <= 10:
+        raise TalkingPortraitError(f"The crop's scale is {scale}, but 0.1 to 10 is expected.")
+
+
+def _check_paste(
+    crop: Crop, source: torch.Tensor, mask: torch.Tensor | None, count: int | None, feather: float, colour_match: float
+) -> None:
+    if source.ndim != 4 or tuple(source.shape[1:3]) != tuple(crop.source_size) or source.shape[-1] not in (3, 4):
+        raise TalkingPortraitError(
+            f"The pictures to paste into come as {tuple(source.shape)}, but (frames, {crop.source_size[0]}, "
+            f"{crop.source_size[1]}, 3 or 4), the size that was cropped, is expected."
+        )
+    if mask is not None and (mask.ndim not in (2, 3) or 0 in mask.shape):
+        raise TalkingPortraitError(
+            f"The mask comes as {tuple(mask.shape)}, but (height, width) or (frames, height, width) is expected."
+        )
+    if not (0 <= feather <= 0.5 and 0 <= colour_match <= 1):
+        raise TalkingPortraitError(
+            f"The feather is {feather} and the colour match {colour_match}, but 0 to 0.5 and 0 to 1 are expected."
+        )
+    counts = {
+        "pictures to paste into": len(source),
+        "crop boxes": len(crop.matrix),
+        "masks": len(mask) if mask is not None and mask.ndim == 3 else 1,
+    }
+    for what, number in counts.items():
+        if count is not None and number not in (1, count):
+            raise TalkingPortraitError(
+                f"There are {count} frames to paste and {number} {what}, but 1 or {count} is expected; "
+                "give the frames of one and the same clip."
+            )

@@ -1,37 +1,20 @@
-"""Cutting the portrait out of pictures and pasting the result back so that nothing else changes.
-
-Boxes may reach over the picture's edge and are placed to a fraction of a pixel; everything is PyTorch.
-"""
+"""Cutting the portrait out of pictures and pasting the result back so that nothing else changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from .crop_boxes import PRESETS, Preset, app_boxes, portrait_boxes
 from .errors import TalkingPortraitError
 from .geometry import metric_mesh
-from .landmark_views import Face
-from .picture_sampling import Border, apply_map, box_map, invert_map, sample_picture, turned_map
+from .picture_sampling import Border, apply_map, invert_map, sample_picture
 from .types import Crop, FaceTrack, Progress, no_progress
 
-Preset = Literal["head and shoulders", "head", "face", "AniPortrait app"]
-
-PRESETS: dict[str, tuple[float, float]] = {
-    "head and shoulders": (2.5, 0.12),
-    "head": (1.75, -0.08),
-    "face": (1.25, 0.0),
-}
-"""Side of the box over the size of the face, and how far its middle lies below the face's, over the same size."""
-
-FOLLOW_FRAMES = 12.0
-"""A box that follows the face is smoothed over about this many frames."""
-APP_LARGE_FACE, APP_EXPAND = 0.15, 1.5
-"""AniPortrait's app keeps the middle square of a picture with a larger face, and cuts this multiple round others."""
-MAX_SIZE = 8192
 COLOUR_MEMORY = 0.8
 """How much of the colour correction of the frame before stays; new frames fade in, so that it can't flicker."""
 
@@ -45,6 +28,7 @@ def crop_portrait(
     scale: float = 1.0,
     upright: bool = False,
     follow: bool = False,
+    inside: bool = True,
     border: Border = "edge",
     progress: Progress = no_progress,
 ) -> tuple[torch.Tensor, Crop, FaceTrack]:
@@ -54,19 +38,20 @@ def crop_portrait(
     says how much is in the box and `scale` makes it larger or smaller; "AniPortrait app" is that app's rule for its
     first picture, in whole pixels with black beyond the edge, and takes no scale. `upright` turns the box so that the
     eyes are level. One box serves all frames and holds the face in each, unless it is to `follow` the face, smoothly.
-    Beyond the picture `border` repeats its edge or is black.
+    A box that would reach beyond the picture is moved and made smaller to stay `inside`, as far as the face allows;
+    what still lies beyond repeats the picture's edge or is black, as `border` says.
     Returns the cut pictures (F, height, width, C), how they were cut, and the track in their pixels.
     """
     _check(images, track, scale)
     if preset == "AniPortrait app":
-        matrices, out = _app_boxes(track, size)
+        matrices, out = app_boxes(track, size)
         border = "black"
     else:
         if preset not in PRESETS:
             raise TalkingPortraitError(
                 f'The crop "{preset}" was asked for, but one of {", ".join(PRESETS)}, AniPortrait app is expected.'
             )
-        matrices, out = _portrait_boxes(track, size, PRESETS[preset], scale, upright, follow)
+        matrices, out = portrait_boxes(track, size, PRESETS[preset], scale, upright, follow, inside)
     total = len(images)
     pictures = torch.empty(total, *out, images.shape[-1], dtype=torch.float32)
     for index in range(total):
@@ -88,22 +73,6 @@ def track_in_crop(track: FaceTrack, crop: Crop) -> FaceTrack:
     )
     _, matrix = metric_mesh(points, crop.size)
     return replace(track, points=points, image_size=crop.size, matrix=matrix)
-
-
-def app_box(box: tuple[float, float, float, float], image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """AniPortrait's app: from a face's (left, top, right, bottom) in parts of the picture to the box to cut in pixels.
-
-    A face of 15 % of the picture or more gets the middle square, others a square of 1.5 times their longer side.
-    """
-    height, width = image_size
-    left, top, right, bottom = box
-    if (right - left) * (bottom - top) >= APP_LARGE_FACE:
-        side = min(height, width)
-        x, y = (width - side) // 2, (height - side) // 2
-        return x, y, x + side, y + side
-    half = APP_EXPAND * max((right - left) * width, (bottom - top) * height) / 2
-    middle_x, middle_y = (left + right) / 2 * width, (top + bottom) / 2 * height
-    return int(middle_x - half), int(middle_y - half), int(middle_x + half), int(middle_y + half)
 
 
 def paste_back(
@@ -178,67 +147,6 @@ def paste_frames(
                 above = above + colour_match * (above * (gain - 1) + shift)
             result[rows, columns] = _blended(below, above.clamp(0, 1), weight)
         yield result
-
-
-def _portrait_boxes(
-    track: FaceTrack,
-    size: int | tuple[int, int] | None,
-    preset: tuple[float, float],
-    scale: float,
-    upright: bool,
-    follow: bool,
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Maps (1 or F, 2, 3) from crop to picture, and the crop's size."""
-    faces = [Face(points=points, blendshapes=None, score=None) for points in track.points]
-    centre = np.array([face.centre for face in faces])
-    face_size = np.array([face.size for face in faces])
-    roll = np.unwrap([face.roll for face in faces], period=360) if upright else np.zeros(len(faces))
-    part, below = preset
-    if follow and len(faces) > 1:
-        centre, roll = _smooth(centre), _smooth(roll)
-        side = _smooth(face_size) * part * scale
-    else:
-        boxes = np.array([face.box for face in faces])
-        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-        # Room for the face in every frame, even where it moves a lot.
-        side = np.array([max(np.median(face_size) * part * scale, float((high - low).max()))])
-        centre, roll = (low + high)[None] / 2, np.median(roll, keepdims=True)
-    turn = np.radians(roll)
-    down = np.stack([-np.sin(turn), np.cos(turn)], axis=1)
-    centre = centre + down * (side / part / scale * below)[:, None]
-    out = _out_size(size, float(np.median(side)))
-    matrices = [
-        turned_map((x, y), length, degrees, out) for (x, y), length, degrees in zip(centre, side, roll, strict=True)
-    ]
-    return np.stack(matrices), out
-
-
-def _app_boxes(track: FaceTrack, size: int | tuple[int, int] | None) -> tuple[np.ndarray, tuple[int, int]]:
-    height, width = track.image_size
-    box = Face(points=track.points[0], blendshapes=None, score=None).box / [width, height, width, height]
-    left, top, right, bottom = app_box(tuple(box), track.image_size)
-    out = _out_size(size, right - left)
-    return box_map(left, top, right - left, bottom - top, out)[None], out
-
-
-def _out_size(size: int | tuple[int, int] | None, side: float) -> tuple[int, int]:
-    if size is None:
-        size = max(1, round(side))
-    height, width = (size, size) if isinstance(size, int) else size
-    if not (1 <= height <= MAX_SIZE and 1 <= width <= MAX_SIZE):
-        raise TalkingPortraitError(
-            f"The crop's size is {width} x {height} pixels, but 1 to {MAX_SIZE} on either side is expected."
-        )
-    return int(height), int(width)
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """A Gaussian average over time; the ends are mirrored, so that a box neither stops nor jumps there."""
-    reach = min(round(3 * FOLLOW_FRAMES), len(values) - 1)
-    weight = np.exp(-0.5 * (np.arange(-reach, reach + 1) / FOLLOW_FRAMES) ** 2)
-    padded = np.pad(values, [(reach, reach)] + [(0, 0)] * (values.ndim - 1), mode="reflect", reflect_type="odd")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
-    return windows @ (weight / weight.sum())
 
 
 def _covered_part(
@@ -339,25 +247,6 @@ def _blended(below: torch.Tensor, above: torch.Tensor, weight: torch.Tensor) -> 
     return torch.cat([mixed, below[..., 3:]], dim=-1)
 
 
-def _check(images: torch.Tensor, track: FaceTrack, scale: float) -> None:
-    if images.ndim != 4 or 0 in images.shape:
-        raise TalkingPortraitError(
-            f"The pictures come as {tuple(images.shape)}, but (frames, height, width, channels) is expected."
-        )
-    if tuple(images.shape[1:3]) != tuple(track.image_size):
-        raise TalkingPortraitError(
-            f"The pictures are {images.shape[2]} x {images.shape[1]} pixels, but the landmarks were found in "
-            f"{track.image_size[1]} x {track.image_size[0]}; detect them in these very pictures."
-        )
-    if track.frames not in (1, len(images)):
-        raise TalkingPortraitError(
-            f"There are {len(images)} pictures and landmarks for {track.frames}, but equally many, or landmarks for "
-            "one, are expected; detect them in these very pictures."
-        )
-    if not 0.1 <= scale <= 10:
-        raise TalkingPortraitError(f"The crop's scale is {scale}, but 0.1 to 10 is expected.")
-
-
 def _check_paste(
     crop: Crop, source: torch.Tensor, mask: torch.Tensor | None, count: int | None, feather: float, colour_match: float
 ) -> None:
@@ -385,3 +274,22 @@ def _check_paste(
                 f"There are {count} frames to paste and {number} {what}, but 1 or {count} is expected; "
                 "give the frames of one and the same clip."
             )
+
+
+def _check(images: torch.Tensor, track: FaceTrack, scale: float) -> None:
+    if images.ndim != 4 or 0 in images.shape:
+        raise TalkingPortraitError(
+            f"The pictures come as {tuple(images.shape)}, but (frames, height, width, channels) is expected."
+        )
+    if tuple(images.shape[1:3]) != tuple(track.image_size):
+        raise TalkingPortraitError(
+            f"The pictures are {images.shape[2]} x {images.shape[1]} pixels, but the landmarks were found in "
+            f"{track.image_size[1]} x {track.image_size[0]}; detect them in these very pictures."
+        )
+    if track.frames not in (1, len(images)):
+        raise TalkingPortraitError(
+            f"There are {len(images)} pictures and landmarks for {track.frames}, but equally many, or landmarks for "
+            "one, are expected; detect them in these very pictures."
+        )
+    if not 0.1 <= scale <= 10:
+        raise TalkingPortraitError(f"The crop's scale is {scale}, but 0.1 to 10 is expected.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from talking_portrait.pipelines.crop import app_box
+from talking_portrait.pipelines.crop_boxes import app_box
 from talking_portrait.pipelines.geometry import metric_mesh
 from talking_portrait.pipelines.picture_sampling import box_map, sample_picture
 

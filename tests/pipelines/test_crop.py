@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.models.face_mesh import face_mesh
-from talking_portrait.pipelines.crop import PRESETS, app_box, crop_portrait, paste_back, paste_frames
+from talking_portrait.pipelines.crop import crop_portrait, paste_back, paste_frames
+from talking_portrait.pipelines.crop_boxes import PRESETS, app_box
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.geometry import metric_mesh
 from talking_portrait.pipelines.picture_sampling import box_map, map_scale, sample_picture, turned_map
@@ -115,11 +116,48 @@ def test_a_following_box_moves_smoothly_with_the_face():
     rng = np.random.default_rng(0)
     middles = [(100 + 2 * frame + rng.normal(0, 2), 150 + rng.normal(0, 2)) for frame in range(80)]
     track = a_track((300, 400), middles)
-    _, crop, moved = crop_portrait(ramps(300, 400, 80), track, size=64, follow=True)
+    _, crop, moved = crop_portrait(ramps(300, 400, 80), track, size=64, follow=True, inside=False)
     steps = np.diff(crop.matrix[:, 0, 2])
     assert abs(steps.mean() - 2) < 0.3
     assert steps.std() < 0.2
     assert np.ptp(moved.points[:, 1, 0]) < 8
+
+
+def corners_of(crop):
+    height, width = crop.size
+    ends = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]])
+    return np.stack([ends @ matrix.T for matrix in crop.matrix])
+
+
+@pytest.mark.parametrize("size", [64, (64, 96)])
+@pytest.mark.parametrize(("middle", "roll"), [((200, 150), 0), ((70, 90), 0), ((330, 240), 0), ((200, 150), 25)])
+def test_a_box_stays_inside_the_picture(middle, size, roll):
+    track = a_track((300, 400), [middle], roll=roll)
+    _, crop, moved = crop_portrait(ramps(300, 400), track, size=size, upright=True)
+    corners = corners_of(crop)
+    assert corners.min() >= -1e-6
+    assert corners[..., 0].max() <= 400 + 1e-6
+    assert corners[..., 1].max() <= 300 + 1e-6
+    assert moved.points[..., :2].min() >= 0
+    assert (moved.points[..., :2] <= [crop.size[1], crop.size[0]]).all()
+    inside_side = map_scale(crop.matrix[0])
+    _, free, _ = crop_portrait(ramps(300, 400), track, size=size, upright=True, inside=False)
+    assert map_scale(free.matrix[0]) >= inside_side
+
+
+def test_a_turned_box_in_a_corner_leaves_the_picture_rather_than_cut_the_face():
+    track = a_track((300, 400), [(70, 90)], roll=25)
+    _, crop, moved = crop_portrait(ramps(300, 400), track, size=64, upright=True)
+    assert moved.points[..., :2].min() >= 0
+    assert moved.points[..., :2].max() <= 64
+    assert corners_of(crop).min() > -40
+
+
+def test_a_face_that_fills_the_picture_is_not_cut():
+    track = a_track((300, 300), [(150, 150)], face=290)
+    _, crop, moved = crop_portrait(ramps(300, 300), track, size=64)
+    assert map_scale(crop.matrix[0]) * 64 == pytest.approx(290 * 1.1, rel=1e-3)
+    assert moved.points[..., :2].min() >= 0
 
 
 def test_other_sizes_and_no_size():
@@ -146,7 +184,7 @@ def test_aniportraits_app_takes_the_middle_square_or_a_square_round_the_face():
 def test_nothing_outside_the_crop_changes(roll, middle, channels):
     source = noise(1, 300, 400, channels)
     track = a_track((300, 400), [middle], roll=roll)
-    _, crop, _ = crop_portrait(source, track, size=96, preset="face", upright=True)
+    _, crop, _ = crop_portrait(source, track, size=96, preset="face", upright=True, inside=False)
     result = paste_back(torch.ones(2, 96, 96, 3), crop)
     assert result.shape == (2, 300, 400, channels)
     y, x = np.mgrid[:300, :400] + 0.5

@@ -13,8 +13,14 @@ from ...models.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_m
 from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
 from .warp import Grid, invert, sample_field, scattered_operator
 
-NODES_PER_EYE_DISTANCE = 56
-"""Field nodes along the distance of the outer eye corners; the lips' landmarks lie about three nodes apart."""
+NODES_PER_EYE_DISTANCE = 40
+"""Field nodes along the distance of the outer eye corners; the lips' landmarks lie about two nodes apart."""
+
+HIDDEN = 0.03
+"""Cosine to the view below which a vertex lies on or behind the silhouette; its movement is not that of the skin seen."""
+
+FADING = ((0.14, 0.75), (0.3, 0.4), (0.48, 0.1), (0.7, 0.0))
+"""Rings around the face oval, by how much wider they are, and the share of the oval's movement they take."""
 
 
 class ExpressionField:
@@ -25,8 +31,8 @@ class ExpressionField:
         oval = mesh.points[list(FACE_OVAL)]
         low, high = oval.min(axis=0), oval.max(axis=0)
         size = high - low
-        left, top = low - size * [0.25, 0.1]
-        right, bottom = high + size * [0.25, 0.4]
+        left, top = low - size * [0.4, 0.15]
+        right, bottom = high + size * [0.4, 0.7]
         self.grid = Grid.over(left, top, right, bottom, mesh.eye_distance / NODES_PER_EYE_DISTANCE)
         nodes = self.grid.nodes()
         window = self._window(nodes)[:, None]
@@ -60,15 +66,19 @@ class ExpressionField:
     def _operator(self, nodes: np.ndarray, mix: np.ndarray) -> np.ndarray:
         """Nodes from vertices (N, 468): smooth, still at the eyes and away from the face."""
         mesh = self.mesh
-        eyes = _eye_region()
-        sites = np.setdiff1d(np.arange(VERTICES), eyes)
-        oval = mesh.points[list(FACE_OVAL)]
-        centre = oval.mean(axis=0)
-        ring = centre + (oval - centre) * 1.6
-        corners = mesh.points[[RIGHT_EYE[0], RIGHT_EYE[8], LEFT_EYE[0], LEFT_EYE[8]]]
-        still = np.concatenate([ring, corners])
-        operator = scattered_operator(mesh.points[sites], nodes, 0.05 * mesh.eye_distance, ridge=0.02, anchors=still)
-        return operator @ mix[sites]
+        sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())
+        places, rows = [mesh.points[sites]], [mix[sites]]
+        # Around the oval the skin gives way step by step, below the far-dropping chin over a longer distance.
+        oval = list(FACE_OVAL)
+        centre = mesh.points[oval].mean(axis=0)
+        below = np.clip(face_mesh().vertices[oval, 1:2] / -8, 0, 1)
+        for distance, share in FADING:
+            places.append(centre + (mesh.points[oval] - centre) * (1 + distance * (1 + 1.5 * below)))
+            rows.append(share * mix[oval])
+        places.append(mesh.points[[RIGHT_EYE[0], RIGHT_EYE[8], LEFT_EYE[0], LEFT_EYE[8]]])
+        rows.append(np.zeros((4, VERTICES)))
+        operator = scattered_operator(np.concatenate(places), nodes, 0.05 * mesh.eye_distance, ridge=0.05)
+        return operator @ np.concatenate(rows)
 
     def _window(self, nodes: np.ndarray) -> np.ndarray:
         """1 on the face, 0 on the grid's border."""
@@ -89,7 +99,7 @@ class ExpressionField:
         right, left = self.mesh.points[list(MOUTH_CORNERS)]
         axis = left - right
         along = (nodes - (left + right) / 2) @ axis / (axis @ axis) * 2
-        t = np.clip((1.35 - np.abs(along)) / 0.3, 0, 1)
+        t = np.clip((1.25 - np.abs(along)) / 0.3, 0, 1)
         return t * t * (3 - 2 * t)
 
 
@@ -104,7 +114,7 @@ def _parted() -> tuple[np.ndarray, np.ndarray]:
         far_chain = [MOUTH_CORNERS[0], *other, MOUTH_CORNERS[1]]
         line = np.interp(canonical[:, 0], xs, (canonical[chain, 1] + canonical[far_chain, 1]) / 2)
         above = canonical[:, 1] > line
-        replaced = ~above if lip is UPPER_INNER_LIP else above & (canonical[:, 1] < 1.0)
+        replaced = ~above if lip is UPPER_INNER_LIP else above
         replaced[list(lip)] = False
         replaced[list(other)] = True
         replaced[list(MOUTH_CORNERS)] = False

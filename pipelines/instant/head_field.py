@@ -13,10 +13,13 @@ SKULL_CENTRE = (0.0, 1.5, -2.0)
 """Middle of the head in the canonical frame, cm: between the ears, behind the nose bridge."""
 SKULL_RADII = (11.0, 13.5)
 """Half width and half height in cm, hair included."""
-REACH = 1.75
-"""Skull radii at which the head's motion has faded out sideways and above."""
+RIGID, REACH = 1.1, 1.9
+"""Skull radii up to which the head's motion is whole, and at which it has faded out sideways and above."""
 NECK_TOP, NECK_END = -8.5, -25.0
 """Heights in cm, canonical frame, between which the motion eases off down the neck."""
+CAMERA_DISTANCE = 90.0
+"""Centimetres from which the turning head is drawn. The metric camera sees a large face from 30 cm, as no portrait is
+taken: a nod would swell the forehead."""
 HAIR_DEPTH = -3.0
 """Canonical depth in cm of hair and ears, where there are no landmarks."""
 
@@ -43,10 +46,45 @@ class HeadField:
         # Nodes sit on the centres of the outermost pixels, so that growing the field to pixels is a plain resize.
         self.grid = Grid.over(left + 0.5, top + 0.5, max(right - 0.5, left + 1.0), max(bottom - 0.5, top + 1.0), step)
         nodes = self.grid.nodes()
-        depth = self._depth_at(nodes)
+        centre = mesh.matrix[:3, 3]
+        self.distance = max(CAMERA_DISTANCE, -float(centre[2]))
+        self.pixels_per_cm = mesh.camera.focal * height / 2 / -float(centre[2])
+        relief = self._depth_at(nodes) - centre[2]
+        flat = (nodes - mesh.project(np.zeros(3))) * [1, -1]
+        across = flat / self.pixels_per_cm * (1 - relief[:, None] / self.distance)
         self.nodes = torch.from_numpy(nodes).float().view(self.grid.rows, self.grid.columns, 2).to(device)
-        self.points = torch.from_numpy(self._unproject(nodes, depth)).float().to(device)
+        self.centre = torch.from_numpy(centre.copy()).float().to(device)
+        self.flat = torch.from_numpy(flat).float().to(device)
+        """Nodes in pixels from the head's origin, y up."""
+        self.points = torch.from_numpy(np.concatenate([across, relief[:, None]], axis=1)).float().to(device)
+        """Nodes in cm from the head's origin, along the camera's axes."""
         self.weight = torch.from_numpy(self._weight_at(nodes)).float().to(device)
+
+    def hold_at_edges(self, alpha: torch.Tensor) -> None:
+        """Keeps the head in place where the picture's border cuts it off: there is no more of it to move in.
+
+        `alpha` (1, h, w) is the head's matte in the box. The bottom is left out: the neck eases off by itself.
+        """
+        height, width = self.mesh.image_size
+        left, top, right, bottom = self.box
+        solid = alpha[0].cpu().numpy() > 0.3
+        x, y = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5
+        cuts = []
+        if top == 0:
+            cuts.append(np.stack([x[solid[0]], np.zeros(solid[0].sum())], axis=-1))
+        for edge, column in ((0, solid[:, 0]), (width, solid[:, -1])):
+            if edge in (left, right):
+                cuts.append(np.stack([np.full(column.sum(), float(edge)), y[column]], axis=-1))
+        cut = np.concatenate([np.zeros((0, 2)), *cuts])
+        if len(cut) == 0:
+            return
+        from scipy.spatial import cKDTree
+
+        tree = cKDTree(cut)
+        inner = self.mesh.points[[105, 334, 1, 61, 291, 33, 263]]
+        room = min(0.9 * float(tree.query(inner)[0].min()), SKULL_RADII[1] * self.pixels_per_cm)
+        distance = tree.query(self.nodes.view(-1, 2).cpu().numpy())[0]
+        self.weight *= torch.from_numpy(_ease(distance / max(room, 1.0))).float().to(self.weight.device)
 
     def backward(self, camera_motion: torch.Tensor) -> torch.Tensor:
         """Displacement (B, 2, rows, columns) from output positions to the portrait, for motions (B, 4, 4)."""
@@ -54,27 +92,20 @@ class HeadField:
 
     def forward(self, camera_motion: torch.Tensor) -> torch.Tensor:
         """Displacement (B, 2, rows, columns) of the portrait's pixels."""
-        seen = self._project(self.points @ camera_motion[:, :3, :3].transpose(1, 2) + camera_motion[:, None, :3, 3])
-        moved = (seen - self.nodes.view(1, -1, 2)) * self.weight[:, None]
+        turn = camera_motion[:, :3, :3].transpose(1, 2)
+        shift = (self.centre @ turn + camera_motion[:, :3, 3] - self.centre)[:, None]
+        seen = self.points @ turn + shift
+        # Coming nearer magnifies as it does for the metric camera, however far the drawing camera stands.
+        nearer = seen[..., 2] + shift[..., 2] * (self.distance / -float(self.centre[2]) - 1)
+        scale = self.pixels_per_cm * self.distance / (self.distance - nearer).clamp(min=1.0)
+        moved = (seen[..., :2] * scale[..., None] - self.flat) * self.weight[:, None]
+        moved = moved * moved.new_tensor([1.0, -1.0])
         return moved.view(len(camera_motion), self.grid.rows, self.grid.columns, 2).permute(0, 3, 1, 2)
 
     def travel(self, corners: torch.Tensor, camera_motion: torch.Tensor) -> torch.Tensor:
         """Where (B, N, 2) the portrait's positions `corners` (N, 2) go."""
         where = corners.view(1, 1, -1, 2).expand(len(camera_motion), -1, -1, -1)
         return corners + sample_field(self.forward(camera_motion), self.grid, where)[:, 0]
-
-    def _project(self, seen: torch.Tensor) -> torch.Tensor:
-        height, width = self.mesh.image_size
-        focal = self.mesh.camera.focal * height / 2
-        depth = -seen[..., 2].clamp(max=-1e-3)
-        return torch.stack([width / 2 + focal * seen[..., 0] / depth, height / 2 - focal * seen[..., 1] / depth], -1)
-
-    def _unproject(self, pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        height, width = self.mesh.image_size
-        focal = self.mesh.camera.focal * height / 2
-        x = (pixels[:, 0] - width / 2) * -depth / focal
-        y = (height / 2 - pixels[:, 1]) * -depth / focal
-        return np.stack([x, y, depth], axis=-1)
 
     def _depth_at(self, nodes: np.ndarray) -> np.ndarray:
         """Camera depth of every node: the mesh's inside the face, going back to the ears around it."""
@@ -83,23 +114,29 @@ class HeadField:
         oval = mesh.points[list(FACE_OVAL)]
         centre = oval.mean(axis=0)
         ring = centre + (oval - centre) * 1.45
-        soft = 0.2 * mesh.eye_distance
-        operator = scattered_operator(mesh.points, nodes, soft, ridge=0.02, anchors=ring)
-        return operator @ (mesh.depth() - back) + back
+        sites = np.concatenate([mesh.points, ring])
+        depth = np.concatenate([mesh.depth(), np.full(len(ring), back)])
+        return scattered_operator(sites, nodes, 0.2 * mesh.eye_distance, ridge=0.02) @ depth
 
     def _weight_at(self, nodes: np.ndarray) -> np.ndarray:
         """1 on the head, easing to 0 with distance from it and down the neck."""
-        mesh = self.mesh
-        centre = np.array(SKULL_CENTRE)
-        origin, right, up = mesh.project(np.stack([centre, centre + [1, 0, 0], centre + [0, 1, 0]]))
-        axes = np.stack([right - origin, up - origin], axis=1)
-        # A turned head is as wide as a frontal one, so the sideways axis keeps its length and only its direction.
-        axes[:, 0] *= np.linalg.norm(axes[:, 1]) / max(np.linalg.norm(axes[:, 0]), 1e-6)
-        local = (nodes - origin) @ np.linalg.inv(axes).T
-        radius = np.hypot(local[:, 0] / SKULL_RADII[0], np.clip(local[:, 1], 0, None) / SKULL_RADII[1])
-        around = _ease((REACH - radius) / (REACH - 1.0))
-        down = _ease((local[:, 1] + centre[1] - NECK_END) / (NECK_TOP - NECK_END))
-        return around * down
+        radius, height = skull_position(nodes, self.mesh)
+        return _ease((REACH - radius) / (REACH - RIGID)) * _ease((height - NECK_END) / (NECK_TOP - NECK_END))
+
+
+def skull_position(pixels: np.ndarray, mesh: PortraitMesh) -> tuple[np.ndarray, np.ndarray]:
+    """Distance (...) from the skull's centre in skull radii, and height (...) in cm in the head's own frame.
+
+    `pixels` (..., 2). The distance counts only sideways below the centre, where the neck goes on.
+    """
+    centre = np.array(SKULL_CENTRE)
+    origin, right, up = mesh.project(np.stack([centre, centre + [1, 0, 0], centre + [0, 1, 0]]))
+    axes = np.stack([right - origin, up - origin], axis=1)
+    # A turned head is as wide as a frontal one, so the sideways axis keeps its length and only its direction.
+    axes[:, 0] *= np.linalg.norm(axes[:, 1]) / max(np.linalg.norm(axes[:, 0]), 1e-6)
+    local = (pixels - origin) @ np.linalg.inv(axes).T
+    radius = np.hypot(local[..., 0] / SKULL_RADII[0], np.clip(local[..., 1], 0, None) / SKULL_RADII[1])
+    return radius, local[..., 1] + centre[1]
 
 
 def _ease(t: np.ndarray) -> np.ndarray:

@@ -1,17 +1,210 @@
-"""Which pixels are the head, and what is behind it."""
+"""Which pixels belong to the head and body, and what is behind them: no network, colours and a spring model.
+
+Face landmarks say what surely is head; the far border of the picture above the shoulders says what surely is not.
+Colours learnt from both vote on the rest, a random walk that does not like to cross edges (Grady 2006, "Random walks for
+image segmentation") settles the vote, and a guided filter (He 2010) carries it to the picture's own resolution.
+Where the vote stays open, a pixel counts as head: background that moves along a little with a head is less
+disturbing than hair that stays behind.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
+from ...models.face_mesh import FACE_OVAL
+from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
+
+WORK_HEAD = 120
+"""Width of the head in pixels at which the vote is held."""
+CLUSTERS = 10
+SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
+"""Skull radii beyond which the picture's border, and beyond which all, is taken for background at first."""
+ROUNDS = 2
+STRANGE = (3.0, 0.3)
+"""Density that head and background grant to colours they have not shown."""
 
 
 class HeadMatte:
-    """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w) of the moving box."""
+    """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box."""
 
     def __init__(self, picture: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> None:
         left, top, right, bottom = box
-        self.backdrop = torch.from_numpy(picture[top:bottom, left:right].copy()).permute(2, 0, 1)
-        self.alpha = torch.ones_like(self.backdrop[:1])
+        inside = torch.from_numpy(picture[top:bottom, left:right].copy()).permute(2, 0, 1)
+        scale = min(1.0, WORK_HEAD / (2 * SKULL_RADII[0] * mesh.pixels_per_cm))
+        size = (max(2, round(inside.shape[1] * scale)), max(2, round(inside.shape[2] * scale)))
+        small = F.interpolate(inside[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+        vote = self._vote(small.permute(1, 2, 0).double().numpy(), mesh, box)
+        if vote is None:
+            self.alpha = torch.ones_like(inside[:1])
+            self.backdrop = inside.clone()
+            return
+        alpha = _guided(inside, torch.from_numpy(vote).float()[None], round(max(2.0, 0.05 / scale * WORK_HEAD)))
+        self.alpha = ((alpha - 0.06) / 0.72).clamp(0, 1)
+        self.backdrop = _fill(inside, self.alpha, max(1, round(0.015 * WORK_HEAD / scale)))
+
+    def _vote(self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> np.ndarray | None:
+        """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where no background is seen."""
+        rows, columns = small.shape[:2]
+        left, top, right, bottom = box
+        x, y = np.meshgrid(
+            left + (np.arange(columns) + 0.5) * (right - left) / columns,
+            top + (np.arange(rows) + 0.5) * (bottom - top) / rows,
+        )
+        pixels = np.stack([x, y], axis=-1)
+        radius, height = skull_position(pixels, mesh)
+        face = _inside(pixels, mesh.points[list(FACE_OVAL)])
+        # Height in cm of the canonical head: the chin is at -9, shoulders begin near -17.
+        chest = (height < -13) & (radius < 0.75)
+        neck = (height < -6) & (radius < 0.35)
+        head = face | neck | chest | ((radius < 0.8) & (height > 2))
+        edge = np.minimum(np.minimum(x - left, right - x) / (right - left), (y - top) / (bottom - top))
+        air = (radius > SURE_DISTANCE) & (height > -6) & ((edge < 0.06) | (radius > FAR_DISTANCE))
+        if air.mean() < 0.004:
+            return None
+        colours = _features(small)
+        prior = 1 / (1 + np.exp((radius - 1.22) / 0.14))
+        prior = np.where(height < -7, np.maximum(prior, _ramp(-height, 7, 16)), prior)
+        known_head, known_air = head, air
+        for _ in range(ROUNDS):
+            evidence = _evidence(colours, known_head, known_air)
+            log_odds = np.clip(evidence, -4, 4) + np.log((prior + 0.02) / (1.02 - prior))
+            belief = 1 / (1 + np.exp(-log_odds))
+            weight = 0.02 + 0.2 * np.abs(belief - 0.5)
+            belief, weight = np.where(head, 1, belief), np.where(head, 50.0, weight)
+            sure = air & (evidence < 0.5)
+            belief, weight = np.where(sure, 0, belief), np.where(sure, 1.0, weight)
+            share = np.clip(_walk(colours, belief, weight), 0, 1)
+            # What the first vote settled teaches the second what hair and background look like nearby.
+            known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
+            if known_air.mean() < 0.004:
+                return None
+        return np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
+
+
+def _features(picture: np.ndarray) -> np.ndarray:
+    """Opponent colours (h, w, 3) in which distances are closer to what eyes see: lightness counts less."""
+    root = np.sqrt(picture.clip(0, 1))
+    light = root.mean(axis=-1)
+    return np.stack([0.8 * light, root[..., 0] - root[..., 1], 0.5 * (root[..., 0] + root[..., 1]) - root[..., 2]], -1)
+
+
+def _evidence(colours: np.ndarray, head: np.ndarray, air: np.ndarray) -> np.ndarray:
+    """Log of how much better each colour (h, w, 3) fits the head's colours than the background's."""
+    from scipy.cluster.vq import kmeans2
+
+    likelihoods = []
+    for mask in (head, air):
+        samples = colours[mask]
+        samples = samples[:: max(1, len(samples) // 4000)]
+        count = min(CLUSTERS, len(samples))
+        centres, label = kmeans2(samples, count, minit="++", seed=0)
+        density = np.zeros(colours.shape[:2])
+        for cluster in range(count):
+            members = samples[label == cluster]
+            if len(members) == 0:
+                continue
+            spread = np.maximum(members.var(axis=0), 0.018**2)
+            distance = ((colours - centres[cluster]) ** 2 / spread).sum(axis=-1)
+            density += len(members) / len(samples) * np.exp(-distance / 2) / np.sqrt(spread.prod())
+        likelihoods.append(density)
+    # A colour that neither side has shown is rather a highlight in the hair than a thing behind it.
+    return np.log((likelihoods[0] + STRANGE[0]) / (likelihoods[1] + STRANGE[1]))
+
+
+def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Smooths `belief` (h, w), held to its own value by `weight`, between neighbours of like colour."""
+    from scipy.sparse import coo_matrix, diags
+    from scipy.sparse.linalg import spsolve
+
+    rows, columns = belief.shape
+    index = np.arange(rows * columns).reshape(rows, columns)
+    firsts, seconds, links = [], [], []
+    for here, there in (
+        (np.s_[:, :-1], np.s_[:, 1:]),
+        (np.s_[:-1, :], np.s_[1:, :]),
+        (np.s_[:-1, :-1], np.s_[1:, 1:]),
+        (np.s_[1:, :-1], np.s_[:-1, 1:]),
+    ):
+        step = ((colours[here] - colours[there]) ** 2).sum(axis=-1)
+        links.append((np.exp(-step / (2 * 0.03**2)) + 2e-3).ravel())
+        firsts.append(index[here].ravel())
+        seconds.append(index[there].ravel())
+    first, second, link = np.concatenate(firsts), np.concatenate(seconds), np.concatenate(links)
+    size = rows * columns
+    pairs = coo_matrix((link, (first, second)), shape=(size, size)).tocsr()
+    pairs = pairs + pairs.T
+    degree = np.asarray(pairs.sum(axis=1)).ravel()
+    system = diags(degree + weight.ravel()) - pairs
+    return spsolve(system.tocsc(), (weight * belief).ravel()).reshape(rows, columns)
+
+
+def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
+    """`mask` (h, w) with its bays up to two radii wide and all its holes filled: light on hair looks like sky."""
+    from scipy.ndimage import binary_fill_holes, distance_transform_edt
+
+    # The mask goes on past the picture's edge, where hair is cut off by it.
+    padded = np.pad(mask, radius + 1, mode="edge")
+    grown = distance_transform_edt(~padded) <= radius
+    shrunk = distance_transform_edt(grown) > radius
+    return binary_fill_holes(shrunk | padded)[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
+
+
+def _guided(picture: torch.Tensor, vote: torch.Tensor, radius: int) -> torch.Tensor:
+    """`vote` (1, h, w) at low resolution, drawn (1, H, W) along the edges of `picture` (3, H, W)."""
+    size = picture.shape[1:]
+    vote = F.interpolate(vote[None], size=size, mode="bilinear", align_corners=False)[0]
+    guide = picture.double()
+    vote = vote.double()
+    mean = lambda values: _box_mean(values, radius)  # noqa: E731
+    guide_mean, vote_mean = mean(guide), mean(vote)
+    pairs = torch.stack([guide[i] * guide[j] for i in range(3) for j in range(3)])
+    covariance = mean(pairs) - torch.stack([guide_mean[i] * guide_mean[j] for i in range(3) for j in range(3)])
+    covariance = covariance.permute(1, 2, 0).reshape(*size, 3, 3) + 2e-4 * torch.eye(3, dtype=torch.float64)
+    shared = (mean(guide * vote) - guide_mean * vote_mean).permute(1, 2, 0)
+    slope = torch.linalg.solve(covariance, shared).permute(2, 0, 1)
+    offset = vote_mean - (slope * guide_mean).sum(dim=0, keepdim=True)
+    return ((mean(slope) * guide).sum(dim=0, keepdim=True) + mean(offset)).float()
+
+
+def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
+    kernel = 2 * radius + 1
+    padded = F.pad(values[None], (radius,) * 4, mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, (1, kernel), stride=1), (kernel, 1), stride=1)[0]
+
+
+def _fill(picture: torch.Tensor, alpha: torch.Tensor, band: int) -> torch.Tensor:
+    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around: pull and push over a pyramid."""
+    # Pixels next to the head still carry its wisps; what they differ by from the fill moves with the head, too.
+    touched = F.max_pool2d((alpha > 0.02).float()[None], 2 * band + 1, stride=1, padding=band)
+    known = 1 - F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)[0]
+    levels = [(picture * known, known)]
+    while min(levels[-1][1].shape[1:]) > 2:
+        colours, weight = (F.avg_pool2d(part[None], 2, ceil_mode=True)[0] for part in levels[-1])
+        levels.append((colours, weight))
+    colours, weight = levels[-1]
+    filled = colours / weight.clamp(min=1e-6)
+    if float(weight.max()) < 1e-6:
+        filled = picture.mean(dim=(1, 2), keepdim=True).expand_as(colours)
+    for colours, weight in reversed(levels[:-1]):
+        above = F.interpolate(filled[None], size=weight.shape[1:], mode="bilinear", align_corners=False)[0]
+        share = (4 * weight).clamp(0, 1)
+        filled = colours / weight.clamp(min=1e-6) * share + above * (1 - share)
+    return torch.where(known == 1, picture, torch.lerp(filled, picture, known))
+
+
+def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Which pixels (h, w, 2) lie within the closed ring (R, 2)."""
+    x, y = pixels[..., 0], pixels[..., 1]
+    crossings = np.zeros(x.shape, dtype=int)
+    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if y0 != y1:
+            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return crossings % 2 == 1
+
+
+def _ramp(values: np.ndarray, start: float, stop: float) -> np.ndarray:
+    t = np.clip((values - start) / (stop - start), 0, 1)
+    return t * t * (3 - 2 * t)

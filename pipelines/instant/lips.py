@@ -40,8 +40,10 @@ class Lips:
         """One backward field (B, 2, rows, columns) out of both, for everything but the mouth itself."""
         nodes = self.skin.nodes
         along, across = self.tables.local(nodes + upper.permute(0, 2, 3, 1))
-        is_upper = across < self.tables.at(along)[0]
-        return torch.where(is_upper[:, None], upper, lower)
+        # Between the corners the mouth is painted anew; beyond them the two fields grow into one another.
+        soft = self.feather + 0.5 * (along.abs() - 0.9 * self.mouth.half).clamp(min=0)
+        part = smoothstep(-1.0, 1.0, (across - self.tables.at(along)[0]) / soft)
+        return torch.lerp(upper, lower, part[:, None])
 
     def paint(
         self,
@@ -59,13 +61,16 @@ class Lips:
         from_lower = positions + self.skin.sample(lower_field, positions)
         along, across = self.tables.local(from_upper)
         below_upper = across - self.tables.at(along)[0]
+        inward = self.mouth.half - along.abs()
         along, across = self.tables.local(from_lower)
         above_lower = self.tables.at(along)[1] - across
+        inward = torch.minimum(inward, self.mouth.half - along.abs())
         upper_lip = picture.sample(from_upper)
         lower_lip = picture.sample(from_lower)
-        blend = smoothstep(-self.feather, self.feather, below_upper - above_lower)
+        soft = self.feather + 0.5 * (along.abs() - 0.9 * self.mouth.half).clamp(min=0)
+        blend = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft))
         lips = torch.lerp(upper_lip, lower_lip, blend[:, None])
-        gap = torch.minimum(below_upper, above_lower)
+        gap = torch.minimum(torch.minimum(below_upper, above_lower), inward)
         opened = smoothstep(0.0, self.feather, gap)
         along, across = self.tables.local(positions)
         jaw_local = jaw @ self.tables.basis

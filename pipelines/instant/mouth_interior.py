@@ -16,11 +16,13 @@ from .warp import smoothstep
 TOOTH_WIDTHS = (0.86, 0.68, 0.78, 0.70, 0.68, 0.95)
 """Upper teeth from the middle outwards along the arch, cm (Wheeler's Dental Anatomy, rounded)."""
 LOWER_TOOTH_WIDTHS = (0.53, 0.58, 0.69, 0.70, 0.70, 1.0)
+UPPER_LIFT = np.array([0.0, 0.05, 0.01, 0.06, 0.09, 0.11])
+"""How much higher than the middle incisors the other upper teeth end, cm."""
 ARCH_RADIUS = 2.6
 """Radius of the front of the dental arch, cm."""
 SKIN, TEETH, TONGUE, GUM, CAVITY = (
     np.array(c)
-    for c in ((0.80, 0.62, 0.54), (0.87, 0.83, 0.76), (0.62, 0.33, 0.32), (0.66, 0.38, 0.37), (0.13, 0.05, 0.05))
+    for c in ((0.80, 0.62, 0.54), (0.84, 0.79, 0.71), (0.60, 0.31, 0.30), (0.66, 0.38, 0.37), (0.20, 0.075, 0.07))
 )
 """sRGB colours of a light-skinned mouth in plain daylight; the portrait's own light and colours bend them."""
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -80,9 +82,9 @@ class MouthInterior:
         upper_rest, lower_rest = float(mouth.upper[centre]), float(mouth.lower[centre])
         arc, turn = self._arch(mesh, along[0])
         layers = [
-            self._upper_teeth(across / self.cm, arc, turn, upper_rest / self.cm + 0.24, palette),
-            self._lower_teeth(across / self.cm, arc, turn, lower_rest / self.cm - 0.10, palette),
-            self._tongue(across / self.cm, arc, lower_rest / self.cm - 0.18, palette),
+            self._upper_teeth(across / self.cm, arc, turn, upper_rest / self.cm + 0.22, palette),
+            self._lower_teeth(across / self.cm, arc, turn, lower_rest / self.cm + 0.02, palette),
+            self._tongue(across / self.cm, arc, lower_rest / self.cm - 0.25, palette),
         ]
         self.layers = torch.from_numpy(np.stack(layers).astype(np.float32)).permute(0, 3, 1, 2).to(device)
         self.cavity = torch.tensor(palette.cavity, dtype=torch.float32, device=device)
@@ -105,17 +107,18 @@ class MouthInterior:
         shift = jaw[:, :, None, None]
         lower = self._sample(1, along - shift[:, 0], across - shift[:, 1])
         tongue = self._sample(2, along - shift[:, 0], across - 0.85 * shift[:, 1])
-        depth = smoothstep(-0.2, 1.2, below_upper / self.cm)
-        colour = self.cavity[None, :, None, None] * (0.55 + 0.75 * depth[:, None])
+        # Light falls in from the front and below, so the floor of the mouth is redder and less dark than its back.
+        floor = smoothstep(1.2, 0.0, above_lower / self.cm)
+        colour = self.cavity[None, :, None, None] * (0.6 + 0.9 * floor[:, None])
         for layer in (tongue, lower, upper):
             colour = torch.lerp(colour, layer[:, :3], layer[:, 3:])
         return colour * self.shade(below_upper, above_lower, gap)[:, None]
 
     def shade(self, below_upper: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
         """Light (B, h, w) in 0..1 that lips let in: dark in narrow gaps and under the upper lip."""
-        roof = 0.42 + 0.58 * smoothstep(-0.02, 0.32, below_upper / self.cm)
-        floor = 0.6 + 0.4 * smoothstep(-0.02, 0.25, above_lower / self.cm)
-        narrow = 0.3 + 0.7 * smoothstep(0.05, 0.6, gap)
+        roof = 0.45 + 0.55 * smoothstep(-0.05, 0.40, below_upper / self.cm)
+        floor = 0.6 + 0.4 * smoothstep(-0.05, 0.25, above_lower / self.cm)
+        narrow = 0.45 + 0.55 * smoothstep(0.05, 0.6, gap)
         return roof * floor * narrow
 
     def _sample(self, layer: int, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
@@ -125,54 +128,68 @@ class MouthInterior:
 
     def _arch(self, mesh: PortraitMesh, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Arc length in cm from the midline, and the arch's angle, for each column; the far side is foreshortened."""
-        front = (mesh.vertices[13] + mesh.vertices[14]) / 2 - [0, 0, 0.9]
-        angles = np.radians(np.linspace(-80, 80, 161))
-        arch = front + np.stack(
-            [ARCH_RADIUS * np.sin(angles), 0 * angles, ARCH_RADIUS * 1.25 * (np.cos(angles) - 1)], axis=-1
-        )
+        front = (mesh.vertices[13] + mesh.vertices[14]) / 2 - [0, 0, 0.7]
+        angles = np.radians(np.linspace(-85, 85, 171))
+        arch = front + ARCH_RADIUS * np.stack([np.sin(angles), 0 * angles, 0.9 * (np.cos(angles) - 1)], axis=-1)
         seen = self.mouth.local(mesh.project(arch))[:, 0]
-        # Keep the visible, increasing part.
-        order = np.maximum.accumulate(seen)
-        keep = np.concatenate([[True], np.diff(order) > 1e-6])
-        angle = np.interp(along, seen[keep], angles[keep])
-        beyond = np.where(
-            along > seen[keep][-1], along - seen[keep][-1], np.where(along < seen[keep][0], along - seen[keep][0], 0)
+        # On a turned head the far end of the row hides behind its own curve: follow it only while it moves outwards,
+        # then let it run on to the mouth's corner.
+        middle = len(seen) // 2
+        last = middle + int(np.argmax(np.append(np.diff(seen[middle:]) < 0.25 * self.cm * ARCH_RADIUS * 0.0175, True)))
+        first = middle - int(
+            np.argmax(np.append(np.diff(seen[middle::-1]) > -0.25 * self.cm * ARCH_RADIUS * 0.0175, True))
         )
-        return angle * ARCH_RADIUS * 1.05 + beyond / self.cm * 3, angle
+        shown, turned = seen[first : last + 1], angles[first : last + 1]
+        beyond = np.clip(along - shown[-1], 0, None) + np.clip(along - shown[0], None, 0)
+        angle = np.interp(along, shown, turned) + 2.5 * beyond / (self.cm * ARCH_RADIUS)
+        return angle * ARCH_RADIUS, np.clip(angle, -np.pi / 2, np.pi / 2)
 
     def _upper_teeth(
         self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: float, palette: Palette
     ) -> np.ndarray:
         place, number, gap = _tooth_of(arc, TOOTH_WIDTHS)
-        lift = np.array([0.0, 0.05, 0.02, 0.06, 0.09, 0.10, 0.12])[number] + 0.10 * (arc / 2.2) ** 2
-        line = edge - lift - 0.07 * np.abs(place) ** 4
+        lift = UPPER_LIFT[number] + 0.10 * (arc / 2.2) ** 2
+        line = edge - lift - 0.06 * np.abs(place) ** 3 - 0.03 * np.abs(place) ** 12
         above = line[None] - height
         soft = max(0.05, 0.8 / self.cm)
         alpha = _smooth(above / soft + 0.5)
-        length = 0.95 - 0.06 * number
-        colour = _tooth_colour(above, place, gap, turn, palette.teeth, soft)
-        gum_line = above - length[None] * (1 - 0.12 * np.abs(place[None]) ** 2)
+        colour = palette.teeth * self._enamel(above, place, number, gap, turn, soft)[..., None]
+        gum_line = above - (0.95 - 0.06 * number[None]) * (1 - 0.12 * np.abs(place[None]) ** 2)
         gum = _smooth(gum_line / 0.08 + 0.5)[..., None]
         colour = colour * (1 - gum) + palette.gum * _arch_light(turn)[None, :, None] * gum
-        alpha = alpha * _smooth((2.9 - np.abs(arc)) / 0.7)[None]
-        return np.concatenate([colour, alpha[..., None]], axis=-1)
+        return np.concatenate([colour, (alpha * self._row_end(arc)[None])[..., None]], axis=-1)
 
     def _lower_teeth(
         self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: float, palette: Palette
     ) -> np.ndarray:
         place, number, gap = _tooth_of(arc, LOWER_TOOTH_WIDTHS)
-        line = edge + 0.02 * number + 0.10 * (arc / 2.2) ** 2 + 0.05 * np.abs(place) ** 4
+        line = edge + 0.01 * number + 0.10 * (arc / 2.2) ** 2 + 0.04 * np.abs(place) ** 4
         below = height - line[None]
-        soft = max(0.05, 0.8 / self.cm)
-        alpha = _smooth(below / soft + 0.5) * _smooth((2.5 - np.abs(arc)) / 0.7)[None]
-        colour = 0.86 * _tooth_colour(below, place, gap, turn, palette.teeth, soft)
+        soft = max(0.06, 0.9 / self.cm)
+        alpha = _smooth(below / soft + 0.5) * self._row_end(1.15 * arc)[None]
+        # Lower teeth stand behind the upper ones and deeper in the lips' shadow.
+        colour = palette.teeth * 0.78 * self._enamel(below, place, number, gap, turn, soft)[..., None]
         return np.concatenate([colour, alpha[..., None]], axis=-1)
 
+    def _row_end(self, arc: np.ndarray) -> np.ndarray:
+        return _smooth((3.6 - np.abs(arc)) / 1.0)
+
+    @staticmethod
+    def _enamel(
+        inward: np.ndarray, place: np.ndarray, number: np.ndarray, gap: np.ndarray, turn: np.ndarray, soft: float
+    ) -> np.ndarray:
+        """Brightness: rounded teeth, a thin shade between them, darker at the back and at the biting edge."""
+        round_light = 1 - 0.09 * np.abs(place) ** 2.5 - 0.02 * (number % 2)
+        between = 1 - min(0.22, 0.010 / soft) * np.exp(-((gap / max(0.04, 0.6 * soft)) ** 2))
+        edge = 1 - 0.12 * np.exp(-((inward / 0.08) ** 2)) + 0.03 * np.exp(-(((inward - 0.35) / 0.2) ** 2))
+        return (round_light * between * _arch_light(turn))[None] * edge
+
     def _tongue(self, height: np.ndarray, arc: np.ndarray, top: float, palette: Palette) -> np.ndarray:
-        crown = top + 0.35 * (np.abs(arc) / 1.9) ** 2.5 + 0.05 * np.exp(-((arc / 0.25) ** 2))
+        crown = top + 0.45 * (np.abs(arc) / 2.0) ** 2.5
         inside = height - crown[None]
-        alpha = _smooth(inside / 0.28 + 0.4)
-        light = 0.55 + 0.45 * _smooth(inside / 0.6) - 0.15 * np.exp(-((arc / 0.15) ** 2))[None]
+        alpha = _smooth(inside / 0.4 + 0.3)
+        groove = 1 - 0.12 * np.exp(-((arc / 0.12) ** 2))
+        light = (0.45 + 0.55 * _smooth(inside / 0.7)) * groove[None]
         colour = palette.tongue * (light * _arch_light(arc / ARCH_RADIUS)[None])[..., None]
         return np.concatenate([colour, alpha[..., None]], axis=-1)
 
@@ -185,17 +202,6 @@ def _tooth_of(arc: np.ndarray, widths: tuple[float, ...]) -> tuple[np.ndarray, n
     width = np.array(widths)[number]
     place = (distance - borders[number]) / width * 2 - 1
     return place, number, (1 - np.abs(place)) * width / 2
-
-
-def _tooth_colour(
-    inward: np.ndarray, place: np.ndarray, gap: np.ndarray, turn: np.ndarray, teeth: np.ndarray, soft: float
-) -> np.ndarray:
-    """Enamel: rounded, darker between teeth and at the back, a little see-through at the biting edge."""
-    round_light = 1 - 0.10 * np.abs(place) ** 2
-    between = 1 - 0.30 * np.exp(-((gap / max(0.045, 0.6 * soft)) ** 2))
-    edge = 1 - 0.10 * np.exp(-((inward / 0.09) ** 2))
-    light = (round_light * between * _arch_light(turn))[None] * edge
-    return teeth * light[..., None]
 
 
 def _arch_light(turn: np.ndarray) -> np.ndarray:

@@ -87,6 +87,16 @@ class PortraitMesh:
         """Camera-space z (468,) in cm, negative: the camera looks along -z."""
         return self.vertices @ self.matrix[2, :3] + self.matrix[2, 3]
 
+    def facing(self) -> np.ndarray:
+        """Cosine (468,) of the angle between each vertex's normal and the way to the camera."""
+        seen = self.vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        a, b, c = (seen[face_mesh().triangles[:, k]] for k in range(3))
+        normals = np.zeros_like(seen)
+        for k in range(3):
+            np.add.at(normals, face_mesh().triangles[:, k], np.cross(b - a, c - a))
+        length = np.linalg.norm(normals, axis=1) * np.linalg.norm(seen, axis=1)
+        return -(normals * seen).sum(axis=1) / np.maximum(length, 1e-9)
+
     def project(self, vertices: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) of head-frame positions (..., 3) in the portrait's own pose."""
         height, width = self.image_size
@@ -101,7 +111,7 @@ class PortraitMesh:
         offsets = self._fitted_offsets(motion, frames)
         if not self.mouth_closed:
             offsets = offsets + speaking[frames, None, None] * self._closing_offsets()
-        expression = self.project(self.vertices + offsets) - self.project(self.vertices)
+        expression = self._in_picture(offsets)
         jaw = expression[:, LOWER_TEETH_FOLLOW].mean(axis=1)
         still = (np.abs(motion.vertices[frames] - motion.neutral).max(axis=(1, 2)) < 1e-7) & (speaking[frames] == 0)
         expression[still] = 0
@@ -112,6 +122,16 @@ class PortraitMesh:
             closure=as_tensor(eye_closure(motion, frames)),
             jaw=as_tensor(jaw),
         )
+
+    def _in_picture(self, offsets: np.ndarray) -> np.ndarray:
+        """Pixels (B, 468, 2) of offsets (B, 468, 3) in the head frame, each at its vertex's own distance.
+
+        Moving towards the camera does not magnify: the distance of a portrait's camera is a guess, and a close guess
+        would make cheeks swell.
+        """
+        turned = offsets @ self.matrix[:3, :3].T
+        scale = self.camera.focal * self.image_size[0] / 2 / -self.depth()
+        return turned[..., :2] * scale[:, None] * [1, -1]
 
     def speech_activity(self, motion: FaceMotion) -> np.ndarray:
         """How far (F,) in 0..1 the mouth is at work, for portraits whose mouth is open at rest.

@@ -55,9 +55,11 @@ class InstantRenderer:
         left, top, right, bottom = self.head.box
         matte = HeadMatte(picture, self.mesh, self.head.box)
         alpha = matte.alpha.to(self.device)
+        self.head.hold_at_edges(alpha)
         self.backdrop = matte.backdrop.to(self.device)
         """(3, h, w): the moving box without the head."""
         inside = self.image[top:bottom, left:right].permute(2, 0, 1)
+        self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
         self.layer = Layer(torch.cat([inside - (1 - alpha) * self.backdrop, alpha])[None], left, top)
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
         y = torch.arange(top, bottom, device=self.device) + 0.5
@@ -124,12 +126,13 @@ class InstantRenderer:
         sources = positions + skin
         layer = self.layer.sample(sources)
         moved = (sources - self.pixels).abs().amax(dim=-1) > MOVED
+        moved &= (layer != 0).any(dim=1) | self.covered
 
         for eye, closure in zip(self.eyes, shape.closure.unbind(1), strict=True):
             if closure.abs().max() > 1e-4:
                 part = self._part(eye.box, shape)
-                lids = eye.paint(self.layer, sources[:, part[0], part[1]], closure)
-                layer[:, :, part[0], part[1]] = lids
+                under = layer[:, :, part[0], part[1]]
+                layer[:, :, part[0], part[1]] = eye.paint(self.layer, sources[:, part[0], part[1]], closure, under)
                 moved[:, part[0], part[1]] |= closure.abs()[:, None, None] > 1e-4
         if shape.expression.abs().max() > MOVED:
             part = self._part(self.lips.box, shape)

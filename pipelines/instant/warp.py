@@ -13,6 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+MIN_STRETCH = 0.3
+"""Least area ratio of moved to resting skin that the inversion takes seriously."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -47,25 +50,19 @@ class Grid:
         return (positions - positions.new_tensor([self.left, self.top])) * scale - 1
 
 
-def scattered_operator(
-    sites: np.ndarray, queries: np.ndarray, softness: float, ridge: float = 1e-3, anchors: np.ndarray | None = None
-) -> np.ndarray:
+def scattered_operator(sites: np.ndarray, queries: np.ndarray, softness: float, ridge: float) -> np.ndarray:
     """The matrix (Q, N) that interpolates values at `sites` (N, 2) smoothly to `queries` (Q, 2).
 
     Multiquadric radial basis functions sqrt(r^2 + softness^2) with a constant; values are reproduced at the sites up
-    to `ridge`. `anchors` (A, 2) are further sites whose value is always zero. Positions and `softness` in pixels.
+    to `ridge`. Positions and `softness` in pixels.
     """
     count = len(sites)
-    points = sites if anchors is None else np.concatenate([sites, anchors])
-    total = len(points)
-    system = np.zeros((total + 1, total + 1))
+    system = np.ones((count + 1, count + 1))
     # In units of the softness the basis is near 1 where points touch, so the ridge has the same meaning at any size.
-    system[:total, :total] = -_multiquadric(points, points, softness) + ridge * np.eye(total)
-    system[:total, total] = system[total, :total] = 1
-    right = np.zeros((total + 1, count))
-    right[:count, :count] = np.eye(count)
-    coefficients = np.linalg.solve(system, right)
-    return -_multiquadric(queries, points, softness) @ coefficients[:total] + coefficients[total]
+    system[:count, :count] = ridge * np.eye(count) - _multiquadric(sites, sites, softness)
+    system[count, count] = 0
+    coefficients = np.linalg.solve(system, np.eye(count + 1, count))
+    return coefficients[count] - _multiquadric(queries, sites, softness) @ coefficients[:count]
 
 
 def _multiquadric(a: np.ndarray, b: np.ndarray, softness: float) -> np.ndarray:
@@ -85,16 +82,33 @@ def sample_field(field: torch.Tensor, grid: Grid, positions: torch.Tensor) -> to
     return sampled.permute(0, 2, 3, 1)
 
 
-def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int = 6) -> torch.Tensor:
+def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int = 3) -> torch.Tensor:
     """The backward displacement (B, 2, rows, columns) of a `forward` one on the same grid.
 
-    Solves b(x) = -f(x + b(x)), where f moves u to u + f(u). `nodes` (rows, columns, 2) are the node positions.
+    Solves b(x) = -f(x + b(x)), where f moves u to u + f(u), by Newton's method: a mouth that opens wide stretches the
+    cheek by more than a plain fixed-point iteration can follow. `nodes` (rows, columns, 2) are the node positions.
     """
-    backward = -forward
+    slopes = torch.cat([forward, *_slopes(forward, grid)], dim=1)
+    backward = -forward.permute(0, 2, 3, 1)
+    longest = 0.06 * (grid.right - grid.left)
     for _ in range(rounds):
-        positions = nodes + backward.permute(0, 2, 3, 1)
-        backward = -sample_field(forward, grid, positions).permute(0, 3, 1, 2)
-    return backward
+        f_x, f_y, xx, yx, xy, yy = sample_field(slopes, grid, nodes + backward).unbind(-1)
+        rest_x, rest_y = backward[..., 0] + f_x, backward[..., 1] + f_y
+        xx, yy = xx + 1, yy + 1
+        # Where a motion would fold the skin, the step stays finite.
+        scale = 1 / (xx * yy - xy * yx).clamp(min=MIN_STRETCH)
+        step = torch.stack([(yy * rest_x - xy * rest_y) * scale, (xx * rest_y - yx * rest_x) * scale], dim=-1)
+        backward = backward - step.clamp(-longest, longest)
+    return backward.permute(0, 3, 1, 2)
+
+
+def _slopes(field: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+    """Derivatives (B, 2, rows, columns) of a field by x and by y, per pixel."""
+    across = (grid.right - grid.left) / (grid.columns - 1)
+    down = (grid.bottom - grid.top) / (grid.rows - 1)
+    by_x = F.pad(field[..., 2:] - field[..., :-2], (1, 1, 0, 0), mode="replicate") / (2 * across)
+    by_y = F.pad(field[..., 2:, :] - field[..., :-2, :], (0, 0, 1, 1), mode="replicate") / (2 * down)
+    return by_x, by_y
 
 
 @dataclass(frozen=True)

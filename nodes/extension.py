@@ -13,11 +13,14 @@ from .instant_driver import InstantDriver
 from .instant_render import InstantRender
 from .load_speech_encoder import LoadSpeechEncoder
 from .paste_back import PasteBack
+from .reenact_motion import ReenactMotion
 from .sample import Sample
+from .separate_vocals import SeparateVocals
 from .speech_mfcc import SpeechMFCC
 
 NODES: tuple[Any, ...] = (
     Sample,
+    SeparateVocals,
     LoadSpeechEncoder,
     EncodeSpeech,
     SpeechMFCC,
@@ -25,6 +28,7 @@ NODES: tuple[Any, ...] = (
     CropPortrait,
     PasteBack,
     InstantDriver,
+    ReenactMotion,
     EditMotion,
     InstantRender,
 )

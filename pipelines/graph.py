@@ -124,7 +124,8 @@ class _Run:
 
     def _title(self, node: str) -> str:
         entry = self.prompt[node]
-        return str(entry.get("_meta", {}).get("title") or entry["class_type"])
+        named = entry.get("_meta", {}).get("title") or self.info[entry["class_type"]].get("display_name")
+        return str(named or entry["class_type"])
 
 
 def set_input(prompt: Prompt, assignment: str, info: NodeInfo) -> tuple[str, str]:

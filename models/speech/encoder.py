@@ -121,16 +121,18 @@ class SpeechEncoder:
         (kernel, stride), *later = self.convolutions
         frames = (len(wave) - kernel) // stride + 1
         chunk = chunk_frames * _stride(later)
-        total = square = torch.zeros(1, dtype=torch.float64)
+        count, mean, square = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         for start in range(0, frames, chunk):
             end = min(start + chunk, frames)
             piece = wave[start * stride : (end - 1) * stride + kernel].to(device)
-            hidden = conv(piece[None, None])[0].double()
-            total = total + hidden.sum(dim=-1, keepdim=True).cpu()
-            square = square + hidden.square().sum(dim=-1, keepdim=True).cpu()
+            variance, centre = torch.var_mean(conv(piece[None, None])[0].float(), dim=-1, correction=0, keepdim=True)
+            # Chunks join as in Chan et al. 1979, in float64 on the CPU, since not every device has it.
+            size, shift = end - start, centre.cpu().double() - mean
+            square = square + variance.cpu().double() * size + shift.square() * (count * size / (count + size))
+            mean = mean + shift * (size / (count + size))
+            count += size
             step()
-        mean = total / frames
-        return mean, (square / frames - mean.square()).clamp(min=0)
+        return mean, square / count
 
     def transform(
         self,
@@ -185,7 +187,7 @@ def _normalised_layer(layer: Any, wave: torch.Tensor, moments: tuple[torch.Tenso
     hidden = layer.conv(wave)
     norm = layer.layer_norm
     mean, variance = moments
-    scale = torch.rsqrt(variance + norm.eps) * norm.weight.double().cpu()[:, None]
-    shift = norm.bias.double().cpu()[:, None] - mean * scale
-    hidden = hidden * scale.to(hidden) + shift.to(hidden)
+    scale = torch.rsqrt(variance + norm.eps) * norm.weight.cpu().double()[:, None]
+    shift = norm.bias.cpu().double()[:, None] - mean * scale
+    hidden = hidden * scale.float().to(hidden) + shift.float().to(hidden)
     return getattr(layer, "activation", F.gelu)(hidden)

@@ -61,7 +61,9 @@ def load_speech_encoder(path: str | Path) -> SpeechEncoder:
 
     given = _read_json(folder / "config.json")
     given = given if given.get("model_type") in ("wav2vec2", "hubert") else {}
-    hubert = "hubert" in (prefix.rstrip("."), given.get("model_type")) or (not given and "hubert" in path.stem.lower())
+    # Both families have the same tensors and the same arithmetic; without any other sign the name decides.
+    title = (folder.name if file.name in FOLDER_FILES else file.stem).lower()
+    hubert = "hubert" in (prefix.rstrip("."), given.get("model_type")) or (not given and "hubert" in title)
     model = build(derive_config(state) | _known(given), hubert=hubert)
     strict_load(model, state, path=file, unused=_HEADS)
 

@@ -58,3 +58,19 @@ def landmark_draw(golden: Golden) -> None:
         expected = np.asarray(Image.open(golden.file(picture["png"])).convert("RGB"))
         # Exact as drawn; where the drawing is stretched, OpenCV's fixed-point rounding is allowed for.
         golden.check(f"image {index}", drawn, expected, atol=0 if size == (512, 512) else 1)
+
+
+@runner("aniportrait", "retarget")
+def retarget(golden: Golden) -> None:
+    from talking_portrait.pipelines.projection import head_matrix, project
+    from talking_portrait.pipelines.retarget import most_neutral_frame, transfer_poses, transfer_vertices
+
+    neutral = most_neutral_frame(golden.array("src_bs"))
+    golden.check("neutral_index", neutral, golden.meta["neutral_index"])
+    vertices = transfer_vertices(golden.array("src_verts"), neutral, golden.array("ref_lmks3d"))
+    poses = transfer_poses(golden.array("src_trans_mat"), golden.array("ref_trans_mat"))
+    matrices = head_matrix(poses[:, :3], poses[:, 3:])
+    golden.compare("verts", vertices)
+    golden.compare("pose_smooth", poses)
+    golden.compare("pose_mats", matrices)
+    golden.compare("projected", project(vertices, matrices, (golden.meta["frame_h"], golden.meta["frame_w"])))

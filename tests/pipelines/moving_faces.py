@@ -8,7 +8,8 @@ import numpy as np
 from talking_portrait.models.face_mesh import BLENDSHAPES
 from talking_portrait.models.instant.mouth_shapes import mouth_blendshapes, mouth_vertices, neutral_vertices
 from talking_portrait.models.instant.upper_face_shapes import upper_face_shapes
-from talking_portrait.pipelines.types import FaceMotion
+from talking_portrait.pipelines.projection import head_matrix
+from talking_portrait.pipelines.types import Camera, FaceMotion, FaceTrack
 
 
 def face_motion(
@@ -64,3 +65,18 @@ def same(a: FaceMotion, b: FaceMotion, tolerance: float = 0.0) -> bool:
     ]
     close += [np.allclose(getattr(a, n), getattr(b, n), rtol=0, atol=tolerance) for n in ("rotation", "translation")]
     return all(close) and (a.fps, a.pose, a.camera) == (b.fps, b.pose, b.camera)
+
+
+def seen_by_a_camera(
+    vertices: np.ndarray, rotation: np.ndarray, translation: np.ndarray, size: tuple[int, int] = (512, 512)
+) -> FaceTrack:
+    """The landmarks that a perfect landmarker would find of metric faces (F, 468, 3) in camera poses (F, 3)."""
+    height, width = size
+    matrix = head_matrix(rotation, translation)
+    seen = vertices @ matrix[:, :3, :3].transpose(0, 2, 1) + matrix[:, None, :3, 3]
+    focal = Camera().focal * height / 2
+    distance = -seen[..., 2]
+    x, y = seen[..., 0] / distance * focal + width / 2, height / 2 - seen[..., 1] / distance * focal
+    z = (distance / distance.mean(axis=1, keepdims=True) - 1) * focal
+    points = np.stack([x, y, z], axis=-1)
+    return FaceTrack(points, np.ones(len(points), dtype=bool), size, matrix)

@@ -116,20 +116,26 @@ class Golden:
         """A file beside the golden, for instance a picture that its JSON names."""
         return self.path.parent / name
 
+    def kit(self, name: str) -> Path:
+        """A file of the system's folder, or of the shared kit where a set of goldens comes without its own."""
+        own = self.folder / name
+        return own if own.exists() else SHARED_GOLDENS / self.system / name
+
     def asset(self, name: str) -> Path:
-        return self.folder / "assets" / name
+        return self.kit(f"assets/{name}")
 
     def keys(self, name: str) -> dict[str, Any]:
         """A manifest by the name that the golden gives it: `x`, `x.json` or `keys/x.json`."""
         file = name.removeprefix("keys/").removesuffix(".json") + ".json"
-        return json.loads((self.folder / "keys" / file).read_text())
+        return json.loads(self.kit(f"keys/{file}").read_text())
 
     @cached_property
     def weights(self) -> ModuleType:
         """The system's own weights.py."""
-        spec = importlib.util.spec_from_file_location(f"parity_weights_{self.system}", self.folder / "weights.py")
+        path = self.kit("weights.py")
+        spec = importlib.util.spec_from_file_location(f"parity_weights_{self.system}", path)
         if spec is None or spec.loader is None:
-            raise FileNotFoundError(self.folder / "weights.py")
+            raise FileNotFoundError(path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module

@@ -17,7 +17,7 @@ NODES_PER_EYE_DISTANCE = 40
 """Field nodes along the distance of the outer eye corners; the lips' landmarks lie about two nodes apart."""
 
 HIDDEN = 0.03
-"""Cosine to the view below which a vertex lies on or behind the silhouette; its movement is not that of the skin seen."""
+"""Cosine to the view below which a vertex lies on or behind the silhouette; the skin seen there moves otherwise."""
 
 FADING = ((0.14, 0.75), (0.3, 0.4), (0.48, 0.1), (0.7, 0.0))
 """Rings around the face oval, by how much wider they are, and the share of the oval's movement they take."""

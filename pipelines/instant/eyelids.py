@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from ...models.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
@@ -13,6 +14,8 @@ from .warp import Layer, smoothstep
 
 UPPER_SHARE = 0.86
 """Part of the way to a shut eye that the upper lid covers; the lower lid rises by the rest."""
+RIM = 0.05
+"""Eye half widths by which the lids' edges lie outside the landmarks."""
 LASHES = 0.16
 """Height in eye half widths of the strip of lashes that travels with the lid's edge unstretched."""
 
@@ -25,12 +28,15 @@ class Eyelid:
         eye = Aperture(mesh.points, (ring[0], ring[8]), upper, lower)
         self.eye = eye
         opening = eye.lower - eye.upper
+        # Landmarks run along the inside of the lids: a rim of eyeball on a shut lid would shine through.
+        inset = RIM * eye.half * np.clip(opening / (0.3 * eye.half), 0, 1)
+        eye.upper, eye.lower = eye.upper - inset, eye.lower + inset
         brow_height = eye.local(mesh.points[list(brow)])[:, 1].min()
         room = max(eye.upper.min() - brow_height, 2.0 * UPPER_SHARE * opening.max(), 0.5 * eye.half)
         self.upper_room = float(room)
         self.lower_room = float(max(0.9 * eye.half, 1.0))
         self.lashes = LASHES * eye.half
-        self.feather = max(0.6, 0.02 * eye.half)
+        self.feather = max(0.8, 0.025 * eye.half)
         self.tables = EdgeTables(eye, [eye.upper, eye.lower], device)
         box = eye.corners_of(
             (-1.5 * eye.half, 1.5 * eye.half),
@@ -55,8 +61,10 @@ class Eyelid:
         above_lower = (lower - lower_travel) - across
         upper_shift = -upper_travel * _fade((-below_upper - self.lashes) / self.upper_room)
         lower_shift = lower_travel * _fade((-above_lower - 0.5 * self.lashes) / self.lower_room)
-        lid_shift = torch.where(below_upper < above_lower, upper_shift, lower_shift)
-        lid = picture.sample(positions + self.tables.vector(lid_shift))
+        upper_lid = picture.sample(positions + self.tables.vector(upper_shift))
+        lower_lid = picture.sample(positions + self.tables.vector(lower_shift))
+        lower_part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * self.feather))
+        lid = torch.lerp(upper_lid, lower_lid, lower_part[:, None])
         # A widening eye shows more eyeball than the picture has: its edge pixel is continued.
         inside = torch.maximum(torch.minimum(across, lower - self.feather), upper + self.feather) - across
         widened = torch.where(closing < 0, inside, torch.zeros_like(inside))

@@ -1,8 +1,8 @@
 """Which pixels belong to the head and body, and what is behind them: no network, colours and a spring model.
 
 Face landmarks say what surely is head; the far border of the picture above the shoulders says what surely is not.
-Colours learnt from both vote on the rest, a random walk that does not like to cross edges (Grady 2006, "Random walks for
-image segmentation") settles the vote, and a guided filter (He 2010) carries it to the picture's own resolution.
+Colours learnt from both vote on the rest. A random walk that does not like to cross edges (Grady 2006, "Random walks
+for image segmentation") settles the vote, and a guided filter (He 2010) carries it to the picture's own resolution.
 Where the vote stays open, a pixel counts as head: background that moves along a little with a head is less
 disturbing than hair that stays behind.
 """

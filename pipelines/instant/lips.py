@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from .aperture import Aperture, EdgeTables
 from .expression_field import ExpressionField
 from .mouth_interior import MouthInterior
 from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
 from .warp import Layer, smoothstep
+
+LINE_REACH = 0.12
+"""Mouth half widths around the landmarks in which the line of closed lips is looked for."""
+EDGE = 1.5
+"""Width in output pixels of the soft edge between lip and inside."""
+UPPER_RIM, LOWER_RIM = 0.02, 0.05
+"""Mouth half widths by which the lips' edges lie outside the landmarks: no rim of teeth may stick to a lip."""
 
 
 class Lips:
@@ -23,7 +31,11 @@ class Lips:
         self.skin = skin
         mouth = Aperture(mesh.points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
         if mesh.mouth_closed:
-            mouth.upper = mouth.lower = (mouth.upper + mouth.lower) / 2
+            mouth.upper = mouth.lower = _dark_line(picture, mouth)
+        else:
+            open_part = np.clip((mouth.lower - mouth.upper) / (0.2 * mouth.half), 0, 1)
+            mouth.upper = mouth.upper - UPPER_RIM * mouth.half * open_part
+            mouth.lower = mouth.lower + LOWER_RIM * mouth.half * open_part
         self.mouth = mouth
         self.closed = mesh.mouth_closed
         self.cm = mesh.pixels_per_cm
@@ -71,7 +83,7 @@ class Lips:
         blend = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft))
         lips = torch.lerp(upper_lip, lower_lip, blend[:, None])
         gap = torch.minimum(torch.minimum(below_upper, above_lower), inward)
-        opened = smoothstep(0.0, self.feather, gap)
+        opened = smoothstep(0.0, EDGE, gap / _steepness(gap))
         along, across = self.tables.local(positions)
         jaw_local = jaw @ self.tables.basis
         inside = self.interior.paint(along, across, jaw_local, below_upper, above_lower)
@@ -100,4 +112,44 @@ class Lips:
         at_rest = self.interior.shade(across - upper, lower - across, rest_gap)
         now = self.interior.shade(below_upper, above_lower, (below_upper + above_lower) / self.cm)
         dimmed = (now / at_rest.clamp(min=1e-3)).clamp(max=1.0)
-        return torch.lerp(painted, colour * dimmed[:, None], own[:, None])
+        return torch.lerp(painted, colour * self.interior.tinted(dimmed), own[:, None])
+
+
+def _dark_line(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
+    """The line where closed lips meet, over `mouth.table_along`: the darkest smooth path near the landmarks' line.
+
+    A cut beside it would leave a rim of one lip on the other.
+    """
+    from scipy.ndimage import gaussian_filter1d, map_coordinates
+
+    middle = (mouth.upper + mouth.lower) / 2
+    inner = np.abs(mouth.table_along) < mouth.half
+    offsets = np.linspace(-LINE_REACH, LINE_REACH, 33) * mouth.half
+    along, across = np.broadcast_arrays(mouth.table_along[inner][:, None], middle[inner][:, None] + offsets)
+    places = mouth.middle + np.stack([along, across], axis=-1) @ np.stack([mouth.axis, mouth.down])
+    light = map_coordinates(
+        picture.mean(axis=-1), [places[..., 1] - 0.5, places[..., 0] - 0.5], order=1, mode="nearest"
+    )
+    # At the corners the line is the landmarks'; towards the middle the picture counts for more.
+    freedom = np.clip((1 - np.abs(along / mouth.half)) / 0.15, 0.05, 1)
+    contrast = max(float(np.ptp(light)), 1e-3)
+    cost = light / contrast + 0.5 * (offsets / (LINE_REACH * mouth.half)) ** 2 / freedom
+    bend = 0.02 * (np.arange(len(offsets))[:, None] - np.arange(len(offsets))) ** 2
+    total, came = cost[0], []
+    for column in cost[1:]:
+        paths = total[None] + bend
+        came.append(paths.argmin(axis=1))
+        total = paths.min(axis=1) + column
+    path = [int(total.argmin())]
+    for step in reversed(came):
+        path.append(int(step[path[-1]]))
+    line = middle.copy()
+    line[inner] += gaussian_filter1d(offsets[path[::-1]], 4.0, mode="nearest")
+    return line
+
+
+def _steepness(values: torch.Tensor) -> torch.Tensor:
+    """Length of the gradient (B, h, w) per pixel of `values` (B, h, w), at least a fifth."""
+    across = F.pad(values[..., 2:] - values[..., :-2], (1, 1), mode="replicate") / 2
+    down = F.pad(values[..., 2:, :] - values[..., :-2, :], (0, 0, 1, 1), mode="replicate") / 2
+    return torch.hypot(across, down).clamp(min=0.2)

@@ -81,12 +81,16 @@ class MouthInterior:
         centre = len(mouth.upper) // 2
         upper_rest, lower_rest = float(mouth.upper[centre]), float(mouth.lower[centre])
         arc, turn = self._arch(mesh, along[0])
+        # A smile draws the lower lip down from its teeth.
+        bare = 0.0 if mesh.mouth_closed else 0.25
         layers = [
             self._upper_teeth(across / self.cm, arc, turn, upper_rest / self.cm + 0.22, palette),
-            self._lower_teeth(across / self.cm, arc, turn, lower_rest / self.cm + 0.02, palette),
-            self._tongue(across / self.cm, arc, lower_rest / self.cm - 0.25, palette),
+            self._lower_teeth(across / self.cm, arc, turn, lower_rest / self.cm + 0.02 - bare, palette),
+            self._tongue(across / self.cm, arc, lower_rest / self.cm - 0.40 - bare, palette),
         ]
         self.layers = torch.from_numpy(np.stack(layers).astype(np.float32)).permute(0, 3, 1, 2).to(device)
+        flesh = palette.tongue / palette.tongue.mean()
+        self.warmth = torch.tensor(2 - np.clip(flesh, 0.6, 1.4), dtype=torch.float32, device=device)
         self.cavity = torch.tensor(palette.cavity, dtype=torch.float32, device=device)
 
     def paint(
@@ -112,7 +116,7 @@ class MouthInterior:
         colour = self.cavity[None, :, None, None] * (0.6 + 0.9 * floor[:, None])
         for layer in (tongue, lower, upper):
             colour = torch.lerp(colour, layer[:, :3], layer[:, 3:])
-        return colour * self.shade(below_upper, above_lower, gap)[:, None]
+        return colour * self.tinted(self.shade(below_upper, above_lower, gap))
 
     def shade(self, below_upper: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
         """Light (B, h, w) in 0..1 that lips let in: dark in narrow gaps and under the upper lip."""
@@ -120,6 +124,10 @@ class MouthInterior:
         floor = 0.6 + 0.4 * smoothstep(-0.05, 0.25, above_lower / self.cm)
         narrow = 0.45 + 0.55 * smoothstep(0.05, 0.6, gap)
         return roof * floor * narrow
+
+    def tinted(self, shade: torch.Tensor) -> torch.Tensor:
+        """Light (B, 3, h, w): what reaches the inside of a mouth has been coloured by its walls."""
+        return shade[:, None] ** self.warmth[None, :, None, None]
 
     def _sample(self, layer: int, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
         where = torch.stack([along / self.half_width, across / self.half_height], dim=-1)
@@ -134,11 +142,9 @@ class MouthInterior:
         seen = self.mouth.local(mesh.project(arch))[:, 0]
         # On a turned head the far end of the row hides behind its own curve: follow it only while it moves outwards,
         # then let it run on to the mouth's corner.
-        middle = len(seen) // 2
-        last = middle + int(np.argmax(np.append(np.diff(seen[middle:]) < 0.25 * self.cm * ARCH_RADIUS * 0.0175, True)))
-        first = middle - int(
-            np.argmax(np.append(np.diff(seen[middle::-1]) > -0.25 * self.cm * ARCH_RADIUS * 0.0175, True))
-        )
+        middle, slow = len(seen) // 2, 0.25 * self.cm * ARCH_RADIUS * np.radians(1)
+        last = middle + int(np.argmax(np.append(np.diff(seen[middle:]) < slow, True)))
+        first = middle - int(np.argmax(np.append(np.diff(seen[middle::-1]) > -slow, True)))
         shown, turned = seen[first : last + 1], angles[first : last + 1]
         beyond = np.clip(along - shown[-1], 0, None) + np.clip(along - shown[0], None, 0)
         angle = np.interp(along, shown, turned) + 2.5 * beyond / (self.cm * ARCH_RADIUS)
@@ -187,9 +193,9 @@ class MouthInterior:
     def _tongue(self, height: np.ndarray, arc: np.ndarray, top: float, palette: Palette) -> np.ndarray:
         crown = top + 0.45 * (np.abs(arc) / 2.0) ** 2.5
         inside = height - crown[None]
-        alpha = _smooth(inside / 0.4 + 0.3)
+        alpha = _smooth(inside / 0.5 + 0.3)
         groove = 1 - 0.12 * np.exp(-((arc / 0.12) ** 2))
-        light = (0.45 + 0.55 * _smooth(inside / 0.7)) * groove[None]
+        light = (0.6 + 0.4 * _smooth(inside / 0.8)) * groove[None]
         colour = palette.tongue * (light * _arch_light(arc / ARCH_RADIUS)[None])[..., None]
         return np.concatenate([colour, alpha[..., None]], axis=-1)
 

@@ -25,6 +25,8 @@ MAX_ROTATION = 25.0
 """Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
 SOFT_ROTATION = 14.0
 """Degrees from which a turn is eased towards the maximum."""
+CLOSING_RIM = 0.09
+"""Mouth half widths by which an open mouth's lips go on beyond the meeting of their landmarks to shut."""
 CLOSED_GAP = 0.022
 """Lip openings up to this many eye distances are a closed mouth: landmarkers never report an exact zero."""
 
@@ -167,6 +169,10 @@ class PortraitMesh:
         """Offsets (468, 3) in cm that close the portrait's open mouth."""
         upper, lower = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
         gap = self.vertices[lower] - self.vertices[upper]
+        # The lips' edges lie a little outside the landmarks (see `lips`), so they have further to go.
+        right, left = MOUTH_CORNERS
+        rim = CLOSING_RIM * np.linalg.norm(self.vertices[left] - self.vertices[right]) / 2
+        gap = gap * (1 + rim / np.maximum(np.linalg.norm(gap, axis=1, keepdims=True), rim))
         canonical = face_mesh().vertices
         offsets = np.zeros((VERTICES, 3))
         line = canonical[[MOUTH_CORNERS[0], *upper, MOUTH_CORNERS[1]]]

@@ -1,0 +1,108 @@
+"""AniPortrait's published files, recognised by what they hold and loaded strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoints import State, expect_kind, read_checkpoint, rename_keys, strict_load
+from ..diffusion.loading import load_unet
+from ..diffusion.unet import UNet, UNetConfig
+from ..speech import loading as speech
+from .audio2mesh import Audio2Mesh
+from .audio2pose import Audio2Pose
+from .pose_guider import PoseGuider, PoseGuiderConfig
+
+_ENCODER = "audio_encoder."
+_POSITIONS = (r"PPE\.pe$",)
+"""A table that a formula gives for any length."""
+
+
+def load_reference_unet(
+    path: str | Path, *, dtype: torch.dtype = torch.float32, config: UNetConfig | None = None
+) -> UNet:
+    """reference_unet.pth. Raises TalkingPortraitError for another file; so do all functions here."""
+    state = read_checkpoint(path)
+    expect_kind(state, ("reference_unet",), "AniPortrait's reference_unet", path)
+    return load_unet(state, path=path, dtype=dtype, config=config)
+
+
+def load_denoising_unet(
+    path: str | Path,
+    motion: str | Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    config: UNetConfig | None = None,
+) -> UNet:
+    """denoising_unet.pth, and motion_module.pth unless the first has motion modules already."""
+    state = read_checkpoint(path)
+    expect_kind(state, ("sd_unet", "motion_unet"), "AniPortrait's denoising_unet", path)
+    if motion is not None:
+        modules = read_checkpoint(motion)
+        expect_kind(modules, ("motion_module",), "AniPortrait's motion_module", motion)
+        state = {**modules, **state}
+    return load_unet(state, path=path, dtype=dtype, config=config)
+
+
+def load_pose_guider(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PoseGuider:
+    """pose_guider.pth."""
+    state = read_checkpoint(path)
+    expect_kind(state, ("pose_guider",), "AniPortrait's pose_guider", path)
+    return build_pose_guider(state, path=path, dtype=dtype)
+
+
+def build_pose_guider(
+    state: Mapping[str, torch.Tensor], *, path: str | Path, dtype: torch.dtype = torch.float32
+) -> PoseGuider:
+    with torch.device("meta"):
+        guider = PoseGuider(PoseGuiderConfig(channels=len(state["final_proj.weight"]))).to(dtype)
+    strict_load(guider, state, path=path)
+    return guider.eval().requires_grad_(False)
+
+
+def load_audio2mesh(path: str | Path) -> Audio2Mesh:
+    """audio2mesh.pt, in float32."""
+    state = read_checkpoint(path)
+    expect_kind(state, ("audio2mesh",), "AniPortrait's audio2mesh", path)
+    return build_audio2mesh(state, path=path)
+
+
+def build_audio2mesh(
+    state: Mapping[str, torch.Tensor], *, path: str | Path, encoder: Mapping[str, Any] | None = None
+) -> Audio2Mesh:
+    """`encoder` completes the wav2vec2's configuration where shapes cannot tell."""
+    state = rename_keys(state, speech.WEIGHT_NORM)
+    audio_encoder = _build_encoder(state, encoder)
+    with torch.device("meta"):
+        model = Audio2Mesh(audio_encoder, len(state["in_fn.weight"]))
+    strict_load(model, state, path=path)
+    return model.eval().requires_grad_(False)
+
+
+def load_audio2pose(path: str | Path) -> Audio2Pose:
+    """audio2pose.pt, in float32."""
+    state = read_checkpoint(path)
+    expect_kind(state, ("audio2pose",), "AniPortrait's audio2pose", path)
+    return build_audio2pose(state, path=path)
+
+
+def build_audio2pose(
+    state: Mapping[str, torch.Tensor], *, path: str | Path, encoder: Mapping[str, Any] | None = None
+) -> Audio2Pose:
+    """As `build_audio2mesh`."""
+    state = rename_keys(state, speech.WEIGHT_NORM)
+    audio_encoder = _build_encoder(state, encoder)
+    width, inner = len(state["in_fn.weight"]), len(state["transformer_decoder.layers.0.linear1.weight"])
+    layers = sum(name.startswith("transformer_decoder.") and name.endswith(".linear1.weight") for name in state)
+    with torch.device("meta"):
+        model = Audio2Pose(audio_encoder, width, inner, layers)
+    strict_load(model, state, path=path, unused=_POSITIONS)
+    return model.eval().requires_grad_(False)
+
+
+def _build_encoder(state: State, given: Mapping[str, Any] | None) -> Any:
+    own = {name.removeprefix(_ENCODER): tensor for name, tensor in state.items() if name.startswith(_ENCODER)}
+    return speech.build({**speech.derive_config(own), **(given or {})})

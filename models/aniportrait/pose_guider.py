@@ -1,0 +1,130 @@
+"""The pose guider: five features of a drawn face, for the denoising UNet to add up.
+
+Source: AniPortrait (section 3.2 of the paper, and the published weights). Two habits of the published program are the
+defaults here, because the weights were chosen by looking at its pictures:
+
+- the norms use the mean and variance of the frames at hand, all frames of the window together, instead of those that
+  training has gathered, so a frame's features depend on its window;
+- the drawing reaches it as 2 * pixel - 1 with pixels of 0..255, so -1..509, where training used -1..1.
+
+The deterministic counterpart takes the gathered statistics and -1..1. Gathered statistics with -1..509 would make
+features far too large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..diffusion.attention import Attention, FeedForward
+
+_INNER_HEADS, _INNER_WIDTH = 16, 1408
+_STEM = (
+    (3, 3, 3, 1), (3, 16, 4, 2), (16, 16, 3, 1), (16, 32, 4, 2),
+    (32, 32, 3, 1), (32, 64, 4, 2), (64, 64, 3, 1), (64, 128, 3, 1),
+)  # fmt: skip
+"""In and out channels, kernel and stride of the first stack."""
+
+
+@dataclass(frozen=True)
+class PoseGuiderConfig:
+    """`channels` of the first feature; the others have 1, 2, 4 and 4 times as many."""
+
+    channels: int = 320
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention and feed-forward on normed tokens. The published block lacks a cross attention, despite its key."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = Attention(channels, heads)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        tokens = tokens + self.attn1(self.norm1(tokens))
+        return tokens + self.ff(self.norm3(tokens))
+
+
+class PixelTransformer(nn.Module):
+    """An attention block over the pixels of a frame, in a width of its own; added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, _INNER_WIDTH, 1)
+        self.transformer_blocks = nn.ModuleList([AttentionBlock(_INNER_WIDTH, _INNER_HEADS)])
+        self.proj_out = nn.Conv2d(_INNER_WIDTH, channels, 1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        size = hidden.shape[-2:]
+        tokens = self.proj_in(self.norm(hidden)).permute(0, 2, 3, 1).flatten(1, 2)
+        tokens = self.transformer_blocks[0](tokens)
+        return self.proj_out(tokens.unflatten(1, size).permute(0, 3, 1, 2)) + hidden
+
+
+def _convolutions(*layers: tuple[int, int, int, int]) -> nn.Sequential:
+    """Convolution, batch norm and ReLU for each (in, out, kernel, stride)."""
+    stack: list[nn.Module] = []
+    for channels, out_channels, kernel, stride in layers:
+        stack += [nn.Conv2d(channels, out_channels, kernel, stride, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU()]
+    return nn.Sequential(*stack)
+
+
+class PoseGuider(nn.Module):
+    """See the module."""
+
+    def __init__(self, config: PoseGuiderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or PoseGuiderConfig()
+        c = config.channels
+        self.conv_layers = _convolutions(*_STEM)
+        self.final_proj = nn.Conv2d(_STEM[-1][1], c, 1)
+        self.scale = nn.Parameter(torch.full((1,), 2.0))
+        self.conv_layers_1 = _convolutions((c, c, 3, 1), (c, c, 3, 2))
+        self.cross_attn1 = PixelTransformer(c)
+        self.conv_layers_2 = _convolutions((c, c, 3, 1), (c, 2 * c, 3, 2))
+        self.cross_attn2 = PixelTransformer(2 * c)
+        self.conv_layers_3 = _convolutions((2 * c, 2 * c, 3, 1), (2 * c, 4 * c, 3, 2))
+        self.cross_attn3 = PixelTransformer(4 * c)
+        self.conv_layers_4 = _convolutions((4 * c, 4 * c, 3, 1))
+        self.cross_attn4 = PixelTransformer(4 * c)
+
+    def forward(self, frames: torch.Tensor, *, batch_statistics: bool = True) -> list[torch.Tensor]:
+        """Features of drawn faces.
+
+        Args:
+            frames: (samples, 3, frames, H, W), -1..509 with batch statistics, else -1..1; see the module.
+            batch_statistics: whether norms use the mean and variance of all these frames.
+
+        Returns: five of (samples, C, frames, H', W'): H / 8 high, then 16, 32, 64 and 64 (rounded up).
+        """
+        samples = len(frames)
+        hidden = _apply(self.conv_layers, frames.transpose(1, 2).flatten(0, 1), batch_statistics)
+        hidden = self.final_proj(hidden) * self.scale
+        features = [hidden]
+        for convolutions, transformer in (
+            (self.conv_layers_1, self.cross_attn1),
+            (self.conv_layers_2, self.cross_attn2),
+            (self.conv_layers_3, self.cross_attn3),
+            (self.conv_layers_4, self.cross_attn4),
+        ):
+            hidden = transformer(_apply(convolutions, hidden, batch_statistics))
+            features.append(hidden)
+        return [feature.unflatten(0, (samples, -1)).transpose(1, 2) for feature in features]
+
+
+def _apply(stack: nn.Sequential, hidden: torch.Tensor, batch_statistics: bool) -> torch.Tensor:
+    for layer in stack:
+        if isinstance(layer, nn.BatchNorm2d) and batch_statistics:
+            # For channels-last tensors torch sums in float32, forty times less exactly where a channel is nearly even.
+            hidden = hidden.contiguous()
+            hidden = F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+        else:
+            hidden = layer(hidden)
+    return hidden

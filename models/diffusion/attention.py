@@ -1,0 +1,180 @@
+"""Spatial attention of the UNet: within a frame, to a reference picture and to a few context tokens.
+
+Latent Diffusion (Rombach et al. 2022) for the block; reading another network's tokens beside one's own is "reference
+attention" (Animate Anyone, Hu et al. 2023), as AniPortrait and Hallo use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+Bank = dict[str, torch.Tensor]
+"""What a reference UNet writes: block name -> its normed tokens before self-attention (samples, height * width, C)."""
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values of an attention layer, each (rows, heads, tokens, channels per head)."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A bank as a denoising UNet reads it: keys and values of each block, projected once for all steps.
+
+    `keys_values` block name -> two tensors (n, heads, tokens, channels per head), n being 1 or as many as samples read.
+    `unread` samples at the start of a batch, the unconditional ones, attend to themselves alone.
+    """
+
+    keys_values: Mapping[str, KeysValues]
+    unread: int = 0
+
+
+def repeat_rows(x: torch.Tensor, rows: int) -> torch.Tensor:
+    """(n, ...) to (rows, ...), each repeated rows / n times in place; a view where n is 1."""
+    return x.unsqueeze(1).expand(-1, rows // len(x), *x.shape[1:]).flatten(0, 1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention without biases but for the last layer.
+
+    `context` is the width of what is attended to, by default `channels`.
+    """
+
+    def __init__(self, channels: int, heads: int, context: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(context or channels, channels, bias=False)
+        self.to_v = nn.Linear(context or channels, channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))  # a list of one in the published names
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def queries(self, x: torch.Tensor) -> torch.Tensor:
+        return self._split(self.to_q(x))
+
+    def keys_values(self, x: torch.Tensor) -> KeysValues:
+        return self._split(self.to_k(x)), self._split(self.to_v(x))
+
+    @staticmethod
+    def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """(rows, heads, tokens, channels per head) to (rows, tokens, C), before the output layer."""
+        return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Self-attention over (rows, tokens, C)."""
+        return self.to_out(self.attend(self.queries(x), *self.keys_values(x)))
+
+
+class GatedLinear(nn.Module):
+    """GEGLU (Shazeer 2020): one half of a projection, gated by the GELU of the other."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(channels, 2 * inner)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values, gate = self.proj(x).chunk(2, dim=-1)
+        return values * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward layer of four times the width."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # The identity stands where the published networks have a dropout of 0; it keeps their numbering.
+        self.net = nn.Sequential(GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention (and the reference), cross attention to the context, feed-forward; each on normed tokens, added.
+
+    `name` is the block's path in its UNet, under which banks hold its tokens; the UNet sets it.
+    """
+
+    def __init__(self, channels: int, heads: int, context: int) -> None:
+        super().__init__()
+        self.name = ""
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = Attention(channels, heads)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = Attention(channels, heads, context)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels)
+
+    def forward(
+        self, tokens: torch.Tensor, context: torch.Tensor, reference: KeysValues | None, unread: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens (rows, L, C) after the block, and the normed ones that a bank keeps.
+
+        `context` (samples, n, width); a sample's rows, its frames, lie together. `reference` keys and values for the
+        rows from `unread` on.
+        """
+        normed = self.norm1(tokens)
+        tokens = tokens + self._attend_to_reference(normed, reference, unread)
+        tokens = tokens + self._attend_to_context(tokens, context)
+        return tokens + self.ff(self.norm3(tokens)), normed
+
+    def _attend_to_reference(self, normed: torch.Tensor, reference: KeysValues | None, unread: int) -> torch.Tensor:
+        if reference is None:
+            return self.attn1(normed)
+        attend, queries = self.attn1.attend, self.attn1.queries(normed)
+        keys, values = self.attn1.keys_values(normed)
+        more_keys, more_values = (repeat_rows(x, len(normed) - unread) for x in reference)
+        read = attend(
+            queries[unread:],
+            torch.cat([keys[unread:], more_keys], dim=2),
+            torch.cat([values[unread:], more_values], dim=2),
+        )
+        if unread:
+            read = torch.cat([attend(queries[:unread], keys[:unread], values[:unread]), read])
+        return self.attn1.to_out(read)
+
+    def _attend_to_context(self, tokens: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        if context.shape[1] == 1:
+            # A softmax over one key is 1 whatever the query, so every token receives the same value.
+            return repeat_rows(self.attn2.to_out(self.attn2.to_v(context)), len(tokens))
+        keys, values = (repeat_rows(x, len(tokens)) for x in self.attn2.keys_values(context))
+        return self.attn2.to_out(self.attn2.attend(self.attn2.queries(self.norm2(tokens)), keys, values))
+
+
+class SpatialTransformer(nn.Module):
+    """A transformer block over the pixels of each frame, between 1 x 1 convolutions, added to its input."""
+
+    def __init__(self, channels: int, heads: int, groups: int, context: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context)])
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        context: torch.Tensor,
+        reference: Reference | None = None,
+        written: Bank | None = None,
+    ) -> torch.Tensor:
+        """(rows, C, H, W) to the same; adds its normed tokens to `written`, if there is one."""
+        height, width = hidden.shape[-2:]
+        tokens = self.proj_in(self.norm(hidden)).permute(0, 2, 3, 1).flatten(1, 2)
+        block = cast(TransformerBlock, self.transformer_blocks[0])
+        frames = len(tokens) // len(context)
+        tokens, normed = block(
+            tokens,
+            context,
+            reference.keys_values[block.name] if reference else None,
+            reference.unread * frames if reference else 0,
+        )
+        if written is not None:
+            written[block.name] = normed
+        return self.proj_out(tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)) + hidden

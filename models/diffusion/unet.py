@@ -1,0 +1,258 @@
+"""Stable Diffusion 1.5's UNet for pictures and videos, with pose features, reference attention and motion modules.
+
+One network serves three ends. With `output=False` it is the reference UNet: a picture's tokens, written block by block.
+With `motion` it is the denoising UNet of AniPortrait and Hallo, whose every convolution and norm works on single
+frames, and whose motion modules alone look along time. With neither it is Stable Diffusion's own.
+
+diffusers has the same trunk, but pose features between its blocks, motion modules within them and a bank as an argument
+would need its private hooks; parameters keep its names all the same.
+
+Inside, tensors are (samples * frames, C, H, W) with a sample's frames together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import TalkingPortraitError
+from .attention import Bank, Reference, SpatialTransformer, TransformerBlock
+from .motion_module import MotionModule
+from .resnet import Downsample, ResnetBlock, TimeEmbedding, Upsample, sinusoidal_embedding
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes; the defaults are Stable Diffusion 1.5's.
+
+    `channels` and `attention` (whether it attends at all) have an entry for each resolution, the finest first.
+    `motion_frames` is the longest window of frames, 0 for a network without motion modules.
+    `output` False leaves the last norm and convolution out.
+    """
+
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention: tuple[bool, ...] = (True, True, True, False)
+    layers: int = 2
+    heads: int = 8
+    groups: int = 32
+    context: int = 768
+    latent: int = 4
+    motion_frames: int = 0
+    motion_heads: int = 8
+    output: bool = True
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What goes to every block of one evaluation.
+
+    `time` (samples, width) embedding of the time step; `context` (samples, n, width); `frames` of each sample;
+    `written` gathers the bank, where one is wanted.
+    """
+
+    time: torch.Tensor
+    context: torch.Tensor
+    frames: int
+    reference: Reference | None = None
+    written: Bank | None = None
+
+
+class Block(nn.Module):
+    """Layers of one resolution: each a residual block, where the resolution attends a transformer, then motion."""
+
+    def __init__(
+        self, config: UNetConfig, widths: Sequence[tuple[int, int]], *, attention: bool, transformers: int | None = None
+    ) -> None:
+        """`widths` (in, out) of each residual block; `transformers` if there are fewer of them than residual blocks."""
+        super().__init__()
+        channels = widths[-1][1]
+        time = 4 * config.channels[0]
+        layers = range(len(widths) if transformers is None else transformers)
+        self.resnets = nn.ModuleList([ResnetBlock(*width, time, config.groups) for width in widths])
+        self.attentions = nn.ModuleList(
+            [SpatialTransformer(channels, config.heads, config.groups, config.context) for _ in layers if attention]
+        )
+        self.motion_modules = nn.ModuleList(
+            [MotionModule(channels, config.motion_heads, config.motion_frames) for _ in layers if config.motion_frames]
+        )
+
+    def layer(self, index: int, hidden: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        hidden = self.resnets[index](hidden, conditions.time)
+        if self.attentions:
+            hidden = self.attentions[index](hidden, conditions.context, conditions.reference, conditions.written)
+        if self.motion_modules:
+            hidden = self.motion_modules[index](hidden, conditions.frames)
+        return hidden
+
+
+class DownBlock(Block):
+    def __init__(self, config: UNetConfig, level: int) -> None:
+        channels = config.channels[level]
+        before = config.channels[max(level - 1, 0)]
+        widths = [(before if i == 0 else channels, channels) for i in range(config.layers)]
+        super().__init__(config, widths, attention=config.attention[level])
+        last = level == len(config.channels) - 1
+        self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
+
+    def forward(self, hidden: torch.Tensor, conditions: Conditions) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The block's result and its skips: what each layer, and the change of resolution, gave."""
+        skips = []
+        for index in range(len(self.resnets)):
+            hidden = self.layer(index, hidden, conditions)
+            skips.append(hidden)
+        for downsample in self.downsamplers:
+            hidden = downsample(hidden)
+            skips.append(hidden)
+        return hidden, skips
+
+
+class MidBlock(Block):
+    def __init__(self, config: UNetConfig) -> None:
+        channels = config.channels[-1]
+        super().__init__(config, [(channels, channels)] * 2, attention=True, transformers=1)
+
+    def forward(self, hidden: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        return self.resnets[1](self.layer(0, hidden, conditions), conditions.time)
+
+
+class UpBlock(Block):
+    def __init__(self, config: UNetConfig, level: int) -> None:
+        channels = config.channels[level]
+        above = config.channels[min(level + 1, len(config.channels) - 1)]
+        below = config.channels[max(level - 1, 0)]
+        last = config.layers
+        widths = [
+            ((above if i == 0 else channels) + (below if i == last else channels), channels) for i in range(last + 1)
+        ]
+        super().__init__(config, widths, attention=config.attention[level])
+        self.upsamplers = nn.ModuleList([Upsample(channels)] if level else [])
+
+    def forward(self, hidden: torch.Tensor, skips: list[torch.Tensor], conditions: Conditions) -> torch.Tensor:
+        """Takes its skips off the end of the list. The next one left says which size to rise to, as halving rounds."""
+        for index in range(len(self.resnets)):
+            hidden = self.layer(index, torch.cat([hidden, skips.pop()], dim=1), conditions)
+        for upsample in self.upsamplers:
+            hidden = upsample(hidden, skips[-1].shape[-2:])
+        return hidden
+
+
+class UNet(nn.Module):
+    """See the module; `config` gives the sizes."""
+
+    def __init__(self, config: UNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or UNetConfig()
+        first, levels = config.channels[0], range(len(config.channels))
+        self.conv_in = nn.Conv2d(config.latent, first, 3, padding=1)
+        self.time_embedding = TimeEmbedding(first, 4 * first)
+        self.down_blocks = nn.ModuleList([DownBlock(config, level) for level in levels])
+        self.mid_block = MidBlock(config)
+        self.up_blocks = nn.ModuleList([UpBlock(config, level) for level in reversed(levels)])
+        if config.output:
+            self.conv_norm_out = nn.GroupNorm(config.groups, first, eps=1e-5)
+            self.conv_out = nn.Conv2d(first, config.latent, 3, padding=1)
+        for name, block in self.transformer_blocks().items():
+            block.name = name
+
+    def transformer_blocks(self) -> dict[str, TransformerBlock]:
+        """The blocks that write and read a bank, by name, in the order of the data's way."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, TransformerBlock)}
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | int,
+        context: torch.Tensor,
+        *,
+        pose: Sequence[torch.Tensor] = (),
+        reference: Reference | None = None,
+    ) -> torch.Tensor:
+        """What the network predicts for a noisy sample, of the same shape; without output layers its last features.
+
+        Args:
+            sample: latents (samples, 4, frames, H, W); any H and W.
+            timestep: 0..999, one for all samples or (samples,).
+            context: tokens to attend to (samples, n, width).
+            pose: a feature for the first convolution, then one for each resolution (n, C, frames, H', W'), the
+                samples being a multiple of n and taking them in turn, again and again.
+            reference: from `read_bank`.
+
+        Raises TalkingPortraitError for more frames than the motion modules know positions for.
+        """
+        return self._run(sample, timestep, context, pose=pose, reference=reference)
+
+    def write_bank(self, sample: torch.Tensor, context: torch.Tensor, timestep: torch.Tensor | int = 0) -> Bank:
+        """What a denoising UNet may read of clean pictures (samples, 4, 1, H, W), with their context tokens."""
+        written: Bank = {}
+        self._run(sample, timestep, context, written=written)
+        return written
+
+    def read_bank(
+        self, bank: Mapping[str, torch.Tensor], *, unread: int = 0, rounding: torch.dtype | None = torch.float16
+    ) -> Reference:
+        """A bank made ready for this network: projected to the keys and values of its own blocks.
+
+        Args:
+            bank: of a reference UNet with the same blocks.
+            unread: see `Reference`.
+            rounding: the published systems keep the bank in half precision whatever the networks compute in; None does
+                not round.
+
+        Raises TalkingPortraitError for a bank of other blocks.
+        """
+        blocks = self.transformer_blocks()
+        if bank.keys() != blocks.keys():
+            raise TalkingPortraitError(
+                f"The reference has {len(bank)} blocks and the denoising UNet {len(blocks)} with other names; "
+                "load a reference UNet and a denoising UNet that belong together."
+            )
+        keys_values = {}
+        for name, block in blocks.items():
+            tokens = bank[name].to(rounding or bank[name].dtype)
+            keys_values[name] = block.attn1.keys_values(tokens.to(block.attn1.to_k.weight.dtype))
+        return Reference(keys_values, unread)
+
+    def _run(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | int,
+        context: torch.Tensor,
+        *,
+        pose: Sequence[torch.Tensor] = (),
+        reference: Reference | None = None,
+        written: Bank | None = None,
+    ) -> torch.Tensor:
+        samples, _, frames = sample.shape[:3]
+        longest = self.config.motion_frames
+        if longest and frames > longest:
+            raise TalkingPortraitError(
+                f"The window has {frames} frames, but the motion modules know {longest} positions; use a shorter one."
+            )
+        timesteps = torch.as_tensor(timestep, device=sample.device).expand(samples)
+        embedding = sinusoidal_embedding(timesteps, self.config.channels[0]).to(sample.dtype)
+        conditions = Conditions(self.time_embedding(embedding), context, frames, reference, written)
+
+        hidden = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
+        if pose:
+            hidden = _add_pose(hidden, pose[0])
+        skips = [hidden]
+        for level, down_block in enumerate(self.down_blocks):
+            hidden, more = down_block(hidden, conditions)
+            skips += more  # as they are before the pose is added
+            if pose:
+                hidden = _add_pose(hidden, pose[level + 1])
+        hidden = self.mid_block(hidden, conditions)
+        for up_block in self.up_blocks:
+            hidden = up_block(hidden, skips, conditions)
+        if self.config.output:
+            hidden = self.conv_out(F.silu(self.conv_norm_out(hidden)))
+        return hidden.unflatten(0, (samples, frames)).transpose(1, 2)
+
+
+def _add_pose(hidden: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:
+    rows = feature.transpose(1, 2).flatten(0, 1)
+    return (hidden.unflatten(0, (-1, len(rows))) + rows).flatten(0, 1)

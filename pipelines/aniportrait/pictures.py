@@ -1,0 +1,46 @@
+"""Pictures as AniPortrait's networks take them.
+
+Pictures come as ComfyUI's IMAGE, (..., H, W, 3) in 0..1, and leave as (..., 3, H, W).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+CLIP_SIZE = 224
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def _resized(picture: torch.Tensor, size: tuple[int, int], resampling: str) -> torch.Tensor:
+    """(H, W, 3) resized to (height, width) as Pillow does it, on 8 bits; (1, 3, height, width) in 0..1."""
+    from PIL import Image
+
+    pixels = Image.fromarray((picture * 255).round().clamp(0, 255).byte().numpy())
+    resized = pixels.resize((size[1], size[0]), Image.Resampling[resampling])
+    return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+
+
+def clip_pixels(portrait: torch.Tensor) -> torch.Tensor:
+    """What CLIP's image encoder sees of (H, W, 3): (1, 3, 224, 224), squeezed to a square and normalised."""
+    pixels = _resized(portrait, (CLIP_SIZE, CLIP_SIZE), "BICUBIC")
+    return (pixels - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
+
+
+def reference_pixels(portrait: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """What the VAE encodes of (H, W, 3): (1, 3, height, width) in -1..1."""
+    return 2 * _resized(portrait, size, "LANCZOS") - 1
+
+
+def pose_pixels(drawings: torch.Tensor, size: tuple[int, int], *, published_range: bool = True) -> torch.Tensor:
+    """What the pose guider sees of drawn faces (F, H, W, 3): (1, 3, F, height, width).
+
+    Drawings of another size are resized by nearest pixels. `published_range` gives -1..509, see
+    `models/aniportrait/pose_guider.py`; else -1..1.
+    """
+    pixels = (drawings.permute(0, 3, 1, 2) * 255).round()
+    if pixels.shape[-2:] != size:
+        pixels = F.interpolate(pixels, size=size)
+    return (2 * (pixels if published_range else pixels / 255) - 1).transpose(0, 1)[None]

@@ -1,0 +1,49 @@
+"""Frames in between, by a network that makes one frame of two (FILM, Reda et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Between = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""(frame, later frame, time in 0..1) to the frame at that time."""
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """Frame `place` of a gap is made of its frames `before` and `after`, at `time` (0..1) between them."""
+
+    place: int
+    before: int
+    after: int
+    time: float
+
+
+def insertion_order(count: int) -> list[Insertion]:
+    """In which order `count` frames fill the gap between frames 0 and count + 1.
+
+    Always next the one nearest the middle of the known frames around it, as a network interpolates best there. Several
+    can be equally near; then float32 rounding decides, as it does in the published program, and the earlier gap and
+    frame among the rest.
+    """
+    times = torch.linspace(0, 1, count + 2)
+    known, missing = [0, count + 1], list(range(1, count + 1))
+    order = []
+    while missing:
+        starts, ends = times[known[:-1]], times[known[1:]]
+        places = (times[missing] - starts[:, None]) / (ends - starts)[:, None]
+        gap, index = divmod(int((places - 0.5).abs().argmin()), len(missing))
+        place = missing.pop(index)
+        order.append(Insertion(place, known[gap], known[gap + 1], float(places[gap, index])))
+        known.insert(gap + 1, place)
+    return order
+
+
+def fill_gap(first: torch.Tensor, last: torch.Tensor, count: int, between: Between) -> list[torch.Tensor]:
+    """`first` and the `count` frames after it, up to but without `last`."""
+    frames = {0: first, count + 1: last}
+    for insertion in insertion_order(count):
+        frames[insertion.place] = between(frames[insertion.before], frames[insertion.after], insertion.time)
+    return [frames[place] for place in range(count + 1)]

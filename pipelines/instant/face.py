@@ -96,7 +96,7 @@ def brow_weights(prosody: Prosody, seed: int) -> dict[str, np.ndarray]:
             continue
         high = prosody.pitch[index] > 1.0
         if chance < (0.65 if high else 0.15):
-            up[index], tilt[index] = (0.25 + 0.45 * strength) * size, lean
+            up[index], tilt[index] = (0.2 + 0.35 * strength) * size, lean
             last = seconds
         elif not high and chance > 0.85:
             down[index] = 0.4 * strength * size

@@ -26,7 +26,7 @@ UPPER = slice(None), [10, 67, 105, 334, 159, 386, 168]
 @pytest.fixture(scope="module")
 def speech() -> Audio:
     whole = sample_speech()
-    return Audio(whole.waveform[:, : 6 * whole.sample_rate], whole.sample_rate)
+    return Audio(whole.waveform[:, : 4 * whole.sample_rate], whole.sample_rate)
 
 
 @pytest.fixture(scope="module")

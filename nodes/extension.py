@@ -13,6 +13,7 @@ from .instant_driver import InstantDriver
 from .instant_render import InstantRender
 from .load_speech_encoder import LoadSpeechEncoder
 from .paste_back import PasteBack
+from .preview_motion import PreviewMotion
 from .reenact_motion import ReenactMotion
 from .sample import Sample
 from .separate_vocals import SeparateVocals
@@ -30,6 +31,7 @@ NODES: tuple[Any, ...] = (
     InstantDriver,
     ReenactMotion,
     EditMotion,
+    PreviewMotion,
     InstantRender,
 )
 

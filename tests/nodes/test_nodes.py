@@ -1,0 +1,250 @@
+"""The nodes themselves, small: what comes out, what bad input is told, what is left undone."""
+
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from talking_portrait.nodes import extension, standalone
+from talking_portrait.pipelines.errors import TalkingPortraitError
+
+NODES = {node.__name__: node for node in extension.NODES}
+TASK = Path(__file__).parents[3] / "shared" / "data" / "face_landmarker.task"
+
+
+def sound(seconds: float = 0.5, rate: int = 16000, channels: int = 1) -> dict:
+    torch.manual_seed(0)
+    return {"waveform": torch.randn(1, channels, round(seconds * rate)) * 0.1, "sample_rate": rate}
+
+
+def drive(**changes):
+    inputs = {"audio": sound(), "fps": 10.0, "seed": 0, "mouth": 1, "head": 1, "brows": 1, "blinks": 1, "drift": 1}
+    return NODES["InstantDriver"].execute(**{**inputs, **changes}).args[0]
+
+
+def edit(motion, **changes):
+    inputs = {"mouth": 1, "head": 1, "smoothing": 0, "blinks": "keep", "yaw": 0, "pitch": 0, "roll": 0}
+    return NODES["EditMotion"].execute(motion, **{**inputs, "mirror": False, "fps": 0, **changes}).args[0]
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return NODES["Sample"].execute().args
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def test_the_sample_fits_its_sockets(sample):
+    image, audio, landmarks = sample
+    assert image.shape == (1, 512, 512, 3)
+    assert 0 <= image.min() < image.max() <= 1
+    assert audio["waveform"].shape[:2] == (1, 1)
+    assert len(landmarks["frames"]) == 1
+    assert tuple(landmarks["image_size"]) == (512, 512)
+
+
+def test_speech_becomes_frames(sample):
+    image, _, landmarks = sample
+    seen = []
+    watching = standalone.Session(progress=lambda done, total, preview=None: seen.append((done, total, preview)))
+    motion = drive(fps=29.97)
+    with standalone.use_session(watching):
+        images, mask, fps = NODES["InstantRender"].execute(image, landmarks, motion, 4).args
+    assert images.shape == (15, 512, 512, 3)
+    assert mask.shape == (15, 512, 512)
+    assert fps == pytest.approx(30000 / 1001)
+    still = mask.amax(dim=0) == 0
+    assert still.any()
+    assert torch.equal(images[:, still], image[:, still].expand(15, -1, -1))
+    assert [(done, total) for done, total, _ in seen] == [(4, 15), (8, 15), (12, 15), (15, 15)]
+    assert seen[0][2].shape == (512, 512, 3)
+
+
+def test_cancelling_stops_the_renderer_at_the_next_batch(sample):
+    image, _, landmarks = sample
+    calls = []
+
+    def cancel(done, total, preview=None):
+        calls.append(done)
+        raise KeyboardInterrupt
+
+    motion = drive()
+    with standalone.use_session(standalone.Session(progress=cancel)), pytest.raises(KeyboardInterrupt):
+        NODES["InstantRender"].execute(image, landmarks, motion, 2)
+    assert calls == [2]
+
+
+def test_a_transparent_or_grey_portrait_moves_too(sample):
+    image, _, landmarks = sample
+    motion = drive(fps=2.0)
+    for picture in (torch.cat([image, torch.rand(1, 512, 512, 1)], dim=-1), image.mean(dim=-1, keepdim=True)):
+        images, _, _ = NODES["InstantRender"].execute(picture, landmarks, motion).args
+        assert images.shape == (1, 512, 512, 3)
+
+
+def test_the_same_inputs_give_the_same_motion_and_amounts_of_zero_none():
+    first, again, other = drive(), drive(), drive(seed=1)
+    assert (first.vertices == again.vertices).all()
+    assert (first.rotation == again.rotation).all()
+    assert (first.rotation != other.rotation).any()
+    still = drive(mouth=0, head=0, brows=0, blinks=0, drift=0)
+    assert (still.vertices == still.neutral).all()
+    assert not still.rotation.any()
+
+
+def test_edit_motion_leaves_alone_changes_and_joins():
+    motion = drive()
+    same = edit(motion)
+    assert (same.vertices == motion.vertices).all()
+    assert (same.rotation == motion.rotation).all()
+    assert edit(motion, fps=20).frames == 10
+    assert edit(motion, then=motion).frames == 2 * motion.frames
+    assert edit(motion, yaw=10.0).rotation[:, 1].mean() == pytest.approx(10 + motion.rotation[:, 1].mean(), abs=0.5)
+
+
+def test_preview_shows_a_face_and_its_curves():
+    images, plot, fps = NODES["PreviewMotion"].execute(drive(), 64, sound(), 320, 240).args
+    assert images.shape == (5, 64, 64, 3)
+    assert plot.shape == (1, 240, 320, 3)
+    assert fps == 10.0
+    assert images.std() > 0.01
+
+
+def test_reenacting_the_portrait_itself_keeps_it_still(sample):
+    _, _, landmarks = sample
+    motion = NODES["ReenactMotion"].execute(landmarks, landmarks, 25.0, 1, 1, 1, "relative").args[0]
+    assert motion.frames == 1
+    assert motion.fps == Fraction(25)
+    assert abs(motion.rotation).max() < 0.01
+
+
+def test_crops_go_back_to_where_they_were_cut(sample):
+    image, _, landmarks = sample
+    cut, crop, inside = NODES["CropPortrait"].execute(image, landmarks, 256, "head", 1.0, False, False).args
+    assert cut.shape == (1, 256, 256, 3)
+    assert tuple(inside["image_size"]) == (256, 256)
+    pasted = NODES["PasteBack"].execute(torch.zeros_like(cut), crop, 0.1, source=image).args[0]
+    changed = (pasted != image).any(dim=-1)
+    assert 0.05 < changed.float().mean() < 0.9
+    assert torch.equal(pasted[~changed], image[~changed])
+    mask = torch.zeros(1, 256, 256)
+    assert torch.equal(NODES["PasteBack"].execute(torch.zeros_like(cut), crop, 0.1, image, mask).args[0], image)
+
+
+def test_mfcc_features_say_their_rate():
+    features = NODES["SpeechMFCC"].execute(sound(rate=8000, channels=8), "audiodvp").args[0]
+    assert features.states.shape[1:] == (28, 12)
+    assert features.fps == 25
+
+
+def test_a_speech_encoder_folder_is_listed_loaded_and_heard(models):
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    config = Wav2Vec2Config(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=1, intermediate_size=64, conv_dim=[16] * 7
+    )
+    folder = models / "audio_encoders" / "tiny-wav2vec2"
+    Wav2Vec2Model(config).save_pretrained(folder)
+    info = NODES["LoadSpeechEncoder"].GET_NODE_INFO_V1()
+    assert info["input"]["required"]["file"][1]["options"] == ["tiny-wav2vec2"]
+    encoder = NODES["LoadSpeechEncoder"].execute("tiny-wav2vec2").args[0]
+    features = NODES["EncodeSpeech"].execute(sound(), encoder, 25.0, "resampled").args[0]
+    assert features.states.shape == (13, 3, 64)
+    assert features.fps == 25
+
+
+def test_vocals_switched_off_pass_through_without_a_model(models):
+    audio = sound(channels=2)
+    vocals, background = NODES["SeparateVocals"].execute(audio, "none.onnx", False).args
+    assert torch.equal(vocals["waveform"], audio["waveform"])
+    assert background["waveform"].shape == audio["waveform"].shape
+    assert not background["waveform"].any()
+    assert vocals["sample_rate"] == background["sample_rate"] == audio["sample_rate"]
+
+
+@pytest.mark.skipif(not TASK.is_file(), reason="no face landmark model beside the repository")
+def test_a_face_is_found_where_it_is(sample, models):
+    image, _, known = sample
+    (models / "talking_portrait").mkdir(parents=True)
+    shutil.copy(TASK, models / "talking_portrait")
+    landmarks, report = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold").args
+    here, there = (payload["frames"][0][0]["landmarks_xy"] for payload in (landmarks, known))
+    assert abs(here[:468] - there[:468]).max() < 3
+    assert report
+
+
+MISSING = {
+    "DetectLandmarks": ((torch.zeros(1, 64, 64, 3), "largest", 0, "hold"), "face_landmarker"),
+    "LoadSpeechEncoder": (("wav2vec2-base-960h.safetensors",), "wav2vec2_base_960h"),
+    "SeparateVocals": ((sound(), "Kim_Vocal_2.onnx", True), "kim_vocal_2"),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_missing_model_is_told_with_the_way_to_get_it(models, name):
+    arguments, model = MISSING[name]
+    with pytest.raises(TalkingPortraitError) as told:
+        NODES[name].execute(*arguments)
+    message = str(told.value)
+    assert message.startswith(f"{NODES[name].define_schema().display_name}: The model file ")
+    assert str(models) in message
+    assert "https://" in message
+    assert message.endswith(f"python -m talking_portrait models get {model}")
+    assert "\n" not in message
+    assert not models.exists()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\\..\\..\\b", "C:\\secret", ""])
+def test_a_model_name_can_not_leave_its_folder(models, name):
+    for node, arguments in (("LoadSpeechEncoder", (name,)), ("SeparateVocals", (sound(), name, True))):
+        with pytest.raises(TalkingPortraitError, match="leads out of the model folders"):
+            NODES[node].execute(*arguments)
+
+
+BAD_AUDIO = {
+    "none": None,
+    "empty": {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16000},
+    "one sample": {"waveform": torch.zeros(1, 1, 1), "sample_rate": 16000},
+    "NaN": {"waveform": torch.full((1, 1, 16000), float("nan")), "sample_rate": 16000},
+    "no audio": "speech.wav",
+}
+
+
+@pytest.mark.parametrize("audio", BAD_AUDIO.values(), ids=BAD_AUDIO)
+@pytest.mark.parametrize("name", ["InstantDriver", "SpeechMFCC", "SeparateVocals"])
+def test_bad_audio_is_told_by_the_node(name, audio):
+    rest = {
+        "InstantDriver": (25.0, 0, 1, 1, 1, 1, 1),
+        "SpeechMFCC": ("anitalker",),
+        "SeparateVocals": ("Kim_Vocal_2.onnx", True),
+    }
+    with pytest.raises(TalkingPortraitError) as told:
+        NODES[name].execute(audio, *rest[name])
+    assert str(told.value).startswith(f"{NODES[name].define_schema().display_name}: ")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("fps", [0, 1000, float("nan")])
+def test_an_impossible_rate_is_told(fps):
+    with pytest.raises(TalkingPortraitError, match="Instant Driver: The frame rate is"):
+        drive(fps=fps)
+
+
+@pytest.mark.parametrize("image", [torch.zeros(64, 64, 3), torch.zeros(0, 64, 64, 3), torch.zeros(1, 8, 8, 5), None])
+def test_what_is_no_picture_is_told(sample, image):
+    with pytest.raises(TalkingPortraitError, match="Instant Render: The image input is"):
+        NODES["InstantRender"].execute(image, sample[2], drive(fps=2.0))
+
+
+def test_landmarks_of_another_picture_are_told(sample):
+    with pytest.raises(TalkingPortraitError, match="Instant Render: .*run Detect Landmarks on this very picture"):
+        NODES["InstantRender"].execute(torch.zeros(1, 100, 100, 3), sample[2], drive(fps=2.0))
+    with pytest.raises(TalkingPortraitError, match="Instant Render: The face landmarks are"):
+        NODES["InstantRender"].execute(sample[0], "landmarks", drive(fps=2.0))

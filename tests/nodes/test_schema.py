@@ -1,0 +1,143 @@
+"""Rules that every node keeps, and the texts about them: input table, locales, help pages."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from talking_portrait.nodes.extension import NODES
+
+sys.path.insert(0, str(Path(__file__).parent))
+import node_texts
+
+ROOT = node_texts.ROOT
+INFOS = node_texts.infos()
+IDS = list(INFOS)
+STAGES = {"input", "speech", "face", "motion", "render"}
+STAGE_NODES = {
+    "SeparateVocals", "LoadSpeechEncoder", "EncodeSpeech", "SpeechMFCC", "DetectLandmarks", "CropPortrait", "PasteBack",
+    "Sample", "InstantDriver", "ReenactMotion", "EditMotion", "PreviewMotion", "InstantRender",
+}  # fmt: skip
+
+
+def test_every_stage_has_its_node():
+    assert set(IDS) == {f"TalkingPortrait{name}" for name in STAGE_NODES}
+    assert len({info["display_name"] for info in INFOS.values()}) == len(INFOS)
+
+
+@pytest.mark.parametrize("node", NODES, ids=IDS)
+def test_execute_takes_exactly_the_inputs(node):
+    info = INFOS[node.GET_SCHEMA().node_id]
+    parameters = inspect.signature(node.execute).parameters
+    assert set(parameters) == set(node_texts.all_inputs(info))
+    for name in info["input"]["required"]:
+        assert parameters[name].default is inspect.Parameter.empty, f"{name} is required"
+    for name, spec in info["input"].get("optional", {}).items():
+        default = parameters[name].default
+        assert default == spec[1].get("default"), f"{name} has another default in execute than in the schema"
+
+
+@pytest.mark.parametrize("node", NODES, ids=IDS)
+def test_own_checks_name_inputs_that_exist(node):
+    validate = getattr(node, "validate_inputs", None)
+    if validate is not None:
+        assert set(inspect.signature(validate).parameters) <= set(
+            node_texts.all_inputs(INFOS[node.GET_SCHEMA().node_id])
+        )
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_everything_is_explained(name):
+    info = INFOS[name]
+    assert info["description"]
+    assert info["search_aliases"]
+    assert info["category"].partition("/")[::2] in {("Talking Portrait", stage) for stage in STAGES}
+    for key, (_, options) in node_texts.all_inputs(info).items():
+        assert options.get("tooltip", "").endswith("."), f"{key} lacks a tooltip that is a sentence"
+    assert all(info["output_tooltips"])
+    assert all(label == label.lower() and " " not in label for label in info["output_name"])
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_widgets_have_defaults_within_their_limits(name):
+    for key, (kind, options) in node_texts.all_inputs(INFOS[name]).items():
+        if kind in ("INT", "FLOAT"):
+            assert options["min"] <= options["default"] <= options["max"], key
+        if kind == "COMBO" and "default" in options:
+            assert options["default"] in options["options"], key
+        if key == "seed":
+            assert options["control_after_generate"] is True
+        if options.get("advanced"):
+            assert key in INFOS[name]["input"]["optional"], f"{key} is rare, so clients may leave it out"
+
+
+def test_no_input_ever_moves():
+    golden = json.loads(node_texts.SCHEMA.read_text(encoding="utf-8"))
+    now = node_texts.schema()
+    for name, table in golden.items():
+        assert name in now, f"{name} was published and must stay"
+        for part in ("inputs", "outputs"):
+            assert now[name][part][: len(table[part])] == table[part], f"{name}: {part} may only be appended"
+        assert set(now[name]["required"]) == set(table["required"]), f"{name}: new inputs are optional"
+    assert now == golden, "new inputs or nodes: python tests/nodes/node_texts.py"
+
+
+def test_the_english_locale_says_what_the_code_says():
+    text = node_texts.ENGLISH.read_text(encoding="utf-8")
+    assert text == node_texts.as_text(node_texts.english()), "python tests/nodes/node_texts.py"
+
+
+def leaves(tree: object, path: str = "") -> dict[str, str]:
+    if isinstance(tree, dict):
+        return {key: text for name, child in tree.items() for key, text in leaves(child, f"{path}/{name}").items()}
+    return {path: str(tree)}
+
+
+@pytest.mark.parametrize("file", ["nodeDefs.json", "main.json"])
+def test_chinese_is_complete(file):
+    english, chinese = (
+        leaves(json.loads((ROOT / "locales" / language / file).read_text(encoding="utf-8")))
+        for language in ("en", "zh")
+    )
+    assert set(chinese) == set(english)
+    same_in_both = {path for path in english if chinese[path] == english[path]}
+    assert not same_in_both, "not translated"
+    assert not [path for path, text in chinese.items() if not re.search("[\u4e00-\u9fff]", text)]
+
+
+def test_every_own_socket_and_category_has_a_name():
+    named = json.loads((ROOT / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
+    kinds = {spec[0] for info in INFOS.values() for spec in node_texts.all_inputs(info).values()}
+    assert {kind for kind in kinds if kind.startswith("TALKING_PORTRAIT_")} <= set(named["dataTypes"])
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_every_node_has_a_help_page(name):
+    text = (ROOT / "web" / "docs" / name / "en.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {INFOS[name]['display_name']}\n")
+    assert len(text.splitlines()) > 8
+    known = {*node_texts.all_inputs(INFOS[name]), *INFOS[name]["output_name"]}
+    assert set(re.findall(r"\*\*([a-z_]+)\*\*", text)) - TIMINGS <= known, "the page names an input that does not exist"
+
+
+TIMINGS = {"resampled", "stock", "paired", "anitalker", "audiodvp"}
+
+
+def test_no_help_page_is_left_over():
+    assert {path.parent.name for path in (ROOT / "web" / "docs").rglob("*.md")} == set(IDS)
+
+
+def test_no_node_keeps_state_on_its_class():
+    for node in NODES:
+        tree = ast.parse(inspect.getsource(node))
+        assigned = [inner for inner in ast.walk(tree) if isinstance(inner, ast.Attribute | ast.Global)]
+        assert not [
+            inner
+            for inner in assigned
+            if isinstance(inner, ast.Global) or (isinstance(inner.ctx, ast.Store) and inner.value.__class__ is ast.Name)
+        ], node

@@ -34,6 +34,9 @@ demo: $(STAMP) ## a talking video from the shipped portrait and speech
 	$(PYTHON) -m talking_portrait animate --out out/demo.mp4
 	@echo "The talking portrait is in $(CURDIR)/out/demo.mp4"
 
+# The networks of the tests are tiny: more threads only wait for each other.
+test parity slow: export OMP_NUM_THREADS ?= 1
+
 test: lint ## style, types and every test that needs nothing but this folder (and ../shared where it is)
 	$(PYTHON) -m pytest
 	$(PYTHON) -m pytest tests/parity -m parity --only-runnable

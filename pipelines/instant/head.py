@@ -20,8 +20,8 @@ MAX_DEGREES = 8.0
 """No angle of the speech movement passes this at amount 1."""
 
 _NOD_DEGREES = 4.0
-_PITCH_DEGREES_PER_SEMITONE = 0.4
-_POSTURE_DEGREES = np.array([1.3, 2.4, 1.4])
+_PITCH_DEGREES_PER_SEMITONE = 0.45
+_POSTURE_DEGREES = np.array([1.6, 2.5, 1.7])
 _RESTLESS_DEGREES = np.array([0.5, 0.6, 0.45])
 _DRIFT_DEGREES = np.array([0.35, 0.5, 0.3])
 _DRIFT_CM = np.array([0.06, 0.05, 0.1])

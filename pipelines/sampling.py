@@ -67,7 +67,7 @@ class NoiseSchedule:
         """How much signal and how much noise there is at (n,) time steps, shaped to multiply `like` (n, ...)."""
         kept = self.kept[torch.as_tensor(timesteps, device=self.kept.device)].to(like.device)
         kept = kept.reshape(kept.shape + (1,) * (like.ndim - 1) if kept.ndim else ())
-        return kept.sqrt().to(like.dtype), (1 - kept).sqrt().to(like.dtype)
+        return kept.sqrt(), (1 - kept).sqrt()
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Samples (n, ...) as they are at (n,) time steps."""

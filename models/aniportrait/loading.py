@@ -37,10 +37,12 @@ def load_denoising_unet(
     dtype: torch.dtype = torch.float32,
     config: UNetConfig | None = None,
 ) -> UNet:
-    """denoising_unet.pth, and motion_module.pth unless the first has motion modules already."""
+    """denoising_unet.pth with motion_module.pth, or one file that holds both; the first wins where they overlap."""
     state = read_checkpoint(path)
-    expect_kind(state, ("sd_unet", "motion_unet"), "AniPortrait's denoising_unet", path)
-    if motion is not None:
+    if motion is None:
+        expect_kind(state, ("motion_unet",), "a UNet with motion modules, or motion_module beside it,", path)
+    else:
+        expect_kind(state, ("sd_unet", "motion_unet"), "AniPortrait's denoising_unet", path)
         modules = read_checkpoint(motion)
         expect_kind(modules, ("motion_module",), "AniPortrait's motion_module", motion)
         state = {**modules, **state}

@@ -37,7 +37,7 @@ class PoseGuiderConfig:
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention and feed-forward on normed tokens. The published block lacks a cross attention, despite its key."""
+    """Self-attention and feed-forward on normed tokens. There is no cross attention, in spite of the published name."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()

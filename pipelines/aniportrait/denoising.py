@@ -86,7 +86,8 @@ class Denoiser:
     def predict(self, latents: torch.Tensor, timestep: int, index: int, count: int = 1) -> torch.Tensor:
         """The network's velocities for `count` windows from `index` on: (rows, 4, frames, H, W).
 
-        Guided, the first half of the rows is unconditional.
+        Guided, the first half of the rows is unconditional. The network computes in the token's precision, the sampler
+        in that of the latents.
         """
         sample = torch.cat([latents[:, :, list(window)] for window in self.windows[index : index + count]])
         pose = [torch.cat(level) for level in zip(*self._features[index : index + count], strict=True)]
@@ -97,7 +98,8 @@ class Denoiser:
             sample = torch.cat([sample, sample])
             context = torch.cat([torch.zeros_like(context), context])
         reference = Reference(self._reference.keys_values, unread)
-        return self._unet(sample, timestep, context, pose=pose, reference=reference)
+        velocities = self._unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference)
+        return velocities.to(latents.dtype)
 
     def velocity(self, latents: torch.Tensor, timestep: int, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
         """The guided velocity (1, 4, F, H, W) of all frames, averaged where windows overlap.

@@ -1,0 +1,173 @@
+"""AniPortrait's denoising loop on small networks of the real structure, and its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.models.diffusion.unet import UNet, UNetConfig
+from talking_portrait.pipelines.aniportrait.denoising import Denoiser, denoise, pose_features
+from talking_portrait.pipelines.aniportrait.pictures import clip_pixels, pose_pixels, reference_pixels
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.sampling import published_schedule, sample_ddim
+from talking_portrait.pipelines.windows import uniform_windows
+
+CONFIG = UNetConfig(channels=(32, 64), attention=(True, False), layers=1, context=24, motion_frames=8)
+FRAMES, SIDE = 7, 8
+WINDOWS = uniform_windows(FRAMES, 4, 2)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Guider:
+    """A pose guider of the real one's shape: features that vary with the drawings of the whole window."""
+
+    def __call__(self, drawings: torch.Tensor, *, batch_statistics: bool) -> list[torch.Tensor]:
+        level = drawings - drawings.mean() if batch_statistics else drawings
+        frames = level.mean(dim=(1, 3, 4))[:, None, :, None, None]
+        sizes = ((32, SIDE), (32, SIDE // 2), (64, SIDE // 2))
+        return [frames.expand(-1, width, -1, side, side) for width, side in sizes]
+
+
+def networks() -> tuple[UNet, UNet]:
+    torch.manual_seed(0)
+    return UNet(replace(CONFIG, motion_frames=0, output=False)).eval(), UNet(CONFIG).eval()
+
+
+def denoiser(*, seed: int = 0, **options) -> Denoiser:
+    reference, unet = networks()
+    token = noise(1, 1, CONFIG.context)
+    bank = reference.write_bank(noise(1, 4, 1, SIDE, SIDE, seed=seed), token)
+    features = pose_features(Guider(), noise(1, 3, FRAMES, 64, 64), WINDOWS)
+    return Denoiser(unet, bank, token, features, WINDOWS, **options)
+
+
+def test_windows_together_give_what_windows_alone_give() -> None:
+    assert len(WINDOWS) == 4
+    latents = noise(1, 4, FRAMES, SIDE, SIDE)
+    alone = denoiser().velocity(latents, 500)
+    for batch in (2, 3, 4, 9):
+        torch.testing.assert_close(denoiser(batch=batch).velocity(latents, 500), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_guidance_stretches_the_difference_that_the_portrait_makes() -> None:
+    latents = noise(1, 4, FRAMES, SIDE, SIDE)
+    seeing = denoiser(cfg=1.0).velocity(latents, 500)
+    double, triple = (denoiser(cfg=cfg).velocity(latents, 500) for cfg in (2.0, 3.0))
+    torch.testing.assert_close(triple - double, double - seeing, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(double, seeing, atol=1e-3)
+    assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500), seeing, atol=1e-3)
+
+
+def test_overlaps_are_averaged_unless_the_published_sum_is_asked_for() -> None:
+    latents = noise(1, 4, FRAMES, SIDE, SIDE)
+    times = torch.tensor([sum(frame in window for window in WINDOWS) for frame in range(FRAMES)])
+    assert times.max() > times.min()
+    mean, total = (denoiser(cfg=1.0, sum_overlaps=add).velocity(latents, 500) for add in (False, True))
+    torch.testing.assert_close(mean * times[:, None, None], total, atol=1e-5, rtol=1e-4)
+    guided, same = (denoiser(sum_overlaps=add).velocity(latents, 500) for add in (False, True))
+    assert torch.equal(guided, same)
+
+
+def test_sampling_reports_each_run_of_the_network_and_each_step() -> None:
+    runs, steps = [], []
+    start, model = noise(1, 4, FRAMES, SIDE, SIDE), denoiser(batch=3)
+    found = denoise(
+        model,
+        start,
+        2,
+        callback=lambda done, sample, clean: steps.append(done),
+        progress=lambda done, total, preview=None: runs.append((done, total)),
+    )
+    assert runs == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert steps == [1, 2]
+    assert torch.equal(found, sample_ddim(model.velocity, start, published_schedule(), 2))
+    assert found.isfinite().all()
+
+
+def test_cancelling_stops_after_the_run_at_hand() -> None:
+    runs = []
+
+    def cancel(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        runs.append(done)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        denoise(denoiser(), noise(1, 4, FRAMES, SIDE, SIDE), 2, progress=cancel)
+    assert runs == [1]
+
+
+@pytest.mark.parametrize("frames", [FRAMES - 1, FRAMES + 1])
+def test_windows_for_another_length_are_refused(frames: int) -> None:
+    with pytest.raises(TalkingPortraitError, match=f"the {frames} frames"):
+        denoise(denoiser(), noise(1, 4, frames, SIDE, SIDE), 2)
+
+
+def test_the_sampler_stays_exact_while_the_network_computes_in_half() -> None:
+    reference, unet = (network.bfloat16() for network in networks())
+    token = noise(1, 1, CONFIG.context).bfloat16()
+    bank = reference.write_bank(noise(1, 4, 1, SIDE, SIDE).bfloat16(), token)
+    drawings = noise(1, 3, FRAMES, 64, 64).bfloat16()
+    model = Denoiser(unet, bank, token, pose_features(Guider(), drawings, WINDOWS), WINDOWS)
+    found = denoise(model, noise(1, 4, FRAMES, SIDE, SIDE), 2)
+    assert found.dtype == torch.float32
+    exact = denoise(denoiser(), noise(1, 4, FRAMES, SIDE, SIDE), 2)
+    assert float((found - exact).std() / exact.std()) < 0.1
+
+
+def test_pose_features_are_made_window_by_window() -> None:
+    drawings = noise(1, 3, FRAMES, 64, 64)
+    seen = []
+    features = pose_features(
+        Guider(),
+        drawings,
+        WINDOWS,
+        batch_statistics=False,
+        progress=lambda done, total, preview=None: seen.append((done, total)),
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for window, levels in zip(WINDOWS, features, strict=True):
+        torch.testing.assert_close(levels[0][0, 0, :, 0, 0], drawings[0, :, list(window)].mean(dim=(0, 2, 3)))
+
+
+# --- pictures ---
+
+
+def test_drawings_reach_the_pose_guider_in_its_odd_range_or_in_the_trained_one() -> None:
+    levels = torch.tensor([0, 1, 254, 255]) / 255
+    drawings = levels[:, None, None, None].expand(4, 2, 3, 3)
+    published, unit = pose_pixels(drawings, (2, 3)), pose_pixels(drawings, (2, 3), published_range=False)
+    assert published.shape == (1, 3, 4, 2, 3)
+    assert published[0, 0, :, 0, 0].tolist() == [-1, 1, 507, 509]
+    assert unit[0, 0, :, 0, 0].tolist() == pytest.approx([-1, 2 / 255 - 1, 508 / 255 - 1, 1])
+
+
+def test_drawings_of_another_size_keep_their_colours() -> None:
+    drawings = torch.zeros(1, 4, 4, 3)
+    drawings[:, :, 2:, 1] = 200 / 255
+    resized = pose_pixels(drawings, (8, 8))
+    assert sorted(set(resized.flatten().tolist())) == [-1, 399]
+    assert (resized[0, 1, 0, :, 4:] == 399).all()
+
+
+def test_pictures_are_squeezed_into_what_the_networks_see() -> None:
+    portrait = torch.zeros(30, 20, 3)
+    portrait[15:] = torch.tensor([1.0, 0.5, 0.0])
+    reference = reference_pixels(portrait, (64, 48))
+    assert reference.shape == (1, 3, 64, 48)
+    assert reference[0, :, 0, 0].tolist() == [-1, -1, -1]
+    np.testing.assert_allclose(reference[0, :, -1, -1], [1, 2 * 128 / 255 - 1, -1], atol=1e-6)
+    clip = clip_pixels(portrait)
+    assert clip.shape == (1, 3, 224, 224)
+    assert float(clip[0, 0, 0, 0]) == pytest.approx(-0.48145466 / 0.26862954)
+    assert float(clip[0, 0, -1, -1]) == pytest.approx((1 - 0.48145466) / 0.26862954)

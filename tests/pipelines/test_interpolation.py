@@ -1,0 +1,37 @@
+"""The order in which frames are put in between."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from talking_portrait.pipelines.interpolation import fill_gap, insertion_order
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 11, 16])
+def test_every_frame_is_made_once_of_frames_that_are_there(count: int) -> None:
+    known = {0, count + 1}
+    for insertion in insertion_order(count):
+        assert insertion.before in known
+        assert insertion.after in known
+        assert not known & set(range(insertion.before + 1, insertion.after))
+        share = (insertion.place - insertion.before) / (insertion.after - insertion.before)
+        assert insertion.time == pytest.approx(share, abs=1e-6)
+        known.add(insertion.place)
+    assert known == set(range(count + 2))
+
+
+def test_the_middle_comes_first() -> None:
+    assert [insertion.place for insertion in insertion_order(3)] == [2, 1, 3]
+    assert {insertion.time for insertion in insertion_order(7)} == {0.5}
+
+
+def test_two_frames_are_a_tie_that_rounding_decides() -> None:
+    """1/3 and 2/3 are equally far from the middle; in float32 the second is nearer."""
+    second, first = insertion_order(2)
+    assert (second.place, second.before, second.after) == (2, 0, 3)
+    assert (first.place, first.before, first.after) == (1, 0, 2)
+
+
+def test_a_straight_line_stays_straight() -> None:
+    frames = fill_gap(torch.tensor(10.0), torch.tensor(16.0), 5, lambda a, b, time: a + (b - a) * time)
+    torch.testing.assert_close(torch.stack(frames), torch.tensor([10.0, 11, 12, 13, 14, 15]))

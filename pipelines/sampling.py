@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from .errors import TalkingPortraitError
@@ -97,8 +98,10 @@ def trailing_timesteps(steps: int, total: int = 1000) -> list[int]:
     """
     if not 1 <= steps <= total:
         raise TalkingPortraitError(f"Sampling in {steps} steps was asked for, but 1 to {total} are possible.")
-    # Rounds half to even, as the published spacing does.
-    return [round(total - i * (total / steps)) - 1 for i in range(steps)]
+    # NumPy's own spacing, as published: its rounding errors decide where a time lies between two steps (48 of 1000),
+    # and add a step that is none after the last (61 of 1000), which is cut off.
+    times = np.round(np.arange(total, 0, -total / steps))[:steps]
+    return [int(time) - 1 for time in times]
 
 
 def ddim_step(

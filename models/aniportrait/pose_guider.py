@@ -1,7 +1,7 @@
 """The pose guider: five features of a drawn face, for the denoising UNet to add up.
 
 Source: AniPortrait (section 3.2 of the paper, and the published weights). Two habits of the published program are the
-defaults here, because the weights were chosen by looking at its pictures:
+defaults here, because its results come from them:
 
 - the norms use the mean and variance of the frames at hand, all frames of the window together, instead of those that
   training has gathered, so a frame's features depend on its window;

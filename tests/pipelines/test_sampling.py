@@ -29,7 +29,7 @@ def test_the_last_step_keeps_nothing_and_the_first_what_it_kept(kind: str) -> No
     assert (rescaled.kept.diff() < 0).all()
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4, 25, 40, 1000])
+@pytest.mark.parametrize("steps", [1, 3, 4, 25, 40, 48, 96, 1000])
 def test_schedule_and_steps_agree_with_diffusers(steps: int) -> None:
     from diffusers import DDIMScheduler
 
@@ -108,6 +108,15 @@ def test_stopping_in_a_callback_stops_at_once() -> None:
     with pytest.raises(InterruptedError):
         sample_ddim(predict, noise(1, 4), published_schedule(), 5, callback=stop)
     assert predictions == [999]
+
+
+def test_every_count_of_steps_starts_at_the_end_and_falls() -> None:
+    for steps in range(1, 301):
+        times = trailing_timesteps(steps)
+        assert len(times) == steps
+        assert times[0] == 999
+        assert times[-1] >= 0
+        assert all(a > b for a, b in zip(times, times[1:], strict=False))
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])

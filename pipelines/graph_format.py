@@ -134,12 +134,11 @@ class _Converter:
             if kind in self.subgraphs:
                 self._add(self._unfold(graph, node), result)
             else:
-                title = node.get("title") or self._info(kind).get("display_name") or kind
-                result[graph.name(node)] = {
-                    "inputs": self._inputs(graph, node),
-                    "class_type": kind,
-                    "_meta": {"title": title},
-                }
+                meta = {"title": node.get("title") or self._info(kind).get("display_name") or kind}
+                if pack := node.get("properties", {}).get("cnr_id"):
+                    meta["cnr_id"] = pack
+                inputs = self._inputs(graph, node)
+                result[graph.name(node)] = {"inputs": inputs, "class_type": kind, "_meta": meta}
 
     def _info(self, kind: str) -> Mapping[str, Any]:
         if kind not in self.node_info:

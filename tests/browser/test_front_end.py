@@ -1,0 +1,171 @@
+"""Every example workflow in ComfyUI's real front end, against a stub server with our nodes: `make browser`.
+
+What is needed and not here is installed into build/browser on first use (PyPI's front-end package, npm's
+playwright-core); Chromium is the system's, or the one that CHROMIUM names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from talking_portrait.nodes.cli import registry
+from talking_portrait.pipelines.graph_format import to_prompt
+
+sys.path.insert(0, str(Path(__file__).parent))
+from stub_server import PACK, StubServer
+
+pytestmark = pytest.mark.browser
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+BUILD = ROOT / "build" / "browser"
+FRONT_END = "comfyui-frontend-package==1.58.1"
+PLAYWRIGHT = "playwright-core@1.56.1"
+EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+WIRING = ROOT / "tests" / "nodes" / "workflows" / "wiring.json"
+BLUEPRINT = ROOT / "subgraphs" / "Talking Portrait (Instant).json"
+INPUT_FILES = {"LoadImage": ("image", "example.png"), "LoadVideo": ("file", "driving.mp4")}
+"""What the workflows find in ComfyUI's input folder."""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if not found or not shutil.which("npm"):
+        pytest.skip("needs Chromium, node and npm")
+    return found
+
+
+@pytest.fixture(scope="session")
+def static(chromium: str) -> Path:
+    """The front end's files; installs what is missing."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    stamp = BUILD / "installed.txt"
+    if not stamp.is_file() or stamp.read_text() != f"{FRONT_END} {PLAYWRIGHT}":
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--upgrade",
+            "--no-deps",
+            "--target",
+            str(BUILD / "site"),
+        ]
+        subprocess.run([*pip, FRONT_END], check=True)
+        subprocess.run(["npm", "install", "--silent", "--prefix", str(BUILD), PLAYWRIGHT], check=True)
+        stamp.write_text(f"{FRONT_END} {PLAYWRIGHT}")
+    return BUILD / "site" / "comfyui_frontend_package" / "static"
+
+
+@pytest.fixture(scope="session")
+def info() -> dict[str, Any]:
+    described = {name: node.GET_NODE_INFO_V1() for name, node in registry().items()}
+    for name, (entry, file) in INPUT_FILES.items():
+        described[name]["input"]["required"][entry][1]["options"] = [file]
+    for name, entry in described.items():
+        entry["python_module"] = f"custom_nodes.{PACK}" if name.startswith("TalkingPortrait") else "nodes"
+    return described
+
+
+def visit(static: Path, chromium: str, info: dict, workflows: list[dict], settings: dict | None = None) -> dict:
+    """The opener's report, with the prompts that arrived as `posted`."""
+    with StubServer(static, ROOT, info, settings or {}) as server:
+        job = {"address": server.address, "chromium": chromium, "modules": str(BUILD), "workflows": workflows}
+        command = ["node", str(HERE / "open_workflow.mjs")]
+        result = subprocess.run(
+            command, input=json.dumps(job), capture_output=True, text=True, timeout=600, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        return {**json.loads(result.stdout), "posted": [prompt["prompt"] for prompt in server.prompts]}
+
+
+@pytest.fixture(scope="session")
+def opened(static: Path, chromium: str, info: dict) -> dict[str, Any]:
+    pictures = BUILD / "screenshots"
+    pictures.mkdir(exist_ok=True)
+    workflows = [
+        {
+            "name": path.name,
+            "text": path.read_text(encoding="utf-8"),
+            "run": path in EXAMPLES,
+            "screenshot": str(pictures / f"{path.stem}.png"),
+        }
+        for path in (*EXAMPLES, WIRING, BLUEPRINT)
+    ]
+    report = visit(static, chromium, info, workflows)
+    report["workflows"] = {entry["name"]: entry for entry in report["workflows"]}
+    return report
+
+
+def test_the_front_end_starts_with_our_nodes(opened):
+    assert opened["version"] == FRONT_END.partition("==")[2]
+    assert opened["startErrors"] == []
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, WIRING, BLUEPRINT], ids=lambda path: path.stem)
+def test_a_workflow_opens_whole(opened, path):
+    seen = opened["workflows"][path.name]
+    assert seen["errors"] == []
+    assert seen["dialogs"] == []
+    assert [node["type"] for node in seen["nodes"] if not node["known"]] == []
+    for node in seen["nodes"]:
+        for widget in node["widgets"]:
+            where = f"{node['type']} {widget['name']} = {widget['value']}"
+            if widget["choices"] and widget["value"] is not None:
+                assert widget["value"] in widget["choices"], where
+            if widget["type"] == "number":
+                assert widget["min"] <= widget["value"] <= widget["max"], where
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert {node["id"]: node.get("widgets_values") for node in seen["ui"]["nodes"]} == {
+        node["id"]: node.get("widgets_values") for node in saved["nodes"]
+    }
+    assert len(seen["ui"]["links"]) == len(saved["links"])
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_becomes_exactly_its_api_twin(opened, path):
+    twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    assert opened["workflows"][path.name]["prompt"] == twin
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_run_posts_it(opened, path):
+    twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    assert opened["posted"][EXAMPLES.index(path)] == twin
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, WIRING, BLUEPRINT], ids=lambda path: path.stem)
+def test_our_own_conversion_agrees(opened, path, info):
+    assert to_prompt(json.loads(path.read_text(encoding="utf-8")), info) == opened["workflows"][path.name]["prompt"]
+
+
+def test_help_and_chinese_reach_the_user(static, chromium, info):
+    path = ROOT / "example_workflows" / "instant.json"
+    workflow = {"name": path.name, "text": path.read_text(encoding="utf-8"), "help": 2}
+    english = visit(static, chromium, info, [workflow])["workflows"][0]
+    assert english["help"].startswith("Instant Driver\n")
+    assert "Another seed" in english["help"].replace("another seed", "Another seed")
+    chinese = visit(static, chromium, info, [{**workflow, "help": None}], {"Comfy.Locale": "zh"})["workflows"][0]
+    driver = next(node for node in chinese["nodes"] if node["id"] == "2")
+    texts = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert driver["title"] == texts["TalkingPortraitInstantDriver"]["display_name"]
+    assert texts["TalkingPortraitInstantDriver"]["outputs"]["0"]["name"] in driver["labels"]
+
+
+def test_examples_open_in_the_new_node_rendering_too(static, chromium, info):
+    path = ROOT / "example_workflows" / "instant.json"
+    workflow = {"name": path.name, "text": path.read_text(encoding="utf-8")}
+    workflow["screenshot"] = str(BUILD / "screenshots" / "instant-nodes-2.png")
+    seen = visit(static, chromium, info, [workflow], {"Comfy.VueNodes.Enabled": True})["workflows"][0]
+    assert seen["errors"] == []
+    assert seen["prompt"] == json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))

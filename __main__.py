@@ -137,8 +137,8 @@ def _animate(options: argparse.Namespace) -> None:
         image, track = sample_portrait()
     else:
         image = read_image(options.image)
-        choose, index = ("largest", 0) if options.face is None else ("index", options.face)
-        track, _ = detect(image[None], open_landmarker(), choose=choose, index=index)
+        which = "largest" if options.face is None else "index"
+        track, _ = detect(image[None], open_landmarker(), choose=which, index=options.face or 0)
     image, track = fit_portrait(image, track, options.size)
     motion = load_motion(options.motion) if options.motion else _drive(options, audio)
     if options.save_motion:

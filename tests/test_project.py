@@ -24,12 +24,12 @@ def sources(*folders: str) -> list[Path]:
 def imports(path: Path) -> list[tuple[ast.stmt, str, int, bool]]:
     """(statement, module, level, at top) for each import; `level` counts the leading dots."""
     tree = ast.parse(path.read_text())
-    deep = {
-        child
-        for parent in ast.walk(tree)
-        if isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef)
-        for child in ast.walk(parent)
-    }
+
+    def waits(node: ast.AST) -> bool:
+        typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        return typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+    deep = {child for parent in ast.walk(tree) if waits(parent) for child in ast.walk(parent)}
     found: list[tuple[ast.stmt, str, int, bool]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -63,15 +63,17 @@ class EdgeTables:
     def __init__(self, aperture: Aperture, curves: Sequence[np.ndarray], device: torch.device) -> None:
         """`curves` each (ENTRIES,), over `aperture.table_along`."""
         self.table = torch.from_numpy(np.stack(curves).astype(np.float32)).to(device)
-        self.middle = torch.tensor(aperture.middle, dtype=torch.float32, device=device)
+        self.x, self.y = (float(value) for value in aperture.middle)
+        self.axis_x, self.axis_y = (float(value) for value in aperture.axis)
+        self.down_x, self.down_y = (float(value) for value in aperture.down)
         self.basis = torch.tensor(np.stack([aperture.axis, aperture.down], 1), dtype=torch.float32, device=device)
         self.start = float(aperture.table_along[0])
         self.step = float(aperture.table_along[1] - aperture.table_along[0])
 
     def local(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(along, across), each (...), of positions (..., 2)."""
-        local = (positions - self.middle) @ self.basis
-        return local[..., 0], local[..., 1]
+        x, y = positions[..., 0] - self.x, positions[..., 1] - self.y
+        return x * self.axis_x + y * self.axis_y, x * self.down_x + y * self.down_y
 
     def vector(self, across: torch.Tensor) -> torch.Tensor:
         """Displacements (..., 2) in the picture by `across` (...) pixels towards the lower edge."""

@@ -6,6 +6,8 @@ smooth across that line, where it goes on as if the other lip moved along; which
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -33,15 +35,23 @@ class ExpressionField:
         size = high - low
         left, top = low - size * [0.4, 0.15]
         right, bottom = high + size * [0.4, 0.7]
-        self.grid = Grid.over(left, top, right, bottom, mesh.eye_distance / NODES_PER_EYE_DISTANCE)
+        self.spacing = mesh.eye_distance / NODES_PER_EYE_DISTANCE
+        self.grid = Grid.over(left, top, right, bottom, self.spacing)
         nodes = self.grid.nodes()
-        window = self._window(nodes)[:, None]
-        whole, upper, lower = (self._operator(nodes, mix) for mix in (np.eye(VERTICES), *_parted()))
-        apart = self._apart(nodes)[:, None]
-        tensor = lambda array: torch.from_numpy(array.astype(np.float32)).to(device)  # noqa: E731
-        self.upper = tensor(window * (apart * upper + (1 - apart) * whole))
-        self.lower = tensor(window * (apart * lower + (1 - apart) * whole))
-        self.nodes = tensor(nodes).view(self.grid.rows, self.grid.columns, 2)
+        spread, rows = self._spreading(nodes)
+        window, apart = self._window(nodes), self._apart(nodes)
+        beside = apart < 1
+        fields = []
+        for mix in _parted():
+            field = np.zeros((len(nodes), VERTICES), dtype=np.float32)
+            field[~beside] = spread[~beside] @ rows(mix)
+            # Beyond the mouth corners both fields grow into the one that knows of no parting.
+            field[beside] = spread[beside] @ rows(np.eye(VERTICES))
+            between = beside & (apart > 0)
+            field[between] += apart[between, None] * (spread[between] @ rows(mix - np.eye(VERTICES)))
+            fields.append(torch.from_numpy(field * window[:, None].astype(np.float32)).to(device))
+        self.upper, self.lower = fields
+        self.nodes = torch.from_numpy(nodes).float().to(device).view(self.grid.rows, self.grid.columns, 2)
 
     def backward(self, expression: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Upper and lower fields (B, 2, rows, columns) from moved to portrait positions; `expression` (B, 468, 2)."""
@@ -63,22 +73,26 @@ class ExpressionField:
         flat = operator @ expression.permute(1, 0, 2).reshape(VERTICES, batch * 2)
         return flat.view(self.grid.rows, self.grid.columns, batch, 2).permute(2, 3, 0, 1)
 
-    def _operator(self, nodes: np.ndarray, mix: np.ndarray) -> np.ndarray:
-        """Nodes from vertices (N, 468): smooth, still at the eyes and away from the face."""
+    def _spreading(self, nodes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        """Nodes from sites (N, S), and a function that gives the sites' displacements as rows over the vertices.
+
+        Its argument (468, 468) says whose displacement each vertex shows. The eyes and all around the face are still.
+        """
         mesh = self.mesh
         sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())
-        places, rows = [mesh.points[sites]], [mix[sites]]
         # Around the oval the skin gives way step by step, below the far-dropping chin over a longer distance.
         oval = list(FACE_OVAL)
         centre = mesh.points[oval].mean(axis=0)
         below = np.clip(face_mesh().vertices[oval, 1:2] / -8, 0, 1)
-        for distance, share in FADING:
-            places.append(centre + (mesh.points[oval] - centre) * (1 + distance * (1 + 1.5 * below)))
-            rows.append(share * mix[oval])
-        places.append(mesh.points[[RIGHT_EYE[0], RIGHT_EYE[8], LEFT_EYE[0], LEFT_EYE[8]]])
-        rows.append(np.zeros((4, VERTICES)))
-        operator = scattered_operator(np.concatenate(places), nodes, 0.05 * mesh.eye_distance, ridge=0.05)
-        return operator @ np.concatenate(rows)
+        rings = [centre + (mesh.points[oval] - centre) * (1 + away * (1 + 1.5 * below)) for away, _ in FADING]
+        corners = mesh.points[[RIGHT_EYE[0], RIGHT_EYE[8], LEFT_EYE[0], LEFT_EYE[8]]]
+        places = np.concatenate([mesh.points[sites], *rings, corners])
+
+        def rows(mix: np.ndarray) -> np.ndarray:
+            fading = [share * mix[oval] for _, share in FADING]
+            return np.concatenate([mix[sites], *fading, np.zeros((len(corners), VERTICES))]).astype(np.float32)
+
+        return scattered_operator(places, nodes, 0.05 * mesh.eye_distance, ridge=0.05).astype(np.float32), rows
 
     def _window(self, nodes: np.ndarray) -> np.ndarray:
         """1 on the face, 0 on the grid's border."""

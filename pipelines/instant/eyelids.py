@@ -46,11 +46,11 @@ class Eyelid:
         """Corners (4, 2) of all that a blink can touch, in the portrait."""
 
     def paint(
-        self, picture: Layer, positions: torch.Tensor, closure: torch.Tensor, under: torch.Tensor
-    ) -> torch.Tensor:
+        self, picture: Layer, positions: torch.Tensor, closure: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Colours (B, C, h, w) with the lids at `closure` (B,), of portrait positions (B, h, w, 2).
 
-        `under` (B, C, h, w) is what is there without lids; it stays around the eye.
+        Also where (B, h, w) the eye's lids are: the colours hold there alone.
         """
         along, across = self.tables.local(positions)
         upper, lower = self.tables.at(along)
@@ -70,7 +70,7 @@ class Eyelid:
         widened = torch.where(closing < 0, inside, torch.zeros_like(inside))
         ball = picture.sample(positions + self.tables.vector(widened))
         open_part = smoothstep(0.0, self.feather, torch.minimum(below_upper, above_lower))
-        return torch.where((along.abs() < self.eye.half)[:, None], torch.lerp(lid, ball, open_part[:, None]), under)
+        return torch.lerp(lid, ball, open_part[:, None]), along.abs() < self.eye.half
 
 
 def eyelids(mesh: PortraitMesh, device: torch.device) -> tuple[Eyelid, Eyelid]:

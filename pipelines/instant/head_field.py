@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ...models.face_mesh import FACE_OVAL
 from .portrait_mesh import PortraitMesh
@@ -20,8 +21,9 @@ NECK_TOP, NECK_END = -8.5, -25.0
 CAMERA_DISTANCE = 90.0
 """Centimetres from which the turning head is drawn. The metric camera sees a large face from 30 cm, as no portrait is
 taken: a nod would swell the forehead."""
-HAIR_DEPTH = -3.0
-"""Canonical depth in cm of hair and ears, where there are no landmarks."""
+DEPTH_FLOOR = -0.5
+"""Canonical depth in cm of hair and ears, where there are no landmarks; nothing lies further back. Steeper cheeks would
+fold over when the head turns: what they hide is not in the picture."""
 
 
 class HeadField:
@@ -102,6 +104,11 @@ class HeadField:
         moved = moved * moved.new_tensor([1.0, -1.0])
         return moved.view(len(camera_motion), self.grid.rows, self.grid.columns, 2).permute(0, 3, 1, 2)
 
+    def grown_weight(self, size: tuple[int, ...]) -> torch.Tensor:
+        """The head's share of the motion for every pixel (h, w) of the box."""
+        weight = self.weight.view(1, 1, self.grid.rows, self.grid.columns)
+        return F.interpolate(weight, size=size, mode="bilinear", align_corners=True)[0, 0]
+
     def travel(self, corners: torch.Tensor, camera_motion: torch.Tensor) -> torch.Tensor:
         """Where (B, N, 2) the portrait's positions `corners` (N, 2) go."""
         where = corners.view(1, 1, -1, 2).expand(len(camera_motion), -1, -1, -1)
@@ -110,12 +117,12 @@ class HeadField:
     def _depth_at(self, nodes: np.ndarray) -> np.ndarray:
         """Camera depth of every node: the mesh's inside the face, going back to the ears around it."""
         mesh = self.mesh
-        back = float((mesh.matrix @ np.array([0.0, 0.0, HAIR_DEPTH, 1.0]))[2])
+        back = float((mesh.matrix @ np.array([0.0, 0.0, DEPTH_FLOOR, 1.0]))[2])
         oval = mesh.points[list(FACE_OVAL)]
         centre = oval.mean(axis=0)
         ring = centre + (oval - centre) * 1.45
         sites = np.concatenate([mesh.points, ring])
-        depth = np.concatenate([mesh.depth(), np.full(len(ring), back)])
+        depth = np.concatenate([np.maximum(mesh.depth(), back), np.full(len(ring), back)])
         return scattered_operator(sites, nodes, 0.2 * mesh.eye_distance, ridge=0.02) @ depth
 
     def _weight_at(self, nodes: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ class HeadMatte:
             self.alpha = torch.ones_like(inside[:1])
             self.backdrop = inside.clone()
             return
-        alpha = _guided(inside, torch.from_numpy(vote).float()[None], round(max(2.0, 0.05 / scale * WORK_HEAD)))
+        alpha = _guided(inside, small, torch.from_numpy(vote).float()[None], radius=round(0.05 * WORK_HEAD))
         self.alpha = ((alpha - 0.06) / 0.72).clamp(0, 1)
         self.backdrop = _fill(inside, self.alpha, max(1, round(0.015 * WORK_HEAD / scale)))
 
@@ -117,7 +117,7 @@ def _evidence(colours: np.ndarray, head: np.ndarray, air: np.ndarray) -> np.ndar
 def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Smooths `belief` (h, w), held to its own value by `weight`, between neighbours of like colour."""
     from scipy.sparse import coo_matrix, diags
-    from scipy.sparse.linalg import spsolve
+    from scipy.sparse.linalg import cg
 
     rows, columns = belief.shape
     index = np.arange(rows * columns).reshape(rows, columns)
@@ -137,8 +137,11 @@ def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.nda
     pairs = coo_matrix((link, (first, second)), shape=(size, size)).tocsr()
     pairs = pairs + pairs.T
     degree = np.asarray(pairs.sum(axis=1)).ravel()
-    system = diags(degree + weight.ravel()) - pairs
-    return spsolve(system.tocsc(), (weight * belief).ravel()).reshape(rows, columns)
+    diagonal = degree + weight.ravel()
+    system = (diags(diagonal) - pairs).tocsr()
+    start = belief.ravel().astype(np.float64)
+    settled, _ = cg(system, (weight * belief).ravel(), x0=start, rtol=1e-4, maxiter=1000, M=diags(1 / diagonal))
+    return settled.reshape(rows, columns)
 
 
 def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
@@ -152,21 +155,23 @@ def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
     return binary_fill_holes(shrunk | padded)[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
 
 
-def _guided(picture: torch.Tensor, vote: torch.Tensor, radius: int) -> torch.Tensor:
-    """`vote` (1, h, w) at low resolution, drawn (1, H, W) along the edges of `picture` (3, H, W)."""
-    size = picture.shape[1:]
-    vote = F.interpolate(vote[None], size=size, mode="bilinear", align_corners=False)[0]
-    guide = picture.double()
-    vote = vote.double()
+def _guided(picture: torch.Tensor, small: torch.Tensor, vote: torch.Tensor, radius: int) -> torch.Tensor:
+    """`vote` (1, h, w), made on the `small` picture (3, h, w), drawn (1, H, W) along the edges of `picture` (3, H, W).
+
+    In each window of the small picture the vote is fitted as a linear function of colour, which the large one follows.
+    """
     mean = lambda values: _box_mean(values, radius)  # noqa: E731
-    guide_mean, vote_mean = mean(guide), mean(vote)
-    pairs = torch.stack([guide[i] * guide[j] for i in range(3) for j in range(3)])
-    covariance = mean(pairs) - torch.stack([guide_mean[i] * guide_mean[j] for i in range(3) for j in range(3)])
-    covariance = covariance.permute(1, 2, 0).reshape(*size, 3, 3) + 2e-4 * torch.eye(3, dtype=torch.float64)
-    shared = (mean(guide * vote) - guide_mean * vote_mean).permute(1, 2, 0)
+    small_mean, vote_mean = mean(small), mean(vote)
+    pairs = torch.stack([small[i] * small[j] for i in range(3) for j in range(3)])
+    covariance = mean(pairs) - torch.stack([small_mean[i] * small_mean[j] for i in range(3) for j in range(3)])
+    covariance = covariance.permute(1, 2, 0).reshape(*small.shape[1:], 3, 3) + 2e-4 * torch.eye(3)
+    shared = (mean(small * vote) - small_mean * vote_mean).permute(1, 2, 0)
     slope = torch.linalg.solve(covariance, shared).permute(2, 0, 1)
-    offset = vote_mean - (slope * guide_mean).sum(dim=0, keepdim=True)
-    return ((mean(slope) * guide).sum(dim=0, keepdim=True) + mean(offset)).float()
+    offset = vote_mean - (slope * small_mean).sum(dim=0, keepdim=True)
+    fit = F.interpolate(
+        torch.cat([mean(slope), mean(offset)])[None], size=picture.shape[1:], mode="bilinear", align_corners=False
+    )[0]
+    return (fit[:3] * picture).sum(dim=0, keepdim=True) + fit[3:]
 
 
 def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:

@@ -42,11 +42,18 @@ class Lips:
         self.feather = max(0.8, 0.02 * mouth.half)
         self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower], device)
         self.interior = MouthInterior(picture, mesh, mouth, device)
-        down = min(float(mesh.points[152] @ mouth.down - mouth.middle @ mouth.down), 3.5 * mouth.half)
-        up = max(float((mesh.points[1] - mouth.middle) @ mouth.down), -2.0 * mouth.half)
-        box = mouth.corners_of((-1.6 * mouth.half, 1.6 * mouth.half), (up, down * 1.3))
-        self.box = torch.from_numpy(box).float().to(device)
-        """Corners (4, 2) of all that the parting lips can touch, in the portrait."""
+
+    def box(self, expression: torch.Tensor) -> torch.Tensor:
+        """Corners (4, 2) in the portrait of all that is painted anew when the lips move by `expression` (1, 468, 2)."""
+        down = torch.as_tensor(self.mouth.down, dtype=torch.float32, device=expression.device)
+        rise = float((expression[0, list(UPPER_INNER_LIP)] @ down).min())
+        drop = float((expression[0, list(LOWER_INNER_LIP)] @ down).max())
+        # A few nodes around the lips the two fields are not yet those that everything else follows.
+        around = 4 * self.skin.spacing + 2 * self.feather
+        low = float(self.mouth.upper.min()) + min(rise, 0.0) - around
+        high = float(self.mouth.lower.max()) + max(drop, 0.0) + around
+        box = self.mouth.corners_of((-1.35 * self.mouth.half, 1.35 * self.mouth.half), (low, high))
+        return torch.from_numpy(box).float().to(expression.device)
 
     def choose(self, upper: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
         """One backward field (B, 2, rows, columns) out of both, for everything but the mouth itself."""

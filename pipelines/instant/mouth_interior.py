@@ -54,8 +54,7 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh) -> Palette:
 
     def fit(colour: np.ndarray, brightness: float) -> np.ndarray:
         grey = float(colour @ LUMA)
-        own = grey + (colour - grey) * min(saturation, 1.15)
-        return np.clip(own * tint * brightness, 0, 1)
+        return np.clip(grey * brightness * (colour / grey * tint) ** min(saturation, 1.15), 0, 1)
 
     lip_hue = lips / max(float(lips @ LUMA), 1e-3)
     tongue = 0.5 * fit(TONGUE, light) + 0.5 * np.clip(lip_hue * float(TONGUE @ LUMA) * light, 0, 1)

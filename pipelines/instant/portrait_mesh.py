@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...models.face_mesh import LEFT_EYE, LIPS_INNER, OUTER_EYE_CORNERS, RIGHT_EYE, VERTICES, face_mesh
+from ...models.face_mesh import LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh
+from ...models.instant.upper_face_shapes import eyelid_closure
 from ..errors import TalkingPortraitError
 from ..geometry import metric_mesh
 from ..projection import head_matrix
@@ -25,6 +26,8 @@ MAX_ROTATION = 25.0
 """Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
 SOFT_ROTATION = 14.0
 """Degrees from which a turn is eased towards the maximum."""
+WIDEST = -0.12
+"""Closure of an eye at its widest: the picture has no more eyeball to show."""
 CLOSING_RIM = 0.09
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their landmarks to shut."""
 CLOSED_GAP = 0.022
@@ -44,6 +47,15 @@ class PoseAndShape:
     expression: torch.Tensor
     closure: torch.Tensor
     jaw: torch.Tensor
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing moves in any of the frames."""
+        resting = torch.equal(self.camera_motion, torch.eye(4, device=self.jaw.device).expand_as(self.camera_motion))
+        return resting and not self.expression.any() and not self.closure.any()
+
+    def frame(self, index: int) -> PoseAndShape:
+        return PoseAndShape(*(value[index : index + 1] for value in vars(self).values()))
 
     def to(self, device: torch.device) -> PoseAndShape:
         return PoseAndShape(*(value.to(device) for value in vars(self).values()))
@@ -108,8 +120,8 @@ class PortraitMesh:
         y = height / 2 - focal * seen[..., 1] / -seen[..., 2]
         return np.stack([x, y], axis=-1)
 
-    def move(self, motion: FaceMotion, frames: slice, speaking: np.ndarray) -> PoseAndShape:
-        """What `motion` does in `frames`; `speaking` (F,) from `speech_activity` for all its frames."""
+    def move(self, motion: FaceMotion, frames: np.ndarray, speaking: np.ndarray) -> PoseAndShape:
+        """What `motion` does in `frames` (B,), by number; `speaking` (F,) from `speech_activity` for all its frames."""
         offsets = self._fitted_offsets(motion, frames)
         if not self.mouth_closed:
             offsets = offsets + speaking[frames, None, None] * self._closing_offsets()
@@ -117,11 +129,13 @@ class PortraitMesh:
         jaw = expression[:, LOWER_TEETH_FOLLOW].mean(axis=1)
         still = (np.abs(motion.vertices[frames] - motion.neutral).max(axis=(1, 2)) < 1e-7) & (speaking[frames] == 0)
         expression[still] = 0
+        closure = eyelid_closure(motion.vertices[frames], motion.neutral).clip(WIDEST, 1)
+        closure[still] = 0
         as_tensor = lambda array: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))  # noqa: E731
         return PoseAndShape(
             camera_motion=as_tensor(self._camera_motion(motion, frames)),
             expression=as_tensor(expression),
-            closure=as_tensor(eye_closure(motion, frames)),
+            closure=as_tensor(closure),
             jaw=as_tensor(jaw),
         )
 
@@ -153,7 +167,7 @@ class PortraitMesh:
         held = maximum_filter1d(active, max(1, round(0.5 * rate)), mode="nearest")
         return gaussian_filter1d(held, 0.1 * rate, mode="nearest")
 
-    def _fitted_offsets(self, motion: FaceMotion, frames: slice) -> np.ndarray:
+    def _fitted_offsets(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
         """Expression offsets (B, 468, 3) in cm, in this face's proportions."""
         offsets = motion.vertices[frames].astype(np.float64) - motion.neutral
         offsets = offsets * (self.eye_distance_cm / _eye_distance(motion.neutral))
@@ -190,7 +204,7 @@ class PortraitMesh:
             offsets[u], offsets[d] = 0.4 * gap[i], -0.6 * gap[i]
         return offsets
 
-    def _camera_motion(self, motion: FaceMotion, frames: slice) -> np.ndarray:
+    def _camera_motion(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
         """M_t M_portrait^-1 (B, 4, 4), with the turn from the portrait's pose eased below the limit."""
         pose = head_matrix(motion.rotation[frames], motion.translation[frames])
         if motion.pose == "camera":
@@ -208,17 +222,6 @@ class PortraitMesh:
         moved = self.matrix @ pose @ np.linalg.inv(self.matrix)
         moved[still] = np.eye(4)
         return moved
-
-
-def eye_closure(motion: FaceMotion, frames: slice) -> np.ndarray:
-    """How far (B, 2) the right and the left eye have shut against the neutral face: 0 as at rest, 1 shut."""
-    closures = []
-    for ring in (RIGHT_EYE, LEFT_EYE):
-        upper, lower = list(ring[2:7]), list(ring[14:9:-1])
-        rest = np.linalg.norm(motion.neutral[upper] - motion.neutral[lower], axis=-1).mean()
-        now = np.linalg.norm(motion.vertices[frames][:, upper] - motion.vertices[frames][:, lower], axis=-1).mean(-1)
-        closures.append(1 - now / max(rest, 1e-6))
-    return np.clip(np.stack(closures, axis=-1), -0.12, 1.0)
 
 
 def _eye_distance(vertices: np.ndarray) -> float:

@@ -8,7 +8,9 @@ the picture's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,12 +23,31 @@ from .eyelids import eyelids
 from .head_field import HeadField
 from .head_matte import HeadMatte
 from .lips import Lips
+from .moving_pixels import MovingPixels
 from .portrait_mesh import PortraitMesh, PoseAndShape
-from .warp import Layer
+from .warp import Layer, sample_field
 
-DEFAULT_BATCH = 8
-MOVED = 1 / 256
-"""Pixels of displacement below which a pixel keeps the picture's own value."""
+FIELD_BATCH = 8
+"""Frames whose displacement fields are computed together."""
+BATCH_PIXELS = 16_000_000
+"""Pixels of all frames that are handed over at once, unless asked otherwise."""
+MIN_CLOSURE = 1e-4
+"""Eye closures below this leave the eye as it is."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One frame: its shape, and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
+
+    `reach` is how far in pixels anything moves, at least.
+    """
+
+    shape: PoseAndShape
+    head: torch.Tensor
+    upper: torch.Tensor
+    lower: torch.Tensor
+    skin: torch.Tensor
+    reach: float
 
 
 class InstantRenderer:
@@ -59,98 +80,159 @@ class InstantRenderer:
         self.backdrop = matte.backdrop.to(self.device)
         """(3, h, w): the moving box without the head."""
         inside = self.image[top:bottom, left:right].permute(2, 0, 1)
-        self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
-        self.layer = Layer(torch.cat([inside - (1 - alpha) * self.backdrop, alpha])[None], left, top)
+        head = torch.cat([inside - (1 - alpha) * self.backdrop, alpha])[None]
+        self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
-        y = torch.arange(top, bottom, device=self.device) + 0.5
-        x = torch.arange(left, right, device=self.device) + 0.5
-        self.pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+        self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
+        self.reaches: dict[int, MovingPixels] = {}
 
     def frames(
-        self, motion: FaceMotion, *, batch: int = DEFAULT_BATCH, progress: Progress = no_progress
+        self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Frames (B, H, W, 3) in 0..1 and masks (B, H, W), 1 where something moved, batch by batch on the CPU.
 
-        Outside its mask every frame equals the picture bit by bit; without any motion it is the picture.
+        Outside its mask every frame equals the picture bit by bit; without any motion it is the picture. `batch`
+        is how many frames are handed over at once and changes nothing else.
         """
-        left, top, right, bottom = self.head.box
-        for box, moved in self._boxes(motion, batch, progress):
-            count = len(box)
-            frames = self.image[None].repeat(count, 1, 1, 1)
-            masks = torch.zeros(frames.shape[:3], device=self.device)
-            here = frames[:, top:bottom, left:right]
-            frames[:, top:bottom, left:right] = torch.where(moved[..., None], box.permute(0, 2, 3, 1), here)
-            masks[:, top:bottom, left:right] = moved.float()
-            yield frames.cpu(), masks.cpu()
+        yield from self._batches(motion, batch, progress, self.image)
 
     def frames_uint8(
-        self, motion: FaceMotion, *, batch: int = DEFAULT_BATCH, progress: Progress = no_progress
+        self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
     ) -> Iterator[torch.Tensor]:
         """The same frames (B, H, W, 3) as bytes, for video files."""
-        left, top, right, bottom = self.head.box
-        for box, moved in self._boxes(motion, batch, progress):
-            frames = self.image_uint8[None].repeat(len(box), 1, 1, 1)
-            colours = box.mul(255).add_(0.5).to(torch.uint8).permute(0, 2, 3, 1)
-            here = frames[:, top:bottom, left:right]
-            frames[:, top:bottom, left:right] = torch.where(moved[..., None], colours, here)
-            yield frames.cpu()
+        for frames, _ in self._batches(motion, batch, progress, self.image_uint8):
+            yield frames
 
     def render(
-        self, motion: FaceMotion, *, batch: int = DEFAULT_BATCH, progress: Progress = no_progress
+        self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """All frames (F, H, W, 3) and masks (F, H, W) at once; memory grows with the length."""
         frames, masks = zip(*self.frames(motion, batch=batch, progress=progress), strict=True)
         return torch.cat(frames), torch.cat(masks)
 
-    def _boxes(self, motion: FaceMotion, batch: int, progress: Progress) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Colours (B, 3, h, w) of the moving box in 0..1, and which of its pixels moved (B, h, w) bool."""
+    def _batches(
+        self, motion: FaceMotion, batch: int | None, progress: Progress, picture: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Frames like `picture`, float or bytes, with masks, up to `batch` at once."""
         _check_motion(motion)
-        batch = max(1, batch)
-        speaking = self.mesh.speech_activity(motion)
+        height, width = picture.shape[:2]
+        batch = max(1, batch or min(FIELD_BATCH, BATCH_PIXELS // (height * width)))
+        poses = self._poses(motion)
         for start in range(0, motion.frames, batch):
-            stop = min(start + batch, motion.frames)
-            shape = self.mesh.move(motion, slice(start, stop), speaking)
+            count = min(batch, motion.frames - start)
+            frames = picture[None].repeat(count, 1, 1, 1)
+            masks = torch.zeros(count, height, width, device=self.device)
+            for frame, mask in zip(frames, masks, strict=True):
+                with torch.inference_mode():
+                    self._draw(next(poses), frame, mask)
+            yield frames.cpu(), masks.cpu()
+            progress(start + count, motion.frames)
+
+    def _poses(self, motion: FaceMotion) -> Iterator[Pose]:
+        """One pose a frame; fields are computed in blocks of fixed size, so that no number depends on the batch."""
+        speaking = self.mesh.speech_activity(motion)
+        for start in range(0, motion.frames, FIELD_BATCH):
+            indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
+            shape = self.mesh.move(motion, indices, speaking).to(self.device)
             with torch.inference_mode():
-                box, moved = self._draw(shape)
-                yield box, moved
-            progress(stop, motion.frames)
+                head = self.head.backward(shape.camera_motion)
+                upper, lower = self.skin.backward(shape.expression)
+                skin = self.lips.choose(upper, lower)
+                reach = float(head.abs().max() + skin.abs().max())
+                for i in range(min(FIELD_BATCH, motion.frames - start)):
+                    one = slice(i, i + 1)
+                    yield Pose(shape.frame(i), head[one], upper[one], lower[one], skin[one], reach)
 
-    def _draw(self, shape: PoseAndShape) -> tuple[torch.Tensor, torch.Tensor]:
-        shape = shape.to(self.device)
-        rows, columns = self.pixels.shape[:2]
-        backward = self.head.backward(shape.camera_motion)
-        grown = F.interpolate(backward, size=(rows, columns), mode="bilinear", align_corners=True)
-        positions = self.pixels + grown.permute(0, 2, 3, 1)
-        upper, lower = self.skin.backward(shape.expression)
-        skin = self.skin.sample(self.lips.choose(upper, lower), positions)
-        sources = positions + skin
-        layer = self.layer.sample(sources)
-        moved = (sources - self.pixels).abs().amax(dim=-1) > MOVED
-        moved &= (layer != 0).any(dim=1) | self.covered
+    def _draw(self, pose: Pose, frame: torch.Tensor, mask: torch.Tensor) -> None:
+        """Draws one frame (H, W, 3), which holds the picture, and its mask (H, W), which is empty."""
+        shape = pose.shape
+        if shape.still:
+            return
+        pixels = self._reach(pose.reach)
+        sources = pixels.sources(self.layer, pose.head, pose.skin, self.skin.grid)
+        colours = pixels.colours(self.layer, sources)
+        if frame.dtype != torch.uint8:
+            # Bytes come out the same either way; floats would differ from the picture's own by rounding.
+            moved = pixels.moved(self.layer, sources)
+            colours = torch.where(moved, colours, self.image.view(-1, 3)[pixels.index].t())
+            mask.view(-1).index_copy_(0, pixels.index, moved.float())
+        frame.view(-1, 3).index_copy_(0, pixels.index, _as(frame.dtype, colours))
+        for eye, closure in zip(self.eyes, shape.closure[0], strict=True):
+            if abs(closure) > MIN_CLOSURE:
+                box, positions = self._box(eye.box, pose)
+                sources = positions + self.skin.sample(pose.skin, positions)
+                self._paint(*eye.paint(self.layer, sources, closure[None]), box, frame, mask)
+        if shape.expression.any():
+            box, positions = self._box(self.lips.box(shape.expression), pose)
+            colours = self.lips.paint(self.layer, positions, pose.upper, pose.lower, shape.jaw)
+            self._paint(colours, torch.ones_like(colours[:, 0], dtype=torch.bool), box, frame, mask)
 
-        for eye, closure in zip(self.eyes, shape.closure.unbind(1), strict=True):
-            if closure.abs().max() > 1e-4:
-                part = self._part(eye.box, shape)
-                under = layer[:, :, part[0], part[1]]
-                layer[:, :, part[0], part[1]] = eye.paint(self.layer, sources[:, part[0], part[1]], closure, under)
-                moved[:, part[0], part[1]] |= closure.abs()[:, None, None] > 1e-4
-        if shape.expression.abs().max() > MOVED:
-            part = self._part(self.lips.box, shape)
-            mouth = self.lips.paint(self.layer, positions[:, part[0], part[1]], upper, lower, shape.jaw)
-            layer[:, :, part[0], part[1]] = mouth
-        box = layer[:, :3] + (1 - layer[:, 3:]) * self.backdrop
-        return box.clamp_(0, 1), moved
+    def _paint(
+        self,
+        layer: torch.Tensor,
+        where: torch.Tensor,
+        box: tuple[int, int, int, int],
+        frame: torch.Tensor,
+        mask: torch.Tensor,
+    ) -> None:
+        """Puts a piece (1, 4, h, w) of the head into a frame and its mask, inside `where` (1, h, w)."""
+        x0, y0, x1, y1 = box
+        left, top = self.head.box[:2]
+        backdrop = self.backdrop[:, y0 - top : y1 - top, x0 - left : x1 - left]
+        colours = torch.addcmul(layer[0, :3] + backdrop, layer[0, 3:], backdrop, value=-1).clamp_(0, 1)
+        here = frame[y0:y1, x0:x1]
+        here.copy_(torch.where(where[0, ..., None], _as(frame.dtype, colours), here))
+        mask[y0:y1, x0:x1].masked_fill_(where[0], 1)
 
-    def _part(self, corners: torch.Tensor, shape: PoseAndShape) -> tuple[slice, slice]:
-        """Rows and columns of the moving box that `corners` (N, 2) of the portrait can reach in these frames."""
-        travel = self.head.travel(corners, shape.camera_motion)
+    def _box(self, corners: torch.Tensor, pose: Pose) -> tuple[tuple[int, int, int, int], torch.Tensor]:
+        """The box of pixels (left, top, right, bottom) that `corners` (N, 2) of the portrait reach in a pose.
+
+        Also its positions (1, h, w, 2) with the head's motion undone.
+        """
+        travel = self.head.travel(corners, pose.shape.camera_motion)[0]
+        margin = 2 + (pose.skin.abs().max() if len(corners) else 0)
         left, top, right, bottom = self.head.box
-        margin = 2 + shape.expression.abs().max()
-        low = (travel.amin(dim=(0, 1)) - margin).floor().long()
-        high = (travel.amax(dim=(0, 1)) + margin).ceil().long()
-        x0, y0 = int((low[0] - left).clamp(0, right - left)), int((low[1] - top).clamp(0, bottom - top))
-        x1, y1 = int((high[0] - left).clamp(0, right - left)), int((high[1] - top).clamp(0, bottom - top))
-        return slice(y0, max(y1, y0)), slice(x0, max(x1, x0))
+        low = (travel.amin(dim=0) - margin).floor().long().tolist()
+        high = (travel.amax(dim=0) + margin).ceil().long().tolist()
+        x0, y0 = min(max(low[0], left), right - 1), min(max(low[1], top), bottom - 1)
+        x1, y1 = min(max(high[0], x0 + 1), right), min(max(high[1], y0 + 1), bottom)
+        y = torch.arange(y0, y1, device=self.device) + 0.5
+        x = torch.arange(x0, x1, device=self.device) + 0.5
+        pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
+        return (x0, y0, x1, y1), pixels + sample_field(pose.head, self.head.grid, pixels)
+
+    def _reach(self, distance: float) -> MovingPixels:
+        """The pixels that can change when nothing moves further than `distance` pixels."""
+        # A handful of levels is enough, however many motions a portrait is given.
+        level = math.ceil(8 * 1.4 ** math.ceil(math.log(max(distance + 2, 8) / 8, 1.4)))
+        if level not in self.reaches:
+            grown = _grown(self.covered, level)
+            free = self.head.grown_weight(self.covered.shape) > 0
+            left, top, _, _ = self.head.box
+            self.reaches[level] = MovingPixels.of(
+                grown & free,
+                left,
+                top,
+                self.image.shape[1],
+                self.head.grid,
+                self.skin.grid,
+                self.layer,
+                self.backdrop,
+            )
+        return self.reaches[level]
+
+
+def _as(kind: torch.dtype, colours: torch.Tensor) -> torch.Tensor:
+    """Colours (3, ...) in 0..1 as rows (..., 3) of a picture in 0..1 or in bytes."""
+    if kind == torch.uint8:
+        colours = colours.mul(255).add_(0.5).to(torch.uint8)
+    return torch.stack(colours.unbind(0), dim=-1)
+
+
+def _grown(mask: torch.Tensor, distance: int) -> torch.Tensor:
+    """`mask` (h, w) and all within `distance` pixels along either axis."""
+    wide = F.max_pool2d(mask[None, None].float(), (1, 2 * distance + 1), stride=1, padding=(0, distance))
+    return F.max_pool2d(wide, (2 * distance + 1, 1), stride=1, padding=(distance, 0))[0, 0] > 0
 
 
 def _checked(image: torch.Tensor, track: FaceTrack) -> torch.Tensor:

@@ -16,6 +16,9 @@ import torch.nn.functional as F
 MIN_STRETCH = 0.3
 """Least area ratio of moved to resting skin that the inversion takes seriously."""
 
+MAX_STEP = 0.06
+"""Longest correction in one round of the inversion, in widths of the grid."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -46,8 +49,11 @@ class Grid:
 
     def normalised(self, positions: torch.Tensor) -> torch.Tensor:
         """Pixels (..., 2) to the -1..1 coordinates of `grid_sample` with align_corners=True on a field of this grid."""
-        scale = positions.new_tensor([2 / (self.right - self.left), 2 / (self.bottom - self.top)])
-        return (positions - positions.new_tensor([self.left, self.top])) * scale - 1
+        return (positions - positions.new_tensor([self.left, self.top])) * self.scale(positions) - 1
+
+    def scale(self, like: torch.Tensor) -> torch.Tensor:
+        """Factors (2,) from pixels to those coordinates, on the device of `like`."""
+        return like.new_tensor([2 / (self.right - self.left), 2 / (self.bottom - self.top)])
 
 
 def scattered_operator(sites: np.ndarray, queries: np.ndarray, softness: float, ridge: float) -> np.ndarray:
@@ -62,7 +68,8 @@ def scattered_operator(sites: np.ndarray, queries: np.ndarray, softness: float, 
     system[:count, :count] = ridge * np.eye(count) - _multiquadric(sites, sites, softness)
     system[count, count] = 0
     coefficients = np.linalg.solve(system, np.eye(count + 1, count))
-    return coefficients[count] - _multiquadric(queries, sites, softness) @ coefficients[:count]
+    basis = _multiquadric(queries, sites, softness).astype(np.float32)
+    return coefficients[count].astype(np.float32) - basis @ coefficients[:count].astype(np.float32)
 
 
 def _multiquadric(a: np.ndarray, b: np.ndarray, softness: float) -> np.ndarray:
@@ -82,24 +89,33 @@ def sample_field(field: torch.Tensor, grid: Grid, positions: torch.Tensor) -> to
     return sampled.permute(0, 2, 3, 1)
 
 
-def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int = 3) -> torch.Tensor:
+def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int = 2) -> torch.Tensor:
     """The backward displacement (B, 2, rows, columns) of a `forward` one on the same grid.
 
-    Solves b(x) = -f(x + b(x)), where f moves u to u + f(u), by Newton's method: a mouth that opens wide stretches the
-    cheek by more than a plain fixed-point iteration can follow. `nodes` (rows, columns, 2) are the node positions.
+    Solves b(x) = -f(x + b(x)), where f moves u to u + f(u), by a fixed-point step and `rounds` of Newton's method: a
+    mouth that opens wide stretches the cheek by more than plain fixed-point iteration can follow. `nodes` (rows,
+    columns, 2) are the node positions.
     """
-    slopes = torch.cat([forward, *_slopes(forward, grid)], dim=1)
-    backward = -forward.permute(0, 2, 3, 1)
-    longest = 0.06 * (grid.right - grid.left)
+    scale = grid.scale(forward)[:, None, None]
+    places = grid.normalised(nodes).permute(2, 0, 1)
+    longest = MAX_STEP * (grid.right - grid.left)
+    backward = -_at(forward, places - forward * scale)
+    fields = torch.cat([forward, *_slopes(forward, grid)], dim=1)
     for _ in range(rounds):
-        f_x, f_y, xx, yx, xy, yy = sample_field(slopes, grid, nodes + backward).unbind(-1)
-        rest_x, rest_y = backward[..., 0] + f_x, backward[..., 1] + f_y
+        f_x, f_y, xx, yx, xy, yy = _at(fields, places + backward * scale).unbind(1)
+        rest_x, rest_y = backward[:, 0] + f_x, backward[:, 1] + f_y
         xx, yy = xx + 1, yy + 1
         # Where a motion would fold the skin, the step stays finite.
-        scale = 1 / (xx * yy - xy * yx).clamp(min=MIN_STRETCH)
-        step = torch.stack([(yy * rest_x - xy * rest_y) * scale, (xx * rest_y - yx * rest_x) * scale], dim=-1)
+        area = 1 / (xx * yy - xy * yx).clamp(min=MIN_STRETCH)
+        step = torch.stack([(yy * rest_x - xy * rest_y) * area, (xx * rest_y - yx * rest_x) * area], dim=1)
         backward = backward - step.clamp(-longest, longest)
-    return backward.permute(0, 3, 1, 2)
+    return backward
+
+
+def _at(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Values (B, C, rows, columns) of a field at places (B, 2, rows, columns) in its grid's -1..1 coordinates."""
+    where = places.permute(0, 2, 3, 1)
+    return F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def _slopes(field: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,20 +132,29 @@ class Layer:
     """A picture or part of one: `values` (1, C, h, w), its upper left corner at (`left`, `top`) pixels."""
 
     values: torch.Tensor
-    left: int = 0
-    top: int = 0
+    left: int
+    top: int
+
+    @classmethod
+    def mirrored_around(cls, values: torch.Tensor, left: int, top: int, margin: int) -> Layer:
+        """A layer that goes on as its mirror image for `margin` pixels: hair and cloth stay hair and cloth."""
+        across, down = min(margin, values.shape[-1] - 1), min(margin, values.shape[-2] - 1)
+        return cls(F.pad(values, (across, across, down, down), mode="reflect"), left - across, top - down)
+
+    def scale(self, like: torch.Tensor) -> torch.Tensor:
+        """Factors (2,) from pixels to the -1..1 coordinates of `grid_sample` with align_corners=False."""
+        height, width = self.values.shape[-2:]
+        return like.new_tensor([2 / width, 2 / height])
+
+    def normalised(self, positions: torch.Tensor) -> torch.Tensor:
+        """Pixels (..., 2) of the whole picture to those coordinates."""
+        return (positions - positions.new_tensor([self.left, self.top])) * self.scale(positions) - 1
 
     def sample(self, positions: torch.Tensor) -> torch.Tensor:
-        """Bicubic values (B, C, h, w) at `positions` (B, h, w, 2) in pixels of the whole picture.
-
-        Past the layer's edge its mirror image continues, so that hair and cloth stay hair and cloth.
-        """
-        height, width = self.values.shape[-2:]
-        where = (positions - positions.new_tensor([self.left, self.top])) * positions.new_tensor(
-            [2 / width, 2 / height]
-        )
+        """Bicubic values (B, C, h, w) at `positions` (B, h, w, 2) in pixels of the whole picture."""
         values = self.values.expand(len(positions), -1, -1, -1)
-        return F.grid_sample(values, where - 1, mode="bicubic", padding_mode="reflection", align_corners=False)
+        where = self.normalised(positions)
+        return F.grid_sample(values, where, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def smoothstep(low: float, high: float, value: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,83 @@
+"""The pixels that a motion can reach, and how they get their colours: the renderer's inner loop.
+
+Only these pixels are computed, as one flat list. Displacement fields stay on their small grids and are scaled there to
+the units of the next step, so that each pixel costs three samplings and a few additions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .warp import Grid, Layer
+
+MOVED = 1 / 256
+"""Pixels of displacement from which a pixel counts as moved."""
+
+
+@dataclass(frozen=True)
+class MovingPixels:
+    """N pixels of a picture, row by row.
+
+    `index` (N,) in the flattened picture. `in_head`, `in_skin`, `in_layer` (2, N): their places in the -1..1
+    coordinates of both fields' grids and of the layer. `backdrop` (3, N): what shows where the head has left.
+    """
+
+    index: torch.Tensor
+    in_head: torch.Tensor
+    in_skin: torch.Tensor
+    in_layer: torch.Tensor
+    backdrop: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        mask: torch.Tensor,
+        left: int,
+        top: int,
+        width: int,
+        head: Grid,
+        skin: Grid,
+        layer: Layer,
+        backdrop: torch.Tensor,
+    ) -> MovingPixels:
+        """The pixels of a box whose `mask` (h, w) is set.
+
+        The box has its upper left corner at (`left`, `top`) of a picture `width` pixels wide; `backdrop` (3, h, w).
+        """
+        rows, columns = mask.nonzero(as_tuple=True)
+        places = torch.stack([columns + left + 0.5, rows + top + 0.5], dim=-1)
+        return cls(
+            index=(rows + top) * width + columns + left,
+            in_head=head.normalised(places).t().contiguous(),
+            in_skin=skin.normalised(places).t().contiguous(),
+            in_layer=layer.normalised(places).t().contiguous(),
+            backdrop=backdrop[:, rows, columns].contiguous(),
+        )
+
+    def sources(self, layer: Layer, head: torch.Tensor, skin: torch.Tensor, skin_grid: Grid) -> torch.Tensor:
+        """Displacements (2, N), in the layer's coordinates, from each pixel to where its colour comes from.
+
+        `head` and `skin` are backward fields (1, 2, rows, columns); the head's motion is undone first.
+        """
+        to_layer = layer.scale(head)
+        shift = _sample(head * to_layer.view(1, 2, 1, 1), self.in_head)
+        in_skin = torch.addcmul(self.in_skin, shift, (skin_grid.scale(head) / to_layer)[:, None])
+        return shift.add_(_sample(skin * to_layer.view(1, 2, 1, 1), in_skin))
+
+    def colours(self, layer: Layer, sources: torch.Tensor) -> torch.Tensor:
+        """Colours (3, N) in 0..1 from displacements (2, N)."""
+        where = (self.in_layer + sources).t()[None, None]
+        values = F.grid_sample(layer.values, where, mode="bicubic", padding_mode="border", align_corners=False)[0, :, 0]
+        return torch.addcmul(values[:3] + self.backdrop, values[3:], self.backdrop, value=-1).clamp_(0, 1)
+
+    def moved(self, layer: Layer, sources: torch.Tensor) -> torch.Tensor:
+        """Which pixels (N,) take their colour from another place."""
+        return (sources.abs() > MOVED * layer.scale(sources)[:, None]).any(dim=0)
+
+
+def _sample(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    where = places.t()[None, None]
+    return F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)[0, :, 0]

@@ -1,0 +1,263 @@
+"""The Instant renderer: what it must leave alone, and what must follow the motion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.models.instant.mouth_shapes import mouth_vertices, neutral_vertices
+from talking_portrait.models.instant.upper_face_shapes import upper_face_shapes
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.instant.renderer import InstantRenderer
+from talking_portrait.pipelines.instant.warp import _slopes, invert, sample_field
+from talking_portrait.pipelines.sample import sample_portrait
+from talking_portrait.pipelines.types import FaceMotion, FaceTrack
+
+
+@pytest.fixture(scope="module")
+def portrait() -> tuple[torch.Tensor, FaceTrack]:
+    return sample_portrait()
+
+
+@pytest.fixture(scope="module")
+def renderer(portrait) -> InstantRenderer:
+    return InstantRenderer(*portrait)
+
+
+def motion_of(
+    controls: np.ndarray | None = None,
+    rotation: np.ndarray | None = None,
+    blink: np.ndarray | None = None,
+    frames: int = 1,
+) -> FaceMotion:
+    """A motion from mouth controls (F, 6), Euler angles (F, 3) and eye closures (F,)."""
+    frames = max(frames, *(len(part) for part in (controls, rotation, blink) if part is not None), 1)
+    vertices = np.repeat(neutral_vertices()[None], frames, axis=0)
+    if controls is not None:
+        vertices = vertices + mouth_vertices(controls)
+    if blink is not None:
+        shapes = upper_face_shapes()
+        vertices = vertices + np.asarray(blink)[:, None, None] * (shapes["eyeBlinkLeft"] + shapes["eyeBlinkRight"])
+    still = np.zeros((frames, 3), np.float32)
+    return FaceMotion(
+        vertices=vertices.astype(np.float32),
+        neutral=neutral_vertices(),
+        rotation=still if rotation is None else np.asarray(rotation, np.float32),
+        translation=still,
+        fps=Fraction(25),
+    )
+
+
+def lively(frames: int) -> FaceMotion:
+    time = np.arange(frames) / 25
+    controls = np.zeros((frames, 6))
+    controls[:, 0] = 0.3 + 0.3 * np.sin(9 * time)
+    controls[:, 2] = np.clip(np.sin(4 * time), 0, 1)
+    rotation = np.stack([3 * np.sin(2 * time), 6 * np.sin(3 * time), 2 * np.sin(time)], axis=-1)
+    return motion_of(controls, rotation, np.clip(np.sin(5 * time), 0, 1))
+
+
+def test_a_still_face_is_the_picture_bit_by_bit(portrait, renderer):
+    frames, masks = renderer.render(motion_of(frames=3))
+    assert torch.equal(frames, portrait[0][None].expand(3, -1, -1, -1))
+    assert not masks.any()
+    assert all(
+        torch.equal(frame, renderer.image_uint8) for batch in renderer.frames_uint8(motion_of()) for frame in batch
+    )
+
+
+def test_pixels_outside_the_mask_are_the_pictures_own(portrait, renderer):
+    image = portrait[0]
+    frames, masks = renderer.render(lively(6))
+    for frame, mask in zip(frames, masks, strict=True):
+        assert 0.02 < mask.mean() < 0.7
+        assert torch.equal(frame[mask == 0], image[mask == 0])
+        assert (frame - image).abs().amax(dim=-1)[mask == 1].mean() > 0.005
+    assert frames.min() >= 0
+    assert frames.max() <= 1
+
+
+def test_bytes_are_the_same_frames(renderer):
+    motion = lively(3)
+    frames, _ = renderer.render(motion)
+    as_bytes = torch.cat(list(renderer.frames_uint8(motion)))
+    assert as_bytes.dtype == torch.uint8
+    assert ((frames * 255).round().int() - as_bytes.int()).abs().max() <= 1
+
+
+def test_the_batch_size_changes_nothing(renderer):
+    motion = lively(10)
+    whole = torch.cat(list(renderer.frames_uint8(motion, batch=10)))
+    for batch in (1, 3):
+        parts = list(renderer.frames_uint8(motion, batch=batch))
+        assert {len(part) for part in parts} <= {batch, 10 % batch}
+        assert torch.equal(torch.cat(parts), whole)
+
+
+def test_frames_come_one_batch_at_a_time(renderer):
+    """Half an hour of motion costs no more than its first frames until they are asked for."""
+    motion = motion_of(frames=1)
+    seen: list[int] = []
+    long = replace(
+        motion,
+        vertices=np.broadcast_to(motion.vertices, (45_000, 468, 3)),
+        rotation=np.zeros((45_000, 3)),
+        translation=np.zeros((45_000, 3)),
+    )
+    stream = renderer.frames_uint8(long, batch=2, progress=lambda done, total: seen.append(done))
+    assert len(next(stream)) == 2
+    assert len(next(stream)) == 2
+    assert seen == [2]
+
+
+def test_progress_may_stop_the_work(renderer):
+    class StopError(Exception):
+        pass
+
+    def stop(done, total, preview=None):
+        raise StopError
+
+    with pytest.raises(StopError):
+        list(renderer.frames(lively(20), batch=2, progress=stop))
+
+
+def test_the_mouth_opens_by_what_the_motion_says(renderer):
+    """Between the moved edges of the lips lies as much as the motion has, in eye distances."""
+    controls = np.zeros((8, 6))
+    controls[:, 0] = np.linspace(0, 0.6, 8)
+    motion = motion_of(controls)
+    opening = np.linalg.norm(motion.vertices[:, 13] - motion.vertices[:, 14], axis=-1)
+    opening /= np.linalg.norm(motion.neutral[33] - motion.neutral[263])
+    moved = renderer.mesh.move(motion, np.arange(8), np.ones(8)).expression.numpy()
+    points = renderer.mesh.points[None] + moved
+    # The sample's lips overlap when shut: their visible edges lie a little outside the landmarks.
+    seen = (points[:, 14] - points[:, 13]) @ renderer.lips.mouth.down / renderer.mesh.eye_distance
+    assert np.corrcoef(opening, seen)[0, 1] > 0.99
+    assert 0.85 < np.std(seen) / np.std(opening) < 1.15
+
+
+def test_teeth_are_covered_when_lips_close(portrait, renderer):
+    """The sample smiles with bright teeth; while it speaks, a shut mouth shows lips."""
+    image, track = portrait
+    x, y = track.points[0, [13, 14], :2].mean(axis=0).round().astype(int)
+    controls = np.zeros((40, 6))
+    controls[:, 0] = 0.4
+    controls[20, 0] = 0.0
+    frame = renderer.render(motion_of(controls))[0][20]
+    before, after = image[y - 2 : y + 3, x - 6 : x + 7], frame[y - 2 : y + 3, x - 6 : x + 7]
+    redness = lambda patch: float((patch[..., 0] - patch[..., 2]).mean())  # noqa: E731
+    assert redness(after) > 1.5 * redness(before)
+
+
+def test_a_blink_hides_both_irises_and_leaves_the_cheeks(portrait, renderer):
+    image, track = portrait
+    frames, _ = renderer.render(motion_of(blink=np.array([1.0])))
+    for iris, cheek in ((468, 50), (473, 280)):
+        x, y = track.points[0, iris, :2].round().astype(int)
+        dark = image[y - 1 : y + 2, x - 1 : x + 2].mean()
+        assert frames[0, y - 1 : y + 2, x - 1 : x + 2].mean() > dark + 0.15
+        x, y = track.points[0, cheek, :2].round().astype(int)
+        assert torch.equal(frames[0, y - 2 : y + 3, x - 2 : x + 3], image[y - 2 : y + 3, x - 2 : x + 3])
+
+
+def test_skin_and_head_never_fold(renderer):
+    """The area of moved skin stays positive for wide openings, rounding, spreading and turns."""
+    controls = np.array([[0.75, 0, 0, 0, 0, 0], [0.3, 1, 0, 0, 1, 0], [0.3, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]])
+    shape = renderer.mesh.move(motion_of(controls), np.arange(4), np.ones(4))
+    along, across = renderer.lips.tables.local(renderer.skin.nodes)
+    below = across - renderer.lips.tables.at(along)
+    for lower, own in ((False, below[0] < 0), (True, below[1] > 0)):
+        area = _area(renderer.skin.forward(shape.expression, lower), renderer.skin.grid)
+        assert area[:, own].min() > 0.1
+    turns = np.array([[8, 0, 0], [-8, 0, 0], [0, 12, 0], [0, -12, 6], [25, 40, -30]])
+    turned = renderer.mesh.move(motion_of(rotation=turns), np.arange(5), np.zeros(5))
+    assert _area(renderer.head.forward(turned.camera_motion), renderer.head.grid).min() > 0.1
+
+
+def _area(forward: torch.Tensor, grid) -> torch.Tensor:
+    by_x, by_y = _slopes(forward, grid)
+    return (1 + by_x[:, 0]) * (1 + by_y[:, 1]) - by_x[:, 1] * by_y[:, 0]
+
+
+def test_inversion_undoes_a_field(renderer):
+    controls = np.zeros((1, 6))
+    controls[0, 0] = 0.6
+    shape = renderer.mesh.move(motion_of(controls), np.arange(1), np.ones(1))
+    skin = renderer.skin
+    forward = skin.forward(shape.expression, lower=False)
+    backward = invert(forward, skin.grid, skin.nodes).permute(0, 2, 3, 1)
+    back = backward + sample_field(forward, skin.grid, skin.nodes + backward)
+    above = skin.nodes[..., 1] < renderer.mesh.points[13, 1]
+    assert back[0][above].norm(dim=-1).max() < 0.1
+
+
+@pytest.mark.parametrize("side", [80, 160, 1100])
+def test_other_sizes(portrait, side):
+    """Faces from some 25 pixels to several hundred: the frame has the picture's size and moves alike."""
+    image, track = portrait
+    scale = side / image.shape[0]
+    resized = torch.nn.functional.interpolate(image.permute(2, 0, 1)[None], size=(side, side), mode="bilinear")
+    picture = resized[0].permute(1, 2, 0)
+    small = InstantRenderer(picture, replace(track, points=track.points * scale, image_size=(side, side)))
+    frames, masks = small.render(lively(2))
+    assert frames.shape == (2, side, side, 3)
+    assert torch.isfinite(frames).all()
+    assert 0.02 < masks[1].mean() < 0.7
+
+
+def test_only_the_tracked_face_moves(portrait):
+    image, track = portrait
+    height, width = image.shape[:2]
+    pair = torch.cat([image, image], dim=1)
+    frames, masks = InstantRenderer(pair, replace(track, image_size=(height, 2 * width))).render(lively(3))
+    assert torch.equal(frames[:, :, int(1.2 * width) :], pair[None, :, int(1.2 * width) :].expand(3, -1, -1, -1))
+    assert masks[:, :, :width].any()
+
+
+def test_grey_pictures_stay_grey(portrait):
+    image, track = portrait
+    grey = image.mean(dim=-1, keepdim=True).expand(-1, -1, 3).contiguous()
+    frames, _ = InstantRenderer(grey, track).render(lively(3))
+    assert (frames.amax(dim=-1) - frames.amin(dim=-1)).max() < 0.02
+
+
+def test_a_camera_pose_moves_from_its_first_frame(renderer):
+    rotation = np.array([[10.0, 20, 5], [10, 20, 5], [13, 26, 5]])
+    absolute = replace(motion_of(rotation=rotation), pose="camera")
+    frames = torch.cat(list(renderer.frames_uint8(absolute)))
+    assert torch.equal(frames[0], renderer.image_uint8)
+    assert not torch.equal(frames[2], frames[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda image, track: (image[..., 0], track), "one colour picture"),
+        (lambda image, track: (image[:100], track), "run Detect Landmarks on this very picture"),
+        (lambda image, track: (image * float("nan"), track), "not numbers"),
+        (lambda image, track: (image, replace(track, points=track.points[:, :100])), "Detect Landmarks"),
+        (lambda image, track: (image, replace(track, points=track.points * np.nan)), "hold no face"),
+        (
+            lambda image, track: (image[:1, :1], replace(track, points=track.points * 0, image_size=(1, 1))),
+            "hold no face",
+        ),
+    ],
+)
+def test_unusable_portraits_get_one_sentence(portrait, change, hint):
+    with pytest.raises(TalkingPortraitError, match=hint):
+        InstantRenderer(*change(*portrait))
+
+
+def test_unusable_motion_gets_one_sentence(renderer):
+    motion = lively(2)
+    with pytest.raises(TalkingPortraitError, match="no frames"):
+        list(
+            renderer.frames(
+                replace(motion, **{k: getattr(motion, k)[:0] for k in ("vertices", "rotation", "translation")})
+            )
+        )
+    with pytest.raises(TalkingPortraitError, match="rotation holds values that are not numbers"):
+        list(renderer.frames(replace(motion, rotation=motion.rotation * np.nan)))

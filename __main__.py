@@ -22,9 +22,14 @@ if __package__ in (None, ""):
     runpy.run_module("talking_portrait", run_name="__main__", alter_sys=True)
     sys.exit()
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from .pipelines.errors import TalkingPortraitError
+
+if TYPE_CHECKING:
+    from .pipelines.types import Audio, FaceMotion
 
 
 class ProgressBar:
@@ -81,8 +86,10 @@ def _add_driver_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="same seed, same motion")
     group.add_argument("--mouth", type=float, default=1.0, help="how far the mouth opens")
     group.add_argument("--head", type=float, default=1.0, help="head motion that goes with the speech")
+    group.add_argument("--nod", type=float, default=1.0, help="nods on stressed syllables")
     group.add_argument("--brows", type=float, default=1.0, help="brow motion")
     group.add_argument("--blinks", type=float, default=1.0, help="blinks: 0 none, 1 full")
+    group.add_argument("--blink-rate", type=float, default=20.0, metavar="N", help="blinks a minute (default 20)")
     group.add_argument("--drift", type=float, default=1.0, help="slow wandering of the head")
 
 
@@ -92,7 +99,7 @@ def _add_animate(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--audio", type=Path, help="the voice, any sound or video file (default: the shipped one)")
     command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
     command.add_argument("--size", type=int, help="longer side of the video in pixels (default: the picture's own)")
-    command.add_argument("--motion", type=Path, help="drive with a saved motion (.npz) instead of the audio")
+    command.add_argument("--motion", type=Path, help="move as this saved motion (.npz) says, not as the audio does")
     command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also keep the motion")
     command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
@@ -108,7 +115,7 @@ def _add_motion(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_motion)
 
 
-def _drive(options: argparse.Namespace, audio):  # noqa: ANN001, ANN202
+def _drive(options: argparse.Namespace, audio: Audio) -> FaceMotion:
     from .pipelines.instant.driver import drive
     from .pipelines.timing import as_rate
 
@@ -118,8 +125,10 @@ def _drive(options: argparse.Namespace, audio):  # noqa: ANN001, ANN202
         seed=options.seed,
         mouth=options.mouth,
         head=options.head,
+        nod=options.nod,
         brows=options.brows,
         blinks=options.blinks,
+        blink_rate=options.blink_rate,
         drift=options.drift,
         progress=ProgressBar("listening", "parts"),
     )
@@ -132,15 +141,22 @@ def _animate(options: argparse.Namespace) -> None:
     from .pipelines.motion import load_motion, save_motion
     from .pipelines.sample import sample_portrait, sample_speech
 
-    audio = read_audio(options.audio) if options.audio else None if options.motion else sample_speech()
+    audio = read_audio(options.audio) if options.audio else None
+    if options.motion:
+        motion = load_motion(options.motion)
+    else:
+        audio = audio or sample_speech()
+        motion = _drive(options, audio)
     if options.image is None:
         image, track = sample_portrait()
     else:
         image = read_image(options.image)
-        which = "largest" if options.face is None else "index"
-        track, _ = detect(image[None], open_landmarker(), choose=which, index=options.face or 0)
+        landmarker = open_landmarker()
+        if options.face is None:
+            track, _ = detect(image[None], landmarker)
+        else:
+            track, _ = detect(image[None], landmarker, choose="index", index=options.face)
     image, track = fit_portrait(image, track, options.size)
-    motion = load_motion(options.motion) if options.motion else _drive(options, audio)
     if options.save_motion:
         save_motion(options.save_motion, motion)
     start = time.monotonic()

@@ -1,0 +1,118 @@
+"""The command line as people use it: real files in, real files out, sentences and exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.__main__ import main
+from talking_portrait.pipelines.media import open_video, read_audio, write_image, write_wav
+from talking_portrait.pipelines.motion import load_motion
+from talking_portrait.pipelines.types import Audio
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def voice(tmp_path: Path) -> Path:
+    """1.01 seconds of a buzzing, swelling tone."""
+    time = torch.arange(16160) / 16000
+    wave = torch.sin(2 * torch.pi * 140 * time).sign() * torch.sin(torch.pi * 3 * time).abs() * 0.3
+    write_wav(tmp_path / "voice.wav", Audio(wave[None], 16000))
+    return tmp_path / "voice.wav"
+
+
+def test_animate_writes_a_video_with_its_sound_and_motion(tmp_path, voice, capsys):
+    out, kept = tmp_path / "out.mp4", tmp_path / "motion.npz"
+    command = ["animate", "--audio", str(voice), "--out", str(out), "--size", "96", "--save-motion", str(kept)]
+    assert main(command) == 0
+    assert "26 frames at 25 fps" in capsys.readouterr().out
+    video = open_video(out)
+    assert (video.size, video.fps) == ((96, 96), 25)
+    assert len(list(video.frames())) == 26
+    assert abs(float(read_audio(out).seconds) - 1.01) < 0.1
+    with np.load(kept) as table:
+        assert table["vertices"].shape == (26, 468, 3)
+        assert table["rotation"].shape == table["translation"].shape == (26, 3)
+        assert float(table["fps"]) == 25
+    assert main(["animate", "--motion", str(kept), "--out", str(tmp_path / "again.mp4"), "--size", "96"]) == 0
+    again = np.stack(list(open_video(tmp_path / "again.mp4").frames()))
+    assert np.array_equal(again, np.stack(list(video.frames())))
+
+
+def test_motion_repeats_with_its_seed(tmp_path, voice):
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        assert main(["motion", "--audio", str(voice), "--out", str(tmp_path / f"{name}.npz"), "--seed", seed]) == 0
+    a, b, c = (load_motion(tmp_path / f"{name}.npz") for name in "abc")
+    assert np.array_equal(a.rotation, b.rotation)
+    assert np.array_equal(a.vertices, b.vertices)
+    assert not np.array_equal(a.rotation, c.rotation)
+
+
+def test_amounts_of_zero_are_a_still_head(tmp_path, voice):
+    still = ["--head", "0", "--nod", "0", "--drift", "0", "--brows", "0", "--blinks", "0", "--mouth", "0"]
+    assert main(["motion", "--audio", str(voice), "--out", str(tmp_path / "m.npz"), *still]) == 0
+    motion = load_motion(tmp_path / "m.npz")
+    assert not motion.rotation.any()
+    assert not motion.translation.any()
+    assert np.array_equal(motion.vertices, np.broadcast_to(motion.neutral, motion.vertices.shape))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--audio", "none.wav"], "none.wav does not exist"),
+        (["--fps", "0"], "frame rate is 0"),
+        (["--fps", "1000"], "frame rate is 1000"),
+        (["--out", "nowhere/out.mp4"], "folder"),
+        (["--out", "out.txt"], ".mp4"),
+        (["--size", "3"], "at least 16"),
+        (["--motion", "voice.wav"], "voice.wav"),
+        (["--image", "voice.wav"], "can't be read"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, voice, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["animate", "--audio", "voice.wav", "--out", "out.mp4", *arguments]) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said
+    assert "\n" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
+
+
+def test_an_own_picture_needs_the_landmark_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
+    write_image(tmp_path / "grey.png", torch.full((64, 64, 3), 0.5))
+    assert main(["animate", "--image", str(tmp_path / "grey.png"), "--out", str(tmp_path / "out.mp4")]) == 2
+    assert "models get face_landmarker" in capsys.readouterr().err
+
+
+def test_interruption_leaves_nothing(tmp_path, voice, monkeypatch):
+    from talking_portrait import __main__
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(__main__.ProgressBar, "__call__", interrupt)
+    assert main(["animate", "--audio", str(voice), "--out", str(tmp_path / "out.mp4"), "--size", "64"]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
+
+
+def test_a_truncated_motion_is_refused(tmp_path, voice, capsys):
+    assert main(["motion", "--audio", str(voice), "--out", str(tmp_path / "m.npz")]) == 0
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "m.npz").read_bytes()[:1000])
+    assert main(["animate", "--motion", str(tmp_path / "cut.npz"), "--out", str(tmp_path / "out.mp4")]) == 2
+    assert "cut.npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("start", [["-m", "talking_portrait"], [str(ROOT)]])
+def test_it_runs_installed_and_straight_from_its_folder(start, tmp_path):
+    result = subprocess.run(
+        [sys.executable, *start, "models", "list"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "face_landmarker" in result.stdout

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from ..pipelines import comfy_client
+from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.graph import NodeFailedError, run_graph, set_input
-from ..pipelines.graph_check import GraphRefusedError, describe
+from ..pipelines.graph_check import describe
 from ..pipelines.graph_format import NodeInfo, Prompt, class_names, load_workflow, to_prompt
 from . import standalone
 
@@ -64,15 +65,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _run(options: argparse.Namespace) -> int:
-    workflow = load_workflow(options.workflow)
     try:
+        workflow = load_workflow(options.workflow)
         return _run_on_server(options, workflow) if options.server else _run_here(options, workflow)
     except comfy_client.ServerError as error:
         return _complain(error, error.exit_code)
-    except GraphRefusedError as error:
-        return _complain(error, REFUSED)
     except NodeFailedError as error:
         return _complain(error, FAILED)
+    except TalkingPortraitError as error:
+        return _complain(error, REFUSED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 

@@ -131,14 +131,14 @@ class _Run:
 def set_input(prompt: Prompt, assignment: str, info: NodeInfo) -> tuple[str, str]:
     """Carries out "NODE.INPUT=VALUE" on a prompt and returns (node id, input name).
 
-    NODE is an id, a title or a class name that only one node has. VALUE is read as JSON for numbers and switches,
-    and as it stands for text and names. Raises TalkingPortraitError, naming what there is, when nothing fits.
+    NODE is an id, or a title, display name or class name that only one node has. VALUE is read as JSON for numbers and
+    switches, and as it stands for text and names. Raises TalkingPortraitError, naming what there is, when nothing fits.
     """
     target, equals, text = assignment.partition("=")
     wanted, dot, name = target.rpartition(".")
     if not equals or not dot:
         raise TalkingPortraitError(f"--set got {assignment!r}, but NODE.INPUT=VALUE is expected, as in 3.seed=7.")
-    node = _find_node(prompt, wanted)
+    node = _find_node(prompt, wanted, info)
     sections = info.get(prompt[node]["class_type"], {}).get("input", {})
     specs = {key: spec for section in ("required", "optional") for key, spec in sections.get(section, {}).items()}
     if specs and name not in specs:
@@ -150,14 +150,15 @@ def set_input(prompt: Prompt, assignment: str, info: NodeInfo) -> tuple[str, str
     return node, name
 
 
-def _find_node(prompt: Prompt, wanted: str) -> str:
+def _find_node(prompt: Prompt, wanted: str, info: NodeInfo) -> str:
     if wanted in prompt:
         return wanted
-    found = [
-        node
-        for node, entry in prompt.items()
-        if wanted in (entry.get("_meta", {}).get("title"), entry.get("class_type"))
-    ]
+
+    def names(entry: dict[str, Any]) -> tuple[Any, ...]:
+        kind = entry.get("class_type")
+        return entry.get("_meta", {}).get("title"), kind, info.get(str(kind), {}).get("display_name")
+
+    found = [node for node, entry in prompt.items() if wanted in names(entry)]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(f"{node} ({entry.get('class_type')})" for node, entry in prompt.items())

@@ -1,0 +1,84 @@
+"""The example workflows on disk: complete, in both formats, with nothing that a user lacks. See also tests/browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from talking_portrait.nodes.cli import registry
+from talking_portrait.pipelines.graph_check import check_graph, describe
+from talking_portrait.pipelines.graph_format import class_names, to_prompt
+from talking_portrait.pipelines.model_files import list_files
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+MODELS = {"TalkingPortraitDetectLandmarks": "face_landmarker", "TalkingPortraitSeparateVocals": "kim_vocal_2"}
+WITHOUT_USE_YET = {"TalkingPortraitLoadSpeechEncoder", "TalkingPortraitEncodeSpeech", "TalkingPortraitSpeechMFCC"}
+"""Their features feed systems that are still to come."""
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_there_are_examples_for_each_way():
+    assert {path.stem for path in EXAMPLES} >= {"instant", "reenact", "preview_motion", "vocals"}
+    assert BLUEPRINTS
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_has_its_picture_and_its_twin(path):
+    thumbnail = path.with_suffix(".jpg").read_bytes()
+    assert thumbnail[:3] == b"\xff\xd8\xff"
+    assert len(thumbnail) < 200_000
+    workflow = read(path)
+    info = describe(registry(), class_names(workflow))
+    assert to_prompt(workflow, info) == read(path.parent / "api" / path.name)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_fit_to_run(path, monkeypatch):
+    from talking_portrait.nodes import core_stand_ins
+
+    monkeypatch.setattr(core_stand_ins, "_file_is_there", lambda name: True)
+    prompt = read(path.parent / "api" / path.name)
+    assert set(check_graph(prompt, registry())) == set(prompt), "every node is needed by an output"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_explains_itself_and_names_its_models(path):
+    nodes = read(path)["nodes"]
+    assert any(node["type"] == "MarkdownNote" for node in nodes)
+    for node in nodes:
+        if node["type"] in MODELS:
+            (model,) = list_files(MODELS[node["type"]])
+            entry = {"name": model.file, "url": model.url, "directory": model.folder}
+            assert node["properties"]["models"] == [entry]
+        for value in node.get("widgets_values") or []:
+            assert value not in ("randomize", "increment", "decrement"), "an example repeats itself"
+
+
+def test_only_reenactment_asks_for_a_file():
+    for path in EXAMPLES:
+        kinds = class_names(read(path))
+        assert bool(kinds & {"LoadImage", "LoadAudio", "LoadVideo"}) == (path.stem == "reenact")
+
+
+def test_every_node_is_shown_in_an_example():
+    shown = set().union(*(class_names(read(path)) for path in (*EXAMPLES, *BLUEPRINTS)))
+    ours = {name for name in registry() if name.startswith("TalkingPortrait")}
+    assert ours - shown == WITHOUT_USE_YET
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+def test_a_blueprint_is_one_node_around_known_ones(path):
+    blueprint = read(path)
+    (node,) = blueprint["nodes"]
+    (subgraph,) = blueprint["definitions"]["subgraphs"]
+    assert node["type"] == subgraph["id"]
+    assert subgraph["name"] == path.stem
+    prompt = to_prompt(blueprint, describe(registry(), class_names(blueprint)))
+    assert {entry["class_type"] for entry in prompt.values()} >= {"TalkingPortraitInstantRender", "CreateVideo"}
+    assert [output["type"] for output in subgraph["outputs"]] == ["VIDEO"]

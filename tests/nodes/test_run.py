@@ -1,0 +1,192 @@
+"""`talking_portrait run` without ComfyUI, from a file to files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from talking_portrait.nodes import cli, standalone
+from talking_portrait.pipelines.graph import run_graph
+from talking_portrait.pipelines.media import open_video, read_audio, read_image, write_image, write_wav
+from talking_portrait.pipelines.types import Audio
+
+ROOT = Path(__file__).parents[2]
+PREFIX = "TalkingPortrait"
+DRIVE = {"fps": 5, "seed": 0, "mouth": 1, "head": 1, "brows": 1, "blinks": 1, "drift": 1}
+TALK = {
+    "2": {"class_type": "LoadAudio", "inputs": {"audio": "speech.wav"}},
+    "3": {"class_type": f"{PREFIX}InstantDriver", "inputs": {"audio": ["2", 0], **DRIVE}},
+    "4": {"class_type": f"{PREFIX}PreviewMotion", "inputs": {"motion": ["3", 0], "size": 64}},
+    "5": {"class_type": "CreateVideo", "inputs": {"images": ["4", 0], "fps": ["4", 2], "audio": ["2", 0]}},
+    "6": {
+        "class_type": "SaveVideo",
+        "inputs": {"video": ["5", 0], "filename_prefix": "video/talk", "format": "auto", "codec": "auto"},
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    write_wav(tmp_path / "speech.wav", Audio(torch.randn(2, 12000) * 0.1, 16000))
+    (tmp_path / "talk.json").write_text(json.dumps(TALK))
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers())
+    options = parser.parse_args(["run", *arguments])
+    return options.run(options)
+
+
+def changed(folder: Path, **nodes) -> str:
+    """The name of a workflow file like TALK, with nodes put in or taken out."""
+    graph = {key: entry for key, entry in {**TALK, **nodes}.items() if entry is not None}
+    (folder / "changed.json").write_text(json.dumps(graph))
+    return "changed.json"
+
+
+def test_a_graph_becomes_a_video_and_its_name_is_printed(folder, capsys):
+    assert run("talk.json") == 0
+    assert run("talk.json", "--set", "6.filename_prefix=other", "--set", "Instant Driver.fps=10", "--out", "there") == 0
+    printed = capsys.readouterr().out.split()
+    assert [Path(line) for line in printed] == [Path("out/video/talk_00001_.mp4"), Path("there/other_00001_.mp4")]
+    video = open_video(folder / "out" / "video" / "talk_00001_.mp4")
+    assert len(list(video.frames())) == 4
+    assert video.size == (64, 64)
+    assert read_audio(folder / "out" / "video" / "talk_00001_.mp4").waveform.shape[0] == 2
+    assert len(list(open_video(folder / "there" / "other_00001_.mp4").frames())) == 8
+
+
+def test_results_are_numbered_and_never_written_over(folder):
+    assert run("talk.json") == 0
+    assert run("talk.json") == 0
+    names = sorted(path.name for path in (folder / "out" / "video").iterdir())
+    assert names == ["talk_00001_.mp4", "talk_00002_.mp4"]
+
+
+def test_the_editors_format_runs_too(folder):
+    ui = json.loads((ROOT / "example_workflows" / "preview_motion.json").read_text(encoding="utf-8"))
+    (folder / "ui.json").write_text(json.dumps(ui))
+    sets = ["2.fps=1", "4.size=64", "4.plot_width=320", "4.plot_height=240", "7.filename_prefix=face"]
+    assert run("ui.json", *(part for entry in sets for part in ("--set", entry))) == 0
+    frames = list(open_video(folder / "out" / "face_00001_.mp4").frames())
+    assert len(frames) == 17
+    assert read_image(folder / "out" / "preview" / "image_00001_.png").shape == (240, 320, 3)
+
+
+def test_files_for_loaders_may_lie_anywhere_when_the_user_names_them(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "my voice.wav"
+    (folder / "speech.wav").rename(elsewhere)
+    assert run("talk.json") == 2
+    assert run("talk.json", "--set", f"2.audio={elsewhere}") == 0
+    assert run("talk.json", "--input", str(elsewhere.parent), "--set", "2.audio=my voice.wav") == 0
+
+
+@pytest.mark.parametrize("name", ["../secret.wav", "/etc/hostname", "..\\secret.wav", "C:\\secret.wav"])
+def test_a_workflow_can_not_read_outside_the_input_folder(folder, capsys, name):
+    (folder.parent / "secret.wav").write_bytes(b"secret")
+    assert run(changed(folder, **{"2": {"class_type": "LoadAudio", "inputs": {"audio": name}}})) == 2
+    assert "leads out of the input folder" in capsys.readouterr().err
+
+
+def test_a_portrait_speaks(folder):
+    sample = {"class_type": f"{PREFIX}Sample", "inputs": {}}
+    inputs = {"image": ["1", 0], "landmarks": ["1", 2], "motion": ["3", 0]}
+    render = {"class_type": f"{PREFIX}InstantRender", "inputs": inputs}
+    assert run(changed(folder, **{"1": sample, "4": render})) == 0
+    video = open_video(folder / "out" / "video" / "talk_00001_.mp4")
+    frames = [frame.astype(float) for frame in video.frames()]
+    assert len(frames) == 4
+    assert video.size == (512, 512)
+    assert max(abs(frame - frames[0]).mean() for frame in frames) > 0.2
+
+
+@pytest.mark.parametrize("prefix", ["../evil", "/tmp/evil", "a/../../evil", "C:evil", ""])
+def test_a_workflow_can_not_write_outside_the_output_folder(folder, capsys, prefix):
+    save = {**TALK["6"], "inputs": {**TALK["6"]["inputs"], "filename_prefix": prefix}}
+    assert run(changed(folder, **{"6": save})) == 3
+    assert "leads out of the output folder" in capsys.readouterr().err
+    assert not list(folder.parent.glob("evil*"))
+
+
+def test_what_goes_wrong_has_its_exit_code_and_sentence(folder, capsys):
+    assert run(changed(folder, **{"3": {"class_type": "Nowhere", "inputs": {}}})) == 2
+    silent = {**TALK, "5": {**TALK["5"], "inputs": {**TALK["5"]["inputs"], "audio": ["9", 0]}}}
+    assert run(changed(folder, **silent)) == 2
+    assert run("talk.json", "--set", "SeparateVocals.enabled=false") == 2
+    rate = {**TALK["3"], "inputs": {**TALK["3"]["inputs"], "fps": 1000}}
+    assert run(changed(folder, **{"3": rate})) == 2
+    told = capsys.readouterr().err
+    assert "node Nowhere does not exist" in told
+    assert "no node is called 'SeparateVocals'" in told
+    assert "Value 1000.0 bigger than max of 120.0: fps" in told
+    write_wav(folder / "speech.wav", Audio(torch.zeros(1, 1), 16000))
+    assert run("talk.json") == 3
+    assert "error: Load Audio: The audio has 1 samples" in capsys.readouterr().err
+
+
+def test_cancelling_leaves_nothing_behind(folder, monkeypatch, capsys):
+    monkeypatch.setattr(cli._Line, "__call__", interrupt_the_saving)
+    assert run("talk.json") == 4
+    assert list((folder / "out").rglob("*.*")) == []
+    assert "interrupted" in capsys.readouterr().err
+
+
+def interrupt_the_saving(line, done, total, preview=None):
+    if line.title == "Save Video" and done == 2:
+        raise KeyboardInterrupt
+
+
+def test_a_separator_that_nothing_needs_is_never_run(folder):
+    separate = {
+        "class_type": f"{PREFIX}SeparateVocals",
+        "inputs": {"audio": ["2", 0], "model": "missing.onnx", "enabled": True},
+    }
+    prompt = {**TALK, "7": separate, "8": {"class_type": "PreviewAudio", "inputs": {"audio": ["2", 0]}}}
+    with standalone.use_session(standalone.Session(input_folder=folder, output_folder=folder / "out")):
+        result = run_graph(prompt, cli.registry())
+    assert "7" not in result.executed
+    assert result.executed.count("2") == 1
+    assert result.ui["8"]["audio"][0]["filename"] == "audio_00001_.wav"
+    used = {**prompt, "3": {**TALK["3"], "inputs": {**TALK["3"]["inputs"], "audio": ["7", 0]}}}
+    (folder / "used.json").write_text(json.dumps(used))
+    assert run("used.json") == 3
+    assert run("used.json", "--set", f"{PREFIX}SeparateVocals.enabled=false") == 0
+
+
+def test_a_picture_is_loaded_with_its_mask_and_saved(folder):
+    write_image(folder / "face.png", torch.rand(8, 6, 3))
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "face.png"}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "again"}},
+    }
+    (folder / "copy.json").write_text(json.dumps(graph))
+    assert run("copy.json") == 0
+    assert torch.equal(read_image(folder / "out" / "again_00001_.png"), read_image(folder / "face.png"))
+
+
+def test_a_video_without_sound_tells_the_driver_nothing_to_say(folder, capsys):
+    assert run("talk.json") == 0
+    silent = dict(TALK)
+    silent["5"] = {"class_type": "CreateVideo", "inputs": {"images": ["4", 0], "fps": ["4", 2]}}
+    assert run(changed(folder, **silent)) == 0
+    graph = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": "out/video/talk_00002_.mp4"}},
+        "2": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
+        "3": {"class_type": f"{PREFIX}InstantDriver", "inputs": {**DRIVE, "audio": ["2", 1], "fps": ["2", 2]}},
+        "4": {"class_type": f"{PREFIX}PreviewMotion", "inputs": {"motion": ["3", 0], "size": 64}},
+        "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 1]}},
+    }
+    (folder / "heard.json").write_text(json.dumps(graph))
+    capsys.readouterr()
+    assert run("heard.json") == 3
+    assert (
+        "error: Instant Driver: There is no audio (a video without a sound track gives none)" in capsys.readouterr().err
+    )
+    assert run("heard.json", "--set", "1.file=out/video/talk_00001_.mp4") == 0

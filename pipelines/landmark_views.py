@@ -8,12 +8,13 @@ engine other views: padded, in tiles, turned. Every find is then confirmed in a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 
 from ..models.face_mesh import OUTER_EYE_CORNERS
 from .picture_sampling import apply_map, box_map, sample_picture, turned_map
@@ -22,13 +23,16 @@ WHOLE_LIMIT = 1280
 """A picture with a longer side is looked at in a smaller copy first."""
 VIEW_SIZE = (512, 512)
 """Pixels of the view of one face; a face then takes up about 200."""
-TILE_SIZE = (320, 320)
+TILE, TILE_OVERLAP = 320, 128
+"""Large pictures are searched in tiles of this many pixels, at full size and at half of it, a quarter ..."""
 FACE_IN_VIEW = 2.6
 """Side of a face's own view over the size of the face."""
-SMALLEST_FACE = 40
-"""Faces smaller than this many pixels are not searched for."""
 EASY_FACE = 0.2
 """Part of the picture's longer side from which on a face is found without help."""
+TURNED = 25.0
+"""A face turned by more degrees in the picture is looked at in a view that sets it upright."""
+FLAT = 4.0
+"""Tiles whose values spread less than this (of 255) show no face."""
 OVERLAP = 0.3
 """Boxes that share more than this part (intersection over union) show the same face."""
 
@@ -65,10 +69,11 @@ class Face:
 
 
 class Landmarker(Protocol):
-    """An engine that finds faces and their points; `points` is how many (468 or 478)."""
+    """An engine that finds faces and their points."""
 
-    name: str
-    points: int
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
         """Every face in `picture` (H, W, 3) uint8 RGB, points in its pixels."""
@@ -93,21 +98,44 @@ def as_bytes(picture: torch.Tensor) -> np.ndarray:
     return (picture.float() * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
 
-def look_at_whole(picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> list[Face]:
-    """The faces that the engine sees in the picture as it is; a large picture is shown in a smaller copy."""
-    height, width = picture.shape[:2]
-    scale = max(height, width) / WHOLE_LIMIT
-    if scale <= 1:
-        return landmarker.faces(as_bytes(picture), min_confidence)
-    size = (max(1, round(height / scale)), max(1, round(width / scale)))
-    faces = View(box_map(0, 0, width, height, size), size).look(picture, landmarker, min_confidence)
-    # The copy may have cost detail that the engine could use.
-    return [_confirmed(face, picture, landmarker, min_confidence) or face for face in faces]
+class Copies:
+    """A picture (H, W, 3) in 0..1 and copies of half, a quarter ... of its size, made when first asked for."""
+
+    def __init__(self, picture: torch.Tensor) -> None:
+        self._copies = [picture]
+
+    @property
+    def picture(self) -> torch.Tensor:
+        return self._copies[0]
+
+    def halved(self, times: int) -> torch.Tensor:
+        """The copy that is 2 ** times smaller."""
+        while len(self._copies) <= times:
+            planes = self._copies[-1].permute(2, 0, 1)[None]
+            self._copies.append(functional.avg_pool2d(planes, 2, ceil_mode=True)[0].permute(1, 2, 0))
+        return self._copies[times]
+
+    def times_to(self, side: int) -> int:
+        """How often the picture must be halved so that its longer side is at most `side`."""
+        return max(0, math.ceil(math.log2(max(self.picture.shape[:2]) / side)))
+
+
+def look_at_whole(copies: Copies, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+    """The faces that the engine sees in the picture as it is; of a large picture in a smaller copy, then closer."""
+    times = copies.times_to(WHOLE_LIMIT)
+    faces = landmarker.faces(as_bytes(copies.halved(times)), min_confidence)
+    seen = []
+    for face in faces:
+        face = _enlarged(face, 1 << times)
+        if times or abs(face.roll) > TURNED:
+            face = _confirmed(face, copies.picture, landmarker, min_confidence) or face
+        seen.append(face)
+    return seen
 
 
 def view_of(face: Face) -> View:
     """The view made for one face: upright, the face in its middle, neither small nor cut."""
-    roll = face.roll if abs(face.roll) > 20 else 0.0
+    roll = face.roll if abs(face.roll) > TURNED else 0.0
     side = FACE_IN_VIEW * face.size
     x, y = face.centre
     return View(turned_map((float(x), float(y)), side, roll, VIEW_SIZE), VIEW_SIZE)
@@ -115,33 +143,33 @@ def view_of(face: Face) -> View:
 
 def is_hard(face: Face, picture: torch.Tensor) -> bool:
     """Whether the face needs its own view to be found again."""
-    return face.size < EASY_FACE * max(picture.shape[:2]) or abs(face.roll) > 30
+    return face.size < EASY_FACE * max(picture.shape[:2]) or abs(face.roll) > TURNED
 
 
-def search(picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+def search(copies: Copies, landmarker: Landmarker, min_confidence: float) -> list[Face]:
     """Looks harder, level by level, and stops at the first level that shows a face; [] if none does."""
-    for level in _levels(picture.shape[0], picture.shape[1]):
-        faces: list[Face] = []
-        for view in level:
-            for seen in view.look(picture, landmarker, min_confidence):
-                if same_face(seen, faces) is None:
-                    face = _confirmed(seen, picture, landmarker, min_confidence)
-                    if face is not None and same_face(face, faces) is None:
-                        faces.append(face)
+    times = copies.times_to(WHOLE_LIMIT)
+    small = copies.halved(times)
+    for views in (_padded(*small.shape[:2]), _turned(*small.shape[:2])):
+        seen = (_enlarged(face, 1 << times) for view in views for face in view.look(small, landmarker, min_confidence))
+        faces = _confirmed_all(seen, [], copies.picture, landmarker, min_confidence)
         if faces:
             return faces
-    return []
+    return search_small(copies, landmarker, min_confidence, [])
 
 
-def search_small(picture: torch.Tensor, landmarker: Landmarker, min_confidence: float, known: list[Face]) -> list[Face]:
-    """Faces that are too small to be seen in the whole picture, beside those already known."""
+def search_small(copies: Copies, landmarker: Landmarker, min_confidence: float, known: list[Face]) -> list[Face]:
+    """Tiles of the picture, from coarse to fine, for faces beside those already known.
+
+    Without a known face it stops at the first level that shows one.
+    """
     faces = list(known)
-    for view in _tiles(picture.shape[0], picture.shape[1], min(picture.shape[:2]) / 2.5):
-        for seen in view.look(picture, landmarker, min_confidence):
-            if same_face(seen, faces) is None:
-                face = _confirmed(seen, picture, landmarker, min_confidence)
-                if face is not None and same_face(face, faces) is None:
-                    faces.append(face)
+    for times in range(copies.times_to(2 * TILE), -1, -1):
+        tiles = _seen_in_tiles(as_bytes(copies.halved(times)), landmarker, min_confidence)
+        seen = (_enlarged(face, 1 << times) for face in tiles)
+        faces = _confirmed_all(seen, faces, copies.picture, landmarker, min_confidence)
+        if faces and not known:
+            return faces
     return faces
 
 
@@ -164,15 +192,17 @@ def _confirmed(face: Face, picture: torch.Tensor, landmarker: Landmarker, min_co
     return None if index is None else again[index]
 
 
-def _levels(height: int, width: int) -> Iterator[Iterator[View]]:
-    yield _padded(height, width)
-    yield _turned(height, width, (90.0, -90.0, 180.0, 45.0, -45.0))
-    side = min(height, width) / 1.6
-    while side > SMALLEST_FACE * 2:
-        yield _tiles(height, width, side)
-        if side <= SMALLEST_FACE * 6:
-            break
-        side /= 2
+def _confirmed_all(
+    seen: Iterable[Face], faces: list[Face], picture: torch.Tensor, landmarker: Landmarker, min_confidence: float
+) -> list[Face]:
+    """`faces` and those of `seen` that are new and stand up to a look in a view of their own."""
+    faces = list(faces)
+    for candidate in seen:
+        if same_face(candidate, faces) is None:
+            face = _confirmed(candidate, picture, landmarker, min_confidence)
+            if face is not None and same_face(face, faces) is None:
+                faces.append(face)
+    return faces
 
 
 def _padded(height: int, width: int) -> Iterator[View]:
@@ -182,20 +212,30 @@ def _padded(height: int, width: int) -> Iterator[View]:
         yield View(box_map((width - side) / 2, (height - side) / 2, side, side, VIEW_SIZE), VIEW_SIZE)
 
 
-def _turned(height: int, width: int, angles: tuple[float, ...]) -> Iterator[View]:
+def _turned(height: int, width: int) -> Iterator[View]:
+    """The whole picture turned, for faces that lie on their side or stand on their head."""
     side = max(height, width) * 1.2
-    for degrees in angles:
+    for degrees in (90.0, -90.0, 180.0, 45.0, -45.0):
         yield View(turned_map((width / 2, height / 2), side, degrees, VIEW_SIZE), VIEW_SIZE)
 
 
-def _tiles(height: int, width: int, side: float) -> Iterator[View]:
-    """Squares of `side` that overlap by half, row by row."""
-    for top in _starts(height, side):
-        for left in _starts(width, side):
-            yield View(box_map(left, top, side, side, TILE_SIZE), TILE_SIZE)
+def _seen_in_tiles(picture: np.ndarray, landmarker: Landmarker, min_confidence: float) -> Iterator[Face]:
+    for top in _starts(picture.shape[0]):
+        for left in _starts(picture.shape[1]):
+            tile = picture[top : top + TILE, left : left + TILE]
+            if tile[::8, ::8].std() < FLAT:
+                continue
+            for face in landmarker.faces(tile, min_confidence):
+                yield replace(face, points=face.points + [left, top, 0])
 
 
-def _starts(length: int, side: float) -> np.ndarray:
-    if length <= side:
-        return np.array([(length - side) / 2])
-    return np.linspace(0, length - side, math.ceil((length - side) / (side / 2)) + 1)
+def _enlarged(face: Face, times: int) -> Face:
+    return replace(face, points=face.points * times)
+
+
+def _starts(length: int) -> list[int]:
+    """Where overlapping tiles begin along one side."""
+    if length <= TILE:
+        return [0]
+    count = math.ceil((length - TILE) / (TILE - TILE_OVERLAP)) + 1
+    return [round(start) for start in np.linspace(0, length - TILE, count)]

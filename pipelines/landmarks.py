@@ -11,7 +11,7 @@ import torch
 
 from .errors import TalkingPortraitError
 from .face_following import Choice, FacePicker, Missing, report_on, track_of
-from .landmark_views import Face, Landmarker, View, is_hard, look_at_whole, search, search_small, view_of
+from .landmark_views import Copies, Face, Landmarker, View, is_hard, look_at_whole, search, search_small, view_of
 from .types import FaceTrack, Progress, no_progress
 
 Engine = Literal["auto", "mediapipe", "opencv"]
@@ -90,15 +90,35 @@ def detect(
         )
     total = len(frames)
     size = (int(frames.shape[1]), int(frames.shape[2]))
-    follower = _Follower(landmarker, FacePicker(size, choose, index), min_confidence, clip=total > 1)
+    watched = _Watched(landmarker, progress, total)
+    follower = _Follower(watched, FacePicker(size, choose, index), min_confidence, clip=total > 1)
     faces: list[Face | None] = []
     for number in range(total):
         faces.append(follower.next(_rgb(frames[number])))
+        watched.done = number + 1
         progress(number + 1, total)
         if faces[-1] is None and missing == "error":
             break  # said below, in the words that fit
     track = track_of(faces, size, missing, smoothing)
     return track, f"{report_on(track, missing)} Faces seen: {follower.most_seen}. Engine: {landmarker.name}."
+
+
+@dataclass
+class _Watched:
+    """The engine, giving the user a chance to cancel at each of its runs: a search in a large picture has thousands."""
+
+    landmarker: Landmarker
+    progress: Progress
+    total: int
+    done: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.landmarker.name
+
+    def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
+        self.progress(self.done, self.total)
+        return self.landmarker.faces(picture, min_confidence)
 
 
 @dataclass
@@ -128,14 +148,15 @@ class _Follower:
         return self.picker.pick(faces)
 
     def _all(self, picture: torch.Tensor) -> list[Face]:
-        faces = look_at_whole(picture, self.landmarker, self.min_confidence)
+        copies = Copies(picture)
+        faces = look_at_whole(copies, self.landmarker, self.min_confidence)
         if faces and self.picker.choose != "largest" and self.picker.last is None:
-            faces = search_small(picture, self.landmarker, self.min_confidence, faces)
+            faces = search_small(copies, self.landmarker, self.min_confidence, faces)
         if not faces:
             self._since_search += 1
             if not self.clip or self._since_search >= SEARCH_AGAIN:
                 self._since_search = 0
-                faces = search(picture, self.landmarker, self.min_confidence)
+                faces = search(copies, self.landmarker, self.min_confidence)
             elif self.picker.last is not None:
                 faces = self._look(view_of(self.picker.last), picture)
         if faces:

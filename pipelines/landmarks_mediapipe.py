@@ -23,7 +23,6 @@ class MediaPipeLandmarker:
     """
 
     name = "MediaPipe"
-    points = 478
 
     def __init__(self, path: Path) -> None:
         """Raises ImportError without the package and TalkingPortraitError for a file that is no landmarker."""

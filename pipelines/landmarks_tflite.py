@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from .errors import TalkingPortraitError
+from .expression_scores import scores_from_shape
+from .geometry import metric_mesh
 from .landmark_views import Face, same_face
 from .picture_sampling import apply_map, box_map, sample_picture, turned_map
 
@@ -39,40 +41,49 @@ class TFLiteLandmarker:
     """468 points and presence scores for every face that the short-range detector sees."""
 
     name = "OpenCV"
-    points = 468
 
     def __init__(self, detector: Path, mesh: Path) -> None:
         """Raises ImportError without OpenCV (4.8 or later) and TalkingPortraitError for files that can't be read."""
-        self._detector = _Network(detector, ("regressors", "classificators"), DETECTOR_SIZE, [(896, 16), (896, 1)])
-        self._mesh = _Network(mesh, ("conv2d_21", "conv2d_31"), MESH_SIZE, [(1404, 1), (1, 1)])
+        self._detector = _Network(detector, DETECTOR_SIZE, {"classificators": (896, 1), "regressors": (896, 16)})
+        self._mesh = _Network(mesh, MESH_SIZE, {"conv2d_21": (1404, 1), "conv2d_31": (1, 1)})
         self._anchors = _anchors()
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
         """Every face in `picture` (H, W, 3) uint8 RGB, points in its pixels."""
+        squares = self._detect(picture, min_confidence)
+        if not squares:
+            return []
         image = torch.from_numpy(np.ascontiguousarray(picture)).float() / 255
         faces: list[Face] = []
-        for square in self._detect(image, min_confidence):
-            seen = self._points(image, square)
+        for square in squares:
+            points, _ = self._points(image, square)
             # Once more in the square that the points themselves give: steadier than the detector's.
-            points, presence = self._points(image, _square_of(seen[0]))
+            points, presence = self._points(image, _square_of(points))
             if presence < min_confidence:
                 continue
-            face = Face(points=points, blendshapes=None, score=presence)
+            vertices, _ = metric_mesh(points, picture.shape[:2])
+            face = Face(points=points, blendshapes=scores_from_shape(vertices), score=presence)
             if same_face(face, faces) is None:
                 faces.append(face)
         return faces
 
-    def _detect(self, image: torch.Tensor, min_confidence: float) -> list[np.ndarray]:
+    def _detect(self, picture: np.ndarray, min_confidence: float) -> list[np.ndarray]:
         """Maps (2, 3) of squares round faces, the most certain first."""
-        height, width = image.shape[:2]
+        import cv2
+
+        height, width = picture.shape[:2]
         side = max(height, width)
         matrix = box_map((width - side) / 2, (height - side) / 2, side, side, (DETECTOR_SIZE, DETECTOR_SIZE))
-        shown = sample_picture(image, matrix, (DETECTOR_SIZE, DETECTOR_SIZE), border="black")
-        values, logits = self._detector.run(shown * 2 - 1)
-        scores = _sigmoid(logits[:, 0])
+        inner = (max(1, round(width / side * DETECTOR_SIZE)), max(1, round(height / side * DETECTOR_SIZE)))
+        shown = np.zeros((DETECTOR_SIZE, DETECTOR_SIZE, 3), dtype=np.float32)
+        top, left = (DETECTOR_SIZE - inner[1]) // 2, (DETECTOR_SIZE - inner[0]) // 2
+        shown[top : top + inner[1], left : left + inner[0]] = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA)
+        self._detector.show(shown / 127.5 - 1)
+        scores = _sigmoid(self._detector.output("classificators")[:, 0])
         chosen = scores >= min_confidence
         if not chosen.any():
             return []
+        values = self._detector.output("regressors")
         raw, anchors, scores = values[chosen], self._anchors[chosen], scores[chosen]
         # Centre, size, then six key points (right eye, left eye, ...), in pixels from the anchor.
         pairs = raw.reshape(len(raw), -1, 2)
@@ -91,34 +102,38 @@ class TFLiteLandmarker:
 
     def _points(self, image: torch.Tensor, square: np.ndarray) -> tuple[np.ndarray, float]:
         """The points (468, 3) in the picture of the face in a square, and how certain it is that there is one."""
-        shown = sample_picture(image, square, (MESH_SIZE, MESH_SIZE))
-        values, logit = self._mesh.run(shown)
-        return apply_map(square, values.reshape(468, 3).astype(np.float64)), float(_sigmoid(logit).item())
+        self._mesh.show(sample_picture(image, square, (MESH_SIZE, MESH_SIZE)).numpy())
+        points = self._mesh.output("conv2d_21").reshape(468, 3).astype(np.float64)
+        return apply_map(square, points), float(_sigmoid(self._mesh.output("conv2d_31")).item())
 
 
 class _Network:
-    """One TFLite network in OpenCV, with its outputs by name and shape."""
+    """One TFLite network in OpenCV; its outputs by name, with their shapes."""
 
-    def __init__(self, path: Path, outputs: tuple[str, str], size: int, shapes: list[tuple[int, int]]) -> None:
+    def __init__(self, path: Path, size: int, outputs: dict[str, tuple[int, int]]) -> None:
         import cv2
 
-        problem = (
-            f"{path} is not the network that its name promises ({{}}); "
-            "get it again with: python -m talking_portrait models get face_landmark_tflite"
-        )
         try:
             # Bytes, not a path: OpenCV can't open paths beyond ASCII on every system.
             self._net: Any = cv2.dnn.readNetFromTFLite(np.frombuffer(path.read_bytes(), dtype=np.uint8))
-            self._outputs, self._shapes = outputs, shapes
-            self.run(torch.zeros(size, size, 3))
+            self._shapes = outputs
+            self.show(np.zeros((size, size, 3), dtype=np.float32))
+            for name in outputs:
+                self.output(name)
         except (cv2.error, ValueError) as error:
-            raise TalkingPortraitError(problem.format(str(error).strip().splitlines()[0][:160])) from error
+            reason = str(error).strip().splitlines()[0][:160]
+            raise TalkingPortraitError(
+                f"{path} is not the network that its name promises ({reason}); get it again with: "
+                "python -m talking_portrait models get face_landmark_tflite"
+            ) from error
 
-    def run(self, picture: torch.Tensor) -> list[np.ndarray]:
-        """Both outputs for a picture (size, size, 3)."""
-        self._net.setInput(picture.permute(2, 0, 1)[None].contiguous().numpy())
-        # One by one: OpenCV 5 gives a network only its first output when asked for several.
-        return [self._net.forward(name).reshape(shape) for name, shape in zip(self._outputs, self._shapes, strict=True)]
+    def show(self, picture: np.ndarray) -> None:
+        """Sets the input, (size, size, 3) float32."""
+        self._net.setInput(np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=np.float32))
+
+    def output(self, name: str) -> np.ndarray:
+        """One output for the picture shown; OpenCV 5 gives a network no more than one at a time."""
+        return self._net.forward(name).reshape(self._shapes[name])
 
 
 def _anchors() -> np.ndarray:

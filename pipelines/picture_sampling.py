@@ -15,6 +15,9 @@ import torch.nn.functional as functional
 
 Border = Literal["edge", "black"]
 
+KEPT_SHRINKING = 1.5
+"""Larger shrinking is done by averaging whole blocks of pixels first, and only the rest by the finer filter."""
+
 
 def box_map(left: float, top: float, width: float, height: float, size: tuple[int, int]) -> np.ndarray:
     """The map (2, 3) of an upright box in the picture to a result of `size` (height, width)."""
@@ -61,42 +64,57 @@ def sample_picture(
     Outside the picture "edge" repeats its outermost pixels and "black" gives zeros. Shrinking averages over the
     area that a result pixel covers; enlarging is bicubic. A map of whole pixels copies them unchanged.
     """
+    part, matrix = _covered_part(picture, matrix, size, border)
     if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0 and matrix[0, 0] > 0 and matrix[1, 1] > 0:
-        rows = _filter_table(matrix[1, 1], matrix[1, 2], size[0], picture.shape[0], border)
-        columns = _filter_table(matrix[0, 0], matrix[0, 2], size[1], picture.shape[1], border)
-        return _sample_upright(picture, rows, columns)
-    return _sample_turned(picture, matrix, size, border)
+        return _sample_upright(part, matrix, size, border)
+    return _sample_turned(part, matrix, size, border)
 
 
-def _sample_upright(
-    picture: torch.Tensor, rows: tuple[torch.Tensor, int], columns: tuple[torch.Tensor, int]
-) -> torch.Tensor:
-    (row_weights, top), (column_weights, left) = rows, columns
-    part = picture[top : top + row_weights.shape[1], left : left + column_weights.shape[1]]
-    row_weights = row_weights.to(part)
-    column_weights = column_weights.to(part)
-    height, width, channels = part.shape
-    # The cheaper order first: shrink along the rows, then along the columns.
-    part = (row_weights @ part.reshape(height, width * channels)).reshape(-1, width, channels)
-    return torch.matmul(column_weights, part).clamp(0.0, 1.0)
+def _covered_part(
+    picture: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], border: Border
+) -> tuple[torch.Tensor, np.ndarray]:
+    """What a map reaches of the picture, averaged over blocks where it shrinks a lot, and the map to that."""
+    steps = np.linalg.norm(matrix[:, :2], axis=1)  # picture pixels in x and in y for a step in the result
+    blocks = np.maximum((steps / KEPT_SHRINKING).astype(int), 1)
+    reach = np.ceil(2 * np.maximum(steps, 1)).astype(int) + 1
+    corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]]) @ matrix[:, :2].T + matrix[:, 2]
+    limit = np.array([picture.shape[1], picture.shape[0]])
+    first = np.clip(np.floor(corners.min(axis=0)).astype(int) - reach, 0, limit - 1)
+    last = np.clip(np.ceil(corners.max(axis=0)).astype(int) + reach, first + 1, limit)
+    # Blocks lie on a grid of the picture's own, so that they don't shimmer when the map moves.
+    first = first // blocks * blocks
+    part = picture[first[1] : last[1], first[0] : last[0]]
+    moved = np.column_stack([matrix[:, :2], matrix[:, 2] - first])
+    if (blocks > 1).any():
+        planes = part.permute(2, 0, 1)[None]
+        missing = [-extent % block for extent, block in zip((part.shape[1], part.shape[0]), blocks, strict=True)]
+        padding = (0, missing[0], 0, missing[1])
+        if any(missing):
+            planes = functional.pad(planes, padding, mode="replicate" if border == "edge" else "constant")
+        part = functional.avg_pool2d(planes, (int(blocks[1]), int(blocks[0])))[0].permute(1, 2, 0)
+        moved = moved / blocks[:, None]
+    return part, moved
 
 
-def _filter_table(scale: float, start: float, out: int, length: int, border: Border) -> tuple[torch.Tensor, int]:
-    """Weights (out, used) of one axis, and the first source pixel used."""
+def _sample_upright(part: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], border: Border) -> torch.Tensor:
+    rows = _filter_table(matrix[1, 1], matrix[1, 2], size[0], part.shape[0], border).to(part)
+    columns = _filter_table(matrix[0, 0], matrix[0, 2], size[1], part.shape[1], border).to(part)
+    planes = part.permute(2, 0, 1)
+    return (rows @ planes @ columns.T).permute(1, 2, 0).contiguous().clamp_(0.0, 1.0)
+
+
+def _filter_table(scale: float, start: float, out: int, length: int, border: Border) -> torch.Tensor:
+    """Weights (out, length) of one axis."""
     support = 2.0 * max(scale, 1.0)
     centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale + start - 0.5
     taps = torch.arange(-math.ceil(support), math.ceil(support) + 1, dtype=torch.float64)
     position = centre.floor()[:, None] + taps
     weight = _cubic((position - centre[:, None]) / max(scale, 1.0))
     weight = weight / weight.sum(dim=1, keepdim=True)
-    inside = (position >= 0) & (position < length)
     if border == "black":
-        weight = weight * inside
-    position = position.clamp(0, length - 1).long()
-    first = int(position.min())
-    table = torch.zeros(out, int(position.max()) - first + 1, dtype=torch.float64)
-    table.scatter_add_(1, position - first, weight)
-    return table, first
+        weight = weight * ((position >= 0) & (position < length))
+    table = torch.zeros(out, length, dtype=torch.float64)
+    return table.scatter_add_(1, position.clamp(0, length - 1).long(), weight)
 
 
 def _cubic(distance: torch.Tensor) -> torch.Tensor:
@@ -107,17 +125,11 @@ def _cubic(distance: torch.Tensor) -> torch.Tensor:
     return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
-def _sample_turned(picture: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], border: Border) -> torch.Tensor:
+def _sample_turned(part: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], border: Border) -> torch.Tensor:
     """Several samples for each result pixel where the picture is shrunk, then their mean."""
     dense = max(1, math.ceil(map_scale(matrix)))
     height, width = size[0] * dense, size[1] * dense
-    # Only the part under the result, in coordinates of its own: cheap and exact in single precision.
-    corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]]) @ matrix[:, :2].T + matrix[:, 2]
-    limit = np.array([picture.shape[1], picture.shape[0]])
-    first = np.clip(np.floor(corners.min(axis=0)).astype(int) - 3, 0, limit - 1)
-    last = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, first + 1, limit)
-    part = picture[first[1] : last[1], first[0] : last[0]]
-    local = torch.tensor(np.column_stack([matrix[:, :2], matrix[:, 2] - first]), dtype=part.dtype, device=part.device)
+    local = torch.tensor(matrix, dtype=part.dtype, device=part.device)
     x = (torch.arange(width, dtype=part.dtype, device=part.device) + 0.5) / dense
     y = (torch.arange(height, dtype=part.dtype, device=part.device) + 0.5) / dense
     grid = local[:, 0] * x[None, :, None] + local[:, 1] * y[:, None, None] + local[:, 2]

@@ -67,15 +67,14 @@ def progress() -> Progress:
 
 
 class _ComfyProgress:
+    """The bar and the picture on the node. No text (`send_progress_text`): the front end saves it among the node's
+    widget values, where a widget that a later version appends would take it for its own."""
+
     def __init__(self) -> None:
         from comfy.utils import ProgressBar
-        from comfy_execution.utils import get_executing_context
 
-        context = get_executing_context()
-        self.node_id = context.node_id if context else None
-        self.bar = ProgressBar(1, node_id=self.node_id)
-        self.started = time.monotonic()
-        self.next_preview = self.next_text = 0.0
+        self.bar = ProgressBar(1)
+        self.next_preview = 0.0
 
     def __call__(self, done: int, total: int, preview: torch.Tensor | None = None) -> None:
         from comfy.model_management import throw_exception_if_processing_interrupted
@@ -87,29 +86,12 @@ class _ComfyProgress:
             self.next_preview = now + PREVIEW_SECONDS
             shown = ("JPEG", _picture(preview), PREVIEW_SIDE)
         self.bar.update_absolute(done, total, shown)
-        if now >= self.next_text or done >= total:
-            self.next_text = now + 1.0
-            self._say(_time_left(done, total, now - self.started))
-
-    def _say(self, text: str) -> None:
-        from server import PromptServer
-
-        if self.node_id is not None and PromptServer.instance is not None:
-            PromptServer.instance.send_progress_text(text, self.node_id)
 
 
 def _picture(image: torch.Tensor) -> Any:
     from PIL import Image
 
     return Image.fromarray((image.detach().clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy())
-
-
-def _time_left(done: int, total: int, seconds: float) -> str:
-    if done >= total:
-        return f"{total} of {total} in {seconds:.1f} s"
-    if not done:
-        return f"0 of {total}"
-    return f"{done} of {total}, about {seconds / done * (total - done):.0f} s left"
 
 
 # ---- devices and memory

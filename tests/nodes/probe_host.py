@@ -10,14 +10,13 @@ import torch
 sys.path.insert(0, sys.argv[1])
 import folder_paths  # noqa: F401 (ComfyUI has loaded it long before)
 from comfy import model_management, utils  # type: ignore[import-not-found]
-from server import said  # type: ignore[import-not-found]
 from talking_portrait.nodes import host
 
 report = {"in comfyui": host.IN_COMFYUI}
 progress = host.progress()
 for done in (1, 2, 3):
     progress(done, 3, torch.ones(4, 6, 3))
-report["shown"], report["said"] = utils.shown, said
+report["shown"] = utils.shown
 model_management.interrupted = True
 try:
     progress(1, 3)

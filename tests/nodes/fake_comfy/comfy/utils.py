@@ -6,8 +6,8 @@ shown = []
 
 
 class ProgressBar:
-    def __init__(self, total, node_id=None):
-        self.node_id = node_id
+    def __init__(self, total):
+        self.total = total
 
     def update_absolute(self, value, total=None, preview=None):
-        shown.append((self.node_id, value, total, preview and (preview[0], preview[1].size, preview[2])))
+        shown.append((value, total, preview and (preview[0], preview[1].size, preview[2])))

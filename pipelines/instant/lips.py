@@ -89,8 +89,9 @@ class Lips:
         soft = self.feather + 0.5 * (along.abs() - 0.9 * self.mouth.half).clamp(min=0)
         blend = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft))
         lips = torch.lerp(upper_lip, lower_lip, blend[:, None])
-        gap = torch.minimum(torch.minimum(below_upper, above_lower), inward)
-        opened = smoothstep(0.0, EDGE, gap / _steepness(gap))
+        gap = torch.minimum(below_upper / _steepness(below_upper), above_lower / _steepness(above_lower))
+        gap = torch.minimum(gap, inward)
+        opened = smoothstep(0.0, EDGE, gap)
         along, across = self.tables.local(positions)
         jaw_local = jaw @ self.tables.basis
         inside = self.interior.paint(along, across, jaw_local, below_upper, above_lower)

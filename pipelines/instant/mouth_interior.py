@@ -22,7 +22,7 @@ ARCH_RADIUS = 2.6
 """Radius of the front of the dental arch, cm."""
 SKIN, TEETH, TONGUE, GUM, CAVITY = (
     np.array(c)
-    for c in ((0.80, 0.62, 0.54), (0.84, 0.79, 0.71), (0.60, 0.31, 0.30), (0.66, 0.38, 0.37), (0.20, 0.075, 0.07))
+    for c in ((0.80, 0.62, 0.54), (0.84, 0.79, 0.71), (0.60, 0.31, 0.30), (0.66, 0.38, 0.37), (0.22, 0.07, 0.06))
 )
 """sRGB colours of a light-skinned mouth in plain daylight; the portrait's own light and colours bend them."""
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -59,7 +59,7 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh) -> Palette:
     lip_hue = lips / max(float(lips @ LUMA), 1e-3)
     tongue = 0.5 * fit(TONGUE, light) + 0.5 * np.clip(lip_hue * float(TONGUE @ LUMA) * light, 0, 1)
     gum = 0.5 * fit(GUM, light) + 0.5 * np.clip(lip_hue * float(GUM @ LUMA) * light, 0, 1)
-    cavity = 0.5 * fit(CAVITY, light) + 0.5 * np.clip(lip_hue * float(CAVITY @ LUMA) * light, 0, 1)
+    cavity = 0.75 * fit(CAVITY, light) + 0.25 * np.clip(lip_hue * float(CAVITY @ LUMA) * light, 0, 1)
     return Palette(fit(TEETH, light), tongue, gum, cavity)
 
 
@@ -121,7 +121,7 @@ class MouthInterior:
         """Light (B, h, w) in 0..1 that lips let in: dark in narrow gaps and under the upper lip."""
         roof = 0.45 + 0.55 * smoothstep(-0.05, 0.40, below_upper / self.cm)
         floor = 0.6 + 0.4 * smoothstep(-0.05, 0.25, above_lower / self.cm)
-        narrow = 0.45 + 0.55 * smoothstep(0.05, 0.6, gap)
+        narrow = 0.22 + 0.78 * smoothstep(0.05, 0.7, gap)
         return roof * floor * narrow
 
     def tinted(self, shade: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...models.face_mesh import LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh
+from ...models.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh
+from ...models.instant.mouth_shapes import mouth_vertices
 from ...models.instant.upper_face_shapes import eyelid_closure
 from ..errors import TalkingPortraitError
 from ..geometry import metric_mesh
@@ -22,10 +23,14 @@ MOUTH_CORNERS = (LIPS_INNER[0], LIPS_INNER[10])
 LOWER_TEETH_FOLLOW = [14, 87, 317, 14, 87, 317, 152, 175, 199, 200]
 """Vertices whose mean movement the lower teeth share: mostly the lower lip's edge, so that they stay behind it."""
 
-MAX_ROTATION = 25.0
+MAX_ROTATION = 20.0
 """Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
-SOFT_ROTATION = 14.0
+SOFT_ROTATION = 12.0
 """Degrees from which a turn is eased towards the maximum."""
+VISIBLE_OPENING = 1.12
+"""Openings are drawn this much larger than they are: soft lip edges swallow a part of every gap."""
+LONG_PAUSE = 4.0
+"""Seconds of silence after which a mouth that is open in the portrait opens again."""
 WIDEST = -0.12
 """Closure of an eye at its widest: the picture has no more eyeball to show."""
 CLOSING_RIM = 0.09
@@ -95,6 +100,7 @@ class PortraitMesh:
         gaps = np.linalg.norm(points[upper] - points[lower], axis=1)
         self.lip_gap = float(gaps[4] / self.eye_distance)
         """Lip opening in the portrait, in eye distances."""
+        self.opening_gain = VISIBLE_OPENING / self._seen_opening()
         self.mouth_closed = self.lip_gap < CLOSED_GAP
 
     def depth(self) -> np.ndarray:
@@ -152,7 +158,7 @@ class PortraitMesh:
     def speech_activity(self, motion: FaceMotion) -> np.ndarray:
         """How far (F,) in 0..1 the mouth is at work, for portraits whose mouth is open at rest.
 
-        Such a mouth keeps the portrait's smile in silence and closes its lips only around speech.
+        Such a mouth keeps the portrait's smile in long silences; its lips come together for speech and its pauses.
         """
         if self.mouth_closed:
             return np.zeros(motion.frames)
@@ -161,11 +167,22 @@ class PortraitMesh:
         active = (moved > 0.06 * _eye_distance(motion.neutral) / 8.9).astype(np.float64)
         if not active.any():
             return active
-        from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+        from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
         rate = float(motion.fps)
-        held = maximum_filter1d(active, max(1, round(0.5 * rate)), mode="nearest")
-        return gaussian_filter1d(held, 0.1 * rate, mode="nearest")
+        pause, lead = max(1, round(LONG_PAUSE * rate)), max(1, round(0.8 * rate))
+        bridged = minimum_filter1d(maximum_filter1d(active, pause, mode="nearest"), pause, mode="nearest")
+        held = maximum_filter1d(bridged, lead, mode="nearest")
+        return gaussian_filter1d(held, 0.12 * rate, mode="nearest")
+
+    def _seen_opening(self) -> float:
+        """How much of an opening of the jaw is seen in the picture: a jaw moves back as well as down."""
+        open_jaw = mouth_vertices(np.array([[0.4, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
+        gap = open_jaw[INNER_LOWER_LIP] - open_jaw[INNER_UPPER_LIP]
+        seen = self._in_picture(open_jaw)
+        flat = seen[INNER_LOWER_LIP] - seen[INNER_UPPER_LIP]
+        share = np.linalg.norm(flat) / self.pixels_per_cm / np.linalg.norm(gap)
+        return float(np.clip(share, 0.75, 1.0))
 
     def _fitted_offsets(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
         """Expression offsets (B, 468, 3) in cm, in this face's proportions."""
@@ -177,6 +194,7 @@ class PortraitMesh:
         other = np.linalg.norm(motion.neutral[right] - motion.neutral[left]) / _eye_distance(motion.neutral)
         width = float(np.clip(own / max(other, 1e-6), 0.6, 1.4))
         offsets[..., 0] *= 1 + (width - 1) * _mouth_weight()
+        offsets[..., 1:] *= 1 + (self.opening_gain - 1) * _below_nose()[:, None]
         return offsets
 
     def _closing_offsets(self) -> np.ndarray:
@@ -227,6 +245,12 @@ class PortraitMesh:
 def _eye_distance(vertices: np.ndarray) -> float:
     right, left = OUTER_EYE_CORNERS
     return max(float(np.linalg.norm(vertices[right] - vertices[left])), 1e-6)
+
+
+def _below_nose() -> np.ndarray:
+    """1 (468,) on lips and jaw, 0 from the nose up."""
+    t = np.clip((-1.0 - face_mesh().vertices[:, 1]) / 1.5, 0, 1)
+    return t * t * (3 - 2 * t)
 
 
 def _mouth_weight() -> np.ndarray:

@@ -22,6 +22,8 @@ WINDOW = 400
 FFT = 512
 FRAME_RATE = 50
 """Control frames a second; control frame j is heard around mel frame 2 * j."""
+STEM_FRAMES = 5
+"""Mel frames that the first layer joins to one control frame."""
 CONTROLS = ("jaw", "width", "round", "press", "upper", "tongue")
 """What the network steers, each 0..1; see models/instant/mouth_shapes.py for the shapes."""
 
@@ -40,15 +42,16 @@ class MouthConfig:
 
     mels: int = 40
     channels: int = 160
-    kernel: int = 3
     dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2, 4, 8, 1)
+    dropout: float = 0.0
+    """Share of hidden values left out, in training only."""
     phones: int = 0
     """Outputs of the auxiliary phone classifier, used in training only; 0 leaves it out."""
 
     @property
     def context(self) -> int:
         """Mel frames on either side that one control frame depends on."""
-        return 2 + 2 * (sum(self.dilations) * (self.kernel // 2))
+        return STEM_FRAMES // 2 + 2 * sum(self.dilations)
 
 
 def mel_filters(mels: int, low: float = 60.0, high: float = 7600.0) -> torch.Tensor:
@@ -96,23 +99,31 @@ class ChannelNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(channels, 1))
+        self.scale = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.scale
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.scale
 
 
 class ResidualBlock(nn.Module):
-    """Norm, dilated convolution, GELU, pointwise convolution, added to the input; (batch, channels, frames)."""
+    """Norm, dilated convolution over three frames, GELU, mixing, added to the input; (batch, frames, channels).
 
-    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+    The convolution is a linear map of the frames t - dilation, t, t + dilation side by side, zeros beyond the ends.
+    """
+
+    def __init__(self, channels: int, dilation: int, dropout: float) -> None:
         super().__init__()
+        self.dilation = dilation
         self.norm = ChannelNorm(channels)
-        self.conv = nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation)
-        self.mix = nn.Conv1d(channels, channels, 1)
+        self.convolve = nn.Linear(3 * channels, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.mix = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.mix(nn.functional.gelu(self.conv(self.norm(x))))
+        now = self.norm(x)
+        padded = nn.functional.pad(now, (0, 0, self.dilation, self.dilation))
+        around = torch.cat([padded[:, : -2 * self.dilation], now, padded[:, 2 * self.dilation :]], dim=-1)
+        return x + self.mix(self.dropout(nn.functional.gelu(self.convolve(around), approximate="tanh")))
 
 
 class MouthNetwork(nn.Module):
@@ -128,19 +139,19 @@ class MouthNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("average", torch.zeros(config.mels))
-        self.stem = nn.Conv1d(config.mels, config.channels, 5, stride=2, padding=2)
-        self.blocks = nn.ModuleList(ResidualBlock(config.channels, config.kernel, d) for d in config.dilations)
+        self.stem = nn.Linear(STEM_FRAMES * config.mels, config.channels)
+        self.blocks = nn.ModuleList(ResidualBlock(config.channels, d, config.dropout) for d in config.dilations)
         self.norm = ChannelNorm(config.channels)
-        self.head = nn.Conv1d(config.channels, len(CONTROLS) + 1, 1)
-        self.phone_head = nn.Conv1d(config.channels, config.phones, 1) if config.phones else None
+        self.head = nn.Linear(config.channels, len(CONTROLS) + 1)
+        self.phone_head = nn.Linear(config.channels, config.phones) if config.phones else None
 
     def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        x = self.stem(mel.transpose(1, 2))
+        reach = STEM_FRAMES // 2
+        x = self.stem(nn.functional.pad(mel, (0, 0, reach, reach)).unfold(1, STEM_FRAMES, 2).flatten(2))
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        phones = self.phone_head(x).transpose(1, 2) if self.phone_head is not None else None
-        return self.head(x).transpose(1, 2), phones
+        return self.head(x), self.phone_head(x) if self.phone_head is not None else None
 
 
 def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str, str]) -> None:

@@ -29,11 +29,11 @@ from ..face_mesh import (
     face_mesh,
 )
 
-JAW_OPENING = 0.30
+JAW_OPENING = 0.34
 """Lip opening of jaw = 1."""
-UPPER_OPENING = 0.085
+UPPER_OPENING = 0.096
 """Lip opening of upper = 1."""
-ROUND_NARROWING = 0.3
+ROUND_NARROWING = 0.55
 """Share of the opening that full rounding takes away."""
 _PRESS_FROM, _PRESS_FULL = 0.25, 0.85
 

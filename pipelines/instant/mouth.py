@@ -30,9 +30,12 @@ from ..types import Audio, Progress, no_progress
 CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
 _MEL_CHUNK = 6000
-_JAW, _PRESS = CONTROLS.index("jaw"), CONTROLS.index("press")
+_PRESS = CONTROLS.index("press")
 _REST_BELOW, _FULL_ABOVE = 0.12, 0.35
 """Speech activity under which the mouth rests, and from which it moves in full."""
+_HINT, _BELIEVED = 0.18, 0.28
+"""A peak of lip press up to the first is left alone, from the second on it is raised to a touch."""
+_TOUCH = 0.74
 _SILENCE = 10 ** (-62 / 10)
 """Mel power (mean of the bands) of a frame that is silent whatever surrounds it."""
 
@@ -102,6 +105,16 @@ def _gate(activity: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
+def _commit(press: np.ndarray) -> np.ndarray:
+    """Lip press (T,) whose peaks within 80 ms, if believed, reach a touch; each keeps its shape in time."""
+    from scipy.ndimage import maximum_filter1d
+
+    peak = maximum_filter1d(press, 9, mode="nearest")
+    believed = np.clip((peak - _HINT) / (_BELIEVED - _HINT), 0, 1)
+    raised = np.maximum(1, _TOUCH / np.maximum(peak, 1e-3))
+    return np.clip(press * (1 + believed * (raised - 1)), 0, 1)
+
+
 @torch.inference_mode()
 def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int = CHUNK) -> MouthControls:
     """How a mouth moves that says `audio` (any rate and channels): controls at 50 frames a second.
@@ -126,9 +139,21 @@ def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int
         values.append(torch.sigmoid(logits[0, start - first : stop - first]))
         progress(stop, frames)
     heard = torch.cat(values).numpy()
-    activity = heard[:, -1] * (_loudest(power.mean(-1).numpy()) > _SILENCE)
-    controls = heard[:, : len(CONTROLS)] * _gate(activity)[:, None]
-    return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, audio.seconds)
+    heard[:, -1] *= _loudest(power.mean(-1).numpy()) > _SILENCE
+    return as_controls(heard, audio.seconds)
+
+
+def as_controls(heard: np.ndarray, seconds: Fraction) -> MouthControls:
+    """What the network heard (T, 7), controls and speech activity in 0..1, as controls that commit themselves.
+
+    Without speech everything rests. Lips do not hover half closed as an unsure network does: `_commit` lets them touch
+    once a closure is more than a hint.
+    """
+    activity = heard[:, -1]
+    controls = heard[:, : len(CONTROLS)].copy()
+    controls[:, _PRESS] = _commit(controls[:, _PRESS])
+    controls *= _gate(activity)[:, None]
+    return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, seconds)
 
 
 def _loudest(power: np.ndarray) -> np.ndarray:

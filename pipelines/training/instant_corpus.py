@@ -152,7 +152,7 @@ def _tones(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def make_backgrounds(seed: int, count: int) -> list[np.ndarray]:
-    """Mel power (600, mels) of `count` sounds of six seconds without speech, noise, music and tones by turns, 0 dB loud."""
+    """Mel power (600, mels) of `count` sounds of six seconds: noise, music, tones; 0 dB loud, no speech."""
     filters = mel_filters(MouthConfig().mels)
     rng = np.random.default_rng([seed, 7])
     sounds = []
@@ -163,10 +163,10 @@ def make_backgrounds(seed: int, count: int) -> list[np.ndarray]:
     return sounds
 
 
-def warp_bands(mel: np.ndarray, shift: float, stretch: float) -> np.ndarray:
-    """Move the mel axis: another vocal-tract length. `shift` in bands, `stretch` about the middle of the axis."""
+def warp_bands(mel: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Move the mel axis by `shifts` bands, given at evenly spaced places along it: another mouth and vowel space."""
     bands = mel.shape[1]
-    source = (np.arange(bands) - bands / 2) * stretch + bands / 2 + shift
+    source = np.arange(bands) + np.interp(np.arange(bands), np.linspace(0, bands - 1, len(shifts)), shifts)
     low = np.clip(np.floor(source).astype(int), 0, bands - 2)
     part = np.clip(source - low, 0, 1).astype(np.float32)
     return mel[:, low] * (1 - part) + mel[:, low + 1] * part
@@ -188,11 +188,17 @@ def vary(mel: np.ndarray, backgrounds: list[np.ndarray], rng: np.random.Generato
     """
     bands = mel.shape[1]
     mel = np.maximum(mel, _QUIET)
-    mel = 10 ** warp_bands(np.log10(mel), rng.normal(0, 1.3), 1 + rng.normal(0, 0.04))
-    if rng.random() < 0.4:  # breathier or brighter voices: the contrast between bands shrinks or grows
-        smooth = np.log10(mel)
-        middle = smooth.mean(1, keepdims=True)
-        mel = 10 ** (middle + (smooth - middle) * rng.uniform(0.75, 1.15))
+    # The common part is the length of the vocal tract, the rest how one speaker's formants lie apart from another's.
+    voice = warp_bands(np.log10(mel), rng.normal(0, 1.4) + rng.normal(0, 0.7, 6))
+    if rng.random() < 0.5:  # wider or sharper formants, breath and harmonics
+        near = (voice + np.roll(voice, 1, axis=1) + np.roll(voice, -1, axis=1)) / 3
+        near[:, [0, -1]] = voice[:, [0, -1]]
+        voice = voice + rng.uniform(-0.5, 1.0) * (near - voice)
+    if rng.random() < 0.5:  # flatter or livelier spectra, and flatter or livelier loudness
+        middle = voice.mean(1, keepdims=True)
+        loudness = middle.mean() + (middle - middle.mean()) * rng.uniform(0.75, 1.1)
+        voice = loudness + (voice - middle) * rng.uniform(0.75, 1.15)
+    mel = 10**voice
     if rng.random() < 0.5:
         mel = room(mel, rng.uniform(0.15, 0.9), rng.uniform(-16, 0))
     knots = rng.normal(0, rng.uniform(0, 5), 6)

@@ -31,7 +31,7 @@ from ...models.instant.mouth_network import (
     save_mouth_network,
 )
 from ...models.instant.mouth_shapes import lip_opening, neutral_vertices
-from ..instant.mouth import MouthControls
+from ..instant.mouth import MouthControls, as_controls
 from .instant_corpus import MEL_RATE, Spoken, make_backgrounds, make_corpus, read_corpus, vary
 from .instant_speech import HELD_OUT_FLITE, HELD_OUT_VARIANTS, PHONES
 from .instant_targets import mouth_targets, stress
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 CROP = 600
 """Mel frames in a training crop: six seconds."""
+BACKGROUNDS = 210
+"""Sounds without speech, six seconds each, to lay under the crops."""
 PRESS = CONTROLS.index("press")
 
 
@@ -72,8 +74,8 @@ class Crops(IterableDataset):
         return rest, np.zeros(frames, np.int64)
 
     def spoken(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Utterances at a random tempo with pauses between, cut to CROP frames."""
-        tempo = rng.uniform(0.8, 1.3)
+        """Utterances at a random, changing tempo with pauses between, cut to CROP frames."""
+        tempo = rng.uniform(0.85, 1.2)
         rows: list[np.ndarray] = []
         phones: list[np.ndarray] = []
         length = 0
@@ -81,7 +83,9 @@ class Crops(IterableDataset):
             pick = int(rng.integers(len(self.rows)))
             source = self.rows[pick]
             start = rng.uniform(0, 0.7 * len(source)) if not length else 0.0
-            places = np.arange(start, len(source) - 1, tempo)[: CROP - length]
+            hurry = np.repeat(rng.uniform(0.8, 1.25, CROP // 30 + 1), 30)[: CROP - length]
+            places = start + np.cumsum(tempo * hurry) - tempo * hurry[0]
+            places = places[places < len(source) - 1]
             low = places.astype(int)
             part = (places - low)[:, None].astype(np.float32)
             rows.append(source[low].astype(np.float32) * (1 - part) + source[low + 1].astype(np.float32) * part)
@@ -109,6 +113,17 @@ def loss_of(
     return 10 * controls + opening + 1.5 * press + 0.3 * activity + 0.3 * heard
 
 
+def masked(mel: torch.Tensor) -> torch.Tensor:
+    """Crops (batch, frames, mels) without some bands and moments: the network must lean on no single cue."""
+    crops, frames, bands = mel.shape
+    for size, widest, axis in ((bands, 6, 1), (bands, 6, 1), (frames, 14, 2), (frames, 14, 2), (frames, 14, 2)):
+        start = torch.randint(0, size, (crops, 1))
+        width = torch.randint(0, widest + 1, (crops, 1))
+        places = torch.arange(size)
+        mel = mel.masked_fill(((places >= start) & (places < start + width)).unsqueeze(axis), 0.0)
+    return mel
+
+
 def average_spectrum(corpus: list[Spoken]) -> torch.Tensor:
     """Mean level (mels,) of the loud frames of clean speech in dB below the speech level, as `normalise` needs it."""
     flat = torch.zeros(MouthConfig().mels)
@@ -123,38 +138,52 @@ def average_spectrum(corpus: list[Spoken]) -> torch.Tensor:
 
 
 def train(
-    corpus: list[Spoken], *, steps: int, batch: int, peak_rate: float, seed: int, config: MouthConfig, checkpoint: Path
+    corpus: list[Spoken],
+    backgrounds: list[np.ndarray],
+    *,
+    steps: int,
+    batch: int,
+    hidden_rate: float,
+    other_rate: float,
+    seed: int,
+    config: MouthConfig,
+    checkpoint: Path,
 ) -> MouthNetwork:
-    """AdamW with warm-up and cosine decay; returns the exponential moving average of the weights."""
+    """Muon and AdamW with warm-up and cosine decay; returns the exponential moving average of the weights."""
     torch.manual_seed(seed)
     network = MouthNetwork(config)
     network.average.copy_(average_spectrum(corpus))
     averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
     )
-    optimiser = torch.optim.AdamW(network.parameters(), lr=peak_rate, weight_decay=0.02, betas=(0.9, 0.98))
+    # Muon learns the same from less than half as much speech; it is made for the hidden layers' matrices.
+    hidden = [weight for block in network.blocks for weight in block.parameters() if weight.ndim == 2]
+    chosen = {id(weight) for weight in hidden}
+    others = [weight for weight in network.parameters() if id(weight) not in chosen]
+    optimisers = (
+        torch.optim.Muon(hidden, lr=hidden_rate, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=other_rate, weight_decay=0.02, betas=(0.9, 0.98)),
+    )
 
     def pace(step: int) -> float:
-        return min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+        return min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, pace)
-    crops = Crops(corpus, make_backgrounds(seed, 210), seed)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, pace) for optimiser in optimisers]
+    crops = Crops(corpus, backgrounds, seed)
     loader = iter(DataLoader(crops, batch_size=batch))
     running = 0.0
     for step in range(steps):
         power, targets, phones = next(loader)
-        mel = normalise(power, network.average)
-        # Whole crops without some bands or moments teach the network to lean on no single cue.
-        for start, width in torch.randint(0, 34, (2, 2)).tolist():
-            mel[:, :, start : start + width % 6] = 0
+        mel = masked(normalise(power, network.average))
         with torch.autocast("cpu", torch.bfloat16):
             logits, phone_logits = network(mel)
         loss = loss_of(logits.float(), phone_logits.float(), targets, phones)
-        optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        for optimiser, schedule in zip(optimisers, schedules, strict=True):
+            optimiser.step()
+            optimiser.zero_grad()
+            schedule.step()
         averaged.update_parameters(network)
         running += loss.item()
         if (step + 1) % 100 == 0:
@@ -183,7 +212,7 @@ def evaluate(network: MouthNetwork, held_out: list[Spoken]) -> dict[str, float]:
         stressed = stress(spoken.mel, spoken.phones, spoken.edges)
         targets, activity, _ = mouth_targets(spoken.phones, spoken.edges, stressed, len(spoken.mel))
         seconds = Fraction(len(guess), FRAME_RATE)
-        heard = MouthControls(guess[:, :-1], guess[:, -1], FRAME_RATE, seconds)
+        heard = as_controls(guess, seconds)
         meant = MouthControls(targets[::2], activity[::2], FRAME_RATE, seconds)
         opening, truth = (mouth_opening(neutral_vertices() + c.vertices_at(fps)) for c in (heard, meant))
         correlations.append(np.corrcoef(truth, opening)[0, 1])
@@ -210,7 +239,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=100, help="files of 200 utterances (about 16 minutes) each")
     parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=0.02, help="peak learning rate of the hidden layers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that speak the corpus")
     parser.add_argument("--threads", type=int, default=2, help="threads that train")
@@ -224,11 +253,13 @@ def main() -> None:
     log.info("%d utterances, %.1f hours, %d voices", len(corpus), hours, len({spoken.voice for spoken in corpus}))
     network = train(
         corpus,
+        make_backgrounds(arguments.seed, BACKGROUNDS),
         steps=arguments.steps,
         batch=arguments.batch,
-        peak_rate=arguments.rate,
+        hidden_rate=arguments.rate,
+        other_rate=arguments.rate * 0.075,
         seed=arguments.seed,
-        config=MouthConfig(phones=len(PHONES)),
+        config=MouthConfig(dropout=0.05, phones=len(PHONES)),
         checkpoint=arguments.work / "checkpoint.pt",
     )
     out = arguments.out or arguments.work / "mouth.safetensors"

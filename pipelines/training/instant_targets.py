@@ -16,37 +16,40 @@ from .instant_speech import PHONE_INDEX, PHONES, VOWELS
 
 TARGET_RATE = 100
 """Target frames a second, those of the mel frames."""
-LEAD = 0.06
+LEAD = 0.075
 """Seconds by which the lips are ahead of the sound."""
 CONTROL_WIDTH = (0.045, 0.045, 0.050, 0.0, 0.040, 0.035)
 """Standard deviation in seconds of each articulator's window, in the order of CONTROLS; the jaw is slower than lips."""
 CLOSURE_WIDTH = 0.014
 
+# The jaw of the vowels follows their first formant (Peterson and Barney 1952, men's means: /a/ 730 Hz ... /i/ 270 Hz).
 # Goals: jaw, width (spread), round, upper lip lift, tongue; then dominance of jaw, of lip shape.
 _GOALS: dict[str, tuple[float, float, float, float, float, float, float]] = {
     "sil": (0.00, 0.00, 0.00, 0.00, 0.00, 0.70, 0.70),
     "p": (0.16, 0.00, 0.05, 0.15, 0.00, 0.50, 0.40), "b": (0.16, 0.00, 0.05, 0.15, 0.00, 0.50, 0.40),
     "m": (0.14, 0.00, 0.05, 0.12, 0.00, 0.50, 0.40), "f": (0.12, 0.10, 0.00, 0.30, 0.00, 0.80, 0.80),
     "v": (0.13, 0.10, 0.00, 0.30, 0.00, 0.80, 0.80), "th": (0.18, 0.10, 0.00, 0.40, 0.90, 0.60, 0.50),
-    "t": (0.17, 0.10, 0.00, 0.50, 0.75, 0.50, 0.35), "d": (0.20, 0.10, 0.00, 0.50, 0.75, 0.45, 0.35),
-    "n": (0.20, 0.10, 0.00, 0.50, 0.75, 0.40, 0.35), "l": (0.30, 0.10, 0.00, 0.50, 0.85, 0.45, 0.35),
-    "s": (0.10, 0.30, 0.00, 0.55, 0.55, 0.90, 0.60), "z": (0.11, 0.30, 0.00, 0.55, 0.55, 0.90, 0.60),
+    "t": (0.14, 0.10, 0.00, 0.45, 0.75, 0.50, 0.35), "d": (0.17, 0.10, 0.00, 0.45, 0.75, 0.45, 0.35),
+    "n": (0.18, 0.10, 0.00, 0.45, 0.75, 0.40, 0.35), "l": (0.30, 0.10, 0.00, 0.45, 0.85, 0.45, 0.35),
+    "s": (0.08, 0.30, 0.00, 0.55, 0.55, 0.90, 0.60), "z": (0.09, 0.30, 0.00, 0.55, 0.55, 0.90, 0.60),
     "sh": (0.11, 0.00, 0.60, 0.65, 0.50, 0.90, 0.90), "ch": (0.11, 0.00, 0.55, 0.60, 0.60, 0.90, 0.85),
-    "k": (0.26, 0.04, 0.00, 0.40, 0.30, 0.25, 0.20), "ng": (0.26, 0.04, 0.00, 0.40, 0.30, 0.25, 0.20),
+    "k": (0.24, 0.04, 0.00, 0.40, 0.30, 0.25, 0.20), "ng": (0.24, 0.04, 0.00, 0.40, 0.30, 0.25, 0.20),
     "h": (0.35, 0.00, 0.00, 0.35, 0.15, 0.12, 0.10), "r": (0.18, 0.00, 0.50, 0.30, 0.45, 0.60, 0.80),
-    "w": (0.14, 0.00, 0.95, 0.10, 0.15, 0.90, 1.20), "y": (0.16, 0.30, 0.00, 0.45, 0.45, 0.60, 0.50),
-    "aa": (0.67, 0.04, 0.00, 0.40, 0.15, 1.00, 0.70), "ae": (0.62, 0.36, 0.00, 0.50, 0.20, 1.00, 0.80),
-    "ah": (0.50, 0.04, 0.00, 0.38, 0.20, 0.90, 0.60), "ax": (0.34, 0.00, 0.00, 0.33, 0.25, 0.60, 0.40),
-    "eh": (0.48, 0.24, 0.00, 0.45, 0.30, 0.90, 0.70), "ey": (0.38, 0.40, 0.00, 0.48, 0.35, 0.90, 0.80),
-    "ih": (0.28, 0.24, 0.00, 0.42, 0.35, 0.80, 0.60), "iy": (0.18, 0.60, 0.00, 0.48, 0.40, 0.90, 0.90),
-    "ao": (0.58, 0.00, 0.50, 0.28, 0.10, 1.00, 0.90), "ow": (0.44, 0.00, 0.75, 0.20, 0.10, 1.00, 1.00),
-    "uh": (0.28, 0.00, 0.55, 0.22, 0.15, 0.80, 0.80), "uw": (0.18, 0.00, 1.00, 0.12, 0.15, 0.90, 1.10),
-    "er": (0.26, 0.00, 0.40, 0.30, 0.40, 0.80, 0.70), "yu": (0.18, 0.00, 0.95, 0.18, 0.35, 0.90, 1.10),
-    "oe": (0.36, 0.00, 0.75, 0.25, 0.25, 0.90, 1.00),
+    "w": (0.10, 0.00, 0.95, 0.10, 0.15, 0.90, 1.20), "y": (0.10, 0.30, 0.00, 0.45, 0.45, 0.60, 0.50),
+    "aa": (0.74, 0.04, 0.00, 0.40, 0.15, 1.00, 0.70), "ae": (0.64, 0.36, 0.00, 0.50, 0.20, 1.00, 0.80),
+    "ah": (0.61, 0.04, 0.00, 0.38, 0.20, 0.90, 0.60), "ax": (0.36, 0.00, 0.00, 0.33, 0.25, 0.60, 0.40),
+    "eh": (0.45, 0.24, 0.00, 0.45, 0.30, 0.90, 0.70), "ey": (0.32, 0.40, 0.00, 0.48, 0.35, 0.90, 0.80),
+    "ih": (0.25, 0.24, 0.00, 0.42, 0.35, 0.80, 0.60), "iy": (0.08, 0.60, 0.00, 0.48, 0.40, 0.90, 0.90),
+    "ao": (0.51, 0.00, 0.50, 0.28, 0.10, 1.00, 0.90), "ow": (0.38, 0.00, 0.75, 0.20, 0.10, 1.00, 1.00),
+    "uh": (0.32, 0.00, 0.55, 0.22, 0.15, 0.80, 0.80), "uw": (0.12, 0.00, 1.00, 0.12, 0.15, 0.90, 1.10),
+    "er": (0.40, 0.00, 0.40, 0.30, 0.40, 0.80, 0.70), "yu": (0.10, 0.00, 0.95, 0.18, 0.35, 0.90, 1.10),
+    "oe": (0.34, 0.00, 0.75, 0.25, 0.25, 0.90, 1.00),
 }  # fmt: skip
 _CLOSURE = {"p": 1.0, "b": 1.0, "m": 1.0, "f": 0.75, "v": 0.72}
 """Lip press: 1 seals the lips, three quarters lets the lower lip touch the teeth."""
 
+TRAIL = 0.15
+"""Seconds that the mouth keeps the last phone's shape into a pause: it leads at onsets, but closes after the sound."""
 SHORT_PAUSE = 0.35
 """A shorter pause between words does not close the mouth (Rhubarb relaxes up to here)."""
 _RELAXED = (0.12, 0.00, 0.00, 0.30, 0.00, 0.30, 0.30)
@@ -95,8 +98,11 @@ def mouth_targets(
     from scipy.ndimage import gaussian_filter1d
 
     times = np.arange(frames) / TARGET_RATE
-    index = _runs(edges, np.arange(len(phones)), times + LEAD)
     pause = _short_pauses(phones, edges)
+    moved = edges.astype(np.float64)
+    for position in np.flatnonzero((phones[1:] == PHONE_INDEX["sil"]) & ~pause[1:]) + 1:
+        moved[position] += min(TRAIL, (edges[position + 1] - edges[position]) / 2)
+    index = _runs(moved, np.arange(len(phones)), times + LEAD)
     goals = np.where(pause[index, None], _RELAXED, _TABLE[phones[index]])
     controls = np.zeros((frames, len(CONTROLS)), np.float32)
     for channel, name in enumerate(CONTROLS):
@@ -117,12 +123,12 @@ def mouth_targets(
             continue
         start, end = float(edges[position]), float(edges[position + 1])
         # Lips shut before the sound says so, all the more out of a pause; they part with the burst.
-        start -= 0.05 if position and phones[position - 1] == PHONE_INDEX["sil"] else 0.02
-        end = end if PHONES[phone] == "m" else end - 0.2 * (end - start)
+        start -= 0.05 if position and phones[position - 1] == PHONE_INDEX["sil"] else 0.035
+        end = end - (0.02 if PHONES[phone] == "m" else 0.25 * (end - start))
         end = max(end, start + 0.05)
         press = np.maximum(press, strength * ((times >= start) & (times < end)))
     controls[:, CONTROLS.index("press")] = gaussian_filter1d(press, CLOSURE_WIDTH * TARGET_RATE, mode="nearest")
     heard = phones[_runs(edges, np.arange(len(phones)), times)]
     speaking = (pause | (phones != PHONE_INDEX["sil"])).astype(float)
-    activity = gaussian_filter1d(_runs(edges, speaking, times + LEAD), 2.0, mode="nearest")
+    activity = gaussian_filter1d(_runs(moved, speaking, times + LEAD), 2.0, mode="nearest")
     return controls, activity.astype(np.float32), heard.astype(np.int64)

@@ -104,10 +104,7 @@ def track_of(
         )
     found = np.array([face is not None for face in faces])
     if missing == "error" and not found.all():
-        raise TalkingPortraitError(
-            f"Frame {int(np.argmin(found))} shows no face, and frames without one are set to be an error; "
-            "choose hold or interpolate, or cut the frame out."
-        )
+        raise frame_without_face(int(np.argmin(found)))
     points = _fill(np.array([face.points for face in known]), found, missing)
     if smoothing > 0 and len(faces) > 1:
         points = smooth_points(points, smoothing)
@@ -123,6 +120,14 @@ def track_of(
     _, matrix = metric_mesh(points, image_size)
     return FaceTrack(
         points=points, found=found, image_size=image_size, matrix=matrix, blendshapes=blendshapes, score=score
+    )
+
+
+def frame_without_face(number: int) -> TalkingPortraitError:
+    """The error for frames that must all show the face."""
+    return TalkingPortraitError(
+        f"Frame {number} shows no face, and frames without one are set to be an error; "
+        "choose hold or interpolate, or cut the frame out."
     )
 
 

@@ -88,7 +88,8 @@ class View:
 
     def look(self, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> list[Face]:
         """The faces seen through this view of `picture` (H, W, 3) in 0..1, in the picture's pixels."""
-        shown = sample_picture(picture, self.matrix, self.size)
+        # Black beyond the edge, as the engines themselves fill up what is not square.
+        shown = sample_picture(picture, self.matrix, self.size, border="black")
         found = landmarker.faces(as_bytes(shown), min_confidence)
         return [replace(face, points=apply_map(self.matrix, face.points)) for face in found]
 
@@ -158,18 +159,20 @@ def search(copies: Copies, landmarker: Landmarker, min_confidence: float) -> lis
     return search_small(copies, landmarker, min_confidence, [])
 
 
-def search_small(copies: Copies, landmarker: Landmarker, min_confidence: float, known: list[Face]) -> list[Face]:
-    """Tiles of the picture, from coarse to fine, for faces beside those already known.
+def search_small(
+    copies: Copies, landmarker: Landmarker, min_confidence: float, known: list[Face], *, thorough: bool = False
+) -> list[Face]:
+    """`known` faces and those in tiles of the picture, from coarse to fine.
 
-    Without a known face it stops at the first level that shows one.
+    It stops at the first level that adds a face, unless it is to be `thorough`.
     """
     faces = list(known)
     for times in range(copies.times_to(2 * TILE), -1, -1):
         tiles = _seen_in_tiles(as_bytes(copies.halved(times)), landmarker, min_confidence)
         seen = (_enlarged(face, 1 << times) for face in tiles)
         faces = _confirmed_all(seen, faces, copies.picture, landmarker, min_confidence)
-        if faces and not known:
-            return faces
+        if len(faces) > len(known) and not thorough:
+            break
     return faces
 
 

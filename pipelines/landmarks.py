@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .errors import TalkingPortraitError
-from .face_following import Choice, FacePicker, Missing, report_on, track_of
+from .face_following import Choice, FacePicker, Missing, frame_without_face, report_on, track_of
 from .landmark_views import Copies, Face, Landmarker, View, is_hard, look_at_whole, search, search_small, view_of
 from .types import FaceTrack, Progress, no_progress
 
@@ -98,7 +98,7 @@ def detect(
         watched.done = number + 1
         progress(number + 1, total)
         if faces[-1] is None and missing == "error":
-            break  # said below, in the words that fit
+            raise frame_without_face(number)
     track = track_of(faces, size, missing, smoothing)
     return track, f"{report_on(track, missing)} Faces seen: {follower.most_seen}. Engine: {landmarker.name}."
 
@@ -150,8 +150,8 @@ class _Follower:
     def _all(self, picture: torch.Tensor) -> list[Face]:
         copies = Copies(picture)
         faces = look_at_whole(copies, self.landmarker, self.min_confidence)
-        if faces and self.picker.choose != "largest" and self.picker.last is None:
-            faces = search_small(copies, self.landmarker, self.min_confidence, faces)
+        if self.picker.choose != "largest" and self.picker.last is None:
+            faces = search_small(copies, self.landmarker, self.min_confidence, faces, thorough=True)
         if not faces:
             self._since_search += 1
             if not self.clip or self._since_search >= SEARCH_AGAIN:

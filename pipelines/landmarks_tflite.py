@@ -56,9 +56,10 @@ class TFLiteLandmarker:
         image = torch.from_numpy(np.ascontiguousarray(picture)).float() / 255
         faces: list[Face] = []
         for square in squares:
-            points, _ = self._points(image, square)
+            points = self._points(image, square)
             # Once more in the square that the points themselves give: steadier than the detector's.
-            points, presence = self._points(image, _square_of(points))
+            points = self._points(image, _square_of(points))
+            presence = float(_sigmoid(self._mesh.output("conv2d_31")).item())
             if presence < min_confidence:
                 continue
             vertices, _ = metric_mesh(points, picture.shape[:2])
@@ -100,11 +101,10 @@ class TFLiteLandmarker:
             )
         return squares
 
-    def _points(self, image: torch.Tensor, square: np.ndarray) -> tuple[np.ndarray, float]:
-        """The points (468, 3) in the picture of the face in a square, and how certain it is that there is one."""
+    def _points(self, image: torch.Tensor, square: np.ndarray) -> np.ndarray:
+        """The points (468, 3) in the picture of the face in a square."""
         self._mesh.show(sample_picture(image, square, (MESH_SIZE, MESH_SIZE)).numpy())
-        points = self._mesh.output("conv2d_21").reshape(468, 3).astype(np.float64)
-        return apply_map(square, points), float(_sigmoid(self._mesh.output("conv2d_31")).item())
+        return apply_map(square, self._mesh.output("conv2d_21").reshape(468, 3).astype(np.float64))
 
 
 class _Network:

@@ -51,13 +51,6 @@ def metric_mesh(
     return vertices, matrix
 
 
-def rotation_of(matrix: np.ndarray) -> np.ndarray:
-    """The rotation (..., 3, 3) inside a similarity matrix (..., 4, 4), without its scale."""
-    block = np.asarray(matrix, dtype=np.float64)[..., :3, :3]
-    u, _, vt = np.linalg.svd(block)
-    return _proper(u, vt)
-
-
 def _to_near_plane(points: np.ndarray, image_size: tuple[int, int], camera: Camera) -> np.ndarray:
     """Pixels to cm on the camera's near plane, centred, y up; z stays positive away from the camera."""
     height, width = image_size

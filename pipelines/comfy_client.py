@@ -147,14 +147,19 @@ class _Client:
         self.timeout = timeout
         self.client_id = uuid.uuid4().hex
         self.warnings: list[str] = []
+        self.titles: dict[str, str] = {}
 
     async def run(self, prompt: Prompt, files: Mapping[str, Path]) -> ServerRun:
+        for node, entry in prompt.items():
+            kind = entry["class_type"]
+            named = entry.get("_meta", {}).get("title") or self.node_info.get(kind, {}).get("display_name")
+            self.titles[node] = str(named or kind)
         async with _session(self.server) as http:
             prompt = await self._with_uploads(http, prompt, files)
             async with http.ws_connect("ws", params={"clientId": self.client_id}, max_msg_size=0) as socket:
                 number = await self._queue(http, prompt)
                 try:
-                    await self._follow(http, socket, number, prompt)
+                    await self._follow(http, socket, number)
                 except (asyncio.CancelledError, ServerTimeoutError):
                     await self._withdraw(http, number)
                     raise
@@ -186,7 +191,7 @@ class _Client:
             if response.status not in (200, 400):
                 response.raise_for_status()
             answer = await response.json()
-        lines = _error_lines(answer.get("node_errors") or {}, prompt)
+        lines = self._error_lines(answer.get("node_errors") or {})
         if "prompt_id" not in answer:
             error = answer.get("error") or {}
             summary = error.get("message", str(error)) if isinstance(error, dict) else str(error)
@@ -197,7 +202,7 @@ class _Client:
             self.warnings = ["ComfyUI left out a part of the workflow:", *lines]
         return answer["prompt_id"]
 
-    async def _follow(self, http: Any, socket: Any, number: str, prompt: Prompt) -> None:
+    async def _follow(self, http: Any, socket: Any, number: str) -> None:
         """Returns when the run has succeeded; raises when it ends in any other way."""
         import aiohttp
 
@@ -215,26 +220,26 @@ class _Client:
                     return
                 continue
             if message.type == aiohttp.WSMsgType.TEXT:
-                if self._heard(json.loads(message.data), number, prompt):
+                if self._heard(json.loads(message.data), number):
                     return
             elif message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                 if await self._finished(http, number):
                     return
                 raise ServerUnreachableError(f"{self.server} closed the connection while it worked; look at its log.")
 
-    def _heard(self, message: Mapping[str, Any], number: str, prompt: Prompt) -> bool:
+    def _heard(self, message: Mapping[str, Any], number: str) -> bool:
         """Takes in one message; True when the run has succeeded."""
         kind, data = message.get("type"), message.get("data") or {}
         if data.get("prompt_id") not in (None, number):
             return False
         if kind == "executing" and data.get("node") is not None:
-            self.report(_title(prompt, data["node"]), 0, 0)
+            self.report(self._title(data["node"]), 0, 0)
         elif kind == "progress" and data.get("node") is not None:
-            self.report(_title(prompt, data["node"]), int(data["value"]), int(data["max"]))
+            self.report(self._title(data["node"]), int(data["value"]), int(data["max"]))
         elif kind == "execution_error":
-            raise ServerError(_failure(data, prompt))
+            raise ServerError(self._failure(data))
         elif kind == "execution_interrupted":
-            raise ServerInterruptedError(f"The run was interrupted at {_title(prompt, data.get('node_id'))}.")
+            raise ServerInterruptedError(f"The run was interrupted at {self._title(data.get('node_id'))}.")
         return kind == "execution_success"
 
     async def _finished(self, http: Any, number: str) -> bool:
@@ -246,7 +251,7 @@ class _Client:
             data: dict[str, Any] = next(
                 (body for kind, body in status.get("messages", []) if kind == "execution_error"), {}
             )
-            raise ServerError(_failure(data, {}))
+            raise ServerError(self._failure(data))
         return True
 
     async def _withdraw(self, http: Any, number: str) -> None:
@@ -289,6 +294,26 @@ class _Client:
                 partial.unlink(missing_ok=True)
         return target
 
+    def _title(self, node: Any) -> str:
+        return self.titles.get(str(node), f"node {node}")
+
+    def _failure(self, data: Mapping[str, Any]) -> str:
+        title = self._title(data.get("node_id"))
+        message = str(data.get("exception_message") or "no reason was given").strip()
+        kind = str(data.get("exception_type") or "").rpartition(".")[2]
+        if message.startswith(title):
+            return message
+        return f"{title}: {message}" if kind in ("", "TalkingPortraitError") else f"{title}: {kind}: {message}"
+
+    def _error_lines(self, node_errors: Mapping[str, Any]) -> list[str]:
+        """One line for each thing that validation found."""
+        return [
+            f"  {self._title(node)} (node {node}): {error.get('message', '')}"
+            + (f": {error['details']}" if error.get("details") else "")
+            for node, found in node_errors.items()
+            for error in found.get("errors", [])
+        ]
+
 
 def _files_of(outputs: Mapping[str, Any]) -> list[dict[str, str]]:
     """Files that a run saved; previews only when it saved nothing."""
@@ -301,27 +326,3 @@ def _files_of(outputs: Mapping[str, Any]) -> list[dict[str, str]]:
         if isinstance(item, dict) and item.get("filename")
     ]
     return [entry for entry in entries if entry["type"] == "output"] or entries
-
-
-def _title(prompt: Prompt, node: Any) -> str:
-    entry = prompt.get(str(node), {})
-    return str(entry.get("_meta", {}).get("title") or entry.get("class_type") or f"node {node}")
-
-
-def _failure(data: Mapping[str, Any], prompt: Prompt) -> str:
-    title = _title(prompt, data.get("node_id"))
-    message = str(data.get("exception_message") or "no reason was given").strip()
-    kind = str(data.get("exception_type") or "")
-    if kind.endswith("TalkingPortraitError") or message.startswith(title):
-        return message
-    return f"{title}: {kind}: {message}" if kind else f"{title}: {message}"
-
-
-def _error_lines(node_errors: Mapping[str, Any], prompt: Prompt) -> list[str]:
-    """One line for each thing that validation found."""
-    return [
-        f"  {_title(prompt, node)} (node {node}): {error.get('message', '')}"
-        + (f": {error['details']}" if error.get("details") else "")
-        for node, found in node_errors.items()
-        for error in found.get("errors", [])
-    ]

@@ -53,8 +53,9 @@ class InstantRender(io.ComfyNode):
         from ..pipelines.instant.renderer import InstantRenderer
 
         portrait = portrait_socket(image)
-        renderer = InstantRenderer(portrait, first_frame(from_payload(landmarks)), device=host.torch_device())
         progress = host.progress()
+        progress(0, motion.frames, portrait)
+        renderer = InstantRenderer(portrait, first_frame(from_payload(landmarks)), device=host.torch_device())
         images = torch.empty(motion.frames, *portrait.shape)
         masks = torch.empty(motion.frames, *portrait.shape[:2])
         done = 0

@@ -9,6 +9,8 @@ disturbing than hair that stays behind.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,15 +18,16 @@ import torch.nn.functional as F
 from ...models.face_mesh import FACE_OVAL
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
+from .warp import smoothstep
 
 WORK_HEAD = 120
 """Width of the head in pixels at which the vote is held."""
 CLUSTERS = 10
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the picture's border, and beyond which all, is taken for background at first."""
+UNARY = 0.06
+"""How much each pixel's own colour counts against its neighbours' votes."""
 ROUNDS = 2
-STRANGE = (3.0, 0.3)
-"""Density that head and background grant to colours they have not shown."""
 
 
 class HeadMatte:
@@ -41,12 +44,24 @@ class HeadMatte:
             self.alpha = torch.ones_like(inside[:1])
             self.backdrop = inside.clone()
             return
-        alpha = _guided(inside, small, torch.from_numpy(vote).float()[None], radius=round(0.05 * WORK_HEAD))
-        self.alpha = ((alpha - 0.06) / 0.72).clamp(0, 1)
-        self.backdrop = _fill(inside, self.alpha, max(1, round(0.015 * WORK_HEAD / scale)))
+        share, near, open_air = (torch.from_numpy(values).float()[None] for values in vote)
+        alpha = _guided(inside, small, share, radius=round(0.05 * WORK_HEAD))
+        near, open_air = F.interpolate(
+            torch.stack([near, open_air], dim=1), size=inside.shape[1:], mode="bilinear", align_corners=False
+        )[0].split(1)
+        self.alpha = ((alpha - 0.06) / 0.72).clamp(0, 1) * near
+        filled = _fill(inside, self.alpha, max(1, round(0.02 * WORK_HEAD / scale)))
+        self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
 
-    def _vote(self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> np.ndarray | None:
-        """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where no background is seen."""
+    def _vote(
+        self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where no background is seen.
+
+        Also how near (h, w) in 0..1 a pixel is to what is solidly head; and where (h, w) in 0..1, beside jaw and neck,
+        background is to be expected whatever the vote says: moving it along with the head is harmless, but what was
+        filled in behind it would be seen at its edge.
+        """
         rows, columns = small.shape[:2]
         left, top, right, bottom = box
         x, y = np.meshgrid(
@@ -65,14 +80,23 @@ class HeadMatte:
         if air.mean() < 0.004:
             return None
         colours = _features(small)
-        prior = 1 / (1 + np.exp((radius - 1.22) / 0.14))
-        prior = np.where(height < -7, np.maximum(prior, _ramp(-height, 7, 16)), prior)
+        # Hair surrounds the upper head; beside the jaw it must be recognised by its colour.
+        usual = 0.75 + 0.47 * _ramp(height, -4, 3)
+        prior = 1 / (1 + np.exp((radius - usual) / 0.14))
+        prior = np.where(height < -10, np.maximum(prior, _ramp(-height, 10, 20)), prior)
+        # Skin is looked for as far as ears reach. A colour that neither side has shown is rather a highlight in the
+        # hair, but beside the neck a thing behind it.
+        skin = face | neck
+        beside_skin = _near(skin, 0.1 * WORK_HEAD, 0.16 * WORK_HEAD)
+        strange = 0.3 * 10 ** (1.5 * _ramp(height, -3, 2) - 0.5)
         known_head, known_air = head, air
         for _ in range(ROUNDS):
-            evidence = _evidence(colours, known_head, known_air)
-            log_odds = np.clip(evidence, -4, 4) + np.log((prior + 0.02) / (1.02 - prior))
+            hair = _density(colours, known_head & ~skin)
+            hair = np.maximum(hair, _density(colours, skin) * beside_skin)
+            evidence = np.log((hair + strange) / (_density(colours, known_air) + 0.3))
+            log_odds = np.clip(evidence, -5, 5) + np.log((prior + 0.02) / (1.02 - prior))
             belief = 1 / (1 + np.exp(-log_odds))
-            weight = 0.02 + 0.2 * np.abs(belief - 0.5)
+            weight = UNARY * (0.1 + np.abs(belief - 0.5))
             belief, weight = np.where(head, 1, belief), np.where(head, 50.0, weight)
             sure = air & (evidence < 0.5)
             belief, weight = np.where(sure, 0, belief), np.where(sure, 1.0, weight)
@@ -81,7 +105,10 @@ class HeadMatte:
             known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
             if known_air.mean() < 0.004:
                 return None
-        return np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
+        share = np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
+        near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
+        open_air = _ramp(radius, usual - 0.1, usual + 0.1) * _ramp(-height, -1, 1)
+        return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD))
 
 
 def _features(picture: np.ndarray) -> np.ndarray:
@@ -91,27 +118,23 @@ def _features(picture: np.ndarray) -> np.ndarray:
     return np.stack([0.8 * light, root[..., 0] - root[..., 1], 0.5 * (root[..., 0] + root[..., 1]) - root[..., 2]], -1)
 
 
-def _evidence(colours: np.ndarray, head: np.ndarray, air: np.ndarray) -> np.ndarray:
-    """Log of how much better each colour (h, w, 3) fits the head's colours than the background's."""
+def _density(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """How common each colour (h, w, 3) is among those of `mask` (h, w), as a probability density (h, w)."""
     from scipy.cluster.vq import kmeans2
 
-    likelihoods = []
-    for mask in (head, air):
-        samples = colours[mask]
-        samples = samples[:: max(1, len(samples) // 4000)]
-        count = min(CLUSTERS, len(samples))
-        centres, label = kmeans2(samples, count, minit="++", seed=0)
-        density = np.zeros(colours.shape[:2])
-        for cluster in range(count):
-            members = samples[label == cluster]
-            if len(members) == 0:
-                continue
+    density = np.zeros(mask.shape)
+    samples = colours[mask]
+    samples = samples[:: max(1, len(samples) // 4000)]
+    if len(samples) == 0:
+        return density
+    centres, label = kmeans2(samples, min(CLUSTERS, len(samples)), minit="++", seed=0)
+    for cluster, centre in enumerate(centres):
+        members = samples[label == cluster]
+        if len(members):
             spread = np.maximum(members.var(axis=0), 0.018**2)
-            distance = ((colours - centres[cluster]) ** 2 / spread).sum(axis=-1)
+            distance = ((colours - centre) ** 2 / spread).sum(axis=-1)
             density += len(members) / len(samples) * np.exp(-distance / 2) / np.sqrt(spread.prod())
-        likelihoods.append(density)
-    # A colour that neither side has shown is rather a highlight in the hair than a thing behind it.
-    return np.log((likelihoods[0] + STRANGE[0]) / (likelihoods[1] + STRANGE[1]))
+    return density
 
 
 def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -155,6 +178,29 @@ def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
     return binary_fill_holes(shrunk | padded)[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
 
 
+def _near_solid(mask: np.ndarray, seeds: np.ndarray, thin: float, reach: float) -> np.ndarray:
+    """1 (h, w) close to the parts of `mask` that hang together with `seeds` and are thicker than twice `thin`, else 0.
+
+    Railings and horizons that touch a head in the picture look like strands of it to the vote.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+
+    edge = math.ceil(thin) + 1
+    padded = np.pad(mask | seeds, edge, mode="edge")
+    core = distance_transform_edt(padded) > thin
+    solid = (distance_transform_edt(~core) <= thin)[edge:-edge, edge:-edge] | seeds
+    parts, _ = label(solid)
+    kept = np.isin(parts, np.unique(parts[seeds]))
+    return _near(kept, 0.5 * reach, reach)
+
+
+def _near(mask: np.ndarray, close: float, far: float) -> np.ndarray:
+    """1 (h, w) up to `close` pixels from `mask`, 0 beyond `far`."""
+    from scipy.ndimage import distance_transform_edt
+
+    return 1 - _ramp(distance_transform_edt(~mask), close, far)
+
+
 def _guided(picture: torch.Tensor, small: torch.Tensor, vote: torch.Tensor, radius: int) -> torch.Tensor:
     """`vote` (1, h, w), made on the `small` picture (3, h, w), drawn (1, H, W) along the edges of `picture` (3, H, W).
 
@@ -183,8 +229,9 @@ def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
 def _fill(picture: torch.Tensor, alpha: torch.Tensor, band: int) -> torch.Tensor:
     """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around: pull and push over a pyramid."""
     # Pixels next to the head still carry its wisps; what they differ by from the fill moves with the head, too.
-    touched = F.max_pool2d((alpha > 0.02).float()[None], 2 * band + 1, stride=1, padding=band)
-    known = 1 - F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)[0]
+    touched = F.max_pool2d((alpha > 0.08).float()[None], 2 * band + 1, stride=1, padding=band)
+    touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)[0]
+    known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)
     levels = [(picture * known, known)]
     while min(levels[-1][1].shape[1:]) > 2:
         colours, weight = (F.avg_pool2d(part[None], 2, ceil_mode=True)[0] for part in levels[-1])
@@ -197,7 +244,10 @@ def _fill(picture: torch.Tensor, alpha: torch.Tensor, band: int) -> torch.Tensor
         above = F.interpolate(filled[None], size=weight.shape[1:], mode="bilinear", align_corners=False)[0]
         share = (4 * weight).clamp(0, 1)
         filled = colours / weight.clamp(min=1e-6) * share + above * (1 - share)
-    return torch.where(known == 1, picture, torch.lerp(filled, picture, known))
+    # What looks like the fill is background in any case, and stays as it is.
+    alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
+    backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))
+    return torch.where(known == 1, picture, backdrop)
 
 
 def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:

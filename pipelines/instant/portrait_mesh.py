@@ -31,6 +31,8 @@ VISIBLE_OPENING = 1.12
 """Openings are drawn this much larger than they are: soft lip edges swallow a part of every gap."""
 LONG_PAUSE = 4.0
 """Seconds of silence after which a mouth that is open in the portrait opens again."""
+EASE_OPENING, MAX_OPENING = 0.24, 0.34
+"""Drawn lip openings in eye distances from which, and up to which, they are eased: skin stretches only so far."""
 WIDEST = -0.12
 """Closure of an eye at its widest: the picture has no more eyeball to show."""
 CLOSING_RIM = 0.09
@@ -194,7 +196,11 @@ class PortraitMesh:
         other = np.linalg.norm(motion.neutral[right] - motion.neutral[left]) / _eye_distance(motion.neutral)
         width = float(np.clip(own / max(other, 1e-6), 0.6, 1.4))
         offsets[..., 0] *= 1 + (width - 1) * _mouth_weight()
-        offsets[..., 1:] *= 1 + (self.opening_gain - 1) * _below_nose()[:, None]
+        gap = offsets[:, INNER_LOWER_LIP] - offsets[:, INNER_UPPER_LIP]
+        opening = np.linalg.norm(gap, axis=-1) / self.eye_distance_cm * self.opening_gain
+        gain = self.opening_gain * _eased(opening, EASE_OPENING, MAX_OPENING) / np.maximum(opening, 1e-9)
+        gain = np.where(opening > 0, gain, self.opening_gain)
+        offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
         return offsets
 
     def _closing_offsets(self) -> np.ndarray:
@@ -232,9 +238,7 @@ class PortraitMesh:
 
         turn = Rotation.from_matrix(pose[:, :3, :3]).as_rotvec(degrees=True)
         angle = np.linalg.norm(turn, axis=1, keepdims=True)
-        span = MAX_ROTATION - SOFT_ROTATION
-        eased = np.where(angle > SOFT_ROTATION, SOFT_ROTATION + span * np.tanh((angle - SOFT_ROTATION) / span), angle)
-        turn = turn * eased / np.maximum(angle, 1e-9)
+        turn = turn * _eased(angle, SOFT_ROTATION, MAX_ROTATION) / np.maximum(angle, 1e-9)
         pose[:, :3, :3] = Rotation.from_rotvec(turn, degrees=True).as_matrix()
         still = np.abs(pose - np.eye(4)).max(axis=(1, 2)) < 1e-7
         moved = self.matrix @ pose @ np.linalg.inv(self.matrix)
@@ -245,6 +249,12 @@ class PortraitMesh:
 def _eye_distance(vertices: np.ndarray) -> float:
     right, left = OUTER_EYE_CORNERS
     return max(float(np.linalg.norm(vertices[right] - vertices[left])), 1e-6)
+
+
+def _eased(value: np.ndarray, start: float, limit: float) -> np.ndarray:
+    """`value` up to `start`, from there bending towards `limit`."""
+    span = limit - start
+    return np.where(value > start, start + span * np.tanh((value - start) / span), value)
 
 
 def _below_nose() -> np.ndarray:

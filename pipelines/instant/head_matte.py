@@ -22,6 +22,8 @@ from .warp import smoothstep
 
 WORK_HEAD = 120
 """Width of the head in pixels at which the vote is held."""
+BAND = 0.02
+"""Head widths around the head in which its wisps are looked for."""
 CLUSTERS = 10
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the picture's border, and beyond which all, is taken for background at first."""
@@ -50,7 +52,7 @@ class HeadMatte:
             torch.stack([near, open_air], dim=1), size=inside.shape[1:], mode="bilinear", align_corners=False
         )[0].split(1)
         self.alpha = ((alpha - 0.06) / 0.72).clamp(0, 1) * near
-        filled = _fill(inside, self.alpha, max(1, round(0.02 * WORK_HEAD / scale)))
+        filled = _fill(inside, self.alpha, size)
         self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
 
     def _vote(
@@ -226,11 +228,17 @@ def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
     return F.avg_pool2d(F.avg_pool2d(padded, (1, kernel), stride=1), (kernel, 1), stride=1)[0]
 
 
-def _fill(picture: torch.Tensor, alpha: torch.Tensor, band: int) -> torch.Tensor:
-    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around: pull and push over a pyramid."""
+def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
+    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around: pull and push over a pyramid.
+
+    `work` (rows, columns) is the resolution of the vote.
+    """
     # Pixels next to the head still carry its wisps; what they differ by from the fill moves with the head, too.
-    touched = F.max_pool2d((alpha > 0.08).float()[None], 2 * band + 1, stride=1, padding=band)
-    touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)[0]
+    hard = F.adaptive_max_pool2d((alpha > 0.08).float()[None], work)
+    band = round(BAND * WORK_HEAD)
+    touched = F.max_pool2d(hard, 2 * band + 1, stride=1, padding=band)
+    touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)
+    touched = F.interpolate(touched, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
     known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)
     levels = [(picture * known, known)]
     while min(levels[-1][1].shape[1:]) > 2:
@@ -260,6 +268,6 @@ def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:
     return crossings % 2 == 1
 
 
-def _ramp(values: np.ndarray, start: float, stop: float) -> np.ndarray:
+def _ramp(values: np.ndarray, start: float | np.ndarray, stop: float | np.ndarray) -> np.ndarray:
     t = np.clip((values - start) / (stop - start), 0, 1)
     return t * t * (3 - 2 * t)

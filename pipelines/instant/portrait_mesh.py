@@ -103,6 +103,10 @@ class PortraitMesh:
         self.lip_gap = float(gaps[4] / self.eye_distance)
         """Lip opening in the portrait, in eye distances."""
         self.opening_gain = VISIBLE_OPENING / self._seen_opening()
+        corners = list(MOUTH_CORNERS)
+        width = np.linalg.norm(np.diff(self.vertices[corners], axis=0)) * self.pixels_per_cm
+        self.mouth_width_seen = float(np.clip(np.linalg.norm(np.diff(self.points[corners], axis=0)) / width, 0.5, 1.0))
+        """How much of the mouth's width a turned head shows."""
         self.mouth_closed = self.lip_gap < CLOSED_GAP
 
     def depth(self) -> np.ndarray:
@@ -198,7 +202,9 @@ class PortraitMesh:
         offsets[..., 0] *= 1 + (width - 1) * _mouth_weight()
         gap = offsets[:, INNER_LOWER_LIP] - offsets[:, INNER_UPPER_LIP]
         opening = np.linalg.norm(gap, axis=-1) / self.eye_distance_cm * self.opening_gain
-        gain = self.opening_gain * _eased(opening, EASE_OPENING, MAX_OPENING) / np.maximum(opening, 1e-9)
+        limit = self.mouth_width_seen
+        drawn = _eased(opening, EASE_OPENING * limit, MAX_OPENING * limit)
+        gain = self.opening_gain * drawn / np.maximum(opening, 1e-9)
         gain = np.where(opening > 0, gain, self.opening_gain)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
         return offsets

@@ -31,6 +31,8 @@ FIELD_BATCH = 8
 """Frames whose displacement fields are computed together."""
 BATCH_PIXELS = 16_000_000
 """Pixels of all frames that are handed over at once, unless asked otherwise."""
+MIN_REACH = 8.0
+"""Pixels of displacement that the first list of moving pixels allows for, at least."""
 MIN_CLOSURE = 1e-4
 """Eye closures below this leave the eye as it is."""
 
@@ -84,7 +86,8 @@ class InstantRenderer:
         self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
         self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
-        self.reaches: dict[int, MovingPixels] = {}
+        self.pixels: MovingPixels | None = None
+        self.reach = 0.0
 
     def frames(
         self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
@@ -202,15 +205,13 @@ class InstantRenderer:
         return (x0, y0, x1, y1), pixels + sample_field(pose.head, self.head.grid, pixels)
 
     def _reach(self, distance: float) -> MovingPixels:
-        """The pixels that can change when nothing moves further than `distance` pixels."""
-        # A handful of levels is enough, however many motions a portrait is given.
-        level = math.ceil(8 * 1.4 ** math.ceil(math.log(max(distance + 2, 8) / 8, 1.4)))
-        if level not in self.reaches:
-            grown = _grown(self.covered, level)
+        """Pixels among which are all that can change when nothing moves further than `distance` pixels."""
+        if self.pixels is None or distance > self.reach:
+            self.reach = max(MIN_REACH, 1.3 * distance)
             free = self.head.grown_weight(self.covered.shape) > 0
             left, top, _, _ = self.head.box
-            self.reaches[level] = MovingPixels.of(
-                grown & free,
+            self.pixels = MovingPixels.of(
+                _grown(self.covered, math.ceil(self.reach) + 2) & free,
                 left,
                 top,
                 self.image.shape[1],
@@ -219,7 +220,7 @@ class InstantRenderer:
                 self.layer,
                 self.backdrop,
             )
-        return self.reaches[level]
+        return self.pixels
 
 
 def _as(kind: torch.dtype, colours: torch.Tensor) -> torch.Tensor:
@@ -230,9 +231,15 @@ def _as(kind: torch.dtype, colours: torch.Tensor) -> torch.Tensor:
 
 
 def _grown(mask: torch.Tensor, distance: int) -> torch.Tensor:
-    """`mask` (h, w) and all within `distance` pixels along either axis."""
-    wide = F.max_pool2d(mask[None, None].float(), (1, 2 * distance + 1), stride=1, padding=(0, distance))
-    return F.max_pool2d(wide, (2 * distance + 1, 1), stride=1, padding=(distance, 0))[0, 0] > 0
+    """`mask` (h, w) and all within `distance` pixels along both axes."""
+    for axis in (0, 1):
+        length = mask.shape[axis]
+        place = torch.arange(length, device=mask.device)
+        counts = mask.cumsum(axis, dtype=torch.int32)
+        before = counts.index_select(axis, (place - distance - 1).clamp(min=0))
+        before = torch.where((place > distance).view(-1, 1) if axis == 0 else place > distance, before, 0)
+        mask = counts.index_select(axis, (place + distance).clamp(max=length - 1)) > before
+    return mask
 
 
 def _checked(image: torch.Tensor, track: FaceTrack) -> torch.Tensor:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..errors import TalkingPortraitError
 from ..types import FaceMotion, FaceTrack, Progress, no_progress

@@ -127,8 +127,9 @@ class ManagedModule:
             from comfy import model_management
             from comfy.model_patcher import ModelPatcher
 
+            # The patcher writes attributes such as `device`, which transformers' models have as read-only properties.
             self._patcher = ModelPatcher(
-                module,
+                torch.nn.ModuleList([module]),
                 load_device=model_management.get_torch_device(),
                 offload_device=model_management.text_encoder_offload_device(),
             )

@@ -33,16 +33,26 @@ INSTANT = ROOT / "example_workflows" / "instant.json"
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory) -> Iterator[str]:
+def base(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("comfyui")
+    for name in ("custom_nodes", "input", "models"):
+        (folder / name).mkdir()
+    (folder / "custom_nodes" / PACK).symlink_to(ROOT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(base: Path) -> Path:
+    return base / "models"
+
+
+@pytest.fixture(scope="session")
+def server(base: Path) -> Iterator[str]:
     checkout = Path(os.environ.get("COMFYUI_DIR", "/nonexistent"))
     if not (checkout / "main.py").is_file():
         pytest.skip("COMFYUI_DIR names no ComfyUI checkout")
     own = [checkout / name / "bin" / "python" for name in (".venv", "venv")]
     python = os.environ.get("COMFYUI_PYTHON") or next((str(path) for path in own if path.is_file()), sys.executable)
-    base = tmp_path_factory.mktemp("comfyui")
-    for folder in ("custom_nodes", "input", "models"):
-        (base / folder).mkdir()
-    (base / "custom_nodes" / PACK).symlink_to(ROOT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -156,6 +166,29 @@ def test_bad_input_is_told_in_a_sentence(server, tmp_path, capsys):
     vocals = ROOT / "example_workflows" / "vocals.json"
     assert run(server, vocals) == 3
     assert "python -m talking_portrait models get kim_vocal_2" in capsys.readouterr().err
+
+
+def test_a_speech_encoder_is_loaded_through_comfyuis_memory_management(server, models, tmp_path):
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    config = Wav2Vec2Config(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=1, intermediate_size=64, conv_dim=[16] * 7
+    )
+    Wav2Vec2Model(config).save_pretrained(models / "audio_encoders" / "tiny")
+    node = fetch(server, "/object_info/TalkingPortraitLoadSpeechEncoder")["TalkingPortraitLoadSpeechEncoder"]
+    assert node["input"]["required"]["file"][1]["options"] == ["tiny"]
+    encode = {"audio": ["1", 1], "encoder": ["2", 0], "fps": 25, "timing": "resampled"}
+    graph = {
+        "1": {"class_type": "TalkingPortraitSample", "inputs": {}},
+        "2": {"class_type": "TalkingPortraitLoadSpeechEncoder", "inputs": {"file": "tiny"}},
+        "3": {"class_type": "TalkingPortraitEncodeSpeech", "inputs": encode},
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
+    }
+    workflow = tmp_path / "encode.json"
+    workflow.write_text(json.dumps(graph))
+    assert run(server, workflow) == cli.NO_OUTPUTS
+    (shown,) = next(reversed(fetch(server, "/history").values()))["outputs"]["4"]["text"]
+    assert shown.startswith("SpeechFeatures(states=tensor(")
 
 
 def test_our_model_folder_is_listed_by_comfyui(server):

@@ -12,6 +12,13 @@ import folder_paths  # noqa: F401 (ComfyUI has loaded it long before)
 from comfy import model_management, utils  # type: ignore[import-not-found]
 from talking_portrait.nodes import host
 
+
+class Network(torch.nn.Linear):
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+
 report = {"in comfyui": host.IN_COMFYUI}
 progress = host.progress()
 for done in (1, 2, 3):
@@ -25,7 +32,7 @@ except model_management.InterruptProcessingException:
     report["cancelled"] = True
 given = host.to_socket(torch.zeros(2))
 report["socket"] = str(given.dtype)
-managed = host.ManagedModule(torch.nn.Linear(2, 2))
+managed = host.ManagedModule(Network(2, 2))
 report["device"] = str(managed.load(1000))
 report["loaded"] = [[type(models[0]).__name__, memory] for models, memory in model_management.loaded]
 host.register_model_folders()

@@ -172,6 +172,17 @@ def model_folders(*categories: str) -> list[Path]:
     return [default_model_root() / category for category in categories]
 
 
+def models_command(arguments: str) -> str:
+    """The command line that fetches or checks model files where this host looks for them.
+
+    In ComfyUI the pack is a folder that no `python -m` finds, and a user may have several Pythons, so all is named.
+    """
+    if not IN_COMFYUI:
+        return f"python -m talking_portrait models {arguments}"
+    pack = Path(__file__).absolute().parents[1]
+    return f'"{sys.executable}" "{pack}" models {arguments} --models "{folder_paths.models_dir}"'
+
+
 def model_names(
     category: str, endings: tuple[str, ...] = MODEL_ENDINGS, *, folder_files: tuple[str, ...] = ()
 ) -> list[str]:

@@ -21,7 +21,7 @@ def missing_model(name: str) -> TalkingPortraitError:
     folder = host.model_folders(model.folder)[0]
     return TalkingPortraitError(
         f"The model file {model.file} is not in {folder}; download it from {model.page} into that folder, or run: "
-        f"python -m talking_portrait models get {model.name}"
+        + host.models_command(f"get {model.name}")
     )
 
 
@@ -39,5 +39,5 @@ def chosen_model(category: str, name: str, known: str) -> Path:
     folder = host.model_folders(category)[0]
     raise TalkingPortraitError(
         f"The model file {name} is not in {folder}; put it there, or take {model.file} from {model.page} with: "
-        f"python -m talking_portrait models get {model.name}"
+        + host.models_command(f"get {model.name}")
     )

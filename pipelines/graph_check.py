@@ -110,11 +110,11 @@ def _checked_node(check: _Check, node: str) -> dict[str, Any]:
     validate = getattr(node_class, "validate_inputs", None)
     own = set(inspect.signature(validate).parameters) if validate else set()
     description = check.info[entry["class_type"]]["input"]
-    inputs = dict(entry["inputs"])
+    inputs: dict[str, Any] = {}  # what the class does not know, such as the editor's player widgets, is left out
     for section in ("required", "optional"):
         for name, spec in description.get(section, {}).items():
-            if name in inputs:
-                inputs[name] = _checked_input(check, node, name, spec, inputs[name], name in own)
+            if name in entry["inputs"]:
+                inputs[name] = _checked_input(check, node, name, spec, entry["inputs"][name], name in own)
             elif section == "required":
                 check.add(node, "required_input_missing", "Required input is missing", name)
     if validate is not None and node not in check.errors:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -155,17 +156,21 @@ def test_a_run_can_be_cancelled_midway(server):
     assert fetch(server, "/queue") == {"queue_running": [], "queue_pending": []}
 
 
-def test_bad_input_is_told_in_a_sentence(server, tmp_path, capsys):
+def test_bad_input_is_told_in_a_sentence(server, models, capsys):
     assert run(server, INSTANT, "--set", "2.fps=1000") == 2
     assert "Instant Driver (node 2): Value 1000.0 bigger than max of 120.0: fps" in capsys.readouterr().err
     detect = ROOT / "example_workflows" / "crop_and_paste.json"
     assert run(server, detect) == 3
     told = capsys.readouterr().err
     assert "error: Detect Landmarks: The model file face_landmarker.task is not in " in told
-    assert told.strip().endswith("python -m talking_portrait models get face_landmarker")
+    command = shlex.split(told.strip().rpartition("or run: ")[2])
+    assert command[2:5] == ["models", "get", "face_landmarker"]
+    checked = subprocess.run([*command[:3], "check", *command[4:]], capture_output=True, text=True, check=True)
+    assert checked.stdout.startswith("missing ")
+    assert f"{models}" in checked.stdout
     vocals = ROOT / "example_workflows" / "vocals.json"
     assert run(server, vocals) == 3
-    assert "python -m talking_portrait models get kim_vocal_2" in capsys.readouterr().err
+    assert " models get kim_vocal_2 " in capsys.readouterr().err
 
 
 def test_a_speech_encoder_is_loaded_through_comfyuis_memory_management(server, models, tmp_path):

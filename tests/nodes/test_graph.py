@@ -52,6 +52,11 @@ def test_values_are_converted_to_the_type_of_their_input(toy_nodes):
     assert result.ui["2"]["text"] == ["-4"]
 
 
+def test_inputs_that_a_class_does_not_know_are_left_out(toy_nodes):
+    prompt = {"1": number(4, player="", other=["9", 0]), "2": show("1")}
+    assert run_graph(prompt, toy_nodes).ui["2"]["text"] == ["4"]
+
+
 def test_a_chain_longer_than_pythons_stack_runs(toy_nodes):
     prompt = {"0": number(0)} | {str(i): add([str(i - 1), 0], 1) for i in range(1, 2001)} | {"end": show("2000")}
     assert run_graph(prompt, toy_nodes).ui["end"]["text"] == ["2000"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +113,10 @@ def test_model_names_are_files_and_whole_folders(probed):
     assert probed["names"] == ["folder", "one.safetensors"]
     assert probed["unknown"] == []
     assert probed["found"] == str(probed["models"] / "audio_encoders" / "one.safetensors")
+
+
+def test_the_command_for_models_names_all_that_it_needs(probed):
+    python, pack, *rest = shlex.split(probed["command"])
+    assert python == sys.executable
+    assert Path(pack, "__main__.py").is_file()
+    assert rest == ["models", "get", "one", "--models", str(probed["models"])]

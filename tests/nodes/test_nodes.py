@@ -35,6 +35,14 @@ def sample():
     return NODES["Sample"].execute().args
 
 
+@pytest.fixture(scope="module")
+def small(sample):
+    """The sample portrait at 128 pixels and its landmarks."""
+    image, _, landmarks = sample
+    cut, _, inside = NODES["CropPortrait"].execute(image, landmarks, 128, "head and shoulders", 1.0, False, False).args
+    return cut, inside
+
+
 @pytest.fixture
 def models(tmp_path, monkeypatch):
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
@@ -67,8 +75,8 @@ def test_speech_becomes_frames(sample):
     assert seen[0][2].shape == (512, 512, 3)
 
 
-def test_cancelling_stops_the_renderer_at_the_next_batch(sample):
-    image, _, landmarks = sample
+def test_cancelling_stops_the_renderer_at_the_next_batch(small):
+    image, landmarks = small
     calls = []
 
     def cancel(done, total, preview=None):
@@ -82,10 +90,10 @@ def test_cancelling_stops_the_renderer_at_the_next_batch(sample):
     assert calls == [0, 2]
 
 
-def test_a_transparent_portrait_moves_too(sample):
-    image, _, landmarks = sample
-    picture = torch.cat([image, torch.rand(1, 512, 512, 1)], dim=-1)
-    assert NODES["InstantRender"].execute(picture, landmarks, drive(fps=2.0)).args[0].shape == (1, 512, 512, 3)
+def test_a_transparent_portrait_moves_too(small):
+    image, landmarks = small
+    picture = torch.cat([image, torch.rand(1, 128, 128, 1)], dim=-1)
+    assert NODES["InstantRender"].execute(picture, landmarks, drive(fps=2.0)).args[0].shape == (1, 128, 128, 3)
 
 
 @pytest.mark.parametrize("colours", [1, 3, 4])

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, repeat
 
 import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
 from ..types import FaceMotion, FaceTrack, Progress, no_progress
+from .crew import Crew
 from .expression_field import ExpressionField
 from .eyelids import eyelids
 from .head_field import HeadField
@@ -119,16 +121,17 @@ class InstantRenderer:
         _check_motion(motion)
         height, width = picture.shape[:2]
         batch = max(1, batch or min(FIELD_BATCH, BATCH_PIXELS // (height * width)))
-        poses = self._poses(motion)
-        for start in range(0, motion.frames, batch):
-            count = min(batch, motion.frames - start)
-            frames = picture[None].repeat(count, 1, 1, 1)
-            masks = torch.zeros(count, height, width, device=self.device)
-            for frame, mask in zip(frames, masks, strict=True):
-                with torch.inference_mode():
-                    self._draw(next(poses), frame, mask)
-            yield frames.cpu(), masks.cpu()
-            progress(start + count, motion.frames)
+        upcoming = self._poses(motion)
+        with Crew(self.device) as crew:
+            for start in range(0, motion.frames, batch):
+                count = min(batch, motion.frames - start)
+                frames = picture[None].repeat(count, 1, 1, 1)
+                masks = torch.zeros(count, height, width, device=self.device)
+                poses = crew.do(list, islice(upcoming, count))
+                pixels = crew.do(self._reach, max(pose.reach for pose in poses))
+                crew.share(self._draw, poses, repeat(pixels), frames, masks)
+                yield frames.cpu(), masks.cpu()
+                progress(start + count, motion.frames)
 
     def _poses(self, motion: FaceMotion) -> Iterator[Pose]:
         """One pose a frame; fields are computed in blocks of fixed size, so that no number depends on the batch."""
@@ -136,21 +139,19 @@ class InstantRenderer:
         for start in range(0, motion.frames, FIELD_BATCH):
             indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
             shape = self.mesh.move(motion, indices, speaking).to(self.device)
-            with torch.inference_mode():
-                head = self.head.backward(shape.camera_motion)
-                upper, lower = self.skin.backward(shape.expression)
-                skin = self.lips.choose(upper, lower)
-                reach = float(head.abs().max() + skin.abs().max())
-                for i in range(min(FIELD_BATCH, motion.frames - start)):
-                    one = slice(i, i + 1)
-                    yield Pose(shape.frame(i), head[one], upper[one], lower[one], skin[one], reach)
+            head = self.head.backward(shape.camera_motion)
+            upper, lower = self.skin.backward(shape.expression)
+            skin = self.lips.choose(upper, lower)
+            reach = float(head.abs().max() + skin.abs().max())
+            for i in range(min(FIELD_BATCH, motion.frames - start)):
+                one = slice(i, i + 1)
+                yield Pose(shape.frame(i), head[one], upper[one], lower[one], skin[one], reach)
 
-    def _draw(self, pose: Pose, frame: torch.Tensor, mask: torch.Tensor) -> None:
+    def _draw(self, pose: Pose, pixels: MovingPixels, frame: torch.Tensor, mask: torch.Tensor) -> None:
         """Draws one frame (H, W, 3), which holds the picture, and its mask (H, W), which is empty."""
         shape = pose.shape
         if shape.still:
             return
-        pixels = self._reach(pose.reach)
         sources = pixels.sources(self.layer, pose.head, pose.skin, self.skin.grid)
         colours = pixels.colours(self.layer, sources)
         if frame.dtype != torch.uint8:

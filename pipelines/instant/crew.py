@@ -1,0 +1,61 @@
+"""Several threads that each draw whole frames, instead of several threads that share every small operation.
+
+Drawing is thousands of operations of some microseconds. Shared out among threads, each of them waits at every one for
+the slowest; on a machine that does anything else beside, that costs ten times the work itself. Whole frames need no
+waiting.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+
+
+class Crew:
+    """As many workers as torch has threads here (one for a device that is no CPU), each with one thread of its own.
+
+    Use as a context manager; it waits for its workers when it is left.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.size = torch.get_num_threads() if device.type == "cpu" else 1
+        self._pool = ThreadPoolExecutor(self.size, thread_name_prefix="frames")
+
+    def __enter__(self) -> Crew:
+        threads = torch.get_num_threads()
+        present = threading.Barrier(self.size)
+
+        def enlist() -> None:
+            torch.set_num_threads(1)
+            present.wait()
+
+        for started in [self._pool.submit(enlist) for _ in range(self.size)]:
+            started.result()
+        # The call above also sets what threads that start later get; they are not ours to change.
+        torch.set_num_threads(threads)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def do(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """One piece of work, by one worker."""
+        return self._pool.submit(_without_gradients, work, *arguments).result()
+
+    def share(self, work: Callable[..., None], *pieces: Iterable[Any]) -> None:
+        """`work` on each set of arguments, several at once; the first exception is raised again here."""
+        for _ in self._pool.map(partial(_without_gradients, work), *pieces):
+            pass
+
+
+def _without_gradients(work: Callable[..., Any], *arguments: Any) -> Any:
+    with torch.inference_mode():
+        return work(*arguments)

@@ -248,10 +248,11 @@ class _Client:
             return False
         status = entry.get("status") or {}
         if status.get("status_str") == "error":
-            data: dict[str, Any] = next(
-                (body for kind, body in status.get("messages", []) if kind == "execution_error"), {}
-            )
-            raise ServerError(self._failure(data))
+            told: dict[str, Any] = dict(status.get("messages", []))
+            for kind in ("execution_interrupted", "execution_error"):
+                if kind in told:
+                    self._heard({"type": kind, "data": told[kind]}, number)
+            raise ServerError("The run failed, but ComfyUI's history does not say why; look at its log.")
         return True
 
     async def _withdraw(self, http: Any, number: str) -> None:

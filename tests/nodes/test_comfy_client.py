@@ -37,6 +37,8 @@ class FakeComfy:
     accept: tuple[int, dict[str, Any]] = (200, {"prompt_id": "p1", "number": 1, "node_errors": {}})
     outputs: dict[str, Any] = field(default_factory=dict)
     close_early: bool = False
+    history: list[list[Any]] | None = None
+    """Messages of a run that ended while nobody was listening."""
     seen: dict[str, Any] = field(default_factory=lambda: {"uploads": {}, "withdrawn": []})
     address: str = ""
 
@@ -105,8 +107,9 @@ class FakeComfy:
         return ws
 
     async def _history(self, request: web.Request) -> web.Response:
-        entry = {"outputs": self.outputs, "status": {"status_str": "success", "messages": []}}
-        return web.json_response({"p1": entry} if self._done else {})
+        status = {"status_str": "error" if self.history else "success", "messages": self.history or []}
+        known = self._done or self.history is not None
+        return web.json_response({"p1": {"outputs": self.outputs, "status": status}} if known else {})
 
     async def _view(self, request: web.Request) -> web.Response:
         return web.Response(body=f"{request.query['type']}:{request.query['filename']}".encode())
@@ -202,6 +205,18 @@ BROKEN = {"node_id": "1", "exception_type": "RuntimeError", "exception_message":
             "interrupted at Portrait",
         ),
         (FakeComfy([("executing", {"node": "1"})], close_early=True), comfy_client.ServerUnreachableError, 6, "closed"),
+        (
+            FakeComfy([], close_early=True, history=[["execution_error", BROKEN]]),
+            comfy_client.ServerError,
+            3,
+            "Portrait: RuntimeError: out of luck",
+        ),
+        (
+            FakeComfy([], close_early=True, history=[["execution_interrupted", {"node_id": "1"}]]),
+            comfy_client.ServerInterruptedError,
+            4,
+            "interrupted at Portrait",
+        ),
     ],
 )
 def test_every_other_end_has_its_words_and_exit_code(tmp_path, server, error, code, words):
@@ -209,6 +224,11 @@ def test_every_other_end_has_its_words_and_exit_code(tmp_path, server, error, co
         run(server, tmp_path)
     assert words in str(told.value)
     assert told.value.exit_code == code
+
+
+def test_a_run_that_ended_unheard_is_found_in_the_history(tmp_path):
+    with FakeComfy([], outputs=SAVED, close_early=True, history=[]) as server:
+        assert [file.name for file in run(server, tmp_path).files] == ["talk_00001_.mp4"]
 
 
 def test_a_part_that_the_server_leaves_out_is_told(tmp_path):

@@ -31,7 +31,7 @@ CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
 _MEL_CHUNK = 6000
 _PRESS = CONTROLS.index("press")
-_REST_BELOW, _FULL_ABOVE = 0.12, 0.35
+_REST_BELOW, _FULL_ABOVE = 0.06, 0.20
 """Speech activity under which the mouth rests, and from which it moves in full."""
 _HINT, _BELIEVED = 0.18, 0.28
 """A peak of lip press up to the first is left alone, from the second on it is raised to a touch."""

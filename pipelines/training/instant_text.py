@@ -87,7 +87,7 @@ WORDS: dict[str, str] = {
     "cmn-latn-pinyin": """wo3 shi4 lei4 dan4 women2 you3 shi2 jian1 nan2 ren2 nü3 hai2 zi fang2 jie1 shu4 mei3 da4
         mian4 bao1 ping2 guo3 shui3 huo3 tian1 ma1 ba4 peng2 you wan3 zao3 ye4 nian2 shuo1 pao3 qu4 lai2 gei3 na2
         zhao3 xiang3 zhi1 dao4 ai4 shu1 hua4 yin1 yue4 men2 chuang1 hua1 wu3 bu4 po4 fei1 feng1""",
-    "ja": """わたし は つかれた けれど じかん が あります おとこ おんな こども いえ みち
+    "ja": """わたし は つかれた けれど じかん が あります おとこ おんな こども いえ みち き
         うつくしい おおきい パン りんご みず ひ
         そら はは ちち あに ともだち よる あさ とし はなす はしる
         いく くる あげる とる みつける かんがえる しる ほん ことば""",

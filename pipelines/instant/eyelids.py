@@ -12,7 +12,7 @@ from .aperture import SPAN, Aperture, EdgeTables
 from .portrait_mesh import PortraitMesh
 from .warp import Layer, smoothstep
 
-UPPER_SHARE = 0.86
+UPPER_SHARE = 0.93
 """Part of the way to a shut eye that the upper lid covers; the lower lid rises by the rest."""
 RIM = 0.05
 """Eye half widths by which the lids' edges lie outside the landmarks."""
@@ -20,7 +20,7 @@ SPREAD = 0.3
 """Eye half widths over which the skin far above the lid is evened out."""
 BROW_MARGIN, LEAST_ROOM = 0.1, 0.3
 """Eye half widths: how far below the brow's landmarks its hair ends; how much skin is drawn out at least."""
-LASHES = 0.16
+LASHES = 0.28
 """Height in eye half widths of the strip of lashes that travels with the lid's edge unstretched."""
 
 

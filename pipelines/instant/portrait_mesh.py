@@ -27,7 +27,7 @@ MAX_ROTATION = 20.0
 """Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
 SOFT_ROTATION = 12.0
 """Degrees from which a turn is eased towards the maximum."""
-VISIBLE_OPENING = 1.12
+VISIBLE_OPENING = 1.2
 """Openings are drawn this much larger than they are: soft lip edges swallow a part of every gap."""
 LONG_PAUSE = 4.0
 """Seconds of silence after which a mouth that is open in the portrait opens again."""
@@ -182,13 +182,16 @@ class PortraitMesh:
         return gaussian_filter1d(held, 0.12 * rate, mode="nearest")
 
     def _seen_opening(self) -> float:
-        """How much of an opening of the jaw is seen in the picture: a jaw moves back as well as down."""
+        """How much of an opening of the jaw is seen in the picture: a jaw moves back as well as down.
+
+        Eyes and landmarkers guess a part of the depth, so only the root of the loss is made up for.
+        """
         open_jaw = mouth_vertices(np.array([[0.4, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
         gap = open_jaw[INNER_LOWER_LIP] - open_jaw[INNER_UPPER_LIP]
         seen = self._in_picture(open_jaw)
         flat = seen[INNER_LOWER_LIP] - seen[INNER_UPPER_LIP]
         share = np.linalg.norm(flat) / self.pixels_per_cm / np.linalg.norm(gap)
-        return float(np.clip(share, 0.75, 1.0))
+        return float(np.sqrt(np.clip(share, 0.6, 1.0)))
 
     def _fitted_offsets(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
         """Expression offsets (B, 468, 3) in cm, in this face's proportions."""

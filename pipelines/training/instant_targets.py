@@ -100,8 +100,8 @@ def mouth_targets(
     times = np.arange(frames) / TARGET_RATE
     pause = _short_pauses(phones, edges)
     moved = edges.astype(np.float64)
-    for position in np.flatnonzero((phones[1:] == PHONE_INDEX["sil"]) & ~pause[1:]) + 1:
-        moved[position] += min(TRAIL, (edges[position + 1] - edges[position]) / 2)
+    for rest in np.flatnonzero((phones[1:] == PHONE_INDEX["sil"]) & ~pause[1:]) + 1:
+        moved[rest] += min(TRAIL, (edges[rest + 1] - edges[rest]) / 2)
     index = _runs(moved, np.arange(len(phones)), times + LEAD)
     goals = np.where(pause[index, None], _RELAXED, _TABLE[phones[index]])
     controls = np.zeros((frames, len(CONTROLS)), np.float32)

@@ -49,8 +49,7 @@ class Aperture:
         local = self.local(points)
         along = np.concatenate([[-self.half], local[:, 0], [self.half]])
         # An edge that doubles back near a corner (strong turns) is drawn as the function it mostly is.
-        gap = 1e-3 * self.half
-        along = np.maximum.accumulate(along + gap * np.arange(len(along))) - gap * np.arange(len(along)) * 0.5
+        along = np.maximum.accumulate(along) + 1e-3 * self.half * np.arange(len(along))
         heights = np.concatenate([[0.0], local[:, 1], [0.0]])
         curve = PchipInterpolator(along, heights, extrapolate=False)
         inside = np.clip(self.table_along, along[0], along[-1])

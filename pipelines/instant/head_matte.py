@@ -122,21 +122,33 @@ def _features(picture: np.ndarray) -> np.ndarray:
 
 def _density(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """How common each colour (h, w, 3) is among those of `mask` (h, w), as a probability density (h, w)."""
-    from scipy.cluster.vq import kmeans2
-
     density = np.zeros(mask.shape)
     samples = colours[mask]
     samples = samples[:: max(1, len(samples) // 4000)]
-    if len(samples) == 0:
-        return density
-    centres, label = kmeans2(samples, min(CLUSTERS, len(samples)), minit="++", seed=0)
-    for cluster, centre in enumerate(centres):
-        members = samples[label == cluster]
-        if len(members):
-            spread = np.maximum(members.var(axis=0), 0.018**2)
-            distance = ((colours - centre) ** 2 / spread).sum(axis=-1)
-            density += len(members) / len(samples) * np.exp(-distance / 2) / np.sqrt(spread.prod())
+    for members in _clusters(samples):
+        centre, spread = members.mean(axis=0), np.maximum(members.var(axis=0), 0.018**2)
+        distance = ((colours - centre) ** 2 / spread).sum(axis=-1)
+        density += len(members) / len(samples) * np.exp(-distance / 2) / np.sqrt(spread.prod())
     return density
+
+
+def _clusters(samples: np.ndarray) -> list[np.ndarray]:
+    """Groups of like colours among `samples` (N, 3): k-means from seeds that lie as far apart as they can."""
+    if len(samples) == 0:
+        return []
+    seeds = [samples.mean(axis=0)]
+    while len(seeds) < CLUSTERS:
+        apart = ((samples[:, None] - np.array(seeds)[None]) ** 2).sum(axis=-1).min(axis=1)
+        # The very farthest colour is often a speck; nearly the farthest has company.
+        seeds.append(samples[apart.argsort()[int(0.98 * (len(samples) - 1))]])
+    centres = np.array(seeds)
+    for _ in range(10):
+        label = ((samples[:, None] - centres[None]) ** 2).sum(axis=-1).argmin(axis=1)
+        groups = [samples[label == cluster] for cluster in range(CLUSTERS)]
+        centres = np.array(
+            [members.mean(axis=0) if len(members) else c for members, c in zip(groups, centres, strict=True)]
+        )
+    return [members for members in groups if len(members)]
 
 
 def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ class MouthInterior:
         """Light (B, h, w) in 0..1 that lips let in: dark in narrow gaps and under the upper lip."""
         roof = 0.45 + 0.55 * smoothstep(-0.05, 0.40, below_upper / self.cm)
         floor = 0.6 + 0.4 * smoothstep(-0.05, 0.25, above_lower / self.cm)
-        narrow = 0.22 + 0.78 * smoothstep(0.05, 0.7, gap)
+        narrow = 0.14 + 0.86 * smoothstep(0.05, 0.7, gap)
         return roof * floor * narrow
 
     def tinted(self, shade: torch.Tensor) -> torch.Tensor:

@@ -112,7 +112,9 @@ class Lips:
     ) -> torch.Tensor:
         """The picture's own mouth inside, as far as it reaches, over the painted one."""
         upper, lower = self.tables.at(along)
-        own = smoothstep(-2 * self.feather, 0.0, lower - across)
+        # The picture's inside reaches a little over the lip below, which goes away with the lip.
+        parted = (above_lower - (lower - across)).clamp(0, LOWER_RIM * self.mouth.half + 2 * self.feather)
+        own = smoothstep(-2 * self.feather, 0.0, lower - across - parted)
         # A raised lip shows more of the teeth than the picture has: their upper rim is continued.
         reach = torch.maximum(across, torch.minimum(upper + self.feather, (upper + lower) / 2)) - across
         colour = picture.sample(positions + self.tables.vector(reach))[:, :3]

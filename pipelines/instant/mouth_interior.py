@@ -80,12 +80,14 @@ class MouthInterior:
         centre = len(mouth.upper) // 2
         upper_rest, lower_rest = float(mouth.upper[centre]), float(mouth.lower[centre])
         arc, turn = self._arch(mesh, along[0])
-        # A smile draws the lower lip down from its teeth.
-        bare = 0.0 if mesh.mouth_closed else 0.25
+        # A smile draws the lower lip down from its teeth, and its curve follows their row.
+        bare, follow = (0.0, 0.0) if mesh.mouth_closed else (0.28, 0.8)
+        bend = np.interp(along[0], mouth.table_along, mouth.lower - lower_rest) * follow
+        row = (lower_rest + bend) / self.cm - bare
         layers = [
             self._upper_teeth(across / self.cm, arc, turn, upper_rest / self.cm + 0.22, palette),
-            self._lower_teeth(across / self.cm, arc, turn, lower_rest / self.cm + 0.02 - bare, palette),
-            self._tongue(across / self.cm, arc, lower_rest / self.cm - 0.40 - bare, palette),
+            self._lower_teeth(across / self.cm, arc, turn, row + 0.02, palette),
+            self._tongue(across / self.cm, arc, row - 0.40, palette),
         ]
         self.layers = torch.from_numpy(np.stack(layers).astype(np.float32)).permute(0, 3, 1, 2).to(device)
         flesh = palette.tongue / palette.tongue.mean()
@@ -165,7 +167,7 @@ class MouthInterior:
         return np.concatenate([colour, (alpha * self._row_end(arc)[None])[..., None]], axis=-1)
 
     def _lower_teeth(
-        self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: float, palette: Palette
+        self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: np.ndarray, palette: Palette
     ) -> np.ndarray:
         place, number, gap = _tooth_of(arc, LOWER_TOOTH_WIDTHS)
         line = edge + 0.01 * number + 0.10 * (arc / 2.2) ** 2 + 0.04 * np.abs(place) ** 4
@@ -189,7 +191,7 @@ class MouthInterior:
         edge = 1 - 0.12 * np.exp(-((inward / 0.08) ** 2)) + 0.03 * np.exp(-(((inward - 0.35) / 0.2) ** 2))
         return (round_light * between * _arch_light(turn))[None] * edge
 
-    def _tongue(self, height: np.ndarray, arc: np.ndarray, top: float, palette: Palette) -> np.ndarray:
+    def _tongue(self, height: np.ndarray, arc: np.ndarray, top: np.ndarray, palette: Palette) -> np.ndarray:
         crown = top + 0.45 * (np.abs(arc) / 2.0) ** 2.5
         inside = height - crown[None]
         alpha = _smooth(inside / 0.5 + 0.3)

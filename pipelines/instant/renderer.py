@@ -154,12 +154,11 @@ class InstantRenderer:
             return
         sources = pixels.sources(self.layer, pose.head, pose.skin, self.skin.grid)
         colours = pixels.colours(self.layer, sources)
-        if frame.dtype != torch.uint8:
-            # Bytes come out the same either way; floats would differ from the picture's own by rounding.
-            moved = pixels.moved(self.layer, sources)
-            colours = torch.where(moved, colours, self.image.view(-1, 3)[pixels.index].t())
-            mask.view(-1).index_copy_(0, pixels.index, moved.float())
-        frame.view(-1, 3).index_copy_(0, pixels.index, _as(frame.dtype, colours))
+        # What did not move keeps the picture's own value, which sampling would change by rounding.
+        moved = pixels.moved(self.layer, sources)
+        still = frame.view(-1, 3)[pixels.index]
+        frame.view(-1, 3).index_copy_(0, pixels.index, torch.where(moved[:, None], _as(frame.dtype, colours), still))
+        mask.view(-1).index_copy_(0, pixels.index, moved.float())
         for eye, closure in zip(self.eyes, shape.closure[0], strict=True):
             if abs(closure) > MIN_CLOSURE:
                 box, positions = self._box(eye.box, pose)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import runpy
+import signal
 import sys
 import time
 from pathlib import Path
@@ -56,8 +57,10 @@ class ProgressBar:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for input that can't be used, 130 when interrupted, or the command's own code."""
-    options = _parser().parse_args(arguments)
+    # A polite request to end is an interruption: what was begun is cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        options = _parser().parse_args(arguments)
         return options.run(options) or 0
     except TalkingPortraitError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -148,6 +151,10 @@ def _animate(options: argparse.Namespace) -> None:
         audio = audio or sample_speech()
         motion = _drive(options, audio)
     if options.image is None:
+        if options.face:
+            raise TalkingPortraitError(
+                f"Face {options.face} was asked for, but the shipped portrait shows only face 0."
+            )
         image, track = sample_portrait()
     else:
         image = read_image(options.image)
@@ -157,13 +164,13 @@ def _animate(options: argparse.Namespace) -> None:
         else:
             track, _ = detect(image[None], landmarker, choose="index", index=options.face)
     image, track = fit_portrait(image, track, options.size)
-    if options.save_motion:
-        save_motion(options.save_motion, motion)
     start = time.monotonic()
     frames = write_animation(
         options.out, image, track, motion, audio, crf=options.crf, progress=ProgressBar("rendering")
     )
     seconds = time.monotonic() - start
+    if options.save_motion:
+        save_motion(options.save_motion, motion)
     print(f"{options.out}: {frames} frames at {float(motion.fps):g} fps, {frames / seconds:.1f} frames a second")
 
 

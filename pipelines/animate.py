@@ -12,7 +12,7 @@ import torch
 
 from .errors import TalkingPortraitError
 from .instant.renderer import InstantRenderer
-from .media import VideoWriter
+from .media import MAX_PIXELS, VideoWriter
 from .types import Audio, FaceMotion, FaceTrack, Progress, no_progress
 
 MIN_SIDE = 16
@@ -28,6 +28,11 @@ def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None
             f"The size is {longest_side} pixels, but at least {MIN_SIDE} are needed; 512 suits most uses."
         )
     scale = Fraction(longest_side, max(height, width))
+    if height * width * scale**2 > MAX_PIXELS:
+        raise TalkingPortraitError(
+            f"The size is {longest_side} pixels, but frames of at most {MAX_PIXELS // 1_000_000} million pixels are "
+            "made; 512 suits most uses."
+        )
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     resized = torch.nn.functional.interpolate(
         image.permute(2, 0, 1)[None], size=size, mode="bicubic", antialias=True, align_corners=False

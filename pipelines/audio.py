@@ -47,7 +47,7 @@ def check_audio(value: Any) -> Audio:
         )
     if seconds > MAX_SECONDS:
         raise TalkingPortraitError(
-            f"The audio is {seconds / 60:.0f} minutes long, but at most {MAX_SECONDS // 60} are taken in one go; "
+            f"The audio is longer than {MAX_SECONDS // 60} minutes, the most that is taken in one go; "
             "cut it into parts and join the videos."
         )
     if not bool(torch.isfinite(waveform).all()):

@@ -117,6 +117,12 @@ def _run(work: Any, server: str) -> Any:
         raise ServerUnreachableError(
             f"No ComfyUI answers at {server} ({error or type(error).__name__}); start it or correct the address."
         ) from None
+    except TalkingPortraitError:
+        raise
+    except (aiohttp.ClientPayloadError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ServerUnreachableError(
+            f"{server} did not answer as ComfyUI does ({type(error).__name__}: {error}); check the address."
+        ) from None
     except aiohttp.ClientResponseError as error:
         raise ServerUnreachableError(
             f"{error.request_info.url} answered {error.status} {error.message}, but ComfyUI's API was expected; "

@@ -33,12 +33,12 @@ def load_workflow(path: str | Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise TalkingPortraitError(f"{path.name} is larger than any workflow; give a workflow JSON file.")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise TalkingPortraitError(
             f"The workflow {path} can't be read ({error.strerror}); check its name and folder."
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TalkingPortraitError(
             f"{path.name} is no JSON ({error}); save the workflow again with ComfyUI's Save or Export (API)."
         ) from None
@@ -62,7 +62,8 @@ def _is_api_format(content: Any) -> bool:
         isinstance(content, dict)
         and bool(content)
         and all(isinstance(node, dict) and isinstance(node.get("inputs", {}), dict) for node in content.values())
-        and any("class_type" in node for node in content.values())
+        and all(isinstance(node.get("class_type"), str) for node in content.values())
+        and all(isinstance(node.get("_meta", {}), dict) for node in content.values())
     )
 
 
@@ -70,9 +71,12 @@ def class_names(workflow: Mapping[str, Any]) -> set[str]:
     """All node classes that a workflow of either format names, those inside subgraphs included."""
     if not is_ui_format(workflow):
         return {str(node.get("class_type")) for node in workflow.values()}
-    subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
-    nodes = [node for graph in (workflow, *subgraphs) for node in graph.get("nodes", [])]
-    return {str(node.get("type")) for node in nodes} - {subgraph["id"] for subgraph in subgraphs}
+    try:
+        subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
+        nodes = [node for graph in (workflow, *subgraphs) for node in graph.get("nodes", [])]
+        return {str(node.get("type")) for node in nodes} - {subgraph["id"] for subgraph in subgraphs}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(error) from None
 
 
 def to_prompt(workflow: Mapping[str, Any], node_info: NodeInfo) -> Prompt:
@@ -87,9 +91,13 @@ def to_prompt(workflow: Mapping[str, Any], node_info: NodeInfo) -> Prompt:
     try:
         return _Converter(workflow, node_info).prompt()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise TalkingPortraitError(
-            f"The workflow's JSON is damaged ({type(error).__name__}: {error}); save it again in ComfyUI."
-        ) from None
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"The workflow's JSON is damaged ({type(error).__name__}: {error}); save it again in ComfyUI."
+    )
 
 
 @dataclass

@@ -20,12 +20,13 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from .audio import MAX_SECONDS, check_audio
+from .audio import MAX_SECONDS, check_audio, mono
 from .errors import TalkingPortraitError
 from .timing import as_rate
 from .types import Audio
 
 MAX_PIXELS = 67_000_000
+MAX_AAC_CHANNELS = 8
 _INPUT = ("-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", "file,pipe,crypto,data")
 
 
@@ -168,6 +169,10 @@ class VideoWriter:
             )
         if not self.path.parent.is_dir():
             raise TalkingPortraitError(f"The folder {self.path.parent} does not exist; make it first.")
+        if self.path.exists() and not self.path.is_file():
+            raise TalkingPortraitError(f"{self.path} is no ordinary file and can't become a video; give another name.")
+        if not 0 <= crf <= 51:
+            raise TalkingPortraitError(f"The quality is {crf}, but 0 (lossless) to 51 is expected; 18 looks clean.")
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
         self.frames = 0
         self._partial = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
@@ -190,7 +195,8 @@ class VideoWriter:
         ]
         if self.audio is not None:
             track = Path(self._scratch.name, "sound.wav")
-            write_wav(track, self.audio)
+            many = self.audio.waveform.shape[0] > MAX_AAC_CHANNELS
+            write_wav(track, Audio(mono(self.audio)[None], self.audio.sample_rate) if many else self.audio)
             command += ["-i", str(track), "-map", "0:v", "-map", "1:a", "-c:a", "aac", "-b:a", "192k"]
         colour = "bt709"
         command += ["-vf", f"scale=out_color_matrix={colour}:out_range=tv", "-c:v", "libx264", "-preset", "veryfast"]

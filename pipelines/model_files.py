@@ -105,6 +105,8 @@ def get(name: str, folders: Folders = default_folders, progress: Progress = no_p
     the second landmark engine are taken from the mediapipe package on the package index instead.
     Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, and failed downloads.
     """
+    if not name:
+        raise TalkingPortraitError("No model file was named; give a name or a system that `models list` shows.")
     models = list_files(name)
     alone = len(models) == 1
     paths = []

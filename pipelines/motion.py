@@ -41,6 +41,8 @@ def save_motion(path: str | Path, motion: FaceMotion) -> None:
     }
     if motion.blendshapes is not None:
         arrays["blendshapes"] = motion.blendshapes.astype(np.float32, copy=False)
+    if path.exists() and not path.is_file():
+        raise TalkingPortraitError(f"{path} is no ordinary file and can't become a motion; give another name.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:

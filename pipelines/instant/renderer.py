@@ -34,6 +34,8 @@ BATCH_PIXELS = 16_000_000
 """Pixels of all frames that are handed over at once, unless asked otherwise."""
 MIN_REACH = 8.0
 """Pixels of displacement that the first list of moving pixels allows for, at least."""
+MIN_BOX = 3
+"""Sides of the smallest box that is painted, where a head has left the picture: slopes need neighbours."""
 MIN_CLOSURE = 1e-4
 """Eye closures below this leave the eye as it is."""
 
@@ -196,8 +198,8 @@ class InstantRenderer:
         left, top, right, bottom = self.head.box
         low = (travel.amin(dim=0) - margin).floor().long().tolist()
         high = (travel.amax(dim=0) + margin).ceil().long().tolist()
-        x0, y0 = min(max(low[0], left), right - 1), min(max(low[1], top), bottom - 1)
-        x1, y1 = min(max(high[0], x0 + 1), right), min(max(high[1], y0 + 1), bottom)
+        x0, y0 = min(max(low[0], left), right - MIN_BOX), min(max(low[1], top), bottom - MIN_BOX)
+        x1, y1 = min(max(high[0], x0 + MIN_BOX), right), min(max(high[1], y0 + MIN_BOX), bottom)
         y = torch.arange(y0, y1, device=self.device) + 0.5
         x = torch.arange(x0, x1, device=self.device) + 0.5
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]

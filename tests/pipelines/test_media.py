@@ -66,6 +66,18 @@ def test_a_failed_video_keeps_the_older_file_and_says_why(tmp_path):
         VideoWriter(tmp_path / "out.exe", (48, 64), Fraction(25))
 
 
+def test_only_ordinary_files_are_replaced(tmp_path):
+    (tmp_path / "out.mp4").mkdir()
+    with pytest.raises(TalkingPortraitError, match="no ordinary file"):
+        VideoWriter(tmp_path / "out.mp4", (48, 64), Fraction(25))
+
+
+def test_more_channels_than_aac_has_are_folded(tmp_path):
+    with VideoWriter(tmp_path / "out.mp4", (48, 64), Fraction(25), tone(0.4, 16000, 9)) as video:
+        video.write(frames(10))
+    assert read_audio(tmp_path / "out.mp4").waveform.shape[0] == 1
+
+
 def test_a_full_disk_is_named(tmp_path):
     path = tmp_path / "out.mp4"
     # /dev/full refuses every byte, as a full disk does.

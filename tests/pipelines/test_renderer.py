@@ -263,3 +263,23 @@ def test_unusable_motion_gets_one_sentence(renderer):
         )
     with pytest.raises(TalkingPortraitError, match="rotation holds values that are not numbers"):
         list(renderer.frames(replace(motion, rotation=motion.rotation * np.nan)))
+
+
+@pytest.mark.parametrize("move", [(40, 0, 0), (-40, 0, 0), (0, 100, 0), (0, -100, 0), (0, 0, 30), (0, 0, 100)])
+def test_a_head_may_leave_the_picture(renderer, move):
+    motion = motion_of(controls=np.full((2, 6), 0.4, np.float32), blink=np.ones(2))
+    frames, _ = renderer.render(replace(motion, translation=np.tile(np.float32(move), (2, 1))))
+    assert torch.isfinite(frames).all()
+
+
+def test_bytes_outside_the_mask_are_the_pictures_own(portrait):
+    from talking_portrait.pipelines.animate import fit_portrait
+
+    image, track = fit_portrait(*portrait, 160)
+    small = InstantRenderer(image, track)
+    motion = motion_of(controls=np.full((2, 6), 0.3, np.float32), rotation=np.float32([[2, 3, 1], [-2, 4, 0]]))
+    _, masks = small.render(motion)
+    frames = torch.cat(list(small.frames_uint8(motion)))
+    outside = masks == 0
+    assert outside.any()
+    assert torch.equal(frames[outside], small.image_uint8.expand_as(frames)[outside])

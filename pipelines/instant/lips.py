@@ -84,21 +84,26 @@ class Lips:
         along, across = self.tables.local(from_lower)
         above_lower = self.tables.at(along)[1] - across
         inward = torch.minimum(inward, self.mouth.half - along.abs())
-        upper_lip = picture.sample(from_upper)
-        lower_lip = picture.sample(from_lower)
         soft = self.feather + 0.5 * (along.abs() - 0.9 * self.mouth.half).clamp(min=0)
         blend = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft))
-        lips = torch.lerp(upper_lip, lower_lip, blend[:, None])
+        colours = torch.lerp(picture.sample(from_upper), picture.sample(from_lower), blend[:, None])
         gap = torch.minimum(below_upper / _steepness(below_upper), above_lower / _steepness(above_lower))
-        gap = torch.minimum(gap, inward)
-        opened = smoothstep(0.0, EDGE, gap)
+        opened = smoothstep(0.0, EDGE, torch.minimum(gap, inward))
+        part = _extent(opened > 0)
+        if part is None:
+            return colours
+        rows, columns = part
+        opened, positions, below_upper, above_lower = (
+            values[:, rows, columns] for values in (opened, positions, below_upper, above_lower)
+        )
         along, across = self.tables.local(positions)
-        jaw_local = jaw @ self.tables.basis
-        inside = self.interior.paint(along, across, jaw_local, below_upper, above_lower)
+        inside = self.interior.paint(along, across, jaw @ self.tables.basis, below_upper, above_lower)
         if not self.closed:
             inside = self._keep_teeth(picture, positions, along, across, below_upper, above_lower, inside)
         inside = torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1)
-        return torch.lerp(lips, inside, opened[:, None])
+        here = colours[:, :, rows, columns]
+        here.copy_(torch.lerp(here, inside, opened[:, None]))
+        return colours
 
     def _keep_teeth(
         self,
@@ -156,6 +161,14 @@ def _dark_line(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
     line = middle.copy()
     line[inner] += gaussian_filter1d(offsets[path[::-1]], 4.0, mode="nearest")
     return line
+
+
+def _extent(mask: torch.Tensor) -> tuple[slice, slice] | None:
+    """Rows and columns of the smallest box around what is set in `mask` (B, h, w); None where nothing is."""
+    rows, columns = mask.any(dim=0).any(dim=1).nonzero(), mask.any(dim=0).any(dim=0).nonzero()
+    if len(rows) == 0:
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _steepness(values: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ class MovingPixels:
 
     `index` (N,) in the flattened picture. `in_head`, `in_skin`, `in_layer` (2, N): their places in the -1..1
     coordinates of both fields' grids and of the layer. `backdrop` (3, N): what shows where the head has left.
+    `covered` (N,) bool: whether the head, or a wisp of it, is there in the picture.
     """
 
     index: torch.Tensor
@@ -30,6 +31,7 @@ class MovingPixels:
     in_skin: torch.Tensor
     in_layer: torch.Tensor
     backdrop: torch.Tensor
+    covered: torch.Tensor
 
     @classmethod
     def of(
@@ -42,10 +44,12 @@ class MovingPixels:
         skin: Grid,
         layer: Layer,
         backdrop: torch.Tensor,
+        covered: torch.Tensor,
     ) -> MovingPixels:
         """The pixels of a box whose `mask` (h, w) is set.
 
-        The box has its upper left corner at (`left`, `top`) of a picture `width` pixels wide; `backdrop` (3, h, w).
+        The box has its upper left corner at (`left`, `top`) of a picture `width` pixels wide; `backdrop` (3, h, w),
+        `covered` (h, w).
         """
         rows, columns = mask.nonzero(as_tuple=True)
         places = torch.stack([columns + left + 0.5, rows + top + 0.5], dim=-1)
@@ -55,6 +59,7 @@ class MovingPixels:
             in_skin=skin.normalised(places).t().contiguous(),
             in_layer=layer.normalised(places).t().contiguous(),
             backdrop=backdrop[:, rows, columns].contiguous(),
+            covered=covered[rows, columns],
         )
 
     def sources(self, layer: Layer, head: torch.Tensor, skin: torch.Tensor, skin_grid: Grid) -> torch.Tensor:
@@ -67,15 +72,16 @@ class MovingPixels:
         in_skin = torch.addcmul(self.in_skin, shift, (skin_grid.scale(head) / to_layer)[:, None])
         return shift.add_(_sample(skin * to_layer.view(1, 2, 1, 1), in_skin))
 
-    def colours(self, layer: Layer, sources: torch.Tensor) -> torch.Tensor:
-        """Colours (3, N) in 0..1 from displacements (2, N)."""
+    def colours(self, layer: Layer, sources: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Colours (3, N) in 0..1 from displacements (2, N), and which pixels (N,) they change.
+
+        A pixel changes when it looks elsewhere than at itself and the head is, or was, to be seen there.
+        """
         where = (self.in_layer + sources).t()[None, None]
         values = F.grid_sample(layer.values, where, mode="bicubic", padding_mode="border", align_corners=False)[0, :, 0]
-        return torch.addcmul(values[:3] + self.backdrop, values[3:], self.backdrop, value=-1).clamp_(0, 1)
-
-    def moved(self, layer: Layer, sources: torch.Tensor) -> torch.Tensor:
-        """Which pixels (N,) take their colour from another place."""
-        return (sources.abs() > MOVED * layer.scale(sources)[:, None]).any(dim=0)
+        moved = (sources.abs() > MOVED * layer.scale(sources)[:, None]).any(dim=0)
+        changed = moved & (self.covered | values.any(dim=0))
+        return torch.addcmul(values[:3] + self.backdrop, values[3:], self.backdrop, value=-1).clamp_(0, 1), changed
 
 
 def _sample(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -155,9 +155,8 @@ class InstantRenderer:
         if shape.still:
             return
         sources = pixels.sources(self.layer, pose.head, pose.skin, self.skin.grid)
-        colours = pixels.colours(self.layer, sources)
         # What did not move keeps the picture's own value, which sampling would change by rounding.
-        moved = pixels.moved(self.layer, sources)
+        colours, moved = pixels.colours(self.layer, sources)
         still = frame.view(-1, 3)[pixels.index]
         frame.view(-1, 3).index_copy_(0, pixels.index, torch.where(moved[:, None], _as(frame.dtype, colours), still))
         mask.view(-1).index_copy_(0, pixels.index, moved.float())
@@ -220,6 +219,7 @@ class InstantRenderer:
                 self.skin.grid,
                 self.layer,
                 self.backdrop,
+                self.covered,
             )
         return self.pixels
 

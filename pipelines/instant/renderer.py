@@ -44,7 +44,7 @@ MIN_CLOSURE = 1e-4
 class Pose:
     """One frame: its shape, and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
 
-    `reach` is how far in pixels anything moves, at least.
+    `head_reach` and `skin_reach` are how far in pixels, at most, either moves anything in this frame and its neighbours.
     """
 
     shape: PoseAndShape
@@ -52,7 +52,8 @@ class Pose:
     upper: torch.Tensor
     lower: torch.Tensor
     skin: torch.Tensor
-    reach: float
+    head_reach: float
+    skin_reach: float
 
 
 class InstantRenderer:
@@ -90,7 +91,7 @@ class InstantRenderer:
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
         self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
         self.pixels: MovingPixels | None = None
-        self.reach = 0.0
+        self.reach = (0.0, 0.0)
 
     def frames(
         self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
@@ -130,7 +131,8 @@ class InstantRenderer:
                 frames = picture[None].repeat(count, 1, 1, 1)
                 masks = torch.zeros(count, height, width, device=self.device)
                 poses = crew.do(list, islice(upcoming, count))
-                pixels = crew.do(self._reach, max(pose.reach for pose in poses))
+                farthest = max(pose.head_reach for pose in poses), max(pose.skin_reach for pose in poses)
+                pixels = crew.do(self._reach, *farthest)
                 crew.share(self._draw, poses, repeat(pixels), frames, masks)
                 yield frames.cpu(), masks.cpu()
                 progress(start + count, motion.frames)
@@ -144,10 +146,10 @@ class InstantRenderer:
             head = self.head.backward(shape.camera_motion)
             upper, lower = self.skin.backward(shape.expression)
             skin = self.lips.choose(upper, lower)
-            reach = float(head.abs().max() + skin.abs().max())
+            reach = float(head.abs().max()), float(skin.abs().max())
             for i in range(min(FIELD_BATCH, motion.frames - start)):
                 one = slice(i, i + 1)
-                yield Pose(shape.frame(i), head[one], upper[one], lower[one], skin[one], reach)
+                yield Pose(shape.frame(i), head[one], upper[one], lower[one], skin[one], *reach)
 
     def _draw(self, pose: Pose, pixels: MovingPixels, frame: torch.Tensor, mask: torch.Tensor) -> None:
         """Draws one frame (H, W, 3), which holds the picture, and its mask (H, W), which is empty."""
@@ -204,14 +206,18 @@ class InstantRenderer:
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
         return (x0, y0, x1, y1), pixels + sample_field(pose.head, self.head.grid, pixels)
 
-    def _reach(self, distance: float) -> MovingPixels:
-        """Pixels among which are all that can change when nothing moves further than `distance` pixels."""
-        if self.pixels is None or distance > self.reach:
-            self.reach = max(MIN_REACH, 1.3 * distance)
+    def _reach(self, head: float, skin: float) -> MovingPixels:
+        """Pixels among which are all that change when the head moves nothing further than `head`, and the expression
+        nothing further than `skin` pixels."""
+        if self.pixels is None or head > self.reach[0] or skin > self.reach[1]:
+            # Some room, so that motions that grow slowly do not make a new list each time.
+            head, skin = self.reach = max(self.reach[0], 1.2 * head, MIN_REACH), max(self.reach[1], 1.2 * skin)
+            near = _grown(self.covered, math.ceil(head) + 2)
+            near |= _grown(self.covered, math.ceil(head + skin) + 2) & self._around_face(math.ceil(head))
             free = self.head.grown_weight(self.covered.shape) > 0
             left, top, _, _ = self.head.box
             self.pixels = MovingPixels.of(
-                _grown(self.covered, math.ceil(self.reach) + 2) & free,
+                near & free,
                 left,
                 top,
                 self.image.shape[1],
@@ -222,6 +228,16 @@ class InstantRenderer:
                 self.covered,
             )
         return self.pixels
+
+    def _around_face(self, margin: int) -> torch.Tensor:
+        """Where (h, w) in the moving box the expression's grid lies, or comes to lie when the head moves by `margin`."""
+        left, top, _, _ = self.head.box
+        grid = self.skin.grid
+        rows = slice(max(0, int(grid.top) - top - margin), max(0, int(grid.bottom) - top + margin + 1))
+        columns = slice(max(0, int(grid.left) - left - margin), max(0, int(grid.right) - left + margin + 1))
+        face = torch.zeros_like(self.covered)
+        face[rows, columns] = True
+        return face
 
 
 def _as(kind: torch.dtype, colours: torch.Tensor) -> torch.Tensor:

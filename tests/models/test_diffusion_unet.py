@@ -76,13 +76,13 @@ def test_frames_without_motion_modules_are_single_pictures() -> None:
     together = network(sample, 500, context)
     for frame in range(3):
         alone = network(sample[:, :, frame : frame + 1], 500, context)
-        torch.testing.assert_close(together[:, :, frame : frame + 1], alone, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together[:, :, frame : frame + 1], alone, atol=1e-4, rtol=1e-4)
 
 
 def test_one_context_token_counts_as_often_as_it_is_repeated() -> None:
     network, sample, token = unet(SMALL), noise(1, 4, 1, 8, 8), noise(1, 1, SMALL.context, seed=2)
     twice = network(sample, 500, token.repeat(1, 2, 1))
-    torch.testing.assert_close(network(sample, 500, token), twice, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(network(sample, 500, token), twice, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(network(sample, 500, 2 * token), twice, atol=1e-3)
 
 
@@ -107,12 +107,12 @@ def test_only_the_rows_that_read_see_the_reference() -> None:
     banks = [unet(PICTURE, seed=1).write_bank(noise(1, 4, 1, 8, 8, seed=s), context[1:]) for s in (3, 4)]
     one, two = (network(sample, 500, context, reference=network.read_bank(bank, unread=1)) for bank in banks)
     plain = network(sample, 500, context)
-    torch.testing.assert_close(one[:1], plain[:1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(one[:1], plain[:1], atol=1e-4, rtol=1e-4)
     assert torch.equal(one[:1], two[:1])
     assert not torch.allclose(one[1:], two[1:], atol=1e-3)
     assert not torch.allclose(one[1:], plain[1:], atol=1e-3)
     seen = network(sample[1:], 500, context[1:], reference=network.read_bank(banks[0]))
-    torch.testing.assert_close(seen, one[1:], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(seen, one[1:], atol=1e-4, rtol=1e-4)
 
 
 def test_reading_a_bank_attends_to_own_and_reference_tokens_at_once() -> None:
@@ -244,7 +244,7 @@ def test_published_files_load_as_they_were_saved(tmp_path: Path, ending: str) ->
     assert (loaded.config, whole.config, picture.config) == (VIDEO, VIDEO, PICTURE)
     sample, context = noise(1, 4, 2, 16, 16), noise(1, 1, SMALL.context)
     for copy, original in ((loaded, network), (whole, network), (picture, reference)):
-        torch.testing.assert_close(copy(sample, 3, context), original(sample, 3, context), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(copy(sample, 3, context), original(sample, 3, context), atol=1e-4, rtol=1e-4)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 

@@ -5,3 +5,9 @@ from __future__ import annotations
 
 class TalkingPortraitError(ValueError):
     """A sentence that says what came, what was expected and what to do."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as a sentence may quote it: as code would write it, and never longer than `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 4]} ..."

@@ -6,6 +6,7 @@ Inside ComfyUI they are not registered.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -14,8 +15,8 @@ from typing import Any
 import torch
 
 from ..pipelines.audio import check_audio
-from ..pipelines.errors import TalkingPortraitError
-from ..pipelines.media import VideoWriter, open_video, read_audio, read_image, to_uint8, write_image, write_wav
+from ..pipelines.errors import TalkingPortraitError, shown
+from ..pipelines.media import VideoWriter, is_file, open_video, read_audio, read_image, to_uint8, write_image, write_wav
 from ..pipelines.timing import as_rate
 from ..pipelines.types import Audio
 from . import standalone as io
@@ -23,6 +24,8 @@ from . import standalone as io
 CATEGORY = "files"
 MAX_VIDEO_BYTES = 12_000_000_000
 """What the frames of one loaded video may take in memory."""
+MAX_NAME_BYTES = 200
+"""Common file systems take 255 bytes; a number, an ending and a mark for what is unfinished are added."""
 
 
 def input_file(name: str) -> Path:
@@ -33,12 +36,13 @@ def input_file(name: str) -> Path:
     plain = PurePosixPath(name.removesuffix(" [input]").replace("\\", "/"))
     if plain.is_absolute() or ".." in plain.parts or ":" in name:
         raise TalkingPortraitError(
-            f"The workflow's file name {name!r} leads out of the input folder; name the file itself with --set."
+            f"The workflow's file name {shown(name)} leads out of the input folder; name the file itself with --set."
         )
     path = session.input_folder / plain
-    if not path.is_file():
+    if not is_file(path):
         raise TalkingPortraitError(
-            f"{name} is not in the input folder {session.input_folder}; put it there or name another file with --set."
+            f"{shown(name)} is not in the input folder {session.input_folder}; put it there or name another file with "
+            "--set."
         )
     return path
 
@@ -49,7 +53,11 @@ def output_file(prefix: str, ending: str) -> Path:
     plain = PurePosixPath(prefix.replace("\\", "/"))
     if plain.is_absolute() or ".." in plain.parts or ":" in prefix or not plain.name:
         raise TalkingPortraitError(
-            f"The name {prefix!r} leads out of the output folder, but a plain name is expected, as in video/talk."
+            f"The name {shown(prefix)} leads out of the output folder, but a plain name is expected, as in video/talk."
+        )
+    if not all(map(_can_be_a_name, plain.parts)):
+        raise TalkingPortraitError(
+            f"The name {shown(prefix)} is one that no file can have; give a short one, as in video/talk."
         )
     folder = root / plain.parent
     try:
@@ -62,6 +70,13 @@ def output_file(prefix: str, ending: str) -> Path:
     while (path := folder / f"{plain.name}_{number:05}_{ending}").exists():
         number += 1
     return path
+
+
+def _can_be_a_name(part: str) -> bool:
+    try:
+        return "\0" not in part and len(os.fsencode(part)) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def _shown(kind: str, paths: list[Path]) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
-from .load_speech_encoder import LoadedSpeechEncoder
-from .sockets import SpeechEncoderSocket, SpeechFeaturesSocket, rate_input, titled
+from .sockets import LoadedSpeechEncoder, SpeechEncoderSocket, SpeechFeaturesSocket, rate_input, titled
 
 io: Any = host.io
 

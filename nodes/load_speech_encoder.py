@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from . import host
 from .model_choice import chosen_model
-from .sockets import CoreAudioEncoder, SpeechEncoderSocket, titled
+from .sockets import CoreAudioEncoder, LoadedSpeechEncoder, SpeechEncoderSocket, titled
 
 io: Any = host.io
 
@@ -16,14 +15,6 @@ DEFAULT = "wav2vec2_base_960h"
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 """What Hugging Face calls the weights; the folder around them has the model's name."""
 DEFAULT_FILE = "wav2vec2-base-960h.safetensors"
-
-
-@dataclass(frozen=True)
-class LoadedSpeechEncoder:
-    """SPEECH_ENCODER: the encoder, and the host's hold on its memory."""
-
-    encoder: Any
-    memory: host.ManagedModule
 
 
 class LoadSpeechEncoder(io.ComfyNode):

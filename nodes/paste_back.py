@@ -6,7 +6,7 @@ from typing import Any
 
 from ..pipelines.types import Crop
 from . import host
-from .sockets import CropSocket, images_socket, titled
+from .sockets import CropSocket, images_socket, mask_socket, titled
 
 io: Any = host.io
 
@@ -71,9 +71,9 @@ class PasteBack(io.ComfyNode):
         pasted = paste_back(
             images_socket(images),
             crop,
-            None if source is None else images_socket(source),
+            None if source is None else images_socket(source, "source"),
             feather=feather,
-            mask=mask,
+            mask=None if mask is None else mask_socket(mask),
             colour_match=colour_match,
             progress=host.progress(),
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
-from ..pipelines.errors import TalkingPortraitError
-from ..pipelines.types import Audio, FaceTrack
+from ..pipelines.errors import TalkingPortraitError, shown
+from ..pipelines.types import Audio, Crop, FaceMotion, FaceTrack, SpeechFeatures
 from . import host
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
@@ -23,18 +25,57 @@ FaceMotionSocket = host.io.Custom("TALKING_PORTRAIT_FACE_MOTION")
 CropSocket = host.io.Custom("TALKING_PORTRAIT_CROP")
 
 
+@dataclass(frozen=True)
+class LoadedSpeechEncoder:
+    """SPEECH_ENCODER: the encoder, and the host's hold on its memory."""
+
+    encoder: Any
+    memory: host.ManagedModule
+
+
+OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
+    "TALKING_PORTRAIT_FACE_MOTION": (FaceMotion, "a face motion", "Instant Driver or Reenact Motion"),
+    "TALKING_PORTRAIT_SPEECH_FEATURES": (SpeechFeatures, "speech features", "Encode Speech or Speech MFCC"),
+    "TALKING_PORTRAIT_SPEECH_ENCODER": (LoadedSpeechEncoder, "a loaded speech encoder", "Load Speech Encoder"),
+    "TALKING_PORTRAIT_CROP": (Crop, "how pictures were cut", "Crop Portrait"),
+}
+"""What our own sockets carry, by type: its class, what it is called, and who makes it."""
+
+
 def titled(execute: Execute) -> Execute:
-    """Lets the messages of an `execute` begin with the node's title, as an API client sees nothing but the message."""
+    """Checks what arrives at a node's own sockets, and lets its messages begin with its title.
+
+    An API client may put a constant where a link belongs, and sees nothing but the message.
+    """
+    names = list(inspect.signature(execute).parameters)[1:]
 
     @functools.wraps(execute)
     def with_title(cls: Any, *args: Any, **inputs: Any) -> Any:
         try:
+            _check_own_values(cls, {**dict(zip(names, args, strict=False)), **inputs})
             return execute(cls, *args, **inputs)
         except TalkingPortraitError as error:
             title = cls.define_schema().display_name
             raise TalkingPortraitError(str(error) if str(error).startswith(title) else f"{title}: {error}") from error
 
     return with_title  # type: ignore[return-value]
+
+
+def _check_own_values(cls: Any, inputs: Mapping[str, Any]) -> None:
+    for entry in cls.define_schema().inputs:
+        value = inputs.get(entry.id)
+        if entry.io_type not in OWN_VALUES or (value is None and entry.optional):
+            continue
+        expected, what, source = OWN_VALUES[entry.io_type]
+        if not isinstance(value, expected):
+            raise TalkingPortraitError(
+                f'The input "{entry.id}" is {described(value)}, but {what} is expected; connect {source}.'
+            )
+
+
+def described(value: Any) -> str:
+    """A value that is no picture, sound or the like, in a few words."""
+    return "nothing" if value is None else f"{shown(value)} ({type(value).__name__})"
 
 
 def rate_input(name: str, tooltip: str, default: float = 25.0) -> Any:
@@ -52,20 +93,53 @@ def audio_socket(audio: Audio) -> dict[str, Any]:
     return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
 
 
-def images_socket(images: Any) -> torch.Tensor:
-    """IMAGE as (B, H, W, 1 to 4) float32 on the CPU."""
-    if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or not len(images):
-        shape = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
+def images_socket(images: Any, name: str = "images") -> torch.Tensor:
+    """IMAGE as (B, H, W, 1, 3 or 4) float32 on the CPU. Raises TalkingPortraitError for another object, and for NaN."""
+    if (
+        not isinstance(images, torch.Tensor)
+        or images.ndim != 4
+        or images.shape[-1] not in (1, 3, 4)
+        or 0 in images.shape
+    ):
         raise TalkingPortraitError(
-            f"The image input is {shape}, but pictures (batch, height, width, 1 to 4 colours) are expected; "
-            "connect a Load Image node."
+            f'The input "{name}" is {_shape_of(images)}, but pictures (batch, height, width, 1 to 4 colours) are '
+            "expected; connect a Load Image node."
         )
-    return images.detach().to("cpu", torch.float32)
+    return _finite(images, name)
+
+
+def mask_socket(mask: Any, name: str = "mask") -> torch.Tensor:
+    """MASK as (B, H, W) float32 on the CPU. Raises TalkingPortraitError for another object, and for NaN."""
+    if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
+        raise TalkingPortraitError(
+            f'The input "{name}" is {_shape_of(mask)}, but a mask (batch, height, width) is expected; connect a node '
+            "that makes masks."
+        )
+    return _finite(mask.reshape(-1, *mask.shape[-2:]), name)
+
+
+def _shape_of(value: Any) -> str:
+    return f"a tensor of the shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else described(value)
+
+
+def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
+    if values.is_complex():
+        raise TalkingPortraitError(f'The input "{name}" holds complex numbers, but values from 0 to 1 are expected.')
+    values = values.detach().to("cpu", torch.float32)
+    # One by one, as the answer for a long clip would be as large as a picture of it.
+    for number, item in enumerate(values):
+        if not bool(torch.isfinite(item).all()):
+            raise TalkingPortraitError(
+                f'Picture {number} of the input "{name}" holds NaN or infinite values, which no colour has; a VAE that '
+                "decodes in half precision makes such pictures, so let it run in full precision."
+            )
+    return values
 
 
 def portrait_socket(images: Any) -> torch.Tensor:
     """The first picture of an IMAGE as (H, W, 3); grey is spread, transparency left out."""
-    picture = images_socket(images)[0]
+    first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
+    picture = images_socket(first, "image")[0]
     return picture.expand(*picture.shape[:-1], 3) if picture.shape[-1] == 1 else picture[..., :3]
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..models.errors import TalkingPortraitError
+from ..models.errors import TalkingPortraitError, shown
 
-__all__ = ["TalkingPortraitError"]
+__all__ = ["TalkingPortraitError", "shown"]

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import TalkingPortraitError
-from .graph_format import NodeInfo, Prompt
+from .errors import TalkingPortraitError, shown
+from .graph_format import WIDGET_TYPES, NodeInfo, Prompt
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,10 @@ def _checked_node(check: _Check, node: str) -> dict[str, Any]:
     inputs: dict[str, Any] = {}  # what the class does not know, such as the editor's player widgets, is left out
     for section in ("required", "optional"):
         for name, spec in description.get(section, {}).items():
-            if name in entry["inputs"]:
-                inputs[name] = _checked_input(check, node, name, spec, entry["inputs"][name], name in own)
+            value = entry["inputs"].get(name)
+            # null is how some clients say that nothing is connected
+            if name in entry["inputs"] and not (value is None and _is_socket(spec[0])):
+                inputs[name] = _checked_input(check, node, name, spec, value, name in own)
             elif section == "required":
                 check.add(node, "required_input_missing", "Required input is missing", name)
     if validate is not None and node not in check.errors:
@@ -134,25 +136,36 @@ def _checked_input(check: _Check, node: str, name: str, spec: Any, value: Any, o
         return value
     if isinstance(value, dict) and "__value__" in value:
         value = value["__value__"]
+    if _is_socket(kind):
+        message = f"A link to an output of {kind} is expected"
+        check.add(node, "invalid_input_type", message, f"{name} is {shown(value)}")
+        return value
     try:
         value = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}.get(kind, lambda same: same)(value)
         if kind == "FLOAT" and not math.isfinite(value):
             raise ValueError("it is no finite number")
     except (TypeError, ValueError, OverflowError) as error:
         message = f"Failed to convert an input value to a {kind} value"
-        check.add(node, "invalid_input_type", message, f"{name}, {value}, {error}")
-        return value
-    if own:
+        check.add(node, "invalid_input_type", message, f"{name}, {shown(value)}, {str(error)[:100]}")
         return value
     choices = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
+    if own and choices is not None and not isinstance(value, str):
+        check.add(node, "value_not_in_list", "Value not in list", f"{name}: {shown(value)} is no name")
+    if own:
+        return value
     if options.get("min") is not None and value < options["min"]:
         check.add(node, "value_smaller_than_min", f"Value {value} smaller than min of {options['min']}", name)
     elif options.get("max") is not None and value > options["max"]:
         check.add(node, "value_bigger_than_max", f"Value {value} bigger than max of {options['max']}", name)
     elif choices is not None and value not in choices:
-        shown = str(choices) if len(choices) <= 20 else f"(list of length {len(choices)})"
-        check.add(node, "value_not_in_list", "Value not in list", f"{name}: '{value}' not in {shown}")
+        listed = str(choices) if len(choices) <= 20 else f"(list of length {len(choices)})"
+        check.add(node, "value_not_in_list", "Value not in list", f"{name}: {shown(value)} not in {listed}")
     return value
+
+
+def _is_socket(kind: Any) -> bool:
+    """True for types whose values no JSON can hold, so that only a link can bring them."""
+    return isinstance(kind, str) and not {part.strip() for part in kind.split(",")} & {*WIDGET_TYPES, "*"}
 
 
 def _check_link(check: _Check, node: str, name: str, kind: Any, link: list[Any]) -> None:

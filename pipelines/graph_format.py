@@ -23,7 +23,8 @@ NodeInfo = Mapping[str, Mapping[str, Any]]
 MAX_BYTES = 20_000_000
 _MUTED, _BYPASSED = 2, 4
 _SHOWN_ONLY = ("Note", "MarkdownNote")
-_WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+"""Types whose values the editor stores itself; all others come through links."""
 _SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
 
 
@@ -280,7 +281,7 @@ def _widgets(info: Mapping[str, Any]) -> list[tuple[str, int]]:
         entries = info.get("input", {}).get(section, {})
         for name in info.get("input_order", {}).get(section, list(entries)):
             kind, options = entries[name][0], (entries[name][1] if len(entries[name]) > 1 else {}) or {}
-            if options.get("forceInput") or not (isinstance(kind, list) or kind in _WIDGET_TYPES):
+            if options.get("forceInput") or not (isinstance(kind, list) or kind in WIDGET_TYPES):
                 continue
             control = options.get("control_after_generate")
             if kind == "INT" and (control or (control is None and name in ("seed", "noise_seed"))):

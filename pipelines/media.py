@@ -292,9 +292,23 @@ def _ffmpeg() -> str:
 
 def _existing(path: str | Path, kind: str) -> Path:
     path = Path(path)
-    if not path.is_file():
-        raise TalkingPortraitError(f"The {kind} file {path} does not exist; check its name and folder.")
+    if not is_file(path):
+        raise TalkingPortraitError(f"The {kind} file {_name_of(path)} does not exist; check its name and folder.")
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is an ordinary file; False too for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _name_of(path: Path) -> str:
+    """A path for a sentence: whole unless it is absurdly long."""
+    text = str(path)
+    return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
 def _last_line(log: bytes) -> str:

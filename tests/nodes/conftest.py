@@ -93,9 +93,31 @@ class Show(io.ComfyNode):
         return io.NodeOutput(ui={"text": [str(value)]})
 
 
+class Paint(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("Paint", "Paint", outputs=[io.Custom("PICTURE").Output()])
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput("a picture")
+
+
+class Look(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        picture = io.Custom("PICTURE")
+        inputs = [picture.Input("picture"), picture.Input("mask", optional=True)]
+        return io.Schema("Look", "Look", inputs=inputs, outputs=[io.String.Output()])
+
+    @classmethod
+    def execute(cls, picture: str, mask: str = "no mask") -> io.NodeOutput:
+        return io.NodeOutput(picture if mask == "no mask" else mask)
+
+
 @pytest.fixture(scope="session")
 def toy_nodes() -> dict[str, Any]:
-    return {node.__name__: node for node in (Number, Add, Switch, Text, Show)}
+    return {node.__name__: node for node in (Number, Add, Switch, Text, Show, Paint, Look)}
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,10 @@ def add(a, b=None):
     return {"class_type": "Add", "inputs": {"a": a} if b is None else {"a": a, "b": b}}
 
 
+def look(picture, mask=None):
+    return {"class_type": "Look", "inputs": {"picture": picture, "mask": mask}}
+
+
 def kinds(refused):
     return {node: [error.type for error in errors] for node, errors in refused.value.errors.items()}
 
@@ -52,6 +56,11 @@ def test_values_are_converted_to_the_type_of_their_input(toy_nodes):
     assert result.ui["2"]["text"] == ["-4"]
 
 
+def test_nothing_at_an_optional_socket_is_no_link(toy_nodes):
+    prompt = {"1": {"class_type": "Paint", "inputs": {}}, "2": look(["1", 0]), "3": show("2")}
+    assert run_graph(prompt, toy_nodes).ui["3"]["text"] == ["a picture"]
+
+
 def test_inputs_that_a_class_does_not_know_are_left_out(toy_nodes):
     prompt = {"1": number(4, player="", other=["9", 0]), "2": show("1")}
     assert run_graph(prompt, toy_nodes).ui["2"]["text"] == ["4"]
@@ -75,6 +84,13 @@ def test_a_chain_longer_than_pythons_stack_runs(toy_nodes):
         (add(["2", 0]), "bad_linked_input", "2 output 0"),
         (add(["3", 0]), "return_type_mismatch", "received_type(STRING) mismatch input_type(INT)"),
         (add([3]), "bad_linked_input", "length-2 list"),
+        (look(5), "invalid_input_type", "A link to an output of PICTURE is expected: picture is 5"),
+        (look("x" * 5000), "invalid_input_type", "is expected: picture is 'xxx"),
+        (look({}), "invalid_input_type", "picture is {}"),
+        (look(None), "required_input_missing", "Required input is missing: picture"),
+        (look(["3", 0], 5), "invalid_input_type", "mask is 5"),
+        (number(kind=None), "value_not_in_list", "None not in"),
+        (number("x" * 5000), "invalid_input_type", "value, 'xxx"),
         ({"class_type": "Text", "inputs": {"text": ""}}, "custom_validation_failed", "text - there is no text"),
         ({"class_type": "Nowhere", "inputs": {}}, "invalid_prompt", "node Nowhere does not exist"),
     ],
@@ -93,6 +109,7 @@ def test_a_graph_that_can_not_run_is_refused_before_anything_runs(toy_nodes, bro
     assert kind in kinds(refused)["1"]
     assert words in str(refused.value)
     assert ran == []
+    assert max(map(len, str(refused.value).splitlines())) < 400
 
 
 def test_all_errors_are_told_at_once_with_the_nodes_title(toy_nodes):

@@ -6,10 +6,12 @@ import shutil
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from talking_portrait.nodes import extension, sockets, standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.types import Crop
 
 NODES = {node.__name__: node for node in extension.NODES}
 TASK = Path(__file__).parents[3] / "shared" / "data" / "face_landmarker.task"
@@ -252,7 +254,7 @@ def test_an_impossible_rate_is_told(fps):
 
 @pytest.mark.parametrize("image", [torch.zeros(64, 64, 3), torch.zeros(0, 64, 64, 3), torch.zeros(1, 8, 8, 5), None])
 def test_what_is_no_picture_is_told(sample, image):
-    with pytest.raises(TalkingPortraitError, match="Instant Render: The image input is"):
+    with pytest.raises(TalkingPortraitError, match='Instant Render: The input "image" is .*, but pictures'):
         NODES["InstantRender"].execute(image, sample[2], drive(fps=2.0))
 
 
@@ -261,3 +263,39 @@ def test_landmarks_of_another_picture_are_told(sample):
         NODES["InstantRender"].execute(torch.zeros(1, 100, 100, 3), sample[2], drive(fps=2.0))
     with pytest.raises(TalkingPortraitError, match="Instant Render: The face landmarks are"):
         NODES["InstantRender"].execute(sample[0], "landmarks", drive(fps=2.0))
+
+
+SOCKETS = {
+    "IMAGE": lambda: torch.rand(1, 64, 64, 3),
+    "MASK": lambda: torch.ones(1, 64, 64),
+    "AUDIO": sound,
+    "FACE_LANDMARKS": lambda: NODES["Sample"].execute().args[2],
+    "TALKING_PORTRAIT_FACE_MOTION": drive,
+    "TALKING_PORTRAIT_SPEECH_ENCODER": lambda: sockets.LoadedSpeechEncoder(None, None),
+    "TALKING_PORTRAIT_CROP": lambda: Crop(np.eye(3)[None, :2], (64, 64), (64, 64), torch.rand(1, 64, 64, 3)),
+}
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", {}, "x" * 5000])
+@pytest.mark.parametrize("name", list(NODES))
+def test_what_no_driver_or_loader_made_is_told_by_every_node(name, value):
+    """ComfyUI hands constants in a prompt on to any socket, and None from a node that found nothing."""
+    schema = NODES[name].define_schema()
+    for entry in schema.inputs:
+        if entry.io_type not in SOCKETS or (value is None and entry.optional):
+            continue
+        values = {other.id: other.as_dict().get("default") for other in schema.inputs}
+        values = {key: default for key, default in values.items() if default is not None}
+        good = {other.id: SOCKETS[other.io_type]() for other in schema.inputs if other.io_type in SOCKETS}
+        with pytest.raises(TalkingPortraitError, match=schema.display_name) as told:
+            NODES[name].execute(**{**values, **good, entry.id: value})
+        assert len(str(told.value)) < 300
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("where", ["images", "source", "mask"])
+def test_numbers_that_are_no_colours_are_told(where):
+    bad = {"images": SOCKETS["IMAGE"](), "source": SOCKETS["IMAGE"](), "mask": SOCKETS["MASK"]()}
+    bad[where][0, 3, 3] = float("nan")
+    with pytest.raises(TalkingPortraitError, match=f'Paste Back: Picture 0 of the input "{where}" holds NaN'):
+        NODES["PasteBack"].execute(crop=SOCKETS["TALKING_PORTRAIT_CROP"](), feather=0.1, **bad)

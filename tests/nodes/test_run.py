@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from talking_portrait.nodes import cli, standalone
+from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.graph import run_graph
 from talking_portrait.pipelines.media import open_video, read_audio, read_image, write_image, write_wav
 from talking_portrait.pipelines.types import Audio
@@ -105,6 +106,33 @@ def test_a_portrait_speaks(folder):
     assert len(frames) == 4
     assert video.size == (512, 512)
     assert max(abs(frame - frames[0]).mean() for frame in frames) > 0.2
+
+
+@pytest.mark.parametrize("name", [5, None, {}, True, "x" * 5000, "a\0b.wav", "\ud800.wav", ""])
+@pytest.mark.parametrize(("kind", "key"), [("LoadImage", "image"), ("LoadAudio", "audio"), ("LoadVideo", "file")])
+def test_a_name_that_no_file_has_is_refused_in_one_sentence(folder, toy_nodes, kind, key, name):
+    graph = {
+        "1": {"class_type": kind, "inputs": {key: name}},
+        "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
+    }
+    (folder / "odd.json").write_text(json.dumps(graph))
+    with pytest.raises(TalkingPortraitError) as refused:
+        run_graph(json.loads((folder / "odd.json").read_text()), {**cli.registry(), **toy_nodes})
+    assert len(str(refused.value)) < 400
+    assert "Value not in list" in str(refused.value) or "is not in the input folder" in str(refused.value)
+
+
+@pytest.mark.parametrize("prefix", ["x" * 300, "a\0b", "\ud800", "é" * 150, "y" * 300 + "/a"])
+@pytest.mark.parametrize("kind", ["SaveVideo", "SaveImage", "SaveAudio"])
+def test_a_result_needs_a_name_that_a_file_can_have(folder, capsys, kind, prefix):
+    source = {"SaveVideo": ["5", 0], "SaveImage": ["4", 0], "SaveAudio": ["2", 0]}[kind]
+    key = {"SaveVideo": "video", "SaveImage": "images", "SaveAudio": "audio"}[kind]
+    inputs = {**TALK["6"]["inputs"], key: source, "filename_prefix": prefix}
+    assert run(changed(folder, **{"6": {"class_type": kind, "inputs": inputs}})) == 3
+    told = capsys.readouterr().err
+    assert "is one that no file can have" in told
+    assert len(told) < 400
+    assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("prefix", ["../evil", "/tmp/evil", "a/../../evil", "C:evil", ""])

@@ -1,0 +1,65 @@
+"""When memory runs out: the same work in smaller pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from .errors import TalkingPortraitError
+
+Result = TypeVar("Result")
+
+_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
+"""How allocators other than CUDA's say it, with a plain RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _CPU_MESSAGES)
+
+
+class Shrinking:
+    """How many items are worked on at once: `size`, halved for good each time that memory runs out."""
+
+    def __init__(self, size: int, item: str = "window") -> None:
+        """`item` names one in the error."""
+        if size < 1:
+            raise TalkingPortraitError(f"{size} {item}s are to be computed at once, but at least 1 is expected.")
+        self.size, self._item = size, item
+
+    def each(self, count: int, work: Callable[[int, int], Result]) -> Iterator[Result]:
+        """`work(start, end)` for consecutive ranges of at most `size`, until all `count` items are done.
+
+        A range that did not fit is tried again at half its size, so `work` must leave nothing half done.
+        Raises TalkingPortraitError when not even one item fits.
+        """
+        start = 0
+        while start < count:
+            end = min(start + self.size, count)
+            fits = True
+            try:
+                result = work(start, end)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                fits = False
+            # Only out here, where the error and with it what the work held is forgotten, can memory be given back.
+            if not fits:
+                self._shrink(end - start)
+                continue
+            yield result
+            del result
+            start = end
+
+    def _shrink(self, tried: int) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if tried == 1:
+            raise TalkingPortraitError(
+                f"Memory does not suffice for even one {self._item} at a time; "
+                "choose a smaller size or a shorter window, or close what else uses the device."
+            )
+        self.size = tried // 2

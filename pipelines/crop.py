@@ -18,6 +18,9 @@ from .types import Crop, FaceTrack, Progress, no_progress
 COLOUR_MEMORY = 0.8
 """How much of the colour correction of the frame before stays; new frames fade in, so that it can't flicker."""
 
+RimColour = tuple[torch.Tensor, torch.Tensor]
+"""Gain and shift of each channel."""
+
 
 def crop_portrait(
     images: torch.Tensor,
@@ -125,28 +128,56 @@ def paste_frames(
     if source is None:
         raise TalkingPortraitError("There is no picture to paste into; connect the pictures that were cropped.")
     _check_paste(crop, source, mask, count, feather, colour_match)
-    rim_colour: tuple[torch.Tensor, torch.Tensor] | None = None
+    rim_colour: RimColour | None = None
     for index, frame in enumerate(frames):
-        picture = _of_frame(source, index).detach().to("cpu", torch.float32)
-        frame = frame.detach().to("cpu", torch.float32)[..., :3]
         matrix = _of_frame(crop.matrix, index).copy()
         matrix[:, :2] *= np.array([crop.size[1] / frame.shape[1], crop.size[0] / frame.shape[0]])
-        part, to_frame = _covered_part(matrix, frame.shape[:2], picture.shape[:2])
-        result = picture.clone()
-        if part is not None:
-            rows, columns = part
-            size = (rows.stop - rows.start, columns.stop - columns.start)
-            weight = _rim(to_frame, size, frame.shape[:2], feather, matrix, picture.shape[:2])
-            if mask is not None:
-                weight = weight * _sampled_mask(mask, index, to_frame, size, frame.shape[:2])
-            below = picture[rows, columns]
-            above = sample_picture(frame, to_frame, size)
-            if colour_match > 0:
-                rim_colour = _remembered(rim_colour, _rim_colour(above, below[..., :3], weight))
-                gain, shift = rim_colour
-                above = above + colour_match * (above * (gain - 1) + shift)
-            result[rows, columns] = _blended(below, above.clamp(0, 1), weight)
+        shown = mask if mask is None or mask.ndim == 2 else _of_frame(mask, index)
+        result, rim_colour = paste_frame(
+            frame,
+            _of_frame(source, index),
+            matrix,
+            feather=feather,
+            mask=shown,
+            colour_match=colour_match,
+            rim_colour=rim_colour,
+        )
         yield result
+
+
+def paste_frame(
+    frame: torch.Tensor,
+    picture: torch.Tensor,
+    matrix: np.ndarray,
+    *,
+    feather: float = 0.1,
+    mask: torch.Tensor | None = None,
+    colour_match: float = 0.0,
+    rim_colour: RimColour | None = None,
+) -> tuple[torch.Tensor, RimColour | None]:
+    """One frame (h, w, 3) pasted into a picture (H, W, 3 or 4), and the colour correction for the next frame.
+
+    `matrix` (2, 3) leads from the frame's pixels to the picture's; `rim_colour` is what the frame before gave. The rest
+    is as in `paste_frames`.
+    """
+    picture = picture.detach().to("cpu", torch.float32)
+    frame = frame.detach().to("cpu", torch.float32)[..., :3]
+    part, to_frame = _covered_part(matrix, frame.shape[:2], picture.shape[:2])
+    result = picture.clone()
+    if part is not None:
+        rows, columns = part
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        weight = _rim(to_frame, size, frame.shape[:2], feather, matrix, picture.shape[:2])
+        if mask is not None:
+            weight = weight * _sampled_mask(mask, to_frame, size, frame.shape[:2])
+        below = picture[rows, columns]
+        above = sample_picture(frame, to_frame, size)
+        if colour_match > 0:
+            rim_colour = _remembered(rim_colour, _rim_colour(above, below[..., :3], weight))
+            gain, shift = rim_colour
+            above = above + colour_match * (above * (gain - 1) + shift)
+        result[rows, columns] = _blended(below, above.clamp(0, 1), weight)
+    return result, rim_colour
 
 
 def _covered_part(
@@ -197,15 +228,14 @@ def _beyond(ends: np.ndarray, limit: np.ndarray) -> bool:
 
 
 def _sampled_mask(
-    mask: torch.Tensor, index: int, to_frame: np.ndarray, size: tuple[int, int], frame_size: tuple[int, ...]
+    mask: torch.Tensor, to_frame: np.ndarray, size: tuple[int, int], frame_size: tuple[int, ...]
 ) -> torch.Tensor:
-    one = mask if mask.ndim == 2 else _of_frame(mask, index)
-    one = one.detach().to("cpu", torch.float32)[..., None]
+    one = mask.detach().to("cpu", torch.float32)[..., None]
     to_mask = to_frame * np.array([[one.shape[1] / frame_size[1]], [one.shape[0] / frame_size[0]]])
     return sample_picture(one, to_mask, size)[..., 0]
 
 
-def _rim_colour(above: torch.Tensor, below: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _rim_colour(above: torch.Tensor, below: torch.Tensor, weight: torch.Tensor) -> RimColour:
     """Gain and shift for each channel that bring the frame's rim to the picture's mean and contrast."""
     share = (weight * (1 - weight))[..., None]
     total = share.sum().clamp(min=1e-6)
@@ -219,9 +249,7 @@ def _rim_colour(above: torch.Tensor, below: torch.Tensor, weight: torch.Tensor) 
     return gain, mean_below - gain * mean_above
 
 
-def _remembered(
-    before: tuple[torch.Tensor, torch.Tensor] | None, now: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _remembered(before: RimColour | None, now: RimColour) -> RimColour:
     if before is None:
         return now
     return (

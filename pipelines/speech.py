@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Literal
 
@@ -16,6 +15,7 @@ import torch
 
 from ..models.speech.encoder import SAMPLE_RATE, SpeechEncoder, resample_time
 from .audio import check_audio, mono, resample
+from .blending import blended_windows, window_seconds
 from .errors import TalkingPortraitError
 from .timing import as_rate, frame_count
 from .types import Audio, Progress, SpeechFeatures, no_progress
@@ -23,10 +23,6 @@ from .types import Audio, Progress, SpeechFeatures, no_progress
 Timing = Literal["resampled", "stock", "paired"]
 
 STOCK_FPS = Fraction(50)
-WHOLE_SECONDS = 120
-"""Longest clip that passes the transformer in one piece unless told otherwise: its time grows with the square."""
-CONTEXT_SECONDS = 5
-"""What a window of a longer clip hears, on average, beyond each end of what is kept of it."""
 
 
 @torch.no_grad()
@@ -37,6 +33,7 @@ def encode(
     fps: float | Fraction = 25,
     timing: Timing = "resampled",
     layers: Literal["all", "last"] = "all",
+    mix: torch.Tensor | None = None,
     frame_multiple: int = 1,
     chunk_seconds: float | None = None,
     device: torch.device | None = None,
@@ -48,6 +45,8 @@ def encode(
         audio: any rate and channel count; mixed to mono and resampled to 16 kHz.
         fps: video frame rate, used by "resampled" alone.
         layers: "all" gives the state before the first layer and after each (13 for base, 25 for large), "last" one.
+        mix: the share (layers + 1,) of each hidden state: their weighted sum alone is kept, gathered while the encoder
+            runs, so that memory holds one state of long speech and not 25. Overrules `layers`.
         frame_multiple: for "resampled": silence after the clip fills frames up to a multiple (Hallo: its clip length).
         chunk_seconds: length of the transformer's windows. By default a clip of up to 120 s passes in one piece, which
             is what every published system does, and a longer one in windows of 60 s. Convolutions are exact for any
@@ -62,6 +61,11 @@ def encode(
     """
     if timing not in ("resampled", "stock", "paired"):
         raise TalkingPortraitError(f"The timing is {timing!r}, but resampled, stock or paired is expected.")
+    if mix is not None and len(mix) != encoder.layers + 1:
+        raise TalkingPortraitError(
+            f"{encoder.name} has {encoder.layers + 1} hidden states, but {len(mix)} are to be mixed; "
+            "load the speech encoder that the model was trained with."
+        )
     if chunk_seconds is not None and not 1 <= chunk_seconds < math.inf:
         raise TalkingPortraitError(f"The chunk length is {chunk_seconds} s, but at least 1 s is expected.")
     audio = check_audio(audio)
@@ -79,45 +83,19 @@ def encode(
         features = resample_time(features, frames)
 
     length = features.shape[1]
-    if chunk_seconds is None:
-        chunk_seconds = math.inf if length <= WHOLE_SECONDS * rate else WHOLE_SECONDS / 2
-    windows = list(_windows(length, chunk_seconds, rate))
+    windows = list(blended_windows(length, window_seconds(chunk_seconds, length, rate), rate))
     steps.expect(len(windows) * encoder.layers)
-    states = torch.zeros(encoder.layers + 1 if layers == "all" else 1, length, encoder.channels)
+    whole = layers == "all" and mix is None
+    states = torch.zeros(encoder.layers + 1 if whole else 1, length, encoder.channels)
     for start, end, weight in windows:
-        part = encoder.transform(features[:, start:end], every_layer=layers == "all", device=device, step=steps.next)
+        part = encoder.transform(features[:, start:end], every_layer=whole, mix=mix, device=device, step=steps.next)
         states[:, start:end] += part * weight[:, None]
 
     if timing == "paired":
         pairs = (length + 1) // 2
         states = torch.cat([states, states[:, -1:]], dim=1)[:, : 2 * pairs]
-    return SpeechFeatures(states.transpose(0, 1).contiguous(), rate, encoder.name, timing)
-
-
-def _windows(frames: int, seconds: float, rate: Fraction) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """(start, end, weight of each frame) of overlapping windows whose weights add up to one everywhere.
-
-    Windows overlap by twice the context; over the middle half of that one fades into the next.
-    """
-    if seconds * rate >= frames:
-        yield 0, frames, torch.ones(frames)
-        return
-    context = int(min(CONTEXT_SECONDS, seconds / 2) * rate)
-    hop = math.ceil(seconds * rate)
-    count = max(math.ceil((frames - 2 * context) / hop), 1)
-    fade = max(context, 1)
-    ramp = (torch.arange(fade) + 1) / (fade + 1)
-    margin = (2 * context - fade) // 2
-    for i in range(count):
-        start, end = i * hop, frames if i == count - 1 else i * hop + hop + 2 * context
-        weight = torch.ones(end - start)
-        if i > 0:
-            weight[:margin] = 0
-            weight[margin : margin + fade] = ramp
-        if i < count - 1:
-            weight[len(weight) - 2 * context + margin :] = 0
-            weight[len(weight) - 2 * context + margin :][:fade] = 1 - ramp
-        yield start, end, weight
+    shares = () if mix is None else tuple(mix.tolist())
+    return SpeechFeatures(states.transpose(0, 1).contiguous(), rate, encoder.name, timing, shares)
 
 
 class _Steps:

@@ -51,12 +51,14 @@ class SpeechFeatures:
     `states` (frames, layers, channels) float32; `fps` frames a second; `model` the encoder's name
     ("wav2vec2-base", "hubert-large", "mfcc" ...); `timing` how frames came to be: "resampled" (to fps before the
     transformer), "stock" (the encoder's own 50 Hz), "paired" (stock, padded and cut to two per 25 fps frame).
+    `mixed` are the shares of all hidden states that the one layer here is the sum of; empty for states as they are.
     """
 
     states: torch.Tensor
     fps: Fraction
     model: str
     timing: Literal["resampled", "stock", "paired"] = "stock"
+    mixed: tuple[float, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -141,6 +143,18 @@ class FaceMotion:
     @property
     def seconds(self) -> Fraction:
         return self.frames / self.fps
+
+
+@dataclass(frozen=True)
+class MotionLatents:
+    """AniTalker's motion: `codes` (F, 20) float32 on the CPU, one for each frame; `fps` is rational."""
+
+    codes: torch.Tensor
+    fps: Fraction
+
+    @property
+    def frames(self) -> int:
+        return len(self.codes)
 
 
 @dataclass(frozen=True)

@@ -139,20 +139,33 @@ class SpeechEncoder:
         features: torch.Tensor,
         *,
         every_layer: bool = True,
+        mix: torch.Tensor | None = None,
         device: torch.device | None = None,
         step: Step = _no_step,
     ) -> torch.Tensor:
         """(1, T, C) features to hidden states (layers + 1, T, channels) on the CPU, or the last one alone (1, T, ...).
+
+        With `mix`, a share (layers + 1,) for each, their weighted sum (1, T, channels) is gathered on the way.
 
         State 0 enters the first layer, state i leaves layer i, and the last one is the encoder's output, that is, after
         its final layer norm where the network ends with one. This is what transformers 4 calls hidden_states;
         transformers 5 leaves that norm out of its last one.
         """
         states: list[torch.Tensor] = []
+        shares = None if mix is None else iter(mix.tolist())
+
+        def gather(state: torch.Tensor) -> None:
+            state = state.float().cpu()
+            if shares is None:
+                states.append(state)
+            elif states:
+                states[0].add_(state, alpha=next(shares))
+            else:
+                states.append(state * next(shares))
 
         def keep(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if every_layer:
-                states.append((args[0] if args else kwargs["hidden_states"]).float().cpu())
+            if every_layer or shares is not None:
+                gather(args[0] if args else kwargs["hidden_states"])
             step()
 
         hooks = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in self.model.encoder.layers]
@@ -162,7 +175,7 @@ class SpeechEncoder:
         finally:
             for hook in hooks:
                 hook.remove()
-        states.append(output[0].float().cpu())
+        gather(output[0])
         return torch.cat(states)
 
 

@@ -5,33 +5,25 @@ Pictures come as ComfyUI's IMAGE, (..., H, W, 3) in 0..1, and leave as (..., 3, 
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+
+from ..resizing import resized_on_bytes
 
 CLIP_SIZE = 224
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def _resized(picture: torch.Tensor, size: tuple[int, int], resampling: str) -> torch.Tensor:
-    """(H, W, 3) resized to (height, width) as Pillow does it, on 8 bits; (1, 3, height, width) in 0..1."""
-    from PIL import Image
-
-    pixels = Image.fromarray((picture * 255).round().clamp(0, 255).byte().numpy())
-    resized = pixels.resize((size[1], size[0]), Image.Resampling[resampling])
-    return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
-
-
 def clip_pixels(portrait: torch.Tensor) -> torch.Tensor:
     """What CLIP's image encoder sees of (H, W, 3): (1, 3, 224, 224), squeezed to a square and normalised."""
-    pixels = _resized(portrait, (CLIP_SIZE, CLIP_SIZE), "BICUBIC")
+    pixels = resized_on_bytes(portrait, (CLIP_SIZE, CLIP_SIZE), "BICUBIC")
     return (pixels - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
 
 
 def reference_pixels(portrait: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """What the VAE encodes of (H, W, 3): (1, 3, height, width) in -1..1."""
-    return 2 * _resized(portrait, size, "LANCZOS") - 1
+    return 2 * resized_on_bytes(portrait, size, "LANCZOS") - 1
 
 
 def pose_pixels(drawings: torch.Tensor, size: tuple[int, int], *, published_range: bool = True) -> torch.Tensor:

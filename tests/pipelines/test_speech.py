@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from talking_portrait.models.speech.encoder import SpeechEncoder, normalise_wave, resample_time
+from talking_portrait.pipelines.blending import CONTEXT_SECONDS, WHOLE_SECONDS, blended_windows
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.speech import CONTEXT_SECONDS, WHOLE_SECONDS, _windows, encode
+from talking_portrait.pipelines.speech import encode
 from talking_portrait.pipelines.timing import frame_count
 from talking_portrait.pipelines.types import Audio
 
@@ -105,7 +106,7 @@ def test_silence_gives_finite_states(encoder: SpeechEncoder) -> None:
 @settings(max_examples=60, deadline=None)
 def test_windows_cover_every_frame_with_weight_one(frames: int, seconds: float, rate: Fraction) -> None:
     total = torch.zeros(frames)
-    for start, end, weight in _windows(frames, seconds, rate):
+    for start, end, weight in blended_windows(frames, seconds, rate):
         assert 0 <= start < end <= frames
         assert end - start <= seconds * rate + 2 * CONTEXT_SECONDS * rate + 1
         assert weight.min() >= 0
@@ -137,6 +138,24 @@ def test_windows_are_an_approximation_and_the_default_is_one_pass(encoder: Speec
     parts = encode(sound(6), encoder, chunk_seconds=2).states
     assert parts.shape == default.shape
     assert not torch.equal(parts, default)
+
+
+@pytest.mark.parametrize("chunk_seconds", [None, 2])
+def test_layers_mixed_on_the_way_are_those_mixed_afterwards(
+    encoder: SpeechEncoder, chunk_seconds: float | None
+) -> None:
+    shares = torch.tensor([0.2, 0.5, 0.3])
+    every = encode(sound(6), encoder, timing="paired", chunk_seconds=chunk_seconds)
+    mixed = encode(sound(6), encoder, timing="paired", chunk_seconds=chunk_seconds, mix=shares)
+    assert mixed.states.shape == (every.frames, 1, 32)
+    torch.testing.assert_close(mixed.states[:, 0], torch.einsum("n,fnc->fc", shares, every.states))
+    assert every.mixed == ()
+    assert mixed.mixed == pytest.approx(shares.tolist())
+
+
+def test_a_mix_of_another_number_of_layers_is_told(encoder: SpeechEncoder) -> None:
+    with pytest.raises(TalkingPortraitError, match="has 3 hidden states, but 25 are to be mixed"):
+        encode(sound(1), encoder, mix=torch.ones(25) / 25)
 
 
 @pytest.mark.parametrize("chunk_seconds", [None, 2])

@@ -1,0 +1,47 @@
+"""Long sequences in pieces that fade into each other, for networks whose every frame sees all others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import torch
+
+WHOLE_SECONDS = 120
+"""Longest sequence that passes in one piece unless told otherwise: attention's time grows with the square."""
+CONTEXT_SECONDS = 5
+"""What a window of a longer one sees, on average, beyond each end of what is kept of it."""
+
+
+def window_seconds(given: float | None, frames: int, rate: Fraction) -> float:
+    """Length of the windows: as given, or all at once up to `WHOLE_SECONDS` and half of that for longer sequences."""
+    if given is not None:
+        return given
+    return math.inf if frames <= WHOLE_SECONDS * rate else WHOLE_SECONDS / 2
+
+
+def blended_windows(frames: int, seconds: float, rate: Fraction) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """(start, end, weight of each frame) of overlapping windows whose weights add up to one everywhere.
+
+    Windows overlap by twice the context; over the middle half of that one fades into the next.
+    """
+    if seconds * rate >= frames:
+        yield 0, frames, torch.ones(frames)
+        return
+    context = int(min(CONTEXT_SECONDS, seconds / 2) * rate)
+    hop = math.ceil(seconds * rate)
+    count = max(math.ceil((frames - 2 * context) / hop), 1)
+    fade = max(context, 1)
+    ramp = (torch.arange(fade) + 1) / (fade + 1)
+    margin = (2 * context - fade) // 2
+    for i in range(count):
+        start, end = i * hop, frames if i == count - 1 else i * hop + hop + 2 * context
+        weight = torch.ones(end - start)
+        if i > 0:
+            weight[:margin] = 0
+            weight[margin : margin + fade] = ramp
+        if i < count - 1:
+            weight[len(weight) - 2 * context + margin :] = 0
+            weight[len(weight) - 2 * context + margin :][:fade] = 1 - ramp
+        yield start, end, weight

@@ -8,6 +8,7 @@ pixels, `landmarks_3d` (478, 3) in units of the network's crop, `blendshapes` na
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,13 +26,15 @@ from ..models.face_mesh import (
     VERTICES,
     face_mesh,
 )
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, shown
 from .face_following import Choice, FacePicker, Missing, track_of
 from .landmark_views import Face
 from .types import FaceTrack
 
 POINTS = 478
 """Points of a payload's face: the mesh, then five of the right and five of the left iris."""
+MIN_SIZE = 1e-3
+"""A face lower or narrower than so many pixels is none."""
 NOSE_LINES = ((168, 6, 197, 195, 5, 4, 1, 19, 94, 2), (2, 97, 98, 64, 48, 115, 220, 45, 4, 275, 440, 344, 278, 294, 327, 326, 2))  # fmt: skip  # noqa: E501
 IRIS_RINGS = ((469, 470, 471, 472), (474, 475, 476, 477))
 IRIS_RADIUS = 0.2
@@ -91,38 +94,60 @@ def from_payload(
     return FaceTrack(**{**vars(track), "found": track.found & ~held})
 
 
-def _checked(payload: Payload) -> tuple[list[list[Payload]], tuple[int, int]]:
-    if not isinstance(payload, dict) or not {"frames", "image_size"} <= payload.keys():
-        what = f"an object with {', '.join(map(str, payload))}" if isinstance(payload, dict) else type(payload).__name__
-        raise TalkingPortraitError(
-            f"The face landmarks are {what}, but FACE_LANDMARKS with frames and an image size is expected; connect "
-            "Detect Landmarks or ComfyUI's own MediaPipe Face Landmarker."
-        )
-    height, width = payload["image_size"]
-    if not payload["frames"]:
+def _checked(payload: Any) -> tuple[list[Any], tuple[int, int]]:
+    """The frames, each a list of faces, and the picture's (height, width)."""
+    if not isinstance(payload, Mapping) or not {"frames", "image_size"} <= payload.keys():
+        what = f"an object with {shown(list(payload))}" if isinstance(payload, Mapping) else type(payload).__name__
+        raise _refusal(f"The face landmarks are {what}, but FACE_LANDMARKS with frames and an image size is expected")
+    frames, size = payload["frames"], payload["image_size"]
+    if not isinstance(frames, Sequence) or not all(isinstance(frame, Sequence) for frame in frames):
+        raise _refusal("The frames of the face landmarks are no lists of faces, as FACE_LANDMARKS has them")
+    if not frames:
         raise TalkingPortraitError("The face landmarks have no frames, but at least one is expected.")
-    return payload["frames"], (int(height), int(width))
-
-
-def _read_face(face: Payload) -> Face:
-    flat = np.asarray(face["landmarks_xy"], dtype=np.float64)
-    solid = np.asarray(face["landmarks_3d"], dtype=np.float64)
-    if flat.ndim != 2 or flat.shape[0] < VERTICES or solid.shape != (len(flat), 3):
-        raise TalkingPortraitError(
-            f"A face has landmarks of the shapes {flat.shape} and {solid.shape}, but (478, 2) and (478, 3) are "
-            "expected; connect Detect Landmarks or ComfyUI's own MediaPipe Face Landmarker."
+    try:
+        height, width = (int(side) for side in size)
+    except (TypeError, ValueError, OverflowError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise _refusal(
+            f"The face landmarks belong to a picture of {shown(size)}, but its height and width are expected"
         )
+    return list(frames), (height, width)
+
+
+def _read_face(face: Any) -> Face:
+    try:
+        flat = np.asarray(face["landmarks_xy"], dtype=np.float64)
+        solid = np.asarray(face["landmarks_3d"], dtype=np.float64)
+        scores = {name: float(value) for name, value in (face.get("blendshapes") or {}).items()}
+        score = float(face.get("score", 1.0))
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise _refusal(
+            "A face of the face landmarks can't be read, but landmarks_xy, landmarks_3d, blendshapes and a score are "
+            f"expected ({type(error).__name__}: {shown(str(error))})"
+        ) from None
+    if flat.ndim != 2 or flat.shape[0] < VERTICES or flat.shape[1] != 2 or solid.shape != (len(flat), 3):
+        raise _refusal(
+            f"A face has landmarks of the shapes {flat.shape} and {solid.shape}, but (478, 2) and (478, 3) are expected"
+        )
+    if not (np.isfinite(flat).all() and np.isfinite(solid).all() and np.isfinite([score, *scores.values()]).all()):
+        raise _refusal("A face has landmarks or scores that are NaN or infinite, but numbers are expected")
+    if np.ptp(flat, axis=0).min() < MIN_SIZE or np.ptp(solid[:, :2], axis=0).min() == 0:
+        raise _refusal("All landmarks of a face lie in one spot or line, but a face is expected")
     # The network's crop may be turned and of any size; the map from it to the picture says how deep a unit is.
     crop = np.column_stack([solid[:, :2], np.ones(len(solid))])
     to_picture, *_ = np.linalg.lstsq(crop, flat, rcond=None)
     scale = float(np.linalg.norm(to_picture[0]))
-    scores = face.get("blendshapes") or {}
     blendshapes = np.array([scores.get(name, 0.0) for name in BLENDSHAPES], dtype=np.float32) if scores else None
     return Face(
         points=np.column_stack([flat, solid[:, 2] * scale]),
         blendshapes=blendshapes,
-        score=float(face.get("score", 1.0)),
+        score=score,
     )
+
+
+def _refusal(problem: str) -> TalkingPortraitError:
+    return TalkingPortraitError(f"{problem}; connect Detect Landmarks or ComfyUI's own MediaPipe Face Landmarker.")
 
 
 def _with_irises(points: np.ndarray) -> np.ndarray:

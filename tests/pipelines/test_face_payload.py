@@ -117,7 +117,13 @@ def test_reading_leaves_the_payload_alone():
     ("payload", "message"),
     [
         (None, "NoneType, but FACE_LANDMARKS"),
-        ({"samples": 1}, "an object with samples"),
+        ({"samples": 1}, r"an object with \['samples'\]"),
+        ({"frames": 5, "image_size": SIZE}, "no lists of faces"),
+        ({"frames": [None], "image_size": SIZE}, "no lists of faces"),
+        ({"frames": [[]], "image_size": None}, "a picture of None, but its height and width"),
+        ({"frames": [[]], "image_size": (0, 5)}, r"a picture of \(0, 5\)"),
+        ({"frames": [[]], "image_size": (1, 2, 3)}, r"a picture of \(1, 2, 3\)"),
+        ({"frames": [[5]], "image_size": SIZE}, "can't be read.*landmarks_xy"),
         ({"frames": [], "image_size": SIZE}, "no frames"),
         ({"frames": [[], []], "image_size": SIZE}, "None of the 2 frames shows a face"),
         ({"frames": [[]], "image_size": SIZE}, "The picture shows no face"),
@@ -132,6 +138,41 @@ def test_faces_of_another_landmarker_are_named():
     payload = to_payload(a_track())
     payload["frames"][0][0]["landmarks_xy"] = np.zeros((68, 2))
     with pytest.raises(TalkingPortraitError, match=r"\(68, 2\)"):
+        from_payload(payload)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("landmarks_xy", None, "can't be read|shapes"),
+        ("landmarks_xy", "text", "can't be read"),
+        ("landmarks_xy", [[1, 2], [3]], "can't be read"),
+        ("landmarks_xy", np.zeros((478, 3)), r"shapes \(478, 3\) and \(478, 3\)"),
+        ("landmarks_xy", np.full((478, 2), np.nan), "NaN or infinite"),
+        ("landmarks_xy", np.zeros((478, 2)), "one spot"),
+        ("landmarks_3d", np.zeros((10, 3)), r"\(10, 3\)"),
+        ("landmarks_3d", np.full((478, 3), np.inf), "NaN or infinite"),
+        ("landmarks_3d", np.zeros((478, 3)), "one spot"),
+        ("blendshapes", 5, "can't be read"),
+        ("blendshapes", {"jawOpen": "wide"}, "can't be read"),
+        ("blendshapes", {"jawOpen": float("nan")}, "NaN or infinite"),
+        ("score", "high", "can't be read"),
+        ("score", None, "can't be read"),
+    ],
+)
+def test_a_face_with_something_wrong_is_told_in_one_sentence(key, value, message):
+    payload = to_payload(a_track())
+    payload["frames"][2][0][key] = value
+    with pytest.raises(TalkingPortraitError, match=message) as told:
+        from_payload(payload)
+    assert "connect Detect Landmarks" in str(told.value)
+
+
+@pytest.mark.parametrize("key", ["landmarks_xy", "landmarks_3d"])
+def test_a_face_that_lacks_its_points_is_told(key):
+    payload = to_payload(a_track())
+    del payload["frames"][0][0][key]
+    with pytest.raises(TalkingPortraitError, match=f"KeyError.*{key}"):
         from_payload(payload)
 
 

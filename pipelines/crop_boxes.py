@@ -9,6 +9,7 @@ import numpy as np
 from .errors import TalkingPortraitError
 from .landmark_views import Face
 from .picture_sampling import box_map, turned_map
+from .temporal_smoothing import average_over_time
 from .types import FaceTrack
 
 Preset = Literal["head and shoulders", "head", "face", "AniPortrait app"]
@@ -61,7 +62,7 @@ def portrait_boxes(
     roll = np.unwrap([face.roll for face in faces], period=360) if upright else np.zeros(len(faces))
     part, below = preset
     if follow and len(faces) > 1:
-        centre, roll, needed = _smooth(centre), _smooth(roll), _smooth(face_size)
+        centre, roll, needed = (average_over_time(each, FOLLOW_FRAMES) for each in (centre, roll, face_size))
         side = needed * part * scale
     else:
         boxes = np.array([face.box for face in faces])
@@ -125,12 +126,3 @@ def _out_size(size: int | tuple[int, int] | None, side: float) -> tuple[int, int
             f"The crop's size is {width} x {height} pixels, but 1 to {MAX_SIZE} on either side is expected."
         )
     return int(height), int(width)
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """A Gaussian average over time; the ends are mirrored, so that a box neither stops nor jumps there."""
-    reach = min(round(3 * FOLLOW_FRAMES), len(values) - 1)
-    weight = np.exp(-0.5 * (np.arange(-reach, reach + 1) / FOLLOW_FRAMES) ** 2)
-    padded = np.pad(values, [(reach, reach)] + [(0, 0)] * (values.ndim - 1), mode="reflect", reflect_type="odd")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
-    return windows @ (weight / weight.sum())

@@ -41,3 +41,12 @@ def smooth_points(points: np.ndarray, strength: float = 1.0) -> np.ndarray:
             total[index][step:-step] += share * (values[: -2 * step] + values[2 * step :])
             weight[index][step:-step] += 2 * share
     return total[0] / weight[0] + total[1] / weight[1]
+
+
+def average_over_time(values: np.ndarray, spread: float) -> np.ndarray:
+    """`values` (F, ...) under a Gaussian of `spread` frames; the ends are mirrored, so that nothing stops or jumps."""
+    reach = min(round(3 * spread), len(values) - 1)
+    weight = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spread) ** 2)
+    padded = np.pad(values, [(reach, reach)] + [(0, 0)] * (values.ndim - 1), mode="reflect", reflect_type="odd")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
+    return windows @ (weight / weight.sum())

@@ -1,0 +1,1 @@
+"""AniTalker, stage by stage: a portrait and speech to motion codes, motion codes to frames."""

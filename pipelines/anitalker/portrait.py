@@ -1,0 +1,99 @@
+"""Pictures as AniTalker's networks take them, and a portrait encoded once for everything that follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from ...models.anitalker.stage1 import Stage1
+from ..errors import TalkingPortraitError
+from ..latents import Managed
+from ..memory import Shrinking
+from ..resizing import resized_on_bytes
+from ..timing import as_rate
+from ..types import MotionLatents, Progress, no_progress
+
+SQUARE_WITHIN = 0.02
+"""Sides that differ by no more than this part count as equal."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A face as stage 1 sees it, all on the CPU.
+
+    `start` (1, style) its appearance, `code` (1, motion) its pose, `maps` (1, C, R, R) its features, R = 8 first.
+    """
+
+    start: torch.Tensor
+    code: torch.Tensor
+    maps: list[torch.Tensor]
+
+
+def portrait_pixels(pictures: torch.Tensor, size: int) -> torch.Tensor:
+    """What the encoder sees of (B, H, W, 3) in 0..1: (B, 3, size, size) in -1..1, squeezed to a square."""
+    return 2 * (torch.cat([resized_on_bytes(picture, (size, size), "BICUBIC") for picture in pictures]) - 0.5)
+
+
+def check_square(pictures: torch.Tensor, what: str) -> None:
+    """Raises TalkingPortraitError for (B, H, W, 3) that would be squeezed. The published program squeezes silently."""
+    height, width = pictures.shape[1:3]
+    if abs(height - width) > SQUARE_WITHIN * max(height, width):
+        raise TalkingPortraitError(
+            f"The {what} is {width} x {height} pixels, but a square picture with the head in its middle is expected; "
+            "cut it out with Crop Portrait (framing AniTalker), or squeeze it to a square yourself."
+        )
+
+
+@torch.no_grad()
+def encode_portrait(stage1: Managed, picture: torch.Tensor) -> Portrait:
+    """The portrait (H, W, 3) in 0..1, a square, encoded.
+
+    Raises TalkingPortraitError for a picture that is no square.
+    """
+    check_square(picture[None], "portrait")
+    network = _stage1(stage1)
+    encoded = network.enc(portrait_pixels(picture[None], network.size).to(stage1.load()))
+    return Portrait(encoded.start.cpu(), encoded.code.cpu(), [features.cpu() for features in encoded.maps])
+
+
+@torch.no_grad()
+def motion_from_video(
+    stage1: Managed,
+    pictures: torch.Tensor,
+    fps: float | Fraction = 25,
+    *,
+    portrait: Portrait | None = None,
+    batch: int = 8,
+    progress: Progress = no_progress,
+) -> MotionLatents:
+    """How the face in pictures (F, H, W, 3) in 0..1, squares, moves.
+
+    With a `portrait` the movement is counted from the first picture and starts from the portrait's own pose; without
+    one the codes are those of the pictures, which take their pose along. `progress` is called for each batch.
+    """
+    check_square(pictures, "driving video")
+    network, rate = _stage1(stage1), as_rate(fps)
+    device = stage1.load()
+
+    def encode(start: int, end: int) -> torch.Tensor:
+        pixels = portrait_pixels(pictures[start:end], network.size).to(device)
+        return network.enc.code(network.enc.appearance(pixels)).cpu()
+
+    codes: list[torch.Tensor] = []
+    done = 0
+    for part in Shrinking(batch, "frame").each(len(pictures), encode):
+        codes.append(part)
+        done += len(part)
+        progress(done, len(pictures))
+    motion = torch.cat(codes)
+    if portrait is not None:
+        motion = motion - motion[:1] + portrait.code
+    return MotionLatents(motion, rate)
+
+
+def _stage1(managed: Managed) -> Stage1:
+    if not isinstance(managed.module, Stage1):
+        raise TypeError(f"stage 1 is a {type(managed.module).__name__}")
+    return managed.module

@@ -1,0 +1,53 @@
+"""Motion codes to frames of a portrait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from ...models.anitalker.stage1 import Stage1
+from ..errors import TalkingPortraitError
+from ..latents import Managed
+from ..memory import Shrinking
+from ..types import MotionLatents, Progress, no_progress
+from .portrait import Portrait
+
+
+@torch.no_grad()
+def render(
+    stage1: Managed,
+    portrait: Portrait,
+    motion: MotionLatents,
+    *,
+    batch: int = 8,
+    progress: Progress = no_progress,
+) -> Iterator[torch.Tensor]:
+    """Frames (n, size, size, 3) in 0..1 on the CPU, in order, at most `batch` at once, fewer where memory is short.
+
+    The portrait's maps and the basis of motion serve all frames; memory does not grow with their number. `progress` is
+    called for each batch with its last frame.
+
+    Raises TalkingPortraitError for codes of another model.
+    """
+    network = stage1.module
+    assert isinstance(network, Stage1)
+    config = network.dec.config
+    if motion.codes.ndim != 2 or motion.codes.shape[1] != config.motion or not motion.frames:
+        raise TalkingPortraitError(
+            f"The motion latents are {tuple(motion.codes.shape)}, but (frames, {config.motion}) are expected; "
+            "make them with AniTalker Motion or AniTalker Motion from Video and this very model."
+        )
+    device = stage1.load()
+    basis = network.dec.direction.basis()
+    start, maps = portrait.start.to(device), [features.to(device) for features in portrait.maps]
+
+    def paint(begin: int, end: int) -> torch.Tensor:
+        pictures = network.dec(start, motion.codes[begin:end].to(device), maps, basis)
+        return ((pictures.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).float().cpu()
+
+    done = 0
+    for frames in Shrinking(batch, "frame").each(motion.frames, paint):
+        done += len(frames)
+        progress(done, motion.frames, frames[-1])
+        yield frames

@@ -1,0 +1,76 @@
+"""AniTalker's sampler: DDIM over every so-manyth time step, with clean samples kept in -1..1.
+
+Source: the published program, which takes its sampler from Preechakul et al. 2022 (Diffusion Autoencoders). Its habits
+differ from `pipelines/sampling.py`: the network predicts noise, the schedule keeps some noise at the last step and some
+signal at the first, and time steps are counted up from 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import TalkingPortraitError
+from ..sampling import StepCallback, nobody_watches
+
+TOTAL = 1000
+_FIRST_BETA, _LAST_BETA = 1e-4, 0.02
+
+Predict = Callable[[torch.Tensor, int], torch.Tensor]
+"""(noisy sample, time step) to the noise in it."""
+
+
+def possible_steps(wanted: int) -> int:
+    """The smallest number of steps, from `wanted` on, that a whole stride through the time steps gives: 41 gives 42.
+
+    Raises TalkingPortraitError outside 2..1000.
+    """
+    if not 2 <= wanted <= TOTAL:
+        raise TalkingPortraitError(f"Sampling in {wanted} steps was asked for, but 2 to {TOTAL} are possible.")
+    longest_stride = (TOTAL - 1) // (wanted - 1)
+    return math.ceil(TOTAL / longest_stride)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`timesteps` that are visited, ascending; `kept` the share of the clean sample's power left there and `before` the
+    share at the one visited after it, both float64."""
+
+    timesteps: list[int]
+    kept: torch.Tensor
+    before: torch.Tensor
+
+
+def strided_schedule(steps: int) -> Schedule:
+    """Raises TalkingPortraitError for a number of steps that no whole stride gives; see `possible_steps`."""
+    if (possible := possible_steps(steps)) != steps:
+        raise TalkingPortraitError(
+            f"Sampling in {steps} steps was asked for, which no even stride through {TOTAL} time steps gives; "
+            f"{possible} is the next number that does."
+        )
+    timesteps = list(range(0, TOTAL, math.ceil(TOTAL / steps)))
+    betas = torch.linspace(_FIRST_BETA, _LAST_BETA, TOTAL, dtype=torch.float64)
+    kept = torch.cumprod(1 - betas, 0)[timesteps]
+    return Schedule(timesteps, kept, torch.cat([kept.new_ones(1), kept[:-1]]))
+
+
+def sample(
+    predict: Predict, noise: torch.Tensor, schedule: Schedule, *, callback: StepCallback = nobody_watches
+) -> torch.Tensor:
+    """Noise to a clean sample in -1..1 of the same shape, one prediction for each time step, the noisiest first.
+
+    The noise is worked out anew from the limited clean sample; without that the published weights diverge.
+    """
+    x = noise
+    steps = len(schedule.timesteps)
+    for done, index in enumerate(reversed(range(steps)), 1):
+        kept, before = schedule.kept[index], schedule.before[index]
+        lift, share = (1 / kept).sqrt().item(), (1 / kept - 1).sqrt().item()
+        clean = (lift * x - share * predict(x, schedule.timesteps[index])).clamp(-1, 1)
+        spread = (lift * x - clean) / share
+        x = before.sqrt().item() * clean + (1 - before).sqrt().item() * spread
+        callback(done, x, clean)
+    return x

@@ -7,7 +7,7 @@ attention" (Animate Anyone, Hu et al. 2023), as AniPortrait and Hallo use it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -27,10 +27,24 @@ class Reference:
 
     `keys_values` block name -> two tensors (n, heads, tokens, channels per head), n being 1 or as many as samples read.
     `unread` samples at the start of a batch, the unconditional ones, attend to themselves alone.
+    `order` which of the n pictures each frame of the samples that read looks at; without it, all frames of a sample
+    look at the sample's own.
+    `motion` block name -> tokens of the frames before (samples, frames, height * width, C), for motion modules that
+    look back; may be empty.
     """
 
     keys_values: Mapping[str, KeysValues]
     unread: int = 0
+    order: tuple[int, ...] = ()
+    motion: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def of(self, name: str) -> KeysValues:
+        """Keys and values for a block, (n, ...) with n as many as frames where there is an order."""
+        keys, values = self.keys_values[name]
+        if not self.order:
+            return keys, values
+        order = torch.tensor(self.order, device=keys.device)
+        return keys[order], values[order]
 
 
 def repeat_rows(x: torch.Tensor, rows: int) -> torch.Tensor:
@@ -157,6 +171,10 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context)])
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
+    @property
+    def block(self) -> TransformerBlock:
+        return cast(TransformerBlock, self.transformer_blocks[0])
+
     def forward(
         self,
         hidden: torch.Tensor,
@@ -167,12 +185,12 @@ class SpatialTransformer(nn.Module):
         """(rows, C, H, W) to the same; adds its normed tokens to `written`, if there is one."""
         height, width = hidden.shape[-2:]
         tokens = self.proj_in(self.norm(hidden)).permute(0, 2, 3, 1).flatten(1, 2)
-        block = cast(TransformerBlock, self.transformer_blocks[0])
+        block = self.block
         frames = len(tokens) // len(context)
         tokens, normed = block(
             tokens,
             context,
-            reference.keys_values[block.name] if reference else None,
+            reference.of(block.name) if reference else None,
             reference.unread * frames if reference else 0,
         )
         if written is not None:

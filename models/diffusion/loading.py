@@ -28,15 +28,21 @@ def derive_unet_config(state: Mapping[str, torch.Tensor]) -> UNetConfig:
         layers += 1
     tables = [tensor for name, tensor in state.items() if name.endswith(_TABLE)]
     has_motion = any(".motion_modules." in name for name in state)
-    context = next(tensor for name, tensor in state.items() if name.endswith(".attn2.to_k.weight"))
+
+    def width(ending: str) -> int:
+        return next((tensor.shape[1] for name, tensor in state.items() if name.endswith(ending)), 0)
+
     return UNetConfig(
         channels=tuple(len(state[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(levels)),
         attention=tuple(f"down_blocks.{i}.attentions.0.proj_in.weight" in state for i in range(levels)),
         layers=layers,
-        context=context.shape[1],
+        context=width(".attn2.to_k.weight"),
         latent=state["conv_in.weight"].shape[1],
         motion_frames=(tables[0].shape[1] if tables else POSITIONS) if has_motion else 0,
         output="conv_out.weight" in state,
+        audio=width(".attn2_0.to_k.weight"),
+        geometry=width(".attn2_geo.to_k.weight"),
+        learnt_weights=any(name.endswith(".alpha") for name in state),
     )
 
 
@@ -58,8 +64,12 @@ def load_unet(
     """
     with torch.device("meta"):
         unet = UNet(config or derive_unet_config(state)).to(dtype)
-    tables = {
-        name: sinusoidal_table(*tensor.shape[1:]) for name, tensor in unet.state_dict().items() if name.endswith(_TABLE)
-    }
-    strict_load(unet, {**tables, **state}, path=path)
+    strict_load(unet, complete_tables(unet, state), path=path)
     return unet.eval().requires_grad_(False)
+
+
+def complete_tables(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state with every table of positions that `module` has and the file may lack."""
+    own = module.state_dict()
+    tables = {name: sinusoidal_table(*tensor.shape[1:]) for name, tensor in own.items() if name.endswith(_TABLE)}
+    return {**tables, **state}

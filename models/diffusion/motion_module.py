@@ -40,8 +40,11 @@ class TemporalAttention(Attention):
         super().__init__(channels, heads)
         self.pos_encoder = PositionTable(frames, channels)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(self.pos_encoder(x))
+    def forward(self, x: torch.Tensor, wanted: int | None = None) -> torch.Tensor:
+        """(rows, frames, C) to the same, or to the last `wanted` frames alone."""
+        x = self.pos_encoder(x)
+        queries = self.queries(x if wanted is None else x[:, -wanted:])
+        return self.to_out(self.attend(queries, *self.keys_values(x)))
 
 
 class TemporalBlock(nn.Module):
@@ -54,9 +57,11 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels)
         self.ff_norm = nn.LayerNorm(channels)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for norm, attention in zip(self.norms, self.attention_blocks, strict=True):
-            x = x + attention(norm(x))
+    def forward(self, x: torch.Tensor, wanted: int) -> torch.Tensor:
+        """(rows, frames, C) to the last `wanted` frames of them."""
+        look, look_again = self.attention_blocks
+        x = x + look(self.norms[0](x))
+        x = x[:, -wanted:] + look_again(self.norms[1](x), wanted)
         return x + self.ff(self.ff_norm(x))
 
 
@@ -68,11 +73,16 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, heads, frames)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, hidden: torch.Tensor, frames: int) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, frames: int, before: torch.Tensor | None) -> torch.Tensor:
         size = hidden.shape[-2:]
         # (b f) c h w -> (b h w) f c: the norm is taken within each frame, everything after it along time.
         sequences = self.norm(hidden).unflatten(0, (-1, frames)).permute(0, 3, 4, 1, 2).flatten(0, 2)
-        sequences = self.proj_out(self.transformer_blocks[0](self.proj_in(sequences)))
+        if before is not None:
+            known = before.shape[1]
+            past = self.norm(before.flatten(0, 1).transpose(1, 2)).unflatten(0, (-1, known))
+            past = past.permute(0, 3, 1, 2).flatten(0, 1)
+            sequences = torch.cat([past, sequences], dim=1)
+        sequences = self.proj_out(self.transformer_blocks[0](self.proj_in(sequences), frames))
         return sequences.unflatten(0, (-1, *size)).permute(0, 3, 4, 1, 2).flatten(0, 1) + hidden
 
 
@@ -88,6 +98,9 @@ class MotionModule(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(channels, heads, frames)
 
-    def forward(self, hidden: torch.Tensor, frames: int) -> torch.Tensor:
-        """(samples * frames, C, H, W), a sample's frames together, to the same."""
-        return self.temporal_transformer(hidden, frames)
+    def forward(self, hidden: torch.Tensor, frames: int, before: torch.Tensor | None = None) -> torch.Tensor:
+        """(samples * frames, C, H, W), a sample's frames together, to the same.
+
+        `before` (samples, n, H * W, C) are frames that come first and are only looked at.
+        """
+        return self.temporal_transformer(hidden, frames, before)

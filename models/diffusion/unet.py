@@ -1,8 +1,9 @@
-"""Stable Diffusion 1.5's UNet for pictures and videos, with pose features, reference attention and motion modules.
+"""Stable Diffusion 1.5's UNet for pictures and videos: pose features, reference attention, speech, motion modules.
 
-One network serves three ends. With `output=False` it is the reference UNet: a picture's tokens, written block by block.
-With `motion` it is the denoising UNet of AniPortrait and Hallo, whose every convolution and norm works on single
-frames, and whose motion modules alone look along time. With neither it is Stable Diffusion's own.
+One network serves four ends. With `output=False` it is the reference UNet: a picture's tokens, written block by block.
+With `motion_frames` it is the denoising UNet of AniPortrait, whose every convolution and norm works on single frames,
+and whose motion modules alone look along time. With `audio` too it is that of Hallo and APasco, which also hears
+speech and looks back at the frames before. With none of these it is Stable Diffusion's own.
 
 diffusers has the same trunk, but pose features between its blocks, motion modules within them and a bank as an argument
 would need its private hooks; parameters keep its names all the same.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +23,12 @@ from torch import nn
 
 from ..errors import TalkingPortraitError
 from .attention import Bank, Reference, SpatialTransformer, TransformerBlock
+from .audio_attention import AudioBlock, AudioTransformer, Speech
 from .motion_module import MotionModule
 from .resnet import Downsample, ResnetBlock, TimeEmbedding, Upsample, sinusoidal_embedding
+
+NO_MOTION = 4
+"""Black frames of tokens that Hallo's motion modules see before a clip without a reference, as it was trained."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class UNetConfig:
     `channels` and `attention` (whether it attends at all) have an entry for each resolution, the finest first.
     `motion_frames` is the longest window of frames, 0 for a network without motion modules.
     `output` False leaves the last norm and convolution out.
+    `audio` is the width of speech tokens, 0 for a network that does not hear; `geometry` that of mesh tokens, 0 for
+    none; `learnt_weights` whether audio modules weigh their regions by parameters of their own.
     """
 
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -44,6 +52,9 @@ class UNetConfig:
     motion_frames: int = 0
     motion_heads: int = 8
     output: bool = True
+    audio: int = 0
+    geometry: int = 0
+    learnt_weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,22 +70,52 @@ class Conditions:
     frames: int
     reference: Reference | None = None
     written: Bank | None = None
+    speech: Speech | None = None
 
 
 class Block(nn.Module):
-    """Layers of one resolution: each a residual block, where the resolution attends a transformer, then motion."""
+    """Layers of one resolution: each a residual block, where the resolution attends a transformer, speech, then motion.
+
+    Hallo's program runs motion modules only where there is attention. Its file has them everywhere all the same.
+    """
 
     def __init__(
-        self, config: UNetConfig, widths: Sequence[tuple[int, int]], *, attention: bool, transformers: int | None = None
+        self,
+        config: UNetConfig,
+        level: int,
+        widths: Sequence[tuple[int, int]],
+        *,
+        attention: bool,
+        audio: Sequence[int],
+        transformers: int | None = None,
     ) -> None:
-        """`widths` (in, out) of each residual block; `transformers` if there are fewer of them than residual blocks."""
+        """`level` the number of halvings; `widths` (in, out) of each residual block; `audio` those of audio modules.
+
+        `transformers` if there are fewer of them than residual blocks.
+        """
         super().__init__()
+        self.level, self.looks_back = level, config.audio > 0
         channels = widths[-1][1]
         time = 4 * config.channels[0]
         layers = range(len(widths) if transformers is None else transformers)
         self.resnets = nn.ModuleList([ResnetBlock(*width, time, config.groups) for width in widths])
         self.attentions = nn.ModuleList(
             [SpatialTransformer(channels, config.heads, config.groups, config.context) for _ in layers if attention]
+        )
+        self.audio_modules = nn.ModuleList(
+            [
+                AudioTransformer(
+                    channels,
+                    inner,
+                    config.heads,
+                    config.groups,
+                    config.audio,
+                    geometry=config.geometry,
+                    learnt_weights=config.learnt_weights,
+                )
+                for inner in audio
+                if attention and config.audio
+            ]
         )
         self.motion_modules = nn.ModuleList(
             [MotionModule(channels, config.motion_heads, config.motion_frames) for _ in layers if config.motion_frames]
@@ -84,9 +125,19 @@ class Block(nn.Module):
         hidden = self.resnets[index](hidden, conditions.time)
         if self.attentions:
             hidden = self.attentions[index](hidden, conditions.context, conditions.reference, conditions.written)
-        if self.motion_modules:
+        if self.audio_modules and conditions.speech:
+            hidden = self.audio_modules[index](hidden, conditions.speech, self.level)
+        if self.motion_modules and not self.looks_back:
             hidden = self.motion_modules[index](hidden, conditions.frames)
+        elif self.motion_modules and self.attentions:
+            hidden = self.motion_modules[index](hidden, conditions.frames, self._before(index, hidden, conditions))
         return hidden
+
+    def _before(self, index: int, hidden: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        if conditions.reference is not None:
+            return conditions.reference.motion[cast(SpatialTransformer, self.attentions[index]).block.name]
+        channels, height, width = hidden.shape[1:]
+        return hidden.new_zeros(len(hidden) // conditions.frames, NO_MOTION, height * width, channels)
 
 
 class DownBlock(Block):
@@ -94,7 +145,8 @@ class DownBlock(Block):
         channels = config.channels[level]
         before = config.channels[max(level - 1, 0)]
         widths = [(before if i == 0 else channels, channels) for i in range(config.layers)]
-        super().__init__(config, widths, attention=config.attention[level])
+        audio = [width for width, _ in widths]
+        super().__init__(config, level, widths, attention=config.attention[level], audio=audio)
         last = level == len(config.channels) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
 
@@ -113,7 +165,8 @@ class DownBlock(Block):
 class MidBlock(Block):
     def __init__(self, config: UNetConfig) -> None:
         channels = config.channels[-1]
-        super().__init__(config, [(channels, channels)] * 2, attention=True, transformers=1)
+        level = len(config.channels) - 1
+        super().__init__(config, level, [(channels, channels)] * 2, attention=True, audio=[channels], transformers=1)
 
     def forward(self, hidden: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         return self.resnets[1](self.layer(0, hidden, conditions), conditions.time)
@@ -128,7 +181,8 @@ class UpBlock(Block):
         widths = [
             ((above if i == 0 else channels) + (below if i == last else channels), channels) for i in range(last + 1)
         ]
-        super().__init__(config, widths, attention=config.attention[level])
+        audio = [below] * len(widths)
+        super().__init__(config, level, widths, attention=config.attention[level], audio=audio)
         self.upsamplers = nn.ModuleList([Upsample(channels)] if level else [])
 
     def forward(self, hidden: torch.Tensor, skips: list[torch.Tensor], conditions: Conditions) -> torch.Tensor:
@@ -157,10 +211,16 @@ class UNet(nn.Module):
             self.conv_out = nn.Conv2d(first, config.latent, 3, padding=1)
         for name, block in self.transformer_blocks().items():
             block.name = name
+        for name, listener in self.audio_blocks().items():
+            listener.name = name
 
     def transformer_blocks(self) -> dict[str, TransformerBlock]:
         """The blocks that write and read a bank, by name, in the order of the data's way."""
         return {name: module for name, module in self.named_modules() if isinstance(module, TransformerBlock)}
+
+    def audio_blocks(self) -> dict[str, AudioBlock]:
+        """The blocks that hear, by name."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, AudioBlock)}
 
     def forward(
         self,
@@ -170,6 +230,7 @@ class UNet(nn.Module):
         *,
         pose: Sequence[torch.Tensor] = (),
         reference: Reference | None = None,
+        speech: Speech | None = None,
     ) -> torch.Tensor:
         """What the network predicts for a noisy sample, of the same shape; without output layers its last features.
 
@@ -177,13 +238,15 @@ class UNet(nn.Module):
             sample: latents (samples, 4, frames, H, W); any H and W.
             timestep: 0..999, one for all samples or (samples,).
             context: tokens to attend to (samples, n, width).
-            pose: a feature for the first convolution, then one for each resolution (n, C, frames, H', W'), the
-                samples being a multiple of n and taking them in turn, again and again.
-            reference: from `read_bank`.
+            pose: a feature for the first convolution, then, if wanted, one for each resolution (n, C, frames, H', W'),
+                the samples being a multiple of n and taking them in turn, again and again.
+            reference: from `read_bank`, for a network that hears with `motion` from `read_motion`.
+            speech: from `hear`, for a network with audio modules.
 
-        Raises TalkingPortraitError for more frames than the motion modules know positions for.
+        Raises TalkingPortraitError for more frames than the motion modules know positions for, and for masks of another
+        size than the latents.
         """
-        return self._run(sample, timestep, context, pose=pose, reference=reference)
+        return self._run(sample, timestep, context, pose=pose, reference=reference, speech=speech)
 
     def write_bank(self, sample: torch.Tensor, context: torch.Tensor, timestep: torch.Tensor | int = 0) -> Bank:
         """What a denoising UNet may read of clean pictures (samples, 4, 1, H, W), with their context tokens."""
@@ -192,13 +255,18 @@ class UNet(nn.Module):
         return written
 
     def read_bank(
-        self, bank: Mapping[str, torch.Tensor], *, unread: int = 0, rounding: torch.dtype | None = torch.float16
+        self,
+        bank: Mapping[str, torch.Tensor],
+        *,
+        unread: int = 0,
+        order: tuple[int, ...] = (),
+        rounding: torch.dtype | None = torch.float16,
     ) -> Reference:
         """A bank made ready for this network: projected to the keys and values of its own blocks.
 
         Args:
             bank: of a reference UNet with the same blocks.
-            unread: see `Reference`.
+            unread, order: see `Reference`.
             rounding: the published systems keep the bank in half precision whatever the networks compute in; None does
                 not round.
 
@@ -214,7 +282,30 @@ class UNet(nn.Module):
         for name, block in blocks.items():
             tokens = bank[name].to(rounding or bank[name].dtype)
             keys_values[name] = block.attn1.keys_values(tokens.to(block.attn1.to_k.weight.dtype))
-        return Reference(keys_values, unread)
+        return Reference(keys_values, unread, order)
+
+    def read_motion(
+        self, bank: Mapping[str, torch.Tensor], frames: int, *, rounding: torch.dtype | None = torch.float16
+    ) -> dict[str, torch.Tensor]:
+        """`Reference.motion` from a bank of frames (samples * frames), a sample's together."""
+        dtype = self.conv_in.weight.dtype
+        return {name: x.to(rounding or dtype).to(dtype).unflatten(0, (-1, frames)) for name, x in bank.items()}
+
+    def hear(
+        self,
+        audio: torch.Tensor,
+        masks: Sequence[torch.Tensor],
+        *,
+        mesh: torch.Tensor | None = None,
+        weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+    ) -> Speech:
+        """Speech tokens (rows, n, width), and mesh tokens if there are any, projected for this network's own blocks.
+
+        The rows are the frames of those samples that hear, the last ones of a batch; `masks`, `weights`: see `Speech`.
+        """
+        contexts = [audio] if mesh is None or not self.config.geometry else [audio, mesh]
+        keys_values = {name: block.keys_values(contexts) for name, block in self.audio_blocks().items()}
+        return Speech(keys_values, masks, weights)
 
     def _run(
         self,
@@ -225,16 +316,21 @@ class UNet(nn.Module):
         pose: Sequence[torch.Tensor] = (),
         reference: Reference | None = None,
         written: Bank | None = None,
+        speech: Speech | None = None,
     ) -> torch.Tensor:
         samples, _, frames = sample.shape[:3]
         longest = self.config.motion_frames
-        if longest and frames > longest:
+        before = next(iter(reference.motion.values())).shape[1] if reference and reference.motion else 0
+        if longest and frames + before > longest:
             raise TalkingPortraitError(
-                f"The window has {frames} frames, but the motion modules know {longest} positions; use a shorter one."
+                f"The window has {frames + before} frames, but the motion modules know {longest} positions; "
+                "use a shorter one."
             )
+        if speech:
+            _check_masks(speech, sample.shape[-2:])
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(samples)
         embedding = sinusoidal_embedding(timesteps, self.config.channels[0]).to(sample.dtype)
-        conditions = Conditions(self.time_embedding(embedding), context, frames, reference, written)
+        conditions = Conditions(self.time_embedding(embedding), context, frames, reference, written, speech)
 
         hidden = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
         if pose:
@@ -243,7 +339,7 @@ class UNet(nn.Module):
         for level, down_block in enumerate(self.down_blocks):
             hidden, more = down_block(hidden, conditions)
             skips += more  # as they are before the pose is added
-            if pose:
+            if level + 1 < len(pose):
                 hidden = _add_pose(hidden, pose[level + 1])
         hidden = self.mid_block(hidden, conditions)
         for up_block in self.up_blocks:
@@ -251,6 +347,15 @@ class UNet(nn.Module):
         if self.config.output:
             hidden = self.conv_out(F.silu(self.conv_norm_out(hidden)))
         return hidden.unflatten(0, (samples, frames)).transpose(1, 2)
+
+
+def _check_masks(speech: Speech, size: torch.Size) -> None:
+    found = tuple(speech.masks[0].shape[-2:])
+    if found != tuple(size):
+        raise TalkingPortraitError(
+            f"The region masks are made for latents of {found[1]} x {found[0]}, but these are {size[1]} x {size[0]}; "
+            "make the masks for the size of the video."
+        )
 
 
 def _add_pose(hidden: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:

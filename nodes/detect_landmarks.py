@@ -96,7 +96,7 @@ class DetectLandmarks(io.ComfyNode):
 
         track, report = detect(
             images,
-            open_landmarker(_model(engine), engine),
+            open_landmarker(_model(engine), engine, command=host.models_command),
             choose=face,
             index=index,
             missing=missing,

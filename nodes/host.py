@@ -177,8 +177,10 @@ def models_command(arguments: str) -> str:
 
     In ComfyUI the pack is a folder that no `python -m` finds, and a user may have several Pythons, so all is named.
     """
+    from ..pipelines import model_files
+
     if not IN_COMFYUI:
-        return f"python -m talking_portrait models {arguments}"
+        return model_files.models_command(arguments)
     pack = Path(__file__).absolute().parents[1]
     return f'"{sys.executable}" "{pack}" models {arguments} --models "{folder_paths.models_dir}"'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..pipelines.errors import TalkingPortraitError
-from ..pipelines.model_files import find, list_files
+from ..pipelines.model_files import find, list_files, way_to_get
 from . import host
 
 
@@ -20,8 +20,7 @@ def missing_model(name: str) -> TalkingPortraitError:
     (model,) = list_files(name)
     folder = host.model_folders(model.folder)[0]
     return TalkingPortraitError(
-        f"The model file {model.file} is not in {folder}; download it from {model.page} into that folder, or run: "
-        + host.models_command(f"get {model.name}")
+        f"The model file {model.file} is not in {folder}, where it belongs; {way_to_get(name, host.models_command)}"
     )
 
 

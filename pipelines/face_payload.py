@@ -109,9 +109,7 @@ def _checked(payload: Any) -> tuple[list[Any], tuple[int, int]]:
     except (TypeError, ValueError, OverflowError):
         height = width = 0
     if height < 1 or width < 1:
-        raise _refusal(
-            f"The face landmarks belong to a picture of {shown(size)}, but its height and width are expected"
-        )
+        raise _refusal(f"The face landmarks are of a picture of {shown(size)}, but its height and width are expected")
     return list(frames), (height, width)
 
 

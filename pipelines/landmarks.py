@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,22 +13,25 @@ import torch
 from .errors import TalkingPortraitError
 from .face_following import Choice, FacePicker, Missing, frame_without_face, report_on, track_of
 from .landmark_views import Copies, Face, Landmarker, View, is_hard, look_at_whole, search, search_small, view_of
+from .model_files import LANDMARK_FALLBACK, Command, default_model_root, models_command, way_to_get
 from .types import FaceTrack, Progress, no_progress
 
 Engine = Literal["auto", "mediapipe", "opencv"]
 
 SEARCH_AGAIN = 25
 """In a clip without a face, the slow search is repeated after this many frames."""
-GET_COMMAND = "python -m talking_portrait models get face_landmarker"
 
 
-def open_landmarker(path: str | Path | None = None, engine: Engine = "auto") -> Landmarker:
+def open_landmarker(
+    path: str | Path | None = None, engine: Engine = "auto", *, command: Command = models_command
+) -> Landmarker:
     """The landmark engine for a model file.
 
     `path` is a MediaPipe `.task` file, or a folder (or one of the files in it) that holds
     `face_detection_short_range.tflite` and `face_landmark.tflite`; None takes what lies in the default model folder.
     `engine` "mediapipe" (478 points, learnt expression scores) needs the mediapipe package, "opencv" (468 points,
-    expression scores from distances) the opencv package; "auto" takes the first that can run.
+    expression scores from distances) the opencv package; "auto" takes the first that can run. `command` says how this
+    host's users call `models`, for the messages.
     Raises TalkingPortraitError if the file is missing, is no landmarker, or its package is not installed.
     """
     from .landmarks_mediapipe import MediaPipeLandmarker
@@ -35,32 +39,42 @@ def open_landmarker(path: str | Path | None = None, engine: Engine = "auto") -> 
 
     if engine not in ("auto", "mediapipe", "opencv"):
         raise TalkingPortraitError(f'The landmark engine is "{engine}", but auto, mediapipe or opencv is expected.')
-    place = _model_place(path)
-    task = _task_file(place)
-    networks = find_networks(place)
-    problem = f"{place} holds no face landmarker; get one with: {GET_COMMAND}"
-    if task and engine in ("auto", "mediapipe"):
+    place = default_model_root() / "detection" if path is None else Path(path)
+    task, networks = _task_file(place), find_networks(place)
+    fallback = LANDMARK_FALLBACK[0]
+    if task and engine != "opencv":
         try:
-            return MediaPipeLandmarker(task)
+            return _opened(MediaPipeLandmarker, [task], "face_landmarker", command)
         except ImportError:
-            problem = (
-                "The landmark model needs the mediapipe package, which is not installed; run `pip install mediapipe`, "
-                "or fetch the model that OpenCV runs with `python -m talking_portrait models get face_landmark_tflite`."
-            )
-    if networks and engine in ("auto", "opencv"):
+            if engine == "mediapipe" or not networks:
+                raise TalkingPortraitError(
+                    "The landmark model needs the mediapipe package, which is not installed; run `pip install "
+                    f"mediapipe`, or fetch the model that OpenCV runs with: {command(f'get {fallback}')}"
+                ) from None
+    if networks and engine != "mediapipe":
         try:
-            return TFLiteLandmarker(*networks)
+            return _opened(TFLiteLandmarker, networks, fallback, command)
         except ImportError:
-            problem = (
-                "The landmark networks need the opencv package, which is not installed; run "
-                f"`pip install opencv-python-headless`, or `pip install mediapipe` and `{GET_COMMAND}`."
-            )
-    if (task or networks) and problem.startswith(str(place)):
-        needed = "a face_landmarker.task file" if engine == "mediapipe" else "the two .tflite networks"
-        problem = (
-            f"The {engine} landmark engine needs {needed}, but {place} is something else; get it with: {GET_COMMAND}"
+            raise TalkingPortraitError(
+                "The landmark networks need the opencv package, which is not installed; run `pip install "
+                f"opencv-python-headless`, or `pip install mediapipe` and: {command('get face_landmarker')}"
+            ) from None
+    advice = way_to_get(fallback if engine == "opencv" else "face_landmarker", command)
+    if task or networks:
+        needed = "the two .tflite networks" if engine == "opencv" else "a face_landmarker.task file"
+        raise TalkingPortraitError(
+            f"The {engine} landmark engine needs {needed}, but {place} is something else; {advice}"
         )
-    raise TalkingPortraitError(problem)
+    problem = "holds no face landmarker" if place.exists() else "is not there, but a face landmarker is needed"
+    raise TalkingPortraitError(f"{place} {problem}; {advice}")
+
+
+def _opened(make: Callable[..., Landmarker], files: Sequence[Path], name: str, command: Command) -> Landmarker:
+    """An engine; what is wrong with its files is told with the way to get the table's file `name`."""
+    try:
+        return make(*files)
+    except TalkingPortraitError as error:
+        raise TalkingPortraitError(f"{error}; {way_to_get(name, command)}") from error
 
 
 def detect(
@@ -101,6 +115,18 @@ def detect(
             raise frame_without_face(number)
     track = track_of(faces, size, missing, smoothing)
     return track, f"{report_on(track, missing)} Faces seen: {follower.most_seen}. Engine: {landmarker.name}."
+
+
+def follow(
+    frames: Iterable[torch.Tensor], image_size: tuple[int, int], landmarker: Landmarker, *, min_confidence: float = 0.5
+) -> Iterator[Face | None]:
+    """The largest face of the first frames in each frame (H, W, 3) in 0..1, None where it is not seen.
+
+    For videos too long to hold: a frame is taken when its face is asked for, and then forgotten.
+    """
+    follower = _Follower(landmarker, FacePicker(image_size), min_confidence, clip=True)
+    for frame in frames:
+        yield follower.next(_rgb(frame))
 
 
 @dataclass
@@ -204,19 +230,8 @@ def _rgb(frame: torch.Tensor) -> torch.Tensor:
     return frame
 
 
-def _model_place(path: str | Path | None) -> Path:
-    if path is not None:
-        place = Path(path)
-        if not place.exists():
-            raise TalkingPortraitError(f"The landmark model {place} does not exist; get one with: {GET_COMMAND}")
-        return place
-    from .model_files import default_model_root
-
-    return default_model_root() / "detection"
-
-
 def _task_file(place: Path) -> Path | None:
-    if place.suffix == ".task":
+    if place.suffix == ".task" and place.is_file():
         return place
     tasks = sorted(place.glob("*.task")) if place.is_dir() else []
     named = [task for task in tasks if task.name == "face_landmarker.task"]

@@ -29,6 +29,8 @@ class MediaPipeLandmarker:
         from mediapipe import Image, ImageFormat, tasks
 
         self._path = path
+        # Read here, not by the package, whose file access fails on some paths with letters beyond ASCII.
+        self._model = path.read_bytes()
         self._tasks = tasks
         self._wrap = lambda picture: Image(image_format=ImageFormat.SRGB, data=picture)
         self._confidence: float | None = None
@@ -54,8 +56,7 @@ class MediaPipeLandmarker:
     def _start(self, confidence: float) -> None:
         tasks = self._tasks
         options = tasks.vision.FaceLandmarkerOptions(
-            # Read here, not by the package, whose file access fails on some paths with letters beyond ASCII.
-            base_options=tasks.BaseOptions(model_asset_buffer=self._path.read_bytes()),
+            base_options=tasks.BaseOptions(model_asset_buffer=self._model),
             running_mode=tasks.vision.RunningMode.IMAGE,
             num_faces=MAX_FACES,
             min_face_detection_confidence=confidence,
@@ -64,10 +65,9 @@ class MediaPipeLandmarker:
         )
         try:
             task = tasks.vision.FaceLandmarker.create_from_options(options)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, OSError) as error:  # OSError: the archive lacks a network
             raise TalkingPortraitError(
-                f"{self._path} is not a face landmarker that mediapipe can open ({_first_line(error)}); "
-                "get it again with: python -m talking_portrait models get face_landmarker"
+                f"{self._path} is not a face landmarker that mediapipe can open ({_first_line(error)})"
             ) from error
         if self._close is not None:
             self._close()

@@ -122,10 +122,7 @@ class _Network:
                 self.output(name)
         except (cv2.error, ValueError) as error:
             reason = str(error).strip().splitlines()[0][:160]
-            raise TalkingPortraitError(
-                f"{path} is not the network that its name promises ({reason}); get it again with: "
-                "python -m talking_portrait models get face_landmark_tflite"
-            ) from error
+            raise TalkingPortraitError(f"{path} is not the network that its name promises ({reason})") from error
 
     def show(self, picture: np.ndarray) -> None:
         """Sets the input, (size, size, 3) float32."""

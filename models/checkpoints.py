@@ -12,7 +12,9 @@ import json
 import pickletools
 import re
 import struct
+import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +30,8 @@ PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 SAFE_TORCH = (2, 10)
 """Earlier versions run code from a pickle even when told to read weights only."""
+MAX_PICKLE = 256 * 1024**2
+"""Bytes of names and shapes in an archive of weights; the tensors lie beside them. More is a bomb."""
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params", "model", "net")
 """Names under which training scripts put a state dict, the most wanted first."""
 
@@ -61,8 +65,8 @@ def check_file(path: Path) -> None:
     """Raises TalkingPortraitError when there is no file, or one that is no model whatever its name says."""
     if not path.is_file():
         raise TalkingPortraitError(
-            f"{path} is {'a folder' if path.is_dir() else 'not there'}, but a model file is expected; "
-            "`talking_portrait models list` says where each one comes from."
+            f"{path} is {'a folder' if path.is_dir() else 'not there'}, but a model file is expected; check its name "
+            "and folder."
         )
     with path.open("rb") as file:
         start = file.read(512)
@@ -96,20 +100,22 @@ def _read_safetensors(path: Path) -> State:
     try:
         entries = json.loads(header)
         end = 8 + length + max((e["data_offsets"][1] for k, e in entries.items() if k != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise _cut_short(path, "its list of tensors cannot be read") from None
     if size < end:
         raise _cut_short(path, f"{size} of {end} bytes are there")
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _cut_short(path, str(error)) from None
 
 
 def _read_pickle(path: Path) -> Any:
     refuse_code(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickle protocols, which only damaged files have
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each have their own for a damaged file
         raise _cut_short(path, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}") from None
 
@@ -128,10 +134,17 @@ def refuse_code(path: Path) -> None:
     try:
         for pickle in _pickles(path):
             _check_globals(path, pickle)
-    except (zipfile.BadZipFile, ValueError, EOFError, IndexError) as error:
-        if isinstance(error, TalkingPortraitError):
-            raise
+    except TalkingPortraitError:
+        raise
+    except _DAMAGE as error:
         raise _cut_short(path, f"{type(error).__name__}: {error}") from None
+
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, ArithmeticError, LookupError),
+    *(EOFError, OSError, MemoryError),
+)
+"""What zipfile, zlib and pickletools raise for bytes that are no archive or no pickle."""
 
 
 def _pickles(path: Path) -> Iterator[BinaryIO]:
@@ -143,6 +156,8 @@ def _pickles(path: Path) -> Iterator[BinaryIO]:
                 )
             for name in archive.namelist():
                 if name.endswith(".pkl"):
+                    if archive.getinfo(name).file_size > MAX_PICKLE:
+                        raise _cut_short(path, f"{name} in it unpacks to {archive.getinfo(name).file_size} bytes")
                     with archive.open(name) as file:
                         yield io.BytesIO(file.read())
         return

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from talking_portrait.models import checkpoints
 from talking_portrait.models.checkpoints import expect_kind, read_checkpoint, rename_keys, strict_load
@@ -103,6 +105,53 @@ def test_a_cut_safetensors_is_told_by_its_length(tmp_path: Path, keep: int) -> N
     assert "cut short" in text
     if keep < 0:
         assert f"{len(whole) + keep} of {len(whole)} bytes" in text
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[]",
+        '{"a": 5}',
+        '{"a": {"data_offsets": "x"}}',
+        '{"a": {"data_offsets": []}}',
+        '{"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [99999999999999999999], "data_offsets": [0, 4]}}',
+        '{"a":' * 100_000,
+        "[" * 100_000,
+    ],
+)
+def test_a_safetensors_with_a_mad_list_of_tensors_is_said_to_be_damaged(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(8))
+    assert "is damaged or cut short" in sentence(path)
+
+
+@settings(max_examples=50)
+@given(places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5))
+@pytest.mark.parametrize("name", ["a.safetensors", "zipped.pth", "old.pth"])
+def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, name: str, places) -> None:
+    path = tmp_path_factory.mktemp("changed") / name
+    if name.endswith("safetensors"):
+        save_file(STATE, path)
+    else:
+        torch.save(STATE, path, _use_new_zipfile_serialization=name == "zipped.pth")
+    raw = bytearray(path.read_bytes())
+    for place, value in places:
+        raw[place % len(raw)] = value
+    path.write_bytes(bytes(raw))
+    told = ""
+    try:
+        read_checkpoint(path)
+    except TalkingPortraitError as error:
+        told = str(error)
+    assert "\n" not in told
+    assert len(told) < 600
+
+
+def test_an_archive_whose_names_unpack_to_a_flood_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoints, "MAX_PICKLE", 10)
+    torch.save({"w": torch.ones(1)}, tmp_path / "a.pth")
+    assert "unpacks to" in sentence(tmp_path / "a.pth")
 
 
 def test_a_safetensors_whose_first_byte_is_a_brace_is_no_json(tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ StepCallback = Callable[[int, torch.Tensor, torch.Tensor], None]
 """(steps done, the sample after the step, the clean sample it foresees); may raise to stop."""
 
 
+_LCM_SPREAD, _LCM_TIME_SCALE = 0.5, 10.0
+"""Constants of the published distillation."""
+
+
 def nobody_watches(step: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
     """The default callback."""
 
@@ -46,8 +50,7 @@ def _rescaled(betas: torch.Tensor) -> torch.Tensor:
     """Betas whose last step leaves no signal at all (Lin et al. 2024, algorithm 1)."""
     signal = torch.cumprod(1 - betas, 0).sqrt()
     signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
-    kept = signal.square()
-    return 1 - torch.cat([kept[:1], kept[1:] / kept[:-1]])
+    return NoiseSchedule(signal.square()).betas
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class NoiseSchedule:
     @property
     def steps(self) -> int:
         return len(self.kept)
+
+    @property
+    def betas(self) -> torch.Tensor:
+        """The variances that lead to `kept`."""
+        return 1 - torch.cat([self.kept[:1], self.kept[1:] / self.kept[:-1]])
 
     def amounts(self, timesteps: torch.Tensor | int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """How much signal and how much noise there is at (n,) time steps, shaped to multiply `like` (n, ...)."""
@@ -134,5 +142,68 @@ def sample_ddim(
     sample = noise
     for done, timestep in enumerate(trailing_timesteps(steps, schedule.steps), 1):
         sample, clean = ddim_step(predict(sample, timestep), sample, timestep, schedule, steps)
+        callback(done, sample, clean)
+    return sample
+
+
+def sample_multistep(
+    kind: Literal["dpmpp_2m", "unipc"],
+    predict: Predict,
+    noise: torch.Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    callback: StepCallback = nobody_watches,
+) -> torch.Tensor:
+    """As `sample_ddim`, but each step also heeds the one before, so that fewer are needed.
+
+    DPM-Solver++ 2M (Lu et al. 2022) or UniPC (Zhao et al. 2023), by diffusers' schedulers.
+    """
+    from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+    scheduler_class = {"dpmpp_2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[kind]
+    scheduler = scheduler_class(
+        num_train_timesteps=schedule.steps,
+        trained_betas=schedule.betas.tolist(),
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=bool(schedule.kept[-1] == 0),
+    )
+    scheduler.set_timesteps(steps)
+    sample = noise
+    for done, timestep in enumerate(trailing_timesteps(steps, schedule.steps), 1):
+        velocity = predict(sample, timestep)
+        signal, spread = schedule.amounts(timestep, sample)
+        clean = signal * sample - spread * velocity
+        sample = scheduler.step(velocity, timestep, sample).prev_sample
+        callback(done, sample, clean)
+    return sample
+
+
+def sample_lcm(
+    predict: Predict,
+    noise: torch.Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    fresh: Callable[[int], torch.Tensor],
+    *,
+    callback: StepCallback = nobody_watches,
+) -> torch.Tensor:
+    """As `sample_ddim`, for a network distilled to foresee the clean sample at once: 4 to 8 steps.
+
+    Latent consistency models (Luo et al. 2023): after each step but the last, `fresh(step)` noise is added anew.
+    """
+    timesteps = trailing_timesteps(steps, schedule.steps)
+    sample = noise
+    for done, timestep in enumerate(timesteps, 1):
+        signal, spread = schedule.amounts(timestep, sample)
+        clean = signal * sample - spread * predict(sample, timestep)
+        # Towards time step 0 the sample itself stands in for the network's answer, as it did in the distillation.
+        time, own = (timestep * _LCM_TIME_SCALE) ** 2, _LCM_SPREAD**2
+        clean = (time / (time + own)) ** 0.5 * clean + own / (time + own) * sample
+        sample = clean
+        if done < steps:
+            signal, spread = schedule.amounts(timesteps[done], sample)
+            sample = signal * clean + spread * fresh(done)
         callback(done, sample, clean)
     return sample

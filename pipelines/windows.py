@@ -21,10 +21,7 @@ def uniform_windows(
 
     Raises TalkingPortraitError unless 0 <= overlap < size.
     """
-    if not 0 <= overlap < size:
-        raise TalkingPortraitError(
-            f"Windows of {size} frames are to overlap by {overlap}, but 0 to {size - 1} are possible."
-        )
+    check_overlap(size, overlap)
     if frames <= size:
         return [list(range(frames))]
     spacings = min(stride, math.ceil(math.log2(frames / size)) + 1)
@@ -35,6 +32,40 @@ def uniform_windows(
         for start in range(int(share * spacing) + shift, frames + shift, size * spacing - overlap):
             windows.append([(start + i * spacing) % frames for i in range(size)])
     return windows
+
+
+def open_windows(frames: int, size: int = 16, overlap: int = 4, *, step: int = 0, known: int = 0) -> list[list[int]]:
+    """Windows of `size` frame numbers from the first frame to the last, moved with each step so that no seam stays.
+
+    Neighbours share `overlap` frames or more. A clip that fits one window is one.
+
+    Args:
+        step: moves the windows by a share of their distance that is spread evenly over steps; 0 doesn't.
+        known: frames at the beginning that need no window; the first window may begin among them.
+
+    Raises TalkingPortraitError unless 0 <= overlap < size.
+    """
+    check_overlap(size, overlap)
+    if frames <= size:
+        return [list(range(frames))]
+    distance, last = size - overlap, frames - size
+    shift = int(_reversed_fraction(step) * min(distance, known or distance))
+    starts = [] if shift <= known else [0]
+    starts += [*range(shift, last, distance), last]
+    return [list(range(start, start + size)) for start in starts]
+
+
+def triangle_weights(size: int) -> list[float]:
+    """How much each frame of a window counts where windows overlap: most in the middle, least at the ends, never 0."""
+    return [min(place + 1, size - place) / ((size + 1) // 2) for place in range(size)]
+
+
+def check_overlap(size: int, overlap: int) -> None:
+    """Raises TalkingPortraitError unless 0 <= overlap < size."""
+    if not 0 <= overlap < size:
+        raise TalkingPortraitError(
+            f"Windows of {size} frames are to overlap by {overlap}, but 0 to {size - 1} are possible."
+        )
 
 
 def _reversed_fraction(step: int) -> float:

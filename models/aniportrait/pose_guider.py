@@ -7,12 +7,14 @@ defaults here, because its results come from them:
   training has gathered, so a frame's features depend on its window;
 - the drawing reaches it as 2 * pixel - 1 with pixels of 0..255, so -1..509, where training used -1..1.
 
-The deterministic counterpart takes the gathered statistics and -1..1. Gathered statistics with -1..509 would make
-features far too large.
+Norms may also be given the statistics of chosen frames, so that a long video's frames share them and each frame's
+features are its own. The deterministic counterpart takes the gathered statistics and -1..1. Gathered statistics with
+-1..509 would make features far too large.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +29,12 @@ _STEM = (
     (32, 32, 3, 1), (32, 64, 4, 2), (64, 64, 3, 1), (64, 128, 3, 1),
 )  # fmt: skip
 """In and out channels, kernel and stride of the first stack."""
+
+
+Statistics = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+"""Mean and variance of each channel (C,), float32, for each batch norm in the order of the data's way."""
+
+_Normalise = Callable[[nn.BatchNorm2d, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -95,17 +103,37 @@ class PoseGuider(nn.Module):
         self.conv_layers_4 = _convolutions((4 * c, 4 * c, 3, 1))
         self.cross_attn4 = PixelTransformer(4 * c)
 
-    def forward(self, frames: torch.Tensor, *, batch_statistics: bool = True) -> list[torch.Tensor]:
+    def forward(
+        self, frames: torch.Tensor, *, batch_statistics: bool = True, statistics: Statistics | None = None
+    ) -> list[torch.Tensor]:
         """Features of drawn faces.
 
         Args:
             frames: (samples, 3, frames, H, W), -1..509 with batch statistics, else -1..1; see the module.
-            batch_statistics: whether norms use the mean and variance of all these frames.
+            batch_statistics: whether norms use the mean and variance of all these frames, else what training gathered.
+            statistics: those of other frames, from `statistics`, instead of either.
 
         Returns: five of (samples, C, frames, H', W'): H / 8 high, then 16, 32, 64 and 64 (rounded up).
         """
+        if statistics is not None:
+            return self._features(frames, _with_given(statistics))
+        return self._features(frames, _with_own if batch_statistics else _with_gathered)
+
+    def statistics(self, frames: torch.Tensor) -> Statistics:
+        """What the norms use of these frames with batch statistics, so that others can be normed alike."""
+        found: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def record(layer: nn.BatchNorm2d, hidden: torch.Tensor) -> torch.Tensor:
+            variance, mean = torch.var_mean(hidden.contiguous().float(), dim=(0, 2, 3), correction=0)
+            found.append((mean, variance))
+            return _with_own(layer, hidden)
+
+        self._features(frames, record)
+        return tuple(found)
+
+    def _features(self, frames: torch.Tensor, normalise: _Normalise) -> list[torch.Tensor]:
         samples = len(frames)
-        hidden = _apply(self.conv_layers, frames.transpose(1, 2).flatten(0, 1), batch_statistics)
+        hidden = _apply(self.conv_layers, frames.transpose(1, 2).flatten(0, 1), normalise)
         hidden = self.final_proj(hidden) * self.scale
         features = [hidden]
         for convolutions, transformer in (
@@ -114,17 +142,32 @@ class PoseGuider(nn.Module):
             (self.conv_layers_3, self.cross_attn3),
             (self.conv_layers_4, self.cross_attn4),
         ):
-            hidden = transformer(_apply(convolutions, hidden, batch_statistics))
+            hidden = transformer(_apply(convolutions, hidden, normalise))
             features.append(hidden)
         return [feature.unflatten(0, (samples, -1)).transpose(1, 2) for feature in features]
 
 
-def _apply(stack: nn.Sequential, hidden: torch.Tensor, batch_statistics: bool) -> torch.Tensor:
+def _apply(stack: nn.Sequential, hidden: torch.Tensor, normalise: _Normalise) -> torch.Tensor:
     for layer in stack:
-        if isinstance(layer, nn.BatchNorm2d) and batch_statistics:
-            # For channels-last tensors torch sums in float32, forty times less exactly where a channel is nearly even.
-            hidden = hidden.contiguous()
-            hidden = F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
-        else:
-            hidden = layer(hidden)
+        hidden = normalise(layer, hidden) if isinstance(layer, nn.BatchNorm2d) else layer(hidden)
     return hidden
+
+
+def _with_own(layer: nn.BatchNorm2d, hidden: torch.Tensor) -> torch.Tensor:
+    # For channels-last tensors torch sums in float32, forty times less exactly where a channel is nearly even.
+    hidden = hidden.contiguous()
+    return F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+
+
+def _with_gathered(layer: nn.BatchNorm2d, hidden: torch.Tensor) -> torch.Tensor:
+    return layer(hidden)
+
+
+def _with_given(statistics: Statistics) -> _Normalise:
+    remaining = iter(statistics)
+
+    def normalise(layer: nn.BatchNorm2d, hidden: torch.Tensor) -> torch.Tensor:
+        mean, variance = (values.to(hidden.device, layer.weight.dtype) for values in next(remaining))
+        return F.batch_norm(hidden, mean, variance, layer.weight, layer.bias, eps=layer.eps)
+
+    return normalise

@@ -1,57 +1,60 @@
-"""AniPortrait's denoising loop: all frames of a video, window by window, step by step.
+"""AniPortrait's denoising loop: frames of a video, window by window, step by step.
 
     bank = reference_unet.write_bank(reference_latents[:, :, None], token)
-    features = pose_features(pose_guider, drawings, windows)
-    latents = denoise(Denoiser(denoising_unet, bank, token, features, windows), noise)
+    denoiser = Denoiser(denoising_unet, bank, token, features)
+    latents = denoise(denoiser, noise, lambda step: windows)
 
-Neither the bank nor the features depend on the time step, so their networks run once and may then leave the device.
+The bank does not depend on the time step, so its network runs once and may then leave the device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 
-from ...models.aniportrait.pose_guider import PoseGuider
 from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import UNet
 from ..errors import TalkingPortraitError
-from ..sampling import NoiseSchedule, StepCallback, nobody_watches, published_schedule, sample_ddim
+from ..latents import Managed, rough_picture
+from ..memory import Shrinking
+from ..sampling import (
+    NoiseSchedule,
+    Predict,
+    StepCallback,
+    nobody_watches,
+    published_schedule,
+    sample_ddim,
+    sample_lcm,
+    sample_multistep,
+)
 from ..types import Progress, no_progress
+from .pose import PoseFeatures
+from .settings import Scheduler
 
 Windows = Sequence[Sequence[int]]
 """Frame numbers that the network sees together, as `pipelines/windows.py` plans them; all of one length."""
+Plan = Callable[[int], Windows]
+"""Step, counted from 0, to its windows."""
 
-
-def pose_features(
-    pose_guider: PoseGuider,
-    drawings: torch.Tensor,
-    windows: Windows,
-    *,
-    batch_statistics: bool = True,
-    progress: Progress = no_progress,
-) -> list[list[torch.Tensor]]:
-    """The pose guider's five features for each window of drawn faces (1, 3, F, H, W), as `pose_pixels` makes them.
-
-    `batch_statistics`: see `models/aniportrait/pose_guider.py`; it is why a window's features are its own.
-    """
-    features = []
-    for done, window in enumerate(windows, 1):
-        features.append(pose_guider(drawings[:, :, list(window)], batch_statistics=batch_statistics))
-        progress(done, len(windows))
-    return features
+_WORK = 24
+"""Values that the UNet holds at once, for each pixel and channel of its first resolution (measured)."""
 
 
 class Denoiser:
     """The denoising UNet, ready for one portrait and one sequence of drawn faces.
 
     Args:
+        denoising_unet: comes to its device here, and again after the pose guider has run.
         bank: the reference UNet's, of one picture.
         token: CLIP's embedding of the portrait (1, 1, C).
-        features: from `pose_features`, for the same windows.
+        features: from `pipelines/aniportrait/pose.py`, by the frame numbers of the windows.
         cfg: classifier-free guidance; 1 and less go without, at half the cost.
-        batch: how many windows pass the UNet at once.
+        guided: whether a step, counted from 0, uses guidance at all.
+        batch: how many windows pass the UNet at once; fewer, when memory runs out.
+        weights: length of a window to how much each of its frames counts where windows overlap; alike by default.
         bank_rounding: see `UNet.read_bank`.
         sum_overlaps: what the published program does without guidance: predictions of overlapping windows are added up
             and not averaged, which spoils those frames; only for comparison with it.
@@ -59,97 +62,200 @@ class Denoiser:
 
     def __init__(
         self,
-        denoising_unet: UNet,
+        denoising_unet: Managed,
         bank: Bank,
         token: torch.Tensor,
-        features: Sequence[Sequence[torch.Tensor]],
-        windows: Windows,
+        features: PoseFeatures,
         *,
         cfg: float = 3.5,
+        guided: Callable[[int], bool] = lambda step: True,
         batch: int = 1,
+        weights: Callable[[int], Sequence[float]] | None = None,
         bank_rounding: torch.dtype | None = torch.float16,
         sum_overlaps: bool = False,
     ) -> None:
-        self.windows, self.cfg, self.batch, self.sum_overlaps = windows, cfg, batch, sum_overlaps
-        self._unet, self._token, self._features = denoising_unet, token, features
-        self._reference = denoising_unet.read_bank(bank, rounding=bank_rounding)
+        self.cfg, self.sum_overlaps = cfg, sum_overlaps
+        self._managed, self._features, self._guided_step = denoising_unet, features, guided
+        self._weights = weights
+        self._batch = Shrinking(batch, "window")
+        self.device = denoising_unet.load()
+        self._token = token.to(self.device)
+        on_device = {name: tokens.to(self.device) for name, tokens in bank.items()}
+        self._keys_values = self._unet.read_bank(on_device, rounding=bank_rounding).keys_values
+        self._made = -1
 
     @property
-    def guided(self) -> bool:
-        return self.cfg > 1
+    def _unet(self) -> UNet:
+        return cast(UNet, self._managed.module)
 
-    @property
-    def evaluations(self) -> int:
-        """How often the UNet runs for each step."""
-        return -(-len(self.windows) // self.batch)
+    def guided(self, step: int) -> bool:
+        return self.cfg > 1 and self._guided_step(step)
 
-    def predict(self, latents: torch.Tensor, timestep: int, index: int, count: int = 1) -> torch.Tensor:
-        """The network's velocities for `count` windows from `index` on: (rows, 4, frames, H, W).
+    def predict(self, latents: torch.Tensor, timestep: int, windows: Windows, *, guided: bool = True) -> torch.Tensor:
+        """The network's velocities for some windows: (rows, 4, frames, H, W).
 
         Guided, the first half of the rows is unconditional. The network computes in the token's precision, the sampler
         in that of the latents.
         """
-        sample = torch.cat([latents[:, :, list(window)] for window in self.windows[index : index + count]])
-        pose = [torch.cat(level) for level in zip(*self._features[index : index + count], strict=True)]
+        guided = guided and self.cfg > 1
+        pose = [torch.cat(level) for level in zip(*(self._features(window) for window in windows), strict=True)]
+        if self._made != self._features.made:
+            self._made = self._features.made
+            self._load(latents, windows)
+        sample = torch.cat([latents[:, :, list(window)] for window in windows])
         context = self._token.expand(len(sample), -1, -1)
         unread = 0
-        if self.guided:
+        if guided:
             unread = len(sample)
             sample = torch.cat([sample, sample])
             context = torch.cat([torch.zeros_like(context), context])
-        reference = Reference(self._reference.keys_values, unread)
+        reference = Reference(self._keys_values, unread)
         velocities = self._unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference)
         return velocities.to(latents.dtype)
 
-    def velocity(self, latents: torch.Tensor, timestep: int, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
-        """The guided velocity (1, 4, F, H, W) of all frames, averaged where windows overlap.
+    def velocity(
+        self,
+        latents: torch.Tensor,
+        timestep: int,
+        windows: Windows,
+        *,
+        step: int = 0,
+        tick: Callable[[int], None] = lambda windows: None,
+    ) -> torch.Tensor:
+        """The guided velocity (1, 4, F, H, W) of all frames, averaged where windows overlap; 0 where there is none.
 
-        `tick` is called after each run of the UNet; it may raise to stop.
+        `tick` is called after each run of the UNet with the number of windows; it may raise to stop.
         """
+        guided = self.guided(step)
         total = torch.zeros_like(latents)
         times = torch.zeros(latents.shape[2], device=latents.device, dtype=latents.dtype)
-        for index in range(0, len(self.windows), self.batch):
-            velocities = self.predict(latents, timestep, index, self.batch)
-            if self.guided:
-                blind, seeing = velocities.chunk(2)
-                velocities = blind + self.cfg * (seeing - blind)
-            for window, velocity in zip(self.windows[index : index + self.batch], velocities, strict=True):
-                total[0, :, list(window)] += velocity
-                times[list(window)] += 1
-            tick()
-        if self.sum_overlaps and not self.guided:
+        length = len(windows[0])
+        weights = torch.tensor(self._weights(length) if self._weights else [1.0] * length).to(times)
+        done = 0
+
+        def run(start: int, end: int) -> torch.Tensor:
+            velocities = self.predict(latents, timestep, windows[start:end], guided=guided)
+            if not guided:
+                return velocities
+            blind, seeing = velocities.chunk(2)
+            return blind + self.cfg * (seeing - blind)
+
+        for velocities in self._batch.each(len(windows), run):
+            for window, velocity in zip(windows[done : done + len(velocities)], velocities, strict=True):
+                total[0, :, list(window)] += weights[:, None, None] * velocity
+                times[list(window)] += weights
+            done += len(velocities)
+            tick(len(velocities))
+        if self.sum_overlaps and not guided:
             return total
-        return total / times[:, None, None]
+        return total / times.clamp_min(torch.finfo(times.dtype).tiny)[:, None, None]
+
+    def _load(self, latents: torch.Tensor, windows: Windows) -> None:
+        height, width = latents.shape[-2:]
+        rows = min(self._batch.size, len(windows)) * len(windows[0]) * (2 if self.cfg > 1 else 1)
+        values = rows * height * width * self._unet.config.channels[0] * _WORK
+        self._managed.load(values * self._token.element_size())
 
 
+@dataclass(frozen=True)
+class Known:
+    """Finished frames at the beginning, which only show the others where to go on: latents and noise (1, 4, n, H, W).
+
+    In each step they are seen with as much of their own noise as there is in the others then.
+    """
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+
+    @property
+    def frames(self) -> int:
+        return self.latents.shape[2]
+
+    def put_into(self, sample: torch.Tensor, timestep: int, schedule: NoiseSchedule) -> torch.Tensor:
+        """A copy of the sample whose first frames are these."""
+        signal, spread = schedule.amounts(timestep, sample)
+        return torch.cat([signal * self.latents + spread * self.noise, sample[:, :, self.frames :]], dim=2)
+
+
+@torch.no_grad()
 def denoise(
     denoiser: Denoiser,
     noise: torch.Tensor,
+    plan: Plan,
     steps: int = 25,
     *,
     schedule: NoiseSchedule | None = None,
+    scheduler: Scheduler = "ddim",
+    fresh: Callable[[int], torch.Tensor] | None = None,
+    known: Known | None = None,
     callback: StepCallback = nobody_watches,
     progress: Progress = no_progress,
 ) -> torch.Tensor:
     """Noise (1, 4, F, H, W) to clean latents of a video.
 
-    `progress` is called after each run of the UNet, `callback` after each step.
+    Args:
+        plan: the windows of each step; over the known frames there need not be any.
+        fresh: noise that "lcm" adds after a step (counted from 1).
+        callback: called after each step.
+        progress: called after each run of the UNet with the windows done and those to do, and after each step with a
+            rough picture of the middle frame.
 
-    Raises TalkingPortraitError when the windows leave frames out.
+    Raises TalkingPortraitError when the windows leave frames out, or when the network gives NaN.
     """
-    frames = noise.shape[2]
-    if {i for window in denoiser.windows for i in window} != set(range(frames)):
-        raise TalkingPortraitError(
-            f"The windows do not cover the {frames} frames of the noise exactly; plan them for this number of frames."
-        )
-    done, total = 0, steps * denoiser.evaluations
+    schedule = schedule or published_schedule()
+    frames = range(known.frames if known else 0, noise.shape[2])
+    total = sum(len(plan(step)) for step in range(steps))
+    done = step = 0
 
-    def tick() -> None:
+    def tick(windows: int) -> None:
         nonlocal done
-        done += 1
+        done += windows
         progress(done, total)
 
     def predict(latents: torch.Tensor, timestep: int) -> torch.Tensor:
-        return denoiser.velocity(latents, timestep, tick)
+        nonlocal step
+        windows = plan(step)
+        _check_cover(windows, frames)
+        if known:
+            latents = known.put_into(latents, timestep, schedule)
+        velocity = denoiser.velocity(latents, timestep, windows, step=step, tick=tick)
+        step += 1
+        if not bool(velocity.isfinite().all()):
+            raise TalkingPortraitError(
+                f"The network gave values that are not numbers (NaN) in step {step} of {steps}; "
+                "load it in bfloat16 or float32, or download its files again."
+            )
+        return velocity
 
-    return sample_ddim(predict, noise, schedule or published_schedule(), steps, callback=callback)
+    def watch(number: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
+        callback(number, sample, clean)
+        progress(done, total, rough_picture(clean[0, :, (frames.start + frames.stop) // 2]))
+
+    latents = _sample(scheduler, predict, noise, schedule, steps, fresh, watch)
+    return torch.cat([known.latents, latents[:, :, known.frames :]], dim=2) if known else latents
+
+
+def _sample(
+    scheduler: Scheduler,
+    predict: Predict,
+    noise: torch.Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    fresh: Callable[[int], torch.Tensor] | None,
+    watch: StepCallback,
+) -> torch.Tensor:
+    if scheduler == "ddim":
+        return sample_ddim(predict, noise, schedule, steps, callback=watch)
+    if scheduler == "lcm":
+        assert fresh is not None
+        return sample_lcm(predict, noise, schedule, steps, fresh, callback=watch)
+    return sample_multistep(scheduler, predict, noise, schedule, steps, callback=watch)
+
+
+def _check_cover(windows: Windows, frames: range) -> None:
+    seen = {frame for window in windows for frame in window}
+    if not seen.issuperset(frames) or max(seen) >= frames.stop or min(seen) < 0:
+        raise TalkingPortraitError(
+            f"The windows do not cover the {frames.stop} frames of the noise exactly; plan them for this number of "
+            "frames."
+        )

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from talking_portrait.models.aniportrait.loading import build_pose_guider
 from talking_portrait.models.checkpoints import strict_load
-from talking_portrait.pipelines.aniportrait.denoising import Denoiser, denoise, pose_features
+from talking_portrait.pipelines.aniportrait.denoising import Denoiser, denoise
 from talking_portrait.pipelines.aniportrait.pictures import clip_pixels, pose_pixels, reference_pixels
+from talking_portrait.pipelines.aniportrait.pose import PoseGuidance, WindowFeatures
 from talking_portrait.pipelines.interpolation import fill_gap
+from talking_portrait.pipelines.latents import LATENT_SCALE, Resident
 from talking_portrait.pipelines.sampling import NoiseSchedule, ddim_step, scheduled_betas, trailing_timesteps
 from talking_portrait.pipelines.training.diffusion_loss import min_snr_weights, velocity_loss
 from talking_portrait.pipelines.windows import uniform_windows
 
 from .aniportrait_networks import reference_unet_of, state_of, unet_of
 from .goldens import Golden, runner
-
-LATENT_SCALE = 0.18215
 
 
 def schedule_of(options: dict[str, Any]) -> NoiseSchedule:
@@ -119,19 +119,24 @@ class Case:
         if (norm, pixels) not in self._features:
             meta = self.golden.meta
             state = state_of(self.golden, meta["manifests"]["pose_guider"], meta["weight_seeds"]["pose_guider"])
-            guider = build_pose_guider(state, path=self.golden.path)
+            guider = Resident(build_pose_guider(state, path=self.golden.path))
             drawings = self.picture(meta["pose_png"]).unflatten(0, (-1, self.size[0]))[: self.config["F"]]
-            seen = pose_pixels(drawings, self.size, published_range=pixels == "2*u8-1")
-            self._features[norm, pixels] = pose_features(guider, seen, self.windows, batch_statistics=norm == "train")
+            guidance = PoseGuidance(
+                guider,
+                drawings,
+                self.size,
+                batch_statistics=norm == "train",
+                published_range=pixels == "2*u8-1",
+            )
+            self._features[norm, pixels] = WindowFeatures(guidance, 2**30)
         return self._features[norm, pixels]
 
     def denoiser(self, variant: dict[str, Any], latents: torch.Tensor, token: torch.Tensor, **options: Any) -> Denoiser:
         return Denoiser(
-            self.denoising_unet,
+            Resident(self.denoising_unet),
             self.reference_unet.write_bank(latents[:, :, None], token),
             token,
             self.features(variant["pose_bn"], variant["pose_input"]),
-            self.windows,
             cfg=variant["guidance_scale"],
             bank_rounding=torch.float16 if variant["bank_dtype"] == "torch.float16" else None,
             sum_overlaps=True,
@@ -155,16 +160,19 @@ def pipeline_e2e(golden: Golden) -> None:
         denoiser, runs = case.denoiser(variant, encoded, embedding[:, None]), []
         for window in range(len(case.windows)):
             if f"{name}.pred_step0_win{window}" in golden:
-                predicted = denoiser.predict(noise, trailing_timesteps(steps)[0], window)
+                predicted = denoiser.predict(noise, trailing_timesteps(steps)[0], case.windows[window : window + 1])
                 golden.compare(f"{name}.pred_step0_win{window}", predicted)
 
         def compare(done: int, sample: torch.Tensor, clean: torch.Tensor, name: str = name) -> None:
             golden.compare(f"{name}.latents{done}", sample)
 
         def count(done: int, total: int, preview: torch.Tensor | None = None, runs: list[int] = runs) -> None:
-            runs.append(total)
+            if preview is None:
+                runs.append(total)
 
-        results[name] = denoise(denoiser, noise, steps, schedule=schedule, callback=compare, progress=count)
+        results[name] = denoise(
+            denoiser, noise, lambda step: case.windows, steps, schedule=schedule, callback=compare, progress=count
+        )
         golden.check(f"{name} UNet calls", runs, [variant["unet_calls"]] * variant["unet_calls"])
 
     frames = results["ref"][0].transpose(0, 1)[[0, -1]]

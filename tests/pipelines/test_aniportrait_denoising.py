@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
-from talking_portrait.pipelines.aniportrait.denoising import Denoiser, denoise, pose_features
+from talking_portrait.pipelines.aniportrait.denoising import Denoiser, Known, denoise
 from talking_portrait.pipelines.aniportrait.pictures import clip_pixels, pose_pixels, reference_pixels
+from talking_portrait.pipelines.aniportrait.pose import FrameFeatures, PoseGuidance, WindowFeatures
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.latents import Resident
 from talking_portrait.pipelines.sampling import published_schedule, sample_ddim
-from talking_portrait.pipelines.windows import uniform_windows
+from talking_portrait.pipelines.windows import open_windows, triangle_weights, uniform_windows
 
 CONFIG = UNetConfig(channels=(32, 64), attention=(True, False), layers=1, context=24, motion_frames=8)
 FRAMES, SIDE = 7, 8
@@ -29,14 +31,33 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-class Guider:
-    """A pose guider of the real one's shape: features that vary with the drawings of the whole window."""
+class Guider(torch.nn.Module):
+    """A pose guider of the real one's kind: features that vary with the drawings of the whole window."""
 
-    def __call__(self, drawings: torch.Tensor, *, batch_statistics: bool) -> list[torch.Tensor]:
-        level = drawings - drawings.mean() if batch_statistics else drawings
+    calls = 0
+
+    def forward(self, drawings: torch.Tensor, *, batch_statistics: bool, statistics=None) -> list[torch.Tensor]:
+        self.calls += 1
+        given = statistics[0][0] if statistics else drawings.mean()
+        level = drawings - given if batch_statistics else drawings
         frames = level.mean(dim=(1, 3, 4))[:, None, :, None, None]
         sizes = ((32, SIDE), (32, SIDE // 2), (64, SIDE // 2))
         return [frames.expand(-1, width, -1, side, side) for width, side in sizes]
+
+    def statistics(self, drawings: torch.Tensor):
+        return ((drawings.mean(), drawings.var()),)
+
+
+def guidance(*, batch_statistics: bool = True, frames: int = FRAMES, dtype=torch.float32) -> PoseGuidance:
+    drawings = noise(frames, 64, 64, 3).sigmoid() / 64
+    return PoseGuidance(
+        Resident(Guider()),
+        drawings,
+        (64, 64),
+        batch_statistics=batch_statistics,
+        published_range=batch_statistics,
+        dtype=dtype,
+    )
 
 
 def networks() -> tuple[UNet, UNet]:
@@ -48,34 +69,34 @@ def denoiser(*, seed: int = 0, **options) -> Denoiser:
     reference, unet = networks()
     token = noise(1, 1, CONFIG.context)
     bank = reference.write_bank(noise(1, 4, 1, SIDE, SIDE, seed=seed), token)
-    features = pose_features(Guider(), noise(1, 3, FRAMES, 64, 64), WINDOWS)
-    return Denoiser(unet, bank, token, features, WINDOWS, **options)
+    return Denoiser(Resident(unet), bank, token, WindowFeatures(guidance(), 2**30), **options)
 
 
 def test_windows_together_give_what_windows_alone_give() -> None:
     assert len(WINDOWS) == 4
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
-    alone = denoiser().velocity(latents, 500)
+    alone = denoiser().velocity(latents, 500, WINDOWS)
     for batch in (2, 3, 4, 9):
-        torch.testing.assert_close(denoiser(batch=batch).velocity(latents, 500), alone, atol=1e-5, rtol=1e-4)
+        together = denoiser(batch=batch).velocity(latents, 500, WINDOWS)
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
 def test_guidance_stretches_the_difference_that_the_portrait_makes() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
-    seeing = denoiser(cfg=1.0).velocity(latents, 500)
-    double, triple = (denoiser(cfg=cfg).velocity(latents, 500) for cfg in (2.0, 3.0))
+    seeing = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS)
+    double, triple = (denoiser(cfg=cfg).velocity(latents, 500, WINDOWS) for cfg in (2.0, 3.0))
     torch.testing.assert_close(triple - double, double - seeing, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(double, seeing, atol=1e-3)
-    assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500), seeing, atol=1e-3)
+    assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500, WINDOWS), seeing, atol=1e-3)
 
 
 def test_overlaps_are_averaged_unless_the_published_sum_is_asked_for() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
     times = torch.tensor([sum(frame in window for window in WINDOWS) for frame in range(FRAMES)])
     assert times.max() > times.min()
-    mean, total = (denoiser(cfg=1.0, sum_overlaps=add).velocity(latents, 500) for add in (False, True))
+    mean, total = (denoiser(cfg=1.0, sum_overlaps=add).velocity(latents, 500, WINDOWS) for add in (False, True))
     torch.testing.assert_close(mean * times[:, None, None], total, atol=1e-5, rtol=1e-4)
-    guided, same = (denoiser(sum_overlaps=add).velocity(latents, 500) for add in (False, True))
+    guided, same = (denoiser(sum_overlaps=add).velocity(latents, 500, WINDOWS) for add in (False, True))
     assert torch.equal(guided, same)
 
 
@@ -85,13 +106,15 @@ def test_sampling_reports_each_run_of_the_network_and_each_step() -> None:
     found = denoise(
         model,
         start,
+        lambda step: WINDOWS,
         2,
         callback=lambda done, sample, clean: steps.append(done),
-        progress=lambda done, total, preview=None: runs.append((done, total)),
+        progress=lambda done, total, preview=None: runs.append((done, total, preview is not None)),
     )
-    assert runs == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert runs == [(3, 8, False), (4, 8, False), (4, 8, True), (7, 8, False), (8, 8, False), (8, 8, True)]
     assert steps == [1, 2]
-    assert torch.equal(found, sample_ddim(model.velocity, start, published_schedule(), 2))
+    expected = sample_ddim(lambda x, time: model.velocity(x, time, WINDOWS), start, published_schedule(), 2)
+    assert torch.equal(found, expected)
     assert found.isfinite().all()
 
 
@@ -103,41 +126,93 @@ def test_cancelling_stops_after_the_run_at_hand() -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        denoise(denoiser(), noise(1, 4, FRAMES, SIDE, SIDE), 2, progress=cancel)
+        denoise(denoiser(), noise(1, 4, FRAMES, SIDE, SIDE), lambda step: WINDOWS, 2, progress=cancel)
     assert runs == [1]
 
 
 @pytest.mark.parametrize("frames", [FRAMES - 1, FRAMES + 1])
 def test_windows_for_another_length_are_refused(frames: int) -> None:
     with pytest.raises(TalkingPortraitError, match=f"the {frames} frames"):
-        denoise(denoiser(), noise(1, 4, frames, SIDE, SIDE), 2)
+        denoise(denoiser(), noise(1, 4, frames, SIDE, SIDE), lambda step: WINDOWS, 2)
 
 
 def test_the_sampler_stays_exact_while_the_network_computes_in_half() -> None:
     reference, unet = (network.bfloat16() for network in networks())
     token = noise(1, 1, CONFIG.context).bfloat16()
     bank = reference.write_bank(noise(1, 4, 1, SIDE, SIDE).bfloat16(), token)
-    drawings = noise(1, 3, FRAMES, 64, 64).bfloat16()
-    model = Denoiser(unet, bank, token, pose_features(Guider(), drawings, WINDOWS), WINDOWS)
-    found = denoise(model, noise(1, 4, FRAMES, SIDE, SIDE), 2)
+    features = WindowFeatures(guidance(dtype=torch.bfloat16), 2**30)
+    model = Denoiser(Resident(unet), bank, token, features)
+    found = denoise(model, noise(1, 4, FRAMES, SIDE, SIDE), lambda step: WINDOWS, 2)
     assert found.dtype == torch.float32
-    exact = denoise(denoiser(), noise(1, 4, FRAMES, SIDE, SIDE), 2)
+    exact = denoise(denoiser(), noise(1, 4, FRAMES, SIDE, SIDE), lambda step: WINDOWS, 2)
     assert float((found - exact).std() / exact.std()) < 0.1
 
 
-def test_pose_features_are_made_window_by_window() -> None:
-    drawings = noise(1, 3, FRAMES, 64, 64)
-    seen = []
-    features = pose_features(
-        Guider(),
-        drawings,
-        WINDOWS,
-        batch_statistics=False,
-        progress=lambda done, total, preview=None: seen.append((done, total)),
-    )
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    for window, levels in zip(WINDOWS, features, strict=True):
-        torch.testing.assert_close(levels[0][0, 0, :, 0, 0], drawings[0, :, list(window)].mean(dim=(0, 2, 3)))
+def test_features_of_windows_are_kept_within_their_budget_and_else_made_anew() -> None:
+    size = sum(level.nbytes for level in WindowFeatures(guidance(), 0)(WINDOWS[0]))
+    features = WindowFeatures(guidance(), 2 * size)
+    for _ in range(2):
+        for window in WINDOWS:
+            for found, level in zip(features(window), guidance().features(window), strict=True):
+                assert torch.equal(found, level)
+    assert features.made == 4 + 2
+
+
+def test_features_of_frames_do_not_depend_on_the_window_and_are_made_once() -> None:
+    source = guidance(frames=20)
+    statistics = source.statistics(range(20))
+    features = FrameFeatures(source, statistics, range(-3, 17), batch=4)
+    one = [FrameFeatures(source, statistics, range(-3, 17), batch=1)((frame,)) for frame in range(17)]
+    for start in (0, 1, 5, 12):
+        for found, level in zip(
+            features(range(start, start + 5)), zip(*one[start : start + 5], strict=True), strict=True
+        ):
+            torch.testing.assert_close(found, torch.cat(level, dim=2))
+    made = features.made
+    features(range(3, 8))
+    assert features.made == made == 5
+
+
+def test_frames_can_begin_anew_and_then_hold_nothing_of_what_went_before() -> None:
+    source = guidance(frames=20)
+    statistics = source.statistics(range(20))
+    features = FrameFeatures(source, statistics, range(20), batch=4)
+    whole = features(range(20))
+    features.begin(7)
+    for found, level in zip(features(range(5)), whole, strict=True):
+        assert torch.equal(found, level[:, :, 7:12])
+    made = features.made
+    features.begin(12)
+    features(range(4))
+    assert features.made == made
+    features.begin(0)
+    features(range(4))
+    assert features.made == made + 1
+
+
+def test_known_frames_stay_and_are_shown_with_their_own_noise() -> None:
+    model, shown = denoiser(weights=triangle_weights), []
+    velocity = model.velocity
+
+    def watched(latents: torch.Tensor, timestep: int, windows, **options) -> torch.Tensor:
+        shown.append((timestep, latents[:, :, :2].clone()))
+        return velocity(latents, timestep, windows, **options)
+
+    model.velocity = watched  # type: ignore[method-assign]
+    start, finished = noise(1, 4, FRAMES, SIDE, SIDE), noise(1, 4, 2, SIDE, SIDE, seed=3)
+    known = Known(finished, start[:, :, :2])
+    found = denoise(model, start, lambda step: open_windows(FRAMES, 4, 2, step=step, known=2), 3, known=known)
+    assert torch.equal(found[:, :, :2], finished)
+    assert found.isfinite().all()
+    for timestep, seen in shown:
+        kept = published_schedule().kept[timestep]
+        torch.testing.assert_close(seen, kept.sqrt() * finished + (1 - kept).sqrt() * start[:, :, :2])
+
+
+def test_values_that_are_no_numbers_are_named_with_their_step() -> None:
+    model = denoiser()
+    with pytest.raises(TalkingPortraitError, match=r"not numbers \(NaN\) in step 1 of 2"):
+        denoise(model, noise(1, 4, FRAMES, SIDE, SIDE) * float("nan"), lambda step: WINDOWS, 2)
 
 
 # --- pictures ---

@@ -1,0 +1,207 @@
+"""The two ways through a clip: as published, all at once in a closed loop; or stretch by stretch, without seams."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ...models.aniportrait.pose_guider import Statistics
+from ..latents import LATENT_SIDE, ImageCodec, decoded
+from ..stretches import Stretch, frame_noise, plan_stretches, reach
+from ..types import Progress
+from ..windows import open_windows, triangle_weights, uniform_windows
+from .denoising import Denoiser, Known, Plan, denoise
+from .portrait import PreparedPortrait
+from .pose import FrameFeatures, PoseFeatures, PoseGuidance, WindowFeatures
+from .settings import AnimationState, Drawings, Networks, Settings
+
+KEPT_FEATURES = 2_000_000_000
+"""Bytes of pose features that the reference mode keeps from step to step, on the device."""
+
+Video = Generator[torch.Tensor, None, AnimationState]
+"""Frames (B, H, W, 3) as they are finished, and in the end what a next clip continues from."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What both ways work with."""
+
+    networks: Networks
+    codec: ImageCodec
+    drawings: Drawings
+    settings: Settings
+    portrait: PreparedPortrait
+
+    @property
+    def frames(self) -> int:
+        return len(self.drawings)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a frame's latents."""
+        height, width = self.settings.size
+        return 4, height // LATENT_SIDE, width // LATENT_SIDE
+
+    def guidance(self, drawings: Drawings) -> PoseGuidance:
+        guider, settings = self.networks.pose_guider, self.settings
+        published = settings.published_pose
+        return PoseGuidance(
+            guider,
+            drawings,
+            settings.size,
+            dtype=self.networks.dtype,
+            batch_statistics=published,
+            published_range=published,
+        )
+
+    def denoiser(self, features: PoseFeatures) -> Denoiser:
+        settings = self.settings
+        return Denoiser(
+            self.networks.denoising_unet,
+            self.portrait.bank,
+            self.portrait.token,
+            features,
+            cfg=settings.cfg,
+            guided=settings.is_guided,
+            batch=settings.window_batch,
+            weights=None if settings.mode == "reference" else triangle_weights,
+        )
+
+
+class Tally:
+    """One count of windows and frames over all parts of the work, each of which counts for itself."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def part(self) -> Progress:
+        before = self._done
+
+        def advance(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+            self._done = before + done
+            self._progress(self._done, self._total, preview)
+
+        return advance
+
+
+def reference_video(job: Job, progress: Progress) -> Video:
+    """As published. Latents of the whole clip are held (64 kB a frame at 512 x 512), pictures are not."""
+    settings = job.settings
+    windows = uniform_windows(job.frames, settings.window, settings.overlap)
+    tally = Tally(progress, len(windows) * settings.steps + job.frames)
+    features = WindowFeatures(job.guidance(job.drawings), KEPT_FEATURES)
+    denoiser = job.denoiser(features)
+    device = denoiser.device
+    shape = (1, job.latent_shape[0], job.frames, *job.latent_shape[1:])
+    # Drawn in the networks' precision, as published: in half precision other numbers come out for the same seed.
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed), dtype=job.networks.dtype)
+    latents = denoise(
+        denoiser,
+        noise.to(device, torch.float32),
+        lambda step: windows,
+        settings.steps,
+        scheduler=settings.scheduler,
+        fresh=lambda step: _noise(job, range(job.frames), step).to(device),
+        progress=tally.part(),
+    )
+    del denoiser, features
+    yield from decoded(job.codec, latents, settings.decode_batch, tally.part())
+    last = min(reach(settings.window, settings.overlap), job.frames)
+    frames = range(job.frames - last, job.frames)
+    return AnimationState(latents[:, :, -last:].cpu(), _bytes(job.drawings, frames), job.frames)
+
+
+def seamless_video(job: Job, state: AnimationState | None, progress: Progress) -> Video:
+    """Stretch by stretch: what is held does not grow with the clip."""
+    settings, guidance = job.settings, job.guidance(ContinuedDrawings(job.drawings, state))
+    before = state.latents.shape[2] if state else 0
+    shared = reach(settings.window, settings.overlap)
+    ahead = shared if settings.continued else 0
+    stretches = list(
+        plan_stretches(
+            job.frames,
+            settings.stretch * (settings.window - settings.overlap),
+            reach=shared,
+            known=before,
+            ahead=ahead,
+        )
+    )
+    plans = [_plan(settings, stretch) for stretch in stretches]
+    windows = sum(len(plan(step)) for plan in plans for step in range(settings.steps))
+    tally = Tally(progress, windows + job.frames)
+
+    statistics = _statistics(job, guidance, state)
+    features = FrameFeatures(guidance, statistics, range(-before, job.frames + ahead), settings.window)
+    denoiser = job.denoiser(features)
+    tail = state.latents if state else torch.empty(1, job.latent_shape[0], 0, *job.latent_shape[1:])
+    earlier = state.frames if state else 0
+    for stretch, plan in zip(stretches, plans, strict=True):
+        features.begin(stretch.start)
+        numbers = range(earlier + stretch.start, earlier + stretch.end)
+        noise = _noise(job, numbers).to(denoiser.device)
+        known = tail[:, :, tail.shape[2] - stretch.known :].to(denoiser.device)
+        latents = denoise(
+            denoiser,
+            noise,
+            plan,
+            settings.steps,
+            scheduler=settings.scheduler,
+            fresh=lambda step, numbers=numbers: _noise(job, numbers, step).to(denoiser.device),
+            known=Known(known, noise[:, :, : stretch.known]) if stretch.known else None,
+            progress=tally.part(),
+        )[:, :, : stretch.last - stretch.start]
+        tail = latents[:, :, -shared:].cpu()
+        yield from decoded(job.codec, latents[:, :, stretch.known :], settings.decode_batch, tally.part())
+    frames = range(job.frames - tail.shape[2], job.frames)
+    kept = _bytes(ContinuedDrawings(job.drawings, state), frames)
+    return AnimationState(tail, kept, earlier + job.frames, statistics)
+
+
+class ContinuedDrawings:
+    """A clip's drawings with those of the clip before at negative numbers, and its last one for all beyond its end."""
+
+    def __init__(self, drawings: Drawings, state: AnimationState | None) -> None:
+        self._drawings, self._before = drawings, state.drawings if state else None
+
+    def __len__(self) -> int:
+        return len(self._drawings)
+
+    def __getitem__(self, frame: int, /) -> torch.Tensor:
+        if frame < 0:
+            assert self._before is not None
+            return self._before[frame] / 255
+        return self._drawings[min(frame, len(self) - 1)]
+
+
+def _plan(settings: Settings, stretch: Stretch) -> Plan:
+    frames = stretch.end - stretch.start
+
+    def windows(step: int) -> Sequence[Sequence[int]]:
+        return open_windows(frames, settings.window, settings.overlap, step=step, known=stretch.known)
+
+    return windows
+
+
+def _statistics(job: Job, guidance: PoseGuidance, state: AnimationState | None) -> Statistics | None:
+    """What the norms of the pose guider use for the whole clip.
+
+    As published they use those of a window, which the networks are used to. Taken from as many frames, spread over the
+    clip, they are alike for all frames, and the clip after this one goes on with the same.
+    """
+    if not guidance.batch_statistics:
+        return None
+    if state and state.statistics:
+        return state.statistics
+    count = min(job.settings.window, job.frames)
+    spread = torch.linspace(0, job.frames - 1, count).round().int().tolist()
+    return guidance.statistics(spread)
+
+
+def _noise(job: Job, frames: range, part: int = 0) -> torch.Tensor:
+    return frame_noise(job.latent_shape, job.settings.seed, frames, part)
+
+
+def _bytes(drawings: Drawings, frames: range) -> torch.Tensor:
+    return torch.stack([(drawings[frame].cpu() * 255).round().clamp(0, 255).byte() for frame in frames])

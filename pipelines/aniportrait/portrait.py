@@ -1,0 +1,77 @@
+"""What AniPortrait takes from a portrait, once for all frames: latents, CLIP's token, the reference UNet's bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+
+from ...models.diffusion.attention import Bank
+from ...models.diffusion.unet import UNet
+from ..errors import TalkingPortraitError
+from ..latents import ImageCodec, PictureEncoder
+from .pictures import reference_picture
+from .settings import Networks
+
+
+@dataclass(frozen=True)
+class PreparedPortrait:
+    """`token` (1, 1, C) and `bank`, on the reference UNet's device, in the networks' precision."""
+
+    token: torch.Tensor
+    bank: Bank
+
+
+@torch.no_grad()
+def prepare_portrait(
+    networks: Networks, codec: ImageCodec, encoder: PictureEncoder, portrait: torch.Tensor, size: tuple[int, int]
+) -> PreparedPortrait:
+    """`portrait` (H, W, 3) in 0..1, squeezed to `size` (height, width).
+
+    Raises TalkingPortraitError for one that is no picture, and where the VAE, CLIP or the network give NaN.
+    """
+    if portrait.ndim != 3 or portrait.shape[-1] != 3 or 0 in portrait.shape:
+        raise TalkingPortraitError(
+            f"The portrait is a tensor of the shape {tuple(portrait.shape)}, but (height, width, 3) is expected."
+        )
+    latents = codec.encode(reference_picture(portrait.float().cpu(), size))
+    embedding = encoder.embed(portrait)
+    _check_numbers(latents, "The VAE")
+    _check_numbers(embedding, "CLIP's image encoder")
+
+    height, width = latents.shape[-2:]
+    unet = cast(UNet, networks.reference_unet.module)
+    _check_token(embedding, unet)
+    device = networks.reference_unet.load(height * width * unet.config.channels[0] * 24 * networks.dtype.itemsize)
+    check_precision(device, networks.dtype)
+    token = embedding[:, None].to(device, networks.dtype)
+    bank = unet.write_bank(latents[:, :, None].to(device, networks.dtype), token)
+    for tokens in bank.values():
+        _check_numbers(tokens, "The reference UNet")
+    return PreparedPortrait(token, bank)
+
+
+def check_precision(device: torch.device, dtype: torch.dtype) -> None:
+    """Raises TalkingPortraitError for half precision on a CPU, which computes it slowly and inexactly."""
+    if device.type == "cpu" and dtype == torch.float16:
+        raise TalkingPortraitError(
+            "The networks are loaded in float16, which a CPU cannot compute well; load them in float32, or in bfloat16 "
+            "to save memory."
+        )
+
+
+def _check_token(embedding: torch.Tensor, unet: UNet) -> None:
+    if embedding.shape[-1] != unet.config.context:
+        raise TalkingPortraitError(
+            f"CLIP's embedding has {embedding.shape[-1]} values, but AniPortrait's networks expect "
+            f"{unet.config.context}; load the image encoder ViT-L/14 with its projection."
+        )
+
+
+def _check_numbers(values: torch.Tensor, source: str) -> None:
+    if not bool(values.isfinite().all()):
+        raise TalkingPortraitError(
+            f"{source} gave values that are not numbers (NaN) for the portrait; load it in bfloat16 or float32, or "
+            "download its file again."
+        )

@@ -20,6 +20,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import TalkingPortraitError
 from .attention import Bank, Reference, SpatialTransformer, TransformerBlock
@@ -95,6 +96,7 @@ class Block(nn.Module):
         """
         super().__init__()
         self.level, self.looks_back = level, config.audio > 0
+        self.recomputes = False
         channels = widths[-1][1]
         time = 4 * config.channels[0]
         layers = range(len(widths) if transformers is None else transformers)
@@ -122,6 +124,12 @@ class Block(nn.Module):
         )
 
     def layer(self, index: int, hidden: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        if self.recomputes and torch.is_grad_enabled():
+            # Nothing in a layer is random, so there is no state of a generator to go back to.
+            return checkpoint(self._layer, index, hidden, conditions, use_reentrant=False, preserve_rng_state=False)
+        return self._layer(index, hidden, conditions)
+
+    def _layer(self, index: int, hidden: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         hidden = self.resnets[index](hidden, conditions.time)
         if self.attentions:
             hidden = self.attentions[index](hidden, conditions.context, conditions.reference, conditions.written)
@@ -213,6 +221,12 @@ class UNet(nn.Module):
             block.name = name
         for name, listener in self.audio_blocks().items():
             listener.name = name
+
+    def recompute(self, on: bool = True) -> None:
+        """Whether training keeps each layer's input alone and computes the rest anew for its gradient: less memory."""
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.recomputes = on
 
     def transformer_blocks(self) -> dict[str, TransformerBlock]:
         """The blocks that write and read a bank, by name, in the order of the data's way."""

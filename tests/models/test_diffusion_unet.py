@@ -194,6 +194,29 @@ def test_half_precision_flows_through() -> None:
     assert out.isfinite().all()
 
 
+@torch.enable_grad()
+def test_computing_layers_anew_gives_the_same_gradients() -> None:
+    network, picture, context = unet(VIDEO), unet(PICTURE, seed=1), noise(2, 1, SMALL.context)
+
+    def gradients() -> list[torch.Tensor | None]:
+        bank = picture.write_bank(noise(2, 4, 1, 8, 8), context)
+        reference = network.read_bank(bank, rounding=None)
+        out = network(noise(2, 4, 3, 8, 8, seed=2), torch.tensor([3, 700]), context, reference=reference)
+        weights = [*network.parameters(), *picture.parameters()]
+        return list(torch.autograd.grad(out.square().mean(), weights, allow_unused=True))
+
+    expected, layers = gradients(), []
+    network.recompute()
+    picture.recompute()
+    hook = network.mid_block.resnets[0].register_forward_hook(lambda *_: layers.append(1))
+    found = gradients()
+    hook.remove()
+    assert len(layers) == 2
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
+
+
 def test_motion_knows_the_order_of_frames_and_each_pixel_alone() -> None:
     torch.manual_seed(0)
     module = MotionModule(32, frames=8)

@@ -19,7 +19,11 @@ from ..pipelines.errors import TalkingPortraitError, shown
 from ..pipelines.media import VideoWriter, is_file, open_video, read_audio, read_image, to_uint8, write_image, write_wav
 from ..pipelines.timing import as_rate
 from ..pipelines.types import Audio
+from . import host
 from . import standalone as io
+from .model_choice import chosen_model
+from .sockets import titled
+from .vae_and_clip import LoadedClipVision, LoadedVae
 
 CATEGORY = "files"
 MAX_VIDEO_BYTES = 12_000_000_000
@@ -358,6 +362,51 @@ def _save_audio(audio: Any, prefix: str) -> Path:
     return path
 
 
+class VAELoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = host.model_names("vae")
+        return io.Schema(
+            "VAELoader",
+            "Load VAE",
+            "loaders",
+            inputs=[io.Combo.Input("vae_name", options=files or ["sd-vae-ft-mse.safetensors"], tooltip="A VAE file.")],
+            outputs=[io.Vae.Output()],
+            description="Outside ComfyUI only VAEs of Stable Diffusion 1.x are known.",
+        )
+
+    @classmethod
+    def validate_inputs(cls, vae_name: str) -> bool | str:
+        return True  # a missing file is told by execute, with the way to get it
+
+    @classmethod
+    @titled
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        return io.NodeOutput(LoadedVae(chosen_model("vae", vae_name, "sd_vae_ft_mse")))
+
+
+class CLIPVisionLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = host.model_names("clip_vision") or ["sd-image-variations-image-encoder.bin"]
+        return io.Schema(
+            "CLIPVisionLoader",
+            "Load CLIP Vision",
+            "loaders",
+            inputs=[io.Combo.Input("clip_name", options=files, tooltip="A file of CLIP's image encoder.")],
+            outputs=[io.ClipVision.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, clip_name: str) -> bool | str:
+        return True
+
+    @classmethod
+    @titled
+    def execute(cls, clip_name: str) -> io.NodeOutput:
+        return io.NodeOutput(LoadedClipVision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder")))
+
+
 STAND_INS: dict[str, type[io.ComfyNode]] = {
     node.__name__: node
     for node in (
@@ -371,5 +420,7 @@ STAND_INS: dict[str, type[io.ComfyNode]] = {
         PreviewImage,
         SaveAudio,
         PreviewAudio,
+        VAELoader,
+        CLIPVisionLoader,
     )
 }

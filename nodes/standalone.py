@@ -121,6 +121,8 @@ Image = _socket("IMAGE")
 Mask = _socket("MASK")
 Audio = _socket("AUDIO")
 Video = _socket("VIDEO")
+Vae = _socket("VAE")
+ClipVision = _socket("CLIP_VISION")
 
 
 @dataclass

@@ -34,9 +34,10 @@ class CropPortrait(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "framing",
-                    options=["face", "head", "head and shoulders", "AniPortrait app"],
+                    options=["face", "head", "head and shoulders", "AniPortrait app", "AniTalker"],
                     default="head and shoulders",
-                    tooltip="How much is in the box. AniPortrait app: that app's own rule, with black beyond the edge.",
+                    tooltip="How much is in the box. AniPortrait app: that app's own rule, with black beyond the edge. "
+                    "AniTalker: as its training pictures were cut.",
                 ),
                 io.Float.Input(
                     "scale",

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
-from .sockets import LoadedSpeechEncoder, SpeechEncoderSocket, SpeechFeaturesSocket, rate_input, titled
+from .sockets import (
+    AniTalkerSocket,
+    LoadedAniTalker,
+    LoadedSpeechEncoder,
+    SpeechEncoderSocket,
+    SpeechFeaturesSocket,
+    rate_input,
+    titled,
+)
 
 io: Any = host.io
 
@@ -52,6 +60,12 @@ class EncodeSpeech(io.ComfyNode):
                         "whole and longer speech in blended pieces of one minute.",
                     )
                 ),
+                AniTalkerSocket.Input(
+                    "anitalker",
+                    optional=True,
+                    tooltip="When connected, the layers are mixed for this model while it listens, in the paired "
+                    "timing: long speech then needs a twenty-fifth of the memory.",
+                ),
             ],
             outputs=[SpeechFeaturesSocket.Output(display_name="features", tooltip="Hidden states with their rate.")],
         )
@@ -66,15 +80,20 @@ class EncodeSpeech(io.ComfyNode):
         timing: Any,
         frame_multiple: int = 1,
         window_seconds: float = 0.0,
+        anitalker: LoadedAniTalker | None = None,
     ) -> Any:
+        from ..pipelines.anitalker.motion import layer_mix
         from ..pipelines.audio import check_audio
         from ..pipelines.speech import encode
 
+        model: Any = anitalker and anitalker.stage2.module
+        mix = layer_mix(model) if model else None
         features = encode(
             check_audio(audio),
             encoder.encoder,
             fps=fps,
-            timing=timing,
+            timing=timing if mix is None else "paired",
+            mix=mix,
             frame_multiple=frame_multiple,
             chunk_seconds=window_seconds or None,
             device=encoder.memory.load(),

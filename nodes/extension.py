@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
+from .anitalker_motion import AniTalkerMotion
+from .anitalker_motion_from_video import AniTalkerMotionFromVideo
+from .anitalker_render import AniTalkerRender
 from .crop_portrait import CropPortrait
 from .detect_landmarks import DetectLandmarks
 from .edit_motion import EditMotion
 from .encode_speech import EncodeSpeech
 from .instant_driver import InstantDriver
 from .instant_render import InstantRender
+from .load_anitalker import LoadAniTalker
+from .load_face_restorer import LoadFaceRestorer
 from .load_speech_encoder import LoadSpeechEncoder
 from .paste_back import PasteBack
 from .preview_motion import PreviewMotion
 from .reenact_motion import ReenactMotion
+from .restore_faces import RestoreFaces
 from .sample import Sample
 from .separate_vocals import SeparateVocals
 from .speech_mfcc import SpeechMFCC
@@ -33,6 +39,12 @@ NODES: tuple[Any, ...] = (
     EditMotion,
     PreviewMotion,
     InstantRender,
+    LoadFaceRestorer,
+    RestoreFaces,
+    LoadAniTalker,
+    AniTalkerMotion,
+    AniTalkerMotionFromVideo,
+    AniTalkerRender,
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..pipelines.errors import TalkingPortraitError, shown
-from ..pipelines.types import Audio, Crop, FaceMotion, FaceTrack, SpeechFeatures
+from ..pipelines.types import Audio, Crop, FaceMotion, FaceTrack, MotionLatents, SpeechFeatures
 from . import host
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
@@ -22,7 +22,11 @@ CoreAudioEncoder = host.io.Custom("AUDIO_ENCODER")
 SpeechEncoderSocket = host.io.Custom("TALKING_PORTRAIT_SPEECH_ENCODER")
 SpeechFeaturesSocket = host.io.Custom("TALKING_PORTRAIT_SPEECH_FEATURES")
 FaceMotionSocket = host.io.Custom("TALKING_PORTRAIT_FACE_MOTION")
+FaceRestorerSocket = host.io.Custom("TALKING_PORTRAIT_FACE_RESTORER")
+UpscaleModel = host.io.Custom("UPSCALE_MODEL")
 CropSocket = host.io.Custom("TALKING_PORTRAIT_CROP")
+AniTalkerSocket = host.io.Custom("TALKING_PORTRAIT_ANITALKER")
+MotionLatentsSocket = host.io.Custom("TALKING_PORTRAIT_MOTION_LATENTS")
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,28 @@ class LoadedSpeechEncoder:
     memory: host.ManagedModule
 
 
+@dataclass(frozen=True)
+class LoadedAniTalker:
+    """ANITALKER: its renderer, and one of its motion models."""
+
+    stage1: host.ManagedModule
+    stage2: host.ManagedModule
+
+
+@dataclass(frozen=True)
+class LoadedFaceRestorer:
+    """FACE_RESTORER: a GFPGAN."""
+
+    network: host.ManagedModule
+
+
 OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
     "TALKING_PORTRAIT_FACE_MOTION": (FaceMotion, "a face motion", "Instant Driver or Reenact Motion"),
     "TALKING_PORTRAIT_SPEECH_FEATURES": (SpeechFeatures, "speech features", "Encode Speech or Speech MFCC"),
     "TALKING_PORTRAIT_SPEECH_ENCODER": (LoadedSpeechEncoder, "a loaded speech encoder", "Load Speech Encoder"),
+    "TALKING_PORTRAIT_ANITALKER": (LoadedAniTalker, "a loaded AniTalker", "Load AniTalker"),
+    "TALKING_PORTRAIT_MOTION_LATENTS": (MotionLatents, "motion latents", "AniTalker Motion"),
+    "TALKING_PORTRAIT_FACE_RESTORER": (LoadedFaceRestorer, "a loaded face restorer", "Load Face Restorer"),
     "TALKING_PORTRAIT_CROP": (Crop, "how pictures were cut", "Crop Portrait"),
 }
 """What our own sockets carry, by type: its class, what it is called, and who makes it."""
@@ -136,11 +158,15 @@ def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
     return values
 
 
-def portrait_socket(images: Any) -> torch.Tensor:
+def portrait_socket(images: Any, name: str = "image") -> torch.Tensor:
     """The first picture of an IMAGE as (H, W, 3); grey is spread, transparency left out."""
     first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
-    picture = images_socket(first, "image")[0]
-    return picture.expand(*picture.shape[:-1], 3) if picture.shape[-1] == 1 else picture[..., :3]
+    return colours(images_socket(first, name)[0])
+
+
+def colours(pictures: torch.Tensor) -> torch.Tensor:
+    """(..., 1, 3 or 4) as (..., 3); grey is spread, transparency left out."""
+    return pictures.expand(*pictures.shape[:-1], 3) if pictures.shape[-1] == 1 else pictures[..., :3]
 
 
 def first_frame(track: FaceTrack) -> FaceTrack:

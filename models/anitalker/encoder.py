@@ -59,8 +59,8 @@ class AppearanceEncoder(nn.Module):
         channels, style = config.channels, config.style
         blocks = [ResBlock(*pair) for pair in zip(channels, channels[1:], strict=False)]
         self.convs = nn.ModuleList([ConvLayer(3, channels[0], 1), *blocks, EqualConv(channels[-1], style, 4)])
-        for i in range(POOLED_FIRST):
-            self.add_module(f"fc{i + 1}", EqualLinear(channels[i], style))
+        for i, width in enumerate(channels[:POOLED_FIRST]):
+            self.add_module(f"fc{i + 1}", EqualLinear(width, style))
         self.ws = WeightedSum(len(self.convs))
 
     def levels(self, faces: torch.Tensor) -> list[torch.Tensor]:

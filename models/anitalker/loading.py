@@ -30,10 +30,9 @@ def load_stage1(path: str | Path) -> Stage1:
 
 def build_stage1(state: Mapping[str, torch.Tensor], *, path: str | Path) -> Stage1:
     """Names may begin with `lia.` or not; where both are there, the plain one counts."""
-    plain = {
-        name.replace(_LIA, ""): tensor for name, tensor in sorted(state.items(), key=lambda item: _LIA not in item[0])
-    }
-    with torch.device("meta"):
+    plain = {name.replace(_LIA, ""): tensor for name, tensor in state.items()}
+    plain |= {name: tensor for name, tensor in state.items() if _LIA not in name}
+    with _complete(state, path), torch.device("meta"):
         model = Stage1(_encoder_config(plain), _renderer_config(plain))
     strict_load(model, plain, path=path, unused=_UNUSED)
     return model.eval().requires_grad_(False)

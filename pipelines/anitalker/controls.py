@@ -13,6 +13,7 @@ pitch 0.84, roll 0.92), as was where its 68 landmarks lie among MediaPipe's.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -72,6 +73,29 @@ class HeadControls:
             rows[name] = torch.from_numpy(np.broadcast_to(values, frames).astype(np.float32))
         pose = torch.stack([-rows["yaw"], rows["pitch"], rows["roll"]], dim=-1) / 90
         return Controls(pose.clamp(-1, 1)[None], rows["location"][None, :, None], rows["scale"][None, :, None])
+
+
+def head_controls(
+    kind: Literal["none", "numbers", "face motion"],
+    numbers: HeadControls,
+    curves: str,
+    frames: int,
+    motion: FaceMotion | None,
+    portrait: FaceTrack | None,
+) -> Controls | None:
+    """What the network is told, by the kind of control that was chosen; see `with_curves` and `from_motion`.
+
+    Raises TalkingPortraitError when a face motion is to be followed and there is none.
+    """
+    if kind == "none":
+        return None
+    if kind == "numbers":
+        return with_curves(numbers, curves, frames).signals(frames)
+    if motion is None:
+        raise TalkingPortraitError(
+            "A face motion is to move the head, but none is connected; connect one, or choose another control."
+        )
+    return from_motion(motion, frames, numbers, portrait).signals(frames)
 
 
 def with_curves(controls: HeadControls, text: str, frames: int) -> HeadControls:

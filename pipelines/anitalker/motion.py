@@ -48,6 +48,18 @@ def motion_frames(config: Stage2Config, features: SpeechFeatures) -> int:
     return rows // config.rows
 
 
+def layer_mix(stage2: Stage2) -> torch.Tensor:
+    """(layers,) shares of HuBERT's hidden states that this model hears, for `speech.encode` to mix while it runs.
+
+    Raises TalkingPortraitError for a model that hears MFCC.
+    """
+    if not stage2.config.layers:
+        raise TalkingPortraitError(
+            f'The model "{stage2.config.variant}" hears MFCC and mixes no layers; connect Speech MFCC to it.'
+        )
+    return stage2.mix.cpu()
+
+
 @torch.no_grad()
 def generate_motion(
     stage2: Managed,
@@ -136,7 +148,7 @@ def _rows(network: Stage2, features: SpeechFeatures, frames: int) -> torch.Tenso
     states = features.states[: frames * config.rows]
     if not config.layers:
         return states[:, 0]
-    mix = network.mix.cpu()
+    mix = layer_mix(network)
     if features.mixed:
         if not torch.allclose(mix, torch.tensor(features.mixed), atol=_SAME_MIX):
             raise TalkingPortraitError(

@@ -64,14 +64,16 @@ def motion_from_video(
     pictures: torch.Tensor,
     fps: float | Fraction = 25,
     *,
-    portrait: Portrait | None = None,
+    portrait: torch.Tensor | None = None,
     batch: int = 8,
     progress: Progress = no_progress,
 ) -> MotionLatents:
     """How the face in pictures (F, H, W, 3) in 0..1, squares, moves.
 
-    With a `portrait` the movement is counted from the first picture and starts from the portrait's own pose; without
-    one the codes are those of the pictures, which take their pose along. `progress` is called for each batch.
+    With a `portrait` (H, W, 3) the movement is counted from the first picture and starts from the portrait's own pose;
+    without one the codes are those of the pictures, which take their pose along. `progress` is called for each batch.
+
+    Raises TalkingPortraitError for pictures that are no squares.
     """
     check_square(pictures, "driving video")
     network, rate = _stage1(stage1), as_rate(fps)
@@ -89,7 +91,7 @@ def motion_from_video(
         progress(done, len(pictures))
     motion = torch.cat(codes)
     if portrait is not None:
-        motion = motion - motion[:1] + portrait.code
+        motion = motion - motion[:1] + encode_portrait(stage1, portrait).code
     return MotionLatents(motion, rate)
 
 

@@ -22,6 +22,8 @@ STAGES = {"input", "speech", "face", "motion", "render"}
 STAGE_NODES = {
     "SeparateVocals", "LoadSpeechEncoder", "EncodeSpeech", "SpeechMFCC", "DetectLandmarks", "CropPortrait", "PasteBack",
     "Sample", "InstantDriver", "ReenactMotion", "EditMotion", "PreviewMotion", "InstantRender",
+    "LoadFaceRestorer", "RestoreFaces",
+    "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -161,7 +161,7 @@ def sample_multistep(
     """
     from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-    scheduler_class = {"dpmpp_2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[kind]
+    scheduler_class: Any = {"dpmpp_2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[kind]
     scheduler = scheduler_class(
         num_train_timesteps=schedule.steps,
         trained_betas=schedule.betas.tolist(),

@@ -141,6 +141,10 @@ def seamless_video(job: Job, state: AnimationState | None, progress: Progress) -
         features.begin(stretch.start)
         numbers = range(earlier + stretch.start, earlier + stretch.end)
         noise = _noise(job, numbers).to(denoiser.device)
+
+        def fresh(step: int, numbers: range = numbers) -> torch.Tensor:
+            return _noise(job, numbers, step).to(denoiser.device)
+
         known = tail[:, :, tail.shape[2] - stretch.known :].to(denoiser.device)
         latents = denoise(
             denoiser,
@@ -148,7 +152,7 @@ def seamless_video(job: Job, state: AnimationState | None, progress: Progress) -
             plan,
             settings.steps,
             scheduler=settings.scheduler,
-            fresh=lambda step, numbers=numbers: _noise(job, numbers, step).to(denoiser.device),
+            fresh=fresh,
             known=Known(known, noise[:, :, : stretch.known]) if stretch.known else None,
             progress=tally.part(),
         )[:, :, : stretch.last - stretch.start]

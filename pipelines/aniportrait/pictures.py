@@ -21,9 +21,14 @@ def clip_pixels(portrait: torch.Tensor) -> torch.Tensor:
     return (pixels - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
 
 
+def reference_picture(portrait: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """What the VAE encodes of (H, W, 3): (1, height, width, 3) in 0..1, squeezed to that size."""
+    return resized_on_bytes(portrait, size, "LANCZOS").permute(0, 2, 3, 1)
+
+
 def reference_pixels(portrait: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """What the VAE encodes of (H, W, 3): (1, 3, height, width) in -1..1."""
-    return 2 * resized_on_bytes(portrait, size, "LANCZOS") - 1
+    """The same as a VAE's network sees it: (1, 3, height, width) in -1..1."""
+    return 2 * reference_picture(portrait, size).permute(0, 3, 1, 2) - 1
 
 
 def pose_pixels(drawings: torch.Tensor, size: tuple[int, int], *, published_range: bool = True) -> torch.Tensor:

@@ -14,12 +14,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .checkpoints import expect_kind, read_checkpoint, strict_load
+from .errors import TalkingPortraitError
 
 _SLOPE = 0.2
 _EPSILON = 1e-8
@@ -219,6 +221,24 @@ def build_gfpgan(state: Mapping[str, torch.Tensor], *, path: str | Path, dtype: 
         network = GFPGAN(_derive_config(state)).to(dtype)
     strict_load(network, state, path=path)
     return network.eval().requires_grad_(False)
+
+
+def restorer_from(upscale_model: Any, *, dtype: torch.dtype = torch.float32) -> GFPGAN:
+    """The GFPGAN in another program's hands: an object whose `model` is a torch module with the published names.
+
+    Raises TalkingPortraitError for another network.
+    """
+    module = getattr(upscale_model, "model", None)
+    if not isinstance(module, nn.Module):
+        raise TalkingPortraitError(
+            f"The upscale model is {type(upscale_model).__name__}, but a loaded GFPGAN is expected; connect Load "
+            "Upscale Model, or Load Face Restorer."
+        )
+    state = module.state_dict()
+    expect_kind(state, ("gfpgan",), "a GFPGAN face restorer", "The upscale model")
+    return build_gfpgan(
+        {name: tensor.to("cpu") for name, tensor in state.items()}, path="The upscale model", dtype=dtype
+    )
 
 
 def _derive_config(state: Mapping[str, torch.Tensor]) -> GFPGANConfig:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..pipelines.model_files import LANDMARK_FALLBACK
 from . import host
 from .model_choice import known_model, missing_model
 from .sockets import FaceLandmarks, amount_input, images_socket, titled
+
+if TYPE_CHECKING:
+    from ..pipelines.landmark_views import Landmarker
 
 io: Any = host.io
 
@@ -86,7 +89,7 @@ class DetectLandmarks(io.ComfyNode):
         engine: Any = "auto",
     ) -> Any:
         from ..pipelines.face_payload import to_payload
-        from ..pipelines.landmarks import detect, open_landmarker
+        from ..pipelines.landmarks import detect
 
         progress = host.progress()
         images = images_socket(images)
@@ -96,7 +99,7 @@ class DetectLandmarks(io.ComfyNode):
 
         track, report = detect(
             images,
-            open_landmarker(_model(engine), engine, command=host.models_command),
+            landmarker(engine),
             choose=face,
             index=index,
             missing=missing,
@@ -105,6 +108,13 @@ class DetectLandmarks(io.ComfyNode):
             progress=show,
         )
         return io.NodeOutput(to_payload(track), report)
+
+
+def landmarker(engine: Any = "auto") -> Landmarker:
+    """The landmark engine, with the model file that the host has for it."""
+    from ..pipelines.landmarks import open_landmarker
+
+    return open_landmarker(_model(engine), engine, command=host.models_command)
 
 
 def _model(engine: str) -> Path:

@@ -106,6 +106,17 @@ def torch_device() -> torch.device:
     return standalone.torch_device()
 
 
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where the device computes in it, else float32."""
+    device = torch_device()
+    if IN_COMFYUI:
+        from comfy.model_management import should_use_bf16
+
+        return torch.bfloat16 if should_use_bf16(device) else torch.float32
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if fast else torch.float32
+
+
 def to_socket(tensor: torch.Tensor) -> torch.Tensor:
     """An IMAGE or MASK on the device and in the precision in which nodes hand pictures to each other."""
     if not IN_COMFYUI:

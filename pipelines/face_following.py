@@ -20,6 +20,10 @@ SAME_PLACE = 1.0
 """How far a face may jump from frame to frame, over its size, and still be the same."""
 
 
+class NoFaceError(TalkingPortraitError):
+    """The wanted face is nowhere to be seen."""
+
+
 @dataclass
 class FacePicker:
     """Picks the wanted face of each frame's faces; `last` is the one picked before.
@@ -75,7 +79,7 @@ class FacePicker:
             return None
         found = "1 face was" if len(ordered) == 1 else f"{len(ordered)} faces were"
         allowed = "0" if len(ordered) == 1 else f"0 to {len(ordered) - 1}"
-        raise TalkingPortraitError(
+        raise NoFaceError(
             f"Face number {self.index} was asked for, but {found} found, numbered from 0 at the left; "
             f"choose {allowed}, or the largest face."
         )
@@ -88,7 +92,7 @@ def track_of(
 
     `missing` frames hold the points of the last frame that has them (the first ones those of the next), or points
     between their neighbours, or are an error. `smoothing` as in `smooth_points`; 0 leaves the points alone.
-    Raises TalkingPortraitError when no frame has a face.
+    Raises NoFaceError when no frame has a face.
     """
     if missing not in ("hold", "interpolate", "error"):
         raise TalkingPortraitError(
@@ -98,7 +102,7 @@ def track_of(
     height, width = image_size
     if not known:
         what = "The picture shows no face" if len(faces) == 1 else f"None of the {len(faces)} frames shows a face"
-        raise TalkingPortraitError(
+        raise NoFaceError(
             f"{what} that can be found ({width} x {height} pixels); "
             "use a picture with a clearly visible face of at least 64 pixels."
         )

@@ -1,0 +1,99 @@
+"""Load Face Restorer and Restore Faces, on a tiny GFPGAN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from talking_portrait.models.gfpgan import GFPGAN, GFPGANConfig
+from talking_portrait.nodes import extension
+from talking_portrait.pipelines.errors import TalkingPortraitError
+
+NODES = {node.__name__: node for node in extension.NODES}
+TINY = GFPGANConfig(unet=(4, 8, 8, 8, 8, 8), decoder=(8, 16, 16, 16, 16, 16), style=8)
+TASK = Path(__file__).parents[3] / "shared" / "data" / "face_landmarker.task"
+
+
+@pytest.fixture(scope="module")
+def network() -> GFPGAN:
+    torch.manual_seed(0)
+    network = GFPGAN(TINY).eval().requires_grad_(False)
+    for tensor in network.state_dict().values():
+        tensor.copy_(torch.randn(tensor.shape) * 0.1)
+    return network
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch, network) -> Path:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    (tmp_path / "upscale_models").mkdir()
+    torch.save({"params_ema": network.state_dict()}, tmp_path / "upscale_models" / "GFPGANv1.4.pth")
+    return tmp_path
+
+
+@pytest.fixture
+def restorer(models):
+    return NODES["LoadFaceRestorer"].execute("GFPGANv1.4.pth").args[0]
+
+
+@pytest.fixture(scope="module")
+def sample():
+    image, _, landmarks = NODES["Sample"].execute().args
+    return image, landmarks
+
+
+def restore(images, **inputs):
+    return NODES["RestoreFaces"].execute(images, **{"strength": 1.0, "faces": "centre", **inputs}).args
+
+
+def test_a_face_is_restored_and_the_rest_stays(sample, restorer):
+    image, landmarks = sample
+    result, report = restore(image, restorer=restorer, landmarks=landmarks)
+    assert result.shape == image.shape
+    assert report == "A face was restored in all 1 frames."
+    changed = (result != image).any(dim=-1)[0]
+    assert 0.02 < changed.float().mean() < 0.6
+    assert torch.equal(restore(image, restorer=restorer, landmarks=landmarks, strength=0.0)[0], image)
+    larger, _ = restore(image, restorer=restorer, landmarks=landmarks, enlarge=1.5, faces="all")
+    assert larger.shape == (1, 768, 768, 3)
+
+
+def test_comfyuis_own_gfpgan_serves_as_well(sample, restorer, network):
+    image, landmarks = sample
+    loaded = SimpleNamespace(model=network)
+    ours, _ = restore(image, restorer=restorer, landmarks=landmarks)
+    native, _ = restore(image, upscale_model=loaded, landmarks=landmarks)
+    assert torch.equal(ours, native)
+    with pytest.raises(TalkingPortraitError, match=r"^Restore Faces: The upscale model is an unknown file .* expected"):
+        restore(image, upscale_model=SimpleNamespace(model=torch.nn.Linear(2, 2)), landmarks=landmarks)
+    with pytest.raises(TalkingPortraitError, match=r"The upscale model is str, but a loaded GFPGAN is expected"):
+        restore(image, upscale_model="4x.pth", landmarks=landmarks)
+
+
+def test_what_is_missing_is_said(sample, models, restorer):
+    image, landmarks = sample
+    with pytest.raises(TalkingPortraitError, match="no face restorer, but one is expected; connect Load Face Restorer"):
+        restore(image, landmarks=landmarks)
+    with pytest.raises(TalkingPortraitError, match="face_landmarker.task is not in .*models get face_landmarker"):
+        restore(image, restorer=restorer)
+    (models / "upscale_models" / "GFPGANv1.4.pth").unlink()
+    with pytest.raises(TalkingPortraitError, match=r"GFPGANv1\.4\.pth is not in .*releases.*models get gfpgan"):
+        NODES["LoadFaceRestorer"].execute("GFPGANv1.4.pth")
+
+
+@pytest.mark.skipif(not TASK.is_file(), reason="needs ../shared/data/face_landmarker.task")
+def test_faces_are_looked_for_and_a_picture_without_one_passes(sample, models, restorer):
+    (models / "detection").mkdir()
+    (models / "detection" / "face_landmarker.task").symlink_to(TASK)
+    image, landmarks = sample
+    empty = torch.zeros_like(image)
+    for faces in ("centre", "all"):
+        found, report = restore(torch.cat([image, empty]), restorer=restorer, faces=faces)
+        assert report.startswith("A face was restored in 1 of 2 frames")
+        assert torch.equal(found[1], empty[0])
+        assert not torch.equal(found[0], image[0])
+        passed, report = restore(empty, restorer=restorer, faces=faces)
+        assert torch.equal(passed, empty)
+        assert "0 of 1" in report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -133,10 +134,9 @@ class RestoreFaces(io.ComfyNode):
             enlarge=enlarge,
             progress=host.progress(),
         )
-        restored: torch.Tensor | None = None
-        for number, frame in enumerate(frames):
-            if restored is None:
-                restored = torch.empty(len(pictures), *frame.shape)
+        first = next(frames)
+        restored = torch.empty(len(pictures), *first.shape)
+        for number, frame in enumerate(chain([first], frames)):
             restored[number] = frame
         return io.NodeOutput(host.to_socket(restored), str(report_on(tracks, len(pictures))))
 

@@ -9,7 +9,7 @@ import torch
 
 
 def resized_on_bytes(
-    picture: torch.Tensor, size: tuple[int, int], filter: Literal["BICUBIC", "LANCZOS"]
+    picture: torch.Tensor, size: tuple[int, int], filter: Literal["BICUBIC", "BILINEAR", "LANCZOS"]
 ) -> torch.Tensor:
     """(H, W, 3) in 0..1 as (1, 3, height, width) in 0..1, whatever becomes of its shape; `size` is (height, width)."""
     from PIL import Image

@@ -187,6 +187,8 @@ class SpatialTransformer(nn.Module):
         tokens = self.proj_in(self.norm(hidden)).permute(0, 2, 3, 1).flatten(1, 2)
         block = self.block
         frames = len(tokens) // len(context)
+        if reference is not None and reference.unread * frames >= len(tokens):
+            reference = None
         tokens, normed = block(
             tokens,
             context,

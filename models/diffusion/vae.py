@@ -62,7 +62,7 @@ def load_vae(path: str | Path) -> Any:
     from diffusers import AutoencoderKL
 
     with torch.device("meta"):
-        vae = AutoencoderKL(**derive_vae_config(state))
+        vae: Any = AutoencoderKL(**derive_vae_config(state))
     strict_load(vae, state, path=path, unused=_TRAINING)
     return vae.eval().requires_grad_(False)
 

@@ -1,0 +1,1 @@
+"""APasco and Hallo: a portrait and speech become frames, clip by clip."""

@@ -1,0 +1,176 @@
+"""APasco and Hallo, whole: a portrait and what a speech encoder heard become frames, clip by clip.
+
+    for clip in animate(networks, codec, inputs, Settings(), progress=progress):
+        clip.frames     # (n, H, W, 3), as they are finished
+        clip.state      # what a next call continues from
+
+Each clip continues the last two frames of the one before. What is held does not grow with the speech, which itself is
+the clock: there is one frame for each row of it. The last clip is sampled whole and cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ...models.diffusion.audio_attention import Speech
+from ..errors import TalkingPortraitError
+from ..latents import ImageCodec, decoded, rough_picture
+from ..types import Progress, no_progress
+from .calming import calmed, faded
+from .denoising import Denoiser, denoise
+from .hearing import audio_windows, heard_layers
+from .pictures import anchored
+from .portrait import PreparedPortrait, prepare, with_motion
+from .settings import AnimationState, Inputs, Networks, Settings, check_inputs, check_settings, check_state
+
+
+@dataclass(frozen=True)
+class Clip:
+    """`frames` (n, H, W, 3) float32 on the CPU in 0..1, each once and in order, and the state after them."""
+
+    frames: torch.Tensor
+    state: AnimationState
+
+
+def animate(
+    networks: Networks,
+    codec: ImageCodec,
+    inputs: Inputs,
+    settings: Settings | None = None,
+    *,
+    frames: int = 0,
+    state: AnimationState | None = None,
+    progress: Progress = no_progress,
+) -> Iterator[Clip]:
+    """Frames for speech, from where `state` ended. Inputs are checked at once; work begins with the first clip.
+
+    Args:
+        frames: how many to make at most, 0 for all that the speech has.
+        state: of the call before, for the same portrait, speech and settings. Calls that continue each other give the
+            frames of a single one when each makes a multiple of what one clip yields.
+        progress: called after each run of the denoising UNet with a rough picture, and after each batch of decoded
+            frames; it may raise to stop.
+
+    Raises TalkingPortraitError for impossible settings, inputs that do not fit the networks or each other, a state of
+    another size or after the end of the speech, networks that give NaN, and memory that suffices for nothing.
+    """
+    settings = settings or Settings()
+    check_settings(settings, networks)
+    check_inputs(inputs, settings, networks)
+    check_state(state, settings)
+    states = heard_layers(inputs.states, networks.config.audio_inputs)
+    done = state.frames if state else 0
+    if done >= len(states) or frames < 0:
+        raise TalkingPortraitError(
+            f"{done} of the speech's {len(states)} frames are made already and {frames} more are asked for, so nothing "
+            "is left to do; disconnect the previous state, or connect longer speech."
+        )
+    end = min(done + frames, len(states)) if frames else len(states)
+    return Run(networks, codec, inputs, settings, states, progress).clips(done, end, state)
+
+
+class Run:
+    """One call of `animate`: what all its clips share."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        codec: ImageCodec,
+        inputs: Inputs,
+        settings: Settings,
+        states: torch.Tensor,
+        progress: Progress,
+    ) -> None:
+        self.networks, self.codec, self.inputs, self.settings = networks, codec, inputs, settings
+        self.states, self.progress = states, progress
+        self.done, self.total = 0, 1
+
+    def clips(self, start: int, end: int, state: AnimationState | None) -> Iterator[Clip]:
+        settings = self.settings
+        fresh = settings.clip - settings.overlap
+        count = 1 + max(-(-(end - start - settings.clip) // fresh), 0)
+        self.total = count * settings.steps + end - start
+        with torch.no_grad():
+            portrait = prepare(self.networks, self.codec, self.inputs, settings)
+        while start < end:
+            last = start + settings.clip >= end
+            # No gradients, but also no change of that mode for whoever takes the clips.
+            with torch.no_grad():
+                clip = self._clip(portrait, start, end - start if last else fresh, state)
+            start, state = clip.state.frames, clip.state
+            yield clip
+
+    def _clip(self, portrait: PreparedPortrait, start: int, count: int, state: AnimationState | None) -> Clip:
+        """The frames `start` to `start + count`, and state for those that follow."""
+        settings = self.settings
+        before = state.motion if state else None
+        reference = with_motion(portrait, self.networks, self.codec, before, settings)
+        speech = self._speech(portrait, start)
+        noise, generator = self.noise(state)
+        denoiser = Denoiser(self.networks, portrait, reference, speech, settings)
+        device = self.networks.denoising_unet.load()
+        sampled = denoise(denoiser, noise.to(device, torch.float32), settings, self.stepped, self.ticked).cpu()
+        del denoiser, reference, speech
+
+        if state is not None:
+            sampled = faded(state.held, sampled)
+        calm = calmed(sampled, state.last if state else None, portrait.masks[0].cpu(), settings.calming)
+        earlier = self.done
+
+        def decoding(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+            self.done = earlier + done
+            self.progress(self.done, self.total, preview)
+
+        pictures = torch.cat(list(decoded(self.codec, calm[:, :, :count], settings.decode_batch, decoding)))
+        pictures = anchored(pictures, portrait.picture, settings.anchoring)
+        motion = torch.cat([before if before is not None else pictures[:0], pictures])[-settings.looks_back :]
+        if len(motion) < settings.looks_back:
+            still = portrait.picture.expand(settings.looks_back - len(motion), -1, -1, -1)
+            motion = torch.cat([still, motion])
+        held = sampled[:, :, count : count + settings.overlap]
+        last = sampled[:, :, count - 1 : count]
+        return Clip(
+            pictures,
+            AnimationState(start + count, motion.clone(), generator.get_state(), held.clone(), last.clone()),
+        )
+
+    def _speech(self, portrait: PreparedPortrait, start: int) -> Speech:
+        settings, networks, end = self.settings, self.networks, start + self.settings.clip
+        device = networks.audioproj.load()
+        windows = audio_windows(self.states, start, end).to(device, networks.dtype)
+        audio = networks.audioproj.module(windows)[0]
+        mesh = None
+        if self.inputs.geometry is not None and networks.mesh_encoder is not None:
+            device = networks.mesh_encoder.load()
+            geometry = self.inputs.geometry
+            meshes = geometry.frames(start, end).to(device, networks.dtype)
+            mesh = networks.mesh_encoder.module(meshes, geometry.portrait.to(device, networks.dtype))[0]
+        device = networks.denoising_unet.load()
+        return networks.denoiser.hear(
+            audio.to(device),
+            portrait.masks,
+            mesh=None if mesh is None else mesh.to(device),
+            weights=(*settings.weights, settings.geometry),
+        )
+
+    def noise(self, state: AnimationState | None) -> tuple[torch.Tensor, torch.Generator]:
+        """Noise (1, 4, F, h, w) in the networks' precision, as published, and the generator behind it."""
+        settings = self.settings
+        generator = torch.Generator().manual_seed(settings.seed)
+        if state is not None and not settings.shared_noise:
+            generator.set_state(state.noise)
+        channels = self.networks.config.denoising_unet.latent
+        shape = (1, channels, settings.clip, *settings.latent_size)
+        return torch.randn(shape, generator=generator, dtype=self.networks.dtype), generator
+
+    def ticked(self) -> None:
+        """Called after each run of the denoising UNet."""
+        self.done += 1
+        self.progress(self.done, self.total)
+
+    def stepped(self, step: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
+        """Called after each denoising step."""
+        self.progress(self.done, self.total, rough_picture(clean[0, :, 0]))

@@ -1,0 +1,88 @@
+"""APasco's denoising of one clip: noise to latents, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ...models.diffusion.attention import Reference
+from ...models.diffusion.audio_attention import Speech
+from ..errors import TalkingPortraitError
+from ..memory import Shrinking
+from ..sampling import StepCallback, sample_ddim
+from .portrait import PreparedPortrait
+from .settings import Networks, Settings
+
+
+class Denoiser:
+    """The denoising UNet, ready for one clip.
+
+    Unconditional and conditional samples pass it together, or one after the other where memory does not suffice.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        portrait: PreparedPortrait,
+        reference: Reference,
+        speech: Speech,
+        settings: Settings,
+    ) -> None:
+        self._networks, self._settings = networks, settings
+        self._portrait, self._reference, self._speech = portrait, reference, speech
+        self._shrinking = Shrinking(portrait.rows, "sample")
+
+    def velocity(self, latents: torch.Tensor, timestep: int) -> torch.Tensor:
+        """The guided velocity (1, 4, F, h, w), in the precision of the latents."""
+        rows = self._portrait.rows
+        parts = self._shrinking.each(rows, lambda start, end: self._predict(latents, timestep, start, end))
+        velocities = torch.cat(list(parts)).to(latents.dtype)
+        if rows == 1:
+            return velocities
+        blind, seeing = velocities.chunk(2)
+        return blind + self._settings.cfg * (seeing - blind)
+
+    def _predict(self, latents: torch.Tensor, timestep: int, start: int, end: int) -> torch.Tensor:
+        portrait = self._portrait
+        device = self._networks.denoising_unet.load()
+        dtype = self._networks.dtype
+        unread = max(portrait.rows - 1 - start, 0) if portrait.rows > 1 else 0
+        reference = replace(
+            self._reference,
+            unread=min(unread, end - start),
+            motion={name: tokens[start:end] for name, tokens in self._reference.motion.items()},
+        )
+        hears = end == portrait.rows
+        feature = portrait.feature[start:end].expand(-1, -1, latents.shape[2], -1, -1)
+        return self._networks.denoiser(
+            latents.to(device, dtype).expand(end - start, -1, -1, -1, -1),
+            timestep,
+            portrait.tokens[start:end].to(device),
+            pose=[feature.to(device)],
+            reference=reference,
+            speech=self._speech if hears else self._speech.silent(),
+        )
+
+
+def denoise(
+    denoiser: Denoiser, noise: torch.Tensor, settings: Settings, callback: StepCallback, ticked: Callable[[], None]
+) -> torch.Tensor:
+    """Noise (1, 4, F, h, w) to clean latents. `ticked` is called after each run of the UNet; it may raise to stop.
+
+    Raises TalkingPortraitError when the network gives NaN.
+    """
+
+    def predict(latents: torch.Tensor, timestep: int) -> torch.Tensor:
+        velocity = denoiser.velocity(latents, timestep)
+        ticked()
+        return velocity
+
+    latents = sample_ddim(predict, noise, settings.noise_schedule(), settings.steps, callback=callback)
+    if not bool(latents.isfinite().all()):
+        raise TalkingPortraitError(
+            "The denoising UNet gave values that are not numbers (NaN); load net.pth in bfloat16 or float32, or "
+            "download it again."
+        )
+    return latents

@@ -1,0 +1,139 @@
+"""What APasco takes from a portrait, once for all clips: latents, face tokens, masks, the reference UNet's tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from ...models.diffusion.attention import Bank, Reference
+from ...models.diffusion.unet import UNet
+from ..errors import TalkingPortraitError
+from ..latents import ImageCodec
+from .pictures import portrait_picture
+from .settings import Inputs, Networks, Settings
+
+
+@dataclass(frozen=True)
+class PreparedPortrait:
+    """One portrait, ready for every clip.
+
+    `picture` (H, W, 3) of the video's size, on the CPU. `tokens` (1 or 2, n, C) of the face, the unconditional ones
+    first. `bank` the reference UNet's tokens of the portrait seen with each of them, `reference` the same ready to be
+    read. `feature` (1 or 2, C, 1, h, w) of the face locator. `masks` (3, 1, h, w) for each resolution.
+    """
+
+    picture: torch.Tensor
+    tokens: torch.Tensor
+    bank: Bank
+    reference: Reference
+    feature: torch.Tensor
+    masks: list[torch.Tensor]
+
+    @property
+    def rows(self) -> int:
+        """Samples for each frame: an unconditional and a conditional one with guidance, else one."""
+        return len(self.tokens)
+
+
+def prepare(networks: Networks, codec: ImageCodec, inputs: Inputs, settings: Settings) -> PreparedPortrait:
+    """Runs every network that does not depend on speech or time.
+
+    Raises TalkingPortraitError where a network gives NaN.
+    """
+    picture = portrait_picture(inputs.portrait, settings.size)
+    latents = codec.encode(picture[None])
+    _check_numbers(latents, "The VAE")
+    dtype = networks.dtype
+
+    device = networks.imageproj.load()
+    embedding = inputs.embedding.to(device, dtype)
+    tokens = networks.imageproj.module(embedding)
+    if settings.guided:
+        tokens = torch.cat([networks.imageproj.module(torch.zeros_like(embedding)), tokens])
+
+    device = networks.face_locator.load()
+    feature = networks.face_locator.module(inputs.masks.located(settings.size).to(device, dtype))
+    if settings.guided:
+        feature = torch.cat([torch.zeros_like(feature), feature])
+
+    bank = written(networks, latents.expand(len(tokens), -1, -1, -1), tokens)
+    device = networks.denoising_unet.load()
+    unet = networks.denoiser
+    reference = unet.read_bank(
+        {name: x.to(device) for name, x in bank.items()}, unread=len(tokens) - 1, rounding=settings.rounding
+    )
+    levels = inputs.masks.levels(settings.latent_size, len(unet.config.channels))
+    masks = [mask.to(device, dtype) for mask in levels]
+    return PreparedPortrait(picture, tokens, bank, _looked_at(reference, settings), feature, masks)
+
+
+def _looked_at(reference: Reference, settings: Settings) -> Reference:
+    """Which picture each conditional frame looks at, the portrait being seen with two faces' tokens."""
+    if not settings.guided:
+        return reference
+    each, last = 1 + settings.looks_back, settings.clip
+    if settings.mixed_rows:
+        # The published program tiles the pictures of both samples over rows in which each sample's frames lie together.
+        rows = (0, each % 2)
+        order = tuple(rows[(last + frame) % 2] for frame in range(last))
+    else:
+        order = (1,) * last
+    return replace(reference, order=order)
+
+
+def written(networks: Networks, latents: torch.Tensor, tokens: torch.Tensor) -> Bank:
+    """The reference UNet's tokens of clean pictures (n, 4, h, w), each with its own face tokens."""
+    unet = cast(UNet, networks.reference_unet.module)
+    device = networks.reference_unet.load(latents[0, 0].numel() * len(latents) * unet.config.channels[0] * 96)
+    bank = unet.write_bank(latents[:, :, None].to(device, networks.dtype), tokens.to(device))
+    for values in bank.values():
+        _check_numbers(values, "The reference UNet")
+    return bank
+
+
+def with_motion(
+    portrait: PreparedPortrait,
+    networks: Networks,
+    codec: ImageCodec,
+    frames: torch.Tensor | None,
+    settings: Settings,
+) -> Reference:
+    """The reference of one clip: the portrait, and the `frames` (n, H, W, 3) before the clip; None before the first.
+
+    Before the first clip the portrait stands for them, which has been seen already.
+    """
+    faces = _faces_of_motion(portrait.rows, settings)
+    if frames is None:
+        bank = {name: tokens[faces] for name, tokens in portrait.bank.items()}
+    else:
+        # The same frame is seen with the same tokens in both samples, or with each, once.
+        latents = codec.encode(frames)
+        _check_numbers(latents, "The VAE")
+        wanted = [(row % settings.looks_back, face) for row, face in enumerate(faces)]
+        seen = sorted(set(wanted))
+        new = written(networks, latents[[frame for frame, _ in seen]], portrait.tokens[[face for _, face in seen]])
+        places = [seen.index(pair) for pair in wanted]
+        bank = {name: tokens[places] for name, tokens in new.items()}
+    device = networks.denoising_unet.load()
+    moved = {name: tokens.to(device) for name, tokens in bank.items()}
+    motion = networks.denoiser.read_motion(moved, settings.looks_back, rounding=settings.rounding)
+    return replace(portrait.reference, motion=motion)
+
+
+def _faces_of_motion(rows: int, settings: Settings) -> list[int]:
+    """With which of the face tokens each frame before a clip is seen, sample by sample."""
+    each = 1 + settings.looks_back
+    if not settings.mixed_rows:
+        return [row // each for row in range(rows * each) if row % each]
+    # The published program tiles both samples' tokens over rows in which each sample's pictures lie together.
+    return [row % rows for row in range(rows * each) if row % each]
+
+
+def _check_numbers(values: torch.Tensor, source: str) -> None:
+    if not bool(values.isfinite().all()):
+        raise TalkingPortraitError(
+            f"{source} gave values that are not numbers (NaN); load it in bfloat16 or float32, or download its file "
+            "again."
+        )

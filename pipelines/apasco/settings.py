@@ -1,0 +1,218 @@
+"""What APasco is run with: networks, settings, inputs, state; and what is wrong with them in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+
+from ...models.apasco import networks as models
+from ...models.apasco.networks import MOTION_FRAMES
+from ..errors import TalkingPortraitError
+from ..latents import LATENT_SIDE, Managed
+from ..sampling import NoiseSchedule, scheduled_betas
+from .geometry import Geometry
+from .masks import RegionMasks
+
+Schedule = Literal["linear", "scaled_linear"]
+SCHEDULES: tuple[Schedule, ...] = ("linear", "scaled_linear")
+"""The first is what Hallo's program samples with, the second what its networks were trained with."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of net.pth where someone manages their memory, all of one `dtype`."""
+
+    reference_unet: Managed
+    denoising_unet: Managed
+    face_locator: Managed
+    imageproj: Managed
+    audioproj: Managed
+    mesh_encoder: Managed | None
+    dtype: torch.dtype
+    config: models.NetworksConfig
+
+    @staticmethod
+    def of(networks: models.Networks, manage: Callable[[torch.nn.Module], Managed]) -> Networks:
+        """`manage` wraps each of them."""
+        return Networks(
+            manage(networks.reference_unet),
+            manage(networks.denoising_unet),
+            manage(networks.face_locator),
+            manage(networks.imageproj),
+            manage(networks.audioproj),
+            manage(networks.mesh_encoder) if networks.mesh_encoder else None,
+            networks.denoising_unet.conv_in.weight.dtype,
+            networks.config,
+        )
+
+    @property
+    def denoiser(self) -> models.UNet:
+        return cast(models.UNet, self.denoising_unet.module)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample.
+
+    As published:
+        size: (height, width) of the frames, multiples of 8; 512 x 512 is what the networks were trained on.
+        clip: frames that are sampled together, at most 30 with the published motion modules.
+        steps: denoising steps, 1..1000.
+        cfg: classifier-free guidance; 1 and less go without, at half the cost.
+        seed: 0..2**64 - 1; the noise of all clips is one stream of it.
+        schedule: see `SCHEDULES`.
+        weights: how much speech moves what is outside the face ("pose"), the face, and the lips.
+        geometry: how much the mesh shapes it, where there is one.
+        looks_back: frames before a clip that it continues.
+        mixed_rows: the published program hands the tokens and the picture of conditional rows to unconditional ones in
+            turn, and its results come from that; without, each row gets its own.
+        rounded_bank: whether the reference UNet's tokens are kept in half precision, as published.
+        decode_batch: frames that the VAE decodes at once; halved by itself when memory runs out.
+
+    Against flicker and drift, each off by default:
+        shared_noise: every clip begins with the same noise.
+        overlap: frames that two clips share, one fading into the other; each clip then yields so many frames less.
+        calming: 0..1, how much latents are averaged over three frames, outside the lips.
+        anchoring: 0..1, how much the colours of each clip are drawn to the portrait's.
+    """
+
+    size: tuple[int, int] = (512, 512)
+    clip: int = 16
+    steps: int = 40
+    cfg: float = 3.5
+    seed: int = 42
+    schedule: Schedule = "linear"
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    geometry: float = 1.0
+    looks_back: int = MOTION_FRAMES
+    mixed_rows: bool = True
+    rounded_bank: bool = True
+    decode_batch: int = 4
+    shared_noise: bool = False
+    overlap: int = 0
+    calming: float = 0.0
+    anchoring: float = 0.0
+
+    @property
+    def guided(self) -> bool:
+        return self.cfg > 1
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        return self.size[0] // LATENT_SIDE, self.size[1] // LATENT_SIDE
+
+    @property
+    def rounding(self) -> torch.dtype | None:
+        return torch.float16 if self.rounded_bank else None
+
+    def noise_schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.of(scheduled_betas(self.schedule))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is animated, and by what.
+
+    `portrait` (H, W, 3) in 0..1, squeezed to `Settings.size` as published, so crop it to that shape before.
+    `embedding` (1, 512) of its face; `masks` of its regions. `states` (frames, layers, channels): what a speech encoder
+    heard, all layers, one row for each frame of the whole speech. `geometry` a moving mesh, if there is one.
+    """
+
+    portrait: torch.Tensor
+    embedding: torch.Tensor
+    masks: RegionMasks
+    states: torch.Tensor
+    geometry: Geometry | None = None
+
+
+@dataclass(frozen=True)
+class AnimationState:
+    """What a next call needs to go on where this one ended; all on the CPU.
+
+    `frames` how many there have been altogether. `motion` (n, H, W, 3) the last ones of them. `noise` the state of the
+    generator. `held` (1, 4, n, h, w) latents of frames that are to be faded into the next clip's, `last`
+    (1, 4, 1, h, w) those of the last frame.
+    """
+
+    frames: int
+    motion: torch.Tensor
+    noise: torch.Tensor
+    held: torch.Tensor
+    last: torch.Tensor
+
+
+def check_settings(settings: Settings, networks: Networks) -> None:
+    """Raises TalkingPortraitError for settings that cannot work."""
+    height, width = settings.size
+    if height < 64 or width < 64 or height % LATENT_SIDE or width % LATENT_SIDE:
+        raise TalkingPortraitError(
+            f"Frames of {width} x {height} pixels are asked for, but sides of 64 and more in steps of {LATENT_SIDE} "
+            "are expected; 512 x 512 suits the networks best."
+        )
+    longest = networks.config.denoising_unet.motion_frames - settings.looks_back
+    if not 1 <= settings.clip <= longest:
+        raise TalkingPortraitError(
+            f"The clip length is {settings.clip} frames, but the motion modules know 1 to {longest} beside the "
+            f"{settings.looks_back} before a clip; 16 is the published length."
+        )
+    if not 0 <= settings.overlap <= settings.clip // 2:
+        raise TalkingPortraitError(
+            f"Clips of {settings.clip} frames are to overlap by {settings.overlap}, but 0 to {settings.clip // 2} are "
+            "possible."
+        )
+    if not 1 <= settings.steps <= 1000:
+        raise TalkingPortraitError(f"Sampling in {settings.steps} steps was asked for, but 1 to 1000 are possible.")
+    if settings.schedule not in SCHEDULES:
+        raise TalkingPortraitError(
+            f'The schedule is "{settings.schedule}", but {" or ".join(SCHEDULES)} is expected; linear is the published '
+            "one."
+        )
+    if not 0 <= settings.seed < 2**64:
+        raise TalkingPortraitError(f"The seed is {settings.seed}, but 0 to 2^64 - 1 is expected.")
+    for name in ("calming", "anchoring"):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise TalkingPortraitError(f"The {name} is {getattr(settings, name)}, but 0 to 1 is expected.")
+    if not torch.tensor([settings.cfg, settings.geometry, *settings.weights]).isfinite().all():
+        raise TalkingPortraitError("The guidance or a weight is no finite number; 3.5 and 1 are the published ones.")
+
+
+def check_inputs(inputs: Inputs, settings: Settings, networks: Networks) -> None:
+    """Raises TalkingPortraitError for a portrait, an embedding, masks or a mesh that these networks cannot take."""
+    shape = tuple(inputs.portrait.shape)
+    if len(shape) != 3 or shape[-1] != 3 or 0 in shape:
+        raise TalkingPortraitError(
+            f"The portrait is a tensor of the shape {shape}, but (height, width, 3) is expected."
+        )
+    wanted = networks.config.face_embedding
+    if tuple(inputs.embedding.shape) != (1, wanted):
+        raise TalkingPortraitError(
+            f"The face embedding has the shape {tuple(inputs.embedding.shape)}, but (1, {wanted}) is expected; take it "
+            "from glintr100.onnx."
+        )
+    if inputs.masks.image_size != shape[:2]:
+        height, width = inputs.masks.image_size
+        raise TalkingPortraitError(
+            f"The region masks are made for a picture of {width} x {height} pixels, but the portrait has {shape[1]} x "
+            f"{shape[0]}; make them from the landmarks of this very picture."
+        )
+    if inputs.geometry is not None and networks.mesh_encoder is None:
+        raise TalkingPortraitError(
+            "This checkpoint has no mesh encoder, so it cannot use the face geometry; disconnect it, or load weights "
+            "that were trained with geometry."
+        )
+
+
+def check_state(state: AnimationState | None, settings: Settings) -> None:
+    """Raises TalkingPortraitError for a state that these settings cannot continue."""
+    if state is None:
+        return
+    height, width = state.motion.shape[1:3]
+    if (height, width) != settings.size or len(state.motion) != settings.looks_back:
+        raise TalkingPortraitError(
+            f"The previous clip was {width} x {height} pixels with {len(state.motion)} frames to look back at, but "
+            f"{settings.size[1]} x {settings.size[0]} and {settings.looks_back} are asked for now; a video can only be "
+            "continued in its size."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import runpy
 import signal
 import sys
@@ -25,12 +26,14 @@ if __package__ in (None, ""):
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from .pipelines.errors import TalkingPortraitError
 
 if TYPE_CHECKING:
-    from .pipelines.types import Audio, FaceMotion
+    from fractions import Fraction
+
+    import torch
+
+    from .pipelines.types import Audio, FaceMotion, FaceTrack
 
 
 class ProgressBar:
@@ -56,18 +59,32 @@ class ProgressBar:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns 0, 2 for input that can't be used, 130 when interrupted, or the command's own code."""
-    # A polite request to end is an interruption: what was begun is cleaned up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Runs one command; returns 0, 2 for input that can't be used, 130 when interrupted, 141 when nobody reads what it
+    prints any more, or the command's own code."""
     try:
+        _end_cleanly_when_asked()
         options = _parser().parse_args(arguments)
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
     except TalkingPortraitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Else the interpreter would complain at its end of what it could not flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+
+
+def _end_cleanly_when_asked() -> None:
+    """Makes a polite request to end, or the end of the terminal, an interruption: what was begun is cleaned up."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the latter
+            signal.signal(number, signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,7 +118,9 @@ def _add_animate(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--image", type=Path, help="the portrait (default: the shipped one)")
     command.add_argument("--audio", type=Path, help="the voice, any sound or video file (default: the shipped one)")
     command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
-    command.add_argument("--size", type=int, help="longer side of the video in pixels (default: the picture's own)")
+    command.add_argument(
+        "--size", type=int, help="longer side of the video in pixels (default: the picture's own, up to 1920)"
+    )
     command.add_argument("--motion", type=Path, help="move as this saved motion (.npz) says, not as the audio does")
     command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also keep the motion")
     command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
@@ -118,13 +137,12 @@ def _add_motion(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_motion)
 
 
-def _drive(options: argparse.Namespace, audio: Audio) -> FaceMotion:
+def _drive(options: argparse.Namespace, speech: Audio, fps: Fraction) -> FaceMotion:
     from .pipelines.instant.driver import drive
-    from .pipelines.timing import as_rate
 
     return drive(
-        audio,
-        fps=as_rate(options.fps),
+        speech,
+        fps=fps,
         seed=options.seed,
         mouth=options.mouth,
         head=options.head,
@@ -139,34 +157,28 @@ def _drive(options: argparse.Namespace, audio: Audio) -> FaceMotion:
 
 def _animate(options: argparse.Namespace) -> None:
     from .pipelines.animate import fit_portrait, write_animation
-    from .pipelines.landmarks import detect, open_landmarker
-    from .pipelines.media import read_audio, read_image
+    from .pipelines.media import check_video_name, read_speech
     from .pipelines.motion import load_motion, save_motion
-    from .pipelines.sample import sample_portrait, sample_speech
+    from .pipelines.sample import SPEECH_FILE
+    from .pipelines.targets import file_to_write
+    from .pipelines.timing import as_rate
 
-    audio = read_audio(options.audio) if options.audio else None
-    if options.motion:
-        motion = load_motion(options.motion)
-    else:
-        audio = audio or sample_speech()
-        motion = _drive(options, audio)
-    if options.image is None:
-        if options.face:
-            raise TalkingPortraitError(
-                f"Face {options.face} was asked for, but the shipped portrait shows only face 0."
-            )
-        image, track = sample_portrait()
-    else:
-        image = read_image(options.image)
-        landmarker = open_landmarker()
-        if options.face is None:
-            track, _ = detect(image[None], landmarker)
-        else:
-            track, _ = detect(image[None], landmarker, choose="index", index=options.face)
-    image, track = fit_portrait(image, track, options.size)
+    check_video_name(options.out, options.crf)
+    for path in (options.out, options.save_motion):
+        if path is not None:
+            file_to_write(path)
+    motion = load_motion(options.motion) if options.motion else None
+    fps = as_rate(options.fps) if motion is None else motion.fps
+    image, track = _portrait(options)
+    image, track = fit_portrait(image, track, _longest_side(options, image))
+    sound = None
+    if options.audio or motion is None:
+        speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
+        motion = motion or _drive(options, speech, fps)
+        del speech
     start = time.monotonic()
     frames = write_animation(
-        options.out, image, track, motion, audio, crf=options.crf, progress=ProgressBar("rendering")
+        options.out, image, track, motion, sound, crf=options.crf, progress=ProgressBar("rendering")
     )
     seconds = time.monotonic() - start
     if options.save_motion:
@@ -174,15 +186,56 @@ def _animate(options: argparse.Namespace) -> None:
     print(f"{options.out}: {frames} frames at {float(motion.fps):g} fps, {frames / seconds:.1f} frames a second")
 
 
-def _motion(options: argparse.Namespace) -> None:
-    from .pipelines.media import read_audio
-    from .pipelines.motion import save_motion
-    from .pipelines.sample import sample_speech
+def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
+    """The picture (H, W, 3) and the face in it."""
+    from .pipelines.landmarks import detect, open_landmarker
+    from .pipelines.media import read_image
+    from .pipelines.sample import sample_portrait
 
-    motion = _drive(options, read_audio(options.audio) if options.audio else sample_speech())
+    if options.image is None:
+        if options.face:
+            raise TalkingPortraitError(
+                f"Face {options.face} was asked for, but the shipped portrait shows only face 0."
+            )
+        return sample_portrait()
+    image = read_image(options.image)
+    landmarker = open_landmarker()
+    if options.face is None:
+        return image, detect(image[None], landmarker)[0]
+    return image, detect(image[None], landmarker, choose="index", index=options.face)[0]
+
+
+def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:
+    """The longer side that was asked for, or None for the picture's own; says so where that is made smaller."""
+    from .pipelines.animate import USUAL_LONGEST_SIDE
+
+    height, width = image.shape[:2]
+    if options.size is not None or max(height, width) <= USUAL_LONGEST_SIDE:
+        return options.size
+    print(
+        f"{options.image} has {width} x {height} pixels; the longer side of the video gets {USUAL_LONGEST_SIDE} "
+        "(choose another with --size).",
+        file=sys.stderr,
+    )
+    return USUAL_LONGEST_SIDE
+
+
+def _motion(options: argparse.Namespace) -> None:
+    from .pipelines.media import read_speech
+    from .pipelines.motion import save_motion
+    from .pipelines.sample import SPEECH_FILE
+    from .pipelines.targets import file_to_write
+    from .pipelines.timing import as_rate
+
+    file_to_write(options.out)
+    fps = as_rate(options.fps)
+    speech, _ = read_speech(options.audio or SPEECH_FILE, fps)
+    motion = _drive(options, speech, fps)
     save_motion(options.out, motion)
     print(f"{options.out}: {motion.frames} frames at {float(motion.fps):g} fps")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing left to clean up, and nobody to catch it
+    sys.exit(code)

@@ -12,10 +12,12 @@ import torch
 
 from .errors import TalkingPortraitError
 from .instant.renderer import InstantRenderer
-from .media import MAX_PIXELS, VideoWriter
+from .media import MAX_PIXELS, SoundTrack, VideoWriter
 from .types import Audio, FaceMotion, FaceTrack, Progress, no_progress
 
 MIN_SIDE = 16
+USUAL_LONGEST_SIDE = 1920
+"""A larger picture becomes a video of this many pixels unless more are asked for: time and memory grow with them."""
 
 
 def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None) -> tuple[torch.Tensor, FaceTrack]:
@@ -46,7 +48,7 @@ def write_animation(
     image: torch.Tensor,
     track: FaceTrack,
     motion: FaceMotion,
-    audio: Audio | None,
+    audio: Audio | SoundTrack | None,
     *,
     crf: int = 18,
     progress: Progress = no_progress,
@@ -56,7 +58,8 @@ def write_animation(
 
     Args:
         image: the portrait (H, W, 3) in 0..1. track: one frame of landmarks in it.
-        motion: what the face does; its rate is the video's. audio: the sound track, or None for a silent video.
+        motion: what the face does; its rate is the video's.
+        audio: the sound, in memory or as the track of a file, or None for a silent video.
         crf: H.264 quality, 0 (lossless) to 51; 18 is visually clean.
         renderer_options: passed to `InstantRenderer`.
     """

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, shown
 from .types import Audio
 
 MIN_SECONDS = 0.025
 """One analysis window; less is no speech."""
 MAX_SECONDS = 3600
 MIN_RATE, MAX_RATE = 4000, 384000
+_BLOCK = 1 << 22
 
 
 def check_audio(value: Any) -> Audio:
@@ -32,12 +35,13 @@ def check_audio(value: Any) -> Audio:
     else:
         try:
             waveform, rate = torch.as_tensor(value["waveform"]), value["sample_rate"]
-        except (TypeError, KeyError, ValueError, RuntimeError):
+        except (TypeError, KeyError, IndexError, ValueError, RuntimeError, OverflowError):
+            what = f"has {shown(list(value))}" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
             raise TalkingPortraitError(
-                f"The audio is a {type(value).__name__}, but a mapping with waveform and sample_rate is expected; "
-                "connect the output of a Load Audio node."
+                f"The audio {what}, but a mapping with waveform (numbers) and sample_rate is expected; connect the "
+                "output of a Load Audio node."
             ) from None
-    rate = _check_rate(rate)
+    rate = check_rate(rate)
     waveform = _check_waveform(waveform)
     seconds = waveform.shape[-1] / rate
     if seconds < MIN_SECONDS:
@@ -50,14 +54,15 @@ def check_audio(value: Any) -> Audio:
             f"The audio is longer than {MAX_SECONDS // 60} minutes, the most that is taken in one go; "
             "cut it into parts and join the videos."
         )
-    if not bool(torch.isfinite(waveform).all()):
+    if not all(bool(torch.isfinite(block).all()) for block in waveform.split(_BLOCK, dim=1)):
         raise TalkingPortraitError(
             "The audio holds NaN or infinite samples, so what was said is lost; export it again from its source."
         )
     return Audio(waveform, rate)
 
 
-def _check_rate(rate: Any) -> int:
+def check_rate(rate: Any) -> int:
+    """A sample rate in Hz, or TalkingPortraitError for one that no sound has."""
     try:
         number = float(rate)
     except (TypeError, ValueError):
@@ -86,6 +91,11 @@ def _check_waveform(waveform: torch.Tensor) -> torch.Tensor:
             f"The audio is empty (its waveform has the shape {tuple(waveform.shape)}, but channels by samples is "
             "expected); check how it was loaded or trimmed."
         )
+    if waveform.dtype == torch.bool or waveform.dtype.is_complex:
+        raise TalkingPortraitError(
+            f"The audio's samples are of the type {waveform.dtype}, but real numbers are expected; connect the output "
+            "of a Load Audio node."
+        )
     waveform = waveform.detach().cpu()
     if not waveform.dtype.is_floating_point:
         if waveform.dtype == torch.uint8:
@@ -108,3 +118,42 @@ def resample(audio: Audio, rate: int) -> Audio:
     common = math.gcd(rate, audio.sample_rate)
     resampled = resample_poly(audio.waveform.numpy(), rate // common, audio.sample_rate // common, axis=-1)
     return Audio(torch.from_numpy(resampled).float().contiguous(), rate)
+
+
+class Resampler:
+    """`resample` of one channel that arrives piece by piece, equal to that of the whole but for rounding."""
+
+    def __init__(self, given: int, wanted: int) -> None:
+        common = math.gcd(given, wanted)
+        self._up, self._down = wanted // common, given // common
+        # The filter reaches ten samples of the slower rate to both sides; starts are multiples of `down`, so that the
+        # samples of each piece fall where those of the whole fall.
+        reach = math.ceil(10 * max(self._up, self._down) / self._up)
+        self._margin = math.ceil(reach / self._down) * self._down
+        self._before = 0
+        self._waiting = np.zeros(0, np.float32)
+
+    def push(self, wave: np.ndarray) -> np.ndarray:
+        """Takes samples (n,) and gives those (m,) that are settled by now."""
+        self._waiting = np.concatenate([self._waiting, wave.astype(np.float32, copy=False)])
+        settled = (len(self._waiting) - self._before - self._margin) // self._down * self._down
+        return self._next(settled) if settled > 0 else np.zeros(0, np.float32)
+
+    def finish(self) -> np.ndarray:
+        """The samples that are left, once all has been pushed."""
+        return self._next(len(self._waiting) - self._before)
+
+    def _next(self, count: int) -> np.ndarray:
+        """Results for the `count` waiting samples that follow those kept as context."""
+        from scipy.signal import resample_poly
+
+        if self._up == self._down or count == 0:
+            result = self._waiting[self._before : self._before + count].copy()
+        else:
+            start = self._before // self._down * self._up
+            whole = resample_poly(self._waiting, self._up, self._down).astype(np.float32, copy=False)
+            result = whole[start : start + math.ceil(count * self._up / self._down)]
+        done = self._before + count
+        self._before = min(self._margin, done // self._down * self._down)
+        self._waiting = self._waiting[done - self._before :].copy()
+        return np.ascontiguousarray(result)

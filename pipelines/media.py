@@ -1,33 +1,35 @@
-"""Files in and out: pictures by Pillow, sound and video by the ffmpeg binary that imageio-ffmpeg carries.
-
-Video is streamed frame by frame in both directions; ffmpeg always gets a list of arguments, never a shell.
-"""
+"""Files in and out: pictures by Pillow, sound and video by ffmpeg, streamed in both directions."""
 
 from __future__ import annotations
 
 import re
 import struct
 import subprocess
-import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from .audio import MAX_SECONDS, check_audio, mono
-from .errors import TalkingPortraitError
-from .timing import as_rate
+from .audio import MAX_SECONDS, Resampler, check_audio, check_rate
+from .errors import TalkingPortraitError, shown
+from .ffmpeg import Ffmpeg, input_file, last_line
+from .targets import file_to_write, shortened, unfinished
+from .timing import as_rate, frame_count
 from .types import Audio
 
 MAX_PIXELS = 67_000_000
 MAX_AAC_CHANNELS = 8
-_INPUT = ("-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", "file,pipe,crypto,data")
+SPEECH_RATE = 16000
+"""Samples a second that drivers listen to."""
+WAV_BLOCK = 1 << 20
+"""Samples of each channel that are written at once."""
 
 
 def read_image(path: str | Path) -> torch.Tensor:
@@ -35,29 +37,49 @@ def read_image(path: str | Path) -> torch.Tensor:
 
     Grey, CMYK and 16-bit pictures are converted. Raises TalkingPortraitError for what is no picture or is too large.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     path = _existing(path, "picture")
     try:
-        with Image.open(path) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise TalkingPortraitError(
-                    f"The picture {path.name} has {file.width} x {file.height} pixels, but at most "
-                    f"{MAX_PIXELS // 1_000_000} million are taken; scale it down."
-                )
-            picture: Any = ImageOps.exif_transpose(file)
-            if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-                values = np.asarray(picture, dtype=np.float32)
-                picture = Image.fromarray(np.uint8(values / max(255.0, 65535.0 if values.max() > 255 else 255.0) * 255))
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            array = np.array(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd tags; what matters is whether there is a picture
+            array = _decoded(path)
+    except TalkingPortraitError:
+        raise
+    except Exception as error:  # every decoder has its own for a damaged file
+        reason = shown(str(error) or type(error).__name__, 120)
         raise TalkingPortraitError(
-            f"The picture {path.name} can't be read ({error}); save it again as PNG or JPEG."
+            f"The picture {path.name} can't be read ({reason}); save it again as PNG or JPEG."
         ) from None
-    return torch.from_numpy(array).float() / 255
+    return torch.from_numpy(array).float().div_(255)
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """A picture file as (H, W, 3) uint8; raises whatever its decoder raises."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as file:
+        if file.width * file.height > MAX_PIXELS:
+            raise TalkingPortraitError(
+                f"The picture {path.name} has {file.width} x {file.height} pixels, but at most "
+                f"{MAX_PIXELS // 1_000_000} million are taken; scale it down."
+            )
+        ImageOps.exif_transpose(file, in_place=True)
+        picture: Any = file
+        if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+            values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
+            white = 65535.0 if values.max() > 255 else 255.0
+            picture = Image.fromarray(np.uint8((values / white).clip(0, 1) * 255))
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """The first sound track of a file that was found to be good, for ffmpeg to read by itself."""
+
+    path: Path
+    channels: int
 
 
 def read_audio(path: str | Path) -> Audio:
@@ -65,35 +87,85 @@ def read_audio(path: str | Path) -> Audio:
 
     Raises TalkingPortraitError when there is none, it can't be decoded, or `check_audio` refuses it.
     """
-    path = _existing(path, "audio")
-    command = [_ffmpeg(), *_INPUT, "-i", str(path), "-map", "0:a:0", "-t", str(MAX_SECONDS + 1)]
-    result = subprocess.run([*command, "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"], capture_output=True, check=False)
-    parsed = _parse_wav(result.stdout) if result.returncode == 0 else None
-    if parsed is None:
-        no_track = b"matches no streams" in result.stderr
-        reason = "it has no sound track" if no_track else _last_line(result.stderr)
-        raise TalkingPortraitError(
-            f"The audio {path.name} can't be read ({reason}); give a WAV, FLAC, MP3 or another common sound file."
+    with _Decoder(_existing(path, "audio")) as sound:
+        samples = bytearray()
+        for block in sound.blocks():
+            samples += block.data
+        waveform = torch.frombuffer(samples, dtype=torch.float32) if samples else torch.zeros(0)
+        # A view: a copy with the channels one after the other would need as much memory again.
+        return check_audio(Audio(waveform.reshape(-1, sound.channels).T, sound.rate))
+
+
+def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
+    """What drivers listen to, and the track to put beside their frames: one channel at 16 kHz, made as it is decoded.
+
+    It lasts as many frames of `fps` as the recording does, and takes 4 MB of memory a minute. Raises as `read_audio`.
+    """
+    with _Decoder(_existing(path, "audio")) as sound:
+        thinned = Resampler(check_rate(sound.rate), SPEECH_RATE)
+        speech = bytearray()
+        samples = 0
+        for block in sound.blocks():
+            samples += len(block)
+            speech += thinned.push(block.mean(axis=1)).data
+        speech += thinned.finish().data
+        wave = torch.frombuffer(speech, dtype=torch.float32)[None] if speech else torch.zeros(1, 0)
+        if frame_count(wave.shape[1], SPEECH_RATE, fps) > frame_count(samples, sound.rate, fps):
+            wave = wave[:, :-1]
+        return check_audio(Audio(wave, SPEECH_RATE)), SoundTrack(sound.path, sound.channels)
+
+
+class _Decoder:
+    """The first sound track of a file, decoded piece by piece; `rate` and `channels` are known once it is open."""
+
+    BLOCK = 1 << 18
+    """Samples of each channel in a piece."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        command = [*input_file(path), "-map", "0:a:0", "-t", str(MAX_SECONDS + 1), "-c:a", "pcm_f32le", "-f", "wav"]
+        self._ffmpeg = Ffmpeg([*command, "pipe:1"], stdout=subprocess.PIPE)
+
+    def __enter__(self) -> _Decoder:
+        with ExitStack() as stack:
+            stack.enter_context(self._ffmpeg)
+            self.channels, self.rate = self._header()
+            stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._ffmpeg.__exit__(*raised)
+
+    def _header(self) -> tuple[int, int]:
+        """Reads as far as the samples of the WAV stream; (channels, rate)."""
+        output, channels, rate = self._ffmpeg.output, 0, 0
+        if output.read(12)[:4] == b"RIFF":
+            while len(start := output.read(8)) == 8:
+                name, size = struct.unpack("<4sI", start)
+                if name == b"data" and channels:  # its size is unknown where the file is a pipe
+                    return channels, rate
+                content = output.read(size + size % 2)
+                if name == b"fmt ":
+                    channels, rate = struct.unpack_from("<HI", content, 2)
+        raise self._failure()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Samples (n, channels) float32, in order."""
+        frame = 4 * self.channels
+        while data := self._ffmpeg.output.read(self.BLOCK * frame):
+            yield np.frombuffer(data[: len(data) // frame * frame], dtype="<f4").reshape(-1, self.channels)
+        if self._ffmpeg.wait() or self._ffmpeg.cut_short:
+            raise self._failure()
+
+    def _failure(self) -> TalkingPortraitError:
+        self._ffmpeg.wait()
+        log = self._ffmpeg.log
+        reason = "its end is missing" if self._ffmpeg.cut_short else last_line(log)
+        if "matches no streams" in log:
+            reason = "it has no sound track"
+        return TalkingPortraitError(
+            f"The audio {self.path.name} can't be read ({reason}); give a WAV, FLAC, MP3 or another common sound file."
         )
-    return check_audio(parsed)
-
-
-def _parse_wav(data: bytes) -> Audio | None:
-    """Float WAV as ffmpeg writes it to a pipe, where the sizes in the header are unknown."""
-    if data[:4] != b"RIFF":
-        return None
-    position, channels, rate = 12, 0, 0
-    while position + 8 <= len(data):
-        name, size = data[position : position + 4], struct.unpack_from("<I", data, position + 4)[0]
-        position += 8
-        if name == b"fmt ":
-            channels, rate = struct.unpack_from("<HI", data, position + 2)
-        elif name == b"data" and channels:
-            count = (len(data) - position) // (4 * channels) * channels
-            samples = np.frombuffer(data, dtype="<f4", count=count, offset=position).reshape(-1, channels)
-            return Audio(torch.from_numpy(samples.T.copy()), rate)
-        position += size + size % 2
-    return None
 
 
 @dataclass(frozen=True)
@@ -105,36 +177,36 @@ class VideoFile:
     fps: Fraction
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Each frame as (H, W, 3) uint8, at constant frame rate."""
+        """Each frame as (H, W, 3) uint8, at constant frame rate.
+
+        Raises TalkingPortraitError, after the last whole frame, for a file that ends before its header says.
+        """
         height, width = self.size
-        command = [_ffmpeg(), *_INPUT, "-i", str(self.path), "-map", "0:v:0", "-r", str(self.fps)]
-        with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], stdout=subprocess.PIPE, stderr=log
-            )
-            assert process.stdout is not None
-            try:
-                seen = 0
-                while len(data := process.stdout.read(height * width * 3)) == height * width * 3:
-                    seen += 1
-                    yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
-                if process.wait() and not seen:
-                    log.seek(0)
-                    raise TalkingPortraitError(
-                        f"The video {self.path.name} can't be decoded ({_last_line(log.read())}); save it as MP4."
-                    )
-            finally:
-                process.kill()
-                process.stdout.close()
-                process.wait()
+        command = [*input_file(self.path), "-map", "0:v:0", "-r", str(self.fps), "-f", "rawvideo"]
+        with Ffmpeg([*command, "-pix_fmt", "rgb24", "pipe:1"], stdout=subprocess.PIPE) as work:
+            seen = 0
+            while len(data := work.output.read(height * width * 3)) == height * width * 3:
+                seen += 1
+                yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+            failed = work.wait() != 0
+            if work.cut_short or (failed and seen):
+                raise TalkingPortraitError(
+                    f"The video {self.path.name} is damaged or cut short ({last_line(work.log)}): it breaks off after "
+                    f"{seen} frames; copy or download it again, or save what is left of it as a new file."
+                )
+            if not seen:
+                raise TalkingPortraitError(
+                    f"The video {self.path.name} can't be decoded ({last_line(work.log)}); save it as MP4."
+                )
 
 
 def open_video(path: str | Path) -> VideoFile:
     """Looks into a video file without decoding it. Raises TalkingPortraitError when it holds no picture track."""
     path = _existing(path, "video")
     # ffmpeg prints what it sees and then complains that no output was named; its exit status means nothing here.
-    seen = subprocess.run([_ffmpeg(), "-hide_banner", "-nostdin", "-i", str(path)], capture_output=True, check=False)
-    text = seen.stderr.decode(errors="replace")
+    with Ffmpeg([*input_file(path), "-loglevel", "info"]) as work:
+        work.wait()
+        text = work.log
     line = next((row for row in text.splitlines() if " Video: " in row and "attached pic" not in row), "")
     size = re.search(r",\s(\d{1,5})x(\d{1,5})[\s,]", line)
     rate = re.search(r"([\d.]+) fps", line) or re.search(r"([\d.]+) tbr", line)
@@ -156,55 +228,53 @@ class VideoWriter:
     """Streams frames into an H.264 MP4 file with an optional AAC sound track; the file appears only when complete.
 
     Use as a context manager; leaving it by an exception removes what was written. Sides of odd length grow by one
-    repeated row or column, as 4:2:0 colour needs even sides.
+    repeated row or column, as 4:2:0 colour needs even sides. Sound is given in memory, or as the track of a file.
     """
 
     def __init__(
-        self, path: str | Path, size: tuple[int, int], fps: Fraction, audio: Audio | None = None, *, crf: int = 18
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        fps: Fraction,
+        audio: Audio | SoundTrack | None = None,
+        *,
+        crf: int = 18,
     ) -> None:
-        self.path = Path(path)
-        if self.path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv"):
-            raise TalkingPortraitError(
-                f"The video is to be written to {self.path.name}; give a name that ends in .mp4."
-            )
-        if not self.path.parent.is_dir():
-            raise TalkingPortraitError(f"The folder {self.path.parent} does not exist; make it first.")
-        if self.path.exists() and not self.path.is_file():
-            raise TalkingPortraitError(f"{self.path} is no ordinary file and can't become a video; give another name.")
-        if not 0 <= crf <= 51:
-            raise TalkingPortraitError(f"The quality is {crf}, but 0 (lossless) to 51 is expected; 18 looks clean.")
+        check_video_name(path, crf)
+        self.path = file_to_write(path)
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
         self.frames = 0
-        self._partial = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
+        self._partial, self._sound = unfinished(self.path), unfinished(self.path, ".wav")
 
     def __enter__(self) -> VideoWriter:
-        self._scratch = tempfile.TemporaryDirectory(prefix="talking-portrait-")
+        try:
+            self._ffmpeg = Ffmpeg(self._command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        except BaseException:
+            self._sound.unlink(missing_ok=True)
+            raise
+        return self
+
+    def _command(self) -> list[str]:
+        """ffmpeg's arguments; sound in memory is written beside the video first, as a pipe is taken by the frames."""
         height, width = (side + side % 2 for side in self.size)
-        command = [_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y"]
-        command += [
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "rgb24",
-            "-s",
-            f"{width}x{height}",
-            "-r",
-            str(self.fps),
-            "-i",
-            "pipe:0",
-        ]
+        command = ["-nostdin", "-hide_banner", "-loglevel", "error", "-y"]
+        command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self.fps)]
+        command += ["-i", "pipe:0"]
         if self.audio is not None:
-            track = Path(self._scratch.name, "sound.wav")
-            many = self.audio.waveform.shape[0] > MAX_AAC_CHANNELS
-            write_wav(track, Audio(mono(self.audio)[None], self.audio.sample_rate) if many else self.audio)
-            command += ["-i", str(track), "-map", "0:v", "-map", "1:a", "-c:a", "aac", "-b:a", "192k"]
+            # The first sample belongs to the first frame, whatever times the file gives its samples.
+            track, sound = self._sound, "asetpts=N/SR/TB"
+            if isinstance(self.audio, SoundTrack):
+                track, channels = self.audio.path, self.audio.channels
+            else:
+                channels = self.audio.waveform.shape[0]
+                write_wav(track, self.audio)
+            if channels > MAX_AAC_CHANNELS:
+                sound += ",pan=mono|c0=" + "+".join(f"{1 / channels:.6f}*c{number}" for number in range(channels))
+            command += [*input_file(track), "-map", "0:v", "-map", "1:a:0", "-af", sound, "-c:a", "aac", "-b:a", "192k"]
         colour = "bt709"
         command += ["-vf", f"scale=out_color_matrix={colour}:out_range=tv", "-c:v", "libx264", "-preset", "veryfast"]
         command += ["-crf", str(self.crf), "-pix_fmt", "yuv420p", "-colorspace", colour, "-color_primaries", colour]
-        command += ["-color_trc", colour, "-movflags", "+faststart", str(self._partial)]
-        self._log: IO[bytes] = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log)
-        return self
+        return [*command, "-color_trc", colour, "-movflags", "+faststart", f"file:{self._partial}"]
 
     def write(self, frames: np.ndarray) -> None:
         """Appends (H, W, 3) or (B, H, W, 3) uint8 frames."""
@@ -217,53 +287,67 @@ class VideoWriter:
         height, width = self.size
         if height % 2 or width % 2:
             frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(np.ascontiguousarray(frames).data)
+            self._ffmpeg.input.write(np.ascontiguousarray(frames).data)
         except OSError:
             raise self._failure() from None
         self.frames += len(frames)
 
     def _failure(self) -> TalkingPortraitError:
-        self._process.wait(timeout=10)
-        self._log.seek(0)
-        log = self._log.read()
-        reason = "the disk is full" if b"No space left" in log else _last_line(log)
-        advice = "free some space" if b"No space left" in log else "check the folder and the name"
+        self._ffmpeg.wait()
+        full = "No space left" in self._ffmpeg.log
+        reason = "the disk is full" if full else last_line(self._ffmpeg.log)
+        advice = "free some space" if full else "check the folder and the name"
         return TalkingPortraitError(f"The video {self.path.name} can't be written ({reason}); {advice} and try again.")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is not None:
-                self._process.kill()
-            with suppress(OSError):
-                assert self._process.stdin is not None
-                self._process.stdin.close()
-            if self._process.wait() and kind is None:
-                raise self._failure()
-            if kind is None:
-                self._partial.replace(self.path)
+            with self._ffmpeg:
+                if kind is None:
+                    with suppress(OSError):
+                        self._ffmpeg.input.close()
+                    if self._ffmpeg.wait():
+                        raise self._failure()
+                    self._partial.replace(self.path)
         finally:
             self._partial.unlink(missing_ok=True)
-            self._log.close()
-            self._scratch.cleanup()
+            self._sound.unlink(missing_ok=True)
+
+
+def check_video_name(path: str | Path, crf: int) -> None:
+    """Raises TalkingPortraitError for a name that is no video's, and for a quality that H.264 does not have."""
+    path = Path(path)
+    if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv"):
+        raise TalkingPortraitError(f"The video is to be written to {shortened(path)}; give a name that ends in .mp4.")
+    if not 0 <= crf <= 51:
+        raise TalkingPortraitError(f"The quality is {crf}, but 0 (lossless) to 51 is expected; 18 looks clean.")
 
 
 def write_wav(path: str | Path, audio: Audio) -> None:
-    """Writes 32-bit float WAV. Raises TalkingPortraitError when the disk refuses it."""
-    samples = np.ascontiguousarray(audio.waveform.T.numpy(), dtype="<f4")
-    channels, rate = samples.shape[1], audio.sample_rate
+    """Writes 32-bit float WAV; nothing is left of it when the disk refuses it, which is a TalkingPortraitError."""
+    path = Path(path)
+    channels, samples = audio.waveform.shape
+    rate, size = audio.sample_rate, 4 * channels * samples
     header = struct.pack("<HHIIHH", 3, channels, rate, rate * channels * 4, channels * 4, 32)
-    chunks = b"fmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", samples.nbytes)
-    try:
-        with open(path, "wb") as file:
-            file.write(b"RIFF" + struct.pack("<I", 4 + len(chunks) + samples.nbytes) + b"WAVE" + chunks)
-            file.write(samples.data)
-    except OSError as error:
+    start = b"fmt " + struct.pack("<I", len(header)) + header + b"data"
+    if size > 0xFFFFFFFF - 8 - len(start):
         raise TalkingPortraitError(
-            f"The sound {Path(path).name} can't be written ({error.strerror}); check the folder and its free space."
+            f"The sound {path.name} would have {size} bytes, but a WAV file holds less than 4 GB; cut it into parts."
+        )
+    try:
+        with path.open("wb") as file:
+            file.write(b"RIFF" + struct.pack("<I", 4 + len(start) + 4 + size) + b"WAVE" + start)
+            file.write(struct.pack("<I", size))
+            for block in audio.waveform.split(WAV_BLOCK, dim=1):
+                file.write(np.ascontiguousarray(block.T.numpy(), dtype="<f4").data)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise TalkingPortraitError(
+            f"The sound {path.name} can't be written ({error.strerror}); check the folder and its free space."
         ) from None
 
 
@@ -279,21 +363,10 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     return (images.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
 
-def _ffmpeg() -> str:
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        return get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise TalkingPortraitError(
-            f"Sound and video files need ffmpeg ({error}); run: pip install imageio-ffmpeg"
-        ) from None
-
-
 def _existing(path: str | Path, kind: str) -> Path:
     path = Path(path)
     if not is_file(path):
-        raise TalkingPortraitError(f"The {kind} file {_name_of(path)} does not exist; check its name and folder.")
+        raise TalkingPortraitError(f"The {kind} file {shortened(path)} does not exist; check its name and folder.")
     return path
 
 
@@ -303,14 +376,3 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
-
-
-def _name_of(path: Path) -> str:
-    """A path for a sentence: whole unless it is absurdly long."""
-    text = str(path)
-    return text if len(text) <= 300 else f"{text[:300]} ..."
-
-
-def _last_line(log: bytes) -> str:
-    lines = [line for line in log.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason was given"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from fractions import Fraction
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..models.face_mesh import BLENDSHAPES, VERTICES
 from .errors import TalkingPortraitError
+from .targets import file_to_write, unfinished
 from .timing import as_rate
 from .types import Camera, FaceMotion
 
@@ -41,17 +41,15 @@ def save_motion(path: str | Path, motion: FaceMotion) -> None:
     }
     if motion.blendshapes is not None:
         arrays["blendshapes"] = motion.blendshapes.astype(np.float32, copy=False)
-    if path.exists() and not path.is_file():
-        raise TalkingPortraitError(f"{path} is no ordinary file and can't become a motion; give another name.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = file_to_write(path)
+    partial = unfinished(target)
     try:
         with partial.open("wb") as file:
             np.savez(file, **arrays)
-        partial.replace(path)
+        partial.replace(target)
     except OSError as error:
         raise TalkingPortraitError(
-            f"The motion could not be written to {path} ({error.strerror or error}); "
-            "check that the folder exists, may be written to and has room."
+            f"The motion could not be written to {path} ({error.strerror or error}); make some room and try again."
         ) from error
     finally:
         partial.unlink(missing_ok=True)

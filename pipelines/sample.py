@@ -11,6 +11,7 @@ from .media import read_audio, read_image
 from .types import Audio, FaceTrack
 
 _FOLDER = Path(__file__).parent / "sample_data"
+SPEECH_FILE = _FOLDER / "speech.flac"
 
 
 def sample_portrait() -> tuple[torch.Tensor, FaceTrack]:
@@ -29,4 +30,4 @@ def sample_portrait() -> tuple[torch.Tensor, FaceTrack]:
 
 def sample_speech() -> Audio:
     """The shipped speech: 16 seconds of synthetic voice, one channel at 16 kHz."""
-    return read_audio(_FOLDER / "speech.flac")
+    return read_audio(SPEECH_FILE)

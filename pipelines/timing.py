@@ -26,7 +26,7 @@ def as_rate(fps: float | int | Fraction | str) -> Fraction:
     if rate.denominator == 1:
         return rate
     ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
-    if abs(ntsc - rate) < Fraction(1, 100):
+    if abs(ntsc - rate) < Fraction(1, 100) and ntsc >= MIN_FPS:
         return ntsc
     return rate.limit_denominator(1001)
 

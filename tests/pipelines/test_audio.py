@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from talking_portrait.pipelines.audio import check_audio, mono, resample
+from hypothesis import given
+from hypothesis import strategies as st
+from talking_portrait.pipelines.audio import Resampler, check_audio, mono, resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.types import Audio
 
@@ -58,3 +60,35 @@ def test_resampling_keeps_a_tone(rate):
     assert heard.samples == 16000
     expected = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     assert np.abs(heard.waveform[0].numpy() - expected)[200:-200].max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"waveform": torch.zeros(1, 1, 8000)}, r"has \['waveform'\], but a mapping"),
+        ({"waveform": "text", "sample_rate": 8000}, "but a mapping with waveform"),
+        ({"waveform": torch.ones(1, 1, 8000, dtype=torch.bool), "sample_rate": 8000}, "torch.bool, but real numbers"),
+        ({"waveform": torch.ones(1, 8000, dtype=torch.complex64), "sample_rate": 8000}, "complex64, but real numbers"),
+        (5, "is a int, but a mapping"),
+        ([torch.zeros(1, 1, 8000)], "is a list, but a mapping"),
+    ],
+)
+def test_what_is_no_sound_is_told(value, words):
+    with pytest.raises(TalkingPortraitError, match=words):
+        check_audio(value)
+
+
+@given(
+    given_rate=st.sampled_from([4000, 8000, 16000, 22050, 32000, 44100, 48000, 96000]),
+    pieces=st.lists(st.integers(0, 3000), min_size=1, max_size=6),
+)
+def test_sound_resampled_in_pieces_is_that_of_the_whole(given_rate, pieces):
+    wave = np.random.default_rng(0).normal(size=sum(pieces)).astype(np.float32)
+    resampler = Resampler(given_rate, 16000)
+    found, start = [], 0
+    for piece in pieces:
+        found.append(resampler.push(wave[start : start + piece]))
+        start += piece
+    found.append(resampler.finish())
+    whole = resample(Audio(torch.from_numpy(wave)[None], given_rate), 16000).waveform[0].numpy() if len(wave) else wave
+    np.testing.assert_allclose(np.concatenate(found), whole, atol=2e-6)

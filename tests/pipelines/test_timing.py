@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.timing import as_rate, frame_count, frame_time, sample_index
@@ -51,3 +51,12 @@ def test_rates_are_exact(given_rate, exact):
 def test_impossible_rates_are_refused_in_a_sentence(bad):
     with pytest.raises(TalkingPortraitError, match=r"frame rate is .* 1 to 120"):
         as_rate(bad)
+
+
+@example(Fraction(1001, 1000))
+@given(st.one_of(st.fractions(1, 120), st.floats(1, 120), st.fractions(1, 1 + Fraction(1, 50))))
+def test_every_rate_that_is_taken_is_one(fps):
+    rate = as_rate(fps)
+    assert 1 <= rate <= 120
+    assert as_rate(rate) == rate
+    assert abs(rate - Fraction(fps)) < Fraction(1, 100)

@@ -183,6 +183,15 @@ def model_folders(*categories: str) -> list[Path]:
     return [default_model_root() / category for category in categories]
 
 
+def temporary_folder() -> Path | None:
+    """Where files may lie for as long as a node runs, or None for the system's own place for such files."""
+    if not IN_COMFYUI:
+        return None
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def models_command(arguments: str) -> str:
     """The command line that fetches or checks model files where this host looks for them.
 

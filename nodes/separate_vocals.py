@@ -77,6 +77,7 @@ class SeparateVocals(io.ComfyNode):
             sound,
             chosen_model(host.OWN_CATEGORY, model, "kim_vocal_2"),
             device=host.torch_device(),
+            scratch=host.temporary_folder(),
             progress=host.progress(),
         )
         return io.NodeOutput(audio_socket(vocals), audio_socket(background))

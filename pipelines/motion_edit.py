@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
-from typing import Literal
+from numbers import Real
+from typing import Literal, get_args
 
 import numpy as np
 
 from ..models.face_mesh import BLENDSHAPES, face_mesh, mirror_index, mouth_opening
 from ..models.instant.upper_face_shapes import eyelid_closure, eyelid_shapes
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, shown
 from .instant.face import BLINK_RATE, blink_times, blink_weights
 from .instant.head import NECK
 from .projection import euler_to_matrix, matrix_to_euler
@@ -50,7 +51,10 @@ def edit(
     """All changes in this order: join, resample, smooth, mouth, blinks, head amount, pose offset, limit, mirror.
 
     Each is described at its function below; with the defaults the motion comes back as it is.
+    Raises TalkingPortraitError for a value out of its range, before anything is computed that depends on it.
     """
+    if blinks not in get_args(Blinks):
+        raise TalkingPortraitError(f"The blinks are {shown(blinks)}, but {', '.join(get_args(Blinks))} is expected.")
     if then is not None:
         motion = join([motion, then], crossfade)
     if fps is not None:
@@ -303,8 +307,10 @@ def _faded_in(motion: FaceMotion, before: FaceMotion, frames: int) -> FaceMotion
 
 
 def _check(name: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
-        raise TalkingPortraitError(f"The {name} is {value}, but a number from {lowest:g} to {highest:g} is expected.")
+    if not (isinstance(value, Real) and lowest <= value <= highest):
+        raise TalkingPortraitError(
+            f"The {name} is {shown(value)}, but a number from {lowest:g} to {highest:g} is expected."
+        )
 
 
 @cache

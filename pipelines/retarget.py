@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from ..models.face_mesh import LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh, mouth_opening
 from ..models.instant.mouth_shapes import close_lips
 from ..models.instant.upper_face_shapes import eye_opening, eyelid_shapes
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, shown
 from .geometry import metric_mesh
 from .projection import head_matrix, smooth_poses, split_matrix
 from .timing import as_rate
@@ -79,6 +79,10 @@ def reenact(
     Raises TalkingPortraitError for tracks without frames or amounts out of range.
     """
     rate = as_rate(fps)
+    if pose not in get_args(Pose):
+        raise TalkingPortraitError(f"The pose is {shown(pose)}, but relative or absolute is expected.")
+    if not (isinstance(window, int) and window >= 1):
+        raise TalkingPortraitError(f"The window is {shown(window)} frames, but a whole number from 1 is expected.")
     for name, amount in (("expression", expression), ("head", head), ("translation", translation)):
         if not (math.isfinite(amount) and 0 <= amount <= 3):
             raise TalkingPortraitError(f"The {name} amount is {amount}, but a number from 0 to 3 is expected.")

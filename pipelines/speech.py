@@ -66,6 +66,10 @@ def encode(
             f"{encoder.name} has {encoder.layers + 1} hidden states, but {len(mix)} are to be mixed; "
             "load the speech encoder that the model was trained with."
         )
+    if not (isinstance(frame_multiple, int) and frame_multiple >= 1):
+        raise TalkingPortraitError(f"The frame multiple is {frame_multiple!r}, but a whole number from 1 is expected.")
+    if layers not in ("all", "last"):
+        raise TalkingPortraitError(f"The layers are {layers!r}, but all or last is expected.")
     if chunk_seconds is not None and not 1 <= chunk_seconds < math.inf:
         raise TalkingPortraitError(f"The chunk length is {chunk_seconds} s, but at least 1 s is expected.")
     audio = check_audio(audio)

@@ -15,6 +15,7 @@ import torch
 
 from .audio import check_audio, resample
 from .errors import TalkingPortraitError
+from .media import write_wav
 from .types import Audio, Progress, no_progress
 from .vocal_models import SAMPLE_RATE, open_separator
 
@@ -31,6 +32,7 @@ def separate(
     model_path: str | Path,
     *,
     device: torch.device | None = None,
+    scratch: Path | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Audio, Audio]:
     """(vocals, background): as long as the recording, at its rate and with its channels; their sum is the recording.
@@ -41,6 +43,8 @@ def separate(
     Args:
         model_path: Kim_Vocal_2.onnx or another file that `vocal_models.open_separator` takes.
         device: where the network runs; the CPU by default.
+        scratch: where the waves that the library reads are put for as long as it does; the system's own folder for
+            such files by default. A minute takes 21 MB, never more than two minutes at once.
         progress: called at each chunk that the network handles; may raise to cancel. Nothing is left behind.
 
     Raises TalkingPortraitError for bad audio, a file that is no separator, or a separator without a vocals stem.
@@ -56,7 +60,7 @@ def separate(
             progress(round((number + done) * STEPS), len(pairs) * STEPS)
 
         stereo = resample(Audio(audio.waveform[[left, right]], audio.sample_rate), SAMPLE_RATE).waveform
-        found = _separate_stereo(stereo, separator, module, watch)
+        found = _separate_stereo(stereo, separator, module, scratch, watch)
         found = resample(Audio(found, SAMPLE_RATE), audio.sample_rate).waveform[:, : audio.samples]
         if left == right:
             vocals[left, : found.shape[1]] = found.mean(dim=0)
@@ -66,7 +70,11 @@ def separate(
 
 
 def _separate_stereo(
-    stereo: torch.Tensor, separator: Any, module: types.ModuleType, watch: Callable[[float], None]
+    stereo: torch.Tensor,
+    separator: Any,
+    module: types.ModuleType,
+    scratch: Path | None,
+    watch: Callable[[float], None],
 ) -> torch.Tensor:
     """(2, samples) at 44.1 kHz to its vocals, in segments whose ends are blended."""
     samples = stereo.shape[1]
@@ -81,7 +89,7 @@ def _separate_stereo(
         def step(done: float, i: int = i) -> None:
             watch((i + done) / count)
 
-        part = _run(stereo[:, start:end], separator, module, step)
+        part = _run(stereo[:, start:end], separator, module, scratch, step)
         if i > 0:
             part[:, :fade] *= ramp
         if i < count - 1:
@@ -91,13 +99,17 @@ def _separate_stereo(
     return vocals
 
 
-def _run(stereo: torch.Tensor, separator: Any, module: types.ModuleType, step: Callable[[float], None]) -> torch.Tensor:
+def _run(
+    stereo: torch.Tensor,
+    separator: Any,
+    module: types.ModuleType,
+    scratch: Path | None,
+    step: Callable[[float], None],
+) -> torch.Tensor:
     """One run of audio-separator: a wave file in, the stems caught before they are written.
 
     The wave goes in at a peak of one, because the library multiplies what its MDX networks give by the peak.
     """
-    from scipy.io import wavfile
-
     level = float(stereo.abs().max())
     if level == 0:
         return stereo.clone()
@@ -107,9 +119,9 @@ def _run(stereo: torch.Tensor, separator: Any, module: types.ModuleType, step: C
         stems[name.lower()] = torch.as_tensor(source).T.float()
 
     separator.final_process = catch
-    with tempfile.TemporaryDirectory(prefix="talking_portrait_") as folder:
+    with _folder_in(scratch) as folder:
         path = Path(folder) / "mix.wav"
-        wavfile.write(path, SAMPLE_RATE, (stereo / level).T.contiguous().numpy())
+        write_wav(path, Audio(stereo / level, SAMPLE_RATE))
         try:
             with _watched(module, step), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # 0 / 0 where windows begin, which is cut off, and old torch names
@@ -125,6 +137,15 @@ def _run(stereo: torch.Tensor, separator: Any, module: types.ModuleType, step: C
     found = stems["vocals"][:, : stereo.shape[1]] * level
     vocals[:, : found.shape[1]] = found
     return vocals
+
+
+def _folder_in(scratch: Path | None) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="talking_portrait_", dir=scratch)
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"There is no room for temporary files ({error.strerror or error}); free some space and try again."
+        ) from None
 
 
 @contextmanager

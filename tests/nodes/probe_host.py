@@ -40,4 +40,5 @@ report["names"] = host.model_names("audio_encoders", (".safetensors", ".bin"), f
 report["unknown"] = host.model_names("no such category")
 report["found"] = str(host.model_path(("audio_encoders",), "one.safetensors"))
 report["command"] = host.models_command("get one")
+report["temporary"] = [str(host.temporary_folder()), host.temporary_folder().is_dir()]
 print(json.dumps(report))

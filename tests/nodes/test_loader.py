@@ -38,7 +38,7 @@ def inside() -> dict:
 
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory) -> dict:
-    models = tmp_path_factory.mktemp("models")
+    models = tmp_path_factory.mktemp("host") / "models"
     for name in ("one.safetensors", "note.txt", "folder/config.json", "folder/model.safetensors"):
         file = models / "audio_encoders" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -120,3 +120,7 @@ def test_the_command_for_models_names_all_that_it_needs(probed):
     assert python == sys.executable
     assert Path(pack, "__main__.py").is_file()
     assert rest == ["models", "get", "one", "--models", str(probed["models"])]
+
+
+def test_temporary_files_lie_in_the_hosts_folder(probed):
+    assert probed["temporary"] == [str(probed["models"].parent / "temp"), True]

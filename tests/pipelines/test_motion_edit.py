@@ -238,7 +238,8 @@ def test_what_is_well_below_a_limit_stays():
     "wrong",
     [{"mouth": -1}, {"mouth": math.nan}, {"smoothing": -0.1}, {"head": math.inf}, {"yaw": 200}, {"move": (0, 0, 1e6)},
      {"max_angle": -1}, {"max_opening": math.nan}, {"blinks": "add", "blink_rate": 1e9}, {"fps": 0},
-     {"then": face_motion(2), "crossfade": -1}],
+     {"then": face_motion(2), "crossfade": -1}, {"blinks": "bogus"}, {"blinks": None},
+     {"mouth": "wide"}, {"yaw": None}],
 )  # fmt: skip
 def test_impossible_amounts_are_refused(wrong):
     with pytest.raises(TalkingPortraitError, match="expected"):

@@ -154,7 +154,8 @@ def test_frames_without_a_face_are_no_measure_of_calm(talker):
 def test_impossible_requests_are_refused(talker):
     _, track = talker
     face = portrait()
-    for wrong in ({"expression": -1}, {"head": np.nan}, {"translation": 9}, {"fps": 0}):
+    odd = ({"pose": "x"}, {"window": 0}, {"window": 2.5})
+    for wrong in ({"expression": -1}, {"head": np.nan}, {"translation": 9}, {"fps": 0}, *odd):
         with pytest.raises(TalkingPortraitError, match="expected"):
             reenact(track, face, **{"fps": 25, **wrong})
     with pytest.raises(TalkingPortraitError, match="portrait hold no face"):

@@ -211,6 +211,9 @@ def test_bad_sound_gets_a_sentence(encoder: SpeechEncoder, audio: Any, words: st
         ({"fps": 1000}, "frame rate"),
         ({"timing": "odd"}, "timing"),
         ({"chunk_seconds": 0.1}, "chunk"),
+        ({"frame_multiple": 0}, "frame multiple is 0"),
+        ({"frame_multiple": 1.5}, "frame multiple is 1.5"),
+        ({"layers": "some"}, "layers are 'some'"),
     ],
 )
 def test_bad_options_get_a_sentence(encoder: SpeechEncoder, options: dict[str, Any], words: str) -> None:

@@ -86,6 +86,22 @@ def test_nothing_is_left_behind_and_no_level_depends_on_loud_parts(half: Path) -
     assert {p.name for p in half.parent.iterdir()} == {"half.onnx", "half.json"}
 
 
+def test_temporary_files_lie_where_the_host_wants_them(half: Path, tmp_path: Path) -> None:
+    seen: list[Path] = []
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def watch(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        seen.extend(path.parent for path in scratch.rglob("*.wav"))
+        assert not list(Path(tempfile.gettempdir()).iterdir())
+
+    separate(tone(0.5), half, scratch=scratch, progress=watch)
+    assert {path.parent for path in seen} == {scratch}
+    assert not list(scratch.iterdir())
+    with pytest.raises(TalkingPortraitError, match="no room for temporary files"):
+        separate(tone(0.5), half, scratch=tmp_path / "gone")
+
+
 def test_a_model_of_the_accompaniment_gives_vocals_too(half: Path) -> None:
     network = parameters(write_network(half.parent / "inst.onnx", 0.75), primary_stem="Instrumental", compensate=1.0)
     audio = tone(0.8)

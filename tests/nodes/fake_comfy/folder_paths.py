@@ -21,3 +21,7 @@ def get_filename_list(name):
         for file in files
         if not endings or os.path.splitext(file)[1] in endings
     )
+
+
+def get_temp_directory():
+    return os.path.join(os.path.dirname(models_dir), "temp")

@@ -124,7 +124,9 @@ def test_every_node_has_a_help_page(name):
     assert text.startswith(f"# {INFOS[name]['display_name']}\n")
     assert len(text.splitlines()) > 8
     known = {*node_texts.all_inputs(INFOS[name]), *INFOS[name]["output_name"]}
-    assert set(re.findall(r"\*\*([a-z_]+)\*\*", text)) - TIMINGS <= known, "the page names an input that does not exist"
+    named = set(re.findall(r"\*\*([a-z_]+)\*\*", text))
+    assert named - TIMINGS <= known, "the page names an input that does not exist"
+    assert not set(node_texts.all_inputs(INFOS[name])) - named, "the page does not name these inputs"
 
 
 TIMINGS = {"resampled", "stock", "paired", "anitalker", "audiodvp"}

@@ -26,6 +26,8 @@ from .pictures import anchored
 from .portrait import PreparedPortrait, prepare, with_motion
 from .settings import AnimationState, Inputs, Networks, Settings, check_inputs, check_settings, check_state
 
+__all__ = ["Animation", "AnimationState", "Clip", "Inputs", "Networks", "Run", "Settings", "animate"]
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -33,6 +35,16 @@ class Clip:
 
     frames: torch.Tensor
     state: AnimationState
+
+
+class Animation(Iterator[Clip]):
+    """Clips as they are finished; `frames` is how many frames there will be altogether."""
+
+    def __init__(self, frames: int, clips: Iterator[Clip]) -> None:
+        self.frames, self._clips = frames, clips
+
+    def __next__(self) -> Clip:
+        return next(self._clips)
 
 
 def animate(
@@ -44,7 +56,7 @@ def animate(
     frames: int = 0,
     state: AnimationState | None = None,
     progress: Progress = no_progress,
-) -> Iterator[Clip]:
+) -> Animation:
     """Frames for speech, from where `state` ended. Inputs are checked at once; work begins with the first clip.
 
     Args:
@@ -61,7 +73,7 @@ def animate(
     check_settings(settings, networks)
     check_inputs(inputs, settings, networks)
     check_state(state, settings)
-    states = heard_layers(inputs.states, networks.config.audio_inputs)
+    states = heard_layers(inputs.speech.states, networks.config.audio_inputs)
     done = state.frames if state else 0
     if done >= len(states) or frames < 0:
         raise TalkingPortraitError(
@@ -69,7 +81,8 @@ def animate(
             "is left to do; disconnect the previous state, or connect longer speech."
         )
     end = min(done + frames, len(states)) if frames else len(states)
-    return Run(networks, codec, inputs, settings, states, progress).clips(done, end, state)
+    run = Run(networks, codec, inputs, settings, states, progress)
+    return Animation(end - done, run.clips(done, end, state))
 
 
 class Run:

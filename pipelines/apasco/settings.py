@@ -13,6 +13,7 @@ from ...models.apasco.networks import MOTION_FRAMES
 from ..errors import TalkingPortraitError
 from ..latents import LATENT_SIDE, Managed
 from ..sampling import NoiseSchedule, scheduled_betas
+from ..types import SpeechFeatures
 from .geometry import Geometry
 from .masks import RegionMasks
 
@@ -117,14 +118,14 @@ class Inputs:
     """What is animated, and by what.
 
     `portrait` (H, W, 3) in 0..1, squeezed to `Settings.size` as published, so crop it to that shape before.
-    `embedding` (1, 512) of its face; `masks` of its regions. `states` (frames, layers, channels): what a speech encoder
-    heard, all layers, one row for each frame of the whole speech. `geometry` a moving mesh, if there is one.
+    `embedding` (1, 512) of its face; `masks` of its regions. `speech` what a speech encoder heard, all layers, one row
+    for each frame of the whole speech. `geometry` a moving mesh, if there is one.
     """
 
     portrait: torch.Tensor
     embedding: torch.Tensor
     masks: RegionMasks
-    states: torch.Tensor
+    speech: SpeechFeatures
     geometry: Geometry | None = None
 
 
@@ -197,6 +198,11 @@ def check_inputs(inputs: Inputs, settings: Settings, networks: Networks) -> None
         raise TalkingPortraitError(
             f"The region masks are made for a picture of {width} x {height} pixels, but the portrait has {shape[1]} x "
             f"{shape[0]}; make them from the landmarks of this very picture."
+        )
+    if inputs.speech.timing != "resampled":
+        raise TalkingPortraitError(
+            f"The speech features are in the {inputs.speech.timing} timing, but one row for each frame of the video is "
+            "expected; choose resampled in Encode Speech."
         )
     if inputs.geometry is not None and networks.mesh_encoder is None:
         raise TalkingPortraitError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from talking_portrait.pipelines.apasco.masks import RegionMasks
 from talking_portrait.pipelines.latents import LATENT_SCALE, Resident
 from talking_portrait.pipelines.sampling import NoiseSchedule, ddim_step, scheduled_betas, trailing_timesteps
 from talking_portrait.pipelines.training.diffusion_loss import min_snr_weights
-from talking_portrait.pipelines.types import no_progress
+from talking_portrait.pipelines.types import SpeechFeatures, no_progress
 
 from .apasco_networks import masks_of, state_of, unet_config
 from .goldens import Golden, runner
@@ -126,7 +127,7 @@ def clips(golden: Golden) -> None:
         portrait=source.float() / 255,
         embedding=golden.tensor("in.face_emb"),
         masks=GivenMasks(region, blank, blank, blank, given=tuple(given)),
-        states=golden.tensor("in.audio_emb"),
+        speech=SpeechFeatures(golden.tensor("in.audio_emb"), Fraction(25), "golden", "resampled"),
     )
     seed = re.search(r"manual_seed\((\d+)\)", meta["rng"])
     assert seed
@@ -144,9 +145,9 @@ def clips(golden: Golden) -> None:
     codec = GoldenCodec(golden)
 
     def run(settings: apasco.Settings) -> tuple[list[torch.Tensor], RecordedRun]:
-        recorded = RecordedRun(networks, codec, inputs, settings, inputs.states, no_progress)
+        recorded = RecordedRun(networks, codec, inputs, settings, inputs.speech.states, no_progress)
         recorded.begin()
-        made = list(recorded.clips(0, len(inputs.states), None))
+        made = list(recorded.clips(0, inputs.speech.frames, None))
         assert len(made) == meta["clips"]
         return [clip.frames for clip in made], recorded
 

@@ -1,0 +1,221 @@
+"""AniTalker's nodes on tiny weights in the published files' names: every variant to frames, and bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from talking_portrait.nodes import extension, standalone
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.sample import sample_speech
+
+from ..tiny_weights.anitalker import SIZE, STAGE2, write_models
+
+NODES = {node.__name__: node for node in extension.NODES}
+FILES = {name: f"anitalker/{name}.ckpt" for name in STAGE2}
+POSE = "stage2_pose_only_hubert"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_models(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_that_folder(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(models))
+
+
+@pytest.fixture(scope="module")
+def portrait() -> torch.Tensor:
+    return NODES["Sample"].execute().args[0]
+
+
+def sound(seconds: float = 0.6) -> dict:
+    audio = sample_speech()
+    return {"waveform": audio.waveform[None, :, : round(seconds * audio.sample_rate)], "sample_rate": audio.sample_rate}
+
+
+def load(file: str = POSE):
+    return NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", FILES[file]).args[0]
+
+
+def hear(file: str = POSE, seconds: float = 0.6, **options):
+    if file.endswith("mfcc"):
+        return NODES["SpeechMFCC"].execute(sound(seconds), "anitalker").args[0]
+    encoder = NODES["LoadSpeechEncoder"].execute("chinese-hubert-large.bin").args[0]
+    return NODES["EncodeSpeech"].execute(sound(seconds), encoder, 25.0, "paired", **options).args[0]
+
+
+def move(anitalker, features, portrait, control="none", yaw=0.0, steps=4, seed=0, **options):
+    numbers = (yaw, 0.0, 0.0, 0.5, 0.5)
+    return (
+        NODES["AniTalkerMotion"]
+        .execute(anitalker, features, portrait, control, *numbers, steps, seed, **options)
+        .args[0]
+    )
+
+
+@pytest.mark.parametrize("file", STAGE2)
+def test_every_variant_runs_from_speech_to_frames(file: str, portrait: torch.Tensor) -> None:
+    seen = []
+    watching = standalone.Session(progress=lambda done, total, preview=None: seen.append((done, total)))
+    anitalker = load(file)
+    control = "numbers" if STAGE2[file].pose else "none"
+    with standalone.use_session(watching):
+        motion = move(anitalker, hear(file), portrait, control, yaw=10)
+        images, fps = NODES["AniTalkerRender"].execute(anitalker, portrait, motion, 4).args
+    frames = 14 if file.endswith("mfcc") else 15  # MFCC has one frame less, as published
+    assert images.shape == (frames, SIZE, SIZE, 3)
+    assert fps == 25.0
+    assert 0 <= images.min() < images.max() <= 1
+    assert (images[0] - images[-1]).abs().max() > 0.01
+    assert seen[-1] == (frames, frames)
+
+
+def test_a_video_drives_a_portrait(portrait: torch.Tensor) -> None:
+    anitalker = load()
+    frames = torch.rand(3, 40, 40, 4, generator=torch.Generator().manual_seed(0))
+    node = NODES["AniTalkerMotionFromVideo"]
+    motion = node.execute(anitalker, frames, 29.97, "absolute").args[0]
+    images, fps = NODES["AniTalkerRender"].execute(anitalker, portrait, motion).args
+    assert len(images) == 3
+    assert fps == pytest.approx(30000 / 1001)
+    relative = node.execute(anitalker, frames, 25.0, "relative", portrait).args[0]
+    assert not torch.equal(relative.codes, motion.codes)
+    with pytest.raises(TalkingPortraitError, match="no portrait is connected"):
+        node.execute(anitalker, frames, 25.0, "relative")
+
+
+def test_layers_mixed_by_the_encoder_move_the_portrait_alike(portrait: torch.Tensor) -> None:
+    anitalker = load()
+    every, mixed = hear(), hear(anitalker=anitalker)
+    assert (every.states.shape[1], mixed.states.shape[1]) == (3, 1)
+    torch.testing.assert_close(
+        move(anitalker, mixed, portrait).codes, move(anitalker, every, portrait).codes, atol=1e-3, rtol=1e-3
+    )
+    with pytest.raises(TalkingPortraitError, match="Encode Speech: The model .* hears MFCC"):
+        hear(anitalker=load("stage2_pose_only_mfcc"))
+
+
+def test_the_head_follows_numbers_curves_and_a_motion(portrait: torch.Tensor) -> None:
+    anitalker, features = load("stage2_full_control_mfcc"), hear("stage2_full_control_mfcc")
+    _, _, landmarks = NODES["Sample"].execute().args
+    driver = {"fps": 25.0, "seed": 0, "mouth": 1, "head": 1, "brows": 1, "blinks": 1, "drift": 1}
+    follow = NODES["InstantDriver"].execute(audio=sound(), **driver).args[0]
+    results = [
+        move(anitalker, features, portrait),
+        move(anitalker, features, portrait, "numbers"),
+        move(anitalker, features, portrait, "numbers", yaw=30),
+        move(anitalker, features, portrait, "numbers", curves="yaw 0:0 0.5:30"),
+        move(anitalker, features, portrait, "face motion", motion=follow),
+        move(anitalker, features, portrait, "face motion", motion=follow, landmarks=landmarks),
+        move(anitalker, features, portrait, noise="published"),
+    ]
+    for i, one in enumerate(results):
+        assert all(not torch.equal(one.codes, other.codes) for other in results[:i])
+    constant = move(anitalker, features, portrait, "numbers", yaw=30, curves="yaw 0:30")
+    assert torch.equal(constant.codes, results[2].codes)
+
+
+def test_steps_that_no_stride_gives_are_raised(portrait: torch.Tensor) -> None:
+    anitalker, features = load(), hear()
+    made, next_one = (move(anitalker, features, portrait, steps=steps) for steps in (37, 38))
+    assert torch.equal(made.codes, next_one.codes)
+
+
+def test_a_crop_as_in_training_goes_in_and_back(portrait: torch.Tensor) -> None:
+    _, _, landmarks = NODES["Sample"].execute().args
+    cut, crop, _ = NODES["CropPortrait"].execute(portrait, landmarks, 256, "AniTalker", 1.0, False, False).args
+    anitalker = load()
+    motion = NODES["AniTalkerMotionFromVideo"].execute(anitalker, cut, 25.0, "absolute").args[0]
+    images, _ = NODES["AniTalkerRender"].execute(anitalker, cut, motion).args
+    pasted = NODES["PasteBack"].execute(images, crop, 0.1).args[0]
+    assert pasted.shape == portrait.shape
+    changed = (pasted != portrait).any(dim=-1)
+    assert 0.05 < changed.float().mean() < 1
+
+
+def test_files_in_each_others_place_are_named_for_what_they_are() -> None:
+    with pytest.raises(TalkingPortraitError, match="Load AniTalker: stage1.ckpt is AniTalker's stage 1"):
+        NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "anitalker/stage1.ckpt")
+    with pytest.raises(TalkingPortraitError, match="Load AniTalker: stage2_pose_only_hubert.ckpt is an AniTalker"):
+        NODES["LoadAniTalker"].execute(FILES[POSE], FILES[POSE])
+    with pytest.raises(TalkingPortraitError, match="chinese-hubert-large.bin"):
+        NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "../audio_encoders/chinese-hubert-large.bin")
+
+
+BAD = {
+    "MFCC to HuBERT": (lambda p: move(load(), hear("mfcc"), p), "hears HuBERT's 3 states of 64 channels"),
+    "HuBERT to MFCC": (lambda p: move(load("stage2_pose_only_mfcc"), hear(), p), "hears MFCC with 39 columns"),
+    "no control": (
+        lambda p: move(load("stage2_audio_only_hubert"), hear("stage2_audio_only_hubert"), p, "numbers"),
+        "by the voice alone, but controls were given",
+    ),
+    "no motion": (lambda p: move(load(), hear(), p, "face motion"), "none is connected"),
+    "no curve": (lambda p: move(load(), hear(), p, "numbers", curves="yaw fast"), "is no curve"),
+    "steps": (lambda p: move(load(), hear(), p, steps=1), "2 to 1000 are possible"),
+    "no square": (lambda p: move(load(), hear(), p[:, :300]), "512 x 300 pixels, but a square"),
+    "4K": (lambda p: move(load(), hear(), torch.zeros(1, 2160, 3840, 3)), "3840 x 2160 pixels, but a square"),
+    "no portrait": (lambda p: move(load(), hear(), p[:0]), 'The input "portrait" is'),
+    "empty video": (
+        lambda p: NODES["AniTalkerMotionFromVideo"].execute(load(), p[:0], 25.0, "absolute"),
+        'The input "images" is',
+    ),
+    "short": (lambda p: move(load("stage2_pose_only_mfcc"), hear("mfcc", 0.03), p), "use a longer recording"),
+    "no model": (lambda p: move("stage1.ckpt", hear(), p), "a loaded AniTalker"),
+}
+
+
+@pytest.mark.parametrize(("call", "words"), BAD.values(), ids=BAD)
+def test_bad_input_is_told_by_the_node_in_a_sentence(call, words: str, portrait: torch.Tensor) -> None:
+    with pytest.raises(TalkingPortraitError) as told:
+        call(portrait)
+    message = str(told.value)
+    assert words in message
+    assert message.startswith(("AniTalker Motion: ", "AniTalker Motion from Video: "))
+    assert "\n" not in message
+
+
+def test_missing_files_are_told_with_the_way_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    with pytest.raises(TalkingPortraitError) as told:
+        load()
+    assert str(told.value).startswith("Load AniTalker: The model file anitalker/stage1.ckpt is not in ")
+    assert "https://huggingface.co/taocode/anitalker_ckpts" in str(told.value)
+    names = NODES["LoadAniTalker"].GET_NODE_INFO_V1()["input"]["required"]
+    assert names["stage1"][1]["options"] == ["anitalker/stage1.ckpt"]
+
+
+class CancelledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 6])
+def test_cancelling_stops_each_node(stop_at: int, portrait: torch.Tensor) -> None:
+    anitalker, features = load(), hear()
+    motion = move(anitalker, features, portrait)
+    calls = 0
+
+    def cancel(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise CancelledError
+
+    runs = (
+        lambda: move(anitalker, features, portrait, steps=10),
+        lambda: NODES["AniTalkerRender"].execute(anitalker, portrait, motion, 2),
+        lambda: NODES["AniTalkerMotionFromVideo"].execute(
+            anitalker, portrait.expand(7, -1, -1, -1), 25.0, "absolute", None, 1
+        ),
+    )
+    with standalone.use_session(standalone.Session(progress=cancel)):
+        for run in runs:
+            calls = 0
+            with pytest.raises(CancelledError):
+                run()
+            assert calls == stop_at

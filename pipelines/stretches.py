@@ -31,16 +31,12 @@ class Stretch:
         return self.first - self.start
 
 
-def reach(window: int, overlap: int) -> int:
-    """How many finished frames a stretch begins with, and how many it runs on: what neighbouring windows don't share,
-    at least half a window. With this many, borders cannot be told from other frames; with fewer, they can."""
-    return max(window - overlap, window // 2)
-
-
 def plan_stretches(frames: int, length: int, *, reach: int, known: int = 0, ahead: int = 0) -> Iterator[Stretch]:
     """Stretches of `length` new frames, the last one shorter or longer, that keep each of `frames` once.
 
     Args:
+        reach: how many finished frames a stretch begins with, and how many it runs on. With as many as a window has,
+            borders cannot be told from other frames; with three quarters of that they can, in few steps.
         known: finished frames of a clip before this one.
         ahead: frames that can be sampled beyond the last one, for a clip after this one.
     """

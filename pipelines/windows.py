@@ -49,9 +49,11 @@ def open_windows(frames: int, size: int = 16, overlap: int = 4, *, step: int = 0
     if frames <= size:
         return [list(range(frames))]
     distance, last = size - overlap, frames - size
-    shift = int(_reversed_fraction(step) * min(distance, known or distance))
-    starts = [] if shift <= known else [0]
-    starts += [*range(shift, last, distance), last]
+    lowest = max(known - size + 1, 0)
+    choices = min(distance, known - lowest + 1) if known else distance
+    first = lowest + int(_reversed_fraction(step) * choices)
+    starts = [] if first <= known else [0]
+    starts += [*range(first, last, distance), last]
     return [list(range(start, start + size)) for start in starts]
 
 

@@ -74,6 +74,16 @@ class Conditions:
     speech: Speech | None = None
 
 
+@dataclass
+class Deep:
+    """What enters the finest resolution from the deeper ones (rows, C, H, W), which changes little from step to step.
+
+    DeepCache (Ma et al. 2024); `features` None until they are computed.
+    """
+
+    features: torch.Tensor | None = None
+
+
 class Block(nn.Module):
     """Layers of one resolution: each a residual block, where the resolution attends a transformer, speech, then motion.
 
@@ -245,6 +255,7 @@ class UNet(nn.Module):
         pose: Sequence[torch.Tensor] = (),
         reference: Reference | None = None,
         speech: Speech | None = None,
+        deep: Deep | None = None,
     ) -> torch.Tensor:
         """What the network predicts for a noisy sample, of the same shape; without output layers its last features.
 
@@ -256,11 +267,12 @@ class UNet(nn.Module):
                 the samples being a multiple of n and taking them in turn, again and again.
             reference: from `read_bank`, for a network that hears with `motion` from `read_motion`.
             speech: from `hear`, for a network with audio modules.
+            deep: what the deeper resolutions gave in an earlier step, to go without them; empty, it is filled.
 
         Raises TalkingPortraitError for more frames than the motion modules know positions for, and for masks of another
         size than the latents.
         """
-        return self._run(sample, timestep, context, pose=pose, reference=reference, speech=speech)
+        return self._run(sample, timestep, context, pose=pose, reference=reference, speech=speech, deep=deep)
 
     def write_bank(self, sample: torch.Tensor, context: torch.Tensor, timestep: torch.Tensor | int = 0) -> Bank:
         """What a denoising UNet may read of clean pictures (samples, 4, 1, H, W), with their context tokens."""
@@ -331,6 +343,7 @@ class UNet(nn.Module):
         reference: Reference | None = None,
         written: Bank | None = None,
         speech: Speech | None = None,
+        deep: Deep | None = None,
     ) -> torch.Tensor:
         samples, _, frames = sample.shape[:3]
         longest = self.config.motion_frames
@@ -350,14 +363,21 @@ class UNet(nn.Module):
         if pose:
             hidden = _add_pose(hidden, pose[0])
         skips = [hidden]
-        for level, down_block in enumerate(self.down_blocks):
+        kept = deep.features if deep else None
+        for level, down_block in enumerate(self.down_blocks if kept is None else self.down_blocks[:1]):
             hidden, more = down_block(hidden, conditions)
             skips += more  # as they are before the pose is added
             if level + 1 < len(pose):
                 hidden = _add_pose(hidden, pose[level + 1])
-        hidden = self.mid_block(hidden, conditions)
-        for up_block in self.up_blocks:
-            hidden = up_block(hidden, skips, conditions)
+        if kept is None:
+            hidden = self.mid_block(hidden, conditions)
+            for up_block in self.up_blocks[:-1]:
+                hidden = up_block(hidden, skips, conditions)
+        else:
+            hidden, skips = kept, skips[: 1 + self.config.layers]
+        if deep:
+            deep.features = hidden
+        hidden = self.up_blocks[-1](hidden, skips, conditions)
         if self.config.output:
             hidden = self.conv_out(F.silu(self.conv_norm_out(hidden)))
         return hidden.unflatten(0, (samples, frames)).transpose(1, 2)

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 
 from ...models.diffusion.attention import Bank, Reference
-from ...models.diffusion.unet import UNet
+from ...models.diffusion.unet import Deep, UNet
 from ..errors import TalkingPortraitError
 from ..latents import Managed, rough_picture
 from ..memory import Shrinking
@@ -55,6 +55,7 @@ class Denoiser:
         guided: whether a step, counted from 0, uses guidance at all.
         batch: how many windows pass the UNet at once; fewer, when memory runs out.
         weights: length of a window to how much each of its frames counts where windows overlap; alike by default.
+        deep_every: every how many steps all layers are computed; windows have to stay where they are in between.
         bank_rounding: see `UNet.read_bank`.
         sum_overlaps: what the published program does without guidance: predictions of overlapping windows are added up
             and not averaged, which spoils those frames; only for comparison with it.
@@ -71,12 +72,14 @@ class Denoiser:
         guided: Callable[[int], bool] = lambda step: True,
         batch: int = 1,
         weights: Callable[[int], Sequence[float]] | None = None,
+        deep_every: int = 1,
         bank_rounding: torch.dtype | None = torch.float16,
         sum_overlaps: bool = False,
     ) -> None:
         self.cfg, self.sum_overlaps = cfg, sum_overlaps
         self._managed, self._features, self._guided_step = denoising_unet, features, guided
-        self._weights = weights
+        self._weights, self._deep_every = weights, deep_every
+        self._deep: dict[tuple[object, ...], Deep] = {}
         self._batch = Shrinking(batch, "window")
         self.device = denoising_unet.load()
         self._token = token.to(self.device)
@@ -110,7 +113,10 @@ class Denoiser:
             sample = torch.cat([sample, sample])
             context = torch.cat([torch.zeros_like(context), context])
         reference = Reference(self._keys_values, unread)
-        velocities = self._unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference)
+        deep = None
+        if self._deep_every > 1:
+            deep = self._deep.setdefault((guided, *map(tuple, windows)), Deep())
+        velocities = self._unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference, deep=deep)
         return velocities.to(latents.dtype)
 
     def velocity(
@@ -127,6 +133,8 @@ class Denoiser:
         `tick` is called after each run of the UNet with the number of windows; it may raise to stop.
         """
         guided = self.guided(step)
+        if step % self._deep_every == 0:
+            self._deep.clear()
         total = torch.zeros_like(latents)
         times = torch.zeros(latents.shape[2], device=latents.device, dtype=latents.dtype)
         length = len(windows[0])

@@ -9,7 +9,7 @@ import torch
 
 from ...models.aniportrait.pose_guider import Statistics
 from ..latents import LATENT_SIDE, ImageCodec, decoded
-from ..stretches import Stretch, frame_noise, plan_stretches, reach
+from ..stretches import Stretch, frame_noise, plan_stretches
 from ..types import Progress
 from ..windows import open_windows, triangle_weights, uniform_windows
 from .denoising import Denoiser, Known, Plan, denoise
@@ -67,6 +67,7 @@ class Job:
             guided=settings.is_guided,
             batch=settings.window_batch,
             weights=None if settings.mode == "reference" else triangle_weights,
+            deep_every=settings.deep_every,
         )
 
 
@@ -108,7 +109,7 @@ def reference_video(job: Job, progress: Progress) -> Video:
     )
     del denoiser, features
     yield from decoded(job.codec, latents, settings.decode_batch, tally.part())
-    last = min(reach(settings.window, settings.overlap), job.frames)
+    last = min(settings.window, job.frames)
     frames = range(job.frames - last, job.frames)
     return AnimationState(latents[:, :, -last:].cpu(), _bytes(job.drawings, frames), job.frames)
 
@@ -117,13 +118,12 @@ def seamless_video(job: Job, state: AnimationState | None, progress: Progress) -
     """Stretch by stretch: what is held does not grow with the clip."""
     settings, guidance = job.settings, job.guidance(ContinuedDrawings(job.drawings, state))
     before = state.latents.shape[2] if state else 0
-    shared = reach(settings.window, settings.overlap)
-    ahead = shared if settings.continued else 0
+    ahead = settings.window if settings.continued else 0
     stretches = list(
         plan_stretches(
             job.frames,
             settings.stretch * (settings.window - settings.overlap),
-            reach=shared,
+            reach=settings.window,
             known=before,
             ahead=ahead,
         )
@@ -156,7 +156,7 @@ def seamless_video(job: Job, state: AnimationState | None, progress: Progress) -
             known=Known(known, noise[:, :, : stretch.known]) if stretch.known else None,
             progress=tally.part(),
         )[:, :, : stretch.last - stretch.start]
-        tail = latents[:, :, -shared:].cpu()
+        tail = latents[:, :, -settings.window :].cpu()
         yield from decoded(job.codec, latents[:, :, stretch.known :], settings.decode_batch, tally.part())
     frames = range(job.frames - tail.shape[2], job.frames)
     kept = _bytes(ContinuedDrawings(job.drawings, state), frames)
@@ -183,7 +183,9 @@ def _plan(settings: Settings, stretch: Stretch) -> Plan:
     frames = stretch.end - stretch.start
 
     def windows(step: int) -> Sequence[Sequence[int]]:
-        return open_windows(frames, settings.window, settings.overlap, step=step, known=stretch.known)
+        # What deep layers gave belongs to a window, which therefore stays until they are computed again.
+        moved = step // settings.deep_every
+        return open_windows(frames, settings.window, settings.overlap, step=moved, known=stretch.known)
 
     return windows
 

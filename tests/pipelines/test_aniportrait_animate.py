@@ -64,11 +64,11 @@ def test_frames_may_be_taller_than_wide_and_no_multiple_of_the_deepest_layer() -
     assert frames.shape == (3, 72, 104, 3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
-    frames=st.integers(1, 30),
-    window=st.integers(1, 9),
-    overlap=st.integers(0, 8),
+    frames=st.integers(1, 16),
+    window=st.integers(2, 6),
+    overlap=st.integers(0, 2),
     stretch=st.integers(1, 3),
     batch=st.integers(1, 3),
     mode=st.sampled_from(["reference", "seamless"]),
@@ -105,8 +105,7 @@ def test_a_clip_of_one_stretch_equals_itself_in_longer_ones() -> None:
 def test_windows_together_give_what_windows_alone_give() -> None:
     for chosen in (BASE, SEAMLESS):
         alone, _ = run(settings=chosen)
-        for batch in (2, 9):
-            torch.testing.assert_close(run(settings=replace(chosen, window_batch=batch))[0], alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(run(settings=replace(chosen, window_batch=3))[0], alone, atol=1e-5, rtol=0)
 
 
 def test_drawings_are_asked_for_as_they_are_needed() -> None:
@@ -119,33 +118,59 @@ def test_drawings_are_asked_for_as_they_are_needed() -> None:
 
 
 def test_state_continues_a_clip_with_the_frames_that_a_longer_one_would_know() -> None:
-    chosen = replace(SEAMLESS, continued=True, steps=3)
-    drawings = Drawings(30)
+    chosen = replace(SEAMLESS, continued=True)
+    drawings = Drawings(20)
     nets = networks()
     first, animation = run([drawings[i] for i in range(12)], chosen, nets=nets)
     state = animation.state
     assert isinstance(state, AnimationState)
-    assert state.latents.shape == (1, 4, 3, 8, 8)
+    assert state.latents.shape == (1, 4, 4, 8, 8)
     assert state.latents.device.type == "cpu"
     assert state.drawings.dtype == torch.uint8
-    second, animation = run([drawings[i] for i in range(12, 30)], chosen, nets=nets, state=state)
-    assert len(second) == 18
-    assert animation.state.frames == 30
-    alone, _ = run([drawings[i] for i in range(12, 30)], chosen, nets=nets)
+    second, animation = run([drawings[i] for i in range(12, 20)], chosen, nets=nets, state=state)
+    assert len(second) == 8
+    assert animation.state.frames == 20
+    alone, _ = run([drawings[i] for i in range(12, 20)], chosen, nets=nets)
     assert not torch.allclose(second, alone, atol=1e-3)
 
 
 def test_progress_counts_windows_and_frames_and_shows_pictures() -> None:
-    for chosen in (BASE, SEAMLESS, replace(SEAMLESS, window_batch=3)):
+    for chosen in (BASE, replace(SEAMLESS, window_batch=3)):
         seen: list[tuple[int, int, tuple[int, ...] | None]] = []
 
         def watch(done: int, total: int, preview: torch.Tensor | None = None, seen=seen) -> None:
             seen.append((done, total, None if preview is None else tuple(preview.shape)))
 
-        run(Drawings(20), chosen, progress=watch)
+        run(Drawings(12), chosen, progress=watch)
         assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
         assert {total for _, total, _ in seen} == {seen[-1][0]}
         assert {shape for _, _, shape in seen} == {None, (8, 8, 3), (SIZE, SIZE, 3)}
+
+
+# --- faster, with other numbers ---
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scheduler": "dpmpp_2m"},
+        {"scheduler": "unipc"},
+        {"scheduler": "lcm"},
+        {"guided": (0.0, 0.5)},
+        {"deep_every": 2},
+    ],
+)
+def test_faster_ways_give_other_frames_and_the_same_ones_again(change: dict) -> None:
+    plain = replace(SEAMLESS if "deep_every" in change else BASE, steps=3)
+    frames, _ = run(Drawings(5), replace(plain, **change))
+    assert torch.equal(run(Drawings(5), replace(plain, **change))[0], frames)
+    assert not torch.allclose(frames, run(Drawings(5), plain)[0], atol=1e-4)
+
+
+def test_noise_that_lcm_adds_belongs_to_frames() -> None:
+    chosen = replace(SEAMLESS, steps=3, scheduler="lcm")
+    longer, _ = run(Drawings(9), replace(chosen, stretch=9))
+    assert torch.equal(run(Drawings(9), replace(chosen, stretch=20))[0], longer)
 
 
 # --- devices and memory ---

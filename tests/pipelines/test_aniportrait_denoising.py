@@ -215,6 +215,34 @@ def test_values_that_are_no_numbers_are_named_with_their_step() -> None:
         denoise(model, noise(1, 4, FRAMES, SIDE, SIDE) * float("nan"), lambda step: WINDOWS, 2)
 
 
+def test_guidance_can_be_left_out_of_some_steps() -> None:
+    latents = noise(1, 4, FRAMES, SIDE, SIDE)
+    model = denoiser(guided=lambda step: step == 1)
+    seeing, guided = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS), denoiser().velocity(latents, 500, WINDOWS)
+    for step in (0, 2):
+        torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=step), seeing, atol=1e-5, rtol=1e-4)
+    assert torch.equal(model.velocity(latents, 500, WINDOWS, step=1), guided)
+
+
+def test_deep_layers_are_kept_until_their_next_turn() -> None:
+    first, second = noise(1, 4, FRAMES, SIDE, SIDE), noise(1, 4, FRAMES, SIDE, SIDE, seed=1)
+    model = denoiser(deep_every=2, batch=2)
+    deep = model._unet.mid_block.register_forward_hook(lambda *call: runs.append(1))
+    runs: list[int] = []
+    exact = denoiser(batch=2).velocity(second, 400, WINDOWS)
+    model.velocity(first, 500, WINDOWS, step=0)
+    assert len(runs) == 2
+    close = model.velocity(second, 400, WINDOWS, step=1)
+    assert len(runs) == 2
+    anew = model.velocity(second, 400, WINDOWS, step=2)
+    assert len(runs) == 4
+    deep.remove()
+    assert torch.equal(anew, exact)
+    assert not torch.allclose(close, exact, atol=1e-3)
+    model.velocity(second, 400, WINDOWS, step=2)
+    torch.testing.assert_close(model.velocity(second, 400, WINDOWS, step=3), exact, atol=1e-5, rtol=1e-4)
+
+
 # --- pictures ---
 
 

@@ -10,6 +10,8 @@ from talking_portrait.pipelines.sampling import (
     ddim_step,
     published_schedule,
     sample_ddim,
+    sample_lcm,
+    sample_multistep,
     scheduled_betas,
     trailing_timesteps,
 )
@@ -123,3 +125,96 @@ def test_every_count_of_steps_starts_at_the_end_and_falls() -> None:
 def test_impossible_step_counts_are_refused(steps: int) -> None:
     with pytest.raises(TalkingPortraitError, match=f"in {steps} steps"):
         trailing_timesteps(steps)
+
+
+# --- samplers of fewer steps ---
+
+
+def gaussian_velocity(schedule: NoiseSchedule, mean: torch.Tensor, spread: float):
+    """What a perfect network says of samples that scatter normally around `mean`: each is mean + spread * noise."""
+
+    def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
+        signal, noisy = schedule.amounts(timestep, sample)
+        clean = mean + signal * spread**2 / (signal**2 * spread**2 + noisy**2) * (sample - signal * mean)
+        return (signal * sample - clean) / noisy
+
+    return predict
+
+
+@pytest.mark.parametrize("kind", ["dpmpp_2m", "unipc"])
+def test_fewer_steps_lead_where_ddim_leads_in_many(kind: str) -> None:
+    schedule, start, mean = published_schedule(), noise(1, 4, 2, 8, 8), noise(1, 4, 2, 8, 8, seed=1)
+    predict, exact = gaussian_velocity(schedule, mean, 1.0), mean + start
+
+    def error(found: torch.Tensor) -> float:
+        return float((found - exact).abs().mean())
+
+    ddim = {steps: error(sample_ddim(predict, start, schedule, steps)) for steps in (12, 250)}
+    found = {steps: error(sample_multistep(kind, predict, start, schedule, steps)) for steps in (12, 25, 250)}
+    assert ddim[250] < 0.01
+    assert found[12] < 0.5 * ddim[12]
+    assert found[250] < found[25] < found[12]
+    assert found[250] < 0.3 * ddim[250]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 25])
+@pytest.mark.parametrize("kind", ["dpmpp_2m", "unipc"])
+def test_samplers_visit_the_same_times_and_tell_of_each_step(kind: str, steps: int) -> None:
+    schedule, visited, told = published_schedule(), [], []
+    predict = gaussian_velocity(schedule, noise(1, 4), 0.5)
+
+    def watched(sample: torch.Tensor, timestep: int) -> torch.Tensor:
+        visited.append(timestep)
+        return predict(sample, timestep)
+
+    found = sample_multistep(
+        kind, watched, noise(1, 4), schedule, steps, callback=lambda done, sample, clean: told.append(done)
+    )
+    assert found.isfinite().all()
+    assert visited == trailing_timesteps(steps)
+    assert told == list(range(1, steps + 1))
+
+
+def test_lcm_agrees_with_diffusers_step_by_step() -> None:
+    from diffusers import LCMScheduler
+
+    theirs = LCMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        clip_sample=False,
+    )
+    times = trailing_timesteps(4)
+    theirs.set_timesteps(timesteps=times, original_inference_steps=1000)
+    assert theirs.timesteps.tolist() == times
+    schedule, found = published_schedule(), []
+    predict = gaussian_velocity(schedule, noise(1, 4, 3, 3, seed=1), 0.5)
+    generator = torch.Generator().manual_seed(5)
+    added = [torch.randn((1, 4, 3, 3), generator=generator) for _ in times]
+
+    def keep(done: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
+        found.append(sample)
+
+    last = sample_lcm(predict, noise(1, 4, 3, 3), schedule, 4, lambda step: added[step - 1], callback=keep)
+    sample = noise(1, 4, 3, 3)
+    generator = torch.Generator().manual_seed(5)
+    for time, own in zip(times, found, strict=True):
+        sample = theirs.step(predict(sample, time), time, sample, generator=generator).prev_sample
+        torch.testing.assert_close(own, sample, atol=1e-4, rtol=1e-4)
+    assert torch.equal(last, found[-1])
+
+
+def test_lcm_lands_at_the_clean_sample_that_is_foreseen_alike_at_each_step() -> None:
+    schedule, clean = published_schedule(), noise(1, 4, 3, 3)
+
+    def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
+        signal, spread = schedule.amounts(timestep, sample)
+        return (signal * sample - clean) / spread
+
+    for steps in (1, 4, 8):
+        found = sample_lcm(
+            predict, noise(1, 4, 3, 3, seed=1), schedule, steps, lambda step: noise(1, 4, 3, 3, seed=step)
+        )
+        torch.testing.assert_close(found, clean, atol=2e-3, rtol=1e-2)

@@ -17,6 +17,8 @@ from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.graph import NodeFailedError, run_graph, set_input
 from ..pipelines.graph_check import describe
 from ..pipelines.graph_format import NodeInfo, Prompt, class_names, load_workflow, to_prompt
+from ..pipelines.media import is_file
+from ..pipelines.targets import check_output_folder
 from . import standalone
 
 OK, REFUSED, FAILED, INTERRUPTED, NO_OUTPUTS = 0, 2, 3, 4, 7
@@ -67,6 +69,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _run(options: argparse.Namespace) -> int:
     try:
         workflow = load_workflow(options.workflow)
+        check_output_folder(options.out)
         return _run_on_server(options, workflow) if options.server else _run_here(options, workflow)
     except comfy_client.ServerError as error:
         return _complain(error, error.exit_code)
@@ -117,7 +120,7 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
         inside = PurePosixPath(value)
         if value not in files and not inside.is_absolute() and ".." not in inside.parts:
             path = options.input / inside
-            if path.is_file():
+            if is_file(path):
                 files[value] = path
     started = time.monotonic()
     lines: dict[str, _Line] = {}
@@ -139,7 +142,7 @@ def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict
     return {
         value: Path(value)
         for node, name, value in comfy_client.upload_inputs(prompt, info)
-        if (node, name) in assigned and Path(value).is_file()
+        if (node, name) in assigned and is_file(Path(value))
     }
 
 

@@ -16,7 +16,17 @@ import torch
 
 from ..pipelines.audio import check_audio
 from ..pipelines.errors import TalkingPortraitError, shown
-from ..pipelines.media import VideoWriter, is_file, open_video, read_audio, read_image, to_uint8, write_image, write_wav
+from ..pipelines.media import (
+    NoSoundError,
+    VideoWriter,
+    is_file,
+    open_video,
+    read_audio,
+    read_image,
+    to_uint8,
+    write_image,
+    write_wav,
+)
 from ..pipelines.timing import as_rate
 from ..pipelines.types import Audio
 from . import host
@@ -71,7 +81,7 @@ def output_file(prefix: str, ending: str) -> Path:
             f"The folder {folder} can't be made ({error.strerror}); name another with --out."
         ) from None
     number = 1
-    while (path := folder / f"{plain.name}_{number:05}_{ending}").exists():
+    while os.path.lexists(path := folder / f"{plain.name}_{number:05}_{ending}"):
         number += 1
     return path
 
@@ -118,19 +128,22 @@ class VideoPayload:
             return self.images, self.audio, self.fps
         video = open_video(self.path)
         height, width = video.size
-        frames: list[torch.Tensor] = []
+        frames: list[Any] = []
         for frame in video.frames():
-            frames.append(torch.from_numpy(frame.copy()).float() / 255)
+            frames.append(frame)  # as bytes, a quarter of what they become below
             if len(frames) * height * width * 12 > MAX_VIDEO_BYTES:
                 raise TalkingPortraitError(
                     f"The frames of {self.path.name} need more than {MAX_VIDEO_BYTES // 10**9} GB of memory; "
                     "give a shorter or smaller video."
                 )
+        images = torch.empty(len(frames), height, width, 3)
+        for index, frame in enumerate(frames):
+            images[index] = torch.tensor(frame).float().div_(255)
         try:
             audio = read_audio(self.path)
-        except TalkingPortraitError:
+        except NoSoundError:
             audio = None
-        return torch.stack(frames), audio, video.fps
+        return images, audio, video.fps
 
 
 class LoadImage(io.ComfyNode):
@@ -305,13 +318,7 @@ def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
     paths = []
     for image in images:
         paths.append(output_file(prefix, ".png"))
-        try:
-            write_image(paths[-1], image[..., :3])
-        except OSError as error:
-            paths[-1].unlink(missing_ok=True)
-            raise TalkingPortraitError(
-                f"The picture {paths[-1]} can't be written ({error.strerror or error}); free some space and try again."
-            ) from None
+        write_image(paths[-1], image[..., :3])
     return paths
 
 
@@ -354,11 +361,7 @@ class PreviewAudio(io.ComfyNode):
 def _save_audio(audio: Any, prefix: str) -> Path:
     sound = check_audio(audio)
     path = output_file(prefix, ".wav")
-    try:
-        write_wav(path, sound)
-    except TalkingPortraitError:
-        path.unlink(missing_ok=True)
-        raise
+    write_wav(path, sound)
     return path
 
 

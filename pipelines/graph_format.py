@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import TalkingPortraitError
+from .targets import shortened
 
 Prompt = dict[str, dict[str, Any]]
 """A graph in API format."""
@@ -37,11 +38,11 @@ def load_workflow(path: str | Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise TalkingPortraitError(
-            f"The workflow {path} can't be read ({error.strerror}); check its name and folder."
+            f"The workflow {shortened(path)} can't be read ({error.strerror}); check its name and folder."
         ) from None
     except (ValueError, RecursionError) as error:
         raise TalkingPortraitError(
-            f"{path.name} is no JSON ({error}); save the workflow again with ComfyUI's Save or Export (API)."
+            f"{shortened(path)} is no JSON ({error}); save the workflow again with ComfyUI's Save or Export (API)."
         ) from None
     if isinstance(content, dict) and isinstance(content.get("prompt"), dict):
         content = content["prompt"]

@@ -115,6 +115,10 @@ def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
         return check_audio(Audio(wave, SPEECH_RATE)), SoundTrack(sound.path, sound.channels)
 
 
+class NoSoundError(TalkingPortraitError):
+    """A media file without a sound track."""
+
+
 class _Decoder:
     """The first sound track of a file, decoded piece by piece; `rate` and `channels` are known once it is open."""
 
@@ -159,13 +163,11 @@ class _Decoder:
 
     def _failure(self) -> TalkingPortraitError:
         self._ffmpeg.wait()
-        log = self._ffmpeg.log
-        reason = "its end is missing" if self._ffmpeg.cut_short else last_line(log)
+        log, advice = self._ffmpeg.log, "give a WAV, FLAC, MP3 or another common sound file."
         if "matches no streams" in log:
-            reason = "it has no sound track"
-        return TalkingPortraitError(
-            f"The audio {self.path.name} can't be read ({reason}); give a WAV, FLAC, MP3 or another common sound file."
-        )
+            return NoSoundError(f"The audio {self.path.name} can't be read (it has no sound track); {advice}")
+        reason = "its end is missing" if self._ffmpeg.cut_short else last_line(log)
+        return TalkingPortraitError(f"The audio {self.path.name} can't be read ({reason}); {advice}")
 
 
 @dataclass(frozen=True)
@@ -352,10 +354,22 @@ def write_wav(path: str | Path, audio: Audio) -> None:
 
 
 def write_image(path: str | Path, image: torch.Tensor) -> None:
-    """Writes (H, W, 3) in 0..1 as the format that the name's ending says."""
+    """Writes (H, W, 3) in 0..1 as the format that the name's ending says.
+
+    Nothing is left of it when the disk refuses it, which is a TalkingPortraitError.
+    """
     from PIL import Image
 
-    Image.fromarray(to_uint8(image)).save(path)
+    path = Path(path)
+    try:
+        Image.fromarray(to_uint8(image)).save(path)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise TalkingPortraitError(
+            f"The picture {path} can't be written ({error.strerror or error}); check the folder and its free space."
+        ) from None
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

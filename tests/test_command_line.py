@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.__main__ import main
+from talking_portrait.pipelines import animate
 from talking_portrait.pipelines.media import open_video, read_audio, write_image, write_wav
 from talking_portrait.pipelines.motion import load_motion
 from talking_portrait.pipelines.types import Audio
@@ -77,6 +79,13 @@ def test_amounts_of_zero_are_a_still_head(tmp_path, voice):
         (["--out", "."], ".mp4"),
         (["--motion", "voice.wav"], "voice.wav"),
         (["--image", "voice.wav"], "can't be read"),
+        (["--save-motion", "nowhere/m.npz"], "folder"),
+        (["--save-motion", "."], "no ordinary file"),
+        (["--out", "x" * 5000 + ".mp4"], "name"),
+        (["--audio", "x" * 5000], "does not exist"),
+        (["--image", "a\0b"], "does not exist"),
+        (["--fps", "1/0"], "frame rate is 1/0"),
+        (["--mouth", "nan"], "mouth is nan"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, voice, monkeypatch, capsys, arguments, words):
@@ -85,14 +94,76 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, voice, monkeypat
     said = capsys.readouterr().err.strip()
     assert words in said
     assert "\n" not in said
+    assert len(said) < 500
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
+
+
+@pytest.mark.parametrize("option", ["--out", "--save-motion"])
+def test_where_results_go_is_looked_at_before_the_work(tmp_path, voice, monkeypatch, capsys, option):
+    monkeypatch.setattr("talking_portrait.pipelines.media.read_speech", None)  # it would fail, had it been called
+    place = {"--out": str(tmp_path / "out.mp4"), "--save-motion": str(tmp_path / "m.npz"), option: "/proc/x.mp4"}
+    assert main(["animate", "--audio", str(voice), *(part for pair in place.items() for part in pair)]) == 2
+    assert "/proc can't be written to" in capsys.readouterr().err
+
+
+def test_a_large_picture_becomes_a_video_of_usual_size(tmp_path, voice, monkeypatch, capsys):
+    monkeypatch.setattr(animate, "USUAL_LONGEST_SIDE", 100)
+    out = tmp_path / "out.mp4"
+    assert main(["animate", "--audio", str(voice), "--out", str(out)]) == 0
+    assert open_video(out).size == (100, 100)
+    assert "has 512 x 512 pixels; the longer side of the video gets 100 (choose another with --size)" in (
+        capsys.readouterr().err
+    )
+    assert main(["animate", "--audio", str(voice), "--out", str(out), "--size", "128"]) == 0
+    assert open_video(out).size == (128, 128)
+
+
+@pytest.mark.parametrize("moment", ["torch", "numpy"])
+def test_an_interrupt_while_libraries_load_is_no_fault(tmp_path, moment):
+    (tmp_path / f"{moment}.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    result = subprocess.run(
+        [sys.executable, "-m", "talking_portrait", "animate", "--out", "a.mp4"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr.strip()) == (130, "interrupted")
+    assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_nobody_needs_to_read_to_the_end(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-m", "talking_portrait", "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_every_polite_end_cleans_up(tmp_path, name):
+    """The video is being written when the signal comes."""
+    code = (
+        "import os, signal, sys\n"
+        "from talking_portrait import __main__ as command\n"
+        f"def stop(*_): os.kill(os.getpid(), signal.{name})\n"
+        "command.ProgressBar.__call__ = lambda self, done, total, preview=None: self.label == 'rendering' and stop()\n"
+        "sys.exit(command.main(['animate', '--out', 'a.mp4', '--size', '64']))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr.strip()) == (130, "interrupted")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_own_picture_needs_the_landmark_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
     write_image(tmp_path / "grey.png", torch.full((64, 64, 3), 0.5))
     assert main(["animate", "--image", str(tmp_path / "grey.png"), "--out", str(tmp_path / "out.mp4")]) == 2
-    assert "models get face_landmarker" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "models get face_landmarker" in said
+    assert "download it from https://" in said
 
 
 def test_interruption_leaves_nothing(tmp_path, voice, monkeypatch):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from talking_portrait.nodes import cli, standalone
+from talking_portrait.nodes import cli, core_stand_ins, standalone
+from talking_portrait.pipelines.audio import check_audio
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.graph import run_graph
 from talking_portrait.pipelines.media import open_video, read_audio, read_image, write_image, write_wav
@@ -169,6 +170,37 @@ def test_cancelling_leaves_nothing_behind(folder, monkeypatch, capsys):
 def interrupt_the_saving(line, done, total, preview=None):
     if line.title == "Save Video" and done == 2:
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("out", ["speech.wav", "speech.wav/deeper", "/proc/out", "x" * 5000])
+def test_where_results_go_is_looked_at_first(folder, monkeypatch, capsys, out):
+    monkeypatch.setattr(cli, "run_graph", None)  # it would fail, had it been called
+    assert run("talk.json", "--out", out) == 2
+    told = capsys.readouterr().err.strip()
+    assert "The folder" in told
+    assert len(told) < 500
+    assert sorted(path.name for path in folder.iterdir()) == ["speech.wav", "talk.json"]
+
+
+def test_a_link_among_the_results_leads_nowhere(folder):
+    (folder / "out" / "video").mkdir(parents=True)
+    (folder / "out" / "video" / "talk_00001_.mp4").symlink_to(folder / "elsewhere.mp4")
+    assert run("talk.json") == 0
+    assert not (folder / "elsewhere.mp4").exists()
+    assert (folder / "out" / "video" / "talk_00002_.mp4").is_file()
+
+
+def test_a_video_whose_sound_is_damaged_is_not_taken_for_a_silent_one(folder, monkeypatch, capsys):
+    assert run("talk.json") == 0
+    monkeypatch.setattr(core_stand_ins, "read_audio", lambda path: check_audio({"waveform": None, "sample_rate": 0}))
+    graph = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": "out/video/talk_00001_.mp4"}},
+        "2": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+    }
+    (folder / "cut.json").write_text(json.dumps(graph))
+    assert run("cut.json") == 3
+    assert "Get Video Components: The audio has" in capsys.readouterr().err
 
 
 def test_a_separator_that_nothing_needs_is_never_run(folder):

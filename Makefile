@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo test lint parity bench browser comfyui slow clean
+.PHONY: help demo test lint parity bench bench-restore browser comfyui slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -54,6 +54,9 @@ slow: $(STAMP) ## tests of more than half a minute
 
 bench: $(STAMP) ## how fast, on this machine
 	$(PYTHON) -m tests.bench
+
+bench-restore: $(STAMP) ## GFPGAN, and spandrel's where that package is installed
+	$(PYTHON) -m tests.bench_restore
 
 browser: $(STAMP) ## every example workflow in ComfyUI's real front end (needs node, npm and chromium)
 	$(PYTHON) -m pytest tests/browser -m browser

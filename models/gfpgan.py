@@ -71,16 +71,22 @@ class ModulatedConv(nn.Module):
         self.modulation = nn.Linear(style, channels_in)
         self.weight = nn.Parameter(torch.empty(1, channels_out, channels_in, kernel, kernel))
 
-    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        # Weighing pixels instead of kernels gives the same sums, and lets faces with different styles share one
-        # convolution.
-        weight, gain = self.weight[0], self.modulation(style)
-        y = F.conv2d(x * gain[:, :, None, None], weight, padding=weight.shape[-1] // 2)
+    def forward(self, x: torch.Tensor, style: torch.Tensor, bias: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
+        """x (B, C, H, W) under styles (B, style), times `gain`, plus `bias`."""
+        # Each face has kernels of its own: a group of one convolution over all faces.
+        weight = self.weight * self.modulation(style)[:, None, :, None, None]
         if self.demodulate:
-            power = weight.float().square().sum((2, 3))
-            spread = torch.rsqrt(gain.float().square() @ power.T + _EPSILON).to(y.dtype)
-            y = y * spread[:, :, None, None]
-        return y
+            spread = torch.rsqrt(weight.float().square().sum((2, 3, 4), keepdim=True) + _EPSILON)
+            weight = weight * (spread * gain).to(weight.dtype)
+        faces = len(x)
+        y = F.conv2d(
+            x.reshape(1, -1, *x.shape[2:]),
+            weight.flatten(0, 1),
+            bias.flatten().repeat(faces),
+            padding=weight.shape[-1] // 2,
+            groups=faces,
+        )
+        return y.unflatten(1, (faces, -1))[0]
 
 
 class StyleConv(nn.Module):
@@ -94,8 +100,8 @@ class StyleConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(1, channels_out, 1, 1))
 
     def forward(self, x: torch.Tensor, style: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        x = self.modulated_conv(_scaled(x, 2) if self.upsample else x, style) * math.sqrt(2)
-        return F.leaky_relu(x + self.weight * noise + self.bias, _SLOPE)
+        x = self.modulated_conv(_scaled(x, 2) if self.upsample else x, style, self.bias, math.sqrt(2))
+        return F.leaky_relu(x + self.weight * noise, _SLOPE)
 
 
 class ToRGB(nn.Module):
@@ -107,7 +113,7 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.empty(1, 3, 1, 1))
 
     def forward(self, x: torch.Tensor, style: torch.Tensor, below: torch.Tensor | None = None) -> torch.Tensor:
-        colours = self.modulated_conv(x, style) + self.bias
+        colours = self.modulated_conv(x, style, self.bias)
         return colours if below is None else colours + _scaled(below, 2)
 
 

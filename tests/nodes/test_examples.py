@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 MODELS = {"TalkingPortraitDetectLandmarks": "face_landmarker", "TalkingPortraitSeparateVocals": "kim_vocal_2"}
-WITHOUT_USE_YET = {"TalkingPortraitSpeechMFCC", "TalkingPortraitLoadFaceRestorer", "TalkingPortraitRestoreFaces"}
+WITHOUT_USE_YET = {"TalkingPortraitSpeechMFCC"}
 """What it feeds is still to come, or better served by HuBERT."""
 
 

@@ -43,8 +43,10 @@ _SAFE_GLOBALS = re.compile(
 """What a pickled state dict is made of, as `module name`."""
 
 
-def read_checkpoint(path: str | Path) -> State:
+def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
     """Name to tensor (on the CPU, as stored) of any file of weights; wrappers and `module.` are taken off.
+
+    `mapped` leaves the numbers in the file where it can: fast for a look at names and shapes.
 
     Raises TalkingPortraitError, one sentence, for a file that is missing, cut short, a web page or a git-lfs pointer
     under a weight file's name, a pickle that holds code, or without a single tensor.
@@ -58,7 +60,7 @@ def read_checkpoint(path: str | Path) -> State:
         raise TalkingPortraitError(
             f"{path.name} is no file of weights by its ending; one of {', '.join(SUFFIXES)} is expected."
         )
-    return _strip(_unwrap(_read_pickle(path), path))
+    return _strip(_unwrap(_read_pickle(path, mapped), path))
 
 
 def check_file(path: Path) -> None:
@@ -110,12 +112,13 @@ def _read_safetensors(path: Path) -> State:
         raise _cut_short(path, str(error)) from None
 
 
-def _read_pickle(path: Path) -> Any:
+def _read_pickle(path: Path, mapped: bool) -> Any:
     refuse_code(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickle protocols, which only damaged files have
-            return torch.load(path, map_location="cpu", weights_only=True)
+            mapped = mapped and zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # zip, pickle and torch each have their own for a damaged file
         raise _cut_short(path, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}") from None
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
+from .aniportrait_audio_motion import AniPortraitAudioMotion
+from .aniportrait_sampler import AniPortraitSampler
 from .anitalker_motion import AniTalkerMotion
 from .anitalker_motion_from_video import AniTalkerMotionFromVideo
 from .anitalker_render import AniTalkerRender
 from .crop_portrait import CropPortrait
 from .detect_landmarks import DetectLandmarks
+from .draw_pose import DrawPose
 from .edit_motion import EditMotion
 from .encode_speech import EncodeSpeech
+from .frame_interpolation import FrameInterpolation
 from .instant_driver import InstantDriver
 from .instant_render import InstantRender
+from .load_aniportrait import LoadAniPortrait
 from .load_anitalker import LoadAniTalker
 from .load_face_restorer import LoadFaceRestorer
 from .load_speech_encoder import LoadSpeechEncoder
@@ -45,6 +50,11 @@ NODES: tuple[Any, ...] = (
     AniTalkerMotion,
     AniTalkerMotionFromVideo,
     AniTalkerRender,
+    LoadAniPortrait,
+    AniPortraitAudioMotion,
+    DrawPose,
+    AniPortraitSampler,
+    FrameInterpolation,
 )
 
 

@@ -33,7 +33,7 @@ else:
     IN_COMFYUI = True
 
 OWN_CATEGORY = "talking_portrait"
-MODEL_ENDINGS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".task", ".tflite")
+MODEL_ENDINGS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".task", ".tflite", ".npy")
 PREVIEW_SIDE = 512
 PREVIEW_SECONDS = 0.25
 """Shortest time between two previews, so that encoding them never slows a node down."""

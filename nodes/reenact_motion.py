@@ -45,6 +45,15 @@ class ReenactMotion(io.ComfyNode):
                         tooltip="Frames over which head poses are averaged; 1 is none.",
                     )
                 ),
+                host.advanced(
+                    io.Combo.Input(
+                        "transfer",
+                        options=["fitted", "published"],
+                        default="fitted",
+                        tooltip="fitted: expressions in the portrait's proportions, with lips and lids that really "
+                        "close. published: as they are, as AniPortrait does.",
+                    )
+                ),
             ],
             outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="What the portrait's face does.")],
         )
@@ -61,6 +70,7 @@ class ReenactMotion(io.ComfyNode):
         translation: float,
         pose: Any,
         window: int = 3,
+        transfer: Any = "fitted",
     ) -> Any:
         from ..pipelines.face_payload import from_payload
         from ..pipelines.retarget import reenact
@@ -74,6 +84,7 @@ class ReenactMotion(io.ComfyNode):
             translation=translation,
             pose=pose,
             window=window,
+            transfer=transfer,
             progress=host.progress(),
         )
         return io.NodeOutput(motion)

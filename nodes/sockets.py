@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.errors import TalkingPortraitError, shown
 from ..pipelines.types import Audio, Crop, FaceMotion, FaceTrack, MotionLatents, SpeechFeatures
 from . import host
+from .aniportrait_files import LoadedAniPortrait
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
 
@@ -24,9 +26,13 @@ SpeechFeaturesSocket = host.io.Custom("TALKING_PORTRAIT_SPEECH_FEATURES")
 FaceMotionSocket = host.io.Custom("TALKING_PORTRAIT_FACE_MOTION")
 FaceRestorerSocket = host.io.Custom("TALKING_PORTRAIT_FACE_RESTORER")
 UpscaleModel = host.io.Custom("UPSCALE_MODEL")
+InterpolationModel = host.io.Custom("FRAME_INTERPOLATION_MODEL")
+"""ComfyUI's own, since the version that has Load Frame Interpolation Model."""
 CropSocket = host.io.Custom("TALKING_PORTRAIT_CROP")
 AniTalkerSocket = host.io.Custom("TALKING_PORTRAIT_ANITALKER")
 MotionLatentsSocket = host.io.Custom("TALKING_PORTRAIT_MOTION_LATENTS")
+AniPortraitSocket = host.io.Custom("TALKING_PORTRAIT_ANIPORTRAIT")
+AniPortraitStateSocket = host.io.Custom("TALKING_PORTRAIT_ANIPORTRAIT_STATE")
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
     "TALKING_PORTRAIT_ANITALKER": (LoadedAniTalker, "a loaded AniTalker", "Load AniTalker"),
     "TALKING_PORTRAIT_MOTION_LATENTS": (MotionLatents, "motion latents", "AniTalker Motion"),
     "TALKING_PORTRAIT_FACE_RESTORER": (LoadedFaceRestorer, "a loaded face restorer", "Load Face Restorer"),
+    "TALKING_PORTRAIT_ANIPORTRAIT": (LoadedAniPortrait, "a loaded AniPortrait", "Load AniPortrait"),
+    "TALKING_PORTRAIT_ANIPORTRAIT_STATE": (AnimationState, "the state of a clip", "another AniPortrait Sampler"),
     "TALKING_PORTRAIT_CROP": (Crop, "how pictures were cut", "Crop Portrait"),
 }
 """What our own sockets carry, by type: its class, what it is called, and who makes it."""

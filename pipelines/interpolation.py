@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+
+from .types import Progress, no_progress
 
 Between = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(frame, later frame, time in 0..1) to the frame at that time."""
@@ -47,3 +49,16 @@ def fill_gap(first: torch.Tensor, last: torch.Tensor, count: int, between: Betwe
     for insertion in insertion_order(count):
         frames[insertion.place] = between(frames[insertion.before], frames[insertion.after], insertion.time)
     return [frames[place] for place in range(count + 1)]
+
+
+def interpolated(
+    images: torch.Tensor, count: int, between: Between, progress: Progress = no_progress
+) -> Iterator[torch.Tensor]:
+    """All `images` (F, ...) with `count` frames between each two: (F - 1) (count + 1) + 1 of them, one by one.
+
+    `between` is given batches of one. `progress` is called after each gap.
+    """
+    for index in range(len(images) - 1):
+        yield from fill_gap(images[index : index + 1], images[index + 1 : index + 2], count, between)
+        progress(index + 1, len(images) - 1)
+    yield images[-1:]

@@ -18,6 +18,7 @@ from .timing import as_rate
 from .types import FaceMotion, FaceTrack, Progress, no_progress
 
 Pose = Literal["relative", "absolute"]
+Transfer = Literal["fitted", "published"]
 
 POSE_WINDOW = 3
 """Frames over which AniPortrait averages the poses of a driving video."""
@@ -61,6 +62,7 @@ def reenact(
     translation: float = 1.0,
     pose: Pose = "relative",
     window: int = POSE_WINDOW,
+    transfer: Transfer = "fitted",
     progress: Progress = no_progress,
 ) -> FaceMotion:
     """The motion that makes the face of `portrait` (its first frame counts) do what `driving` does.
@@ -74,6 +76,8 @@ def reenact(
             "absolute" turns it as the driving head is turned, as AniPortrait does; amounts below 1 then hold it nearer
             to the mean pose.
         window: frames over which poses are averaged, 1 for none.
+        transfer: "published" puts the driving face's movement since its calmest frame on the portrait's mesh as it is,
+            in cm, as AniPortrait does; "fitted" is described above.
 
     Returns FaceMotion whose `neutral` is the portrait's own metric mesh with closed lips.
     Raises TalkingPortraitError for tracks without frames or amounts out of range.
@@ -97,11 +101,14 @@ def reenact(
     calm = _calmest(driving, meshes)
     rest = meshes[calm].mean(axis=0)
 
-    offsets = _fitted(_with_true_closures(meshes) - close_lips(rest), rest, neutral)
-    lids = eyelid_shapes(neutral)
-    offsets[:, np.abs(lids).max(axis=(0, 2)) > 0] = 0
-    offsets += np.einsum("fe,evc->fvc", _closure(meshes), lids)
-    vertices = (neutral + expression * offsets).astype(np.float32)
+    if transfer == "published":
+        vertices = face + expression * (transfer_vertices(meshes, int(calm[0]), face) - face)
+    else:
+        offsets = _fitted(_with_true_closures(meshes) - close_lips(rest), rest, neutral)
+        lids = eyelid_shapes(neutral)
+        offsets[:, np.abs(lids).max(axis=(0, 2)) > 0] = 0
+        offsets += np.einsum("fe,evc->fvc", _closure(meshes), lids)
+        vertices = neutral + expression * offsets
 
     if pose == "relative":
         scale = _eye_distance(neutral) / _eye_distance(rest)
@@ -112,7 +119,7 @@ def reenact(
         poses = middle + (poses - middle) * np.repeat([head, translation], 3)
         rotation, moved = poses[:, :3], poses[:, 3:]
     return FaceMotion(
-        vertices=vertices,
+        vertices=vertices.astype(np.float32),
         neutral=neutral.astype(np.float32),
         rotation=rotation.astype(np.float32),
         translation=moved.astype(np.float32),

@@ -22,6 +22,7 @@ STAGES = {"input", "speech", "face", "motion", "render"}
 STAGE_NODES = {
     "SeparateVocals", "LoadSpeechEncoder", "EncodeSpeech", "SpeechMFCC", "DetectLandmarks", "CropPortrait", "PasteBack",
     "Sample", "InstantDriver", "ReenactMotion", "EditMotion", "PreviewMotion", "InstantRender",
+    "LoadAniPortrait", "AniPortraitAudioMotion", "DrawPose", "AniPortraitSampler", "FrameInterpolation",
     "LoadFaceRestorer", "RestoreFaces",
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
 }  # fmt: skip
@@ -124,7 +125,7 @@ def test_every_node_has_a_help_page(name):
     assert text.startswith(f"# {INFOS[name]['display_name']}\n")
     assert len(text.splitlines()) > 8
     known = {*node_texts.all_inputs(INFOS[name]), *INFOS[name]["output_name"]}
-    named = set(re.findall(r"\*\*([a-z_]+)\*\*", text))
+    named = set(re.findall(r"\*\*([a-z0-9_]+)\*\*", text))
     assert named - TIMINGS <= known, "the page names an input that does not exist"
     assert not set(node_texts.all_inputs(INFOS[name])) - named, "the page does not name these inputs"
 

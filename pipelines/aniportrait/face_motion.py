@@ -1,0 +1,126 @@
+"""Speech to the motion of a portrait's face, as AniPortrait goes about it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from ...models.aniportrait.audio2mesh import FPS, Audio2Mesh
+from ...models.aniportrait.audio2pose import POSE, Audio2Pose
+from ...models.instant.mouth_shapes import close_lips
+from ..errors import TalkingPortraitError
+from ..geometry import metric_mesh
+from ..latents import Managed
+from ..motion_edit import resample
+from ..projection import tile_template
+from ..timing import as_rate, frame_count
+from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress
+from .audio_motion import predict_offsets, predict_poses
+
+HeadPose = Literal["predicted", "template", "motion", "still"]
+HEAD_POSES: tuple[HeadPose, ...] = ("predicted", "template", "motion", "still")
+
+
+def offsets_of(audio: Audio, audio2mesh: Managed, *, progress: Progress = no_progress) -> np.ndarray:
+    """How the face moves with the speech: (frames, 468, 3) cm at 30 frames a second."""
+    audio2mesh.load()
+    return predict_offsets(audio, cast(Audio2Mesh, audio2mesh.module), progress=progress)
+
+
+def offsets_of_features(features: SpeechFeatures, audio2mesh: Managed) -> np.ndarray:
+    """As `offsets_of`, of what the encoder inside Audio2Mesh has heard already.
+
+    Raises TalkingPortraitError for features of another timing, rate or width, or mixed of several layers.
+    """
+    model = cast(Audio2Mesh, audio2mesh.module)
+    channels = features.states.shape[-1]
+    if features.timing != "resampled" or features.fps != FPS or features.mixed or channels != model.in_fn.in_features:
+        mixture = ", mixed of several layers" if features.mixed else ""
+        raise TalkingPortraitError(
+            f"The speech features are {features.model}'s, {channels} wide, {features.timing} at "
+            f"{float(features.fps):g} frames a second{mixture}, but {model.in_fn.in_features} wide, resampled at {FPS} "
+            "is expected; load audio2mesh as the speech encoder and encode with that timing."
+        )
+    states = features.states[:, -1].to(audio2mesh.load())
+    return model(states.to(model.in_fn.weight.dtype)).cpu().numpy()
+
+
+def predicted_poses(
+    audio: Audio, audio2pose: Managed, style: int, *, progress: Progress = no_progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation and translation (frames, 3) from the portrait's own pose; see `predict_poses`."""
+    audio2pose.load()
+    return predict_poses(audio, cast(Audio2Pose, audio2pose.module), style, progress=progress)
+
+
+def motion_of_offsets(
+    offsets: np.ndarray,
+    portrait: FaceTrack,
+    poses: tuple[np.ndarray, np.ndarray],
+    *,
+    pose: Literal["head", "camera"] = "head",
+    fps: float | Fraction = FPS,
+) -> FaceMotion:
+    """The portrait's face, moved by `offsets` (F, 468, 3) and `poses`, both at 30 frames a second, at a rate of `fps`.
+
+    `poses` are a rotation and a translation (F, 3); where the last frames lack them, the last pose stays.
+    """
+    face, _ = metric_mesh(portrait.points[0], portrait.image_size)
+    frames = np.minimum(np.arange(len(offsets)), len(poses[0]) - 1)
+    motion = FaceMotion(
+        vertices=(face + offsets).astype(np.float32),
+        neutral=close_lips(face).astype(np.float32),
+        rotation=poses[0][frames].astype(np.float32),
+        translation=poses[1][frames].astype(np.float32),
+        fps=Fraction(FPS),
+        pose=pose,
+    )
+    return resample(motion, as_rate(fps))
+
+
+def speech_frames(audio: Audio) -> int:
+    """Frames that a recording becomes, at 30 a second."""
+    return frame_count(audio.samples, audio.sample_rate, Fraction(FPS))
+
+
+def still_poses(frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """A head that does not move."""
+    return np.zeros((frames, 3)), np.zeros((frames, 3))
+
+
+def template_poses(template: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """A template (T, 6), played forward and back again as often as needed."""
+    poses = tile_template(template, frames)
+    return poses[:, :3], poses[:, 3:]
+
+
+def poses_of_motion(motion: FaceMotion, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Another motion's head movement at 30 frames a second, played forward and back again where it is shorter."""
+    if motion.frames == 0:
+        raise TalkingPortraitError("The motion for the head has no frames, but at least one is expected.")
+    head = resample(motion, Fraction(FPS))
+    return template_poses(np.concatenate([head.rotation, head.translation], axis=1), frames)
+
+
+def read_template(path: str | Path) -> np.ndarray:
+    """A head-pose template (T, 6) from a .npy file: Euler angles in degrees and cm at 30 frames a second.
+
+    Raises TalkingPortraitError for a file that is none.
+    """
+    path = Path(path)
+    try:
+        poses = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        poses = None
+    if not isinstance(poses, np.ndarray) or poses.ndim != 2 or poses.shape[1] != POSE or poses.dtype.kind not in "fiu":
+        found = f"an array of the shape {poses.shape}" if isinstance(poses, np.ndarray) else "no array of numbers"
+        raise TalkingPortraitError(
+            f"{path.name} holds {found}, but a head-pose template (frames, {POSE}) is expected: Euler angles and "
+            "translations, as AniPortrait saves them."
+        )
+    if len(poses) == 0 or not np.isfinite(poses).all():
+        raise TalkingPortraitError(f"{path.name} holds no poses, or NaN among them; make the template again.")
+    return poses.astype(np.float64)

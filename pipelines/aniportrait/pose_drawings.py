@@ -1,0 +1,51 @@
+"""A face motion as AniPortrait's networks see it: one drawn face a frame, drawn when it is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..drawing import draw_pose_image
+from ..errors import TalkingPortraitError
+from ..geometry import metric_mesh
+from ..projection import head_matrix, project
+from ..types import FaceMotion, FaceTrack
+
+
+class PoseDrawings:
+    """Pictures (H, W, 3) in 0..1 by frame number; `size` is (height, width).
+
+    With a portrait, points are projected into its picture and stretched with it to `size`, as the sampler stretches the
+    portrait itself; else into a picture of `size`.
+    """
+
+    def __init__(self, motion: FaceMotion, size: tuple[int, int], portrait: FaceTrack | None = None) -> None:
+        """`portrait`'s first frame counts.
+
+        Raises TalkingPortraitError for a motion that moves the portrait's own head, without a portrait; for none at
+        all, and for sizes without a pixel.
+        """
+        if motion.frames == 0:
+            raise TalkingPortraitError("The motion has no frames, so there is nothing to draw; make a longer one.")
+        if min(size) < 1:
+            raise TalkingPortraitError(f"The drawings' size is {size[1]} x {size[0]}, but at least 1 x 1 is expected.")
+        if motion.pose == "head" and portrait is None:
+            raise TalkingPortraitError(
+                "The motion moves the portrait's head from where it is, so the portrait's landmarks are expected too; "
+                "connect Detect Landmarks of the portrait."
+            )
+        self._motion, self._size = motion, size
+        self._seen = portrait.image_size if portrait else size
+        self._head = np.eye(4)
+        if portrait and motion.pose == "head":
+            _, self._head = metric_mesh(portrait.points[0], portrait.image_size)
+
+    def __len__(self) -> int:
+        return self._motion.frames
+
+    def __getitem__(self, frame: int, /) -> torch.Tensor:
+        motion = self._motion
+        matrix = self._head @ head_matrix(motion.rotation[frame], motion.translation[frame])
+        points = project(motion.vertices[frame].astype(np.float64), matrix, self._seen, motion.camera)
+        stretch = np.array([self._size[1] / self._seen[1], self._size[0] / self._seen[0]])
+        return torch.from_numpy(draw_pose_image(points * stretch, self._size)) / 255

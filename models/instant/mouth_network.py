@@ -29,8 +29,10 @@ CONTROLS = ("jaw", "width", "round", "press", "upper", "tongue")
 
 FLOOR_DB = -50.0
 """Anything this far below the speech level counts as silence."""
-QUIETEST_DB = -66.0
-"""Speech level, in dB of full scale, below which a recording is taken for silent: it is not amplified further."""
+QUIETEST_DB = -98.0
+"""Speech level, in dB of full scale, below which a recording is silent: 12 dB over the dither of 16-bit sound."""
+SILENT_DB = -45.0
+"""What lies this far below the loudest frame does not count towards the speech level."""
 ACTIVE_DB = -22.0
 PRIOR_FRAMES = 150.0
 """Frames (1.5 s) by which the average spectrum of the training data steadies that of a short clip."""
@@ -79,14 +81,28 @@ def mel_power(padded: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     return (spectrum.abs() ** 2) @ filters.T / (window.sum() ** 2 / 4)
 
 
+def frame_level(power: torch.Tensor) -> torch.Tensor:
+    """Mel power (..., frames, mels) to dB of full scale (..., frames)."""
+    return 10 * torch.log10(power.mean(-1) + 1e-14)
+
+
+def speech_level(energy: torch.Tensor) -> torch.Tensor:
+    """The level (..., 1) in dB that a recording speaks at, from its `frame_level` (..., frames).
+
+    The 95th percentile of what is not silent, so that one word in a long silence has its own level.
+    """
+    silent = energy < energy.amax(-1, keepdim=True) + SILENT_DB
+    return torch.nanquantile(energy.masked_fill(silent, torch.nan), 0.95, dim=-1, keepdim=True).clamp(min=QUIETEST_DB)
+
+
 def normalise(power: torch.Tensor, average: torch.Tensor) -> torch.Tensor:
     """Mel power (..., frames, mels) to network input: level and colour of the recording taken out.
 
-    The level is the 95th percentile of the frames' power; what lies FLOOR_DB below it is cut off. Then each band's
-    mean over the loud frames is subtracted, drawn towards `average` (mels,), the training data's own.
+    What lies FLOOR_DB below the speech level is cut off. Then each band's mean over the loud frames is subtracted,
+    drawn towards `average` (mels,), the training data's own.
     """
-    energy = 10 * torch.log10(power.mean(-1) + 1e-12)
-    level = torch.quantile(energy, 0.95, dim=-1, keepdim=True).clamp(min=QUIETEST_DB)
+    energy = frame_level(power)
+    level = speech_level(energy)
     floor = 10 ** ((level + FLOOR_DB) / 10)
     decibels = 10 * torch.log10(power + floor[..., None]) - level[..., None]
     active = (energy > level + ACTIVE_DB).float()[..., None]

@@ -52,6 +52,12 @@ def lip_seal(press: Any) -> Any:
     return x * x * (3 - 2 * x)
 
 
+def sealing_press(seal: np.ndarray) -> np.ndarray:
+    """The least lip press that takes away `seal`, 0..1, of the gap: the inverse of `lip_seal`."""
+    x = 0.5 - np.sin(np.arcsin(1 - 2 * np.asarray(seal)) / 3)
+    return np.where(np.asarray(seal) > 0, _PRESS_FROM + x * (_PRESS_FULL - _PRESS_FROM), 0.0)
+
+
 def lip_opening(controls: Any) -> Any:
     """Opening (...) in eye distances that controls (..., 6), NumPy or torch, make on the mesh with `mouth_vertices`."""
     jaw, _, rounded, press, upper = (controls[..., index] for index in range(5))
@@ -179,17 +185,17 @@ def mouth_vertices(controls: np.ndarray) -> np.ndarray:
     """Offsets (F, 468, 3) float32 in cm from `neutral_vertices` for controls (F, 6) in 0..1."""
     controls = np.clip(np.asarray(controls, np.float64), 0, 1)
     basis = _basis()
-    jaw, width, rounded, press, upper = (controls[:, index, None] for index in range(5))
-    offsets = (
-        width[..., None] * basis.width + rounded[..., None] * basis.round + upper[..., None] * basis.upper
-    )  # (F, 468, 3)
-    offsets += _turn(basis.neutral[None], jaw * basis.jaw_angle * basis.jaw[None])
+    jaw, _, rounded, press, _ = (controls[:, index, None] for index in range(5))
+    moved = np.stack([basis.width, basis.round, basis.upper]).reshape(3, -1)
+    offsets = (controls[:, [1, 2, 4]] @ moved).reshape(-1, VERTICES, 3)
+    turned = basis.jaw > 0
+    offsets[:, turned] += _turn(basis.neutral[None, turned], jaw * basis.jaw_angle * basis.jaw[None, turned])
     # Rounding narrows the gap and press closes it: each vertex gives back its share of what is open.
     taken = 1 - (1 - ROUND_NARROWING * rounded) * (1 - lip_seal(press))
     above = [pair[0] for pair in _PAIRS]
     under = [pair[1] for pair in _PAIRS]
     gaps = offsets[:, under] - offsets[:, above] + (basis.neutral[under] - basis.neutral[above])[None]
-    return (offsets + np.einsum("vp,fpc->fvc", basis.close, taken[..., None] * gaps)).astype(np.float32)
+    return (offsets + basis.close @ (taken[..., None] * gaps)).astype(np.float32)
 
 
 def mouth_blendshapes(controls: np.ndarray) -> np.ndarray:

@@ -15,14 +15,17 @@ from ...models.instant.mouth_network import (
     FFT,
     FRAME_RATE,
     HOP,
+    QUIETEST_DB,
     SAMPLE_RATE,
     MouthNetwork,
+    frame_level,
     load_mouth_network,
     mel_filters,
     mel_power,
     normalise,
+    speech_level,
 )
-from ...models.instant.mouth_shapes import mouth_vertices
+from ...models.instant.mouth_shapes import lip_opening, lip_seal, mouth_vertices, sealing_press
 from ..audio import check_audio, mono, resample
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, no_progress
@@ -31,13 +34,21 @@ CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
 _MEL_CHUNK = 6000
 _PRESS = CONTROLS.index("press")
-_REST_BELOW, _FULL_ABOVE = 0.06, 0.20
+_OPENING = [CONTROLS.index("jaw"), CONTROLS.index("upper")]
+_ACTIVE = (0.06, 0.20)
 """Speech activity under which the mouth rests, and from which it moves in full."""
+_UTTERED = (0.45, 0.65)
+"""Mean activity over a syllable's length (0.22 s) that must be reached within 0.3 s: a hit of a drum is over sooner."""
 _HINT, _BELIEVED = 0.18, 0.28
 """A peak of lip press up to the first is left alone, from the second on it is raised to a touch."""
 _TOUCH = 0.74
-_SILENCE = 10 ** (-62 / 10)
-"""Mel power (mean of the bands) of a frame that is silent whatever surrounds it."""
+_APPROACH = 0.04
+"""Standard deviation in seconds of the way to and from a closure: lips have mass."""
+_CONTRAST, _KEPT_OPENING = 1.2, 0.11
+"""Openings are raised to this power about one, in eye distances, that stays: the network, taught by the mean of many
+ways to say a sound, opens too alike."""
+_SILENT = -40.0
+"""dB under the speech level of a moment that is silent whatever the network hears in it."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,8 @@ class MouthControls:
 
 @cache
 def _network() -> MouthNetwork:
-    return load_mouth_network()
+    """In double precision: how many threads share a sum then changes nothing that single-precision motion can hold."""
+    return load_mouth_network().double()
 
 
 @cache
@@ -100,9 +112,17 @@ def _mel_of(waveform: torch.Tensor) -> torch.Tensor:
     return torch.cat(pieces)
 
 
-def _gate(activity: np.ndarray) -> np.ndarray:
-    x = np.clip((activity - _REST_BELOW) / (_FULL_ABOVE - _REST_BELOW), 0, 1)
+def _ramp(values: np.ndarray, between: tuple[float, float]) -> np.ndarray:
+    x = np.clip((values - between[0]) / (between[1] - between[0]), 0, 1)
     return x * x * (3 - 2 * x)
+
+
+def _gate(activity: np.ndarray) -> np.ndarray:
+    """How far (T,) the mouth moves at all: 0 without speech, 1 within it, its short unsure moments included."""
+    from scipy.ndimage import maximum_filter1d, uniform_filter1d
+
+    lasting = maximum_filter1d(uniform_filter1d(activity, 11, mode="constant"), 31, mode="nearest")
+    return _ramp(activity, _ACTIVE) * _ramp(lasting, _UTTERED)
 
 
 def _commit(press: np.ndarray) -> np.ndarray:
@@ -113,6 +133,24 @@ def _commit(press: np.ndarray) -> np.ndarray:
     believed = np.clip((peak - _HINT) / (_BELIEVED - _HINT), 0, 1)
     raised = np.maximum(1, _TOUCH / np.maximum(peak, 1e-3))
     return np.clip(press * (1 + believed * (raised - 1)), 0, 1)
+
+
+def _approach(press: np.ndarray) -> np.ndarray:
+    """Lip press (T,) whose lips near each other before they meet and part no faster; closures stay complete."""
+    from scipy.ndimage import gaussian_filter1d
+
+    gap = 1 - lip_seal(press)
+    slow = gaussian_filter1d(gap, _APPROACH * FRAME_RATE, mode="nearest")
+    return np.maximum(press, sealing_press(np.clip(1 - slow, 0, 1)))
+
+
+def _contrast(controls: np.ndarray) -> np.ndarray:
+    """Controls (T, 6) whose wide openings, lip press aside, are wider and whose narrow ones are narrower."""
+    opening = lip_opening(np.where(np.arange(len(CONTROLS)) == _PRESS, 0, controls))
+    stronger = (np.maximum(opening, 1e-6) / _KEPT_OPENING) ** (_CONTRAST - 1)
+    scaled = controls.copy()
+    scaled[:, _OPENING] = np.clip(controls[:, _OPENING] * stronger[:, None], 0, 1)
+    return scaled
 
 
 @torch.inference_mode()
@@ -128,18 +166,20 @@ def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int
     waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
     waveform = waveform - waveform.mean()  # a constant offset is no sound
     power = _mel_of(waveform)
-    mel = normalise(power, network.average)
+    mel = normalise(power, network.average.float())
     frames = (len(mel) + 1) // 2
     context = math.ceil(network.config.context / 2)
     values = []
     for start in range(0, frames, chunk):
         stop = min(start + chunk, frames)
         first, last = max(0, start - context), min(frames, stop + context)
-        logits, _ = network(mel[None, 2 * first : 2 * last])
+        logits, _ = network(mel[None, 2 * first : 2 * last].double())
         values.append(torch.sigmoid(logits[0, start - first : stop - first]))
         progress(stop, frames)
-    heard = torch.cat(values).numpy()
-    heard[:, -1] *= _loudest(power.mean(-1).numpy()) > _SILENCE
+    heard = torch.cat(values).float().numpy()
+    level = frame_level(power)
+    silent = max(float(speech_level(level)) + _SILENT, QUIETEST_DB)
+    heard[:, -1] *= _loudest(level.numpy()) > silent
     return as_controls(heard, audio.seconds)
 
 
@@ -150,14 +190,14 @@ def as_controls(heard: np.ndarray, seconds: Fraction) -> MouthControls:
     once a closure is more than a hint.
     """
     activity = heard[:, -1]
-    controls = heard[:, : len(CONTROLS)].copy()
-    controls[:, _PRESS] = _commit(controls[:, _PRESS])
+    controls = _contrast(heard[:, : len(CONTROLS)])
+    controls[:, _PRESS] = _approach(_commit(controls[:, _PRESS]))
     controls *= _gate(activity)[:, None]
     return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, seconds)
 
 
-def _loudest(power: np.ndarray) -> np.ndarray:
+def _loudest(level: np.ndarray) -> np.ndarray:
     """For each control frame, the loudest mel frame within 0.3 s, for the mouth leads and trails the sound."""
     from scipy.ndimage import maximum_filter1d
 
-    return maximum_filter1d(power, 61, mode="nearest")[::2]
+    return maximum_filter1d(level, 61, mode="nearest")[::2]

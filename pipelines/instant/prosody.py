@@ -26,7 +26,8 @@ _BLOCK = 4000  # frames at once
 _CANDIDATES = 3
 _VOICED = 0.5
 """Least normalised autocorrelation of a voiced frame (Boersma 1993 suggests 0.45)."""
-_FLOOR_DB = -70.0
+_FLOOR_DB = -100.0
+"""Level of silence: about that of 16-bit sound's rounding."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,10 @@ def _track(wave: np.ndarray, frames: int, progress: Progress) -> tuple[np.ndarra
     P. Boersma (1993): the autocorrelation of the windowed sound over that of the window itself; a weak preference for
     high candidates settles the octave.
     """
+    from scipy.fft import irfft, rfft
+
     window = np.hanning(_WINDOW)
-    window_correlation = np.fft.irfft(np.abs(np.fft.rfft(window, _FFT)) ** 2)
+    window_correlation = irfft(np.abs(rfft(window, _FFT)) ** 2)
     window_correlation /= window_correlation[0]
     # Only what lies below 1.6 kHz counts, so that the peaks are broad enough for a parabola over this sampling.
     hertz = np.arange(_FFT // 2 + 1) * _SAMPLE_RATE / _FFT
@@ -148,9 +151,9 @@ def _track(wave: np.ndarray, frames: int, progress: Progress) -> tuple[np.ndarra
         piece = np.pad(piece, (max(0, -first), max(0, last - first - max(0, -first) - len(piece))))
         view = np.lib.stride_tricks.sliding_window_view(piece, _WINDOW)[::_HOP]
         windowed = (view - view.mean(axis=1, keepdims=True)) * window
-        spectrum = np.abs(np.fft.rfft(windowed, _FFT)) ** 2
+        spectrum = np.abs(rfft(windowed, _FFT)) ** 2
         power = (2 * spectrum.sum(axis=1) - spectrum[:, 0] - spectrum[:, -1]) / (_FFT * (window**2).sum())
-        correlation = np.fft.irfft(spectrum * taper)[:, :longest]
+        correlation = irfft(spectrum * taper)[:, :longest]
         level[start:stop] = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
         # Lag by lag over what the window alone would give; a little is added so that silence is unvoiced.
         silence = 10 ** (_FLOOR_DB / 10) * (window**2).sum()

@@ -40,12 +40,15 @@ def waveform_mel(waveform: np.ndarray, filters: torch.Tensor) -> np.ndarray:
     return mel_power(padded, filters).numpy()
 
 
+def _shard_path(job: tuple[Path, int, int, bool]) -> Path:
+    folder, _, number, held_out = job
+    return folder / f"{'held' if held_out else 'speech'}-{number:04d}.npz"
+
+
 def _make_shard(job: tuple[Path, int, int, bool]) -> None:
     folder, seed, number, held_out = job
     torch.set_num_threads(1)
-    path = folder / f"{'held' if held_out else 'speech'}-{number:04d}.npz"
-    if path.exists():
-        return
+    path = _shard_path(job)
     filters = mel_filters(MouthConfig().mels)
     espeak = Espeak()
     rng = np.random.default_rng([seed, number, int(held_out)])
@@ -69,6 +72,7 @@ def make_corpus(folder: Path, seed: int, shards: int, held_out_shards: int, work
     require_synthesisers()
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder, seed, n, True) for n in range(held_out_shards)] + [(folder, seed, n, False) for n in range(shards)]
+    jobs = [job for job in jobs if not _shard_path(job).exists()]
     # espeak-ng remembers what it said before, so each file gets a process of its own and is the same every time.
     with get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         for _ in pool.imap_unordered(_make_shard, jobs):
@@ -95,75 +99,6 @@ def read_corpus(folder: Path, held_out: bool = False) -> list[Spoken]:
     return spoken
 
 
-def _coloured(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Steady or slowly swelling noise with a random spectral slope and, at times, mains hum."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    hertz = np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 20)
-    sound = np.fft.irfft(spectrum * hertz ** -rng.uniform(-0.3, 1.2), samples)
-    knots = rng.uniform(-6, 6, 8) if rng.random() < 0.6 else np.zeros(8)
-    sound *= 10 ** (np.interp(np.linspace(0, 7, samples), np.arange(8), knots) / 20)
-    if rng.random() < 0.3:
-        t = np.arange(samples) / SAMPLE_RATE
-        mains = rng.choice([50, 60])
-        sound += sound.std() * sum(np.sin(2 * np.pi * mains * k * t) / k for k in range(1, 8)) * rng.uniform(0.2, 2)
-    return sound
-
-
-def _music(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Chords, a melody with vibrato and drums: harmonic sounds that are no speech."""
-    sound = np.zeros(samples)
-    beat = int(SAMPLE_RATE * 60 / rng.uniform(60, 150))
-    root = rng.uniform(80, 220)
-    scale = np.array([0, 2, 4, 5, 7, 9, 11] if rng.random() < 0.5 else [0, 2, 3, 5, 7, 8, 10])
-    rolloff = rng.uniform(0.7, 2.0)
-    for start in range(0, samples, beat):
-        degree = int(rng.integers(0, 7))
-        notes = [scale[(degree + k) % 7] for k in (0, 2, 4)] if rng.random() < 0.7 else []
-        notes += [scale[int(rng.integers(0, 7))] + 12 for _ in range(int(rng.integers(0, 3)))]
-        length = min(int(beat * rng.choice([0.5, 1, 2])), samples - start)
-        t = np.arange(length) / SAMPLE_RATE
-        decay = np.exp(-t * rng.uniform(0.3, 6)) * np.minimum(1, t * rng.uniform(20, 300))
-        for note in notes:
-            hertz = root * 2 ** (note / 12)
-            phase = 2 * np.pi * hertz * t + rng.uniform(0, 0.1) * np.sin(2 * np.pi * 5.5 * t) * hertz / 5.5 * 0.1
-            partials = range(1, min(12, int(7500 / hertz) + 1))
-            sound[start : start + length] += decay * sum(np.sin(k * phase) / k**rolloff for k in partials)
-        if rng.random() < 0.6:
-            hit = rng.standard_normal(length) * np.exp(-t * rng.uniform(20, 80)) * rng.uniform(0.3, 3)
-            sound[start : start + length] += hit
-    return sound
-
-
-def _tones(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Steady or gliding tones, hum, knocks: everyday sounds that a voice is easily taken for."""
-    t = np.arange(samples) / SAMPLE_RATE
-    sound = np.zeros(samples)
-    for _ in range(int(rng.integers(1, 4))):
-        start = 10 ** rng.uniform(1.5, 3.6)
-        hertz = start * 2 ** (np.sin(2 * np.pi * rng.uniform(0.05, 1) * t) * rng.choice([0, 0, 0.3, 1]))
-        phase = 2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE
-        partials = range(1, 2 if rng.random() < 0.6 else 7)
-        pulse = 1 if rng.random() < 0.6 else np.clip(np.sin(2 * np.pi * rng.uniform(0.3, 4) * t) * 5, 0, 1)
-        sound += pulse * sum(np.sin(k * phase) / k for k in partials) * rng.uniform(0.1, 1)
-    if rng.random() < 0.4:
-        for place in rng.integers(0, samples - 4000, int(rng.integers(1, 20))):
-            knock = np.exp(-np.arange(4000) / rng.uniform(30, 800))
-            sound[place : place + 4000] += knock * rng.standard_normal(4000)
-    return sound + 10 ** rng.uniform(-4, -1) * rng.standard_normal(samples)
-
-
-def make_backgrounds(seed: int, count: int) -> list[np.ndarray]:
-    """Mel power (600, mels) of `count` sounds of six seconds: noise, music, tones; 0 dB loud, no speech."""
-    filters = mel_filters(MouthConfig().mels)
-    rng = np.random.default_rng([seed, 7])
-    sounds = []
-    for index in range(count):
-        sound = (_coloured, _music, _tones)[index % 3](rng, 6 * SAMPLE_RATE)
-        mel = waveform_mel(sound.astype(np.float32), filters)[:600]
-        sounds.append((mel / mel.mean()).astype(np.float32))
-    return sounds
-
-
 def warp_bands(mel: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     """Move the mel axis by `shifts` bands, given at evenly spaced places along it: another mouth and vowel space."""
     bands = mel.shape[1]
@@ -180,6 +115,16 @@ def room(mel: np.ndarray, seconds: float, direct_db: float) -> np.ndarray:
     keep = 10 ** (-6 / (seconds * MEL_RATE))
     tail = lfilter([0, 1 - keep], [1, -keep], mel, axis=0)
     return (mel + 10 ** (direct_db / 10) * tail).astype(np.float32)
+
+
+def whispered(mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mel power as if whispered: no voice below the first formant, and the flutter of breath in every band."""
+    bands = mel.shape[1]
+    voice = np.clip(1 - np.arange(bands) / rng.uniform(6, 14), 0, 1)
+    # A band's power is a mean over the bins of its filter, so the wide ones flutter less.
+    bins = np.linspace(1, 8, bands)
+    flutter = rng.gamma(bins, 1 / bins, mel.shape)
+    return (mel * 10 ** (-rng.uniform(1, 3) * voice) * flutter).astype(np.float32)
 
 
 def vary(mel: np.ndarray, backgrounds: list[np.ndarray], rng: np.random.Generator, speech: bool) -> np.ndarray:
@@ -200,6 +145,8 @@ def vary(mel: np.ndarray, backgrounds: list[np.ndarray], rng: np.random.Generato
         loudness = middle.mean() + (middle - middle.mean()) * rng.uniform(0.75, 1.1)
         voice = loudness + (voice - middle) * rng.uniform(0.75, 1.15)
     mel = 10**voice
+    if rng.random() < 0.06:
+        mel = whispered(mel, rng)
     if rng.random() < 0.5:
         mel = room(mel, rng.uniform(0.15, 0.9), rng.uniform(-16, 0))
     knots = rng.normal(0, rng.uniform(0, 5), 6)
@@ -209,7 +156,7 @@ def vary(mel: np.ndarray, backgrounds: list[np.ndarray], rng: np.random.Generato
         swing = np.interp(np.linspace(0, 4, len(mel)), np.arange(5), rng.uniform(-5, 5, 5))
         mel = mel * 10 ** (swing[:, None] / 10)
     loud = np.quantile(mel.mean(1), 0.9) + _QUIET if speech else 1e-2
-    for _ in range(int(rng.integers(0, 3))):
+    for _ in range(int(rng.integers(0, 3) if speech else rng.choice([0, 1, 1, 1, 1, 2]))):
         background = backgrounds[int(rng.integers(len(backgrounds)))]
         start = int(rng.integers(len(background)))
         rows = np.arange(start, start + len(mel)) % len(background)

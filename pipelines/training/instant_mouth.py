@@ -32,7 +32,8 @@ from ...models.instant.mouth_network import (
 )
 from ...models.instant.mouth_shapes import lip_opening, neutral_vertices
 from ..instant.mouth import MouthControls, as_controls
-from .instant_corpus import MEL_RATE, Spoken, make_backgrounds, make_corpus, read_corpus, vary
+from .instant_backgrounds import make_backgrounds
+from .instant_corpus import MEL_RATE, Spoken, make_corpus, read_corpus, vary
 from .instant_speech import HELD_OUT_FLITE, HELD_OUT_VARIANTS, PHONES
 from .instant_targets import mouth_targets, stress
 
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 CROP = 600
 """Mel frames in a training crop: six seconds."""
-BACKGROUNDS = 210
+BACKGROUNDS = 900
 """Sounds without speech, six seconds each, to lay under the crops."""
 PRESS = CONTROLS.index("press")
 
@@ -62,13 +63,13 @@ class Crops(IterableDataset):
         rng = np.random.default_rng(self.seed)
         mels = MouthConfig().mels
         while True:
-            speech = rng.random() < 0.9
+            speech = rng.random() < 0.75
             rows, phones = self.spoken(rng) if speech else self.silent()
             power = vary(10 ** rows[:, :mels], self.backgrounds, rng, speech)
             yield torch.from_numpy(power), torch.from_numpy(rows[::2, mels:].copy()), torch.from_numpy(phones[::2])
 
     def silent(self, frames: int = CROP) -> tuple[np.ndarray, np.ndarray]:
-        """Frames without speech: `vary` lays noise and music over them, or leaves them empty."""
+        """Frames without speech, which `vary` lays its backgrounds over, or leaves empty."""
         rest = np.zeros((frames, self.rows[0].shape[1]), np.float32)
         rest[:, : MouthConfig().mels] = -8
         return rest, np.zeros(frames, np.int64)
@@ -83,7 +84,10 @@ class Crops(IterableDataset):
             pick = int(rng.integers(len(self.rows)))
             source = self.rows[pick]
             start = rng.uniform(0, 0.7 * len(source)) if not length else 0.0
-            hurry = np.repeat(rng.uniform(0.8, 1.25, CROP // 30 + 1), 30)[: CROP - length]
+            hurry = rng.uniform(0.8, 1.25, CROP // 30 + 1)
+            if rng.random() < 0.2:  # sounds that are held
+                hurry[rng.random(len(hurry)) < 0.3] *= rng.uniform(0.05, 0.4)
+            hurry = np.repeat(hurry, 30)[: CROP - length]
             places = start + np.cumsum(tempo * hurry) - tempo * hurry[0]
             places = places[places < len(source) - 1]
             low = places.astype(int)
@@ -93,6 +97,11 @@ class Crops(IterableDataset):
             length += len(places)
             if length < CROP and rng.random() < 0.4:
                 pause, quiet = self.silent(min(CROP - length, int(rng.integers(35, 200))))
+                if rng.random() < 0.3:  # what is as loud as the speech, but only between its sentences
+                    sound = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
+                    start = int(rng.integers(len(sound) - len(pause) + 1))
+                    loud = sound[start : start + len(pause)] * 10 ** rng.uniform(-5, -3)
+                    pause[:, : loud.shape[1]] = np.log10(loud + 1e-8)
                 rows.append(pause)
                 phones.append(quiet)
                 length += len(pause)
@@ -148,11 +157,18 @@ def train(
     seed: int,
     config: MouthConfig,
     checkpoint: Path,
+    start: MouthNetwork | None = None,
 ) -> MouthNetwork:
-    """Muon and AdamW with warm-up and cosine decay; returns the exponential moving average of the weights."""
+    """Muon and AdamW with warm-up and cosine decay; returns the exponential moving average of the weights.
+
+    `start` is a trained network of the same sizes to go on from; the phone classifier begins anew.
+    """
     torch.manual_seed(seed)
     network = MouthNetwork(config)
-    network.average.copy_(average_spectrum(corpus))
+    if start is None:
+        network.average.copy_(average_spectrum(corpus))
+    else:
+        network.load_state_dict(start.state_dict(), strict=False)
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
     )
@@ -236,6 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of the corpus and checkpoints")
     parser.add_argument("--out", type=Path, default=None, help="where the weights go (default: WORK/mouth.safetensors)")
+    parser.add_argument("--start", type=Path, default=None, help="weights to go on from (default: random ones)")
     parser.add_argument("--shards", type=int, default=60, help="files of 200 utterances (about 17 minutes) each")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=12)
@@ -261,6 +278,7 @@ def main() -> None:
         seed=arguments.seed,
         config=MouthConfig(dropout=0.05, phones=len(PHONES)),
         checkpoint=arguments.work / "checkpoint.pt",
+        start=load_mouth_network(arguments.start) if arguments.start else None,
     )
     out = arguments.out or arguments.work / "mouth.safetensors"
     description = {

@@ -63,7 +63,7 @@ ESPEAK_VARIANTS = (
     "klatt4", "Alex", "Alicia", "Andrea", "Andy", "Annie", "Antonio", "aunty", "belinda", "benjamin", "boris", "caleb",
     "david", "ed", "edward", "Gene", "Gene2", "grandma", "grandpa", "Henrique", "Hugo", "iven", "Jacky", "john", "Lee",
     "Linda", "marcelo", "Marco", "Mario", "max", "Michael", "michel", "miguel", "norbert", "pablo", "paul", "pedro",
-    "quincy", "rob", "robert", "sandro", "shelby", "steph", "travis", "victor", "zac",
+    "quincy", "rob", "robert", "sandro", "shelby", "steph", "travis", "victor", "whisper", "zac",
 )  # fmt: skip
 HELD_OUT_FLITE = ("awb",)
 HELD_OUT_VARIANTS = ("f4", "m7", "Andy", "Linda", "quincy", "steph")

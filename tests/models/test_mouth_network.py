@@ -13,6 +13,7 @@ from talking_portrait.models.instant import mouth_network
 from talking_portrait.models.instant.mouth_network import (
     CONTROLS,
     HOP,
+    QUIETEST_DB,
     SAMPLE_RATE,
     MouthConfig,
     MouthNetwork,
@@ -21,6 +22,7 @@ from talking_portrait.models.instant.mouth_network import (
     mel_power,
     normalise,
     save_mouth_network,
+    speech_level,
 )
 
 WEIGHTS = Path(mouth_network.__file__).with_name("mouth.safetensors")
@@ -95,3 +97,13 @@ def test_gain_and_colour_of_a_recording_are_taken_out():
     torch.testing.assert_close(normalise(power * 25, average), plain, atol=1e-4, rtol=1e-4)
     coloured = normalise(power * torch.logspace(-0.5, 0.5, 40), average)
     assert (coloured - plain).abs().mean() < 0.25 * (power.log10() * 10 / 15).std()
+
+
+def test_silence_does_not_count_towards_the_speech_level():
+    generator = torch.Generator().manual_seed(0)
+    energy = -30 + 5 * torch.randn(2000, generator=generator)
+    level = speech_level(energy)
+    assert abs(float(level - torch.quantile(energy, 0.95))) < 1e-4
+    surrounded = torch.cat([torch.full((90000,), -120.0), energy, torch.full((3000,), -80.0)])
+    torch.testing.assert_close(speech_level(surrounded), level)
+    assert float(speech_level(torch.full((100,), -140.0))) == QUIETEST_DB

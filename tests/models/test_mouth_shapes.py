@@ -16,9 +16,11 @@ from talking_portrait.models.face_mesh import (
 from talking_portrait.models.instant.mouth_network import CONTROLS
 from talking_portrait.models.instant.mouth_shapes import (
     lip_opening,
+    lip_seal,
     mouth_blendshapes,
     mouth_vertices,
     neutral_vertices,
+    sealing_press,
 )
 
 
@@ -70,6 +72,12 @@ def test_press_closes_the_lips_over_any_jaw(jaw: float):
     shape = neutral_vertices() + mouth_vertices(controls(jaw=jaw, upper=0.5, press=1))
     for upper, lower in zip(LIPS_INNER[1:10], LIPS_INNER[:10:-1], strict=True):
         np.testing.assert_allclose(shape[0, upper], shape[0, lower], atol=1e-4)
+
+
+def test_a_press_is_known_for_every_seal():
+    seal = np.linspace(0, 1, 101)
+    np.testing.assert_allclose(lip_seal(sealing_press(seal)), seal, atol=1e-9)
+    assert sealing_press(0.0) == 0
 
 
 def test_the_formula_for_the_opening_is_what_the_mesh_does():

@@ -76,6 +76,24 @@ def test_same_seed_same_motion_and_another_seed_another(speech, spoken):
     assert not same(drive(speech, seed=2**64 - 1), spoken)
 
 
+def test_the_number_of_threads_changes_nothing(speech, spoken):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert same(drive(speech, seed=3), spoken)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_quiet_recording_moves_the_head_as_a_loud_one_does(speech, spoken):
+    quiet = (speech.waveform * 10 ** (-50 / 20) * 32768).round() / 32768
+    soft = drive(Audio(quiet, speech.sample_rate), seed=3)
+    for axis in range(3):
+        assert np.corrcoef(soft.rotation[:, axis], spoken.rotation[:, axis])[0, 1] > 0.9
+    assert np.corrcoef(mouth_opening(soft.vertices), mouth_opening(spoken.vertices))[0, 1] > 0.95
+
+
 def test_amounts_of_zero_are_exactly_still(speech):
     still = drive(speech, seed=3, mouth=0, head=0, brows=0, blinks=0, drift=0)
     assert not still.rotation.any()

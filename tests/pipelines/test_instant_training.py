@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from talking_portrait.models.instant.mouth_network import CONTROLS, MouthConfig
+from talking_portrait.models.instant.mouth_network import CONTROLS, MouthConfig, MouthNetwork
 from talking_portrait.models.instant.mouth_shapes import lip_opening
-from talking_portrait.pipelines.training.instant_corpus import Spoken, make_backgrounds, vary, warp_bands
+from talking_portrait.pipelines.training.instant_backgrounds import KINDS, make_backgrounds
+from talking_portrait.pipelines.training.instant_corpus import Spoken, vary, warp_bands, whispered
 from talking_portrait.pipelines.training.instant_mouth import train
 from talking_portrait.pipelines.training.instant_speech import (
     ARPABET,
@@ -100,6 +101,27 @@ def test_another_vocal_tract_moves_the_bands():
     np.testing.assert_array_equal(warp_bands(mel, np.zeros(6)), mel)
 
 
+@pytest.mark.parametrize("kind", sorted(set(KINDS), key=lambda kind: kind.__name__))
+def test_every_kind_of_background_sounds_and_is_drawn_at_random(kind):
+    first, again, other = (kind(np.random.default_rng(seed), 32000) for seed in (1, 1, 2))
+    assert first.shape == (32000,)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    for seed in range(6):
+        sound = kind(np.random.default_rng(seed), 32000)
+        assert np.isfinite(sound).all()
+        assert sound.std() > 0
+
+
+def test_a_whisper_has_no_voice_and_keeps_its_vowels():
+    mel = np.full((400, 40), 1e-4, np.float32)
+    mel[:, :8] *= 100
+    mel[:, 25:28] *= 10
+    breath = whispered(mel, np.random.default_rng(0)).mean(0)
+    assert breath[0] < 0.2 * mel[0, 0]
+    assert breath[26] == pytest.approx(mel[0, 26], rel=0.2)
+
+
 def test_varied_speech_is_finite_and_never_twice_the_same():
     backgrounds = make_backgrounds(0, 6)
     assert all(abs(sound.mean() - 1) < 1e-3 for sound in backgrounds)
@@ -122,8 +144,8 @@ def test_training_repeats_itself_from_its_seed(tmp_path: Path):
 
     backgrounds = make_backgrounds(0, 3)
 
-    def once(seed: int) -> torch.Tensor:
-        network = train(
+    def once(seed: int, start: MouthNetwork | None = None) -> MouthNetwork:
+        return train(
             corpus,
             backgrounds,
             steps=2,
@@ -133,12 +155,19 @@ def test_training_repeats_itself_from_its_seed(tmp_path: Path):
             seed=seed,
             config=MouthConfig(channels=8, dilations=(1, 2), phones=len(PHONES)),
             checkpoint=tmp_path / "checkpoint.pt",
+            start=start,
         )
+
+    def weight(network: MouthNetwork) -> torch.Tensor:
         return network.head.weight.detach()
 
-    assert torch.equal(once(0), once(0))
-    assert not torch.equal(once(0), once(1))
-    assert once(0).shape == (len(CONTROLS) + 1, 8)
+    first = once(0)
+    assert torch.equal(weight(once(0)), weight(first))
+    assert not torch.equal(weight(once(1)), weight(first))
+    assert weight(first).shape == (len(CONTROLS) + 1, 8)
+    further = once(1, start=first)
+    assert torch.equal(further.average, first.average)
+    assert (weight(further) - weight(first)).abs().max() < (weight(once(1)) - weight(first)).abs().max()
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")

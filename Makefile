@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo test lint parity bench bench-restore browser comfyui slow clean
+.PHONY: help demo test lint parity bench bench-aniportrait bench-restore browser comfyui slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -54,6 +54,9 @@ slow: $(STAMP) ## tests of more than half a minute
 
 bench: $(STAMP) ## how fast, on this machine
 	$(PYTHON) -m tests.bench
+
+bench-aniportrait: $(STAMP) ## AniPortrait's diffusion at real size (ANIPORTRAIT_DIR=<checkout>: beside the reference; ARGS=...)
+	$(PYTHON) -m tests.bench_aniportrait $(ARGS)
 
 bench-restore: $(STAMP) ## GFPGAN, and spandrel's where that package is installed
 	$(PYTHON) -m tests.bench_restore

@@ -5,8 +5,8 @@ r"""AniPortrait's diffusion at its real size: seconds, arithmetic and peak memor
     python -m tests.bench_aniportrait --device cuda --dtype float16 --size 512 --steps 25 --frames 48
 
 Weights are random (10 GB below --weights, made once), the same for both, so that their frames can be compared too. Each
-runs in a process of its own. CLIP is left out of both. ANIPORTRAIT_DIR names a checkout of Zejun-Yang/AniPortrait;
-ANIPORTRAIT_SITE a folder with the packages it needs:
+runs in a process of its own. CLIP, and the VAE without --vae, are left out of both. ANIPORTRAIT_DIR names a checkout of
+Zejun-Yang/AniPortrait; ANIPORTRAIT_SITE a folder with the packages it needs:
 
     pip install --no-deps --target FOLDER diffusers==0.24.0 huggingface_hub==0.19.4 \
         transformers==4.30.2 tokenizers==0.13.3
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 CONTEXT = 768
@@ -55,6 +56,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir(), "aniportrait-bench"))
     parser.add_argument("--window-batch", type=int, default=1)
     parser.add_argument("--variants", nargs="*", default=["exact"], choices=list(VARIANTS), help="of ours")
+    parser.add_argument("--vae", action="store_true", help="encode and decode pictures too")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser
 
@@ -136,6 +138,18 @@ class Embedding:
 
     def embed(self, picture: torch.Tensor) -> torch.Tensor:
         return torch.linspace(-1, 1, CONTEXT)[None]
+
+
+class NoCodec:
+    """Stands for the VAE: eight by eight pixels to a latent, by their mean colour."""
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        colours = F.avg_pool2d(2 * pictures.permute(0, 3, 1, 2) - 1, 8)
+        return torch.cat([colours, colours.mean(dim=1, keepdim=True)], dim=1) * 0.18215
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        pixels = F.interpolate(latents[:, :3].float().cpu() / 0.18215, scale_factor=8)
+        return (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
 
 class Codec:
@@ -229,10 +243,12 @@ def ours(arguments: argparse.Namespace, variant: str) -> Callable[[], torch.Tens
         for name in ("reference_unet", "denoising_unet")
     ]
     guider = Resident(build_pose_guider(read(folder, "pose_guider"), path="pose_guider", dtype=dtype), device)
-    with torch.device("meta"):
-        vae: Any = AutoencoderKL(**VAE)
-    vae.load_state_dict(read(folder, "vae"), assign=True)
-    codec = Codec(vae.to(device, dtype).eval().requires_grad_(False), device)
+    codec: Any = NoCodec()
+    if arguments.vae:
+        with torch.device("meta"):
+            vae: Any = AutoencoderKL(**VAE)
+        vae.load_state_dict(read(folder, "vae"), assign=True)
+        codec = Codec(vae.to(device, dtype).eval().requires_grad_(False), device)
     settings = Settings(
         size=(arguments.size, arguments.size),
         steps=arguments.steps,
@@ -261,6 +277,7 @@ def child(arguments: argparse.Namespace, name: str, path: Path) -> dict[str, flo
         *("--frames", str(arguments.frames), "--steps", str(arguments.steps), "--cfg", str(arguments.cfg)),
         *("--threads", str(arguments.threads), "--weights", str(arguments.weights)),
         *("--window-batch", str(arguments.window_batch), "--child", f"{name}:{path}"),
+        *(["--vae"] if arguments.vae else []),
     ]
     output = subprocess.run([sys.executable, *script, *passed], stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads(output.splitlines()[-1])

@@ -79,6 +79,22 @@ class Embedding(torch.nn.Module):
         return SimpleNamespace(image_embeds=bench.Embedding().embed(pixels).to(pixels))
 
 
+class NoVae(torch.nn.Module):
+    """Stands for the VAE, with the few names that the pipeline uses of it."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        self.dtype, self.device, self.codec = dtype, device, bench.NoCodec()
+        self.config = SimpleNamespace(block_out_channels=bench.VAE["block_out_channels"])
+
+    def encode(self, pixels: torch.Tensor) -> Any:
+        latents = self.codec.encode(pixels.permute(0, 2, 3, 1) / 2 + 0.5) / 0.18215
+        return SimpleNamespace(latent_dist=SimpleNamespace(mean=latents))
+
+    def decode(self, latents: torch.Tensor) -> Any:
+        return SimpleNamespace(sample=2 * self.codec.decode(latents * 0.18215).permute(0, 3, 1, 2) - 1)
+
+
 def _filled(network: Any, state: dict[str, torch.Tensor], device: torch.device, dtype: torch.dtype) -> Any:
     network.load_state_dict(state, strict=True, assign=True)
     return network.to(device, dtype).requires_grad_(False)
@@ -98,10 +114,12 @@ def pipeline(arguments: Any) -> Any:
             "reference_unet": UNet2DConditionModel(**UNET),
             "denoising_unet": UNet3DConditionModel(**UNET, **MOTION, mid_block_type="UNetMidBlock3DCrossAttn"),
             "pose_guider": PoseGuider(noise_latent_channels=320, use_ca=True),
-            "vae": AutoencoderKL(**bench.VAE),
         }
+        if arguments.vae:
+            networks["vae"] = AutoencoderKL(**bench.VAE)
     for name, network in networks.items():
         _filled(network, bench.read(arguments.weights, name), device, dtype)
+    networks.setdefault("vae", NoVae(dtype, device))
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,

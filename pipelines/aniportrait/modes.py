@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
 from ...models.aniportrait.pose_guider import Statistics
+from ...models.diffusion.compiling import compile_blocks
+from ...models.diffusion.unet import UNet
 from ..latents import LATENT_SIDE, ImageCodec, decoded
 from ..stretches import Stretch, frame_noise, plan_stretches
 from ..types import Progress
@@ -58,6 +61,8 @@ class Job:
 
     def denoiser(self, features: PoseFeatures) -> Denoiser:
         settings = self.settings
+        if settings.compiled:
+            compile_blocks(cast(UNet, self.networks.denoising_unet.module))
         return Denoiser(
             self.networks.denoising_unet,
             self.portrait.bank,

@@ -9,6 +9,8 @@ import runpy
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 if __package__ in (None, ""):
@@ -199,10 +201,25 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
             )
         return sample_portrait()
     image = read_image(options.image)
-    landmarker = open_landmarker()
-    if options.face is None:
-        return image, detect(image[None], landmarker)[0]
-    return image, detect(image[None], landmarker, choose="index", index=options.face)[0]
+    with _quiet_libraries():
+        landmarker = open_landmarker()
+        if options.face is None:
+            return image, detect(image[None], landmarker)[0]
+        return image, detect(image[None], landmarker, choose="index", index=options.face)[0]
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keeps what native code writes past Python's error stream, such as mediapipe's greetings, off the terminal."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:

@@ -16,6 +16,8 @@ MIN_SECONDS = 0.025
 """One analysis window; less is no speech."""
 MAX_SECONDS = 3600
 MIN_RATE, MAX_RATE = 4000, 384000
+MAX_SAMPLE = 100.0
+"""A forgotten scale, not a loud voice: recordings go a little beyond 1 at most."""
 _BLOCK = 1 << 22
 
 
@@ -26,7 +28,7 @@ def check_audio(value: Any) -> Audio:
     (samples,) of any float or integer type, and `sample_rate` in Hz. Integers are scaled to -1..1.
 
     Raises TalkingPortraitError for None, several clips in one batch, no or too few samples, more than an hour,
-    an impossible rate, NaN or infinite samples.
+    an impossible rate, samples that are NaN, infinite or far beyond -1..1.
     """
     if value is None:
         raise TalkingPortraitError("There is no audio (a video without a sound track gives none); connect some speech.")
@@ -54,9 +56,15 @@ def check_audio(value: Any) -> Audio:
             f"The audio is longer than {MAX_SECONDS // 60} minutes, the most that is taken in one go; "
             "cut it into parts and join the videos."
         )
-    if not all(bool(torch.isfinite(block).all()) for block in waveform.split(_BLOCK, dim=1)):
+    loudest = max(float(block.abs().nan_to_num(math.inf, math.inf).max()) for block in waveform.split(_BLOCK, dim=1))
+    if math.isinf(loudest):
         raise TalkingPortraitError(
             "The audio holds NaN or infinite samples, so what was said is lost; export it again from its source."
+        )
+    if loudest > MAX_SAMPLE:
+        raise TalkingPortraitError(
+            f"The audio's samples reach {loudest:g}, but numbers from -1 to 1 are expected; divide whole numbers by "
+            "their type's largest before they become fractions."
         )
     return Audio(waveform, rate)
 

@@ -221,7 +221,9 @@ def _as_rgb(images: torch.Tensor) -> torch.Tensor:
 
 def _rgb(frame: torch.Tensor) -> torch.Tensor:
     """(H, W, C) as (H, W, 3) float32 on the CPU; what is transparent becomes grey; NaN becomes black."""
-    frame = torch.nan_to_num(frame.detach().to("cpu", torch.float32))
+    frame = frame.detach().to("cpu", torch.float32)
+    if not bool(torch.isfinite(frame.sum())):  # a copy of a large picture is made only where it is needed
+        frame = torch.nan_to_num(frame)
     if frame.shape[-1] == 1:
         return frame.expand(-1, -1, 3)
     if frame.shape[-1] == 4:

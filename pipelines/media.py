@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from .audio import MAX_SECONDS, Resampler, check_audio, check_rate
-from .errors import TalkingPortraitError, shown
+from .errors import TalkingPortraitError
 from .ffmpeg import Ffmpeg, input_file, last_line
 from .targets import file_to_write, shortened, unfinished
 from .timing import as_rate, frame_count
@@ -45,7 +45,7 @@ def read_image(path: str | Path) -> torch.Tensor:
     except TalkingPortraitError:
         raise
     except Exception as error:  # every decoder has its own for a damaged file
-        reason = shown(str(error) or type(error).__name__, 120)
+        reason = str(error)[:120] or type(error).__name__
         raise TalkingPortraitError(
             f"The picture {path.name} can't be read ({reason}); save it again as PNG or JPEG."
         ) from None

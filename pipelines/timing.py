@@ -21,7 +21,8 @@ def as_rate(fps: float | int | Fraction | str) -> Fraction:
         rate = Fraction(0)
     if not MIN_FPS <= rate <= MAX_FPS:
         raise TalkingPortraitError(
-            f"The frame rate is {fps}, but a number from {MIN_FPS} to {MAX_FPS} is expected; 25 suits most uses."
+            f"The frame rate is {str(fps)[:40]}, but a number from {MIN_FPS} to {MAX_FPS} is expected; 25 suits most "
+            "uses."
         )
     if rate.denominator == 1:
         return rate

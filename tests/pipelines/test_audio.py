@@ -1,5 +1,7 @@
 """What counts as sound, and what is said about the rest."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,9 @@ def test_resampling_keeps_a_tone(rate):
         ({"waveform": torch.ones(1, 1, 8000, dtype=torch.bool), "sample_rate": 8000}, "torch.bool, but real numbers"),
         ({"waveform": torch.ones(1, 8000, dtype=torch.complex64), "sample_rate": 8000}, "complex64, but real numbers"),
         (5, "is a int, but a mapping"),
+        ({"waveform": torch.full((1, 8000), 32767.0), "sample_rate": 8000}, "reach 32767, but numbers from -1 to 1"),
+        ({"waveform": torch.full((1, 8000), -1e30), "sample_rate": 8000}, r"reach 1e\+30"),
+        ({"waveform": torch.full((1, 8000), math.inf), "sample_rate": 8000}, "NaN or infinite"),
         ([torch.zeros(1, 1, 8000)], "is a list, but a mapping"),
     ],
 )

@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 import torch
 
 from ..pipelines.aniportrait.settings import AnimationState
+from ..pipelines.apasco import settings as apasco
+from ..pipelines.apasco.face_embedding import FaceIdentity
+from ..pipelines.apasco.masks import RegionMasks
 from ..pipelines.errors import TalkingPortraitError, shown
 from ..pipelines.types import Audio, Crop, FaceMotion, FaceTrack, MotionLatents, SpeechFeatures
 from . import host
@@ -31,6 +34,10 @@ InterpolationModel = host.io.Custom("FRAME_INTERPOLATION_MODEL")
 CropSocket = host.io.Custom("TALKING_PORTRAIT_CROP")
 AniTalkerSocket = host.io.Custom("TALKING_PORTRAIT_ANITALKER")
 MotionLatentsSocket = host.io.Custom("TALKING_PORTRAIT_MOTION_LATENTS")
+APascoSocket = host.io.Custom("TALKING_PORTRAIT_APASCO")
+APascoStateSocket = host.io.Custom("TALKING_PORTRAIT_APASCO_STATE")
+FaceEmbeddingSocket = host.io.Custom("TALKING_PORTRAIT_FACE_EMBEDDING")
+RegionMasksSocket = host.io.Custom("TALKING_PORTRAIT_REGION_MASKS")
 AniPortraitSocket = host.io.Custom("TALKING_PORTRAIT_ANIPORTRAIT")
 AniPortraitStateSocket = host.io.Custom("TALKING_PORTRAIT_ANIPORTRAIT_STATE")
 
@@ -67,6 +74,10 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
     "TALKING_PORTRAIT_FACE_RESTORER": (LoadedFaceRestorer, "a loaded face restorer", "Load Face Restorer"),
     "TALKING_PORTRAIT_ANIPORTRAIT": (LoadedAniPortrait, "a loaded AniPortrait", "Load AniPortrait"),
     "TALKING_PORTRAIT_ANIPORTRAIT_STATE": (AnimationState, "the state of a clip", "another AniPortrait Sampler"),
+    "TALKING_PORTRAIT_APASCO": (apasco.Networks, "a loaded APasco", "Load APasco"),
+    "TALKING_PORTRAIT_APASCO_STATE": (apasco.AnimationState, "the state of a clip", "another APasco Sampler"),
+    "TALKING_PORTRAIT_FACE_EMBEDDING": (FaceIdentity, "a face embedding", "Face Embedding"),
+    "TALKING_PORTRAIT_REGION_MASKS": (RegionMasks, "region masks", "Region Masks"),
     "TALKING_PORTRAIT_CROP": (Crop, "how pictures were cut", "Crop Portrait"),
 }
 """What our own sockets carry, by type: its class, what it is called, and who makes it."""

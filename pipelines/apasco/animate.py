@@ -85,6 +85,15 @@ def animate(
     return Animation(end - done, run.clips(done, end, state))
 
 
+def plan_clips(frames: int, clip: int, overlap: int) -> list[int]:
+    """How many frames each clip yields: all but those it shares with the next one; the last, what is left."""
+    counts = []
+    while frames > clip:
+        counts.append(clip - overlap)
+        frames -= counts[-1]
+    return [*counts, frames]
+
+
 class Run:
     """One call of `animate`: what all its clips share."""
 
@@ -103,16 +112,14 @@ class Run:
 
     def clips(self, start: int, end: int, state: AnimationState | None) -> Iterator[Clip]:
         settings = self.settings
-        fresh = settings.clip - settings.overlap
-        count = 1 + max(-(-(end - start - settings.clip) // fresh), 0)
-        self.total = count * settings.steps + end - start
+        counts = plan_clips(end - start, settings.clip, settings.overlap)
+        self.total = len(counts) * settings.steps + end - start
         with torch.no_grad():
             portrait = prepare(self.networks, self.codec, self.inputs, settings)
-        while start < end:
-            last = start + settings.clip >= end
+        for count in counts:
             # No gradients, but also no change of that mode for whoever takes the clips.
             with torch.no_grad():
-                clip = self._clip(portrait, start, end - start if last else fresh, state)
+                clip = self._clip(portrait, start, count, state)
             start, state = clip.state.frames, clip.state
             yield clip
 
@@ -124,8 +131,7 @@ class Run:
         speech = self._speech(portrait, start)
         noise, generator = self.noise(state)
         denoiser = Denoiser(self.networks, portrait, reference, speech, settings)
-        device = self.networks.denoising_unet.load()
-        sampled = denoise(denoiser, noise.to(device, torch.float32), settings, self.stepped, self.ticked).cpu()
+        sampled = denoise(denoiser, noise.to(denoiser.device, torch.float32), settings, self.stepped, self.ticked).cpu()
         del denoiser, reference, speech
 
         if state is not None:

@@ -33,6 +33,7 @@ class Denoiser:
         self._networks, self._settings = networks, settings
         self._portrait, self._reference, self._speech = portrait, reference, speech
         self._shrinking = Shrinking(portrait.rows, "sample")
+        self.device = networks.denoising_unet.load()
 
     def velocity(self, latents: torch.Tensor, timestep: int) -> torch.Tensor:
         """The guided velocity (1, 4, F, h, w), in the precision of the latents."""
@@ -45,8 +46,7 @@ class Denoiser:
         return blind + self._settings.cfg * (seeing - blind)
 
     def _predict(self, latents: torch.Tensor, timestep: int, start: int, end: int) -> torch.Tensor:
-        portrait = self._portrait
-        device = self._networks.denoising_unet.load()
+        portrait, device = self._portrait, self.device
         dtype = self._networks.dtype
         unread = max(portrait.rows - 1 - start, 0) if portrait.rows > 1 else 0
         reference = replace(

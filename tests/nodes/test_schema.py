@@ -24,6 +24,7 @@ STAGE_NODES = {
     "Sample", "InstantDriver", "ReenactMotion", "EditMotion", "PreviewMotion", "InstantRender",
     "LoadAniPortrait", "AniPortraitAudioMotion", "DrawPose", "AniPortraitSampler", "FrameInterpolation",
     "LoadFaceRestorer", "RestoreFaces",
+    "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
 }  # fmt: skip
 

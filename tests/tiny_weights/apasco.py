@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from talking_portrait.models.apasco.mesh_encoder import nearest_vertices, thinned_vertices
 from talking_portrait.models.apasco.networks import Networks, NetworksConfig
 from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 from talking_portrait.models.diffusion.unet import UNetConfig
@@ -34,20 +36,30 @@ SIDE = 640
 
 
 def net_state(config: NetworksConfig = CONFIG, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What net.pth holds, in numbers at which everything moves."""
+    """What net.pth holds, in numbers at which everything moves. Its tensors are shared; change none in place."""
+    return dict(_net_state(config, seed))
+
+
+@cache
+def _net_state(config: NetworksConfig, seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
+    chosen = torch.from_numpy(thinned_vertices())
 
     def value(name: str, like: torch.Tensor) -> torch.Tensor:
         if name.endswith(".pos_encoder.pe"):
             return sinusoidal_table(*like.shape[1:])
-        if not like.is_floating_point():
-            return like.clone()
+        if name.endswith("vertex_ids"):
+            return chosen
+        if name.endswith("neighbors"):
+            return torch.from_numpy(nearest_vertices(chosen.numpy()))
         noise = torch.randn(like.shape, generator=generator)
         if like.ndim <= 1:
             return (1.0 if name.endswith("weight") or name.endswith("alpha") else 0.0) + 0.05 * noise
         return noise * like[0].numel() ** -0.5
 
-    return {name: value(name, like) for name, like in Networks(config).state_dict().items()}
+    with torch.device("meta"):
+        empty = Networks(config).state_dict()
+    return {name: value(name, like) for name, like in empty.items()}
 
 
 def write_net(models: Path, config: NetworksConfig = CONFIG, *, seed: int = 0) -> Path:

@@ -7,6 +7,8 @@ Inside ComfyUI they are not registered.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -61,8 +63,12 @@ def input_file(name: str) -> Path:
     return path
 
 
-def output_file(prefix: str, ending: str) -> Path:
-    """The next free numbered name for a file inside the output folder; makes the folder."""
+@contextmanager
+def output_file(prefix: str, ending: str) -> Iterator[Path]:
+    """The next free numbered name for a file inside the output folder, which is made where it is missing.
+
+    Leaving the block by an exception takes the folders away again that were made for it.
+    """
     root = io.session().output_folder.resolve()
     plain = PurePosixPath(prefix.replace("\\", "/"))
     if plain.is_absolute() or ".." in plain.parts or ":" in prefix or not plain.name:
@@ -74,6 +80,7 @@ def output_file(prefix: str, ending: str) -> Path:
             f"The name {shown(prefix)} is one that no file can have; give a short one, as in video/talk."
         )
     folder = root / plain.parent
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,7 +90,13 @@ def output_file(prefix: str, ending: str) -> Path:
     number = 1
     while os.path.lexists(path := folder / f"{plain.name}_{number:05}_{ending}"):
         number += 1
-    return path
+    try:
+        yield path
+    except BaseException:
+        for place in made:
+            with suppress(OSError):  # somebody else has put something there
+                place.rmdir()
+        raise
 
 
 def _can_be_a_name(part: str) -> bool:
@@ -270,9 +283,11 @@ class SaveVideo(io.ComfyNode):
     @classmethod
     def execute(cls, video: VideoPayload, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
         images, audio, fps = video.components()
-        path = output_file(filename_prefix, ".mp4")
         progress = io.session().progress
-        with VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer:
+        with (
+            output_file(filename_prefix, ".mp4") as path,
+            VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer,
+        ):
             for index, frame in enumerate(images):
                 writer.write(to_uint8(frame[..., :3]))
                 progress(index + 1, len(images))
@@ -317,8 +332,9 @@ class PreviewImage(io.ComfyNode):
 def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
     paths = []
     for image in images:
-        paths.append(output_file(prefix, ".png"))
-        write_image(paths[-1], image[..., :3])
+        with output_file(prefix, ".png") as path:
+            write_image(path, image[..., :3])
+        paths.append(path)
     return paths
 
 
@@ -360,8 +376,8 @@ class PreviewAudio(io.ComfyNode):
 
 def _save_audio(audio: Any, prefix: str) -> Path:
     sound = check_audio(audio)
-    path = output_file(prefix, ".wav")
-    write_wav(path, sound)
+    with output_file(prefix, ".wav") as path:
+        write_wav(path, sound)
     return path
 
 

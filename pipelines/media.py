@@ -269,7 +269,7 @@ class VideoWriter:
                 track, channels = self.audio.path, self.audio.channels
             else:
                 channels = self.audio.waveform.shape[0]
-                write_wav(track, self.audio)
+                write_wav(track, self.audio, name=f"of {self.path.name}")
             if channels > MAX_AAC_CHANNELS:
                 sound += ",pan=mono|c0=" + "+".join(f"{1 / channels:.6f}*c{number}" for number in range(channels))
             command += [*input_file(track), "-map", "0:v", "-map", "1:a:0", "-af", sound, "-c:a", "aac", "-b:a", "192k"]
@@ -327,16 +327,20 @@ def check_video_name(path: str | Path, crf: int) -> None:
         raise TalkingPortraitError(f"The quality is {crf}, but 0 (lossless) to 51 is expected; 18 looks clean.")
 
 
-def write_wav(path: str | Path, audio: Audio) -> None:
-    """Writes 32-bit float WAV; nothing is left of it when the disk refuses it, which is a TalkingPortraitError."""
+def write_wav(path: str | Path, audio: Audio, *, name: str = "") -> None:
+    """Writes 32-bit float WAV; nothing is left of it when the disk refuses it, which is a TalkingPortraitError.
+
+    `name` is what the message calls the sound; by default its file name.
+    """
     path = Path(path)
+    name = name or path.name
     channels, samples = audio.waveform.shape
     rate, size = audio.sample_rate, 4 * channels * samples
     header = struct.pack("<HHIIHH", 3, channels, rate, rate * channels * 4, channels * 4, 32)
     start = b"fmt " + struct.pack("<I", len(header)) + header + b"data"
     if size > 0xFFFFFFFF - 8 - len(start):
         raise TalkingPortraitError(
-            f"The sound {path.name} would have {size} bytes, but a WAV file holds less than 4 GB; cut it into parts."
+            f"The sound {name} would have {size} bytes, but a WAV file holds less than 4 GB; cut it into parts."
         )
     try:
         with path.open("wb") as file:
@@ -349,7 +353,7 @@ def write_wav(path: str | Path, audio: Audio) -> None:
         if not isinstance(error, OSError):
             raise
         raise TalkingPortraitError(
-            f"The sound {path.name} can't be written ({error.strerror}); check the folder and its free space."
+            f"The sound {name} can't be written ({error.strerror}); check the folder and its free space."
         ) from None
 
 

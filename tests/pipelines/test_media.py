@@ -95,6 +95,16 @@ def test_a_full_disk_is_named(tmp_path):
     assert not path.exists()
 
 
+def test_a_full_disk_is_named_when_the_sound_alone_fills_it(tmp_path):
+    unfinished(tmp_path / "out.mp4", ".wav").symlink_to("/dev/full")
+    with (
+        pytest.raises(TalkingPortraitError, match=r"The sound of out.mp4 can't be written \(No space left"),
+        VideoWriter(tmp_path / "out.mp4", (48, 64), Fraction(25), tone(1, 16000)) as video,
+    ):
+        video.write(frames(3))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (44100, 2), (48000, 8)])
 def test_sound_keeps_rate_channels_and_samples(tmp_path, rate, channels):
     sent = tone(0.5, rate, channels)

@@ -20,7 +20,7 @@ from .portrait import PreparedPortrait
 from .pose import FrameFeatures, PoseFeatures, PoseGuidance, WindowFeatures
 from .settings import AnimationState, Drawings, Networks, Settings
 
-KEPT_FEATURES = 2_000_000_000
+KEPT_FEATURES = 1_000_000_000
 """Bytes of pose features that the reference mode keeps from step to step, on the device."""
 
 Video = Generator[torch.Tensor, None, AnimationState]

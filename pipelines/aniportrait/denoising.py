@@ -40,7 +40,8 @@ Plan = Callable[[int], Windows]
 """Step, counted from 0, to its windows."""
 
 _WORK = 24
-"""Values that the UNet holds at once, for each pixel and channel of its first resolution (measured)."""
+"""Values that the UNet holds at once for each pixel and channel of its first resolution: its widest layer, the
+feed-forward one, has eight for the values and their gate and four for the product; the rest are skips and copies."""
 
 
 class Denoiser:

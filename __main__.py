@@ -63,35 +63,57 @@ class ProgressBar:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for input that can't be used, 130 when interrupted, 141 when nobody reads what it
     prints any more, or the command's own code."""
+    asked = _end_cleanly_when_asked()
     try:
-        _end_cleanly_when_asked()
         options = _parser().parse_args(arguments)
         code = options.run(options) or 0
         sys.stdout.flush()
         return code
-    except TalkingPortraitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
+    except (Exception, KeyboardInterrupt) as error:
+        return _tell(error, interrupted=bool(asked))
+
+
+def _tell(error: BaseException, *, interrupted: bool) -> int:
+    """Says in one line how a command ended, and returns its code; a fault of the program itself is raised again."""
+    # An interruption may come out as any other error, when it hits a library that was just being loaded.
+    if interrupted or isinstance(error, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    if isinstance(error, BrokenPipeError):
         # Else the interpreter would complain at its end of what it could not flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        print("error: This needs more memory than there is; choose a smaller --size or shorter audio.", file=sys.stderr)
+        return 2
+    if isinstance(error, (TalkingPortraitError, OSError)):
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    raise error
 
 
-def _end_cleanly_when_asked() -> None:
-    """Makes a polite request to end, or the end of the terminal, an interruption: what was begun is cleaned up."""
-    for name in ("SIGTERM", "SIGHUP"):
+def _end_cleanly_when_asked() -> list[int]:
+    """Makes a polite request to end, or the end of the terminal, an interruption, so that what was begun is cleaned up.
+
+    Returns a list that is filled with the signals that come.
+    """
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the latter
-            signal.signal(number, signal.default_int_handler)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the last
+            signal.signal(number, interrupt)
+    return asked
 
 
 def _parser() -> argparse.ArgumentParser:
     from .nodes import cli as workflow_commands
     from .pipelines import model_files
+    from .pipelines.training import command as training_commands
 
     parser = argparse.ArgumentParser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -99,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_motion(commands)
     workflow_commands.add_commands(commands)
     model_files.add_commands(commands)
+    training_commands.add_commands(commands, ProgressBar)
     return parser
 
 

@@ -133,6 +133,31 @@ def test_an_interrupt_while_libraries_load_is_no_fault(tmp_path, moment):
     assert not list(tmp_path.glob("*.mp4"))
 
 
+def test_an_interrupt_that_breaks_a_library_is_still_one(tmp_path):
+    """As one that NumPy swallows while it loads, and misses a part of itself later."""
+    swallow = "try:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\nraise AttributeError"
+    (tmp_path / "numpy.py").write_text(f"import os, signal\n{swallow}")
+    result = subprocess.run(
+        [sys.executable, "-m", "talking_portrait", "animate", "--out", "a.mp4"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr.strip()) == (130, "interrupted")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: 5 bytes")])
+def test_too_little_memory_is_told(tmp_path, monkeypatch, capsys, error):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(animate, "InstantRenderer", fail)
+    assert main(["animate", "--out", str(tmp_path / "a.mp4")]) == 2
+    assert "error: This needs more memory than there is" in capsys.readouterr().err
+
+
 def test_nobody_needs_to_read_to_the_end(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-m", "talking_portrait", "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

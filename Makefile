@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo test lint parity bench bench-aniportrait bench-restore browser comfyui slow clean
+.PHONY: help demo test lint parity bench bench-anitalker bench-aniportrait bench-restore browser comfyui slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -60,6 +60,9 @@ bench-aniportrait: $(STAMP) ## AniPortrait's diffusion at real size (ANIPORTRAIT
 
 bench-restore: $(STAMP) ## GFPGAN, and spandrel's where that package is installed
 	$(PYTHON) -m tests.bench_restore
+
+bench-anitalker: $(STAMP) ## AniTalker's speed, beside the reference in ANITALKER_DIR (its ESPnet in ANITALKER_SITE)
+	$(PYTHON) -m tests.bench_anitalker $(BENCH_OPTIONS)
 
 browser: $(STAMP) ## every example workflow in ComfyUI's real front end (needs node, npm and chromium)
 	$(PYTHON) -m pytest tests/browser -m browser

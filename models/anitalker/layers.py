@@ -1,8 +1,7 @@
 """Building blocks of AniTalker's stage 1: LIA's, which are StyleGAN2's, in plain torch.
 
 Names are the published ones. Weights are stored unscaled and divided by the root of their fan-in where they are used
-("equalised learning rate"). A modulated convolution is computed with one kernel for all frames: the style scales the
-channels that go in, and the demodulation those that come out, which equals a kernel for each frame at far less cost.
+("equalised learning rate").
 
 Source: Wang et al. 2022 (LIA); Karras et al. 2020 (StyleGAN2); AniTalker's published program.
 """
@@ -74,9 +73,15 @@ class Blur(nn.Module):
         self.pad, self.stride = (before, after, before, after), stride
         self.register_buffer("kernel", torch.empty(TAPS, TAPS))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         channels = x.shape[1]
-        return F.conv2d(F.pad(x, self.pad), _per_channel(self.kernel, channels), stride=self.stride, groups=channels)
+        padding = 0
+        if len(set(self.pad)) == 1:
+            padding = self.pad[0]
+        else:
+            x = F.pad(x, self.pad)
+        kernel = _per_channel(self.kernel, channels)
+        return F.conv2d(x, kernel, bias, stride=self.stride, padding=padding, groups=channels)
 
 
 class Upsample(nn.Module):
@@ -149,22 +154,29 @@ class ModulatedConv(nn.Module):
         self.modulation = EqualLinear(style, inputs)
         self.blur: Blur | None = Blur(1, 1) if up else None
 
-    def forward(self, x: torch.Tensor, style: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (B, inputs, H, W) and styles (B, style) to (B, outputs, H', W') and the factors of the outputs.
+    def forward(
+        self, x: torch.Tensor, style: torch.Tensor, bias: torch.Tensor | None = None, gain: float = 1.0
+    ) -> torch.Tensor:
+        """Features (B, inputs, H, W) and styles (B, style) to (B, outputs, H', W'), times `gain`, plus `bias`.
 
-        The factors (B, outputs, 1, 1) are left to the caller, who can apply them together with a bias.
+        A frame on its own gets a kernel of its own where that has fewer numbers than its features; else the kernel is
+        shared and the features are weighed, before and after it. Both give the same.
         """
         weight = self.weight[0]
         scales = self.modulation(style) * _unit(weight)
-        factors = scales.new_ones(1, len(weight))
+        factors = scales.new_full((len(x), len(weight)), gain)
         if self.demodulate:
-            factors = torch.rsqrt(scales.square() @ weight.square().sum((2, 3)).T + TINY)
-        x = x * scales[:, :, None, None]
+            factors *= torch.rsqrt(scales.square() @ weight.square().sum((2, 3)).T + TINY)
+        if len(x) == 1 and x.numel() > weight.numel():
+            return self._convolved(x, weight * scales[0, :, None, None] * factors[0, :, None, None, None], bias)
+        x = self._convolved(x * scales[:, :, None, None], weight, None)
+        factors = factors[:, :, None, None]
+        return x * factors if bias is None else torch.addcmul(bias[:, None, None], x, factors)
+
+    def _convolved(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if self.blur is None:
-            x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-        else:
-            x = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
-        return x, factors[:, :, None, None]
+            return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        return self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), bias)
 
 
 class StyledConv(nn.Module):
@@ -176,6 +188,6 @@ class StyledConv(nn.Module):
         self.activate = ActivationBias(outputs)
 
     def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        x, factors = self.conv(x, style)
-        # The gain goes in before the activation, which is the same for positive factors.
-        return F.leaky_relu(torch.addcmul(self.activate.bias * GAIN, x, factors * GAIN), SLOPE, inplace=True)
+        # The gain goes in before the activation, which is the same for a positive one.
+        bias = self.activate.bias.flatten() * GAIN
+        return F.leaky_relu(self.conv(x, style, bias, GAIN), SLOPE, inplace=True)

@@ -8,13 +8,40 @@ corners, so no flow at all still shrinks a map a little; and the picture is pain
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import ConvLayer, ModulatedConv, StyledConv, Upsample
+from .encoder import Encoded
+from .layers import GAIN, SLOPE, ActivationBias, ConvLayer, ModulatedConv, StyledConv, Upsample
+
+APART = 64
+"""Side of a map from which on a processor paints one frame after the other."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A portrait made ready for all its frames.
+
+    `start` (B, style), `maps` (B, C, R, R), `colours` (B, 3, size, size) of the largest map, and the `basis` of motion;
+    B is 1, or the number of frames. `layout` in memory that features are to have.
+    """
+
+    start: torch.Tensor
+    maps: list[torch.Tensor]
+    colours: torch.Tensor
+    basis: torch.Tensor
+    layout: torch.memory_format
+
+
+class Canvas(NamedTuple):
+    """Between two levels: features `x`, `raw` flow and visibility, and the `picture` so far."""
+
+    x: torch.Tensor
+    raw: Any = None
+    picture: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +90,13 @@ class ToRGB(nn.Module):
         self.conv = ConvLayer(channels, 3, 1)
         self.bias = nn.Parameter(torch.empty(1, 3, 1, 1))
 
-    def forward(self, x: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
-        colours = self.conv(x) + self.bias
+    def mixed(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (B, C, H, W) to three channels, before bias and activation."""
+        return self.conv[0](x)
+
+    def forward(self, mixed: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
+        bias = cast("ActivationBias", self.conv[1]).bias
+        colours = F.leaky_relu(mixed + bias, SLOPE) * GAIN + self.bias
         return colours if previous is None else colours + self.upsample(previous)
 
 
@@ -79,7 +111,7 @@ class ToFlow(nn.Module):
 
     def forward(self, x: torch.Tensor, style: torch.Tensor, previous: torch.Tensor | None) -> torch.Tensor:
         """(B, 3, R, R): flow to the right and down and visibility, all before their squashing."""
-        raw = self.conv(x, style)[0] + self.bias
+        raw = self.conv(x, style, self.bias.flatten())
         return raw if previous is None else raw + self.upsample(previous)
 
 
@@ -113,26 +145,49 @@ class Renderer(nn.Module):
         self.to_rgbs = nn.ModuleList([ToRGB(width) for width in channels[1:]])
         self.to_flows = nn.ModuleList([ToFlow(width, style) for width in channels[1:]])
 
-    def forward(
-        self, start: torch.Tensor, codes: torch.Tensor, maps: list[torch.Tensor], basis: torch.Tensor
-    ) -> torch.Tensor:
-        """Pictures (B, 3, size, size), nominally -1..1 and not limited.
+    def prepare(self, encoded: Encoded) -> Scene:
+        """What all frames of one portrait (B = 1) share, or of B portraits, one for each frame."""
+        last = cast("ToRGB", self.to_rgbs[-1])
+        # On a CPU convolutions to few channels are faster with the channels of a pixel side by side.
+        layout = torch.channels_last if encoded.start.device.type == "cpu" else torch.contiguous_format
+        maps = [features.contiguous(memory_format=layout) for features in encoded.maps]
+        return Scene(encoded.start, maps, last.mixed(maps[-1]), self.direction.basis(), layout)
 
-        Args:
-            start: appearance (1 or B, style).
-            codes: (B, motion).
-            maps: the portrait's features (1 or B, C, R, R), R = 8 first.
-            basis: from `Direction.basis`, once for all frames.
-        """
-        style = start + codes @ basis.T
-        x = self.conv1(self.input.input.expand(len(codes), -1, -1, -1), style)
-        raw: torch.Tensor | None = None
-        picture: torch.Tensor | None = None
-        for level, features in enumerate(maps):
-            x = self.convs[2 * level + 1](self.convs[2 * level](x, style), style)
-            raw = cast("torch.Tensor", self.to_flows[level](x, style, raw))
-            shown = raw[:, 2:].sigmoid()
-            warped = sampled(features, sampling_grid(raw)) * shown
-            picture = self.to_rgbs[level](warped, picture)
-            x = warped + x * (1 - shown)
-        return cast("torch.Tensor", picture)
+    def forward(self, scene: Scene, codes: torch.Tensor) -> torch.Tensor:
+        """Pictures (B, 3, size, size) for codes (B, motion), nominally -1..1 and not limited."""
+        style = scene.start + codes @ scene.basis.T
+        constant = self.input.input.expand(len(codes), -1, -1, -1).contiguous(memory_format=scene.layout)
+        canvas = Canvas(self.conv1(constant, style))
+        # Large maps of many frames do not fit a processor's cache, so there each frame is finished on its own.
+        together = len(scene.maps)
+        if codes.device.type == "cpu":
+            together = sum(features.shape[-1] < APART for features in scene.maps)
+        for level in range(together):
+            canvas = self._painted(level, canvas, style, scene, slice(None))
+        if together == len(scene.maps):
+            return canvas.picture
+        frames = []
+        for i in range(len(codes)):
+            own = slice(i, i + 1)
+            frame = Canvas(*(part[own] for part in canvas))
+            for level in range(together, len(scene.maps)):
+                frame = self._painted(level, frame, style[own], scene, own)
+            frames.append(frame.picture)
+        return torch.cat(frames)
+
+    def _painted(self, level: int, canvas: Canvas, style: torch.Tensor, scene: Scene, frames: slice) -> Canvas:
+        """The canvas after one more level."""
+        x = self.convs[2 * level + 1](self.convs[2 * level](canvas.x, style), style)
+        raw = self.to_flows[level](x, style, canvas.raw)
+        shown, grid = raw[:, 2:].sigmoid(), sampling_grid(raw)
+        to_rgb = cast("ToRGB", self.to_rgbs[level])
+        if level == len(scene.maps) - 1:
+            # Nothing but colours leaves the last level, and they can be mixed before they are sampled.
+            return Canvas(x, raw, to_rgb(sampled(_of(scene.colours, frames), grid) * shown, canvas.picture))
+        warped = sampled(_of(scene.maps[level], frames), grid).mul_(shown)
+        return Canvas(torch.addcmul(warped, x, 1 - shown), raw, to_rgb(to_rgb.mixed(warped), canvas.picture))
+
+
+def _of(maps: torch.Tensor, frames: slice) -> torch.Tensor:
+    """Those of these frames, or the ones that all share."""
+    return maps if len(maps) == 1 else maps[frames]

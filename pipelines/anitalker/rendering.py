@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ...models.anitalker.encoder import Encoded
 from ...models.anitalker.stage1 import Stage1
 from ..errors import TalkingPortraitError
 from ..latents import Managed
@@ -39,11 +40,11 @@ def render(
             "make them with AniTalker Motion or AniTalker Motion from Video and this very model."
         )
     device = stage1.load()
-    basis = network.dec.direction.basis()
-    start, maps = portrait.start.to(device), [features.to(device) for features in portrait.maps]
+    maps = [features.to(device) for features in portrait.maps]
+    scene = network.dec.prepare(Encoded(portrait.start.to(device), portrait.code.to(device), maps))
 
     def paint(begin: int, end: int) -> torch.Tensor:
-        pictures = network.dec(start, motion.codes[begin:end].to(device), maps, basis)
+        pictures = network.dec(scene, motion.codes[begin:end].to(device))
         return ((pictures.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).float().cpu()
 
     done = 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from talking_portrait.models.anitalker import renderer
 from talking_portrait.models.anitalker.conformer import Conformer, relative_positions
 from talking_portrait.models.anitalker.loading import load_stage1, load_stage2
 from talking_portrait.models.anitalker.stage2 import Stage2
@@ -81,16 +82,20 @@ def test_a_stage2_without_any_of_its_tensors_is_told(tmp_path: Path, file: str) 
         assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("apart", [16, 1000])
 @torch.no_grad()
-def test_frames_rendered_together_are_those_rendered_alone(tmp_path: Path) -> None:
+def test_frames_rendered_together_are_those_rendered_alone(
+    tmp_path: Path, apart: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renderer, "APART", apart)
     model = load_stage1(saved(tmp_path, "stage1", stage1_state()))
     encoded = model.enc(torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2)) * 2 - 1)
     codes = torch.randn(5, 20, generator=torch.Generator().manual_seed(3))
-    basis = model.dec.direction.basis()
-    together = model.dec(encoded.start, codes, encoded.maps, basis)
+    scene = model.dec.prepare(encoded)
+    together = model.dec(scene, codes)
     assert together.shape == (5, 3, SIZE, SIZE)
     for code, frame in zip(codes, together, strict=True):
-        alone = model.dec(encoded.start, code[None], encoded.maps, basis)[0]
+        alone = model.dec(scene, code[None])[0]
         torch.testing.assert_close(frame, alone, atol=1e-4, rtol=1e-4)
     assert (together[0] - together[1]).abs().max() > 0.01
 

@@ -8,7 +8,7 @@ import re
 import torch
 import torch.nn.functional as F
 from talking_portrait.models.anitalker import layers
-from talking_portrait.models.anitalker.encoder import Decoupling, WeightedSum
+from talking_portrait.models.anitalker.encoder import Decoupling, Encoded, WeightedSum
 from talking_portrait.models.anitalker.loading import build_stage1
 from talking_portrait.models.anitalker.renderer import (
     Direction,
@@ -85,12 +85,14 @@ def primitives(golden: Golden) -> None:
         ("mod3_up", 3, {"up": True}),
         ("mod1_nodemod", 1, {"demodulate": False}),
     ):
-        features, factors = part(layers.ModulatedConv(cin, wide, kernel, width, **options), name)(x, style)
-        golden.compare(name, features * factors)
+        module = part(layers.ModulatedConv(cin, wide, kernel, width, **options), name)
+        golden.compare(name, module(x, style))
+        alone = [module(a[None], b[None]) for a, b in zip(x, style, strict=True)]
+        golden.compare(name, torch.cat(alone))
     golden.compare("styled_up", part(layers.StyledConv(cin, wide, width, up=True), "styled_up")(x, style))
     to_rgb = part(ToRGB(cin), "torgb")
-    golden.compare("torgb_noskip", to_rgb(x, None))
-    golden.compare("torgb_skip", to_rgb(x, skip))
+    golden.compare("torgb_noskip", to_rgb(to_rgb.mixed(x), None))
+    golden.compare("torgb_skip", to_rgb(to_rgb.mixed(x), skip))
     to_flow = part(ToFlow(cin, width), "toflow")
     for name, previous in (("noskip", None), ("skip", skip)):
         raw = to_flow(x, style, previous)
@@ -149,13 +151,14 @@ def decoder(golden: Golden) -> None:
     golden.compare("latent_dir", codes @ basis.T)
     levels: list[tuple[torch.Tensor, torch.Tensor]] = []
     flows = [m.register_forward_hook(lambda m, a, out: levels.append((a[0], out))) for m in model.to_flows]
-    pictures = model(start, codes, maps, basis)
+    scene = model.prepare(Encoded(start, codes, maps))
+    pictures = model(scene, codes)
     for hook in flows:
         hook.remove()
     for i, picture in enumerate(pictures):
         golden.compare(f"img{i}", picture[None])
         golden.compare(f"img{i}_ds4", picture[None, :, ::4, ::4])
-    for i, (features, raw) in enumerate(levels):
+    for i, (features, raw) in enumerate(levels[: len(maps)]):  # frames that are painted apart come later
         shown = raw[:1, 2:].sigmoid()
         warped = sampled(maps[i], sampling_grid(raw[:1])) * shown
         golden.compare(f"flowraw{i}", raw[:1])
@@ -172,5 +175,6 @@ def synthesis(golden: Golden) -> None:
         widths.append(shapes[name][2])
     model = filled(golden, Renderer(RendererConfig(tuple(widths), style, motion)), prefix)
     maps = [given(golden, f"syn_skip{i}") for i in range(len(model.to_flows))]
-    pictures = model(given(golden, "syn_start"), given(golden, "syn_code"), maps, model.direction.basis())
+    codes = given(golden, "syn_code")
+    pictures = model(model.prepare(Encoded(given(golden, "syn_start"), codes, maps)), codes)
     golden.compare("img", pictures)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from talking_portrait.models.anitalker.loading import build_stage1, build_stage2
+from talking_portrait.models.anitalker.renderer import Scene
 from talking_portrait.models.anitalker.stage1 import Stage1
 from talking_portrait.models.anitalker.stage2 import Stage2
 from talking_portrait.models.face_mesh import face_mesh
@@ -312,7 +313,8 @@ def test_pictures_that_are_no_squares_are_told(stage1: Resident, size: tuple[int
 
 
 def test_large_frames_drive_as_small_ones_do(stage1: Resident) -> None:
-    small = torch.rand(2, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(5)).mul(255).round() / 255
+    slope = torch.linspace(0, 255, SIZE).round()[:, None].expand(SIZE, SIZE) / 255
+    small = torch.stack([slope, slope.T, 1 - slope])[..., None].expand(-1, -1, -1, 3)
     large = small.repeat_interleave(68, dim=1).repeat_interleave(68, dim=2)  # 2176 pixels
     one, two = (motion_from_video(stage1, frames).codes for frames in (large, small))
     assert (one - two).abs().max() < 0.1 * (two[0] - two[1]).abs().max()
@@ -382,11 +384,11 @@ def test_where_memory_is_short_fewer_frames_are_painted_at_once(
     assert isinstance(network, Stage1)
     whole, sizes = network.dec.forward, []
 
-    def tight(start: torch.Tensor, codes: torch.Tensor, *rest: object) -> torch.Tensor:
+    def tight(scene: Scene, codes: torch.Tensor) -> torch.Tensor:
         sizes.append(len(codes))
         if len(codes) > 2:
             raise torch.OutOfMemoryError
-        return whole(start, codes, *rest)
+        return whole(scene, codes)
 
     monkeypatch.setattr(network.dec, "forward", tight)
     motion = MotionLatents(torch.zeros(5, 20), Fraction(25))

@@ -62,7 +62,7 @@ bench-restore: $(STAMP) ## GFPGAN, and spandrel's where that package is installe
 	$(PYTHON) -m tests.bench_restore
 
 bench-anitalker: $(STAMP) ## AniTalker's speed, beside the reference in ANITALKER_DIR (its ESPnet in ANITALKER_SITE)
-	$(PYTHON) -m tests.bench_anitalker $(BENCH_OPTIONS)
+	$(PYTHON) -m tests.bench_anitalker $(ARGS)
 
 browser: $(STAMP) ## every example workflow in ComfyUI's real front end (needs node, npm and chromium)
 	$(PYTHON) -m pytest tests/browser -m browser

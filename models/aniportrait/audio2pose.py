@@ -32,7 +32,7 @@ def distance_bias(position: int, heads: int = HEADS) -> torch.Tensor:
 
 
 class DecoderLayer(nn.Module):
-    """One layer of torch's own TransformerDecoderLayer (norms last, ReLU), taken a step at a time."""
+    """One layer of torch's own TransformerDecoderLayer (norms last, ReLU): a step at a time, or whole to learn."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
@@ -60,6 +60,20 @@ class DecoderLayer(nn.Module):
         x = self.norm1(x + attention.out_proj(seen.flatten()))
         x = self.norm2(x + heard)
         return self.norm3(x + self.linear2(F.relu(self.linear1(x))))
+
+    def forward(self, x: torch.Tensor, heard: torch.Tensor, bias: torch.Tensor, dropout: float) -> torch.Tensor:
+        """All frames (B, frames, C) at once; `bias` (heads, frames, frames) keeps each from those after it."""
+        attention = self.self_attn
+
+        def drop(values: torch.Tensor) -> torch.Tensor:
+            return F.dropout(values, dropout, self.training)
+
+        projected = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+        query, key, value = projected.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        x = self.norm1(x + drop(attention.out_proj(seen.transpose(1, 2).flatten(2))))
+        x = self.norm2(x + drop(heard))
+        return self.norm3(x + drop(self.linear2(drop(F.relu(self.linear1(x))))))
 
 
 class Decoder(nn.Module):
@@ -114,3 +128,27 @@ class Audio2Pose(nn.Module):
             previous = poses[i] = self.pose_map_r(x)
             step()
         return poses
+
+    def teach(
+        self, states: torch.Tensor, poses: torch.Tensor, identities: torch.Tensor, *, dropout: float = 0.0
+    ) -> torch.Tensor:
+        """What `forward` would give for each frame if the poses before it had been these; with gradients, all at once.
+
+        Args:
+            states: the encoder's last hidden states (B, frames, channels).
+            poses: (B, frames, 6), the true ones.
+            identities: (B,) 0..99.
+            dropout: in training mode.
+        """
+        frames, width = poses.shape[1], self.in_fn.out_features
+        speech = self.in_fn(states)
+        before = F.pad(poses[:, :-1], (0, 0, 1, 0))
+        x = self.pose_map(before) + sinusoidal_table(frames, width).to(poses) + self.id_embed(identities)[:, None]
+        x = F.dropout(x, dropout, self.training)
+        bias = torch.full((HEADS, frames, frames), -torch.inf)
+        for i in range(frames):
+            bias[:, i, : i + 1] = distance_bias(i)[:, 0]
+        bias = bias.to(poses.device)
+        for layer in cast("list[DecoderLayer]", list(self.transformer_decoder.layers)):
+            x = layer(x, layer.hear(speech), bias, dropout)
+        return self.pose_map_r(x)

@@ -60,7 +60,8 @@ def build_pose_guider(
     state: Mapping[str, torch.Tensor], *, path: str | Path, dtype: torch.dtype = torch.float32
 ) -> PoseGuider:
     with torch.device("meta"):
-        guider = PoseGuider(PoseGuiderConfig(channels=len(state["final_proj.weight"]))).to(dtype)
+        config = PoseGuiderConfig(len(state["final_proj.weight"]), len(state["cross_attn1.proj_in.weight"]))
+        guider = PoseGuider(config).to(dtype)
     strict_load(guider, state, path=path)
     return guider.eval().requires_grad_(False)
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from ..diffusion.attention import Attention, FeedForward
 
-_INNER_HEADS, _INNER_WIDTH = 16, 1408
+_INNER_HEADS = 16
 _STEM = (
     (3, 3, 3, 1), (3, 16, 4, 2), (16, 16, 3, 1), (16, 32, 4, 2),
     (32, 32, 3, 1), (32, 64, 4, 2), (64, 64, 3, 1), (64, 128, 3, 1),
@@ -39,9 +39,10 @@ _Normalise = Callable[[nn.BatchNorm2d, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class PoseGuiderConfig:
-    """`channels` of the first feature; the others have 1, 2, 4 and 4 times as many."""
+    """`channels` of the first feature, of which the others have 1, 2, 4 and 4 times as many; `inner` of attention."""
 
     channels: int = 320
+    inner: int = 1408
 
 
 class AttentionBlock(nn.Module):
@@ -62,12 +63,12 @@ class AttentionBlock(nn.Module):
 class PixelTransformer(nn.Module):
     """An attention block over the pixels of a frame, in a width of its own; added to the input."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
-        self.proj_in = nn.Conv2d(channels, _INNER_WIDTH, 1)
-        self.transformer_blocks = nn.ModuleList([AttentionBlock(_INNER_WIDTH, _INNER_HEADS)])
-        self.proj_out = nn.Conv2d(_INNER_WIDTH, channels, 1)
+        self.proj_in = nn.Conv2d(channels, inner, 1)
+        self.transformer_blocks = nn.ModuleList([AttentionBlock(inner, _INNER_HEADS)])
+        self.proj_out = nn.Conv2d(inner, channels, 1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         size = hidden.shape[-2:]
@@ -95,13 +96,13 @@ class PoseGuider(nn.Module):
         self.final_proj = nn.Conv2d(_STEM[-1][1], c, 1)
         self.scale = nn.Parameter(torch.full((1,), 2.0))
         self.conv_layers_1 = _convolutions((c, c, 3, 1), (c, c, 3, 2))
-        self.cross_attn1 = PixelTransformer(c)
+        self.cross_attn1 = PixelTransformer(c, config.inner)
         self.conv_layers_2 = _convolutions((c, c, 3, 1), (c, 2 * c, 3, 2))
-        self.cross_attn2 = PixelTransformer(2 * c)
+        self.cross_attn2 = PixelTransformer(2 * c, config.inner)
         self.conv_layers_3 = _convolutions((2 * c, 2 * c, 3, 1), (2 * c, 4 * c, 3, 2))
-        self.cross_attn3 = PixelTransformer(4 * c)
+        self.cross_attn3 = PixelTransformer(4 * c, config.inner)
         self.conv_layers_4 = _convolutions((4 * c, 4 * c, 3, 1))
-        self.cross_attn4 = PixelTransformer(4 * c)
+        self.cross_attn4 = PixelTransformer(4 * c, config.inner)
 
     def forward(
         self, frames: torch.Tensor, *, batch_statistics: bool = True, statistics: Statistics | None = None

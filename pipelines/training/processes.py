@@ -1,0 +1,86 @@
+"""Training on several devices: a process for each, the same weights in all, their gradients averaged.
+
+torchrun and `accelerate launch` both start such processes and tell them of each other by the same variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+
+import torch
+
+_BUCKET = 2**24
+"""Values that are sent together: sending each tensor alone would mostly be waiting."""
+
+
+class Processes:
+    """This process among `count` of them; `rank` 0 is the `first`, which alone writes files. Use with `with`."""
+
+    def __init__(self) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
+        self.device = self._device()
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def _device(self) -> torch.device:
+        found = torch.accelerator.current_accelerator(check_available=True)
+        if found is None:
+            return torch.device("cpu")
+        return torch.device(found.type, int(os.environ.get("LOCAL_RANK", "0")))
+
+    def __enter__(self) -> Processes:
+        if self.device.type == "cuda":
+            torch.accelerator.set_device_index(self.device.index)
+        if self.count > 1:
+            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.count > 1:
+            torch.distributed.destroy_process_group()
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+    def spread(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Gives all processes the first one's values."""
+        if self.count > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor.data, 0)
+
+    def average(self, weights: Sequence[torch.Tensor]) -> None:
+        """Replaces every gradient by the mean over all processes; one that a process lacks counts as zeros."""
+        if self.count == 1:
+            return
+        bucket: list[torch.Tensor] = []
+        values = 0
+        for weight in weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            bucket.append(weight.grad)
+            values += weight.numel()
+            if values >= _BUCKET or weight is weights[-1]:
+                self._average(bucket)
+                bucket, values = [], 0
+
+    def _average(self, tensors: Sequence[torch.Tensor]) -> None:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        flat /= self.count
+        for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(values.view_as(tensor))
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """The mean of a scalar over all processes."""
+        if self.count > 1:
+            self._average([value])
+        return value

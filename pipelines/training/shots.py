@@ -1,0 +1,77 @@
+"""Where a video can be cut into clips: between its cuts, and where its face is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+THUMBNAIL = 32
+"""Frames are compared as squares of this many pixels: motion hardly shows there, another picture does."""
+CUT = 0.07
+"""Mean change of a thumbnail, of 0..1, from which on a frame may begin another shot."""
+SUDDEN = 5.0
+"""It does if the change is also this many times the usual one of the second before."""
+JUMP = 0.6
+"""A face that moves by more than this part of its size within a frame is another one."""
+GAP = 3
+"""So many frames without the face are bridged."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is remembered of a frame: `change` from the one before; where the face is and how large, None without."""
+
+    change: float
+    centre: tuple[float, float] | None = None
+    size: float = 0.0
+
+
+def thumbnail(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 to a small grey picture in 0..1."""
+    from PIL import Image
+
+    small = Image.fromarray(picture).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32) / 255
+
+
+def find_cuts(frames: Sequence[Frame], fps: float) -> list[int]:
+    """Numbers of the frames that begin another shot."""
+    changes = np.array([frame.change for frame in frames])
+    cuts = []
+    for i in range(1, len(frames)):
+        before = changes[max(1, i - round(fps)) : i]
+        usual = float(np.median(before)) if len(before) else 0.0
+        if (changes[i] > CUT and changes[i] > SUDDEN * usual) or _jumps(frames[i - 1], frames[i]):
+            cuts.append(i)
+    return cuts
+
+
+def _jumps(before: Frame, after: Frame) -> bool:
+    if before.centre is None or after.centre is None:
+        return False
+    moved = np.hypot(after.centre[0] - before.centre[0], after.centre[1] - before.centre[1])
+    return bool(moved > JUMP * before.size) or not 0.5 < after.size / before.size < 2
+
+
+def find_clips(frames: Sequence[Frame], cuts: Sequence[int], shortest: int, longest: int) -> list[tuple[int, int]]:
+    """(first frame, end) of every stretch that shows one face: without a cut, and no more than GAP frames without it.
+
+    Stretches below `shortest` frames are left out; those above `longest` become several of about the same length.
+    """
+    clips = []
+    for start, end in pairwise([0, *cuts, len(frames)]):
+        seen = [i for i in range(start, end) if frames[i].centre is not None]
+        breaks = [i for i, (a, b) in enumerate(pairwise(seen), 1) if b - a > GAP + 1]
+        for first, last in pairwise([0, *breaks, len(seen)]):
+            if last - first > 0:
+                clips += _pieces(seen[first], seen[last - 1] + 1, longest)
+    return [(start, end) for start, end in clips if end - start >= shortest]
+
+
+def _pieces(start: int, end: int, longest: int) -> list[tuple[int, int]]:
+    count = -(-(end - start) // longest)
+    edges = [start + (end - start) * i // count for i in range(count + 1)]
+    return list(pairwise(edges))

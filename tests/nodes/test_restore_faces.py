@@ -7,29 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from talking_portrait.models.gfpgan import GFPGAN, GFPGANConfig
 from talking_portrait.nodes import extension
 from talking_portrait.pipelines.errors import TalkingPortraitError
 
+from ..tiny_weights.gfpgan import gfpgan, write_models
+
 NODES = {node.__name__: node for node in extension.NODES}
-TINY = GFPGANConfig(unet=(4, 8, 8, 8, 8, 8), decoder=(8, 16, 16, 16, 16, 16), style=8)
 TASK = Path(__file__).parents[3] / "shared" / "data" / "face_landmarker.task"
 
 
-@pytest.fixture(scope="module")
-def network() -> GFPGAN:
-    torch.manual_seed(0)
-    network = GFPGAN(TINY).eval().requires_grad_(False)
-    for tensor in network.state_dict().values():
-        tensor.copy_(torch.randn(tensor.shape) * 0.1)
-    return network
-
-
 @pytest.fixture
-def models(tmp_path, monkeypatch, network) -> Path:
+def models(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
-    (tmp_path / "upscale_models").mkdir()
-    torch.save({"params_ema": network.state_dict()}, tmp_path / "upscale_models" / "GFPGANv1.4.pth")
+    write_models(tmp_path)
     return tmp_path
 
 
@@ -60,9 +50,9 @@ def test_a_face_is_restored_and_the_rest_stays(sample, restorer):
     assert larger.shape == (1, 768, 768, 3)
 
 
-def test_comfyuis_own_gfpgan_serves_as_well(sample, restorer, network):
+def test_comfyuis_own_gfpgan_serves_as_well(sample, restorer):
     image, landmarks = sample
-    loaded = SimpleNamespace(model=network)
+    loaded = SimpleNamespace(model=gfpgan())
     ours, _ = restore(image, restorer=restorer, landmarks=landmarks)
     native, _ = restore(image, upscale_model=loaded, landmarks=landmarks)
     assert torch.equal(ours, native)

@@ -34,7 +34,7 @@ from ..pipelines.types import Audio
 from . import host
 from . import standalone as io
 from .model_choice import chosen_model
-from .sockets import titled
+from .sockets import images_socket, titled
 from .vae_and_clip import LoadedClipVision, LoadedVae
 
 CATEGORY = "files"
@@ -426,6 +426,32 @@ class CLIPVisionLoader(io.ComfyNode):
         return io.NodeOutput(LoadedClipVision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder")))
 
 
+class ImageBatch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "ImageBatch",
+            "Batch Images",
+            "image",
+            inputs=[
+                io.Image.Input("image1", tooltip="The first pictures."),
+                io.Image.Input("image2", tooltip="Those that follow, of the same size."),
+            ],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    @titled
+    def execute(cls, image1: Any, image2: Any) -> io.NodeOutput:
+        first, second = images_socket(image1, "image1"), images_socket(image2, "image2")
+        if first.shape[1:] != second.shape[1:]:
+            raise TalkingPortraitError(
+                f"Pictures of the shape {tuple(second.shape[1:])} are to follow pictures of {tuple(first.shape[1:])}, "
+                "but the same height, width and colours are expected."
+            )
+        return io.NodeOutput(torch.cat([first, second]))
+
+
 STAND_INS: dict[str, type[io.ComfyNode]] = {
     node.__name__: node
     for node in (
@@ -441,5 +467,6 @@ STAND_INS: dict[str, type[io.ComfyNode]] = {
         PreviewAudio,
         VAELoader,
         CLIPVisionLoader,
+        ImageBatch,
     )
 }

@@ -1,0 +1,144 @@
+"""APasco's nodes and example workflows on tiny weights in the published files' names, and bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from talking_portrait.nodes import extension
+from talking_portrait.nodes.cli import registry
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.graph import run_graph
+from talking_portrait.pipelines.media import open_video
+from talking_portrait.pipelines.sample import sample_speech
+
+from ..tiny_weights.apasco import CONFIG, DETECTOR, NET, RECOGNISER, write_all, write_net
+
+ROOT = Path(__file__).parents[2]
+NODES = {node.__name__: node for node in extension.NODES}
+EXAMPLES = ("apasco", "apasco_lips", "apasco_geometry", "apasco_long")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_all(folder)
+    write_net(folder / "trained", CONFIG.with_geometry(4))
+    (folder / "trained" / "talking_portrait" / NET).rename(folder / "talking_portrait" / "geometry.pth")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_that_folder(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(models))
+
+
+def execute(node: str, *inputs, **options):
+    return NODES[node].execute(*inputs, **options).args
+
+
+def of_kind(prompt: dict, kind: str) -> list[str]:
+    return [key for key, entry in prompt.items() if entry["class_type"].endswith(kind)]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_makes_its_video(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    prompt = json.loads((ROOT / "example_workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    (sample,), (find,) = of_kind(prompt, "Sample"), of_kind(prompt, "DetectLandmarks")
+    del prompt[find]  # its model is no random one; the sample comes with landmarks
+    prompt[of_kind(prompt, "RegionMasks")[0]]["inputs"]["landmarks"] = [sample, 2]
+    if name == "apasco_geometry":
+        prompt[of_kind(prompt, "LoadAPasco")[0]]["inputs"]["net"] = "geometry.pth"
+    samplers = of_kind(prompt, "APascoSampler")
+    for key in samplers:
+        prompt[key]["inputs"] |= {"width": 64, "height": 72, "steps": 1, "clip_length": 4, "frames": 6}
+    run_graph(prompt, registry())
+    (path,) = tmp_path.rglob("*.mp4")
+    video = open_video(path)
+    assert (video.size, video.fps) == ((72, 64), 25)
+    assert sum(1 for _ in video.frames()) == 6 * len(samplers)
+
+
+def test_masks_are_shown_and_add_up():
+    image, _, landmarks = execute("Sample")
+    masks, pose, face, lips = execute("RegionMasks", 1.2, 2.0, landmarks=landmarks)
+    assert pose.shape == face.shape == lips.shape == image.shape[:3]
+    assert masks.image_size == tuple(image.shape[1:3])
+    total = pose + face + lips
+    assert total.min() > 0.98
+    assert total.max() < 1.1, "a blurred lip reaches a little beyond the face"
+    assert lips.max() > 0.9
+    _, pose, face, lips = execute("RegionMasks", 1.2, 2.0, image=image)
+    assert face.min() == 1
+    assert pose.max() == lips.max() == 0
+    with pytest.raises(TalkingPortraitError, match="Region Masks: Neither landmarks nor an image"):
+        execute("RegionMasks", 1.2, 2.0)
+
+
+def test_the_largest_face_is_described_and_its_box_marked():
+    image = execute("Sample")[0]
+    identity, box = execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")
+    assert identity.embedding.shape == (1, 512)
+    assert identity.found
+    assert 0 < box.mean() < 0.5
+    dark = torch.zeros(1, 60, 40, 3)
+    with pytest.raises(TalkingPortraitError, match="Face Embedding: No face was found in the picture of 40 x 60"):
+        execute("FaceEmbedding", dark, DETECTOR, RECOGNISER, "stop")
+    identity, box = execute("FaceEmbedding", dark, DETECTOR, RECOGNISER, "nobody")
+    assert not identity.embedding.any()
+    assert box.min() == 1
+
+
+def test_missing_and_wrong_files_are_told_with_the_way_to_get_them(monkeypatch, tmp_path, models):
+    image = execute("Sample")[0]
+    with pytest.raises(
+        TalkingPortraitError, match=r"Face Embedding: glintr100.onnx is a network for recognition, but a"
+    ):
+        execute("FaceEmbedding", image, RECOGNISER, RECOGNISER, "stop")
+    damaged = models / "talking_portrait" / "damaged.onnx"
+    damaged.write_bytes(b"no network")
+    with pytest.raises(TalkingPortraitError, match=r"damaged.onnx cannot be read as an ONNX network"):
+        execute("FaceEmbedding", image, "damaged.onnx", RECOGNISER, "stop")
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    with pytest.raises(
+        TalkingPortraitError, match=r"Face Embedding: .*scrfd_10g_bnkps.onnx is not in .*get antelope_scrfd"
+    ):
+        execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")
+    with pytest.raises(TalkingPortraitError, match=r"Load APasco: .*net.pth is not in .*models get hallo_net"):
+        execute("LoadAPasco", NET, "auto")
+
+
+def test_the_sampler_tells_what_does_not_fit():
+    image, _, landmarks = execute("Sample")
+    audio = sample_speech()
+    sound = {"waveform": audio.waveform[None, :, :6400], "sample_rate": audio.sample_rate}
+    encoder = execute("LoadSpeechEncoder", "wav2vec2-base-960h.safetensors")[0]
+    features = execute("EncodeSpeech", sound, encoder, 25.0, "resampled")[0]
+    apasco, vae = execute("LoadAPasco", NET, "float32")[0], registry()["VAELoader"].execute("sd-vae-ft-mse.safetensors")
+    masks = execute("RegionMasks", 1.2, 2.0, landmarks=landmarks)[0]
+    identity = execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")[0]
+
+    def sample(picture=image, heard=features, **options):
+        numbers = (64, 64, 1, 3.5, 0, 1.0, 1.0, 1.0)
+        return execute("APascoSampler", apasco, picture, vae.args[0], heard, identity, masks, *numbers, **options)
+
+    images, fps, state = sample(clip_length=8)
+    assert images.shape == (features.frames, 64, 64, 3)
+    assert fps == 25
+    assert state.frames == features.frames
+    stock = execute("EncodeSpeech", sound, encoder, 25.0, "stock")[0]
+    motion = execute("InstantDriver", sound, 25.0, 0, 1.0, 1.0, 1.0, 1.0, 1.0)[0]
+    for options, said in (
+        ({"picture": image[:, :-8]}, "region masks are made for"),
+        ({"heard": stock}, "in the stock timing"),
+        ({"clip_length": 31}, "clip length is 31 frames"),
+        ({"landmarks": landmarks}, "has no mesh encoder"),
+        ({"landmarks": landmarks, "motion": motion}, "Both landmarks and a motion"),
+        ({"previous": state}, "nothing is left to do"),
+    ):
+        with pytest.raises(TalkingPortraitError, match=said) as caught:
+            sample(**options)
+        assert str(caught.value).startswith("APasco Sampler: ")

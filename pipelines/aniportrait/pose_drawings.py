@@ -5,18 +5,23 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ...models.face_mesh import VERTICES
+from ...models.instant.mouth_shapes import close_lips
 from ..drawing import draw_pose_image
 from ..errors import TalkingPortraitError
 from ..geometry import metric_mesh
 from ..projection import head_matrix, project
 from ..types import FaceMotion, FaceTrack
 
+SAME_FACE = 1e-3
+"""Two rest shapes whose points are no further apart, in cm, are of one face."""
+
 
 class PoseDrawings:
     """Pictures (H, W, 3) in 0..1 by frame number; `size` is (height, width).
 
-    With a portrait, points are projected into its picture and stretched with it to `size`, as the sampler stretches the
-    portrait itself; else into a picture of `size`.
+    With a portrait, the motion is put on its face, and points are projected into its picture and stretched with it to
+    `size`, as the sampler stretches the portrait itself; else into a picture of `size`.
     """
 
     def __init__(self, motion: FaceMotion, size: tuple[int, int], portrait: FaceTrack | None = None) -> None:
@@ -37,8 +42,13 @@ class PoseDrawings:
         self._motion, self._size = motion, size
         self._seen = portrait.image_size if portrait else size
         self._head = np.eye(4)
-        if portrait and motion.pose == "head":
-            _, self._head = metric_mesh(portrait.points[0], portrait.image_size)
+        self._fit = np.zeros((VERTICES, 3))
+        if portrait:
+            face, matrix = metric_mesh(portrait.points[0], portrait.image_size)
+            self._head = matrix if motion.pose == "head" else self._head
+            # A motion that was made for this very face stays to the last digit as it is.
+            fit = close_lips(face) - motion.neutral
+            self._fit = fit if np.abs(fit).max() > SAME_FACE else self._fit
 
     def __len__(self) -> int:
         return self._motion.frames
@@ -46,6 +56,6 @@ class PoseDrawings:
     def __getitem__(self, frame: int, /) -> torch.Tensor:
         motion = self._motion
         matrix = self._head @ head_matrix(motion.rotation[frame], motion.translation[frame])
-        points = project(motion.vertices[frame].astype(np.float64), matrix, self._seen, motion.camera)
+        points = project(motion.vertices[frame] + self._fit, matrix, self._seen, motion.camera)
         stretch = np.array([self._size[1] / self._seen[1], self._size[0] / self._seen[0]])
         return torch.from_numpy(draw_pose_image(points * stretch, self._size)) / 255

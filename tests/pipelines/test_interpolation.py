@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from talking_portrait.pipelines.interpolation import fill_gap, insertion_order
+from talking_portrait.pipelines.interpolation import fill_gap, insertion_order, interpolated
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 11, 16])
@@ -35,3 +35,14 @@ def test_two_frames_are_a_tie_that_rounding_decides() -> None:
 def test_a_straight_line_stays_straight() -> None:
     frames = fill_gap(torch.tensor(10.0), torch.tensor(16.0), 5, lambda a, b, time: a + (b - a) * time)
     torch.testing.assert_close(torch.stack(frames), torch.tensor([10.0, 11, 12, 13, 14, 15]))
+
+
+@pytest.mark.parametrize(("frames", "count"), [(1, 2), (2, 1), (4, 2), (3, 5)])
+def test_a_video_gets_its_frames_in_between(frames: int, count: int) -> None:
+    images, seen = 10.0 * torch.arange(frames)[:, None], []
+    made = torch.cat(
+        list(interpolated(images, count, lambda a, b, time: a + (b - a) * time, lambda *done: seen.append(done)))
+    )
+    assert made.shape == ((frames - 1) * (count + 1) + 1, 1)
+    torch.testing.assert_close(made[:, 0], torch.linspace(0, 10.0 * (frames - 1), len(made)))
+    assert seen == [(n, frames - 1) for n in range(1, frames)]

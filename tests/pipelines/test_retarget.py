@@ -8,6 +8,7 @@ from talking_portrait.models.face_mesh import face_mesh, mouth_opening
 from talking_portrait.models.instant.mouth_shapes import neutral_vertices
 from talking_portrait.models.instant.upper_face_shapes import eyelid_closure
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.geometry import metric_mesh
 from talking_portrait.pipelines.projection import euler_to_matrix, head_matrix
 from talking_portrait.pipelines.retarget import (
     most_neutral_frame,
@@ -184,3 +185,18 @@ def test_the_published_chain():
     poses = transfer_poses(matrices, reference)
     assert np.allclose(poses[:, 1], [15, 30, 40])  # averaged over three frames, two at the ends
     assert np.allclose(poses[:, 3:], [[0.5, 0, -30], [1, 0, -30], [1.5, 0, -30]])
+
+
+def test_the_published_transfer_is_aniportraits_chain(talker):
+    _, track = talker
+    face = portrait(gap=0.4)
+    result = reenact(track, face, fps=25, pose="absolute", transfer="published")
+    meshes, matrices = metric_mesh(track.points, track.image_size)
+    own, own_matrix = metric_mesh(face.points[0], face.image_size)
+    calm = most_neutral_frame(track.blendshapes[:, 1:])
+    np.testing.assert_allclose(result.vertices, transfer_vertices(meshes, calm, own), atol=1e-4)
+    np.testing.assert_allclose(
+        np.hstack([result.rotation, result.translation]), transfer_poses(matrices, own_matrix), atol=1e-4
+    )
+    half = reenact(track, face, fps=25, expression=0.5, pose="absolute", transfer="published")
+    np.testing.assert_allclose(half.vertices - own, (result.vertices - own) / 2, atol=1e-4)

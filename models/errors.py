@@ -8,6 +8,6 @@ class TalkingPortraitError(ValueError):
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value as a sentence may quote it: as code would write it, and never longer than `limit` characters."""
-    text = repr(value)
+    """A value as a sentence may quote it: as code would write it, in one line of at most `limit` characters."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= limit else f"{text[: limit - 4]} ..."

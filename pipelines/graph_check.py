@@ -30,8 +30,13 @@ class GraphRefusedError(TalkingPortraitError):
 
     def __init__(self, summary: str, errors: Mapping[str, list[InputError]], titles: Mapping[str, str]) -> None:
         self.errors = dict(errors)
-        lines = [f"  {titles.get(node, node)} (node {node}): {error}" for node in errors for error in errors[node]]
+        told = [(node, error) for node in errors for error in errors[node]]
+        lines = [_clipped(f"  {_clipped(titles.get(node, node), 80)} (node {node}): {error}") for node, error in told]
         super().__init__("\n".join([summary, *lines]))
+
+
+def _clipped(text: str, limit: int = 500) -> str:
+    return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
 Registry = Mapping[str, Any]

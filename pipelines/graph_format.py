@@ -153,8 +153,8 @@ class _Converter:
     def _info(self, kind: str) -> Mapping[str, Any]:
         if kind not in self.node_info:
             raise TalkingPortraitError(
-                f"The workflow uses the node {kind}, which is not known here; install the pack it belongs to, or run "
-                "the workflow on a ComfyUI that has it with --server."
+                f"The workflow uses the node {str(kind)[:80]}, which is not known here; install the pack it is from, "
+                "or run the workflow on a ComfyUI that has it with --server."
             )
         return self.node_info[kind]
 
@@ -190,7 +190,7 @@ class _Converter:
         for _ in range(1000):
             if link not in graph.links:
                 raise TalkingPortraitError(
-                    f"The workflow has a link {link} that leads nowhere; save it again in ComfyUI."
+                    f"The workflow has a link {str(link)[:80]} that leads nowhere; save it again in ComfyUI."
                 )
             origin, slot, target, target_slot = graph.links[link]
             if origin == _SUBGRAPH_INPUT and graph.outer is not None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from ..models.face_mesh import BLENDSHAPES, VERTICES
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, shown
 from .targets import file_to_write, unfinished
 from .timing import as_rate
 from .types import Camera, FaceMotion
@@ -64,7 +63,7 @@ def load_motion(path: str | Path) -> FaceMotion:
         )
     try:
         arrays = _read_arrays(path)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+    except Exception as error:  # zip, zlib and NumPy's own reader each have their own for a damaged file
         raise TalkingPortraitError(
             f"{path.name} can't be read as a face motion (it is damaged, cut short or no .npz file); save it again."
         ) from error
@@ -108,7 +107,7 @@ def _as_motion(name: str, arrays: dict[str, np.ndarray]) -> FaceMotion:
             raise TalkingPortraitError(f"{name} holds NaN or infinite {key}, so the motion is lost; make it again.")
     pose = str(arrays.get("pose", "head"))
     if pose not in ("head", "camera"):
-        raise TalkingPortraitError(f'{name} says its pose is "{pose}", but "head" or "camera" is expected.')
+        raise TalkingPortraitError(f'{name} says its pose is {shown(pose)}, but "head" or "camera" is expected.')
     return FaceMotion(
         vertices=values["vertices"],
         neutral=values["neutral"],
@@ -127,9 +126,10 @@ def _rate(name: str, arrays: dict[str, np.ndarray]) -> Fraction:
         if exact is not None:
             return as_rate(Fraction(*(int(part) for part in exact)))
         return as_rate(float(arrays["fps"]))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
+        rate = shown(arrays["fps"] if exact is None else exact)
         raise TalkingPortraitError(
-            f"{name} holds the frame rate {arrays['fps']}, but one number from 1 to 120 is expected."
+            f"{name} holds the frame rate {rate}, but one number from 1 to 120 is expected."
         ) from error
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from talking_portrait.pipelines import motion as motion_files
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.motion import load_motion, save_motion
@@ -124,3 +127,30 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(TalkingPortraitError, match="folder"):
         save_motion(tmp_path / "nowhere" / "m.npz", face_motion(2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(places=st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, places):
+    path = tmp_path_factory.mktemp("changed") / "m.npz"
+    save_motion(path, face_motion(1))
+    raw = bytearray(path.read_bytes())
+    headers = [start for start in range(len(raw)) if raw[start : start + 6] == b"\x93NUMPY"]
+    for place, value in places:
+        raw[(headers[place % len(headers)] + place % 128) % len(raw)] = value
+    path.write_bytes(bytes(raw))
+    with suppress(TalkingPortraitError):
+        load_motion(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("fps_fraction", np.array([1.0, np.inf])), ("fps_fraction", np.array([1, 0])), ("pose", np.zeros((30, 9)))],
+)
+def test_odd_values_are_told_in_short(tmp_path, key, value):
+    save_motion(tmp_path / "m.npz", face_motion(2))
+    arrays = dict(np.load(tmp_path / "m.npz"))
+    np.savez(tmp_path / "odd.npz", **{**arrays, key: value})
+    with pytest.raises(TalkingPortraitError, match="odd.npz") as told:
+        load_motion(tmp_path / "odd.npz")
+    assert len(str(told.value)) < 300

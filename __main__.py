@@ -28,7 +28,7 @@ if __package__ in (None, ""):
 
 from typing import TYPE_CHECKING
 
-from .pipelines.errors import TalkingPortraitError
+from .pipelines.errors import TalkingPortraitError, is_out_of_memory
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -83,7 +83,7 @@ def _tell(error: BaseException, *, interrupted: bool) -> int:
         # Else the interpreter would complain at its end of what it could not flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         print("error: This needs more memory than there is; choose a smaller --size or shorter audio.", file=sys.stderr)
         return 2
     if isinstance(error, (TalkingPortraitError, OSError)):

@@ -14,7 +14,7 @@ from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.face_embedding import FaceIdentity
 from ..pipelines.apasco.masks import RegionMasks
-from ..pipelines.errors import TalkingPortraitError, shown
+from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, shown
 from ..pipelines.types import Audio, Crop, FaceMotion, FaceTrack, MotionLatents, SpeechFeatures
 from . import host
 from .aniportrait_files import LoadedAniPortrait
@@ -95,8 +95,14 @@ def titled(execute: Execute) -> Execute:
         try:
             _check_own_values(cls, {**dict(zip(names, args, strict=False)), **inputs})
             return execute(cls, *args, **inputs)
-        except TalkingPortraitError as error:
+        except (TalkingPortraitError, MemoryError, RuntimeError) as error:
             title = cls.define_schema().display_name
+            if is_out_of_memory(error):
+                raise TalkingPortraitError(
+                    f"{title}: This needs more memory than there is; take smaller pictures or fewer frames at once."
+                ) from error
+            if not isinstance(error, TalkingPortraitError):
+                raise
             raise TalkingPortraitError(str(error) if str(error).startswith(title) else f"{title}: {error}") from error
 
     return with_title  # type: ignore[return-value]

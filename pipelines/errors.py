@@ -4,4 +4,9 @@ from __future__ import annotations
 
 from ..models.errors import TalkingPortraitError, shown
 
-__all__ = ["TalkingPortraitError", "shown"]
+__all__ = ["TalkingPortraitError", "is_out_of_memory", "shown"]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether main memory was refused; torch has no class for that. Graphics memory is the host's business."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

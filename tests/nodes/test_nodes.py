@@ -299,3 +299,17 @@ def test_numbers_that_are_no_colours_are_told(where):
     bad[where][0, 3, 3] = float("nan")
     with pytest.raises(TalkingPortraitError, match=f'Paste Back: Picture 0 of the input "{where}" holds NaN'):
         NODES["PasteBack"].execute(crop=SOCKETS["TALKING_PORTRAIT_CROP"](), feather=0.1, **bad)
+
+
+def test_too_little_memory_is_told_and_other_faults_stay_themselves(sample, monkeypatch):
+    def fail(error: Exception):
+        def render(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("talking_portrait.pipelines.instant.renderer.InstantRenderer", render)
+        NODES["InstantRender"].execute(sample[0], sample[2], drive())
+
+    with pytest.raises(TalkingPortraitError, match="Instant Render: This needs more memory than there is"):
+        fail(RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried"))
+    with pytest.raises(RuntimeError, match="a fault"):
+        fail(RuntimeError("a fault"))

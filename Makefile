@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo test lint parity bench bench-anitalker bench-aniportrait bench-restore browser comfyui slow clean
+.PHONY: help demo test lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-restore browser comfyui slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -57,6 +57,9 @@ bench: $(STAMP) ## how fast, on this machine
 
 bench-aniportrait: $(STAMP) ## AniPortrait's diffusion at real size (ANIPORTRAIT_DIR=<checkout>: beside the reference; ARGS=...)
 	$(PYTHON) -m tests.bench_aniportrait $(ARGS)
+
+bench-apasco: $(STAMP) ## APasco's diffusion (HALLO_DIR=<checkout>: beside the reference; ARGS=...)
+	$(PYTHON) -m tests.bench_apasco $(ARGS)
 
 bench-restore: $(STAMP) ## GFPGAN, and spandrel's where that package is installed
 	$(PYTHON) -m tests.bench_restore

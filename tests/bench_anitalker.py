@@ -70,7 +70,7 @@ def bench_stage1(options: argparse.Namespace, device: torch.device) -> None:
         empty = Stage1()
     state = filled(empty.state_dict(), 0)
     stage1 = Resident(build_stage1(state, path="generated"), device)
-    picture = sample_portrait()[0][0]
+    picture = sample_portrait()[0]
     codes = torch.randn(options.frames, 20, generator=torch.Generator().manual_seed(1)) * 0.5
     motion = MotionLatents(codes, Fraction(25))
     portrait = encode_portrait(stage1, picture)
@@ -151,6 +151,7 @@ def _reference_is_there() -> bool:
     folder = os.environ.get("ANITALKER_DIR")
     if folder and str(Path(folder, "code")) not in sys.path:
         sys.path.insert(0, str(Path(folder, "code")))
+        warnings.filterwarnings("ignore")  # of what has been renamed since it was written
     return bool(folder)
 
 
@@ -159,7 +160,8 @@ def reference_stage1(state: dict[str, torch.Tensor], device: torch.device) -> An
         return None
     from LIA_Model import LIA_Model
 
-    model = LIA_Model(motion_dim=20, fusion_type="weighted_sum")
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = LIA_Model(motion_dim=20, fusion_type="weighted_sum")
     left = model.load_state_dict(state, strict=False)
     assert not left.unexpected_keys
     assert all(".noise." in name or ".to_rgb1." in name for name in left.missing_keys)
@@ -173,7 +175,6 @@ def reference_stage2(state: dict[str, torch.Tensor], variant: str, device: torch
         return None
     if site not in sys.path:
         sys.path.append(site)
-    warnings.filterwarnings("ignore", category=FutureWarning)
     from choices import GenerativeType, LossType, ModelMeanType, ModelType, ModelVarType
     from diffusion.base import get_named_beta_schedule
     from diffusion.diffusion import SpacedDiffusionBeatGansConfig, space_timesteps

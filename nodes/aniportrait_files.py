@@ -38,9 +38,34 @@ class LoadedAniPortrait:
     """ANIPORTRAIT: which files, and the networks out of them, each read once, when it is first asked for."""
 
     names: Mapping[str, str]
+    paths: Mapping[str, Path]
     dtype: torch.dtype
     lora: Path | None = None
     lora_strength: float = 1.0
+
+    @classmethod
+    def find(
+        cls, names: Mapping[str, str], dtype: torch.dtype, lora: Path | None = None, lora_strength: float = 1.0
+    ) -> LoadedAniPortrait:
+        """The files of these names.
+
+        Raises TalkingPortraitError for files that are missing, but for the audio networks', which not everybody needs;
+        for files of another system, and for a precision without use.
+        """
+        from ..models.checkpoints import expect_kind, read_checkpoint
+
+        if dtype == torch.float16 and host.torch_device().type == "cpu":
+            raise TalkingPortraitError(
+                "The networks are to be loaded in float16, which a CPU cannot compute well; choose float32, or "
+                "bfloat16 to save memory."
+            )
+        missing = [name for name in FILES if host.model_path((host.OWN_CATEGORY,), names[name]) is None]
+        if len(missing) > 1 and all(names[name] == FILES[name] for name in missing):
+            raise _several_missing(missing)
+        paths = {name: _path(name, names) for name in FILES if name not in missing or name not in AUDIO}
+        for name, path in paths.items():
+            expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
+        return cls(names, paths, dtype, lora, lora_strength)
 
     @cached_property
     def networks(self) -> Any:
@@ -50,11 +75,11 @@ class LoadedAniPortrait:
         from ..models.diffusion.lora import merge_lora
         from ..pipelines.aniportrait.settings import Networks
 
-        reference = load_reference_unet(self.path("reference_unet"), dtype=self.dtype)
-        denoising = load_denoising_unet(self.path("denoising_unet"), self.path("motion_module"), dtype=self.dtype)
+        reference = load_reference_unet(self.paths["reference_unet"], dtype=self.dtype)
+        denoising = load_denoising_unet(self.paths["denoising_unet"], self.paths["motion_module"], dtype=self.dtype)
         if self.lora is not None:
             merge_lora(denoising, read_checkpoint(self.lora), path=self.lora, strength=self.lora_strength)
-        guider = load_pose_guider(self.path("pose_guider"), dtype=self.dtype)
+        guider = load_pose_guider(self.paths["pose_guider"], dtype=self.dtype)
         for name, network in (("reference_unet", reference), ("denoising_unet", denoising), ("pose_guider", guider)):
             self._check_numbers(name, network)
         return Networks(
@@ -73,30 +98,8 @@ class LoadedAniPortrait:
 
         return self._audio("audio2pose", load_audio2pose)
 
-    def path(self, name: str) -> Path:
-        """Raises TalkingPortraitError, with the way to get it, for a file that is not there."""
-        return chosen_model(host.OWN_CATEGORY, self.names[name], f"aniportrait_{name}")
-
-    def check(self) -> None:
-        """Raises TalkingPortraitError for files that are missing, of another system, or in a precision without use."""
-        from ..models.checkpoints import expect_kind, read_checkpoint
-
-        missing = [name for name in FILES if host.model_path((host.OWN_CATEGORY,), self.names[name]) is None]
-        if len(missing) > 1 and all(self.names[name] == FILES[name] for name in missing):
-            raise _several_missing(missing)
-        for name in FILES:
-            if name in missing and name in AUDIO:
-                continue
-            path = self.path(name)
-            expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
-        if self.dtype == torch.float16 and host.torch_device().type == "cpu":
-            raise TalkingPortraitError(
-                "The networks are to be loaded in float16, which a CPU cannot compute well; choose float32, or "
-                "bfloat16 to save memory."
-            )
-
     def _audio(self, name: str, load: Any) -> host.ManagedModule:
-        network = load(self.path(name))
+        network = load(self.paths.get(name) or _path(name, self.names))
         self._check_numbers(name, network)
         return host.ManagedModule(network)
 
@@ -108,6 +111,11 @@ class LoadedAniPortrait:
                     f"{Path(self.names[name]).name} holds weights that are no numbers or too large ({key}){half} "
                     "download it again."
                 )
+
+
+def _path(name: str, names: Mapping[str, str]) -> Path:
+    """Raises TalkingPortraitError, with the way to get it, for a file that is not there."""
+    return chosen_model(host.OWN_CATEGORY, names[name], f"aniportrait_{name}")
 
 
 def chosen_dtype(name: str) -> torch.dtype:

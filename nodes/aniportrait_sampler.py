@@ -25,6 +25,9 @@ from .sockets import (
 
 io: Any = host.io
 
+LONGEST_WINDOW = 32
+"""Frames that the published motion modules know."""
+
 
 class AniPortraitSampler(io.ComfyNode):
     """Portrait, pose frames or FACE_MOTION, VAE and CLIP_VISION to frames."""
@@ -101,7 +104,7 @@ class AniPortraitSampler(io.ComfyNode):
                         "window",
                         default=16,
                         min=1,
-                        max=32,
+                        max=LONGEST_WINDOW,
                         tooltip="Frames that the network sees together; 16 as published.",
                     )
                 ),
@@ -248,6 +251,7 @@ class AniPortraitSampler(io.ComfyNode):
         compiled: bool = False,
     ) -> Any:
         from ..pipelines.aniportrait.animate import Settings, animate
+        from ..pipelines.aniportrait.settings import check_drawings, check_settings, check_state
         from .vae_and_clip import codec, picture_encoder
 
         picture = portrait_socket(portrait, "portrait")
@@ -271,6 +275,10 @@ class AniPortraitSampler(io.ComfyNode):
             compiled=compiled,
         )
         vae_codec, encoder = codec(vae), picture_encoder(clip_vision)
+        # The sampler checks these too, but only when gigabytes have been read.
+        check_settings(settings, LONGEST_WINDOW)
+        check_drawings(drawings, settings.size)
+        check_state(previous, settings)
         progress = host.progress()
         progress(0, len(drawings), picture)
         animation = animate(

@@ -110,9 +110,7 @@ class LoadAniPortrait(io.ComfyNode):
             "audio2pose": audio2pose,
         }
         added = None if lora == NO_LORA else _lora_path(lora)
-        loaded = LoadedAniPortrait(names, chosen_dtype(dtype), added, lora_strength)
-        loaded.check()
-        return io.NodeOutput(loaded)
+        return io.NodeOutput(LoadedAniPortrait.find(names, chosen_dtype(dtype), added, lora_strength))
 
 
 def _lora_path(name: str) -> Path:

@@ -85,6 +85,32 @@ def write_clip_vision(models: Path, *, context: int = CONTEXT, seed: int = 0) ->
     torch.save(clip.state_dict(), models / "clip_vision" / "sd-image-variations-image-encoder.bin")
 
 
+def write_for_comfyui(models: Path) -> None:
+    """As `write_all`, but with a VAE and a CLIP of the sizes that ComfyUI knows, each as random.pt."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    write_aniportrait(models, context=768)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for folder, network, config in (
+            (
+                "vae",
+                AutoencoderKL.from_config,
+                {**blocks, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
+            ),
+            (
+                "clip_vision",
+                CLIPVisionModelWithProjection,
+                CLIPVisionConfig(**sizes, patch_size=14, projection_dim=768),
+            ),
+        ):
+            (models / folder).mkdir(parents=True, exist_ok=True)
+            torch.save(_random(network, config), models / folder / "random.pt")
+
+
 def write_all(models: Path) -> None:
     """Everything that AniPortrait's example workflows load."""
     write_aniportrait(models)

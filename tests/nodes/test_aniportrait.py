@@ -1,0 +1,374 @@
+"""AniPortrait's nodes on tiny weights under the published names: speech, motion and drawings to frames; bad input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.nodes import cli, core_stand_ins, extension, standalone
+from talking_portrait.nodes.aniportrait_files import AUDIO, FILES
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.face_payload import from_payload
+from talking_portrait.pipelines.geometry import metric_mesh
+from talking_portrait.pipelines.media import VideoWriter, open_video, to_uint8
+from talking_portrait.pipelines.sample import sample_speech
+
+from ..tiny_weights.aniportrait import write_all
+
+NODES = {node.__name__: node for node in extension.NODES}
+ROOT = Path(__file__).parents[2]
+TASK = ROOT.parent / "shared" / "data" / "face_landmarker.task"
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_all(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_that_folder(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(models))
+
+
+@pytest.fixture(scope="module")
+def sample() -> tuple:
+    return NODES["Sample"].execute().args
+
+
+@pytest.fixture(scope="module")
+def aniportrait(models: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TALKING_PORTRAIT_MODELS", str(models))
+        return load()
+
+
+@pytest.fixture(scope="module")
+def encoders(models: Path) -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TALKING_PORTRAIT_MODELS", str(models))
+        vae = core_stand_ins.VAELoader.execute("sd-vae-ft-mse.safetensors").args[0]
+        clip = core_stand_ins.CLIPVisionLoader.execute("sd-image-variations-image-encoder.bin").args[0]
+    return {"vae": vae, "clip_vision": clip}
+
+
+def load(dtype: str = "auto", **changes):
+    return NODES["LoadAniPortrait"].execute(**{**FILES, **changes}, dtype=dtype).args[0]
+
+
+def sound(sample: tuple, seconds: float = 0.2) -> dict:
+    audio = sample[1]
+    return {**audio, "waveform": audio["waveform"][..., : round(seconds * audio["sample_rate"])]}
+
+
+def speak(aniportrait, sample: tuple, head_pose: str = "still", fps: float = 30.0, **changes):
+    inputs = {"audio": sound(sample), "style": 3, **changes}
+    return NODES["AniPortraitAudioMotion"].execute(aniportrait, sample[2], head_pose, fps=fps, **inputs).args[0]
+
+
+def animate(aniportrait, sample: tuple, encoders: dict, **changes):
+    inputs = {"width": SIZE, "height": SIZE, "steps": 1, "cfg": 3.5, "scheduler": "ddim", "seed": 1, "fps": 30.0}
+    inputs |= {"mode": "reference", "landmarks": sample[2], **encoders, **changes}
+    return NODES["AniPortraitSampler"].execute(aniportrait, sample[0], **inputs).args
+
+
+@pytest.fixture(scope="module")
+def motion(aniportrait, sample):
+    return speak(aniportrait, sample)
+
+
+def test_speech_becomes_the_motion_of_this_face(aniportrait, sample, motion):
+    mesh, _ = metric_mesh(from_payload(sample[2]).points[0], (512, 512))
+    assert motion.frames == 6
+    assert motion.fps == 30
+    assert motion.pose == "head"
+    assert not motion.rotation.any()
+    offsets = motion.vertices - mesh
+    assert 0 < abs(offsets).max() < 1, "tiny weights move the face by millimetres from where it is in the portrait"
+    assert offsets.std(axis=0).max() > 0
+    assert speak(aniportrait, sample, fps=25.0).frames == 5
+    head = speak(aniportrait, sample, "predicted")
+    assert (head.vertices == motion.vertices).all()
+    assert head.rotation.any()
+    assert (speak(aniportrait, sample, "predicted", style=4).rotation != head.rotation).any()
+    assert (speak(aniportrait, sample, "predicted").rotation == head.rotation).all()
+
+
+def test_the_head_follows_a_template_or_another_motion(aniportrait, sample, models):
+    template = np.arange(18.0).reshape(3, 6)
+    np.save(models / "talking_portrait" / "nod.npy", template)
+    info = NODES["AniPortraitAudioMotion"].GET_NODE_INFO_V1()
+    assert info["input"]["optional"]["template"][1]["options"] == ["none", "nod.npy"]
+    played = speak(aniportrait, sample, "template", template="nod.npy")
+    there_and_back = template[[0, 1, 2, 1, 0, 1]]
+    np.testing.assert_allclose(np.hstack([played.rotation, played.translation]), there_and_back)
+    turned = NODES["ReenactMotion"].execute(sample[2], sample[2], 25.0, 1, 1, 1, "absolute").args[0]
+    follows = speak(aniportrait, sample, "motion", head_motion=turned)
+    assert follows.pose == "camera"
+    np.testing.assert_allclose(follows.rotation, turned.rotation.repeat(6, axis=0))
+
+
+def test_features_of_its_own_encoder_give_the_same_face(aniportrait, sample, motion):
+    encoder = NODES["LoadSpeechEncoder"].execute("aniportrait/audio2mesh.pt").args[0]
+    heard = NODES["EncodeSpeech"].execute(sound(sample), encoder, 30.0, "resampled").args[0]
+    alike = speak(aniportrait, sample, audio=None, features=heard)
+    np.testing.assert_allclose(alike.vertices, motion.vertices, atol=1e-4)
+    stock = NODES["EncodeSpeech"].execute(sound(sample), encoder, 30.0, "stock").args[0]
+    with pytest.raises(TalkingPortraitError, match="AniPortrait Audio Motion: The speech features are .* stock at 50"):
+        speak(aniportrait, sample, audio=None, features=stock)
+
+
+def test_a_motion_and_its_drawings_make_the_same_video(aniportrait, sample, encoders, motion):
+    seen = []
+    watching = standalone.Session(progress=lambda done, total, preview=None: seen.append((done, total, preview)))
+    with standalone.use_session(watching):
+        images, fps, state = animate(aniportrait, sample, encoders, motion=motion, window=4, overlap=1)
+    assert images.shape == (6, SIZE, SIZE, 3)
+    assert 0 <= images.min() < images.max() <= 1
+    assert fps == 30.0
+    assert state.frames == 6
+    assert seen[0][2].shape == (512, 512, 3)
+    assert [done for done, *_ in seen] == sorted(done for done, *_ in seen)
+    assert seen[-1][0] == seen[-1][1]
+    assert sum(preview is not None for *_, preview in seen) >= 3, "the portrait, rough pictures and decoded frames"
+    drawn, rate = NODES["DrawPose"].execute(motion, SIZE, SIZE, sample[2]).args
+    assert rate == 30.0
+    again, fps, _ = animate(aniportrait, sample, encoders, pose_frames=drawn, fps=12.0, window=4, overlap=1)
+    assert fps == 12.0
+    assert torch.equal(again, images)
+    assert not torch.equal(animate(aniportrait, sample, encoders, motion=motion, seed=2)[0], images)
+    swapped = animate(aniportrait, sample, encoders, pose_frames=drawn.flip(-1), swap_colours=True, window=4, overlap=1)
+    assert torch.equal(swapped[0], images)
+
+
+def test_a_clip_goes_on_from_the_one_before(aniportrait, sample, encoders, motion):
+    drawn = NODES["DrawPose"].execute(motion, SIZE, SIZE, sample[2]).args[0]
+    options = {"mode": "seamless", "window": 4, "overlap": 1, "continued": True}
+    first, _, state = animate(aniportrait, sample, encoders, pose_frames=drawn[:3], **options)
+    then, _, last = animate(aniportrait, sample, encoders, pose_frames=drawn[3:], previous=state, **options)
+    alone, _, _ = animate(aniportrait, sample, encoders, pose_frames=drawn[3:], **options)
+    assert len(first) == len(then) == 3
+    assert last.frames == 6
+    assert not torch.equal(then, alone)
+
+
+def test_cancelling_stops_within_a_step(aniportrait, sample, encoders, motion):
+    calls = []
+
+    def cancel(done, total, preview=None):
+        calls.append(done)
+        if done:
+            raise KeyboardInterrupt
+
+    with standalone.use_session(standalone.Session(progress=cancel)), pytest.raises(KeyboardInterrupt):
+        animate(aniportrait, sample, encoders, motion=motion, steps=3)
+    assert calls == [0, 1]
+
+
+def test_drawings_have_the_portraits_face_wherever_the_motion_comes_from(sample, motion):
+    drawn = NODES["DrawPose"].execute(motion, 512, 512, sample[2]).args[0]
+    assert drawn.shape == (6, 512, 512, 3)
+    levels = (drawn[0] * 255).round()
+    assert {(10, 200, 10), (180, 200, 10), (10, 200, 180)} <= {tuple(c) for c in levels.reshape(-1, 3).int().tolist()}
+    instant = NODES["InstantDriver"].execute(sound(sample), 10.0, 0, 0, 0, 0, 0, 0).args[0]
+    still = NODES["DrawPose"].execute(instant, 512, 512, sample[2]).args[0]
+    points = from_payload(sample[2]).points[0][:468]
+    for picture in (drawn[0], still[0]):
+        y, x = torch.nonzero(picture.sum(dim=-1), as_tuple=True)
+        assert abs(int(x.min()) - points[:, 0].min()) < 12
+        assert abs(int(x.max()) - points[:, 0].max()) < 12
+        assert abs(int(y.max()) - points[:, 1].max()) < 12
+    narrow = NODES["DrawPose"].execute(instant, 256, 512, sample[2]).args[0]
+    x = torch.nonzero(narrow[0].sum(dim=-1))[:, 1]
+    assert abs(int(x.min()) - points[:, 0].min() / 2) < 8, "squeezed with the portrait"
+
+
+# --- bad input ---
+
+
+def test_missing_files_are_named_with_the_way_to_get_them(tmp_path, models, monkeypatch, sample):
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    with pytest.raises(TalkingPortraitError) as told:
+        load()
+    message = str(told.value)
+    assert message.startswith("Load AniPortrait: The model files aniportrait/reference_unet.pth, ")
+    assert str(tmp_path) in message
+    assert "https://" in message
+    assert message.endswith("models get aniportrait")
+    shutil.copytree(models / "talking_portrait", tmp_path / "talking_portrait")
+    folder = tmp_path / "talking_portrait" / "aniportrait"
+    for name in FILES:
+        hidden = (folder / Path(FILES[name]).name).rename(tmp_path / "hidden")
+        if name in AUDIO:
+            with pytest.raises(TalkingPortraitError, match=f"AniPortrait Audio Motion: .*get aniportrait_{name}$"):
+                speak(load(), sample, "predicted")
+        else:
+            with pytest.raises(TalkingPortraitError, match=f"{FILES[name]} is not in .*get aniportrait_{name}$"):
+                load()
+        hidden.rename(folder / Path(FILES[name]).name)
+
+
+def test_a_file_of_another_system_is_named_for_what_it_is(models):
+    with pytest.raises(TalkingPortraitError, match="is AniPortrait's audio2pose, but AniPortrait's pose_guider"):
+        load(pose_guider="aniportrait/audio2pose.pt")
+    with pytest.raises(TalkingPortraitError, match="an SD 1.5 UNet, but AniPortrait's motion_module"):
+        load(motion_module="aniportrait/denoising_unet.pth")
+
+
+def test_half_precision_on_a_cpu_and_weights_of_nan_are_refused(models, sample, encoders, motion):
+    if not torch.accelerator.is_available():
+        with pytest.raises(TalkingPortraitError, match="float16, which a CPU"):
+            load("float16")
+    state = torch.load(models / "talking_portrait" / FILES["pose_guider"], weights_only=True)
+    state["final_proj.bias"][3] = float("nan")
+    torch.save(state, models / "talking_portrait" / "broken.pth")
+    with pytest.raises(TalkingPortraitError, match=r"broken.pth holds weights that are no numbers .*final_proj.bias"):
+        animate(load(pose_guider="broken.pth"), sample, encoders, motion=motion)
+
+
+BAD = {
+    "nothing to follow": ({}, "Neither a motion nor pose frames are connected"),
+    "a long window": ({"window": 33}, "window is 33"),
+    "an overlap like the window": ({"window": 4, "overlap": 4}, "overlap"),
+    "an odd size": ({"width": 65}, "steps of 8"),
+    "no VAE": ({"vae": "vae"}, 'The input "vae" is'),
+    "no CLIP": ({"clip_vision": None}, 'The input "clip_vision" is'),
+    "a text as state": ({"previous": "state", "mode": "seamless"}, "the state of a clip is expected"),
+    "drawings of another shape": ({"pose_frames": torch.rand(2, 64, 128, 3)}, "another shape"),
+    "no drawings": ({"pose_frames": torch.rand(0, 64, 64, 3)}, "pose_frames"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_sampled_is_told(aniportrait, sample, encoders, motion, case):
+    changes, words = BAD[case]
+    follows = {} if case == "nothing to follow" or "pose_frames" in changes else {"motion": motion}
+    with pytest.raises(TalkingPortraitError, match=words) as told:
+        animate(aniportrait, sample, encoders, **{**follows, **changes})
+    assert str(told.value).startswith("AniPortrait Sampler: ")
+    assert "\n" not in str(told.value)
+
+
+def test_what_speech_lacks_is_told(aniportrait, sample):
+    silent = {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16000}
+    for changes, words in (
+        ({"audio": None}, "No audio is connected"),
+        ({"audio": silent}, "audio"),
+        ({"head_pose": "motion"}, "none is connected"),
+        ({"head_pose": "template"}, "no .npy file is chosen"),
+        ({"head_pose": "template", "template": "gone.npy"}, "gone.npy is not in"),
+        ({"head_pose": "predicted", "style": 100}, "0 to 99"),
+    ):
+        with pytest.raises(TalkingPortraitError, match=words):
+            speak(aniportrait, sample, **changes)
+
+
+def test_a_motion_on_the_portraits_head_needs_the_portraits_face(motion):
+    with pytest.raises(TalkingPortraitError, match="Draw Pose: .*the portrait's landmarks are expected"):
+        NODES["DrawPose"].execute(motion, 64, 64)
+
+
+# --- frames between frames ---
+
+
+class Blend(torch.nn.Module):
+    """A network with ComfyUI's interface: it mixes two frames, and says when it was asked for which time."""
+
+    pad_align = 32
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.times = []
+
+    def forward(self, first, last, timestep):
+        assert first.shape[-2] % 32 == first.shape[-1] % 32 == 0
+        self.times.append(float(timestep.mean()))
+        return first * (1 - timestep) + last * timestep
+
+
+class Patcher:
+    def __init__(self):
+        self.model, self.load_device = Blend(), torch.device("cpu")
+
+
+def test_frames_are_put_between_frames_in_the_published_order(monkeypatch):
+    monkeypatch.setattr("talking_portrait.nodes.host.ManagedModule.load", lambda self, memory=0: torch.device("cpu"))
+    frames, patcher = torch.rand(3, 40, 24, 3), Patcher()
+    images, fps = NODES["FrameInterpolation"].execute(frames, 10.0, 2, patcher).args
+    assert images.shape == (7, 40, 24, 3)
+    assert fps == 30.0
+    assert torch.equal(images[::3], frames)
+    assert patcher.model.times == pytest.approx([2 / 3, 0.5] * 2)
+    torch.testing.assert_close(images[1], frames[0] + (frames[1] - frames[0]) / 3)
+
+
+def test_without_an_interpolation_network_a_sentence_says_where_it_comes_from():
+    with pytest.raises(TalkingPortraitError, match="Frame Interpolation: No interpolation network is connected; "):
+        NODES["FrameInterpolation"].execute(torch.rand(2, 8, 8, 3), 10.0, 2)
+    with pytest.raises(TalkingPortraitError, match="but a frame interpolation network is expected"):
+        NODES["FrameInterpolation"].execute(torch.rand(2, 8, 8, 3), 10.0, 2, "film")
+
+
+# --- example workflows from the command line ---
+
+
+def run(workflow: Path, *arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers())
+    options = parser.parse_args(["run", str(workflow), *arguments])
+    return options.run(options)
+
+
+def small_version(name: str, folder: Path) -> Path:
+    """An example as it is, but with small frames, one step and a short piece of the sample's speech."""
+    prompt = json.loads((ROOT / "example_workflows" / "api" / f"{name}.json").read_text())
+    small = {"width": SIZE, "height": SIZE, "steps": 1}
+    for entry in prompt.values():
+        entry["inputs"] |= {key: value for key, value in small.items() if key in entry["inputs"]}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(prompt))
+    return path
+
+
+def made(folder: Path) -> Path:
+    (path,) = folder.rglob("*.mp4")
+    return path
+
+
+@pytest.mark.parametrize("name", ["aniportrait_audio", "aniportrait_instant"])
+def test_the_examples_that_speak_run_from_the_command_line(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("talking_portrait.pipelines.sample.sample_speech", short_speech)
+    assert run(small_version(name, tmp_path), "--out", str(tmp_path / "out")) == 0
+    frames = list(open_video(made(tmp_path / "out")).frames())
+    assert len(frames) == (6 if name == "aniportrait_audio" else 5)
+    assert frames[0].shape == (SIZE, SIZE, 3)
+
+
+def short_speech():
+    whole = sample_speech()
+    return replace(whole, waveform=whole.waveform[:, : round(0.2 * whole.sample_rate)])
+
+
+@pytest.mark.skipif(not TASK.is_file(), reason="no face landmark model beside the repository")
+def test_the_example_that_a_video_drives_runs_from_the_command_line(tmp_path, sample, models):
+    (models / "detection").mkdir(exist_ok=True)
+    shutil.copy(TASK, models / "detection")
+    driving = tmp_path / "driving.mp4"
+    with VideoWriter(driving, (512, 512), Fraction(25)) as writer:
+        for _ in range(3):
+            writer.write(to_uint8(sample[0][0]))
+    workflow = small_version("aniportrait_video", tmp_path)
+    prompt = json.loads(workflow.read_text())
+    (loader,) = [node for node, entry in prompt.items() if entry["class_type"] == "LoadVideo"]
+    assert run(workflow, "--set", f"{loader}.file={driving}", "--out", str(tmp_path / "out")) == 0
+    assert len(list(open_video(made(tmp_path / "out")).frames())) == 3

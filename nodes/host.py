@@ -7,6 +7,7 @@ take their place, and the same nodes run from the command line and in tests.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.errors import TalkingPortraitError, shown
 from ..pipelines.types import Progress
 from . import standalone
 
@@ -226,13 +227,13 @@ def model_names(
 
 def model_path(categories: tuple[str, ...], name: str) -> Path | None:
     """The file or folder of that name in one of these categories, or None. Raises for a name that leads elsewhere."""
-    parts = Path(name.replace("\\", "/"))
-    if not name or parts.is_absolute() or ".." in parts.parts or ":" in name:
+    parts = Path(name.replace("\\", "/") if isinstance(name, str) else "")
+    if not parts.name or parts.is_absolute() or ".." in parts.parts or ":" in name:
         raise TalkingPortraitError(
-            f"The model name {name!r} leads out of the model folders, but a plain name is expected; pick one from "
+            f"The model name {shown(name)} leads out of the model folders, but a plain name is expected; pick one from "
             "the list."
         )
     for folder in model_folders(*categories):
-        if (folder / parts).exists():
+        if os.path.exists(folder / parts):  # False, and not an error, for what no file can be called
             return folder / parts
     return None

@@ -216,11 +216,19 @@ def test_a_missing_model_is_told_with_the_way_to_get_it(models, name):
     assert not models.exists()
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\\..\\..\\b", "C:\\secret", ""])
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\\..\\..\\b", "C:\\secret", "", 5, None, {}])
 def test_a_model_name_can_not_leave_its_folder(models, name):
     for node, arguments in (("LoadSpeechEncoder", (name,)), ("SeparateVocals", (sound(), name, True))):
         with pytest.raises(TalkingPortraitError, match="leads out of the model folders"):
             NODES[node].execute(*arguments)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\ud800"])
+def test_a_model_name_that_no_file_has_is_told(models, name):
+    for node, arguments in (("LoadSpeechEncoder", (name,)), ("SeparateVocals", (sound(), name, True))):
+        with pytest.raises(TalkingPortraitError, match=r"The model file .* is not in") as told:
+            NODES[node].execute(*arguments)
+        assert len(str(told.value)) < 600
 
 
 BAD_AUDIO = {

@@ -77,16 +77,21 @@ class PortraitVideos(Clips):
         }
 
 
+def check_rate(clips: Sequence[Clip], fps: int) -> None:
+    """Raises TalkingPortraitError for clips at another frame rate than a network hears at."""
+    wrong = next((clip for clip in clips if clip.fps != fps), None)
+    if wrong:
+        raise TalkingPortraitError(
+            f"The clips have {float(wrong.fps):g} frames a second, but this network works at {fps}; "
+            f"prepare the videos again with --fps {fps}, into another folder."
+        )
+
+
 class SpokenClips(Clips):
     """Slices of clips that can be heard, `frames` long, at AniPortrait's 30 frames a second."""
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int) -> None:
-        wrong = next((clip for clip in clips if clip.fps != FPS), None)
-        if wrong:
-            raise TalkingPortraitError(
-                f"The clips have {float(wrong.fps):g} frames a second, but this network works at {FPS}; "
-                f"prepare the videos again with --fps {FPS}, into another folder."
-            )
+        check_rate(clips, FPS)
         super().__init__([clip for clip in clips if clip.has_speech], seed, frames)
         self.frames = frames
 

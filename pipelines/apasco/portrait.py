@@ -9,8 +9,10 @@ import torch
 
 from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import UNet
+from ..aniportrait.portrait import check_precision
 from ..errors import TalkingPortraitError
 from ..latents import ImageCodec
+from ..memory import Shrinking
 from .pictures import portrait_picture
 from .settings import Inputs, Networks, Settings
 
@@ -86,8 +88,14 @@ def _looked_at(reference: Reference, settings: Settings) -> Reference:
 def written(networks: Networks, latents: torch.Tensor, tokens: torch.Tensor) -> Bank:
     """The reference UNet's tokens of clean pictures (n, 4, h, w), each with its own face tokens."""
     unet = cast(UNet, networks.reference_unet.module)
-    device = networks.reference_unet.load(latents[0, 0].numel() * len(latents) * unet.config.channels[0] * 96)
-    bank = unet.write_bank(latents[:, :, None].to(device, networks.dtype), tokens.to(device))
+    device = networks.reference_unet.load()
+    check_precision(device, networks.dtype)
+    pictures, faces = latents[:, :, None].to(device, networks.dtype), tokens.to(device)
+    shrinking = Shrinking(len(pictures), "picture")
+    parts = list(
+        shrinking.each(len(pictures), lambda start, end: unet.write_bank(pictures[start:end], faces[start:end]))
+    )
+    bank = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     for values in bank.values():
         _check_numbers(values, "The reference UNet")
     return bank

@@ -194,6 +194,15 @@ def test_rows_that_do_not_fit_together_pass_one_by_one(networks, monkeypatch):
     monkeypatch.setattr(unet, "forward", no_memory)
     with pytest.raises(TalkingPortraitError, match="Memory does not suffice for even one sample"):
         made(networks, inputs, settings)
+    monkeypatch.setattr(networks.reference_unet.module, "write_bank", no_memory)
+    with pytest.raises(TalkingPortraitError, match="Memory does not suffice for even one picture"):
+        made(networks, inputs, settings)
+
+
+def test_half_precision_on_a_cpu_is_refused():
+    half = build_net(net_state(SMALL), path="net.pth", config=SMALL, dtype=torch.float16)
+    with pytest.raises(TalkingPortraitError, match="float16, which a CPU cannot compute well"):
+        made(Networks.of(half, Resident), inputs_of(4))
 
 
 def test_cancelling_stops_within_a_step(networks):

@@ -85,7 +85,7 @@ def _drum(rng: np.random.Generator) -> Callable[[], np.ndarray]:
     """One instrument: skin, metal, wood or hands; each stroke differs a little from the last."""
     decay, pitch, drop = 10 ** rng.uniform(0.5, 2.2), 10 ** rng.uniform(1.6, 3.0), rng.uniform(0, 1.5)
     partials = np.concatenate([[1.0], rng.uniform(1.3, 6, int(rng.integers(0, 5)))])
-    tonal = rng.choice([0.0, 10 ** rng.uniform(-1, 1)])
+    tonal = rng.choice([0.0, rng.uniform(0, 2)])
     slow = rng.uniform(0.0, 0.03) if rng.random() < 0.3 else 0.0005
     strikes = int(rng.integers(2, 6)) if rng.random() < 0.25 else 1
     length = int(SAMPLE_RATE * min(1.2, 7 / decay + 4 * slow))

@@ -84,10 +84,7 @@ class Crops(IterableDataset):
             pick = int(rng.integers(len(self.rows)))
             source = self.rows[pick]
             start = rng.uniform(0, 0.7 * len(source)) if not length else 0.0
-            hurry = rng.uniform(0.8, 1.25, CROP // 30 + 1)
-            if rng.random() < 0.2:  # sounds that are held
-                hurry[rng.random(len(hurry)) < 0.3] *= rng.uniform(0.05, 0.4)
-            hurry = np.repeat(hurry, 30)[: CROP - length]
+            hurry = np.repeat(rng.uniform(0.8, 1.25, CROP // 30 + 1), 30)[: CROP - length]
             places = start + np.cumsum(tempo * hurry) - tempo * hurry[0]
             places = places[places < len(source) - 1]
             low = places.astype(int)
@@ -286,6 +283,7 @@ def main() -> None:
         f"{len({spoken.voice for spoken in corpus})} voices, random words of own lists; no recordings of people",
         "held_out": ", ".join(HELD_OUT_FLITE + HELD_OUT_VARIANTS),
         "seed": str(arguments.seed),
+        "start": arguments.start.name if arguments.start else "random weights",
         "steps": str(arguments.steps),
         "batch": str(arguments.batch),
         "licence": "Apache-2.0",

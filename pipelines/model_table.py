@@ -221,7 +221,9 @@ MODEL_FILES: tuple[ModelFile, ...] = (
     _aniportrait("pose_guider", "pose_guider.pth", "reads the landmark drawing"),
     _aniportrait("audio2mesh", "audio2mesh.pt", "speech to face shapes"),
     _aniportrait("audio2pose", "audio2pose.pt", "speech to head pose"),
-    _aniportrait("film", "film_net_fp16.pt", "optional: frames between frames (FILM)"),
+    _aniportrait(
+        "film", "film_net_fp16.pt", "not used: a program (FILM) and not weights; ComfyUI's own takes its place"
+    ),
     _anitalker("stage1", "stage1.ckpt", "motion encoder and renderer"),
     _anitalker("audio_only_hubert", "stage2_audio_only_hubert.ckpt", "speech to motion, HuBERT, nothing else"),
     _anitalker("pose_only_hubert", "stage2_pose_only_hubert.ckpt", "speech to motion, HuBERT, with head pose"),

@@ -16,12 +16,9 @@ from ..geometry import metric_mesh
 from ..latents import Managed
 from ..motion_edit import resample
 from ..projection import tile_template
-from ..timing import as_rate, frame_count
+from ..timing import as_rate
 from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress
 from .audio_motion import predict_offsets, predict_poses
-
-HeadPose = Literal["predicted", "template", "motion", "still"]
-HEAD_POSES: tuple[HeadPose, ...] = ("predicted", "template", "motion", "still")
 
 
 def offsets_of(audio: Audio, audio2mesh: Managed, *, progress: Progress = no_progress) -> np.ndarray:
@@ -79,11 +76,6 @@ def motion_of_offsets(
         pose=pose,
     )
     return resample(motion, as_rate(fps))
-
-
-def speech_frames(audio: Audio) -> int:
-    """Frames that a recording becomes, at 30 a second."""
-    return frame_count(audio.samples, audio.sample_rate, Fraction(FPS))
 
 
 def still_poses(frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,15 +9,19 @@ import torch.nn.functional as F
 from .aperture import Aperture, EdgeTables
 from .expression_field import ExpressionField
 from .mouth_interior import MouthInterior
-from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
+from .portrait_mesh import (
+    LIP_EDGE,
+    LOWER_INNER_LIP,
+    LOWER_RIM,
+    MOUTH_CORNERS,
+    UPPER_INNER_LIP,
+    UPPER_RIM,
+    PortraitMesh,
+)
 from .warp import Layer, smoothstep
 
 LINE_REACH = 0.12
 """Mouth half widths around the landmarks in which the line of closed lips is looked for."""
-EDGE = 1.5
-"""Width in output pixels of the soft edge between lip and inside."""
-UPPER_RIM, LOWER_RIM = 0.02, 0.05
-"""Mouth half widths by which the lips' edges lie outside the landmarks: no rim of teeth may stick to a lip."""
 
 
 class Lips:
@@ -88,7 +92,7 @@ class Lips:
         blend = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft))
         colours = torch.lerp(picture.sample(from_upper), picture.sample(from_lower), blend[:, None])
         gap = torch.minimum(below_upper / _steepness(below_upper), above_lower / _steepness(above_lower))
-        opened = smoothstep(0.0, EDGE, torch.minimum(gap, inward))
+        opened = smoothstep(0.0, LIP_EDGE, torch.minimum(gap, inward))
         part = _extent(opened > 0)
         if part is None:
             return colours

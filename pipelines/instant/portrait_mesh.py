@@ -27,16 +27,28 @@ MAX_ROTATION = 20.0
 """Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
 SOFT_ROTATION = 12.0
 """Degrees from which a turn is eased towards the maximum."""
-VISIBLE_OPENING = 1.2
-"""Openings are drawn this much larger than they are: soft lip edges swallow a part of every gap."""
+VISIBLE_OPENING, OPENING_BEND, MIDDLE_OPENING = 1.14, 1.1, 0.13
+"""An opening o is drawn as 1.14 o (o / 0.13)^0.1 eye distances: eyes and landmarkers fall behind wide openings."""
+SLIT_FROM = 0.03
+"""Opening in eye distances from which all that the lips' soft edges swallow of a gap is given back."""
+HIDDEN_BY_ROUNDING = 0.09
+"""Eye distances of an opening that lips hide per share of the mouth's width that they round away."""
+SMALL_JAW = 0.1
+"""Jaw control whose shape a slit has."""
+MAX_SLIT = 0.04
+"""Most eye distances that are given back: the edges of a small face's lips are as wide as the lips."""
 LONG_PAUSE = 4.0
 """Seconds of silence after which a mouth that is open in the portrait opens again."""
 EASE_OPENING, MAX_OPENING = 0.24, 0.34
 """Drawn lip openings in eye distances from which, and up to which, they are eased: skin stretches only so far."""
 WIDEST = -0.12
 """Closure of an eye at its widest: the picture has no more eyeball to show."""
-CLOSING_RIM = 0.09
-"""Mouth half widths by which an open mouth's lips go on beyond the meeting of their landmarks to shut."""
+LIP_EDGE = 1.5
+"""Width in output pixels of the soft edge between lip and inside."""
+UPPER_RIM, LOWER_RIM = 0.02, 0.05
+"""Mouth half widths by which the edges of open lips lie outside the landmarks: no rim of teeth may stick to a lip."""
+LIP_OVERLAP = 0.02
+"""Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
 CLOSED_GAP = 0.022
 """Lip openings up to this many eye distances are a closed mouth: landmarkers never report an exact zero."""
 
@@ -108,6 +120,9 @@ class PortraitMesh:
         self.mouth_width_seen = float(np.clip(np.linalg.norm(np.diff(self.points[corners], axis=0)) / width, 0.5, 1.0))
         """How much of the mouth's width a turned head shows."""
         self.mouth_closed = self.lip_gap < CLOSED_GAP
+        overlap = 0.0 if self.mouth_closed else LIP_OVERLAP * width / 2
+        self.swallowed = min((LIP_EDGE + float(overlap)) / self.eye_distance, MAX_SLIT)
+        """Part of a lip opening in eye distances that is not to be seen."""
 
     def depth(self) -> np.ndarray:
         """Camera-space z (468,) in cm, negative: the camera looks along -z."""
@@ -200,17 +215,25 @@ class PortraitMesh:
         # A narrow mouth rounds and spreads by less; openings stay in eye distances, as speech is measured.
         right, left = MOUTH_CORNERS
         own = np.linalg.norm(self.vertices[right] - self.vertices[left]) / self.eye_distance_cm
-        other = np.linalg.norm(motion.neutral[right] - motion.neutral[left]) / _eye_distance(motion.neutral)
-        width = float(np.clip(own / max(other, 1e-6), 0.6, 1.4))
+        other = _distance(motion.neutral, right, left) / _eye_distance(motion.neutral)
+        width = float(np.clip(own / other, 0.6, 1.4))
         offsets[..., 0] *= 1 + (width - 1) * _mouth_weight()
         gap = offsets[:, INNER_LOWER_LIP] - offsets[:, INNER_UPPER_LIP]
-        opening = np.linalg.norm(gap, axis=-1) / self.eye_distance_cm * self.opening_gain
+        opening = np.linalg.norm(gap, axis=-1) / self.eye_distance_cm
+        bent = self.opening_gain * opening * (opening / MIDDLE_OPENING) ** (OPENING_BEND - 1)
         limit = self.mouth_width_seen
-        drawn = _eased(opening, EASE_OPENING * limit, MAX_OPENING * limit)
-        gain = self.opening_gain * drawn / np.maximum(opening, 1e-9)
-        gain = np.where(opening > 0, gain, self.opening_gain)
+        drawn = _eased(bent, EASE_OPENING * limit, MAX_OPENING * limit)
+        gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), self.opening_gain)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
-        return offsets
+        corners = motion.vertices[frames][:, [right, left]].astype(np.float64)
+        narrowed = 1 - np.linalg.norm(corners[:, 1] - corners[:, 0], axis=-1) / _distance(motion.neutral, right, left)
+        hidden = self.swallowed + HIDDEN_BY_ROUNDING * narrowed.clip(0, 1)
+        return offsets + (_smoothstep(opening / SLIT_FROM) * hidden)[:, None, None] * self._slit()
+
+    def _slit(self) -> np.ndarray:
+        """Offsets (468, 3) in cm of a jaw that opens the lips by one eye distance as it does by a little."""
+        jaw = mouth_vertices(np.array([[SMALL_JAW, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
+        return jaw * (self.eye_distance_cm / _distance(jaw, INNER_UPPER_LIP, INNER_LOWER_LIP))
 
     def _closing_offsets(self) -> np.ndarray:
         """Offsets (468, 3) in cm that close the portrait's open mouth."""
@@ -218,7 +241,7 @@ class PortraitMesh:
         gap = self.vertices[lower] - self.vertices[upper]
         # The lips' edges lie a little outside the landmarks (see `lips`), so they have further to go.
         right, left = MOUTH_CORNERS
-        rim = CLOSING_RIM * np.linalg.norm(self.vertices[left] - self.vertices[right]) / 2
+        rim = (UPPER_RIM + LOWER_RIM + LIP_OVERLAP) * np.linalg.norm(self.vertices[left] - self.vertices[right]) / 2
         gap = gap * (1 + rim / np.maximum(np.linalg.norm(gap, axis=1, keepdims=True), rim))
         canonical = face_mesh().vertices
         offsets = np.zeros((VERTICES, 3))
@@ -256,8 +279,11 @@ class PortraitMesh:
 
 
 def _eye_distance(vertices: np.ndarray) -> float:
-    right, left = OUTER_EYE_CORNERS
-    return max(float(np.linalg.norm(vertices[right] - vertices[left])), 1e-6)
+    return _distance(vertices, *OUTER_EYE_CORNERS)
+
+
+def _distance(vertices: np.ndarray, one: int, other: int) -> float:
+    return max(float(np.linalg.norm(vertices[other] - vertices[one])), 1e-6)
 
 
 def _eased(value: np.ndarray, start: float, limit: float) -> np.ndarray:
@@ -268,7 +294,11 @@ def _eased(value: np.ndarray, start: float, limit: float) -> np.ndarray:
 
 def _below_nose() -> np.ndarray:
     """1 (468,) on lips and jaw, 0 from the nose up."""
-    t = np.clip((-1.0 - face_mesh().vertices[:, 1]) / 1.5, 0, 1)
+    return _smoothstep((-1.0 - face_mesh().vertices[:, 1]) / 1.5)
+
+
+def _smoothstep(t: np.ndarray) -> np.ndarray:
+    t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)
 
 

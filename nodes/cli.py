@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         workflow = load_workflow(options.workflow)
         check_output_folder(options.out)
-        return _run_on_server(options, workflow) if options.server else _run_here(options, workflow)
+        return _run_here(options, workflow) if options.server is None else _run_on_server(options, workflow)
     except comfy_client.ServerError as error:
         return _complain(error, error.exit_code)
     except NodeFailedError as error:
@@ -113,6 +113,8 @@ def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
 
 
 def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
+    if not options.timeout > 0:
+        raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but more than 0 is expected.")
     info = comfy_client.fetch_node_info(options.server)
     prompt = to_prompt(workflow, info)
     files = _assign(prompt, options, info)

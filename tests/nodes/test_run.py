@@ -182,6 +182,15 @@ def test_where_results_go_is_looked_at_first(folder, monkeypatch, capsys, out):
     assert sorted(path.name for path in folder.iterdir()) == ["speech.wav", "talk.json"]
 
 
+def test_a_server_without_an_address_is_none_and_a_wait_has_an_end(folder, capsys):
+    assert run("talk.json", "--server", "") == 6
+    assert run("talk.json", "--server", "http://127.0.0.1:1", "--timeout", "nan") == 2
+    assert run("talk.json", "--server", "http://127.0.0.1:1", "--timeout", "-1") == 2
+    told = capsys.readouterr().err
+    assert "'' is no address" in told
+    assert told.count("but more than 0 is expected") == 2
+
+
 def test_a_link_among_the_results_leads_nowhere(folder):
     (folder / "out" / "video").mkdir(parents=True)
     (folder / "out" / "video" / "talk_00001_.mp4").symlink_to(folder / "elsewhere.mp4")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError
 
 if TYPE_CHECKING:
+    import torch
+
+    from ...models.diffusion.unet import UNet
     from .trainer import Trainer
 
 ENDINGS = (".safetensors", ".pth", ".bin", ".pt", ".ckpt")
@@ -53,7 +56,7 @@ class Stage1(_Diffusion):
     def open(self, options: argparse.Namespace) -> tuple[Trainer, Any]:
         from ...models.aniportrait.loading import load_pose_guider, load_reference_unet
         from ...models.checkpoints import expect_kind, read_checkpoint
-        from ...models.diffusion.loading import derive_unet_config, load_unet
+        from ...models.diffusion.loading import load_unet
         from .aniportrait_stage1 import AniPortraitStage1, new_pose_guider
         from .clips import read_clips
         from .datasets import PortraitVideos
@@ -65,9 +68,7 @@ class Stage1(_Diffusion):
         if options.reference_unet:
             reference = load_reference_unet(options.reference_unet)
         else:
-            config = replace(derive_unet_config(state), output=False)
-            inner = {k: v for k, v in state.items() if not k.startswith(("conv_norm_out.", "conv_out."))}
-            reference = load_unet(inner, path=options.unet, config=config)
+            reference = reference_from(state, options.unet)
         width = denoising.config.channels[0]
         guider = load_pose_guider(options.pose_guider) if options.pose_guider else new_pose_guider(width)
         networks = (reference, denoising, guider, *self.encoders_of(options))
@@ -151,6 +152,15 @@ class Pose(_Speech):
         if options.start:
             return Audio2PoseTrainer(load_audio2pose(options.start)), samples
         return Audio2PoseTrainer(Audio2Pose(load_speech_encoder(options.speech_encoder).model)), samples
+
+
+def reference_from(state: Mapping[str, torch.Tensor], path: Path) -> UNet:
+    """A reference UNet that begins as a whole one, whose last layers it lacks, with tensors of its own."""
+    from ...models.diffusion.loading import load_unet
+
+    left_out = ("conv_norm_out.", "conv_out.")
+    inner = {name: tensor.clone() for name, tensor in state.items() if not name.startswith(left_out)}
+    return load_unet(inner, path=path)
 
 
 def find_file(folder: Path, name: str) -> Path:

@@ -42,15 +42,20 @@ class AniPortraitStage2(AniPortraitDiffusion):
         return {"motion_module": {name: tensor for name, tensor in state.items() if _MOTION in name}}
 
 
-def with_new_motion(path: str | Path) -> UNet:
-    """A denoising UNet from a file without motion modules, which begin without a say: their last layers give zeros."""
-    state = read_checkpoint(path)
-    expect_kind(state, ("sd_unet",), "a denoising UNet without motion modules", path)
-    network = UNet(replace(derive_unet_config(state), motion_frames=POSITIONS))
+def begin_motion(network: nn.Module) -> None:
+    """Takes motion modules that have learnt nothing yet their say: their last layers give zeros."""
     for module in network.modules():
         if isinstance(module, MotionModule):
             last = module.temporal_transformer.proj_out
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+
+
+def with_new_motion(path: str | Path) -> UNet:
+    """A denoising UNet from a file without motion modules, which begin without a say: their last layers give zeros."""
+    state = read_checkpoint(path)
+    expect_kind(state, ("sd_unet",), "a denoising UNet without motion modules", path)
+    network = UNet(replace(derive_unet_config(state), motion_frames=POSITIONS))
+    begin_motion(network)
     motion = {name: tensor for name, tensor in network.state_dict().items() if _MOTION in name}
     return load_unet({**state, **motion}, path=path)

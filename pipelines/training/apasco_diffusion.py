@@ -24,11 +24,20 @@ from .diffusion_loss import min_snr_weights
 class Parts(Protocol):
     """The networks that a stage needs, by their names in net.pth."""
 
-    reference_unet: UNet
-    denoising_unet: UNet
-    face_locator: nn.Module
-    imageproj: nn.Module
-    audioproj: nn.Module
+    @property
+    def reference_unet(self) -> UNet: ...
+
+    @property
+    def denoising_unet(self) -> UNet: ...
+
+    @property
+    def face_locator(self) -> nn.Module: ...
+
+    @property
+    def imageproj(self) -> nn.Module: ...
+
+    @property
+    def audioproj(self) -> nn.Module: ...
 
 
 def picture_velocity(
@@ -65,6 +74,7 @@ def clip_velocity(
     masks: Sequence[torch.Tensor],
     *,
     mesh: torch.Tensor | None = None,
+    silent: bool = False,
     mixed_rows: bool = False,
 ) -> torch.Tensor:
     """Stage 2: the velocity of clips (B, 4, F, h, w) at time steps (B,).
@@ -77,10 +87,13 @@ def clip_velocity(
         windows: what is heard around each frame (B, F, WINDOW, layers, channels).
         masks: (3, B * F or B, h', w') in 0..1 for each resolution.
         mesh: tokens of the mesh encoder (B, F, n, width).
+        silent: nothing is heard, as by unconditional samples: tokens of zeros.
     """
     frames = noisy.shape[2]
     tokens = parts.imageproj(embedding)
     audio = parts.audioproj(windows).flatten(0, 1)
+    if silent:
+        audio = torch.zeros_like(audio)
     pose = [parts.face_locator(region).expand(-1, -1, frames, -1, -1)]
     speech = parts.denoising_unet.hear(audio, masks, mesh=None if mesh is None else mesh.flatten(0, 1))
     read = None if pictures is None else _read(parts, pictures, tokens, frames, mixed_rows)

@@ -9,7 +9,8 @@
     FOLDER/clips/NAME/blendshapes.npy     (frames, 52)
     FOLDER/clips/NAME/speech.npy          (samples,) 16 kHz; missing where the video has no sound
 
-All arrays are float32. They are read in parts, so that clips may be long.
+and, for some systems, what `enrich.py` adds. All these arrays are float32. They are read in parts, so that clips may be
+long.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 from ..errors import TalkingPortraitError
 
 MANIFEST, CLIPS, FRAMES = "manifest.json", "clips", "frames"
-Array = Literal["points", "matrix", "vertices", "blendshapes", "speech"]
+Array = Literal["points", "matrix", "vertices", "blendshapes", "speech", "heard", "identity"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,12 @@ class Clip:
         """One of the arrays, mapped from the disk."""
         return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
+    def has(self, name: Array) -> bool:
+        return (self.folder / f"{name}.npy").is_file()
+
     @property
     def has_speech(self) -> bool:
-        return (self.folder / "speech.npy").is_file()
+        return self.has("speech")
 
     def describe(self) -> None:
         """Writes clip.json."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..crop_boxes import PRESETS
 from ..errors import TalkingPortraitError
 from ..types import Progress
-from . import aniportrait_command
+from . import aniportrait_command, apasco_command
 from .trainer import PRECISIONS, Plan, Trainer
 
 MakeBar = Callable[[str, str], Progress]
@@ -32,7 +32,7 @@ class TrainerCommand(Protocol):
         """The trainer and its samples."""
 
 
-TRAINERS: tuple[TrainerCommand, ...] = (*aniportrait_command.TRAINERS,)
+TRAINERS: tuple[TrainerCommand, ...] = (*aniportrait_command.TRAINERS, *apasco_command.TRAINERS)
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], make_bar: MakeBar) -> None:
@@ -55,6 +55,10 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     command.add_argument("--longest", type=float, default=60.0, metavar="S", help="seconds of the longest clip")
     command.add_argument("--person", help="who is seen in these videos (default: somebody else in each)")
     command.add_argument("--landmarks", type=Path, help="the landmark model (default: the one in the model folder)")
+    more = command.add_argument_group("for APasco, of all clips of the folder")
+    more.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h: what it hears is kept")
+    more.add_argument("--face-detector", type=Path, help="scrfd_10g_bnkps.onnx")
+    more.add_argument("--face-recogniser", type=Path, help="glintr100.onnx: whose face it is is kept")
     command.set_defaults(run=lambda options: _prepare(options, make_bar))
 
 
@@ -63,6 +67,10 @@ def _prepare(options: argparse.Namespace, make_bar: MakeBar) -> None:
     from ..timing import as_rate
     from .prepare import Recipe, find_videos, prepare
 
+    if bool(options.face_detector) != bool(options.face_recogniser):
+        raise TalkingPortraitError(
+            "One of --face-detector and --face-recogniser was given, but faces are recognised by both; give both files."
+        )
     recipe = Recipe(as_rate(options.fps), options.size, options.crop, options.shortest, options.longest)
     videos = find_videos(options.videos)
     count = prepare(
@@ -75,6 +83,24 @@ def _prepare(options: argparse.Namespace, make_bar: MakeBar) -> None:
         progress=make_bar("preparing", "frames"),
     )
     _say(f"{options.out}: {count} clips")
+    if count:
+        _enrich(options, make_bar)
+
+
+def _enrich(options: argparse.Namespace, make_bar: MakeBar) -> None:
+    from ...models.speech.loading import load_speech_encoder
+    from ..apasco.face_embedding import FaceRecogniser
+    from .clips import read_clips
+    from .enrich import add_heard, add_identity
+
+    clips = read_clips(options.out)
+    if options.speech_encoder:
+        missing = add_heard(clips, load_speech_encoder(options.speech_encoder), make_bar("listening", "clips"))
+        _say(f"{options.out}: {len(clips) - missing} clips can be heard, {missing} have no sound")
+    if options.face_detector and options.face_recogniser:
+        recogniser = FaceRecogniser(options.face_detector, options.face_recogniser)
+        missing = add_identity(clips, recogniser, make_bar("recognising", "clips"))
+        _say(f"{options.out}: the face of {len(clips) - missing} clips is known, in {missing} none was recognised")
 
 
 def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand, make_bar: MakeBar) -> None:

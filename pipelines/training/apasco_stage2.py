@@ -1,0 +1,89 @@
+"""APasco's and Hallo's second stage: clips that are heard. The audio projection, audio and motion modules learn.
+
+Published: 30,000 steps of 4 clips of 14 frames on each GPU, rate 1e-5, motion modules from AnimateDiff's mm_sd_v15_v2.
+With a mesh encoder (this pack's own addition, see `models/apasco/mesh_encoder.py`) that one learns as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...models.apasco.networks import Networks
+from .apasco_datasets import still_lips
+from .apasco_diffusion import clip_loss, clip_velocity
+from .diffusion_loss import training_schedule
+from .latents import differentiable_on_cpu, sampled_latents, training_noise
+from .trainer import Batch, Trainer, freeze
+
+NO_REFERENCE, NO_SPEECH, NO_FRAMES_BEFORE = 0.05, 0.05, 0.05
+"""Shares of steps without the reference, without sound, and with grey pictures for the frames before."""
+NO_MESH, STILL_LIPS = 0.1, 0.5
+"""Shares of steps without the mesh, and with one whose lips do not move."""
+_GREY = 128
+
+
+class APascoStage2(Trainer):
+    """See the module; `vae` is diffusers' AutoencoderKL.
+
+    `mixed_rows`: see `apasco_diffusion.py`; networks that begin from Hallo's weights have learnt with it.
+    """
+
+    title = "apasco-stage2"
+
+    def __init__(self, networks: Networks, vae: Any, *, mixed_rows: bool = False, recompute: bool = False) -> None:
+        super().__init__()
+        self.networks, self.vae, self.mixed_rows = networks, vae, mixed_rows
+        self.schedule = training_schedule()
+        for unet in (networks.reference_unet, networks.denoising_unet):
+            unet.recompute(recompute)
+        freeze(networks, but=learns)
+        freeze(vae)
+
+    def loss(self, batch: Batch, step: int) -> torch.Tensor:
+        clean = sampled_latents(self.vae, batch["frames"])
+        noise = training_noise(clean)
+        times = torch.randint(self.schedule.steps, (len(clean),))
+        noisy = differentiable_on_cpu(self.schedule.add_noise(clean, noise, times))
+        chances = torch.rand(5).tolist()
+        levels = len(self.networks.config.denoising_unet.channels)
+        velocity = clip_velocity(
+            self.networks,
+            noisy,
+            times.to(clean.device),
+            batch["region"],
+            batch["embedding"],
+            None if chances[0] < NO_REFERENCE else self._seen(batch["pictures"], chances[2] < NO_FRAMES_BEFORE),
+            batch["windows"],
+            [batch[f"masks{level}"].transpose(0, 1) for level in range(levels)],
+            mesh=self._mesh(batch, chances[3] < NO_MESH, chances[4] < STILL_LIPS),
+            silent=chances[1] < NO_SPEECH,
+            mixed_rows=self.mixed_rows,
+        )
+        return clip_loss(velocity, clean, noise, times, self.schedule)
+
+    def _seen(self, pictures: torch.Tensor, begins: bool) -> torch.Tensor:
+        """Latents (B, 1 + n, 4, h, w); those of a clip that `begins` have nothing before them."""
+        if begins:
+            pictures = torch.cat([pictures[:, :1], torch.full_like(pictures[:, 1:], _GREY)], dim=1)
+        return sampled_latents(self.vae, pictures).transpose(1, 2)
+
+    def _mesh(self, batch: Batch, none: bool, still: bool) -> torch.Tensor | None:
+        encoder = self.networks.mesh_encoder
+        if encoder is None:
+            return None
+        meshes = still_lips(batch["meshes"], batch["portrait"]) if still else batch["meshes"]
+        tokens = encoder(meshes, batch["portrait"])
+        return torch.zeros_like(tokens) if none else tokens
+
+    def export(self) -> dict[str, dict[str, torch.Tensor]]:
+        """net, with the prefixes of net.pth."""
+        return {"net": self.networks.state_dict()}
+
+
+def learns(name: str) -> bool:
+    """Whether the second stage moves a parameter of this name in net.pth."""
+    if name.startswith("denoising_unet."):
+        return ".audio_modules." in name or ".motion_modules." in name
+    return name.startswith(("audioproj.", "mesh_encoder."))

@@ -132,9 +132,10 @@ def motion_module(golden: Golden) -> None:
     result = module.eval()(rows(x), frames)
     golden.compare("out.y", result.unflatten(0, (-1, frames)).transpose(1, 2))
     # The same with the first frames handed over as those before the clip: only the others come back.
-    tokens = x[:, :, :2].permute(0, 2, 3, 4, 1).flatten(2, 3)
-    looking_back = module(rows(x[:, :, 2:]), frames - 2, tokens).unflatten(0, (-1, frames - 2)).transpose(1, 2)
-    golden.check("frames before", looking_back, golden.tensor("out.y")[:, :, 2:], **_allowed(golden))
+    if frames > 2:
+        tokens = x[:, :, :2].permute(0, 2, 3, 4, 1).flatten(2, 3)
+        looking_back = module(rows(x[:, :, 2:]), frames - 2, tokens).unflatten(0, (-1, frames - 2)).transpose(1, 2)
+        golden.check("frames before", looking_back, golden.tensor("out.y")[:, :, 2:], **_allowed(golden))
     table = module.state_dict()["temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"]
     stored = golden.tensor("out.pe_first8")
     golden.compare("out.pe_first8", table[0, : stored.shape[0], : stored.shape[1]])

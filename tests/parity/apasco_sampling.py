@@ -28,7 +28,7 @@ from .goldens import Golden, runner
 def scheduler(golden: Golden) -> None:
     meta = golden.meta
     make, seed = golden.weights.make_input, meta["weight_seed"]
-    shape, probes = (1, 4, 2, 4, 4), torch.tensor(meta["probe_timesteps"])
+    shape, probes = tuple(golden.tensor("out.traj_linear").shape[1:]), torch.tensor(meta["probe_timesteps"])
     count = len(meta["timesteps"])
     golden.check("timesteps", trailing_timesteps(count), meta["timesteps"])
     saved = [0, 1, 2, count // 2, count - 2, count - 1]

@@ -7,6 +7,7 @@ the tests). The server gets an empty base directory of its own, so nothing in th
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import shlex
@@ -21,10 +22,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from talking_portrait.nodes import cli
 from talking_portrait.pipelines import comfy_client
 from talking_portrait.pipelines.media import open_video
+
+from ..tiny_weights import apasco as tiny_apasco
+from ..tiny_weights.aniportrait import write_for_comfyui
 
 pytestmark = pytest.mark.comfyui
 
@@ -199,3 +204,123 @@ def test_a_speech_encoder_is_loaded_through_comfyuis_memory_management(server, m
 def test_our_model_folder_is_listed_by_comfyui(server):
     assert {"talking_portrait", "detection"} <= set(fetch(server, "/models"))
     assert fetch(server, "/models/talking_portrait") == []
+
+
+@pytest.fixture(scope="module")
+def aniportrait(models) -> None:
+    write_for_comfyui(models)
+
+
+def small_aniportrait(name: str, folder: Path, **changes: Any) -> Path:
+    """An example with small frames, one step and ComfyUI's own loaders on random weights."""
+    prompt = json.loads((ROOT / "example_workflows" / "api" / f"{name}.json").read_text())
+    small = {"width": 64, "height": 64, "steps": 1, "vae_name": "random.pt", "clip_name": "random.pt", **changes}
+    for entry in prompt.values():
+        entry["inputs"] |= {key: value for key, value in small.items() if key in entry["inputs"]}
+        if entry["class_type"] == "TalkingPortraitInstantDriver":
+            entry["inputs"]["fps"] = 1
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(prompt))
+    return path
+
+
+def test_aniportrait_runs_on_comfyuis_own_vae_and_clip(server, aniportrait, tmp_path, capsys):
+    assert run(server, small_aniportrait("aniportrait_instant", tmp_path), "--out", str(tmp_path)) == 0
+    (path,) = map(Path, capsys.readouterr().out.split())
+    frames = list(open_video(path).frames())
+    assert len(frames) == 17
+    assert frames[0].shape == (64, 64, 3)
+
+
+def test_aniportrait_shows_pictures_and_stops_within_a_step(server, aniportrait, tmp_path):
+    prompt = json.loads(small_aniportrait("aniportrait_instant", tmp_path, steps=20, seed=9).read_text())
+    previews, steps = asyncio.run(interrupted_at(server, prompt, "TalkingPortraitAniPortraitSampler", 3))
+    assert previews, "pictures arrive while it samples"
+    assert steps < 7, "work went on after the interrupt"
+
+
+async def interrupted_at(server: str, prompt: dict, kind: str, step: int) -> tuple[list[bytes], int]:
+    """Queues a prompt, interrupts it at a step of a node; the pictures that came, and the last step reported."""
+    previews: list[bytes] = []
+    reached = 0
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{server}/ws?clientId=previews") as socket_:
+        await session.post(f"{server}/prompt", json={"prompt": prompt, "client_id": "previews"})
+        async for message in socket_:
+            if message.type == aiohttp.WSMsgType.BINARY:
+                previews += [message.data] if message.data[:4] == (1).to_bytes(4, "big") else []
+                continue
+            event = json.loads(message.data)
+            assert event["type"] not in ("execution_error", "execution_success"), event
+            if event["type"] == "execution_interrupted":
+                return previews, reached
+            node = event.get("data", {}).get("node")
+            if event["type"] == "progress" and prompt[node]["class_type"] == kind:
+                if reached < step <= event["data"]["value"]:
+                    await session.post(f"{server}/interrupt", json={})
+                reached = event["data"]["value"]
+    raise AssertionError("the server hung up")
+
+
+def test_aniportrait_goes_on_from_a_state(server, aniportrait, tmp_path, capsys):
+    prompt = json.loads(small_aniportrait("aniportrait_instant", tmp_path).read_text())
+    (sampler,) = [node for node, entry in prompt.items() if entry["class_type"] == "TalkingPortraitAniPortraitSampler"]
+    (save,) = [node for node, entry in prompt.items() if entry["class_type"] == "CreateVideo"]
+    prompt["90"] = {**prompt[sampler], "inputs": {**prompt[sampler]["inputs"], "previous": [sampler, 2]}}
+    prompt[save]["inputs"]["images"] = ["90", 0]
+    workflow = tmp_path / "continued.json"
+    workflow.write_text(json.dumps(prompt))
+    assert run(server, workflow, "--out", str(tmp_path)) == 0
+    (path,) = map(Path, capsys.readouterr().out.split())
+    assert len(list(open_video(path).frames())) == 17
+
+
+def test_aniportrait_tells_what_is_wrong_in_a_sentence(server, aniportrait, tmp_path, capsys):
+    for changes, words in (
+        ({"window": 4, "overlap": 4}, "AniPortrait Sampler: "),
+        ({"pose_guider": "aniportrait/audio2pose.pt"}, "is AniPortrait's audio2pose, but AniPortrait's pose_guider is"),
+        ({"motion_module": "aniportrait/gone.pth"}, "models get aniportrait_motion_module"),
+        ({"dtype": "float16"}, "float16, which a CPU cannot compute well"),
+    ):
+        assert run(server, small_aniportrait("aniportrait_instant", tmp_path, **changes)) == 3
+        assert words in capsys.readouterr().err
+
+
+def small_apasco(name: str, folder: Path, **changes: Any) -> Path:
+    """As `small_aniportrait`, with the sample's own landmarks, as the landmark model is no random one."""
+    prompt = json.loads((ROOT / "example_workflows" / "api" / f"{name}.json").read_text())
+    small = {"width": 64, "height": 72, "steps": 1, "frames": 6, "clip_length": 4, "vae_name": "random.pt", **changes}
+    (sample,) = [node for node, entry in prompt.items() if entry["class_type"] == "TalkingPortraitSample"]
+    (find,) = [node for node, entry in prompt.items() if entry["class_type"] == "TalkingPortraitDetectLandmarks"]
+    del prompt[find]
+    for entry in prompt.values():
+        inputs = entry["inputs"]
+        inputs |= {key: value for key, value in small.items() if key in inputs}
+        inputs |= {key: [sample, 2] for key, value in inputs.items() if value == [find, 0]}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(prompt))
+    return path
+
+
+@pytest.fixture(scope="module")
+def apasco(models, aniportrait) -> None:
+    tiny_apasco.write_net(models)
+    tiny_apasco.write_speech_encoder(models)
+    tiny_apasco.write_insightface(models)
+
+
+@pytest.mark.parametrize(("name", "frames"), [("apasco", 6), ("apasco_lips", 6), ("apasco_long", 18)])
+def test_apasco_runs_on_comfyuis_own_vae(server, apasco, tmp_path, capsys, name, frames):
+    assert run(server, small_apasco(name, tmp_path), "--out", str(tmp_path)) == 0
+    (path,) = map(Path, capsys.readouterr().out.split())
+    video = open_video(path)
+    assert video.size == (72, 64)
+    assert len(list(video.frames())) == frames
+
+
+def test_apasco_tells_what_is_wrong_in_a_sentence(server, apasco, tmp_path, capsys):
+    for name, changes, words in (
+        ("apasco_geometry", {}, "APasco Sampler: This checkpoint has no mesh encoder"),
+        ("apasco", {"net": "aniportrait/denoising_unet.pth"}, "but net.pth of Hallo or APasco is expected"),
+    ):
+        assert run(server, small_apasco(name, tmp_path, **changes)) == 3
+        assert words in capsys.readouterr().err

@@ -272,9 +272,11 @@ def test_what_speech_lacks_is_told(aniportrait, sample):
             speak(aniportrait, sample, **changes)
 
 
-def test_a_motion_on_the_portraits_head_needs_the_portraits_face(motion):
+def test_a_motion_on_the_portraits_head_needs_the_portraits_face(motion, sample):
     with pytest.raises(TalkingPortraitError, match="Draw Pose: .*the portrait's landmarks are expected"):
         NODES["DrawPose"].execute(motion, 64, 64)
+    with pytest.raises(TalkingPortraitError, match="Draw Pose: The picture shows no face"):
+        NODES["DrawPose"].execute(motion, 64, 64, {**sample[2], "frames": [[]]})
 
 
 # --- frames between frames ---

@@ -210,8 +210,9 @@ def test_what_is_trained_loads_again_by_the_published_names(tmp_path, stage1, st
     )
     assert denoising.config == bench.VIDEO
     for loaded, trained in ((reference, stage1.reference_unet), (guider, stage1.pose_guider)):
+        tensors = loaded.state_dict()
         for name, tensor in trained.state_dict().items():
-            assert torch.equal(loaded.state_dict()[name], tensor), name
+            assert torch.equal(tensors[name], tensor), name
     mesh = loading.load_audio2mesh(tmp_path / "audio2mesh.safetensors")
     pose = loading.load_audio2pose(tmp_path / "audio2pose.safetensors")
     states = torch.randn(4, 32)

@@ -135,17 +135,19 @@ class AniTalkerMotion(io.ComfyNode):
         from ..pipelines.anitalker.controls import HeadControls, head_controls
         from ..pipelines.anitalker.motion import generate_motion, motion_frames
         from ..pipelines.anitalker.noise import published_noise
-        from ..pipelines.anitalker.portrait import encode_portrait
+        from ..pipelines.anitalker.portrait import check_landmarks, encode_portrait
         from ..pipelines.anitalker.sampling import possible_steps
         from ..pipelines.face_payload import from_payload
 
         network: Any = anitalker.stage2.module
         frames = motion_frames(network.config, features)
+        picture = portrait_socket(portrait, "portrait")
         track = None if landmarks is None else first_frame(from_payload(landmarks))
+        if track is not None:
+            check_landmarks(picture, track)
         numbers = HeadControls.constant(yaw, pitch, roll, location, scale)
         controls = head_controls(control, numbers, curves, frames, motion, track)
         progress = host.progress()
-        picture = portrait_socket(portrait, "portrait")
         progress(0, 1, picture)
         codes = generate_motion(
             anitalker.stage2,

@@ -13,7 +13,7 @@ from ..latents import Managed
 from ..memory import Shrinking
 from ..resizing import resized_on_bytes
 from ..timing import as_rate
-from ..types import MotionLatents, Progress, no_progress
+from ..types import FaceTrack, MotionLatents, Progress, no_progress
 
 SQUARE_WITHIN = 0.02
 """Sides that differ by no more than this part count as equal."""
@@ -43,6 +43,16 @@ def check_square(pictures: torch.Tensor, what: str) -> None:
         raise TalkingPortraitError(
             f"The {what} is {width} x {height} pixels, but a square picture with the head in its middle is expected; "
             "cut it out with Crop Portrait (framing AniTalker), or squeeze it to a square yourself."
+        )
+
+
+def check_landmarks(picture: torch.Tensor, track: FaceTrack) -> None:
+    """Raises TalkingPortraitError for landmarks that were seen in a picture of another size than (H, W, 3)."""
+    if track.image_size != tuple(picture.shape[:2]):
+        (height, width), (seen_height, seen_width) = picture.shape[:2], track.image_size
+        raise TalkingPortraitError(
+            f"The landmarks are of a picture of {seen_width} x {seen_height} pixels, but the portrait is {width} x "
+            f"{height}; connect the landmarks that Crop Portrait gives beside this very portrait."
         )
 
 

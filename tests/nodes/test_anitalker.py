@@ -207,6 +207,10 @@ BAD = {
         "by the voice alone, but controls were given",
     ),
     "no motion": (lambda p: move(load(), hear(), p, "face motion"), "none is connected"),
+    "other landmarks": (
+        lambda p: move(load(), hear(), p[:, ::2, ::2], landmarks=NODES["Sample"].execute().args[2]),
+        "of a picture of 512 x 512 pixels, but the portrait is 256 x 256",
+    ),
     "no curve": (lambda p: move(load(), hear(), p, "numbers", curves="yaw fast"), "is no curve"),
     "steps": (lambda p: move(load(), hear(), p, steps=1), "2 to 1000 are possible"),
     "no square": (lambda p: move(load(), hear(), p[:, :300]), "512 x 300 pixels, but a square"),

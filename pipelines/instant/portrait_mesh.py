@@ -27,8 +27,8 @@ MAX_ROTATION = 20.0
 """Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
 SOFT_ROTATION = 12.0
 """Degrees from which a turn is eased towards the maximum."""
-VISIBLE_OPENING, OPENING_BEND, MIDDLE_OPENING = 1.14, 1.1, 0.13
-"""An opening o is drawn as 1.14 o (o / 0.13)^0.1 eye distances: eyes and landmarkers fall behind wide openings."""
+VISIBLE_OPENING, OPENING_BEND, MIDDLE_OPENING = 1.1, 1.1, 0.13
+"""An opening o is drawn as 1.1 o (o / 0.13)^0.1 eye distances: eyes and landmarkers fall behind wide openings."""
 SLIT_FROM = 0.03
 """Opening in eye distances from which all that the lips' soft edges swallow of a gap is given back."""
 HIDDEN_BY_ROUNDING = 0.09

@@ -44,7 +44,7 @@ MIN_CLOSURE = 1e-4
 class Pose:
     """One frame: its shape, and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
 
-    `head_reach` and `skin_reach` are how far in pixels, at most, either moves anything in this frame and its neighbours.
+    `head_reach` and `skin_reach` are how far in pixels, at most, either moves anything here and in near frames.
     """
 
     shape: PoseAndShape
@@ -230,7 +230,7 @@ class InstantRenderer:
         return self.pixels
 
     def _around_face(self, margin: int) -> torch.Tensor:
-        """Where (h, w) in the moving box the expression's grid lies, or comes to lie when the head moves by `margin`."""
+        """Where (h, w) in the moving box the expression's grid lies, or comes to lie when a head moves by `margin`."""
         left, top, _, _ = self.head.box
         grid = self.skin.grid
         rows = slice(max(0, int(grid.top) - top - margin), max(0, int(grid.bottom) - top + margin + 1))

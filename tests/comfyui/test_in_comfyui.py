@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,14 +20,17 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import soundfile
 from talking_portrait.nodes import cli
 from talking_portrait.pipelines import comfy_client
-from talking_portrait.pipelines.media import open_video
+from talking_portrait.pipelines.media import VideoWriter, open_video, to_uint8
+from talking_portrait.pipelines.sample import sample_portrait, sample_speech
 
 from ..tiny_weights import apasco as tiny_apasco
 from ..tiny_weights.aniportrait import write_for_comfyui
@@ -35,6 +39,7 @@ pytestmark = pytest.mark.comfyui
 
 ROOT = Path(__file__).parents[2]
 PACK = "talking-portrait"
+TASK = ROOT.parent / "shared" / "data" / "face_landmarker.task"
 INSTANT = ROOT / "example_workflows" / "instant.json"
 
 
@@ -230,6 +235,31 @@ def test_aniportrait_runs_on_comfyuis_own_vae_and_clip(server, aniportrait, tmp_
     frames = list(open_video(path).frames())
     assert len(frames) == 17
     assert frames[0].shape == (64, 64, 3)
+
+
+def test_aniportrait_hears_and_is_driven_by_a_video_in_comfyui(server, base, models, aniportrait, tmp_path, capsys):
+    if not TASK.is_file():
+        pytest.skip("no face landmark model beside the repository")
+    (models / "detection").mkdir(exist_ok=True)
+    shutil.copy(TASK, models / "detection")
+    audio, (portrait, _) = sample_speech(), sample_portrait()
+    soundfile.write(base / "input" / "short.wav", audio.waveform[0, : audio.sample_rate // 5], audio.sample_rate)
+    with VideoWriter(base / "input" / "driving.mp4", (512, 512), Fraction(25)) as writer:
+        for _ in range(3):
+            writer.write(to_uint8(portrait))
+    spoken = json.loads(small_aniportrait("aniportrait_audio", tmp_path).read_text())
+    spoken["short"] = {"class_type": "LoadAudio", "inputs": {"audio": "short.wav"}}
+    for entry in spoken.values():
+        if "audio" in entry["inputs"] and entry["class_type"].startswith("Talking"):
+            entry["inputs"]["audio"] = ["short", 0]
+    (tmp_path / "spoken.json").write_text(json.dumps(spoken))
+    for workflow, frames in (
+        (tmp_path / "spoken.json", 6),
+        (small_aniportrait("aniportrait_video", tmp_path), 3),
+    ):
+        assert run(server, workflow, "--out", str(tmp_path)) == 0
+        (path,) = map(Path, capsys.readouterr().out.split())
+        assert len(list(open_video(path).frames())) == frames
 
 
 def test_aniportrait_shows_pictures_and_stops_within_a_step(server, aniportrait, tmp_path):

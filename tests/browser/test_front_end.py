@@ -72,9 +72,23 @@ def info() -> dict[str, Any]:
     described = {name: node.GET_NODE_INFO_V1() for name, node in registry().items()}
     for name, (entry, file) in INPUT_FILES.items():
         described[name]["input"]["required"][entry][1]["options"] = [file]
+    for path in EXAMPLES:
+        for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+            add_models(described, node)
     for name, entry in described.items():
         entry["python_module"] = f"custom_nodes.{PACK}" if name.startswith("TalkingPortrait") else "nodes"
     return described
+
+
+def add_models(described: dict[str, Any], node: dict[str, Any]) -> None:
+    """Lets the lists of files hold what an example asks for, as for a user who has fetched it."""
+    files = {model["name"] for model in node["properties"].get("models", [])}
+    named = node.get("widgets_values_named") or {}
+    for entries in described.get(node["type"], {}).get("input", {}).values():
+        for name, spec in entries.items():
+            options = spec[1].get("options") if len(spec) > 1 else None
+            if options is not None and named.get(name) in files:
+                spec[1]["options"] = sorted({*options, named[name]})
 
 
 def visit(static: Path, chromium: str, info: dict, workflows: list[dict], settings: dict | None = None) -> dict:

@@ -15,16 +15,9 @@ import torch
 from talking_portrait.models.gfpgan import GFPGAN
 from torch.utils.flop_counter import FlopCounterMode
 
+from .tiny_weights.gfpgan import generated
+
 REFERENCE = "spandrel's"
-
-
-def generated(network: torch.nn.Module) -> torch.nn.Module:
-    """With weights that keep activations at a natural size."""
-    torch.manual_seed(0)
-    for tensor in network.state_dict().values():
-        scale = tensor[0].numel() ** -0.5 if tensor.ndim > 1 else 0.1
-        tensor.copy_(torch.randn(tensor.shape) * scale)
-    return network.eval().requires_grad_(False)
 
 
 def reference(state: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor] | None:

@@ -27,12 +27,15 @@ from typing import Any
 import aiohttp
 import pytest
 import soundfile
+from talking_portrait.models.gfpgan import GFPGANConfig
 from talking_portrait.nodes import cli
 from talking_portrait.pipelines import comfy_client
 from talking_portrait.pipelines.media import VideoWriter, open_video, to_uint8
 from talking_portrait.pipelines.sample import sample_portrait, sample_speech
 
+from ..tiny_weights import anitalker as tiny_anitalker
 from ..tiny_weights import apasco as tiny_apasco
+from ..tiny_weights import gfpgan as tiny_gfpgan
 from ..tiny_weights.aniportrait import write_for_comfyui
 
 pytestmark = pytest.mark.comfyui
@@ -237,24 +240,40 @@ def test_aniportrait_runs_on_comfyuis_own_vae_and_clip(server, aniportrait, tmp_
     assert frames[0].shape == (64, 64, 3)
 
 
-def test_aniportrait_hears_and_is_driven_by_a_video_in_comfyui(server, base, models, aniportrait, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def landmarker(models) -> None:
     if not TASK.is_file():
         pytest.skip("no face landmark model beside the repository")
     (models / "detection").mkdir(exist_ok=True)
     shutil.copy(TASK, models / "detection")
+
+
+@pytest.fixture(scope="module")
+def clips(base) -> None:
+    """short.wav, 0.2 s of the sample's speech, and driving.mp4, three frames of its portrait."""
     audio, (portrait, _) = sample_speech(), sample_portrait()
     soundfile.write(base / "input" / "short.wav", audio.waveform[0, : audio.sample_rate // 5], audio.sample_rate)
     with VideoWriter(base / "input" / "driving.mp4", (512, 512), Fraction(25)) as writer:
         for _ in range(3):
             writer.write(to_uint8(portrait))
-    spoken = json.loads(small_aniportrait("aniportrait_audio", tmp_path).read_text())
-    spoken["short"] = {"class_type": "LoadAudio", "inputs": {"audio": "short.wav"}}
-    for entry in spoken.values():
+
+
+def saying_less(workflow: Path) -> Path:
+    """The graph with short.wav as all that is said."""
+    graph = json.loads(workflow.read_text())
+    graph["short"] = {"class_type": "LoadAudio", "inputs": {"audio": "short.wav"}}
+    for entry in graph.values():
         if "audio" in entry["inputs"] and entry["class_type"].startswith("Talking"):
             entry["inputs"]["audio"] = ["short", 0]
-    (tmp_path / "spoken.json").write_text(json.dumps(spoken))
+    workflow.write_text(json.dumps(graph))
+    return workflow
+
+
+def test_aniportrait_hears_and_is_driven_by_a_video_in_comfyui(
+    server, landmarker, clips, aniportrait, tmp_path, capsys
+):
     for workflow, frames in (
-        (tmp_path / "spoken.json", 6),
+        (saying_less(small_aniportrait("aniportrait_audio", tmp_path)), 6),
         (small_aniportrait("aniportrait_video", tmp_path), 3),
     ):
         assert run(server, workflow, "--out", str(tmp_path)) == 0
@@ -353,4 +372,65 @@ def test_apasco_tells_what_is_wrong_in_a_sentence(server, apasco, tmp_path, caps
         ("apasco", {"net": "aniportrait/denoising_unet.pth"}, "but net.pth of Hallo or APasco is expected"),
     ):
         assert run(server, small_apasco(name, tmp_path, **changes)) == 3
+        assert words in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def anitalker(models) -> None:
+    tiny_anitalker.write_models(models)
+    tiny_gfpgan.write_models(models)
+
+
+def small_anitalker(name: str, folder: Path) -> Path:
+    prompt = json.loads((ROOT / "example_workflows" / "api" / f"{name}.json").read_text())
+    for entry in prompt.values():
+        entry["inputs"] |= {"steps": 3} if "steps" in entry["inputs"] else {}
+        if entry["class_type"] == "TalkingPortraitRestoreFaces":  # what random weights draw has no face to find
+            entry["inputs"]["landmarks"] = ["1", 2]
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(prompt))
+    return saying_less(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"), [("anitalker", 5), ("anitalker_pose", 5), ("anitalker_video", 3), ("anitalker_restored", 5)]
+)
+def test_anitalker_runs_in_comfyui(server, landmarker, clips, anitalker, tmp_path, capsys, name, frames):
+    assert run(server, small_anitalker(name, tmp_path), "--out", str(tmp_path)) == 0
+    (path,) = map(Path, capsys.readouterr().out.split())
+    assert len(list(open_video(path).frames())) == frames
+
+
+def test_faces_are_restored_by_comfyuis_own_loader(server, models, landmarker, tmp_path, capsys):
+    """At the published size, the only one that ComfyUI's loader knows."""
+    graph: dict[str, Any] = {
+        "1": {"class_type": "TalkingPortraitSample", "inputs": {}},
+        "2": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": "random.pth"}},
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "restored"}},
+    }
+    inputs = {"images": ["1", 0], "upscale_model": ["2", 0], "landmarks": ["1", 2]}
+    defaults = {"strength": 0.8, "faces": "centre", "batch_size": 1}
+    graph["3"] = {"class_type": "TalkingPortraitRestoreFaces", "inputs": {**inputs, **defaults}}
+    tiny_gfpgan.write_file(models / "upscale_models" / "random.pth", GFPGANConfig())
+    workflow = tmp_path / "restore.json"
+    workflow.write_text(json.dumps(graph))
+    assert run(server, workflow, "--out", str(tmp_path)) == 0
+    (path,) = map(Path, capsys.readouterr().out.split())
+    from PIL import Image
+
+    assert Image.open(path).size == (512, 512)
+
+
+def test_anitalker_tells_what_is_wrong_in_a_sentence(server, anitalker, clips, tmp_path, capsys):
+    workflow = small_anitalker("anitalker", tmp_path)
+    for changes, words in (
+        ({"stage1": "anitalker/stage2_pose_only_mfcc.ckpt"}, "Load AniTalker: "),
+        ({"stage2": "anitalker/stage2_pose_only_mfcc.ckpt"}, "hears MFCC"),
+    ):
+        graph = json.loads(workflow.read_text())
+        for entry in graph.values():
+            entry["inputs"] |= {key: value for key, value in changes.items() if key in entry["inputs"]}
+        changed = tmp_path / "changed.json"
+        changed.write_text(json.dumps(graph))
+        assert run(server, changed) == 3
         assert words in capsys.readouterr().err

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ...models.face_mesh import face_mesh
+
 ENTRIES = 257
 """Entries of the edge tables; an odd number puts one on the middle."""
 SPAN = 1.6
@@ -26,10 +28,7 @@ class Aperture:
         self.middle = (first + second) / 2
         self.half = max(float(np.linalg.norm(second - first)) / 2, 1e-3)
         self.axis = (second - first) / (2 * self.half)
-        down = np.array([-self.axis[1], self.axis[0]])
-        if (points[list(lower)] - points[list(upper)]).sum(axis=0) @ down < 0:
-            down = -down
-        self.down = down
+        self.down = np.array([-self.axis[1], self.axis[0]]) * _side(corners, upper, lower)
         self.table_along = np.linspace(-SPAN, SPAN, ENTRIES) * self.half
         self.upper = self._edge(points[list(upper)])
         self.lower = np.maximum(self._edge(points[list(lower)]), self.upper)
@@ -54,6 +53,17 @@ class Aperture:
         curve = PchipInterpolator(along, heights, extrapolate=False)
         inside = np.clip(self.table_along, along[0], along[-1])
         return curve(inside)
+
+
+def _side(corners: Sequence[int], upper: Sequence[int], lower: Sequence[int]) -> float:
+    """1 where the lower edge lies clockwise of the line between the corners, -1 on the other side.
+
+    Asked of the canonical face: landmarks of a closed mouth may cross, and no face in a picture is a mirrored one.
+    """
+    face = face_mesh().vertices[:, :2] * [1, -1]
+    axis = face[corners[1]] - face[corners[0]]
+    open_way = (face[list(lower)] - face[list(upper)]).sum(axis=0)
+    return float(np.sign(axis[0] * open_way[1] - axis[1] * open_way[0]))
 
 
 class EdgeTables:

@@ -11,7 +11,13 @@ import torch
 from talking_portrait.models.instant.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.models.instant.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.instant.portrait_mesh import LIP_EDGE
+from talking_portrait.pipelines.instant.aperture import Aperture
+from talking_portrait.pipelines.instant.portrait_mesh import (
+    LIP_EDGE,
+    LOWER_INNER_LIP,
+    MOUTH_CORNERS,
+    UPPER_INNER_LIP,
+)
 from talking_portrait.pipelines.instant.renderer import InstantRenderer
 from talking_portrait.pipelines.instant.warp import _slopes, invert, sample_field
 from talking_portrait.pipelines.sample import sample_portrait
@@ -142,6 +148,17 @@ def test_the_mouth_opens_by_what_the_motion_says(renderer):
     assert np.corrcoef(opening, seen)[0, 1] > 0.99
     assert 0.85 < np.std(seen) / np.std(opening) < 1.15
     assert 0.85 < seen[1] / opening[1] < 1.15
+
+
+def test_landmarks_of_shut_lips_may_cross(portrait):
+    points = portrait[1].points[0, :468, :2].astype(float)
+    upper, lower = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
+    crossed = points.copy()
+    crossed[upper] = (points[upper] + points[lower]) / 2 + [0, 0.4]
+    crossed[lower] = crossed[upper] - [0, 0.8]
+    as_found, as_shut = (Aperture(places, MOUTH_CORNERS, upper, lower) for places in (points, crossed))
+    assert as_shut.down == pytest.approx(as_found.down)
+    assert as_shut.down[1] > 0.9
 
 
 def test_teeth_are_covered_when_lips_close(portrait, renderer):

@@ -38,7 +38,7 @@ demo: $(STAMP) ## a talking video from the shipped portrait and speech
 test parity slow: export OMP_NUM_THREADS ?= 1
 
 test: lint ## style, types and every test that needs nothing but this folder (and ../shared where it is)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile
 	$(PYTHON) -m pytest tests/parity -m parity --only-runnable
 
 lint: $(STAMP) build/typing/talking_portrait

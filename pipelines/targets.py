@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -20,7 +21,7 @@ def file_to_write(path: str | Path) -> Path:
     """
     path = Path(path)
     try:
-        target = path.resolve()
+        target = _resolved(path)
         other = target.exists() and not target.is_file()
         known = target.parent.is_dir()
     except (OSError, ValueError, RuntimeError) as error:  # an endless name, one with NUL, links in a circle
@@ -40,7 +41,7 @@ def file_to_write(path: str | Path) -> Path:
 def check_output_folder(folder: Path) -> None:
     """Raises TalkingPortraitError unless files can be put into `folder`, or into one that is made there; makes none."""
     try:
-        place = folder.resolve()
+        place = _resolved(folder)
         while not place.exists() and place != place.parent:
             place = place.parent
         usable = place.is_dir()
@@ -64,6 +65,14 @@ def shortened(path: Path) -> str:
     """A path for a sentence: whole unless it is absurdly long."""
     text = str(path)
     return text if len(text) <= 300 else f"{text[:300]} ..."
+
+
+def _resolved(path: Path) -> Path:
+    """Where a path leads; OSError or RuntimeError for links in a circle, which Python resolves from 3.13 on."""
+    target = path.resolve()
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
 
 
 def _try_folder(folder: Path) -> None:

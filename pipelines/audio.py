@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
 from .errors import TalkingPortraitError, shown
+from .timing import frame_count
 from .types import Audio
 
+SPEECH_RATE = 16000
+"""Samples a second that drivers listen to."""
 MIN_SECONDS = 0.025
 """One analysis window; less is no speech."""
 MAX_SECONDS = 3600
@@ -113,8 +117,11 @@ def _check_waveform(waveform: torch.Tensor) -> torch.Tensor:
 
 
 def mono(audio: Audio) -> torch.Tensor:
-    """The mean of all channels: (samples,) float32."""
-    return audio.waveform.mean(dim=0)
+    """The mean of all channels: (samples,) float32; one by one, so that it is the same in any layout of memory."""
+    total = audio.waveform[0].clone()
+    for channel in audio.waveform[1:]:
+        total += channel
+    return total.div_(len(audio.waveform))
 
 
 def resample(audio: Audio, rate: int) -> Audio:
@@ -126,6 +133,21 @@ def resample(audio: Audio, rate: int) -> Audio:
     common = math.gcd(rate, audio.sample_rate)
     resampled = resample_poly(audio.waveform.numpy(), rate // common, audio.sample_rate // common, axis=-1)
     return Audio(torch.from_numpy(resampled).float().contiguous(), rate)
+
+
+def as_speech(audio: Audio, fps: Fraction) -> Audio:
+    """What drivers listen to: one channel at 16 kHz, which lasts as many frames of `fps` as the recording does."""
+    if audio.sample_rate == SPEECH_RATE and audio.waveform.shape[0] == 1:
+        return audio
+    wave = resample(Audio(mono(audio)[None], audio.sample_rate), SPEECH_RATE).waveform
+    return lasting(wave, frame_count(audio.samples, audio.sample_rate, fps), fps)
+
+
+def lasting(wave: torch.Tensor, frames: int, fps: Fraction) -> Audio:
+    """Speech (1, samples) at 16 kHz without the sample by which resampling may have made it reach one frame further."""
+    if frame_count(wave.shape[1], SPEECH_RATE, fps) > frames:
+        wave = wave[:, :-1]
+    return Audio(wave, SPEECH_RATE)
 
 
 class Resampler:

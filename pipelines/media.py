@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .audio import MAX_SECONDS, Resampler, check_audio, check_rate
+from .audio import MAX_SECONDS, SPEECH_RATE, Resampler, check_audio, check_rate, lasting, mono
 from .errors import TalkingPortraitError
 from .ffmpeg import Ffmpeg, input_file, last_line
 from .targets import file_to_write, shortened, unfinished
@@ -26,8 +26,6 @@ from .types import Audio
 
 MAX_PIXELS = 67_000_000
 MAX_AAC_CHANNELS = 8
-SPEECH_RATE = 16000
-"""Samples a second that drivers listen to."""
 WAV_BLOCK = 1 << 20
 """Samples of each channel that are written at once."""
 
@@ -107,12 +105,11 @@ def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
         samples = 0
         for block in sound.blocks():
             samples += len(block)
-            speech += thinned.push(block.mean(axis=1)).data
+            speech += thinned.push(mono(Audio(torch.tensor(block).T, sound.rate)).numpy()).data
         speech += thinned.finish().data
         wave = torch.frombuffer(speech, dtype=torch.float32)[None] if speech else torch.zeros(1, 0)
-        if frame_count(wave.shape[1], SPEECH_RATE, fps) > frame_count(samples, sound.rate, fps):
-            wave = wave[:, :-1]
-        return check_audio(Audio(wave, SPEECH_RATE)), SoundTrack(sound.path, sound.channels)
+        speech_of_file = lasting(wave, frame_count(samples, sound.rate, fps), fps)
+        return check_audio(speech_of_file), SoundTrack(sound.path, sound.channels)
 
 
 class NoSoundError(TalkingPortraitError):

@@ -10,7 +10,7 @@ import numpy as np
 from ...models.face_mesh import BLENDSHAPES, VERTICES
 from ...models.instant.mouth_shapes import mouth_blendshapes, mouth_vertices, neutral_vertices
 from ...models.instant.upper_face_shapes import upper_face_shapes
-from ..audio import check_audio
+from ..audio import as_speech, check_audio
 from ..errors import TalkingPortraitError
 from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, Progress, no_progress
@@ -56,7 +56,8 @@ def drive(
 
     Returns FaceMotion with pose "head" and blendshapes. Raises TalkingPortraitError for unusable audio or amounts.
     """
-    audio, rate = check_audio(audio), as_rate(fps)
+    rate = as_rate(fps)
+    audio = as_speech(check_audio(audio), rate)
     amounts = {"mouth": mouth, "head": head, "nod": nod, "brows": brows, "blinks": blinks, "drift": drift}
     for name, amount in amounts.items():
         _check_number(name, amount, MAX_AMOUNT)

@@ -9,11 +9,13 @@ import pytest
 import torch
 from talking_portrait.models.face_mesh import BLENDSHAPES, mouth_opening
 from talking_portrait.models.instant.upper_face_shapes import eyelid_closure
+from talking_portrait.pipelines.audio import resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.instant.driver import drive
 from talking_portrait.pipelines.instant.face import blink_times, blink_weights, brow_weights
 from talking_portrait.pipelines.instant.head import MAX_DEGREES, NECK, about_neck, resting_drift, speech_rotation
 from talking_portrait.pipelines.instant.prosody import RATE, Prosody
+from talking_portrait.pipelines.media import read_audio, read_speech, write_wav
 from talking_portrait.pipelines.projection import euler_to_matrix
 from talking_portrait.pipelines.sample import sample_speech
 from talking_portrait.pipelines.types import Audio
@@ -74,6 +76,14 @@ def test_same_seed_same_motion_and_another_seed_another(speech, spoken):
     assert np.abs(other.rotation - spoken.rotation).max() > 0.5
     assert np.allclose(mouth_opening(other.vertices), mouth_opening(spoken.vertices), atol=1e-4)
     assert not same(drive(speech, seed=2**64 - 1), spoken)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (44100, 2), (48000, 6), (8000, 1)])
+def test_a_file_moves_the_face_alike_whichever_way_it_is_read(tmp_path, speech, rate, channels):
+    sound = resample(speech, rate).waveform.repeat(channels, 1) * torch.linspace(1, 0.5, channels)[:, None]
+    write_wav(tmp_path / "a.wav", Audio(sound[:, : 2 * rate + 1], rate))
+    streamed, _ = read_speech(tmp_path / "a.wav", Fraction(25))
+    assert same(drive(streamed), drive(read_audio(tmp_path / "a.wav")))
 
 
 def test_the_number_of_threads_changes_nothing(speech, spoken):

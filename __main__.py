@@ -28,7 +28,7 @@ if __package__ in (None, ""):
 
 from typing import TYPE_CHECKING
 
-from .pipelines.errors import TalkingPortraitError, is_out_of_memory
+from .pipelines.errors import TalkingPortraitError, is_out_of_memory, shown
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -150,6 +150,7 @@ def _add_animate(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also keep the motion")
     command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
+    command.add_argument("--device", default="cpu", help="where frames are computed: cpu, cuda, mps ... (default cpu)")
     _add_driver_options(command)
     command.set_defaults(run=_animate)
 
@@ -183,12 +184,15 @@ def _drive(options: argparse.Namespace, speech: Audio, fps: Fraction) -> FaceMot
 def _animate(options: argparse.Namespace) -> None:
     from .pipelines.animate import fit_portrait, write_animation
     from .pipelines.media import check_video_name, read_speech
-    from .pipelines.motion import load_motion, save_motion
+    from .pipelines.motion import check_motion_name, load_motion, save_motion
     from .pipelines.sample import SPEECH_FILE
     from .pipelines.targets import file_to_write
     from .pipelines.timing import as_rate
 
     check_video_name(options.out, options.crf)
+    if options.save_motion:
+        check_motion_name(options.save_motion)
+    device = _device(options.device)
     for path in (options.out, options.save_motion):
         if path is not None:
             file_to_write(path)
@@ -203,12 +207,34 @@ def _animate(options: argparse.Namespace) -> None:
         del speech
     start = time.monotonic()
     frames = write_animation(
-        options.out, image, track, motion, sound, crf=options.crf, progress=ProgressBar("rendering")
+        options.out,
+        image,
+        track,
+        motion,
+        sound,
+        crf=options.crf,
+        progress=ProgressBar("rendering"),
+        device=device,
     )
     seconds = time.monotonic() - start
     if options.save_motion:
         save_motion(options.save_motion, motion)
     print(f"{options.out}: {frames} frames at {float(motion.fps):g} fps, {frames / seconds:.1f} frames a second")
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name. Raises TalkingPortraitError where torch has none."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):  # torch has no one error for a device that is not there
+        raise TalkingPortraitError(
+            f"Frames can't be computed on {shown(name)} here, but a device that torch knows is expected; leave out "
+            "--device for the CPU."
+        ) from None
+    return device
 
 
 def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
@@ -262,11 +288,12 @@ def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | Non
 
 def _motion(options: argparse.Namespace) -> None:
     from .pipelines.media import read_speech
-    from .pipelines.motion import save_motion
+    from .pipelines.motion import check_motion_name, save_motion
     from .pipelines.sample import SPEECH_FILE
     from .pipelines.targets import file_to_write
     from .pipelines.timing import as_rate
 
+    check_motion_name(options.out)
     file_to_write(options.out)
     fps = as_rate(options.fps)
     speech, _ = read_speech(options.audio or SPEECH_FILE, fps)

@@ -10,12 +10,19 @@ import numpy as np
 
 from ..models.face_mesh import BLENDSHAPES, VERTICES
 from .errors import TalkingPortraitError, shown
-from .targets import file_to_write, unfinished
+from .targets import file_to_write, shortened, unfinished
 from .timing import as_rate
 from .types import Camera, FaceMotion
 
 MAX_BYTES = 4 * 1024**3
 """More than an hour at 120 frames a second; a larger file is a mistake or an attack."""
+
+
+def check_motion_name(path: str | Path) -> None:
+    """Raises TalkingPortraitError for a name that is no motion's, lest it replaces a recording or a video."""
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise TalkingPortraitError(f"The motion is to be written to {shortened(path)}; give a name that ends in .npz.")
 
 
 def save_motion(path: str | Path, motion: FaceMotion) -> None:

@@ -75,12 +75,15 @@ def test_amounts_of_zero_are_a_still_head(tmp_path, voice):
         (["--size", "3"], "at least 16"),
         (["--size", "100000"], "million pixels"),
         (["--crf", "52"], "0 (lossless) to 51"),
+        (["--save-motion", "out.mp4"], ".npz"),
+        (["--device", "toaster"], "'toaster'"),
+        (["--device", "meta"], "'meta'"),
         (["--face", "5"], "only face 0"),
         (["--out", "."], ".mp4"),
         (["--motion", "voice.wav"], "voice.wav"),
         (["--image", "voice.wav"], "can't be read"),
         (["--save-motion", "nowhere/m.npz"], "folder"),
-        (["--save-motion", "."], "no ordinary file"),
+        (["--save-motion", "."], ".npz"),
         (["--out", "x" * 5000 + ".mp4"], "name"),
         (["--audio", "x" * 5000], "does not exist"),
         (["--image", "a\0b"], "does not exist"),
@@ -98,10 +101,17 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, voice, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 
-@pytest.mark.parametrize("option", ["--out", "--save-motion"])
-def test_where_results_go_is_looked_at_before_the_work(tmp_path, voice, monkeypatch, capsys, option):
+def test_a_motion_never_replaces_a_recording(tmp_path, voice, capsys):
+    before = voice.read_bytes()
+    assert main(["motion", "--audio", str(voice), "--out", str(voice)]) == 2
+    assert ".npz" in capsys.readouterr().err
+    assert voice.read_bytes() == before
+
+
+@pytest.mark.parametrize(("option", "target"), [("--out", "/proc/x.mp4"), ("--save-motion", "/proc/x.npz")])
+def test_where_results_go_is_looked_at_before_the_work(tmp_path, voice, monkeypatch, capsys, option, target):
     monkeypatch.setattr("talking_portrait.pipelines.media.read_speech", None)  # it would fail, had it been called
-    place = {"--out": str(tmp_path / "out.mp4"), "--save-motion": str(tmp_path / "m.npz"), option: "/proc/x.mp4"}
+    place = {"--out": str(tmp_path / "out.mp4"), "--save-motion": str(tmp_path / "m.npz"), option: target}
     assert main(["animate", "--audio", str(voice), *(part for pair in place.items() for part in pair)]) == 2
     assert "/proc can't be written to" in capsys.readouterr().err
 

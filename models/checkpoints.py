@@ -155,7 +155,8 @@ def _pickles(path: Path) -> Iterator[BinaryIO]:
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
                 raise TalkingPortraitError(
-                    f"{path.name} is a TorchScript program, but weights alone are expected here."
+                    f"{path.name} is a TorchScript program, but weights alone are expected here; choose a file of "
+                    "weights."
                 )
             for name in archive.namelist():
                 if name.endswith(".pkl"):
@@ -210,7 +211,9 @@ def expect_kind(state: Mapping[str, torch.Tensor], names: Iterable[str], wanted:
     """
     kind = identify(state)
     if kind is None or kind.name not in names:
-        raise TalkingPortraitError(f"{Path(path).name} is {describe(state)}, but {wanted} is expected here.")
+        raise TalkingPortraitError(
+            f"{Path(path).name} is {describe(state)}, but {wanted} is expected here; choose such a file."
+        )
 
 
 def rename_keys(state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, str]]) -> State:

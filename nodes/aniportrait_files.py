@@ -106,9 +106,10 @@ class LoadedAniPortrait:
     def _check_numbers(self, name: str, network: torch.nn.Module) -> None:
         for key, tensor in network.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
+                file = "motion_module" if name == "denoising_unet" and ".motion_modules." in key else name
                 half = "; load it in float32 or bfloat16, or" if self.dtype == torch.float16 else ";"
                 raise TalkingPortraitError(
-                    f"{Path(self.names[name]).name} holds weights that are no numbers or too large ({key}){half} "
+                    f"{Path(self.names[file]).name} holds weights that are no numbers or too large ({key}){half} "
                     "download it again."
                 )
 

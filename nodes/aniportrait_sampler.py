@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.types import FaceTrack
 from . import host
 from .aniportrait_files import LoadedAniPortrait
 from .draw_pose import size_input
@@ -251,11 +252,16 @@ class AniPortraitSampler(io.ComfyNode):
         compiled: bool = False,
     ) -> Any:
         from ..pipelines.aniportrait.animate import Settings, animate
+        from ..pipelines.aniportrait.portrait import check_landmarks
         from ..pipelines.aniportrait.settings import check_drawings, check_settings, check_state
+        from ..pipelines.face_payload import from_payload
         from .vae_and_clip import codec, picture_encoder
 
         picture = portrait_socket(portrait, "portrait")
-        drawings = _drawings(motion, landmarks, pose_frames, (height, width), swap_colours)
+        track = None if landmarks is None else first_frame(from_payload(landmarks))
+        if track is not None:
+            check_landmarks(picture, track)
+        drawings = _drawings(motion, track, pose_frames, (height, width), swap_colours)
         settings = Settings(
             size=(height, width),
             steps=steps,
@@ -300,10 +306,9 @@ class AniPortraitSampler(io.ComfyNode):
         return io.NodeOutput(host.to_socket(images), rate, animation.state)
 
 
-def _drawings(motion: Any, landmarks: Any, pose_frames: Any, size: tuple[int, int], swapped: bool) -> Any:
+def _drawings(motion: Any, track: FaceTrack | None, pose_frames: Any, size: tuple[int, int], swapped: bool) -> Any:
     """What the sampler follows: the pose frames, or the motion, drawn frame by frame when it is asked for."""
     from ..pipelines.aniportrait.pose_drawings import PoseDrawings
-    from ..pipelines.face_payload import from_payload
 
     if (motion is None) == (pose_frames is None):
         found = "Neither a motion nor pose frames are" if motion is None else "Both a motion and pose frames are"
@@ -311,4 +316,4 @@ def _drawings(motion: Any, landmarks: Any, pose_frames: Any, size: tuple[int, in
     if pose_frames is not None:
         drawn = colours(images_socket(pose_frames, "pose_frames"))
         return drawn.flip(-1) if swapped else drawn
-    return PoseDrawings(motion, size, None if landmarks is None else first_frame(from_payload(landmarks)))
+    return PoseDrawings(motion, size, track)

@@ -97,7 +97,7 @@ def titled(execute: Execute) -> Execute:
             return execute(cls, *args, **inputs)
         except (TalkingPortraitError, MemoryError, RuntimeError) as error:
             title = cls.define_schema().display_name
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or (not host.IN_COMFYUI and isinstance(error, torch.OutOfMemoryError)):
                 raise TalkingPortraitError(
                     f"{title}: This needs more memory than there is; take smaller pictures or fewer frames at once."
                 ) from error

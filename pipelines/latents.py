@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from .errors import TalkingPortraitError
 from .memory import Shrinking
 from .types import Progress, no_progress
 
@@ -43,9 +44,12 @@ class Resident:
 
     def __init__(self, module: torch.nn.Module, device: torch.device | str = "cpu") -> None:
         self.module, self._device = module, torch.device(device)
+        self._there = False
 
     def load(self, memory: int = 0) -> torch.device:
-        self.module.to(self._device)
+        if not self._there:  # to go through thousands of parameters takes time even where there is nothing to move
+            self.module.to(self._device)
+            self._there = True
         return self._device
 
 
@@ -76,6 +80,8 @@ def decoded(
 
     At most `batch` frames are decoded together, fewer where memory does not suffice. `progress` is called after each
     batch with the frames done and those known of, and the newest frame.
+
+    Raises TalkingPortraitError where the VAE gives NaN.
     """
     shrinking = Shrinking(batch, "frame")
     done = known = 0
@@ -87,9 +93,19 @@ def decoded(
             return codec.decode(rows[start:end])
 
         for frames in shrinking.each(len(rows), decode):
+            _check_numbers(frames, done)
             done += len(frames)
             progress(done, known, frames[-1])
             yield frames
+
+
+def _check_numbers(frames: torch.Tensor, first: int) -> None:
+    # By the sum, so that nothing is made that is as large as the pictures.
+    if not bool(torch.isfinite(frames.sum())):
+        raise TalkingPortraitError(
+            f"The VAE gave values that are not numbers (NaN) for frame {first} or one of the next; let it run in full "
+            "precision, or download its file again."
+        )
 
 
 def rough_picture(latents: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,8 @@ def check_overlap(size: int, overlap: int) -> None:
     """Raises TalkingPortraitError unless 0 <= overlap < size."""
     if not 0 <= overlap < size:
         raise TalkingPortraitError(
-            f"Windows of {size} frames are to overlap by {overlap}, but 0 to {size - 1} are possible."
+            f"Windows of {size} frames are to overlap by {overlap}, but 0 to {size - 1} are possible; lower "
+            "the overlap."
         )
 
 

@@ -155,6 +155,8 @@ def _apply(stack: nn.Sequential, hidden: torch.Tensor, normalise: _Normalise) ->
 
 
 def _with_own(layer: nn.BatchNorm2d, hidden: torch.Tensor) -> torch.Tensor:
+    if hidden[:, 0].numel() == 1:  # its own mean, which torch refuses to norm: a single frame of 64 x 64 pixels
+        return layer.bias[:, None, None].expand_as(hidden)
     # For channels-last tensors torch sums in float32, forty times less exactly where a channel is nearly even.
     hidden = hidden.contiguous()
     return F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)

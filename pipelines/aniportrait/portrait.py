@@ -11,8 +11,12 @@ from ...models.diffusion.attention import Bank
 from ...models.diffusion.unet import UNet
 from ..errors import TalkingPortraitError
 from ..latents import ImageCodec, PictureEncoder
+from ..types import FaceTrack
 from .pictures import reference_picture
 from .settings import Networks
+
+SAME_SHAPE = 0.02
+"""Sides over each other that differ by no more than this part count as equal."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,19 @@ def prepare_portrait(
     for tokens in bank.values():
         _check_numbers(tokens, "The reference UNet")
     return PreparedPortrait(token, bank)
+
+
+def check_landmarks(portrait: torch.Tensor, track: FaceTrack) -> None:
+    """Raises TalkingPortraitError for landmarks of a picture of another shape than the portrait (H, W, 3).
+
+    Another size is fine: drawings are stretched with the portrait.
+    """
+    (height, width), (seen_height, seen_width) = portrait.shape[:2], track.image_size
+    if abs(seen_height * width - seen_width * height) > SAME_SHAPE * seen_height * width:
+        raise TalkingPortraitError(
+            f"The landmarks are of a picture of {seen_width} x {seen_height} pixels, but the portrait is {width} x "
+            f"{height}; detect them in this very portrait."
+        )
 
 
 def check_precision(device: torch.device, dtype: torch.dtype) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ def test_by_default_a_frames_features_depend_on_its_window(guider: PoseGuider) -
         torch.testing.assert_close(one, two[1:], atol=1e-3, rtol=1e-3)
     after = dict(guider.named_buffers())
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_a_single_frame_of_the_smallest_size_has_features(guider: PoseGuider) -> None:
+    frame, exact = 2 * drawings(1, 1, (64, 64)).double() - 1, deepcopy(guider).double()
+    doubled = exact(frame.repeat(2, 1, 1, 1, 1))  # as guidance has it in the published program
+    for one, two in zip(exact(frame), doubled, strict=True):
+        torch.testing.assert_close(one, two[:1], atol=1e-4, rtol=1e-4)
 
 
 def test_with_gathered_statistics_every_frame_stands_alone(guider: PoseGuider) -> None:

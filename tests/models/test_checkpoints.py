@@ -278,7 +278,7 @@ def test_strict_load_names_three_and_counts_the_rest() -> None:
 def test_a_wrong_file_is_called_by_its_name() -> None:
     guider = {k: torch.zeros(1) for k in ("conv_layers_1.0.weight", "cross_attn1.proj_in.weight", "scale")}
     with pytest.raises(
-        TalkingPortraitError, match=r"^pg.pth is AniPortrait's pose guider, but a VAE is expected here\.$"
+        TalkingPortraitError, match=r"^pg.pth is AniPortrait's pose guider, but a VAE is expected here; choose such a"
     ):
         expect_kind(guider, ["vae"], "a VAE", "models/pg.pth")
     with pytest.raises(TalkingPortraitError, match=r"unknown file with 2 tensors \(conv.weight, conv.bias \.\.\.\)"):

@@ -320,5 +320,7 @@ def test_too_little_memory_is_told_and_other_faults_stay_themselves(sample, monk
 
     with pytest.raises(TalkingPortraitError, match="Instant Render: This needs more memory than there is"):
         fail(RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried"))
+    with pytest.raises(TalkingPortraitError, match="Instant Render: This needs more memory than there is"):
+        fail(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
     with pytest.raises(RuntimeError, match="a fault"):
         fail(RuntimeError("a fault"))

@@ -25,6 +25,15 @@ def test_decoding_takes_pieces_and_gives_frames_in_order() -> None:
     assert torch.equal(torch.cat(list(pieces)), torch.cat(whole))
 
 
+def test_a_vae_that_gives_no_numbers_is_told() -> None:
+    latents = torch.randn(1, 4, 5, 2, 3)
+    latents[0, :, 3] = float("nan")
+    frames = decoded(Codec(), latents, 2)
+    assert len(next(frames)) == 2
+    with pytest.raises(TalkingPortraitError, match=r"The VAE gave values that are not numbers .* for frame 2 or one"):
+        next(frames)
+
+
 def test_rough_pictures_are_pictures_whatever_the_latents() -> None:
     picture = rough_picture(torch.randn(4, 5, 6) * 10)
     assert picture.shape == (5, 6, 3)

@@ -20,6 +20,8 @@ from .sockets import (
 io: Any = host.io
 
 NO_TEMPLATE = "none"
+SHAPE_SHARE = 0.3
+"""Of the work, what the face's shape takes where the head's movement is predicted too, frame by frame."""
 
 
 class AniPortraitAudioMotion(io.ComfyNode):
@@ -105,19 +107,22 @@ class AniPortraitAudioMotion(io.ComfyNode):
         from ..pipelines.aniportrait import face_motion
         from ..pipelines.audio import check_audio
         from ..pipelines.face_payload import from_payload
+        from ..pipelines.progress import share
 
         portrait = first_frame(from_payload(landmarks))
         _check_choice(head_pose, audio, features, head_motion, template)
         sound = None if audio is None else check_audio(audio)
         progress = host.progress()
+        begun = SHAPE_SHARE if head_pose == "predicted" and features is None else 0.0
         if features is not None:
             offsets = face_motion.offsets_of_features(features, aniportrait.audio2mesh)
         else:
             assert sound is not None
-            offsets = face_motion.offsets_of(sound, aniportrait.audio2mesh, progress=progress)
+            offsets = face_motion.offsets_of(sound, aniportrait.audio2mesh, progress=share(progress, 0.0, begun or 1.0))
         if head_pose == "predicted":
             assert sound is not None
-            poses = face_motion.predicted_poses(sound, aniportrait.audio2pose, style, progress=progress)
+            moving = share(progress, begun, 1.0)
+            poses = face_motion.predicted_poses(sound, aniportrait.audio2pose, style, progress=moving)
         elif head_pose == "template":
             poses = face_motion.template_poses(_template(template), len(offsets))
         elif head_pose == "motion":
@@ -125,7 +130,8 @@ class AniPortraitAudioMotion(io.ComfyNode):
         else:
             poses = face_motion.still_poses(len(offsets))
         acts_on: Any = head_motion.pose if head_pose == "motion" else "head"
-        return io.NodeOutput(face_motion.motion_of_offsets(offsets, portrait, poses, pose=acts_on, fps=fps))
+        motion = face_motion.motion_of_offsets(offsets, portrait, poses, pose=acts_on, fps=fps, sound=sound)
+        return io.NodeOutput(motion)
 
 
 def _check_choice(head_pose: str, audio: Any, features: Any, head_motion: Any, template: str) -> None:

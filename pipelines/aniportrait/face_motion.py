@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, cast
@@ -16,7 +17,7 @@ from ..geometry import metric_mesh
 from ..latents import Managed
 from ..motion_edit import resample
 from ..projection import tile_template
-from ..timing import as_rate
+from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress
 from .audio_motion import predict_offsets, predict_poses
 
@@ -60,10 +61,12 @@ def motion_of_offsets(
     *,
     pose: Literal["head", "camera"] = "head",
     fps: float | Fraction = FPS,
+    sound: Audio | None = None,
 ) -> FaceMotion:
     """The portrait's face, moved by `offsets` (F, 468, 3) and `poses`, both at 30 frames a second, at a rate of `fps`.
 
-    `poses` are a rotation and a translation (F, 3); where the last frames lack them, the last pose stays.
+    `poses` are a rotation and a translation (F, 3); where the last frames lack them, the last pose stays. With the
+    `sound` there are as many frames as cover it: the last of 30 a second may reach further past it than one of `fps`.
     """
     face, _ = metric_mesh(portrait.points[0], portrait.image_size)
     frames = np.minimum(np.arange(len(offsets)), len(poses[0]) - 1)
@@ -75,7 +78,16 @@ def motion_of_offsets(
         fps=Fraction(FPS),
         pose=pose,
     )
-    return resample(motion, as_rate(fps))
+    motion = resample(motion, as_rate(fps))
+    if sound is None:
+        return motion
+    covering = slice(frame_count(sound.samples, sound.sample_rate, motion.fps))
+    return replace(
+        motion,
+        vertices=motion.vertices[covering],
+        rotation=motion.rotation[covering],
+        translation=motion.translation[covering],
+    )
 
 
 def still_poses(frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from talking_portrait.pipelines.face_payload import from_payload
 from talking_portrait.pipelines.geometry import metric_mesh
 from talking_portrait.pipelines.media import VideoWriter, open_video, to_uint8
 from talking_portrait.pipelines.sample import sample_speech
+from talking_portrait.pipelines.timing import as_rate, frame_count
 
 from ..tiny_weights.aniportrait import write_all
 
@@ -77,8 +78,8 @@ def speak(aniportrait, sample: tuple, head_pose: str = "still", fps: float = 30.
 
 def animate(aniportrait, sample: tuple, encoders: dict, **changes):
     inputs = {"width": SIZE, "height": SIZE, "steps": 1, "cfg": 3.5, "scheduler": "ddim", "seed": 1, "fps": 30.0}
-    inputs |= {"mode": "reference", "landmarks": sample[2], **encoders, **changes}
-    return NODES["AniPortraitSampler"].execute(aniportrait, sample[0], **inputs).args
+    inputs |= {"mode": "reference", "portrait": sample[0], "landmarks": sample[2], **encoders, **changes}
+    return NODES["AniPortraitSampler"].execute(aniportrait, **inputs).args
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,26 @@ def test_speech_becomes_the_motion_of_this_face(aniportrait, sample, motion):
     assert head.rotation.any()
     assert (speak(aniportrait, sample, "predicted", style=4).rotation != head.rotation).any()
     assert (speak(aniportrait, sample, "predicted").rotation == head.rotation).all()
+
+
+def test_one_bar_counts_all_of_the_work_on_speech(aniportrait, sample):
+    for head_pose in ("still", "predicted"):
+        seen = []
+        watching = standalone.Session(progress=lambda done, total, preview=None, seen=seen: seen.append((done, total)))
+        with standalone.use_session(watching):
+            speak(aniportrait, sample, head_pose)
+        assert len(seen) >= (3 if head_pose == "still" else 6)
+        assert seen == sorted(seen)
+        assert {total for _, total in seen} == {100}
+        assert seen[-1] == (100, 100)
+
+
+@pytest.mark.parametrize("samples", [1637, 3210, 4000, 4001])
+@pytest.mark.parametrize("fps", [24.0, 25.0, 29.97, 30.0, 60.0])
+def test_frames_cover_the_speech_at_any_rate(aniportrait, sample, samples, fps):
+    audio = {**sample[1], "waveform": sample[1]["waveform"][..., :samples]}
+    motion = speak(aniportrait, sample, audio=audio, fps=fps)
+    assert motion.frames == frame_count(samples, 16000, as_rate(fps))
 
 
 def test_the_head_follows_a_template_or_another_motion(aniportrait, sample, models):
@@ -233,6 +254,11 @@ def test_half_precision_on_a_cpu_and_weights_of_nan_are_refused(models, sample, 
     torch.save(state, models / "talking_portrait" / "broken.pth")
     with pytest.raises(TalkingPortraitError, match=r"broken.pth holds weights that are no numbers .*final_proj.bias"):
         animate(load(pose_guider="broken.pth"), sample, encoders, motion=motion)
+    state = torch.load(models / "talking_portrait" / FILES["motion_module"], weights_only=True)
+    key = next(name for name in state if name.endswith("proj_out.bias"))
+    torch.save({**state, key: torch.full_like(state[key], float("nan"))}, models / "talking_portrait" / "broken.pth")
+    with pytest.raises(TalkingPortraitError, match=r"broken.pth holds weights that are no numbers"):
+        animate(load(motion_module="broken.pth"), sample, encoders, motion=motion)
 
 
 BAD = {
@@ -244,6 +270,7 @@ BAD = {
     "no CLIP": ({"clip_vision": None}, 'The input "clip_vision" is'),
     "a text as state": ({"previous": "state", "mode": "seamless"}, "the state of a clip is expected"),
     "drawings of another shape": ({"pose_frames": torch.rand(2, 64, 128, 3)}, "another shape"),
+    "landmarks of another picture": ({"portrait": torch.rand(1, 96, 64, 3)}, "of a picture of 512 x 512 pixels, but"),
     "no drawings": ({"pose_frames": torch.rand(0, 64, 64, 3)}, "pose_frames"),
 }
 

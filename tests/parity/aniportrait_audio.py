@@ -23,9 +23,9 @@ def audio2mesh(golden: Golden) -> None:
     features = resample_time(model.encoder.convolve(wave), meta["seq_len"])
     stored = golden.tensor("features_interp")
     golden.compare("features_interp", features[..., :: features.shape[-1] // stored.shape[-1]])
-    states = model.encoder.transform(features, every_layer=False)
-    golden.compare("last_hidden", states)
-    golden.compare("offsets", model(states[0]))
+    states = model.encoder.transform(features, every_layer=True)
+    golden.compare("last_hidden", states[-1:])
+    golden.compare("offsets", model(states[-1] if meta["config"]["only_last_fetures"] else states.mean(dim=0)))
 
 
 @runner("aniportrait", "audio2pose")
@@ -36,7 +36,8 @@ def audio2pose(golden: Golden) -> None:
     wave = model.encoder.prepare(golden.tensor("wave"))
     golden.compare("input_values", wave)
     features = resample_time(model.encoder.convolve(wave), meta["seq_len"])
-    states = model.encoder.transform(features, every_layer=False)[0]
+    states = model.encoder.transform(features, every_layer=True)
+    states = states[-1] if meta["config"]["only_last_fetures"] else states.mean(dim=0)
     for identity in meta["ids"]:
         golden.compare(f"pose_id{identity}", model(states, identity)[None])
 

@@ -27,8 +27,9 @@ def projection(golden: Golden) -> None:
     golden.compare("projected", project(vertices, matrices, size))
     posed = golden.array("trans_mat") @ head_matrix(rotation, translation)
     golden.compare("projected_with_trans", project(vertices, posed, size))
-    for window in (3, 5, 7):
-        golden.compare(f"smooth{window}", smooth_poses(pose, window))
+    for name in golden.tensors:
+        if name.startswith("smooth"):
+            golden.compare(name, smooth_poses(pose, int(name.removeprefix("smooth"))))
 
 
 @runner("aniportrait", "pose_template")

@@ -49,7 +49,7 @@ def whole(golden: Golden) -> None:
         states = given(golden, "e2e_audio")[0].transpose(0, 1)
         features = SpeechFeatures(states, Fraction(50), "hubert-large", "paired")
     controls = None
-    if config["control_flag"]:
+    if config["control_flag"] and config["infer_type"] != "hubert_audio_only":  # which ignores them
         pose = (-90 * config["yaw"], 90 * config["pitch"], 90 * config["roll"])
         controls = HeadControls.constant(*pose, config["face_location"], config["face_scale"]).signals(frames)
     trace: list[torch.Tensor] = []

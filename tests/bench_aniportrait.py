@@ -209,21 +209,11 @@ def _synchronise(device: torch.device) -> None:
 def report(arguments: argparse.Namespace, run: Callable[[], torch.Tensor], path: Path) -> None:
     """Runs, measures and writes frames and figures for the parent process."""
     device = torch.device(arguments.device)
+    operations = counted(run)  # the first run finds kernels and fills caches; counting slows it
     if device.type != "cpu":
-        run()  # the first run finds kernels and fills caches
         torch.cuda.reset_peak_memory_stats(device)
-        seconds, frames = measured(device, run)
-        peak = peak_memory(device)
-        operations = counted(run)
-    else:
-        # A second run would double minutes; counting costs microseconds an operation.
-        kept: dict[str, Any] = {}
-
-        def once() -> None:
-            kept["seconds"], kept["frames"] = measured(device, run)
-
-        operations = counted(once)
-        seconds, frames, peak = kept["seconds"], kept["frames"], peak_memory(device)
+    seconds, frames = measured(device, run)
+    peak = peak_memory(device)
     save_file({"frames": frames.float().contiguous().cpu()}, path)
     print(json.dumps({"seconds": seconds, "tflop": operations, "peak": peak}), flush=True)
 

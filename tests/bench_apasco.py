@@ -48,6 +48,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--cfg", type=float, default=3.5)
+    parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0 leaves the choice to torch")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, in turn; the median counts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser
@@ -311,6 +312,8 @@ def lines(arguments: argparse.Namespace) -> Iterator[str]:
 
 def main() -> None:
     arguments = options().parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     if arguments.child:
         name, _, path = arguments.child.partition(":")
         report(arguments, {"ours": ours, "reference": reference}[name](arguments), Path(path))

@@ -80,6 +80,22 @@ class Attention(nn.Module):
         """(rows, heads, tokens, channels per head) to (rows, tokens, C), before the output layer."""
         return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
 
+    def to_few(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Attention of (rows, tokens, C) to tokens (samples, n, width) that are few; a sample's rows lie together.
+
+        Projecting the few tokens on through the layers of the queries and of the output leaves those two, which would
+        run over all the many, out.
+        """
+        keys, values = self.keys_values(context)
+        heads, count, width = keys.shape[1:]
+        queries = self.to_q.weight.unflatten(0, (heads, width))
+        output = cast(nn.Linear, self.to_out[0])
+        asked = torch.einsum("shnd,hdc->scnh", keys * width**-0.5, queries).flatten(2)
+        told = torch.einsum("shnd,chd->snhc", values, output.weight.unflatten(1, (heads, width))).flatten(1, 2)
+        scores = torch.bmm(x.unflatten(0, (len(context), -1)).flatten(1, 2), asked)
+        shares = scores.unflatten(-1, (count, heads)).softmax(dim=-2).flatten(-2)
+        return torch.baddbmm(output.bias, shares, told).reshape(x.shape)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Self-attention over (rows, tokens, C)."""
         return self.to_out(self.attend(self.queries(x), *self.keys_values(x)))
@@ -157,8 +173,21 @@ class TransformerBlock(nn.Module):
         if context.shape[1] == 1:
             # A softmax over one key is 1 whatever the query, so every token receives the same value.
             return repeat_rows(self.attn2.to_out(self.attn2.to_v(context)), len(tokens))
-        keys, values = (repeat_rows(x, len(tokens)) for x in self.attn2.keys_values(context))
-        return self.attn2.to_out(self.attn2.attend(self.attn2.queries(self.norm2(tokens)), keys, values))
+        return self.attn2.to_few(self.norm2(tokens), context)
+
+
+def to_tokens(projection: nn.Conv2d, hidden: torch.Tensor) -> torch.Tensor:
+    """(rows, C, H, W) through a 1 x 1 convolution to (rows, H * W, C'), which lie together pixel by pixel."""
+    return F.linear(hidden.permute(0, 2, 3, 1).flatten(1, 2), projection.weight.flatten(1), projection.bias)
+
+
+def from_tokens(projection: nn.Conv2d, tokens: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """(rows, H * W, C) through a 1 x 1 convolution to (rows, C', H, W), a view that lies pixel by pixel.
+
+    Add it to something, not the other way round: a sum lies in memory as its first part does.
+    """
+    tokens = F.linear(tokens, projection.weight.flatten(1), projection.bias)
+    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
 
 
 class SpatialTransformer(nn.Module):
@@ -183,8 +212,7 @@ class SpatialTransformer(nn.Module):
         written: Bank | None = None,
     ) -> torch.Tensor:
         """(rows, C, H, W) to the same; adds its normed tokens to `written`, if there is one."""
-        height, width = hidden.shape[-2:]
-        tokens = self.proj_in(self.norm(hidden)).permute(0, 2, 3, 1).flatten(1, 2)
+        tokens = to_tokens(self.proj_in, self.norm(hidden))
         block = self.block
         frames = len(tokens) // len(context)
         if reference is not None and reference.unread * frames >= len(tokens):
@@ -197,4 +225,4 @@ class SpatialTransformer(nn.Module):
         )
         if written is not None:
             written[block.name] = normed
-        return self.proj_out(tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)) + hidden
+        return hidden + from_tokens(self.proj_out, tokens, hidden.shape[-2:])

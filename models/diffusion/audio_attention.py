@@ -14,32 +14,48 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import Attention, FeedForward, KeysValues, repeat_rows
+from .attention import Attention, FeedForward, KeysValues, from_tokens, repeat_rows, to_tokens
 
 REGIONS = ("full", "face", "lip")
 """What is outside the face, the face around the lips, and the lips; in the order of weights and masks."""
 
 
 @dataclass(frozen=True)
+class Heard:
+    """One branch of an audio block, ready for all steps: what it attends to and how what it reads is added.
+
+    `keys_values` two tensors (rows, heads, tokens, channels per head). `weight` (C, C) is the attention's output layer
+    and the branch's convolution in one, `rest` (C,) what its bias becomes, `bias` (C,) the convolution's. A mask is one
+    number for a pixel, so it may just as well come before both, or after.
+    """
+
+    keys_values: KeysValues
+    weight: torch.Tensor
+    rest: torch.Tensor
+    bias: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Speech:
     """What a denoising UNet hears, and sees of the face's shape, and where: made ready once for all steps.
 
-    `keys_values` block name -> for each region (and the mesh, if there is one) two tensors (rows, heads, tokens,
-    channels per head). Where there are fewer rows than frames in the batch, the first ones hear silence: tokens of
-    zeros, as unconditional samples have them. `masks` for each resolution, the finest first: (3, n, height, width) in
-    0..1 in the order of `REGIONS`; n is 1, or as many as samples, or as rows. `weights` of the regions, then the mesh.
+    `heard` block name -> for each region, and the mesh, if there is one. Where there are fewer rows than frames in the
+    batch, the first ones hear silence: tokens of zeros, as unconditional samples have them. `masks` for each
+    resolution, the finest first: (3, n, height, width) in 0..1 in the order of `REGIONS`; n is 1, or as many as
+    samples, or as rows.
     """
 
-    keys_values: Mapping[str, Sequence[KeysValues]]
+    heard: Mapping[str, Sequence[Heard]]
     masks: Sequence[torch.Tensor]
-    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
 
     def silent(self) -> Speech:
         """The same where nobody hears anything."""
-        nobody = {
-            name: [(keys[:0], values[:0]) for keys, values in branches] for name, branches in self.keys_values.items()
-        }
-        return replace(self, keys_values=nobody)
+
+        def nothing(branch: Heard) -> Heard:
+            keys, values = branch.keys_values
+            return replace(branch, keys_values=(keys[:0], values[:0]))
+
+        return replace(self, heard={name: [nothing(branch) for branch in heard] for name, heard in self.heard.items()})
 
 
 class AudioBlock(nn.Module):
@@ -73,55 +89,50 @@ class AudioBlock(nn.Module):
             for parameter in getattr(self, convolution).parameters():
                 nn.init.zeros_(parameter)
 
-    def keys_values(self, contexts: Iterable[torch.Tensor]) -> list[KeysValues]:
-        """Of speech tokens (rows, n, width) for each region and, where the block has it, mesh tokens after them."""
+    def hear(self, contexts: Iterable[torch.Tensor], weights: Sequence[float]) -> list[Heard]:
+        """Speech tokens (rows, n, width) in each region and, where the block has it, mesh tokens after them."""
         speech, *mesh = contexts
-        attentions = [cast(Attention, getattr(self, attention)) for attention, _ in self.branches]
-        return [
-            attention.keys_values(context)
-            for attention, context in zip(attentions, [speech] * len(REGIONS) + mesh, strict=False)
-        ]
+        found = []
+        for index, ((attention_name, convolution_name), context) in enumerate(
+            zip(self.branches, [speech] * len(REGIONS) + mesh, strict=False)
+        ):
+            attention = cast(Attention, getattr(self, attention_name))
+            convolution = cast(nn.Conv2d, getattr(self, convolution_name))
+            output = cast(nn.Linear, attention.to_out[0])
+            weight: torch.Tensor | float = weights[index]
+            if hasattr(self, "alpha") and index < len(REGIONS):
+                weight = weight * self.alpha[index]
+            shown = weight * convolution.weight.flatten(1)
+            found.append(
+                Heard(
+                    attention.keys_values(context),
+                    shown @ output.weight,
+                    shown @ output.bias,
+                    weight * cast(torch.Tensor, convolution.bias),
+                )
+            )
+        return found
 
     def forward(self, tokens: torch.Tensor, speech: Speech, mask: torch.Tensor) -> torch.Tensor:
         """Tokens (rows, height * width, C) after the block; `mask` (3, n, height, width) of their resolution."""
         tokens = tokens + self.attn1(self.norm1(tokens))
-        normed = self.norm2(tokens)
-        heard = speech.keys_values[self.name]
-        deaf = len(tokens) - len(heard[0][0])
+        branches = speech.heard[self.name]
+        deaf = len(tokens) - len(branches[0].keys_values[0])
+        normed = self.norm2(tokens[deaf:])
         full, face, lip = mask.flatten(2)[..., None]
-        shown = (full, face, lip, face + lip)
-        for index, ((attention, convolution), keys_values) in enumerate(zip(self.branches, heard, strict=False)):
-            weight: torch.Tensor | float = speech.weights[index]
-            if hasattr(self, "alpha") and index < len(REGIONS):
-                weight = weight * self.alpha[index]
-            where = repeat_rows(shown[index], len(tokens)) if mask.shape[1] > 1 else shown[index]
-            tokens = tokens + weight * self._listen(attention, convolution, normed, keys_values, where, deaf)
+        shown = [
+            repeat_rows(where, len(tokens)) if len(where) > 1 else where for where in (full, face, lip, face + lip)
+        ]
+        # Silence is tokens of zeros. Keys and values have no bias, so what is read of them is zero, and biases remain.
+        for branch, where in zip(branches, shown, strict=False):
+            tokens = tokens + (where * branch.rest + branch.bias)
+        hearing = tokens[deaf:]
+        for (attention_name, _), branch, where in zip(self.branches, branches, shown, strict=False):
+            attention = cast(Attention, getattr(self, attention_name))
+            read = attention.attend(attention.queries(normed), *branch.keys_values)
+            hearing = hearing + F.linear(read * (where[deaf:] if len(where) > 1 else where), branch.weight)
+        tokens = torch.cat([tokens[:deaf], hearing]) if deaf else hearing
         return tokens + self.ff(self.norm3(tokens))
-
-    def _listen(
-        self,
-        attention_name: str,
-        convolution_name: str,
-        normed: torch.Tensor,
-        keys_values: KeysValues,
-        mask: torch.Tensor,
-        deaf: int,
-    ) -> torch.Tensor:
-        attention = cast(Attention, getattr(self, attention_name))
-        convolution = cast(nn.Conv2d, getattr(self, convolution_name))
-
-        def shown(read: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-            return F.linear(read * where, convolution.weight.flatten(1), convolution.bias)
-
-        read = attention.to_out(attention.attend(attention.queries(normed[deaf:]), *keys_values))
-        heard = shown(read, mask[deaf:] if len(mask) > 1 else mask)
-        if not deaf:
-            return heard
-        # Silence is tokens of zeros. Keys and values have no bias, so what is read of them is zero, and the output
-        # layer's bias remains: the same in every row.
-        rest = cast(nn.Linear, attention.to_out[0]).bias
-        silence = shown(rest.expand(1, 1, -1), mask[:deaf])
-        return torch.cat([silence.expand(deaf, -1, -1), heard])
 
 
 class AudioTransformer(nn.Module):
@@ -150,7 +161,6 @@ class AudioTransformer(nn.Module):
 
     def forward(self, hidden: torch.Tensor, speech: Speech, level: int) -> torch.Tensor:
         """(rows, C, H, W) to the same; `level` is the number of halvings of its resolution."""
-        size = hidden.shape[-2:]
-        tokens = self.proj_in(self.norm(hidden)).permute(0, 2, 3, 1).flatten(1, 2)
+        tokens = to_tokens(self.proj_in, self.norm(hidden))
         tokens = self.transformer_blocks[0](tokens, speech, speech.masks[level])
-        return self.proj_out(tokens.unflatten(1, size).permute(0, 3, 1, 2)) + hidden
+        return hidden + from_tokens(self.proj_out, tokens, hidden.shape[-2:])

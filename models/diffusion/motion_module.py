@@ -83,7 +83,7 @@ class TemporalTransformer(nn.Module):
             past = past.permute(0, 3, 1, 2).flatten(0, 1)
             sequences = torch.cat([past, sequences], dim=1)
         sequences = self.proj_out(self.transformer_blocks[0](self.proj_in(sequences), frames))
-        return sequences.unflatten(0, (-1, *size)).permute(0, 3, 4, 1, 2).flatten(0, 1) + hidden
+        return hidden + sequences.unflatten(0, (-1, *size)).permute(0, 3, 4, 1, 2).flatten(0, 1)
 
 
 class MotionModule(nn.Module):

@@ -327,11 +327,11 @@ class UNet(nn.Module):
     ) -> Speech:
         """Speech tokens (rows, n, width), and mesh tokens if there are any, projected for this network's own blocks.
 
-        The rows are the frames of those samples that hear, the last ones of a batch; `masks`, `weights`: see `Speech`.
+        The rows are the frames of those samples that hear, the last ones of a batch; `masks`: see `Speech`; `weights`
+        of the regions, in the order of `REGIONS`, then of the mesh.
         """
         contexts = [audio] if mesh is None or not self.config.geometry else [audio, mesh]
-        keys_values = {name: block.keys_values(contexts) for name, block in self.audio_blocks().items()}
-        return Speech(keys_values, masks, weights)
+        return Speech({name: block.hear(contexts, weights) for name, block in self.audio_blocks().items()}, masks)
 
     def _run(
         self,

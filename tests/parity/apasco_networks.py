@@ -111,7 +111,7 @@ def audio_block(golden: Golden) -> None:
     frames = x.shape[2]
 
     def run(weights: Any) -> torch.Tensor:
-        speech = Speech({"": block.keys_values([audio.flatten(0, 1)])}, masks, (*weights, 1.0))
+        speech = Speech({"": block.hear([audio.flatten(0, 1)], weights)}, masks)
         return module(rows(x), speech, 0).unflatten(0, (-1, frames)).transpose(1, 2)
 
     golden.compare("out.scaled", run(scale))

@@ -9,12 +9,13 @@ import torch
 from ...models.aniportrait.pose_guider import PoseGuider
 from ...models.diffusion.attention import Reference
 from ...models.diffusion.unet import UNet
-from ..sampling import published_schedule, sample_ddim
 from .diffusion_loss import training_schedule, velocity_loss
 from .latents import (
+    PICTURE_STEPS,
     contact_sheet,
     decoded_latents,
     differentiable_on_cpu,
+    guided_latents,
     sampled_latents,
     training_noise,
     unit_pixels,
@@ -23,7 +24,6 @@ from .trainer import Batch, Trainer, freeze
 
 UNCONDITIONAL = 0.1
 """Share of steps without the reference picture, from which guidance lives."""
-PICTURE_CFG = 3.5
 
 
 class AniPortraitDiffusion(Trainer):
@@ -51,7 +51,7 @@ class AniPortraitDiffusion(Trainer):
         unconditional: float = UNCONDITIONAL,
         blank_token: bool = False,
         recompute: bool = False,
-        picture_steps: int = 20,
+        picture_steps: int = PICTURE_STEPS,
     ) -> None:
         super().__init__()
         self.reference_unet, self.denoising_unet = reference_unet, denoising_unet
@@ -97,12 +97,13 @@ class AniPortraitDiffusion(Trainer):
         pose = self.pose_features(unit_pixels(batch["drawings"][:1]))
         target = sampled_latents(self.vae, batch["frames"][:1])
 
-        def predict(latents: torch.Tensor, time: int) -> torch.Tensor:
-            seeing = self.denoising_unet(latents, time, token, pose=pose, reference=reference)
-            blind = self.denoising_unet(latents, time, torch.zeros_like(token), pose=pose)
-            return (blind + PICTURE_CFG * (seeing - blind)).float()
+        def seeing(latents: torch.Tensor, time: int) -> torch.Tensor:
+            return self.denoising_unet(latents, time, token, pose=pose, reference=reference)
 
-        latents = sample_ddim(predict, torch.randn_like(target), published_schedule(), self.picture_steps)
+        def blind(latents: torch.Tensor, time: int) -> torch.Tensor:
+            return self.denoising_unet(latents, time, torch.zeros_like(token), pose=pose)
+
+        latents = guided_latents(seeing, blind, target, self.picture_steps)
         shown = (batch["reference"][:1], batch["drawings"][0], batch["frames"][0])
         portrait, drawings, frames = (pictures.float().cpu() / 255 for pictures in shown)
         return contact_sheet(portrait, drawings, decoded_latents(self.vae, latents).cpu(), frames)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ...models.apasco.networks import Networks
     from .trainer import Trainer
 
-_DEFAULTS = {"steps": 30000, "rate": 1e-5, "precision": "fp16", "workers": 2, "picture_every": 0}
+_DEFAULTS = {"steps": 30000, "rate": 1e-5, "precision": "fp16", "workers": 2}
 
 
 class Stage1:

@@ -75,6 +75,7 @@ def clip_velocity(
     *,
     mesh: torch.Tensor | None = None,
     silent: bool = False,
+    blind: bool = False,
     mixed_rows: bool = False,
 ) -> torch.Tensor:
     """Stage 2: the velocity of clips (B, 4, F, h, w) at time steps (B,).
@@ -88,15 +89,20 @@ def clip_velocity(
         masks: (3, B * F or B, h', w') in 0..1 for each resolution.
         mesh: tokens of the mesh encoder (B, F, n, width).
         silent: nothing is heard, as by unconditional samples: tokens of zeros.
+        blind: unconditional, as in sampling: silent, nobody's face nowhere, and of the pictures only those before the
+            clip are looked at.
     """
     frames = noisy.shape[2]
-    tokens = parts.imageproj(embedding)
+    tokens = parts.imageproj(torch.zeros_like(embedding) if blind else embedding)
     audio = parts.audioproj(windows).flatten(0, 1)
-    if silent:
+    if silent or blind:
         audio = torch.zeros_like(audio)
-    pose = [parts.face_locator(region).expand(-1, -1, frames, -1, -1)]
+    feature = parts.face_locator(region).expand(-1, -1, frames, -1, -1)
+    pose = [torch.zeros_like(feature) if blind else feature]
     speech = parts.denoising_unet.hear(audio, masks, mesh=None if mesh is None else mesh.flatten(0, 1))
     read = None if pictures is None else _read(parts, pictures, tokens, frames, mixed_rows)
+    if read is not None and blind:
+        read = replace(read, unread=len(noisy))
     return parts.denoising_unet(noisy, times, tokens, pose=pose, reference=read, speech=speech)
 
 

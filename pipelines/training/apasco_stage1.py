@@ -14,7 +14,15 @@ from ...models.apasco.projections import AudioProjection, ImageProjection
 from ...models.diffusion.unet import UNet
 from .apasco_diffusion import picture_velocity
 from .diffusion_loss import training_schedule, velocity_loss
-from .latents import differentiable_on_cpu, sampled_latents, training_noise
+from .latents import (
+    PICTURE_STEPS,
+    contact_sheet,
+    decoded_latents,
+    differentiable_on_cpu,
+    guided_latents,
+    sampled_latents,
+    training_noise,
+)
 from .trainer import Batch, Trainer, freeze
 
 UNCONDITIONAL = 0.1
@@ -22,7 +30,7 @@ UNCONDITIONAL = 0.1
 
 
 class APascoStage1(Trainer):
-    """See the module; `vae` is diffusers' AutoencoderKL."""
+    """See the module; `vae` is diffusers' AutoencoderKL, `picture_steps` denoising steps of a picture on the way."""
 
     title = "apasco-stage1"
     audioproj: AudioProjection  # no part of this stage
@@ -37,8 +45,10 @@ class APascoStage1(Trainer):
         *,
         unconditional: float = UNCONDITIONAL,
         recompute: bool = False,
+        picture_steps: int = PICTURE_STEPS,
     ) -> None:
         super().__init__()
+        self.picture_steps = picture_steps
         self.reference_unet, self.denoising_unet = reference_unet, denoising_unet
         self.face_locator, self.imageproj, self.vae = face_locator, imageproj, vae
         self.unconditional, self.schedule = unconditional, training_schedule()
@@ -60,6 +70,29 @@ class APascoStage1(Trainer):
             reference = sampled_latents(self.vae, batch["reference"][:, None])[:, :, 0]
         velocity = picture_velocity(self, noisy, times.to(clean.device), batch["region"], embedding, reference)
         return velocity_loss(velocity, clean, noise, times, self.schedule)
+
+    def picture(self, batch: Batch) -> torch.Tensor:
+        """The reference, where the face is, what becomes of them, and what it should have been, a row each."""
+        region, embedding = batch["region"][:1], batch["embedding"][:1]
+        reference = sampled_latents(self.vae, batch["reference"][:1, None])[:, :, 0]
+        target = sampled_latents(self.vae, batch["picture"][:1, None])
+
+        def predicted(latents: torch.Tensor, time: int, whose: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+            times = torch.full((1,), time, device=latents.device)
+            return picture_velocity(self, latents, times, region, whose, seen)
+
+        latents = guided_latents(
+            lambda latents, time: predicted(latents, time, embedding, reference),
+            lambda latents, time: predicted(latents, time, torch.zeros_like(embedding), None),
+            target,
+            self.picture_steps,
+        )
+        return contact_sheet(
+            batch["reference"][:1].float().cpu() / 255,
+            region[0].permute(1, 2, 3, 0).float().cpu(),
+            decoded_latents(self.vae, latents).cpu(),
+            batch["picture"][:1].float().cpu() / 255,
+        )
 
     def export(self) -> dict[str, dict[str, torch.Tensor]]:
         """The four files of the published program, without prefixes."""

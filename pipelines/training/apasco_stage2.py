@@ -14,7 +14,15 @@ from ...models.apasco.networks import Networks
 from .apasco_datasets import still_lips
 from .apasco_diffusion import clip_loss, clip_velocity
 from .diffusion_loss import training_schedule
-from .latents import differentiable_on_cpu, sampled_latents, training_noise
+from .latents import (
+    PICTURE_STEPS,
+    contact_sheet,
+    decoded_latents,
+    differentiable_on_cpu,
+    guided_latents,
+    sampled_latents,
+    training_noise,
+)
 from .trainer import Batch, Trainer, freeze
 
 NO_REFERENCE, NO_SPEECH, NO_FRAMES_BEFORE = 0.05, 0.05, 0.05
@@ -28,12 +36,22 @@ class APascoStage2(Trainer):
     """See the module; `vae` is diffusers' AutoencoderKL.
 
     `mixed_rows`: see `apasco_diffusion.py`; networks that begin from Hallo's weights have learnt with it.
+    `picture_steps` denoising steps of a picture on the way.
     """
 
     title = "apasco-stage2"
 
-    def __init__(self, networks: Networks, vae: Any, *, mixed_rows: bool = False, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        vae: Any,
+        *,
+        mixed_rows: bool = False,
+        recompute: bool = False,
+        picture_steps: int = PICTURE_STEPS,
+    ) -> None:
         super().__init__()
+        self.picture_steps = picture_steps
         self.networks, self.vae, self.mixed_rows = networks, vae, mixed_rows
         self.schedule = training_schedule()
         for unet in (networks.reference_unet, networks.denoising_unet):
@@ -47,7 +65,6 @@ class APascoStage2(Trainer):
         times = torch.randint(self.schedule.steps, (len(clean),))
         noisy = differentiable_on_cpu(self.schedule.add_noise(clean, noise, times))
         chances = torch.rand(5).tolist()
-        levels = len(self.networks.config.denoising_unet.channels)
         velocity = clip_velocity(
             self.networks,
             noisy,
@@ -56,12 +73,50 @@ class APascoStage2(Trainer):
             batch["embedding"],
             None if chances[0] < NO_REFERENCE else self._seen(batch["pictures"], chances[2] < NO_FRAMES_BEFORE),
             batch["windows"],
-            [batch[f"masks{level}"].transpose(0, 1) for level in range(levels)],
+            self._masks(batch),
             mesh=self._mesh(batch, chances[3] < NO_MESH, chances[4] < STILL_LIPS),
             silent=chances[1] < NO_SPEECH,
             mixed_rows=self.mixed_rows,
         )
         return clip_loss(velocity, clean, noise, times, self.schedule)
+
+    def picture(self, batch: Batch) -> torch.Tensor:
+        """The reference, where the face is, what becomes of it and the speech, and what it should have been."""
+        batch = {name: values[:1] for name, values in batch.items()}
+        target = sampled_latents(self.vae, batch["frames"])
+        seen = self._seen(batch["pictures"], False)
+        mesh, masks = self._mesh(batch, False, False), self._masks(batch)
+
+        def predicted(latents: torch.Tensor, time: int, blind: bool) -> torch.Tensor:
+            return clip_velocity(
+                self.networks,
+                latents,
+                torch.full((1,), time, device=latents.device),
+                batch["region"],
+                batch["embedding"],
+                seen,
+                batch["windows"],
+                masks,
+                mesh=torch.zeros_like(mesh) if mesh is not None and blind else mesh,
+                blind=blind,
+            )
+
+        latents = guided_latents(
+            lambda latents, time: predicted(latents, time, False),
+            lambda latents, time: predicted(latents, time, True),
+            target,
+            self.picture_steps,
+        )
+        return contact_sheet(
+            batch["pictures"][0, :1].float().cpu() / 255,
+            batch["region"][0].permute(1, 2, 3, 0).float().cpu(),
+            decoded_latents(self.vae, latents).cpu(),
+            batch["frames"][0].float().cpu() / 255,
+        )
+
+    def _masks(self, batch: Batch) -> list[torch.Tensor]:
+        levels = len(self.networks.config.denoising_unet.channels)
+        return [batch[f"masks{level}"].transpose(0, 1) for level in range(levels)]
 
     def _seen(self, pictures: torch.Tensor, begins: bool) -> torch.Tensor:
         """Latents (B, 1 + n, 4, h, w); those of a clip that `begins` have nothing before them."""

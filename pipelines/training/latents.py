@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ..latents import LATENT_SCALE
+from ..sampling import published_schedule, sample_ddim
 
 NOISE_OFFSET = 0.05
 """Noise that a whole channel shares, so that networks learn to change a picture's brightness too (Guttenberg 2023)."""
 _BATCH = 4
 """Pictures that the VAE encodes at once."""
+PICTURE_CFG, PICTURE_STEPS = 3.5, 20
+"""Guidance and denoising steps of a picture on the way."""
 
 
 def unit_pixels(pictures: torch.Tensor) -> torch.Tensor:
@@ -52,6 +56,21 @@ def differentiable_on_cpu(noisy: torch.Tensor) -> torch.Tensor:
     as the first one of a network does whose earlier layers are frozen.
     """
     return noisy.requires_grad_(noisy.device.type == "cpu")
+
+
+def guided_latents(
+    seeing: Callable[[torch.Tensor, int], torch.Tensor],
+    blind: Callable[[torch.Tensor, int], torch.Tensor],
+    like: torch.Tensor,
+    steps: int,
+) -> torch.Tensor:
+    """What the networks make of noise like these latents, guided away from what they predict `blind`."""
+
+    def predict(latents: torch.Tensor, time: int) -> torch.Tensor:
+        without = blind(latents, time)
+        return (without + PICTURE_CFG * (seeing(latents, time) - without)).float()
+
+    return sample_ddim(predict, torch.randn_like(like), published_schedule(), steps)
 
 
 def contact_sheet(*rows: torch.Tensor, columns: int = 4) -> torch.Tensor:

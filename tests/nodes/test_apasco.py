@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from talking_portrait.nodes import extension
+from talking_portrait.nodes import extension, standalone
 from talking_portrait.nodes.cli import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.graph import run_graph
 from talking_portrait.pipelines.media import open_video
 from talking_portrait.pipelines.sample import sample_speech
 
-from ..tiny_weights.apasco import CONFIG, DETECTOR, NET, RECOGNISER, write_all, write_net
+from ..tiny_weights.apasco import CONFIG, DETECTOR, NET, RECOGNISER, net_state, write_all, write_net
 
 ROOT = Path(__file__).parents[2]
 NODES = {node.__name__: node for node in extension.NODES}
@@ -111,34 +112,83 @@ def test_missing_and_wrong_files_are_told_with_the_way_to_get_them(monkeypatch, 
         execute("LoadAPasco", NET, "auto")
 
 
+def test_a_file_of_the_first_stage_cannot_hear(models):
+    heard = (".audio_modules.", "audioproj.")
+    state = {name: tensor for name, tensor in net_state().items() if not any(part in name for part in heard)}
+    torch.save(state, models / "talking_portrait" / "deaf.pth")
+    with pytest.raises(TalkingPortraitError, match=r"^Load APasco: deaf.pth has no audio modules"):
+        execute("LoadAPasco", "deaf.pth", "float32")
+
+
+class Sampling:
+    """The sampler's inputs, of which some may be changed."""
+
+    def __init__(self) -> None:
+        self.image, _, self.landmarks = execute("Sample")
+        audio = sample_speech()
+        self.sound = {"waveform": audio.waveform[None, :, :6400], "sample_rate": audio.sample_rate}
+        self.encoder = execute("LoadSpeechEncoder", "wav2vec2-base-960h.safetensors")[0]
+        self.features = execute("EncodeSpeech", self.sound, self.encoder, 25.0, "resampled")[0]
+        self.apasco = execute("LoadAPasco", NET, "float32")[0]
+        self.vae = registry()["VAELoader"].execute("sd-vae-ft-mse.safetensors").args[0]
+        self.masks = execute("RegionMasks", 1.2, 2.0, landmarks=self.landmarks)[0]
+        self.identity = execute("FaceEmbedding", self.image, DETECTOR, RECOGNISER, "stop")[0]
+
+    def __call__(self, picture=None, heard=None, identity=None, steps=1, **options):
+        picture = self.image if picture is None else picture
+        inputs = (self.apasco, picture, self.vae, heard or self.features, identity or self.identity, self.masks)
+        return execute("APascoSampler", *inputs, 64, 64, steps, 3.5, 0, 1.0, 1.0, 1.0, **options)
+
+
+def told(sample: Sampling, options: dict) -> str:
+    """The one sentence with which a run is refused."""
+    with pytest.raises(TalkingPortraitError) as caught:
+        sample(**options)
+    message = str(caught.value)
+    assert message.startswith("APasco Sampler: ")
+    assert "\n" not in message
+    return message
+
+
 def test_the_sampler_tells_what_does_not_fit():
-    image, _, landmarks = execute("Sample")
-    audio = sample_speech()
-    sound = {"waveform": audio.waveform[None, :, :6400], "sample_rate": audio.sample_rate}
-    encoder = execute("LoadSpeechEncoder", "wav2vec2-base-960h.safetensors")[0]
-    features = execute("EncodeSpeech", sound, encoder, 25.0, "resampled")[0]
-    apasco, vae = execute("LoadAPasco", NET, "float32")[0], registry()["VAELoader"].execute("sd-vae-ft-mse.safetensors")
-    masks = execute("RegionMasks", 1.2, 2.0, landmarks=landmarks)[0]
-    identity = execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")[0]
-
-    def sample(picture=image, heard=features, **options):
-        numbers = (64, 64, 1, 3.5, 0, 1.0, 1.0, 1.0)
-        return execute("APascoSampler", apasco, picture, vae.args[0], heard, identity, masks, *numbers, **options)
-
+    sample = Sampling()
     images, fps, state = sample(clip_length=8)
-    assert images.shape == (features.frames, 64, 64, 3)
+    assert images.shape == (sample.features.frames, 64, 64, 3)
     assert fps == 25
-    assert state.frames == features.frames
-    stock = execute("EncodeSpeech", sound, encoder, 25.0, "stock")[0]
-    motion = execute("InstantDriver", sound, 25.0, 0, 1.0, 1.0, 1.0, 1.0, 1.0)[0]
+    assert state.frames == sample.features.frames
+    stock = execute("EncodeSpeech", sample.sound, sample.encoder, 25.0, "stock")[0]
+    motion = execute("InstantDriver", sample.sound, 25.0, 0, 1.0, 1.0, 1.0, 1.0, 1.0)[0]
+    one_layer = replace(sample.features, states=sample.features.states[:, -1:])
     for options, said in (
-        ({"picture": image[:, :-8]}, "region masks are made for"),
+        ({"picture": sample.image[:, :-8]}, "region masks are made for"),
+        ({"identity": replace(sample.identity, embedding=torch.zeros(1, 256))}, "embedding has the shape (1, 256)"),
         ({"heard": stock}, "in the stock timing"),
+        ({"heard": one_layer}, "have 1 layer of"),
         ({"clip_length": 31}, "clip length is 31 frames"),
-        ({"landmarks": landmarks}, "has no mesh encoder"),
-        ({"landmarks": landmarks, "motion": motion}, "Both landmarks and a motion"),
+        ({"schedule": "cosine"}, 'schedule is "cosine", but linear or scaled_linear is expected'),
+        ({"landmarks": sample.landmarks}, "has no mesh encoder"),
+        ({"landmarks": sample.landmarks, "motion": motion}, "Both landmarks and a motion"),
         ({"previous": state}, "nothing is left to do"),
     ):
-        with pytest.raises(TalkingPortraitError, match=said) as caught:
-            sample(**options)
-        assert str(caught.value).startswith("APasco Sampler: ")
+        assert said in told(sample, options)
+
+
+def test_cancelling_and_too_little_memory_end_a_run(monkeypatch):
+    sample, seen = Sampling(), []
+
+    def cancel(done, total, preview=None):
+        seen.append((done, total))
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with standalone.use_session(standalone.Session(progress=cancel)), pytest.raises(KeyboardInterrupt):
+        sample(steps=8)
+    assert seen[-1] == (2, 8 + sample.features.frames)
+
+    def no_memory(*inputs, **options):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(sample.apasco.denoiser, "forward", no_memory)
+    assert "Memory does not suffice for even one sample" in told(sample, {})
+    monkeypatch.setattr(sample.apasco.audioproj.module, "forward", no_memory)
+    assert "This needs more memory than there is" in told(sample, {})

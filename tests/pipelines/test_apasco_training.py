@@ -12,12 +12,14 @@ from talking_portrait.models.apasco.loading import load_net
 from talking_portrait.models.apasco.networks import Networks, NetworksConfig
 from talking_portrait.models.diffusion.unet import UNet
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.media import read_image
 from talking_portrait.pipelines.training import apasco_stage2
 from talking_portrait.pipelines.training.apasco_datasets import FacePictures, HeardVideos, still_lips
 from talking_portrait.pipelines.training.apasco_stage1 import APascoStage1
 from talking_portrait.pipelines.training.apasco_stage2 import APascoStage2, learns
 from talking_portrait.pipelines.training.checkpoints import write_tensors
-from talking_portrait.pipelines.training.trainer import Batch, trainable
+from talking_portrait.pipelines.training.loop import train
+from talking_portrait.pipelines.training.trainer import Batch, Plan, trainable
 from torch.utils.data import default_collate
 
 from . import training_bench as bench
@@ -61,7 +63,13 @@ def stage1() -> APascoStage1:
     torch.manual_seed(0)
     whole = Networks(NET)
     return APascoStage1(
-        whole.reference_unet, UNet(bench.PICTURE), whole.face_locator, whole.imageproj, bench.vae(), unconditional=0.0
+        whole.reference_unet,
+        UNet(bench.PICTURE),
+        whole.face_locator,
+        whole.imageproj,
+        bench.vae(),
+        unconditional=0.0,
+        picture_steps=2,
     )
 
 
@@ -72,7 +80,7 @@ def stage2(*, geometry: bool = False) -> APascoStage2:
     for name, weight in networks.named_parameters():
         if ".zero_conv_" in name:
             torch.nn.init.normal_(weight, 0, 0.05)
-    return APascoStage2(networks, bench.vae())
+    return APascoStage2(networks, bench.vae(), picture_steps=2)
 
 
 def reached(trainer: torch.nn.Module, batch: Batch, seed: int = 0) -> set[str]:
@@ -181,6 +189,39 @@ def test_dropped_conditions_are_dropped(videos, monkeypatch: pytest.MonkeyPatch)
     before = videos["pictures"].clone()
     before[:, 1:] = 7
     assert loss(videos | {"pictures": before}) == loss(videos)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_pictures_on_the_way_show_reference_region_result_and_truth(stage: int, clip, tmp_path: Path) -> None:
+    """Through the whole loop, which writes them."""
+    trainer = stage1() if stage == 1 else stage2(geometry=True)
+    samples = FacePictures([clip], 0) if stage == 1 else HeardVideos([clip], 0, frames=3)
+    train(trainer, samples, Plan(steps=1, batch=2, precision="fp32", workers=0, picture_every=1), tmp_path)
+    sheet = read_image(tmp_path / "pictures" / "step-00000001.png")
+    frames = 1 if stage == 1 else 3
+    assert sheet.shape == (4 * 64, frames * 64, 3)
+    first = samples[0]
+    reference = first["reference"] if stage == 1 else first["pictures"][0]
+    truth = [first["picture"]] if stage == 1 else list(first["frames"])
+    assert torch.equal((sheet[:64, :64] * 255).round().byte(), reference)
+    assert torch.equal((sheet[192:] * 255).round().byte(), torch.cat(truth, dim=1))
+    assert set(sheet[64:128].unique().tolist()) == {0.0, 1.0}, "where the face is, and where it is not"
+    assert sheet[128:192].std() > 0.01
+
+
+@torch.no_grad()
+def test_a_picture_follows_speech_and_face(videos) -> None:
+    """What is shown is sampled with what the batch says."""
+    trainer = stage2(geometry=True).eval()
+
+    def result(**changes: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return trainer.picture({**videos, **changes})[128:192]
+
+    plain = result()
+    assert torch.equal(result(), plain)
+    for name in ("windows", "embedding", "meshes", "pictures"):
+        assert not torch.equal(result(**{name: videos[name].flip(-2) + 1}), plain), name
 
 
 def test_still_lips_go_with_the_face_in_the_portraits_shape(videos) -> None:

@@ -29,6 +29,7 @@ from ...models.instant.mouth_shapes import lip_opening, lip_seal, mouth_vertices
 from ..audio import check_audio, mono, resample
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, no_progress
+from .wordless import ramp, wordiness
 
 CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
@@ -112,17 +113,12 @@ def _mel_of(waveform: torch.Tensor) -> torch.Tensor:
     return torch.cat(pieces)
 
 
-def _ramp(values: np.ndarray, between: tuple[float, float]) -> np.ndarray:
-    x = np.clip((values - between[0]) / (between[1] - between[0]), 0, 1)
-    return x * x * (3 - 2 * x)
-
-
 def _gate(activity: np.ndarray) -> np.ndarray:
     """How far (T,) the mouth moves at all: 0 without speech, 1 within it, its short unsure moments included."""
     from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
     lasting = maximum_filter1d(uniform_filter1d(activity, 11, mode="constant"), 31, mode="nearest")
-    return _ramp(activity, _ACTIVE) * _ramp(lasting, _UTTERED)
+    return ramp(activity, _ACTIVE) * ramp(lasting, _UTTERED)
 
 
 def _commit(press: np.ndarray) -> np.ndarray:
@@ -178,8 +174,9 @@ def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int
         progress(stop, frames)
     heard = torch.cat(values).float().numpy()
     level = frame_level(power)
-    silent = max(float(speech_level(level)) + _SILENT, QUIETEST_DB)
-    heard[:, -1] *= _loudest(level.numpy()) > silent
+    usual = float(speech_level(level))
+    heard[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)
+    heard[:, -1] *= wordiness(heard[:, -1], power.numpy(), usual)
     return as_controls(heard, audio.seconds)
 
 

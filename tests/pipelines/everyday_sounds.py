@@ -82,6 +82,40 @@ def shower(rate: float, length: float, low: float, high: float, bed: float = 0.0
     return _peak(sound)
 
 
+def strokes(rate: float, low: float, high: float, sharpness: float = 1.0) -> torch.Tensor:
+    """Noise of one colour that swells `rate` times a second: sawing, sanding, a fan in the wind."""
+    t = np.arange(SECONDS * RATE) / RATE
+    return _peak(_band(noise(0.0, seed=4), low, high) * np.abs(np.sin(np.pi * rate * t)) ** sharpness)
+
+
+def rustling() -> torch.Tensor:
+    """Paper: crackling in pushes of any length, with pauses."""
+    random = np.random.default_rng(5)
+    sound, place = np.zeros((SECONDS + 1) * RATE), 0
+    while place < SECONDS * RATE:
+        samples = int(random.uniform(0.1, 0.6) * RATE)
+        crackle = random.standard_normal(samples) * (random.random(samples) < 0.1)
+        sound[place : place + samples] += _band(crackle, 1500, 7500) * np.hanning(samples)
+        place += samples + int(random.uniform(0, 0.4) * RATE)
+    return _peak(sound[: SECONDS * RATE])
+
+
+def tune(partials: int, resonance: float, seed: int = 6) -> torch.Tensor:
+    """A melody of held notes through one resonance, as of brass."""
+    from scipy.signal import lfilter
+
+    random = np.random.default_rng(seed)
+    sound, place = np.zeros((SECONDS + 1) * RATE), 0
+    while place < SECONDS * RATE:
+        t = np.arange(int(random.uniform(0.12, 0.6) * RATE)) / RATE
+        phase = 2 * np.pi * 340 * 2 ** (random.choice([0, 2, 4, 5, 7, 9, 11, 12]) / 12) * t
+        note = sum(np.sin(k * phase) / k**0.6 for k in range(1, partials + 1))
+        sound[place : place + len(t)] += note * np.clip(20 * np.minimum(t, t[::-1]), 0, 1)
+        place += len(t)
+    pole = 0.95 * np.exp(2j * np.pi * resonance / RATE)
+    return _peak(lfilter([1], [1, -2 * pole.real, abs(pole) ** 2], sound[: SECONDS * RATE]))
+
+
 def engine() -> torch.Tensor:
     t = np.arange(SECONDS * RATE) / RATE
     phase = 2 * np.pi * np.cumsum(45 + 15 * np.sin(2 * np.pi * 0.2 * t)) / RATE
@@ -149,6 +183,12 @@ WORDLESS = {
     "steps": shower(2, 0.04, 80, 900),
     "typing": shower(7, 0.005, 1000, 6000),
     "engine": engine(),
+    "sawing": strokes(2.8, 800, 5000, 1.5),
+    "sanding": strokes(6, 1500, 7000),
+    "fluttering": strokes(8, 100, 6000, 0.7),
+    "rustling": rustling(),
+    "brass": tune(10, 1200),
+    "reed": tune(16, 700),
 }
 
 

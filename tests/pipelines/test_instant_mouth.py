@@ -12,8 +12,10 @@ from talking_portrait.models.face_mesh import mouth_opening
 from talking_portrait.models.instant.mouth_network import CONTROLS
 from talking_portrait.models.instant.mouth_shapes import JAW_OPENING, lip_opening, neutral_vertices
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.instant import mouth
 from talking_portrait.pipelines.instant.mouth import MouthControls, as_controls, mouth_controls
 from talking_portrait.pipelines.instant.prosody import analyse
+from talking_portrait.pipelines.instant.wordless import wordiness
 from talking_portrait.pipelines.sample import sample_speech
 from talking_portrait.pipelines.types import Audio
 
@@ -68,6 +70,38 @@ def test_what_is_no_speech_leaves_the_mouth_closed_and_still(sound: torch.Tensor
     controls = mouth_controls(Audio(sound[None], RATE))
     assert opening(controls).max() < 0.005
     assert np.linalg.norm(controls.vertices_at(25), axis=-1).max() < 0.06  # cm
+
+
+def test_the_last_word_before_music_and_the_first_after_it_are_said(monkeypatch):
+    speech = _speech()
+    music = WORDLESS["band"].numpy()[: 5 * RATE]
+    music = music * np.sqrt((speech**2).mean() / (music**2).mean())
+    audio = Audio(torch.from_numpy(np.concatenate([speech, music, speech]))[None], RATE)
+    judged = opening(mouth_controls(audio))
+    monkeypatch.setattr(mouth, "wordiness", lambda activity, power, level: np.ones(len(activity)))
+    believed = opening(mouth_controls(audio))
+    for part in (slice(0, 6 * 25), slice(11 * 25, None)):
+        np.testing.assert_allclose(judged[part], believed[part], atol=1e-3)
+    assert judged[8 * 25 : 9 * 25].max() < 0.005
+
+
+@pytest.mark.parametrize("heard", [1.0, 0.2])
+def test_sound_that_is_seldom_heard_as_speech_is_none(heard: float):
+    """A sound that sways in colour, of which all, or every fifth moment, was heard as speech."""
+    colours = 1 + np.sin(np.arange(2000)[:, None] / 8 + np.arange(40)[None] / 4)
+    activity = (np.arange(1000) % 20 < 20 * heard).astype(np.float32)
+    trusted = wordiness(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
+    assert trusted.min() == 1 if heard == 1 else trusted.max() == 0
+
+
+def test_noise_of_one_colour_is_no_speech_however_it_swells():
+    random = np.random.default_rng(0)
+    swell = 0.5 + 0.5 * np.sin(np.arange(2000) / 12)[:, None]
+    flutter = random.gamma(3, 1 / 3, (2000, 40))
+    assert wordiness(np.ones(1000), (1e-3 * swell * flutter).astype(np.float32), -30.0).max() < 0.05
+    # Too short to be judged: it may be a word.
+    short = np.where(np.abs(np.arange(2000) - 1000)[:, None] < 20, flutter, 1e-9)
+    assert wordiness(np.ones(1000), (1e-3 * short).astype(np.float32), -30.0)[490:510].min() > 0.95
 
 
 def _speech() -> np.ndarray:

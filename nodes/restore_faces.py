@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
-from ..pipelines.types import FaceTrack
+from ..pipelines.types import FaceTrack, Progress
 from . import host
 from .detect_landmarks import landmarker
 from .sockets import (
@@ -26,6 +26,8 @@ io: Any = host.io
 
 MOST_FACES = 16
 """Followed at once, when all are to be restored."""
+FINDING = 0.4
+"""Of the work, what looking for faces takes."""
 
 
 class RestoreFaces(io.ComfyNode):
@@ -118,11 +120,17 @@ class RestoreFaces(io.ComfyNode):
         colour_match: float = 0.5,
         enlarge: float = 1.0,
     ) -> Any:
+        from ..pipelines.progress import share
         from ..pipelines.restore import report_on, restored_frames
 
         network = _network(restorer, upscale_model)
         pictures = images_socket(images)
-        tracks = _given_tracks(landmarks, faces) if landmarks is not None else _found_tracks(pictures, faces)
+        progress = host.progress()
+        if landmarks is None:
+            tracks = _found_tracks(pictures, faces, share(progress, 0.0, FINDING))
+            progress = share(progress, FINDING, 1.0)
+        else:
+            tracks = _given_tracks(landmarks, faces)
         frames = restored_frames(
             pictures,
             tracks,
@@ -132,7 +140,7 @@ class RestoreFaces(io.ComfyNode):
             smoothing=smoothing,
             colour_match=colour_match,
             enlarge=enlarge,
-            progress=host.progress(),
+            progress=progress,
         )
         first = next(frames)
         restored = torch.empty(len(pictures), *first.shape)
@@ -164,17 +172,23 @@ def _given_tracks(landmarks: Any, faces: str) -> list[FaceTrack]:
     return _each_face(lambda index: from_payload(landmarks, choose="index", index=index))
 
 
-def _found_tracks(pictures: torch.Tensor, faces: str) -> list[FaceTrack]:
+def _found_tracks(pictures: torch.Tensor, faces: str, progress: Progress) -> list[FaceTrack]:
     from ..pipelines.landmarks import detect
+    from ..pipelines.progress import share
 
-    engine, progress = landmarker(), host.progress()
+    engine = landmarker()
 
-    def show(done: int, total: int, preview: Any = None) -> None:
-        progress(done, total, pictures[done - 1, ..., :3])
+    def track(index: int) -> FaceTrack:
+        # Nobody knows how many faces there are, so each one's search takes half of what the bar has left.
+        part = progress if faces == "centre" else share(progress, 1 - 0.5**index, 1 - 0.5 ** (index + 1))
 
-    if faces == "centre":
-        return _each_face(lambda _: detect(pictures, engine, choose="nearest", progress=show)[0], most=1)
-    return _each_face(lambda index: detect(pictures, engine, choose="index", index=index, progress=show)[0])
+        def show(done: int, total: int, preview: Any = None) -> None:
+            part(done, total, pictures[done - 1, ..., :3])
+
+        choose: Any = "nearest" if faces == "centre" else "index"
+        return detect(pictures, engine, choose=choose, index=index, progress=show)[0]
+
+    return _each_face(track, most=1 if faces == "centre" else MOST_FACES)
 
 
 def _each_face(track: Callable[[int], FaceTrack], most: int = MOST_FACES) -> list[FaceTrack]:

@@ -46,6 +46,7 @@ def load_denoising_unet(
         modules = read_checkpoint(motion)
         expect_kind(modules, ("motion_module",), "AniPortrait's motion_module", motion)
         state = {**modules, **state}
+        path = f"{Path(path).name} with {Path(motion).name}"
     return load_unet(state, path=path, dtype=dtype, config=config)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from talking_portrait.nodes import extension
+from talking_portrait.nodes import extension, standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
 
 from ..tiny_weights.gfpgan import gfpgan, write_models
@@ -80,7 +80,12 @@ def test_faces_are_looked_for_and_a_picture_without_one_passes(sample, models, r
     image, landmarks = sample
     empty = torch.zeros_like(image)
     for faces in ("centre", "all"):
-        found, report = restore(torch.cat([image, empty]), restorer=restorer, faces=faces)
+        seen = []
+        watching = standalone.Session(progress=lambda done, total, preview, seen=seen: seen.append((done, total)))
+        with standalone.use_session(watching):
+            found, report = restore(torch.cat([image, empty]), restorer=restorer, faces=faces)
+        assert seen == sorted(seen), "one bar"
+        assert seen[-1] == (100, 100)
         assert report.startswith("A face was restored in 1 of 2 frames")
         assert torch.equal(found[1], empty[0])
         assert not torch.equal(found[0], image[0])

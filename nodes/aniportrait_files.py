@@ -30,7 +30,6 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 AUDIO = ("audio2mesh", "audio2pose")
 """Needed by speech alone; a video or another motion does without."""
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,11 @@ class LoadedAniPortrait:
     ) -> LoadedAniPortrait:
         """The files of these names.
 
-        Raises TalkingPortraitError for files that are missing, but for the audio networks', which not everybody needs;
-        for files of another system, and for a precision without use.
+        Raises TalkingPortraitError for files that are missing, but for the audio networks', which not everybody needs,
+        and for files of another system.
         """
         from ..models.checkpoints import expect_kind, read_checkpoint
 
-        if dtype == torch.float16 and host.torch_device().type == "cpu":
-            raise TalkingPortraitError(
-                "The networks are to be loaded in float16, which a CPU cannot compute well; choose float32, or "
-                "bfloat16 to save memory."
-            )
         missing = [name for name in FILES if host.model_path((host.OWN_CATEGORY,), names[name]) is None]
         if len(missing) > 1 and all(names[name] == FILES[name] for name in missing):
             raise _several_missing(missing)
@@ -117,13 +111,6 @@ class LoadedAniPortrait:
 def _path(name: str, names: Mapping[str, str]) -> Path:
     """Raises TalkingPortraitError, with the way to get it, for a file that is not there."""
     return chosen_model(host.OWN_CATEGORY, names[name], f"aniportrait_{name}")
-
-
-def chosen_dtype(name: str) -> torch.dtype:
-    """auto: half precision where there is a graphics card, as published; on a CPU single precision."""
-    if name == "auto":
-        return torch.float32 if host.torch_device().type == "cpu" else torch.float16
-    return DTYPES[name]
 
 
 def _several_missing(names: list[str]) -> TalkingPortraitError:

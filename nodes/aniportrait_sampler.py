@@ -10,7 +10,6 @@ from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.types import FaceTrack
 from . import host
 from .aniportrait_files import LoadedAniPortrait
-from .draw_pose import size_input
 from .sockets import (
     AniPortraitSocket,
     AniPortraitStateSocket,
@@ -21,6 +20,7 @@ from .sockets import (
     images_socket,
     portrait_socket,
     rate_input,
+    size_input,
     titled,
 )
 

@@ -8,7 +8,6 @@ import torch
 
 from ..pipelines.errors import TalkingPortraitError
 from . import host
-from .draw_pose import size_input
 from .sockets import (
     APascoSocket,
     APascoStateSocket,
@@ -19,6 +18,7 @@ from .sockets import (
     SpeechFeaturesSocket,
     amount_input,
     portrait_socket,
+    size_input,
     titled,
 )
 

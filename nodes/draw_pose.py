@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from . import host
-from .sockets import FaceLandmarks, FaceMotionSocket, first_frame, titled
+from .sockets import FaceLandmarks, FaceMotionSocket, first_frame, size_input, titled
 
 io: Any = host.io
 
@@ -54,8 +54,3 @@ class DrawPose(io.ComfyNode):
             images[frame] = drawings[frame]
             progress(frame + 1, len(drawings), images[frame])
         return io.NodeOutput(host.to_socket(images), float(motion.fps))
-
-
-def size_input(name: str, tooltip: str) -> Any:
-    """A side of frames that Stable Diffusion makes."""
-    return io.Int.Input(name, default=512, min=64, max=2048, step=8, tooltip=tooltip)

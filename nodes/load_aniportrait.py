@@ -7,7 +7,8 @@ from typing import Any
 
 from ..pipelines.errors import TalkingPortraitError
 from . import host
-from .aniportrait_files import DTYPES, FILES, LoadedAniPortrait, chosen_dtype
+from .aniportrait_files import FILES, LoadedAniPortrait
+from .precision import chosen_dtype, dtype_input
 from .sockets import AniPortraitSocket, titled
 
 io: Any = host.io
@@ -42,13 +43,7 @@ class LoadAniPortrait(io.ComfyNode):
             search_aliases=["aniportrait", "portrait diffusion", "reference unet", "pose guider"],
             inputs=[
                 *combos,
-                io.Combo.Input(
-                    "dtype",
-                    options=["auto", *DTYPES],
-                    default="auto",
-                    tooltip="auto: float16 on a graphics card, as published, and float32 on a CPU. bfloat16 is coarser "
-                    "and never overflows.",
-                ),
+                dtype_input(),
                 host.advanced(
                     io.Combo.Input(
                         "lora",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
-from .aniportrait_files import DTYPES, chosen_dtype
 from .model_choice import chosen_model
+from .precision import chosen_dtype, dtype_input
 from .sockets import APascoSocket, titled
 
 io: Any = host.io
@@ -34,13 +34,7 @@ class LoadAPasco(io.ComfyNode):
                     default=NET_FILE,
                     tooltip="net.pth, or the same as .safetensors, in models/talking_portrait; names of both projects.",
                 ),
-                io.Combo.Input(
-                    "dtype",
-                    options=["auto", *DTYPES],
-                    default="auto",
-                    tooltip="auto: float16 on a graphics card, as published, and float32 on a CPU. bfloat16 is coarser "
-                    "and never overflows.",
-                ),
+                dtype_input(),
             ],
             outputs=[APascoSocket.Output(display_name="apasco", tooltip="For APasco Sampler.")],
         )

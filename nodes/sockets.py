@@ -130,6 +130,11 @@ def rate_input(name: str, tooltip: str, default: float = 25.0) -> Any:
     return host.io.Float.Input(name, default=default, min=1.0, max=120.0, step=1.0, round=0.001, tooltip=tooltip)
 
 
+def size_input(name: str, tooltip: str) -> Any:
+    """A side of frames that Stable Diffusion makes."""
+    return host.io.Int.Input(name, default=512, min=64, max=2048, step=8, tooltip=tooltip)
+
+
 def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 3.0, min: float = 0.0) -> Any:
     """A strength; 1 is natural."""
     return host.io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)

@@ -53,6 +53,15 @@ class Resident:
         return self._device
 
 
+def check_precision(device: torch.device, dtype: torch.dtype) -> None:
+    """Raises TalkingPortraitError for half precision on a CPU, which computes it slowly and inexactly."""
+    if device.type == "cpu" and dtype == torch.float16:
+        raise TalkingPortraitError(
+            "The networks are loaded in float16, which a CPU cannot compute well; load them in float32, or in bfloat16 "
+            "to save memory."
+        )
+
+
 class ImageCodec(Protocol):
     """A VAE. It brings itself to its device at each call."""
 

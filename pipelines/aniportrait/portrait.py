@@ -10,7 +10,7 @@ import torch
 from ...models.diffusion.attention import Bank
 from ...models.diffusion.unet import UNet
 from ..errors import TalkingPortraitError
-from ..latents import ImageCodec, PictureEncoder
+from ..latents import ImageCodec, PictureEncoder, check_precision
 from ..types import FaceTrack
 from .pictures import reference_picture
 from .settings import Networks
@@ -66,15 +66,6 @@ def check_landmarks(portrait: torch.Tensor, track: FaceTrack) -> None:
         raise TalkingPortraitError(
             f"The landmarks are of a picture of {seen_width} x {seen_height} pixels, but the portrait is {width} x "
             f"{height}; detect them in this very portrait."
-        )
-
-
-def check_precision(device: torch.device, dtype: torch.dtype) -> None:
-    """Raises TalkingPortraitError for half precision on a CPU, which computes it slowly and inexactly."""
-    if device.type == "cpu" and dtype == torch.float16:
-        raise TalkingPortraitError(
-            "The networks are loaded in float16, which a CPU cannot compute well; load them in float32, or in bfloat16 "
-            "to save memory."
         )
 
 

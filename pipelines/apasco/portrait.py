@@ -9,9 +9,8 @@ import torch
 
 from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import UNet
-from ..aniportrait.portrait import check_precision
 from ..errors import TalkingPortraitError
-from ..latents import ImageCodec
+from ..latents import ImageCodec, check_precision
 from ..memory import Shrinking
 from .pictures import portrait_picture
 from .settings import Inputs, Networks, Settings

@@ -112,6 +112,12 @@ def test_missing_and_wrong_files_are_told_with_the_way_to_get_them(monkeypatch, 
         execute("LoadAPasco", NET, "auto")
 
 
+def test_half_precision_on_a_cpu_is_refused_when_it_is_chosen():
+    if not torch.accelerator.is_available():
+        with pytest.raises(TalkingPortraitError, match="^Load APasco: .*float16, which a CPU cannot compute well"):
+            execute("LoadAPasco", NET, "float16")
+
+
 def test_a_file_of_the_first_stage_cannot_hear(models):
     heard = (".audio_modules.", "audioproj.")
     state = {name: tensor for name, tensor in net_state().items() if not any(part in name for part in heard)}

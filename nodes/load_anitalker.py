@@ -12,7 +12,7 @@ io: Any = host.io
 
 STAGE1, STAGE2 = "anitalker_stage1", "anitalker_audio_only_hubert"
 STAGE1_FILE, STAGE2_FILE = "anitalker/stage1.ckpt", "anitalker/stage2_audio_only_hubert.ckpt"
-ENDINGS = (".ckpt", ".pth", ".pt", ".safetensors")
+ENDINGS = (".ckpt", ".pth", ".pt", ".safetensors", ".bin")
 
 
 class LoadAniTalker(io.ComfyNode):

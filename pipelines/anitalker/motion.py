@@ -15,7 +15,7 @@ from ..sampling import StepCallback, nobody_watches
 from ..types import MotionLatents, Progress, SpeechFeatures, no_progress
 from .controls import FPS
 from .noise import seeded_noise
-from .portrait import Portrait
+from .portrait import Portrait, check_numbers
 from .sampling import sample, strided_schedule
 
 RATE = Fraction(FPS)
@@ -86,7 +86,7 @@ def generate_motion(
             so that motion stays continuous; an approximation, as a frame then attends to its window alone.
         callback: called after each step, see `sampling.py`; progress: called for each window of each step.
 
-    Raises TalkingPortraitError for features, controls or steps that do not fit.
+    Raises TalkingPortraitError for features, controls or steps that do not fit, and where the network gives NaN.
     """
     network = stage2.module
     assert isinstance(network, Stage2)
@@ -130,6 +130,7 @@ def generate_motion(
         return _by_windows(windows, torch.cat([scene, x], dim=-1), noise_of, tick)
 
     codes = sample(predict, noise.to(device), schedule, callback=callback)
+    check_numbers(codes, "stage 2")
     return MotionLatents(codes[0].float().cpu(), RATE)
 
 

@@ -56,15 +56,24 @@ def check_landmarks(picture: torch.Tensor, track: FaceTrack) -> None:
         )
 
 
+def check_numbers(values: torch.Tensor, stage: str) -> None:
+    """Raises TalkingPortraitError where a network, "stage 1" or "stage 2", gave NaN."""
+    if not bool(torch.isfinite(values.sum())):
+        raise TalkingPortraitError(
+            f"AniTalker's {stage} gave values that are not numbers (NaN); its file is damaged, download it again."
+        )
+
+
 @torch.no_grad()
 def encode_portrait(stage1: Managed, picture: torch.Tensor) -> Portrait:
     """The portrait (H, W, 3) in 0..1, a square, encoded.
 
-    Raises TalkingPortraitError for a picture that is no square.
+    Raises TalkingPortraitError for a picture that is no square, and where stage 1 gives NaN.
     """
     check_square(picture[None], "portrait")
     network = _stage1(stage1)
     encoded = network.enc(portrait_pixels(picture[None], network.size).to(stage1.load()))
+    check_numbers(encoded.code, "stage 1")
     return Portrait(encoded.start.cpu(), encoded.code.cpu(), [features.cpu() for features in encoded.maps])
 
 
@@ -83,7 +92,7 @@ def motion_from_video(
     With a `portrait` (H, W, 3) the movement is counted from the first picture and starts from the portrait's own pose;
     without one the codes are those of the pictures, which take their pose along. `progress` is called for each batch.
 
-    Raises TalkingPortraitError for pictures that are no squares.
+    Raises TalkingPortraitError for pictures that are no squares, and where stage 1 gives NaN.
     """
     check_square(pictures, "driving video")
     network, rate = _stage1(stage1), as_rate(fps)
@@ -100,6 +109,7 @@ def motion_from_video(
         done += len(part)
         progress(done, len(pictures))
     motion = torch.cat(codes)
+    check_numbers(motion, "stage 1")
     if portrait is not None:
         motion = motion - motion[:1] + encode_portrait(stage1, portrait).code
     return MotionLatents(motion, rate)

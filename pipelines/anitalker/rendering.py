@@ -12,7 +12,7 @@ from ..errors import TalkingPortraitError
 from ..latents import Managed
 from ..memory import Shrinking
 from ..types import MotionLatents, Progress, no_progress
-from .portrait import Portrait
+from .portrait import Portrait, check_numbers
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def render(
     The portrait's maps and the basis of motion serve all frames; memory does not grow with their number. `progress` is
     called for each batch with its last frame.
 
-    Raises TalkingPortraitError for codes of another model.
+    Raises TalkingPortraitError for codes of another model, and where stage 1 gives NaN.
     """
     network = stage1.module
     assert isinstance(network, Stage1)
@@ -49,6 +49,7 @@ def render(
 
     done = 0
     for frames in Shrinking(batch, "frame").each(motion.frames, paint):
+        check_numbers(frames, "stage 1")
         done += len(frames)
         progress(done, motion.frames, frames[-1])
         yield frames

@@ -234,6 +234,26 @@ def test_bad_input_is_told_by_the_node_in_a_sentence(call, words: str, portrait:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("stage", "file", "key"),
+    [
+        ("stage 1", "stage1", "lia.dec.to_rgbs.0.bias"),
+        ("stage 1", "stage1", "lia.enc.fc.4.bias"),
+        ("stage 2", POSE, "ema_model.out_proj.bias"),
+    ],
+)
+def test_weights_of_nan_are_told_by_their_stage(models: Path, portrait, stage: str, file: str, key: str) -> None:
+    folder = models / "talking_portrait"
+    state = torch.load(folder / "anitalker" / f"{file}.ckpt", weights_only=True)
+    torch.save({**state, key: torch.full_like(state[key], torch.nan)}, folder / "broken.bin")
+    names = ("broken.bin", FILES[POSE]) if file == "stage1" else ("anitalker/stage1.ckpt", "broken.bin")
+    anitalker = NODES["LoadAniTalker"].execute(*names).args[0]
+    with pytest.raises(
+        TalkingPortraitError, match=rf"^AniTalker (Motion|Render): AniTalker's {stage} gave values that"
+    ):
+        NODES["AniTalkerRender"].execute(anitalker, portrait, move(anitalker, hear(), portrait))
+
+
 def test_missing_files_are_told_with_the_way_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
     with pytest.raises(TalkingPortraitError) as told:

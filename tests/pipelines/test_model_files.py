@@ -321,6 +321,18 @@ def test_get_uses_the_mirror_and_leaves_whole_files_alone(root, monkeypatch):
     assert fetched == ["https://mirror.invalid/owner/repo/resolve/main/one.bin"] * 2
 
 
+def test_a_mirror_on_this_machine_needs_no_certificate(root, server, monkeypatch):
+    monkeypatch.setattr(model_files, "MODEL_FILES", (model_file(sha256=SHA256),))
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    (path,) = model_files.get("one", root)
+    assert path.read_bytes() == CONTENT
+    assert server.requests == [("/owner/repo/resolve/main/one.bin", None)]
+    monkeypatch.setenv("HF_ENDPOINT", "http://192.0.2.1")
+    path.unlink()
+    with pytest.raises(TalkingPortraitError, match="https only"):
+        model_files.get("one", root)
+
+
 def test_unknown_names_and_files_to_be_fetched_by_hand_are_explained(root):
     with pytest.raises(TalkingPortraitError, match=r'"\.\./x" is no model file.*face_landmarker.*anitalker'):
         model_files.get("../x", root)

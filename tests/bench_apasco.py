@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from .bench_aniportrait import NoCodec, portrait, report
 
@@ -51,6 +51,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0 leaves the choice to torch")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, in turn; the median counts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
@@ -58,10 +59,9 @@ def channels(arguments: argparse.Namespace) -> tuple[int, ...]:
     return tuple(round(width * arguments.scale) for width in (320, 640, 1280, 1280))
 
 
-def networks(arguments: argparse.Namespace) -> Any:
-    """Ours with random numbers, on the CPU, which the reference takes its own from."""
+def empty(arguments: argparse.Namespace) -> Any:
+    """Ours without numbers."""
     from talking_portrait.models.apasco.networks import Networks, NetworksConfig
-    from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 
     config = NetworksConfig()
     widths = channels(arguments)
@@ -71,7 +71,13 @@ def networks(arguments: argparse.Namespace) -> Any:
         denoising_unet=replace(config.denoising_unet, channels=widths),
     )
     with torch.device("meta"):
-        made = Networks(config)
+        return Networks(config)
+
+
+def make_weights(arguments: argparse.Namespace) -> None:
+    """Random numbers for each network, in files: whoever reads them there holds no copy of his own."""
+    from talking_portrait.models.diffusion.motion_module import sinusoidal_table
+
     generator = torch.Generator().manual_seed(0)
 
     def value(name: str, like: torch.Tensor) -> torch.Tensor:
@@ -81,7 +87,19 @@ def networks(arguments: argparse.Namespace) -> Any:
             return torch.full(like.shape, float(name.endswith("weight")))
         return torch.randn(like.shape, generator=generator) * like[0].numel() ** -0.5
 
-    made.load_state_dict({name: value(name, like) for name, like in made.state_dict().items()}, assign=True)
+    for part, network in empty(arguments).named_children():
+        state = {name: value(name, like) for name, like in network.state_dict().items()}
+        save_file(state, arguments.weights / f"{part}.safetensors")
+
+
+def part_of(arguments: argparse.Namespace, name: str) -> dict[str, torch.Tensor]:
+    return load_file(arguments.weights / f"{name}.safetensors")
+
+
+def networks(arguments: argparse.Namespace) -> Any:
+    made = empty(arguments)
+    for part, network in made.named_children():
+        network.load_state_dict(part_of(arguments, part), assign=True)
     return made.to(getattr(torch, arguments.dtype)).eval().requires_grad_(False)
 
 
@@ -138,13 +156,52 @@ def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
         sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
     from diffusers import DDIMScheduler  # type: ignore[attr-defined]
     from hallo.animate.face_animate import FaceAnimatePipeline
+
+    dtype, device, widths = getattr(torch, arguments.dtype), torch.device(arguments.device), channels(arguments)
+    with torch.device("meta"):
+        parts = reference_networks(widths)
+    for name, module in parts.items():
+        state = part_of(arguments, name)
+        unread = {key: like for key, like in module.state_dict().items() if key not in state}
+        assert name == "reference_unet" or not unread, unread  # its last layers, which nobody asks
+        state |= {key: torch.zeros(like.shape) for key, like in unread.items()}
+        module.load_state_dict(state, assign=True)
+        module.to(device, dtype).requires_grad_(False)
+    denoising = parts["denoising_unet"]
+    for module in denoising.modules():  # the published way: training mode, with checkpoints
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = True
+    torch.utils.checkpoint.checkpoint = lambda function, *inputs, **_: function(*inputs)  # type: ignore[assignment]
+
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="linear",
+        clip_sample=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+    pipeline = FaceAnimatePipeline(
+        vae=Pooled(dtype, device),
+        reference_unet=parts["reference_unet"],
+        denoising_unet=denoising,
+        face_locator=parts["face_locator"],
+        scheduler=scheduler,
+        image_proj=parts["imageproj"],
+    ).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return lambda: reference_clips(arguments, pipeline, parts["audioproj"])
+
+
+def reference_networks(widths: tuple[int, ...]) -> dict[str, Any]:
     from hallo.models.audio_proj import AudioProjModel
     from hallo.models.face_locator import FaceLocator
     from hallo.models.image_proj import ImageProjModel
     from hallo.models.unet_2d_condition import UNet2DConditionModel
     from hallo.models.unet_3d import UNet3DConditionModel
 
-    dtype, device, widths = getattr(torch, arguments.dtype), torch.device(arguments.device), channels(arguments)
     base = {
         "sample_size": 64,
         "in_channels": 4,
@@ -185,7 +242,7 @@ def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
     writer = UNet2DConditionModel(**{key: value for key, value in base.items() if key != "out_channels"})
     for unet in (writer, denoising):
         unet.register_to_config(center_input_sample=False)  # which a configuration file would have
-    parts = {
+    return {
         "reference_unet": writer,
         "denoising_unet": denoising,
         "face_locator": FaceLocator(widths[0]),
@@ -194,38 +251,6 @@ def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
             seq_len=5, blocks=12, channels=768, intermediate_dim=512, output_dim=768, context_tokens=32
         ),
     }
-    weights = networks(arguments).state_dict()
-    for name, module in parts.items():
-        state = {k.removeprefix(f"{name}."): weights.pop(k) for k in list(weights) if k.startswith(f"{name}.")}
-        left = module.load_state_dict(state, strict=False)
-        assert not left.unexpected_keys
-        module.to(device, dtype).requires_grad_(False)
-        assert name == "reference_unet" or not left.missing_keys, left.missing_keys
-    for module in denoising.modules():  # the published way: training mode, with checkpoints
-        if hasattr(module, "gradient_checkpointing"):
-            module.gradient_checkpointing = True
-    torch.utils.checkpoint.checkpoint = lambda function, *inputs, **_: function(*inputs)  # type: ignore[assignment]
-
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="linear",
-        clip_sample=False,
-        steps_offset=1,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-    )
-    pipeline = FaceAnimatePipeline(
-        vae=Pooled(dtype, device),
-        reference_unet=parts["reference_unet"],
-        denoising_unet=denoising,
-        face_locator=parts["face_locator"],
-        scheduler=scheduler,
-        image_proj=parts["imageproj"],
-    ).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    return lambda: reference_clips(arguments, pipeline, parts["audioproj"])
 
 
 @torch.no_grad()
@@ -288,6 +313,8 @@ def lines(arguments: argparse.Namespace) -> Iterator[str]:
     names = ["ours", *(["reference"] if os.environ.get("HALLO_DIR") else [])]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
+        arguments.weights = Path(folder)
+        make_weights(arguments)
         for _ in range(arguments.repeats):
             for name in names:
                 found[name].append(child(arguments, name, Path(folder, name)))

@@ -56,11 +56,12 @@ class InstantRender(io.ComfyNode):
         progress = host.progress()
         progress(0, motion.frames, portrait)
         renderer = InstantRenderer(portrait, first_frame(from_payload(landmarks)), device=host.torch_device())
-        images = torch.empty(motion.frames, *portrait.shape)
-        masks = torch.empty(motion.frames, *portrait.shape[:2])
+        # Made in the host's own kind from the start: a clip is never in memory twice.
+        images = host.to_socket(torch.empty(0)).new_empty(motion.frames, *portrait.shape)
+        masks = images.new_empty(images.shape[:3])
         done = 0
         for frames, moved in renderer.frames(motion, batch=batch_size):
             images[done : done + len(frames)], masks[done : done + len(frames)] = frames, moved
             done += len(frames)
             progress(done, motion.frames, frames[-1])
-        return io.NodeOutput(host.to_socket(images), host.to_socket(masks), float(motion.fps))
+        return io.NodeOutput(images, masks, float(motion.fps))

@@ -120,9 +120,9 @@ class MouthInterior:
         return colour * self.tinted(self.shade(below_upper, above_lower, gap))
 
     def shade(self, below_upper: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
-        """Light (B, h, w) in 0..1 that lips let in: dark in slits and under the upper lip."""
+        """Light (B, h, w) in 0..1 that lips let in: dark in slits, under the upper lip and behind the lower one."""
         roof = 0.7 + 0.3 * smoothstep(-0.05, 0.40, below_upper / self.cm)
-        floor = 0.5 + 0.5 * smoothstep(-0.05, 0.25, above_lower / self.cm)
+        floor = 0.2 + 0.8 * smoothstep(-0.05, 0.40, above_lower / self.cm)
         narrow = 0.15 + 0.85 * smoothstep(0.1, 0.45, gap)
         return roof * floor * narrow
 

@@ -27,8 +27,15 @@ MAX_ROTATION = 20.0
 """Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
 SOFT_ROTATION = 12.0
 """Degrees from which a turn is eased towards the maximum."""
-VISIBLE_OPENING, OPENING_BEND, MIDDLE_OPENING = 1.1, 1.1, 0.13
-"""An opening o is drawn as 1.1 o (o / 0.13)^0.1 eye distances: eyes and landmarkers fall behind wide openings."""
+VISIBLE_OPENING, OPENING_BEND, MIDDLE_OPENING = 1.0, 1.12, 0.13
+"""An opening o is drawn as o (o / 0.13)^0.12 eye distances: eyes and landmarkers fall behind wide openings."""
+SMILE_GAIN, MAX_SMILE = 1.9, 0.2
+"""How much wider smiling lips open per curve (see `PortraitMesh.smile`), and the largest curve: the gap of lips whose
+ends point up is read as smaller than it is."""
+NOD_GAIN, MAX_NOD = 0.024, 12.0
+"""How much wider lips open per degree of a nod, up to the largest: on a bowed face openings are read as smaller."""
+TEETH_SHOW = 0.1
+"""Lip opening of the portrait in eye distances from which a smile shows its teeth, and is read by these."""
 SLIT_FROM = 0.03
 """Opening in eye distances from which all that the lips' soft edges swallow of a gap is given back."""
 HIDDEN_BY_ROUNDING = 0.09
@@ -114,8 +121,9 @@ class PortraitMesh:
         gaps = np.linalg.norm(points[upper] - points[lower], axis=1)
         self.lip_gap = float(gaps[4] / self.eye_distance)
         """Lip opening in the portrait, in eye distances."""
-        self.opening_gain = VISIBLE_OPENING / self._seen_opening()
+        self.opening_share = self._opening_share()
         corners = list(MOUTH_CORNERS)
+        self.smile = self._smile()
         width = np.linalg.norm(np.diff(self.vertices[corners], axis=0)) * self.pixels_per_cm
         self.mouth_width_seen = float(np.clip(np.linalg.norm(np.diff(self.points[corners], axis=0)) / width, 0.5, 1.0))
         """How much of the mouth's width a turned head shows."""
@@ -196,17 +204,26 @@ class PortraitMesh:
         held = maximum_filter1d(bridged, lead, mode="nearest")
         return gaussian_filter1d(held, 0.12 * rate, mode="nearest")
 
-    def _seen_opening(self) -> float:
-        """How much of an opening of the jaw is seen in the picture: a jaw moves back as well as down.
+    def _smile(self) -> float:
+        """How far the upper lip's middle hangs below the corners in mouth widths, less where teeth are to be seen."""
+        right, left = self.points[list(MOUTH_CORNERS)]
+        width = max(float(np.linalg.norm(left - right)), 1e-6)
+        x, y = (left - right) / width
+        curve = float((self.points[INNER_UPPER_LIP] - (left + right) / 2) @ np.array([-y, x])) / width
+        return float(np.clip(curve, 0, MAX_SMILE) * np.clip(1 - self.lip_gap / TEETH_SHOW, 0, 1))
 
-        Eyes and landmarkers guess a part of the depth, so only the root of the loss is made up for.
+    def _opening_share(self) -> float:
+        """How much of an opening of the jaw this view shows: a jaw moves back as well as down.
+
+        It is made up for in full, so that openings look alike whether a face looks up or down. That holds as well for
+        smiles, whose low mouth the mesh takes for a bowed head.
         """
         open_jaw = mouth_vertices(np.array([[0.4, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
         gap = open_jaw[INNER_LOWER_LIP] - open_jaw[INNER_UPPER_LIP]
         seen = self._in_picture(open_jaw)
         flat = seen[INNER_LOWER_LIP] - seen[INNER_UPPER_LIP]
         share = np.linalg.norm(flat) / self.pixels_per_cm / np.linalg.norm(gap)
-        return float(np.sqrt(np.clip(share, 0.6, 1.0)))
+        return float(np.clip(share, 0.6, 1.2))
 
     def _fitted_offsets(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
         """Expression offsets (B, 468, 3) in cm, in this face's proportions."""
@@ -220,15 +237,20 @@ class PortraitMesh:
         offsets[..., 0] *= 1 + (width - 1) * _mouth_weight()
         gap = offsets[:, INNER_LOWER_LIP] - offsets[:, INNER_UPPER_LIP]
         opening = np.linalg.norm(gap, axis=-1) / self.eye_distance_cm
-        bent = self.opening_gain * opening * (opening / MIDDLE_OPENING) ** (OPENING_BEND - 1)
+        pitch = motion.rotation[frames, 0].astype(np.float64)
+        if motion.pose == "camera":
+            pitch -= motion.rotation[0, 0]
+        nodding = 1 + NOD_GAIN * np.clip(pitch, -MAX_NOD, MAX_NOD)
+        visible = VISIBLE_OPENING * (1 + SMILE_GAIN * self.smile) * nodding
+        bent = visible * opening * (opening / MIDDLE_OPENING) ** (OPENING_BEND - 1)
         limit = self.mouth_width_seen
-        drawn = _eased(bent, EASE_OPENING * limit, MAX_OPENING * limit)
-        gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), self.opening_gain)
+        drawn = _eased(bent, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
+        gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
         corners = motion.vertices[frames][:, [right, left]].astype(np.float64)
         narrowed = 1 - np.linalg.norm(corners[:, 1] - corners[:, 0], axis=-1) / _distance(motion.neutral, right, left)
         hidden = self.swallowed + HIDDEN_BY_ROUNDING * narrowed.clip(0, 1)
-        return offsets + (_smoothstep(opening / SLIT_FROM) * hidden)[:, None, None] * self._slit()
+        return offsets + (_smoothstep(opening / SLIT_FROM) * hidden * nodding)[:, None, None] * self._slit()
 
     def _slit(self) -> np.ndarray:
         """Offsets (468, 3) in cm of a jaw that opens the lips by one eye distance as it does by a little."""

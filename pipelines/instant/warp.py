@@ -137,9 +137,16 @@ class Layer:
 
     @classmethod
     def mirrored_around(cls, values: torch.Tensor, left: int, top: int, margin: int) -> Layer:
-        """A layer that goes on as its mirror image for `margin` pixels: hair and cloth stay hair and cloth."""
+        """A layer that goes on as its mirror image for `margin` pixels: hair and cloth stay hair and cloth.
+
+        It goes on by the share that the last channel, its matte, has at the border: what ends inside is not repeated.
+        """
         across, down = min(margin, values.shape[-1] - 1), min(margin, values.shape[-2] - 1)
-        return cls(F.pad(values, (across, across, down, down), mode="reflect"), left - across, top - down)
+        around = (across, across, down, down)
+        height, width = values.shape[-2:]
+        share = F.pad(values[:, -1:], around, mode="replicate")
+        share[..., down : down + height, across : across + width] = 1
+        return cls(F.pad(values, around, mode="reflect") * share, left - across, top - down)
 
     def scale(self, like: torch.Tensor) -> torch.Tensor:
         """Factors (2,) from pixels to the -1..1 coordinates of `grid_sample` with align_corners=False."""

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from talking_portrait.models.face_mesh import face_mesh
 from talking_portrait.models.instant.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.models.instant.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -17,9 +18,11 @@ from talking_portrait.pipelines.instant.portrait_mesh import (
     LOWER_INNER_LIP,
     MOUTH_CORNERS,
     UPPER_INNER_LIP,
+    PortraitMesh,
 )
 from talking_portrait.pipelines.instant.renderer import InstantRenderer
-from talking_portrait.pipelines.instant.warp import _slopes, invert, sample_field
+from talking_portrait.pipelines.instant.warp import Layer, _slopes, invert, sample_field
+from talking_portrait.pipelines.projection import euler_to_matrix
 from talking_portrait.pipelines.sample import sample_portrait
 from talking_portrait.pipelines.types import FaceMotion, FaceTrack
 
@@ -159,6 +162,39 @@ def test_landmarks_of_shut_lips_may_cross(portrait):
     as_found, as_shut = (Aperture(places, MOUTH_CORNERS, upper, lower) for places in (points, crossed))
     assert as_shut.down == pytest.approx(as_found.down)
     assert as_shut.down[1] > 0.9
+
+
+@pytest.mark.parametrize("pitch", [-12.0, 12.0, 20.0])
+def test_raised_and_bowed_faces_show_the_same_openings(pitch):
+    motion = motion_of(np.eye(6)[[0]] * [[0.2], [0.5]])
+
+    def drawn(degrees: float) -> np.ndarray:
+        turned = face_mesh().vertices @ euler_to_matrix(np.array([degrees, 0.0, 0.0])).T
+        points = turned * [12.0, -12.0, -12.0] + [256.0, 256.0, 0.0]
+        track = replace(sample_portrait()[1], points=points[None].astype(np.float32), image_size=(512, 512))
+        mesh = PortraitMesh(track)
+        moved = mesh.move(motion, np.arange(2), np.zeros(2)).expression.numpy()
+        return (moved[:, 14] - moved[:, 13])[:, 1] / mesh.eye_distance
+
+    assert drawn(pitch) == pytest.approx(drawn(0.0), rel=0.06)
+
+
+def test_openings_are_drawn_wider_while_the_head_nods(renderer):
+    controls, rotation = np.repeat([[0.3, 0, 0, 0, 0, 0.0]], 3, axis=0), np.array([[-5.0, 0, 0], [0, 0, 0], [5, 0, 0]])
+    motion = motion_of(controls, rotation)
+    moved = renderer.mesh.move(motion, np.arange(3), np.zeros(3)).expression
+    raised, level, nodding = moved[:, 14, 1] - moved[:, 13, 1]
+    assert raised < 0.95 * level
+    assert nodding > 1.05 * level
+
+
+def test_what_ends_inside_the_picture_is_not_seen_again_beyond_its_border():
+    head = torch.zeros(1, 4, 20, 20)
+    head[..., 4:, 5:15] = 1.0
+    layer = Layer.mirrored_around(head, 0, 0, margin=6)
+    assert not layer.values[..., :6, :].any()
+    assert layer.values[..., -6:, 11:21].all()
+    assert torch.equal(layer.values[..., 6:26, 6:26], head)
 
 
 def test_teeth_are_covered_when_lips_close(portrait, renderer):

@@ -81,14 +81,12 @@ def encode(
         wave = torch.nn.functional.pad(wave, (0, round(missing * SAMPLE_RATE / rate)))
         frames += missing
 
-    steps = _Steps(progress, encoder, len(wave))
+    length = frames if timing == "resampled" else max(encoder.frames(len(wave)), 1)
+    windows = list(blended_windows(length, window_seconds(chunk_seconds, length, rate), rate))
+    steps = _Steps(progress, encoder.pieces(len(wave)) + len(windows) * encoder.layers)
     features = encoder.convolve(wave, device=device, step=steps.next)
     if timing == "resampled":
         features = resample_time(features, frames)
-
-    length = features.shape[1]
-    windows = list(blended_windows(length, window_seconds(chunk_seconds, length, rate), rate))
-    steps.expect(len(windows) * encoder.layers)
     whole = layers == "all" and mix is None
     states = torch.zeros(encoder.layers + 1 if whole else 1, length, encoder.channels)
     for start, end, weight in windows:
@@ -103,15 +101,11 @@ def encode(
 
 
 class _Steps:
-    """Counts pieces of work; how many windows there are is known only after the convolutions."""
+    """Counts pieces of work, of `total`."""
 
-    def __init__(self, progress: Progress, encoder: SpeechEncoder, samples: int) -> None:
-        self._progress, self._done = progress, 0
-        self._total = 1 + samples // (10 * SAMPLE_RATE) + encoder.layers
-
-    def expect(self, more: int) -> None:
-        self._total = self._done + more
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
 
     def next(self) -> None:
         self._done += 1
-        self._progress(min(self._done, self._total), self._total)
+        self._progress(self._done, self._total)

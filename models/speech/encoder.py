@@ -7,6 +7,7 @@ the split, an exact chunked convolution, and hidden states that mean the same un
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ import torch.nn.functional as F
 from ..errors import TalkingPortraitError
 
 SAMPLE_RATE = 16000
+CHUNK_FRAMES = 500
+"""Frames that leave the convolutions at once."""
 
 Step = Callable[[], None]
 """Called after each piece of work; may raise to stop."""
@@ -75,12 +78,30 @@ class SpeechEncoder:
             samples = (samples - kernel) // stride + 1
         return max(samples, 0)
 
+    def pieces(self, samples: int, *, chunk_frames: int = CHUNK_FRAMES) -> int:
+        """How often `convolve` calls `step` for `samples` at 16 kHz."""
+        count = math.ceil(self.frames(samples) / chunk_frames)
+        if self._normalises_over_the_clip:
+            (kernel, stride), *later = self.convolutions
+            count += math.ceil(((samples - kernel) // stride + 1) / (chunk_frames * _stride(later)))
+        return count
+
+    @property
+    def _normalises_over_the_clip(self) -> bool:
+        first = self.model.feature_extractor.conv_layers[0]
+        return isinstance(getattr(first, "layer_norm", None), torch.nn.GroupNorm)
+
     def prepare(self, wave: torch.Tensor) -> torch.Tensor:
         """(samples,) at 16 kHz as the network wants it."""
         return normalise_wave(wave) if self.normalise else wave
 
     def convolve(
-        self, wave: torch.Tensor, *, device: torch.device | None = None, chunk_frames: int = 500, step: Step = _no_step
+        self,
+        wave: torch.Tensor,
+        *,
+        device: torch.device | None = None,
+        chunk_frames: int = CHUNK_FRAMES,
+        step: Step = _no_step,
     ) -> torch.Tensor:
         """(samples,) prepared wave to (1, T, C) features on the CPU, in chunks that give exactly what one pass gives.
 
@@ -100,7 +121,7 @@ class SpeechEncoder:
         device = device or self.device
         first, *rest = self.model.feature_extractor.conv_layers
         moments = None
-        if isinstance(getattr(first, "layer_norm", None), torch.nn.GroupNorm):
+        if self._normalises_over_the_clip:
             moments = self._first_layer_moments(first.conv, wave, device, chunk_frames, step)
         stride = _stride(kernels)
         chunks = []

@@ -9,8 +9,6 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 if __package__ in (None, ""):
@@ -241,6 +239,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     """The picture (H, W, 3) and the face in it."""
     from .pipelines.landmarks import detect, open_landmarker
     from .pipelines.media import read_image
+    from .pipelines.quiet import quiet_libraries
     from .pipelines.sample import sample_portrait
 
     if options.image is None:
@@ -250,25 +249,11 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
             )
         return sample_portrait()
     image = read_image(options.image)
-    with _quiet_libraries():
+    with quiet_libraries():
         landmarker = open_landmarker()
         if options.face is None:
             return image, detect(image[None], landmarker)[0]
         return image, detect(image[None], landmarker, choose="index", index=options.face)[0]
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keeps what native code writes past Python's error stream, such as mediapipe's greetings, off the terminal."""
-    sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
 
 
 def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:

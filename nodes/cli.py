@@ -18,6 +18,7 @@ from ..pipelines.graph import NodeFailedError, run_graph, set_input
 from ..pipelines.graph_check import describe
 from ..pipelines.graph_format import NodeInfo, Prompt, class_names, load_workflow, to_prompt
 from ..pipelines.media import is_file
+from ..pipelines.quiet import quiet_libraries
 from ..pipelines.targets import check_output_folder
 from . import standalone
 
@@ -101,7 +102,7 @@ def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
         with standalone.use_session(current):
             yield
 
-    with around("", ""):
+    with quiet_libraries(), around("", ""):
         result = run_graph(prompt, nodes, around=around)
     paths = [
         options.out / item["subfolder"] / item["filename"]

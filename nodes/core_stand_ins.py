@@ -70,15 +70,7 @@ def output_file(prefix: str, ending: str) -> Iterator[Path]:
     Leaving the block by an exception takes the folders away again that were made for it.
     """
     root = io.session().output_folder.resolve()
-    plain = PurePosixPath(prefix.replace("\\", "/"))
-    if plain.is_absolute() or ".." in plain.parts or ":" in prefix or not plain.name:
-        raise TalkingPortraitError(
-            f"The name {shown(prefix)} leads out of the output folder, but a plain name is expected, as in video/talk."
-        )
-    if not all(map(_can_be_a_name, plain.parts)):
-        raise TalkingPortraitError(
-            f"The name {shown(prefix)} is one that no file can have; give a short one, as in video/talk."
-        )
+    plain = _plain_name(prefix)
     folder = root / plain.parent
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
@@ -97,6 +89,32 @@ def output_file(prefix: str, ending: str) -> Iterator[Path]:
             with suppress(OSError):  # somebody else has put something there
                 place.rmdir()
         raise
+
+
+def _plain_name(prefix: str) -> PurePosixPath:
+    """Folder and start of a file's name inside the output folder. Raises for what leads out of it or is no name."""
+    plain = PurePosixPath(prefix.replace("\\", "/"))
+    if plain.is_absolute() or ".." in plain.parts or ":" in prefix or not plain.name:
+        raise TalkingPortraitError(
+            f"The name {shown(prefix)} leads out of the output folder, but a plain name is expected, as in video/talk."
+        )
+    if not all(map(_can_be_a_name, plain.parts)):
+        raise TalkingPortraitError(
+            f"The name {shown(prefix)} is one that no file can have; give a short one, as in video/talk."
+        )
+    return plain
+
+
+class Saver(io.ComfyNode):
+    """A node that writes files; a name that can't be written to is refused before the work begins."""
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str = "linked") -> bool | str:
+        try:
+            _plain_name(filename_prefix)
+        except TalkingPortraitError as error:
+            return str(error)
+        return True
 
 
 def _can_be_a_name(part: str) -> bool:
@@ -264,7 +282,7 @@ class CreateVideo(io.ComfyNode):
         return io.NodeOutput(VideoPayload(images, sound, as_rate(fps)))
 
 
-class SaveVideo(io.ComfyNode):
+class SaveVideo(Saver):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -294,7 +312,7 @@ class SaveVideo(io.ComfyNode):
         return io.NodeOutput(ui=_shown("images", [path]))
 
 
-class SaveImage(io.ComfyNode):
+class SaveImage(Saver):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -338,7 +356,7 @@ def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
     return paths
 
 
-class SaveAudio(io.ComfyNode):
+class SaveAudio(Saver):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

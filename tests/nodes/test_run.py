@@ -46,6 +46,24 @@ def run(*arguments: str) -> int:
     return options.run(options)
 
 
+@pytest.fixture
+def toy_names(monkeypatch):
+    """A node Name that gives the text it is set to."""
+
+    class Name(standalone.ComfyNode):
+        @classmethod
+        def define_schema(cls):
+            return standalone.Schema(
+                "Name", inputs=[standalone.String.Input("name")], outputs=[standalone.String.Output()]
+            )
+
+        @classmethod
+        def execute(cls, name):
+            return standalone.NodeOutput(name)
+
+    monkeypatch.setitem(core_stand_ins.STAND_INS, "Name", Name)
+
+
 def changed(folder: Path, **nodes) -> str:
     """The name of a workflow file like TALK, with nodes put in or taken out."""
     graph = {key: entry for key, entry in {**TALK, **nodes}.items() if entry is not None}
@@ -129,17 +147,25 @@ def test_a_result_needs_a_name_that_a_file_can_have(folder, capsys, kind, prefix
     source = {"SaveVideo": ["5", 0], "SaveImage": ["4", 0], "SaveAudio": ["2", 0]}[kind]
     key = {"SaveVideo": "video", "SaveImage": "images", "SaveAudio": "audio"}[kind]
     inputs = {**TALK["6"]["inputs"], key: source, "filename_prefix": prefix}
-    assert run(changed(folder, **{"6": {"class_type": kind, "inputs": inputs}})) == 3
+    assert run(changed(folder, **{"6": {"class_type": kind, "inputs": inputs}})) == 2
     told = capsys.readouterr().err
     assert "is one that no file can have" in told
     assert len(told) < 400
     assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
 
 
+def test_a_name_may_come_from_another_node_and_is_looked_at_when_it_is_there(folder, capsys, toy_names):
+    named = {**TALK["6"], "inputs": {**TALK["6"]["inputs"], "filename_prefix": ["9", 0]}}
+    for name, code in (("plain", 0), ("../evil", 3)):
+        assert run(changed(folder, **{"6": named, "9": {"class_type": "Name", "inputs": {"name": name}}})) == code
+    assert "leads out of the output folder" in capsys.readouterr().err
+    assert (folder / "out" / "plain_00001_.mp4").is_file()
+
+
 @pytest.mark.parametrize("prefix", ["../evil", "/tmp/evil", "a/../../evil", "C:evil", ""])
 def test_a_workflow_can_not_write_outside_the_output_folder(folder, capsys, prefix):
     save = {**TALK["6"], "inputs": {**TALK["6"]["inputs"], "filename_prefix": prefix}}
-    assert run(changed(folder, **{"6": save})) == 3
+    assert run(changed(folder, **{"6": save})) == 2
     assert "leads out of the output folder" in capsys.readouterr().err
     assert not list(folder.parent.glob("evil*"))
 

@@ -1,0 +1,24 @@
+"""What native code says is kept off the terminal, and what Python says is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+TALKER = """
+import os, sys
+from talking_portrait.pipelines.quiet import quiet_libraries
+try:
+    with quiet_libraries():
+        os.write(2, b"greetings from native code")
+        print("progress", file=sys.stderr)
+        raise RuntimeError
+except RuntimeError:
+    print("afterwards", file=sys.stderr)
+os.write(2, b"native again")
+"""
+
+
+def test_only_python_is_heard_inside_and_everybody_afterwards():
+    done = subprocess.run([sys.executable, "-c", TALKER], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == ["progress", "afterwards", "native", "again"]

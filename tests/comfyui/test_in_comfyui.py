@@ -352,18 +352,30 @@ def small_apasco(name: str, folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def apasco(models, aniportrait) -> None:
+    trained = tiny_apasco.write_net(models, tiny_apasco.CONFIG.with_geometry(4))
+    trained.rename(models / "talking_portrait" / "geometry.pth")
     tiny_apasco.write_net(models)
     tiny_apasco.write_speech_encoder(models)
     tiny_apasco.write_insightface(models)
 
 
-@pytest.mark.parametrize(("name", "frames"), [("apasco", 6), ("apasco_lips", 6), ("apasco_long", 18)])
+@pytest.mark.parametrize(
+    ("name", "frames"), [("apasco", 6), ("apasco_lips", 6), ("apasco_geometry", 6), ("apasco_long", 18)]
+)
 def test_apasco_runs_on_comfyuis_own_vae(server, apasco, tmp_path, capsys, name, frames):
-    assert run(server, small_apasco(name, tmp_path), "--out", str(tmp_path)) == 0
+    changes = {"net": "geometry.pth"} if name == "apasco_geometry" else {}
+    assert run(server, small_apasco(name, tmp_path, **changes), "--out", str(tmp_path)) == 0
     (path,) = map(Path, capsys.readouterr().out.split())
     video = open_video(path)
     assert video.size == (72, 64)
     assert len(list(video.frames())) == frames
+
+
+def test_apasco_shows_pictures_and_stops_within_a_step(server, apasco, tmp_path):
+    prompt = json.loads(small_apasco("apasco", tmp_path, steps=20, seed=9).read_text())
+    previews, steps = asyncio.run(interrupted_at(server, prompt, "TalkingPortraitAPascoSampler", 3))
+    assert previews, "pictures arrive while it samples"
+    assert steps < 7, "work went on after the interrupt"
 
 
 def test_apasco_tells_what_is_wrong_in_a_sentence(server, apasco, tmp_path, capsys):

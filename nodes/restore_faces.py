@@ -18,6 +18,7 @@ from .sockets import (
     LoadedFaceRestorer,
     UpscaleModel,
     amount_input,
+    colours,
     images_socket,
     titled,
 )
@@ -125,6 +126,8 @@ class RestoreFaces(io.ComfyNode):
 
         network = _network(restorer, upscale_model)
         pictures = images_socket(images)
+        if pictures.shape[-1] == 1:
+            pictures = colours(pictures)
         progress = host.progress()
         if landmarks is None:
             tracks = _found_tracks(pictures, faces, share(progress, 0.0, FINDING))

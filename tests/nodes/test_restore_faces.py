@@ -50,6 +50,15 @@ def test_a_face_is_restored_and_the_rest_stays(sample, restorer):
     assert larger.shape == (1, 768, 768, 3)
 
 
+def test_grey_pictures_become_colours_and_transparency_stays(sample, restorer):
+    image, landmarks = sample
+    grey, _ = restore(image[..., :1], restorer=restorer, landmarks=landmarks)
+    assert grey.shape == image.shape
+    half = torch.cat([image, torch.full_like(image[..., :1], 0.5)], dim=-1)
+    clear, _ = restore(half, restorer=restorer, landmarks=landmarks)
+    assert torch.equal(clear[..., 3], half[..., 3])
+
+
 def test_comfyuis_own_gfpgan_serves_as_well(sample, restorer):
     image, landmarks = sample
     loaded = SimpleNamespace(model=gfpgan())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 if __package__ in (None, ""):
     # Run as `python path/to/this/folder`, for example from ComfyUI's custom_nodes: give the folder its package name.
-    _folder = Path(__file__).resolve().parent
+    _folder = Path(__file__).absolute().parent  # not where a link leads: what lies around it says whose it is
     _spec = importlib.util.spec_from_file_location(
         "talking_portrait", _folder / "__init__.py", submodule_search_locations=[str(_folder)]
     )

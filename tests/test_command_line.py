@@ -226,3 +226,13 @@ def test_it_runs_installed_and_straight_from_its_folder(start, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert "face_landmarker" in result.stdout
+
+
+def test_a_linked_pack_uses_the_models_of_the_comfyui_it_is_linked_into(tmp_path):
+    (tmp_path / "custom_nodes").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "custom_nodes" / "pack").symlink_to(ROOT)
+    environment = {name: value for name, value in os.environ.items() if name != "TALKING_PORTRAIT_MODELS"}
+    command = [sys.executable, "custom_nodes/pack", "models", "check", "face_landmarker"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert str(tmp_path / "models" / "detection" / "face_landmarker.task") in done.stdout

@@ -16,6 +16,9 @@ import torch.nn.functional as F
 MIN_STRETCH = 0.3
 """Least area ratio of moved to resting skin that the inversion takes seriously."""
 
+STEEP, STEEP_ROUNDS = 3.0, 2
+"""Slope from which the field of a mouth opened wide takes more rounds to invert, and how many: else its corners fray."""
+
 MAX_STEP = 0.06
 """Longest correction in one round of the inversion, in widths of the grid."""
 
@@ -101,6 +104,8 @@ def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int =
     longest = MAX_STEP * (grid.right - grid.left)
     backward = -_at(forward, places - forward * scale)
     fields = torch.cat([forward, *_slopes(forward, grid)], dim=1)
+    if fields[:, 2:].abs().max() > STEEP:
+        rounds += STEEP_ROUNDS
     for _ in range(rounds):
         f_x, f_y, xx, yx, xy, yy = _at(fields, places + backward * scale).unbind(1)
         rest_x, rest_y = backward[:, 0] + f_x, backward[:, 1] + f_y

@@ -254,6 +254,15 @@ def test_inversion_undoes_a_field(renderer):
     assert back[0][above].norm(dim=-1).max() < 0.1
 
 
+def test_a_mouth_torn_open_is_inverted_too(renderer):
+    shape = renderer.mesh.move(motion_of(np.array([[0.9, 0, 0, 0, 0, 0]])), np.arange(1), np.ones(1))
+    skin = renderer.skin
+    forward = skin.forward(1.3 * shape.expression, lower=True)
+    backward = invert(forward, skin.grid, skin.nodes).permute(0, 2, 3, 1)
+    back = backward + sample_field(forward, skin.grid, skin.nodes + backward)
+    assert back.norm(dim=-1).flatten().quantile(0.999) < 0.1
+
+
 @pytest.mark.parametrize("side", [80, 160, 1100])
 def test_other_sizes(portrait, side):
     """Faces from some 25 pixels to several hundred: the frame has the picture's size and moves alike."""

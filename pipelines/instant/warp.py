@@ -17,7 +17,7 @@ MIN_STRETCH = 0.3
 """Least area ratio of moved to resting skin that the inversion takes seriously."""
 
 STEEP, STEEP_ROUNDS = 3.0, 2
-"""Slope from which the field of a mouth opened wide takes more rounds to invert, and how many: else its corners fray."""
+"""Slope from which a wide mouth's field takes more rounds to invert, and how many: else its corners fray."""
 
 MAX_STEP = 0.06
 """Longest correction in one round of the inversion, in widths of the grid."""

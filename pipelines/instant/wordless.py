@@ -72,17 +72,21 @@ def _colour_change(power: np.ndarray, sounding: np.ndarray, speech_level: float)
     floor = 10 ** ((speech_level + _COLOUR_FLOOR) / 10)
     frames, bands = len(sounding), power.shape[1]
 
-    def decibels(band: int) -> tuple[np.ndarray, np.ndarray]:
+    def decibels(band: int) -> np.ndarray:
+        """A band's level (2, mel frames): steady, and how it flutters about that."""
         now = power[:, band].astype(np.float64)
         steady = 10 * np.log10(np.maximum(uniform_filter1d(now, _STEADY), 0) + floor)
-        return steady, 10 * np.log10(now + floor) - steady
+        return np.stack([steady, 10 * np.log10(now + floor) - steady])
 
-    average = [sum(curves) / bands for curves in zip(*map(decibels, range(bands)), strict=True)]
+    average = np.zeros((2, len(power)))
+    for band in range(bands):
+        average += decibels(band)
+    average /= bands
     weight = np.repeat(sounding, 2)[: len(power)]
     amount = np.maximum(_around(sounding), 1e-6)
     slow, fast = np.zeros(frames), np.zeros(frames)
     for band in range(bands):
-        steady, flutter = (curve - mean for curve, mean in zip(decibels(band), average, strict=True))
+        steady, flutter = decibels(band) - average
         middle = _around((steady * weight)[::2]) / amount
         slow += np.maximum(_around((steady**2 * weight)[::2]) / amount - middle**2, 0)
         fast += _around((flutter**2 * weight)[::2]) / amount

@@ -66,8 +66,7 @@ def test_whatever_is_missing_or_odd_is_told_in_a_sentence(tmp_path: Path) -> Non
         with pytest.raises(TalkingPortraitError) as told:
             load_stage1(path)
         assert "\n" not in str(told.value)
-    with pytest.raises(TalkingPortraitError, match="1 unknown"):
-        load_stage1(saved(tmp_path, "stage1", {**stage1, "dec.extra.weight": torch.zeros(1)}))
+    load_stage1(saved(tmp_path, "stage1", {**stage1, "dec.extra.weight": torch.zeros(1)}))
     with pytest.raises(TalkingPortraitError, match="1 of another shape"):
         load_stage1(saved(tmp_path, "stage1", {**stage1, "enc.fc.4.bias": torch.zeros(7)}))
 

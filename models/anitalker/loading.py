@@ -17,9 +17,8 @@ from .stage1 import Stage1
 from .stage2 import ConformerConfig, Stage2, Stage2Config
 
 _LIA, _EMA = "lia.", "ema_model."
-_ANYTHING = ("",)
-"""The file holds training heads and tensors that nothing reads, of which no full list is known: what is needed must be
-there in its shape, and the rest may be what it likes."""
+_UNUSED = (r"(?!enc\.(net_app|fc)\.|dec\.(convs|to_flows|to_rgbs)\.)", r"dec\.convs\.\d+\.noise\.")
+"""Training heads and what nothing reads may have any name, but not one of the layers that the size is counted by."""
 
 
 def load_stage1(path: str | Path) -> Stage1:
@@ -35,7 +34,7 @@ def build_stage1(state: Mapping[str, torch.Tensor], *, path: str | Path) -> Stag
     plain |= {name: tensor for name, tensor in state.items() if _LIA not in name}
     with _complete(state, path), torch.device("meta"):
         model = Stage1(_encoder_config(plain), _renderer_config(plain))
-    strict_load(model, plain, path=path, unused=_ANYTHING)
+    strict_load(model, plain, path=path, unused=_UNUSED)
     return model.eval().requires_grad_(False)
 
 

@@ -67,6 +67,8 @@ def test_whatever_is_missing_or_odd_is_told_in_a_sentence(tmp_path: Path) -> Non
             load_stage1(path)
         assert "\n" not in str(told.value)
     load_stage1(saved(tmp_path, "stage1", {**stage1, "dec.extra.weight": torch.zeros(1)}))
+    with pytest.raises(TalkingPortraitError, match="1 unknown"):
+        load_stage1(saved(tmp_path, "stage1", {**stage1, "dec.convs.99.conv.weight": torch.zeros(1)}))
     with pytest.raises(TalkingPortraitError, match="1 of another shape"):
         load_stage1(saved(tmp_path, "stage1", {**stage1, "enc.fc.4.bias": torch.zeros(7)}))
 

@@ -48,6 +48,8 @@ LONG_PAUSE = 4.0
 """Seconds of silence after which a mouth that is open in the portrait opens again."""
 EASE_OPENING, MAX_OPENING = 0.24, 0.34
 """Drawn lip openings in eye distances from which, and up to which, they are eased: skin stretches only so far."""
+PROFILE = 0.8
+"""Part of the mouth's width that a turned head shows, below which its lips open less still: the far corner folds."""
 WIDEST = -0.12
 """Closure of an eye at its widest: the picture has no more eyeball to show."""
 LIP_EDGE = 1.5
@@ -243,7 +245,7 @@ class PortraitMesh:
         nodding = 1 + NOD_GAIN * np.clip(pitch, -MAX_NOD, MAX_NOD)
         visible = VISIBLE_OPENING * (1 + SMILE_GAIN * self.smile) * nodding
         bent = visible * opening * (opening / MIDDLE_OPENING) ** (OPENING_BEND - 1)
-        limit = self.mouth_width_seen
+        limit = self.mouth_width_seen * min(1.0, self.mouth_width_seen / PROFILE)
         drawn = _eased(bent, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]

@@ -164,19 +164,25 @@ def test_landmarks_of_shut_lips_may_cross(portrait):
     assert as_shut.down[1] > 0.9
 
 
+def openings_of_a_face_turned_by(pitch: float, yaw: float = 0.0) -> np.ndarray:
+    """What two openings of the jaw come to in the picture, in eye distances, for the canonical face as a portrait."""
+    turned = face_mesh().vertices @ euler_to_matrix(np.array([pitch, yaw, 0.0])).T
+    points = turned * [12.0, -12.0, -12.0] + [256.0, 256.0, 0.0]
+    mesh = PortraitMesh(replace(sample_portrait()[1], points=points[None].astype(np.float32), image_size=(512, 512)))
+    moved = mesh.move(motion_of(np.eye(6)[[0]] * [[0.2], [0.5]]), np.arange(2), np.zeros(2)).expression.numpy()
+    return (moved[:, 14] - moved[:, 13])[:, 1] / mesh.eye_distance
+
+
 @pytest.mark.parametrize("pitch", [-12.0, 12.0, 20.0])
 def test_raised_and_bowed_faces_show_the_same_openings(pitch):
-    motion = motion_of(np.eye(6)[[0]] * [[0.2], [0.5]])
+    assert openings_of_a_face_turned_by(pitch) == pytest.approx(openings_of_a_face_turned_by(0.0), rel=0.06)
 
-    def drawn(degrees: float) -> np.ndarray:
-        turned = face_mesh().vertices @ euler_to_matrix(np.array([degrees, 0.0, 0.0])).T
-        points = turned * [12.0, -12.0, -12.0] + [256.0, 256.0, 0.0]
-        track = replace(sample_portrait()[1], points=points[None].astype(np.float32), image_size=(512, 512))
-        mesh = PortraitMesh(track)
-        moved = mesh.move(motion, np.arange(2), np.zeros(2)).expression.numpy()
-        return (moved[:, 14] - moved[:, 13])[:, 1] / mesh.eye_distance
 
-    assert drawn(pitch) == pytest.approx(drawn(0.0), rel=0.06)
+def test_a_profile_opens_its_mouth_but_not_wide():
+    level, turned, profile = (openings_of_a_face_turned_by(0.0, yaw) for yaw in (0.0, 30.0, 55.0))
+    assert turned[1] > 0.85 * level[1]
+    assert profile[0] > 0.6 * level[0]
+    assert profile[1] < 0.8 * level[1]
 
 
 def test_openings_are_drawn_wider_while_the_head_nods(renderer):

@@ -115,6 +115,27 @@ def test_only_the_rows_that_read_see_the_reference() -> None:
     torch.testing.assert_close(seen, one[1:], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 4, 77])
+def test_attention_to_a_few_tokens_is_attention(count: int) -> None:
+    attention = unet(SMALL).transformer_blocks()["mid_block.attentions.0.transformer_blocks.0"].attn2
+    rows, context = noise(6, 5, 64), noise(2, count, 24, seed=2)
+    keys, values = attention.keys_values(context.repeat_interleave(3, 0))
+    expected = attention.to_out(attention.attend(attention.queries(rows), keys, values))
+    torch.testing.assert_close(attention.to_few(rows, context), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_pictures_keep_their_order_in_memory() -> None:
+    """Norms and convolutions would put another one right every time; and backwards torch crashes on some CPUs."""
+    network = unet(VIDEO)
+    orders = []
+    for block in (*network.down_blocks, network.mid_block, *network.up_blocks):
+        for layer in (*block.attentions, *block.motion_modules):
+            layer.register_forward_hook(lambda _, given, made: orders.append(made.is_contiguous()))
+    network(noise(2, 4, 3, 8, 8), 500, noise(2, 4, 24))
+    assert len(orders) == 16 + 21
+    assert all(orders)
+
+
 def test_reading_a_bank_attends_to_own_and_reference_tokens_at_once() -> None:
     block = unet(SMALL).transformer_blocks()["mid_block.attentions.0.transformer_blocks.0"]
     tokens, bank = noise(3, 6, 64), noise(1, 5, 64, seed=2)

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from ..diffusion.layout import MOTION_FRAMES
 from ..diffusion.unet import UNet, UNetConfig
 from .face_locator import FaceLocator
 from .mesh_encoder import MeshEncoder
 from .projections import WINDOW, AudioProjection, ImageProjection
-
-MOTION_FRAMES = 2
-"""Frames before a clip that its motion modules look back at."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attention import Attention, FeedForward, KeysValues, from_tokens, repeat_rows, to_tokens
-
-REGIONS = ("full", "face", "lip")
-"""What is outside the face, the face around the lips, and the lips; in the order of weights and masks."""
+from .layout import REGIONS
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...models.diffusion.audio_attention import REGIONS
+from ...models.diffusion.layout import REGIONS
 
 
 def faded(held: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...models.diffusion.audio_attention import REGIONS
+from ...models.diffusion.layout import REGIONS
 from ...models.face_mesh import FACE_OVAL, LIPS_OUTER
 from ..errors import TalkingPortraitError
 

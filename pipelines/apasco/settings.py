@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 
-from ...models.apasco import networks as models
-from ...models.apasco.networks import MOTION_FRAMES
+from ...models.diffusion.layout import MOTION_FRAMES
 from ..errors import TalkingPortraitError
 from ..latents import LATENT_SIDE, Managed
 from ..sampling import NoiseSchedule, scheduled_betas
 from ..types import SpeechFeatures
 from .geometry import Geometry
 from .masks import RegionMasks
+
+if TYPE_CHECKING:
+    from ...models.apasco import networks as models
 
 Schedule = Literal["linear", "scaled_linear"]
 SCHEDULES: tuple[Schedule, ...] = ("linear", "scaled_linear")
@@ -51,7 +53,7 @@ class Networks:
 
     @property
     def denoiser(self) -> models.UNet:
-        return cast(models.UNet, self.denoising_unet.module)
+        return cast("models.UNet", self.denoising_unet.module)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ...models.apasco.networks import MOTION_FRAMES
+from ...models.diffusion.layout import MOTION_FRAMES
 from ...models.face_mesh import LIPS_INNER, LIPS_OUTER, VERTICES
 from ..apasco.geometry import normalised
 from ..apasco.hearing import audio_windows

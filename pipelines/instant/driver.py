@@ -12,6 +12,7 @@ from ...models.instant.mouth_shapes import mouth_blendshapes, mouth_vertices, ne
 from ...models.instant.upper_face_shapes import upper_face_shapes
 from ..audio import as_speech, check_audio
 from ..errors import TalkingPortraitError
+from ..progress import share
 from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, Progress, no_progress
 from .face import BLINK_RATE, blink_times, blink_weights, brow_weights
@@ -64,12 +65,12 @@ def drive(
     _check_number("blink rate", blink_rate, MAX_BLINK_RATE)
 
     frames = frame_count(audio.samples, audio.sample_rate, rate)
-    controls = mouth_controls(audio, progress=_part(progress, frames, 0.0, 0.6))
-    prosody = analyse(audio, controls.activity, controls.rate, _part(progress, frames, 0.6, 0.8))
+    controls = mouth_controls(audio, progress=share(progress, 0.0, 0.6))
+    prosody = analyse(audio, controls.activity, controls.rate, share(progress, 0.6, 0.8))
 
     rotation, translation = _head_motion(prosody, frames, rate, seed, amounts)
     weights = _upper_face(prosody, frames, rate, seed, amounts, blink_rate)
-    vertices, blendshapes = _shape(controls.at(rate), weights, mouth, _part(progress, frames, 0.8, 1.0))
+    vertices, blendshapes = _shape(controls.at(rate), weights, mouth, share(progress, 0.8, 1.0))
     return FaceMotion(vertices, neutral_vertices(), rotation, translation, rate, blendshapes)
 
 
@@ -78,15 +79,6 @@ def _check_number(name: str, value: float, highest: float) -> None:
         raise TalkingPortraitError(
             f"The driver's {name} is {value}, but a number from 0 to {highest:g} is expected; 0 keeps it still."
         )
-
-
-def _part(progress: Progress, frames: int, start: float, stop: float) -> Progress:
-    """Reports a stage's own units as its share of the frames."""
-
-    def report(done: int, total: int, preview: object = None) -> None:
-        progress(round(frames * (start + (stop - start) * done / max(total, 1))), frames)
-
-    return report
 
 
 def _at_frames(rows: np.ndarray, frames: int, fps: Fraction) -> np.ndarray:

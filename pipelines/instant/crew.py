@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -46,9 +46,9 @@ class Crew:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def do(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """One piece of work, by one worker."""
-        return self._pool.submit(_without_gradients, work, *arguments).result()
+    def begin(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """One piece of work by one worker, who begins when those before are given out."""
+        return self._pool.submit(_without_gradients, work, *arguments)
 
     def share(self, work: Callable[..., None], *pieces: Iterable[Any]) -> None:
         """`work` on each set of arguments, several at once; the first exception is raised again here."""

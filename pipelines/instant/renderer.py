@@ -126,13 +126,16 @@ class InstantRenderer:
         batch = max(1, batch or min(FIELD_BATCH, BATCH_PIXELS // (height * width)))
         upcoming = self._poses(motion)
         with Crew(self.device) as crew:
+            ready = crew.begin(list, islice(upcoming, batch))
             for start in range(0, motion.frames, batch):
-                count = min(batch, motion.frames - start)
+                poses = ready.result()
+                count = len(poses)
+                farthest = max(pose.head_reach for pose in poses), max(pose.skin_reach for pose in poses)
+                pixels = crew.begin(self._reach, *farthest).result()
                 frames = picture[None].repeat(count, 1, 1, 1)
                 masks = torch.zeros(count, height, width, device=self.device)
-                poses = crew.do(list, islice(upcoming, count))
-                farthest = max(pose.head_reach for pose in poses), max(pose.skin_reach for pose in poses)
-                pixels = crew.do(self._reach, *farthest)
+                # One worker alone can find poses: it does so while the others draw those before.
+                ready = crew.begin(list, islice(upcoming, batch))
                 crew.share(self._draw, poses, repeat(pixels), frames, masks)
                 yield frames.cpu(), masks.cpu()
                 progress(start + count, motion.frames)

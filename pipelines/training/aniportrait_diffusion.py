@@ -14,10 +14,9 @@ from .latents import (
     PICTURE_STEPS,
     contact_sheet,
     decoded_latents,
-    differentiable_on_cpu,
     guided_latents,
+    noised,
     sampled_latents,
-    training_noise,
     unit_pixels,
 )
 from .trainer import Batch, Trainer, freeze
@@ -65,15 +64,13 @@ class AniPortraitDiffusion(Trainer):
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         clean = sampled_latents(self.vae, batch["frames"])
-        noise = training_noise(clean)
-        times = torch.randint(self.schedule.steps, (len(clean),)).to(clean.device)
-        noisy = differentiable_on_cpu(self.schedule.add_noise(clean, noise, times.cpu()))
+        noisy, noise, times = noised(clean, self.schedule)
         blind = bool(torch.rand(()) < self.unconditional)
         token = self.token(batch["seen"], blind)
         reference = None if blind else self.read(batch["reference"], token)
         pose = self.pose_features(unit_pixels(batch["drawings"]))
-        prediction = self.denoising_unet(noisy, times, token, pose=pose, reference=reference)
-        return velocity_loss(prediction, clean, noise, times.cpu(), self.schedule)
+        prediction = self.denoising_unet(noisy, times.to(clean.device), token, pose=pose, reference=reference)
+        return velocity_loss(prediction, clean, noise, times, self.schedule)
 
     @torch.no_grad()
     def token(self, seen: torch.Tensor, blind: bool) -> torch.Tensor:

@@ -18,10 +18,9 @@ from .latents import (
     PICTURE_STEPS,
     contact_sheet,
     decoded_latents,
-    differentiable_on_cpu,
     guided_latents,
+    noised,
     sampled_latents,
-    training_noise,
 )
 from .trainer import Batch, Trainer, freeze
 
@@ -61,9 +60,7 @@ class APascoStage2(Trainer):
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         clean = sampled_latents(self.vae, batch["frames"])
-        noise = training_noise(clean)
-        times = torch.randint(self.schedule.steps, (len(clean),))
-        noisy = differentiable_on_cpu(self.schedule.add_noise(clean, noise, times))
+        noisy, noise, times = noised(clean, self.schedule)
         chances = torch.rand(5).tolist()
         velocity = clip_velocity(
             self.networks,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..latents import LATENT_SCALE
-from ..sampling import published_schedule, sample_ddim
+from ..sampling import NoiseSchedule, published_schedule, sample_ddim
 
 NOISE_OFFSET = 0.05
 """Noise that a whole channel shares, so that networks learn to change a picture's brightness too (Guttenberg 2023)."""
@@ -56,6 +56,13 @@ def differentiable_on_cpu(noisy: torch.Tensor) -> torch.Tensor:
     as the first one of a network does whose earlier layers are frozen.
     """
     return noisy.requires_grad_(noisy.device.type == "cpu")
+
+
+def noised(clean: torch.Tensor, schedule: NoiseSchedule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents (B, 4, F, h, w) as they are at a random time of each sample; the noise, and the times (B,) on the CPU."""
+    noise = training_noise(clean)
+    times = torch.randint(schedule.steps, (len(clean),))
+    return differentiable_on_cpu(schedule.add_noise(clean, noise, times)), noise, times
 
 
 def guided_latents(

@@ -127,7 +127,7 @@ def described(value: Any) -> str:
 
 def rate_input(name: str, tooltip: str, default: float = 25.0) -> Any:
     """A frame rate; three decimals, so that 23.976, 29.97 and 59.94 can be given."""
-    return host.io.Float.Input(name, default=default, min=1.0, max=120.0, step=1.0, round=0.001, tooltip=tooltip)
+    return host.io.Float.Input(name, default=default, min=1.0, max=240.0, step=1.0, round=0.001, tooltip=tooltip)
 
 
 def size_input(name: str, tooltip: str) -> Any:

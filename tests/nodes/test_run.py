@@ -180,7 +180,7 @@ def test_what_goes_wrong_has_its_exit_code_and_sentence(folder, capsys):
     told = capsys.readouterr().err
     assert "node Nowhere does not exist" in told
     assert "no node is called 'SeparateVocals'" in told
-    assert "Value 1000.0 bigger than max of 120.0: fps" in told
+    assert "Value 1000.0 bigger than max of 240.0: fps" in told
     write_wav(folder / "speech.wav", Audio(torch.zeros(1, 1), 16000))
     assert run("talk.json") == 3
     assert "error: Load Audio: The audio has 1 samples" in capsys.readouterr().err

@@ -167,11 +167,12 @@ def test_both_stages_learn(pictures, videos) -> None:
 def test_dropped_conditions_are_dropped(videos, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each share alone is made certain; what depended on the condition no longer does."""
     trainer = stage2(geometry=True).eval()
+    monkeypatch.setattr(apasco_stage2, "clip_loss", lambda velocity, *rest: velocity)
 
-    def loss(batch: Batch) -> float:
+    def velocity(batch: Batch) -> torch.Tensor:
         torch.manual_seed(1)
         with torch.no_grad():
-            return float(trainer.loss(batch, 0))
+            return trainer.loss(batch, 0)
 
     shuffled = {name: tensor.flip(1) if tensor.is_floating_point() else 255 - tensor for name, tensor in videos.items()}
     for share, names in (
@@ -182,13 +183,13 @@ def test_dropped_conditions_are_dropped(videos, monkeypatch: pytest.MonkeyPatch)
         for name in SHARES:
             monkeypatch.setattr(apasco_stage2, name, 1.0 if name == share else 0.0)
         changed = videos | {name: shuffled[name] for name in names}
-        assert loss(changed) == loss(videos), share
+        torch.testing.assert_close(velocity(changed), velocity(videos), atol=1e-5, rtol=1e-4, msg=share)
         monkeypatch.setattr(apasco_stage2, share, 0.0)
-        assert loss(changed) != loss(videos), share
+        assert (velocity(changed) - velocity(videos)).abs().max() > 1e-4, share
     monkeypatch.setattr(apasco_stage2, "NO_FRAMES_BEFORE", 1.0)
     before = videos["pictures"].clone()
     before[:, 1:] = 7
-    assert loss(videos | {"pictures": before}) == loss(videos)
+    torch.testing.assert_close(velocity(videos | {"pictures": before}), velocity(videos), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -219,9 +220,9 @@ def test_a_picture_follows_speech_and_face(videos) -> None:
         return trainer.picture({**videos, **changes})[128:192]
 
     plain = result()
-    assert torch.equal(result(), plain)
+    torch.testing.assert_close(result(), plain, atol=1e-4, rtol=0)
     for name in ("windows", "embedding", "meshes", "pictures"):
-        assert not torch.equal(result(**{name: videos[name].flip(-2) + 1}), plain), name
+        assert not torch.allclose(result(**{name: videos[name].flip(-2) + 1}), plain, atol=1e-3), name
 
 
 def test_still_lips_go_with_the_face_in_the_portraits_shape(videos) -> None:

@@ -199,7 +199,7 @@ def test_clips_end_at_cuts_and_where_the_face_is_lost(text: str, expected: list[
     assert find_clips(frames, find_cuts(frames, 25), 2, 11) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(alphabet="....|-", max_size=120), st.integers(1, 6), st.integers(6, 30))
 def test_clips_never_overlap_and_always_show_the_face(text: str, shortest: int, longest: int) -> None:
     frames = frames_of(text)

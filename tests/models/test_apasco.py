@@ -15,7 +15,7 @@ from talking_portrait.models.diffusion.unet import UNet
 from talking_portrait.models.errors import TalkingPortraitError
 from talking_portrait.models.face_mesh import VERTICES
 
-from ..parity.goldens import SHARED_GOLDENS, Golden
+from ..published import published_tensors
 from ..tiny_weights.apasco import CONFIG, net_state, write_net
 
 PATH = "net.pth"
@@ -23,13 +23,11 @@ FRAMES, SIDE = 3, 8
 
 
 def test_every_tensor_of_the_published_file_has_its_place():
-    if not SHARED_GOLDENS.is_dir():
-        pytest.skip("the manifests are not here")
-    names = Golden("apasco", SHARED_GOLDENS / "apasco" / "goldens" / "one_clip.json", {}).keys("hallo_net")
     with torch.device("meta"):
         own = Networks().state_dict()
     assert len(own) == 2656
-    assert {name: list(tensor.shape) for name, tensor in own.items()} == names
+    published = published_tensors("apasco/hallo_net")
+    assert {name: tensor.shape for name, tensor in own.items()} == {n: t.shape for n, t in published.items()}
 
 
 @pytest.mark.parametrize("spelling", ["hallo", "apasco"])

@@ -23,6 +23,10 @@ while os.getppid() == {parent} and time.monotonic() < end:
 """
 
 
+CHOICES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_DYNAMIC")
+"""Settings of the surroundings that a configuration leaves out unless it names them."""
+
+
 @dataclass(frozen=True)
 class Configuration:
     name: str
@@ -32,10 +36,13 @@ class Configuration:
 
 
 CONFIGURATIONS = (
-    Configuration("no vector instructions, one thread", {"ATEN_CPU_CAPABILITY": "default"}),
-    Configuration("AVX2, one thread", {"ATEN_CPU_CAPABILITY": "avx2"}),
-    Configuration("the processor's own instructions, one thread"),
-    Configuration("the processor's own instructions, three threads", {"OMP_NUM_THREADS": "3"}),
+    Configuration(
+        "no vector instructions, one thread", {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    ),
+    Configuration("AVX2, one thread", {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    Configuration("its own instructions, one thread"),
+    # MKL, left to itself, would take no more threads than there are cores.
+    Configuration("its own instructions, three threads", {"OMP_NUM_THREADS": "3", "MKL_DYNAMIC": "FALSE"}),
     Configuration("without oneDNN, one thread", options=("--without-onednn",)),
     Configuration("beside a busy loop on every core, one thread", busy=True),
 )
@@ -56,10 +63,10 @@ def busy_loops(count: int) -> Iterator[None]:
 
 def run(configuration: Configuration, arguments: list[str]) -> bool:
     """Whether everything passes in that configuration."""
-    surroundings = {name: value for name, value in os.environ.items() if name != "ATEN_CPU_CAPABILITY"}
+    surroundings = {name: value for name, value in os.environ.items() if name not in CHOICES}
     surroundings |= {"OMP_NUM_THREADS": "1"} | configuration.environment
     passed = True
-    with busy_loops(len(os.sched_getaffinity(0)) if configuration.busy else 0):
+    with busy_loops((os.cpu_count() or 1) if configuration.busy else 0):
         for part in [arguments] if arguments else [SUITE, GOLDENS]:
             command = [sys.executable, "-m", "pytest", *part, *configuration.options]
             passed &= subprocess.run(command, env=surroundings, check=False).returncode == 0

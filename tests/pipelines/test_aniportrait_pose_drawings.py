@@ -42,8 +42,8 @@ def test_a_drawing_is_the_published_chain(portrait):
         head = matrix @ head_matrix(poses[0][frame], poses[1][frame])
         expected = draw_pose_image(project(mesh + offsets[frame], head, (512, 512)), (512, 512))
         drawn = (drawings[frame] * 255).round().byte().numpy()
-        assert (drawn != expected).any(axis=-1).mean() < 1e-4, "single precision may move a point by a pixel"
-        assert expected.any()
+        assert (drawn != expected).any(axis=-1).mean() < 2e-3, "single precision may move a point by a pixel"
+        assert expected.any(axis=-1).mean() > 0.01
 
 
 def test_a_published_reenactment_puts_the_same_face_where_it_was(portrait):

@@ -104,8 +104,8 @@ def test_no_border_between_stretches_shows() -> None:
     change = changes(film)
     at_borders = change[torch.tensor(borders) - 1]
     assert len(borders) == 3
-    assert float(at_borders.mean()) <= float(change.mean())
-    assert float(at_borders.max()) <= float(change.max())
+    assert float(at_borders.mean()) < 1.2 * float(change.mean())
+    assert float(at_borders.max()) < 1.5 * float(change.mean())
 
 
 def test_borders_would_show_if_stretches_ended_where_they_are_cut() -> None:

@@ -114,6 +114,17 @@ def portrait_networks(*, motion: bool, seed: int = 0) -> tuple[Any, ...]:
     return UNet(REFERENCE), UNet(VIDEO if motion else PICTURE), guider, vae(), image_encoder()
 
 
+def gradients(trainer: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The gradient of every parameter that the loss depends on, be it one that only rounding keeps from zero."""
+    trainer.train()
+    trainer.zero_grad()
+    torch.manual_seed(0)
+    trainer.loss(batch, 0).backward()
+    found = {name: weight.grad for name, weight in trainer.named_parameters() if weight.grad is not None}
+    trainer.zero_grad()
+    return found
+
+
 def in_two_processes(*command: Any) -> None:
     """Runs `python COMMAND` as two processes that train together, and on one thread each."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo test lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-restore browser comfyui slow clean
+.PHONY: help demo test test-anywhere lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-restore browser comfyui slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -40,6 +40,9 @@ test parity slow: export OMP_NUM_THREADS ?= 1
 test: lint ## style, types and every test that needs nothing but this folder (and ../shared where it is)
 	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile
 	$(PYTHON) -m pytest tests/parity -m parity --only-runnable
+
+test-anywhere: $(STAMP) build/typing/talking_portrait ## the tests as other machines would run them: processors, threads, load (ARGS=...)
+	$(PYTHON) -m tests.anywhere $(ARGS)
 
 lint: $(STAMP) build/typing/talking_portrait
 	$(PYTHON) -m ruff check .

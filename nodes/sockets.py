@@ -29,7 +29,7 @@ SpeechFeaturesSocket = host.io.Custom("TALKING_PORTRAIT_SPEECH_FEATURES")
 FaceMotionSocket = host.io.Custom("TALKING_PORTRAIT_FACE_MOTION")
 FaceRestorerSocket = host.io.Custom("TALKING_PORTRAIT_FACE_RESTORER")
 UpscaleModel = host.io.Custom("UPSCALE_MODEL")
-InterpolationModel = host.io.Custom("FRAME_INTERPOLATION_MODEL")
+InterpolationModel = host.io.Custom("INTERP_MODEL")
 """ComfyUI's own, since the version that has Load Frame Interpolation Model."""
 CropSocket = host.io.Custom("TALKING_PORTRAIT_CROP")
 AniTalkerSocket = host.io.Custom("TALKING_PORTRAIT_ANITALKER")

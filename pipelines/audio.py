@@ -117,11 +117,8 @@ def _check_waveform(waveform: torch.Tensor) -> torch.Tensor:
 
 
 def mono(audio: Audio) -> torch.Tensor:
-    """The mean of all channels: (samples,) float32; one by one, so that it is the same in any layout of memory."""
-    total = audio.waveform[0].clone()
-    for channel in audio.waveform[1:]:
-        total += channel
-    return total.div_(len(audio.waveform))
+    """The mean of all channels: (samples,) float32."""
+    return audio.waveform.mean(dim=0)
 
 
 def resample(audio: Audio, rate: int) -> Audio:

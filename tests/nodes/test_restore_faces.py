@@ -64,7 +64,7 @@ def test_comfyuis_own_gfpgan_serves_as_well(sample, restorer):
     loaded = SimpleNamespace(model=gfpgan())
     ours, _ = restore(image, restorer=restorer, landmarks=landmarks)
     native, _ = restore(image, upscale_model=loaded, landmarks=landmarks)
-    assert torch.equal(ours, native)
+    torch.testing.assert_close(ours, native, atol=1e-4, rtol=0)
     with pytest.raises(TalkingPortraitError, match=r"^Restore Faces: The upscale model is an unknown file .* expected"):
         restore(image, upscale_model=SimpleNamespace(model=torch.nn.Linear(2, 2)), landmarks=landmarks)
     with pytest.raises(TalkingPortraitError, match=r"The upscale model is str, but a loaded GFPGAN is expected"):
@@ -97,7 +97,7 @@ def test_faces_are_looked_for_and_a_picture_without_one_passes(sample, models, r
         assert seen[-1] == (100, 100)
         assert report.startswith("A face was restored in 1 of 2 frames")
         assert torch.equal(found[1], empty[0])
-        assert not torch.equal(found[0], image[0])
+        assert not torch.allclose(found[0], image[0], atol=0.01)
         passed, report = restore(empty, restorer=restorer, faces=faces)
         assert torch.equal(passed, empty)
         assert "0 of 1" in report

@@ -4,10 +4,12 @@ import argparse
 import errno
 import hashlib
 import io
+import re
 import shutil
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import pytest
@@ -252,18 +254,93 @@ def test_a_member_of_an_archive_is_checked(tmp_path):
 # --- the table and the commands ---
 
 
-def test_the_table_is_consistent():
+CATEGORIES = {
+    "audio_encoders",
+    "clip_vision",
+    "detection",
+    "diffusion_models",
+    "talking_portrait",
+    "upscale_models",
+    "vae",
+}
+ENDINGS = {".bin", ".ckpt", ".mat", ".onnx", ".pt", ".pth", ".safetensors", ".task", ".tflite"}
+
+
+def leads_to_a_file(url: str, endings: set[str]) -> bool:
+    """Whether it is an https address with a host's full name and the path of a file of such an ending."""
+    parts = urlsplit(url)
+    labels = (parts.hostname or "").split(".")
+    return (
+        parts.scheme == "https"
+        and parts.netloc == parts.hostname  # no port, no name, no password
+        and len(labels) >= 2
+        and all(label.replace("-", "").isalnum() for label in labels)
+        and not (parts.query or parts.fragment)
+        and is_plain(parts.path.removeprefix("/"))
+        and (not endings or PurePosixPath(parts.path).suffix in endings)
+    )
+
+
+def is_plain(path: str) -> bool:
+    return bool(path) and all(re.fullmatch(r"[\w.+-]+", part) and set(part) != {"."} for part in path.split("/"))
+
+
+def is_plain_page(url: str) -> bool:
+    return leads_to_a_file(url.rstrip("/") if urlsplit(url).path.strip("/") else url.rstrip("/") + "/page", set())
+
+
+@pytest.mark.parametrize("model", MODEL_FILES, ids=lambda model: model.name)
+def test_every_row_of_the_table_can_be_fetched_or_says_how(model: ModelFile):
+    assert is_plain_page(model.page)
+    assert is_plain(model.file)
+    assert PurePosixPath(model.file).suffix in ENDINGS
+    assert model.folder in CATEGORIES
+    if model.source:
+        assert leads_to_a_file(model.url, ENDINGS)
+        assert PurePosixPath(model.url).suffix == PurePosixPath(model.file).suffix
+    elif model.wheel:
+        package, version, member = model.wheel
+        assert re.fullmatch(r"[a-z][a-z0-9-]*", package)
+        assert re.fullmatch(r"\d+(\.\d+)+", version)
+        assert is_plain(member)
+        assert PurePosixPath(member).name == PurePosixPath(model.file).name
+        assert model.sha256
+    else:
+        assert len(model.by_hand) > 20
+    assert sum(map(bool, (model.source, model.wheel, model.by_hand))) == 1
+    assert model.size is None or model.size > 100_000
+    assert model.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", model.sha256)
+    for text in (model.name, model.code_licence, model.weight_licence, model.purpose, *model.systems):
+        assert text
+    assert model.systems
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://",
+        "https:///file.bin",
+        "https://localhost/file.bin",
+        "http://host.org/file.bin",
+        "https://host.org",
+        "https://host.org/",
+        "https://host.org/folder/",
+        "https://host.org//file.bin",
+        "https://host.org/../file.bin",
+        "https://host.org/file.html",
+        "https://me@host.org/file.bin",
+        "https://host.org/file.bin?download=1",
+        "owner/name/file.bin",
+    ],
+)
+def test_what_leads_to_no_file_would_be_found_in_the_table(url: str):
+    assert not leads_to_a_file(url, ENDINGS)
+
+
+def test_no_two_rows_of_the_table_are_for_the_same():
     assert len({model.name for model in MODEL_FILES}) == len(MODEL_FILES)
     assert len({(model.folder, model.file) for model in MODEL_FILES}) == len(MODEL_FILES)
-    for model in MODEL_FILES:
-        assert sum(map(bool, (model.source, model.wheel, model.by_hand))) == 1, model.name
-        assert model.page.startswith("https://")
-        assert not model.url or model.url.startswith("https://")
-        assert model.sha256 is None or (len(model.sha256) == 64 and int(model.sha256, 16) >= 0)
-        assert model.code_licence
-        assert model.weight_licence
-        assert model.purpose
-        assert model.systems
 
 
 def model_file(**changes):

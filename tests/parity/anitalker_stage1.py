@@ -167,12 +167,7 @@ def decoder(golden: Golden) -> None:
         golden.compare(f"flowraw{i}", raw)
         golden.compare(f"x{i}", sampled(features, sampling_grid(raw)) * shown + x * (1 - shown))
     # All codes at once, as frames of a video are painted.
-    golden.check("together", model(scene, codes), pictures, **_allowed(golden))
-
-
-def _allowed(golden: Golden) -> dict[str, float]:
-    atol, rtol = golden.tolerance
-    return {"atol": atol, "rtol": rtol}
+    golden.check("together", model(scene, codes), pictures, **golden.allowed)
 
 
 @runner("anitalker", "stage1_synthesis")

@@ -31,7 +31,7 @@ def stage2_of(golden: Golden, variant: str) -> Stage2:
 
 
 def mixed(model: Stage2, audio: torch.Tensor) -> torch.Tensor:
-    """Speech features as the network takes them: HuBERT's states (B, layers, rows, channels) mixed, MFCC as they are."""
+    """Speech features as the network takes them: HuBERT's states (B, layers, rows, C) mixed, MFCC as they are."""
     return torch.einsum("n,bnfc->bfc", model.mix, audio) if model.config.layers else audio
 
 

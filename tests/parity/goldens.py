@@ -144,7 +144,7 @@ class Golden:
         return module
 
     def said(self, where: str, pattern: str) -> re.Match[str]:
-        """The first match of `pattern` in what the golden's JSON says under `where`, for numbers that stand in prose."""
+        """The first match of `pattern` in what the JSON says under `where`, for numbers that stand in prose."""
         text = str(self.meta.get(where, ""))
         match = re.search(pattern, text)
         assert match, f"{self}: {where!r} should match {pattern!r}, but is {text!r}"
@@ -159,6 +159,12 @@ class Golden:
         if not isinstance(given, dict) or "atol" not in given:
             raise KeyError(f"{self} states no single tolerance; pass atol and rtol to compare()")
         return float(given["atol"]), float(given.get("rtol", 0.0))
+
+    @property
+    def allowed(self) -> dict[str, float]:
+        """The same as arguments of `check`."""
+        atol, rtol = self.tolerance
+        return {"atol": atol, "rtol": rtol}
 
     def compare(
         self,

@@ -73,13 +73,6 @@ def whole(golden: Golden) -> None:
         golden.compare(f"frame{index}", 2 * picture[None] - 1)
     for name in golden.tensors:
         if thin := re.fullmatch(r"frame(\d+)_u8(_ds\d+)?", name):
-            seen = golden.thinned(name, pictures[int(thin[1])].mul(255).byte())
-            compare_bytes(golden, name, seen)
-
-
-def compare_bytes(golden: Golden, name: str, seen: torch.Tensor) -> None:
-    """8-bit pictures, which truncation moves by a level where a value is near a whole number."""
-    limits = golden.meta["tol_u8"]
-    golden.compare(name, seen, atol=limits["max"])
-    difference = (seen.int() - golden.tensors[name].int()).abs()
-    golden.check(f"{name} mean", difference.float().mean(), 0, atol=limits["mean"])
+            seen, limits = golden.thinned(name, pictures[int(thin[1])].mul(255).byte()), golden.meta["tol_u8"]
+            golden.compare(name, seen, atol=limits["max"])
+            golden.compare_overall(name, seen, mean=limits["mean"])

@@ -202,6 +202,22 @@ class Golden:
             self._compared.add(name)
             self.check(name, statistics, stored, atol=atol + rtol * float(stored.abs().max()))
 
+    def compare_overall(
+        self, name: str, value: torch.Tensor, *, mean: float | None = None, rms: float | None = None
+    ) -> None:
+        """For results of which single values may be far out: limits for the mean of the errors' sizes, or for their
+        root mean square as a part of the stored tensor's own."""
+        if name not in self:
+            return
+        stored = self.tensors[name].double()
+        assert value.shape == stored.shape, f"{name}: shape {tuple(value.shape)}, expected {tuple(stored.shape)}"
+        error = value.double() - stored
+        self._compared.add(name)
+        if mean is not None:
+            self.check(f"{name} mean error", error.abs().mean(), 0.0, atol=mean)
+        if rms is not None:
+            self.check(f"{name} rms error", (error.square().mean() / stored.square().mean()).sqrt(), 0.0, atol=rms)
+
     def thinned(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """`value` at the places that the golden keeps of it: every n-th along each axis.
 

@@ -103,6 +103,19 @@ def test_sizes_that_no_thinning_explains_do_not_pass(example: Golden) -> None:
         example.compare("wide", example.thinned("wide", torch.zeros(3, 7)))
 
 
+def test_an_overall_comparison_lets_single_values_be_out(example: Golden) -> None:
+    example.tensors["flat"] = torch.full((4, 25), 2.0)
+    value = example.tensors["flat"].clone()
+    value[1, 1] = 3.0
+    example.compare_overall("flat", value, mean=0.011, rms=0.051)
+    with pytest.raises(AssertionError, match="flat mean error is 0.01"):
+        example.compare_overall("flat", value, mean=0.009)
+    with pytest.raises(AssertionError, match="flat rms error is 0.05"):
+        example.compare_overall("flat", value, rms=0.049)
+    with pytest.raises(AssertionError, match="shape"):
+        example.compare_overall("flat", value[:1], mean=1.0)
+
+
 def test_numbers_in_prose_are_found_or_the_golden_fails(example: Golden) -> None:
     example.meta["note"] = "rows 3 and 7"
     assert example.said("note", r"rows (\d+) and (\d+)").groups() == ("3", "7")

@@ -23,6 +23,7 @@ import torch
 
 from ..models.checkpoints import check_file, refuse_code
 from .errors import TalkingPortraitError
+from .packages import PACK, first_line, pip_install
 
 SAMPLE_RATE = 44100
 HOP = 1024
@@ -104,9 +105,10 @@ def _architecture(name: str) -> types.ModuleType:
             with _without_onnx2torch():
                 return import_module(f"audio_separator.separator.architectures.{name}")
         except ImportError as error:
+            requirements = PACK / "requirements-vocals.txt"
             raise TalkingPortraitError(
-                f"Separating vocals needs the package audio-separator ({error}); "
-                'install it with: pip install "audio-separator[cpu]"'
+                f"Separating vocals needs the package audio-separator ({first_line(error)}); run: "
+                + pip_install(f'--no-deps -r "{requirements}"')
             ) from None
 
 

@@ -105,10 +105,11 @@ def _architecture(name: str) -> types.ModuleType:
             with _without_onnx2torch():
                 return import_module(f"audio_separator.separator.architectures.{name}")
         except ImportError as error:
-            requirements = PACK / "requirements-vocals.txt"
             raise TalkingPortraitError(
-                f"Separating vocals needs the package audio-separator ({first_line(error)}); run: "
-                + pip_install(f'--no-deps -r "{requirements}"')
+                f"Separating vocals needs the package audio-separator and what it imports ({first_line(error)}); run: "
+                + pip_install(f'-r "{PACK / "requirements-vocals.txt"}"')
+                + " && "
+                + pip_install('--no-deps "audio-separator>=0.30"')
             ) from None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from .errors import TalkingPortraitError
 from .model_download import UnreachableError, download, file_sha256
 from .model_table import HUGGING_FACE, MODEL_FILES, ModelFile
+from .packages import PACK
 from .types import Progress, no_progress
 
 Folders = Callable[[str], list[Path]]
@@ -60,8 +61,10 @@ def default_folders(category: str) -> list[Path]:
 
 
 def models_command(arguments: str) -> str:
-    """The command line of `models` where the pack is installed as a package."""
-    return f"python -m talking_portrait models {arguments}"
+    """The command line of `models` without a host: of the installed package, or of the folder where it is not one."""
+    if any(finder.find_spec("talking_portrait", None) for finder in sys.meta_path):
+        return f"python -m talking_portrait models {arguments}"
+    return f'"{sys.executable}" "{PACK}" models {arguments}'
 
 
 def way_to_get(name: str, command: Command = models_command) -> str:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import argparse
 import errno
 import hashlib
+import shlex
 import shutil
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -350,3 +353,11 @@ def test_model_root(monkeypatch, tmp_path):
     assert model_files.default_model_root() == tmp_path / "ComfyUI" / "models"
     monkeypatch.setattr(model_files, "__file__", str(tmp_path / "elsewhere" / "pack" / "pipelines" / "x.py"))
     assert model_files.default_model_root().parts[-2:] == ("talking_portrait", "models")
+
+
+def test_the_command_that_is_told_works_where_the_pack_is_only_a_folder(monkeypatch):
+    assert model_files.models_command("list") == "python -m talking_portrait models list"
+    monkeypatch.setattr(sys, "meta_path", [])
+    command = shlex.split(model_files.models_command("list face_landmarker"))
+    monkeypatch.undo()
+    assert "face_landmarker" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from talking_portrait.__main__ import main
 from talking_portrait.pipelines import animate
 from talking_portrait.pipelines.media import open_video, read_audio, write_image, write_wav
 from talking_portrait.pipelines.motion import load_motion
+from talking_portrait.pipelines.sample import sample_portrait
 from talking_portrait.pipelines.types import Audio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -208,13 +210,28 @@ def test_every_polite_end_cleans_up(tmp_path, name, signals):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_own_picture_needs_the_landmark_model(tmp_path, monkeypatch, capsys):
+def test_an_own_picture_needs_no_download(tmp_path, voice, monkeypatch, capsys):
+    def no_network(*_: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
+    write_image(tmp_path / "own.png", sample_portrait()[0])
+    own = ["animate", "--image", str(tmp_path / "own.png"), "--audio", str(voice), "--size", "96"]
+    assert main([*own, "--out", str(tmp_path / "out.mp4")]) == 0
+    assert (tmp_path / "out.mp4").stat().st_size > 1000
+    assert not (tmp_path / "models").exists()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "download it from https://" in said
+    assert "models get face_landmarker" in said
+
+
+def test_a_picture_without_a_face_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
     write_image(tmp_path / "grey.png", torch.full((64, 64, 3), 0.5))
     assert main(["animate", "--image", str(tmp_path / "grey.png"), "--out", str(tmp_path / "out.mp4")]) == 2
-    said = capsys.readouterr().err
-    assert "models get face_landmarker" in said
-    assert "download it from https://" in said
+    assert "error: " in capsys.readouterr().err
 
 
 def test_interruption_leaves_nothing(tmp_path, voice, monkeypatch):

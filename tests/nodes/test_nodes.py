@@ -194,11 +194,23 @@ def test_a_face_is_found_where_it_is(sample, models):
     landmarks, report = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold").args
     here, there = (payload["frames"][0][0]["landmarks_xy"] for payload in (landmarks, known))
     assert abs(here[:468] - there[:468]).max() < 3
-    assert report
+    assert report.endswith("Engine: MediaPipe.")
+
+
+def test_a_face_is_found_on_a_fresh_machine_and_the_better_model_is_named_once(sample, models):
+    image, _, known = sample
+    landmarks, report = NODES["DetectLandmarks"].execute(image.repeat(3, 1, 1, 1), "largest", 0, "hold").args
+    here, there = (payload["frames"][0][0]["landmarks_xy"] for payload in (landmarks, known))
+    assert np.linalg.norm(here[:468] - there[:468], axis=1).mean() < 0.03 * np.linalg.norm(there[33] - there[263])
+    assert "Engine: OpenCV." in report
+    assert report.count("models get face_landmarker") == 1
+    _, report = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold", engine="opencv").args
+    assert report.endswith("Engine: OpenCV.")
+    assert not models.exists()
 
 
 MISSING = {
-    "DetectLandmarks": ((torch.zeros(1, 64, 64, 3), "largest", 0, "hold"), "face_landmarker"),
+    "DetectLandmarks": ((torch.zeros(1, 64, 64, 3), "largest", 0, "hold", 0.5, 1.0, "mediapipe"), "face_landmarker"),
     "LoadSpeechEncoder": (("wav2vec2-base-960h.safetensors",), "wav2vec2_base_960h"),
     "SeparateVocals": ((sound(), "Kim_Vocal_2.onnx", True), "kim_vocal_2"),
 }

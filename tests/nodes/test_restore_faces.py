@@ -13,7 +13,6 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from ..tiny_weights.gfpgan import gfpgan, write_models
 
 NODES = {node.__name__: node for node in extension.NODES}
-TASK = Path(__file__).parents[3] / "shared" / "data" / "face_landmarker.task"
 
 
 @pytest.fixture
@@ -75,17 +74,12 @@ def test_what_is_missing_is_said(sample, models, restorer):
     image, landmarks = sample
     with pytest.raises(TalkingPortraitError, match="no face restorer, but one is expected; connect Load Face Restorer"):
         restore(image, landmarks=landmarks)
-    with pytest.raises(TalkingPortraitError, match="face_landmarker.task is not in .*models get face_landmarker"):
-        restore(image, restorer=restorer)
     (models / "upscale_models" / "GFPGANv1.4.pth").unlink()
     with pytest.raises(TalkingPortraitError, match=r"GFPGANv1\.4\.pth is not in .*releases.*models get gfpgan"):
         NODES["LoadFaceRestorer"].execute("GFPGANv1.4.pth")
 
 
-@pytest.mark.skipif(not TASK.is_file(), reason="needs ../shared/data/face_landmarker.task")
 def test_faces_are_looked_for_and_a_picture_without_one_passes(sample, models, restorer):
-    (models / "detection").mkdir()
-    (models / "detection" / "face_landmarker.task").symlink_to(TASK)
     image, landmarks = sample
     empty = torch.zeros_like(image)
     for faces in ("centre", "all"):

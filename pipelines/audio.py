@@ -175,7 +175,8 @@ class MonoMixer:
             total += channel
         if len(waveform) > 1 and count:
             signs = self._next_signs(waveform, count)
-            for index in np.flatnonzero((signs < 0).any(axis=1)[1:] | (signs < 0).any(axis=1)[:-1]):
+            inverted = np.min(signs, axis=1) < 0
+            for index in np.flatnonzero(inverted[1:] | inverted[:-1]):
                 here = slice(index * self._window, (index + 1) * self._window)
                 before, now = torch.from_numpy(signs[index : index + 2]).float()[..., None]
                 weights = now.repeat(1, len(total[here]))

@@ -33,7 +33,8 @@ WAV_BLOCK = 1 << 20
 def read_image(path: str | Path) -> torch.Tensor:
     """A picture file as (H, W, 3) float32 in 0..1, upright by its EXIF tag; transparency is laid over white.
 
-    Grey, CMYK and 16-bit pictures are converted. Raises TalkingPortraitError for what is no picture or is too large.
+    Any colour space and depth becomes 8-bit sRGB; of an animation the first frame is taken. Raises TalkingPortraitError
+    for what is no picture or is too large.
     """
     path = _existing(path, "picture")
     try:
@@ -52,24 +53,26 @@ def read_image(path: str | Path) -> torch.Tensor:
 
 def _decoded(path: Path) -> np.ndarray:
     """A picture file as (H, W, 3) uint8; raises whatever its decoder raises."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with Image.open(path) as file:
+    from .picture_colours import format_of, to_srgb
+
+    try:
+        file = Image.open(path)
+    except UnidentifiedImageError:
+        raise TalkingPortraitError(
+            f"The picture {path.name} can't be read ({format_of(path)}); save it as PNG or JPEG."
+        ) from None
+    except Image.DecompressionBombError:
+        raise TalkingPortraitError(f"The picture {path.name} has far too many pixels; scale it down.") from None
+    with file:
         if file.width * file.height > MAX_PIXELS:
             raise TalkingPortraitError(
                 f"The picture {path.name} has {file.width} x {file.height} pixels, but at most "
                 f"{MAX_PIXELS // 1_000_000} million are taken; scale it down."
             )
         ImageOps.exif_transpose(file, in_place=True)
-        picture: Any = file
-        if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-            values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
-            white = 65535.0 if values.max() > 255 else 255.0
-            picture = Image.fromarray(np.uint8((values / white).clip(0, 1) * 255))
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        return np.array(to_srgb(file))
 
 
 @dataclass(frozen=True)

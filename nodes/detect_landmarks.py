@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import host
 from .model_choice import known_model, missing_model
-from .sockets import FaceLandmarks, amount_input, images_socket, titled
+from .sockets import FaceLandmarks, amount_input, colours, images_socket, titled
 
 if TYPE_CHECKING:
     from ..pipelines.landmarks_mediapipe import MediaPipeLandmarker
@@ -95,7 +95,7 @@ class DetectLandmarks(io.ComfyNode):
         images = images_socket(images)
 
         def show(done: int, total: int, preview: Any = None) -> None:
-            progress(done, total, images[done - 1, ..., :3])
+            progress(done, total, colours(images[done - 1]))
 
         found_by = landmarker(engine)
         track, report = detect(

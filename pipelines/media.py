@@ -6,7 +6,7 @@ import math
 import struct
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from .audio import MAX_SECONDS, SPEECH_RATE, Resampler, check_audio, check_rate, lasting, mono
+from .audio import MAX_SECONDS, SPEECH_RATE, MonoMixer, Resampler, check_audio, check_rate, lasting
 from .errors import TalkingPortraitError
 from .ffmpeg import Ffmpeg, last_line
 from .files.frame_pixels import EXACT_SCALING, FramePixels
@@ -44,7 +44,8 @@ WAV_BLOCK = 1 << 20
 def read_image(path: str | Path) -> torch.Tensor:
     """A picture file as (H, W, 3) float32 in 0..1, upright by its EXIF tag; transparency is laid over white.
 
-    Grey, CMYK and 16-bit pictures are converted. Raises TalkingPortraitError for what is no picture or is too large.
+    Any colour space and depth becomes 8-bit sRGB; of an animation the first frame is taken. Raises TalkingPortraitError
+    for what is no picture or is too large.
     """
     path = _existing(path, "picture")
     try:
@@ -63,24 +64,26 @@ def read_image(path: str | Path) -> torch.Tensor:
 
 def _decoded(path: Path) -> np.ndarray:
     """A picture file as (H, W, 3) uint8; raises whatever its decoder raises."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with Image.open(path) as file:
+    from .picture_colours import format_of, to_srgb
+
+    try:
+        file = Image.open(path)
+    except UnidentifiedImageError:
+        raise TalkingPortraitError(
+            f"The picture {path.name} can't be read ({format_of(path)}); save it as PNG or JPEG."
+        ) from None
+    except Image.DecompressionBombError:
+        raise TalkingPortraitError(f"The picture {path.name} has far too many pixels; scale it down.") from None
+    with file:
         if file.width * file.height > MAX_PIXELS:
             raise TalkingPortraitError(
                 f"The picture {path.name} has {file.width} x {file.height} pixels, but at most "
                 f"{MAX_PIXELS // 1_000_000} million are taken; scale it down."
             )
         ImageOps.exif_transpose(file, in_place=True)
-        picture: Any = file
-        if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-            values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
-            white = 65535.0 if values.max() > 255 else 255.0
-            picture = Image.fromarray(np.uint8((values / white).clip(0, 1) * 255))
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        return np.array(to_srgb(file))
 
 
 @dataclass(frozen=True)
@@ -221,13 +224,14 @@ def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
     It lasts as many frames of `fps` as the recording does, and takes 4 MB of memory a minute. Raises as `read_audio`.
     """
     sound = open_sound(path)
-    thinned = Resampler(check_rate(sound.rate), SPEECH_RATE)
+    mixer, resampler = MonoMixer(sound.rate), Resampler(check_rate(sound.rate), SPEECH_RATE)
     speech = bytearray()
     samples = 0
     for block in sound.blocks():
         samples += len(block)
-        speech += thinned.push(mono(Audio(torch.tensor(block).T, sound.rate)).numpy()).data
-    speech += thinned.finish().data
+        speech += resampler.push(mixer.push(torch.from_numpy(block.T)).numpy()).data
+    speech += resampler.push(mixer.finish().numpy()).data
+    speech += resampler.finish().data
     wave = torch.frombuffer(speech, dtype=torch.float32)[None] if speech else torch.zeros(1, 0)
     speech_of_file = lasting(wave, frame_count(samples, sound.rate, fps), fps)
     return check_audio(speech_of_file), sound
@@ -354,12 +358,12 @@ class VideoWriter:
         else:
             rate, channels = audio.sample_rate, audio.waveform.shape[0]
             blocks = (block.T.numpy() for block in audio.waveform.split(WAV_BLOCK, dim=1))
+        if channels > MAX_AAC_CHANNELS:
+            blocks, channels = _mixed(blocks, rate), 1
         with _sound_file(self._sound, f"of {self.path.name}") as file:
             for block in blocks:
-                if channels > MAX_AAC_CHANNELS:
-                    block = mono(Audio(torch.tensor(block).T, rate)).numpy()
                 file.write(np.ascontiguousarray(block, dtype="<f4").data)
-        return rate, channels if channels <= MAX_AAC_CHANNELS else 1
+        return rate, channels
 
     def write(self, frames: np.ndarray) -> None:
         """Appends (H, W, 3) or (B, H, W, 3) uint8 frames."""
@@ -399,6 +403,14 @@ class VideoWriter:
         finally:
             self._partial.unlink(missing_ok=True)
             self._sound.unlink(missing_ok=True)
+
+
+def _mixed(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Blocks (n, channels) as one channel."""
+    mixer = MonoMixer(rate)
+    for block in blocks:
+        yield mixer.push(torch.from_numpy(block.T)).numpy()
+    yield mixer.finish().numpy()
 
 
 def check_video_name(path: str | Path, crf: int) -> None:

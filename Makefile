@@ -78,4 +78,5 @@ comfyui: $(STAMP) ## the pack inside the ComfyUI checkout that COMFYUI_DIR names
 	$(PYTHON) -m pytest tests/comfyui -m comfyui
 
 clean: ## forget .venv and everything built
-	rm -rf $(VENV) build out *.egg-info
+	rm -rf $(VENV) build *.egg-info
+	rm -f out/demo.mp4

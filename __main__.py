@@ -24,7 +24,7 @@ if __package__ in (None, ""):
     runpy.run_module("talking_portrait", run_name="__main__", alter_sys=True)
     sys.exit()
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .pipelines.errors import TalkingPortraitError, is_out_of_memory, shown
 
@@ -123,17 +123,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_DRIVER_DEFAULTS: dict[str, Any] = {
+    "fps": "25",
+    "seed": 0,
+    "mouth": 1.0,
+    "head": 1.0,
+    "nod": 1.0,
+    "brows": 1.0,
+    "blinks": 1.0,
+    "blink_rate": 20.0,
+    "drift": 1.0,
+}
+"""Of the driver's options, which the parser leaves at None where they are not given."""
+
+
 def _add_driver_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("driver: what the face does (amounts: 1 is natural, 0 is still)")
-    group.add_argument("--fps", default="25", help="frames a second of the video, e.g. 25, 30 or 30000/1001")
-    group.add_argument("--seed", type=int, default=0, help="same seed, same motion")
-    group.add_argument("--mouth", type=float, default=1.0, help="how far the mouth opens")
-    group.add_argument("--head", type=float, default=1.0, help="head motion that goes with the speech")
-    group.add_argument("--nod", type=float, default=1.0, help="nods on stressed syllables")
-    group.add_argument("--brows", type=float, default=1.0, help="brow motion")
-    group.add_argument("--blinks", type=float, default=1.0, help="blinks: 0 none, 1 full")
-    group.add_argument("--blink-rate", type=float, default=20.0, metavar="N", help="blinks a minute (default 20)")
-    group.add_argument("--drift", type=float, default=1.0, help="slow wandering of the head")
+    group.add_argument("--fps", help="frames a second of the video, e.g. 25, 30 or 30000/1001 (default 25)")
+    group.add_argument("--seed", type=int, help="same seed, same motion")
+    group.add_argument("--mouth", type=float, help="how far the mouth opens")
+    group.add_argument("--head", type=float, help="head motion that goes with the speech")
+    group.add_argument("--nod", type=float, help="nods on stressed syllables")
+    group.add_argument("--brows", type=float, help="brow motion")
+    group.add_argument("--blinks", type=float, help="blinks: 0 none, 1 full")
+    group.add_argument("--blink-rate", type=float, metavar="N", help="blinks a minute (default 20)")
+    group.add_argument("--drift", type=float, help="slow wandering of the head")
 
 
 def _add_animate(commands: argparse._SubParsersAction) -> None:
@@ -144,7 +158,12 @@ def _add_animate(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--size", type=int, help="longer side of the video in pixels (default: the picture's own, up to 1920)"
     )
-    command.add_argument("--motion", type=Path, help="move as this saved motion (.npz) says, not as the audio does")
+    command.add_argument(
+        "--motion",
+        type=Path,
+        help="move as this saved motion (.npz) says, not as the audio does; "
+        "with --audio the video lasts as long as the sound",
+    )
     command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also keep the motion")
     command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
@@ -161,22 +180,42 @@ def _add_motion(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_motion)
 
 
+def _driver_option(options: argparse.Namespace, name: str) -> Any:
+    value = getattr(options, name)
+    return _DRIVER_DEFAULTS[name] if value is None else value
+
+
 def _drive(options: argparse.Namespace, speech: Audio, fps: Fraction) -> FaceMotion:
     from .pipelines.instant.driver import drive
 
-    return drive(
-        speech,
-        fps=fps,
-        seed=options.seed,
-        mouth=options.mouth,
-        head=options.head,
-        nod=options.nod,
-        brows=options.brows,
-        blinks=options.blinks,
-        blink_rate=options.blink_rate,
-        drift=options.drift,
-        progress=ProgressBar("listening", "parts"),
-    )
+    amounts = {name: _driver_option(options, name) for name in _DRIVER_DEFAULTS if name != "fps"}
+    return drive(speech, fps=fps, progress=ProgressBar("listening", "parts"), **amounts)
+
+
+def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion) -> None:
+    """A line about driver options that were given with a motion, which is taken as it is."""
+    given = [f"--{name.replace('_', '-')}" for name in _DRIVER_DEFAULTS if getattr(options, name) is not None]
+    if given:
+        print(
+            f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect with --motion: the motion is taken as "
+            f"it was saved, at {float(motion.fps):g} frames a second.",
+            file=sys.stderr,
+        )
+
+
+def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
+    """The motion for all of a sound, which sets the video's length; says so where it has another length."""
+    from .pipelines.motion_edit import fit_length
+    from .pipelines.timing import frame_count
+
+    frames = frame_count(speech.waveform.shape[1], speech.sample_rate, motion.fps)
+    if frames != motion.frames:
+        done = "the motion is cut where the sound ends" if motion.frames > frames else "its last pose is held"
+        print(
+            f"The motion lasts {float(motion.seconds):.2f} s and the sound {float(speech.seconds):.2f} s, so {done}.",
+            file=sys.stderr,
+        )
+    return fit_length(motion, frames)
 
 
 def _animate(options: argparse.Namespace) -> None:
@@ -193,15 +232,17 @@ def _animate(options: argparse.Namespace) -> None:
     device = _device(options.device)
     for path in (options.out, options.save_motion):
         if path is not None:
-            file_to_write(path)
+            _keep_inputs(file_to_write(path), options.image, options.audio, options.motion)
     motion = load_motion(options.motion) if options.motion else None
-    fps = as_rate(options.fps) if motion is None else motion.fps
+    if motion is not None:
+        _say_what_has_no_effect(options, motion)
+    fps = as_rate(_driver_option(options, "fps")) if motion is None else motion.fps
     image, track = _portrait(options)
     image, track = fit_portrait(image, track, _longest_side(options, image))
     sound = None
     if options.audio or motion is None:
         speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
-        motion = motion or _drive(options, speech, fps)
+        motion = _lasting_as_long(motion, speech) if motion else _drive(options, speech, fps)
         del speech
     start = time.monotonic()
     frames = write_animation(
@@ -218,6 +259,15 @@ def _animate(options: argparse.Namespace) -> None:
     if options.save_motion:
         save_motion(options.save_motion, motion)
     print(f"{options.out}: {frames} frames at {float(motion.fps):g} fps, {frames / seconds:.1f} frames a second")
+
+
+def _keep_inputs(target: Path, *inputs: Path | None) -> None:
+    """Raises TalkingPortraitError when a result would be written over what it is made from."""
+    for path in inputs:
+        if path is not None and os.path.exists(path) and os.path.exists(target) and os.path.samefile(path, target):
+            raise TalkingPortraitError(
+                f"{path} is to be read and to be written over; give another name for the result."
+            )
 
 
 def _device(name: str) -> torch.device:
@@ -281,8 +331,8 @@ def _motion(options: argparse.Namespace) -> None:
     from .pipelines.timing import as_rate
 
     check_motion_name(options.out)
-    file_to_write(options.out)
-    fps = as_rate(options.fps)
+    _keep_inputs(file_to_write(options.out), options.audio)
+    fps = as_rate(_driver_option(options, "fps"))
     speech, _ = read_speech(options.audio or SPEECH_FILE, fps)
     motion = _drive(options, speech, fps)
     save_motion(options.out, motion)

@@ -6,8 +6,8 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ..pipelines import comfy_client
 from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.graph import NodeFailedError, run_graph, set_input
 from ..pipelines.graph_check import describe
-from ..pipelines.graph_format import NodeInfo, Prompt, class_names, load_workflow, to_prompt
+from ..pipelines.graph_format import NodeInfo, Prompt, class_names, file_reference, load_workflow, to_prompt
 from ..pipelines.media import is_file
 from ..pipelines.quiet import quiet_libraries
 from ..pipelines.targets import check_output_folder
@@ -82,6 +82,10 @@ def _run(options: argparse.Namespace) -> int:
         return _complain("interrupted", INTERRUPTED)
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 def _complain(error: object, code: int) -> int:
     sys.stderr.write(f"\nerror: {error}\n" if code != INTERRUPTED else f"\n{error}\n")
     return code
@@ -90,7 +94,7 @@ def _complain(error: object, code: int) -> int:
 def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
     nodes = registry()
     info = describe(nodes, class_names(workflow))
-    prompt = to_prompt(workflow, info)
+    prompt = to_prompt(workflow, info, _say)
     files = _assign(prompt, options, info)
     started = time.monotonic()
 
@@ -117,13 +121,13 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
     if not options.timeout > 0:
         raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but more than 0 is expected.")
     info = comfy_client.fetch_node_info(options.server)
-    prompt = to_prompt(workflow, info)
+    prompt = to_prompt(workflow, info, _say)
     files = _assign(prompt, options, info)
     for _, _, value in comfy_client.upload_inputs(prompt, info):
-        inside = PurePosixPath(value)
-        if value not in files and not inside.is_absolute() and ".." not in inside.parts:
+        with suppress(TalkingPortraitError):  # a name that leads out of the folder is the server's to judge
+            folder, inside = file_reference(value)
             path = options.input / inside
-            if is_file(path):
+            if value not in files and folder == "input" and is_file(path):
                 files[value] = path
     started = time.monotonic()
     lines: dict[str, _Line] = {}
@@ -135,7 +139,7 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
         options.server, prompt, info, files=files, out=options.out, timeout=options.timeout, report=report
     )
     for line in run.warnings:
-        sys.stderr.write(f"{line}\n")
+        _say(line)
     return _list(run.files, started)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ import torch
 
 from ..pipelines.audio import check_audio
 from ..pipelines.errors import TalkingPortraitError, shown
+from ..pipelines.graph_format import file_reference
 from ..pipelines.media import (
     NoSoundError,
     VideoWriter,
@@ -29,7 +30,8 @@ from ..pipelines.media import (
     write_image,
     write_wav,
 )
-from ..pipelines.timing import as_rate
+from ..pipelines.targets import folder_for_results, free_name
+from ..pipelines.timing import as_rate, frame_end
 from ..pipelines.types import Audio
 from . import host
 from . import standalone as io
@@ -44,21 +46,25 @@ MAX_NAME_BYTES = 200
 """Common file systems take 255 bytes; a number, an ending and a mark for what is unfinished are added."""
 
 
+PREVIEWS = "preview"
+"""The folder of previews inside the output folder; in ComfyUI they go to a folder of their own, "temp"."""
+
+
 def input_file(name: str) -> Path:
-    """A file that a loader names: one that the user named for this run, or one inside the input folder."""
+    """A file that a loader names: one that the user named for this run, or one inside the input folder.
+
+    As in ComfyUI, "x.png [output]" is looked for among the results and "x.png [temp]" among the previews.
+    """
     session = io.session()
     if name in session.files:
         return session.files[name]
-    plain = PurePosixPath(name.removesuffix(" [input]").replace("\\", "/"))
-    if plain.is_absolute() or ".." in plain.parts or ":" in name:
-        raise TalkingPortraitError(
-            f"The workflow's file name {shown(name)} leads out of the input folder; name the file itself with --set."
-        )
-    path = session.input_folder / plain
+    kind, inside = file_reference(name)
+    output = session.output_folder
+    folder = {"input": session.input_folder, "output": output, "temp": output / PREVIEWS}[kind]
+    path = folder / inside
     if not is_file(path):
         raise TalkingPortraitError(
-            f"{shown(name)} is not in the input folder {session.input_folder}; put it there or name another file with "
-            "--set."
+            f"{shown(name)} is not in the {kind} folder {folder}; put it there or name another file with --set."
         )
     return path
 
@@ -67,28 +73,20 @@ def input_file(name: str) -> Path:
 def output_file(prefix: str, ending: str) -> Iterator[Path]:
     """The next free numbered name for a file inside the output folder, which is made where it is missing.
 
-    Leaving the block by an exception takes the folders away again that were made for it.
+    Leaving the block by an exception takes the file and the folders away again that were made for it.
     """
     root = io.session().output_folder.resolve()
     plain = _plain_name(prefix)
     folder = root / plain.parent
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TalkingPortraitError(
-            f"The folder {folder} can't be made ({error.strerror}); name another with --out."
-        ) from None
-    number = 1
-    while os.path.lexists(path := folder / f"{plain.name}_{number:05}_{ending}"):
-        number += 1
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_for_results(folder))
+            path = stack.enter_context(free_name(folder / f"{plain.name}_00001_{ending}"))
+        except OSError as error:
+            raise TalkingPortraitError(
+                f"Nothing can be put into the folder {folder} ({error.strerror}); name another with --out."
+            ) from None
         yield path
-    except BaseException:
-        for place in made:
-            with suppress(OSError):  # somebody else has put something there
-                place.rmdir()
-        raise
 
 
 def _plain_name(prefix: str) -> PurePosixPath:
@@ -301,6 +299,8 @@ class SaveVideo(Saver):
     @classmethod
     def execute(cls, video: VideoPayload, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
         images, audio, fps = video.components()
+        if audio is not None and video.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
+            audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
         progress = io.session().progress
         with (
             output_file(filename_prefix, ".mp4") as path,
@@ -344,7 +344,7 @@ class PreviewImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: torch.Tensor) -> io.NodeOutput:
-        return io.NodeOutput(ui=_shown("images", _save_images(images, "preview/image")))
+        return io.NodeOutput(ui=_shown("images", _save_images(images, f"{PREVIEWS}/image")))
 
 
 def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
@@ -389,7 +389,7 @@ class PreviewAudio(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio: Any) -> io.NodeOutput:
-        return io.NodeOutput(ui=_shown("audio", [_save_audio(audio, "preview/audio")]))
+        return io.NodeOutput(ui=_shown("audio", [_save_audio(audio, f"{PREVIEWS}/audio")]))
 
 
 def _save_audio(audio: Any, prefix: str) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 from .errors import TalkingPortraitError, shown
 from .graph_format import NodeInfo, Prompt
+from .targets import folder_for_results, free_name, replacing
 
 UPLOADS = ("image_upload", "audio_upload", "video_upload", "file_upload")
 
@@ -94,7 +95,7 @@ def run_on_server(
     timeout: float = 3600.0,
     report: Report = lambda title, done, total: None,
 ) -> ServerRun:
-    """Runs a prompt to its end and downloads its outputs into `out`.
+    """Runs a prompt to its end and downloads its outputs into `out`, beside what is there.
 
     `files` maps values of upload inputs (the names in LoadImage and its like) to local files, which are uploaded
     first. Raises a ServerError whose `exit_code` says how it ended; an interrupted caller (KeyboardInterrupt) and a
@@ -279,27 +280,23 @@ class _Client:
     async def _download(self, http: Any, entry: Mapping[str, str]) -> Path:
         import aiohttp
 
-        parts = PurePosixPath(entry["subfolder"].replace("\\", "/"), entry["filename"].replace("\\", "/")).parts
-        target = self.out.joinpath(*(part for part in parts if part not in ("..", "/") and ":" not in part))
-        partial = target.with_name(f".{target.name}.part")
+        named = PurePosixPath(entry["subfolder"].replace("\\", "/"), entry["filename"].replace("\\", "/"))
+        parts = [part for part in named.parts if part != ".." and not {"/", ":"} & set(part)]
+        target = self.out.joinpath(*(parts or ["result"]))
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            async with http.get("view", params=dict(entry)) as response:
-                response.raise_for_status()
-                with open(partial, "wb") as file:
-                    async for block in response.content.iter_chunked(1 << 20):
-                        file.write(block)
-            partial.replace(target)
+            with folder_for_results(target.parent), free_name(target) as place, replacing(place) as partial:
+                async with http.get("view", params=dict(entry)) as response:
+                    response.raise_for_status()
+                    with partial.open("wb") as file:
+                        async for block in response.content.iter_chunked(1 << 20):
+                            file.write(block)
+            return place
         except aiohttp.ClientError:
             raise
         except OSError as error:
             raise ServerError(
                 f"{target} can't be written ({error.strerror}); free some space or name another folder with --out."
             ) from None
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-        return target
 
     def _title(self, node: Any) -> str:
         return self.titles.get(str(node), f"node {node}")

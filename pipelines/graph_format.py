@@ -8,12 +8,13 @@ UI format: what the editor saves: `nodes` with positions and positional widget v
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, shown
 from .targets import shortened
 
 Prompt = dict[str, dict[str, Any]]
@@ -23,7 +24,23 @@ NodeInfo = Mapping[str, Mapping[str, Any]]
 
 MAX_BYTES = 20_000_000
 _MUTED, _BYPASSED = 2, 4
-_SHOWN_ONLY = ("Note", "MarkdownNote")
+_REROUTES = ("Reroute", "Reroute (rgthree)")
+_SETTER_OF = {"GetNode": "SetNode", "easy getNode": "easy setNode"}
+"""The editor-only pairs of KJNodes and Easy-Use: a Get node stands for what the Set node of its name is fed."""
+_PASS_ON = (*_REROUTES, *_SETTER_OF.values())
+"""Editor-only nodes whose output is their one input."""
+_MODE_SWITCHES = (
+    "Fast Actions Button (rgthree)",
+    "Fast Bypasser (rgthree)",
+    "Fast Muter (rgthree)",
+    "Mute / Bypass Relay (rgthree)",
+    "Mute / Bypass Repeater (rgthree)",
+    "Node Collector (rgthree)",
+    "Random Unmuter (rgthree)",
+)
+"""They mute or bypass the nodes that they are linked to in the editor; the saved workflow has the outcome as `mode`."""
+_EDITOR_ONLY = ("Note", "MarkdownNote", "PrimitiveNode", *_PASS_ON, *_SETTER_OF, *_MODE_SWITCHES)
+"""Nodes that no server knows and that are not part of what is sent to one."""
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 """Types whose values the editor stores itself; all others come through links."""
 _SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
@@ -81,19 +98,47 @@ def class_names(workflow: Mapping[str, Any]) -> set[str]:
         raise _damaged(error) from None
 
 
-def to_prompt(workflow: Mapping[str, Any], node_info: NodeInfo) -> Prompt:
+def file_reference(name: str) -> tuple[str, PurePosixPath]:
+    """What a loader's file name stands for: ComfyUI's folder ("input", "output" or "temp") and the path inside it.
+
+    "face.png" lies in the input folder, "video/talk_00001_.mp4 [output]" among the results. Raises
+    TalkingPortraitError for a name that leads out of the folder.
+    """
+    annotated = re.fullmatch(r"(.*) \[(input|output|temp)\]", name, re.DOTALL)
+    plain, folder = (annotated[1], annotated[2]) if annotated else (name, "input")
+    path = PurePosixPath(plain.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in plain:
+        raise TalkingPortraitError(
+            f"The workflow's file name {shown(name)} leads out of the {folder} folder; name the file itself with --set."
+        )
+    return folder, path
+
+
+def to_prompt(
+    workflow: Mapping[str, Any], node_info: NodeInfo, say: Callable[[str], None] = lambda line: None
+) -> Prompt:
     """API format of a workflow in either format, as ComfyUI's editor would send it.
 
-    Muted nodes are left out with their links, bypassed ones are wired through, reroutes and primitives dissolved,
-    subgraphs unfolded (their nodes get ids like "7:2"). Raises TalkingPortraitError for broken links and for classes
-    that `node_info` does not know.
+    Muted nodes are left out with their links, bypassed ones are wired through, reroutes, primitives and Set and Get
+    nodes dissolved, subgraphs unfolded (their nodes get ids like "7:2"). A node that `node_info` does not know is taken
+    for one that only the editor shows when nothing is connected to it: it is left out, and `say` gets a line that names
+    it. Raises TalkingPortraitError for broken links, for Get nodes without their Set node, and for connected nodes that
+    `node_info` does not know.
     """
     if not is_ui_format(workflow):
         return {str(key): {**node, "inputs": dict(node.get("inputs", {}))} for key, node in workflow.items()}
     try:
-        return _Converter(workflow, node_info).prompt()
+        converter = _Converter(workflow, node_info)
+        prompt = converter.prompt()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise _damaged(error) from None
+    if converter.left_out:
+        say(
+            "Left out, as nothing is connected to them and they are not known here: " + ", ".join(converter.left_out)
+            if len(converter.left_out) > 1
+            else f"Left out, as nothing is connected to it and it is not known here: {converter.left_out[0]}"
+        )
+    return prompt
 
 
 def _damaged(error: Exception) -> TalkingPortraitError:
@@ -116,6 +161,12 @@ class _Graph:
     def name(self, node: Mapping[str, Any]) -> str:
         return f"{self.prefix}{node['id']}"
 
+    def is_connected(self, node: Mapping[str, Any]) -> bool:
+        """Whether any node but a mode switch is at the other end of a link."""
+        ends = [{origin, target} for origin, _, target, _ in self.links.values() if node["id"] in (origin, target)]
+        others = [self.nodes.get(end, {}).get("type") for pair in ends for end in pair - {node["id"]}]
+        return any(kind not in _MODE_SWITCHES for kind in others)
+
 
 @dataclass(frozen=True)
 class _Constant:
@@ -130,6 +181,7 @@ class _Converter:
         self.subgraphs = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}
         self.top = _level("", workflow)
         self.inner: dict[str, _Graph] = {}
+        self.left_out: list[str] = []
 
     def prompt(self) -> Prompt:
         result: Prompt = {}
@@ -139,10 +191,12 @@ class _Converter:
     def _add(self, graph: _Graph, result: Prompt) -> None:
         for node in graph.nodes.values():
             kind = node["type"]
-            if node.get("mode", 0) in (_MUTED, _BYPASSED) or kind in (*_SHOWN_ONLY, "Reroute", "PrimitiveNode"):
+            if node.get("mode", 0) in (_MUTED, _BYPASSED) or kind in _EDITOR_ONLY:
                 continue
             if kind in self.subgraphs:
                 self._add(self._unfold(graph, node), result)
+            elif kind not in self.node_info and not graph.is_connected(node):
+                self.left_out.append(f"{str(kind)[:80]} (node {graph.name(node)})")
             else:
                 meta = {"title": node.get("title") or self._info(kind).get("display_name") or kind}
                 if pack := node.get("properties", {}).get("cnr_id"):
@@ -152,6 +206,11 @@ class _Converter:
 
     def _info(self, kind: str) -> Mapping[str, Any]:
         if kind not in self.node_info:
+            if str(kind).startswith(("workflow>", "workflow/")):
+                raise TalkingPortraitError(
+                    f"The workflow uses the group node {str(kind)[9:89]}, a kind that is not taken; convert it to a "
+                    "subgraph in ComfyUI and save the workflow again."
+                )
             raise TalkingPortraitError(
                 f"The workflow uses the node {str(kind)[:80]}, which is not known here; install the pack it is from, "
                 "or run the workflow on a ComfyUI that has it with --server."
@@ -204,11 +263,14 @@ class _Converter:
             mode = node.get("mode", 0)
             if mode == _MUTED:
                 return None
-            if mode == _BYPASSED or node["type"] == "Reroute":
+            if mode == _BYPASSED or node["type"] in _PASS_ON:
                 passed = _passed_through(node, slot)
                 if passed is None:
                     return None
                 link = passed
+                continue
+            if node["type"] in _SETTER_OF:
+                graph, link = self._set_link(graph, node)
                 continue
             if node["type"] == "PrimitiveNode":
                 return _Constant((node.get("widgets_values") or [None])[0])
@@ -221,7 +283,37 @@ class _Converter:
                 link = inward[0]
                 continue
             return graph.name(node), slot
-        raise TalkingPortraitError("The workflow's reroutes or bypassed nodes form a circle; take one link out.")
+        raise TalkingPortraitError(
+            "The workflow's reroutes, Set and Get nodes or bypassed nodes form a circle; take one link out."
+        )
+
+    def _set_link(self, graph: _Graph, getter: Mapping[str, Any]) -> tuple[_Graph, int]:
+        """The link into the Set node that a Get node stands for, and the graph that it is in.
+
+        As in KJNodes, one beside the Get node comes first, then those in the graphs around it; whether the Set node is
+        muted or bypassed makes no difference.
+        """
+        kind, name = _SETTER_OF[getter["type"]], _set_name(getter)
+        found: list[tuple[_Graph, Mapping[str, Any]]] = []
+        place: _Graph | None = graph
+        while place is not None:
+            found += [
+                (place, node) for node in place.nodes.values() if node["type"] == kind and _set_name(node) == name
+            ]
+            place = None if found and place is graph else place.outer
+        where = f"The workflow's Get node {graph.name(getter)} stands for {shown(name)}"
+        if name is None or not found:
+            raise TalkingPortraitError(f"{where}, but no Set node has that name; choose another name in it.")
+        if len(found) > 1:
+            ids = " and ".join(level.name(node) for level, node in found)
+            raise TalkingPortraitError(f"{where}, but the Set nodes {ids} have that name; rename all but one.")
+        ((level, setter),) = found
+        link = _only_input(setter)
+        if link is None:
+            raise TalkingPortraitError(
+                f"{where}, but nothing is connected to the Set node {level.name(setter)}; connect something to it."
+            )
+        return level, link
 
 
 def _level(
@@ -241,14 +333,26 @@ def _level(
 def _passed_through(node: Mapping[str, Any], slot: int) -> int | None:
     """The link whose value a bypassed node hands on at an output: the input of that type, same position first."""
     outputs, inputs = node.get("outputs", []), node.get("inputs", [])
-    if node["type"] == "Reroute":
-        return inputs[0].get("link") if inputs else None
+    if node["type"] in _PASS_ON:
+        return _only_input(node)
     kind = outputs[slot]["type"]
     order = [slot, *(index for index in range(len(inputs)) if index != slot)]
     for index in order:
         if index < len(inputs) and inputs[index].get("type") in (kind, "*"):
             return inputs[index].get("link")
     return None
+
+
+def _only_input(node: Mapping[str, Any]) -> int | None:
+    """The link into a node that has one input."""
+    inputs = node.get("inputs") or [{}]
+    return inputs[0].get("link")
+
+
+def _set_name(node: Mapping[str, Any]) -> str | None:
+    """The name that a Set or Get node carries in its one widget, None where it has none."""
+    values = node.get("widgets_values") or [None]
+    return (values.get("Constant") if isinstance(values, dict) else values[0]) or None
 
 
 def _instance_widget(graph: _Graph, name: str) -> _Constant | None:

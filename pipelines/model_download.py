@@ -41,14 +41,20 @@ def download(
 ) -> Path:
     """Fetches `url` to `target` and returns it.
 
-    What has arrived is kept in `<target>.part`, so that a broken or cancelled download goes on where it stopped.
+    What has arrived is kept in `.<target>.part`, so that a broken or cancelled download goes on where it stopped.
+    Nothing else is touched: a file that has the target's name already is somebody's, and refused.
     `progress` counts bytes (total 0 when unknown). The file is refused and deleted when its SHA-256 is not `sha256`;
     without one, the checksum that Hugging Face announces is used, if there is one.
-    Raises TalkingPortraitError for an address that is not https, an unreachable host (UnreachableError), a refusal by
-    the server, a short body, a full disk, or a wrong checksum.
+    Raises TalkingPortraitError for a target that is there, an address that is not https, an unreachable host
+    (UnreachableError), a refusal by the server, a short body, a full disk, or a wrong checksum.
     """
     _check_address(url, allow_http_on_loopback)
-    part = target.with_name(target.name + ".part")
+    if os.path.lexists(target):
+        raise TalkingPortraitError(
+            f"{target} is there, but is not the file that is offered for download; move it elsewhere, or remove it, "
+            "and run this again."
+        )
+    part = _part_of(target)
     with _disk_errors(target):
         announced = _fetch(url, part, size, bool(sha256), progress, allow_http_on_loopback)
         expected = sha256 or announced
@@ -189,7 +195,7 @@ def _disk_errors(target: Path) -> Iterator[None]:
         if isinstance(error, (urllib.error.URLError, TimeoutError, ConnectionError)):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _forget(target.with_name(target.name + ".part"))
+            _forget(_part_of(target))
             raise TalkingPortraitError(
                 f"The disk that holds {target.parent} is full ({error.strerror}); make room and run it again."
             ) from error
@@ -215,6 +221,11 @@ def _broken_off(url: str, part: Path) -> TalkingPortraitError:
     return TalkingPortraitError(
         f"The download from {_host(url)} broke off after {size} bytes; run it again, and it goes on from there."
     )
+
+
+def _part_of(target: Path) -> Path:
+    """Hidden, as what browsers and other programs have begun to fetch is called `<target>.part` too."""
+    return target.with_name(f".{target.name}.part")
 
 
 def _forget(part: Path) -> None:

@@ -254,6 +254,18 @@ def resample(motion: FaceMotion, fps: float | int | Fraction | str) -> FaceMotio
     )
 
 
+def fit_length(motion: FaceMotion, frames: int) -> FaceMotion:
+    """The first `frames` frames; where there are fewer, the last one is held."""
+    chosen = np.minimum(np.arange(frames), motion.frames - 1)
+    return replace(
+        motion,
+        vertices=motion.vertices[chosen],
+        rotation=motion.rotation[chosen],
+        translation=motion.translation[chosen],
+        blendshapes=None if motion.blendshapes is None else motion.blendshapes[chosen],
+    )
+
+
 def join(motions: Sequence[FaceMotion], crossfade: float = 0.0) -> FaceMotion:
     """One after the other, at the first one's frame rate and on its face; no frame is lost or added.
 

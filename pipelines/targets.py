@@ -1,10 +1,13 @@
-"""Where results may be written: looked at before the work begins, not after it."""
+"""Where results may be written: looked at before the work begins, and replaced only by what is complete."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import TalkingPortraitError
@@ -58,7 +61,74 @@ def check_output_folder(folder: Path) -> None:
 
 def unfinished(target: Path, ending: str = "") -> Path:
     """The hidden name beside `target` for what is not yet complete; each process has its own."""
-    return target.with_name(f".{target.stem[:40]}.{os.getpid()}.part{ending or target.suffix}")
+    return target.with_name(f".{target.stem[-40:]}.{os.getpid()}.part{ending or target.suffix}")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """The hidden name to write to; it takes `target`'s place when the block is done, and goes when it fails."""
+    partial = unfinished(target)
+    try:
+        yield partial
+        settle(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_for_results(folder: Path) -> Iterator[None]:
+    """Makes a folder; when the block fails, the folders that were made for it go again, unless something is in them."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in made:
+            with suppress(OSError):  # somebody else has put something there
+                place.rmdir()
+        raise
+
+
+@contextmanager
+def free_name(target: Path) -> Iterator[Path]:
+    """A name that nothing has, held by an empty file until the block writes there; it goes when the block fails.
+
+    It is `target` or, where something has that name, the next number in ComfyUI's way: talk_00002_.mp4 after
+    talk_00001_.mp4, and face_00001_.png beside face.png. Raises OSError where no file can be made.
+    """
+    numbered = re.fullmatch(r"(.+)_(\d{5,})_", target.stem, re.DOTALL)
+    start, number = (numbered[1], int(numbered[2])) if numbered else (target.stem, 0)
+    place = target
+    while not _make(place):
+        number += 1
+        place = target.with_name(f"{start}_{number:05}_{target.suffix}")
+    try:
+        yield place
+    except BaseException:
+        place.unlink(missing_ok=True)
+        raise
+
+
+def _make(place: Path) -> bool:
+    """Makes an empty file, unless something has that name; of two that try at once only one succeeds."""
+    try:
+        with place.open("xb"):
+            return True
+    except FileExistsError:
+        return False
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Gives a finished file its name once its bytes are on the disk, so that not even a power cut leaves a part."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    if os.name == "posix":  # elsewhere folders can't be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def shortened(path: Path) -> str:

@@ -45,3 +45,8 @@ def frame_time(index: int, fps: Fraction) -> Fraction:
 def sample_index(index: int, sample_rate: int, fps: Fraction) -> int:
     """First audio sample of frame `index`."""
     return math.floor(index * sample_rate / fps)
+
+
+def frame_end(frames: int, sample_rate: int, fps: Fraction) -> int:
+    """Audio samples that `frames` frames last; the last sample may reach past them, as ComfyUI counts."""
+    return math.ceil(frames * sample_rate / fps)

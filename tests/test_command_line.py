@@ -62,6 +62,67 @@ def test_animate_writes_a_video_with_its_sound_and_motion(tmp_path, voice, capsy
     assert np.abs(again - np.stack(list(video.frames())).astype(float)).mean() < 0.5
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_what_a_result_is_made_from_is_not_written_over(tmp_path, voice, capsys, link):
+    film, motion = tmp_path / "film.mp4", tmp_path / "m.npz"
+    for name, arguments in (
+        (film, ["animate", "--audio", str(film), "--out"]),
+        (film, ["animate", "--image", str(film), "--out"]),
+        (motion, ["animate", "--motion", str(motion), "--out", str(film), "--save-motion"]),
+        (motion, ["motion", "--audio", str(motion), "--out"]),
+    ):
+        name.write_bytes(voice.read_bytes())
+        out = name.with_name(f"link{name.suffix}") if link else name
+        if link:
+            out.symlink_to(name)
+        assert main([*arguments, str(out)]) == 2
+        assert f"{name} is to be read and to be written over" in capsys.readouterr().err
+        assert name.read_bytes() == voice.read_bytes()
+        if link:
+            out.unlink()
+        name.unlink()
+
+
+def test_a_saved_motion_takes_no_orders(tmp_path, voice, capsys):
+    motion, out = tmp_path / "m.npz", tmp_path / "out.mp4"
+    assert main(["motion", "--audio", str(voice), "--out", str(motion)]) == 0
+    command = ["animate", "--motion", str(motion), "--out", str(out), "--size", "64"]
+    capsys.readouterr()
+    assert main([*command, "--audio", str(voice)]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*command, "--fps", "30"]) == 0
+    assert capsys.readouterr().err.startswith("--fps has no effect with --motion: ")
+    assert main([*command, "--fps", "25", "--blink-rate", "3", "--seed", "0"]) == 0
+    assert capsys.readouterr().err.startswith("--fps, --seed, --blink-rate have no effect with --motion: ")
+    assert open_video(out).fps == 25
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames", "words"),
+    [
+        (2.5, 63, "The motion lasts 1.04 s and the sound 2.50 s, so its last pose is held."),
+        (0.5, 13, "The motion lasts 1.04 s and the sound 0.50 s, so the motion is cut where the sound ends."),
+    ],
+)
+def test_sound_sets_the_length_and_another_length_of_the_motion_is_told(
+    tmp_path, voice, capsys, seconds, frames, words
+):
+    assert main(["motion", "--audio", str(voice), "--out", str(tmp_path / "m.npz")]) == 0
+    write_wav(tmp_path / "other.wav", Audio(torch.randn(1, round(16000 * seconds)) * 0.1, 16000))
+    command = ["animate", "--motion", str(tmp_path / "m.npz"), "--audio", str(tmp_path / "other.wav"), "--size", "64"]
+    command += ["--out", str(tmp_path / "out.mp4"), "--save-motion", str(tmp_path / "used.npz")]
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().err.strip() == words
+    assert len(list(open_video(tmp_path / "out.mp4").frames())) == frames
+    assert float(read_audio(tmp_path / "out.mp4").seconds) == pytest.approx(seconds, abs=0.05)
+    before, used = load_motion(tmp_path / "m.npz"), load_motion(tmp_path / "used.npz")
+    shared = min(before.frames, frames)
+    assert used.frames == frames
+    assert np.abs(used.vertices[:shared] - before.vertices[:shared]).max() == 0
+    assert np.ptp(used.vertices[shared - 1 :], axis=0).max() == 0
+
+
 def test_motion_repeats_with_its_seed(tmp_path, voice):
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         assert main(["motion", "--audio", str(voice), "--out", str(tmp_path / f"{name}.npz"), "--seed", seed]) == 0

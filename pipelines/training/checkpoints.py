@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import Any
 import torch
 
 from ..errors import TalkingPortraitError
+from ..targets import replacing
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
-_PART = ".part"
+_UNFINISHED = re.compile(r"\.step-\d{8}\.\d+\.part\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -35,40 +35,37 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mappin
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    partial = path.with_name(f".{path.name}{_PART}")
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(flat, partial, {"notes": json.dumps(notes)} if notes else None)
-        settle(partial, path)
+        with replacing(path) as partial:
+            save_file(flat, partial, {"notes": json.dumps(notes)} if notes else None)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise TalkingPortraitError(
             f"{path} can't be written ({error}); check that its folder exists, may be written to and has room."
         ) from None
 
 
-def settle(partial: Path, path: Path) -> None:
-    """Gives a finished file its name once its bytes are on the disk, so that not even a power cut leaves a part."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    if os.name == "posix":  # elsewhere folders can't be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def notes_of(path: Path) -> dict[str, Any]:
+    """The notes that `write_tensors` put into a file; empty for a file without any, or of another kind."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {})["notes"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return {}
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes one and removes the oldest beyond `keep`."""
+    """Writes one and removes the oldest beyond `keep`, of those that it has written itself."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
     write_tensors(path, checkpoint.tensors, checkpoint.notes)
-    for old in _checkpoints(folder)[:-keep]:
+    for old in [own for own in _checkpoints(folder) if notes_of(own)][:-keep]:
         old.unlink()
-    for part in folder.glob(f".*{_PART}"):  # what a killed run was writing
-        part.unlink()
+    for part in folder.iterdir():  # what a killed run was writing
+        if _UNFINISHED.fullmatch(part.name):
+            part.unlink()
     return path
 
 

@@ -15,8 +15,8 @@ import torch
 from ...models.speech.encoder import SAMPLE_RATE, SpeechEncoder
 from ..apasco.face_embedding import FaceRecogniser, largest_face
 from ..speech import encode
+from ..targets import replacing
 from ..types import Audio, Progress, no_progress
-from .checkpoints import settle
 from .clips import Clip
 
 _LOOKS = 5
@@ -52,7 +52,5 @@ def _identify(clip: Clip, faces_of: Callable[[np.ndarray], list]) -> None:
 
 
 def _write(path: Path, array: np.ndarray) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    with partial.open("wb") as file:
-        np.save(file, array)
-    settle(partial, path)
+    with replacing(path) as partial:
+        np.save(partial, array)

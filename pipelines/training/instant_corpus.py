@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ...models.instant.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
+from ..targets import replacing
 from .instant_speech import Espeak, require_synthesisers, speak_random
 
 SHARD = 200
@@ -61,10 +62,9 @@ def _make_shard(job: tuple[Path, int, int, bool]) -> None:
         edges.append(spoken.edges)
         voices.append(spoken.voice)
         sizes.append((len(mel), len(spoken.phones)))
-    temporary = path.with_suffix(".part.npz")
-    np.savez(temporary, mel=np.concatenate(mels), phones=np.concatenate(phones), edges=np.concatenate(edges),
-             voices=np.array(voices), sizes=np.array(sizes))  # fmt: skip
-    temporary.rename(path)
+    with replacing(path) as partial:
+        np.savez(partial, mel=np.concatenate(mels), phones=np.concatenate(phones), edges=np.concatenate(edges),
+                 voices=np.array(voices), sizes=np.array(sizes))  # fmt: skip
 
 
 def make_corpus(folder: Path, seed: int, shards: int, held_out_shards: int, workers: int) -> None:

@@ -32,6 +32,7 @@ from ...models.instant.mouth_network import (
 )
 from ...models.instant.mouth_shapes import lip_opening, neutral_vertices
 from ..instant.mouth import MouthControls, as_controls
+from ..targets import replacing
 from .instant_backgrounds import make_backgrounds
 from .instant_corpus import MEL_RATE, Spoken, make_corpus, read_corpus, vary
 from .instant_speech import HELD_OUT_FLITE, HELD_OUT_VARIANTS, PHONES
@@ -203,7 +204,8 @@ def train(
             log.info("step %d of %d: loss %.4f", step + 1, steps, running / 100)
             running = 0.0
         if (step + 1) % 500 == 0:
-            torch.save(averaged.module.state_dict(), checkpoint)
+            with replacing(checkpoint) as partial:
+                torch.save(averaged.module.state_dict(), partial)
     result = copy.deepcopy(network)
     result.load_state_dict(averaged.module.state_dict())
     return result.eval()
@@ -288,7 +290,8 @@ def main() -> None:
         "batch": str(arguments.batch),
         "licence": "Apache-2.0",
     }
-    save_mouth_network(network, out, description)
+    with replacing(out) as partial:
+        save_mouth_network(network, partial, description)
     for name, value in evaluate(load_mouth_network(out), read_corpus(folder, held_out=True)).items():
         log.info("held-out %s: %.3f", name, value)
 

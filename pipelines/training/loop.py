@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -28,19 +28,21 @@ from torch import nn
 
 from ..errors import TalkingPortraitError
 from ..media import write_image
+from ..targets import replacing
 from ..types import Progress, no_progress
 from .checkpoints import (
     Checkpoint,
     newest_checkpoint,
+    notes_of,
     read_training_checkpoint,
     save_checkpoint,
-    settle,
     write_tensors,
 )
 from .processes import Processes
 from .trainer import PRECISIONS, Batch, Objective, Plan, Trainer
 
 CHECKPOINTS, PICTURES, LOG = "checkpoints", "pictures", "log.jsonl"
+_PICTURE = re.compile(r"step-\d{8}\.png")
 
 
 def train(
@@ -61,8 +63,8 @@ def train(
             only written out.
         progress: called after each step, with a picture when there is one; may raise to stop.
 
-    Raises TalkingPortraitError for a folder that holds a run already, unless it is to go on; for a checkpoint of
-    another trainer; and when losses or gradients stop being numbers.
+    Raises TalkingPortraitError for a folder that holds a run already, unless it is to go on, or files of those names
+    that no run wrote; for a checkpoint of another trainer; and when losses or gradients stop being numbers.
     """
     with Processes() as processes:
         run = _Run(trainer, samples, plan, Path(folder), processes, resume)
@@ -118,8 +120,27 @@ class _Run:
             self._restore(read_training_checkpoint(newest), newest)
         self.processes.spread([*self._kept().values()])
         if self.processes.first:
+            self._refuse_others_files(begun=newest is not None)
             self._make_folders()
             _forget_after(self.folder / LOG, self.step)
+
+    def _refuse_others_files(self, *, begun: bool) -> None:
+        """Raises for a file that the run would write over, but that is none of a run's."""
+        log = self.folder / LOG
+        others = [path for path in self._exports().values() if path.exists() and "trainer" not in notes_of(path)]
+        if log.exists() and not _is_log(log):
+            others.append(log)
+        if not begun and not log.exists() and (self.folder / PICTURES).is_dir():
+            others += [path for path in (self.folder / PICTURES).iterdir() if _PICTURE.fullmatch(path.name)]
+        if others:
+            raise TalkingPortraitError(
+                f"{others[0]} would be written over, but no training run wrote it; move it elsewhere or give another "
+                "folder for the run."
+            )
+
+    def _exports(self) -> dict[str, Path]:
+        """The files of the finished networks."""
+        return {name: self.folder / f"{name}.safetensors" for name in self.trainer.export()}
 
     def _make_folders(self) -> None:
         try:
@@ -288,14 +309,14 @@ class _Run:
         self.trainer.train()
         if picture is not None:
             picture = picture.float().cpu()
-            write_image(self.folder / PICTURES / f"step-{self.step:08d}.png", picture)
+            with replacing(self.folder / PICTURES / f"step-{self.step:08d}.png") as partial:
+                write_image(partial, picture)
         return picture
 
     def _export(self) -> dict[str, Path]:
-        files = {}
+        files = self._exports()
         for name, state in self.trainer.export().items():
-            files[name] = self.folder / f"{name}.safetensors"
-            write_tensors(files[name], state)
+            write_tensors(files[name], state, {"trainer": self.trainer.title})
         return files
 
 
@@ -321,6 +342,17 @@ def _forget_after(path: Path, step: int) -> None:
         with suppress(ValueError):
             if json.loads(text)["step"] <= step:
                 lines.append(text + "\n")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text("".join(lines))
-    settle(partial, path)
+    with replacing(path) as partial:
+        partial.write_text("".join(lines))
+
+
+def _is_log(path: Path) -> bool:
+    """Whether every line is one that `_append` writes, but for a last one that was cut short."""
+    try:
+        *lines, last = path.read_text().split("\n")
+        begun = '{"step": '
+        return last[: len(begun)] == begun[: len(last)] and all(
+            {"step", "rate"} <= set(json.loads(line)) for line in lines
+        )
+    except (OSError, ValueError, TypeError):
+        return False

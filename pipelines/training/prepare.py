@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from ...models.speech.encoder import SAMPLE_RATE
 from ..crop import track_in_crop
@@ -29,17 +33,19 @@ from ..landmark_views import Face, Landmarker
 from ..landmarks import follow
 from ..media import VideoFile, open_video, read_speech
 from ..picture_sampling import sample_picture
+from ..targets import folder_for_results, replacing
 from ..timing import sample_index
 from ..types import Crop, FaceTrack, Progress, no_progress
-from .checkpoints import settle
-from .clips import CLIPS, FRAMES, MANIFEST, Clip
+from .clips import CLIPS, FRAMES, MANIFEST, Clip, clip_name, remove_clip
 from .shots import Frame, find_clips, find_cuts, thumbnail
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 QUALITY = 95
 """Of the JPEG files."""
 _BLENDSHAPES = 52
-_SCRATCH = ".scratch"
+_SCRATCH, _MARK = ".prepare-", "talking_portrait.lock"
+"""Start of the name of a folder for what is not finished, and the file in it that says whose it is."""
+_SCRATCH_NAME = re.compile(re.escape(_SCRATCH) + r"[a-z0-9_]{8}")
 
 
 @dataclass(frozen=True)
@@ -90,19 +96,23 @@ def prepare(
     Raises TalkingPortraitError for a folder that was prepared by another recipe or can't be written. A video that can't
     be read is told of and left out.
     """
-    shelf = _Shelf(Path(folder), recipe or Recipe())
-    for video in map(Path, videos):
-        if shelf.has(video):
-            say(f"{video.name}: done before.")
-            continue
+    with ExitStack() as stack:
         try:
-            clips = list(_Video(open_video(video), shelf, landmarker, person or video.stem, progress).clips())
-        except TalkingPortraitError as error:
-            say(f"{video.name}: left out. {error}")
-        else:
-            say(shelf.add(video, clips))
-        shelf.clear()
-    return shelf.clip_count
+            stack.enter_context(folder_for_results(Path(folder) / CLIPS))
+            shelf = _Shelf(Path(folder), recipe or Recipe())
+        except OSError as error:
+            raise TalkingPortraitError(f"{folder} can't be a training folder ({error}); give another one.") from None
+        for video in map(Path, videos):
+            if shelf.has(video):
+                say(f"{video.name}: done before.")
+                continue
+            try:
+                with shelf.scratch() as scratch:
+                    work = _Video(open_video(video), shelf, scratch, landmarker, person or video.stem, progress)
+                    say(shelf.add(video, list(work.clips())))
+            except TalkingPortraitError as error:
+                say(f"{video.name}: left out. {error}")
+        return shelf.clip_count
 
 
 def find_videos(places: Sequence[Path]) -> list[Path]:
@@ -117,59 +127,104 @@ def find_videos(places: Sequence[Path]) -> list[Path]:
 
 
 class _Shelf:
-    """The folder and its manifest."""
+    """The folder and its manifest. Others may put things there too: only what is known to be ours is removed."""
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder, self.recipe = folder, recipe
-        self.scratch = folder / _SCRATCH
-        settings = asdict(recipe) | {"fps": str(recipe.fps)}
-        try:
-            (folder / CLIPS).mkdir(parents=True, exist_ok=True)
-            path = folder / MANIFEST
-            self.manifest: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        except (OSError, ValueError) as error:
-            raise TalkingPortraitError(f"{folder} can't be a training folder ({error}); give another one.") from None
-        if self.manifest and self.manifest["recipe"] != settings:
+        self._settings = asdict(recipe) | {"fps": str(recipe.fps)}
+        self.manifest = self._stored() or {"recipe": self._settings, "videos": {}}
+        _clear(folder)
+
+    def _stored(self) -> dict[str, Any] | None:
+        """The manifest on the disk, None where there is none."""
+        manifest = _read_manifest(self.folder / MANIFEST)
+        if manifest is not None and manifest["recipe"] != self._settings:
             raise TalkingPortraitError(
-                f"{folder} was prepared by another recipe ({_words(self.manifest['recipe'])}) than now asked for "
-                f"({_words(settings)}); use the same one, or another folder."
+                f"{self.folder} was prepared by another recipe ({_words(manifest['recipe'])}) than now asked for "
+                f"({_words(self._settings)}); use the same one, or another folder."
             )
-        self.manifest = self.manifest or {"recipe": settings, "videos": {}}
-        self.clear()
+        return manifest
 
     @property
     def clip_count(self) -> int:
         return sum(len(video["clips"]) for video in self.manifest["videos"].values())
 
-    def clear(self) -> None:
-        """Removes what an unfinished video left."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        known = {name for video in self.manifest["videos"].values() for name in video["clips"]}
-        for place in (self.folder / CLIPS).iterdir():
-            if place.name not in known:
-                shutil.rmtree(place)
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what is not finished, which is gone after the block."""
+        place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.folder))
+        lock = FileLock(place / _MARK)
+        try:
+            with suppress(OSError, NotImplementedError):  # where files can't be locked, no other process removes it
+                lock.acquire()
+            yield place
+        finally:
+            lock.release()
+            shutil.rmtree(place, ignore_errors=True)
 
     def has(self, video: Path) -> bool:
         return _same_file(self.manifest["videos"].get(str(video.absolute())), video)
 
     def clip_name(self, video: Path, number: int) -> str:
-        """Two videos of one name lie in different folders, so their clips must not meet."""
-        mark = hashlib.sha256(str(video.absolute()).encode()).hexdigest()[:6]
-        return f"{video.stem[:80]}-{mark}-{number:03d}"
+        """Neither two videos of one name in different folders nor two states of one video get the same."""
+        identity = f"{video.absolute()} {json.dumps(_identity(video))}"
+        return clip_name(video.stem[:80], hashlib.sha256(identity.encode()).hexdigest()[:6], number)
 
     def add(self, video: Path, clips: list[Clip]) -> str:
-        """Enters a finished video; a sentence about it."""
+        """Puts a finished video's clips in place and enters it in the manifest; a sentence about it."""
         told = _report(video, clips, self.recipe)
+        self.manifest = self._stored() or self.manifest  # another process may have added to it
+        places = [self.folder / CLIPS / clip.folder.name for clip in clips]
+        for place in places:
+            remove_clip(place)  # of a run that ended before the video was entered
+            if os.path.lexists(place):
+                raise TalkingPortraitError(f"{place} is in the way, but no clip of this program; move it elsewhere.")
+        for clip, place in zip(clips, places, strict=True):
+            clip.folder.replace(place)
+        before = self.manifest["videos"].get(str(video.absolute()), {"clips": []})["clips"]
         self.manifest["videos"][str(video.absolute())] = {
             **_identity(video),
-            "clips": [clip.folder.name for clip in clips],
+            "clips": [place.name for place in places],
             "report": told,
         }
-        path = self.folder / MANIFEST
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps(self.manifest, indent=1))
-        settle(partial, path)
+        with replacing(self.folder / MANIFEST) as partial:
+            partial.write_text(json.dumps(self.manifest, indent=1))
+        for name in before:  # of the file as it was when it was prepared last
+            place = self.folder / CLIPS / Path(name).name
+            if place not in places:
+                remove_clip(place)
         return told
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest, None where there is none. Raises TalkingPortraitError for a file of something else."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        manifest = json.loads(path.read_text())
+        known = isinstance(manifest["recipe"], dict) and all(
+            isinstance(name, str) for video in manifest["videos"].values() for name in video["clips"]
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        known = False
+    if not known:
+        raise TalkingPortraitError(
+            f"{path} is no list of prepared videos, so it was left alone; move it elsewhere or give another folder."
+        )
+    return manifest
+
+
+def _clear(folder: Path) -> None:
+    """Removes what runs left that were ended with no time to do it: a run that still goes holds its lock."""
+    for place in folder.iterdir():
+        mark = place / _MARK
+        if not _SCRATCH_NAME.fullmatch(place.name) or place.is_symlink() or not mark.is_file():
+            continue
+        lock = FileLock(mark, timeout=0)
+        with suppress(OSError, NotImplementedError):
+            lock.acquire()
+            lock.release()
+            shutil.rmtree(place)
 
 
 def _words(settings: dict[str, Any]) -> str:
@@ -198,16 +253,22 @@ class _Video:
     """One video on its way."""
 
     def __init__(
-        self, video: VideoFile, shelf: _Shelf, landmarker: Landmarker, person: str, progress: Progress
+        self,
+        video: VideoFile,
+        shelf: _Shelf,
+        scratch: Path,
+        landmarker: Landmarker,
+        person: str,
+        progress: Progress,
     ) -> None:
         self.video = replace(video, fps=shelf.recipe.fps)  # ffmpeg repeats or drops frames to get there
         self.name, self.shelf, self.landmarker, self.person = video.path, shelf, landmarker, person
-        self.recipe, self.progress = shelf.recipe, progress
-        self.rows = _Rows(shelf.scratch)
+        self.recipe, self.scratch, self.progress = shelf.recipe, scratch, progress
+        self.rows = _Rows(scratch)
         self.done = 0
 
     def clips(self) -> Iterator[Clip]:
-        self.shelf.scratch.mkdir(exist_ok=True)
+        """Clips, each in a folder of its name in the scratch folder."""
         fps = float(self.recipe.fps)
         frames = self._look()
         shortest, longest = round(self.recipe.shortest * fps), round(self.recipe.longest * fps)
@@ -253,9 +314,9 @@ class _Video:
             matrices, size = portrait_boxes(
                 track, self.recipe.size, PRESETS[self.recipe.crop], 1.0, upright=False, follow=False, inside=True
             )
-            partial = self.shelf.scratch / name
-            (partial / FRAMES).mkdir(parents=True)
-            clip = Clip(partial, end - start, self.recipe.fps, self.recipe.size, self.person, self.name.name, start)
+            folder = self.scratch / name
+            (folder / FRAMES).mkdir(parents=True)
+            clip = Clip(folder, end - start, self.recipe.fps, self.recipe.size, self.person, self.name.name, start)
             for index, picture in numbered:
                 self._tick()
                 if index >= start:
@@ -263,17 +324,15 @@ class _Video:
                     _write_jpeg(clip.picture_path(index - start), part)
                 if index == end - 1:
                     break
-            _write_face(partial, track_in_crop(track, Crop(matrices, size, self.video.size)))
+            _write_face(folder, track_in_crop(track, Crop(matrices, size, self.video.size)))
             if speech is not None:
                 first, last = (sample_index(i, SAMPLE_RATE, self.recipe.fps) for i in (start, end))
                 samples = np.zeros(last - first, np.float32)  # sound may end before the picture
                 heard = speech[first:last]
                 samples[: len(heard)] = heard
-                np.save(partial / "speech.npy", samples)
+                np.save(folder / "speech.npy", samples)
             clip.describe()
-            place = self.shelf.folder / CLIPS / name
-            partial.replace(place)
-            yield replace(clip, folder=place)
+            yield clip
 
     def _tick(self) -> None:
         self.done += 1

@@ -12,10 +12,24 @@ from pathlib import Path
 from typing import Any
 
 RECORDED = Path(__file__).parents[1] / "data" / "core_nodes.json"
-NAMES = (
-    "AudioEncoderLoader CLIPVisionLoader CreateVideo FrameInterpolationModelLoader GetVideoComponents ImageBatch "
-    "LoadAudio LoadImage LoadVideo PreviewAudio PreviewImage SaveAudio SaveImage SaveVideo UpscaleModelLoader VAELoader"
-).split()
+NAMES = [
+    "AudioEncoderLoader",
+    "CLIPVisionLoader",
+    "CreateVideo",
+    "FrameInterpolationModelLoader",
+    "GetVideoComponents",
+    "ImageBatch",
+    "LoadAudio",
+    "LoadImage",
+    "LoadVideo",
+    "PreviewAudio",
+    "PreviewImage",
+    "SaveAudio",
+    "SaveImage",
+    "SaveVideo",
+    "UpscaleModelLoader",
+    "VAELoader",
+]
 TEXTS = {"tooltip", "output_tooltips", "description", "search_aliases", "essentials_category"}
 
 

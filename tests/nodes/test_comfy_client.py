@@ -158,11 +158,52 @@ def test_previews_come_only_when_nothing_was_saved(tmp_path):
         assert [file.name for file in run(server, tmp_path).files] == ["talk_00001_.mp4"]
 
 
-def test_a_server_can_not_write_outside_the_folder(tmp_path):
-    evil = {"2": {"images": [{"filename": "../../evil.mp4", "subfolder": "/etc/../..", "type": "output"}]}}
+@pytest.mark.parametrize(
+    ("subfolder", "filename", "place"),
+    [
+        ("/etc/../..", "../../evil.mp4", "etc/evil.mp4"),
+        ("//tmp/escaped", "evil.mp4", "tmp/escaped/evil.mp4"),
+        ("\\\\tmp\\escaped", "..\\evil.mp4", "tmp/escaped/evil.mp4"),
+        ("", "//evil.mp4", "evil.mp4"),
+        ("", "///tmp/evil.mp4", "tmp/evil.mp4"),
+        ("C:/x", "evil.mp4", "x/evil.mp4"),
+        ("..", "..", "result"),
+    ],
+)
+def test_a_server_can_not_write_outside_the_folder(tmp_path, subfolder, filename, place):
+    evil = {"2": {"images": [{"filename": filename, "subfolder": subfolder, "type": "output"}]}}
     with FakeComfy(SUCCESS, outputs=evil) as server:
         (file,) = run(server, tmp_path / "out").files
-    assert file == tmp_path / "out" / "etc" / "evil.mp4"
+    assert file == tmp_path / "out" / place
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+
+
+@pytest.mark.parametrize(
+    ("filename", "names"),
+    [
+        ("talk_00001_.mp4", ["talk_00001_.mp4", "talk_00002_.mp4", "talk_00003_.mp4"]),
+        ("talk.mp4", ["talk.mp4", "talk_00001_.mp4", "talk_00002_.mp4"]),
+    ],
+)
+def test_results_of_before_are_kept(tmp_path, filename, names):
+    saved = {"2": {"images": [{"filename": filename, "subfolder": "video", "type": "output"}]}}
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / names[0]).write_bytes(b"yesterday's")
+    for name in names[1:]:
+        with FakeComfy(SUCCESS, outputs=saved) as server:
+            assert run(server, tmp_path).files == [tmp_path / "video" / name]
+    assert sorted(path.name for path in (tmp_path / "video").iterdir()) == sorted(names)
+    assert (tmp_path / "video" / names[0]).read_bytes() == b"yesterday's"
+
+
+def test_a_download_that_fails_leaves_no_file(tmp_path):
+    class Broken(FakeComfy):
+        async def _view(self, request: web.Request) -> web.Response:
+            return web.Response(status=500)
+
+    with Broken(SUCCESS, outputs=SAVED) as server, pytest.raises(comfy_client.ServerUnreachableError):
+        run(server, tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 REFUSAL = {
@@ -282,6 +323,53 @@ def test_the_command_uploads_what_set_and_the_workflow_name(tmp_path, capsys):
         assert command([*arguments, "--server", server.address]) == 7
     with FakeComfy([], (400, REFUSAL)) as server:
         assert command([*arguments, "--server", server.address]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("here.png [input]", "sub/stored here.png"),
+        ("here.png [output]", "here.png [output]"),
+        ("here.png [temp]", "here.png [temp]"),
+        ("../secret.png", "../secret.png"),
+        ("sub\\..\\..\\secret.png [input]", "sub\\..\\..\\secret.png [input]"),
+    ],
+)
+def test_what_lies_in_the_servers_own_folders_is_not_sent_there(tmp_path, name, sent):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for place in ("in/here.png", "secret.png", "in/here.png [output]"):
+        (tmp_path / place).write_bytes(b"here")
+    load = {**PROMPT["1"], "inputs": {"image": name}}
+    (tmp_path / "flow.json").write_text(json.dumps({**PROMPT, "1": load}))
+    with FakeComfy(SUCCESS, outputs=SAVED) as server:
+        arguments = [str(tmp_path / "flow.json"), "--input", str(tmp_path / "in"), "--out", str(tmp_path / "o")]
+        assert command([*arguments, "--server", server.address]) == 0
+    assert server.seen["prompt"]["prompt"]["1"]["inputs"]["image"] == sent
+    assert list(server.seen["uploads"]) == (["here.png"] if sent.startswith("sub/") else [])
+
+
+def test_the_editors_own_nodes_are_not_sent_to_a_server(tmp_path, capsys):
+    def node(number, kind, values=(), link=None, links=()):
+        inputs = [{"name": "video", "type": "*", "link": link}] if link else []
+        outputs = [{"name": "*", "type": "*", "links": list(links)}]
+        return {"id": number, "type": kind, "widgets_values": list(values), "inputs": inputs, "outputs": outputs}
+
+    nodes = [
+        node(1, "LoadImage", ["face.png"], links=[1]),
+        node(2, "SaveVideo", ["talk"], link=2),
+        node(3, "SetNode", ["x"], link=1),
+        node(4, "GetNode", ["x"], links=[2]),
+        node(5, "Label (rgthree)"),
+        node(6, "MarkdownNote", ["text"]),
+    ]
+    flow = {"nodes": nodes, "links": [[1, 1, 0, 3, 0, "*"], [2, 4, 0, 2, 0, "*"]]}
+    (tmp_path / "flow.json").write_text(json.dumps(flow))
+    with FakeComfy(SUCCESS, outputs=SAVED) as server:
+        assert command([str(tmp_path / "flow.json"), "--out", str(tmp_path / "o"), "--server", server.address]) == 0
+    sent = server.seen["prompt"]["prompt"]
+    assert sorted(sent) == ["1", "2"]
+    assert sent["2"]["inputs"] == {"video": ["1", 0], "filename_prefix": "talk"}
+    assert "it is not known here: Label (rgthree) (node 5)\n" in capsys.readouterr().err
 
 
 def command(arguments: list[str]) -> int:

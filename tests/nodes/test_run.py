@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,73 @@ def test_a_workflow_can_not_read_outside_the_input_folder(folder, capsys, name):
     (folder.parent / "secret.wav").write_bytes(b"secret")
     assert run(changed(folder, **{"2": {"class_type": "LoadAudio", "inputs": {"audio": name}}})) == 2
     assert "leads out of the input folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../secret.wav [output]", "/etc/hostname [temp]", "..\\secret.wav [input]"])
+def test_nor_outside_the_other_folders(folder, capsys, name):
+    (folder.parent / "secret.wav").write_bytes(b"secret")
+    assert run(changed(folder, **{"2": {"class_type": "LoadAudio", "inputs": {"audio": name}}})) == 2
+    assert f"leads out of the {name.split('[')[1][:-1]} folder" in capsys.readouterr().err
+
+
+def test_a_loader_may_name_the_folder_of_its_file(folder, capsys):
+    (folder / "results" / "sub").mkdir(parents=True)
+    (folder / "results" / "preview").mkdir()
+    speech = (folder / "speech.wav").rename(folder / "results" / "sub" / "said.wav")
+    with_audio = {name: {"2": {"class_type": "LoadAudio", "inputs": {"audio": name}}} for name in NAMES}
+    for name in NAMES[:2]:
+        assert run(changed(folder, **with_audio[name]), "--out", "results") == 0
+    for name, kind in zip(NAMES[2:], ("input", "input", "temp"), strict=True):
+        assert run(changed(folder, **with_audio[name]), "--out", "results") == 2
+        assert f"is not in the {kind} folder" in capsys.readouterr().err
+    speech.rename(folder / "results" / "preview" / "audio_00001_.wav")
+    assert run(changed(folder, **with_audio[NAMES[4]]), "--out", "results") == 0
+    (folder / "results" / "preview" / "audio_00001_.wav").rename(folder / "speech.wav")
+    assert run(changed(folder, **with_audio[NAMES[3]]), "--out", "results") == 0
+
+
+NAMES = [
+    "sub/said.wav [output]",
+    "sub\\said.wav [output]",
+    "sub/said.wav",
+    "speech.wav [input]",
+    "audio_00001_.wav [temp]",
+]
+
+
+def test_sound_that_is_longer_than_the_frames_ends_with_them(folder):
+    write_wav(folder / "longer.wav", Audio(torch.randn(1, 30000) * 0.1, 16000))
+    longer = {"class_type": "LoadAudio", "inputs": {"audio": "longer.wav"}}
+    video = {**TALK["5"], "inputs": {**TALK["5"]["inputs"], "audio": ["9", 0]}}
+    assert run(changed(folder, **{"5": video, "9": longer})) == 0
+    made = folder / "out" / "video" / "talk_00001_.mp4"
+    assert len(list(open_video(made).frames())) == 4  # of 5 a second
+    assert float(read_audio(made).seconds) == pytest.approx(0.8, abs=0.05)
+
+
+def test_a_file_with_longer_sound_keeps_it_when_it_is_only_saved(folder, monkeypatch):
+    """As in ComfyUI, which copies the streams of a video that nothing has changed."""
+    audio = Audio(torch.randn(1, 32000) * 0.1, 16000)
+    parts = (torch.rand(4, 16, 16, 3), audio, Fraction(5))
+    monkeypatch.setattr(core_stand_ins.VideoPayload, "components", lambda payload: parts)
+    (folder / "file.mp4").touch()
+    graph = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": "file.mp4"}},
+        "2": {**TALK["6"], "inputs": {**TALK["6"]["inputs"], "video": ["1", 0]}},
+    }
+    (folder / "copy.json").write_text(json.dumps(graph))
+    assert run("copy.json") == 0
+    assert float(read_audio(folder / "out" / "video" / "talk_00001_.mp4").seconds) == pytest.approx(2, abs=0.05)
+
+
+def test_a_label_is_left_out_and_said(folder, capsys):
+    ui = json.loads((ROOT / "example_workflows" / "preview_motion.json").read_text(encoding="utf-8"))
+    ui["nodes"].append({"id": 99, "type": "Label (rgthree)", "inputs": [], "outputs": [{"type": "*", "links": None}]})
+    (folder / "ui.json").write_text(json.dumps(ui))
+    sets = ["2.fps=1", "4.size=64", "4.plot_width=320", "4.plot_height=240", "7.filename_prefix=face"]
+    assert run("ui.json", *(part for entry in sets for part in ("--set", entry))) == 0
+    said = capsys.readouterr().err
+    assert "Left out, as nothing is connected to it and it is not known here: Label (rgthree) (node 99)\n" in said
 
 
 def test_a_portrait_speaks(folder):

@@ -124,7 +124,7 @@ def test_a_part_of_another_version_is_not_continued(server, target):
     server.cut_after = 1_000_000
     with pytest.raises(TalkingPortraitError):
         fetch(server, target)
-    target.with_name(target.name + ".part").write_bytes(b"x" * 1_000_000)
+    target.with_name(f".{target.name}.part").write_bytes(b"x" * 1_000_000)
     server.cut_after, server.tag = None, '"v2"'
     fetch(server, target)
     assert target.read_bytes() == CONTENT
@@ -147,9 +147,33 @@ def test_a_cancelled_download_goes_on_later(server, target):
 
 def test_a_whole_part_is_not_fetched_again(server, target):
     target.parent.mkdir(parents=True)
-    target.with_name(target.name + ".part").write_bytes(CONTENT)
+    target.with_name(f".{target.name}.part").write_bytes(CONTENT)
     fetch(server, target, sha256=SHA256)
     assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("there", [b"somebody's own weights", CONTENT[:100]])
+def test_a_file_of_that_name_is_never_written_over(server, target, there):
+    target.parent.mkdir(parents=True)
+    target.write_bytes(there)
+    for path in ("/file", "/status/404"):
+        with pytest.raises(TalkingPortraitError, match="is there, but is not the file .* move it elsewhere"):
+            fetch(server, target, path, sha256=SHA256)
+    assert target.read_bytes() == there
+    assert server.requests == []
+    assert left_over(target) == [target.name]
+
+
+def test_what_another_program_has_begun_to_fetch_is_left_alone(server, target):
+    """Firefox, too, calls it FILE.part."""
+    target.parent.mkdir(parents=True)
+    other = target.with_name(target.name + ".part")
+    other.write_bytes(b"of a browser")
+    with pytest.raises(TalkingPortraitError, match="is expected"):
+        fetch(server, target, sha256="1" * 64)
+    fetch(server, target, sha256=SHA256)
+    assert target.read_bytes() == CONTENT
+    assert other.read_bytes() == b"of a browser"
 
 
 def test_the_wrong_checksum_is_refused_and_nothing_is_left(server, target):

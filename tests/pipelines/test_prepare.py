@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from talking_portrait.__main__ import main
@@ -125,6 +126,7 @@ def test_what_is_done_is_skipped_and_what_was_begun_is_begun_again(videos: Path,
     both = [videos / "plain.mp4", videos / "cut.mp4"]
     with pytest.raises(KeyboardInterrupt):
         prepare(both, tmp_path, PortraitLandmarker(), RECIPE, progress=cancel)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "manifest.json"]
     said: list[str] = []
     assert prepare(both, tmp_path, PortraitLandmarker(), RECIPE, say=said.append) == 3
     assert said[0] == "plain.mp4: done before."
@@ -134,6 +136,159 @@ def test_what_is_done_is_skipped_and_what_was_begun_is_begun_again(videos: Path,
     shutil.copy(videos / "plain.mp4", newer)
     assert prepare([newer], tmp_path, PortraitLandmarker(), RECIPE, person="ann") == 4
     assert {clip.person for clip in read_clips(tmp_path)} == {"plain", "cut", "ann"}
+
+
+# --- what lies in the folder already ---
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def put(folder: Path, *names: str) -> dict[str, bytes]:
+    """Files of somebody's; what they hold, by path."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"the only copy of {name}")
+    return contents(folder)
+
+
+def test_what_somebody_else_keeps_in_the_folder_stays_and_is_no_clip(videos: Path, tmp_path: Path) -> None:
+    kept = put(
+        tmp_path / "data",
+        "clips/anna/take1.mp4",
+        "clips/notes.txt",
+        "clips/.DS_Store",
+        ".scratch/plan.txt",
+        ".prepare-12345678/plan.txt",
+        "speech.npy",
+    )
+    (tmp_path / "data" / "clips" / "elsewhere").symlink_to(tmp_path / "data" / "clips" / "anna")
+    with pytest.raises(TalkingPortraitError, match="holds no prepared clips"):
+        read_clips(tmp_path / "data")
+    for _ in range(2):
+        assert prepare(find_videos([videos / "plain.mp4"]), tmp_path / "data", PortraitLandmarker(), RECIPE) == 1
+        assert kept.items() <= contents(tmp_path / "data").items()
+        assert (tmp_path / "data" / "clips" / "elsewhere").is_symlink()
+        assert [clip.person for clip in read_clips(tmp_path / "data")] == ["plain"]
+
+
+def test_clips_stay_when_the_manifest_is_lost_and_take_the_place_of_their_like(videos: Path, tmp_path: Path) -> None:
+    prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
+    (clip,) = read_clips(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    prepare([videos / "broken.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
+    assert read_clips(tmp_path) == [clip]
+    np.save(clip.folder / "heard.npy", np.zeros(3))
+    (tmp_path / "manifest.json").unlink(missing_ok=True)
+    assert prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE) == 1
+    assert read_clips(tmp_path) == [clip]
+    assert not clip.has("heard")
+
+
+def test_clips_of_a_changed_video_are_replaced_but_not_what_was_put_beside_them(videos: Path, tmp_path: Path) -> None:
+    video, data = tmp_path / "talk.mp4", tmp_path / "data"
+    shutil.copy(videos / "cut.mp4", video)
+    prepare([video], data, PortraitLandmarker(), RECIPE)
+    first, second = read_clips(data)
+    put(first.folder, "notes.txt", "frames/cover.png")
+    (second.folder / "frames" / "000001.jpg").unlink()
+    (second.folder / "frames" / "000001.jpg").symlink_to(video)
+    shutil.copy(videos / "plain.mp4", video)
+    assert prepare([video], data, PortraitLandmarker(), RECIPE) == 1
+    (clip,) = read_clips(data)
+    assert (clip.frames, clip.source) == (15, "talk.mp4")
+    assert sorted(contents(first.folder)) == ["frames/cover.png", "notes.txt"]
+    assert not second.folder.exists()
+    assert video.is_file()
+
+
+def test_a_manifest_can_not_have_others_folders_removed(videos: Path, tmp_path: Path) -> None:
+    video, data = tmp_path / "talk.mp4", tmp_path / "data"
+    shutil.copy(videos / "plain.mp4", video)
+    prepare([video], data, PortraitLandmarker(), RECIPE)
+    (clip,) = read_clips(data)
+    named = ["../../precious", "..", "", "anna", "anna-abcdef-000", clip.folder.name, "linked-abcdef-000"]
+    kept = put(tmp_path / "precious", "a.txt") and put(data / "clips", "anna/b.txt", "anna-abcdef-000/clip.json")
+    (data / "clips" / "linked-abcdef-000").symlink_to(shutil.copytree(clip.folder, tmp_path / "copied-abcdef-000"))
+    path = data / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["videos"][str(video)]["clips"] = named
+    path.write_text(json.dumps(manifest))
+    shutil.copy(videos / "cut.mp4", video)
+    assert prepare([video], data, PortraitLandmarker(), RECIPE) == 2
+    assert (tmp_path / "precious" / "a.txt").is_file()
+    assert {name: kept[name] for name in ("anna/b.txt", "anna-abcdef-000/clip.json")}.items() <= contents(
+        data / "clips"
+    ).items()
+    assert (tmp_path / "copied-abcdef-000" / "clip.json").is_file()
+    assert not clip.folder.exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"name": "my web site"}', "{}", "not json", '{"recipe": {}, "videos": [1]}'])
+def test_a_manifest_of_something_else_is_left_alone(videos: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(TalkingPortraitError, match="is no list of prepared videos, so it was left alone"):
+        prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
+    assert (tmp_path / "manifest.json").read_text() == text
+
+
+def test_a_folder_in_a_clips_place_is_told_of(videos: Path, tmp_path: Path) -> None:
+    prepare([videos / "plain.mp4"], tmp_path / "first", PortraitLandmarker(), RECIPE)
+    (clip,) = read_clips(tmp_path / "first")
+    kept = put(tmp_path / "data", f"clips/{clip.folder.name}/mine.txt")
+    said: list[str] = []
+    assert prepare([videos / "plain.mp4"], tmp_path / "data", PortraitLandmarker(), RECIPE, say=said.append) == 0
+    assert "is in the way, but no clip of this program; move it elsewhere." in said[0]
+    assert contents(tmp_path / "data") == kept
+
+
+def test_a_damaged_clip_is_still_an_error(videos: Path, tmp_path: Path) -> None:
+    prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
+    (clip,) = read_clips(tmp_path)
+    for damage in (lambda path: path.write_text("{"), Path.unlink):
+        damage(clip.folder / "clip.json")
+        with pytest.raises(TalkingPortraitError, match="is no prepared clip"):
+            read_clips(tmp_path)
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_running_one_works_on_is_not(videos: Path, tmp_path: Path) -> None:
+    killed = put(tmp_path, ".prepare-abcd1234/talking_portrait.lock", ".prepare-abcd1234/faces.raw")
+    running = tmp_path / ".prepare-abcd5678"
+    running.mkdir()
+    with FileLock(running / "talking_portrait.lock"):
+        prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
+        assert running.is_dir()
+    assert not killed.keys() & contents(tmp_path).keys()
+    prepare([], tmp_path, PortraitLandmarker(), RECIPE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "manifest.json"]
+
+
+def test_two_runs_at_once_do_not_meet(videos: Path, tmp_path: Path) -> None:
+    """One begins and ends while the other is at work."""
+
+    def other(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        if done == 20:
+            assert prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE) == 1
+
+    assert prepare([videos / "cut.mp4"], tmp_path, PortraitLandmarker(), RECIPE, progress=other) == 3
+    assert sorted(clip.source for clip in read_clips(tmp_path)) == ["cut.mp4", "cut.mp4", "plain.mp4"]
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    named = [name for video in manifest["videos"].values() for name in video["clips"]]
+    assert sorted(named) == [clip.folder.name for clip in read_clips(tmp_path)]
+
+
+def test_a_cancelled_run_leaves_nothing(videos: Path, tmp_path: Path) -> None:
+    def cancel(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare([videos / "cut.mp4"], tmp_path / "new" / "data", PortraitLandmarker(), RECIPE, progress=cancel)
+    assert list(tmp_path.iterdir()) == []
+    put(tmp_path, "data/mine.txt")
+    with pytest.raises(KeyboardInterrupt):
+        prepare([videos / "cut.mp4"], tmp_path / "data", PortraitLandmarker(), RECIPE, progress=cancel)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine.txt"]
 
 
 def test_one_folder_has_one_recipe(videos: Path, tmp_path: Path) -> None:

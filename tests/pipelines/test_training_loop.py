@@ -99,14 +99,46 @@ def test_the_folder_holds_the_last_checkpoints_pictures_and_the_network(tmp_path
 
 def test_what_a_killed_run_was_writing_is_ignored_and_removed(tmp_path: Path) -> None:
     run(tmp_path, 5)
-    part = tmp_path / "checkpoints" / ".step-00000010.safetensors.part"
+    part = tmp_path / "checkpoints" / ".step-00000010.1234.part.safetensors"
     part.write_bytes(b"half")
     with (tmp_path / "log.jsonl").open("a") as log:
-        log.write('{"step": 6, "loss": 9.0}\n{"step": 7, "lo')
+        log.write('{"step": 6, "rate": 0.01, "loss": 9.0}\n{"step": 7, "ra')
     run(tmp_path, 10)
     assert not part.exists()
     assert [line["step"] for line in read_log(tmp_path)] == list(range(1, 11))
     assert read_log(tmp_path)[5]["loss"] != 9.0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("adder.safetensors", "somebody's"),
+        ("adder.safetensors", ""),
+        ("pictures/step-00000003.png", "somebody's"),
+        ("log.jsonl", "somebody's"),
+        ("log.jsonl", '{"step": 1, "loss": 2.0}\n'),
+        ("log.jsonl", '{"step": 1, "rate": 1.0}\n[1]\n'),
+        ("log.jsonl", '{"time": 1'),
+    ],
+)
+def test_files_of_others_are_not_written_over(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    with pytest.raises(TalkingPortraitError, match=f"{file.name} would be written over, but no training run wrote it"):
+        run(tmp_path, 3, picture_every=3)
+    assert file.read_text() == text
+
+
+def test_checkpoints_of_others_are_kept(tmp_path: Path) -> None:
+    run(tmp_path, 5)
+    folder = tmp_path / "checkpoints"
+    others = ["step-best.safetensors", "step-00000001.safetensors", ".download.part", ".step-00000002.safetensors.part"]
+    for name in others:
+        (folder / name).write_bytes(b"somebody's")
+    run(tmp_path, 25, keep=2)
+    own = ["step-00000020.safetensors", "step-00000025.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*others, *own])
 
 
 def test_a_run_is_not_overwritten_nor_gone_on_with_by_another(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def assert_same_log(found: list[dict[str, Any]], expected: list[dict[str, Any]],
     """The same steps, rates, losses and gradients within rounding, which every step of training enlarges."""
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     for one, other in zip(found, expected, strict=True):
-        assert one == pytest.approx(other, rel=rel)
+        assert one == pytest.approx(other, rel=rel), f"{one} is not {other}"
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

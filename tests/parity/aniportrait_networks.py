@@ -128,8 +128,9 @@ def unet_traces(golden: Golden) -> None:
         for path in sorted(golden.path.parent.glob("denoising_unet*.json"))
     ]
     size = golden.meta["denoise_plain"]["conv_in"][0]["shape"][2:]
-    owner = next(other for other in beside if list(other.tensors["latents"].shape[2:]) == size)
-    case = DenoisingCase(owner)
+    owners = [other for other in beside if list(other.tensors["latents"].shape[2:]) == size]
+    assert owners, f"{golden}: no golden of a denoising UNet of {size} latents lies beside it"
+    case = DenoisingCase(owners[0])
     unet, time = case.unet, case.meta["timestep"]
     context = torch.cat([torch.zeros_like(case.token), case.token])
     pair = torch.cat([case.reference_latents, case.reference_latents])
@@ -140,7 +141,7 @@ def unet_traces(golden: Golden) -> None:
     }
     for run, traced in golden.meta.items():
         if isinstance(traced, dict) and "conv_in" in traced:
-            check_trace(golden, run, *runs[run], **owner.allowed)
+            check_trace(golden, run, *runs[run], **owners[0].allowed)
 
 
 def check_trace(golden: Golden, run: str, network: torch.nn.Module, call: Any, **allowed: float) -> None:

@@ -72,7 +72,7 @@ def conformer(golden: Golden) -> None:
 
 @runner("anitalker", "stage2_")
 def stage2(golden: Golden) -> None:
-    model = stage2_of(golden, golden.said("config", rf"infer_type {VARIANT}")[1])
+    model = stage2_of(golden, golden.said("config", VARIANT)[1])
     for case, timesteps in golden.meta["timesteps"].items():
         if f"{case}_audio" not in golden.meta["inputs"]:
             continue

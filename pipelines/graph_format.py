@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,7 +41,9 @@ _MODE_SWITCHES = (
 """They mute or bypass the nodes that they are linked to in the editor; the saved workflow has the outcome as `mode`."""
 _EDITOR_ONLY = ("Note", "MarkdownNote", "PrimitiveNode", *_PASS_ON, *_SETTER_OF, *_MODE_SWITCHES)
 """Nodes that no server knows and that are not part of what is sent to one."""
-WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+"""A choice that brings inputs of its own, named CHOICE.INPUT."""
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO)
 """Types whose values the editor stores itself; all others come through links."""
 _SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
 
@@ -368,31 +370,54 @@ def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str,
     """Widget names and values of a UI node: by name where it stores a mapping, else by position."""
     stored = node.get("widgets_values")
     if isinstance(stored, dict):
-        return {name: stored[name] for name, _ in _widgets(info) if name in stored}
+        return {name: stored[name] for name in _all_widgets(info.get("input", {})) if name in stored}
     values = list(stored or [])
-    result, position = {}, 0
-    for name, extra in _widgets(info):
-        if position >= len(values):
-            break
-        result[name] = values[position]
-        position += 1 + extra
+    result: dict[str, Any] = {}
+    _take_values(info, values, "", result)
     return result
 
 
-def _widgets(info: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Inputs that are widgets, in order, each with the number of values that the editor adds after it."""
-    found = []
+def _take_values(described: Mapping[str, Any], values: list[Any], prefix: str, result: dict[str, Any]) -> None:
+    """Moves the first of `values` to `result`, one for each widget of `described` (a node or a choice of a combo)."""
+    for name, kind, options in _widgets(described):
+        if not values:
+            return
+        value = result[prefix + name] = values.pop(0)
+        del values[: _values_of_the_editor(name, kind, options)]
+        if kind == DYNAMIC_COMBO:
+            chosen = next((choice for choice in options.get("options", []) if choice.get("key") == value), {})
+            _take_values({"input": chosen.get("inputs", {})}, values, f"{prefix}{name}.", result)
+
+
+def _widgets(described: Mapping[str, Any]) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Inputs that are widgets, in order: name, type and options."""
     for section in ("required", "optional"):
-        entries = info.get("input", {}).get(section, {})
-        for name in info.get("input_order", {}).get(section, list(entries)):
+        entries = described.get("input", {}).get(section, {})
+        for name in described.get("input_order", {}).get(section, list(entries)):
             kind, options = entries[name][0], (entries[name][1] if len(entries[name]) > 1 else {}) or {}
-            if options.get("forceInput") or not (isinstance(kind, list) or kind in WIDGET_TYPES):
-                continue
-            control = options.get("control_after_generate")
-            if kind == "INT" and (control or (control is None and name in ("seed", "noise_seed"))):
-                found.append((name, 1))
-            elif control and (isinstance(kind, list) or kind == "COMBO"):
-                found.append((name, 2))
-            else:
-                found.append((name, 0))
-    return found
+            if is_widget(kind, options):
+                yield name, kind, options
+
+
+def _all_widgets(sections: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Names of all widgets that a node may have, whatever is chosen."""
+    for name, kind, options in _widgets({"input": sections}):
+        yield prefix + name
+        if kind == DYNAMIC_COMBO:
+            for choice in options.get("options", []):
+                yield from _all_widgets(choice.get("inputs", {}), f"{prefix}{name}.")
+
+
+def is_widget(kind: Any, options: Mapping[str, Any]) -> bool:
+    """Whether an input of /object_info can be set in the editor; kinds that only a host knows come with a default."""
+    if options.get("forceInput"):
+        return False
+    return isinstance(kind, list) or kind in WIDGET_TYPES or "default" in options
+
+
+def _values_of_the_editor(name: str, kind: Any, options: Mapping[str, Any]) -> int:
+    """How many values of its own the editor stores after a widget's."""
+    control = options.get("control_after_generate")
+    if kind == "INT" and (control or (control is None and name in ("seed", "noise_seed"))):
+        return 1
+    return 2 if control and (isinstance(kind, list) or kind == "COMBO") else 0

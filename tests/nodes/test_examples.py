@@ -11,6 +11,8 @@ from talking_portrait.pipelines.graph_check import check_graph, describe
 from talking_portrait.pipelines.graph_format import class_names, to_prompt
 from talking_portrait.pipelines.model_files import list_files
 
+from ..core_nodes import core_nodes, for_newest, for_stand_ins
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
@@ -35,7 +37,9 @@ def test_an_example_has_its_picture_and_its_twin(path):
     assert len(thumbnail) < 200_000
     workflow = read(path)
     info = describe(registry(), class_names(workflow))
-    assert to_prompt(workflow, info) == read(path.parent / "api" / path.name)
+    twin = read(path.parent / "api" / path.name)
+    assert to_prompt(workflow, info) == for_stand_ins(twin, info)
+    assert for_newest(to_prompt(workflow, {**info, **core_nodes()})) == for_newest(twin)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

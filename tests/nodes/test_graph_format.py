@@ -17,6 +17,8 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.graph_check import describe
 from talking_portrait.pipelines.graph_format import class_names, load_workflow, to_prompt, widget_values
 
+from ..core_nodes import core_nodes, for_newest, for_stand_ins
+
 WORKFLOWS = Path(__file__).parent / "workflows"
 
 
@@ -31,7 +33,24 @@ def info(wiring):
 
 
 def test_the_editors_format_becomes_what_the_editor_sends(wiring, info):
-    assert to_prompt(wiring, info) == json.loads((WORKFLOWS / "wiring.api.json").read_text())
+    sent = json.loads((WORKFLOWS / "wiring.api.json").read_text())
+    assert to_prompt(wiring, info) == for_stand_ins(sent, info)
+    assert for_newest(to_prompt(wiring, {**info, **core_nodes()})) == for_newest(sent)
+
+
+def test_a_choice_brings_widgets_of_its_own():
+    values = ["name", "mp4", "h264", "re-encode", 18.0, "auto", "yuv420p"]
+    found = widget_values({"widgets_values": values}, core_nodes()["SaveVideo"])
+    names = ["filename_prefix", "format", "format.codec", "format.codec.encoding", "format.codec.encoding.crf"]
+    assert [found[name] for name in names] == values[:5]
+    named = {"filename_prefix": "a", "format": "auto", "format.codec": "auto", "unknown": "auto"}
+    found = widget_values({"widgets_values": named}, core_nodes()["SaveVideo"])
+    assert found == {"filename_prefix": "a", "format": "auto", "format.codec": "auto"}
+
+
+def test_a_widget_of_a_kind_that_only_its_host_knows_keeps_its_place():
+    curve = {"input": {"required": {"curve": ["CURVE", {"default": [[0, 0], [1, 1]]}], "b": ["INT", {"default": 1}]}}}
+    assert widget_values({"widgets_values": [[[0, 1]], 4]}, curve) == {"curve": [[0, 1]], "b": 4}
 
 
 def test_api_format_stays_as_it_is_and_is_not_shared(info):

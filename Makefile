@@ -8,20 +8,18 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo test lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-restore browser comfyui slow clean
+.PHONY: help demo test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-restore browser comfyui slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): pyproject.toml requirements.txt requirements-standalone.txt requirements-dev.txt constraints.txt
+$(STAMP): pyproject.toml requirements.txt requirements-standalone.txt requirements-vocals.txt requirements-dev.txt constraints.txt
 	test -x $(PYTHON) || $(PYTHON_SYSTEM) -m venv $(VENV) || \
 		{ $(PYTHON_SYSTEM) -m venv --clear --without-pip $(VENV) && $(PYTHON_SYSTEM) -m pip --python $(PYTHON) install --quiet pip; }
 	$(PIP) $(TORCH)
-	mkdir -p build
-	grep -v '^audio-separator' requirements.txt > build/requirements.txt
-	$(PIP) $(TORCH) -r build/requirements.txt -r requirements-standalone.txt -r requirements-dev.txt
-	$(PIP) --no-deps audio-separator onnx2torch-py313
+	$(PIP) $(TORCH) -r requirements.txt -r requirements-standalone.txt -r requirements-vocals.txt -r requirements-dev.txt
+	$(PIP) --no-deps audio-separator
 	$(PIP) --no-deps --editable .
 	touch $@
 
@@ -41,6 +39,9 @@ test: lint ## style, types and every test that needs nothing but this folder (an
 	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile
 	$(PYTHON) -m pytest tests/parity -m parity --only-runnable
 
+test-anywhere: $(STAMP) build/typing/talking_portrait ## the tests as other machines would run them: processors, threads, load (ARGS=...)
+	$(PYTHON) -m tests.anywhere $(ARGS)
+
 lint: $(STAMP) build/typing/talking_portrait
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -51,6 +52,9 @@ parity: $(STAMP) ## every golden of GOLDENS=<folder> (default ../shared/parity),
 
 slow: $(STAMP) ## tests of more than half a minute
 	$(PYTHON) -m pytest -m slow
+
+test-install: $(STAMP) ## requirements.txt into a new Python without a compiler, as users install it (minutes)
+	$(PYTHON) -m pytest tests/test_install.py -m slow
 
 bench: $(STAMP) ## how fast, on this machine
 	$(PYTHON) -m tests.bench

@@ -301,6 +301,8 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     image = read_image(options.image)
     with quiet_libraries():
         landmarker = open_landmarker()
+        if landmarker.hint:
+            print(landmarker.hint, file=sys.stderr)
         if options.face is None:
             return image, detect(image[None], landmarker)[0]
         return image, detect(image[None], landmarker, choose="index", index=options.face)[0]

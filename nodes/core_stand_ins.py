@@ -36,7 +36,7 @@ from ..pipelines.types import Audio
 from . import host
 from . import standalone as io
 from .model_choice import chosen_model
-from .sockets import images_socket, titled
+from .sockets import colours, images_socket, titled
 from .vae_and_clip import LoadedClipVision, LoadedVae
 
 CATEGORY = "files"
@@ -307,7 +307,7 @@ class SaveVideo(Saver):
             VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer,
         ):
             for index, frame in enumerate(images):
-                writer.write(to_uint8(frame[..., :3]))
+                writer.write(to_uint8(colours(frame)))
                 progress(index + 1, len(images))
         return io.NodeOutput(ui=_shown("images", [path]))
 
@@ -351,7 +351,7 @@ def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
     paths = []
     for image in images:
         with output_file(prefix, ".png") as path:
-            write_image(path, image[..., :3])
+            write_image(path, image)
         paths.append(path)
     return paths
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..pipelines.model_files import LANDMARK_FALLBACK
 from . import host
 from .model_choice import known_model, missing_model
-from .sockets import FaceLandmarks, amount_input, images_socket, titled
+from .sockets import FaceLandmarks, amount_input, colours, images_socket, titled
 
 if TYPE_CHECKING:
-    from ..pipelines.landmark_views import Landmarker
+    from ..pipelines.landmarks_mediapipe import MediaPipeLandmarker
+    from ..pipelines.landmarks_tflite import TFLiteLandmarker
 
 io: Any = host.io
 
@@ -65,8 +64,9 @@ class DetectLandmarks(io.ComfyNode):
                         "engine",
                         options=["auto", "mediapipe", "opencv"],
                         default="auto",
-                        tooltip="What runs the networks: the mediapipe package (478 points, learnt expressions) or "
-                        "OpenCV (468 points). auto takes the first that works.",
+                        tooltip="What finds the points: the mediapipe package with face_landmarker.task (478 points, "
+                        "learnt expressions), or the shipped networks in OpenCV (468 points). auto takes the first "
+                        "that is there.",
                     )
                 ),
             ],
@@ -95,11 +95,12 @@ class DetectLandmarks(io.ComfyNode):
         images = images_socket(images)
 
         def show(done: int, total: int, preview: Any = None) -> None:
-            progress(done, total, images[done - 1, ..., :3])
+            progress(done, total, colours(images[done - 1]))
 
+        found_by = landmarker(engine)
         track, report = detect(
             images,
-            landmarker(engine),
+            found_by,
             choose=face,
             index=index,
             missing=missing,
@@ -107,22 +108,14 @@ class DetectLandmarks(io.ComfyNode):
             smoothing=smoothing,
             progress=show,
         )
-        return io.NodeOutput(to_payload(track), report)
+        return io.NodeOutput(to_payload(track), f"{report} {found_by.hint}".strip())
 
 
-def landmarker(engine: Any = "auto") -> Landmarker:
+def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:
     """The landmark engine, with the model file that the host has for it."""
     from ..pipelines.landmarks import open_landmarker
 
-    return open_landmarker(_model(engine), engine, command=host.models_command)
-
-
-def _model(engine: str) -> Path:
-    """The model file for an engine."""
     task = known_model("face_landmarker")
-    networks = [known_model(name) for name in LANDMARK_FALLBACK]
-    if task is not None and engine != "opencv":
-        return task
-    if networks[0] is not None and all(networks) and engine != "mediapipe":
-        return networks[0]
-    raise missing_model("face_landmarker" if engine != "opencv" else LANDMARK_FALLBACK[0])
+    if task is None and engine == "mediapipe":
+        raise missing_model("face_landmarker")
+    return open_landmarker(task, engine, command=host.models_command)

@@ -63,7 +63,7 @@ class EditMotion(io.ComfyNode):
                     "fps",
                     default=0.0,
                     min=0.0,
-                    max=120.0,
+                    max=240.0,
                     step=1.0,
                     round=0.001,
                     tooltip="New frame rate of the same movement; 0 keeps its own.",

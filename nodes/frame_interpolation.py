@@ -14,7 +14,7 @@ io: Any = host.io
 
 
 class FrameInterpolation(io.ComfyNode):
-    """IMAGE and ComfyUI's FRAME_INTERPOLATION_MODEL to more frames."""
+    """IMAGE and ComfyUI's INTERP_MODEL to more frames."""
 
     @classmethod
     def define_schema(cls) -> Any:

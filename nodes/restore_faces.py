@@ -186,7 +186,7 @@ def _found_tracks(pictures: torch.Tensor, faces: str, progress: Progress) -> lis
         part = progress if faces == "centre" else share(progress, 1 - 0.5**index, 1 - 0.5 ** (index + 1))
 
         def show(done: int, total: int, preview: Any = None) -> None:
-            part(done, total, pictures[done - 1, ..., :3])
+            part(done, total, colours(pictures[done - 1]))
 
         choose: Any = "nearest" if faces == "centre" else "index"
         return detect(pictures, engine, choose=choose, index=index, progress=show)[0]

@@ -15,6 +15,7 @@ from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.face_embedding import FaceIdentity
 from ..pipelines.apasco.masks import RegionMasks
 from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, shown
+from ..pipelines.picture_sampling import over_white
 from ..pipelines.types import Audio, Crop, FaceMotion, FaceTrack, MotionLatents, SpeechFeatures
 from . import host
 from .aniportrait_files import LoadedAniPortrait
@@ -29,7 +30,7 @@ SpeechFeaturesSocket = host.io.Custom("TALKING_PORTRAIT_SPEECH_FEATURES")
 FaceMotionSocket = host.io.Custom("TALKING_PORTRAIT_FACE_MOTION")
 FaceRestorerSocket = host.io.Custom("TALKING_PORTRAIT_FACE_RESTORER")
 UpscaleModel = host.io.Custom("UPSCALE_MODEL")
-InterpolationModel = host.io.Custom("FRAME_INTERPOLATION_MODEL")
+InterpolationModel = host.io.Custom("INTERP_MODEL")
 """ComfyUI's own, since the version that has Load Frame Interpolation Model."""
 CropSocket = host.io.Custom("TALKING_PORTRAIT_CROP")
 AniTalkerSocket = host.io.Custom("TALKING_PORTRAIT_ANITALKER")
@@ -127,7 +128,7 @@ def described(value: Any) -> str:
 
 def rate_input(name: str, tooltip: str, default: float = 25.0) -> Any:
     """A frame rate; three decimals, so that 23.976, 29.97 and 59.94 can be given."""
-    return host.io.Float.Input(name, default=default, min=1.0, max=120.0, step=1.0, round=0.001, tooltip=tooltip)
+    return host.io.Float.Input(name, default=default, min=1.0, max=240.0, step=1.0, round=0.001, tooltip=tooltip)
 
 
 def size_input(name: str, tooltip: str) -> Any:
@@ -189,14 +190,14 @@ def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def portrait_socket(images: Any, name: str = "image") -> torch.Tensor:
-    """The first picture of an IMAGE as (H, W, 3); grey is spread, transparency left out."""
+    """The first picture of an IMAGE as (H, W, 3); grey is spread, transparency laid over white."""
     first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
     return colours(images_socket(first, name)[0])
 
 
 def colours(pictures: torch.Tensor) -> torch.Tensor:
-    """(..., 1, 3 or 4) as (..., 3); grey is spread, transparency left out."""
-    return pictures.expand(*pictures.shape[:-1], 3) if pictures.shape[-1] == 1 else pictures[..., :3]
+    """(..., 1, 3 or 4) as (..., 3); grey is spread, transparency laid over white as in picture files."""
+    return pictures.expand(*pictures.shape[:-1], 3) if pictures.shape[-1] == 1 else over_white(pictures)
 
 
 def first_frame(track: FaceTrack) -> FaceTrack:

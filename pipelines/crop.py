@@ -114,14 +114,15 @@ def paste_frames(
     mask: torch.Tensor | None = None,
     colour_match: float = 0.0,
 ) -> Iterator[torch.Tensor]:
-    """Pastes frames (h, w, 3) into the pictures they were cut from, one by one, in constant memory.
+    """Pastes frames (h, w, 3 or 4) into the pictures they were cut from, one by one, in constant memory.
 
     `frames` may have another size than the crop, for instance after an upscaler; `count` says how many there are, if
     that is known, so that a mismatch is told at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
-    one picture serves any number of frames. `feather` 0..0.5 is the width of the soft rim over the crop's shorter
-    side; a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w) or (1 or N, h, w) in
-    0..1 lets through only part of the crop. `colour_match` 0..1 brings the brightness and contrast of each channel to
-    the picture's, judged in the rim. Every pixel outside the mask is the source's, bit for bit; an alpha channel too.
+    one picture serves any number of frames. `feather` 0..0.5 is the width of the soft rim over the crop's shorter side;
+    a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w) or (1 or N, h, w) in 0..1 lets
+    through only part of the crop, as a frame's alpha does. `colour_match` 0..1 brings the brightness and contrast of
+    each channel to the picture's, judged in the rim. Every pixel outside the mask is the source's, bit for bit; an
+    alpha channel too.
     Raises TalkingPortraitError if the numbers of frames or the sizes don't fit.
     """
     source = crop.source if source is None else source
@@ -155,13 +156,13 @@ def paste_frame(
     colour_match: float = 0.0,
     rim_colour: RimColour | None = None,
 ) -> tuple[torch.Tensor, RimColour | None]:
-    """One frame (h, w, 3) pasted into a picture (H, W, 3 or 4), and the colour correction for the next frame.
+    """One frame (h, w, 3 or 4) pasted into a picture (H, W, 3 or 4), and the colour correction for the next frame.
 
     `matrix` (2, 3) leads from the frame's pixels to the picture's; `rim_colour` is what the frame before gave. The rest
     is as in `paste_frames`.
     """
     picture = picture.detach().to("cpu", torch.float32)
-    frame = frame.detach().to("cpu", torch.float32)[..., :3]
+    frame = frame.detach().to("cpu", torch.float32)
     part, to_frame = _covered_part(matrix, frame.shape[:2], picture.shape[:2])
     result = picture.clone()
     if part is not None:
@@ -172,6 +173,8 @@ def paste_frame(
             weight = weight * _sampled_mask(mask, to_frame, size, frame.shape[:2])
         below = picture[rows, columns]
         above = sample_picture(frame, to_frame, size)
+        if above.shape[-1] == 4:
+            weight, above = weight * above[..., 3], above[..., :3]
         if colour_match > 0:
             rim_colour = _remembered(rim_colour, _rim_colour(above, below[..., :3], weight))
             gain, shift = rim_colour

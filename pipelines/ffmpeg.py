@@ -1,4 +1,4 @@
-"""ffmpeg at work: the binary that imageio-ffmpeg carries, always with a list of arguments, never a shell."""
+"""ffmpeg, which writes videos: imageio-ffmpeg's binary, always with a list of arguments, never a shell."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import subprocess
 import threading
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from .errors import TalkingPortraitError
 
-INPUT = ("-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", "file,pipe,crypto,data")
-_CUT_SHORT = ("partial file", "File ended prematurely")
 _KEPT_LINES = 200
 
 
@@ -44,12 +41,6 @@ class Ffmpeg:
         assert self._process.stdin is not None
         return self._process.stdin
 
-    @property
-    def output(self) -> IO[bytes]:
-        """Where its standard output is read from."""
-        assert self._process.stdout is not None
-        return self._process.stdout
-
     def wait(self) -> int:
         """Its exit status, once it has ended by itself."""
         status = self._process.wait()
@@ -60,11 +51,6 @@ class Ffmpeg:
     def log(self) -> str:
         """What it complained of, line by line; whole after `wait`."""
         return "\n".join(self._lines)
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether the file that it read ends before its own header says."""
-        return any(words in self.log for words in _CUT_SHORT)
 
     def __enter__(self) -> Ffmpeg:
         return self
@@ -87,14 +73,7 @@ def executable() -> str:
 
         return get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        raise TalkingPortraitError(
-            f"Sound and video files need ffmpeg ({error}); run: pip install imageio-ffmpeg"
-        ) from None
-
-
-def input_file(path: Path) -> list[str]:
-    """Arguments that open a file; whatever its name looks like, it is a file's and no protocol's or option's."""
-    return [*INPUT, "-i", f"file:{path}"]
+        raise TalkingPortraitError(f"Writing videos needs ffmpeg ({error}); run: pip install imageio-ffmpeg") from None
 
 
 def last_line(log: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,13 @@ import torch
 from .errors import TalkingPortraitError
 from .face_following import Choice, FacePicker, Missing, frame_without_face, report_on, track_of
 from .landmark_views import Copies, Face, Landmarker, View, is_hard, look_at_whole, search, search_small, view_of
-from .model_files import LANDMARK_FALLBACK, Command, default_model_root, models_command, way_to_get
+from .model_files import Command, default_model_root, find, list_files, models_command, way_to_get
+from .packages import pip_install
 from .types import FaceTrack, Progress, no_progress
+
+if TYPE_CHECKING:
+    from .landmarks_mediapipe import MediaPipeLandmarker
+    from .landmarks_tflite import TFLiteLandmarker
 
 Engine = Literal["auto", "mediapipe", "opencv"]
 
@@ -24,57 +29,42 @@ SEARCH_AGAIN = 25
 
 def open_landmarker(
     path: str | Path | None = None, engine: Engine = "auto", *, command: Command = models_command
-) -> Landmarker:
-    """The landmark engine for a model file.
+) -> MediaPipeLandmarker | TFLiteLandmarker:
+    """A landmark engine.
 
-    `path` is a MediaPipe `.task` file, or a folder (or one of the files in it) that holds
-    `face_detection_short_range.tflite` and `face_landmark.tflite`; None takes what lies in the default model folder.
-    `engine` "mediapipe" (478 points, learnt expression scores) needs the mediapipe package, "opencv" (468 points,
-    expression scores from distances) the opencv package; "auto" takes the first that can run. `command` says how this
-    host's users call `models`, for the messages.
-    Raises TalkingPortraitError if the file is missing, is no landmarker, or its package is not installed.
+    "mediapipe" (478 points, learnt expression scores) runs the `.task` file `path`, or the one in the folder `path`;
+    None takes face_landmarker.task of the default model folder. "opencv" (468 points, expression scores from
+    distances) runs the networks that ship with the pack. "auto" takes mediapipe where its file and its package are
+    there, and else opencv, whose `hint` then says how to get the other. `command` says how this host's users call
+    `models`, for the messages.
+    Raises TalkingPortraitError for a path that is not there or holds something else, and when the package that runs
+    the engine is missing.
     """
     from .landmarks_mediapipe import MediaPipeLandmarker
-    from .landmarks_tflite import TFLiteLandmarker, find_networks
+    from .landmarks_tflite import TFLiteLandmarker
 
     if engine not in ("auto", "mediapipe", "opencv"):
         raise TalkingPortraitError(f'The landmark engine is "{engine}", but auto, mediapipe or opencv is expected.')
-    place = default_model_root() / "detection" if path is None else Path(path)
-    task, networks = _task_file(place), find_networks(place)
-    fallback = LANDMARK_FALLBACK[0]
-    if task and engine != "opencv":
-        try:
-            return _opened(MediaPipeLandmarker, [task], "face_landmarker", command)
-        except ImportError:
-            if engine == "mediapipe" or not networks:
-                raise TalkingPortraitError(
-                    "The landmark model needs the mediapipe package, which is not installed; run `pip install "
-                    f"mediapipe`, or fetch the model that OpenCV runs with: {command(f'get {fallback}')}"
-                ) from None
-    if networks and engine != "mediapipe":
-        try:
-            return _opened(TFLiteLandmarker, networks, fallback, command)
-        except ImportError:
+    if engine == "opencv":
+        return TFLiteLandmarker()
+    way = way_to_get("face_landmarker", command)
+    task = _task_file(path, way)
+    if task is None:
+        if engine == "mediapipe":
+            place = default_model_root() / "detection" if path is None else path
             raise TalkingPortraitError(
-                "The landmark networks need the opencv package, which is not installed; run `pip install "
-                f"opencv-python-headless`, or `pip install mediapipe` and: {command('get face_landmarker')}"
-            ) from None
-    advice = way_to_get(fallback if engine == "opencv" else "face_landmarker", command)
-    if task or networks:
-        needed = "the two .tflite networks" if engine == "opencv" else "a face_landmarker.task file"
-        raise TalkingPortraitError(
-            f"The {engine} landmark engine needs {needed}, but {place} is something else; {advice}"
-        )
-    problem = "holds no face landmarker" if place.exists() else "is not there, but a face landmarker is needed"
-    raise TalkingPortraitError(f"{place} {problem}; {advice}")
-
-
-def _opened(make: Callable[..., Landmarker], files: Sequence[Path], name: str, command: Command) -> Landmarker:
-    """An engine; what is wrong with its files is told with the way to get the table's file `name`."""
+                f"The mediapipe landmark engine needs face_landmarker.task, but {place} has none; {way}"
+            )
+        return TFLiteLandmarker(hint=f"MediaPipe's face landmarker is more exact (478 points); {way}")
     try:
-        return make(*files)
+        return MediaPipeLandmarker(task)
+    except ImportError as error:
+        problem = f"the mediapipe package, which can't be loaded ({error}); run: {pip_install('mediapipe')}"
+        if engine == "mediapipe":
+            raise TalkingPortraitError(f"The mediapipe landmark engine needs {problem}") from None
+        return TFLiteLandmarker(hint=f"{task.name} is more exact (478 points), but needs {problem}")
     except TalkingPortraitError as error:
-        raise TalkingPortraitError(f"{error}; {way_to_get(name, command)}") from error
+        raise TalkingPortraitError(f"{error}; {way}") from error
 
 
 def detect(
@@ -232,9 +222,17 @@ def _rgb(frame: torch.Tensor) -> torch.Tensor:
     return frame
 
 
-def _task_file(place: Path) -> Path | None:
-    if place.suffix == ".task" and place.is_file():
-        return place
-    tasks = sorted(place.glob("*.task")) if place.is_dir() else []
-    named = [task for task in tasks if task.name == "face_landmarker.task"]
-    return next(iter(named or tasks), None)
+def _task_file(path: str | Path | None, way: str) -> Path | None:
+    """The MediaPipe model that is meant, or None for a folder without one; `way` says how to get one."""
+    if path is None:
+        (model,) = list_files("face_landmarker")
+        return find(model)
+    place = Path(path)
+    if place.is_dir():
+        tasks = sorted(place.glob("*.task"))
+        return next((task for task in tasks if task.name == "face_landmarker.task"), next(iter(tasks), None))
+    if not place.is_file():
+        raise TalkingPortraitError(f"{place} is not there, but a face landmarker (.task) is needed; {way}")
+    if place.suffix != ".task":
+        raise TalkingPortraitError(f"{place} is something else, but a face landmarker (.task) is needed; {way}")
+    return place

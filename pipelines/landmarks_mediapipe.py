@@ -11,6 +11,7 @@ import numpy as np
 from ..models.face_mesh import BLENDSHAPES
 from .errors import TalkingPortraitError
 from .landmark_views import Face
+from .packages import first_line
 
 MAX_FACES = 16
 
@@ -23,11 +24,15 @@ class MediaPipeLandmarker:
     """
 
     name = "MediaPipe"
+    hint = ""
 
     def __init__(self, path: Path) -> None:
-        """Raises ImportError without the package and TalkingPortraitError for a file that is no landmarker."""
-        from mediapipe import Image, ImageFormat, tasks
-
+        """Raises ImportError where the package is missing or can't be loaded, and TalkingPortraitError for a file that
+        is no landmarker."""
+        try:
+            from mediapipe import Image, ImageFormat, tasks
+        except Exception as error:  # a package beside it that doesn't fit, or a library of the system that is missing
+            raise ImportError(first_line(error)) from error
         self._path = path
         # Read here, not by the package, whose file access fails on some paths with letters beyond ASCII.
         self._model = path.read_bytes()
@@ -67,14 +72,10 @@ class MediaPipeLandmarker:
             task = tasks.vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError, OSError) as error:  # OSError: the archive lacks a network
             raise TalkingPortraitError(
-                f"{self._path} is not a face landmarker that mediapipe can open ({_first_line(error)})"
+                f"{self._path} is not a face landmarker that mediapipe can open ({first_line(error)})"
             ) from error
         if self._close is not None:
             self._close()
         self._task, self._confidence = task, confidence
         # Closed before the interpreter takes mediapipe apart, else it complains at exit.
         self._close = weakref.finalize(self, task.close)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

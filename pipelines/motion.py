@@ -11,7 +11,7 @@ import numpy as np
 from ..models.face_mesh import BLENDSHAPES, VERTICES
 from .errors import TalkingPortraitError, shown
 from .targets import file_to_write, shortened, unfinished
-from .timing import as_rate
+from .timing import MAX_FPS, MIN_FPS, as_rate
 from .types import Camera, FaceMotion
 
 MAX_BYTES = 4 * 1024**3
@@ -136,7 +136,7 @@ def _rate(name: str, arrays: dict[str, np.ndarray]) -> Fraction:
     except (TypeError, ValueError, ArithmeticError) as error:
         rate = shown(arrays["fps"] if exact is None else exact)
         raise TalkingPortraitError(
-            f"{name} holds the frame rate {rate}, but one number from 1 to 120 is expected."
+            f"{name} holds the frame rate {rate}, but one number from {MIN_FPS} to {MAX_FPS} is expected."
         ) from error
 
 

@@ -18,6 +18,9 @@ Border = Literal["edge", "black"]
 KEPT_SHRINKING = 1.5
 """Larger shrinking is done by averaging whole blocks of pixels first, and only the rest by the finer filter."""
 
+LEAST_ALPHA = 1 / 512
+"""What is less opaque than this is not seen."""
+
 
 def box_map(left: float, top: float, width: float, height: float, size: tuple[int, int]) -> np.ndarray:
     """The map (2, 3) of an upright box in the picture to a result of `size` (height, width)."""
@@ -62,8 +65,29 @@ def sample_picture(
     """The part of `picture` (H, W, C) float that `matrix` (2, 3) points at, as (height, width, C).
 
     Outside the picture "edge" repeats its outermost pixels and "black" gives zeros. Shrinking averages over the
-    area that a result pixel covers; enlarging is bicubic. A map of whole pixels copies them unchanged.
+    area that a result pixel covers; enlarging is bicubic. A map of whole pixels copies them unchanged. With four
+    channels the last is alpha: colours count by it, so that what is transparent does not show beside it.
     """
+    if picture.shape[-1] == 4:
+        alpha = picture[..., 3:]
+        weighted = torch.cat([picture[..., :3] * alpha, picture], dim=-1)
+        premultiplied, own, alpha = _sampled(weighted, matrix, size, border).split([3, 3, 1], dim=-1)
+        # Where all is transparent there is nothing to weigh.
+        shows = alpha > LEAST_ALPHA
+        colours = torch.where(shows, premultiplied / alpha.clamp(min=LEAST_ALPHA), own).clamp_(0.0, 1.0)
+        return torch.cat([colours, alpha], dim=-1)
+    return _sampled(picture, matrix, size, border)
+
+
+def over_white(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures (..., 3 or 4) as (..., 3): what is transparent by the last of four channels is laid over white."""
+    if pictures.shape[-1] == 3:
+        return pictures
+    alpha = pictures[..., 3:]
+    return torch.lerp(torch.ones_like(alpha), pictures[..., :3], alpha)
+
+
+def _sampled(picture: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], border: Border) -> torch.Tensor:
     part, matrix = _covered_part(picture, matrix, size, border)
     if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0 and matrix[0, 0] > 0 and matrix[1, 1] > 0:
         return _sample_upright(part, matrix, size, border)

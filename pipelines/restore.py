@@ -21,7 +21,7 @@ from .crop import RimColour, paste_frame
 from .errors import TalkingPortraitError
 from .latents import Managed
 from .memory import Shrinking
-from .picture_sampling import apply_map, box_map, invert_map, sample_picture
+from .picture_sampling import apply_map, box_map, invert_map, over_white, sample_picture
 from .temporal_smoothing import average_over_time
 from .types import FaceTrack, Progress, no_progress
 
@@ -161,7 +161,7 @@ def restored_frames(
                     colour_match=colour_match,
                     rim_colour=colours[face],
                 )
-            progress(number + 1, frames, picture[..., :3])
+            progress(number + 1, frames, over_white(picture))
             yield picture
 
 
@@ -172,7 +172,7 @@ def _at_side(matrix: np.ndarray, side: int) -> np.ndarray:
 
 def _cut(picture: torch.Tensor, matrix: np.ndarray, side: int) -> torch.Tensor:
     """The aligned face (3, side, side) in -1..1."""
-    cut = sample_picture(picture[..., :3].detach().to("cpu", torch.float32), _at_side(matrix, side), (side, side))
+    cut = sample_picture(over_white(picture).detach().to("cpu", torch.float32), _at_side(matrix, side), (side, side))
     return cut.permute(2, 0, 1) * 2 - 1
 
 

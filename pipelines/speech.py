@@ -94,10 +94,14 @@ def encode(
         states[:, start:end] += part * weight[:, None]
 
     if timing == "paired":
-        pairs = (length + 1) // 2
-        states = torch.cat([states, states[:, -1:]], dim=1)[:, : 2 * pairs]
+        states = torch.cat([states, states[:, -1:]], dim=1)[:, : 2 * paired_frames(length)]
     shares = () if mix is None else tuple(mix.tolist())
     return SpeechFeatures(states.transpose(0, 1).contiguous(), rate, encoder.name, timing, shares)
+
+
+def paired_frames(length: int) -> int:
+    """Frames of 25 fps video that `length` stock frames give in the "paired" timing, the last one repeated once."""
+    return (length + 1) // 2
 
 
 class _Steps:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from .errors import TalkingPortraitError
 
-MIN_FPS, MAX_FPS = 1, 120
+MIN_FPS, MAX_FPS = 1, 240
 
 
 def as_rate(fps: float | int | Fraction | str) -> Fraction:

@@ -23,6 +23,7 @@ import torch
 
 from ..models.checkpoints import check_file, refuse_code
 from .errors import TalkingPortraitError
+from .packages import PACK, first_line, pip_install
 
 SAMPLE_RATE = 44100
 HOP = 1024
@@ -105,8 +106,10 @@ def _architecture(name: str) -> types.ModuleType:
                 return import_module(f"audio_separator.separator.architectures.{name}")
         except ImportError as error:
             raise TalkingPortraitError(
-                f"Separating vocals needs the package audio-separator ({error}); "
-                'install it with: pip install "audio-separator[cpu]"'
+                f"Separating vocals needs the package audio-separator and what it imports ({first_line(error)}); run: "
+                + pip_install(f'-r "{PACK / "requirements-vocals.txt"}"')
+                + " && "
+                + pip_install('--no-deps "audio-separator>=0.30"')
             ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from .errors import TalkingPortraitError
 
@@ -55,6 +56,11 @@ def open_windows(frames: int, size: int = 16, overlap: int = 4, *, step: int = 0
     starts = [] if first <= known else [0]
     starts += [*range(first, last, distance), last]
     return [list(range(start, start + size)) for start in starts]
+
+
+def spread_over(frames: int, count: int) -> list[int]:
+    """Numbers of `count` frames of a clip of `frames`, evenly spread from the first to the last."""
+    return [round(Fraction(place * (frames - 1), max(count - 1, 1))) for place in range(count)]
 
 
 def triangle_weights(size: int) -> list[float]:

@@ -14,7 +14,7 @@ from ...models.diffusion.unet import UNet
 from ..latents import LATENT_SIDE, ImageCodec, decoded
 from ..stretches import Stretch, frame_noise, plan_stretches
 from ..types import Progress
-from ..windows import open_windows, triangle_weights, uniform_windows
+from ..windows import open_windows, spread_over, triangle_weights, uniform_windows
 from .denoising import Denoiser, Known, Plan, denoise
 from .portrait import PreparedPortrait
 from .pose import FrameFeatures, PoseFeatures, PoseGuidance, WindowFeatures
@@ -206,8 +206,7 @@ def _statistics(job: Job, guidance: PoseGuidance, state: AnimationState | None) 
     if state and state.statistics:
         return state.statistics
     count = min(job.settings.window, job.frames)
-    spread = torch.linspace(0, job.frames - 1, count).round().int().tolist()
-    return guidance.statistics(spread)
+    return guidance.statistics(spread_over(job.frames, count))
 
 
 def _noise(job: Job, frames: range, part: int = 0) -> torch.Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
+from ..packages import load_opencv
 
 NoFace = Literal["stop", "nobody"]
 """What becomes of a picture without a face: an error, or an embedding of zeros, which stands for no one."""
@@ -62,6 +63,7 @@ class FaceRecogniser:
 
 
 def _model(path: str | Path, task: str, wanted: str) -> Any:
+    load_opencv()  # which insightface imports
     from insightface import model_zoo
 
     try:

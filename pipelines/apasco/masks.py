@@ -15,6 +15,7 @@ import torch
 from ...models.diffusion.layout import REGIONS
 from ...models.face_mesh import FACE_OVAL, LIPS_OUTER
 from ..errors import TalkingPortraitError
+from ..packages import load_opencv
 
 Box = tuple[int, int, int, int]
 """x from, x to, y from, y to; the ends not included."""
@@ -164,8 +165,7 @@ def training_masks(tracks: np.ndarray, image_size: tuple[int, int]) -> RegionMas
 
 def blurred(mask: np.ndarray, size: int) -> np.ndarray:
     """(H, W) uint8 cut down to 64 x 64 cells, blurred over `size` of them, and stretched to 0..255."""
-    import cv2
-
+    cv2 = load_opencv()
     small = cv2.resize(mask, (CELLS, CELLS))
     if small.min() == small.max():
         return small

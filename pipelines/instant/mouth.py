@@ -93,8 +93,7 @@ class MouthControls:
 
 @cache
 def _network() -> MouthNetwork:
-    """In double precision: how many threads share a sum then changes nothing that single-precision motion can hold."""
-    return load_mouth_network().double()
+    return load_mouth_network()
 
 
 @cache
@@ -162,17 +161,17 @@ def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int
     waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
     waveform = waveform - waveform.mean()  # a constant offset is no sound
     power = _mel_of(waveform)
-    mel = normalise(power, network.average.float())
+    mel = normalise(power, network.average)
     frames = (len(mel) + 1) // 2
     context = math.ceil(network.config.context / 2)
     values = []
     for start in range(0, frames, chunk):
         stop = min(start + chunk, frames)
         first, last = max(0, start - context), min(frames, stop + context)
-        logits, _ = network(mel[None, 2 * first : 2 * last].double())
+        logits, _ = network(mel[None, 2 * first : 2 * last])
         values.append(torch.sigmoid(logits[0, start - first : stop - first]))
         progress(stop, frames)
-    heard = torch.cat(values).float().numpy()
+    heard = torch.cat(values).numpy()
     level = frame_level(power)
     usual = float(speech_level(level))
     heard[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)

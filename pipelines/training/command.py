@@ -54,7 +54,9 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     command.add_argument("--shortest", type=float, default=2.0, metavar="S", help="seconds of the shortest clip")
     command.add_argument("--longest", type=float, default=60.0, metavar="S", help="seconds of the longest clip")
     command.add_argument("--person", help="who is seen in these videos (default: somebody else in each)")
-    command.add_argument("--landmarks", type=Path, help="the landmark model (default: the one in the model folder)")
+    command.add_argument(
+        "--landmarks", type=Path, help="MediaPipe's .task (default: that of the model folder, or the shipped networks)"
+    )
     more = command.add_argument_group("for APasco, of all clips of the folder")
     more.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h: what it hears is kept")
     more.add_argument("--face-detector", type=Path, help="scrfd_10g_bnkps.onnx")
@@ -73,10 +75,13 @@ def _prepare(options: argparse.Namespace, make_bar: MakeBar) -> None:
         )
     recipe = Recipe(as_rate(options.fps), options.size, options.crop, options.shortest, options.longest)
     videos = find_videos(options.videos)
+    landmarker = open_landmarker(options.landmarks)
+    if landmarker.hint:
+        _say(landmarker.hint)
     count = prepare(
         videos,
         options.out,
-        open_landmarker(options.landmarks),
+        landmarker,
         recipe,
         person=options.person,
         say=_say,

@@ -3,7 +3,7 @@
     python -m talking_portrait.pipelines.training.instant_mouth --work FOLDER [--steps N] [--out mouth.safetensors]
 
 Speaks the corpus into FOLDER (kept for the next run), trains on it, prints the metrics on held-out voices and writes
-the weights. One seed decides all of it; on the same machine and thread count the same weights come out.
+the weights. One seed decides all of it but for rounding.
 """
 
 from __future__ import annotations

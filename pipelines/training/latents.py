@@ -9,6 +9,7 @@ import torch
 
 from ..latents import LATENT_SCALE
 from ..sampling import NoiseSchedule, published_schedule, sample_ddim
+from ..windows import spread_over
 
 NOISE_OFFSET = 0.05
 """Noise that a whole channel shares, so that networks learn to change a picture's brightness too (Guttenberg 2023)."""
@@ -83,6 +84,6 @@ def guided_latents(
 def contact_sheet(*rows: torch.Tensor, columns: int = 4) -> torch.Tensor:
     """Frames (F or 1, H, W, 3) in 0..1, a row for each of the given, a few of them spread over the clip."""
     frames = max(len(row) for row in rows)
-    chosen = torch.linspace(0, frames - 1, min(columns, frames)).round().long().tolist()
+    chosen = spread_over(frames, min(columns, frames))
     cells = [torch.cat([row[i % len(row)] for i in chosen], dim=1) for row in rows]
     return torch.cat(cells, dim=0)

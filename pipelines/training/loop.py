@@ -4,7 +4,7 @@
 
 A trainer brings networks and what they are to lessen; the loop brings precision, accumulation, clipping, the learning
 rate's course, checkpoints, a log and pictures on the way. A run that is killed at any moment goes on from its last
-checkpoint with the very numbers that it would have had: every random choice, of samples as of noise, follows from the
+checkpoint as if nothing had been: every random choice, of samples as of noise, follows from the
 seed and the number of the step alone, so there is no state of a random generator to lose.
 
 Several GPUs: start one process for each with torchrun or `accelerate launch`; gradients are averaged over them.

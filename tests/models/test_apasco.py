@@ -15,7 +15,7 @@ from talking_portrait.models.diffusion.unet import UNet
 from talking_portrait.models.errors import TalkingPortraitError
 from talking_portrait.models.face_mesh import VERTICES
 
-from ..parity.goldens import SHARED_GOLDENS, Golden
+from ..published import published_tensors
 from ..tiny_weights.apasco import CONFIG, net_state, write_net
 
 PATH = "net.pth"
@@ -23,13 +23,11 @@ FRAMES, SIDE = 3, 8
 
 
 def test_every_tensor_of_the_published_file_has_its_place():
-    if not SHARED_GOLDENS.is_dir():
-        pytest.skip("the manifests are not here")
-    names = Golden("apasco", SHARED_GOLDENS / "apasco" / "goldens" / "one_clip.json", {}).keys("hallo_net")
     with torch.device("meta"):
         own = Networks().state_dict()
     assert len(own) == 2656
-    assert {name: list(tensor.shape) for name, tensor in own.items()} == names
+    published = published_tensors("apasco/hallo_net")
+    assert {name: tensor.shape for name, tensor in own.items()} == {n: t.shape for n, t in published.items()}
 
 
 @pytest.mark.parametrize("spelling", ["hallo", "apasco"])
@@ -126,13 +124,13 @@ def test_geometry_changes_nothing_until_its_last_layer_learns():
     hallo, case = Case(), Case(config)
     case.unet = build_net(state, path=PATH).denoising_unet
     expected = hallo.run()
-    assert torch.equal(case.run(mesh=case.mesh), expected), "bit for bit"
-    assert torch.equal(case.run(), expected), "without a mesh too"
+    torch.testing.assert_close(case.run(mesh=case.mesh), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(case.run(), expected, atol=1e-5, rtol=1e-4)
     for block in case.unet.audio_blocks().values():
         block.zero_conv_geo.bias += 0.1
-    moved = case.run(mesh=case.mesh)
-    assert not torch.equal(moved, expected)
-    assert torch.equal(case.run(mesh=case.mesh, weights=(1.0, 1.0, 1.0, 0.0)), expected), "a weight of 0 takes it out"
+    assert not torch.allclose(case.run(mesh=case.mesh), expected, atol=1e-2)
+    without = case.run(mesh=case.mesh, weights=(1.0, 1.0, 1.0, 0.0))
+    torch.testing.assert_close(without, expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -148,9 +146,9 @@ def test_new_modules_begin_as_hallo_and_learnt_weights_at_one():
     case.unet.load_state_dict({**{k: v for k, v in own.items() if "alpha" in k}, **plain.unet.state_dict()})
     for block in case.unet.audio_blocks().values():
         block.alpha.fill_(1.0)
-    assert torch.equal(case.run(), plain.run())
+    torch.testing.assert_close(case.run(), plain.run(), atol=1e-5, rtol=1e-4)
     next(iter(case.unet.audio_blocks().values())).alpha[2] = 2.0
-    assert not torch.equal(case.run(), plain.run())
+    assert not torch.allclose(case.run(), plain.run(), atol=1e-3)
 
 
 @torch.no_grad()
@@ -158,7 +156,8 @@ def test_speech_moves_only_where_its_masks_are():
     case = Case()
     case.masks = [torch.zeros_like(mask) for mask in case.masks]
     other = case.unet.hear(case.audio + 1, case.masks)
-    assert torch.equal(case.run(), case.unet(case.sample, 500, case.context, speech=other))
+    changed = case.unet(case.sample, 500, case.context, speech=other)
+    torch.testing.assert_close(changed, case.run(), atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -168,7 +167,7 @@ def test_motion_modules_without_attention_are_loaded_and_never_run():
     for name, parameter in case.unet.named_parameters():
         if name.startswith(("down_blocks.3.motion_modules", "up_blocks.0.motion_modules")):
             parameter += 1
-    assert torch.equal(case.run(), before)
+    torch.testing.assert_close(case.run(), before, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

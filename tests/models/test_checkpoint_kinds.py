@@ -1,15 +1,12 @@
-"""Naming a file from its tensors: every published file of the systems, when their lists of names are at hand."""
+"""Naming a file from its tensors: every published file of the systems."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 import torch
 from talking_portrait.models.checkpoint_kinds import KINDS, describe, identify
 
-KEYS = Path(__file__).resolve().parents[3] / "shared" / "parity"
+from ..published import published_files, published_tensors
 
 PUBLISHED = {
     "aniportrait/audio2mesh.pt": "audio2mesh",
@@ -19,11 +16,12 @@ PUBLISHED = {
     "aniportrait/motion_module.pth": "motion_module",
     "aniportrait/pose_guider.pth": "pose_guider",
     "aniportrait/reference_unet.pth": "reference_unet",
-    "aniportrait/tiny_audio2mesh": "audio2mesh",
-    "aniportrait/tiny_unet3d": "motion_unet",
     "anitalker/chinese-hubert-large": "speech_encoder",
     "anitalker/stage1": "anitalker_stage1",
     "anitalker/stage2_audio_only_hubert": "anitalker_stage2",
+    "anitalker/stage2_full_control_hubert": "anitalker_stage2",
+    "anitalker/stage2_full_control_mfcc": "anitalker_stage2",
+    "anitalker/stage2_pose_only_hubert": "anitalker_stage2",
     "anitalker/stage2_pose_only_mfcc": "anitalker_stage2",
     "apasco/apasco_net_head_spelling": "hallo_net",
     "apasco/hallo_net": "hallo_net",
@@ -47,17 +45,13 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize(("manifest", "kind"), PUBLISHED.items())
-def test_published_files_are_told_apart(manifest: str, kind: str) -> None:
-    system, name = manifest.split("/")
-    path = KEYS / system / "keys" / f"{name}.json"
-    if not path.exists():
-        pytest.skip("the lists of names of the published files are not beside the repository")
-    entries = json.loads(path.read_text())
-    entries = entries.get("tensors", entries)
-    entries = entries.get("keys", entries)
-    shapes = {k: v["shape"] if isinstance(v, dict) else v for k, v in entries.items()}
-    state = {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
+def test_every_published_file_is_named_here() -> None:
+    assert published_files() == set(PUBLISHED)
+
+
+@pytest.mark.parametrize(("file", "kind"), PUBLISHED.items())
+def test_published_files_are_told_apart(file: str, kind: str) -> None:
+    state = published_tensors(file)
     found = identify(state)
     assert found is not None
     assert found.name == kind

@@ -97,8 +97,8 @@ def test_a_bank_holds_what_each_block_attends_with_and_leaves_no_trace() -> None
     other = reference.write_bank(noise(1, 4, 1, 8, 12, seed=5), token)
     again = reference.write_bank(picture, token)
     for name, tokens in bank.items():
-        assert torch.equal(tokens, again[name])
-        assert not torch.equal(tokens, other[name])
+        torch.testing.assert_close(tokens, again[name], atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(tokens, other[name], atol=1e-2)
 
 
 def test_only_the_rows_that_read_see_the_reference() -> None:
@@ -108,7 +108,7 @@ def test_only_the_rows_that_read_see_the_reference() -> None:
     one, two = (network(sample, 500, context, reference=network.read_bank(bank, unread=1)) for bank in banks)
     plain = network(sample, 500, context)
     torch.testing.assert_close(one[:1], plain[:1], atol=1e-4, rtol=1e-4)
-    assert torch.equal(one[:1], two[:1])
+    torch.testing.assert_close(one[:1], two[:1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(one[1:], two[1:], atol=1e-3)
     assert not torch.allclose(one[1:], plain[1:], atol=1e-3)
     seen = network(sample[1:], 500, context[1:], reference=network.read_bank(banks[0]))
@@ -155,8 +155,11 @@ def test_a_bank_is_rounded_as_published_unless_told_otherwise() -> None:
     rounded, exact = network.read_bank(bank), network.read_bank(bank, rounding=None)
     name = next(iter(bank))
     block = network.transformer_blocks()[name]
-    assert torch.equal(exact.keys_values[name][0], block.attn1.keys_values(bank[name])[0])
-    assert torch.equal(rounded.keys_values[name][0], block.attn1.keys_values(bank[name].half().float())[0])
+    expected = block.attn1.keys_values(bank[name])[0]
+    torch.testing.assert_close(exact.keys_values[name][0], expected, atol=1e-6, rtol=1e-5)
+    halved = block.attn1.keys_values(bank[name].half().float())[0]
+    torch.testing.assert_close(rounded.keys_values[name][0], halved, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(halved, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_bank_of_another_network_is_refused() -> None:
@@ -235,7 +238,8 @@ def test_computing_layers_anew_gives_the_same_gradients() -> None:
     assert len(layers) == 2
     for one, other in zip(found, expected, strict=True):
         assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other)
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
 def test_motion_knows_the_order_of_frames_and_each_pixel_alone() -> None:
@@ -247,7 +251,7 @@ def test_motion_knows_the_order_of_frames_and_each_pixel_alone() -> None:
     moved[1, :, 0, 0] += 1  # in frame 1 of the first sample, which also moves that frame's norm
     difference = (module(moved, 4) - out).abs().amax(dim=1)
     assert (difference[:4, 0, 0] > 1e-4).all()
-    assert (difference[4:] == 0).all()
+    assert difference[4:].max() < 1e-5
     backwards = module(hidden[:4].flip(0), 4).flip(0)
     assert not torch.allclose(backwards, out[:4], atol=1e-3)
 

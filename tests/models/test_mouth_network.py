@@ -73,7 +73,7 @@ def test_no_frame_depends_on_more_than_the_stated_context():
     changed = mel.clone()
     changed[:, : context + 1] += 1
     here, there = network(mel)[0], network(changed)[0]
-    assert not torch.equal(here[:, : context // 2], there[:, : context // 2])
+    assert not torch.allclose(here[:, : context // 2], there[:, : context // 2], atol=0.1)
     first_free = context + 1
     torch.testing.assert_close(here[:, first_free:], there[:, first_free:], atol=1e-5, rtol=1e-5)
     assert here.shape == (1, 2 * context + 1, len(CONTROLS) + 1)

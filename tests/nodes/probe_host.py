@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import torch
 
@@ -21,7 +22,8 @@ class Network(torch.nn.Linear):
 
 report = {"in comfyui": host.IN_COMFYUI}
 progress = host.progress()
-for done in (1, 2, 3):
+for done, now in ((1, 10.0), (2, 10.0 + host.PREVIEW_SECONDS / 2), (3, 10.0 + host.PREVIEW_SECONDS)):
+    time.monotonic = lambda now=now: now
     progress(done, 3, torch.ones(4, 6, 3))
 report["shown"] = utils.shown
 model_management.interrupted = True

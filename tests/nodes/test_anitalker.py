@@ -91,7 +91,7 @@ def test_a_video_drives_a_portrait(portrait: torch.Tensor) -> None:
     assert len(images) == 3
     assert fps == pytest.approx(30000 / 1001)
     relative = node.execute(anitalker, frames, 25.0, "relative", portrait).args[0]
-    assert not torch.equal(relative.codes, motion.codes)
+    assert not torch.allclose(relative.codes, motion.codes, atol=1e-3)
     with pytest.raises(TalkingPortraitError, match="no portrait is connected"):
         node.execute(anitalker, frames, 25.0, "relative")
 
@@ -122,15 +122,15 @@ def test_the_head_follows_numbers_curves_and_a_motion(portrait: torch.Tensor) ->
         move(anitalker, features, portrait, noise="published"),
     ]
     for i, one in enumerate(results):
-        assert all(not torch.equal(one.codes, other.codes) for other in results[:i])
+        assert all(not torch.allclose(one.codes, other.codes, atol=1e-4) for other in results[:i])
     constant = move(anitalker, features, portrait, "numbers", yaw=30, curves="yaw 0:30")
-    assert torch.equal(constant.codes, results[2].codes)
+    torch.testing.assert_close(constant.codes, results[2].codes, atol=1e-5, rtol=0)
 
 
 def test_steps_that_no_stride_gives_are_raised(portrait: torch.Tensor) -> None:
     anitalker, features = load(), hear()
     made, next_one = (move(anitalker, features, portrait, steps=steps) for steps in (37, 38))
-    assert torch.equal(made.codes, next_one.codes)
+    torch.testing.assert_close(made.codes, next_one.codes, atol=1e-5, rtol=0)
 
 
 def test_a_crop_as_in_training_goes_in_and_back(portrait: torch.Tensor) -> None:

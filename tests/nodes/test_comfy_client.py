@@ -45,11 +45,11 @@ class FakeComfy:
     def __enter__(self) -> FakeComfy:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(120)
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(120)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _start(self) -> None:
@@ -289,11 +289,10 @@ def test_a_run_that_takes_too_long_is_taken_off_the_server(tmp_path):
 
 
 def test_no_server_is_told_at_once(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(comfy_client.ServerUnreachableError, match="No ComfyUI answers"):
-        comfy_client.fetch_node_info(address)
+    with socket.socket() as taken:  # and so free for no other server, but nobody listens there
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(comfy_client.ServerUnreachableError, match="No ComfyUI answers"):
+            comfy_client.fetch_node_info(f"http://127.0.0.1:{taken.getsockname()[1]}")
     with pytest.raises(comfy_client.ServerUnreachableError, match="is no address"):
         comfy_client.fetch_node_info("127.0.0.1:8188")
 

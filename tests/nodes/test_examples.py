@@ -14,7 +14,7 @@ from talking_portrait.pipelines.model_files import list_files
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
-MODELS = {"TalkingPortraitDetectLandmarks": "face_landmarker", "TalkingPortraitSeparateVocals": "kim_vocal_2"}
+MODELS = {"TalkingPortraitSeparateVocals": "kim_vocal_2"}
 WITHOUT_USE_YET = {"TalkingPortraitSpeechMFCC", "TalkingPortraitFrameInterpolation"}
 """What the first feeds is still to come, or better served by HuBERT; the other needs a node of newer ComfyUIs."""
 

@@ -98,17 +98,54 @@ def test_a_transparent_portrait_moves_too(small):
     assert NODES["InstantRender"].execute(picture, landmarks, drive(fps=2.0)).args[0].shape == (1, 128, 128, 3)
 
 
-@pytest.mark.parametrize("colours", [1, 3, 4])
+@pytest.mark.parametrize("colours", [1, 3])
 def test_the_first_picture_of_a_batch_is_taken_in_colour(colours):
     pictures = torch.rand(2, 4, 6, colours)
-    assert torch.equal(sockets.portrait_socket(pictures), pictures[0, ..., :3].expand(4, 6, 3))
+    assert torch.equal(sockets.portrait_socket(pictures), pictures[0].expand(4, 6, 3))
+
+
+def test_what_is_transparent_is_white():
+    clear = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.5], [1.0, 0.0, 0.0, 1.0]]).reshape(1, 1, 3, 4)
+    right = torch.tensor([[[1.0, 1.0, 1.0], [1.0, 0.5, 0.5], [1.0, 0.0, 0.0]]])
+    torch.testing.assert_close(sockets.portrait_socket(clear), right)
+
+
+def cut_out(image: torch.Tensor, beneath: tuple[float, float, float]) -> torch.Tensor:
+    """A picture (1, H, W, 3) of which only a disc shows, with a soft edge; `beneath` lies where nothing shows."""
+    height, width = image.shape[1:3]
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    alpha = ((0.95 - torch.hypot(x, y)) * width / 8).clamp(0, 1)[None, ..., None]
+    colours = torch.where(alpha > 0, image, torch.tensor(beneath))
+    return torch.cat([colours, alpha], dim=-1)
+
+
+def test_colours_beneath_full_transparency_appear_nowhere(small):
+    image, landmarks = small
+    red, green = cut_out(image, (1.0, 0.0, 0.0)), cut_out(image, (0.0, 1.0, 0.0))
+
+    def rendered(picture):
+        return NODES["InstantRender"].execute(picture, landmarks, drive(fps=2.0)).args[0]
+
+    def visible(picture):
+        return sockets.colours(picture)
+
+    def cut(picture, **options):
+        settings = {"framing": "head", "scale": 2.0, "upright": True, "follow": False, **options}
+        return NODES["CropPortrait"].execute(picture, landmarks, 200, **settings).args[:2]
+
+    torch.testing.assert_close(rendered(red), rendered(green), atol=1e-5, rtol=0)
+    (cut_red, crop), (cut_green, _) = cut(red), cut(green)
+    assert cut_red.shape[-1] == 4
+    torch.testing.assert_close(visible(cut_red), visible(cut_green), atol=0.5 / 255, rtol=0)
+    pasted = [NODES["PasteBack"].execute(one, crop, 0.1, source=image).args[0] for one in (cut_red, cut_green)]
+    torch.testing.assert_close(*pasted, atol=0.5 / 255, rtol=0)
 
 
 def test_the_same_inputs_give_the_same_motion_and_amounts_of_zero_none():
     first, again, other = drive(), drive(), drive(seed=1)
-    assert (first.vertices == again.vertices).all()
-    assert (first.rotation == again.rotation).all()
-    assert (first.rotation != other.rotation).any()
+    np.testing.assert_allclose(first.vertices, again.vertices, atol=1e-5)
+    np.testing.assert_allclose(first.rotation, again.rotation, atol=1e-4)
+    assert abs(first.rotation - other.rotation).max() > 0.01
     still = drive(mouth=0, head=0, brows=0, blinks=0, drift=0)
     assert (still.vertices == still.neutral).all()
     assert not still.rotation.any()
@@ -117,8 +154,8 @@ def test_the_same_inputs_give_the_same_motion_and_amounts_of_zero_none():
 def test_edit_motion_leaves_alone_changes_and_joins():
     motion = drive()
     same = edit(motion)
-    assert (same.vertices == motion.vertices).all()
-    assert (same.rotation == motion.rotation).all()
+    np.testing.assert_allclose(same.vertices, motion.vertices, atol=1e-5)
+    np.testing.assert_allclose(same.rotation, motion.rotation, atol=1e-4)
     assert edit(motion, fps=20).frames == 10
     assert edit(motion, then=motion).frames == 2 * motion.frames
     assert edit(motion, yaw=10.0).rotation[:, 1].mean() == pytest.approx(10 + motion.rotation[:, 1].mean(), abs=0.5)
@@ -148,7 +185,9 @@ def test_crops_go_back_to_where_they_were_cut(sample):
     pasted = NODES["PasteBack"].execute(torch.zeros_like(cut), crop, 0.1, source=image).args[0]
     changed = (pasted != image).any(dim=-1)
     assert 0.05 < changed.float().mean() < 0.9
-    assert torch.equal(pasted[~changed], image[~changed])
+    (left, right), (top, bottom) = (crop.matrix[0] @ np.array([[0, 256], [0, 256], [1, 1]])).round().astype(int)
+    changed[:, max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1] = False
+    assert not changed.any()
     mask = torch.zeros(1, 256, 256)
     assert torch.equal(NODES["PasteBack"].execute(torch.zeros_like(cut), crop, 0.1, image, mask).args[0], image)
 
@@ -192,11 +231,23 @@ def test_a_face_is_found_where_it_is(sample, models):
     landmarks, report = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold").args
     here, there = (payload["frames"][0][0]["landmarks_xy"] for payload in (landmarks, known))
     assert abs(here[:468] - there[:468]).max() < 3
-    assert report
+    assert report.endswith("Engine: MediaPipe.")
+
+
+def test_a_face_is_found_on_a_fresh_machine_and_the_better_model_is_named_once(sample, models):
+    image, _, known = sample
+    landmarks, report = NODES["DetectLandmarks"].execute(image.repeat(3, 1, 1, 1), "largest", 0, "hold").args
+    here, there = (payload["frames"][0][0]["landmarks_xy"] for payload in (landmarks, known))
+    assert np.linalg.norm(here[:468] - there[:468], axis=1).mean() < 0.03 * np.linalg.norm(there[33] - there[263])
+    assert "Engine: OpenCV." in report
+    assert report.count("models get face_landmarker") == 1
+    _, report = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold", engine="opencv").args
+    assert report.endswith("Engine: OpenCV.")
+    assert not models.exists()
 
 
 MISSING = {
-    "DetectLandmarks": ((torch.zeros(1, 64, 64, 3), "largest", 0, "hold"), "face_landmarker"),
+    "DetectLandmarks": ((torch.zeros(1, 64, 64, 3), "largest", 0, "hold", 0.5, 1.0, "mediapipe"), "face_landmarker"),
     "LoadSpeechEncoder": (("wav2vec2-base-960h.safetensors",), "wav2vec2_base_960h"),
     "SeparateVocals": ((sound(), "Kim_Vocal_2.onnx", True), "kim_vocal_2"),
 }

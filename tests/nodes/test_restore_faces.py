@@ -13,7 +13,6 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from ..tiny_weights.gfpgan import gfpgan, write_models
 
 NODES = {node.__name__: node for node in extension.NODES}
-TASK = Path(__file__).parents[3] / "shared" / "data" / "face_landmarker.task"
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def test_comfyuis_own_gfpgan_serves_as_well(sample, restorer):
     loaded = SimpleNamespace(model=gfpgan())
     ours, _ = restore(image, restorer=restorer, landmarks=landmarks)
     native, _ = restore(image, upscale_model=loaded, landmarks=landmarks)
-    assert torch.equal(ours, native)
+    torch.testing.assert_close(ours, native, atol=1e-4, rtol=0)
     with pytest.raises(TalkingPortraitError, match=r"^Restore Faces: The upscale model is an unknown file .* expected"):
         restore(image, upscale_model=SimpleNamespace(model=torch.nn.Linear(2, 2)), landmarks=landmarks)
     with pytest.raises(TalkingPortraitError, match=r"The upscale model is str, but a loaded GFPGAN is expected"):
@@ -75,17 +74,12 @@ def test_what_is_missing_is_said(sample, models, restorer):
     image, landmarks = sample
     with pytest.raises(TalkingPortraitError, match="no face restorer, but one is expected; connect Load Face Restorer"):
         restore(image, landmarks=landmarks)
-    with pytest.raises(TalkingPortraitError, match="face_landmarker.task is not in .*models get face_landmarker"):
-        restore(image, restorer=restorer)
     (models / "upscale_models" / "GFPGANv1.4.pth").unlink()
     with pytest.raises(TalkingPortraitError, match=r"GFPGANv1\.4\.pth is not in .*releases.*models get gfpgan"):
         NODES["LoadFaceRestorer"].execute("GFPGANv1.4.pth")
 
 
-@pytest.mark.skipif(not TASK.is_file(), reason="needs ../shared/data/face_landmarker.task")
 def test_faces_are_looked_for_and_a_picture_without_one_passes(sample, models, restorer):
-    (models / "detection").mkdir()
-    (models / "detection" / "face_landmarker.task").symlink_to(TASK)
     image, landmarks = sample
     empty = torch.zeros_like(image)
     for faces in ("centre", "all"):
@@ -97,7 +91,7 @@ def test_faces_are_looked_for_and_a_picture_without_one_passes(sample, models, r
         assert seen[-1] == (100, 100)
         assert report.startswith("A face was restored in 1 of 2 frames")
         assert torch.equal(found[1], empty[0])
-        assert not torch.equal(found[0], image[0])
+        assert not torch.allclose(found[0], image[0], atol=0.01)
         passed, report = restore(empty, restorer=restorer, faces=faces)
         assert torch.equal(passed, empty)
         assert "0 of 1" in report

@@ -155,7 +155,7 @@ def test_sound_that_is_longer_than_the_frames_ends_with_them(folder):
     assert run(changed(folder, **{"5": video, "9": longer})) == 0
     made = folder / "out" / "video" / "talk_00001_.mp4"
     assert len(list(open_video(made).frames())) == 4  # of 5 a second
-    assert float(read_audio(made).seconds) == pytest.approx(0.8, abs=0.05)
+    assert float(read_audio(made).seconds) == pytest.approx(0.8, abs=0.07)  # AAC ends with a whole block
 
 
 def test_a_file_with_longer_sound_keeps_it_when_it_is_only_saved(folder, monkeypatch):
@@ -170,7 +170,9 @@ def test_a_file_with_longer_sound_keeps_it_when_it_is_only_saved(folder, monkeyp
     }
     (folder / "copy.json").write_text(json.dumps(graph))
     assert run("copy.json") == 0
-    assert float(read_audio(folder / "out" / "video" / "talk_00001_.mp4").seconds) == pytest.approx(2, abs=0.05)
+    assert float(read_audio(folder / "out" / "video" / "talk_00001_.mp4").seconds) == pytest.approx(
+        2, abs=0.07
+    )  # AAC ends with a whole block
 
 
 def test_a_label_is_left_out_and_said(folder, capsys):
@@ -248,7 +250,7 @@ def test_what_goes_wrong_has_its_exit_code_and_sentence(folder, capsys):
     told = capsys.readouterr().err
     assert "node Nowhere does not exist" in told
     assert "no node is called 'SeparateVocals'" in told
-    assert "Value 1000.0 bigger than max of 120.0: fps" in told
+    assert "Value 1000.0 bigger than max of 240.0: fps" in told
     write_wav(folder / "speech.wav", Audio(torch.zeros(1, 1), 16000))
     assert run("talk.json") == 3
     assert "error: Load Audio: The audio has 1 samples" in capsys.readouterr().err

@@ -116,15 +116,20 @@ def denoising_unet(golden: Golden) -> None:
     golden.compare("out_cfg_bank_fp32", exact_out)
     golden.compare("out_cfg_bank_fp16", rounded_out)
     # Both pass either tolerance, so the rounding itself is compared: it moves the output by some 1e-4.
-    rounding = golden.tensor("out_cfg_bank_fp16") - golden.tensor("out_cfg_bank_fp32")
+    rounding = golden.tensors["out_cfg_bank_fp16"] - golden.tensors["out_cfg_bank_fp32"]
     golden.check("effect of the bank's rounding", rounded_out - exact_out, rounding, atol=5e-5)
 
 
 @runner("aniportrait", "unet_traces")
 def unet_traces(golden: Golden) -> None:
     """Statistics of every part's output; the inputs are those of the denoising UNet's golden beside it."""
-    path = golden.file("denoising_unet_tiny.json")
-    case = DenoisingCase(Golden(golden.system, path, json.loads(path.read_text())))
+    beside = [
+        Golden(golden.system, path, json.loads(path.read_text()))
+        for path in sorted(golden.path.parent.glob("denoising_unet*.json"))
+    ]
+    size = golden.meta["denoise_plain"]["conv_in"][0]["shape"][2:]
+    owner = next(other for other in beside if list(other.tensors["latents"].shape[2:]) == size)
+    case = DenoisingCase(owner)
     unet, time = case.unet, case.meta["timestep"]
     context = torch.cat([torch.zeros_like(case.token), case.token])
     pair = torch.cat([case.reference_latents, case.reference_latents])
@@ -133,29 +138,33 @@ def unet_traces(golden: Golden) -> None:
         "denoise_cfg_bank_fp16": (unet, partial(case.guided, unet.read_bank(case.bank(), unread=1))),
         "reference_cfg": (case.reference_unet, partial(case.reference_unet, pair, 0, context)),
     }
-    for run, (network, call) in runs.items():
-        check_trace(golden, run, network, call)
+    for run, traced in golden.meta.items():
+        if isinstance(traced, dict) and "conv_in" in traced:
+            check_trace(golden, run, *runs[run], **owner.allowed)
 
 
-def check_trace(golden: Golden, run: str, network: torch.nn.Module, call: Any) -> None:
-    outputs: dict[str, torch.Tensor] = {}
+def check_trace(golden: Golden, run: str, network: torch.nn.Module, call: Any, **allowed: float) -> None:
+    traced = golden.meta[run]
+    outputs: dict[str, list[torch.Tensor]] = {name: [] for name in traced}
 
     def keep(name: str, module: torch.nn.Module, args: Any, output: Any) -> None:
-        outputs[name] = output[0] if isinstance(output, tuple) else output
+        outputs[name].append(output[0] if isinstance(output, tuple) else output)
 
-    traced = golden.meta[run]
     modules = dict(network.named_modules())
     hooks = [modules[name].register_forward_hook(partial(keep, name)) for name in traced]
     call()
     for hook in hooks:
         hook.remove()
-    for name, (expected,) in traced.items():
-        output, shape = outputs[name], expected["shape"]
-        if output.shape != torch.Size(shape):  # rows of (samples, frames) where the trace keeps frames third
-            output = output.unflatten(0, (shape[0], -1)).transpose(1, 2)
-        statistics = [output.mean(), output.std(), *output.flatten()[:4], output.flatten()[-1]]
-        stored = [expected["mean"], expected["std"], *expected["first"], expected["last"]]
-        golden.check(f"{run} {name}", torch.stack(statistics), torch.tensor(stored), atol=5e-4, rtol=1e-3)
+    for name, calls in traced.items():
+        for output, expected in zip(outputs[name], calls, strict=True):
+            shape, first = expected["shape"], expected["first"]
+            if output.shape != torch.Size(shape):  # rows of (samples, frames) where the trace keeps frames third
+                output = output.unflatten(0, (shape[0], -1)).transpose(1, 2)
+            golden.check(f"{run} {name} shape", np.array(output.shape), shape)
+            values = output.flatten()
+            statistics = torch.stack([values.mean(), values.std(), *values[: len(first)], values[-1]])
+            stored = torch.tensor([expected["mean"], expected["std"], *first, expected["last"]])
+            golden.check(f"{run} {name}", statistics, stored, **allowed)
 
 
 @runner("aniportrait", "pose_guider")
@@ -186,6 +195,5 @@ def pose_guider(golden: Golden) -> None:
             allowed = tolerance["eval" if variant == "eval_unit" else variant]
             golden.compare(name, result, atol=allowed["atol"], rtol=allowed["rtol"])
         else:
-            expected = golden.tensor(name)
-            error = (result - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-            golden.check(f"{name} rms", error, 0.0, atol=tolerance["train_fp32"]["rms_relative"])
+            # Rounding is amplified in channels that are nearly constant.
+            golden.compare_overall(name, result, rms=tolerance["train_fp32"]["rms_relative"])

@@ -38,13 +38,12 @@ def schedule_of(options: dict[str, Any]) -> NoiseSchedule:
 def ddim(golden: Golden) -> None:
     options, steps = golden.meta["scheduler_kwargs"], golden.meta["steps"]
     schedule = schedule_of(options)
-    betas = scheduled_betas(options["beta_schedule"], start=options["beta_start"], end=options["beta_end"])
-    golden.compare("betas", betas)
+    golden.compare("betas", schedule.betas)
     golden.compare("alphas_cumprod", schedule.kept)
     for count, timesteps in golden.meta["timesteps"].items():
-        golden.check(f"timesteps of {count}", trailing_timesteps(int(count)), timesteps)
+        golden.check(f"timesteps of {count}", trailing_timesteps(int(count), schedule.steps), timesteps)
     sample = golden.tensor("x0")
-    for i, timestep in enumerate(trailing_timesteps(steps)):
+    for i, timestep in enumerate(trailing_timesteps(steps, schedule.steps)):
         sample, _ = ddim_step(golden.tensor(f"v{i}"), sample, timestep, schedule, steps)
         golden.compare(f"x{i + 1}", sample)
 
@@ -69,13 +68,21 @@ def image_preprocess(golden: Golden) -> None:
     def pixels(image: Image.Image) -> torch.Tensor:
         return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)
 
-    golden.compare("ref_pixels_s4", reference_pixels(pixels(picture), size)[..., ::4, ::4])
     drawing = picture.resize(size[::-1])
-    golden.compare("pose_u8_s4", np.asarray(drawing)[::4, ::4])
-    golden.compare("pose_tensor_s4", pose_pixels(pixels(drawing)[None], size)[:, :, 0, ::4, ::4])
-    golden.compare("pose_resized_s4", pose_pixels(pixels(picture)[None], size)[:, :, 0, ::4, ::4])
-    error = (clip_pixels(pixels(picture))[..., ::4, ::4] - golden.tensor("clip_pixels_s4")).abs().mean()
-    golden.check("clip_pixels_s4 mean", error, 0.0, atol=golden.meta["tolerance"]["clip_pixels_s4"]["mean_abs"])
+    results = {
+        "ref_pixels": reference_pixels(pixels(picture), size),
+        "pose_u8": torch.from_numpy(np.array(drawing)),
+        "pose_tensor": pose_pixels(pixels(drawing)[None], size)[:, :, 0],
+        "pose_resized": pose_pixels(pixels(picture)[None], size)[:, :, 0],
+        "clip_pixels": clip_pixels(pixels(picture)),
+    }
+    for name in golden.tensors:
+        result = golden.thinned(name, results[name.rpartition("_s")[0]])
+        allowed = golden.meta["tolerance"].get(name)
+        if allowed:  # Pillow's passes differ between versions, and single pixels with them
+            golden.compare_overall(name, result, mean=allowed["mean_abs"])
+        else:
+            golden.compare(name, result)
 
 
 class Case:
@@ -159,9 +166,9 @@ def pipeline_e2e(golden: Golden) -> None:
     for name, variant in variants.items():
         denoiser, runs = case.denoiser(variant, encoded, embedding[:, None]), []
         for window in range(len(case.windows)):
-            if f"{name}.pred_step0_win{window}" in golden:
+            if (stored := f"{name}.pred_step0_win{window}") in golden:
                 predicted = denoiser.predict(noise, trailing_timesteps(steps)[0], case.windows[window : window + 1])
-                golden.compare(f"{name}.pred_step0_win{window}", predicted)
+                golden.compare(stored, predicted)
 
         def compare(done: int, sample: torch.Tensor, clean: torch.Tensor, name: str = name) -> None:
             golden.compare(f"{name}.latents{done}", sample)
@@ -175,9 +182,12 @@ def pipeline_e2e(golden: Golden) -> None:
         )
         golden.check(f"{name} UNet calls", runs, [variant["unet_calls"]] * variant["unet_calls"])
 
-    frames = results["ref"][0].transpose(0, 1)[[0, -1]]
-    video = (case.vae.decode(frames / LATENT_SCALE).sample / 2 + 0.5).clamp(0, 1)
-    golden.compare("ref.video_s2", video.transpose(0, 1)[None, ..., ::2, ::2])
+    for name in golden.tensors:
+        variant, _, kind = name.partition(".")
+        if kind.startswith("video"):  # of the first and the last frame
+            frames = results[variant][0].transpose(0, 1)[[0, -1]]
+            video = (case.vae.decode(frames / LATENT_SCALE).sample / 2 + 0.5).clamp(0, 1)
+            golden.compare(name, golden.thinned(name, video.transpose(0, 1)[None]))
 
 
 @runner("aniportrait", "film_order")
@@ -192,7 +202,8 @@ def film_order(golden: Golden) -> None:
             calls.append([first.item(), last.item(), time_half.item()])
             return first + (last - first) * time_half
 
-        keys = [torch.tensor(value, dtype=torch.float16) for value in (0.0, 0.5, 1.0)]
+        values = golden.said("note", r"constant frames ([-.\d]+(?:, [-.\d]+)*)")[1].split(", ")
+        keys = [torch.tensor(float(value), dtype=torch.float16) for value in values]
         frames = [frame for a, b in zip(keys, keys[1:], strict=False) for frame in fill_gap(a, b, count, between)]
         frames.append(keys[-1])
         golden.check(f"calls for {count}", calls[:count], row["calls_first_gap"], atol=tolerance)

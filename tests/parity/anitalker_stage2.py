@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 from talking_portrait.models.anitalker.conformer import Conformer, relative_positions
 from talking_portrait.models.anitalker.loading import build_stage2
@@ -20,17 +18,25 @@ from talking_portrait.pipelines.anitalker.sampling import (
 from .anitalker_stage1 import filled, given
 from .goldens import Golden, runner
 
-FILES = {"hubert_audio_only": "audio_only_hubert", "hubert_pose_only": "pose_only_hubert",
-         "hubert_full_control": "full_control_hubert", "mfcc_pose_only": "pose_only_mfcc",
-         "mfcc_full_control": "full_control_mfcc"}  # fmt: skip
+VARIANT = r"\b((?:hubert|mfcc)_(?:audio_only|pose_only|full_control))\b"
 
 
 def stage2_of(golden: Golden, variant: str) -> Stage2:
-    keys = golden.keys(f"stage2_{FILES[variant]}.inner")["keys"]
+    speech, controls = variant.split("_", 1)
+    keys = golden.keys(f"stage2_{controls}_{speech}.inner")["keys"]
     state = golden.weights.fill(keys, golden.meta["seed"])
     model = build_stage2({name: torch.from_numpy(value) for name, value in state.items()}, path=golden.path)
     assert model.config.variant == variant
     return model
+
+
+def mixed(model: Stage2, audio: torch.Tensor) -> torch.Tensor:
+    """Speech features as the network takes them: HuBERT's states (B, layers, rows, C) mixed, MFCC as they are."""
+    return torch.einsum("n,bnfc->bfc", model.mix, audio) if model.config.layers else audio
+
+
+def controls_of(golden: Golden, case: str) -> Controls:
+    return Controls(*(given(golden, f"{case}_{name}") for name in ("pose", "loc", "scale")))
 
 
 @runner("anitalker", "conformer")
@@ -47,14 +53,18 @@ def conformer(golden: Golden) -> None:
         blocks=1 + max(int(name.split(".")[2]) for name in shapes),
     )
     model = filled(golden, model, prefix, "plain")
-    x = given(golden, f"{prefix}_x")
+    (name,) = golden.meta["inputs"]
+    x = given(golden, name)
     frames, scaled = x.shape[1], x * width**0.5
     golden.compare("pos_emb", relative_positions(frames, width)[None])
     golden.compare("x_scaled", scaled)
     first, places = model.encoders[0], model.place_keys(frames)
     golden.compare("attn0_on_scaled", first.self_attn(scaled, places[0]))
     golden.compare("attn0_probs", first.self_attn.scores(scaled, places[0]).softmax(-1))
-    golden.compare("block0", first(scaled, places[0]))
+    inner = scaled
+    for i, (layer, place) in enumerate(zip(model.encoders, places, strict=True)):
+        inner = layer(inner, place)
+        golden.compare(f"block{i}", inner)
     for name, module in (("conv0", first.conv_module), ("ff0", first.feed_forward)):
         golden.compare(name, module(x))
     golden.compare("out", model(x))
@@ -62,28 +72,25 @@ def conformer(golden: Golden) -> None:
 
 @runner("anitalker", "stage2_")
 def stage2(golden: Golden) -> None:
-    model = stage2_of(golden, golden.kind.removeprefix("stage2_"))
+    model = stage2_of(golden, golden.said("config", rf"infer_type {VARIANT}")[1])
     for case, timesteps in golden.meta["timesteps"].items():
         if f"{case}_audio" not in golden.meta["inputs"]:
             continue
-        audio, start, code, location, scale, pose, noisy = (
-            given(golden, f"{case}_{name}") for name in ("audio", "start", "dir0", "loc", "scale", "pose", "x")
-        )
-        if model.config.layers:
-            audio = torch.einsum("n,bnfc->bfc", model.mix, audio)
+        audio, start, code, noisy = (given(golden, f"{case}_{name}") for name in ("audio", "start", "dir0", "x"))
+        audio = mixed(model, audio)
         down = model.listen(audio)
         heard = model.understand(down)
         for name, value in (("mix", audio), ("down", down), ("speech", heard)):
-            if f"{case}_{name}" in golden:
-                golden.compare(f"{case}_{name}", value)
-        for flag, controls in (("ctl0", None), ("ctl1", Controls(pose, location, scale))):
+            golden.compare(f"{case}_{name}", value)
+        for flag in ("ctl0", "ctl1"):
             if f"{case}_{flag}_eps" not in golden:
                 continue
-            told, used = model.direct(heard, controls)
+            given_controls = flag == "ctl1" and model.config.pose
+            told, used = model.direct(heard, controls_of(golden, case) if given_controls else None)
             noise = model.predict(model.scene(told, start, code), noisy, torch.tensor(timesteps))
             golden.compare(f"{case}_{flag}_eps", noise)
             for name, stored in (("pose", "pose"), ("location", "loc"), ("face_scale", "scale")):
-                if f"{case}_{flag}_pred_{stored}" in golden:
+                if name in used:
                     golden.compare(f"{case}_{flag}_pred_{stored}", used[name])
 
 
@@ -91,24 +98,32 @@ def stage2(golden: Golden) -> None:
 def ddim(golden: Golden) -> None:
     meta, noise = golden.meta, given(golden, "ddim_noise")
     golden.check("possible steps", sorted({possible_steps(n) for n in range(2, 1001)}), meta["valid_step_T"])
-    tolerance = meta["tol_fake"]
+    formula = golden.said("config", r"eps = (\S+) tanh\((\S+)x \+ (\S+) t\) \+ (\S+) cos\((\S+)x\)")
+    height, slope, per_step, ripple, rate = map(float, formula.groups())
+
+    def fake(x: torch.Tensor, timestep: int) -> torch.Tensor:
+        return height * torch.tanh(slope * x + per_step * timestep) + ripple * torch.cos(rate * x)
+
     for steps, stored in meta["stored_iterations"].items():
         schedule = strided_schedule(int(steps))
         golden.compare(f"fake_{steps}_timesteps", torch.tensor(schedule.timesteps))
         golden.compare(f"fake_{steps}_abar", schedule.kept)
         golden.compare(f"fake_{steps}_abar_prev", schedule.before)
-
-        def fake(x: torch.Tensor, timestep: int) -> torch.Tensor:
-            return 0.9 * torch.tanh(0.7 * x + 0.001 * timestep) + 0.1 * torch.cos(3 * x)
-
         xs, cleans = traced(fake, noise, schedule)
-        golden.compare(f"fake_{steps}_x", xs[stored], **tolerance)
-        golden.compare(f"fake_{steps}_x0", cleans[stored], **tolerance)
-    model = stage2_of(golden, "hubert_audio_only")
-    heard = model.understand(model.listen(torch.einsum("n,bnfc->bfc", model.mix, given(golden, "ddim_audio"))))
-    scene = model.scene(heard, given(golden, "ddim_start"), given(golden, "ddim_dir0"))
-    schedule = strided_schedule(len(golden.tensors["net_x"]))
-    xs, cleans = traced(lambda x, timestep: model.predict(scene, x, torch.tensor([timestep])), noise, schedule)
+        golden.compare(f"fake_{steps}_x", xs[stored], **meta["tol_fake"])
+        golden.compare(f"fake_{steps}_x0", cleans[stored], **meta["tol_fake"])
+
+    model = stage2_of(golden, golden.said("config", VARIANT)[1])
+    heard = model.understand(model.listen(mixed(model, given(golden, "ddim_audio"))))
+    controlled = {"ddim_pose", "ddim_loc", "ddim_scale"} <= set(meta["inputs"])
+    told, _ = model.direct(heard, controls_of(golden, "ddim") if controlled else None)
+    scene = model.scene(told, given(golden, "ddim_start"), given(golden, "ddim_dir0"))
+
+    def predict(x: torch.Tensor, timestep: int) -> torch.Tensor:
+        return model.predict(scene, x, torch.full((len(x),), timestep))
+
+    steps = int(golden.said("config", r"step_T (\d+)")[1])
+    xs, cleans = traced(predict, noise, strided_schedule(steps))
     golden.compare("net_x", xs)
     golden.compare("net_x0", cleans)
 
@@ -122,9 +137,8 @@ def traced(predict: Predict, noise: torch.Tensor, schedule: Schedule) -> tuple[t
 
 @runner("anitalker", "noise_legacy")
 def noise_legacy(golden: Golden) -> None:
-    seed = re.search(r"seed (\d+)", golden.meta["config"])
-    assert seed, "the configuration does not say which seed"
+    seed = int(golden.said("config", r"seed (\d+)")[1])
     for variant, stored in golden.tensors.items():
         with torch.device("meta"):  # only how many numbers there are counts
             model = stage2_of(golden, variant)
-        golden.compare(variant, published_noise(model, stored.shape[1], int(seed[1])))
+        golden.compare(variant, published_noise(model, stored.shape[1], seed))

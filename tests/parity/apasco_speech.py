@@ -6,7 +6,9 @@ import torch
 from talking_portrait.models.checkpoints import strict_load
 from talking_portrait.models.speech import loading
 from talking_portrait.models.speech.encoder import SpeechEncoder, resample_time
+from talking_portrait.pipelines.apasco.hearing import audio_windows
 from talking_portrait.pipelines.speech import encode
+from talking_portrait.pipelines.timing import frame_count
 from talking_portrait.pipelines.types import Audio
 
 from .goldens import Golden, runner
@@ -36,4 +38,6 @@ def wav2vec(golden: Golden) -> None:
     golden.compare("out.embedding", padded.states[:, 1:])
     last = encode(audio, encoder, fps=fps, frame_multiple=meta["clip_length"], layers="last")
     golden.compare("out.last_hidden_padded", last.states[:, 0])
-    golden.leave_out("out.window", reason="the windows of five frames belong to the audio projection, a later stage")
+    for name in ("audio_length_frames", "audio_length_frames_nopad"):
+        golden.check(name, frame_count(audio.samples, rate, fps), meta[name])
+    golden.compare("out.window", audio_windows(padded.states[:, 1:], 0, len(padded.states))[0])

@@ -26,8 +26,8 @@ _LISTENING = (".audio_modules.", ".motion_modules.")
 def parts_of(golden: Golden, stage: str) -> SimpleNamespace:
     """The networks of a stage. Sizes of projections, which the golden does not state, are those of its set's clips."""
     config = golden.meta[stage]["config"]
-    beside = golden.file("one_clip.json")
-    sizes = json.loads((beside if beside.exists() else golden.kit("goldens/one_clip.json")).read_text())["config"]
+    beside = [*sorted(golden.path.parent.glob("*_clip*.json")), golden.kit("goldens/one_clip.json")]
+    sizes = json.loads(beside[0].read_text())["config"]
     face = sizes["image_proj"]
     base = config["base"]
     parts = SimpleNamespace(

@@ -10,19 +10,34 @@ from .goldens import Golden, runner
 
 
 def config_of(golden: Golden) -> GFPGANConfig:
+    """The mapping network's depth (`num_mlp`) is left out: nothing uses that network."""
     given = golden.meta["config"]
     assert given["different_w"]
     assert given["sft_half"]
     assert given["input_is_latent"]
-    assert given["num_mlp"] == 8
     size, narrow, wide = given["out_size"], given["narrow"], given["channel_multiplier"]
     sides = [size // 2**i for i in range(size.bit_length() - 2)]
     base = {side: 512 if side <= 32 else 16384 // side * wide for side in sides}
     return GFPGANConfig(
-        unet=tuple(int(base[side] * narrow / 2) for side in sides),
+        unet=tuple(int(base[side] * (narrow * 0.5)) for side in sides),
         decoder=tuple(int(base[side] * narrow) for side in sides),
         style=given["num_style_feat"],
     )
+
+
+def input_of(golden: Golden, size: int) -> torch.Tensor:
+    """The faces, drawn as the golden says, where they are not stored; and as stored, where they are."""
+    rule = golden.said(
+        "input",
+        r'in\.x = clip\((\S+) \* weights\.unit\(seed, "([^"]+)", [^)]*\)\.reshape\((\d+),3,S,S\), (\S+), (\S+)\)',
+    )
+    scale, name, batch, low, high = rule.groups()
+    shape = (int(batch), 3, size, size)
+    drawn = float(scale) * golden.weights.unit(golden.meta["seed"], name, np.prod(shape)).reshape(shape)
+    x = torch.from_numpy(np.clip(drawn, float(low), float(high)).astype(np.float32))
+    golden.compare("in.x", golden.thinned("in.x", x), atol=1e-7)
+    whole = "in.x" in golden and golden.tensors["in.x"].shape == x.shape
+    return golden.tensor("in.x") if whole else x
 
 
 @runner("gfpgan", "gfpgan")
@@ -35,11 +50,11 @@ def restored(golden: Golden) -> None:
     }
     network = build_gfpgan(state, path=golden.path)
     assert network.config == config
-    size, rtol = config.size, golden.meta["tolerance_relative"]
-    x = np.clip(0.5 * golden.weights.unit(seed, "in.x", 3 * size**2).reshape(1, 3, size, size), -1, 1)
-    golden.compare("in.x", x.astype(np.float32), atol=1e-7)
-    result = network(golden.tensor("in.x"))
-    # "Relative" is to the picture's range: single pixels pass through zero.
-    scale = float(golden.tensor("out.y").abs().max())
-    golden.compare("out.y", result, atol=rtol * scale)
-    golden.compare("out.mean", torch.stack([result.mean(), result.std()]), rtol=rtol, atol=rtol)
+    result = network(input_of(golden, config.size))
+    relative = golden.meta["tolerance_relative"]
+    for name in golden.tensors:
+        if name.startswith("out.y"):
+            # "Relative" is to the picture's range: single pixels pass through zero.
+            allowed = relative * float(golden.tensors[name].abs().max())
+            golden.compare(name, golden.thinned(name, result), atol=allowed)
+    golden.compare("out.mean", torch.stack([result.mean(), result.std()]), rtol=relative, atol=relative)

@@ -13,15 +13,17 @@ A runner is written in a module `<system>_<subject>.py` beside this file:
     def projection(golden: Golden) -> None:
         golden.compare("projected", project(golden.array("verts"), ...))
 
-It answers for every golden of its system whose name begins with that text; the longest match wins. Every stored tensor
-must be read or compared by the runner, or named in `golden.leave_out(...)` with the reason: a number nobody looks at
-proves nothing.
+It answers for every golden of its system whose name, or the module that it says it is of, begins with that text; the
+longest match wins. What a golden does not store need not be compared: `compare` passes over it. What it stores must be:
+each tensor is an input that the runner takes with `tensor` or `array`, or it is compared, or `leave_out` says why not.
+Tensors named `out.` are compared and those named `trap.` are shown to differ, whoever takes them besides.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,8 +56,8 @@ def runner(system: str, name: str) -> Callable[[Runner], Runner]:
 
 
 def find_runner(golden: Golden) -> Runner | None:
-    """The runner with the longest name that the golden's own name, or else its file's, begins with."""
-    for title in (golden.kind, golden.name):
+    """The runner with the longest name that the golden's own name begins with, or else its file's, or its module's."""
+    for title in (golden.kind, golden.name, str(golden.meta.get("module", ""))):
         names = [name for system, name in _runners if system == golden.system and title.startswith(name)]
         if names:
             return _runners[golden.system, max(names, key=len)]
@@ -70,7 +72,8 @@ class Golden:
     path: Path
     meta: dict[str, Any]
     worst: dict[str, float] = field(default_factory=dict)  # name -> largest error as a part of the allowed one
-    _seen: set[str] = field(default_factory=set)
+    _taken: set[str] = field(default_factory=set)
+    _compared: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -104,8 +107,8 @@ class Golden:
         return name in self.tensors or f"{name}.vals" in self.tensors
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A stored input."""
-        self._seen.add(name)
+        """A stored input. For a look at a result that is to be compared, see `tensors`."""
+        self._taken.add(name)
         return self.tensors[name]
 
     def array(self, name: str) -> np.ndarray:
@@ -140,6 +143,13 @@ class Golden:
         spec.loader.exec_module(module)
         return module
 
+    def said(self, where: str, pattern: str) -> re.Match[str]:
+        """The first match of `pattern` in what the JSON says under `where`, for numbers that stand in prose."""
+        text = str(self.meta.get(where, ""))
+        match = re.search(pattern, text)
+        assert match, f"{self}: {where!r} should match {pattern!r}, but is {text!r}"
+        return match
+
     # --- comparison ---
 
     @property
@@ -149,6 +159,12 @@ class Golden:
         if not isinstance(given, dict) or "atol" not in given:
             raise KeyError(f"{self} states no single tolerance; pass atol and rtol to compare()")
         return float(given["atol"]), float(given.get("rtol", 0.0))
+
+    @property
+    def allowed(self) -> dict[str, float]:
+        """The same as arguments of `check`."""
+        atol, rtol = self.tolerance
+        return {"atol": atol, "rtol": rtol}
 
     def compare(
         self,
@@ -160,18 +176,62 @@ class Golden:
     ) -> None:
         """Fails unless `value` equals the stored tensor: |difference| <= atol + rtol * |stored|, shapes alike.
 
-        Tensors of which the golden keeps a sample only ("subsampled") are sampled in the same way first.
+        Tensors of which the golden keeps a sample only ("subsampled") are sampled in the same way first, and their
+        statistics compared. What the golden does not store at all is passed over; see the module.
         """
+        if name not in self:
+            return
         if atol is None and rtol is None:
             atol, rtol = self.tolerance
+        atol, rtol = atol or 0.0, rtol or 0.0
         got = _numpy(value)
         sampled = self.meta.get("subsampled", {}).get(name)
         if sampled:
             assert list(got.shape) == sampled["shape"], f"{name}: shape {got.shape}, expected {sampled['shape']}"
+            self._compare_statistics(f"{name}.stat", got, atol, rtol)
             got = got.reshape(-1)[(np.arange(sampled["K"], dtype=np.int64) * sampled["step"]) % got.size]
-            self._seen.add(f"{name}.stat")
             name = f"{name}.vals"
-        self.check(name, got, self.array(name), atol=atol or 0.0, rtol=rtol or 0.0)
+        self._compared.add(name)
+        self.check(name, got, self.tensors[name], atol=atol, rtol=rtol)
+
+    def _compare_statistics(self, name: str, value: np.ndarray, atol: float, rtol: float) -> None:
+        """Mean, deviation, least, largest and mean size of a whole tensor; none moves by more than its values may."""
+        if name in self.tensors:
+            x, stored = value.astype(np.float64), self.tensors[name]
+            statistics = np.array([x.mean(), x.std(), x.min(), x.max(), np.abs(x).mean()])
+            self._compared.add(name)
+            self.check(name, statistics, stored, atol=atol + rtol * float(stored.abs().max()))
+
+    def compare_overall(
+        self, name: str, value: torch.Tensor, *, mean: float | None = None, rms: float | None = None
+    ) -> None:
+        """For results of which single values may be far out: limits for the mean of the errors' sizes, or for their
+        root mean square as a part of the stored tensor's own."""
+        if name not in self:
+            return
+        stored = self.tensors[name].double()
+        assert value.shape == stored.shape, f"{name}: shape {tuple(value.shape)}, expected {tuple(stored.shape)}"
+        error = value.double() - stored
+        self._compared.add(name)
+        if mean is not None:
+            self.check(f"{name} mean error", error.abs().mean(), 0.0, atol=mean)
+        if rms is not None:
+            self.check(f"{name} rms error", (error.square().mean() / stored.square().mean()).sqrt(), 0.0, atol=rms)
+
+    def thinned(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """`value` at the places that the golden keeps of it: every n-th along each axis.
+
+        n is what the name ends in ("_s4", "_ds2") where that gives the stored length, and follows from the lengths
+        otherwise. Sizes that no n explains are left as they are, for `compare` to refuse.
+        """
+        if name not in self or value.ndim != self.tensors[name].ndim:
+            return value
+        named = re.search(r"_d?s(\d+)$", name)
+        for axis, (length, kept) in enumerate(zip(value.shape, self.tensors[name].shape, strict=True)):
+            strides = [*([int(named[1])] if named else []), *range(1, length + 1)]
+            stride = next((n for n in strides if -(-length // n) == kept), 1)
+            value = value[(slice(None),) * axis + (slice(None, None, stride),)]
+        return value
 
     def check(
         self,
@@ -207,21 +267,25 @@ class Golden:
     def differs(self, name: str, value: torch.Tensor | np.ndarray) -> None:
         """Fails when `value` equals a stored trap: what a plausible mistake would give."""
         atol, rtol = self.tolerance
-        got, trap = _numpy(value).astype(np.float64), self.array(name).astype(np.float64)
+        self._compared.add(name)
+        got, trap = _numpy(value).astype(np.float64), _numpy(self.tensors[name]).astype(np.float64)
         same = got.shape == trap.shape and bool(np.all(np.abs(got - trap) <= atol + rtol * np.abs(trap)))
         assert not same, f"{name}: the result equals the trap"
 
     def leave_out(self, *names: str, reason: str) -> None:
         """Names stored tensors that need no look, and says why."""
         assert reason
-        self._seen.update(names)
+        self._compared.update(names)
 
     def run(self, function: Runner) -> None:
-        """Runs a runner and makes sure that it compared something and overlooked nothing."""
+        """Runs a runner and makes sure that the golden is whole, and that something and everything was compared."""
+        lost = sorted(set(self.meta.get("tensors", {})) - set(self.tensors))
+        assert not lost, f"{self}: the JSON lists tensors that are not stored: {', '.join(lost)}"
         function(self)
         assert self.worst, f"{self}: the runner compared nothing"
-        overlooked = sorted(set(self.tensors) - self._seen)
-        assert not overlooked, f"{self}: nobody looked at {', '.join(overlooked)}"
+        inputs = {name for name in self._taken if not name.startswith(("out.", "trap."))}
+        overlooked = sorted(set(self.tensors) - self._compared - inputs)
+        assert not overlooked, f"{self}: nothing was compared with {', '.join(overlooked)}"
 
 
 def _numpy(value: Any) -> np.ndarray:

@@ -57,7 +57,7 @@ def face_motion(
     )
 
 
-def same(a: FaceMotion, b: FaceMotion, tolerance: float = 0.0) -> bool:
+def same(a: FaceMotion, b: FaceMotion, tolerance: float = 1e-4) -> bool:
     """Whether two motions agree in everything."""
     close = [
         np.allclose(x, y, rtol=0, atol=tolerance)

@@ -44,7 +44,7 @@ def test_the_reference_mode_is_the_published_loop() -> None:
     denoiser = Denoiser(nets.denoising_unet, prepared.bank, prepared.token, features)
     start = torch.randn(1, 4, 10, 8, 8, generator=torch.Generator().manual_seed(0))
     latents = denoise(denoiser, start, lambda step: uniform_windows(10, 4, 1), 2)
-    assert torch.equal(frames, Codec().decode(latents[0].transpose(0, 1)))
+    torch.testing.assert_close(frames, Codec().decode(latents[0].transpose(0, 1)), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("mode", ["reference", "seamless"])
@@ -54,8 +54,8 @@ def test_frames_have_the_portraits_size_and_differ_by_seed_drawing_and_portrait(
     assert frames.shape == (10, SIZE, SIZE, 3)
     assert frames.dtype == torch.float32
     assert animation.frames == 10
-    assert torch.equal(run(settings=chosen)[0], frames)
-    assert not torch.equal(run(settings=replace(chosen, seed=1))[0], frames)
+    torch.testing.assert_close(run(settings=chosen)[0], frames, atol=1e-4, rtol=0)
+    assert not torch.allclose(run(settings=replace(chosen, seed=1))[0], frames, atol=0.01)
     assert not torch.allclose(run(Drawings(10, start=5), chosen)[0], frames, atol=1e-3)
     other = torch.cat(list(animate(networks(), Codec(), Encoder(), portrait() ** 3, Drawings(10), chosen)))
     assert not torch.allclose(other, frames, atol=1e-3)
@@ -66,7 +66,7 @@ def test_frames_may_be_taller_than_wide_and_no_multiple_of_the_deepest_layer() -
     assert frames.shape == (3, 72, 104, 3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     frames=st.integers(1, 16),
     window=st.integers(2, 6),
@@ -107,7 +107,7 @@ SILENT.denoising_unet.module.conv_out.bias.zero_()
 
 def test_a_clip_of_one_stretch_equals_itself_in_longer_ones() -> None:
     whole, _ = run(Drawings(9), replace(SEAMLESS, stretch=8))
-    assert torch.equal(run(Drawings(9), replace(SEAMLESS, stretch=30))[0], whole)
+    torch.testing.assert_close(run(Drawings(9), replace(SEAMLESS, stretch=30))[0], whole, atol=1e-4, rtol=0)
 
 
 def test_windows_together_give_what_windows_alone_give() -> None:
@@ -171,14 +171,14 @@ def test_progress_counts_windows_and_frames_and_shows_pictures() -> None:
 def test_faster_ways_give_other_frames_and_the_same_ones_again(change: dict) -> None:
     plain = replace(SEAMLESS if "deep_every" in change else BASE, steps=3)
     frames, _ = run(Drawings(5), replace(plain, **change))
-    assert torch.equal(run(Drawings(5), replace(plain, **change))[0], frames)
-    assert not torch.allclose(frames, run(Drawings(5), plain)[0], atol=1e-4)
+    torch.testing.assert_close(run(Drawings(5), replace(plain, **change))[0], frames, atol=1e-4, rtol=0)
+    assert not torch.allclose(frames, run(Drawings(5), plain)[0], atol=1e-3)
 
 
 def test_noise_that_lcm_adds_belongs_to_frames() -> None:
     chosen = replace(SEAMLESS, steps=3, scheduler="lcm")
     longer, _ = run(Drawings(9), replace(chosen, stretch=9))
-    assert torch.equal(run(Drawings(9), replace(chosen, stretch=20))[0], longer)
+    torch.testing.assert_close(run(Drawings(9), replace(chosen, stretch=20))[0], longer, atol=1e-4, rtol=0)
 
 
 # --- devices and memory ---
@@ -224,7 +224,7 @@ def test_the_decoder_too_takes_fewer_frames_when_memory_runs_out() -> None:
             return super().decode(latents)
 
     frames, _ = run(codec=Narrow())
-    assert torch.equal(frames, run()[0])
+    torch.testing.assert_close(frames, run()[0], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("mode", ["reference", "seamless"])

@@ -74,7 +74,6 @@ def motion_of(seconds: float, fps: int = 25, yaw: float = 0.0, x: float = 0.0) -
 
 
 @given(st.integers(2, 1000))
-@settings(deadline=None)
 def test_any_number_of_steps_becomes_one_that_a_stride_gives(wanted: int) -> None:
     steps = possible_steps(wanted)
     assert steps >= wanted
@@ -117,7 +116,7 @@ def test_the_published_signs_and_units() -> None:
 
 def test_curves_join_their_points_and_hold_at_the_ends() -> None:
     controls = with_curves(HeadControls.constant(pitch=5), "yaw 1:0, 3:20\n\n scale 0:0.4", 100)
-    assert controls.yaw[[0, 25, 50, 75, 99]].tolist() == [0, 0, 10, 20, 20]
+    assert controls.yaw[[0, 25, 50, 75, 99]].tolist() == pytest.approx([0, 0, 10, 20, 20])
     assert set(controls.scale) == {0.4}
     assert controls.signals(100).pose[0, :, 1].tolist() == pytest.approx([5 / 90] * 100)
 
@@ -143,7 +142,7 @@ def test_a_face_motion_of_another_rate_turns_the_head_at_the_same_time() -> None
     rest = HeadControls.constant(location=0.3, scale=0.45)
     slow, fast = (from_motion(motion_of(2, fps, yaw=30), 50, rest) for fps in (25, 50))
     np.testing.assert_allclose(slow.yaw[::5], fast.yaw[::5], atol=0.7)
-    assert slow.yaw[0] == 0
+    assert slow.yaw[0] == pytest.approx(0, abs=1e-6)
     assert slow.yaw[-1] == pytest.approx(30)
     assert (slow.location, slow.scale) == (rest.location, rest.scale)
 
@@ -190,16 +189,17 @@ def test_every_variant_makes_motion_of_its_own(stage2: dict[str, Resident], port
     assert made.codes.shape == (30, 20)
     assert made.fps == 25
     assert made.codes.abs().max() <= 1
-    assert torch.equal(made.codes, generate_motion(stage2[file], features, portrait, steps=4, seed=3).codes)
+    again = generate_motion(stage2[file], features, portrait, steps=4, seed=3)
+    torch.testing.assert_close(made.codes, again.codes, atol=1e-5, rtol=0)
     other = generate_motion(stage2[file], features, portrait, steps=4, seed=4)
-    assert not torch.equal(made.codes, other.codes)
+    assert not torch.allclose(made.codes, other.codes, atol=0.01)
     controls = HeadControls.constant(yaw=30).signals(30)
     if not STAGE2[file].pose:
         with pytest.raises(TalkingPortraitError, match="moves the head by the voice alone, but controls were given"):
             generate_motion(stage2[file], features, portrait, controls=controls, steps=4)
         return
     told = generate_motion(stage2[file], features, portrait, controls=controls, steps=4, seed=3)
-    assert not torch.equal(made.codes, told.codes)
+    assert not torch.allclose(made.codes, told.codes, atol=1e-3)
 
 
 @pytest.mark.parametrize("file", ["stage2_pose_only_hubert", "stage2_pose_only_mfcc"])
@@ -214,7 +214,7 @@ def test_speech_longer_than_a_window_is_blended(stage2: dict[str, Resident], por
     assert [done for done, _ in calls] == list(range(1, len(calls) + 1))
     assert calls[-1][0] == calls[-1][1]
     whole = generate_motion(stage2[file], features, portrait, steps=3)
-    assert not torch.equal(made.codes, whole.codes)
+    assert not torch.allclose(made.codes, whole.codes, atol=1e-4)
     torch.testing.assert_close(
         whole.codes, generate_motion(stage2[file], features, portrait, steps=3, seconds=28).codes
     )
@@ -337,7 +337,7 @@ def test_a_video_drives_absolutely_or_from_the_portraits_pose(stage1: Resident, 
 
 
 @given(frames=st.integers(1, 9), batch=st.integers(1, 10))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_frames_come_in_order_whatever_the_batch(stage1: Resident, portrait: Portrait, frames: int, batch: int) -> None:
     codes = torch.randn(frames, 20, generator=torch.Generator().manual_seed(8))
     motion = MotionLatents(codes, Fraction(25))

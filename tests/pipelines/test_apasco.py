@@ -122,13 +122,13 @@ def test_calls_that_continue_each_other_give_the_same_frames(networks, options):
     joined = torch.cat([clip.frames for clip in (*first, *rest)])
     assert joined.shape == whole.shape
     if not settings.overlap:
-        assert torch.equal(joined, whole)
+        torch.testing.assert_close(joined, whole, atol=1e-4, rtol=0)
 
 
 def test_the_same_seed_gives_the_same_frames_and_another_does_not(networks):
     inputs = inputs_of(5)
-    assert torch.equal(made(networks, inputs), made(networks, inputs))
-    assert not torch.equal(made(networks, inputs), made(networks, inputs, replace(QUICK, seed=1)))
+    torch.testing.assert_close(made(networks, inputs), made(networks, inputs), atol=1e-4, rtol=0)
+    assert not torch.allclose(made(networks, inputs), made(networks, inputs, replace(QUICK, seed=1)), atol=0.01)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (104, 72)])
@@ -173,7 +173,9 @@ def test_each_network_runs_no_more_than_it_must(cfg, denoised, seen):
 
 def test_unmixed_rows_are_another_and_need_no_more(networks):
     inputs = inputs_of(5)
-    assert not torch.equal(made(networks, inputs), made(networks, inputs, replace(QUICK, mixed_rows=False)))
+    assert not torch.allclose(
+        made(networks, inputs), made(networks, inputs, replace(QUICK, mixed_rows=False)), atol=1e-3
+    )
 
 
 def test_rows_that_do_not_fit_together_pass_one_by_one(networks, monkeypatch):
@@ -342,8 +344,9 @@ def test_geometry_moves_trained_networks_only_and_holds_its_ends():
     rest = random.normal(size=(478, 3))
     geometry = normalised(rest, rest + 0.3 * random.normal(size=(3, 478, 3)))
     with_mesh = replace(inputs, geometry=geometry)
-    assert not torch.equal(made(trained, with_mesh), made(trained, inputs))
-    assert torch.equal(made(trained, with_mesh, replace(QUICK, geometry=0.0)), made(trained, inputs))
+    plain = made(trained, inputs)
+    assert not torch.allclose(made(trained, with_mesh), plain, atol=1e-3)
+    torch.testing.assert_close(made(trained, with_mesh, replace(QUICK, geometry=0.0)), plain, atol=1e-4, rtol=0)
     assert torch.equal(geometry.frames(2, 5)[:, 0], geometry.frames(2, 5)[:, 2])
     assert geometry.portrait.mean(1).abs().max() < 1e-6
 
@@ -406,18 +409,18 @@ def test_the_metric_sees_jitter_jumps_and_drift():
     assert flicker([wide, wide / 2]).spread_drift > 30
 
 
-@pytest.mark.parametrize("options", [{"shared_noise": True}, {"overlap": 2}, {"calming": 1.0}])
-def test_each_option_lowers_flicker(networks, options):
-    inputs = inputs_of(20)
+@pytest.mark.parametrize(
+    ("options", "figure", "share"),
+    [({"shared_noise": True}, "borders", 0.9), ({"overlap": 2}, "borders", 0.97), ({"calming": 1.0}, "jitter", 0.6)],
+)
+def test_each_option_lowers_the_flicker_that_it_is_for(networks, options, figure, share):
+    """Over 15 clips, as a border more or less decides nothing then."""
+    inputs = inputs_of(60)
 
     def measured(settings):
-        return flicker(clip.frames for clip in animate(networks, PatchCodec(), inputs, settings))
+        return getattr(flicker(clip.frames for clip in animate(networks, PatchCodec(), inputs, settings)), figure)
 
-    plain, calm = measured(QUICK), measured(replace(QUICK, **options))
-    if "calming" in options:
-        assert calm.jitter < 0.8 * plain.jitter
-    else:
-        assert calm.borders < plain.borders or calm.jitter < plain.jitter
+    assert measured(replace(QUICK, **options)) < share * measured(QUICK)
 
 
 @pytest.mark.parametrize(("anchoring", "most"), [(0.0, 8.0), (0.5, 3.0)])

@@ -83,15 +83,6 @@ def stage2(*, geometry: bool = False) -> APascoStage2:
     return APascoStage2(networks, bench.vae(), picture_steps=2)
 
 
-def reached(trainer: torch.nn.Module, batch: Batch, seed: int = 0) -> set[str]:
-    trainer.train()
-    torch.manual_seed(seed)
-    trainer.loss(batch, 0).backward()
-    names = {name for name, weight in trainer.named_parameters() if weight.grad is not None and weight.grad.any()}
-    trainer.zero_grad()
-    return names
-
-
 def falls(trainer: torch.nn.Module, batch: Batch, rate: float, steps: int) -> float:
     trainer.train()
     optimiser = torch.optim.AdamW(trainable(trainer).values(), lr=rate)
@@ -111,7 +102,7 @@ def test_stage_1_moves_everything_but_the_vae(pictures) -> None:
     torch.nn.init.normal_(trainer.face_locator.conv_out.weight, 0, 0.1)  # it begins at zero and lets nothing through
     learnt = {name for name, _ in trainer.named_parameters() if not name.startswith("vae.")}
     assert set(trainable(trainer)) == learnt
-    found = reached(trainer, pictures)
+    found = set(bench.gradients(trainer, pictures))
     assert found <= learnt
     # After the last tokens that are read nothing of the reference UNet has a say.
     last = "reference_unet.up_blocks.3.attentions.1."
@@ -124,10 +115,10 @@ def test_stage_1_moves_everything_but_the_vae(pictures) -> None:
 def test_stage_1_without_a_reference_has_nobodys_face(pictures) -> None:
     trainer = stage1()
     trainer.unconditional = 1.0
-    found = reached(trainer, pictures)
-    assert not [name for name in found if name.startswith("reference_unet.")]
-    assert "imageproj.proj.bias" in found
-    assert "imageproj.proj.weight" not in found  # it is multiplied by zeros
+    found = bench.gradients(trainer, pictures)
+    assert not [name for name, gradient in found.items() if name.startswith("reference_unet.") and gradient.any()]
+    assert found["imageproj.proj.bias"].abs().max() > 1e-6
+    assert not found["imageproj.proj.weight"].any()  # it is multiplied by zeros
 
 
 @pytest.mark.parametrize("geometry", [False, True])
@@ -148,15 +139,8 @@ def test_stage_2_moves_what_listens_and_looks_along_time(
     assert learnt == expected
     assert any(".attn2_geo." in name for name in learnt) == geometry
     assert any(name.endswith(".alpha") for name in learnt) == geometry
-    found = reached(trainer, videos)
-    assert found <= learnt
-    # A single token, as there is in the middle of a picture of 64 pixels, attends to itself whatever its query.
-    one_token = {
-        f"networks.denoising_unet.mid_block.audio_modules.0.transformer_blocks.0.attn1.to_{part}.weight"
-        for part in "qk"
-    }
     skipped = {f"networks.{name}" for name in trainer.networks.state_dict() if name.startswith(SKIPPED)} & learnt
-    assert skipped <= learnt - found <= skipped | one_token
+    assert set(bench.gradients(trainer, videos)) == learnt - skipped
 
 
 def test_both_stages_learn(pictures, videos) -> None:
@@ -167,11 +151,12 @@ def test_both_stages_learn(pictures, videos) -> None:
 def test_dropped_conditions_are_dropped(videos, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each share alone is made certain; what depended on the condition no longer does."""
     trainer = stage2(geometry=True).eval()
+    monkeypatch.setattr(apasco_stage2, "clip_loss", lambda velocity, *rest: velocity)
 
-    def loss(batch: Batch) -> float:
+    def velocity(batch: Batch) -> torch.Tensor:
         torch.manual_seed(1)
         with torch.no_grad():
-            return float(trainer.loss(batch, 0))
+            return trainer.loss(batch, 0)
 
     shuffled = {name: tensor.flip(1) if tensor.is_floating_point() else 255 - tensor for name, tensor in videos.items()}
     for share, names in (
@@ -182,13 +167,13 @@ def test_dropped_conditions_are_dropped(videos, monkeypatch: pytest.MonkeyPatch)
         for name in SHARES:
             monkeypatch.setattr(apasco_stage2, name, 1.0 if name == share else 0.0)
         changed = videos | {name: shuffled[name] for name in names}
-        assert loss(changed) == loss(videos), share
+        torch.testing.assert_close(velocity(changed), velocity(videos), atol=1e-5, rtol=1e-4, msg=share)
         monkeypatch.setattr(apasco_stage2, share, 0.0)
-        assert loss(changed) != loss(videos), share
+        assert (velocity(changed) - velocity(videos)).abs().max() > 1e-4, share
     monkeypatch.setattr(apasco_stage2, "NO_FRAMES_BEFORE", 1.0)
     before = videos["pictures"].clone()
     before[:, 1:] = 7
-    assert loss(videos | {"pictures": before}) == loss(videos)
+    torch.testing.assert_close(velocity(videos | {"pictures": before}), velocity(videos), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -219,9 +204,9 @@ def test_a_picture_follows_speech_and_face(videos) -> None:
         return trainer.picture({**videos, **changes})[128:192]
 
     plain = result()
-    assert torch.equal(result(), plain)
+    torch.testing.assert_close(result(), plain, atol=1e-4, rtol=0)
     for name in ("windows", "embedding", "meshes", "pictures"):
-        assert not torch.equal(result(**{name: videos[name].flip(-2) + 1}), plain), name
+        assert not torch.allclose(result(**{name: videos[name].flip(-2) + 1}), plain, atol=1e-3), name
 
 
 def test_still_lips_go_with_the_face_in_the_portraits_shape(videos) -> None:

@@ -195,7 +195,7 @@ def test_nothing_outside_the_crop_changes(roll, middle, channels):
         assert torch.equal(frame[outside], source[0][outside])
         assert torch.equal(frame[..., 3:], source[0][..., 3:])
     if middle == (200, 150):
-        assert (result[0, 150, 200, :3] == 1).all()
+        assert (result[0, 150, 200, :3] > 0.9999).all()
     if middle == (500, 500):
         assert torch.equal(result[0], source[0])
 
@@ -228,7 +228,7 @@ def test_the_rim_rises_smoothly_from_nothing():
     first = int((row > 0).nonzero()[0])
     rim = row[first : first + 26]
     assert rim[0] < 0.02
-    assert (rim.diff() >= 0).all()
+    assert (rim.diff() > -1e-6).all()
     assert rim.diff().max() < 0.1
     assert rim[-1] > 0.999
 

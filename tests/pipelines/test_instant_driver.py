@@ -86,7 +86,7 @@ def test_a_file_moves_the_face_alike_whichever_way_it_is_read(tmp_path, speech, 
     assert same(drive(streamed), drive(read_audio(tmp_path / "a.wav")))
 
 
-def test_the_number_of_threads_changes_nothing(speech, spoken):
+def test_the_number_of_threads_changes_rounding_alone(speech, spoken):
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
@@ -115,14 +115,13 @@ def test_amounts_of_zero_are_exactly_still(speech):
 @pytest.mark.parametrize("name", ["mouth", "head", "brows", "blinks", "drift", "nod"])
 def test_one_amount_leaves_the_others_alone(speech, spoken, name):
     less = drive(speech, seed=3, **{name: 0.0})
-    poses_alike = np.array_equal(less.rotation, spoken.rotation)
-    assert poses_alike == (name not in ("head", "drift", "nod"))
+    assert np.allclose(less.rotation, spoken.rotation, atol=1e-3) == (name not in ("head", "drift", "nod"))
     mouth = mouth_opening(less.vertices), mouth_opening(spoken.vertices)
     assert np.allclose(*mouth, atol=1e-5) == (name != "mouth")
     blink = BLENDSHAPES.index("eyeBlinkLeft")
-    assert np.array_equal(less.blendshapes[:, blink], spoken.blendshapes[:, blink]) == (name != "blinks")
+    assert np.allclose(less.blendshapes[:, blink], spoken.blendshapes[:, blink], atol=1e-3) == (name != "blinks")
     brow = BLENDSHAPES.index("browInnerUp")
-    assert np.array_equal(less.blendshapes[:, brow], spoken.blendshapes[:, brow]) == (name != "brows")
+    assert np.allclose(less.blendshapes[:, brow], spoken.blendshapes[:, brow], atol=1e-3) == (name != "brows")
 
 
 def test_amounts_scale(speech, spoken):
@@ -153,7 +152,7 @@ def test_without_speech_it_only_idles(kind):
     assert 0.05 < motion.rotation.std(axis=0).max() < 1.0
     assert np.abs(motion.rotation).max() < 2.5
     assert motion.blendshapes[:, BLENDSHAPES.index("browInnerUp")].max() == 0
-    assert motion.blendshapes[:, BLENDSHAPES.index("eyeBlinkRight")].max() == 1
+    assert motion.blendshapes[:, BLENDSHAPES.index("eyeBlinkRight")].max() == pytest.approx(1)
 
 
 def test_the_same_movement_at_any_rate(speech, spoken):
@@ -286,7 +285,7 @@ def test_short_clips_blink_10_to_35_times_a_minute_too(seconds):
 @pytest.mark.parametrize("fps", [24, 25, 30, 60])
 def test_a_blink_has_a_real_shape(fps):
     weights = blink_weights(np.array([1.003]), 3 * fps, Fraction(fps), 0)
-    assert weights.max() == 1
+    assert weights.max() == pytest.approx(1)
     closed_at = weights.argmax()
     half = np.flatnonzero(weights > 0.5)
     assert 0.1 < len(half) / fps < 0.3
@@ -310,6 +309,6 @@ def test_brows_rise_with_the_voice_and_rest_in_silence():
     quiet = ~prosody.speech
     assert lift[quiet].mean() < lift[prosody.speech].mean()
     assert np.corrcoef(lift[prosody.speech], prosody.pitch[prosody.speech])[0, 1] > 0.1
-    assert not np.array_equal(brows["browOuterUpLeft"], brows["browOuterUpRight"])
+    assert not np.allclose(brows["browOuterUpLeft"], brows["browOuterUpRight"], atol=1e-3)
     silent = replace(prosody, speech=quiet & False, pitch=lift * 0, phrases=np.zeros((0, 2)), accents=np.zeros((0, 2)))
     assert not any(rows.any() for rows in brow_weights(silent, 0).values())

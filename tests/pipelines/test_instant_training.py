@@ -98,15 +98,15 @@ def test_another_vocal_tract_moves_the_bands():
     mel = np.zeros((3, 40), np.float32)
     mel[:, 20] = 1
     assert warp_bands(mel, np.full(6, -2.0)).argmax(1).tolist() == [22, 22, 22]
-    np.testing.assert_array_equal(warp_bands(mel, np.zeros(6)), mel)
+    np.testing.assert_allclose(warp_bands(mel, np.zeros(6)), mel, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS), key=lambda kind: kind.__name__))
 def test_every_kind_of_background_sounds_and_is_drawn_at_random(kind):
     first, again, other = (kind(np.random.default_rng(seed), 32000) for seed in (1, 1, 2))
     assert first.shape == (32000,)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    np.testing.assert_allclose(first, again, atol=1e-5)
+    assert not np.allclose(first, other, atol=1e-3)
     for seed in range(6):
         sound = kind(np.random.default_rng(seed), 32000)
         assert np.isfinite(sound).all()
@@ -131,7 +131,7 @@ def test_varied_speech_is_finite_and_never_twice_the_same():
     assert first.shape == mel.shape
     assert np.isfinite(first).all()
     assert (first >= 0).all()
-    assert not np.array_equal(first, second)
+    assert not np.allclose(first, second, rtol=0.01)
 
 
 def test_training_repeats_itself_from_its_seed(tmp_path: Path):
@@ -162,11 +162,11 @@ def test_training_repeats_itself_from_its_seed(tmp_path: Path):
         return network.head.weight.detach()
 
     first = once(0)
-    assert torch.equal(weight(once(0)), weight(first))
-    assert not torch.equal(weight(once(1)), weight(first))
+    torch.testing.assert_close(weight(once(0)), weight(first), atol=1e-4, rtol=0)
+    assert not torch.allclose(weight(once(1)), weight(first), atol=0.01)
     assert weight(first).shape == (len(CONTROLS) + 1, 8)
     further = once(1, start=first)
-    assert torch.equal(further.average, first.average)
+    torch.testing.assert_close(further.average, first.average)
     assert (weight(further) - weight(first)).abs().max() < (weight(once(1)) - weight(first)).abs().max()
 
 

@@ -32,6 +32,21 @@ def test_two_frames_are_a_tie_that_rounding_decides() -> None:
     assert (first.place, first.before, first.after) == (1, 0, 2)
 
 
+@pytest.mark.parametrize(
+    ("count", "places"),
+    [
+        (4, [2, 1, 4, 3]),
+        (8, [4, 2, 1, 3, 7, 8, 5, 6]),
+        (12, [6, 3, 9, 11, 10, 12, 8, 7, 5, 4, 2, 1]),
+        (13, [7, 10, 12, 11, 13, 3, 5, 4, 6, 2, 1, 9, 8]),
+        (14, [7, 11, 13, 12, 14, 9, 10, 8, 4, 2, 1, 3, 6, 5]),
+    ],
+)
+def test_ties_are_decided_alike_on_every_processor(count: int, places: list[int]) -> None:
+    """As the published program decides them where there is fused multiply-add; elsewhere it differs from 8 on."""
+    assert [insertion.place for insertion in insertion_order(count)] == places
+
+
 def test_a_straight_line_stays_straight() -> None:
     frames = fill_gap(torch.tensor(10.0), torch.tensor(16.0), 5, lambda a, b, time: a + (b - a) * time)
     torch.testing.assert_close(torch.stack(frames), torch.tensor([10.0, 11, 12, 13, 14, 15]))

@@ -96,7 +96,7 @@ def test_a_full_disk_is_named(tmp_path):
 
 
 def test_a_full_disk_is_named_when_the_sound_alone_fills_it(tmp_path):
-    unfinished(tmp_path / "out.mp4", ".wav").symlink_to("/dev/full")
+    unfinished(tmp_path / "out.mp4", ".pcm").symlink_to("/dev/full")
     with (
         pytest.raises(TalkingPortraitError, match=r"The sound of out.mp4 can't be written \(No space left"),
         VideoWriter(tmp_path / "out.mp4", (48, 64), Fraction(25), tone(1, 16000)) as video,
@@ -134,7 +134,7 @@ def test_any_sound_finds_its_way_into_a_video(tmp_path, source, rate, channels):
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(120)])
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 44101, 48000])
 def test_speech_is_the_mix_at_another_rate_with_as_many_frames(tmp_path, monkeypatch, fps, rate):
-    monkeypatch.setattr(media._Decoder, "BLOCK", 1000)
+    monkeypatch.setattr(media, "SOUND_BLOCK", 1000)
     torch.manual_seed(0)
     # A sample more than a whole number of frames, or just as many.
     samples = int(9 * rate / fps) + 1 if rate != 22050 else int(9 * rate / fps)

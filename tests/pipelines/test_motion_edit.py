@@ -29,7 +29,7 @@ from talking_portrait.pipelines.projection import euler_to_matrix, head_matrix
 
 from .moving_faces import face_motion, same
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25)
 motions = st.builds(
     face_motion,
     frames=st.integers(1, 40),
@@ -107,7 +107,7 @@ def test_a_crossfade_takes_the_jump_out():
         return np.abs(np.diff(m.vertices[18:32], axis=0)).max()
 
     assert jump(soft) < 0.5 * jump(hard)
-    assert np.array_equal(soft.rotation[-15:], second.rotation[-15:])
+    np.testing.assert_allclose(soft.rotation[-15:], second.rotation[-15:], atol=1e-5)
 
 
 def test_join_moves_the_expression_to_the_first_face():
@@ -147,7 +147,7 @@ def test_closures_survive_a_lower_rate(fps):
         slow = resample(face_motion(25, jaw=jaw, closed=closed), fps)
         assert mouth_opening(slow.vertices).min() < 0.01
         assert eyelid_closure(slow.vertices, slow.neutral).max() > 0.95
-        assert slow.blendshapes[:, BLENDSHAPES.index("eyeBlinkLeft")].max() == 1
+        assert slow.blendshapes[:, BLENDSHAPES.index("eyeBlinkLeft")].max() == pytest.approx(1)
 
 
 def test_mouth_gain_scales_the_opening_and_nothing_else():
@@ -156,11 +156,11 @@ def test_mouth_gain_scales_the_opening_and_nothing_else():
     wide = scale_mouth(motion, 1.5)
     assert np.allclose(mouth_opening(wide.vertices), 1.5 * mouth_opening(motion.vertices), atol=1e-4)
     upper = motion.neutral[:, 1] > 1.2
-    assert np.array_equal(wide.vertices[:, upper], motion.vertices[:, upper])
+    np.testing.assert_allclose(wide.vertices[:, upper], motion.vertices[:, upper], atol=1e-5)
     shut = scale_mouth(motion, 0)
-    assert np.abs((shut.vertices - shut.neutral)[:, motion.neutral[:, 1] < -1.8]).max() == 0
-    assert shut.blendshapes[:, BLENDSHAPES.index("jawOpen")].max() == 0
-    assert shut.blendshapes[:, BLENDSHAPES.index("eyeBlinkLeft")].max() == 1
+    assert np.abs((shut.vertices - shut.neutral)[:, motion.neutral[:, 1] < -1.8]).max() < 1e-5
+    assert shut.blendshapes[:, BLENDSHAPES.index("jawOpen")].max() < 1e-5
+    assert shut.blendshapes[:, BLENDSHAPES.index("eyeBlinkLeft")].max() == pytest.approx(1)
 
 
 def test_smoothing_calms_but_keeps_closures():
@@ -180,7 +180,7 @@ def test_removed_blinks_leave_open_eyes_and_all_else():
     motion = face_motion(30, closed=blink(30, 10))
     open_eyed = remove_blinks(motion)
     assert eyelid_closure(open_eyed.vertices, open_eyed.neutral).max() < 1e-5
-    assert open_eyed.blendshapes[:, BLENDSHAPES.index("eyeBlinkRight")].max() == 0
+    assert open_eyed.blendshapes[:, BLENDSHAPES.index("eyeBlinkRight")].max() < 1e-5
     assert np.allclose(mouth_opening(open_eyed.vertices), mouth_opening(motion.vertices))
     assert same(remove_blinks(face_motion(30)), face_motion(30), 1e-5)
 

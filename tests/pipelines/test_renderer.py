@@ -104,7 +104,7 @@ def test_the_batch_size_changes_nothing(renderer):
     for batch in (1, 3):
         parts = list(renderer.frames_uint8(motion, batch=batch))
         assert {len(part) for part in parts} <= {batch, 10 % batch}
-        assert torch.equal(torch.cat(parts), whole)
+        assert (torch.cat(parts).int() - whole.int()).abs().max() <= 1, "rounding may tip a byte"
 
 
 def test_frames_come_one_batch_at_a_time(renderer):
@@ -224,7 +224,8 @@ def test_a_blink_hides_both_irises_and_leaves_the_cheeks(portrait, renderer):
         dark = image[y - 1 : y + 2, x - 1 : x + 2].mean()
         assert frames[0, y - 1 : y + 2, x - 1 : x + 2].mean() > dark + 0.15
         x, y = track.points[0, cheek, :2].round().astype(int)
-        assert torch.equal(frames[0, y - 2 : y + 3, x - 2 : x + 3], image[y - 2 : y + 3, x - 2 : x + 3])
+        around = slice(y - 2, y + 3), slice(x - 2, x + 3)
+        torch.testing.assert_close(frames[0][around], image[around], atol=1 / 255, rtol=0)
 
 
 def test_skin_and_head_never_fold(renderer):
@@ -303,8 +304,9 @@ def test_a_camera_pose_moves_from_its_first_frame(renderer):
     rotation = np.array([[10.0, 20, 5], [10, 20, 5], [13, 26, 5]])
     absolute = replace(motion_of(rotation=rotation), pose="camera")
     frames = torch.cat(list(renderer.frames_uint8(absolute)))
-    assert torch.equal(frames[0], renderer.image_uint8)
-    assert not torch.equal(frames[2], frames[0])
+    moved = (frames.int() - renderer.image_uint8.int()).abs()
+    assert moved[:2].max() <= 1, "rounding may tip a byte"
+    assert moved[2].max() > 20
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_frames_without_a_face_pass_and_are_counted():
     assert sum(network.batches) == 2
     for number in (1, 3, 4):
         assert torch.equal(result[number], images[number])
-    assert not torch.equal(result[0], images[0])
+    assert not torch.allclose(result[0], images[0], atol=0.1)
     report = report_on([track], 5)
     assert (report.frames, report.restored) == (5, 2)
     assert "2 of 5 frames" in str(report)
@@ -153,7 +153,7 @@ def test_the_real_network_takes_part():
     assert frames[0].shape == (*SIZE, 4)
     assert torch.equal(frames[0][..., 3], images[0, ..., 3])
     assert 0 <= frames[0].min() <= frames[0].max() <= 1
-    assert not torch.equal(frames[0], images[0])
+    assert not torch.allclose(frames[0], images[0], atol=0.01)
 
 
 def test_bad_input_gets_a_sentence():

@@ -103,7 +103,7 @@ def test_silence_gives_finite_states(encoder: SpeechEncoder) -> None:
 @given(
     frames=st.integers(1, 4000), seconds=st.floats(1, 60), rate=st.sampled_from([Fraction(25), Fraction(30000, 1001)])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_windows_cover_every_frame_with_weight_one(frames: int, seconds: float, rate: Fraction) -> None:
     total = torch.zeros(frames)
     for start, end, weight in blended_windows(frames, seconds, rate):
@@ -137,7 +137,7 @@ def test_windows_are_an_approximation_and_the_default_is_one_pass(encoder: Speec
     torch.testing.assert_close(encode(sound(6), encoder, chunk_seconds=WHOLE_SECONDS).states, default)
     parts = encode(sound(6), encoder, chunk_seconds=2).states
     assert parts.shape == default.shape
-    assert not torch.equal(parts, default)
+    assert not torch.allclose(parts, default, atol=1e-4)
 
 
 @pytest.mark.parametrize("chunk_seconds", [None, 2])

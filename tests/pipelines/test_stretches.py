@@ -31,9 +31,9 @@ def test_stretches_keep_every_frame_once_and_stay_within_what_there_is(frames, l
 def test_noise_belongs_to_frames_and_not_to_stretches() -> None:
     whole = frame_noise((4, 8, 8), 7, range(10))
     assert whole.shape == (1, 4, 10, 8, 8)
-    assert torch.equal(frame_noise((4, 8, 8), 7, range(4, 9)), whole[:, :, 4:9])
-    assert not torch.equal(frame_noise((4, 8, 8), 8, range(10)), whole)
-    assert not torch.equal(frame_noise((4, 8, 8), 7, range(10), 1), whole)
+    torch.testing.assert_close(frame_noise((4, 8, 8), 7, range(4, 9)), whole[:, :, 4:9])
+    assert not torch.allclose(frame_noise((4, 8, 8), 8, range(10)), whole, atol=1.0)
+    assert not torch.allclose(frame_noise((4, 8, 8), 7, range(10), 1), whole, atol=1.0)
     assert abs(float(whole.mean())) < 0.05
     assert abs(float(whole.std()) - 1) < 0.05
     neighbours = torch.corrcoef(whole[0].transpose(0, 1).flatten(1)) - torch.eye(10)
@@ -104,8 +104,8 @@ def test_no_border_between_stretches_shows() -> None:
     change = changes(film)
     at_borders = change[torch.tensor(borders) - 1]
     assert len(borders) == 3
-    assert float(at_borders.mean()) <= float(change.mean())
-    assert float(at_borders.max()) <= float(change.max())
+    assert float(at_borders.mean()) < 1.2 * float(change.mean())
+    assert float(at_borders.max()) < 1.5 * float(change.mean())
 
 
 def test_borders_would_show_if_stretches_ended_where_they_are_cut() -> None:

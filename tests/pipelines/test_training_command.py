@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from talking_portrait.__main__ import main
 from talking_portrait.models.apasco.loading import load_net
-from talking_portrait.models.diffusion.unet import UNet
 from talking_portrait.pipelines.training.clips import read_clips
 
 from . import training_bench as bench
@@ -20,23 +19,7 @@ from . import training_bench as bench
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips for both systems, and the files that training begins from."""
-    folder = tmp_path_factory.mktemp("work")
-    bench.make_clip(folder / "data", "a", frames=70, size=128)
-    clip = bench.make_clip(folder / "data25", "b", frames=24, fps=25, size=128)
-    rng = np.random.default_rng(0)
-    np.save(clip.folder / "heard.npy", rng.standard_normal((24, 2, 32)).astype(np.float16))
-    np.save(clip.folder / "identity.npy", rng.standard_normal(512).astype(np.float32))
-    torch.manual_seed(0)
-    for name, network in (
-        ("unet", UNet(bench.PICTURE)),
-        ("vae", bench.vae()),
-        ("clip", bench.image_encoder()),
-        ("ear", bench.ear()),
-    ):
-        state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
-        save_file(state, folder / f"{name}.safetensors")
-    return folder
+    return bench.make_work(tmp_path_factory.mktemp("work"))
 
 
 def train(work: Path, name: str, *options: str, out: str = "", data: str = "data", plan: Sequence[str] = ()) -> int:
@@ -48,16 +31,8 @@ def encoders(work: Path) -> list[str]:
     return ["--vae", str(work / "vae.safetensors"), "--clip-vision", str(work / "clip.safetensors")]
 
 
-@pytest.fixture(scope="module")
-def small_guider(work: Path) -> Path:
-    """The real inner width would be most of the work."""
-    guider = bench.portrait_networks(motion=False)[2]
-    save_file(guider.state_dict(), work / "guider.safetensors")
-    return work / "guider.safetensors"
-
-
-def test_aniportraits_stages_follow_each_other(work: Path, small_guider: Path, capsys: pytest.CaptureFixture) -> None:
-    unet = ["--unet", str(work / "unet.safetensors"), "--pose-guider", str(small_guider)]
+def test_aniportraits_stages_follow_each_other(work: Path, capsys: pytest.CaptureFixture) -> None:
+    unet = ["--unet", str(work / "unet.safetensors"), "--pose-guider", str(work / "guider.safetensors")]
     assert train(work, "aniportrait-stage1", *unet, *encoders(work)) == 0
     written = capsys.readouterr().out
     for name in ("reference_unet", "denoising_unet", "pose_guider"):
@@ -101,7 +76,7 @@ def test_a_run_is_gone_on_with_when_asked(work: Path, capsys: pytest.CaptureFixt
     assert [line["step"] for line in bench.read_log(work / "mesh")] == [1, 2, 3, 4]
 
 
-def test_bad_input_is_told_in_a_sentence(work: Path, small_guider: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_input_is_told_in_a_sentence(work: Path, capsys: pytest.CaptureFixture) -> None:
     ear = str(work / "ear.safetensors")
     unet = ["--unet", str(work / "unet.safetensors"), "--vae", str(work / "vae.safetensors")]
     for name, options, data, words in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import sys
 import tempfile
@@ -270,3 +271,18 @@ def test_a_cut_network_is_told(half: Path) -> None:
 def test_bad_sound_is_refused_first(tmp_path: Path, audio: Any) -> None:
     with pytest.raises(TalkingPortraitError, match="audio"):
         separate(audio, tmp_path / "missing.onnx")
+
+
+@pytest.mark.parametrize("name", ["audio_separator", "librosa"])
+def test_without_audio_separator_the_commands_that_install_it_are_told(half, monkeypatch, name):
+    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] in ("audio_separator", name)]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(TalkingPortraitError, match="Separating vocals needs the package audio-separator") as told:
+        separate(tone(0.1), half)
+    assert "\n" not in str(told.value)
+    first, second = (shlex.split(command) for command in str(told.value).partition("; run: ")[2].split(" && "))
+    python = [sys.executable, "-m", "pip", "install"]
+    assert first[:-1] == [*python, "-r"]
+    assert Path(first[-1]).is_file()
+    assert second == [*python, "--no-deps", "audio-separator>=0.30"]

@@ -1,9 +1,8 @@
-"""A trainer small enough to be run many times, and killed: `python toy_trainer.py FOLDER STEPS`."""
+"""A trainer small enough to be run many times, and in several processes: `python toy_trainer.py FOLDER STEPS`."""
 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,22 @@ class Sums(torch.utils.data.Dataset):
 
 
 class Adder(Trainer):
-    """Learns to add, with all that has a state: dropout, gathered statistics, noise."""
+    """Learns to add, with all that has a state: dropout, gathered statistics, noise.
+
+    No bias before the batch norm: its gradient is nothing but rounding, which AdamW makes into steps of full length.
+    """
 
     title = "adder"
 
-    def __init__(self, *, pause: float = 0.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.network = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.Dropout(0.1), nn.Linear(16, 1))
+        first = nn.Linear(4, 16, bias=False)
+        self.network = nn.Sequential(first, nn.BatchNorm1d(16), nn.Dropout(0.1), nn.Linear(16, 1))
         self.frozen = nn.Sequential(nn.BatchNorm1d(4)).requires_grad_(False)
-        self.pause, self.seen = pause, []
+        self.seen: list[int] = []
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
-        time.sleep(self.pause)
         self.seen += batch["number"].tolist()
         noisy = self.frozen(batch["x"]) + 0.01 * torch.randn_like(batch["x"])
         return (self.network(noisy) - batch["y"]).square().mean()
@@ -94,4 +96,4 @@ def run(folder: Path, steps: int, trainer: Trainer | None = None, **options: Any
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(Path(sys.argv[1]), int(sys.argv[2]), Adder(pause=0.01))
+    run(Path(sys.argv[1]), int(sys.argv[2]), Plain(), batch=2)

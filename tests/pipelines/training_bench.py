@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuiderConfig
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.pipelines.geometry import metric_mesh
@@ -59,6 +63,22 @@ def make_clip(folder: Path, name: str, *, frames: int, fps: int = 30, size: int 
     return clip
 
 
+def make_work(folder: Path) -> Path:
+    """Clips for both systems (`data`, `data25`), and the files that training begins from."""
+    make_clip(folder / "data", "a", frames=70, size=128)
+    clip = make_clip(folder / "data25", "b", frames=24, fps=25, size=128)
+    rng = np.random.default_rng(0)
+    np.save(clip.folder / "heard.npy", rng.standard_normal((24, 2, 32)).astype(np.float16))
+    np.save(clip.folder / "identity.npy", rng.standard_normal(512).astype(np.float32))
+    torch.manual_seed(0)
+    # The pose guider's real inner width would be most of the work.
+    networks = {"unet": UNet(PICTURE), "vae": vae(), "clip": image_encoder(), "ear": ear(), "guider": pose_guider()}
+    for name, network in networks.items():
+        state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
+        save_file(state, folder / f"{name}.safetensors")
+    return folder
+
+
 def vae() -> Any:
     from diffusers import AutoencoderKL
 
@@ -83,11 +103,40 @@ def ear() -> Any:
     return Wav2Vec2Model(Wav2Vec2Config(**EAR))
 
 
+def pose_guider() -> PoseGuider:
+    return PoseGuider(PoseGuiderConfig(channels=32, inner=32))
+
+
 def portrait_networks(*, motion: bool, seed: int = 0) -> tuple[Any, ...]:
     """Reference UNet, denoising UNet, pose guider, VAE and CLIP, as AniPortrait's trainers take them."""
     torch.manual_seed(seed)
-    guider = PoseGuider(PoseGuiderConfig(channels=32, inner=32))
+    guider = pose_guider()
     return UNet(REFERENCE), UNet(VIDEO if motion else PICTURE), guider, vae(), image_encoder()
+
+
+def gradients(trainer: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The gradient of every parameter that the loss depends on, be it one that only rounding keeps from zero."""
+    trainer.train()
+    trainer.zero_grad()
+    torch.manual_seed(0)
+    trainer.loss(batch, 0).backward()
+    found = {name: weight.grad for name, weight in trainer.named_parameters() if weight.grad is not None}
+    trainer.zero_grad()
+    return found
+
+
+def in_two_processes(*command: Any) -> None:
+    """Runs `python COMMAND` as two processes that train together, and on one thread each."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*start, *map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def assert_same_log(found: list[dict[str, Any]], expected: list[dict[str, Any]], *, rel: float = 1e-3) -> None:
+    """The same steps, rates, losses and gradients within rounding, which every step of training enlarges."""
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=rel)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

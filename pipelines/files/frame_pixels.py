@@ -1,0 +1,99 @@
+"""Decoded video frames as upright RGB bytes with square pixels, whatever their format, matrix, range or orientation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .hdr import HdrToSdr
+from .media_streams import VideoStream, import_av
+
+# swscale's fast paths round downwards, which darkens a picture by about 1/255 each time it is written and read.
+EXACT_SCALING = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+"""Names of swscale's matrices by AVColorSpace."""
+_FULL_RANGE = 2
+
+
+class FramePixels:
+    """Turns the frames of one stream into (H, W, 3) uint8 RGB of one `size` (height, width)."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._turn = _orientation(stream.first)
+        width, height, aspect = stream.first.width, stream.first.height, stream.pixel_aspect
+        # The longer side of a pixel counts, so that no detail is lost.
+        self._stored = (max(1, round(width * max(aspect, 1))), max(1, round(height / min(aspect, 1))))
+        self.size = self._stored if self._turn.swaps else self._stored[::-1]
+        self._hdr = HdrToSdr.for_transfer(stream.transfer)
+        self._key: tuple[Any, ...] | None = None
+        self._graph: Any = None
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        alpha = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
+        target = "rgb48le" if self._hdr else "rgba" if alpha else "rgb24"
+        key = (frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range, target)
+        if key != self._key:
+            self._graph, self._key = self._graph_for(frame, target), key
+        frame.pts = None  # the graph has no clock
+        self._graph.push(frame)
+        picture = self._graph.pull().to_ndarray()
+        if self._hdr:
+            picture = self._hdr(picture)
+        elif alpha:
+            picture = _over_white(picture)
+        return self._turn(picture)
+
+    def _graph_for(self, frame: Any, target: str) -> Any:
+        av = import_av()
+        width, height = self._stored
+        scaling = f"{width}:{height}:flags={EXACT_SCALING}"
+        if not frame.format.is_rgb and not frame.format.has_palette and len(frame.format.components) > 2:
+            full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
+            scaling += f":in_color_matrix={_matrix(frame)}:in_range={'pc' if full else 'tv'}:out_range=pc"
+        graph = av.filter.Graph()
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        )
+        steps = [source, graph.add("scale", scaling), graph.add("format", target), graph.add("buffersink")]
+        for before, after in zip(steps, steps[1:], strict=False):
+            before.link_to(after)
+        graph.configure()
+        return graph
+
+
+def _matrix(frame: Any) -> str:
+    """The YUV matrix a frame names, else the one that players assume for its size."""
+    return _MATRICES.get(int(frame.colorspace), "bt709" if frame.width >= 1280 or frame.height > 576 else "smpte170m")
+
+
+def _over_white(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 as (H, W, 3): what is transparent shows white, as in `read_image`."""
+    alpha = picture[..., 3:].astype(np.uint16)
+    return ((picture[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+class _Turn:
+    """A turn by a multiple of 90 degrees with or without mirroring."""
+
+    def __init__(self, swaps: bool, flip_rows: bool, flip_columns: bool) -> None:
+        self.swaps, self._rows, self._columns = swaps, -1 if flip_rows else 1, -1 if flip_columns else 1
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        turned = picture.swapaxes(0, 1) if self.swaps else picture
+        return np.ascontiguousarray(turned[:: self._rows, :: self._columns])
+
+
+def _orientation(frame: Any) -> _Turn:
+    """How a frame is to be turned for display, to the nearest multiple of 90 degrees.
+
+    ffmpeg's display matrix maps stored (x, y) to shown (a x + c y, b x + d y), all as fixed-point numbers.
+    """
+    av = import_av()
+    entry = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+    if entry is None:
+        return _Turn(False, False, False)
+    a, b, _, c, d = np.frombuffer(bytes(entry), np.int32)[:5].astype(np.int64)
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return _Turn(False, bool(d < 0), bool(a < 0))
+    return _Turn(True, bool(b < 0), bool(c < 0))

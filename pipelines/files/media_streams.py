@@ -1,0 +1,280 @@
+"""The streams of a media file, read with PyAV: which of them count, and the times of their packets and frames.
+
+Times are those of the file's own clock, in exact seconds. A file's timeline begins with its first picture, or with its
+sound where that begins earlier; sound that begins later or has holes is filled with silence there.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TalkingPortraitError
+from ..timing import MAX_FPS, MIN_FPS, as_rate
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+_log = logging.getLogger(__name__)
+
+FORMATS = (
+    "aac,ac3,aiff,amr,apng,asf,au,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,"
+    "3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,tta,voc,w64,wav,wv,y4m,yuv4mpegpipe"
+)
+"""Demuxers of files that hold their own data; playlists and the like, which name other files, are not among them."""
+_DECLARED_DURATION = ("mov,mp4", "matroska", "flac")
+"""Formats whose header says how long the file is; elsewhere ffmpeg estimates it."""
+_WITHOUT_CLOCK = frozenset(
+    ["aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "flac", "mp3", "tta", "voc", "w64", "wav"]
+)
+"""Formats that hold nothing but samples in order; the times in them are ffmpeg's guesses."""
+_STILL_CODECS = frozenset(["bmp", "gif", "jpeg2000", "mjpeg", "png", "tiff", "webp"])
+_ENCODER_DELAY = Fraction(1, 10)
+"""Sound that precedes the first picture by less is what an encoder put there, not speech; it is left out."""
+_SCANNED_PACKETS = 2000
+_COMMON_RATES = tuple(
+    Fraction(rate) for rate in ("24000/1001", 24, 25, "30000/1001", 30, 48, 50, "60000/1001", 60, 90, 100, 120)
+)
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """Stream `index`, its `rate` in frames a second (nominal for variable rates) and the time of its first frame."""
+
+    index: int
+    rate: Fraction
+    start: Fraction
+    first: Any
+    """The first frame (av.VideoFrame)."""
+    pixel_aspect: Fraction
+    """Width of a pixel over its height."""
+    transfer: int
+    """AVColorTransferCharacteristic."""
+
+
+@dataclass(frozen=True)
+class AudioStream:
+    """Stream `index` with its sample rate in Hz, number of channels and the time of its first sample."""
+
+    index: int
+    rate: int
+    channels: int
+    layout: str
+    """ffmpeg's name of the channels' arrangement."""
+    start: Fraction
+
+
+@dataclass(frozen=True)
+class MediaStreams:
+    """What a file holds; `origin` is the time at which both picture and sound begin."""
+
+    path: Path
+    video: VideoStream | None
+    audio: AudioStream | None
+
+    @property
+    def origin(self) -> Fraction:
+        if self.video is None:
+            return self.audio.start if self.audio else Fraction(0)
+        early = self.video.start - self.audio.start if self.audio else Fraction(0)
+        if early <= _ENCODER_DELAY:
+            return self.video.start
+        # A whole number of frames before the first picture, so that pictures stay on the frames' grid.
+        return self.video.start - math.ceil(early * self.video.rate) / self.video.rate
+
+
+class DamagedMediaError(TalkingPortraitError):
+    """A file that ends before its header says."""
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[InputContainer]:
+    """An ordinary media file for reading; whatever its name or content, no other file and no network is touched.
+
+    Raises av.error.FFmpegError for what is no media file, and TalkingPortraitError without PyAV.
+    """
+    av = import_av()
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    with av.open(f"file:{path}", metadata_errors="ignore", container_options=options) as container:
+        yield container
+
+
+def import_av() -> Any:
+    """The av module. Raises TalkingPortraitError where it is not installed."""
+    try:
+        import av
+
+        return av
+    except ImportError as error:
+        raise TalkingPortraitError(f"Sound and video files need PyAV ({error}); run: pip install av") from None
+
+
+def find_streams(path: Path) -> MediaStreams:
+    """Opens a file and decodes the first frame of its picture and of its sound.
+
+    Cover pictures, data and subtitle streams don't count. Raises av.error.FFmpegError for what is no media file.
+    """
+    av = import_av()
+    with open_container(path) as container:
+        wanted = [stream for stream in (_main(container, "video"), _main(container, "audio")) if stream is not None]
+        first: dict[int, Any] = {}
+        times: list[Fraction] = []
+        variable = {stream.index: stream.type == "video" and not _constant(stream) for stream in wanted}
+        for packet in container.demux(wanted) if wanted else ():
+            stream: Any = packet.stream
+            if variable[stream.index] and packet.pts is not None:
+                times.append(packet.pts * stream.time_base)
+            if stream.index not in first:
+                try:
+                    frames = packet.decode()
+                except av.error.FFmpegError:  # of a damaged packet; later ones may be whole
+                    frames = []
+                if frames:
+                    first[stream.index] = frames[0]
+            scanned = not any(variable.values()) or len(times) >= _SCANNED_PACKETS
+            if scanned and len(first) == len(wanted):
+                break
+        video = audio = None
+        for stream in wanted:
+            frame = first.get(stream.index)
+            if frame is None:
+                continue
+            start = frame_time(frame) or Fraction(0)
+            if stream.type == "video":
+                aspect = stream.sample_aspect_ratio if (stream.sample_aspect_ratio or 0) > 0 else Fraction(1)
+                transfer = int(stream.codec_context.color_trc)
+                video = VideoStream(stream.index, _rate(stream, times), start, frame, aspect, transfer)
+            else:
+                audio = AudioStream(
+                    stream.index, frame.sample_rate, len(frame.layout.channels), frame.layout.name, start
+                )
+        return MediaStreams(path, video, audio)
+
+
+def _main(container: InputContainer, kind: str) -> Any:
+    """The first stream of a kind that is no cover picture and can be decoded.
+
+    Streams of a film's codec go before those of a still picture's, then those marked as default.
+    """
+    av = import_av()
+    covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    usable = [
+        stream
+        for stream in container.streams
+        if stream.type == kind and stream.codec_context is not None and not stream.disposition & covers
+    ]
+
+    def rank(stream: Any) -> tuple[bool, bool]:
+        return stream.codec_context.name in _STILL_CODECS, not stream.disposition & av.stream.Disposition.default
+
+    return min(usable, key=rank, default=None)
+
+
+def frame_time(frame: Any) -> Fraction | None:
+    """When a frame begins, in seconds; None where the file does not say."""
+    return None if frame.pts is None else frame.pts * frame.time_base
+
+
+def _constant(stream: Any) -> bool:
+    average, nominal = stream.average_rate, stream.base_rate
+    return bool(average and nominal and abs(average - nominal) <= nominal / 500)
+
+
+def _rate(stream: Any, times: list[Fraction]) -> Fraction:
+    """Frames a second: of a constant rate as it is, of a variable one that of its closely spaced frames."""
+    average = stream.average_rate or stream.guessed_rate or Fraction(25)
+    rate = Fraction(average)
+    ordered = sorted(set(times))
+    steps = sorted(after - before for before, after in zip(ordered, ordered[1:], strict=False))
+    if steps:
+        # Frames that were left out make steps of twice or thrice the length; the short steps show the movement's rate.
+        short = steps[len(steps) // 10]
+        close = [step for step in steps if 2 * step <= 3 * short and 2 * step >= short]
+        rate = min(len(close) / sum(close, Fraction(0)), max(rate, Fraction(60)))
+        nearest = min(_COMMON_RATES, key=lambda common: abs(common - rate))
+        rate = nearest if abs(nearest - rate) <= nearest / 30 else rate
+    if rate > MAX_FPS:
+        rate /= math.ceil(rate / MAX_FPS)
+    elif rate < MIN_FPS:
+        rate *= math.ceil(MIN_FPS / rate)
+    return as_rate(rate)
+
+
+def decoded_frames(path: Path, index: int) -> Iterator[tuple[Any, Fraction]]:
+    """The frames of stream `index` with their times, which never run backwards, in order.
+
+    Damaged packets are left out with a warning that says when. Raises DamagedMediaError after the last whole frame of a
+    file that ends long before its header says.
+    """
+    av = import_av()
+    with open_container(path) as container:
+        wanted: Any = container.streams[index]
+        wanted.thread_type = "AUTO"
+        untimed = container.format.name in _WITHOUT_CLOCK
+        declared = None
+        if container.duration and container.format.name.startswith(_DECLARED_DURATION):
+            declared = Fraction(container.duration, av.time_base)
+        begin = Fraction(container.start_time or 0, av.time_base)
+        reached = due = None
+        shift = Fraction(0)
+        damaged: Fraction | None = None
+        broken: list[str] = []
+        for packet in _packets(container, broken):
+            stream = packet.stream
+            if packet.pts is not None and packet.size and stream.time_base:
+                end = (packet.pts + (packet.duration or 0)) * stream.time_base
+                reached = end if reached is None else max(reached, end)
+            if stream.index != index:
+                continue
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                if damaged is None:
+                    damaged = due or Fraction(0)
+                continue
+            for frame in frames:
+                time = frame_time(frame)
+                length = frame_length(frame)
+                if time is None or (untimed and due is not None):
+                    time = due if due is not None else begin
+                elif due is not None and time + shift < due - 1:  # recordings put one after the other start anew
+                    shift = due - time
+                    time = due
+                else:
+                    time += shift
+                due = time + length
+                yield frame, time
+        if damaged is not None:
+            _log.warning(
+                "%s is damaged at %.2f s; what can't be decoded was left out.", path.name, float(damaged - begin)
+            )
+        seconds = (reached or begin) - begin
+        if declared is not None:
+            if seconds < declared - max(declared / 30, Fraction(3, 10)):
+                raise DamagedMediaError(
+                    f"its end is missing: {float(seconds):.2f} of {float(declared):.2f} s are there"
+                )
+        elif broken:
+            raise DamagedMediaError(f"it can't be read beyond {float(seconds):.2f} s: {broken[0]}")
+
+
+def _packets(container: InputContainer, broken: list[str]) -> Iterator[Any]:
+    """All packets. An error of the container ends them and goes to `broken`: what follows can't be found any more."""
+    av = import_av()
+    try:
+        yield from container.demux()
+    except av.error.FFmpegError as error:
+        broken.append(error.strerror or str(error))
+
+
+def frame_length(frame: Any) -> Fraction:
+    """How long a frame lasts in seconds, 0 where that is not known."""
+    if hasattr(frame, "samples"):
+        return Fraction(frame.samples, frame.sample_rate)
+    return (getattr(frame, "duration", 0) or 0) * frame.time_base  # before PyAV 15 frames have none

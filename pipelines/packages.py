@@ -1,0 +1,39 @@
+"""Python packages that may be missing, or that the system lets down: one sentence with the command that helps."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from .errors import TalkingPortraitError
+
+PACK = Path(__file__).absolute().parents[1]
+
+
+def pip_install(arguments: str) -> str:
+    """The command line that installs packages into the Python that runs this; a user may have several."""
+    return f'"{sys.executable}" -m pip install {arguments}'
+
+
+def load_opencv() -> Any:
+    """The module cv2, 4.8 or later.
+
+    Raises TalkingPortraitError where it is missing, too old, or lacks a library of the system: containers without a
+    desktop have no libGL, which the headless build of OpenCV does without.
+    """
+    try:
+        import cv2
+
+        cv2.dnn.readNetFromTFLite  # noqa: B018  # which came with 4.8, and a half-removed cv2 has no dnn
+    except (ImportError, AttributeError) as error:
+        raise TalkingPortraitError(
+            f"OpenCV 4.8 or later is needed, but can't be used here ({first_line(error)}); run: "
+            + pip_install("--force-reinstall --no-deps opencv-python-headless")
+        ) from None
+    return cv2
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another package says, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

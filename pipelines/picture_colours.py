@@ -1,0 +1,87 @@
+"""Pictures of any colour space and depth, as Pillow opens them, as 8-bit sRGB."""
+
+from __future__ import annotations
+
+import io
+import math
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms
+
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+"""Pillow's modes with more than 8 bits; all grey."""
+PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
+"""Pillow's modes, and what profiles call their colour space."""
+WHITES = ((8.0, 1.0), (400.0, 255.0), (100_000.0, 65535.0), (math.inf, 2.0**32 - 1))
+"""What is white where the file does not say: the second, if nearly all of the picture is not above the first. Bright
+spots may be above white, but no picture keeps below a thirtieth of it."""
+BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2
+"""TIFF tags, and the value of the second for whole numbers with a sign."""
+JUDGED_PIXELS = 1_000_000
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What follows `ftyp` in the photos of many telephones."""
+
+
+def to_srgb(picture: Image.Image) -> Image.Image:
+    """An opened picture as RGB; transparency is laid over white, a colour profile is applied if it can be."""
+    if picture.mode in DEEP:
+        values = np.asarray(picture, dtype=np.float32)
+        return Image.fromarray(_bytes(values, _white_of_file(picture) or _likely_white(values))).convert("RGB")
+    profile = picture.info.get("icc_profile")
+    if picture.has_transparency_data:
+        clear = picture.convert("RGBA" if picture.mode != "La" else "LA").convert("RGBA")
+        colours = _without_profile(clear.convert("RGB"), profile)
+        return Image.composite(colours, Image.new("RGB", clear.size, "white"), clear.getchannel("A"))
+    if picture.mode not in PROFILE_SPACES:
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    return _without_profile(picture, profile)
+
+
+def _without_profile(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """A picture of one of the modes of `PROFILE_SPACES` as RGB."""
+    srgb = ImageCms.createProfile("sRGB")
+    if profile:
+        # A damaged profile, or one of another colour space, is no reason to refuse the picture.
+        with suppress(ImageCms.PyCMSError, OSError):
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            fits = own.profile.xcolor_space.strip() == PROFILE_SPACES[picture.mode]
+            if fits and "sRGB" not in ImageCms.getProfileDescription(own):
+                found = ImageCms.profileToProfile(picture, own, srgb, outputMode="RGB")
+                return found or picture
+    if picture.mode == "LAB":
+        transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), srgb, "LAB", "RGB")
+        return ImageCms.applyTransform(picture, transform) or picture
+    return picture.convert("RGB")
+
+
+def _bytes(values: np.ndarray, white: float) -> np.ndarray:
+    """Values from 0 to `white` as bytes; NaN becomes black."""
+    return (np.nan_to_num(values / white, nan=0.0).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _white_of_file(picture: Image.Image) -> float | None:
+    """The largest value that the numbers of a deep picture's file can hold; None for 32 bits, which are never used."""
+    tags = getattr(picture, "tag_v2", None)
+    if tags is None:
+        return None if picture.mode == "F" else 65535.0
+    bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
+    if bits > 16:
+        return None
+    return 2.0 ** (bits - (tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED)) - 1
+
+
+def _likely_white(values: np.ndarray) -> float:
+    """What is white in a picture of real numbers: 1, 255, 65535 or more."""
+    judged = values.ravel()[:: max(1, values.size // JUDGED_PIXELS)]
+    judged = judged[np.isfinite(judged)]
+    bright = float(np.percentile(judged, 99)) if judged.size else 0.0
+    return next(white for most, white in WHITES if bright <= most)
+
+
+def format_of(path: Path) -> str:
+    """What is wrong with a file that Pillow takes for no picture, in a few words."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    return "it is a HEIC photo" if start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS else "its format is not known"

@@ -1,0 +1,18 @@
+"""Makes the suite independent of the machine's speed, and lets it run as on another machine (see tests/anywhere.py)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("at any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("at any speed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-onednn", action="store_true", help="compute with torch's own kernels alone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.backends.mkldnn.set_flags(not config.getoption("--without-onednn"))

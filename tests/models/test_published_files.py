@@ -1,0 +1,113 @@
+"""Every published file that the pack loads, by the names and shapes of its tensors alone: strictly, at its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from talking_portrait.models.aniportrait import loading as aniportrait
+from talking_portrait.models.aniportrait.pose_guider import PoseGuiderConfig
+from talking_portrait.models.anitalker.encoder import EncoderConfig
+from talking_portrait.models.anitalker.loading import build_stage1, build_stage2
+from talking_portrait.models.anitalker.renderer import RendererConfig
+from talking_portrait.models.anitalker.stage2 import Stage2Config
+from talking_portrait.models.apasco.loading import build_net
+from talking_portrait.models.apasco.networks import NetworksConfig
+from talking_portrait.models.checkpoints import rename_keys, strict_load
+from talking_portrait.models.diffusion.loading import load_unet
+from talking_portrait.models.diffusion.unet import UNetConfig
+from talking_portrait.models.errors import TalkingPortraitError
+from talking_portrait.models.gfpgan import GFPGANConfig, build_gfpgan
+from talking_portrait.models.speech import loading as speech
+
+from ..published import published_tensors
+
+State = dict[str, torch.Tensor]
+
+
+def averaged(build: Callable[..., Any]) -> Callable[..., Any]:
+    def built(state: State, *, path: str) -> Any:
+        own = {name.removeprefix("ema_model."): t for name, t in state.items() if name.startswith("ema_model.")}
+        return build(own, path=path)
+
+    return built
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "aniportrait/audio2mesh.pt": aniportrait.build_audio2mesh,
+    "aniportrait/audio2pose.pt": aniportrait.build_audio2pose,
+    "aniportrait/denoising_unet.pth": load_unet,
+    "aniportrait/denoising_unet_full_model": load_unet,
+    "aniportrait/pose_guider.pth": aniportrait.build_pose_guider,
+    "aniportrait/reference_unet.pth": load_unet,
+    "anitalker/stage1": build_stage1,
+    "anitalker/stage2_audio_only_hubert": averaged(build_stage2),
+    "anitalker/stage2_full_control_hubert": averaged(build_stage2),
+    "anitalker/stage2_full_control_mfcc": averaged(build_stage2),
+    "anitalker/stage2_pose_only_hubert": averaged(build_stage2),
+    "anitalker/stage2_pose_only_mfcc": averaged(build_stage2),
+    "apasco/apasco_net_head_spelling": build_net,
+    "apasco/hallo_net": build_net,
+    "apasco/stage1_denoising_unet": load_unet,
+    "apasco/stage1_reference_unet": load_unet,
+    "gfpgan/GFPGANv1.4": build_gfpgan,
+}
+
+LACKING = {file: "conv_in.bias" for file in BUILDERS if "unet" in file} | {
+    "aniportrait/audio2mesh.pt": "out_fn.bias",
+    "aniportrait/audio2pose.pt": "pose_map_r.bias",
+    "aniportrait/pose_guider.pth": "final_proj.bias",
+    "anitalker/stage1": "dec.to_flows.0.conv.modulation.bias",
+    "apasco/apasco_net_head_spelling": "denoising_unet.conv_in.bias",
+    "apasco/hallo_net": "audioproj.norm.bias",
+    "gfpgan/GFPGANv1.4": "final_linear.bias",
+}
+LACKING |= {file: "ema_model.coarse_decoder.encoders.1.norm_final.bias" for file in BUILDERS if "stage2_" in file}
+"""A tensor of each file that no size is read from."""
+
+
+@pytest.mark.parametrize("file", BUILDERS)
+def test_it_loads_strictly(file: str) -> None:
+    state = published_tensors(file)
+    network = BUILDERS[file](state, path=file)
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
+    del state[LACKING[file]]
+    with pytest.raises(TalkingPortraitError, match="1 missing"):
+        BUILDERS[file](state, path=file)
+
+
+@pytest.mark.parametrize(
+    ("denoising", "motion"),
+    [
+        ("aniportrait/denoising_unet.pth", "aniportrait/motion_module.pth"),
+        ("apasco/stage1_denoising_unet", "apasco/motion_module_mm_sd_v15_v2"),
+    ],
+)
+def test_a_unet_and_its_motion_modules_are_one_network(denoising: str, motion: str) -> None:
+    whole = load_unet({**published_tensors(motion), **published_tensors(denoising)}, path="both")
+    assert whole.config == UNetConfig(motion_frames=32)
+
+
+def test_sizes_are_the_published_ones() -> None:
+    def config(file: str) -> Any:
+        return BUILDERS[file](published_tensors(file), path=file).config
+
+    assert config("aniportrait/reference_unet.pth") == UNetConfig(output=False)
+    assert config("aniportrait/denoising_unet_full_model") == UNetConfig(motion_frames=32)
+    assert config("aniportrait/pose_guider.pth") == PoseGuiderConfig()
+    assert config("apasco/hallo_net") == config("apasco/apasco_net_head_spelling") == NetworksConfig()
+    assert config("gfpgan/GFPGANv1.4") == GFPGANConfig()
+    assert config("anitalker/stage2_full_control_hubert") == Stage2Config(middle=0)
+    for file in BUILDERS:
+        if file.startswith("anitalker/stage2_"):
+            variant = config(file).variant
+            assert file == f"anitalker/stage2_{variant.partition('_')[2]}_{variant.partition('_')[0]}"
+    stage1 = build_stage1(published_tensors("anitalker/stage1"), path="stage1")
+    assert (stage1.enc.config, stage1.dec.config) == (EncoderConfig(), RendererConfig())
+
+
+def test_the_large_hubert_has_a_place_for_every_tensor() -> None:
+    state = rename_keys(published_tensors("anitalker/chinese-hubert-large"), speech.WEIGHT_NORM)
+    strict_load(speech.build(speech.derive_config(state), hubert=True), state, path="hubert")

@@ -115,7 +115,9 @@ def test_sound_sets_the_length_and_another_length_of_the_motion_is_told(
     assert main(command) == 0
     assert capsys.readouterr().err.strip() == words
     assert len(list(open_video(tmp_path / "out.mp4").frames())) == frames
-    assert float(read_audio(tmp_path / "out.mp4").seconds) == pytest.approx(seconds, abs=0.05)
+    assert float(read_audio(tmp_path / "out.mp4").seconds) == pytest.approx(
+        seconds, abs=0.07
+    )  # AAC ends with a whole block
     before, used = load_motion(tmp_path / "m.npz"), load_motion(tmp_path / "used.npz")
     shared = min(before.frames, frames)
     assert used.frames == frames

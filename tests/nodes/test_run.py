@@ -155,7 +155,7 @@ def test_sound_that_is_longer_than_the_frames_ends_with_them(folder):
     assert run(changed(folder, **{"5": video, "9": longer})) == 0
     made = folder / "out" / "video" / "talk_00001_.mp4"
     assert len(list(open_video(made).frames())) == 4  # of 5 a second
-    assert float(read_audio(made).seconds) == pytest.approx(0.8, abs=0.05)
+    assert float(read_audio(made).seconds) == pytest.approx(0.8, abs=0.07)  # AAC ends with a whole block
 
 
 def test_a_file_with_longer_sound_keeps_it_when_it_is_only_saved(folder, monkeypatch):
@@ -170,7 +170,9 @@ def test_a_file_with_longer_sound_keeps_it_when_it_is_only_saved(folder, monkeyp
     }
     (folder / "copy.json").write_text(json.dumps(graph))
     assert run("copy.json") == 0
-    assert float(read_audio(folder / "out" / "video" / "talk_00001_.mp4").seconds) == pytest.approx(2, abs=0.05)
+    assert float(read_audio(folder / "out" / "video" / "talk_00001_.mp4").seconds) == pytest.approx(
+        2, abs=0.07
+    )  # AAC ends with a whole block
 
 
 def test_a_label_is_left_out_and_said(folder, capsys):

@@ -136,11 +136,13 @@ class SoundTrack:
         """Samples (n, channels) float32 of each frame, with its time."""
         resampler = None
         for frame, time in decoded_frames(self.path, self.stream.index):
-            if (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels):
+            same = (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels)
+            # PyAV counts a ninth plane after eight: older versions read beyond the last one, newer ones refuse.
+            if same and not (frame.format.is_planar and self.channels >= 8):
                 yield _samples(frame), time
             else:  # some streams change on their way
                 if resampler is None:
-                    resampler = import_av().AudioResampler("fltp", self.stream.layout, self.rate)
+                    resampler = import_av().AudioResampler("flt", self.stream.layout, self.rate)
                 frame.pts = None
                 parts = [_samples(part) for part in resampler.resample(frame)]
                 if parts:
@@ -172,7 +174,6 @@ def _samples(frame: Any) -> np.ndarray:
     """A decoded frame's samples (n, channels) as float32 in -1..1."""
     kind = _SAMPLE_TYPES[frame.format.packed.name]
     channels = len(frame.layout.channels)
-    # Not by frame.to_ndarray(), which reads beyond the last of eight planes and crashes.
     if frame.format.is_planar:
         planes = [np.frombuffer(frame.planes[number], kind, frame.samples) for number in range(channels)]
         values = np.stack(planes, axis=1)

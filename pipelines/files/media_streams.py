@@ -101,7 +101,9 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     """
     av = import_av()
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-    with av.open(f"file:{path}", metadata_errors="ignore", container_options=options) as container:
+    # Titles in another encoding are no reason to refuse a file; PyAV 19 has no such option any more.
+    lenient = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    with av.open(f"file:{path}", container_options=options, **lenient) as container:
         yield container
 
 
@@ -129,7 +131,7 @@ def find_streams(path: Path) -> MediaStreams:
         for packet in container.demux(wanted) if wanted else ():
             stream: Any = packet.stream
             if variable[stream.index] and packet.pts is not None:
-                times.append(packet.pts * stream.time_base)
+                times.append(packet.pts * exact(stream.time_base))
             if stream.index not in first:
                 try:
                     frames = packet.decode()
@@ -147,9 +149,11 @@ def find_streams(path: Path) -> MediaStreams:
                 continue
             start = frame_time(frame) or Fraction(0)
             if stream.type == "video":
-                aspect = stream.sample_aspect_ratio if (stream.sample_aspect_ratio or 0) > 0 else Fraction(1)
+                aspect = exact(stream.sample_aspect_ratio or Fraction(1))
                 transfer = int(stream.codec_context.color_trc)
-                video = VideoStream(stream.index, _rate(stream, times), start, frame, aspect, transfer)
+                video = VideoStream(
+                    stream.index, _rate(stream, times), start, frame, aspect if aspect > 0 else Fraction(1), transfer
+                )
             else:
                 audio = AudioStream(
                     stream.index, frame.sample_rate, len(frame.layout.channels), frame.layout.name, start
@@ -176,20 +180,26 @@ def _main(container: InputContainer, kind: str) -> Any:
     return min(usable, key=rank, default=None)
 
 
+def exact(value: Any) -> Fraction:
+    """A rate or time base as a Fraction; from PyAV 19 on they are of a class of its own, with less arithmetic."""
+    return Fraction(value.numerator, value.denominator)
+
+
 def frame_time(frame: Any) -> Fraction | None:
     """When a frame begins, in seconds; None where the file does not say."""
-    return None if frame.pts is None else frame.pts * frame.time_base
+    return None if frame.pts is None else frame.pts * exact(frame.time_base)
 
 
 def _constant(stream: Any) -> bool:
-    average, nominal = stream.average_rate, stream.base_rate
-    return bool(average and nominal and abs(average - nominal) <= nominal / 500)
+    if not stream.average_rate or not stream.base_rate:
+        return False
+    average, nominal = exact(stream.average_rate), exact(stream.base_rate)
+    return abs(average - nominal) <= nominal / 500
 
 
 def _rate(stream: Any, times: list[Fraction]) -> Fraction:
     """Frames a second: of a constant rate as it is, of a variable one that of its closely spaced frames."""
-    average = stream.average_rate or stream.guessed_rate or Fraction(25)
-    rate = Fraction(average)
+    rate = exact(stream.average_rate or stream.guessed_rate or Fraction(25))
     ordered = sorted(set(times))
     steps = sorted(after - before for before, after in zip(ordered, ordered[1:], strict=False))
     if steps:
@@ -228,7 +238,7 @@ def decoded_frames(path: Path, index: int) -> Iterator[tuple[Any, Fraction]]:
         for packet in _packets(container, broken):
             stream = packet.stream
             if packet.pts is not None and packet.size and stream.time_base:
-                end = (packet.pts + (packet.duration or 0)) * stream.time_base
+                end = (packet.pts + (packet.duration or 0)) * exact(stream.time_base)
                 reached = end if reached is None else max(reached, end)
             if stream.index != index:
                 continue
@@ -277,4 +287,4 @@ def frame_length(frame: Any) -> Fraction:
     """How long a frame lasts in seconds, 0 where that is not known."""
     if hasattr(frame, "samples"):
         return Fraction(frame.samples, frame.sample_rate)
-    return (getattr(frame, "duration", 0) or 0) * frame.time_base  # before PyAV 15 frames have none
+    return (getattr(frame, "duration", 0) or 0) * exact(frame.time_base)  # before PyAV 15 frames have none

@@ -6,9 +6,12 @@ import io
 import math
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 """Pillow's modes with more than 8 bits; all grey."""
@@ -26,6 +29,8 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 
 def to_srgb(picture: Image.Image) -> Image.Image:
     """An opened picture as RGB; transparency is laid over white, a colour profile is applied if it can be."""
+    from PIL import Image
+
     if picture.mode in DEEP:
         values = np.asarray(picture, dtype=np.float32)
         return Image.fromarray(_bytes(values, _white_of_file(picture) or _likely_white(values))).convert("RGB")
@@ -41,6 +46,8 @@ def to_srgb(picture: Image.Image) -> Image.Image:
 
 def _without_profile(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """A picture of one of the modes of `PROFILE_SPACES` as RGB."""
+    from PIL import ImageCms
+
     srgb = ImageCms.createProfile("sRGB")
     if profile:
         # A damaged profile, or one of another colour space, is no reason to refuse the picture.

@@ -385,8 +385,8 @@ def _take_values(described: Mapping[str, Any], values: list[Any], prefix: str, r
         value = result[prefix + name] = values.pop(0)
         del values[: _values_of_the_editor(name, kind, options)]
         if kind == DYNAMIC_COMBO:
-            chosen = next((choice for choice in options.get("options", []) if choice.get("key") == value), {})
-            _take_values({"input": chosen.get("inputs", {})}, values, f"{prefix}{name}.", result)
+            chosen = [choice for choice in options.get("options", []) if choice.get("key") == value]
+            _take_values({"input": chosen[0].get("inputs", {}) if chosen else {}}, values, f"{prefix}{name}.", result)
 
 
 def _widgets(described: Mapping[str, Any]) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:

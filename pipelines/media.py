@@ -30,6 +30,7 @@ from .files.media_streams import (
     find_streams,
     frame_length,
     import_av,
+    stated_length,
 )
 from .targets import file_to_write, shortened, unfinished
 from .timing import frame_count
@@ -135,18 +136,22 @@ class SoundTrack:
     def _decoded(self) -> Iterator[tuple[np.ndarray, Fraction]]:
         """Samples (n, channels) float32 of each frame, with its time."""
         resampler = None
+        waiting: tuple[np.ndarray, Fraction] | None = None
+        stated = 0
         for frame, time in decoded_frames(self.path, self.stream.index):
-            same = (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels)
-            # PyAV counts a ninth plane after eight: older versions read beyond the last one, newer ones refuse.
-            if same and not (frame.format.is_planar and self.channels >= 8):
-                yield _samples(frame), time
+            if waiting is not None:
+                yield waiting
+            if (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels):
+                waiting = _samples(frame), time
             else:  # some streams change on their way
                 if resampler is None:
-                    resampler = import_av().AudioResampler("flt", self.stream.layout, self.rate)
+                    resampler = import_av().AudioResampler("fltp", self.stream.layout, self.rate)
                 frame.pts = None
                 parts = [_samples(part) for part in resampler.resample(frame)]
-                if parts:
-                    yield np.concatenate(parts), time
+                waiting = (np.concatenate(parts), time) if parts else None
+            stated = round(stated_length(frame) * self.rate)
+        if waiting is not None:  # an encoder fills its last frame up; the file says how much of it is sound
+            yield waiting[0][: stated or None], waiting[1]
 
     def _unreadable(self, reason: str) -> TalkingPortraitError:
         return TalkingPortraitError(f"The audio {self.path.name} can't be read ({reason}); {_SOUND_ADVICE}")

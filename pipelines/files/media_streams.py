@@ -287,4 +287,9 @@ def frame_length(frame: Any) -> Fraction:
     """How long a frame lasts in seconds, 0 where that is not known."""
     if hasattr(frame, "samples"):
         return Fraction(frame.samples, frame.sample_rate)
-    return (getattr(frame, "duration", 0) or 0) * exact(frame.time_base)  # before PyAV 15 frames have none
+    return stated_length(frame)
+
+
+def stated_length(frame: Any) -> Fraction:
+    """How long a frame lasts in seconds by its file's word; 0 where it says nothing, and before PyAV 15."""
+    return (getattr(frame, "duration", 0) or 0) * exact(frame.time_base)

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from talking_portrait.__main__ import main
-from talking_portrait.pipelines.training import checkpoints, loop
+from talking_portrait.pipelines import targets
+from talking_portrait.pipelines.training import loop
 
 HALTED = "halted"
-MOMENTS = {"step": (loop, "_append"), "checkpoint": (checkpoints, "settle")}
+MOMENTS = {"step": (loop, "_append"), "checkpoint": (targets, "settle")}
 
 
 def halt_at(moment: str, number: int) -> None:
@@ -27,7 +28,7 @@ def halt_at(moment: str, number: int) -> None:
 
     def counted(*arguments: Any) -> Any:
         nonlocal calls
-        calls += 1
+        calls += moment != "checkpoint" or arguments[1].name.startswith("step-")
         if calls == number:
             print(HALTED, flush=True)
             sys.stdin.read()

@@ -407,6 +407,13 @@ def test_no_file_reads_another(tmp_path):
                 read(tmp_path / "in" / name)
 
 
+def test_what_an_encoder_adds_at_the_end_is_no_sound(tmp_path):
+    write_wav(tmp_path / "a.wav", clap_sound(2.5))
+    for ending in ("m4a", "mp4", "mov"):
+        ffmpeg("-i", tmp_path / "a.wav", "-c:a", "aac", tmp_path / f"a.{ending}")
+        assert abs(float(read_audio(tmp_path / f"a.{ending}").seconds) - 2.5) < 0.001
+
+
 def test_damage_in_the_middle_is_said_and_shifts_nothing(tmp_path, caplog):
     path = make_clap(tmp_path, "clap.mkv", options=(*X264, "-c:a", "flac"))
     data = bytearray(path.read_bytes())

@@ -187,7 +187,9 @@ def test_every_chunk_and_layer_is_a_step_and_a_step_may_stop() -> None:
 def test_the_last_state_alone_is_the_last_of_all() -> None:
     encoder = SpeechEncoder(build("wav2vec2-large"), "wav2vec2-large")
     features = encoder.convolve(wave(0.5))
-    torch.testing.assert_close(encoder.transform(features, every_layer=False), encoder.transform(features)[-1:])
+    torch.testing.assert_close(
+        encoder.transform(features, every_layer=False), encoder.transform(features)[-1:], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_frames_and_too_short_a_wave() -> None:
@@ -253,8 +255,8 @@ def test_the_hosts_audio_encoder_gives_the_same_states() -> None:
     wrapped = wrap_audio_encoder(AudioEncoder())
     assert wrapped.normalise
     features = own.convolve(wave(0.6))
-    torch.testing.assert_close(wrapped.convolve(wave(0.6)), features)
-    torch.testing.assert_close(wrapped.transform(features), own.transform(features))
+    torch.testing.assert_close(wrapped.convolve(wave(0.6)), features, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(wrapped.transform(features), own.transform(features), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("value", [None, object(), torch.nn.Linear(1, 1)])

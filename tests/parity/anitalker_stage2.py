@@ -141,4 +141,5 @@ def noise_legacy(golden: Golden) -> None:
     for variant, stored in golden.tensors.items():
         with torch.device("meta"):  # only how many numbers there are counts
             model = stage2_of(golden, variant)
-        golden.compare(variant, published_noise(model, stored.shape[1], seed))
+        # torch.randn itself rounds otherwise on other processors, by more than the golden's 1e-6.
+        golden.compare(variant, published_noise(model, stored.shape[1], seed), atol=2e-6, rtol=2e-6)

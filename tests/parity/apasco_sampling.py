@@ -156,7 +156,8 @@ def clips(golden: Golden) -> None:
     frames, exact = run(settings)
     _, rounded = run(replace(settings, rounded_bank=True))
     for clip in range(meta["clips"]):
-        golden.compare(f"in.noise_clip{clip}", exact.noises[clip], atol=0, rtol=0)
+        # torch.randn itself rounds otherwise on other processors.
+        golden.compare(f"in.noise_clip{clip}", exact.noises[clip], atol=2e-6, rtol=2e-6)
         steps = slice(clip * meta["steps"], (clip + 1) * meta["steps"])
         golden.compare(f"out.latents_clip{clip}_all_steps", torch.stack(exact.samples[steps]))
         golden.compare(f"out.latents_clip{clip}_final_bank_fp16", rounded.samples[steps][-1], atol=1e-2, rtol=1e-2)

@@ -78,14 +78,14 @@ def test_windows_together_give_what_windows_alone_give() -> None:
     alone = denoiser().velocity(latents, 500, WINDOWS)
     for batch in (2, 3, 4, 9):
         together = denoiser(batch=batch).velocity(latents, 500, WINDOWS)
-        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together, alone, atol=2e-4, rtol=1e-3)
 
 
 def test_guidance_stretches_the_difference_that_the_portrait_makes() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
     seeing = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS)
     double, triple = (denoiser(cfg=cfg).velocity(latents, 500, WINDOWS) for cfg in (2.0, 3.0))
-    torch.testing.assert_close(triple - double, double - seeing, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(triple - double, double - seeing, atol=2e-4, rtol=1e-3)
     assert not torch.allclose(double, seeing, atol=1e-3)
     assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500, WINDOWS), seeing, atol=1e-3)
 
@@ -95,9 +95,9 @@ def test_overlaps_are_averaged_unless_the_published_sum_is_asked_for() -> None:
     times = torch.tensor([sum(frame in window for window in WINDOWS) for frame in range(FRAMES)])
     assert times.max() > times.min()
     mean, total = (denoiser(cfg=1.0, sum_overlaps=add).velocity(latents, 500, WINDOWS) for add in (False, True))
-    torch.testing.assert_close(mean * times[:, None, None], total, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(mean * times[:, None, None], total, atol=2e-4, rtol=1e-3)
     guided, same = (denoiser(sum_overlaps=add).velocity(latents, 500, WINDOWS) for add in (False, True))
-    torch.testing.assert_close(guided, same, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(guided, same, atol=2e-4, rtol=1e-3)
 
 
 def test_sampling_reports_each_run_of_the_network_and_each_step() -> None:
@@ -114,7 +114,7 @@ def test_sampling_reports_each_run_of_the_network_and_each_step() -> None:
     assert runs == [(3, 8, False), (4, 8, False), (4, 8, True), (7, 8, False), (8, 8, False), (8, 8, True)]
     assert steps == [1, 2]
     expected = sample_ddim(lambda x, time: model.velocity(x, time, WINDOWS), start, published_schedule(), 2)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
     assert found.isfinite().all()
 
 
@@ -154,7 +154,7 @@ def test_features_of_windows_are_kept_within_their_budget_and_else_made_anew() -
     for _ in range(2):
         for window in WINDOWS:
             for found, level in zip(features(window), guidance().features(window), strict=True):
-                torch.testing.assert_close(found, level, atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(found, level, atol=2e-4, rtol=1e-3)
     assert features.made == 4 + 2
 
 
@@ -167,7 +167,7 @@ def test_features_of_frames_do_not_depend_on_the_window_and_are_made_once() -> N
         for found, level in zip(
             features(range(start, start + 5)), zip(*one[start : start + 5], strict=True), strict=True
         ):
-            torch.testing.assert_close(found, torch.cat(level, dim=2))
+            torch.testing.assert_close(found, torch.cat(level, dim=2), atol=1e-4, rtol=1e-4)
     made = features.made
     features(range(3, 8))
     assert features.made == made == 5
@@ -180,7 +180,7 @@ def test_frames_can_begin_anew_and_then_hold_nothing_of_what_went_before() -> No
     whole = features(range(20))
     features.begin(7)
     for found, level in zip(features(range(5)), whole, strict=True):
-        torch.testing.assert_close(found, level[:, :, 7:12], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found, level[:, :, 7:12], atol=2e-4, rtol=1e-3)
     made = features.made
     features.begin(12)
     features(range(4))
@@ -220,8 +220,8 @@ def test_guidance_can_be_left_out_of_some_steps() -> None:
     model = denoiser(guided=lambda step: step == 1)
     seeing, guided = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS), denoiser().velocity(latents, 500, WINDOWS)
     for step in (0, 2):
-        torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=step), seeing, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=1), guided, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=step), seeing, atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=1), guided, atol=2e-4, rtol=1e-3)
 
 
 def test_deep_layers_are_kept_until_their_next_turn() -> None:
@@ -237,10 +237,10 @@ def test_deep_layers_are_kept_until_their_next_turn() -> None:
     anew = model.velocity(second, 400, WINDOWS, step=2)
     assert len(runs) == 4
     deep.remove()
-    torch.testing.assert_close(anew, exact, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(anew, exact, atol=2e-4, rtol=1e-3)
     assert not torch.allclose(close, exact, atol=1e-3)
     model.velocity(second, 400, WINDOWS, step=2)
-    torch.testing.assert_close(model.velocity(second, 400, WINDOWS, step=3), exact, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.velocity(second, 400, WINDOWS, step=3), exact, atol=2e-4, rtol=1e-3)
 
 
 # --- pictures ---

@@ -330,7 +330,7 @@ def test_a_video_drives_absolutely_or_from_the_portraits_pose(stage1: Resident, 
     picture = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(7))
     own = encode_portrait(stage1, picture).code
     relative = motion_from_video(stage1, frames, portrait=picture, batch=batch)
-    torch.testing.assert_close(relative.codes[0], own[0])
+    torch.testing.assert_close(relative.codes[0], own[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(relative.codes - own, driven.codes - driven.codes[:1], atol=1e-5, rtol=1e-4)
     first = encode_portrait(stage1, frames[0]).code
     torch.testing.assert_close(driven.codes[:1], first, atol=1e-5, rtol=1e-4)

@@ -12,7 +12,21 @@ import torch
 
 from .errors import TalkingPortraitError
 from .face_following import Choice, FacePicker, Missing, frame_without_face, report_on, track_of
-from .landmark_views import Copies, Face, Landmarker, View, is_hard, look_at_whole, search, search_small, view_of
+from .landmark_views import (
+    TURNED,
+    Copies,
+    Face,
+    Landmarker,
+    View,
+    is_hard,
+    look_at_whole,
+    same_face,
+    search,
+    search_small,
+    set_upright,
+    turn_between,
+    view_of,
+)
 from .model_files import Command, default_model_root, find, list_files, models_command, way_to_get
 from .packages import pip_install
 from .types import FaceTrack, Progress, no_progress
@@ -161,7 +175,12 @@ class _Follower:
                 return face
         faces = self._all(picture)
         self.most_seen = max(self.most_seen, len(faces))
-        return self.picker.pick(faces)
+        face = self.picker.pick(faces)
+        if face is not None and (
+            last is None or same_face(last, [face]) is None or abs(turn_between(last, face)) > 2 * TURNED
+        ):
+            face = self.picker.last = set_upright(face, picture, self.landmarker, self.min_confidence)
+        return face
 
     def _all(self, picture: torch.Tensor) -> list[Face]:
         copies = Copies(picture)

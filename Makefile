@@ -60,16 +60,16 @@ bench: $(STAMP) ## how fast, on this machine
 	$(PYTHON) -m tests.bench
 
 bench-aniportrait: $(STAMP) ## AniPortrait's diffusion at real size (ANIPORTRAIT_DIR=<checkout>: beside the reference; ARGS=...)
-	$(PYTHON) -m tests.bench_aniportrait $(ARGS)
+	$(PYTHON) -m tests.bench.aniportrait $(ARGS)
 
 bench-apasco: $(STAMP) ## APasco's diffusion (HALLO_DIR=<checkout>: beside the reference; ARGS=...)
-	$(PYTHON) -m tests.bench_apasco $(ARGS)
+	$(PYTHON) -m tests.bench.apasco $(ARGS)
 
 bench-restore: $(STAMP) ## GFPGAN, and spandrel's where that package is installed
-	$(PYTHON) -m tests.bench_restore
+	$(PYTHON) -m tests.bench.restore
 
 bench-anitalker: $(STAMP) ## AniTalker's speed, beside the reference in ANITALKER_DIR (its ESPnet in ANITALKER_SITE)
-	$(PYTHON) -m tests.bench_anitalker $(ARGS)
+	$(PYTHON) -m tests.bench.anitalker $(ARGS)
 
 browser: $(STAMP) ## every example workflow in ComfyUI's real front end (needs node, npm and chromium)
 	$(PYTHON) -m pytest tests/browser -m browser

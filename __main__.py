@@ -109,9 +109,9 @@ def _end_cleanly_when_asked() -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from .nodes import cli as workflow_commands
-    from .pipelines import model_files
-    from .pipelines.training import command as training_commands
+    from .nodes.standalone import command as workflow_commands
+    from .pipelines.commands import train as training_commands
+    from .pipelines.model_files import store as model_files
 
     parser = argparse.ArgumentParser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -186,7 +186,7 @@ def _driver_option(options: argparse.Namespace, name: str) -> Any:
 
 
 def _drive(options: argparse.Namespace, speech: Audio, fps: Fraction) -> FaceMotion:
-    from .pipelines.instant.driver import drive
+    from .pipelines.instant.driver.driver import drive
 
     amounts = {name: _driver_option(options, name) for name in _DRIVER_DEFAULTS if name != "fps"}
     return drive(speech, fps=fps, progress=ProgressBar("listening", "parts"), **amounts)
@@ -205,7 +205,7 @@ def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion) -> 
 
 def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
     """The motion for all of a sound, which sets the video's length; says so where it has another length."""
-    from .pipelines.motion_edit import fit_length
+    from .pipelines.motion.edit import fit_length
     from .pipelines.timing import frame_count
 
     frames = frame_count(speech.waveform.shape[1], speech.sample_rate, motion.fps)
@@ -219,11 +219,11 @@ def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
 
 
 def _animate(options: argparse.Namespace) -> None:
-    from .pipelines.animate import fit_portrait, write_animation
-    from .pipelines.media import check_video_name, read_speech
-    from .pipelines.motion import check_motion_name, load_motion, save_motion
-    from .pipelines.sample import SPEECH_FILE
-    from .pipelines.targets import file_to_write
+    from .pipelines.files.example import SPEECH_FILE
+    from .pipelines.files.media import check_video_name, read_speech
+    from .pipelines.files.motion_file import check_motion_name, load_motion, save_motion
+    from .pipelines.files.output_paths import file_to_write
+    from .pipelines.instant.animate import fit_portrait, write_animation
     from .pipelines.timing import as_rate
 
     check_video_name(options.out, options.crf)
@@ -287,10 +287,10 @@ def _device(name: str) -> torch.device:
 
 def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     """The picture (H, W, 3) and the face in it."""
-    from .pipelines.landmarks import detect, open_landmarker
-    from .pipelines.media import read_image
-    from .pipelines.quiet import quiet_libraries
-    from .pipelines.sample import sample_portrait
+    from .pipelines.face.landmarks import detect, open_landmarker
+    from .pipelines.face.native_stderr import quiet_libraries
+    from .pipelines.files.example import sample_portrait
+    from .pipelines.files.media import read_image
 
     if options.image is None:
         if options.face:
@@ -310,7 +310,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
 
 def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:
     """The longer side that was asked for, or None for the picture's own; says so where that is made smaller."""
-    from .pipelines.animate import USUAL_LONGEST_SIDE
+    from .pipelines.instant.animate import USUAL_LONGEST_SIDE
 
     height, width = image.shape[:2]
     if options.size is not None or max(height, width) <= USUAL_LONGEST_SIDE:
@@ -324,10 +324,10 @@ def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | Non
 
 
 def _motion(options: argparse.Namespace) -> None:
-    from .pipelines.media import read_speech
-    from .pipelines.motion import check_motion_name, save_motion
-    from .pipelines.sample import SPEECH_FILE
-    from .pipelines.targets import file_to_write
+    from .pipelines.files.example import SPEECH_FILE
+    from .pipelines.files.media import read_speech
+    from .pipelines.files.motion_file import check_motion_name, save_motion
+    from .pipelines.files.output_paths import file_to_write
     from .pipelines.timing import as_rate
 
     check_motion_name(options.out)

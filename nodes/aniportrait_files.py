@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
-from ..pipelines.model_files import list_files
+from ..pipelines.model_files.store import list_files
 from . import host
-from .model_choice import chosen_model
+from .model_paths import chosen_model
 
 FILES: Mapping[str, str] = {
     "reference_unet": "aniportrait/reference_unet.pth",

@@ -17,7 +17,7 @@ import torch
 
 from ..pipelines.errors import TalkingPortraitError, shown
 from ..pipelines.types import Progress
-from . import standalone
+from .standalone import node_api as standalone
 
 try:
     import folder_paths
@@ -179,7 +179,7 @@ def model_folders(*categories: str) -> list[Path]:
     if IN_COMFYUI:
         known = folder_paths.folder_names_and_paths
         return [Path(folder) for category in categories if category in known for folder in known[category][0]]
-    from ..pipelines.model_files import default_model_root
+    from ..pipelines.model_files.store import default_model_root
 
     return [default_model_root() / category for category in categories]
 
@@ -198,12 +198,12 @@ def models_command(arguments: str) -> str:
 
     In ComfyUI the pack is a folder that no `python -m` finds, and a user may have several Pythons, so all is named.
     """
-    from ..pipelines import model_files
+    from ..pipelines.model_files import store as model_files
+    from ..pipelines.packages import PACK
 
     if not IN_COMFYUI:
         return model_files.models_command(arguments)
-    pack = Path(__file__).absolute().parents[1]
-    return f'"{sys.executable}" "{pack}" models {arguments} --models "{folder_paths.models_dir}"'
+    return f'"{sys.executable}" "{PACK}" models {arguments} --models "{folder_paths.models_dir}"'
 
 
 def model_names(

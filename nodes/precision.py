@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..pipelines.latents import check_precision
+from ..pipelines.diffusion.latents import check_precision
 from . import host
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -12,10 +12,10 @@ import torch
 
 from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
-from ..pipelines.apasco.face_embedding import FaceIdentity
 from ..pipelines.apasco.masks import RegionMasks
 from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, shown
-from ..pipelines.picture_sampling import over_white
+from ..pipelines.face.identity import FaceIdentity
+from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.types import Audio, Crop, FaceMotion, FaceTrack, MotionLatents, SpeechFeatures
 from . import host
 from .aniportrait_files import LoadedAniPortrait

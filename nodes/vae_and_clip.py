@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ..pipelines.diffusion.latents import LATENT_SCALE, ImageCodec, PictureEncoder
 from ..pipelines.errors import TalkingPortraitError
-from ..pipelines.latents import LATENT_SCALE, ImageCodec, PictureEncoder
 from . import host
 from .sockets import described
 
@@ -61,7 +61,7 @@ class _Encoder:
 
     def embed(self, portrait: torch.Tensor) -> torch.Tensor:
         from ..pipelines.aniportrait.pictures import CLIP_SIZE
-        from ..pipelines.resizing import resized_on_bytes
+        from ..pipelines.image.resizing import resized_on_bytes
 
         # Squeezed as published; ComfyUI's own resizing would cut the sides off.
         picture = resized_on_bytes(portrait, (CLIP_SIZE, CLIP_SIZE), "BICUBIC").movedim(1, -1)

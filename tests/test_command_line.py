@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.__main__ import main
-from talking_portrait.pipelines import animate
-from talking_portrait.pipelines.media import open_video, read_audio, write_image, write_wav
-from talking_portrait.pipelines.motion import load_motion
-from talking_portrait.pipelines.sample import sample_portrait
+from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.media import open_video, read_audio, write_image, write_wav
+from talking_portrait.pipelines.files.motion_file import load_motion
+from talking_portrait.pipelines.instant import animate
 from talking_portrait.pipelines.types import Audio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -189,7 +189,7 @@ def test_a_motion_never_replaces_a_recording(tmp_path, voice, capsys):
 
 @pytest.mark.parametrize(("option", "target"), [("--out", "/proc/x.mp4"), ("--save-motion", "/proc/x.npz")])
 def test_where_results_go_is_looked_at_before_the_work(tmp_path, voice, monkeypatch, capsys, option, target):
-    monkeypatch.setattr("talking_portrait.pipelines.media.read_speech", None)  # it would fail, had it been called
+    monkeypatch.setattr("talking_portrait.pipelines.files.media.read_speech", None)  # it would fail, had it been called
     place = {"--out": str(tmp_path / "out.mp4"), "--save-motion": str(tmp_path / "m.npz"), option: target}
     assert main(["animate", "--audio", str(voice), *(part for pair in place.items() for part in pair)]) == 2
     assert "/proc can't be written to" in capsys.readouterr().err

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from talking_portrait.pipelines.media import open_video, write_image
-from talking_portrait.pipelines.sample import sample_portrait
+from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.media import open_video, write_image
 
-from .pipelines.test_vocals import parameters, write_network
+from .pipelines.vocals.test_separation import parameters, write_network
 
 pytestmark = [
     pytest.mark.slow,
@@ -90,7 +90,7 @@ def test_the_commands_that_separate_vocals_names_install_what_it_needs(machine):
     separate = (
         "import torch\n"
         "from talking_portrait.pipelines.types import Audio\n"
-        "from talking_portrait.pipelines.vocals import separate\n"
+        "from talking_portrait.pipelines.vocals.separation import separate\n"
         "vocals, _ = separate(Audio(torch.sin(torch.arange(22050)[None] / 14) * 0.5, 44100), 'half.onnx')\n"
         "print('peak', float(vocals.waveform.abs().max()))"
     )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..diffusion.motion_module import PositionTable
-from ..face_mesh import face_mesh
+from ..face.face_mesh import face_mesh
 
 VERTICES, NEIGHBOURS = 128, 8
 CHANNELS, HEADS = 64, 4

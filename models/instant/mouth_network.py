@@ -25,7 +25,7 @@ FRAME_RATE = 50
 STEM_FRAMES = 5
 """Mel frames that the first layer joins to one control frame."""
 CONTROLS = ("jaw", "width", "round", "press", "upper", "tongue")
-"""What the network steers, each 0..1; see models/instant/mouth_shapes.py for the shapes."""
+"""What the network steers, each 0..1; see models/face/mouth_shapes.py for the shapes."""
 
 FLOOR_DB = -50.0
 """Anything this far below the speech level counts as silence."""

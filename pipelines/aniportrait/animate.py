@@ -14,7 +14,7 @@ from typing import cast
 import torch
 
 from ...models.diffusion.unet import UNet
-from ..latents import ImageCodec, PictureEncoder
+from ..diffusion.latents import ImageCodec, PictureEncoder
 from ..types import Progress, no_progress
 from .modes import Job, reference_video, seamless_video
 from .portrait import prepare_portrait

@@ -11,10 +11,10 @@ import torch
 from ...models.aniportrait.audio2mesh import FPS, Audio2Mesh
 from ...models.aniportrait.audio2pose import IDENTITIES, Audio2Pose
 from ...models.speech.encoder import SAMPLE_RATE, resample_time
-from ..audio import check_audio, mono, resample
+from ..audio.speech_features import encode
+from ..audio.waveform import check_audio, mono, resample
 from ..errors import TalkingPortraitError
-from ..projection import smooth_poses
-from ..speech import encode
+from ..face.head_pose import smooth_poses
 from ..timing import frame_count
 from ..types import Audio, Progress, no_progress
 
@@ -48,7 +48,7 @@ def plan_chunks(samples: int, frames: int) -> list[Chunk]:
 def predict_offsets(audio: Audio, model: Audio2Mesh, *, progress: Progress = no_progress) -> np.ndarray:
     """How the face moves from its rest shape: (frames, 468, 3) cm at 30 frames a second.
 
-    The whole clip is heard at once, up to the length that `pipelines/speech.py` sets for that.
+    The whole clip is heard at once, up to the length that `pipelines/audio/speech_features.py` sets for that.
     """
     heard = encode(audio, model.encoder, fps=FPS, layers="last", progress=progress)
     return model(heard.states[:, 0].to(model.in_fn.weight)).cpu().numpy()

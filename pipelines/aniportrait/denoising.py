@@ -17,10 +17,8 @@ import torch
 
 from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import Deep, UNet
-from ..errors import TalkingPortraitError
-from ..latents import Managed, rough_picture
-from ..memory import Shrinking
-from ..sampling import (
+from ..diffusion.latents import Managed, rough_picture
+from ..diffusion.samplers import (
     NoiseSchedule,
     Predict,
     StepCallback,
@@ -30,12 +28,14 @@ from ..sampling import (
     sample_lcm,
     sample_multistep,
 )
+from ..errors import TalkingPortraitError
+from ..memory import Shrinking
 from ..types import Progress, no_progress
 from .pose import PoseFeatures
 from .settings import Scheduler
 
 Windows = Sequence[Sequence[int]]
-"""Frame numbers that the network sees together, as `pipelines/windows.py` plans them; all of one length."""
+"""Frame numbers that the network sees together, as `context_windows` plans them; all of one length."""
 Plan = Callable[[int], Windows]
 """Step, counted from 0, to its windows."""
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from ...models.aniportrait.audio2mesh import FPS, Audio2Mesh
 from ...models.aniportrait.audio2pose import POSE, Audio2Pose
-from ...models.instant.mouth_shapes import close_lips
+from ...models.face.mouth_shapes import close_lips
+from ..diffusion.latents import Managed
 from ..errors import TalkingPortraitError
-from ..geometry import metric_mesh
-from ..latents import Managed
-from ..motion_edit import resample
-from ..projection import tile_template
+from ..face.head_pose import tile_template
+from ..face.metric_mesh import metric_mesh
+from ..motion.edit import resample
 from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress
 from .audio_motion import predict_offsets, predict_poses

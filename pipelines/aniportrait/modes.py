@@ -11,10 +11,10 @@ import torch
 from ...models.aniportrait.pose_guider import Statistics
 from ...models.diffusion.compiling import compile_blocks
 from ...models.diffusion.unet import UNet
-from ..latents import LATENT_SIDE, ImageCodec, decoded
-from ..stretches import Stretch, frame_noise, plan_stretches
+from ..diffusion.context_windows import open_windows, spread_over, triangle_weights, uniform_windows
+from ..diffusion.latents import LATENT_SIDE, ImageCodec, decoded
+from ..diffusion.segments import Stretch, frame_noise, plan_stretches
 from ..types import Progress
-from ..windows import open_windows, spread_over, triangle_weights, uniform_windows
 from .denoising import Denoiser, Known, Plan, denoise
 from .portrait import PreparedPortrait
 from .pose import FrameFeatures, PoseFeatures, PoseGuidance, WindowFeatures

@@ -9,8 +9,8 @@ import torch
 
 from ...models.diffusion.attention import Bank
 from ...models.diffusion.unet import UNet
+from ..diffusion.latents import ImageCodec, PictureEncoder, check_precision
 from ..errors import TalkingPortraitError
-from ..latents import ImageCodec, PictureEncoder, check_precision
 from ..types import FaceTrack
 from .pictures import reference_picture
 from .settings import Networks

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ...models.face_mesh import VERTICES
-from ...models.instant.mouth_shapes import close_lips
-from ..drawing import draw_pose_image
+from ...models.face.face_mesh import VERTICES
+from ...models.face.mouth_shapes import close_lips
 from ..errors import TalkingPortraitError
-from ..geometry import metric_mesh
-from ..projection import head_matrix, project
+from ..face.head_pose import head_matrix, project
+from ..face.metric_mesh import metric_mesh
 from ..types import FaceMotion, FaceTrack
+from .pose_image import draw_pose_image
 
 SAME_FACE = 1e-3
 """Two rest shapes whose points are no further apart, in cm, are of one face."""

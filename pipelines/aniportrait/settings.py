@@ -7,9 +7,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from ..diffusion.context_windows import check_overlap
+from ..diffusion.latents import LATENT_SIDE, Managed
 from ..errors import TalkingPortraitError
-from ..latents import LATENT_SIDE, Managed
-from ..windows import check_overlap
 
 Scheduler = Literal["ddim", "dpmpp_2m", "unipc", "lcm"]
 SCHEDULERS: tuple[Scheduler, ...] = ("ddim", "dpmpp_2m", "unipc", "lcm")
@@ -93,7 +93,7 @@ class Drawings(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, frame: int, /) -> torch.Tensor:
-        """(H, W, 3) in 0..1, in the colours of `pipelines/drawing.py`."""
+        """(H, W, 3) in 0..1, in the colours of `pipelines/aniportrait/pose_image.py`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What AniTalker's head is told to do: turn, place and size, as numbers, as curves or by a face motion.
 
 The published models take yaw, pitch and roll over 90 degrees, the nose's place across the picture and the length of the
-face, both over the picture's width. Here angles are in the pack's own sense (`pipelines/projection.py`): pitch positive
+face, both over the picture's width. Here angles are in the pack's own sense (`face/head_pose.py`): pitch positive
 nods down, yaw positive turns to the face's left, roll positive leans to the face's right. AniTalker was trained with
 angles of 3DDFA_V2, whose yaw has the opposite sign; the other two agree, and both part a rotation as Rz Ry Rx. This was
 measured on the example of AniTalker's own preprocessing (correlation with MediaPipe's head over 127 frames: yaw -0.98,
@@ -20,9 +20,9 @@ import torch
 
 from ...models.anitalker.stage2 import Controls
 from ..errors import TalkingPortraitError
-from ..geometry import metric_mesh
-from ..motion_edit import resample
-from ..projection import head_matrix, project, split_matrix
+from ..face.head_pose import head_matrix, project, split_matrix
+from ..face.metric_mesh import metric_mesh
+from ..motion.edit import resample
 from ..types import FaceMotion, FaceTrack
 
 FPS = 25

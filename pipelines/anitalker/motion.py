@@ -8,10 +8,10 @@ from fractions import Fraction
 import torch
 
 from ...models.anitalker.stage2 import Controls, Stage2, Stage2Config
-from ..blending import blended_windows, window_seconds
+from ..audio.overlapping_windows import blended_windows, window_seconds
+from ..diffusion.latents import Managed
+from ..diffusion.samplers import StepCallback, nobody_watches
 from ..errors import TalkingPortraitError
-from ..latents import Managed
-from ..sampling import StepCallback, nobody_watches
 from ..types import MotionLatents, Progress, SpeechFeatures, no_progress
 from .controls import FPS
 from .noise import seeded_noise

@@ -8,10 +8,10 @@ from fractions import Fraction
 import torch
 
 from ...models.anitalker.stage1 import Stage1
+from ..diffusion.latents import Managed
 from ..errors import TalkingPortraitError
-from ..latents import Managed
+from ..image.resizing import resized_on_bytes
 from ..memory import Shrinking
-from ..resizing import resized_on_bytes
 from ..timing import as_rate
 from ..types import FaceTrack, MotionLatents, Progress, no_progress
 

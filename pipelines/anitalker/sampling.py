@@ -1,7 +1,7 @@
 """AniTalker's sampler: DDIM over every so-manyth time step, with clean samples kept in -1..1.
 
 Source: the published program, which takes its sampler from Preechakul et al. 2022 (Diffusion Autoencoders). Its habits
-differ from `pipelines/sampling.py`: the network predicts noise, the schedule keeps some noise at the last step and some
+differ from `diffusion/samplers.py`: the network predicts noise, the schedule keeps some noise at the last step and some
 signal at the first, and time steps are counted up from 0.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..diffusion.samplers import StepCallback, nobody_watches
 from ..errors import TalkingPortraitError
-from ..sampling import StepCallback, nobody_watches
 
 TOTAL = 1000
 _FIRST_BETA, _LAST_BETA = 1e-4, 0.02

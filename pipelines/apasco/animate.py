@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 
 from ...models.diffusion.audio_attention import Speech
+from ..diffusion.latents import ImageCodec, decoded, rough_picture
 from ..errors import TalkingPortraitError
-from ..latents import ImageCodec, decoded, rough_picture
 from ..types import Progress, no_progress
-from .calming import calmed, faded
+from .audio_context import audio_windows, heard_layers
+from .deflicker import calmed, faded
 from .denoising import Denoiser, denoise
-from .hearing import audio_windows, heard_layers
 from .pictures import anchored
 from .portrait import PreparedPortrait, prepare, with_motion
 from .settings import AnimationState, Inputs, Networks, Settings, check_inputs, check_settings, check_state

@@ -9,9 +9,9 @@ import torch
 
 from ...models.diffusion.attention import Reference
 from ...models.diffusion.audio_attention import Speech
+from ..diffusion.samplers import StepCallback, sample_ddim
 from ..errors import TalkingPortraitError
 from ..memory import Shrinking
-from ..sampling import StepCallback, sample_ddim
 from .portrait import PreparedPortrait
 from .settings import Networks, Settings
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...models.face_mesh import OUTER_EYE_CORNERS, VERTICES
+from ...models.face.face_mesh import OUTER_EYE_CORNERS, VERTICES
 from ..errors import TalkingPortraitError
-from ..projection import euler_to_matrix
+from ..face.head_pose import euler_to_matrix
 from ..types import FaceMotion, FaceTrack
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ...models.diffusion.layout import REGIONS
-from ...models.face_mesh import FACE_OVAL, LIPS_OUTER
+from ...models.face.face_mesh import FACE_OVAL, LIPS_OUTER
 from ..errors import TalkingPortraitError
 from ..packages import load_opencv
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..resizing import resized_on_bytes
+from ..image.resizing import resized_on_bytes
 
 
 def portrait_picture(portrait: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -9,8 +9,8 @@ import torch
 
 from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import UNet
+from ..diffusion.latents import ImageCodec, check_precision
 from ..errors import TalkingPortraitError
-from ..latents import ImageCodec, check_precision
 from ..memory import Shrinking
 from .pictures import portrait_picture
 from .settings import Inputs, Networks, Settings

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, cast
 import torch
 
 from ...models.diffusion.layout import MOTION_FRAMES
+from ..diffusion.latents import LATENT_SIDE, Managed
+from ..diffusion.samplers import NoiseSchedule, scheduled_betas
 from ..errors import TalkingPortraitError
-from ..latents import LATENT_SIDE, Managed
-from ..sampling import NoiseSchedule, scheduled_betas
 from ..types import SpeechFeatures
 from .geometry import Geometry
 from .masks import RegionMasks

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from talking_portrait.nodes.cli import registry
-from talking_portrait.pipelines.graph_format import to_prompt
+from talking_portrait.nodes.standalone.command import registry
+from talking_portrait.pipelines.workflow.formats import to_prompt
 
 from ..core_nodes import core_nodes, for_newest
 from .stub_server import PACK, StubServer

@@ -28,10 +28,10 @@ import aiohttp
 import pytest
 import soundfile
 from talking_portrait.models.gfpgan import GFPGANConfig
-from talking_portrait.nodes import cli
-from talking_portrait.pipelines import comfy_client
-from talking_portrait.pipelines.media import VideoWriter, open_video, to_uint8
-from talking_portrait.pipelines.sample import sample_portrait, sample_speech
+from talking_portrait.nodes.standalone import command as cli
+from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
+from talking_portrait.pipelines.files.media import VideoWriter, open_video, to_uint8
+from talking_portrait.pipelines.workflow import server as comfy_client
 
 from ..tiny_weights import anitalker as tiny_anitalker
 from ..tiny_weights import apasco as tiny_apasco

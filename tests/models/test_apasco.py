@@ -13,7 +13,7 @@ from talking_portrait.models.checkpoints import identify
 from talking_portrait.models.diffusion.loading import load_unet
 from talking_portrait.models.diffusion.unet import UNet
 from talking_portrait.models.errors import TalkingPortraitError
-from talking_portrait.models.face_mesh import VERTICES
+from talking_portrait.models.face.face_mesh import VERTICES
 
 from ..published import published_tensors
 from ..tiny_weights.apasco import CONFIG, net_state, write_net

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from talking_portrait.models.face_mesh import (
+from talking_portrait.models.face.face_mesh import (
     BLENDSHAPES,
     LEFT_EYE,
     LIPS_INNER,
@@ -13,8 +13,7 @@ from talking_portrait.models.face_mesh import (
     mirror_index,
     mouth_opening,
 )
-from talking_portrait.models.instant.mouth_network import CONTROLS
-from talking_portrait.models.instant.mouth_shapes import (
+from talking_portrait.models.face.mouth_shapes import (
     lip_opening,
     lip_seal,
     mouth_blendshapes,
@@ -22,6 +21,7 @@ from talking_portrait.models.instant.mouth_shapes import (
     neutral_vertices,
     sealing_press,
 )
+from talking_portrait.models.instant.mouth_network import CONTROLS
 
 
 def controls(**amounts: float) -> np.ndarray:

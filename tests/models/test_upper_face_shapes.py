@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from talking_portrait.models.face_mesh import (
+from talking_portrait.models.face.face_mesh import (
     BLENDSHAPES,
     LEFT_BROW,
     LEFT_EYE,
@@ -12,8 +12,8 @@ from talking_portrait.models.face_mesh import (
     face_mesh,
     mirror_index,
 )
-from talking_portrait.models.instant.mouth_shapes import neutral_vertices
-from talking_portrait.models.instant.upper_face_shapes import (
+from talking_portrait.models.face.mouth_shapes import neutral_vertices
+from talking_portrait.models.face.upper_face_shapes import (
     SHAPES,
     eye_opening,
     eyelid_closure,

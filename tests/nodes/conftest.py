@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from talking_portrait.nodes import standalone as io
+from talking_portrait.nodes.standalone import node_api as io
 
 
 class Number(io.ComfyNode):

@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from talking_portrait.nodes import cli, core_stand_ins, extension, standalone
+from talking_portrait.nodes import extension
 from talking_portrait.nodes.aniportrait_files import AUDIO, FILES
+from talking_portrait.nodes.standalone import command as cli
+from talking_portrait.nodes.standalone import core_nodes as core_stand_ins
+from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.face_payload import from_payload
-from talking_portrait.pipelines.geometry import metric_mesh
-from talking_portrait.pipelines.media import VideoWriter, open_video, to_uint8
-from talking_portrait.pipelines.sample import sample_speech
+from talking_portrait.pipelines.face.landmark_payload import from_payload
+from talking_portrait.pipelines.face.metric_mesh import metric_mesh
+from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.media import VideoWriter, open_video, to_uint8
 from talking_portrait.pipelines.timing import as_rate, frame_count
 
 from ..tiny_weights.aniportrait import write_all
@@ -393,7 +396,7 @@ def made(folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["aniportrait_audio", "aniportrait_instant"])
 def test_the_examples_that_speak_run_from_the_command_line(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("talking_portrait.pipelines.sample.sample_speech", short_speech)
+    monkeypatch.setattr("talking_portrait.pipelines.files.example.sample_speech", short_speech)
     assert run(small_version(name, tmp_path), "--out", str(tmp_path / "out")) == 0
     frames = list(open_video(made(tmp_path / "out")).frames())
     assert len(frames) == (6 if name == "aniportrait_audio" else 5)

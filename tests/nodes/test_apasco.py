@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from talking_portrait.nodes import extension, standalone
-from talking_portrait.nodes.cli import registry
+from talking_portrait.nodes import extension
+from talking_portrait.nodes.standalone import node_api as standalone
+from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.graph import run_graph
-from talking_portrait.pipelines.media import open_video
-from talking_portrait.pipelines.sample import sample_speech
+from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.media import open_video
+from talking_portrait.pipelines.workflow.run import run_graph
 
 from ..tiny_weights.apasco import CONFIG, DETECTOR, NET, RECOGNISER, net_state, write_all, write_net
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from talking_portrait.nodes.cli import registry
-from talking_portrait.pipelines.graph_check import check_graph, describe
-from talking_portrait.pipelines.graph_format import class_names, to_prompt
-from talking_portrait.pipelines.model_files import list_files
+from talking_portrait.nodes.standalone.command import registry
+from talking_portrait.pipelines.model_files.store import list_files
+from talking_portrait.pipelines.workflow.check import check_graph, describe
+from talking_portrait.pipelines.workflow.formats import class_names, to_prompt
 
 from ..core_nodes import core_nodes, for_newest, for_stand_ins
 
@@ -44,7 +44,7 @@ def test_an_example_has_its_picture_and_its_twin(path):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_fit_to_run(path, monkeypatch):
-    from talking_portrait.nodes import core_stand_ins
+    from talking_portrait.nodes.standalone import core_nodes as core_stand_ins
 
     monkeypatch.setattr(core_stand_ins, "_file_is_there", lambda name: True)
     prompt = read(path.parent / "api" / path.name)

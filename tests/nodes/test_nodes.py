@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from talking_portrait.nodes import extension, sockets, standalone
+from talking_portrait.nodes import extension, sockets
+from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.types import Crop
 
@@ -366,7 +367,7 @@ def test_too_little_memory_is_told_and_other_faults_stay_themselves(sample, monk
         def render(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("talking_portrait.pipelines.instant.renderer.InstantRenderer", render)
+        monkeypatch.setattr("talking_portrait.pipelines.instant.renderer.renderer.InstantRenderer", render)
         NODES["InstantRender"].execute(sample[0], sample[2], drive())
 
     with pytest.raises(TalkingPortraitError, match="Instant Render: This needs more memory than there is"):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from talking_portrait.nodes import extension, standalone
+from talking_portrait.nodes import extension
+from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
 
 from ..tiny_weights.gfpgan import gfpgan, write_models

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from talking_portrait.nodes import core_stand_ins, vae_and_clip
+from talking_portrait.nodes import vae_and_clip
+from talking_portrait.nodes.standalone import core_nodes as core_stand_ins
 from talking_portrait.pipelines.aniportrait.pictures import clip_pixels
 from talking_portrait.pipelines.errors import TalkingPortraitError
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from talking_portrait.pipelines.crop_boxes import app_box
-from talking_portrait.pipelines.geometry import metric_mesh
-from talking_portrait.pipelines.picture_sampling import box_map, sample_picture
+from talking_portrait.pipelines.face.crop_boxes import app_box
+from talking_portrait.pipelines.face.metric_mesh import metric_mesh
+from talking_portrait.pipelines.image.affine_sampling import box_map, sample_picture
 
 from .goldens import Golden, runner
 

@@ -9,7 +9,7 @@ from .goldens import Golden, runner
 
 @runner("aniportrait", "projection")
 def projection(golden: Golden) -> None:
-    from talking_portrait.pipelines.projection import (
+    from talking_portrait.pipelines.face.head_pose import (
         head_matrix,
         perspective_matrix,
         project,
@@ -34,7 +34,7 @@ def projection(golden: Golden) -> None:
 
 @runner("aniportrait", "pose_template")
 def pose_template(golden: Golden) -> None:
-    from talking_portrait.pipelines import projection
+    from talking_portrait.pipelines.face import head_pose as projection
 
     matrices = golden.array("trans_mats")
     relative = np.linalg.inv(matrices[0]) @ matrices
@@ -50,7 +50,7 @@ def pose_template(golden: Golden) -> None:
 @runner("aniportrait", "landmark_draw")
 def landmark_draw(golden: Golden) -> None:
     from PIL import Image
-    from talking_portrait.pipelines.drawing import CANVAS, draw_pose_image
+    from talking_portrait.pipelines.aniportrait.pose_image import CANVAS, draw_pose_image
 
     for index, picture in golden.meta["images"].items():
         size = picture["height"], picture["width"]
@@ -67,8 +67,8 @@ def landmark_draw(golden: Golden) -> None:
 
 @runner("aniportrait", "retarget")
 def retarget(golden: Golden) -> None:
-    from talking_portrait.pipelines.projection import head_matrix, project
-    from talking_portrait.pipelines.retarget import most_neutral_frame, transfer_poses, transfer_vertices
+    from talking_portrait.pipelines.face.head_pose import head_matrix, project
+    from talking_portrait.pipelines.motion.reenact import most_neutral_frame, transfer_poses, transfer_vertices
 
     neutral = most_neutral_frame(golden.array("src_bs"))
     golden.check("neutral_index", neutral, golden.meta["neutral_index"])

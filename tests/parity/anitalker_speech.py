@@ -6,8 +6,8 @@ import torch
 from talking_portrait.models.checkpoints import rename_keys, strict_load
 from talking_portrait.models.speech import loading
 from talking_portrait.models.speech.encoder import SpeechEncoder
-from talking_portrait.pipelines import mfcc as recipes
-from talking_portrait.pipelines.speech import encode, paired_frames
+from talking_portrait.pipelines.audio import mfcc as recipes
+from talking_portrait.pipelines.audio.speech_features import encode, paired_frames
 from talking_portrait.pipelines.types import Audio
 
 from .goldens import Golden, runner

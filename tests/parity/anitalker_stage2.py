@@ -7,13 +7,7 @@ from talking_portrait.models.anitalker.conformer import Conformer, relative_posi
 from talking_portrait.models.anitalker.loading import build_stage2
 from talking_portrait.models.anitalker.stage2 import Controls, Stage2
 from talking_portrait.pipelines.anitalker.noise import published_noise
-from talking_portrait.pipelines.anitalker.sampling import (
-    Predict,
-    Schedule,
-    possible_steps,
-    sample,
-    strided_schedule,
-)
+from talking_portrait.pipelines.anitalker.sampling import Predict, Schedule, possible_steps, sample, strided_schedule
 
 from .anitalker_stage1 import filled, given
 from .goldens import Golden, runner

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from talking_portrait.models.diffusion.layout import REGIONS
-from talking_portrait.models.face_mesh import LIPS_OUTER
-from talking_portrait.pipelines.apasco.face_embedding import FoundFace, largest_face
+from talking_portrait.models.face.face_mesh import LIPS_OUTER
 from talking_portrait.pipelines.apasco.masks import (
     FACE_BLUR,
     blurred,
@@ -18,6 +17,7 @@ from talking_portrait.pipelines.apasco.masks import (
     united_boxes,
 )
 from talking_portrait.pipelines.apasco.pictures import portrait_picture
+from talking_portrait.pipelines.face.identity import FoundFace, largest_face
 
 from .goldens import Golden, runner
 

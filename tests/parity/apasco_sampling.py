@@ -15,9 +15,9 @@ from talking_portrait.models.diffusion.loading import complete_tables
 from talking_portrait.pipelines.apasco import settings as apasco
 from talking_portrait.pipelines.apasco.animate import Run
 from talking_portrait.pipelines.apasco.masks import RegionMasks
-from talking_portrait.pipelines.latents import LATENT_SCALE, Resident
-from talking_portrait.pipelines.sampling import NoiseSchedule, ddim_step, scheduled_betas, trailing_timesteps
-from talking_portrait.pipelines.training.diffusion_loss import min_snr_weights
+from talking_portrait.pipelines.diffusion.latents import LATENT_SCALE, Resident
+from talking_portrait.pipelines.diffusion.samplers import NoiseSchedule, ddim_step, scheduled_betas, trailing_timesteps
+from talking_portrait.pipelines.training.diffusion.loss import min_snr_weights
 from talking_portrait.pipelines.types import SpeechFeatures, no_progress
 
 from .apasco_networks import masks_of, state_of, unet_config

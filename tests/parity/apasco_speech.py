@@ -6,8 +6,8 @@ import torch
 from talking_portrait.models.checkpoints import strict_load
 from talking_portrait.models.speech import loading
 from talking_portrait.models.speech.encoder import SpeechEncoder, resample_time
-from talking_portrait.pipelines.apasco.hearing import audio_windows
-from talking_portrait.pipelines.speech import encode
+from talking_portrait.pipelines.apasco.audio_context import audio_windows
+from talking_portrait.pipelines.audio.speech_features import encode
 from talking_portrait.pipelines.timing import frame_count
 from talking_portrait.pipelines.types import Audio
 

@@ -13,8 +13,8 @@ from talking_portrait.models.apasco.projections import ImageProjection
 from talking_portrait.models.checkpoints import strict_load
 from talking_portrait.models.diffusion.loading import complete_tables
 from talking_portrait.models.diffusion.unet import UNet
-from talking_portrait.pipelines.training.apasco_diffusion import clip_loss, clip_velocity, picture_velocity
-from talking_portrait.pipelines.training.diffusion_loss import min_snr_weights, training_schedule, velocity_loss
+from talking_portrait.pipelines.training.apasco.diffusion import clip_loss, clip_velocity, picture_velocity
+from talking_portrait.pipelines.training.diffusion.loss import min_snr_weights, training_schedule, velocity_loss
 
 from .apasco_networks import audio_projection, masks_of, state_of, unet_config
 from .goldens import Golden, runner

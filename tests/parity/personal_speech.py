@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from talking_portrait.pipelines import mfcc as recipes
+from talking_portrait.pipelines.audio import mfcc as recipes
 from talking_portrait.pipelines.types import Audio
 
 from .goldens import Golden, runner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from talking_portrait.nodes import standalone as io
+from talking_portrait.nodes.standalone import node_api as io
 
 ComfyExtension = io.ComfyExtension
 _fields = [(f.name, f.type, f) for f in dataclasses.fields(io.Schema) if f.name != "search_aliases"]

@@ -1,0 +1,217 @@
+"""What the mouth controls do to the canonical face mesh.
+
+Controls are (jaw, width, round, press, upper, tongue), each 0..1, and all zero is the neutral face with closed lips:
+jaw    the lower jaw turns about its hinge; lower lip, chin and cheeks follow
+width  the mouth corners are drawn outwards, as in "ee"
+round  the corners come in and the lips forward, as in "oo"; the gap between the lips narrows
+press  the lips meet whatever the jaw does: 0.85 and more seals them ("p"), about 0.7 touches ("f")
+upper  the lips part without the jaw: the upper lip lifts and the lower lip gives a little
+tongue moves no vertex of this mesh; a renderer may draw it
+Lengths are cm in MediaPipe's canonical head frame; lip openings are fractions of the distance between the outer eye
+corners (8.9 cm).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .face_mesh import BLENDSHAPES, INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh
+
+JAW_OPENING = 0.34
+"""Lip opening of jaw = 1."""
+UPPER_OPENING = 0.096
+"""Lip opening of upper = 1."""
+ROUND_NARROWING = 0.55
+"""Share of the opening that full rounding takes away."""
+_PRESS_FROM, _PRESS_FULL = 0.25, 0.85
+
+_HINGE = np.array([0.0, -1.5, -2.0])
+"""Effective axis of the jaw: the joint lies higher, but the jaw slides forward as it opens."""
+_LIP_LINE = -4.3
+_UPPER_SHARE = 0.45
+"""Of a gap that closes, the part the upper lip comes down."""
+_PAIRS = tuple(zip(LIPS_INNER[1:10], LIPS_INNER[:10:-1], strict=True))
+"""Points of the inner lips that meet: (upper, lower), from the right corner to the left."""
+
+
+def lip_seal(press: Any) -> Any:
+    """0..1: how much of the gap lip press takes away (NumPy or torch)."""
+    x = ((press - _PRESS_FROM) / (_PRESS_FULL - _PRESS_FROM)).clip(0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def sealing_press(seal: np.ndarray) -> np.ndarray:
+    """The least lip press that takes away `seal`, 0..1, of the gap: the inverse of `lip_seal`."""
+    x = 0.5 - np.sin(np.arcsin(1 - 2 * np.asarray(seal)) / 3)
+    return np.where(np.asarray(seal) > 0, _PRESS_FROM + x * (_PRESS_FULL - _PRESS_FROM), 0.0)
+
+
+def lip_opening(controls: Any) -> Any:
+    """Opening (...) in eye distances that controls (..., 6), NumPy or torch, make on the mesh with `mouth_vertices`."""
+    jaw, _, rounded, press, upper = (controls[..., index] for index in range(5))
+    return (JAW_OPENING * jaw + UPPER_OPENING * upper) * (1 - ROUND_NARROWING * rounded) * (1 - lip_seal(press))
+
+
+def _smoothstep(x: np.ndarray, start: float, end: float) -> np.ndarray:
+    t = np.clip((x - start) / (end - start), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """`jaw` (468,) share of the jaw's turn; `width`, `round`, `upper` (468, 3) cm; `close` (468, 9) shares of the nine
+    inner-lip gaps (upper to lower point) by which each vertex moves when the lips meet."""
+
+    neutral: np.ndarray
+    jaw: np.ndarray
+    jaw_angle: float
+    width: np.ndarray
+    round: np.ndarray
+    upper: np.ndarray
+    close: np.ndarray
+
+
+def _lower_side(vertices: np.ndarray) -> np.ndarray:
+    """(468,) bool: below the line where the lips meet."""
+    below = vertices[:, 1] < _LIP_LINE
+    below[[upper for upper, _ in _PAIRS]] = False
+    below[[lower for _, lower in _PAIRS]] = True
+    return below
+
+
+def _closing(vertices: np.ndarray, below: np.ndarray) -> np.ndarray:
+    close = np.zeros((VERTICES, len(_PAIRS)))
+    x, y = vertices[:, 0], vertices[:, 1]
+    for side, share, ring in (
+        (~below, _UPPER_SHARE, [upper for upper, _ in _PAIRS]),
+        (below, _UPPER_SHARE - 1, [lower for _, lower in _PAIRS]),
+    ):
+        along = np.exp(-(((x[:, None] - x[ring][None]) / 0.4) ** 2) / 2)
+        along /= along.sum(1, keepdims=True) + 1e-9
+        away = np.abs(y - np.interp(x, x[ring], y[ring]))
+        fade = np.exp(-((away / 1.1) ** 2) / 2) * (1 - _smoothstep(np.abs(x), 1.7, 2.6))
+        fade *= 1 - _smoothstep(y, -2.9, -2.1)
+        close += share * (side * fade)[:, None] * along
+        close[ring] = share * np.eye(len(ring))
+    return close
+
+
+def _jaw_share(vertices: np.ndarray, below: np.ndarray) -> np.ndarray:
+    across, y = np.abs(vertices[:, 0]), vertices[:, 1]
+    cheek = 1 - _smoothstep(y, -7.5, -2.2)
+    lower = cheek + (1 - cheek) * (1 - _smoothstep(across, 0.8, 2.6))
+    upper = cheek * _smoothstep(across, 1.0, 2.8)
+    return np.where(below, lower, upper)
+
+
+def _turn(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Offsets of points (..., 3) turned about the jaw's axis by angle (...) in radians, opening downwards."""
+    y, z = points[..., 1] - _HINGE[1], points[..., 2] - _HINGE[2]
+    sine, cosine = np.sin(angle), np.cos(angle) - 1
+    return np.stack([np.zeros_like(y * angle), cosine * y - sine * z, sine * y + cosine * z], axis=-1)
+
+
+def _jaw_angle(point: np.ndarray, gap: float) -> float:
+    """The angle that moves `point` by `gap` cm: chord of a circle about the hinge."""
+    radius = float(np.hypot(point[1] - _HINGE[1], point[2] - _HINGE[2]))
+    return 2 * float(np.arcsin(gap / (2 * radius)))
+
+
+@cache
+def _basis() -> _Basis:
+    mesh = face_mesh().vertices.astype(np.float64)
+    below = _lower_side(mesh)
+    close = _closing(mesh, below)
+    gaps = np.stack([mesh[lower] - mesh[upper] for upper, lower in _PAIRS])
+    neutral = mesh + close @ gaps
+
+    x, y, z = neutral.T
+    lips_x, lips_y = x / 2.46, y - _LIP_LINE
+    eyes = float(np.linalg.norm(mesh[OUTER_EYE_CORNERS[0]] - mesh[OUTER_EYE_CORNERS[1]]))
+    # One smooth hill over the mouth; everything the lips do to the skin fades with it.
+    near = np.exp(-((x / 3.0) ** 2) / 2 - (lips_y / 1.5) ** 2 / 2) * _smoothstep(z, 1.0, 3.5)
+    near *= 1 - _smoothstep(y, -2.9, -1.7)
+
+    pull = np.tanh(1.3 * lips_x) * near
+    width = np.stack([0.62 * pull, 0.10 * np.abs(pull) - 0.05 * near * np.tanh(lips_y), -0.30 * np.abs(pull)], axis=-1)
+    inward = np.stack([-0.85 * pull, -0.12 * near * lips_y, 0.75 * near * np.exp(-(lips_x**2) / 2)], axis=-1)
+
+    across = np.exp(-((x / 1.6) ** 2) / 2)
+    lift = 1 - _smoothstep(y, -3.4, -1.7)
+    parting = UPPER_OPENING * eyes
+    fall = np.exp(-((lips_y / 1.3) ** 2) / 2)
+    amount = np.where(below, -0.4 * parting * fall, 0.6 * parting * fall * lift) * across
+    centre = amount[INNER_UPPER_LIP] - amount[INNER_LOWER_LIP]
+    upper = np.zeros((VERTICES, 3))
+    upper[:, 1] = amount * parting / centre
+    upper[:, 2] = 0.15 * np.abs(upper[:, 1])
+
+    return _Basis(
+        neutral=neutral,
+        jaw=_jaw_share(neutral, below),
+        jaw_angle=_jaw_angle(neutral[INNER_LOWER_LIP], JAW_OPENING * eyes),
+        width=width,
+        round=inward,
+        upper=upper,
+        close=close,
+    )
+
+
+def neutral_vertices() -> np.ndarray:
+    """The canonical mesh (468, 3) float32 in cm with its lips brought together: the rest of every Instant motion."""
+    return _basis().neutral.astype(np.float32)
+
+
+def close_lips(vertices: np.ndarray, amount: np.ndarray | float = 1.0) -> np.ndarray:
+    """Any mesh (..., 468, 3) with `amount` (...) of the gap between its inner lips closed, and the skin drawn along."""
+    above, under = ([pair[side] for pair in _PAIRS] for side in (0, 1))
+    gaps = (vertices[..., under, :] - vertices[..., above, :]) * np.asarray(amount)[..., None, None]
+    return vertices + (_basis().close @ gaps).astype(vertices.dtype)
+
+
+def mouth_vertices(controls: np.ndarray) -> np.ndarray:
+    """Offsets (F, 468, 3) float32 in cm from `neutral_vertices` for controls (F, 6) in 0..1."""
+    controls = np.clip(np.asarray(controls, np.float64), 0, 1)
+    basis = _basis()
+    jaw, _, rounded, press, _ = (controls[:, index, None] for index in range(5))
+    moved = np.stack([basis.width, basis.round, basis.upper]).reshape(3, -1)
+    offsets = (controls[:, [1, 2, 4]] @ moved).reshape(-1, VERTICES, 3)
+    turned = basis.jaw > 0
+    offsets[:, turned] += _turn(basis.neutral[None, turned], jaw * basis.jaw_angle * basis.jaw[None, turned])
+    # Rounding narrows the gap and press closes it: each vertex gives back its share of what is open.
+    taken = 1 - (1 - ROUND_NARROWING * rounded) * (1 - lip_seal(press))
+    above = [pair[0] for pair in _PAIRS]
+    under = [pair[1] for pair in _PAIRS]
+    gaps = offsets[:, under] - offsets[:, above] + (basis.neutral[under] - basis.neutral[above])[None]
+    return (offsets + basis.close @ (taken[..., None] * gaps)).astype(np.float32)
+
+
+def mouth_blendshapes(controls: np.ndarray) -> np.ndarray:
+    """The same movement as 52 ARKit scores (F, 52) float32 in 0..1, in MediaPipe's order; all but the mouth are 0."""
+    controls = np.clip(np.asarray(controls, np.float64), 0, 1)
+    jaw, width, rounded, press, upper, _ = controls.T
+    seal = lip_seal(press)
+    scores = np.zeros((len(controls), len(BLENDSHAPES)), np.float32)
+    values = {
+        "jawOpen": jaw,
+        # ARKit's mouthClose closes the lips over an open jaw, so it never exceeds jawOpen.
+        "mouthClose": jaw * (1 - (1 - ROUND_NARROWING * rounded) * (1 - seal)),
+        "mouthFunnel": rounded * np.clip(jaw * 2, 0, 1) * 0.7,
+        "mouthPucker": rounded * (1 - 0.7 * np.clip(jaw * 2, 0, 1)),
+        "mouthPress": 0.5 * seal,
+        "mouthRollLower": 0.4 * seal,
+        "mouthRollUpper": 0.25 * seal,
+        "mouthStretch": 0.6 * width,
+        "mouthSmile": 0.2 * width,
+        "mouthUpperUp": 0.5 * upper * (1 - seal),
+        "mouthLowerDown": 0.4 * upper * (1 - seal),
+    }
+    for index, name in enumerate(BLENDSHAPES):
+        for known, value in values.items():
+            if name in (known, f"{known}Left", f"{known}Right"):
+                scores[:, index] = np.clip(value, 0, 1)
+    return scores

@@ -1,0 +1,50 @@
+"""GFPGAN from its file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import host
+from ..model_paths import chosen_model
+from ..sockets import FaceRestorerSocket, LoadedFaceRestorer, titled
+
+io: Any = host.io
+
+CATEGORY = "upscale_models"
+DEFAULT, DEFAULT_FILE = "gfpgan", "GFPGANv1.4.pth"
+
+
+class LoadFaceRestorer(io.ComfyNode):
+    """File to FACE_RESTORER."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitLoadFaceRestorer",
+            display_name="Load Face Restorer",
+            category="Talking Portrait/face",
+            description="Loads GFPGAN 1.3 or 1.4, which makes blurred faces sharp.",
+            search_aliases=["gfpgan", "face restoration", "face enhancer"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=sorted({*host.model_names(CATEGORY, (".pth", ".safetensors")), DEFAULT_FILE}),
+                    default=DEFAULT_FILE,
+                    tooltip="GFPGANv1.4.pth or GFPGANv1.3.pth, in models/upscale_models.",
+                )
+            ],
+            outputs=[FaceRestorerSocket.Output(display_name="restorer", tooltip="For Restore Faces.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        # A missing file is told by execute, with the way to get it.
+        return True
+
+    @classmethod
+    @titled
+    def execute(cls, file: str) -> Any:
+        from ...models.gfpgan import load_gfpgan
+
+        restorer = load_gfpgan(chosen_model(CATEGORY, file, DEFAULT), dtype=host.fast_dtype())
+        return io.NodeOutput(LoadedFaceRestorer(host.ManagedModule(restorer)))

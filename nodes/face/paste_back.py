@@ -1,0 +1,80 @@
+"""Cut pictures, changed, go back to where they came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...pipelines.types import Crop
+from .. import host
+from ..sockets import CropSocket, images_socket, mask_socket, titled
+
+io: Any = host.io
+
+
+class PasteBack(io.ComfyNode):
+    """IMAGE and CROP to IMAGE."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitPasteBack",
+            display_name="Paste Back",
+            category="Talking Portrait/face",
+            description="Pastes pictures into those they were cut from, with a soft rim; other pixels stay identical.",
+            search_aliases=["uncrop", "composite face", "paste face"],
+            inputs=[
+                io.Image.Input(
+                    "images", tooltip="The changed crops, of any size; one picture takes any number of them."
+                ),
+                CropSocket.Input("crop", tooltip="From Crop Portrait."),
+                io.Image.Input(
+                    "source", optional=True, tooltip="The pictures to paste into; by default those that were cropped."
+                ),
+                io.Mask.Input("mask", optional=True, tooltip="Which part of the crop to paste; by default all of it."),
+                io.Float.Input(
+                    "feather",
+                    default=0.1,
+                    min=0.0,
+                    max=0.5,
+                    step=0.01,
+                    round=0.001,
+                    tooltip="Width of the soft rim, over the crop's shorter side; 0 is a hard edge.",
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "colour_match",
+                        default=0.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        round=0.001,
+                        tooltip="Brings brightness and contrast of the crops to those of the picture around them.",
+                    )
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="images", tooltip="The whole pictures.")],
+        )
+
+    @classmethod
+    @titled
+    def execute(
+        cls,
+        images: Any,
+        crop: Crop,
+        feather: float,
+        source: Any = None,
+        mask: Any = None,
+        colour_match: float = 0.0,
+    ) -> Any:
+        from ...pipelines.face.crop import paste_back
+
+        pasted = paste_back(
+            images_socket(images),
+            crop,
+            None if source is None else images_socket(source, "source"),
+            feather=feather,
+            mask=None if mask is None else mask_socket(mask),
+            colour_match=colour_match,
+            progress=host.progress(),
+        )
+        return io.NodeOutput(host.to_socket(pasted))

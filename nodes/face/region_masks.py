@@ -1,0 +1,68 @@
+"""Where the face and the lips of a portrait are, as masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...pipelines.errors import TalkingPortraitError
+from .. import host
+from ..sockets import FaceLandmarks, RegionMasksSocket, portrait_socket, titled
+
+io: Any = host.io
+
+
+def ratio_input(name: str, default: float, tooltip: str) -> Any:
+    return io.Float.Input(name, default=default, min=0.1, max=10.0, step=0.1, round=0.01, tooltip=tooltip)
+
+
+class RegionMasks(io.ComfyNode):
+    """FACE_LANDMARKS to REGION_MASKS, and to three MASKs to look at."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitRegionMasks",
+            display_name="Region Masks",
+            category="Talking Portrait/face",
+            description="Marks what is outside the face, the face, and the lips, softly: where APasco hears speech.",
+            search_aliases=["face mask", "lip mask", "hallo masks"],
+            inputs=[
+                FaceLandmarks.Input(
+                    "landmarks", optional=True, tooltip="The face in the portrait, from Detect Landmarks."
+                ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="For a portrait without landmarks, in their place: all of the picture counts as face, and "
+                    "none of it as lips.",
+                ),
+                ratio_input("face_ratio", 1.2, "How much wider than the face its box is; 1.2 as published."),
+                ratio_input("lip_ratio", 2.0, "How much wider than the lips their box is; 2 as published."),
+            ],
+            outputs=[
+                RegionMasksSocket.Output(display_name="masks", tooltip="For APasco Sampler."),
+                io.Mask.Output(display_name="pose", tooltip="Near 1 outside the face."),
+                io.Mask.Output(display_name="face", tooltip="Near 1 in the face, around the lips."),
+                io.Mask.Output(display_name="lips", tooltip="Near 1 on the lips."),
+            ],
+        )
+
+    @classmethod
+    @titled
+    def execute(cls, face_ratio: float, lip_ratio: float, landmarks: Any = None, image: Any = None) -> Any:
+        from ...pipelines.apasco.masks import region_masks, whole_picture
+        from ...pipelines.face.landmark_payload import from_payload
+
+        if landmarks is not None:
+            track = from_payload(landmarks)
+            masks = region_masks(track.points[0], track.image_size, face_ratio=face_ratio, lip_ratio=lip_ratio)
+        elif image is not None:
+            height, width = portrait_socket(image).shape[:2]
+            masks = whole_picture((height, width))
+        else:
+            raise TalkingPortraitError(
+                "Neither landmarks nor an image are connected, but one of the two is expected; connect Detect "
+                "Landmarks."
+            )
+        shown = (host.to_socket(masks.shown(region)) for region in ("full", "face", "lip"))
+        return io.NodeOutput(masks, *shown)

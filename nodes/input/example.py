@@ -1,0 +1,39 @@
+"""The portrait and the speech that ship with the pack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import host
+from ..sockets import FaceLandmarks, audio_socket, titled
+
+io: Any = host.io
+
+
+class Sample(io.ComfyNode):
+    """Something to try the other nodes with."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitSample",
+            display_name="Sample Portrait and Speech",
+            category="Talking Portrait/input",
+            description="A portrait with its landmarks and some speech, to try things with one click.",
+            search_aliases=["example portrait", "example speech", "demo"],
+            inputs=[],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="A portrait of 512 x 512 pixels."),
+                io.Audio.Output(display_name="audio", tooltip="Some seconds of synthetic speech."),
+                FaceLandmarks.Output(display_name="landmarks", tooltip="The face in the portrait."),
+            ],
+        )
+
+    @classmethod
+    @titled
+    def execute(cls) -> Any:
+        from ...pipelines.face.landmark_payload import to_payload
+        from ...pipelines.files.example import sample_portrait, sample_speech
+
+        image, track = sample_portrait()
+        return io.NodeOutput(host.to_socket(image[None]), audio_socket(sample_speech()), to_payload(track))

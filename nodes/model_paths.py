@@ -1,0 +1,42 @@
+"""Finding model files for nodes: in the host's folders, or one sentence that says how to get them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..pipelines.errors import TalkingPortraitError, shown
+from ..pipelines.model_files.store import find, list_files, way_to_get
+from . import host
+
+
+def known_model(name: str) -> Path | None:
+    """The file that the table of models calls `name`, if it is here; our own folder is always looked through too."""
+    (model,) = list_files(name)
+    return find(model, lambda category: host.model_folders(category, host.OWN_CATEGORY))
+
+
+def missing_model(name: str) -> TalkingPortraitError:
+    """What to tell a user who lacks a file of the table: file, folder, page and command."""
+    (model,) = list_files(name)
+    folder = host.model_folders(model.folder)[0]
+    return TalkingPortraitError(
+        f"The model file {model.file} is not in {folder}, where it belongs; {way_to_get(name, host.models_command)}"
+    )
+
+
+def chosen_model(category: str, name: str, known: str) -> Path:
+    """The file `name` of a category.
+
+    Raises TalkingPortraitError when it is not there, with the way to the table's file `known` when that was meant.
+    """
+    path = host.model_path((category, host.OWN_CATEGORY), name)
+    if path is not None:
+        return path
+    (model,) = list_files(known)
+    if name == model.file:
+        raise missing_model(known)
+    folder = host.model_folders(category)[0]
+    raise TalkingPortraitError(
+        f"The model file {shown(name)} is not in {folder}; put it there, or take {model.file} from {model.page} with: "
+        + host.models_command(f"get {model.name}")
+    )

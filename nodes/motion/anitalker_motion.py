@@ -1,0 +1,163 @@
+"""Speech becomes AniTalker's motion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import host
+from ..sockets import (
+    AniTalkerSocket,
+    FaceLandmarks,
+    FaceMotionSocket,
+    LoadedAniTalker,
+    MotionLatentsSocket,
+    SpeechFeaturesSocket,
+    first_frame,
+    portrait_socket,
+    titled,
+)
+
+io: Any = host.io
+
+
+def _angle(name: str, what: str) -> Any:
+    return io.Float.Input(name, default=0.0, min=-90.0, max=90.0, step=1.0, round=0.01, tooltip=what)
+
+
+def _part(name: str, what: str) -> Any:
+    return io.Float.Input(name, default=0.5, min=0.0, max=1.0, step=0.01, round=0.001, tooltip=what)
+
+
+class AniTalkerMotion(io.ComfyNode):
+    """SPEECH_FEATURES and a portrait to MOTION_LATENTS."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitAniTalkerMotion",
+            display_name="AniTalker Motion",
+            category="Talking Portrait/motion",
+            description="Invents how a portrait moves while it says this: lips, head, eyes and brows, by diffusion.",
+            search_aliases=["anitalker", "audio driven", "lip sync", "motion diffusion", "head pose"],
+            inputs=[
+                AniTalkerSocket.Input("anitalker", tooltip="From Load AniTalker."),
+                SpeechFeaturesSocket.Input(
+                    "features",
+                    tooltip="HuBERT from Encode Speech (timing paired) or Speech MFCC (anitalker), as the model hears.",
+                ),
+                io.Image.Input("portrait", tooltip="The square portrait that is going to speak."),
+                io.Combo.Input(
+                    "control",
+                    options=["none", "numbers", "face motion"],
+                    default="none",
+                    tooltip="Who moves the head: the voice alone, the numbers below, or the head of a face motion. "
+                    "Needs a pose_only or full_control model.",
+                ),
+                _angle("yaw", "For numbers: degrees to the face's left; stay near the portrait's own."),
+                _angle("pitch", "For numbers: degrees downwards."),
+                _angle("roll", "For numbers: degrees towards the face's right shoulder."),
+                _part("location", "For full_control: where the nose is, 0 at the left edge and 1 at the right one."),
+                _part("scale", "For full_control: brows to chin over the picture's width."),
+                io.Int.Input(
+                    "steps",
+                    default=50,
+                    min=2,
+                    max=1000,
+                    tooltip="Of the diffusion; a number that gives no even stride is raised to the next that does.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Another seed moves otherwise; the same one moves the same.",
+                ),
+                FaceMotionSocket.Input("motion", optional=True, tooltip="For face motion: whose head is followed."),
+                FaceLandmarks.Input(
+                    "landmarks",
+                    optional=True,
+                    tooltip="The face in this very portrait; a face motion then starts from its own pose and place.",
+                ),
+                host.advanced(
+                    io.String.Input(
+                        "curves",
+                        default="",
+                        multiline=True,
+                        tooltip="For numbers: one line for each that changes, such as yaw 0:0 1.5:20 3:-10, with "
+                        "seconds:value points.",
+                    )
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "window_seconds",
+                        default=0.0,
+                        min=0.0,
+                        max=600.0,
+                        step=1.0,
+                        tooltip="Length of the pieces that the model sees at once; 0 takes up to two minutes whole, as "
+                        "published, and longer speech in blended pieces of one minute.",
+                    )
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "noise",
+                        options=["own", "published"],
+                        default="own",
+                        tooltip="published: the noise that AniTalker's own program draws for this seed.",
+                    )
+                ),
+            ],
+            outputs=[MotionLatentsSocket.Output(display_name="motion", tooltip="For AniTalker Render.")],
+        )
+
+    @classmethod
+    @titled
+    def execute(
+        cls,
+        anitalker: LoadedAniTalker,
+        features: Any,
+        portrait: Any,
+        control: Any,
+        yaw: float,
+        pitch: float,
+        roll: float,
+        location: float,
+        scale: float,
+        steps: int,
+        seed: int,
+        motion: Any = None,
+        landmarks: Any = None,
+        curves: str = "",
+        window_seconds: float = 0.0,
+        noise: Any = "own",
+    ) -> Any:
+        from ...pipelines.anitalker.controls import HeadControls, head_controls
+        from ...pipelines.anitalker.motion import generate_motion, motion_frames
+        from ...pipelines.anitalker.noise import published_noise
+        from ...pipelines.anitalker.portrait import check_landmarks, encode_portrait
+        from ...pipelines.anitalker.sampling import possible_steps
+        from ...pipelines.face.landmark_payload import from_payload
+
+        network: Any = anitalker.stage2.module
+        frames = motion_frames(network.config, features)
+        picture = portrait_socket(portrait, "portrait")
+        track = None if landmarks is None else first_frame(from_payload(landmarks))
+        if track is not None:
+            check_landmarks(picture, track)
+        numbers = HeadControls.constant(yaw, pitch, roll, location, scale)
+        controls = head_controls(control, numbers, curves, frames, motion, track)
+        progress = host.progress()
+        progress(0, 1, picture)
+        codes = generate_motion(
+            anitalker.stage2,
+            features,
+            encode_portrait(anitalker.stage1, picture),
+            controls=controls,
+            steps=possible_steps(steps),
+            seed=seed,
+            noise=published_noise(network, frames, seed) if noise == "published" else None,
+            seconds=window_seconds or None,
+            progress=progress,
+        )
+        return io.NodeOutput(codes)

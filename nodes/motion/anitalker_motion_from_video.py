@@ -1,0 +1,85 @@
+"""The movement of a filmed face becomes AniTalker's motion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import host
+from ..sockets import (
+    AniTalkerSocket,
+    LoadedAniTalker,
+    MotionLatentsSocket,
+    colours,
+    images_socket,
+    portrait_socket,
+    rate_input,
+    titled,
+)
+
+io: Any = host.io
+
+
+class AniTalkerMotionFromVideo(io.ComfyNode):
+    """The frames of a video to MOTION_LATENTS."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitAniTalkerMotionFromVideo",
+            display_name="AniTalker Motion from Video",
+            category="Talking Portrait/motion",
+            description="Lets a filmed face drive a portrait: expression and head, whoever it is.",
+            search_aliases=["anitalker", "reenact", "video driven", "expression transfer"],
+            inputs=[
+                AniTalkerSocket.Input("anitalker", tooltip="From Load AniTalker; only its stage 1 is used."),
+                io.Image.Input("images", tooltip="The driving frames: square, the head cut out as for the portrait."),
+                rate_input("fps", "Frames a second of the driving video."),
+                io.Combo.Input(
+                    "transfer",
+                    options=["absolute", "relative"],
+                    default="absolute",
+                    tooltip="absolute: the portrait takes the driving face's very pose, as published. relative: it "
+                    "moves from its own pose as the driving face moves from its first frame.",
+                ),
+                io.Image.Input("portrait", optional=True, tooltip="For relative: the square portrait that is driven."),
+                host.advanced(
+                    io.Int.Input(
+                        "batch_size",
+                        default=8,
+                        min=1,
+                        max=256,
+                        tooltip="Frames that are computed together; fewer are taken where memory is short.",
+                    )
+                ),
+            ],
+            outputs=[MotionLatentsSocket.Output(display_name="motion", tooltip="For AniTalker Render.")],
+        )
+
+    @classmethod
+    @titled
+    def execute(
+        cls,
+        anitalker: LoadedAniTalker,
+        images: Any,
+        fps: float,
+        transfer: Any,
+        portrait: Any = None,
+        batch_size: int = 8,
+    ) -> Any:
+        from ...pipelines.anitalker.portrait import motion_from_video
+        from ...pipelines.errors import TalkingPortraitError
+
+        if transfer == "relative" and portrait is None:
+            raise TalkingPortraitError(
+                "A relative transfer starts from the portrait's own pose, but no portrait is connected; connect it, or "
+                "choose absolute."
+            )
+        motion = motion_from_video(
+            anitalker.stage1,
+            colours(images_socket(images)),
+            fps,
+            portrait=portrait_socket(portrait, "portrait") if transfer == "relative" else None,
+            batch=batch_size,
+            progress=host.progress(),
+        )
+        return io.NodeOutput(motion)

@@ -1,0 +1,54 @@
+"""A face motion made visible: a drawn face, and its curves over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...pipelines.types import FaceMotion
+from .. import host
+from ..sockets import FaceMotionSocket, titled
+
+io: Any = host.io
+
+
+class PreviewMotion(io.ComfyNode):
+    """FACE_MOTION to a drawn IMAGE batch and a plot."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        def side(name: str, default: int, tooltip: str) -> Any:
+            return io.Int.Input(name, default=default, min=64, max=4096, step=8, tooltip=tooltip)
+
+        return host.schema(
+            node_id="TalkingPortraitPreviewMotion",
+            display_name="Preview Motion",
+            category="Talking Portrait/motion",
+            description="Draws a face motion: a face that moves, and one picture of mouth, blinks, brows and head over "
+            "time.",
+            search_aliases=["draw landmarks", "plot motion", "motion curves", "visualize motion"],
+            inputs=[
+                FaceMotionSocket.Input("motion", tooltip="The motion to look at."),
+                io.Audio.Input("audio", optional=True, tooltip="The speech it belongs to, drawn behind the curves."),
+                side("size", 512, "Side of the drawn face's pictures in pixels."),
+                host.advanced(side("plot_width", 1280, "Width of the plot in pixels.")),
+                host.advanced(side("plot_height", 720, "Height of the plot in pixels.")),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The drawn face, frame by frame."),
+                io.Image.Output(display_name="plot", tooltip="One picture of all curves over time."),
+                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+            ],
+        )
+
+    @classmethod
+    @titled
+    def execute(
+        cls, motion: FaceMotion, size: int, audio: Any = None, plot_width: int = 1280, plot_height: int = 720
+    ) -> Any:
+        from ...pipelines.audio.waveform import check_audio
+        from ...pipelines.motion.preview import draw_motion, plot_motion
+
+        sound = None if audio is None else check_audio(audio)
+        images = draw_motion(motion, (size, size), progress=host.progress())
+        plot = plot_motion(motion, sound, (plot_height, plot_width))
+        return io.NodeOutput(host.to_socket(images), host.to_socket(plot[None]), float(motion.fps))

@@ -1,0 +1,319 @@
+"""A portrait and drawn faces become a video, by AniPortrait's diffusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.types import FaceTrack
+from .. import host
+from ..aniportrait_files import LoadedAniPortrait
+from ..sockets import (
+    AniPortraitSocket,
+    AniPortraitStateSocket,
+    FaceLandmarks,
+    FaceMotionSocket,
+    colours,
+    first_frame,
+    images_socket,
+    portrait_socket,
+    rate_input,
+    size_input,
+    titled,
+)
+
+io: Any = host.io
+
+LONGEST_WINDOW = 32
+"""Frames that the published motion modules know."""
+
+
+class AniPortraitSampler(io.ComfyNode):
+    """Portrait, pose frames or FACE_MOTION, VAE and CLIP_VISION to frames."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitAniPortraitSampler",
+            display_name="AniPortrait Sampler",
+            category="Talking Portrait/render",
+            description="Makes a portrait move as a motion or pose frames say, by AniPortrait's video diffusion.",
+            search_aliases=["aniportrait", "animate portrait", "portrait diffusion", "talking head"],
+            inputs=[
+                AniPortraitSocket.Input("aniportrait", tooltip="From Load AniPortrait."),
+                io.Image.Input(
+                    "portrait",
+                    tooltip="The picture that is to move, squeezed to width and height; of a batch the first is taken.",
+                ),
+                io.Vae.Input("vae", tooltip="Stable Diffusion 1.x's VAE, sd-vae-ft-mse, from Load VAE."),
+                io.ClipVision.Input(
+                    "clip_vision", tooltip="The image encoder of sd-image-variations, from Load CLIP Vision."
+                ),
+                size_input("width", "Width of the video; the networks were trained on 512 x 512."),
+                size_input("height", "Height of the video; give it the shape of the portrait."),
+                io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Denoising steps; 25 as published."),
+                io.Float.Input(
+                    "cfg",
+                    default=3.5,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="How strictly the portrait is followed; 1 and less go without guidance, at half the cost.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=["ddim", "dpmpp_2m", "unipc", "lcm"],
+                    default="ddim",
+                    tooltip="ddim is the published one. dpmpp_2m and unipc need fewer steps; lcm needs a distilled "
+                    "network.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=42,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip="Chooses the noise; the same seed gives the same video.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=["reference", "seamless"],
+                    default="reference",
+                    tooltip="reference: as published, the whole clip at once. seamless: stretch by stretch in constant "
+                    "memory, without seams; another clip can follow.",
+                ),
+                rate_input("fps", "Frames a second of pose frames; a motion brings its own rate.", 30.0),
+                FaceMotionSocket.Input("motion", optional=True, tooltip="What the face is to do; it is drawn here."),
+                FaceLandmarks.Input(
+                    "landmarks",
+                    optional=True,
+                    tooltip="The face in the portrait, from Detect Landmarks; a motion is drawn onto it.",
+                ),
+                io.Image.Input(
+                    "pose_frames",
+                    optional=True,
+                    tooltip="Drawn faces, from Draw Pose or a pose video, in place of a motion.",
+                ),
+                AniPortraitStateSocket.Input(
+                    "previous", optional=True, tooltip="The state of the clip before, which this one goes on from."
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "window",
+                        default=16,
+                        min=1,
+                        max=LONGEST_WINDOW,
+                        tooltip="Frames that the network sees together; 16 as published.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "overlap",
+                        default=4,
+                        min=0,
+                        max=31,
+                        tooltip="Frames that the next window sees again; fewer than the window has.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "window_batch",
+                        default=1,
+                        min=1,
+                        max=64,
+                        tooltip="Windows computed together: faster on a large graphics card; halved when memory is "
+                        "short.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "decode_batch",
+                        default=4,
+                        min=1,
+                        max=64,
+                        tooltip="Frames that the VAE decodes together; halved when memory is short.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "stretch",
+                        default=16,
+                        min=1,
+                        max=1000,
+                        tooltip="For seamless: windows' worth of frames in a stretch; longer ones cost less and hold "
+                        "more memory.",
+                    )
+                ),
+                host.advanced(
+                    io.Boolean.Input(
+                        "continued",
+                        default=False,
+                        tooltip="For seamless: another clip follows, so its beginning is prepared for.",
+                    )
+                ),
+                host.advanced(
+                    io.Boolean.Input(
+                        "published_pose",
+                        default=True,
+                        tooltip="Drawn faces reach the network as in the published program; off, as in its training.",
+                    )
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "guide_from",
+                        default=0.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        tooltip="Part of the steps from which guidance is used; 0 is the first.",
+                    )
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "guide_to",
+                        default=1.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        tooltip="Part of the steps up to which guidance is used; 1 is the last. Less is faster and "
+                        "changes the result.",
+                    )
+                ),
+                host.advanced(
+                    io.Boolean.Input(
+                        "swap_colours",
+                        default=False,
+                        tooltip="For pose frames from a video that AniPortrait's own tool made: red and blue are "
+                        "exchanged in those.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "deep_every",
+                        default=1,
+                        min=1,
+                        max=10,
+                        tooltip="For seamless: every how many steps the deep layers are computed anew; above 1 is "
+                        "faster and changes the result.",
+                    )
+                ),
+                host.advanced(
+                    io.Boolean.Input(
+                        "compiled",
+                        default=False,
+                        tooltip="Let torch.compile translate the network: slow at first, then faster on a graphics "
+                        "card.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames."),
+                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                AniPortraitStateSocket.Output(
+                    display_name="state", tooltip="For previous of another sampler that goes on from here."
+                ),
+            ],
+        )
+
+    @classmethod
+    @titled
+    def execute(
+        cls,
+        aniportrait: LoadedAniPortrait,
+        portrait: Any,
+        vae: Any,
+        clip_vision: Any,
+        width: int,
+        height: int,
+        steps: int,
+        cfg: float,
+        scheduler: Any,
+        seed: int,
+        mode: Any,
+        fps: float,
+        motion: Any = None,
+        landmarks: Any = None,
+        pose_frames: Any = None,
+        previous: Any = None,
+        window: int = 16,
+        overlap: int = 4,
+        window_batch: int = 1,
+        decode_batch: int = 4,
+        stretch: int = 16,
+        continued: bool = False,
+        published_pose: bool = True,
+        guide_from: float = 0.0,
+        guide_to: float = 1.0,
+        swap_colours: bool = False,
+        deep_every: int = 1,
+        compiled: bool = False,
+    ) -> Any:
+        from ...pipelines.aniportrait.animate import Settings, animate
+        from ...pipelines.aniportrait.portrait import check_landmarks
+        from ...pipelines.aniportrait.settings import check_drawings, check_settings, check_state
+        from ...pipelines.face.landmark_payload import from_payload
+        from ..vae_and_clip import codec, picture_encoder
+
+        picture = portrait_socket(portrait, "portrait")
+        track = None if landmarks is None else first_frame(from_payload(landmarks))
+        if track is not None:
+            check_landmarks(picture, track)
+        drawings = _drawings(motion, track, pose_frames, (height, width), swap_colours)
+        settings = Settings(
+            size=(height, width),
+            steps=steps,
+            cfg=cfg,
+            seed=seed,
+            window=window,
+            overlap=overlap,
+            window_batch=window_batch,
+            decode_batch=decode_batch,
+            mode=mode,
+            stretch=stretch,
+            continued=continued,
+            published_pose=published_pose,
+            scheduler=scheduler,
+            guided=(guide_from, guide_to),
+            deep_every=deep_every,
+            compiled=compiled,
+        )
+        vae_codec, encoder = codec(vae), picture_encoder(clip_vision)
+        # The sampler checks these too, but only when gigabytes have been read.
+        check_settings(settings, LONGEST_WINDOW)
+        check_drawings(drawings, settings.size)
+        check_state(previous, settings)
+        progress = host.progress()
+        progress(0, len(drawings), picture)
+        animation = animate(
+            aniportrait.networks,
+            vae_codec,
+            encoder,
+            picture,
+            drawings,
+            settings,
+            state=previous,
+            progress=progress,
+        )
+        images = torch.empty(animation.frames, height, width, 3)
+        done = 0
+        for frames in animation:
+            images[done : done + len(frames)] = frames
+            done += len(frames)
+        rate = fps if motion is None else float(motion.fps)
+        return io.NodeOutput(host.to_socket(images), rate, animation.state)
+
+
+def _drawings(motion: Any, track: FaceTrack | None, pose_frames: Any, size: tuple[int, int], swapped: bool) -> Any:
+    """What the sampler follows: the pose frames, or the motion, drawn frame by frame when it is asked for."""
+    from ...pipelines.aniportrait.pose_drawings import PoseDrawings
+
+    if (motion is None) == (pose_frames is None):
+        found = "Neither a motion nor pose frames are" if motion is None else "Both a motion and pose frames are"
+        raise TalkingPortraitError(f"{found} connected, but one of the two is expected; connect one.")
+    if pose_frames is not None:
+        drawn = colours(images_socket(pose_frames, "pose_frames"))
+        return drawn.flip(-1) if swapped else drawn
+    return PoseDrawings(motion, size, track)

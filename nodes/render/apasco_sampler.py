@@ -1,0 +1,240 @@
+"""A portrait and speech become a video, by APasco's (and Hallo's) diffusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...pipelines.errors import TalkingPortraitError
+from .. import host
+from ..sockets import (
+    APascoSocket,
+    APascoStateSocket,
+    FaceEmbeddingSocket,
+    FaceLandmarks,
+    FaceMotionSocket,
+    RegionMasksSocket,
+    SpeechFeaturesSocket,
+    amount_input,
+    portrait_socket,
+    size_input,
+    titled,
+)
+
+io: Any = host.io
+
+
+def share_input(name: str, tooltip: str) -> Any:
+    return host.advanced(io.Float.Input(name, default=0.0, min=0.0, max=1.0, step=0.05, round=0.001, tooltip=tooltip))
+
+
+class APascoSampler(io.ComfyNode):
+    """Portrait, SPEECH_FEATURES, FACE_EMBEDDING, REGION_MASKS and VAE to frames."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitAPascoSampler",
+            display_name="APasco Sampler",
+            category="Talking Portrait/render",
+            description="Makes a portrait speak, clip by clip, by the video diffusion of APasco and Hallo.",
+            search_aliases=["apasco", "hallo", "animate portrait", "lip sync", "talking head"],
+            inputs=[
+                APascoSocket.Input("apasco", tooltip="From Load APasco."),
+                io.Image.Input(
+                    "portrait",
+                    tooltip="The picture that is to speak, squeezed to width and height; a batch gives its first.",
+                ),
+                io.Vae.Input("vae", tooltip="Stable Diffusion 1.x's VAE, sd-vae-ft-mse, from Load VAE."),
+                SpeechFeaturesSocket.Input(
+                    "features", tooltip="All layers of wav2vec2-base in the resampled timing, from Encode Speech."
+                ),
+                FaceEmbeddingSocket.Input("embedding", tooltip="Whose face it is, from Face Embedding."),
+                RegionMasksSocket.Input("masks", tooltip="Where face and lips are in this picture, from Region Masks."),
+                size_input("width", "Width of the video; the networks were trained on 512 x 512."),
+                size_input("height", "Height of the video; give it the shape of the portrait."),
+                io.Int.Input("steps", default=40, min=1, max=1000, tooltip="Denoising steps; 40 as published."),
+                io.Float.Input(
+                    "cfg",
+                    default=3.5,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="How strictly face and speech are followed; 1 and less go without guidance, at half the "
+                    "cost.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=42,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip="Chooses the noise; the same seed gives the same video.",
+                ),
+                amount_input("pose_weight", "How much speech moves the head and what is around the face."),
+                amount_input("face_weight", "How much speech moves the face."),
+                amount_input("lip_weight", "How much speech moves the lips."),
+                FaceLandmarks.Input(
+                    "landmarks",
+                    optional=True,
+                    tooltip="Face geometry, for weights that were trained with it: the portrait's landmarks, or those "
+                    "of a driving video.",
+                ),
+                FaceMotionSocket.Input(
+                    "motion", optional=True, tooltip="Face geometry from a driver, in place of landmarks."
+                ),
+                APascoStateSocket.Input(
+                    "previous",
+                    optional=True,
+                    tooltip="The state of the sampler before; this one goes on in the same speech from there.",
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "frames",
+                        default=0,
+                        min=0,
+                        max=1000000,
+                        tooltip="How many frames to make in this run; 0 for all that the speech has left.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "clip_length",
+                        default=16,
+                        min=1,
+                        max=30,
+                        tooltip="Frames that are sampled together; 16 as published.",
+                    )
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "schedule",
+                        options=["linear", "scaled_linear"],
+                        default="linear",
+                        tooltip="How noise is taken away: linear as in the published program, scaled_linear as in its "
+                        "training.",
+                    )
+                ),
+                host.advanced(amount_input("geometry_weight", "How much face geometry shapes the face.")),
+                host.advanced(
+                    io.Int.Input(
+                        "overlap",
+                        default=0,
+                        min=0,
+                        max=15,
+                        tooltip="Against jumps between clips: frames that fade from one clip into the next, at most "
+                        "half a clip. Each costs time.",
+                    )
+                ),
+                host.advanced(
+                    io.Boolean.Input(
+                        "shared_noise", default=False, tooltip="Against flicker: every clip begins with the same noise."
+                    )
+                ),
+                share_input("calming", "Against flicker: averages over neighbouring frames, outside the lips."),
+                share_input("anchoring", "Against drift: draws the colours of each clip to the portrait's."),
+                host.advanced(
+                    io.Boolean.Input(
+                        "mixed_rows",
+                        default=True,
+                        tooltip="As the published program mixes up the rows of guidance, which its look comes from; "
+                        "off for weights that were trained without.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "decode_batch",
+                        default=4,
+                        min=1,
+                        max=64,
+                        tooltip="Frames that the VAE decodes together; halved when memory is short.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames."),
+                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                APascoStateSocket.Output(
+                    display_name="state", tooltip="For previous of another sampler that goes on from here."
+                ),
+            ],
+        )
+
+    @classmethod
+    @titled
+    def execute(
+        cls,
+        apasco: Any,
+        portrait: Any,
+        vae: Any,
+        features: Any,
+        embedding: Any,
+        masks: Any,
+        width: int,
+        height: int,
+        steps: int,
+        cfg: float,
+        seed: int,
+        pose_weight: float,
+        face_weight: float,
+        lip_weight: float,
+        landmarks: Any = None,
+        motion: Any = None,
+        previous: Any = None,
+        frames: int = 0,
+        clip_length: int = 16,
+        schedule: Any = "linear",
+        geometry_weight: float = 1.0,
+        overlap: int = 0,
+        shared_noise: bool = False,
+        calming: float = 0.0,
+        anchoring: float = 0.0,
+        mixed_rows: bool = True,
+        decode_batch: int = 4,
+    ) -> Any:
+        from ...pipelines.apasco.animate import Inputs, Settings, animate
+        from ..vae_and_clip import codec
+
+        picture = portrait_socket(portrait, "portrait")
+        settings = Settings(
+            size=(height, width),
+            clip=clip_length,
+            steps=steps,
+            cfg=cfg,
+            seed=seed,
+            schedule=schedule,
+            weights=(pose_weight, face_weight, lip_weight),
+            geometry=geometry_weight,
+            mixed_rows=mixed_rows,
+            decode_batch=decode_batch,
+            shared_noise=shared_noise,
+            overlap=overlap,
+            calming=calming,
+            anchoring=anchoring,
+        )
+        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion))
+        progress = host.progress()
+        progress(0, features.frames, picture)
+        animation = animate(apasco, codec(vae), inputs, settings, frames=frames, state=previous, progress=progress)
+        images = torch.empty(animation.frames, height, width, 3)
+        done, state = 0, previous
+        for clip in animation:
+            images[done : done + len(clip.frames)] = clip.frames
+            done, state = done + len(clip.frames), clip.state
+        return io.NodeOutput(host.to_socket(images), float(features.fps), state)
+
+
+def _geometry(landmarks: Any, motion: Any) -> Any:
+    from ...pipelines.apasco.geometry import geometry_of_motion, geometry_of_track
+    from ...pipelines.face.landmark_payload import from_payload
+
+    if landmarks is not None and motion is not None:
+        raise TalkingPortraitError(
+            "Both landmarks and a motion are connected as face geometry, but at most one of the two is expected; "
+            "disconnect one."
+        )
+    if motion is not None:
+        return geometry_of_motion(motion)
+    return None if landmarks is None else geometry_of_track(from_payload(landmarks))

@@ -1,0 +1,67 @@
+"""A picture and a motion become frames, by warping the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .. import host
+from ..sockets import FaceLandmarks, FaceMotionSocket, first_frame, portrait_socket, titled
+
+io: Any = host.io
+
+
+class InstantRender(io.ComfyNode):
+    """IMAGE, FACE_LANDMARKS and FACE_MOTION to frames on a plain CPU."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitInstantRender",
+            display_name="Instant Render",
+            category="Talking Portrait/render",
+            description="Makes one picture move: warps the face, opens the mouth, closes the eyes. Needs no download.",
+            search_aliases=["animate portrait", "talking photo", "lip sync", "face animation"],
+            inputs=[
+                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is taken."),
+                FaceLandmarks.Input(
+                    "landmarks", tooltip="The face in this very picture, from Detect Landmarks; the first frame counts."
+                ),
+                FaceMotionSocket.Input("motion", tooltip="What the face does, from a driver, Reenact or Edit Motion."),
+                host.advanced(
+                    io.Int.Input(
+                        "batch_size",
+                        default=8,
+                        min=1,
+                        max=64,
+                        tooltip="Frames that are computed together; more can be faster on a graphics card.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames."),
+                io.Mask.Output(display_name="mask", tooltip="1 where a pixel moved; all others are the picture's own."),
+                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+            ],
+        )
+
+    @classmethod
+    @titled
+    def execute(cls, image: Any, landmarks: Any, motion: Any, batch_size: int = 8) -> Any:
+        from ...pipelines.face.landmark_payload import from_payload
+        from ...pipelines.instant.renderer.renderer import InstantRenderer
+
+        portrait = portrait_socket(image)
+        progress = host.progress()
+        progress(0, motion.frames, portrait)
+        renderer = InstantRenderer(portrait, first_frame(from_payload(landmarks)), device=host.torch_device())
+        # Made in the host's own kind from the start: a clip is never in memory twice.
+        images = host.to_socket(torch.empty(0)).new_empty(motion.frames, *portrait.shape)
+        masks = images.new_empty(images.shape[:3])
+        done = 0
+        for frames, moved in renderer.frames(motion, batch=batch_size):
+            images[done : done + len(frames)], masks[done : done + len(frames)] = frames, moved
+            done += len(frames)
+            progress(done, motion.frames, frames[-1])
+        return io.NodeOutput(images, masks, float(motion.fps))

@@ -1,0 +1,117 @@
+"""AniPortrait's networks from their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...pipelines.errors import TalkingPortraitError
+from .. import host
+from ..aniportrait_files import FILES, LoadedAniPortrait
+from ..precision import chosen_dtype, dtype_input
+from ..sockets import AniPortraitSocket, titled
+
+io: Any = host.io
+
+NO_LORA = "none"
+ENDINGS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
+TOOLTIPS = {
+    "reference_unet": "What looks at the portrait: reference_unet.pth, in models/talking_portrait.",
+    "denoising_unet": "What makes the frames: denoising_unet.pth.",
+    "motion_module": "What keeps the frames together: motion_module.pth.",
+    "pose_guider": "What reads the drawn faces: pose_guider.pth.",
+    "audio2mesh": "Speech to the shape of the face: audio2mesh.pt. A video or another motion does without.",
+    "audio2pose": "Speech to head movement: audio2pose.pt. Only predicted head poses need it.",
+}
+
+
+class LoadAniPortrait(io.ComfyNode):
+    """Files to ANIPORTRAIT."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        files = host.model_names(host.OWN_CATEGORY, ENDINGS)
+        combos = [
+            io.Combo.Input(name, options=sorted({*files, FILES[name]}), default=FILES[name], tooltip=TOOLTIPS[name])
+            for name in FILES
+        ]
+        return host.schema(
+            node_id="TalkingPortraitLoadAniPortrait",
+            display_name="Load AniPortrait",
+            category="Talking Portrait/render",
+            description="Chooses AniPortrait's files, tells them apart by what they hold, and loads them when needed.",
+            search_aliases=["aniportrait", "portrait diffusion", "reference unet", "pose guider"],
+            inputs=[
+                *combos,
+                dtype_input(),
+                host.advanced(
+                    io.Combo.Input(
+                        "lora",
+                        options=[NO_LORA, *host.model_names("loras", (".safetensors",))],
+                        default=NO_LORA,
+                        tooltip="A LoRA for Stable Diffusion 1.5, in models/loras, added to the denoising UNet: LCM's, "
+                        "for the scheduler lcm.",
+                    )
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "lora_strength",
+                        default=1.0,
+                        min=-2.0,
+                        max=2.0,
+                        step=0.05,
+                        round=0.001,
+                        tooltip="How much of the LoRA is added.",
+                    )
+                ),
+            ],
+            outputs=[AniPortraitSocket.Output(display_name="aniportrait", tooltip="For the AniPortrait nodes.")],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        reference_unet: str,
+        denoising_unet: str,
+        motion_module: str,
+        pose_guider: str,
+        audio2mesh: str,
+        audio2pose: str,
+        lora: str = NO_LORA,
+    ) -> bool | str:
+        # Missing files are told by execute, with the way to get them.
+        return True
+
+    @classmethod
+    @titled
+    def execute(
+        cls,
+        reference_unet: str,
+        denoising_unet: str,
+        motion_module: str,
+        pose_guider: str,
+        audio2mesh: str,
+        audio2pose: str,
+        dtype: Any,
+        lora: Any = NO_LORA,
+        lora_strength: float = 1.0,
+    ) -> Any:
+        names = {
+            "reference_unet": reference_unet,
+            "denoising_unet": denoising_unet,
+            "motion_module": motion_module,
+            "pose_guider": pose_guider,
+            "audio2mesh": audio2mesh,
+            "audio2pose": audio2pose,
+        }
+        added = None if lora == NO_LORA else _lora_path(lora)
+        return io.NodeOutput(LoadedAniPortrait.find(names, chosen_dtype(dtype), added, lora_strength))
+
+
+def _lora_path(name: str) -> Path:
+    path = host.model_path(("loras", host.OWN_CATEGORY), name)
+    if path is None:
+        raise TalkingPortraitError(
+            f"The LoRA {name} is not in {host.model_folders('loras')[0]}; put it there or pick another from the list."
+        )
+    return path

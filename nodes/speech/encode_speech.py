@@ -1,0 +1,102 @@
+"""Speech becomes features, one row for each frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import host
+from ..sockets import (
+    AniTalkerSocket,
+    LoadedAniTalker,
+    LoadedSpeechEncoder,
+    SpeechEncoderSocket,
+    SpeechFeaturesSocket,
+    rate_input,
+    titled,
+)
+
+io: Any = host.io
+
+
+class EncodeSpeech(io.ComfyNode):
+    """AUDIO and SPEECH_ENCODER to SPEECH_FEATURES."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitEncodeSpeech",
+            display_name="Encode Speech",
+            category="Talking Portrait/speech",
+            description="Listens with wav2vec2 or HuBERT and gives all hidden layers, in the timing a system needs.",
+            search_aliases=["wav2vec2", "hubert", "audio features"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The speech, at any rate; channels are mixed."),
+                SpeechEncoderSocket.Input("encoder", tooltip="From Load Speech Encoder."),
+                rate_input("fps", "Frames a second of the video; used by the resampled timing alone."),
+                io.Combo.Input(
+                    "timing",
+                    options=["resampled", "stock", "paired"],
+                    default="resampled",
+                    tooltip="resampled: one row a video frame, stretched before the transformer (AniPortrait, Hallo). "
+                    "stock: the encoder's own 50 rows a second. paired: stock, two rows a frame of 25 fps (AniTalker).",
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "frame_multiple",
+                        default=1,
+                        min=1,
+                        max=64,
+                        tooltip="For resampled: silence at the end fills the frames up to a multiple (Hallo: 16).",
+                    )
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "window_seconds",
+                        default=0.0,
+                        min=0.0,
+                        max=600.0,
+                        step=1.0,
+                        tooltip="Length of the pieces that the transformer hears at once; 0 takes up to two minutes "
+                        "whole and longer speech in blended pieces of one minute.",
+                    )
+                ),
+                AniTalkerSocket.Input(
+                    "anitalker",
+                    optional=True,
+                    tooltip="When connected, the layers are mixed for this model while it listens, in the paired "
+                    "timing: long speech then needs a twenty-fifth of the memory.",
+                ),
+            ],
+            outputs=[SpeechFeaturesSocket.Output(display_name="features", tooltip="Hidden states with their rate.")],
+        )
+
+    @classmethod
+    @titled
+    def execute(
+        cls,
+        audio: Any,
+        encoder: LoadedSpeechEncoder,
+        fps: float,
+        timing: Any,
+        frame_multiple: int = 1,
+        window_seconds: float = 0.0,
+        anitalker: LoadedAniTalker | None = None,
+    ) -> Any:
+        from ...pipelines.anitalker.motion import layer_mix
+        from ...pipelines.audio.speech_features import encode
+        from ...pipelines.audio.waveform import check_audio
+
+        model: Any = anitalker and anitalker.stage2.module
+        mix = layer_mix(model) if model else None
+        features = encode(
+            check_audio(audio),
+            encoder.encoder,
+            fps=fps,
+            timing=timing if mix is None else "paired",
+            mix=mix,
+            frame_multiple=frame_multiple,
+            chunk_seconds=window_seconds or None,
+            device=encoder.memory.load(),
+            progress=host.progress(),
+        )
+        return io.NodeOutput(features)

@@ -1,0 +1,63 @@
+"""A speech encoder from a file, or the one that ComfyUI has loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import host
+from ..model_paths import chosen_model
+from ..sockets import CoreAudioEncoder, LoadedSpeechEncoder, SpeechEncoderSocket, titled
+
+io: Any = host.io
+
+CATEGORY = "audio_encoders"
+DEFAULT = "wav2vec2_base_960h"
+FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+"""What Hugging Face calls the weights; the folder around them has the model's name."""
+DEFAULT_FILE = "wav2vec2-base-960h.safetensors"
+
+
+class LoadSpeechEncoder(io.ComfyNode):
+    """File to SPEECH_ENCODER."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        files = host.model_names(CATEGORY, (".safetensors", ".bin"), folder_files=FOLDER_FILES)
+        return host.schema(
+            node_id="TalkingPortraitLoadSpeechEncoder",
+            display_name="Load Speech Encoder",
+            category="Talking Portrait/speech",
+            description="Loads wav2vec2 or HuBERT, base or large, recognised from the file itself.",
+            search_aliases=["wav2vec2", "hubert", "audio encoder"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=files or [DEFAULT_FILE],
+                    tooltip="A .safetensors or .bin file, or a Hugging Face folder, in models/audio_encoders.",
+                ),
+                CoreAudioEncoder.Input(
+                    "audio_encoder",
+                    optional=True,
+                    tooltip="ComfyUI's own loaded audio encoder; when connected it is taken instead of the file.",
+                ),
+            ],
+            outputs=[SpeechEncoderSocket.Output(display_name="encoder", tooltip="For Encode Speech.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        # A missing file is told by execute, with the way to get it, and is no error when an encoder is connected.
+        return True
+
+    @classmethod
+    @titled
+    def execute(cls, file: str, audio_encoder: Any = None) -> Any:
+        from ...models.speech.loading import load_speech_encoder, wrap_audio_encoder
+
+        if audio_encoder is not None:
+            encoder = wrap_audio_encoder(audio_encoder)
+            memory = host.ManagedModule(encoder.model, patcher=getattr(audio_encoder, "patcher", None))
+        else:
+            encoder = load_speech_encoder(chosen_model(CATEGORY, file, DEFAULT))
+            memory = host.ManagedModule(encoder.model)
+        return io.NodeOutput(LoadedSpeechEncoder(encoder, memory))

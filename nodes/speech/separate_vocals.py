@@ -1,0 +1,83 @@
+"""A recording is parted into voices and everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .. import host
+from ..model_paths import chosen_model
+from ..sockets import audio_socket, titled
+
+io: Any = host.io
+
+DEFAULT_FILE = "Kim_Vocal_2.onnx"
+
+
+class SeparateVocals(io.ComfyNode):
+    """AUDIO to vocals and background, both as long as the recording.
+
+    Costs nothing where it is not needed: a host runs only what an output needs, so a separator whose outputs lead
+    nowhere is never run, and one that is switched off hands the recording on without loading anything.
+    """
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        # Other systems' files lie in folders of their own below this one.
+        files = [name for name in host.model_names(host.OWN_CATEGORY, (".onnx", ".ckpt")) if Path(name).name == name]
+        return host.schema(
+            node_id="TalkingPortraitSeparateVocals",
+            display_name="Separate Vocals",
+            category="Talking Portrait/speech",
+            description="Takes music and noise away from a voice, so that they do not move the lips. Switched off, or "
+            "with outputs that lead nowhere, it costs nothing.",
+            search_aliases=["vocal isolation", "remove music", "stem separation", "audio separator"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The recording, at any rate and with any number of channels."),
+                io.Combo.Input(
+                    "model",
+                    options=sorted({DEFAULT_FILE, *files}),
+                    default=DEFAULT_FILE,
+                    tooltip="A separation model in models/talking_portrait that audio-separator can run.",
+                ),
+                io.Boolean.Input(
+                    "enabled",
+                    default=True,
+                    label_on="separate",
+                    label_off="pass through",
+                    tooltip="Pass through hands the recording on as vocals, with a silent background.",
+                ),
+            ],
+            outputs=[
+                io.Audio.Output(display_name="vocals", tooltip="The voices; same length and rate as the recording."),
+                io.Audio.Output(
+                    display_name="background", tooltip="All the rest; with the vocals it adds up to the whole."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        # A missing file is told by execute, with the way to get it, and is no error while the node is switched off.
+        return True
+
+    @classmethod
+    @titled
+    def execute(cls, audio: Any, model: str, enabled: bool) -> Any:
+        from dataclasses import replace
+
+        from ...pipelines.audio.waveform import check_audio
+        from ...pipelines.vocals.separation import separate
+
+        sound = check_audio(audio)
+        if not enabled:
+            silence = replace(sound, waveform=sound.waveform.new_zeros(sound.waveform.shape))
+            return io.NodeOutput(audio_socket(sound), audio_socket(silence))
+        vocals, background = separate(
+            sound,
+            chosen_model(host.OWN_CATEGORY, model, "kim_vocal_2"),
+            device=host.torch_device(),
+            scratch=host.temporary_folder(),
+            progress=host.progress(),
+        )
+        return io.NodeOutput(audio_socket(vocals), audio_socket(background))

@@ -1,0 +1,43 @@
+"""Speech becomes cepstral features, without a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import host
+from ..sockets import SpeechFeaturesSocket, titled
+
+io: Any = host.io
+
+
+class SpeechMFCC(io.ComfyNode):
+    """AUDIO to SPEECH_FEATURES."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return host.schema(
+            node_id="TalkingPortraitSpeechMFCC",
+            display_name="Speech MFCC",
+            category="Talking Portrait/speech",
+            description="Mel-frequency cepstral coefficients of speech, in the recipes of two published systems.",
+            search_aliases=["mfcc", "cepstrum", "audio features"],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The speech, at any rate; channels are mixed."),
+                io.Combo.Input(
+                    "recipe",
+                    options=["anitalker", "audiodvp"],
+                    default="anitalker",
+                    tooltip="anitalker: 39 columns, 100 rows a second. audiodvp: windows of 28 x 12 for each frame of "
+                    "25 fps video.",
+                ),
+            ],
+            outputs=[SpeechFeaturesSocket.Output(display_name="features", tooltip="Coefficients with their rate.")],
+        )
+
+    @classmethod
+    @titled
+    def execute(cls, audio: Any, recipe: Any) -> Any:
+        from ...pipelines.audio.mfcc import mfcc
+        from ...pipelines.audio.waveform import check_audio
+
+        return io.NodeOutput(mfcc(check_audio(audio), recipe=recipe, progress=host.progress()))

@@ -1,0 +1,191 @@
+"""`python -m talking_portrait run`: a workflow file, here or on a ComfyUI server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.face.native_stderr import quiet_libraries
+from ...pipelines.files.media import is_file
+from ...pipelines.files.output_paths import check_output_folder
+from ...pipelines.workflow import server as comfy_client
+from ...pipelines.workflow.check import describe
+from ...pipelines.workflow.formats import NodeInfo, Prompt, class_names, file_reference, load_workflow, to_prompt
+from ...pipelines.workflow.run import NodeFailedError, run_graph, set_input
+from . import node_api as standalone
+
+OK, REFUSED, FAILED, INTERRUPTED, NO_OUTPUTS = 0, 2, 3, 4, 7
+
+DESCRIPTION = """\
+Runs a workflow in ComfyUI's API format or as the editor saves it. Without --server it runs right here, with this
+pack's nodes and ComfyUI's loaders and savers of pictures, sound and video; with --server it runs in that ComfyUI,
+local files are uploaded and the results downloaded.
+"""
+EXIT_CODES = """\
+exit status: 0 done, 2 the workflow was refused, 3 a node failed, 4 interrupted, 5 took too long, 6 no server answers,
+7 done but nothing was saved
+"""
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `run` to the command line."""
+    command = commands.add_parser(
+        "run",
+        help="run a ComfyUI workflow, here or on a server",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("workflow", type=Path, metavar="WORKFLOW.json", help="API or UI format")
+    command.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        help="change an input first; NODE is an id, a title or a class; for LoadImage and the like VALUE may be any "
+        "file (repeatable)",
+    )
+    command.add_argument(
+        "--input",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where the file names in the workflow are looked up (default: the current folder)",
+    )
+    command.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="where results go (default: out)")
+    command.add_argument("--server", metavar="URL", help="a running ComfyUI, e.g. http://127.0.0.1:8188")
+    command.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="with --server: longest wait")
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        workflow = load_workflow(options.workflow)
+        check_output_folder(options.out)
+        return _run_here(options, workflow) if options.server is None else _run_on_server(options, workflow)
+    except comfy_client.ServerError as error:
+        return _complain(error, error.exit_code)
+    except NodeFailedError as error:
+        return _complain(error, FAILED)
+    except TalkingPortraitError as error:
+        return _complain(error, REFUSED)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _complain(error: object, code: int) -> int:
+    sys.stderr.write(f"\nerror: {error}\n" if code != INTERRUPTED else f"\n{error}\n")
+    return code
+
+
+def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
+    nodes = registry()
+    info = describe(nodes, class_names(workflow))
+    prompt = to_prompt(workflow, info, _say)
+    files = _assign(prompt, options, info)
+    started = time.monotonic()
+
+    @contextmanager
+    def around(node: str, title: str) -> Iterator[None]:
+        current = standalone.Session(
+            progress=_Line(title), input_folder=options.input, output_folder=options.out, files=files
+        )
+        with standalone.use_session(current):
+            yield
+
+    with quiet_libraries(), around("", ""):
+        result = run_graph(prompt, nodes, around=around)
+    paths = [
+        options.out / item["subfolder"] / item["filename"]
+        for shown in result.ui.values()
+        for items in shown.values()
+        for item in items
+    ]
+    return _list(paths, started)
+
+
+def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
+    if not options.timeout > 0:
+        raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but more than 0 is expected.")
+    info = comfy_client.fetch_node_info(options.server)
+    prompt = to_prompt(workflow, info, _say)
+    files = _assign(prompt, options, info)
+    for _, _, value in comfy_client.upload_inputs(prompt, info):
+        with suppress(TalkingPortraitError):  # a name that leads out of the folder is the server's to judge
+            folder, inside = file_reference(value)
+            path = options.input / inside
+            if value not in files and folder == "input" and is_file(path):
+                files[value] = path
+    started = time.monotonic()
+    lines: dict[str, _Line] = {}
+
+    def report(title: str, done: int, total: int) -> None:
+        lines.setdefault(title, _Line(title))(done, total)
+
+    run = comfy_client.run_on_server(
+        options.server, prompt, info, files=files, out=options.out, timeout=options.timeout, report=report
+    )
+    for line in run.warnings:
+        _say(line)
+    return _list(run.files, started)
+
+
+def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict[str, Path]:
+    """Carries out --set; returns the local files that it named, by the value that now stands in the prompt."""
+    assigned = {set_input(prompt, assignment, info) for assignment in options.assignments}
+    return {
+        value: Path(value)
+        for node, name, value in comfy_client.upload_inputs(prompt, info)
+        if (node, name) in assigned and is_file(Path(value))
+    }
+
+
+def registry() -> dict[str, Any]:
+    """Every node that a workflow may use here: this pack's, and the stand-ins for ComfyUI's file nodes."""
+    from ..extension import NODES
+    from .core_nodes import STAND_INS
+
+    return {**STAND_INS, **{node.GET_SCHEMA().node_id: node for node in NODES}}
+
+
+def _list(paths: list[Path], started: float) -> int:
+    for path in paths:
+        sys.stdout.write(f"{path}\n")
+    sys.stderr.write(f"{len(paths)} files in {time.monotonic() - started:.1f} s\n")
+    return OK if paths else NO_OUTPUTS
+
+
+class _Line:
+    """Progress of one node: a line that is drawn over on a terminal, and one line at its start elsewhere."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.begun = False
+        self.shown = 0.0
+
+    def __call__(self, done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        if not sys.stderr.isatty():
+            if not self.begun:
+                sys.stderr.write(f"{self.title}\n")
+            self.begun = True
+            return
+        now = time.monotonic()
+        if total and done < total and now - self.shown < 0.1:
+            return
+        self.shown = now
+        counted = f" {done}/{total}" if total else ""
+        sys.stderr.write(f"\r{self.title}{counted}\033[K" + ("\n" if total and done >= total else ""))
+        sys.stderr.flush()

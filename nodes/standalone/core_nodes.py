@@ -1,0 +1,490 @@
+"""ComfyUI's own nodes for files, as far as workflows of this pack use them, for runs without ComfyUI.
+
+Ids, inputs and outputs are those of ComfyUI, so that the same JSON runs in both; what they do is our own.
+Inside ComfyUI they are not registered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from ...pipelines.audio.waveform import check_audio
+from ...pipelines.errors import TalkingPortraitError, shown
+from ...pipelines.files.media import (
+    NoSoundError,
+    VideoWriter,
+    is_file,
+    open_video,
+    read_audio,
+    read_image,
+    to_uint8,
+    write_image,
+    write_wav,
+)
+from ...pipelines.files.output_paths import folder_for_results, free_name
+from ...pipelines.timing import as_rate, frame_end
+from ...pipelines.types import Audio
+from ...pipelines.workflow.formats import file_reference
+from .. import host
+from ..model_paths import chosen_model
+from ..sockets import colours, images_socket, titled
+from ..vae_and_clip import LoadedClipVision, LoadedVae
+from . import node_api as io
+
+CATEGORY = "files"
+MAX_VIDEO_BYTES = 12_000_000_000
+"""What the frames of one loaded video may take in memory."""
+MAX_NAME_BYTES = 200
+"""Common file systems take 255 bytes; a number, an ending and a mark for what is unfinished are added."""
+
+
+PREVIEWS = "preview"
+"""The folder of previews inside the output folder; in ComfyUI they go to a folder of their own, "temp"."""
+
+
+def input_file(name: str) -> Path:
+    """A file that a loader names: one that the user named for this run, or one inside the input folder.
+
+    As in ComfyUI, "x.png [output]" is looked for among the results and "x.png [temp]" among the previews.
+    """
+    session = io.session()
+    if name in session.files:
+        return session.files[name]
+    kind, inside = file_reference(name)
+    output = session.output_folder
+    folder = {"input": session.input_folder, "output": output, "temp": output / PREVIEWS}[kind]
+    path = folder / inside
+    if not is_file(path):
+        raise TalkingPortraitError(
+            f"{shown(name)} is not in the {kind} folder {folder}; put it there or name another file with --set."
+        )
+    return path
+
+
+@contextmanager
+def output_file(prefix: str, ending: str) -> Iterator[Path]:
+    """The next free numbered name for a file inside the output folder, which is made where it is missing.
+
+    Leaving the block by an exception takes the file and the folders away again that were made for it.
+    """
+    root = io.session().output_folder.resolve()
+    plain = _plain_name(prefix)
+    folder = root / plain.parent
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_for_results(folder))
+            path = stack.enter_context(free_name(folder / f"{plain.name}_00001_{ending}"))
+        except OSError as error:
+            raise TalkingPortraitError(
+                f"Nothing can be put into the folder {folder} ({error.strerror}); name another with --out."
+            ) from None
+        yield path
+
+
+def _plain_name(prefix: str) -> PurePosixPath:
+    """Folder and start of a file's name inside the output folder. Raises for what leads out of it or is no name."""
+    plain = PurePosixPath(prefix.replace("\\", "/"))
+    if plain.is_absolute() or ".." in plain.parts or ":" in prefix or not plain.name:
+        raise TalkingPortraitError(
+            f"The name {shown(prefix)} leads out of the output folder, but a plain name is expected, as in video/talk."
+        )
+    if not all(map(_can_be_a_name, plain.parts)):
+        raise TalkingPortraitError(
+            f"The name {shown(prefix)} is one that no file can have; give a short one, as in video/talk."
+        )
+    return plain
+
+
+class Saver(io.ComfyNode):
+    """A node that writes files; a name that can't be written to is refused before the work begins."""
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str = "linked") -> bool | str:
+        try:
+            _plain_name(filename_prefix)
+        except TalkingPortraitError as error:
+            return str(error)
+        return True
+
+
+def _can_be_a_name(part: str) -> bool:
+    try:
+        return "\0" not in part and len(os.fsencode(part)) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def _shown(kind: str, paths: list[Path]) -> dict[str, Any]:
+    """Written files as ComfyUI's history lists them."""
+    root = io.session().output_folder.resolve()
+    return {
+        kind: [
+            {"filename": path.name, "subfolder": path.parent.relative_to(root).as_posix(), "type": "output"}
+            for path in paths
+        ]
+    }
+
+
+def _file_is_there(name: str) -> bool | str:
+    try:
+        input_file(name)
+    except TalkingPortraitError as error:
+        return str(error)
+    return True
+
+
+@dataclass(frozen=True)
+class VideoPayload:
+    """VIDEO outside ComfyUI: frames (F, H, W, 3) in 0..1 with their rate and sound, or a file that holds them."""
+
+    images: torch.Tensor | None = None
+    audio: Audio | None = None
+    fps: Fraction = Fraction(25)
+    path: Path | None = None
+
+    def components(self) -> tuple[torch.Tensor, Audio | None, Fraction]:
+        """Frames, sound and rate in memory."""
+        if self.path is None:
+            assert self.images is not None
+            return self.images, self.audio, self.fps
+        video = open_video(self.path)
+        height, width = video.size
+        frames: list[Any] = []
+        for frame in video.frames():
+            frames.append(frame)  # as bytes, a quarter of what they become below
+            if len(frames) * height * width * 12 > MAX_VIDEO_BYTES:
+                raise TalkingPortraitError(
+                    f"The frames of {self.path.name} need more than {MAX_VIDEO_BYTES // 10**9} GB of memory; "
+                    "give a shorter or smaller video."
+                )
+        images = torch.empty(len(frames), height, width, 3)
+        for index, frame in enumerate(frames):
+            images[index] = torch.tensor(frame).float().div_(255)
+        try:
+            audio = read_audio(self.path)
+        except NoSoundError:
+            audio = None
+        return images, audio, video.fps
+
+
+class LoadImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "LoadImage",
+            "Load Image",
+            CATEGORY,
+            inputs=[io.Combo.Input("image", options=[], upload=io.UploadType.image, tooltip="A picture file.")],
+            outputs=[io.Image.Output(), io.Mask.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, image: str) -> bool | str:
+        return _file_is_there(image)
+
+    @classmethod
+    def execute(cls, image: str) -> io.NodeOutput:
+        picture = read_image(input_file(image))
+        return io.NodeOutput(picture[None], torch.zeros(1, *picture.shape[:2]))
+
+
+class LoadAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "LoadAudio",
+            "Load Audio",
+            CATEGORY,
+            inputs=[io.Combo.Input("audio", options=[], upload=io.UploadType.audio, tooltip="A sound or video file.")],
+            outputs=[io.Audio.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, audio: str) -> bool | str:
+        return _file_is_there(audio)
+
+    @classmethod
+    def execute(cls, audio: str) -> io.NodeOutput:
+        sound = read_audio(input_file(audio))
+        return io.NodeOutput({"waveform": sound.waveform[None], "sample_rate": sound.sample_rate})
+
+
+class LoadVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "LoadVideo",
+            "Load Video",
+            CATEGORY,
+            inputs=[io.Combo.Input("file", options=[], upload=io.UploadType.video, tooltip="A video file.")],
+            outputs=[io.Video.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        return _file_is_there(file)
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        return io.NodeOutput(VideoPayload(path=input_file(file)))
+
+
+class GetVideoComponents(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "GetVideoComponents",
+            "Get Video Components",
+            CATEGORY,
+            inputs=[io.Video.Input("video", tooltip="The video to take apart.")],
+            outputs=[
+                io.Image.Output(display_name="images"),
+                io.Audio.Output(display_name="audio"),
+                io.Float.Output(display_name="fps"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video: VideoPayload) -> io.NodeOutput:
+        images, audio, fps = video.components()
+        sound = None if audio is None else {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+        return io.NodeOutput(images, sound, float(fps))
+
+
+class CreateVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "CreateVideo",
+            "Create Video",
+            CATEGORY,
+            inputs=[
+                io.Image.Input("images", tooltip="The frames."),
+                io.Float.Input("fps", default=30.0, min=1.0, max=120.0, step=1.0, tooltip="Frames a second."),
+                io.Audio.Input("audio", optional=True, tooltip="The sound."),
+            ],
+            outputs=[io.Video.Output()],
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, fps: float, audio: Any = None) -> io.NodeOutput:
+        sound = None if audio is None else check_audio(audio)
+        return io.NodeOutput(VideoPayload(images, sound, as_rate(fps)))
+
+
+class SaveVideo(Saver):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "SaveVideo",
+            "Save Video",
+            CATEGORY,
+            inputs=[
+                io.Video.Input("video", tooltip="The video to save."),
+                io.String.Input("filename_prefix", default="video/ComfyUI", tooltip="Folder and start of the name."),
+                io.Combo.Input("format", options=["auto", "mp4"], default="auto", tooltip="The kind of file."),
+                io.Combo.Input("codec", options=["auto", "h264"], default="auto", tooltip="How it is compressed."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, video: VideoPayload, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
+        images, audio, fps = video.components()
+        if audio is not None and video.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
+            audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
+        progress = io.session().progress
+        with (
+            output_file(filename_prefix, ".mp4") as path,
+            VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer,
+        ):
+            for index, frame in enumerate(images):
+                writer.write(to_uint8(colours(frame)))
+                progress(index + 1, len(images))
+        return io.NodeOutput(ui=_shown("images", [path]))
+
+
+class SaveImage(Saver):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "SaveImage",
+            "Save Image",
+            CATEGORY,
+            inputs=[
+                io.Image.Input("images", tooltip="The pictures to save."),
+                io.String.Input("filename_prefix", default="ComfyUI", tooltip="Folder and start of the name."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, filename_prefix: str) -> io.NodeOutput:
+        return io.NodeOutput(ui=_shown("images", _save_images(images, filename_prefix)))
+
+
+class PreviewImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "PreviewImage",
+            "Preview Image",
+            CATEGORY,
+            inputs=[io.Image.Input("images", tooltip="The pictures to look at.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor) -> io.NodeOutput:
+        return io.NodeOutput(ui=_shown("images", _save_images(images, f"{PREVIEWS}/image")))
+
+
+def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
+    paths = []
+    for image in images:
+        with output_file(prefix, ".png") as path:
+            write_image(path, image)
+        paths.append(path)
+    return paths
+
+
+class SaveAudio(Saver):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "SaveAudio",
+            "Save Audio (FLAC)",
+            CATEGORY,
+            inputs=[
+                io.Audio.Input("audio", tooltip="The sound to save."),
+                io.String.Input("filename_prefix", default="audio/ComfyUI", tooltip="Folder and start of the name."),
+            ],
+            is_output_node=True,
+            description="Outside ComfyUI the sound is saved as WAV.",
+        )
+
+    @classmethod
+    def execute(cls, audio: Any, filename_prefix: str) -> io.NodeOutput:
+        return io.NodeOutput(ui=_shown("audio", [_save_audio(audio, filename_prefix)]))
+
+
+class PreviewAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "PreviewAudio",
+            "Preview Audio",
+            CATEGORY,
+            inputs=[io.Audio.Input("audio", tooltip="The sound to listen to.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, audio: Any) -> io.NodeOutput:
+        return io.NodeOutput(ui=_shown("audio", [_save_audio(audio, f"{PREVIEWS}/audio")]))
+
+
+def _save_audio(audio: Any, prefix: str) -> Path:
+    sound = check_audio(audio)
+    with output_file(prefix, ".wav") as path:
+        write_wav(path, sound)
+    return path
+
+
+class VAELoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = host.model_names("vae")
+        return io.Schema(
+            "VAELoader",
+            "Load VAE",
+            "loaders",
+            inputs=[io.Combo.Input("vae_name", options=files or ["sd-vae-ft-mse.safetensors"], tooltip="A VAE file.")],
+            outputs=[io.Vae.Output()],
+            description="Outside ComfyUI only VAEs of Stable Diffusion 1.x are known.",
+        )
+
+    @classmethod
+    def validate_inputs(cls, vae_name: str) -> bool | str:
+        return True  # a missing file is told by execute, with the way to get it
+
+    @classmethod
+    @titled
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        return io.NodeOutput(LoadedVae(chosen_model("vae", vae_name, "sd_vae_ft_mse")))
+
+
+class CLIPVisionLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = host.model_names("clip_vision") or ["sd-image-variations-image-encoder.bin"]
+        return io.Schema(
+            "CLIPVisionLoader",
+            "Load CLIP Vision",
+            "loaders",
+            inputs=[io.Combo.Input("clip_name", options=files, tooltip="A file of CLIP's image encoder.")],
+            outputs=[io.ClipVision.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, clip_name: str) -> bool | str:
+        return True
+
+    @classmethod
+    @titled
+    def execute(cls, clip_name: str) -> io.NodeOutput:
+        return io.NodeOutput(LoadedClipVision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder")))
+
+
+class ImageBatch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "ImageBatch",
+            "Batch Images",
+            "image",
+            inputs=[
+                io.Image.Input("image1", tooltip="The first pictures."),
+                io.Image.Input("image2", tooltip="Those that follow, of the same size."),
+            ],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    @titled
+    def execute(cls, image1: Any, image2: Any) -> io.NodeOutput:
+        first, second = images_socket(image1, "image1"), images_socket(image2, "image2")
+        if first.shape[1:] != second.shape[1:]:
+            raise TalkingPortraitError(
+                f"Pictures of the shape {tuple(second.shape[1:])} are to follow pictures of {tuple(first.shape[1:])}, "
+                "but the same height, width and colours are expected."
+            )
+        return io.NodeOutput(torch.cat([first, second]))
+
+
+STAND_INS: dict[str, type[io.ComfyNode]] = {
+    node.__name__: node
+    for node in (
+        LoadImage,
+        LoadAudio,
+        LoadVideo,
+        GetVideoComponents,
+        CreateVideo,
+        SaveVideo,
+        SaveImage,
+        PreviewImage,
+        SaveAudio,
+        PreviewAudio,
+        VAELoader,
+        CLIPVisionLoader,
+        ImageBatch,
+    )
+}

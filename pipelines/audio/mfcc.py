@@ -1,0 +1,123 @@
+"""Mel-frequency cepstral coefficients (MFCC) in the two recipes that talking-face systems were trained with.
+
+The common part computes what python_speech_features' defaults do (16 kHz, 25 ms rectangular windows every 10 ms,
+512-point spectrum, 26 mel filters, 13 coefficients, lifter 22, the first one replaced by the log energy); the recipes
+differ in what they make of it.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..errors import TalkingPortraitError
+from ..types import Audio, Progress, SpeechFeatures, no_progress
+from .waveform import check_audio, mono, resample
+
+SAMPLE_RATE = 16000
+WINDOW, HOP, SPECTRUM = 400, 160, 512
+FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
+PRE_EMPHASIS = 0.97
+SMALLEST = float(np.finfo(float).eps)
+BLOCK_ROWS = 6000
+
+Recipe = Literal["anitalker", "audiodvp"]
+
+
+def mfcc(audio: Audio, *, recipe: Recipe, progress: Progress = no_progress) -> SpeechFeatures:
+    """Speech features without a network.
+
+    "anitalker": 39 columns (13 coefficients, their slope over one neighbour, their slope over two), 100 rows a second,
+    cut to four rows for each frame of 25 fps video. States are (rows, 1, 39).
+    "audiodvp": for each frame of 25 fps video the 28 rows around it without their energy, after 0.12 s of silence at
+    both ends. States are (frames, 28, 12): the middle axis is time in steps of 10 ms. This is ATnet's input.
+
+    Raises TalkingPortraitError for a clip shorter than one video frame of the recipe.
+    """
+    if recipe not in ("anitalker", "audiodvp"):
+        raise TalkingPortraitError(f"The MFCC recipe is {recipe!r}, but anitalker or audiodvp is expected.")
+    wave = mono(resample(check_audio(audio), SAMPLE_RATE)).numpy()
+    if recipe == "anitalker":
+        rows = with_slopes(cepstra(wave, progress))
+        states = rows[: len(rows) // 4 * 4, None]
+        shortest = WINDOW + 2 * HOP + 1
+    else:
+        silence = np.zeros(1920, np.float32)
+        states = video_windows(cepstra(np.concatenate([silence, wave, silence]), progress))
+        shortest = WINDOW + 26 * HOP + 1 - 2 * len(silence)
+    if not len(states):
+        raise TalkingPortraitError(
+            f"The audio has {len(wave)} samples at {SAMPLE_RATE} Hz, but these features need at least {shortest} "
+            f"({shortest * 1000 / SAMPLE_RATE:.0f} ms); use a longer recording."
+        )
+    fps = Fraction(100 if recipe == "anitalker" else 25)
+    return SpeechFeatures(torch.from_numpy(states.astype(np.float32)), fps, f"mfcc-{recipe}", "stock")
+
+
+def row_count(samples: int) -> int:
+    """Rows that cover `samples`; the last window is filled with zeros."""
+    return 1 if samples <= WINDOW else 1 - (WINDOW - samples) // HOP
+
+
+def cepstra(wave: np.ndarray, progress: Progress = no_progress) -> np.ndarray:
+    """(samples,) float32 at 16 kHz to (rows, 13) float64: log energy and 12 liftered coefficients each 10 ms."""
+    from scipy.fft import dct
+
+    emphasised = np.append(
+        wave[:1], wave[1:] - PRE_EMPHASIS * wave[:-1]
+    )  # in the wave's own float32, as the source does
+    rows = row_count(len(wave))
+    padded = np.zeros((rows - 1) * HOP + WINDOW)
+    padded[: len(wave)] = emphasised
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    lifter = 1 + LIFTER / 2 * np.sin(np.pi * np.arange(COEFFICIENTS) / LIFTER)
+    blocks = []
+    for start in range(0, rows, BLOCK_ROWS):
+        power = np.abs(np.fft.rfft(frames[start : start + BLOCK_ROWS], SPECTRUM)) ** 2 / SPECTRUM
+        energy = np.log(_positive(power.sum(axis=1)))
+        block = dct(np.log(_positive(power @ filterbank().T)), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS] * lifter
+        block[:, 0] = energy
+        blocks.append(block)
+        progress(min(start + BLOCK_ROWS, rows), rows)
+    return np.concatenate(blocks)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return np.where(values == 0, SMALLEST, values)
+
+
+@cache
+def filterbank() -> np.ndarray:
+    """(26, 257) triangles, evenly spaced in mel from 0 to 8 kHz, with corners on whole spectrum bins."""
+    top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
+    hertz = 700 * (10 ** (np.linspace(0, top, FILTERS + 2) / 2595) - 1)
+    corners = np.floor((SPECTRUM + 1) * hertz / SAMPLE_RATE)
+    left, middle, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    bins = np.arange(SPECTRUM // 2 + 1)
+    rising = np.where((bins >= left) & (bins < middle), (bins - left) / (middle - left), 0)
+    falling = np.where((bins >= middle) & (bins < right), (right - bins) / (right - middle), 0)
+    return rising + falling
+
+
+def slope(rows: np.ndarray, reach: int) -> np.ndarray:
+    """Least-squares slope of each column over `reach` rows to both sides, the ends repeated."""
+    padded = np.pad(rows, ((reach, reach), (0, 0)), mode="edge")
+    steps = np.arange(-reach, reach + 1)
+    moved = np.stack([padded[reach + k : reach + k + len(rows)] for k in steps])
+    return np.tensordot(steps, moved, axes=1) / np.sum(steps**2)
+
+
+def with_slopes(rows: np.ndarray) -> np.ndarray:
+    """(rows, 13) to AniTalker's (rows, 39): both slopes are of the coefficients; the second is no slope of slopes."""
+    return np.concatenate([rows, slope(rows, 1), slope(rows, 2)], axis=1)
+
+
+def video_windows(rows: np.ndarray) -> np.ndarray:
+    """(rows, 13) to AudioDVP's (frames, 28, 12): rows 4k to 4k + 27 of columns 1 to 12; none of fewer rows."""
+    frames = max(len(rows) // 4 - 6, 0)
+    index = 4 * np.arange(frames)[:, None] + np.arange(28)
+    return rows[index, 1:]

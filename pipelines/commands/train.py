@@ -1,0 +1,156 @@
+"""`python -m talking_portrait prepare` and `train`: from videos to a training folder, from there to networks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import TalkingPortraitError
+from ..face.crop_boxes import PRESETS
+from ..training.aniportrait import command as aniportrait_command
+from ..training.apasco import command as apasco_command
+from ..training.core.trainer import PRECISIONS, Plan, Trainer
+from ..types import Progress
+
+MakeBar = Callable[[str, str], Progress]
+"""What shows progress, from a label and a unit."""
+
+
+class TrainerCommand(Protocol):
+    """A trainer on the command line. `name` names the command, `defaults` are those of its `Plan`."""
+
+    name: str
+    help: str
+    defaults: dict[str, Any]
+
+    def add_arguments(self, command: argparse.ArgumentParser) -> None: ...
+
+    def open(self, options: argparse.Namespace) -> tuple[Trainer, Any]:
+        """The trainer and its samples."""
+
+
+TRAINERS: tuple[TrainerCommand, ...] = (*aniportrait_command.TRAINERS, *apasco_command.TRAINERS)
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], make_bar: MakeBar) -> None:
+    """Adds `prepare` and `train` to the command line."""
+    _add_prepare(commands, make_bar)
+    command = commands.add_parser("train", help="train a system's networks on prepared clips")
+    kinds = command.add_subparsers(title="trainers", required=True, metavar="TRAINER")
+    for trainer in TRAINERS:
+        _add_trainer(kinds.add_parser(trainer.name, help=trainer.help, description=trainer.help), trainer, make_bar)
+
+
+def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser], make_bar: MakeBar) -> None:
+    command = commands.add_parser("prepare", help="videos of faces become clips to train on")
+    command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="files, or folders of them")
+    command.add_argument("--out", type=Path, required=True, help="the training folder, new or one to add to")
+    command.add_argument("--fps", default="30", help="frames a second: 30 for AniPortrait, 25 for APasco")
+    command.add_argument("--size", type=int, default=512, help="side of the clips' pictures (default 512)")
+    command.add_argument("--crop", choices=list(PRESETS), default="head", help="how much is round the face")
+    command.add_argument("--shortest", type=float, default=2.0, metavar="S", help="seconds of the shortest clip")
+    command.add_argument("--longest", type=float, default=60.0, metavar="S", help="seconds of the longest clip")
+    command.add_argument("--person", help="who is seen in these videos (default: somebody else in each)")
+    command.add_argument(
+        "--landmarks", type=Path, help="MediaPipe's .task (default: that of the model folder, or the shipped networks)"
+    )
+    more = command.add_argument_group("for APasco, of all clips of the folder")
+    more.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h: what it hears is kept")
+    more.add_argument("--face-detector", type=Path, help="scrfd_10g_bnkps.onnx")
+    more.add_argument("--face-recogniser", type=Path, help="glintr100.onnx: whose face it is is kept")
+    command.set_defaults(run=lambda options: _prepare(options, make_bar))
+
+
+def _prepare(options: argparse.Namespace, make_bar: MakeBar) -> None:
+    from ..face.landmarks import open_landmarker
+    from ..timing import as_rate
+    from ..training.data.prepare import Recipe, find_videos, prepare
+
+    if bool(options.face_detector) != bool(options.face_recogniser):
+        raise TalkingPortraitError(
+            "One of --face-detector and --face-recogniser was given, but faces are recognised by both; give both files."
+        )
+    recipe = Recipe(as_rate(options.fps), options.size, options.crop, options.shortest, options.longest)
+    videos = find_videos(options.videos)
+    landmarker = open_landmarker(options.landmarks)
+    if landmarker.hint:
+        _say(landmarker.hint)
+    count = prepare(
+        videos,
+        options.out,
+        landmarker,
+        recipe,
+        person=options.person,
+        say=_say,
+        progress=make_bar("preparing", "frames"),
+    )
+    _say(f"{options.out}: {count} clips")
+    if count:
+        _enrich(options, make_bar)
+
+
+def _enrich(options: argparse.Namespace, make_bar: MakeBar) -> None:
+    from ...models.speech.loading import load_speech_encoder
+    from ..face.identity import FaceRecogniser
+    from ..training.data.clips import read_clips
+    from ..training.data.enrich import add_heard, add_identity
+
+    clips = read_clips(options.out)
+    if options.speech_encoder:
+        missing = add_heard(clips, load_speech_encoder(options.speech_encoder), make_bar("listening", "clips"))
+        _say(f"{options.out}: {len(clips) - missing} clips can be heard, {missing} have no sound")
+    if options.face_detector and options.face_recogniser:
+        recogniser = FaceRecogniser(options.face_detector, options.face_recogniser)
+        missing = add_identity(clips, recogniser, make_bar("recognising", "clips"))
+        _say(f"{options.out}: the face of {len(clips) - missing} clips is known, in {missing} none was recognised")
+
+
+def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand, make_bar: MakeBar) -> None:
+    command.add_argument("--data", type=Path, required=True, help="a folder that `prepare` made")
+    command.add_argument("--out", type=Path, required=True, help="gets checkpoints, pictures, the log, the networks")
+    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    trainer.add_arguments(command.add_argument_group("networks"))  # type: ignore[arg-type] # it can do the same
+    plan = Plan(**{"steps": 1} | trainer.defaults)
+    group = command.add_argument_group("plan")
+    group.add_argument("--steps", type=int, default=plan.steps, help=f"altogether (default {plan.steps})")
+    for name, text in (
+        ("batch", "samples at once, on each GPU"),
+        ("accumulate", "batches before each step"),
+        ("rate", "learning rate"),
+        ("warmup", "steps in which the rate rises"),
+        ("clip", "longest gradient"),
+        ("save_every", "steps between checkpoints"),
+        ("keep", "checkpoints to keep"),
+        ("picture_every", "steps between pictures, 0 for none"),
+        ("workers", "processes that read ahead"),
+        ("seed", "same seed, same run"),
+    ):
+        value = getattr(plan, name)
+        option = "--" + name.replace("_", "-")
+        group.add_argument(option, type=type(value), default=value, metavar="N", help=f"{text} (default {value})")
+    group.add_argument("--decay", choices=["none", "linear", "cosine"], default=plan.decay, help="of the rate")
+    group.add_argument("--precision", choices=list(PRECISIONS), default=plan.precision, help="of the arithmetic")
+    command.set_defaults(run=lambda options: _train(options, trainer, make_bar))
+
+
+def _train(options: argparse.Namespace, command: TrainerCommand, make_bar: MakeBar) -> None:
+    from ..training.core.loop import seed_everything, train
+
+    names = [field.name for field in fields(Plan) if hasattr(options, field.name)]
+    plan = Plan(**{name: getattr(options, name) for name in names})
+    if options.out.exists() and not options.out.is_dir():
+        raise TalkingPortraitError(f"{options.out} is a file, but a folder for the run is expected; give another name.")
+    seed_everything(plan.seed, 0)
+    trainer, samples = command.open(options)
+    files = train(trainer, samples, plan, options.out, resume=options.resume, progress=make_bar("training", "steps"))
+    for path in files.values():
+        _say(str(path))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,124 @@
+"""What surrounds a diffusion in latents: the networks on their devices, pictures to latents and back, CLIP.
+
+The host may own these (ComfyUI's VAE, CLIP_VISION and memory management), so pipelines know them by protocol alone.
+Pictures are ComfyUI's IMAGE: (B, H, W, 3) in 0..1. Latents are Stable Diffusion's, scaled to a spread of about 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import torch
+
+from ..errors import TalkingPortraitError
+from ..memory import Shrinking
+from ..types import Progress, no_progress
+
+LATENT_SCALE = 0.18215
+"""What Stable Diffusion 1.5's VAE multiplies its latents by."""
+LATENT_SIDE = 8
+"""Pixels along the side of one latent."""
+
+_RGB = (
+    (0.298, 0.207, 0.208),
+    (0.187, 0.286, 0.173),
+    (-0.158, 0.189, 0.264),
+    (-0.184, -0.271, -0.473),
+)
+"""A straight line from each latent channel to red, green and blue in -1..1, for Stable Diffusion 1.x."""
+
+
+class Managed(Protocol):
+    """A network whose place in memory someone else decides."""
+
+    @property
+    def module(self) -> torch.nn.Module: ...
+
+    def load(self, memory: int = 0) -> torch.device:
+        """Brings the network, and room for `memory` bytes of work, to the device it is to run on; returns that."""
+
+
+class Resident:
+    """`Managed` without a manager: the network goes to `device` at its first use and stays there."""
+
+    def __init__(self, module: torch.nn.Module, device: torch.device | str = "cpu") -> None:
+        self.module, self._device = module, torch.device(device)
+        self._there = False
+
+    def load(self, memory: int = 0) -> torch.device:
+        if not self._there:  # to go through thousands of parameters takes time even where there is nothing to move
+            self.module.to(self._device)
+            self._there = True
+        return self._device
+
+
+def check_precision(device: torch.device, dtype: torch.dtype) -> None:
+    """Raises TalkingPortraitError for half precision on a CPU, which computes it slowly and inexactly."""
+    if device.type == "cpu" and dtype == torch.float16:
+        raise TalkingPortraitError(
+            "The networks are loaded in float16, which a CPU cannot compute well; load them in float32, or in bfloat16 "
+            "to save memory."
+        )
+
+
+class ImageCodec(Protocol):
+    """A VAE. It brings itself to its device at each call."""
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, 3) in 0..1 to latents (B, 4, H / 8, W / 8): the distribution's mean, times 0.18215."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (B, 4, h, w), on any device, to (B, 8 h, 8 w, 3) in 0..1, float32 on the CPU."""
+
+
+class PictureEncoder(Protocol):
+    """CLIP's image encoder with its projection. It brings itself to its device at each call."""
+
+    def embed(self, portrait: torch.Tensor) -> torch.Tensor:
+        """(H, W, 3) in 0..1 to the projected embedding (1, C), seen as `pictures.clip_pixels` makes it."""
+
+
+def decoded(
+    codec: ImageCodec,
+    latents: torch.Tensor | Iterable[torch.Tensor],
+    batch: int = 4,
+    progress: Progress = no_progress,
+) -> Iterator[torch.Tensor]:
+    """Frames (B, H, W, 3) of a video's latents (1, 4, F, h, w), or of such pieces of it one after the other.
+
+    At most `batch` frames are decoded together, fewer where memory does not suffice. `progress` is called after each
+    batch with the frames done and those known of, and the newest frame.
+
+    Raises TalkingPortraitError where the VAE gives NaN.
+    """
+    shrinking = Shrinking(batch, "frame")
+    done = known = 0
+    for piece in [latents] if isinstance(latents, torch.Tensor) else latents:
+        rows = piece[0].transpose(0, 1)
+        known += len(rows)
+
+        def decode(start: int, end: int, rows: torch.Tensor = rows) -> torch.Tensor:
+            return codec.decode(rows[start:end])
+
+        for frames in shrinking.each(len(rows), decode):
+            _check_numbers(frames, done)
+            done += len(frames)
+            progress(done, known, frames[-1])
+            yield frames
+
+
+def _check_numbers(frames: torch.Tensor, first: int) -> None:
+    # By the sum, so that nothing is made that is as large as the pictures.
+    if not bool(torch.isfinite(frames.sum())):
+        raise TalkingPortraitError(
+            f"The VAE gave values that are not numbers (NaN) for frame {first} or one of the next; let it run in full "
+            "precision, or download its file again."
+        )
+
+
+def rough_picture(latents: torch.Tensor) -> torch.Tensor:
+    """What latents (4, h, w) roughly look like: (h, w, 3) in 0..1 on the CPU, without a VAE. Good for a preview."""
+    colours = torch.tensor(_RGB, dtype=torch.float32)
+    picture = torch.einsum("chw,cr->hwr", latents.detach().to("cpu", torch.float32), colours)
+    return (picture / 2 + 0.5).nan_to_num(0.5).clamp(0, 1)

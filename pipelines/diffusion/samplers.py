@@ -1,0 +1,209 @@
+"""Diffusion sampling: noise schedules, and samplers as functions over any prediction, with a callback for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..errors import TalkingPortraitError
+
+Predict = Callable[[torch.Tensor, int], torch.Tensor]
+"""(noisy sample, time step) to the velocity v of the same shape."""
+
+StepCallback = Callable[[int, torch.Tensor, torch.Tensor], None]
+"""(steps done, the sample after the step, the clean sample it foresees); may raise to stop."""
+
+
+_LCM_SPREAD, _LCM_TIME_SCALE = 0.5, 10.0
+"""Constants of the published distillation."""
+
+
+def nobody_watches(step: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
+    """The default callback."""
+
+
+def scheduled_betas(
+    kind: Literal["linear", "scaled_linear"],
+    *,
+    start: float = 0.00085,
+    end: float = 0.012,
+    steps: int = 1000,
+    zero_terminal_snr: bool = True,
+) -> torch.Tensor:
+    """Variances (steps,) that diffusion adds, float32.
+
+    "linear" grows evenly, "scaled_linear" in its square root. AniPortrait and Hallo sample with the first and were
+    trained with the second; their published pictures come from that mismatch.
+    """
+    if kind == "linear":
+        betas = torch.linspace(start, end, steps)
+    else:
+        betas = torch.linspace(start**0.5, end**0.5, steps) ** 2
+    return _rescaled(betas) if zero_terminal_snr else betas
+
+
+def _rescaled(betas: torch.Tensor) -> torch.Tensor:
+    """Betas whose last step leaves no signal at all (Lin et al. 2024, algorithm 1)."""
+    signal = torch.cumprod(1 - betas, 0).sqrt()
+    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+    return NoiseSchedule(signal.square()).betas
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """`kept` (steps,) float32: the share of a clean sample's power at each time step (alpha bar in the literature)."""
+
+    kept: torch.Tensor
+
+    @staticmethod
+    def of(betas: torch.Tensor) -> NoiseSchedule:
+        return NoiseSchedule(torch.cumprod(1 - betas, 0))
+
+    @property
+    def steps(self) -> int:
+        return len(self.kept)
+
+    @property
+    def betas(self) -> torch.Tensor:
+        """The variances that lead to `kept`."""
+        return 1 - torch.cat([self.kept[:1], self.kept[1:] / self.kept[:-1]])
+
+    def amounts(self, timesteps: torch.Tensor | int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """How much signal and how much noise there is at (n,) time steps, shaped to multiply `like` (n, ...)."""
+        kept = self.kept[torch.as_tensor(timesteps, device=self.kept.device)].to(like.device)
+        kept = kept.reshape(kept.shape + (1,) * (like.ndim - 1) if kept.ndim else ())
+        return kept.sqrt(), (1 - kept).sqrt()
+
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Samples (n, ...) as they are at (n,) time steps."""
+        signal, spread = self.amounts(timesteps, clean)
+        return signal * clean + spread * noise
+
+    def velocity(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """What a network learns to predict: v = signal * noise - spread * clean (Salimans and Ho 2022)."""
+        signal, spread = self.amounts(timesteps, clean)
+        return signal * noise - spread * clean
+
+    def snr(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Signal-to-noise ratio (n,) of power."""
+        kept = self.kept[timesteps]
+        return kept / (1 - kept)
+
+
+def published_schedule() -> NoiseSchedule:
+    """What AniPortrait and Hallo sample with: linear betas, no signal left at the last step."""
+    return NoiseSchedule.of(scheduled_betas("linear"))
+
+
+def trailing_timesteps(steps: int, total: int = 1000) -> list[int]:
+    """Time steps to visit, the noisiest first, evenly spaced from the end: 3 of 1000 gives 999, 666, 332.
+
+    Raises TalkingPortraitError unless 1 <= steps <= total.
+    """
+    if not 1 <= steps <= total:
+        raise TalkingPortraitError(f"Sampling in {steps} steps was asked for, but 1 to {total} are possible.")
+    # NumPy's own spacing, as published: its rounding errors decide where a time lies between two steps (48 of 1000),
+    # and add a step that is none after the last (61 of 1000), which is cut off.
+    times = np.round(np.arange(total, 0, -total / steps))[:steps]
+    return [int(time) - 1 for time in times]
+
+
+def ddim_step(
+    velocity: torch.Tensor, sample: torch.Tensor, timestep: int, schedule: NoiseSchedule, steps: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of DDIM (Song et al. 2021) without fresh noise: (the sample at the previous time step, the clean one).
+
+    That previous time step is `timestep - total // steps`, which need not be the next one visited: 3 steps of 1000
+    lead from 999 to 666, 333 and 0, and visit 999, 666 and 332. Before time step 0 there is no noise.
+    """
+    signal, spread = schedule.amounts(timestep, sample)
+    clean = signal * sample - spread * velocity
+    noise = signal * velocity + spread * sample
+    previous = timestep - schedule.steps // steps
+    if previous < 0:
+        return clean, clean
+    signal, spread = schedule.amounts(previous, sample)
+    return signal * clean + spread * noise, clean
+
+
+def sample_ddim(
+    predict: Predict,
+    noise: torch.Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    callback: StepCallback = nobody_watches,
+) -> torch.Tensor:
+    """Noise to a clean sample of the same shape in `steps` predictions."""
+    sample = noise
+    for done, timestep in enumerate(trailing_timesteps(steps, schedule.steps), 1):
+        sample, clean = ddim_step(predict(sample, timestep), sample, timestep, schedule, steps)
+        callback(done, sample, clean)
+    return sample
+
+
+def sample_multistep(
+    kind: Literal["dpmpp_2m", "unipc"],
+    predict: Predict,
+    noise: torch.Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    callback: StepCallback = nobody_watches,
+) -> torch.Tensor:
+    """As `sample_ddim`, but each step also heeds the one before, so that fewer are needed.
+
+    DPM-Solver++ 2M (Lu et al. 2022) or UniPC (Zhao et al. 2023), by diffusers' schedulers.
+    """
+    from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+    scheduler_class: Any = {"dpmpp_2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[kind]
+    scheduler = scheduler_class(
+        num_train_timesteps=schedule.steps,
+        trained_betas=schedule.betas.tolist(),
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=bool(schedule.kept[-1] == 0),
+    )
+    scheduler.set_timesteps(steps)
+    sample = noise
+    for done, timestep in enumerate(trailing_timesteps(steps, schedule.steps), 1):
+        velocity = predict(sample, timestep)
+        signal, spread = schedule.amounts(timestep, sample)
+        clean = signal * sample - spread * velocity
+        sample = scheduler.step(velocity, timestep, sample).prev_sample
+        callback(done, sample, clean)
+    return sample
+
+
+def sample_lcm(
+    predict: Predict,
+    noise: torch.Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    fresh: Callable[[int], torch.Tensor],
+    *,
+    callback: StepCallback = nobody_watches,
+) -> torch.Tensor:
+    """As `sample_ddim`, for a network distilled to foresee the clean sample at once: 4 to 8 steps.
+
+    Latent consistency models (Luo et al. 2023): after each step but the last, `fresh(step)` noise is added anew.
+    """
+    timesteps = trailing_timesteps(steps, schedule.steps)
+    sample = noise
+    for done, timestep in enumerate(timesteps, 1):
+        signal, spread = schedule.amounts(timestep, sample)
+        clean = signal * sample - spread * predict(sample, timestep)
+        # Towards time step 0 the sample itself stands in for the network's answer, as it did in the distillation.
+        time, own = (timestep * _LCM_TIME_SCALE) ** 2, _LCM_SPREAD**2
+        clean = (time / (time + own)) ** 0.5 * clean + own / (time + own) * sample
+        sample = clean
+        if done < steps:
+            signal, spread = schedule.amounts(timesteps[done], sample)
+            sample = signal * clean + spread * fresh(done)
+        callback(done, sample, clean)
+    return sample

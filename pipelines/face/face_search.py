@@ -1,0 +1,287 @@
+"""Where to look for a face: the parts, sizes and turns of a picture that a landmark engine is shown.
+
+Face detectors see a small copy of what they are given (128 pixels) and know upright faces that take up a fair part of
+it. So a face that is small in a large picture, cut by its edge, fills it, or lies on its side is found by showing the
+engine other views: padded, in tiles, turned. Every find is then confirmed in a view made for that face.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from ...models.face.face_mesh import OUTER_EYE_CORNERS
+from ..image.affine_sampling import apply_map, box_map, sample_picture, turned_map
+
+WHOLE_LIMIT = 1280
+"""A picture with a longer side is looked at in a smaller copy first."""
+VIEW_SIZE = (512, 512)
+"""Pixels of the view of one face; a face then takes up about 200."""
+TILE, TILE_OVERLAP = 320, 128
+"""Large pictures are searched in tiles of this many pixels, at full size and at half of it, a quarter ..."""
+FACE_IN_VIEW = 2.6
+"""Side of a face's own view over the size of the face."""
+EASY_FACE = 0.2
+"""Part of the picture's longer side from which on a face is found without help."""
+TURNED = 25.0
+"""A face turned by more degrees in the picture is looked at in a view that sets it upright."""
+UNSTEADY, STEADIER = 0.006, 0.6
+"""Mean movement of a face's points, over its size, between slightly different views from which on it may be none, and
+the part of that which a better find has at most. Tried on portraits turned by all angles: up to 0.0042 for a face, from
+0.0084 for what an engine takes for one in a face that stands on its head."""
+LOST = 0.3
+"""The movement that counts where a view shows no face."""
+FLAT = 4.0
+"""Tiles whose values spread less than this (of 255) show no face."""
+OVERLAP = 0.3
+"""Boxes that share more than this part (intersection over union) show the same face."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in one picture: `points` (P, 3) in pixels, `blendshapes` (52,) in 0..1 or None, `score` or None."""
+
+    points: np.ndarray
+    blendshapes: np.ndarray | None
+    score: float | None
+
+    @property
+    def box(self) -> np.ndarray:
+        """(left, top, right, bottom) round the points."""
+        flat = self.points[:, :2]
+        return np.concatenate([flat.min(axis=0), flat.max(axis=0)])
+
+    @property
+    def centre(self) -> np.ndarray:
+        return (self.box[:2] + self.box[2:]) / 2
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box."""
+        return float((self.box[2:] - self.box[:2]).max())
+
+    @property
+    def roll(self) -> float:
+        """How far the line of the eyes is turned, in degrees clockwise as seen."""
+        right, left = OUTER_EYE_CORNERS
+        across = self.points[left, :2] - self.points[right, :2]
+        return math.degrees(math.atan2(across[1], across[0]))
+
+
+class Landmarker(Protocol):
+    """An engine that finds faces and their points."""
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+
+    def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
+        """Every face in `picture` (H, W, 3) uint8 RGB, points in its pixels."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a picture at some size: `matrix` (2, 3) from its pixels to the picture's; `size` (height, width)."""
+
+    matrix: np.ndarray
+    size: tuple[int, int]
+
+    def look(self, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+        """The faces seen through this view of `picture` (H, W, 3) in 0..1, in the picture's pixels."""
+        # Black beyond the edge, as the engines themselves fill up what is not square.
+        shown = sample_picture(picture, self.matrix, self.size, border="black")
+        found = landmarker.faces(as_bytes(shown), min_confidence)
+        return [replace(face, points=apply_map(self.matrix, face.points)) for face in found]
+
+
+def as_bytes(picture: torch.Tensor) -> np.ndarray:
+    """(H, W, 3) in 0..1 as uint8."""
+    return (picture.float() * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
+
+
+class Copies:
+    """A picture (H, W, 3) in 0..1 and copies of half, a quarter ... of its size, made when first asked for."""
+
+    def __init__(self, picture: torch.Tensor) -> None:
+        self._copies = [picture]
+
+    @property
+    def picture(self) -> torch.Tensor:
+        return self._copies[0]
+
+    def halved(self, times: int) -> torch.Tensor:
+        """The copy that is 2 ** times smaller."""
+        while len(self._copies) <= times:
+            planes = self._copies[-1].permute(2, 0, 1)[None]
+            self._copies.append(functional.avg_pool2d(planes, 2, ceil_mode=True)[0].permute(1, 2, 0))
+        return self._copies[times]
+
+    def times_to(self, side: int) -> int:
+        """How often the picture must be halved so that its longer side is at most `side`."""
+        return max(0, math.ceil(math.log2(max(self.picture.shape[:2]) / side)))
+
+
+def look_at_whole(copies: Copies, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+    """The faces that the engine sees in the picture as it is; of a large picture in a smaller copy, then closer."""
+    times = copies.times_to(WHOLE_LIMIT)
+    faces = landmarker.faces(as_bytes(copies.halved(times)), min_confidence)
+    seen = []
+    for face in faces:
+        face = _enlarged(face, 1 << times)
+        if times or abs(face.roll) > TURNED:
+            face = _confirmed(face, copies.picture, landmarker, min_confidence) or face
+        seen.append(face)
+    return seen
+
+
+def view_of(face: Face) -> View:
+    """The view made for one face: upright, the face in its middle, neither small nor cut."""
+    return _view_around(face, face.roll if abs(face.roll) > TURNED else 0.0)
+
+
+def _view_around(face: Face, degrees: float, zoom: float = 1.0) -> View:
+    x, y = face.centre
+    return View(turned_map((float(x), float(y)), FACE_IN_VIEW * face.size / zoom, degrees, VIEW_SIZE), VIEW_SIZE)
+
+
+def is_hard(face: Face, picture: torch.Tensor) -> bool:
+    """Whether the face needs its own view to be found again."""
+    return face.size < EASY_FACE * max(picture.shape[:2]) or abs(face.roll) > TURNED
+
+
+def set_upright(face: Face, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> Face:
+    """The face as it is, or as it is turned in truth.
+
+    Engines know upright faces alone, and may see one, with its mouth in the hair, where a face stands on its head. The
+    points of such a face move when it is looked at a little differently; those of the face that is there do not.
+    """
+    unsteadiness = _unsteadiness(face, picture, landmarker, min_confidence)
+    if unsteadiness < UNSTEADY:
+        return face
+    for degrees in (180.0, 90.0, -90.0):
+        view = _view_around(face, face.roll + degrees)
+        for other in view.look(picture, landmarker, min_confidence):
+            if np.linalg.norm(other.centre - face.centre) < face.size and abs(turn_between(face, other)) > 2 * TURNED:
+                other = _confirmed(other, picture, landmarker, min_confidence) or other
+                if _unsteadiness(other, picture, landmarker, min_confidence) < STEADIER * unsteadiness:
+                    return other
+    return face
+
+
+def turn_between(one: Face, other: Face) -> float:
+    """Degrees from -180 to 180 by which the second face is turned against the first."""
+    return (other.roll - one.roll + 180) % 360 - 180
+
+
+def _unsteadiness(face: Face, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> float:
+    """How much the points of a face move between views, over its size."""
+    moves = []
+    for degrees, zoom in ((25.0, 1.0), (-25.0, 1.0), (0.0, 0.8), (0.0, 1.25)):
+        again = _view_around(face, face.roll + degrees, zoom).look(picture, landmarker, min_confidence)
+        index = same_face(face, again)
+        move = LOST if index is None else float(np.abs(again[index].points - face.points)[:, :2].mean()) / face.size
+        moves.append(min(move, LOST))
+    return sum(moves) / len(moves)
+
+
+def search(copies: Copies, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+    """Looks harder, level by level, and stops at the first level that shows a face; [] if none does."""
+    times = copies.times_to(WHOLE_LIMIT)
+    small = copies.halved(times)
+    for views in (_padded(*small.shape[:2]), _turned(*small.shape[:2])):
+        seen = (_enlarged(face, 1 << times) for view in views for face in view.look(small, landmarker, min_confidence))
+        faces = _confirmed_all(seen, [], copies.picture, landmarker, min_confidence)
+        if faces:
+            return faces
+    return search_small(copies, landmarker, min_confidence, [])
+
+
+def search_small(
+    copies: Copies, landmarker: Landmarker, min_confidence: float, known: list[Face], *, thorough: bool = False
+) -> list[Face]:
+    """`known` faces and those in tiles of the picture, from coarse to fine.
+
+    It stops at the first level that adds a face, unless it is to be `thorough`.
+    """
+    faces = list(known)
+    for times in range(copies.times_to(2 * TILE), -1, -1):
+        tiles = _seen_in_tiles(as_bytes(copies.halved(times)), landmarker, min_confidence)
+        seen = (_enlarged(face, 1 << times) for face in tiles)
+        faces = _confirmed_all(seen, faces, copies.picture, landmarker, min_confidence)
+        if len(faces) > len(known) and not thorough:
+            break
+    return faces
+
+
+def same_face(face: Face, others: list[Face]) -> int | None:
+    """Which of `others` shows the same face, if any."""
+    for index, other in enumerate(others):
+        left, top = np.maximum(face.box[:2], other.box[:2])
+        right, bottom = np.minimum(face.box[2:], other.box[2:])
+        common = max(0.0, right - left) * max(0.0, bottom - top)
+        areas = sum(float(np.prod(item.box[2:] - item.box[:2])) for item in (face, other))
+        if common > OVERLAP * (areas - common):
+            return index
+    return None
+
+
+def _confirmed(face: Face, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> Face | None:
+    """The same face seen in a view made for it; None for what was no face after all."""
+    again = view_of(face).look(picture, landmarker, min_confidence)
+    index = same_face(face, again)
+    return None if index is None else again[index]
+
+
+def _confirmed_all(
+    seen: Iterable[Face], faces: list[Face], picture: torch.Tensor, landmarker: Landmarker, min_confidence: float
+) -> list[Face]:
+    """`faces` and those of `seen` that are new and stand up to a look in a view of their own."""
+    faces = list(faces)
+    for candidate in seen:
+        if same_face(candidate, faces) is None:
+            face = _confirmed(candidate, picture, landmarker, min_confidence)
+            if face is not None and same_face(face, faces) is None:
+                faces.append(face)
+    return faces
+
+
+def _padded(height: int, width: int) -> Iterator[View]:
+    """The picture with a wide border, for faces that fill it or are cut by its edge."""
+    for border in (0.35, 1.0):
+        side = max(height, width) * (1 + 2 * border)
+        yield View(box_map((width - side) / 2, (height - side) / 2, side, side, VIEW_SIZE), VIEW_SIZE)
+
+
+def _turned(height: int, width: int) -> Iterator[View]:
+    """The whole picture turned, for faces that lie on their side or stand on their head."""
+    side = max(height, width) * 1.2
+    for degrees in (90.0, -90.0, 180.0, 45.0, -45.0):
+        yield View(turned_map((width / 2, height / 2), side, degrees, VIEW_SIZE), VIEW_SIZE)
+
+
+def _seen_in_tiles(picture: np.ndarray, landmarker: Landmarker, min_confidence: float) -> Iterator[Face]:
+    for top in _starts(picture.shape[0]):
+        for left in _starts(picture.shape[1]):
+            tile = picture[top : top + TILE, left : left + TILE]
+            if tile[::8, ::8].std() < FLAT:
+                continue
+            for face in landmarker.faces(tile, min_confidence):
+                yield replace(face, points=face.points + [left, top, 0])
+
+
+def _enlarged(face: Face, times: int) -> Face:
+    return replace(face, points=face.points * times)
+
+
+def _starts(length: int) -> list[int]:
+    """Where overlapping tiles begin along one side."""
+    if length <= TILE:
+        return [0]
+    count = math.ceil((length - TILE) / (TILE - TILE_OVERLAP)) + 1
+    return [round(start) for start in np.linspace(0, length - TILE, count)]

@@ -1,0 +1,160 @@
+"""Which of several faces is meant, the same one in every frame, and what frames without it get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..errors import TalkingPortraitError
+from ..types import FaceTrack
+from .face_search import Face, same_face
+from .metric_mesh import metric_mesh
+from .smoothing import smooth_points
+
+Choice = Literal["largest", "nearest", "index"]
+Missing = Literal["hold", "interpolate", "error"]
+
+SAME_PLACE = 1.0
+"""How far a face may jump from frame to frame, over its size, and still be the same."""
+
+
+class NoFaceError(TalkingPortraitError):
+    """The wanted face is nowhere to be seen."""
+
+
+@dataclass
+class FacePicker:
+    """Picks the wanted face of each frame's faces; `last` is the one picked before.
+
+    "largest", "nearest" to the middle of the picture, or number `index` from left to right; after the first pick the
+    same face is followed, and after a cut the rule picks anew.
+    """
+
+    image_size: tuple[int, int]
+    choose: Choice = "largest"
+    index: int = 0
+    last: Face | None = None
+
+    def __post_init__(self) -> None:
+        if self.choose not in ("largest", "nearest", "index"):
+            raise TalkingPortraitError(
+                f'The face "{self.choose}" was asked for, but largest, nearest or index is expected.'
+            )
+
+    def pick(self, faces: list[Face]) -> Face | None:
+        """The wanted face, None if there is none. Raises TalkingPortraitError for a number beyond the first faces."""
+        face = self.again(faces)
+        if face is None and faces:
+            face = self._chosen(faces)
+            self.last = face or self.last
+        return face
+
+    def again(self, faces: list[Face]) -> Face | None:
+        """The face that was picked last, among these."""
+        if self.last is None:
+            return None
+        last = self.last
+        same = same_face(last, faces)
+        if same is None or len(faces) > 1:
+            near = [face for face in faces if np.linalg.norm(face.centre - last.centre) < SAME_PLACE * last.size]
+            near = [face for face in near if 0.5 < face.size / last.size < 2]
+            nearest = min(near, key=lambda face: float(np.linalg.norm(face.centre - last.centre)), default=None)
+        else:
+            nearest = faces[same]
+        self.last = nearest or last
+        return nearest
+
+    def _chosen(self, faces: list[Face]) -> Face | None:
+        if self.choose == "nearest":
+            middle = np.array([self.image_size[1], self.image_size[0]]) / 2
+            return min(faces, key=lambda face: float(np.linalg.norm(face.centre - middle)))
+        if self.choose == "largest":
+            return max(faces, key=lambda face: float(np.prod(face.box[2:] - face.box[:2])))
+        ordered = sorted(faces, key=lambda face: float(face.centre[0]))
+        if 0 <= self.index < len(ordered):
+            return ordered[self.index]
+        if self.last is not None:
+            return None
+        found = "1 face was" if len(ordered) == 1 else f"{len(ordered)} faces were"
+        allowed = "0" if len(ordered) == 1 else f"0 to {len(ordered) - 1}"
+        raise NoFaceError(
+            f"Face number {self.index} was asked for, but {found} found, numbered from 0 at the left; "
+            f"choose {allowed}, or the largest face."
+        )
+
+
+def track_of(
+    faces: list[Face | None], image_size: tuple[int, int], missing: Missing = "hold", smoothing: float = 0.0
+) -> FaceTrack:
+    """The track of one face per frame, None where it was not found.
+
+    `missing` frames hold the points of the last frame that has them (the first ones those of the next), or points
+    between their neighbours, or are an error. `smoothing` as in `smooth_points`; 0 leaves the points alone.
+    Raises NoFaceError when no frame has a face.
+    """
+    if missing not in ("hold", "interpolate", "error"):
+        raise TalkingPortraitError(
+            f'"{missing}" was asked for in frames without a face, but hold, interpolate or error is expected.'
+        )
+    known = [face for face in faces if face is not None]
+    height, width = image_size
+    if not known:
+        what = "The picture shows no face" if len(faces) == 1 else f"None of the {len(faces)} frames shows a face"
+        raise NoFaceError(
+            f"{what} that can be found ({width} x {height} pixels); "
+            "use a picture with a clearly visible face of at least 64 pixels."
+        )
+    found = np.array([face is not None for face in faces])
+    if missing == "error" and not found.all():
+        raise frame_without_face(int(np.argmin(found)))
+    points = _fill(np.array([face.points for face in known]), found, missing)
+    if smoothing > 0 and len(faces) > 1:
+        points = smooth_points(points, smoothing)
+    scores = [face.blendshapes for face in known if face.blendshapes is not None]
+    blendshapes = None
+    if len(scores) == len(known):
+        blendshapes = _fill(np.array(scores, dtype=np.float64), found, missing).astype(np.float32)
+    certain = [face.score for face in known if face.score is not None]
+    score = None
+    if len(certain) == len(known):
+        score = np.zeros(len(faces), dtype=np.float32)
+        score[found] = certain
+    _, matrix = metric_mesh(points, image_size)
+    return FaceTrack(
+        points=points, found=found, image_size=image_size, matrix=matrix, blendshapes=blendshapes, score=score
+    )
+
+
+def frame_without_face(number: int) -> TalkingPortraitError:
+    """The error for frames that must all show the face."""
+    return TalkingPortraitError(
+        f"Frame {number} shows no face, and frames without one are set to be an error; "
+        "choose hold or interpolate, or cut the frame out."
+    )
+
+
+def report_on(track: FaceTrack, missing: Missing) -> str:
+    """How many frames show the face and what the others got."""
+    good = int(track.found.sum())
+    filled = track.frames - good
+    text = f"{good} of {track.frames} {'frame shows' if track.frames == 1 else 'frames show'} the face"
+    if filled:
+        text += f", {filled} {'interpolated' if missing == 'interpolate' else 'held'}"
+    return f"{text}; {track.points.shape[1]} points."
+
+
+def _fill(values: np.ndarray, found: np.ndarray, missing: Missing) -> np.ndarray:
+    """`values` of the found frames (N, ...) spread over all frames (F, ...)."""
+    frames = np.arange(len(found))
+    known = frames[found]
+    if missing == "interpolate":
+        place = np.interp(frames, known, np.arange(len(known)))
+        low = np.floor(place).astype(int)
+        high = np.minimum(low + 1, len(known) - 1)
+        part = (place - low).reshape(-1, *[1] * (values.ndim - 1))
+        return values[low] * (1 - part) + values[high] * part
+    # Frames before the first find have only that one to hold.
+    source = np.maximum(np.searchsorted(known, frames, side="right") - 1, 0)
+    return values[source].astype(np.float64)

@@ -1,0 +1,257 @@
+"""Face landmarks of pictures and clips: find the face, follow it, bridge the frames without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from ..errors import TalkingPortraitError
+from ..model_files.store import Command, default_model_root, find, list_files, models_command, way_to_get
+from ..packages import pip_install
+from ..types import FaceTrack, Progress, no_progress
+from .face_search import (
+    TURNED,
+    Copies,
+    Face,
+    Landmarker,
+    View,
+    is_hard,
+    look_at_whole,
+    same_face,
+    search,
+    search_small,
+    set_upright,
+    turn_between,
+    view_of,
+)
+from .face_tracking import Choice, FacePicker, Missing, frame_without_face, report_on, track_of
+
+if TYPE_CHECKING:
+    from .landmarker_mediapipe import MediaPipeLandmarker
+    from .landmarker_opencv import TFLiteLandmarker
+
+Engine = Literal["auto", "mediapipe", "opencv"]
+
+SEARCH_AGAIN = 25
+"""In a clip without a face, the slow search is repeated after this many frames."""
+
+
+def open_landmarker(
+    path: str | Path | None = None, engine: Engine = "auto", *, command: Command = models_command
+) -> MediaPipeLandmarker | TFLiteLandmarker:
+    """A landmark engine.
+
+    "mediapipe" (478 points, learnt expression scores) runs the `.task` file `path`, or the one in the folder `path`;
+    None takes face_landmarker.task of the default model folder. "opencv" (468 points, expression scores from
+    distances) runs the networks that ship with the pack. "auto" takes mediapipe where its file and its package are
+    there, and else opencv, whose `hint` then says how to get the other. `command` says how this host's users call
+    `models`, for the messages.
+    Raises TalkingPortraitError for a path that is not there or holds something else, and when the package that runs
+    the engine is missing.
+    """
+    from .landmarker_mediapipe import MediaPipeLandmarker
+    from .landmarker_opencv import TFLiteLandmarker
+
+    if engine not in ("auto", "mediapipe", "opencv"):
+        raise TalkingPortraitError(f'The landmark engine is "{engine}", but auto, mediapipe or opencv is expected.')
+    if engine == "opencv":
+        return TFLiteLandmarker()
+    way = way_to_get("face_landmarker", command)
+    task = _task_file(path, way)
+    if task is None:
+        if engine == "mediapipe":
+            place = default_model_root() / "detection" if path is None else path
+            raise TalkingPortraitError(
+                f"The mediapipe landmark engine needs face_landmarker.task, but {place} has none; {way}"
+            )
+        return TFLiteLandmarker(hint=f"MediaPipe's face landmarker is more exact (478 points); {way}")
+    try:
+        return MediaPipeLandmarker(task)
+    except ImportError as error:
+        problem = f"the mediapipe package, which can't be loaded ({error}); run: {pip_install('mediapipe')}"
+        if engine == "mediapipe":
+            raise TalkingPortraitError(f"The mediapipe landmark engine needs {problem}") from None
+        return TFLiteLandmarker(hint=f"{task.name} is more exact (478 points), but needs {problem}")
+    except TalkingPortraitError as error:
+        raise TalkingPortraitError(f"{error}; {way}") from error
+
+
+def detect(
+    images: torch.Tensor,
+    landmarker: Landmarker,
+    *,
+    choose: Choice = "largest",
+    index: int = 0,
+    missing: Missing = "hold",
+    min_confidence: float = 0.5,
+    smoothing: float = 1.0,
+    progress: Progress = no_progress,
+) -> tuple[FaceTrack, str]:
+    """Follows one face through pictures and says in words how that went.
+
+    `images` (F, H, W, C) in 0..1, C 1, 3 or 4 (alpha over grey). `choose` says which of several faces: the largest,
+    the nearest to the middle, or number `index` from left to right; in later frames the same face is followed.
+    `missing` says what a frame without the face gets: the points of the last frame that has it, points between its
+    neighbours, or an error. `smoothing` 0..2 calms the trembling of points in a clip without delaying them and without
+    touching quick movement; single pictures and cuts stay as they are.
+    Raises TalkingPortraitError when no frame shows a face, and for pictures of another shape.
+    """
+    frames = _as_rgb(images)
+    if not 0 < min_confidence <= 1:
+        raise TalkingPortraitError(
+            f"The least confidence is {min_confidence}, but a number above 0 up to 1 is expected."
+        )
+    total = len(frames)
+    size = (int(frames.shape[1]), int(frames.shape[2]))
+    watched = _Watched(landmarker, progress, total)
+    follower = _Follower(watched, FacePicker(size, choose, index), min_confidence, clip=total > 1)
+    faces: list[Face | None] = []
+    for number in range(total):
+        faces.append(follower.next(_rgb(frames[number])))
+        watched.done = number + 1
+        progress(number + 1, total)
+        if faces[-1] is None and missing == "error":
+            raise frame_without_face(number)
+    track = track_of(faces, size, missing, smoothing)
+    return track, f"{report_on(track, missing)} Faces seen: {follower.most_seen}. Engine: {landmarker.name}."
+
+
+def follow(
+    frames: Iterable[torch.Tensor], image_size: tuple[int, int], landmarker: Landmarker, *, min_confidence: float = 0.5
+) -> Iterator[Face | None]:
+    """The largest face of the first frames in each frame (H, W, 3) in 0..1, None where it is not seen.
+
+    For videos too long to hold: a frame is taken when its face is asked for, and then forgotten.
+    """
+    follower = _Follower(landmarker, FacePicker(image_size), min_confidence, clip=True)
+    for frame in frames:
+        yield follower.next(_rgb(frame))
+
+
+@dataclass
+class _Watched:
+    """The engine, giving the user a chance to cancel at each of its runs: a search in a large picture has thousands."""
+
+    landmarker: Landmarker
+    progress: Progress
+    total: int
+    done: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.landmarker.name
+
+    def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
+        self.progress(self.done, self.total)
+        return self.landmarker.faces(picture, min_confidence)
+
+
+@dataclass
+class _Follower:
+    """Looks for the wanted face where it was, then everywhere."""
+
+    landmarker: Landmarker
+    picker: FacePicker
+    min_confidence: float
+    clip: bool
+    most_seen: int = 0
+    _since_search: int = field(default=SEARCH_AGAIN, repr=False)
+    _view: View | None = field(default=None, repr=False)
+
+    def next(self, picture: torch.Tensor) -> Face | None:
+        """The face in the next frame (H, W, 3), or None."""
+        last = self.picker.last
+        if last is not None and is_hard(last, picture):
+            # The view stays while the face stays in it: a view that trembles makes the points tremble.
+            if self._view is None or not _well_inside(last, self._view):
+                self._view = view_of(last)
+            face = self.picker.again(self._look(self._view, picture))
+            if face is not None:
+                return face
+        faces = self._all(picture)
+        self.most_seen = max(self.most_seen, len(faces))
+        face = self.picker.pick(faces)
+        if face is not None and (
+            last is None or same_face(last, [face]) is None or abs(turn_between(last, face)) > 2 * TURNED
+        ):
+            face = self.picker.last = set_upright(face, picture, self.landmarker, self.min_confidence)
+        return face
+
+    def _all(self, picture: torch.Tensor) -> list[Face]:
+        copies = Copies(picture)
+        faces = look_at_whole(copies, self.landmarker, self.min_confidence)
+        if self.picker.choose != "largest" and self.picker.last is None:
+            faces = search_small(copies, self.landmarker, self.min_confidence, faces, thorough=True)
+        if not faces:
+            self._since_search += 1
+            if not self.clip or self._since_search >= SEARCH_AGAIN:
+                self._since_search = 0
+                faces = search(copies, self.landmarker, self.min_confidence)
+            elif self.picker.last is not None:
+                faces = self._look(view_of(self.picker.last), picture)
+        if faces:
+            self._since_search = SEARCH_AGAIN
+        return faces
+
+    def _look(self, view: View, picture: torch.Tensor) -> list[Face]:
+        return view.look(picture, self.landmarker, self.min_confidence)
+
+
+def _well_inside(face: Face, view: View) -> bool:
+    fresh = view_of(face)
+    middle = np.array([view.size[1], view.size[0], 1]) / [2, 2, 1]
+    drift = float(np.linalg.norm(fresh.matrix @ middle - view.matrix @ middle)) / face.size
+    zoom = np.linalg.norm(fresh.matrix[:, 0]) / np.linalg.norm(view.matrix[:, 0])
+    turned = float(np.dot(fresh.matrix[:, 0], view.matrix[:, 0]))
+    turned /= float(np.linalg.norm(fresh.matrix[:, 0]) * np.linalg.norm(view.matrix[:, 0]))
+    return drift < 0.25 and 0.8 < zoom < 1.25 and turned > 0.9
+
+
+def _as_rgb(images: torch.Tensor) -> torch.Tensor:
+    """Checks a batch of pictures; leaves it on its device."""
+    if (
+        not isinstance(images, torch.Tensor)
+        or images.ndim != 4
+        or images.shape[-1] not in (1, 3, 4)
+        or 0 in images.shape
+    ):
+        shape = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
+        raise TalkingPortraitError(
+            f"The pictures come as {shape}, but (frames, height, width, 1, 3 or 4 channels) with values from 0 to 1 "
+            "is expected; connect the output of a node that loads pictures."
+        )
+    return images
+
+
+def _rgb(frame: torch.Tensor) -> torch.Tensor:
+    """(H, W, C) as (H, W, 3) float32 on the CPU; what is transparent becomes grey; NaN becomes black."""
+    frame = frame.detach().to("cpu", torch.float32)
+    if not bool(torch.isfinite(frame.sum())):  # a copy of a large picture is made only where it is needed
+        frame = torch.nan_to_num(frame)
+    if frame.shape[-1] == 1:
+        return frame.expand(-1, -1, 3)
+    if frame.shape[-1] == 4:
+        alpha = frame[..., 3:]
+        return frame[..., :3] * alpha + 0.5 * (1 - alpha)
+    return frame
+
+
+def _task_file(path: str | Path | None, way: str) -> Path | None:
+    """The MediaPipe model that is meant, or None for a folder without one; `way` says how to get one."""
+    if path is None:
+        (model,) = list_files("face_landmarker")
+        return find(model)
+    place = Path(path)
+    if place.is_dir():
+        tasks = sorted(place.glob("*.task"))
+        return next((task for task in tasks if task.name == "face_landmarker.task"), next(iter(tasks), None))
+    if not place.is_file():
+        raise TalkingPortraitError(f"{place} is not there, but a face landmarker (.task) is needed; {way}")
+    if place.suffix != ".task":
+        raise TalkingPortraitError(f"{place} is something else, but a face landmarker (.task) is needed; {way}")
+    return place

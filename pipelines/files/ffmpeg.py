@@ -1,0 +1,82 @@
+"""ffmpeg, which writes videos: imageio-ffmpeg's binary, always with a list of arguments, never a shell."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections import deque
+from contextlib import suppress
+from types import TracebackType
+from typing import IO
+
+from ..errors import TalkingPortraitError
+
+_KEPT_LINES = 200
+
+
+class Ffmpeg:
+    """One run, to be used as a context manager; it never outlives its block.
+
+    What ffmpeg complains of stays in memory, the first lines of it, so that a full disk can't get in the way.
+    """
+
+    def __init__(self, arguments: list[str], *, stdin: int | None = None, stdout: int | None = None) -> None:
+        # In a session of its own, as the interrupt key of a terminal would else reach ffmpeg before its owner.
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(
+            [executable(), *arguments], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
+        )
+        self._lines: deque[str] = deque()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if len(self._lines) < _KEPT_LINES and line.strip():
+                self._lines.append(line.decode(errors="replace").strip())
+
+    @property
+    def input(self) -> IO[bytes]:
+        """Where its standard input is written to."""
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended by itself."""
+        status = self._process.wait()
+        self._listener.join()
+        return status
+
+    @property
+    def log(self) -> str:
+        """What it complained of, line by line; whole after `wait`."""
+        return "\n".join(self._lines)
+
+    def __enter__(self) -> Ffmpeg:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # what was not yet written has nobody to read it any more
+                    pipe.close()
+        self.wait()
+
+
+def executable() -> str:
+    """The path of the binary. Raises TalkingPortraitError where there is none."""
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        return get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise TalkingPortraitError(f"Writing videos needs ffmpeg ({error}); run: pip install imageio-ffmpeg") from None
+
+
+def last_line(log: str) -> str:
+    """The last thing that a log says, in at most 200 characters."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "no reason was given"

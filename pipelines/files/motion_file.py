@@ -1,0 +1,156 @@
+"""Face motion in a file: NumPy's .npz, readable anywhere, without pickled objects."""
+
+from __future__ import annotations
+
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ...models.face.face_mesh import BLENDSHAPES, VERTICES
+from ..errors import TalkingPortraitError, shown
+from ..timing import MAX_FPS, MIN_FPS, as_rate
+from ..types import Camera, FaceMotion
+from .output_paths import file_to_write, shortened, unfinished
+
+MAX_BYTES = 4 * 1024**3
+"""More than an hour at 120 frames a second; a larger file is a mistake or an attack."""
+
+
+def check_motion_name(path: str | Path) -> None:
+    """Raises TalkingPortraitError for a name that is no motion's, lest it replaces a recording or a video."""
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise TalkingPortraitError(f"The motion is to be written to {shortened(path)}; give a name that ends in .npz.")
+
+
+def save_motion(path: str | Path, motion: FaceMotion) -> None:
+    """Writes `motion`; an existing file is replaced only when all is written.
+
+    Arrays: `vertices` (F, 468, 3) and `neutral` (468, 3) in cm, `rotation` (F, 3) degrees, `translation` (F, 3) cm,
+    `fps` and the exact `fps_fraction` (2,), `pose` ("head" or "camera"), `camera` (3,) field of view, near, far, and
+    `blendshapes` (F, 52) where there are any. See FaceMotion for their meaning.
+
+    Raises TalkingPortraitError when the file can't be written.
+    """
+    path = Path(path)
+    arrays = {
+        "vertices": motion.vertices.astype(np.float32, copy=False),
+        "neutral": motion.neutral.astype(np.float32, copy=False),
+        "rotation": motion.rotation.astype(np.float32, copy=False),
+        "translation": motion.translation.astype(np.float32, copy=False),
+        "fps": np.float64(motion.fps),
+        "fps_fraction": np.array([motion.fps.numerator, motion.fps.denominator], dtype=np.int64),
+        "pose": np.array(motion.pose),
+        "camera": np.array([motion.camera.vertical_fov, motion.camera.near, motion.camera.far]),
+    }
+    if motion.blendshapes is not None:
+        arrays["blendshapes"] = motion.blendshapes.astype(np.float32, copy=False)
+    target = file_to_write(path)
+    partial = unfinished(target)
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(target)
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The motion could not be written to {path} ({error.strerror or error}); make some room and try again."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_motion(path: str | Path) -> FaceMotion:
+    """Reads what `save_motion` wrote. Raises TalkingPortraitError for a missing, truncated or foreign file."""
+    path = Path(path)
+    if not path.is_file():
+        raise TalkingPortraitError(
+            f"There is no motion file {path}; give the path of an .npz file that Talking Portrait saved."
+        )
+    try:
+        arrays = _read_arrays(path)
+    except Exception as error:  # zip, zlib and NumPy's own reader each have their own for a damaged file
+        raise TalkingPortraitError(
+            f"{path.name} can't be read as a face motion (it is damaged, cut short or no .npz file); save it again."
+        ) from error
+    missing = [name for name in ("vertices", "neutral", "rotation", "translation", "fps") if name not in arrays]
+    if missing:
+        raise TalkingPortraitError(
+            f"{path.name} lacks {', '.join(missing)}, which a face motion has; it was saved by something else."
+        )
+    return _as_motion(path.name, arrays)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise ValueError("too large")
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _as_motion(name: str, arrays: dict[str, np.ndarray]) -> FaceMotion:
+    frames = len(arrays["vertices"]) if arrays["vertices"].ndim else 0
+    shapes = {
+        "vertices": (frames, VERTICES, 3),
+        "neutral": (VERTICES, 3),
+        "rotation": (frames, 3),
+        "translation": (frames, 3),
+        "blendshapes": (frames, len(BLENDSHAPES)),
+    }
+    values: dict[str, np.ndarray] = {}
+    for key, shape in shapes.items():
+        if key not in arrays:
+            continue
+        array = arrays[key]
+        if frames == 0 or array.shape != shape or array.dtype.kind not in "fiu":
+            raise TalkingPortraitError(
+                f"{name} holds {key} of shape {array.shape} and type {array.dtype}, but numbers of shape "
+                f"{('frames', *shape[1:]) if frames == 0 else shape} are expected; it is no face motion of this pack."
+            )
+        values[key] = array.astype(np.float32, copy=False)
+        if not np.isfinite(values[key]).all():
+            raise TalkingPortraitError(f"{name} holds NaN or infinite {key}, so the motion is lost; make it again.")
+    pose = str(arrays.get("pose", "head"))
+    if pose not in ("head", "camera"):
+        raise TalkingPortraitError(f'{name} says its pose is {shown(pose)}, but "head" or "camera" is expected.')
+    return FaceMotion(
+        vertices=values["vertices"],
+        neutral=values["neutral"],
+        rotation=values["rotation"],
+        translation=values["translation"],
+        fps=_rate(name, arrays),
+        blendshapes=values.get("blendshapes"),
+        pose="camera" if pose == "camera" else "head",
+        camera=_camera(name, arrays),
+    )
+
+
+def _rate(name: str, arrays: dict[str, np.ndarray]) -> Fraction:
+    exact = arrays.get("fps_fraction")
+    try:
+        if exact is not None:
+            return as_rate(Fraction(*(int(part) for part in exact)))
+        return as_rate(float(arrays["fps"]))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        rate = shown(arrays["fps"] if exact is None else exact)
+        raise TalkingPortraitError(
+            f"{name} holds the frame rate {rate}, but one number from {MIN_FPS} to {MAX_FPS} is expected."
+        ) from error
+
+
+def _camera(name: str, arrays: dict[str, np.ndarray]) -> Camera:
+    if "camera" not in arrays:
+        return Camera()
+    values = arrays["camera"]
+    if values.shape != (3,) or values.dtype.kind not in "fiu":
+        raise TalkingPortraitError(
+            f"{name} holds a camera of shape {values.shape}, but field of view, near and far plane are expected."
+        )
+    fov, near, far = (float(value) for value in values)
+    if not (0 < fov < 180 and 0 < near < far < np.inf):
+        raise TalkingPortraitError(
+            f"{name} holds a camera of {fov:g} degrees between {near:g} and {far:g} cm, which sees nothing."
+        )
+    return Camera(fov, near, far)

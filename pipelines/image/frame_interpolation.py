@@ -1,0 +1,75 @@
+"""Frames in between, by a network that makes one frame of two (FILM, Reda et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..types import Progress, no_progress
+
+Between = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""(frame, later frame, time in 0..1) to the frame at that time."""
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """Frame `place` of a gap is made of its frames `before` and `after`, at `time` (0..1) between them."""
+
+    place: int
+    before: int
+    after: int
+    time: float
+
+
+def insertion_order(count: int) -> list[Insertion]:
+    """In which order `count` frames fill the gap between frames 0 and count + 1.
+
+    Always next the one nearest the middle of the known frames around it, as a network interpolates best there. Several
+    can be equally near; then float32 rounding decides, as it does in the published program, and the earlier gap and
+    frame among the rest.
+    """
+    times = _times(count + 2)
+    known, missing = [0, count + 1], list(range(1, count + 1))
+    order = []
+    while missing:
+        starts, ends = times[known[:-1]], times[known[1:]]
+        places = (times[missing] - starts[:, None]) / (ends - starts)[:, None]
+        gap, index = divmod(int(np.abs(places - np.float32(0.5)).argmin()), len(missing))
+        place = missing.pop(index)
+        order.append(Insertion(place, known[gap], known[gap + 1], float(places[gap, index])))
+        known.insert(gap + 1, place)
+    return order
+
+
+def _times(count: int) -> np.ndarray:
+    """`torch.linspace(0, 1, count)` as processors with fused multiply-add round it, on every processor.
+
+    From both ends to the middle, with a float32 step; the products are exact in float64.
+    """
+    step = np.float64(np.float32(1) / np.float32(count - 1))
+    place = np.arange(count)
+    return np.where(place < count // 2, place * step, 1 - (count - 1 - place) * step).astype(np.float32)
+
+
+def fill_gap(first: torch.Tensor, last: torch.Tensor, count: int, between: Between) -> list[torch.Tensor]:
+    """`first` and the `count` frames after it, up to but without `last`."""
+    frames = {0: first, count + 1: last}
+    for insertion in insertion_order(count):
+        frames[insertion.place] = between(frames[insertion.before], frames[insertion.after], insertion.time)
+    return [frames[place] for place in range(count + 1)]
+
+
+def interpolated(
+    images: torch.Tensor, count: int, between: Between, progress: Progress = no_progress
+) -> Iterator[torch.Tensor]:
+    """All `images` (F, ...) with `count` frames between each two: (F - 1) (count + 1) + 1 of them, one by one.
+
+    `between` is given batches of one. `progress` is called after each gap.
+    """
+    for index in range(len(images) - 1):
+        yield from fill_gap(images[index : index + 1], images[index + 1 : index + 2], count, between)
+        progress(index + 1, len(images) - 1)
+    yield images[-1:]

@@ -1,0 +1,71 @@
+"""The whole way of Instant: a portrait and a voice become a video file, in constant memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import TalkingPortraitError
+from ..files.media import MAX_PIXELS, SoundTrack, VideoWriter
+from ..types import Audio, FaceMotion, FaceTrack, Progress, no_progress
+from .renderer.renderer import InstantRenderer
+
+MIN_SIDE = 16
+USUAL_LONGEST_SIDE = 1920
+"""A larger picture becomes a video of this many pixels unless more are asked for: time and memory grow with them."""
+
+
+def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None) -> tuple[torch.Tensor, FaceTrack]:
+    """Scales a picture (H, W, 3) and the landmarks in it so that the longer side has `longest_side` pixels."""
+    height, width = image.shape[:2]
+    if longest_side is None or longest_side == max(height, width):
+        return image, track
+    if longest_side < MIN_SIDE:
+        raise TalkingPortraitError(
+            f"The size is {longest_side} pixels, but at least {MIN_SIDE} are needed; 512 suits most uses."
+        )
+    scale = Fraction(longest_side, max(height, width))
+    if height * width * scale**2 > MAX_PIXELS:
+        raise TalkingPortraitError(
+            f"The size is {longest_side} pixels, but frames of at most {MAX_PIXELS // 1_000_000} million pixels are "
+            "made; 512 suits most uses."
+        )
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    resized = torch.nn.functional.interpolate(
+        image.permute(2, 0, 1)[None], size=size, mode="bicubic", antialias=True, align_corners=False
+    )
+    stretch = np.array([size[1] / width, size[0] / height, size[1] / width], dtype=track.points.dtype)
+    return resized[0].permute(1, 2, 0).clamp(0, 1), replace(track, points=track.points * stretch, image_size=size)
+
+
+def write_animation(
+    path: str | Path,
+    image: torch.Tensor,
+    track: FaceTrack,
+    motion: FaceMotion,
+    audio: Audio | SoundTrack | None,
+    *,
+    crf: int = 18,
+    progress: Progress = no_progress,
+    **renderer_options: Any,
+) -> int:
+    """Renders `motion` on the portrait and streams it with the sound into a video file; returns the frame count.
+
+    Args:
+        image: the portrait (H, W, 3) in 0..1. track: one frame of landmarks in it.
+        motion: what the face does; its rate is the video's.
+        audio: the sound, in memory or as the track of a file, or None for a silent video.
+        crf: H.264 quality, 0 (lossless) to 51; 18 is visually clean.
+        renderer_options: passed to `InstantRenderer`.
+    """
+    renderer = InstantRenderer(image, track, **renderer_options)
+    height, width = image.shape[:2]
+    with VideoWriter(path, (height, width), motion.fps, audio, crf=crf) as video:
+        for frames in renderer.frames_uint8(motion, progress=progress):
+            video.write(frames.numpy())
+        return video.frames

@@ -1,0 +1,199 @@
+"""Audio to mouth controls: the Instant driver's ear at work, in chunks, at its own fixed rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import torch
+
+from ....models.face.mouth_shapes import lip_opening, lip_seal, mouth_vertices, sealing_press
+from ....models.instant.mouth_network import (
+    CONTROLS,
+    FFT,
+    FRAME_RATE,
+    HOP,
+    QUIETEST_DB,
+    SAMPLE_RATE,
+    MouthNetwork,
+    frame_level,
+    load_mouth_network,
+    mel_filters,
+    mel_power,
+    normalise,
+    speech_level,
+)
+from ...audio.waveform import check_audio, mono, resample
+from ...timing import as_rate, frame_count
+from ...types import Audio, Progress, no_progress
+from .speech_gate import ramp, wordiness
+
+CHUNK = 1500
+"""Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
+_MEL_CHUNK = 6000
+_PRESS = CONTROLS.index("press")
+_OPENING = [CONTROLS.index("jaw"), CONTROLS.index("upper")]
+_ACTIVE = (0.06, 0.20)
+"""Speech activity under which the mouth rests, and from which it moves in full."""
+_UTTERED = (0.45, 0.65)
+"""Mean activity over a syllable's length (0.22 s) that must be reached within 0.3 s: a hit of a drum is over sooner."""
+_HINT, _BELIEVED = 0.18, 0.28
+"""A peak of lip press up to the first is left alone, from the second on it is raised to a touch."""
+_TOUCH = 0.74
+_APPROACH = 0.04
+"""Standard deviation in seconds of the way to and from a closure: lips have mass."""
+_CONTRAST, _KEPT_OPENING = 1.2, 0.11
+"""Openings are raised to this power about one, in eye distances, that stays: the network, taught by the mean of many
+ways to say a sound, opens too alike."""
+_SILENT = -40.0
+"""dB under the speech level of a moment that is silent whatever the network hears in it."""
+
+
+@dataclass(frozen=True)
+class MouthControls:
+    """`values` (T, 6) float32 in 0..1 in the order of `names`; `activity` (T,) 0..1 speech; `rate` frames a second.
+
+    Frame j belongs to the time j / rate; `seconds` is the audio's length.
+    """
+
+    values: np.ndarray
+    activity: np.ndarray
+    rate: int
+    seconds: Fraction
+    names: tuple[str, ...] = CONTROLS
+
+    def at(self, fps: float | Fraction) -> np.ndarray:
+        """Controls (F, 6) for frames of a video of `fps`, frame i at the time i / fps, F covering all of the audio.
+
+        Movement is averaged over a frame's duration, but lip press takes its highest value within it, so that no
+        closure falls between two frames.
+        """
+        rate = as_rate(fps)
+        frames = frame_count(self.seconds.numerator, self.seconds.denominator, rate)
+        half = Fraction(self.rate) / rate / 2
+        # Read at evenly spread places of each frame's interval, at least two places for each control frame.
+        places = np.linspace(-1, 1, 2 * max(1, math.ceil(half * 2)) + 1)
+        centres = np.arange(frames) * float(self.rate / rate)
+        times = np.clip(centres[:, None] + places[None] * float(half), 0, len(self.values) - 1)
+        low = np.minimum(times.astype(int), len(self.values) - 1)
+        high = np.minimum(low + 1, len(self.values) - 1)
+        part = (times - low)[..., None]
+        seen = self.values[low] * (1 - part) + self.values[high] * part  # (F, places, 6)
+        controls = seen.mean(axis=1)
+        controls[:, _PRESS] = seen[..., _PRESS].max(axis=1)
+        return controls.astype(np.float32)
+
+    def vertices_at(self, fps: float | Fraction) -> np.ndarray:
+        """Offsets (F, 468, 3) in cm from the neutral mesh, for frames of a video of `fps`."""
+        return mouth_vertices(self.at(fps))
+
+
+@cache
+def _network() -> MouthNetwork:
+    return load_mouth_network()
+
+
+@cache
+def _filters() -> torch.Tensor:
+    return mel_filters(_network().config.mels)
+
+
+def _mel_of(waveform: torch.Tensor) -> torch.Tensor:
+    """Mel power (frames, mels) at 100 Hz of (samples,) at 16 kHz, computed piece by piece."""
+    frames = math.ceil(len(waveform) / HOP) + 1
+    padded = torch.nn.functional.pad(waveform, (FFT // 2, frames * HOP + FFT - len(waveform)))
+    pieces = []
+    for start in range(0, frames, _MEL_CHUNK):
+        stop = min(start + _MEL_CHUNK, frames)
+        pieces.append(mel_power(padded[start * HOP : (stop - 1) * HOP + FFT], _filters()))
+    return torch.cat(pieces)
+
+
+def _gate(activity: np.ndarray) -> np.ndarray:
+    """How far (T,) the mouth moves at all: 0 without speech, 1 within it, its short unsure moments included."""
+    from scipy.ndimage import maximum_filter1d, uniform_filter1d
+
+    lasting = maximum_filter1d(uniform_filter1d(activity, 11, mode="constant"), 31, mode="nearest")
+    return ramp(activity, _ACTIVE) * ramp(lasting, _UTTERED)
+
+
+def _commit(press: np.ndarray) -> np.ndarray:
+    """Lip press (T,) whose peaks within 80 ms, if believed, reach a touch; each keeps its shape in time."""
+    from scipy.ndimage import maximum_filter1d
+
+    peak = maximum_filter1d(press, 9, mode="nearest")
+    believed = np.clip((peak - _HINT) / (_BELIEVED - _HINT), 0, 1)
+    raised = np.maximum(1, _TOUCH / np.maximum(peak, 1e-3))
+    return np.clip(press * (1 + believed * (raised - 1)), 0, 1)
+
+
+def _approach(press: np.ndarray) -> np.ndarray:
+    """Lip press (T,) whose lips near each other before they meet and part no faster; closures stay complete."""
+    from scipy.ndimage import gaussian_filter1d
+
+    gap = 1 - lip_seal(press)
+    slow = gaussian_filter1d(gap, _APPROACH * FRAME_RATE, mode="nearest")
+    return np.maximum(press, sealing_press(np.clip(1 - slow, 0, 1)))
+
+
+def _contrast(controls: np.ndarray) -> np.ndarray:
+    """Controls (T, 6) whose wide openings, lip press aside, are wider and whose narrow ones are narrower."""
+    opening = lip_opening(np.where(np.arange(len(CONTROLS)) == _PRESS, 0, controls))
+    stronger = (np.maximum(opening, 1e-6) / _KEPT_OPENING) ** (_CONTRAST - 1)
+    scaled = controls.copy()
+    scaled[:, _OPENING] = np.clip(controls[:, _OPENING] * stronger[:, None], 0, 1)
+    return scaled
+
+
+@torch.inference_mode()
+def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int = CHUNK) -> MouthControls:
+    """How a mouth moves that says `audio` (any rate and channels): controls at 50 frames a second.
+
+    Silence, noise and music without speech leave the mouth closed and still. `chunk` (control frames) changes nothing
+    but memory: each piece is computed with all the context its frames depend on.
+    Raises TalkingPortraitError for audio that `check_audio` refuses.
+    """
+    audio = check_audio(audio)
+    network = _network()
+    waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
+    waveform = waveform - waveform.mean()  # a constant offset is no sound
+    power = _mel_of(waveform)
+    mel = normalise(power, network.average)
+    frames = (len(mel) + 1) // 2
+    context = math.ceil(network.config.context / 2)
+    values = []
+    for start in range(0, frames, chunk):
+        stop = min(start + chunk, frames)
+        first, last = max(0, start - context), min(frames, stop + context)
+        logits, _ = network(mel[None, 2 * first : 2 * last])
+        values.append(torch.sigmoid(logits[0, start - first : stop - first]))
+        progress(stop, frames)
+    heard = torch.cat(values).numpy()
+    level = frame_level(power)
+    usual = float(speech_level(level))
+    heard[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)
+    heard[:, -1] *= wordiness(heard[:, -1], power.numpy(), usual)
+    return as_controls(heard, audio.seconds)
+
+
+def as_controls(heard: np.ndarray, seconds: Fraction) -> MouthControls:
+    """What the network heard (T, 7), controls and speech activity in 0..1, as controls that commit themselves.
+
+    Without speech everything rests. Lips do not hover half closed as an unsure network does: `_commit` lets them touch
+    once a closure is more than a hint.
+    """
+    activity = heard[:, -1]
+    controls = _contrast(heard[:, : len(CONTROLS)])
+    controls[:, _PRESS] = _approach(_commit(controls[:, _PRESS]))
+    controls *= _gate(activity)[:, None]
+    return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, seconds)
+
+
+def _loudest(level: np.ndarray) -> np.ndarray:
+    """For each control frame, the loudest mel frame within 0.3 s, for the mouth leads and trails the sound."""
+    from scipy.ndimage import maximum_filter1d
+
+    return maximum_filter1d(level, 61, mode="nearest")[::2]

@@ -1,0 +1,93 @@
+"""Sounds without words: what tells them from speech over some seconds, where the mouth's network hears only one.
+
+Of speech most of what sounds is heard as speech, while music is only here and there. And speech changes its colour,
+while rustling, sawing or the hiss of a machine keep theirs however their loudness swings.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ....models.instant.mouth_network import FRAME_RATE
+
+_WINDOW = 4 * FRAME_RATE + 1
+_LOUD = (-23.0, -17.0)
+"""dB under the speech level from which, and up to which, a frame begins to count as sound."""
+_SPOKEN = (0.55, 0.70)
+"""Share of the sound in a window that must be heard as speech."""
+_COLOUR_FLOOR = -45.0
+_STEADY = 11
+"""Mel frames over which a noise's own flutter is averaged out of its colour."""
+_CHANGING = (0.50, 0.65)
+"""How far the colour changes, over how far it flutters: up to 0.5 in noises of one colour, above 0.7 in speech."""
+_TELLING = 0.7
+"""Of the windows around a frame, those with less than this part of the most sound don't count."""
+_JUDGED = (0.6, 1.0)
+"""Seconds of sound in a window from which its colour can be judged: a word alone is too short."""
+
+
+def wordiness(activity: np.ndarray, power: np.ndarray, speech_level: float) -> np.ndarray:
+    """How far (T,) in 0..1 what is heard as speech around each frame can be that.
+
+    Args:
+        activity: (T,) in 0..1, what the network takes for speech, 50 a second.
+        power: (2 T or 2 T - 1, mels) mel power, 100 frames a second.
+        speech_level: dB of full scale (`models/instant/mouth_network.speech_level`).
+
+    Each frame is judged by the best of the windows of four seconds that it lies in, so that the last word before music
+    is still said.
+    """
+    from scipy.ndimage import maximum_filter1d
+
+    level = 10 * np.log10(power[::2].mean(axis=1) + 1e-14)[: len(activity)] - speech_level
+    sounding = ramp(level, _LOUD)
+    amount = np.maximum(_around(sounding), 0)
+    share = _around(sounding * activity) / np.maximum(amount, 1e-6)
+    spoken = np.where(amount > 1e-6, ramp(share, _SPOKEN), 1.0)
+    judged = ramp(amount * _WINDOW / FRAME_RATE, _JUDGED)
+    changing = 1 - judged * (1 - ramp(_colour_change(power, sounding, speech_level), _CHANGING))
+    telling = amount >= _TELLING * maximum_filter1d(amount, _WINDOW)
+    best = maximum_filter1d(np.where(telling, np.minimum(spoken, changing), 0.0), _WINDOW)
+    return np.where(maximum_filter1d(telling, _WINDOW), best, 1.0)
+
+
+def ramp(values: np.ndarray, between: tuple[float, float]) -> np.ndarray:
+    """0 up to the first, 1 from the second value on, smoothly rising between them."""
+    x = np.clip((values - between[0]) / (between[1] - between[0]), 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def _around(values: np.ndarray) -> np.ndarray:
+    """Mean (T,) over the window around each frame; beyond the ends there is silence."""
+    from scipy.ndimage import uniform_filter1d
+
+    mean: np.ndarray = uniform_filter1d(values, _WINDOW, mode="constant")
+    return mean
+
+
+def _colour_change(power: np.ndarray, sounding: np.ndarray, speech_level: float) -> np.ndarray:
+    """Standard deviation (T,) of the bands' levels over a window, slow over fast; band by band, as memory is scarce."""
+    from scipy.ndimage import uniform_filter1d
+
+    floor = 10 ** ((speech_level + _COLOUR_FLOOR) / 10)
+    frames, bands = len(sounding), power.shape[1]
+
+    def decibels(band: int) -> np.ndarray:
+        """A band's level (2, mel frames): steady, and how it flutters about that."""
+        now = power[:, band].astype(np.float64)
+        steady = 10 * np.log10(np.maximum(uniform_filter1d(now, _STEADY), 0) + floor)
+        return np.stack([steady, 10 * np.log10(now + floor) - steady])
+
+    average = np.zeros((2, len(power)))
+    for band in range(bands):
+        average += decibels(band)
+    average /= bands
+    weight = np.repeat(sounding, 2)[: len(power)]
+    amount = np.maximum(_around(sounding), 1e-6)
+    slow, fast = np.zeros(frames), np.zeros(frames)
+    for band in range(bands):
+        steady, flutter = decibels(band) - average
+        middle = _around((steady * weight)[::2]) / amount
+        slow += np.maximum(_around((steady**2 * weight)[::2]) / amount - middle**2, 0)
+        fast += _around((flutter**2 * weight)[::2]) / amount
+    return np.sqrt(slow / np.maximum(fast, 1e-6))

@@ -1,0 +1,154 @@
+"""How the skin moves with the expression, in the portrait's own pose: two fields that part along the lips.
+
+The upper field carries everything above the line where the lips meet, the lower field everything below. Each is
+smooth across that line, where it goes on as if the other lip moved along; which one a pixel follows is decided later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_mesh
+from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
+from .warp import Grid, invert, sample_field, scattered_operator
+
+NODES_PER_EYE_DISTANCE = 40
+"""Field nodes along the distance of the outer eye corners; the lips' landmarks lie about two nodes apart."""
+
+HIDDEN = 0.03
+"""Cosine to the view below which a vertex lies on or behind the silhouette; the skin seen there moves otherwise."""
+
+FADING = ((0.14, 0.75), (0.3, 0.4), (0.48, 0.1), (0.7, 0.0))
+"""Rings around the face oval, by how much wider they are, and the share of the oval's movement they take."""
+
+
+class ExpressionField:
+    """Vertex displacements to backward fields over the face, by two matrices computed once."""
+
+    def __init__(self, mesh: PortraitMesh, device: torch.device) -> None:
+        self.mesh = mesh
+        oval = mesh.points[list(FACE_OVAL)]
+        low, high = oval.min(axis=0), oval.max(axis=0)
+        size = high - low
+        left, top = low - size * [0.4, 0.15]
+        right, bottom = high + size * [0.4, 0.7]
+        self.spacing = mesh.eye_distance / NODES_PER_EYE_DISTANCE
+        self.grid = Grid.over(left, top, right, bottom, self.spacing)
+        nodes = self.grid.nodes()
+        spread, rows = self._spreading(nodes)
+        window, apart = self._window(nodes), self._apart(nodes)
+        beside = apart < 1
+        fields = []
+        for mix in _parted():
+            field = np.zeros((len(nodes), VERTICES), dtype=np.float32)
+            field[~beside] = spread[~beside] @ rows(mix)
+            # Beyond the mouth corners both fields grow into the one that knows of no parting.
+            field[beside] = spread[beside] @ rows(np.eye(VERTICES))
+            between = beside & (apart > 0)
+            field[between] += apart[between, None] * (spread[between] @ rows(mix - np.eye(VERTICES)))
+            fields.append(torch.from_numpy(field * window[:, None].astype(np.float32)).to(device))
+        self.upper, self.lower = fields
+        self.nodes = torch.from_numpy(nodes).float().to(device).view(self.grid.rows, self.grid.columns, 2)
+
+    def backward(self, expression: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Upper and lower fields (B, 2, rows, columns) from moved to portrait positions; `expression` (B, 468, 2)."""
+        return self._one(self.upper, expression), self._one(self.lower, expression)
+
+    def forward(self, expression: torch.Tensor, lower: bool) -> torch.Tensor:
+        """One of the fields (B, 2, rows, columns) as it moves the portrait's pixels."""
+        return self._spread(self.lower if lower else self.upper, expression)
+
+    def sample(self, field: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return sample_field(field, self.grid, positions)
+
+    def _one(self, operator: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        return invert(self._spread(operator, expression), self.grid, self.nodes)
+
+    def _spread(self, operator: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        # One (nodes x 468) (468 x 2B) product for the batch.
+        batch = len(expression)
+        flat = operator @ expression.permute(1, 0, 2).reshape(VERTICES, batch * 2)
+        return flat.view(self.grid.rows, self.grid.columns, batch, 2).permute(2, 3, 0, 1)
+
+    def _spreading(self, nodes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        """Nodes from sites (N, S), and a function that gives the sites' displacements as rows over the vertices.
+
+        Its argument (468, 468) says whose displacement each vertex shows. The eyes and all around the face are still.
+        """
+        mesh = self.mesh
+        sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())
+        # Around the oval the skin gives way step by step, below the far-dropping chin over a longer distance.
+        oval = list(FACE_OVAL)
+        centre = mesh.points[oval].mean(axis=0)
+        below = np.clip(face_mesh().vertices[oval, 1:2] / -8, 0, 1)
+        rings = [centre + (mesh.points[oval] - centre) * (1 + away * (1 + 1.5 * below)) for away, _ in FADING]
+        corners = mesh.points[[RIGHT_EYE[0], RIGHT_EYE[8], LEFT_EYE[0], LEFT_EYE[8]]]
+        places = np.concatenate([mesh.points[sites], *rings, corners])
+
+        def rows(mix: np.ndarray) -> np.ndarray:
+            fading = [share * mix[oval] for _, share in FADING]
+            return np.concatenate([mix[sites], *fading, np.zeros((len(corners), VERTICES))]).astype(np.float32)
+
+        return scattered_operator(places, nodes, 0.05 * mesh.eye_distance, ridge=0.05).astype(np.float32), rows
+
+    def _window(self, nodes: np.ndarray) -> np.ndarray:
+        """1 on the face, 0 on the grid's border."""
+        grid = self.grid
+        sides = np.stack(
+            [
+                (nodes[:, 0] - grid.left) / (grid.right - grid.left),
+                (grid.right - nodes[:, 0]) / (grid.right - grid.left),
+                (nodes[:, 1] - grid.top) / (grid.bottom - grid.top),
+                (grid.bottom - nodes[:, 1]) / (grid.bottom - grid.top),
+            ]
+        )
+        t = np.clip(sides.min(axis=0) / 0.12, 0, 1)
+        return t * t * (3 - 2 * t)
+
+    def _apart(self, nodes: np.ndarray) -> np.ndarray:
+        """1 where the two fields may differ, 0 beyond the mouth corners."""
+        right, left = self.mesh.points[list(MOUTH_CORNERS)]
+        axis = left - right
+        along = (nodes - (left + right) / 2) @ axis / (axis @ axis) * 2
+        t = np.clip((1.25 - np.abs(along)) / 0.3, 0, 1)
+        return t * t * (3 - 2 * t)
+
+
+def _parted() -> tuple[np.ndarray, np.ndarray]:
+    """Matrices (468, 468): displacements with the lower face following the upper lip, and the other way round."""
+    canonical = face_mesh().vertices
+    half = abs(canonical[MOUTH_CORNERS[0], 0])
+    mixes = []
+    for lip, other in ((UPPER_INNER_LIP, LOWER_INNER_LIP), (LOWER_INNER_LIP, UPPER_INNER_LIP)):
+        chain = [MOUTH_CORNERS[0], *lip, MOUTH_CORNERS[1]]
+        xs = canonical[chain, 0]
+        far_chain = [MOUTH_CORNERS[0], *other, MOUTH_CORNERS[1]]
+        line = np.interp(canonical[:, 0], xs, (canonical[chain, 1] + canonical[far_chain, 1]) / 2)
+        above = canonical[:, 1] > line
+        replaced = ~above if lip is UPPER_INNER_LIP else above
+        replaced[list(lip)] = False
+        replaced[list(other)] = True
+        replaced[list(MOUTH_CORNERS)] = False
+        t = np.clip((1.2 - np.abs(canonical[:, 0]) / half) / 0.45, 0, 1)
+        share = t * t * (3 - 2 * t) * replaced
+        mix = np.eye(VERTICES) * (1 - share[:, None])
+        for vertex in np.flatnonzero(share > 0):
+            position = np.interp(canonical[vertex, 0], xs, np.arange(len(chain)))
+            first = min(int(position), len(chain) - 2)
+            part = position - first
+            mix[vertex, chain[first]] += share[vertex] * (1 - part)
+            mix[vertex, chain[first + 1]] += share[vertex] * part
+        mixes.append(mix)
+    return mixes[0], mixes[1]
+
+
+def _eye_region() -> np.ndarray:
+    """Vertices of both eyes' rims and lids: `eyelids` moves those by the closure alone."""
+    triangles = face_mesh().triangles
+    region = np.zeros(VERTICES, dtype=bool)
+    region[[*RIGHT_EYE, *LEFT_EYE]] = True
+    region[triangles[region[triangles].any(axis=1)]] = True
+    return np.flatnonzero(region)

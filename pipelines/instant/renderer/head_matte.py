@@ -1,0 +1,285 @@
+"""Which pixels belong to the head and body, and what is behind them: no network, colours and a spring model.
+
+Face landmarks say what surely is head; the far border of the picture above the shoulders says what surely is not.
+Colours learnt from both vote on the rest. A random walk that does not like to cross edges (Grady 2006, "Random walks
+for image segmentation") settles the vote, and a guided filter (He 2010) carries it to the picture's own resolution.
+Where the vote stays open, a pixel counts as head: background that moves along a little with a head is less
+disturbing than hair that stays behind.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ....models.face.face_mesh import FACE_OVAL
+from .head_field import SKULL_RADII, skull_position
+from .portrait_mesh import PortraitMesh
+from .warp import smoothstep
+
+WORK_HEAD = 120
+"""Width of the head in pixels at which the vote is held."""
+BAND = 0.02
+"""Head widths around the head in which its wisps are looked for."""
+CLUSTERS = 10
+SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
+"""Skull radii beyond which the picture's border, and beyond which all, is taken for background at first."""
+UNARY = 0.06
+"""How much each pixel's own colour counts against its neighbours' votes."""
+ROUNDS = 2
+
+
+class HeadMatte:
+    """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box."""
+
+    def __init__(self, picture: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> None:
+        left, top, right, bottom = box
+        inside = torch.from_numpy(picture[top:bottom, left:right].copy()).permute(2, 0, 1)
+        scale = min(1.0, WORK_HEAD / (2 * SKULL_RADII[0] * mesh.pixels_per_cm))
+        size = (max(2, round(inside.shape[1] * scale)), max(2, round(inside.shape[2] * scale)))
+        small = F.interpolate(inside[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+        vote = self._vote(small.permute(1, 2, 0).double().numpy(), mesh, box)
+        if vote is None:
+            self.alpha = torch.ones_like(inside[:1])
+            self.backdrop = inside.clone()
+            return
+        share, near, open_air = (torch.from_numpy(values).float()[None] for values in vote)
+        alpha = _guided(inside, small, share, radius=round(0.05 * WORK_HEAD))
+        near, open_air = F.interpolate(
+            torch.stack([near, open_air], dim=1), size=inside.shape[1:], mode="bilinear", align_corners=False
+        )[0].split(1)
+        self.alpha = ((alpha - 0.06) / 0.72).clamp(0, 1) * near
+        filled = _fill(inside, self.alpha, size)
+        self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
+
+    def _vote(
+        self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where no background is seen.
+
+        Also how near (h, w) in 0..1 a pixel is to what is solidly head; and where (h, w) in 0..1, beside jaw and neck,
+        background is to be expected whatever the vote says: moving it along with the head is harmless, but what was
+        filled in behind it would be seen at its edge.
+        """
+        rows, columns = small.shape[:2]
+        left, top, right, bottom = box
+        x, y = np.meshgrid(
+            left + (np.arange(columns) + 0.5) * (right - left) / columns,
+            top + (np.arange(rows) + 0.5) * (bottom - top) / rows,
+        )
+        pixels = np.stack([x, y], axis=-1)
+        radius, height = skull_position(pixels, mesh)
+        face = _inside(pixels, mesh.points[list(FACE_OVAL)])
+        # Height in cm of the canonical head: the chin is at -9, shoulders begin near -17.
+        chest = (height < -13) & (radius < 0.75)
+        neck = (height < -6) & (radius < 0.35)
+        head = face | neck | chest | ((radius < 0.8) & (height > 2))
+        edge = np.minimum(np.minimum(x - left, right - x) / (right - left), (y - top) / (bottom - top))
+        air = (radius > SURE_DISTANCE) & (height > -6) & ((edge < 0.06) | (radius > FAR_DISTANCE))
+        if air.mean() < 0.004:
+            return None
+        colours = _features(small)
+        # Hair surrounds the upper head; beside the jaw it must be recognised by its colour.
+        usual = 0.75 + 0.47 * _ramp(height, -4, 3)
+        prior = 1 / (1 + np.exp((radius - usual) / 0.14))
+        prior = np.where(height < -10, np.maximum(prior, _ramp(-height, 10, 20)), prior)
+        # Skin is looked for as far as ears reach. A colour that neither side has shown is rather a highlight in the
+        # hair, but beside the neck a thing behind it.
+        skin = face | neck
+        beside_skin = _near(skin, 0.1 * WORK_HEAD, 0.16 * WORK_HEAD)
+        strange = 0.3 * 10 ** (1.5 * _ramp(height, -3, 2) - 0.5)
+        known_head, known_air = head, air
+        for _ in range(ROUNDS):
+            hair = _density(colours, known_head & ~skin)
+            hair = np.maximum(hair, _density(colours, skin) * beside_skin)
+            evidence = np.log((hair + strange) / (_density(colours, known_air) + 0.3))
+            log_odds = np.clip(evidence, -5, 5) + np.log((prior + 0.02) / (1.02 - prior))
+            belief = 1 / (1 + np.exp(-log_odds))
+            weight = UNARY * (0.1 + np.abs(belief - 0.5))
+            belief, weight = np.where(head, 1, belief), np.where(head, 50.0, weight)
+            sure = air & (evidence < 0.5)
+            belief, weight = np.where(sure, 0, belief), np.where(sure, 1.0, weight)
+            share = np.clip(_walk(colours, belief, weight), 0, 1)
+            # What the first vote settled teaches the second what hair and background look like nearby.
+            known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
+            if known_air.mean() < 0.004:
+                return None
+        share = np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
+        near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
+        open_air = _ramp(radius, usual - 0.1, usual + 0.1) * _ramp(-height, -1, 1)
+        return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD))
+
+
+def _features(picture: np.ndarray) -> np.ndarray:
+    """Opponent colours (h, w, 3) in which distances are closer to what eyes see: lightness counts less."""
+    root = np.sqrt(picture.clip(0, 1))
+    light = root.mean(axis=-1)
+    return np.stack([0.8 * light, root[..., 0] - root[..., 1], 0.5 * (root[..., 0] + root[..., 1]) - root[..., 2]], -1)
+
+
+def _density(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """How common each colour (h, w, 3) is among those of `mask` (h, w), as a probability density (h, w)."""
+    density = np.zeros(mask.shape)
+    samples = colours[mask]
+    samples = samples[:: max(1, len(samples) // 4000)]
+    for members in _clusters(samples):
+        centre, spread = members.mean(axis=0), np.maximum(members.var(axis=0), 0.018**2)
+        distance = ((colours - centre) ** 2 / spread).sum(axis=-1)
+        density += len(members) / len(samples) * np.exp(-distance / 2) / np.sqrt(spread.prod())
+    return density
+
+
+def _clusters(samples: np.ndarray) -> list[np.ndarray]:
+    """Groups of like colours among `samples` (N, 3): k-means from seeds that lie as far apart as they can."""
+    if len(samples) == 0:
+        return []
+    seeds = [samples.mean(axis=0)]
+    while len(seeds) < CLUSTERS:
+        apart = ((samples[:, None] - np.array(seeds)[None]) ** 2).sum(axis=-1).min(axis=1)
+        # The very farthest colour is often a speck; nearly the farthest has company.
+        seeds.append(samples[apart.argsort()[int(0.98 * (len(samples) - 1))]])
+    centres = np.array(seeds)
+    for _ in range(10):
+        label = ((samples[:, None] - centres[None]) ** 2).sum(axis=-1).argmin(axis=1)
+        groups = [samples[label == cluster] for cluster in range(CLUSTERS)]
+        centres = np.array(
+            [members.mean(axis=0) if len(members) else c for members, c in zip(groups, centres, strict=True)]
+        )
+    return [members for members in groups if len(members)]
+
+
+def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Smooths `belief` (h, w), held to its own value by `weight`, between neighbours of like colour."""
+    from scipy.sparse import coo_matrix, diags
+    from scipy.sparse.linalg import cg
+
+    rows, columns = belief.shape
+    index = np.arange(rows * columns).reshape(rows, columns)
+    firsts, seconds, links = [], [], []
+    for here, there in (
+        (np.s_[:, :-1], np.s_[:, 1:]),
+        (np.s_[:-1, :], np.s_[1:, :]),
+        (np.s_[:-1, :-1], np.s_[1:, 1:]),
+        (np.s_[1:, :-1], np.s_[:-1, 1:]),
+    ):
+        step = ((colours[here] - colours[there]) ** 2).sum(axis=-1)
+        links.append((np.exp(-step / (2 * 0.03**2)) + 2e-3).ravel())
+        firsts.append(index[here].ravel())
+        seconds.append(index[there].ravel())
+    first, second, link = np.concatenate(firsts), np.concatenate(seconds), np.concatenate(links)
+    size = rows * columns
+    pairs = coo_matrix((link, (first, second)), shape=(size, size)).tocsr()
+    pairs = pairs + pairs.T
+    degree = np.asarray(pairs.sum(axis=1)).ravel()
+    diagonal = degree + weight.ravel()
+    system = (diags(diagonal) - pairs).tocsr()
+    start = belief.ravel().astype(np.float64)
+    settled, _ = cg(system, (weight * belief).ravel(), x0=start, rtol=1e-4, maxiter=1000, M=diags(1 / diagonal))
+    return settled.reshape(rows, columns)
+
+
+def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
+    """`mask` (h, w) with its bays up to two radii wide and all its holes filled: light on hair looks like sky."""
+    from scipy.ndimage import binary_fill_holes, distance_transform_edt
+
+    # The mask goes on past the picture's edge, where hair is cut off by it.
+    padded = np.pad(mask, radius + 1, mode="edge")
+    grown = distance_transform_edt(~padded) <= radius
+    shrunk = distance_transform_edt(grown) > radius
+    return binary_fill_holes(shrunk | padded)[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
+
+
+def _near_solid(mask: np.ndarray, seeds: np.ndarray, thin: float, reach: float) -> np.ndarray:
+    """1 (h, w) close to the parts of `mask` that hang together with `seeds` and are thicker than twice `thin`, else 0.
+
+    Railings and horizons that touch a head in the picture look like strands of it to the vote.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+
+    edge = math.ceil(thin) + 1
+    padded = np.pad(mask | seeds, edge, mode="edge")
+    core = distance_transform_edt(padded) > thin
+    solid = (distance_transform_edt(~core) <= thin)[edge:-edge, edge:-edge] | seeds
+    parts, _ = label(solid)
+    kept = np.isin(parts, np.unique(parts[seeds]))
+    return _near(kept, 0.5 * reach, reach)
+
+
+def _near(mask: np.ndarray, close: float, far: float) -> np.ndarray:
+    """1 (h, w) up to `close` pixels from `mask`, 0 beyond `far`."""
+    from scipy.ndimage import distance_transform_edt
+
+    return 1 - _ramp(distance_transform_edt(~mask), close, far)
+
+
+def _guided(picture: torch.Tensor, small: torch.Tensor, vote: torch.Tensor, radius: int) -> torch.Tensor:
+    """`vote` (1, h, w), made on the `small` picture (3, h, w), drawn (1, H, W) along the edges of `picture` (3, H, W).
+
+    In each window of the small picture the vote is fitted as a linear function of colour, which the large one follows.
+    """
+    mean = lambda values: _box_mean(values, radius)  # noqa: E731
+    small_mean, vote_mean = mean(small), mean(vote)
+    pairs = torch.stack([small[i] * small[j] for i in range(3) for j in range(3)])
+    covariance = mean(pairs) - torch.stack([small_mean[i] * small_mean[j] for i in range(3) for j in range(3)])
+    covariance = covariance.permute(1, 2, 0).reshape(*small.shape[1:], 3, 3) + 2e-4 * torch.eye(3)
+    shared = (mean(small * vote) - small_mean * vote_mean).permute(1, 2, 0)
+    slope = torch.linalg.solve(covariance, shared).permute(2, 0, 1)
+    offset = vote_mean - (slope * small_mean).sum(dim=0, keepdim=True)
+    fit = F.interpolate(
+        torch.cat([mean(slope), mean(offset)])[None], size=picture.shape[1:], mode="bilinear", align_corners=False
+    )[0]
+    return (fit[:3] * picture).sum(dim=0, keepdim=True) + fit[3:]
+
+
+def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
+    kernel = 2 * radius + 1
+    padded = F.pad(values[None], (radius,) * 4, mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, (1, kernel), stride=1), (kernel, 1), stride=1)[0]
+
+
+def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
+    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around: pull and push over a pyramid.
+
+    `work` (rows, columns) is the resolution of the vote.
+    """
+    # Pixels next to the head still carry its wisps; what they differ by from the fill moves with the head, too.
+    hard = F.adaptive_max_pool2d((alpha > 0.08).float()[None], work)
+    band = round(BAND * WORK_HEAD)
+    touched = F.max_pool2d(hard, 2 * band + 1, stride=1, padding=band)
+    touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)
+    touched = F.interpolate(touched, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
+    known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)
+    levels = [(picture * known, known)]
+    while min(levels[-1][1].shape[1:]) > 2:
+        colours, weight = (F.avg_pool2d(part[None], 2, ceil_mode=True)[0] for part in levels[-1])
+        levels.append((colours, weight))
+    colours, weight = levels[-1]
+    filled = colours / weight.clamp(min=1e-6)
+    if float(weight.max()) < 1e-6:
+        filled = picture.mean(dim=(1, 2), keepdim=True).expand_as(colours)
+    for colours, weight in reversed(levels[:-1]):
+        above = F.interpolate(filled[None], size=weight.shape[1:], mode="bilinear", align_corners=False)[0]
+        share = (4 * weight).clamp(0, 1)
+        filled = colours / weight.clamp(min=1e-6) * share + above * (1 - share)
+    # What looks like the fill is background in any case, and stays as it is.
+    alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
+    backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))
+    return torch.where(known == 1, picture, backdrop)
+
+
+def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Which pixels (h, w, 2) lie within the closed ring (R, 2)."""
+    x, y = pixels[..., 0], pixels[..., 1]
+    crossings = np.zeros(x.shape, dtype=int)
+    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if y0 != y1:
+            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return crossings % 2 == 1
+
+
+def _ramp(values: np.ndarray, start: float | np.ndarray, stop: float | np.ndarray) -> np.ndarray:
+    t = np.clip((values - start) / (stop - start), 0, 1)
+    return t * t * (3 - 2 * t)

@@ -1,0 +1,287 @@
+"""Instant's renderer: one picture, warped and completed so that its face does what a motion says.
+
+Everything that depends on the portrait alone is computed once. For each batch of frames the head's motion and the
+expression become displacement fields on small grids, the fields grow to the pixels of the moving box, and the picture
+is sampled there once; mouth and eyes are painted over in their own small boxes. Pixels outside the moving box are
+the picture's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, repeat
+
+import numpy as np
+import torch
+
+from ...errors import TalkingPortraitError
+from ...types import FaceMotion, FaceTrack, Progress, no_progress
+from .expression_field import ExpressionField
+from .eyelids import eyelids
+from .frame_workers import Crew
+from .head_field import HeadField
+from .head_matte import HeadMatte
+from .lips import Lips
+from .moving_pixels import MovingPixels
+from .portrait_mesh import PortraitMesh, PoseAndShape
+from .warp import Layer, sample_field
+
+FIELD_BATCH = 8
+"""Frames whose displacement fields are computed together."""
+BATCH_PIXELS = 16_000_000
+"""Pixels of all frames that are handed over at once, unless asked otherwise."""
+MIN_REACH = 8.0
+"""Pixels of displacement that the first list of moving pixels allows for, at least."""
+MIN_BOX = 3
+"""Sides of the smallest box that is painted, where a head has left the picture: slopes need neighbours."""
+MIN_CLOSURE = 1e-4
+"""Eye closures below this leave the eye as it is."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One frame: its shape, and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
+
+    `head_reach` and `skin_reach` are how far in pixels, at most, either moves anything here and in near frames.
+    """
+
+    shape: PoseAndShape
+    head: torch.Tensor
+    upper: torch.Tensor
+    lower: torch.Tensor
+    skin: torch.Tensor
+    head_reach: float
+    skin_reach: float
+
+
+class InstantRenderer:
+    """Animates one portrait.
+
+    Args:
+        image: the portrait (H, W, 3), float in 0..1.
+        track: one frame of landmarks in that picture; with several faces in it, only this one moves.
+        device: where to render.
+
+    Raises:
+        TalkingPortraitError: when picture and landmarks do not belong together or hold no face.
+    """
+
+    def __init__(self, image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu") -> None:
+        image = _checked(image, track)
+        self.device = torch.device(device)
+        self.image = image.to(self.device)
+        self.image_uint8 = (self.image * 255).round().to(torch.uint8)
+        self.mesh = PortraitMesh(track)
+        self.head = HeadField(self.mesh, self.device)
+        self.skin = ExpressionField(self.mesh, self.device)
+        picture = image.numpy()
+        self.lips = Lips(picture, self.mesh, self.skin, self.device)
+        self.eyes = eyelids(self.mesh, self.device)
+        left, top, right, bottom = self.head.box
+        matte = HeadMatte(picture, self.mesh, self.head.box)
+        alpha = matte.alpha.to(self.device)
+        self.head.hold_at_edges(alpha)
+        self.backdrop = matte.backdrop.to(self.device)
+        """(3, h, w): the moving box without the head."""
+        inside = self.image[top:bottom, left:right].permute(2, 0, 1)
+        head = torch.cat([inside - (1 - alpha) * self.backdrop, alpha])[None]
+        self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
+        """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
+        self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
+        self.pixels: MovingPixels | None = None
+        self.reach = (0.0, 0.0)
+
+    def frames(
+        self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Frames (B, H, W, 3) in 0..1 and masks (B, H, W), 1 where something moved, batch by batch on the CPU.
+
+        Outside its mask every frame equals the picture bit by bit; without any motion it is the picture. `batch`
+        is how many frames are handed over at once and changes nothing else.
+        """
+        yield from self._batches(motion, batch, progress, self.image)
+
+    def frames_uint8(
+        self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
+    ) -> Iterator[torch.Tensor]:
+        """The same frames (B, H, W, 3) as bytes, for video files."""
+        for frames, _ in self._batches(motion, batch, progress, self.image_uint8):
+            yield frames
+
+    def render(
+        self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All frames (F, H, W, 3) and masks (F, H, W) at once; memory grows with the length."""
+        frames, masks = zip(*self.frames(motion, batch=batch, progress=progress), strict=True)
+        return torch.cat(frames), torch.cat(masks)
+
+    def _batches(
+        self, motion: FaceMotion, batch: int | None, progress: Progress, picture: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Frames like `picture`, float or bytes, with masks, up to `batch` at once."""
+        _check_motion(motion)
+        height, width = picture.shape[:2]
+        batch = max(1, batch or min(FIELD_BATCH, BATCH_PIXELS // (height * width)))
+        upcoming = self._poses(motion)
+        with Crew(self.device) as crew:
+            ready = crew.begin(list, islice(upcoming, batch))
+            for start in range(0, motion.frames, batch):
+                poses = ready.result()
+                count = len(poses)
+                farthest = max(pose.head_reach for pose in poses), max(pose.skin_reach for pose in poses)
+                pixels = crew.begin(self._reach, *farthest).result()
+                frames = picture[None].repeat(count, 1, 1, 1)
+                masks = torch.zeros(count, height, width, device=self.device)
+                # One worker alone can find poses: it does so while the others draw those before.
+                ready = crew.begin(list, islice(upcoming, batch))
+                crew.share(self._draw, poses, repeat(pixels), frames, masks)
+                yield frames.cpu(), masks.cpu()
+                progress(start + count, motion.frames)
+
+    def _poses(self, motion: FaceMotion) -> Iterator[Pose]:
+        """One pose a frame; fields are computed in blocks of fixed size, so that no number depends on the batch."""
+        speaking = self.mesh.speech_activity(motion)
+        for start in range(0, motion.frames, FIELD_BATCH):
+            indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
+            shape = self.mesh.move(motion, indices, speaking).to(self.device)
+            head = self.head.backward(shape.camera_motion)
+            upper, lower = self.skin.backward(shape.expression)
+            skin = self.lips.choose(upper, lower)
+            reach = float(head.abs().max()), float(skin.abs().max())
+            for i in range(min(FIELD_BATCH, motion.frames - start)):
+                one = slice(i, i + 1)
+                yield Pose(shape.frame(i), head[one], upper[one], lower[one], skin[one], *reach)
+
+    def _draw(self, pose: Pose, pixels: MovingPixels, frame: torch.Tensor, mask: torch.Tensor) -> None:
+        """Draws one frame (H, W, 3), which holds the picture, and its mask (H, W), which is empty."""
+        shape = pose.shape
+        if shape.still:
+            return
+        sources = pixels.sources(self.layer, pose.head, pose.skin, self.skin.grid)
+        # What did not move keeps the picture's own value, which sampling would change by rounding.
+        colours, moved = pixels.colours(self.layer, sources)
+        still = frame.view(-1, 3)[pixels.index]
+        frame.view(-1, 3).index_copy_(0, pixels.index, torch.where(moved[:, None], _as(frame.dtype, colours), still))
+        mask.view(-1).index_copy_(0, pixels.index, moved.float())
+        for eye, closure in zip(self.eyes, shape.closure[0], strict=True):
+            if abs(closure) > MIN_CLOSURE:
+                box, positions = self._box(eye.box, pose)
+                sources = positions + self.skin.sample(pose.skin, positions)
+                self._paint(*eye.paint(self.layer, sources, closure[None]), box, frame, mask)
+        if shape.expression.any():
+            box, positions = self._box(self.lips.box(shape.expression), pose)
+            colours = self.lips.paint(self.layer, positions, pose.upper, pose.lower, shape.jaw)
+            self._paint(colours, torch.ones_like(colours[:, 0], dtype=torch.bool), box, frame, mask)
+
+    def _paint(
+        self,
+        layer: torch.Tensor,
+        where: torch.Tensor,
+        box: tuple[int, int, int, int],
+        frame: torch.Tensor,
+        mask: torch.Tensor,
+    ) -> None:
+        """Puts a piece (1, 4, h, w) of the head into a frame and its mask, inside `where` (1, h, w)."""
+        x0, y0, x1, y1 = box
+        left, top = self.head.box[:2]
+        backdrop = self.backdrop[:, y0 - top : y1 - top, x0 - left : x1 - left]
+        colours = torch.addcmul(layer[0, :3] + backdrop, layer[0, 3:], backdrop, value=-1).clamp_(0, 1)
+        here = frame[y0:y1, x0:x1]
+        here.copy_(torch.where(where[0, ..., None], _as(frame.dtype, colours), here))
+        mask[y0:y1, x0:x1].masked_fill_(where[0], 1)
+
+    def _box(self, corners: torch.Tensor, pose: Pose) -> tuple[tuple[int, int, int, int], torch.Tensor]:
+        """The box of pixels (left, top, right, bottom) that `corners` (N, 2) of the portrait reach in a pose.
+
+        Also its positions (1, h, w, 2) with the head's motion undone.
+        """
+        travel = self.head.travel(corners, pose.shape.camera_motion)[0]
+        margin = 2 + (pose.skin.abs().max() if len(corners) else 0)
+        left, top, right, bottom = self.head.box
+        low = (travel.amin(dim=0) - margin).floor().long().tolist()
+        high = (travel.amax(dim=0) + margin).ceil().long().tolist()
+        x0, y0 = min(max(low[0], left), right - MIN_BOX), min(max(low[1], top), bottom - MIN_BOX)
+        x1, y1 = min(max(high[0], x0 + MIN_BOX), right), min(max(high[1], y0 + MIN_BOX), bottom)
+        y = torch.arange(y0, y1, device=self.device) + 0.5
+        x = torch.arange(x0, x1, device=self.device) + 0.5
+        pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
+        return (x0, y0, x1, y1), pixels + sample_field(pose.head, self.head.grid, pixels)
+
+    def _reach(self, head: float, skin: float) -> MovingPixels:
+        """Pixels among which are all that change when the head moves nothing further than `head`, and the expression
+        nothing further than `skin` pixels."""
+        if self.pixels is None or head > self.reach[0] or skin > self.reach[1]:
+            # Some room, so that motions that grow slowly do not make a new list each time.
+            head, skin = self.reach = max(self.reach[0], 1.2 * head, MIN_REACH), max(self.reach[1], 1.2 * skin)
+            near = _grown(self.covered, math.ceil(head) + 2)
+            near |= _grown(self.covered, math.ceil(head + skin) + 2) & self._around_face(math.ceil(head))
+            free = self.head.grown_weight(self.covered.shape) > 0
+            left, top, _, _ = self.head.box
+            self.pixels = MovingPixels.of(
+                near & free,
+                left,
+                top,
+                self.image.shape[1],
+                self.head.grid,
+                self.skin.grid,
+                self.layer,
+                self.backdrop,
+                self.covered,
+            )
+        return self.pixels
+
+    def _around_face(self, margin: int) -> torch.Tensor:
+        """Where (h, w) in the moving box the expression's grid lies, or comes to lie when a head moves by `margin`."""
+        left, top, _, _ = self.head.box
+        grid = self.skin.grid
+        rows = slice(max(0, int(grid.top) - top - margin), max(0, int(grid.bottom) - top + margin + 1))
+        columns = slice(max(0, int(grid.left) - left - margin), max(0, int(grid.right) - left + margin + 1))
+        face = torch.zeros_like(self.covered)
+        face[rows, columns] = True
+        return face
+
+
+def _as(kind: torch.dtype, colours: torch.Tensor) -> torch.Tensor:
+    """Colours (3, ...) in 0..1 as rows (..., 3) of a picture in 0..1 or in bytes."""
+    if kind == torch.uint8:
+        colours = colours.mul(255).add_(0.5).to(torch.uint8)
+    return torch.stack(colours.unbind(0), dim=-1)
+
+
+def _grown(mask: torch.Tensor, distance: int) -> torch.Tensor:
+    """`mask` (h, w) and all within `distance` pixels along both axes."""
+    for axis in (0, 1):
+        length = mask.shape[axis]
+        place = torch.arange(length, device=mask.device)
+        counts = mask.cumsum(axis, dtype=torch.int32)
+        before = counts.index_select(axis, (place - distance - 1).clamp(min=0))
+        before = torch.where((place > distance).view(-1, 1) if axis == 0 else place > distance, before, 0)
+        mask = counts.index_select(axis, (place + distance).clamp(max=length - 1)) > before
+    return mask
+
+
+def _checked(image: torch.Tensor, track: FaceTrack) -> torch.Tensor:
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise TalkingPortraitError(
+            f"The portrait has the shape {tuple(image.shape)}, but one colour picture (height, width, 3) is expected."
+        )
+    if tuple(image.shape[:2]) != tuple(track.image_size):
+        raise TalkingPortraitError(
+            f"The portrait is {image.shape[1]} x {image.shape[0]} pixels, but its landmarks were found in a picture of "
+            f"{track.image_size[1]} x {track.image_size[0]}; run Detect Landmarks on this very picture."
+        )
+    if not torch.isfinite(image).all():
+        raise TalkingPortraitError("The portrait holds values that are not numbers; load the picture anew.")
+    return image.detach().cpu().float().clamp(0, 1)
+
+
+def _check_motion(motion: FaceMotion) -> None:
+    if motion.frames == 0:
+        raise TalkingPortraitError("The face motion has no frames; make one from at least a moment of sound.")
+    for name in ("vertices", "neutral", "rotation", "translation"):
+        if not np.isfinite(getattr(motion, name)).all():
+            raise TalkingPortraitError(
+                f"The face motion's {name} holds values that are not numbers; make the motion anew."
+            )

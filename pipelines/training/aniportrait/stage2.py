@@ -1,0 +1,61 @@
+"""AniPortrait's second stage: clips. Motion modules learn, everything else stays as the first stage left it.
+
+Published: 40,000 steps of 1 clip of 16 frames on each of 4 GPUs, rate 1e-5, from AnimateDiff's mm_sd_v15_v2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ....models.checkpoints import expect_kind, read_checkpoint
+from ....models.diffusion.loading import POSITIONS, derive_unet_config, load_unet
+from ....models.diffusion.motion_module import MotionModule
+from ....models.diffusion.unet import UNet
+from ..core.trainer import freeze
+from .diffusion import AniPortraitDiffusion
+
+FRAMES, STRIDES = 16, (1, 4)
+"""Frames of a clip, and how far they are apart, one as likely as the other."""
+_MOTION = ".motion_modules."
+
+
+class AniPortraitStage2(AniPortraitDiffusion):
+    """See the module."""
+
+    title = "aniportrait-stage2"
+
+    def __init__(self, *networks: Any, **options: Any) -> None:
+        super().__init__(*networks, **options)
+        freeze(self.denoising_unet, but=lambda name: _MOTION in name)
+
+    def pose_features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        return self.pose_guider(pixels, batch_statistics=True)
+
+    def export(self) -> dict[str, dict[str, torch.Tensor]]:
+        """motion_module in the published names."""
+        state = self.denoising_unet.state_dict()
+        return {"motion_module": {name: tensor for name, tensor in state.items() if _MOTION in name}}
+
+
+def begin_motion(network: nn.Module) -> None:
+    """Takes motion modules that have learnt nothing yet their say: their last layers give zeros."""
+    for module in network.modules():
+        if isinstance(module, MotionModule):
+            last = module.temporal_transformer.proj_out
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+
+def with_new_motion(path: str | Path) -> UNet:
+    """A denoising UNet from a file without motion modules, which begin without a say: their last layers give zeros."""
+    state = read_checkpoint(path)
+    expect_kind(state, ("sd_unet",), "a denoising UNet without motion modules", path)
+    network = UNet(replace(derive_unet_config(state), motion_frames=POSITIONS))
+    begin_motion(network)
+    motion = {name: tensor for name, tensor in network.state_dict().items() if _MOTION in name}
+    return load_unet({**state, **motion}, path=path)

@@ -1,0 +1,114 @@
+"""Samples of clips as APasco's and Hallo's two stages take them; see `datasets.py` for what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from ....models.diffusion.layout import MOTION_FRAMES
+from ....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, VERTICES
+from ...apasco.audio_context import audio_windows
+from ...apasco.geometry import normalised
+from ...apasco.masks import RegionMasks, training_masks
+from ...errors import TalkingPortraitError
+from ..data.clips import Clip
+from ..data.datasets import Clips, Sample, check_rate
+
+FPS = 25
+APART = 30
+"""Frames that the two pictures of a sample are apart where the clip is long enough."""
+_LIPS = sorted({*LIPS_INNER, *LIPS_OUTER})
+
+
+class FacePictures(Clips):
+    """Two pictures of a person, where the face is, and whose.
+
+    A sample: `reference` and `picture` (H, W, 3) uint8, `region` (3, 1, H, W) in 0..1, `embedding` (512,).
+    """
+
+    def __init__(self, clips: Sequence[Clip], seed: int, shortest: int = 1) -> None:
+        known = [clip for clip in clips if clip.has("identity")]
+        if not known:
+            raise TalkingPortraitError(
+                "No clip says whose face it shows; run prepare again with --face-detector and --face-recogniser."
+            )
+        super().__init__(known, seed, shortest)
+
+    def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
+        first = int(rng.integers(clip.frames))
+        if first + APART < clip.frames:
+            second = int(rng.integers(first + APART, clip.frames))
+        elif first > APART:
+            second = int(rng.integers(0, first - APART))
+        else:
+            second = int(rng.integers(clip.frames))
+        return {
+            "reference": torch.from_numpy(clip.picture(first)),
+            "picture": torch.from_numpy(clip.picture(second)),
+            "region": _masks(clip).located((clip.size, clip.size))[0],
+            "embedding": torch.from_numpy(np.array(clip.array("identity"))),
+        }
+
+
+class HeardVideos(FacePictures):
+    """Frames of a person who speaks, those before them, another picture, the face's regions, its mesh, what is heard.
+
+    A sample: `pictures` (1 + 2, H, W, 3) the reference and the frames before, `frames` (F, H, W, 3), all uint8;
+    `region`, `embedding` as in `FacePictures`; `masks0` ... (3, h, w) for each of `levels` resolutions; `windows`
+    (F, 5, layers, channels); `portrait` (468, 3) and `meshes` (F, 468, 3) in units of the reference's face.
+    """
+
+    def __init__(self, clips: Sequence[Clip], seed: int, frames: int = 14, levels: int = 4) -> None:
+        check_rate(clips, FPS)
+        heard = [clip for clip in clips if clip.has("heard")]
+        if not heard:
+            raise TalkingPortraitError("No clip says what is heard in it; run prepare again with --speech-encoder.")
+        super().__init__(heard, seed, frames + MOTION_FRAMES + 1)
+        self.frames, self.levels = frames, levels
+
+    @property
+    def heard(self) -> tuple[int, int]:
+        """Layers and channels of what is heard."""
+        layers, channels = self.clips[0].array("heard").shape[1:]
+        return int(layers), int(channels)
+
+    def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
+        start = int(rng.integers(MOTION_FRAMES, clip.frames - self.frames + 1))
+        reference = int(rng.integers(clip.frames))
+        numbers = range(start, start + self.frames)
+        before = range(start - MOTION_FRAMES, start)
+        size, masks = (clip.size, clip.size), _masks(clip)
+        points = np.array(clip.array("points")[:, :VERTICES], dtype=np.float64)
+        geometry = normalised(points[reference], points[list(numbers)])
+        states = torch.from_numpy(np.array(clip.array("heard"))).float()
+        levels = masks.levels((clip.size // 8, clip.size // 8), self.levels)
+        return {
+            "pictures": torch.from_numpy(np.stack([clip.picture(i) for i in (reference, *before)])),
+            "frames": torch.from_numpy(np.stack([clip.picture(i) for i in numbers])),
+            "region": masks.located(size)[0],
+            "embedding": torch.from_numpy(np.array(clip.array("identity"))),
+            "windows": audio_windows(states, numbers.start, numbers.stop)[0],
+            "portrait": geometry.portrait[0],
+            "meshes": geometry.meshes[0],
+            **{f"masks{level}": mask[:, 0] for level, mask in enumerate(levels)},
+        }
+
+
+def still_lips(meshes: torch.Tensor, portrait: torch.Tensor) -> torch.Tensor:
+    """Meshes (B, F, P, 3) whose lips go where the rest of the face goes, in the shape of the portrait's (B, P, 3).
+
+    Frames to be learnt show their own lips; a network that always sees those need not listen.
+    """
+    rest = portrait[:, None]
+    others = torch.ones(meshes.shape[2], dtype=torch.bool, device=meshes.device)
+    others[_LIPS] = False
+    moved = (meshes - rest)[:, :, others].mean(dim=2, keepdim=True)
+    return torch.where(others[:, None], meshes, rest + moved)
+
+
+@lru_cache(maxsize=256)
+def _masks(clip: Clip) -> RegionMasks:
+    return training_masks(np.array(clip.array("points")), (clip.size, clip.size))

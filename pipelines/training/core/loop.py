@@ -1,0 +1,358 @@
+"""The training loop that all trainers share.
+
+    train(trainer, samples, Plan(steps=30000, batch=2), folder, resume=True, progress=progress)
+
+A trainer brings networks and what they are to lessen; the loop brings precision, accumulation, clipping, the learning
+rate's course, checkpoints, a log and pictures on the way. A run that is killed at any moment goes on from its last
+checkpoint as if nothing had been: every random choice, of samples as of noise, follows from the
+seed and the number of the step alone, so there is no state of a random generator to lose.
+
+Several GPUs: start one process for each with torchrun or `accelerate launch`; gradients are averaged over them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...errors import TalkingPortraitError
+from ...files.media import write_image
+from ...files.output_paths import replacing
+from ...types import Progress, no_progress
+from .checkpoints import (
+    Checkpoint,
+    newest_checkpoint,
+    notes_of,
+    read_training_checkpoint,
+    save_checkpoint,
+    write_tensors,
+)
+from .processes import Processes
+from .trainer import PRECISIONS, Batch, Objective, Plan, Trainer
+
+CHECKPOINTS, PICTURES, LOG = "checkpoints", "pictures", "log.jsonl"
+_PICTURE = re.compile(r"step-\d{8}\.png")
+
+
+def train(
+    trainer: Trainer,
+    samples: torch.utils.data.Dataset,
+    plan: Plan,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    progress: Progress = no_progress,
+) -> dict[str, Path]:
+    """Trains to the plan's last step and writes the networks; returns the files.
+
+    Args:
+        samples: a mapping from 0, 1, 2 ... without end to tensors by name, always the same for the same number.
+        folder: gets checkpoints/, pictures/, log.jsonl (a line for each step) and the finished networks.
+        resume: go on from the newest checkpoint there, or begin where there is none. A run that has all its steps is
+            only written out.
+        progress: called after each step, with a picture when there is one; may raise to stop.
+
+    Raises TalkingPortraitError for a folder that holds a run already, unless it is to go on, or files of those names
+    that no run wrote; for a checkpoint of another trainer; and when losses or gradients stop being numbers.
+    """
+    with Processes() as processes:
+        run = _Run(trainer, samples, plan, Path(folder), processes, resume)
+        return run.finish(progress if processes.first else no_progress)
+
+
+class _Run:
+    def __init__(
+        self,
+        trainer: Trainer,
+        samples: torch.utils.data.Dataset,
+        plan: Plan,
+        folder: Path,
+        processes: Processes,
+        resume: bool,
+    ) -> None:
+        self.trainer, self.samples, self.plan, self.folder = trainer, samples, plan, folder
+        self.processes = processes
+        self.device = processes.device
+        trainer.to(self.device).train()
+        self.objectives = list(trainer.objectives())
+        self.optimisers = [self._optimiser(objective) for objective in self.objectives]
+        half = plan.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self.step = self.position = 0
+        self._begin(resume)
+
+    def _optimiser(self, objective: Objective) -> torch.optim.Optimizer:
+        if not objective.parameters:
+            raise ValueError(f"{self.trainer.title} has nothing to train for its {objective.name}")
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, weight in objective.parameters.items():
+            groups.setdefault(objective.factor(name), []).append(weight)
+        plan = self.plan
+        return torch.optim.AdamW(
+            [{"params": weights, "factor": factor} for factor, weights in groups.items()],
+            lr=plan.rate,
+            betas=plan.betas,
+            weight_decay=plan.weight_decay,
+            eps=plan.epsilon,
+        )
+
+    # --- where the run stands ---
+
+    def _begin(self, resume: bool) -> None:
+        newest = newest_checkpoint(self.folder / CHECKPOINTS)
+        if newest and not resume:
+            raise TalkingPortraitError(
+                f"{self.folder} holds a training run of {int(newest.stem[5:])} steps already; go on with it by "
+                "--resume, or give another folder."
+            )
+        if newest:
+            self._restore(read_training_checkpoint(newest), newest)
+        self.processes.spread([*self._kept().values()])
+        if self.processes.first:
+            self._refuse_others_files(begun=newest is not None)
+            self._make_folders()
+            _forget_after(self.folder / LOG, self.step)
+
+    def _refuse_others_files(self, *, begun: bool) -> None:
+        """Raises for a file that the run would write over, but that is none of a run's."""
+        log = self.folder / LOG
+        others = [path for path in self._exports().values() if path.exists() and "trainer" not in notes_of(path)]
+        if log.exists() and not _is_log(log):
+            others.append(log)
+        if not begun and not log.exists() and (self.folder / PICTURES).is_dir():
+            others += [path for path in (self.folder / PICTURES).iterdir() if _PICTURE.fullmatch(path.name)]
+        if others:
+            raise TalkingPortraitError(
+                f"{others[0]} would be written over, but no training run wrote it; move it elsewhere or give another "
+                "folder for the run."
+            )
+
+    def _exports(self) -> dict[str, Path]:
+        """The files of the finished networks."""
+        return {name: self.folder / f"{name}.safetensors" for name in self.trainer.export()}
+
+    def _make_folders(self) -> None:
+        try:
+            for name in (CHECKPOINTS, PICTURES):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TalkingPortraitError(
+                f"The training folder {self.folder} can't be made ({error.strerror}); give another one."
+            ) from None
+
+    def _kept(self) -> dict[str, torch.Tensor]:
+        """What training changes: the weights of all objectives, and buffers (gathered statistics)."""
+        moved = {id(weight) for objective in self.objectives for weight in objective.parameters.values()}
+        return {
+            name: tensor
+            for name, tensor in self.trainer.state_dict(keep_vars=True).items()
+            if id(tensor) in moved or not isinstance(tensor, nn.Parameter)
+        }
+
+    def _save(self) -> None:
+        tensors = {f"weights/{name}": tensor for name, tensor in self._kept().items()}
+        for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
+            for name, weight in objective.parameters.items():
+                for key, value in optimiser.state[weight].items():
+                    tensors[f"optimiser/{objective.name}/{name}/{key}"] = torch.as_tensor(value)
+        notes = {"trainer": self.trainer.title, "position": self.position, "scaler": self.scaler.state_dict()}
+        save_checkpoint(self.folder / CHECKPOINTS, Checkpoint(self.step, tensors, notes), self.plan.keep)
+
+    def _restore(self, checkpoint: Checkpoint, path: Path) -> None:
+        if checkpoint.notes.get("trainer") != self.trainer.title:
+            raise TalkingPortraitError(
+                f"{path} is a checkpoint of {checkpoint.notes.get('trainer')}, but {self.trainer.title} is to go on; "
+                "give the folder of its own run."
+            )
+        kept = self._kept()
+        stored = {k.removeprefix("weights/"): v for k, v in checkpoint.tensors.items() if k.startswith("weights/")}
+        if {k: v.shape for k, v in kept.items()} != {k: v.shape for k, v in stored.items()}:
+            raise TalkingPortraitError(
+                f"{path} was written with other networks or another choice of what to train; go on with the options "
+                "that the run began with."
+            )
+        with torch.no_grad():
+            for name, tensor in kept.items():
+                tensor.copy_(stored[name])
+        for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
+            for name, weight in objective.parameters.items():
+                start = f"optimiser/{objective.name}/{name}/"
+                optimiser.state[weight] = {
+                    key.removeprefix(start): value.to(value.device if value.ndim == 0 else weight.device)
+                    for key, value in checkpoint.tensors.items()
+                    if key.startswith(start)
+                }
+        if checkpoint.notes["scaler"]:
+            self.scaler.load_state_dict(checkpoint.notes["scaler"])
+        self.step, self.position = checkpoint.step, checkpoint.notes["position"]
+
+    # --- training ---
+
+    def finish(self, progress: Progress) -> dict[str, Path]:
+        batches = self._batches()
+        while self.step < self.plan.steps:
+            begun = time.monotonic()
+            line = self._advance(batches)
+            line["seconds"] = round(time.monotonic() - begun, 3)
+            last = self.step == self.plan.steps
+            picture = None
+            if self.processes.first:
+                _append(self.folder / LOG, line)
+                if self.plan.picture_every and (last or self.step % self.plan.picture_every == 0):
+                    picture = self._picture()
+                if last or self.step % self.plan.save_every == 0:
+                    self._save()
+            progress(self.step, self.plan.steps, picture)
+        files = self._export() if self.processes.first else {}
+        self.processes.wait()  # else another process could look for checkpoints that are not written yet
+        return files
+
+    def _batches(self) -> Iterator[Batch]:
+        from torch.utils.data import DataLoader
+
+        plan, every = self.plan, self.processes
+
+        def numbers() -> Iterator[list[int]]:
+            start = self.position + every.rank * plan.batch
+            while True:
+                yield list(range(start, start + plan.batch))
+                start += every.count * plan.batch
+
+        # A generator of its own: DataLoader would otherwise draw from the one that the networks' noise comes from.
+        loader: Any = DataLoader(
+            self.samples,
+            batch_sampler=numbers(),
+            num_workers=plan.workers,
+            generator=torch.Generator(),
+            pin_memory=self.device.type == "cuda",
+        )
+        return iter(loader)
+
+    def _advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
+        """One step of every optimiser; what to log about it."""
+        seed_everything(self.plan.seed, self.step, self.processes.rank)
+        pieces = [self._on_device(next(batches)) for _ in range(self.plan.accumulate)]
+        rate = self.plan.rate_at(self.step)
+        line: dict[str, Any] = {"step": self.step + 1, "rate": rate}
+        for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
+            line |= self._lessen(objective, optimiser, pieces, rate)
+        self.scaler.update()
+        self.step += 1
+        self.position += self.plan.accumulate * self.plan.batch * self.processes.count
+        return line
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def _lessen(
+        self, objective: Objective, optimiser: torch.optim.Optimizer, pieces: list[Batch], rate: float
+    ) -> dict[str, Any]:
+        self._let_learn(objective)
+        weights = list(objective.parameters.values())
+        total = torch.zeros((), device=self.device)
+        for piece in pieces:
+            with self._precision():
+                loss = objective.loss(piece, self.step) / len(pieces)
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        self.processes.average(weights)
+        self.scaler.unscale_(optimiser)
+        norm = float(nn.utils.clip_grad_norm_(weights, self.plan.clip))
+        loss_value = float(self.processes.mean(total))
+        self._check(objective, loss_value, norm)
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        self.scaler.step(optimiser)
+        optimiser.zero_grad(set_to_none=True)
+        return {objective.name: loss_value, f"{objective.name} gradient": norm}
+
+    def _let_learn(self, objective: Objective) -> None:
+        """Takes gradients from what other objectives move, so that they neither cost nor gather anything."""
+        if len(self.objectives) > 1:
+            for other in self.objectives:
+                for weight in other.parameters.values():
+                    weight.requires_grad_(False)
+            for weight in objective.parameters.values():
+                weight.requires_grad_(True)
+
+    def _precision(self) -> torch.autocast:
+        dtype = PRECISIONS[self.plan.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _check(self, objective: Objective, loss: float, norm: float) -> None:
+        # In half precision a gradient that overflows is expected now and then: the scaler leaves that step out.
+        overflow = self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() >= 1
+        if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
+            raise TalkingPortraitError(
+                f"At step {self.step + 1} the {objective.name} is {loss} and its gradient {norm}, so the networks can "
+                "learn no more; go on from the last checkpoint with a lower rate, or in bf16 or fp32."
+            )
+
+    def _picture(self) -> torch.Tensor | None:
+        from torch.utils.data import default_collate
+
+        self.trainer.eval()
+        with torch.no_grad(), self._precision():
+            seed_everything(self.plan.seed, 0, 0)
+            picture = self.trainer.picture(self._on_device(default_collate([self.samples[0]])))
+        self.trainer.train()
+        if picture is not None:
+            picture = picture.float().cpu()
+            with replacing(self.folder / PICTURES / f"step-{self.step:08d}.png") as partial:
+                write_image(partial, picture)
+        return picture
+
+    def _export(self) -> dict[str, Path]:
+        files = self._exports()
+        for name, state in self.trainer.export().items():
+            write_tensors(files[name], state, {"trainer": self.trainer.title})
+        return files
+
+
+def seed_everything(seed: int, step: int, rank: int = 0) -> None:
+    """Random numbers that depend on these three alone, from torch, NumPy and Python."""
+    torch_seed, numpy_seed, python_seed = np.random.SeedSequence([seed, step, rank]).generate_state(3).tolist()
+    torch.manual_seed(torch_seed)
+    np.random.seed(numpy_seed)
+    random.seed(python_seed)
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Leaves those lines of the log out that a resumed run is about to write again, and one that was cut short."""
+    if not path.is_file():
+        return
+    lines = []
+    for text in path.read_text().splitlines():
+        with suppress(ValueError):
+            if json.loads(text)["step"] <= step:
+                lines.append(text + "\n")
+    with replacing(path) as partial:
+        partial.write_text("".join(lines))
+
+
+def _is_log(path: Path) -> bool:
+    """Whether every line is one that `_append` writes, but for a last one that was cut short."""
+    try:
+        *lines, last = path.read_text().split("\n")
+        begun = '{"step": '
+        return last[: len(begun)] == begun[: len(last)] and all(
+            {"step", "rate"} <= set(json.loads(line)) for line in lines
+        )
+    except (OSError, ValueError, TypeError):
+        return False

@@ -1,0 +1,56 @@
+"""What APasco's training also needs of every clip: what a speech encoder hears in it, and whose face it shows.
+
+CLIP/heard.npy      (frames, layers, channels) float16, all layers' hidden states, one for each frame
+CLIP/identity.npy   (512,) float32, the face recogniser's embedding
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ....models.speech.encoder import SAMPLE_RATE, SpeechEncoder
+from ...audio.speech_features import encode
+from ...face.identity import FaceRecogniser, largest_face
+from ...files.output_paths import replacing
+from ...types import Audio, Progress, no_progress
+from .clips import Clip
+
+_LOOKS = 5
+"""Frames, spread over a clip, in which its face is looked for until it is found."""
+
+
+def add_heard(clips: Sequence[Clip], encoder: SpeechEncoder, progress: Progress = no_progress) -> int:
+    """Writes heard.npy where there is speech and no such file; returns how many clips lack it still."""
+    for done, clip in enumerate(clips, 1):
+        if clip.has_speech and not clip.has("heard"):
+            speech = torch.from_numpy(np.array(clip.array("speech")))
+            states = encode(Audio(speech[None], SAMPLE_RATE), encoder, fps=clip.fps).states[: clip.frames, 1:]
+            _write(clip.folder / "heard.npy", states.half().numpy())
+        progress(done, len(clips))
+    return sum(not clip.has("heard") for clip in clips)
+
+
+def add_identity(clips: Sequence[Clip], recogniser: FaceRecogniser, progress: Progress = no_progress) -> int:
+    """Writes identity.npy where the recogniser sees a face; returns how many clips lack it still."""
+    for done, clip in enumerate(clips, 1):
+        if not clip.has("identity"):
+            _identify(clip, lambda picture: recogniser.faces(torch.from_numpy(picture).float() / 255))
+        progress(done, len(clips))
+    return sum(not clip.has("identity") for clip in clips)
+
+
+def _identify(clip: Clip, faces_of: Callable[[np.ndarray], list]) -> None:
+    for frame in dict.fromkeys(np.linspace(0, clip.frames - 1, _LOOKS).astype(int).tolist()):
+        faces = faces_of(clip.picture(frame))
+        if faces:
+            _write(clip.folder / "identity.npy", largest_face(faces).embedding.astype(np.float32))
+            return
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    with replacing(path) as partial:
+        np.save(partial, array)

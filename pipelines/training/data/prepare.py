@@ -1,0 +1,398 @@
+"""From videos to the folder that training reads: clips of one face, cut out, with landmarks and speech.
+
+Each video is gone through twice, once to follow the face and once to cut it out, so memory stays the same for any
+length. A video is written whole or not at all; what is done is skipped in the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from ....models.speech.encoder import SAMPLE_RATE
+from ...errors import TalkingPortraitError
+from ...face.crop import track_in_crop
+from ...face.crop_boxes import PRESETS, portrait_boxes
+from ...face.face_search import Face, Landmarker
+from ...face.face_tracking import track_of
+from ...face.landmarks import follow
+from ...face.metric_mesh import metric_mesh
+from ...files.media import VideoFile, open_video, read_speech
+from ...files.output_paths import folder_for_results, replacing
+from ...image.affine_sampling import sample_picture
+from ...timing import sample_index
+from ...types import Crop, FaceTrack, Progress, no_progress
+from .clips import CLIPS, FRAMES, MANIFEST, Clip, clip_name, remove_clip
+from .shots import Frame, find_clips, find_cuts, thumbnail
+
+ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+QUALITY = 95
+"""Of the JPEG files."""
+_BLENDSHAPES = 52
+_SCRATCH, _MARK = ".prepare-", "talking_portrait.lock"
+"""Start of the name of a folder for what is not finished, and the file in it that says whose it is."""
+_SCRATCH_NAME = re.compile(re.escape(_SCRATCH) + r"[a-z0-9_]{8}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How videos become clips; one for all of a folder.
+
+    `fps` of the clips (AniPortrait learns at 30, Hallo and APasco at 25), `size` of their pictures in pixels, `crop`
+    a name in `crop_boxes.PRESETS`, `shortest` and `longest` clip in seconds.
+    """
+
+    fps: Fraction = Fraction(30)
+    size: int = 512
+    crop: str = "head"
+    shortest: float = 2.0
+    longest: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.size < 128 or self.size % 8:
+            raise TalkingPortraitError(
+                f"Pictures of {self.size} pixels were asked for, but a multiple of 8 from 128 on is expected."
+            )
+        if self.crop not in PRESETS:
+            raise TalkingPortraitError(f'The crop is "{self.crop}", but one of {", ".join(PRESETS)} is expected.')
+        if not 0 < self.shortest <= self.longest:
+            raise TalkingPortraitError(
+                f"Clips of {self.shortest} to {self.longest} s were asked for, but the first must be above 0 and not "
+                "above the second."
+            )
+
+
+def prepare(
+    videos: Sequence[str | Path],
+    folder: str | Path,
+    landmarker: Landmarker,
+    recipe: Recipe | None = None,
+    *,
+    person: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress = no_progress,
+) -> int:
+    """Adds the clips of these videos to a training folder; returns how many clips it holds then.
+
+    Args:
+        person: who is seen, the same name for all these videos; by default each video shows a person of its own.
+        say: gets a sentence for each video: what was kept of it, or why nothing was.
+        progress: called after each frame; may raise to stop, which loses the work on the video at hand alone.
+
+    Raises TalkingPortraitError for a folder that was prepared by another recipe or can't be written. A video that can't
+    be read is told of and left out.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_for_results(Path(folder) / CLIPS))
+            shelf = _Shelf(Path(folder), recipe or Recipe())
+        except OSError as error:
+            raise TalkingPortraitError(f"{folder} can't be a training folder ({error}); give another one.") from None
+        for video in map(Path, videos):
+            if shelf.has(video):
+                say(f"{video.name}: done before.")
+                continue
+            try:
+                with shelf.scratch() as scratch:
+                    work = _Video(open_video(video), shelf, scratch, landmarker, person or video.stem, progress)
+                    say(shelf.add(video, list(work.clips())))
+            except TalkingPortraitError as error:
+                say(f"{video.name}: left out. {error}")
+        return shelf.clip_count
+
+
+def find_videos(places: Sequence[Path]) -> list[Path]:
+    """The given files, and all videos in the given folders and below, by name."""
+    found: list[Path] = []
+    for place in places:
+        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS) if place.is_dir() else []
+        if place.is_dir() and not inside:
+            raise TalkingPortraitError(f"The folder {place} holds no video ({', '.join(ENDINGS)}); give another one.")
+        found += inside or [place]
+    return found
+
+
+class _Shelf:
+    """The folder and its manifest. Others may put things there too: only what is known to be ours is removed."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+        self._settings = asdict(recipe) | {"fps": str(recipe.fps)}
+        self.manifest = self._stored() or {"recipe": self._settings, "videos": {}}
+        _clear(folder)
+
+    def _stored(self) -> dict[str, Any] | None:
+        """The manifest on the disk, None where there is none."""
+        manifest = _read_manifest(self.folder / MANIFEST)
+        if manifest is not None and manifest["recipe"] != self._settings:
+            raise TalkingPortraitError(
+                f"{self.folder} was prepared by another recipe ({_words(manifest['recipe'])}) than now asked for "
+                f"({_words(self._settings)}); use the same one, or another folder."
+            )
+        return manifest
+
+    @property
+    def clip_count(self) -> int:
+        return sum(len(video["clips"]) for video in self.manifest["videos"].values())
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what is not finished, which is gone after the block."""
+        place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.folder))
+        lock = FileLock(place / _MARK)
+        try:
+            with suppress(OSError, NotImplementedError):  # where files can't be locked, no other process removes it
+                lock.acquire()
+            yield place
+        finally:
+            lock.release()
+            shutil.rmtree(place, ignore_errors=True)
+
+    def has(self, video: Path) -> bool:
+        return _same_file(self.manifest["videos"].get(str(video.absolute())), video)
+
+    def clip_name(self, video: Path, number: int) -> str:
+        """Neither two videos of one name in different folders nor two states of one video get the same."""
+        identity = f"{video.absolute()} {json.dumps(_identity(video))}"
+        return clip_name(video.stem[:80], hashlib.sha256(identity.encode()).hexdigest()[:6], number)
+
+    def add(self, video: Path, clips: list[Clip]) -> str:
+        """Puts a finished video's clips in place and enters it in the manifest; a sentence about it."""
+        told = _report(video, clips, self.recipe)
+        self.manifest = self._stored() or self.manifest  # another process may have added to it
+        places = [self.folder / CLIPS / clip.folder.name for clip in clips]
+        for place in places:
+            remove_clip(place)  # of a run that ended before the video was entered
+            if os.path.lexists(place):
+                raise TalkingPortraitError(f"{place} is in the way, but no clip of this program; move it elsewhere.")
+        for clip, place in zip(clips, places, strict=True):
+            clip.folder.replace(place)
+        before = self.manifest["videos"].get(str(video.absolute()), {"clips": []})["clips"]
+        self.manifest["videos"][str(video.absolute())] = {
+            **_identity(video),
+            "clips": [place.name for place in places],
+            "report": told,
+        }
+        with replacing(self.folder / MANIFEST) as partial:
+            partial.write_text(json.dumps(self.manifest, indent=1))
+        for name in before:  # of the file as it was when it was prepared last
+            place = self.folder / CLIPS / Path(name).name
+            if place not in places:
+                remove_clip(place)
+        return told
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest, None where there is none. Raises TalkingPortraitError for a file of something else."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        manifest = json.loads(path.read_text())
+        known = isinstance(manifest["recipe"], dict) and all(
+            isinstance(name, str) for video in manifest["videos"].values() for name in video["clips"]
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        known = False
+    if not known:
+        raise TalkingPortraitError(
+            f"{path} is no list of prepared videos, so it was left alone; move it elsewhere or give another folder."
+        )
+    return manifest
+
+
+def _clear(folder: Path) -> None:
+    """Removes what runs left that were ended with no time to do it: a run that still goes holds its lock."""
+    for place in folder.iterdir():
+        mark = place / _MARK
+        if not _SCRATCH_NAME.fullmatch(place.name) or place.is_symlink() or not mark.is_file():
+            continue
+        lock = FileLock(mark, timeout=0)
+        with suppress(OSError, NotImplementedError):
+            lock.acquire()
+            lock.release()
+            shutil.rmtree(place)
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def _identity(video: Path) -> dict[str, int]:
+    status = video.stat()
+    return {"bytes": status.st_size, "modified": int(status.st_mtime)}
+
+
+def _same_file(entry: dict[str, Any] | None, video: Path) -> bool:
+    return entry is not None and video.is_file() and _identity(video).items() <= entry.items()
+
+
+def _report(video: Path, clips: list[Clip], recipe: Recipe) -> str:
+    if not clips:
+        return f"{video.name}: no face is seen for {recipe.shortest:g} s on end without a cut, so nothing was kept."
+    seconds = sum(clip.frames / clip.fps for clip in clips)
+    kept = "1 clip" if len(clips) == 1 else f"{len(clips)} clips (the picture is cut, the face is lost, or it is long)"
+    mute = "" if clips[0].has_speech else ", without sound"
+    return f"{video.name}: {kept} of {float(seconds):.1f} s in all{mute}."
+
+
+class _Video:
+    """One video on its way."""
+
+    def __init__(
+        self,
+        video: VideoFile,
+        shelf: _Shelf,
+        scratch: Path,
+        landmarker: Landmarker,
+        person: str,
+        progress: Progress,
+    ) -> None:
+        self.video = replace(video, fps=shelf.recipe.fps)  # ffmpeg repeats or drops frames to get there
+        self.name, self.shelf, self.landmarker, self.person = video.path, shelf, landmarker, person
+        self.recipe, self.scratch, self.progress = shelf.recipe, scratch, progress
+        self.rows = _Rows(scratch)
+        self.done = 0
+
+    def clips(self) -> Iterator[Clip]:
+        """Clips, each in a folder of its name in the scratch folder."""
+        fps = float(self.recipe.fps)
+        frames = self._look()
+        shortest, longest = round(self.recipe.shortest * fps), round(self.recipe.longest * fps)
+        spans = find_clips(frames, find_cuts(frames, fps), max(shortest, 1), longest)
+        if spans:
+            yield from self._cut(spans, self._listen())
+
+    def _listen(self) -> np.ndarray | None:
+        """The sound (samples,) at 16 kHz, None where there is none to be heard."""
+        try:
+            speech, _ = read_speech(self.name, self.recipe.fps)
+            return speech.waveform[0].numpy()
+        except TalkingPortraitError:
+            return None
+
+    def _look(self) -> list[Frame]:
+        """Follows the face through the video; its landmarks go to the disk."""
+        frames: list[Frame] = []
+        before: np.ndarray | None = None
+        changes: list[float] = []
+
+        def pictures() -> Iterator[torch.Tensor]:
+            nonlocal before
+            for picture in self.video.frames():
+                small = thumbnail(picture)
+                changes.append(0.0 if before is None else float(np.abs(small - before).mean()))
+                before = small
+                yield torch.from_numpy(picture.astype(np.float32) / 255)
+
+        for face in follow(pictures(), self.video.size, self.landmarker):
+            self.rows.append(face)
+            change = changes[-1]
+            frames.append(Frame(change, tuple(face.centre), face.size) if face else Frame(change))
+            self._tick()
+        return frames
+
+    def _cut(self, spans: list[tuple[int, int]], speech: np.ndarray | None) -> Iterator[Clip]:
+        """Goes through the video again and writes the clips."""
+        numbered = enumerate(self.video.frames())
+        for number, (start, end) in enumerate(spans):
+            name = self.shelf.clip_name(self.name, number)
+            track = track_of(self.rows.faces(start, end), self.video.size, "interpolate")
+            matrices, size = portrait_boxes(
+                track, self.recipe.size, PRESETS[self.recipe.crop], 1.0, upright=False, follow=False, inside=True
+            )
+            folder = self.scratch / name
+            (folder / FRAMES).mkdir(parents=True)
+            clip = Clip(folder, end - start, self.recipe.fps, self.recipe.size, self.person, self.name.name, start)
+            for index, picture in numbered:
+                self._tick()
+                if index >= start:
+                    part = sample_picture(torch.from_numpy(picture.astype(np.float32) / 255), matrices[0], size)
+                    _write_jpeg(clip.picture_path(index - start), part)
+                if index == end - 1:
+                    break
+            _write_face(folder, track_in_crop(track, Crop(matrices, size, self.video.size)))
+            if speech is not None:
+                first, last = (sample_index(i, SAMPLE_RATE, self.recipe.fps) for i in (start, end))
+                samples = np.zeros(last - first, np.float32)  # sound may end before the picture
+                heard = speech[first:last]
+                samples[: len(heard)] = heard
+                np.save(folder / "speech.npy", samples)
+            clip.describe()
+            yield clip
+
+    def _tick(self) -> None:
+        self.done += 1
+        self.progress(self.done, 2 * max(self.rows.count, 1))
+
+
+class _Rows:
+    """Landmarks of a whole video, kept on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "faces.raw"
+        self.count = 0
+        self._points = 0
+        self._waiting = 0
+
+    def append(self, face: Face | None) -> None:
+        """A row of zeros stands for no face. The first ones wait for the first face, which says how long a row is."""
+        if face is None and not self._points:
+            self._waiting += 1
+        else:
+            if face is not None and not self._points:
+                self._points = len(face.points)
+                self._write(np.zeros((self._waiting, self._width), np.float32))
+            row = np.zeros(self._width, np.float32)
+            if face is not None:
+                row[0] = 1 if face.blendshapes is None else 2
+                row[1 : 1 + 3 * self._points] = face.points.ravel()
+                if face.blendshapes is not None:
+                    row[1 + 3 * self._points :] = face.blendshapes
+            self._write(row)
+        self.count += 1
+
+    def faces(self, start: int, end: int) -> list[Face | None]:
+        rows = np.memmap(self.path, np.float32, "r").reshape(-1, self._width)[start:end]
+        return [self._face(np.array(row)) if row[0] else None for row in rows]
+
+    def _face(self, row: np.ndarray) -> Face:
+        points, scores = np.split(row[1:], [3 * self._points])
+        return Face(points.reshape(-1, 3).astype(np.float64), scores if row[0] == 2 else None, None)
+
+    @property
+    def _width(self) -> int:
+        return 1 + 3 * self._points + _BLENDSHAPES
+
+    def _write(self, rows: np.ndarray) -> None:
+        with self.path.open("ab") as file:
+            rows.tofile(file)
+
+
+def _write_face(folder: Path, track: FaceTrack) -> None:
+    vertices, _ = metric_mesh(track.points, track.image_size)
+    blendshapes = track.blendshapes if track.blendshapes is not None else np.zeros((track.frames, _BLENDSHAPES))
+    arrays = {"points": track.points, "matrix": track.matrix, "vertices": vertices, "blendshapes": blendshapes}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array.astype(np.float32))
+
+
+def _write_jpeg(path: Path, picture: torch.Tensor) -> None:
+    from PIL import Image
+
+    from ...files.media import to_uint8
+
+    Image.fromarray(to_uint8(picture)).save(path, quality=QUALITY, subsampling=0)

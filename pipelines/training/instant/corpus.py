@@ -1,0 +1,170 @@
+"""The mouth's training corpus on disk (mel power and phone times) and how each crop of it is varied.
+
+Everything that can be done to mel power is done when a crop is drawn, so that no crop is seen twice: vocal-tract
+length, tempo, room, colour, band limits, noise, music, gain, silence. What needs the waveform (pitch, voice, rate) is
+the synthesisers' part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ....models.instant.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
+from ...files.output_paths import replacing
+from .speech import Espeak, require_synthesisers, speak_random
+
+SHARD = 200
+"""Utterances in one file."""
+MEL_RATE = SAMPLE_RATE // HOP
+_QUIET = 1e-9
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One utterance: `mel` (frames, mels) power at 100 Hz, `phones` (N,), `edges` (N + 1,) seconds, `voice`."""
+
+    mel: np.ndarray
+    phones: np.ndarray
+    edges: np.ndarray
+    voice: str
+
+
+def waveform_mel(waveform: np.ndarray, filters: torch.Tensor) -> np.ndarray:
+    """Mel power (frames, mels) with frame k centred on sample k * HOP."""
+    tail = FFT // 2 + HOP
+    padded = torch.nn.functional.pad(torch.from_numpy(waveform).float(), (FFT // 2, tail))
+    return mel_power(padded, filters).numpy()
+
+
+def _shard_path(job: tuple[Path, int, int, bool]) -> Path:
+    folder, _, number, held_out = job
+    return folder / f"{'held' if held_out else 'speech'}-{number:04d}.npz"
+
+
+def _make_shard(job: tuple[Path, int, int, bool]) -> None:
+    folder, seed, number, held_out = job
+    torch.set_num_threads(1)
+    path = _shard_path(job)
+    filters = mel_filters(MouthConfig().mels)
+    espeak = Espeak()
+    rng = np.random.default_rng([seed, number, int(held_out)])
+    mels, phones, edges, voices, sizes = [], [], [], [], []
+    for _ in range(SHARD):
+        spoken = speak_random(espeak, rng, held_out)
+        mel = waveform_mel(spoken.waveform, filters)
+        mels.append(np.log10(mel + _QUIET).astype(np.float16))
+        phones.append(spoken.phones)
+        edges.append(spoken.edges)
+        voices.append(spoken.voice)
+        sizes.append((len(mel), len(spoken.phones)))
+    with replacing(path) as partial:
+        np.savez(partial, mel=np.concatenate(mels), phones=np.concatenate(phones), edges=np.concatenate(edges),
+                 voices=np.array(voices), sizes=np.array(sizes))  # fmt: skip
+
+
+def make_corpus(folder: Path, seed: int, shards: int, held_out_shards: int, workers: int) -> None:
+    """Speak `shards` files of training and `held_out_shards` of held-out utterances; files that exist are kept."""
+    require_synthesisers()
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(folder, seed, n, True) for n in range(held_out_shards)] + [(folder, seed, n, False) for n in range(shards)]
+    jobs = [job for job in jobs if not _shard_path(job).exists()]
+    # espeak-ng remembers what it said before, so each file gets a process of its own and is the same every time.
+    with get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+        for _ in pool.imap_unordered(_make_shard, jobs):
+            pass
+
+
+def read_corpus(folder: Path, held_out: bool = False) -> list[Spoken]:
+    """All utterances of the folder's training or held-out files."""
+    spoken = []
+    for path in sorted(folder.glob("held-????.npz" if held_out else "speech-????.npz")):
+        with np.load(path) as file:
+            shard = {name: file[name] for name in file.files}
+        frame = phone = edge = 0
+        for (frames, phones), voice in zip(shard["sizes"], shard["voices"], strict=True):
+            spoken.append(
+                Spoken(
+                    shard["mel"][frame : frame + frames],
+                    shard["phones"][phone : phone + phones],
+                    shard["edges"][edge : edge + phones + 1],
+                    str(voice),
+                )
+            )
+            frame, phone, edge = frame + frames, phone + phones, edge + phones + 1
+    return spoken
+
+
+def warp_bands(mel: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Move the mel axis by `shifts` bands, given at evenly spaced places along it: another mouth and vowel space."""
+    bands = mel.shape[1]
+    source = np.arange(bands) + np.interp(np.arange(bands), np.linspace(0, bands - 1, len(shifts)), shifts)
+    low = np.clip(np.floor(source).astype(int), 0, bands - 2)
+    part = np.clip(source - low, 0, 1).astype(np.float32)
+    return mel[:, low] * (1 - part) + mel[:, low + 1] * part
+
+
+def room(mel: np.ndarray, seconds: float, direct_db: float) -> np.ndarray:
+    """Add a diffuse tail to mel power: exponential decay by 60 dB in `seconds`, `direct_db` under the direct sound."""
+    from scipy.signal import lfilter
+
+    keep = 10 ** (-6 / (seconds * MEL_RATE))
+    tail = lfilter([0, 1 - keep], [1, -keep], mel, axis=0)
+    return (mel + 10 ** (direct_db / 10) * tail).astype(np.float32)
+
+
+def whispered(mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mel power as if whispered: no voice below the first formant, and the flutter of breath in every band."""
+    bands = mel.shape[1]
+    voice = np.clip(1 - np.arange(bands) / rng.uniform(6, 14), 0, 1)
+    # A band's power is a mean over the bins of its filter, so the wide ones flutter less.
+    bins = np.linspace(1, 8, bands)
+    flutter = rng.gamma(bins, 1 / bins, mel.shape)
+    return (mel * 10 ** (-rng.uniform(1, 3) * voice) * flutter).astype(np.float32)
+
+
+def vary(mel: np.ndarray, backgrounds: list[np.ndarray], rng: np.random.Generator, speech: bool) -> np.ndarray:
+    """Mel power (frames, mels) of the same speech from another mouth, in another room, through another channel.
+
+    Without `speech` the backgrounds are heard by themselves, as loud as speech would be.
+    """
+    bands = mel.shape[1]
+    mel = np.maximum(mel, _QUIET)
+    # The common part is the length of the vocal tract, the rest how one speaker's formants lie apart from another's.
+    voice = warp_bands(np.log10(mel), rng.normal(0, 1.4) + rng.normal(0, 0.7, 6))
+    if rng.random() < 0.5:  # wider or sharper formants, breath and harmonics
+        near = (voice + np.roll(voice, 1, axis=1) + np.roll(voice, -1, axis=1)) / 3
+        near[:, [0, -1]] = voice[:, [0, -1]]
+        voice = voice + rng.uniform(-0.5, 1.0) * (near - voice)
+    if rng.random() < 0.5:  # flatter or livelier spectra, and flatter or livelier loudness
+        middle = voice.mean(1, keepdims=True)
+        loudness = middle.mean() + (middle - middle.mean()) * rng.uniform(0.75, 1.1)
+        voice = loudness + (voice - middle) * rng.uniform(0.75, 1.15)
+    mel = 10**voice
+    if rng.random() < 0.06:
+        mel = whispered(mel, rng)
+    if rng.random() < 0.5:
+        mel = room(mel, rng.uniform(0.15, 0.9), rng.uniform(-16, 0))
+    knots = rng.normal(0, rng.uniform(0, 5), 6)
+    colour = np.interp(np.linspace(0, 5, bands), np.arange(6), knots) + rng.uniform(-9, 9) * np.linspace(-1, 1, bands)
+    mel = mel * 10 ** (colour / 10)
+    if rng.random() < 0.3:  # automatic gain and speakers who come and go
+        swing = np.interp(np.linspace(0, 4, len(mel)), np.arange(5), rng.uniform(-5, 5, 5))
+        mel = mel * 10 ** (swing[:, None] / 10)
+    loud = np.quantile(mel.mean(1), 0.9) + _QUIET if speech else 1e-2
+    for _ in range(int(rng.integers(0, 3) if speech else rng.choice([0, 1, 1, 1, 1, 2]))):
+        background = backgrounds[int(rng.integers(len(backgrounds)))]
+        start = int(rng.integers(len(background)))
+        rows = np.arange(start, start + len(mel)) % len(background)
+        ratio = rng.uniform(6, 45)
+        mel = mel + background[rows] * loud * 10 ** (-ratio / 10)
+    if rng.random() < 0.25:  # telephone, small loudspeakers, low bit rates
+        top, bottom = int(rng.integers(26, bands)), int(rng.integers(0, 5))
+        mel = mel.copy()
+        mel[:, top:] *= 10 ** -rng.uniform(2, 6)
+        mel[:, :bottom] *= 10 ** -rng.uniform(1, 4)
+    return (mel * 10 ** rng.uniform(-2.0, 1.0)).astype(np.float32)

@@ -1,0 +1,423 @@
+"""Workflow JSON: reads both of ComfyUI's formats and turns the editor's into the one that runs.
+
+API format: `{"3": {"class_type": ..., "inputs": {name: value or ["node id", output index]}}}`.
+UI format: what the editor saves: `nodes` with positions and positional widget values, `links`, and subgraphs under
+`definitions`. Converting needs to know each class's inputs as `/object_info` gives them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import TalkingPortraitError, shown
+from ..files.output_paths import shortened
+
+Prompt = dict[str, dict[str, Any]]
+"""A graph in API format."""
+NodeInfo = Mapping[str, Mapping[str, Any]]
+"""`/object_info`: class name to its description."""
+
+MAX_BYTES = 20_000_000
+_MUTED, _BYPASSED = 2, 4
+_REROUTES = ("Reroute", "Reroute (rgthree)")
+_SETTER_OF = {"GetNode": "SetNode", "easy getNode": "easy setNode"}
+"""The editor-only pairs of KJNodes and Easy-Use: a Get node stands for what the Set node of its name is fed."""
+_PASS_ON = (*_REROUTES, *_SETTER_OF.values())
+"""Editor-only nodes whose output is their one input."""
+_MODE_SWITCHES = (
+    "Fast Actions Button (rgthree)",
+    "Fast Bypasser (rgthree)",
+    "Fast Muter (rgthree)",
+    "Mute / Bypass Relay (rgthree)",
+    "Mute / Bypass Repeater (rgthree)",
+    "Node Collector (rgthree)",
+    "Random Unmuter (rgthree)",
+)
+"""They mute or bypass the nodes that they are linked to in the editor; the saved workflow has the outcome as `mode`."""
+_EDITOR_ONLY = ("Note", "MarkdownNote", "PrimitiveNode", *_PASS_ON, *_SETTER_OF, *_MODE_SWITCHES)
+"""Nodes that no server knows and that are not part of what is sent to one."""
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+"""A choice that brings inputs of its own, named CHOICE.INPUT."""
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO)
+"""Types whose values the editor stores itself; all others come through links."""
+_SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
+
+
+def load_workflow(path: str | Path) -> dict[str, Any]:
+    """A workflow file of either format. Raises TalkingPortraitError when it is none."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise TalkingPortraitError(f"{path.name} is larger than any workflow; give a workflow JSON file.")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The workflow {shortened(path)} can't be read ({error.strerror}); check its name and folder."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise TalkingPortraitError(
+            f"{shortened(path)} is no JSON ({error}); save the workflow again with ComfyUI's Save or Export (API)."
+        ) from None
+    if isinstance(content, dict) and isinstance(content.get("prompt"), dict):
+        content = content["prompt"]
+    if is_ui_format(content) or _is_api_format(content):
+        return content
+    raise TalkingPortraitError(
+        f"{path.name} is JSON but no workflow: it has neither the nodes that ComfyUI's Save writes nor the class_type "
+        "entries of its Export (API)."
+    )
+
+
+def is_ui_format(content: Any) -> bool:
+    """True for what the editor saves."""
+    return isinstance(content, dict) and isinstance(content.get("nodes"), list)
+
+
+def _is_api_format(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(node, dict) and isinstance(node.get("inputs", {}), dict) for node in content.values())
+        and all(isinstance(node.get("class_type"), str) for node in content.values())
+        and all(isinstance(node.get("_meta", {}), dict) for node in content.values())
+    )
+
+
+def class_names(workflow: Mapping[str, Any]) -> set[str]:
+    """All node classes that a workflow of either format names, those inside subgraphs included."""
+    if not is_ui_format(workflow):
+        return {str(node.get("class_type")) for node in workflow.values()}
+    try:
+        subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
+        nodes = [node for graph in (workflow, *subgraphs) for node in graph.get("nodes", [])]
+        return {str(node.get("type")) for node in nodes} - {subgraph["id"] for subgraph in subgraphs}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(error) from None
+
+
+def file_reference(name: str) -> tuple[str, PurePosixPath]:
+    """What a loader's file name stands for: ComfyUI's folder ("input", "output" or "temp") and the path inside it.
+
+    "face.png" lies in the input folder, "video/talk_00001_.mp4 [output]" among the results. Raises
+    TalkingPortraitError for a name that leads out of the folder.
+    """
+    annotated = re.fullmatch(r"(.*) \[(input|output|temp)\]", name, re.DOTALL)
+    plain, folder = (annotated[1], annotated[2]) if annotated else (name, "input")
+    path = PurePosixPath(plain.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in plain:
+        raise TalkingPortraitError(
+            f"The workflow's file name {shown(name)} leads out of the {folder} folder; name the file itself with --set."
+        )
+    return folder, path
+
+
+def to_prompt(
+    workflow: Mapping[str, Any], node_info: NodeInfo, say: Callable[[str], None] = lambda line: None
+) -> Prompt:
+    """API format of a workflow in either format, as ComfyUI's editor would send it.
+
+    Muted nodes are left out with their links, bypassed ones are wired through, reroutes, primitives and Set and Get
+    nodes dissolved, subgraphs unfolded (their nodes get ids like "7:2"). A node that `node_info` does not know is taken
+    for one that only the editor shows when nothing is connected to it: it is left out, and `say` gets a line that names
+    it. Raises TalkingPortraitError for broken links, for Get nodes without their Set node, and for connected nodes that
+    `node_info` does not know.
+    """
+    if not is_ui_format(workflow):
+        return {str(key): {**node, "inputs": dict(node.get("inputs", {}))} for key, node in workflow.items()}
+    try:
+        converter = _Converter(workflow, node_info)
+        prompt = converter.prompt()
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _damaged(error) from None
+    if converter.left_out:
+        say(
+            "Left out, as nothing is connected to them and they are not known here: " + ", ".join(converter.left_out)
+            if len(converter.left_out) > 1
+            else f"Left out, as nothing is connected to it and it is not known here: {converter.left_out[0]}"
+        )
+    return prompt
+
+
+def _damaged(error: Exception) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"The workflow's JSON is damaged ({type(error).__name__}: {error}); save it again in ComfyUI."
+    )
+
+
+@dataclass
+class _Graph:
+    """One level of a UI workflow: the whole, or one use of a subgraph; `prefix` is its path of ids."""
+
+    prefix: str
+    nodes: dict[int, Mapping[str, Any]]
+    links: dict[int, tuple[int, int, int, int]]
+    outer: _Graph | None = None
+    instance: Mapping[str, Any] = field(default_factory=dict)
+    definition: Mapping[str, Any] = field(default_factory=dict)
+
+    def name(self, node: Mapping[str, Any]) -> str:
+        return f"{self.prefix}{node['id']}"
+
+    def is_connected(self, node: Mapping[str, Any]) -> bool:
+        """Whether any node but a mode switch is at the other end of a link."""
+        ends = [{origin, target} for origin, _, target, _ in self.links.values() if node["id"] in (origin, target)]
+        others = [self.nodes.get(end, {}).get("type") for pair in ends for end in pair - {node["id"]}]
+        return any(kind not in _MODE_SWITCHES for kind in others)
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A widget value that stands in the place of a link."""
+
+    value: Any
+
+
+class _Converter:
+    def __init__(self, workflow: Mapping[str, Any], node_info: NodeInfo) -> None:
+        self.node_info = node_info
+        self.subgraphs = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}
+        self.top = _level("", workflow)
+        self.inner: dict[str, _Graph] = {}
+        self.left_out: list[str] = []
+
+    def prompt(self) -> Prompt:
+        result: Prompt = {}
+        self._add(self.top, result)
+        return result
+
+    def _add(self, graph: _Graph, result: Prompt) -> None:
+        for node in graph.nodes.values():
+            kind = node["type"]
+            if node.get("mode", 0) in (_MUTED, _BYPASSED) or kind in _EDITOR_ONLY:
+                continue
+            if kind in self.subgraphs:
+                self._add(self._unfold(graph, node), result)
+            elif kind not in self.node_info and not graph.is_connected(node):
+                self.left_out.append(f"{str(kind)[:80]} (node {graph.name(node)})")
+            else:
+                meta = {"title": node.get("title") or self._info(kind).get("display_name") or kind}
+                if pack := node.get("properties", {}).get("cnr_id"):
+                    meta["cnr_id"] = pack
+                inputs = self._inputs(graph, node)
+                result[graph.name(node)] = {"inputs": inputs, "class_type": kind, "_meta": meta}
+
+    def _info(self, kind: str) -> Mapping[str, Any]:
+        if kind not in self.node_info:
+            if str(kind).startswith(("workflow>", "workflow/")):
+                raise TalkingPortraitError(
+                    f"The workflow uses the group node {str(kind)[9:89]}, a kind that is not taken; convert it to a "
+                    "subgraph in ComfyUI and save the workflow again."
+                )
+            raise TalkingPortraitError(
+                f"The workflow uses the node {str(kind)[:80]}, which is not known here; install the pack it is from, "
+                "or run the workflow on a ComfyUI that has it with --server."
+            )
+        return self.node_info[kind]
+
+    def _unfold(self, graph: _Graph, node: Mapping[str, Any]) -> _Graph:
+        prefix = f"{graph.name(node)}:"
+        if prefix not in self.inner:
+            definition = self.subgraphs[node["type"]]
+            outer: _Graph | None = graph
+            while outer is not None:
+                if outer.definition.get("id") == definition["id"]:
+                    raise TalkingPortraitError("The workflow's subgraphs contain themselves; take one of them out.")
+                outer = outer.outer
+            self.inner[prefix] = _level(prefix, definition, graph, node)
+        return self.inner[prefix]
+
+    def _inputs(self, graph: _Graph, node: Mapping[str, Any]) -> dict[str, Any]:
+        values = widget_values(node, self._info(node["type"]))
+        inputs = {name: {"__value__": value} if isinstance(value, list) else value for name, value in values.items()}
+        for socket in node.get("inputs", []):
+            if socket.get("link") is None:
+                continue
+            source = self._source(graph, socket["link"])
+            if isinstance(source, _Constant):
+                inputs[socket["name"]] = source.value
+            elif source is not None:
+                inputs[socket["name"]] = list(source)
+            elif "widget" not in socket:
+                inputs.pop(socket["name"], None)
+        return inputs
+
+    def _source(self, graph: _Graph, link: int) -> tuple[str, int] | _Constant | None:
+        """Where a link really comes from: (node id, output), a constant, or None when that end is muted."""
+        for _ in range(1000):
+            if link not in graph.links:
+                raise TalkingPortraitError(
+                    f"The workflow has a link {str(link)[:80]} that leads nowhere; save it again in ComfyUI."
+                )
+            origin, slot, target, target_slot = graph.links[link]
+            if origin == _SUBGRAPH_INPUT and graph.outer is not None:
+                name = graph.definition["inputs"][slot]["name"]
+                sockets = [entry for entry in graph.instance.get("inputs", []) if entry["name"] == name]
+                if not sockets or sockets[0].get("link") is None:
+                    return _instance_widget(graph, name)
+                link, graph = sockets[0]["link"], graph.outer
+                continue
+            node = graph.nodes[origin]
+            mode = node.get("mode", 0)
+            if mode == _MUTED:
+                return None
+            if mode == _BYPASSED or node["type"] in _PASS_ON:
+                passed = _passed_through(node, slot)
+                if passed is None:
+                    return None
+                link = passed
+                continue
+            if node["type"] in _SETTER_OF:
+                graph, link = self._set_link(graph, node)
+                continue
+            if node["type"] == "PrimitiveNode":
+                return _Constant((node.get("widgets_values") or [None])[0])
+            if node["type"] in self.subgraphs:
+                graph = self._unfold(graph, node)
+                output = graph.definition["outputs"][slot]
+                inward = [key for key, ends in graph.links.items() if ends[2:] == (_SUBGRAPH_OUTPUT, slot)]
+                if not inward:
+                    raise TalkingPortraitError(f"The subgraph output {output['name']} is connected to nothing inside.")
+                link = inward[0]
+                continue
+            return graph.name(node), slot
+        raise TalkingPortraitError(
+            "The workflow's reroutes, Set and Get nodes or bypassed nodes form a circle; take one link out."
+        )
+
+    def _set_link(self, graph: _Graph, getter: Mapping[str, Any]) -> tuple[_Graph, int]:
+        """The link into the Set node that a Get node stands for, and the graph that it is in.
+
+        As in KJNodes, one beside the Get node comes first, then those in the graphs around it; whether the Set node is
+        muted or bypassed makes no difference.
+        """
+        kind, name = _SETTER_OF[getter["type"]], _set_name(getter)
+        found: list[tuple[_Graph, Mapping[str, Any]]] = []
+        place: _Graph | None = graph
+        while place is not None:
+            found += [
+                (place, node) for node in place.nodes.values() if node["type"] == kind and _set_name(node) == name
+            ]
+            place = None if found and place is graph else place.outer
+        where = f"The workflow's Get node {graph.name(getter)} stands for {shown(name)}"
+        if name is None or not found:
+            raise TalkingPortraitError(f"{where}, but no Set node has that name; choose another name in it.")
+        if len(found) > 1:
+            ids = " and ".join(level.name(node) for level, node in found)
+            raise TalkingPortraitError(f"{where}, but the Set nodes {ids} have that name; rename all but one.")
+        ((level, setter),) = found
+        link = _only_input(setter)
+        if link is None:
+            raise TalkingPortraitError(
+                f"{where}, but nothing is connected to the Set node {level.name(setter)}; connect something to it."
+            )
+        return level, link
+
+
+def _level(
+    prefix: str, source: Mapping[str, Any], outer: _Graph | None = None, instance: Mapping[str, Any] | None = None
+) -> _Graph:
+    links: dict[int, tuple[int, int, int, int]] = {}
+    for link in source.get("links", []):
+        if isinstance(link, dict):
+            ends = (link["origin_id"], link["origin_slot"], link["target_id"], link["target_slot"])
+            links[link["id"]] = ends
+        elif link is not None:
+            links[link[0]] = (link[1], link[2], link[3], link[4])
+    ordered = sorted(source["nodes"], key=lambda node: node.get("order", 0))
+    return _Graph(prefix, {node["id"]: node for node in ordered}, links, outer, instance or {}, source)
+
+
+def _passed_through(node: Mapping[str, Any], slot: int) -> int | None:
+    """The link whose value a bypassed node hands on at an output: the input of that type, same position first."""
+    outputs, inputs = node.get("outputs", []), node.get("inputs", [])
+    if node["type"] in _PASS_ON:
+        return _only_input(node)
+    kind = outputs[slot]["type"]
+    order = [slot, *(index for index in range(len(inputs)) if index != slot)]
+    for index in order:
+        if index < len(inputs) and inputs[index].get("type") in (kind, "*"):
+            return inputs[index].get("link")
+    return None
+
+
+def _only_input(node: Mapping[str, Any]) -> int | None:
+    """The link into a node that has one input."""
+    inputs = node.get("inputs") or [{}]
+    return inputs[0].get("link")
+
+
+def _set_name(node: Mapping[str, Any]) -> str | None:
+    """The name that a Set or Get node carries in its one widget, None where it has none."""
+    values = node.get("widgets_values") or [None]
+    return (values.get("Constant") if isinstance(values, dict) else values[0]) or None
+
+
+def _instance_widget(graph: _Graph, name: str) -> _Constant | None:
+    """The value that one use of a subgraph sets for an input which is a widget inside, or None where it sets none."""
+    shown = [socket["name"] for socket in graph.instance.get("inputs", []) if "widget" in socket]
+    values = graph.instance.get("widgets_values") or []
+    if name in shown and shown.index(name) < len(values):
+        return _Constant(values[shown.index(name)])
+    return None
+
+
+def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """Widget names and values of a UI node: by name where it stores a mapping, else by position."""
+    stored = node.get("widgets_values")
+    if isinstance(stored, dict):
+        return {name: stored[name] for name in _all_widgets(info.get("input", {})) if name in stored}
+    values = list(stored or [])
+    result: dict[str, Any] = {}
+    _take_values(info, values, "", result)
+    return result
+
+
+def _take_values(described: Mapping[str, Any], values: list[Any], prefix: str, result: dict[str, Any]) -> None:
+    """Moves the first of `values` to `result`, one for each widget of `described` (a node or a choice of a combo)."""
+    for name, kind, options in _widgets(described):
+        if not values:
+            return
+        value = result[prefix + name] = values.pop(0)
+        del values[: _values_of_the_editor(name, kind, options)]
+        if kind == DYNAMIC_COMBO:
+            chosen = [choice for choice in options.get("options", []) if choice.get("key") == value]
+            _take_values({"input": chosen[0].get("inputs", {}) if chosen else {}}, values, f"{prefix}{name}.", result)
+
+
+def _widgets(described: Mapping[str, Any]) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Inputs that are widgets, in order: name, type and options."""
+    for section in ("required", "optional"):
+        entries = described.get("input", {}).get(section, {})
+        for name in described.get("input_order", {}).get(section, list(entries)):
+            kind, options = entries[name][0], (entries[name][1] if len(entries[name]) > 1 else {}) or {}
+            if is_widget(kind, options):
+                yield name, kind, options
+
+
+def _all_widgets(sections: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Names of all widgets that a node may have, whatever is chosen."""
+    for name, kind, options in _widgets({"input": sections}):
+        yield prefix + name
+        if kind == DYNAMIC_COMBO:
+            for choice in options.get("options", []):
+                yield from _all_widgets(choice.get("inputs", {}), f"{prefix}{name}.")
+
+
+def is_widget(kind: Any, options: Mapping[str, Any]) -> bool:
+    """Whether an input of /object_info can be set in the editor; kinds that only a host knows come with a default."""
+    if options.get("forceInput"):
+        return False
+    return isinstance(kind, list) or kind in WIDGET_TYPES or "default" in options
+
+
+def _values_of_the_editor(name: str, kind: Any, options: Mapping[str, Any]) -> int:
+    """How many values of its own the editor stores after a widget's."""
+    control = options.get("control_after_generate")
+    if kind == "INT" and (control or (control is None and name in ("seed", "noise_seed"))):
+        return 1
+    return 2 if control and (isinstance(kind, list) or kind == "COMBO") else 0

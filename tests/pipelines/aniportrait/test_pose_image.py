@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from talking_portrait.models.face.face_mesh import face_mesh
+from talking_portrait.pipelines.aniportrait.pose_image import contour_groups, draw_pose_image, thick_line
+from talking_portrait.pipelines.errors import TalkingPortraitError
+
+# What OpenCV 5.0 draws on 11 x 9 pixels: a gentle slope, a steep one, one on the border, a line without length.
+LINES = {
+    (2, 2, 8, 4): """
+        ...........
+        ..##.......
+        .######....
+        ..#######..
+        ....######.
+        .......##..
+    """,
+    (2, 7, 5, 2): """
+        ...........
+        ....##.....
+        ....###....
+        ...####....
+        ..####.....
+        ..####.....
+        .####......
+        .###.......
+        ..##.......
+    """,
+    (0, 0, 6, 1): """
+        #######....
+        ########...
+        ...####....
+    """,
+    (3, 3, 3, 3): """
+        ...........
+        ...........
+        ...#.......
+        ..###......
+        ...#.......
+    """,
+}
+
+
+@pytest.mark.parametrize("ends", LINES)
+def test_lines_have_the_known_pixels(ends):
+    expected = {
+        (row, column) for row, line in enumerate(LINES[ends].split()) for column, mark in enumerate(line) if mark == "#"
+    }
+    rows, columns = thick_line(*ends, 11, 9)
+    assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == expected
+
+
+def test_lines_equal_opencv():
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    random = np.random.default_rng(0)
+    size = 48
+    for trial in range(1500):
+        ends = random.integers(0, size, 4)
+        if trial % 3 == 0:  # along the borders, where OpenCV clips
+            ends = np.where(random.random(4) < 0.6, random.choice([0, 1, 2, size - 3, size - 2, size - 1], 4), ends)
+        x0, y0, x1, y1 = ends.tolist()
+        expected = np.zeros((size, size), np.uint8)
+        cv2.line(expected, (x0, y0), (x1, y1), 1, 2, 8)
+        drawn = np.zeros_like(expected)
+        drawn[thick_line(x0, y0, x1, y1, size, size)] = 1
+        assert np.array_equal(drawn, expected), ends
+
+
+def canonical_points(size: int) -> np.ndarray:
+    vertices = face_mesh().vertices
+    return (vertices[:, :2] * [1, -1] / 22 + 0.5) * size
+
+
+def test_there_are_114_edges_in_13_colours():
+    groups = contour_groups()
+    assert len({colour for colour, _ in groups}) == len(groups) == 13
+    assert sum(len(edges) for _, edges in groups) == 114
+
+
+def test_a_face_is_drawn_in_every_colour():
+    image = draw_pose_image(canonical_points(512), (512, 512))
+    assert image.shape == (512, 512, 3)
+    seen = {tuple(colour) for colour in image.reshape(-1, 3).tolist()}
+    assert seen == {(0, 0, 0), *(colour for colour, _ in contour_groups())}
+    assert tuple(image[int(canonical_points(512)[152, 1]), 256]) == (10, 200, 10)
+
+
+def test_the_drawing_is_stretched_to_the_picture():
+    image = draw_pose_image(canonical_points(100) * [3, 2], (200, 300))
+    assert image.shape == (200, 300, 3)
+    full = draw_pose_image(canonical_points(512), (512, 512))
+    assert image.mean() == pytest.approx(full.mean(), rel=0.05)  # bilinear smears lines, but adds no light
+
+
+def test_points_outside_take_their_edges_along():
+    points = canonical_points(512)
+    whole = draw_pose_image(points, (512, 512))
+    points[13] = [-1, 100]
+    parts = draw_pose_image(points, (512, 512))
+    upper_inner = [(120, 100, 200), (150, 120, 100)]
+    count = [sum((image == colour).all(axis=-1).sum() for colour in upper_inner) for image in (whole, parts)]
+    assert 0 < count[1] < count[0]
+    points[:] = 600
+    assert not draw_pose_image(points, (512, 512)).any()
+
+
+def test_too_few_landmarks_are_refused():
+    with pytest.raises(TalkingPortraitError, match="468"):
+        draw_pose_image(np.zeros((68, 2)), (512, 512))

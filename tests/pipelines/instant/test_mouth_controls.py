@@ -1,0 +1,290 @@
+"""Audio to mouth controls: closed where nothing is said, the same whole or in pieces, like a real speaker."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.models.face.face_mesh import mouth_opening
+from talking_portrait.models.face.mouth_shapes import JAW_OPENING, lip_opening, neutral_vertices
+from talking_portrait.models.instant.mouth_network import CONTROLS
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.instant.driver import mouth_controls as mouth
+from talking_portrait.pipelines.instant.driver.mouth_controls import MouthControls, as_controls, mouth_controls
+from talking_portrait.pipelines.instant.driver.prosody import analyse
+from talking_portrait.pipelines.instant.driver.speech_gate import wordiness
+from talking_portrait.pipelines.types import Audio
+
+from .everyday_sounds import RATE, WORDLESS, whispered
+
+SPEECH = Path(__file__).parents[4] / "shared" / "data" / "speech"
+
+
+def opening(controls: MouthControls, fps: int = 25) -> np.ndarray:
+    return mouth_opening(neutral_vertices() + controls.vertices_at(fps))
+
+
+def vowels(seconds: float, rate: int = 16000, syllables: float = 2) -> torch.Tensor:
+    """Something voice-like: a buzz of 120 Hz through two resonances that comes and goes `syllables` times a second."""
+    from scipy.signal import lfilter
+
+    t = np.arange(int(seconds * rate)) / rate
+    sound = (np.diff(np.floor(t * 120), prepend=0) > 0).astype(float)
+    for hertz in (700, 1200):
+        pole = 0.97 * np.exp(2j * np.pi * hertz / rate)
+        sound = lfilter([1], [1, -2 * pole.real, abs(pole) ** 2], sound)
+    sound *= np.clip(np.sin(2 * np.pi * syllables * t), 0, None)
+    return torch.from_numpy(0.3 * sound / np.abs(sound).max()).float()
+
+
+def test_a_voice_opens_the_mouth_and_its_pauses_close_it():
+    sound = sample_speech().waveform[0, : 6 * RATE].clone()
+    for second in (1, 3, 5):
+        sound[second * RATE : (second + 1) * RATE] = 0
+    gap = opening(mouth_controls(Audio(sound[None], RATE)))
+    for second in (0, 2, 4):
+        assert gap[second * 25 + 8 : second * 25 + 18].mean() > 0.05
+        assert gap[second * 25 + 35 : second * 25 + 45].max() < 0.01
+
+
+def test_the_same_audio_gives_the_same_controls():
+    audio = Audio(vowels(2.0)[None], 16000)
+    np.testing.assert_allclose(mouth_controls(audio).values, mouth_controls(audio).values, atol=1e-5)
+
+
+def test_pieces_make_the_whole_without_a_seam():
+    audio = Audio(vowels(9.0)[None], 16000)
+    whole = mouth_controls(audio)
+    for chunk in (37, 150):
+        pieces = mouth_controls(audio, chunk=chunk)
+        np.testing.assert_allclose(pieces.values, whole.values, atol=1e-5)
+        np.testing.assert_allclose(pieces.activity, whole.activity, atol=1e-5)
+
+
+@pytest.mark.parametrize("sound", WORDLESS.values(), ids=WORDLESS.keys())
+def test_what_is_no_speech_leaves_the_mouth_closed_and_still(sound: torch.Tensor):
+    controls = mouth_controls(Audio(sound[None], RATE))
+    assert opening(controls).max() < 0.005
+    assert np.linalg.norm(controls.vertices_at(25), axis=-1).max() < 0.06  # cm
+
+
+def test_the_last_word_before_music_and_the_first_after_it_are_said(monkeypatch):
+    speech = _speech()
+    music = WORDLESS["band"].numpy()[: 5 * RATE]
+    music = music * np.sqrt((speech**2).mean() / (music**2).mean())
+    audio = Audio(torch.from_numpy(np.concatenate([speech, music, speech]))[None], RATE)
+    judged = opening(mouth_controls(audio))
+    monkeypatch.setattr(mouth, "wordiness", lambda activity, power, level: np.ones(len(activity)))
+    believed = opening(mouth_controls(audio))
+    for part in (slice(0, 6 * 25), slice(11 * 25, None)):
+        np.testing.assert_allclose(judged[part], believed[part], atol=1e-3)
+    assert judged[8 * 25 : 9 * 25].max() < 0.005
+
+
+@pytest.mark.parametrize("heard", [1.0, 0.2])
+def test_sound_that_is_seldom_heard_as_speech_is_none(heard: float):
+    """A sound that sways in colour, of which all, or every fifth moment, was heard as speech."""
+    colours = 1 + np.sin(np.arange(2000)[:, None] / 8 + np.arange(40)[None] / 4)
+    activity = (np.arange(1000) % 20 < 20 * heard).astype(np.float32)
+    trusted = wordiness(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
+    assert trusted.min() == 1 if heard == 1 else trusted.max() == 0
+
+
+def test_noise_of_one_colour_is_no_speech_however_it_swells():
+    random = np.random.default_rng(0)
+    swell = 0.5 + 0.5 * np.sin(np.arange(2000) / 12)[:, None]
+    flutter = random.gamma(3, 1 / 3, (2000, 40))
+    assert wordiness(np.ones(1000), (1e-3 * swell * flutter).astype(np.float32), -30.0).max() < 0.05
+    # Too short to be judged: it may be a word.
+    short = np.where(np.abs(np.arange(2000) - 1000)[:, None] < 20, flutter, 1e-9)
+    assert wordiness(np.ones(1000), (1e-3 * short).astype(np.float32), -30.0)[490:510].min() > 0.95
+
+
+def _speech() -> np.ndarray:
+    return sample_speech().waveform[0, : 6 * RATE].numpy()
+
+
+@pytest.mark.parametrize("music", ["rock", "chords", "band", "rain"])
+@pytest.mark.parametrize(("decibels", "alike"), [(20, 0.7), (10, 0.45)])
+def test_speech_over_music_moves_as_without_and_music_alone_rests(music: str, decibels: int, alike: float):
+    speech = _speech()
+    background = WORDLESS[music].numpy()
+    background = background / background.std() * speech.std() * 10 ** (-decibels / 20)
+    mixed = np.concatenate([background, background])
+    mixed[: len(speech)] += speech
+    alone = opening(mouth_controls(Audio(torch.from_numpy(speech)[None], RATE)))
+    gap = opening(mouth_controls(Audio(torch.from_numpy(mixed).float()[None], RATE)))
+    assert np.corrcoef(alone, gap[: len(alone)])[0, 1] > alike
+    assert gap[len(alone) + 12 :].max() < 0.005
+
+
+def test_whispered_words_move_the_lips_as_spoken_ones_do():
+    speech = _speech()
+    voice, breath = (
+        opening(mouth_controls(Audio(torch.from_numpy(sound)[None], RATE))) for sound in (speech, whispered(speech))
+    )
+    assert np.corrcoef(voice, breath)[0, 1] > 0.6
+    assert 0.7 < breath.std() / voice.std() < 1.4
+
+
+def test_consonants_without_a_voice_are_heard_within_speech():
+    audio = Audio(torch.from_numpy(_speech())[None], RATE)
+    controls = mouth_controls(audio)
+    prosody = analyse(audio, controls.activity, controls.rate)
+    heard = np.interp(np.arange(prosody.frames) / 100, np.arange(len(controls.activity)) / 50, controls.activity)
+    voiceless = prosody.speech & ~prosody.voiced
+    assert voiceless.sum() > 50
+    assert (heard[voiceless] > 0.5).mean() > 0.9
+
+
+@pytest.mark.parametrize("decibels", [-30, -50])
+def test_a_quiet_recording_moves_the_lips_as_a_loud_one_does(decibels: int):
+    speech = _speech()
+    quiet = np.round(speech * 10 ** (decibels / 20) * 32768) / 32768  # as 16 bits hold it
+    assert np.abs(quiet).max() < 0.04
+    loud, soft = (opening(mouth_controls(Audio(torch.from_numpy(s).float()[None], RATE))) for s in (speech, quiet))
+    assert np.corrcoef(loud, soft)[0, 1] > 0.97
+    assert 0.9 < soft.std() / loud.std() < 1.1
+
+
+def test_one_word_in_a_long_silence_is_said_as_by_itself():
+    word = vowels(1.0, syllables=0.5)
+    alone = opening(mouth_controls(Audio(torch.nn.functional.pad(word, (8000, 8000))[None], RATE)))
+    lost = opening(mouth_controls(Audio(torch.nn.functional.pad(word, (8000, 60 * RATE))[None], RATE)))
+    assert alone.max() > 0.05
+    np.testing.assert_allclose(lost[: len(alone)], alone, atol=0.01)
+    assert not lost[len(alone) :].any()
+
+
+def test_the_number_of_threads_changes_rounding_alone():
+    audio = Audio(torch.from_numpy(_speech())[None], RATE)
+    before = torch.get_num_threads()
+    heard = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            heard.append(mouth_controls(audio).values)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(heard[1], heard[0], atol=1e-5)
+    np.testing.assert_allclose(heard[2], heard[0], atol=1e-5)
+
+
+def _said(**controls: np.ndarray | float) -> np.ndarray:
+    """What the network might have heard in two seconds of speech."""
+    heard = np.zeros((100, len(CONTROLS) + 1), np.float32)
+    heard[:, -1] = 1
+    for name, value in controls.items():
+        heard[:, CONTROLS.index(name)] = value
+    return heard
+
+
+def test_a_likely_closure_is_complete_and_the_lips_near_each_other_before():
+    press = np.zeros(100)
+    press[48:52] = 0.3
+    gap = lip_opening(as_controls(_said(jaw=0.4, press=press), Fraction(2)).values)
+    assert gap[48:52].max() < 0.03
+    assert gap[46] < 0.8 * gap[20]  # 40 ms before
+    assert (np.diff(gap[30:49]) < 1e-6).all()
+    assert (np.diff(gap[51:70]) > -1e-6).all()
+    hinted = lip_opening(as_controls(_said(jaw=0.4, press=press / 2), Fraction(2)).values)
+    assert hinted.min() > 0.03
+
+
+def test_wide_openings_stand_out_from_narrow_ones():
+    narrow, wide = (lip_opening(as_controls(_said(jaw=jaw), Fraction(2)).values)[50] for jaw in (0.15, 0.6))
+    assert narrow < 0.15 * JAW_OPENING
+    assert wide > 0.6 * JAW_OPENING
+    assert lip_opening(as_controls(_said(jaw=1.0, upper=1.0), Fraction(2)).values).max() < 0.45
+
+
+def test_silence_after_speech_is_exactly_closed():
+    sound = torch.cat([vowels(2.0), torch.zeros(32000)])
+    gap = opening(mouth_controls(Audio(sound[None], 16000)))
+    assert gap[:50].max() > 0.05
+    assert gap[65:].max() == 0
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (16000, 8), (22050, 2), (44100, 1), (48000, 2)])
+def test_any_rate_and_number_of_channels(rate: int, channels: int):
+    controls = mouth_controls(Audio(vowels(1.3, rate).repeat(channels, 1), rate))
+    assert controls.values.shape == (len(controls.activity), len(CONTROLS))
+    assert len(controls.values) >= 1.3 * controls.rate
+    assert opening(controls).max() > 0.05
+
+
+@pytest.mark.parametrize("fps", [1, 10, 24, 25, Fraction(30000, 1001), 50, 60, 120])
+def test_frames_cover_the_audio_at_every_rate(fps):
+    controls = mouth_controls(Audio(vowels(1.01)[None], 16000))
+    assert len(controls.at(fps)) == np.ceil(Fraction(16160, 16000) * fps)
+
+
+@pytest.mark.parametrize("fps", [10, 12.5, 24, 25, 30, 60])
+def test_no_closure_falls_between_two_frames(fps: float):
+    for place in range(20, 40):
+        values = np.zeros((80, len(CONTROLS)), np.float32)
+        values[:, CONTROLS.index("jaw")] = 0.5
+        values[place : place + 2, CONTROLS.index("press")] = 1
+        controls = MouthControls(values, np.ones(80, np.float32), 50, Fraction(8, 5))
+        gap = mouth_opening(neutral_vertices() + controls.vertices_at(fps))
+        assert gap.min() < 0.03
+        assert (gap > 0.1).sum() >= len(gap) - 4
+
+
+@pytest.mark.parametrize(
+    ("audio", "words"),
+    [
+        (Audio(torch.zeros(1, 1), 16000), "1 samples"),
+        (Audio(torch.full((1, 16000), float("nan")), 16000), "NaN"),
+        (Audio(torch.zeros(1, 0), 16000), "empty"),
+        (None, "no audio"),
+    ],
+)
+def test_bad_audio_is_refused_in_one_sentence(audio, words: str):
+    with pytest.raises(TalkingPortraitError, match=words) as caught:
+        mouth_controls(audio)
+    assert str(caught.value).endswith(".")
+
+
+def test_progress_is_told_and_can_cancel():
+    class CancelledError(Exception):
+        pass
+
+    seen = []
+
+    def watch(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        seen.append((done, total))
+        if len(seen) == 2:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        mouth_controls(Audio(vowels(5.0)[None], 16000), progress=watch, chunk=50)
+    assert [done for done, _ in seen] == [50, 100]
+
+
+def _score(clip: int) -> tuple[float, float]:
+    """Correlation with the real speaker's lip opening, at lag 0 and the best within 120 ms."""
+    import soundfile
+
+    truth = np.load(SPEECH / f"clip{clip}.npz")
+    sound, rate = soundfile.read(SPEECH / f"clip{clip}.flac", dtype="float32", always_2d=True)
+    guess = opening(mouth_controls(Audio(torch.from_numpy(sound.T.copy()), rate)))
+    real = mouth_opening(truth["landmarks"].astype(np.float32))
+    seconds = min(len(real) / float(truth["fps"]), len(guess) / 25)
+    times = np.arange(int(seconds * 25)) / 25
+    real = np.interp(times, np.arange(len(real)) / float(truth["fps"]), real)
+    guess = np.interp(times, np.arange(len(guess)) / 25, guess)
+    lags = [np.corrcoef(real[10:-10], np.roll(guess, lag)[10:-10])[0, 1] for lag in range(-3, 4)]
+    return lags[3], max(lags)
+
+
+@pytest.mark.skipif(not SPEECH.is_dir(), reason="no recordings of real speech beside the repository")
+def test_it_follows_real_speakers():
+    scores = np.array([_score(clip) for clip in (1, 2, 3)])
+    at_zero, best = scores.mean(axis=0)
+    assert best >= 0.50
+    assert at_zero >= 0.40

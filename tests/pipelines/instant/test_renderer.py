@@ -1,0 +1,360 @@
+"""The Instant renderer: what it must leave alone, and what must follow the motion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.models.face.face_mesh import face_mesh
+from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
+from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.face.head_pose import euler_to_matrix
+from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
+from talking_portrait.pipelines.instant.renderer.portrait_mesh import (
+    LIP_EDGE,
+    LOWER_INNER_LIP,
+    MOUTH_CORNERS,
+    UPPER_INNER_LIP,
+    PortraitMesh,
+)
+from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
+from talking_portrait.pipelines.instant.renderer.warp import Layer, _slopes, invert, sample_field
+from talking_portrait.pipelines.types import FaceMotion, FaceTrack
+
+
+@pytest.fixture(scope="module")
+def portrait() -> tuple[torch.Tensor, FaceTrack]:
+    return sample_portrait()
+
+
+@pytest.fixture(scope="module")
+def renderer(portrait) -> InstantRenderer:
+    return InstantRenderer(*portrait)
+
+
+def motion_of(
+    controls: np.ndarray | None = None,
+    rotation: np.ndarray | None = None,
+    blink: np.ndarray | None = None,
+    frames: int = 1,
+) -> FaceMotion:
+    """A motion from mouth controls (F, 6), Euler angles (F, 3) and eye closures (F,)."""
+    frames = max(frames, *(len(part) for part in (controls, rotation, blink) if part is not None), 1)
+    vertices = np.repeat(neutral_vertices()[None], frames, axis=0)
+    if controls is not None:
+        vertices = vertices + mouth_vertices(controls)
+    if blink is not None:
+        shapes = upper_face_shapes()
+        vertices = vertices + np.asarray(blink)[:, None, None] * (shapes["eyeBlinkLeft"] + shapes["eyeBlinkRight"])
+    still = np.zeros((frames, 3), np.float32)
+    return FaceMotion(
+        vertices=vertices.astype(np.float32),
+        neutral=neutral_vertices(),
+        rotation=still if rotation is None else np.asarray(rotation, np.float32),
+        translation=still,
+        fps=Fraction(25),
+    )
+
+
+def lively(frames: int) -> FaceMotion:
+    time = np.arange(frames) / 25
+    controls = np.zeros((frames, 6))
+    controls[:, 0] = 0.3 + 0.3 * np.sin(9 * time)
+    controls[:, 2] = np.clip(np.sin(4 * time), 0, 1)
+    rotation = np.stack([3 * np.sin(2 * time), 6 * np.sin(3 * time), 2 * np.sin(time)], axis=-1)
+    return motion_of(controls, rotation, np.clip(np.sin(5 * time), 0, 1))
+
+
+def test_a_still_face_is_the_picture_bit_by_bit(portrait, renderer):
+    frames, masks = renderer.render(motion_of(frames=3))
+    assert torch.equal(frames, portrait[0][None].expand(3, -1, -1, -1))
+    assert not masks.any()
+    assert all(
+        torch.equal(frame, renderer.image_uint8) for batch in renderer.frames_uint8(motion_of()) for frame in batch
+    )
+
+
+def test_pixels_outside_the_mask_are_the_pictures_own(portrait, renderer):
+    image = portrait[0]
+    frames, masks = renderer.render(lively(6))
+    for frame, mask in zip(frames, masks, strict=True):
+        assert 0.02 < mask.mean() < 0.7
+        assert torch.equal(frame[mask == 0], image[mask == 0])
+        assert (frame - image).abs().amax(dim=-1)[mask == 1].mean() > 0.005
+    assert frames.min() >= 0
+    assert frames.max() <= 1
+
+
+def test_bytes_are_the_same_frames(renderer):
+    motion = lively(3)
+    frames, _ = renderer.render(motion)
+    as_bytes = torch.cat(list(renderer.frames_uint8(motion)))
+    assert as_bytes.dtype == torch.uint8
+    assert ((frames * 255).round().int() - as_bytes.int()).abs().max() <= 1
+
+
+def test_the_batch_size_changes_nothing(renderer):
+    motion = lively(10)
+    whole = torch.cat(list(renderer.frames_uint8(motion, batch=10)))
+    for batch in (1, 3):
+        parts = list(renderer.frames_uint8(motion, batch=batch))
+        assert {len(part) for part in parts} <= {batch, 10 % batch}
+        assert (torch.cat(parts).int() - whole.int()).abs().max() <= 1, "rounding may tip a byte"
+
+
+def test_frames_come_one_batch_at_a_time(renderer):
+    """Half an hour of motion costs no more than its first frames until they are asked for."""
+    motion = motion_of(frames=1)
+    seen: list[int] = []
+    long = replace(
+        motion,
+        vertices=np.broadcast_to(motion.vertices, (45_000, 468, 3)),
+        rotation=np.zeros((45_000, 3)),
+        translation=np.zeros((45_000, 3)),
+    )
+    stream = renderer.frames_uint8(long, batch=2, progress=lambda done, total: seen.append(done))
+    assert len(next(stream)) == 2
+    assert len(next(stream)) == 2
+    assert seen == [2]
+
+
+def test_progress_may_stop_the_work(renderer):
+    class StopError(Exception):
+        pass
+
+    def stop(done, total, preview=None):
+        raise StopError
+
+    with pytest.raises(StopError):
+        list(renderer.frames(lively(20), batch=2, progress=stop))
+
+
+def test_the_mouth_opens_by_what_the_motion_says(renderer):
+    """Between the moved edges of the lips lies as much as the motion has, in eye distances."""
+    controls = np.zeros((8, 6))
+    controls[:, 0] = np.linspace(0, 0.6, 8)
+    motion = motion_of(controls)
+    opening = np.linalg.norm(motion.vertices[:, 13] - motion.vertices[:, 14], axis=-1)
+    opening /= np.linalg.norm(motion.neutral[33] - motion.neutral[263])
+    mesh, mouth = renderer.mesh, renderer.lips.mouth
+    moved = mesh.move(motion, np.arange(8), np.ones(8)).expression.numpy()
+    points = mesh.points[None] + moved
+    # The lips' edges lie a little outside the landmarks, and they are soft.
+    rims = (mouth.lower - mouth.upper).max() - (mesh.points[14] - mesh.points[13]) @ mouth.down
+    seen = ((points[:, 14] - points[:, 13]) @ mouth.down + rims - LIP_EDGE).clip(min=0) / mesh.eye_distance
+    assert seen[0] == 0
+    assert np.corrcoef(opening, seen)[0, 1] > 0.99
+    assert 0.85 < np.std(seen) / np.std(opening) < 1.15
+    assert 0.85 < seen[1] / opening[1] < 1.15
+
+
+def test_landmarks_of_shut_lips_may_cross(portrait):
+    points = portrait[1].points[0, :468, :2].astype(float)
+    upper, lower = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
+    crossed = points.copy()
+    crossed[upper] = (points[upper] + points[lower]) / 2 + [0, 0.4]
+    crossed[lower] = crossed[upper] - [0, 0.8]
+    as_found, as_shut = (Aperture(places, MOUTH_CORNERS, upper, lower) for places in (points, crossed))
+    assert as_shut.down == pytest.approx(as_found.down)
+    assert as_shut.down[1] > 0.9
+
+
+def openings_of_a_face_turned_by(pitch: float, yaw: float = 0.0) -> np.ndarray:
+    """What two openings of the jaw come to in the picture, in eye distances, for the canonical face as a portrait."""
+    turned = face_mesh().vertices @ euler_to_matrix(np.array([pitch, yaw, 0.0])).T
+    points = turned * [12.0, -12.0, -12.0] + [256.0, 256.0, 0.0]
+    mesh = PortraitMesh(replace(sample_portrait()[1], points=points[None].astype(np.float32), image_size=(512, 512)))
+    moved = mesh.move(motion_of(np.eye(6)[[0]] * [[0.2], [0.5]]), np.arange(2), np.zeros(2)).expression.numpy()
+    return (moved[:, 14] - moved[:, 13])[:, 1] / mesh.eye_distance
+
+
+@pytest.mark.parametrize("pitch", [-12.0, 12.0, 20.0])
+def test_raised_and_bowed_faces_show_the_same_openings(pitch):
+    assert openings_of_a_face_turned_by(pitch) == pytest.approx(openings_of_a_face_turned_by(0.0), rel=0.06)
+
+
+def test_a_profile_opens_its_mouth_but_not_wide():
+    level, turned, profile = (openings_of_a_face_turned_by(0.0, yaw) for yaw in (0.0, 30.0, 55.0))
+    assert turned[1] > 0.85 * level[1]
+    assert profile[0] > 0.6 * level[0]
+    assert profile[1] < 0.8 * level[1]
+
+
+def test_openings_are_drawn_wider_while_the_head_nods(renderer):
+    controls, rotation = np.repeat([[0.3, 0, 0, 0, 0, 0.0]], 3, axis=0), np.array([[-5.0, 0, 0], [0, 0, 0], [5, 0, 0]])
+    motion = motion_of(controls, rotation)
+    moved = renderer.mesh.move(motion, np.arange(3), np.zeros(3)).expression
+    raised, level, nodding = moved[:, 14, 1] - moved[:, 13, 1]
+    assert raised < 0.95 * level
+    assert nodding > 1.05 * level
+
+
+def test_what_ends_inside_the_picture_is_not_seen_again_beyond_its_border():
+    head = torch.zeros(1, 4, 20, 20)
+    head[..., 4:, 5:15] = 1.0
+    layer = Layer.mirrored_around(head, 0, 0, margin=6)
+    assert not layer.values[..., :6, :].any()
+    assert layer.values[..., -6:, 11:21].all()
+    assert torch.equal(layer.values[..., 6:26, 6:26], head)
+
+
+def test_teeth_are_covered_when_lips_close(portrait, renderer):
+    """The sample smiles with bright teeth; while it speaks, a shut mouth shows lips."""
+    image, track = portrait
+    x, y = track.points[0, [13, 14], :2].mean(axis=0).round().astype(int)
+    controls = np.zeros((40, 6))
+    controls[:, 0] = 0.4
+    controls[20, 0] = 0.0
+    frame = renderer.render(motion_of(controls))[0][20]
+    before, after = image[y - 2 : y + 3, x - 6 : x + 7], frame[y - 2 : y + 3, x - 6 : x + 7]
+    redness = lambda patch: float((patch[..., 0] - patch[..., 2]).mean())  # noqa: E731
+    assert redness(after) > 1.5 * redness(before)
+
+
+def test_a_blink_hides_both_irises_and_leaves_the_cheeks(portrait, renderer):
+    image, track = portrait
+    frames, _ = renderer.render(motion_of(blink=np.array([1.0])))
+    for iris, cheek in ((468, 50), (473, 280)):
+        x, y = track.points[0, iris, :2].round().astype(int)
+        dark = image[y - 1 : y + 2, x - 1 : x + 2].mean()
+        assert frames[0, y - 1 : y + 2, x - 1 : x + 2].mean() > dark + 0.15
+        x, y = track.points[0, cheek, :2].round().astype(int)
+        around = slice(y - 2, y + 3), slice(x - 2, x + 3)
+        torch.testing.assert_close(frames[0][around], image[around], atol=1 / 255, rtol=0)
+
+
+def test_skin_and_head_never_fold(renderer):
+    """The area of moved skin stays positive for wide openings, rounding, spreading and turns."""
+    controls = np.array([[0.75, 0, 0, 0, 0, 0], [0.3, 1, 0, 0, 1, 0], [0.3, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0]])
+    shape = renderer.mesh.move(motion_of(controls), np.arange(4), np.ones(4))
+    along, across = renderer.lips.tables.local(renderer.skin.nodes)
+    below = across - renderer.lips.tables.at(along)
+    for lower, own in ((False, below[0] < 0), (True, below[1] > 0)):
+        area = _area(renderer.skin.forward(shape.expression, lower), renderer.skin.grid)
+        assert area[:, own].min() > 0.1
+    turns = np.array([[8, 0, 0], [-8, 0, 0], [0, 12, 0], [0, -12, 6], [25, 40, -30]])
+    turned = renderer.mesh.move(motion_of(rotation=turns), np.arange(5), np.zeros(5))
+    area = _area(renderer.head.forward(turned.camera_motion), renderer.head.grid)
+    assert area[:4].min() > 0.1
+    assert area[4].min() > 0
+
+
+def _area(forward: torch.Tensor, grid) -> torch.Tensor:
+    by_x, by_y = _slopes(forward, grid)
+    return (1 + by_x[:, 0]) * (1 + by_y[:, 1]) - by_x[:, 1] * by_y[:, 0]
+
+
+def test_inversion_undoes_a_field(renderer):
+    controls = np.zeros((1, 6))
+    controls[0, 0] = 0.6
+    shape = renderer.mesh.move(motion_of(controls), np.arange(1), np.ones(1))
+    skin = renderer.skin
+    forward = skin.forward(shape.expression, lower=False)
+    backward = invert(forward, skin.grid, skin.nodes).permute(0, 2, 3, 1)
+    back = backward + sample_field(forward, skin.grid, skin.nodes + backward)
+    above = skin.nodes[..., 1] < renderer.mesh.points[13, 1]
+    assert back[0][above].norm(dim=-1).max() < 0.1
+
+
+def test_a_mouth_torn_open_is_inverted_too(renderer):
+    shape = renderer.mesh.move(motion_of(np.array([[0.9, 0, 0, 0, 0, 0]])), np.arange(1), np.ones(1))
+    skin = renderer.skin
+    forward = skin.forward(1.3 * shape.expression, lower=True)
+    backward = invert(forward, skin.grid, skin.nodes).permute(0, 2, 3, 1)
+    back = backward + sample_field(forward, skin.grid, skin.nodes + backward)
+    assert back.norm(dim=-1).flatten().quantile(0.999) < 0.1
+
+
+@pytest.mark.parametrize("side", [80, 160, 1100])
+def test_other_sizes(portrait, side):
+    """Faces from some 25 pixels to several hundred: the frame has the picture's size and moves alike."""
+    image, track = portrait
+    scale = side / image.shape[0]
+    resized = torch.nn.functional.interpolate(image.permute(2, 0, 1)[None], size=(side, side), mode="bilinear")
+    picture = resized[0].permute(1, 2, 0)
+    small = InstantRenderer(picture, replace(track, points=track.points * scale, image_size=(side, side)))
+    frames, masks = small.render(lively(2))
+    assert frames.shape == (2, side, side, 3)
+    assert torch.isfinite(frames).all()
+    assert 0.02 < masks[1].mean() < 0.7
+
+
+def test_only_the_tracked_face_moves(portrait):
+    image, track = portrait
+    height, width = image.shape[:2]
+    pair = torch.cat([image, image], dim=1)
+    frames, masks = InstantRenderer(pair, replace(track, image_size=(height, 2 * width))).render(lively(3))
+    assert torch.equal(frames[:, :, int(1.2 * width) :], pair[None, :, int(1.2 * width) :].expand(3, -1, -1, -1))
+    assert masks[:, :, :width].any()
+
+
+def test_grey_pictures_stay_grey(portrait):
+    image, track = portrait
+    grey = image.mean(dim=-1, keepdim=True).expand(-1, -1, 3).contiguous()
+    frames, _ = InstantRenderer(grey, track).render(lively(3))
+    assert (frames.amax(dim=-1) - frames.amin(dim=-1)).max() < 0.02
+
+
+def test_a_camera_pose_moves_from_its_first_frame(renderer):
+    rotation = np.array([[10.0, 20, 5], [10, 20, 5], [13, 26, 5]])
+    absolute = replace(motion_of(rotation=rotation), pose="camera")
+    frames = torch.cat(list(renderer.frames_uint8(absolute)))
+    moved = (frames.int() - renderer.image_uint8.int()).abs()
+    assert moved[:2].max() <= 1, "rounding may tip a byte"
+    assert moved[2].max() > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda image, track: (image[..., 0], track), "one colour picture"),
+        (lambda image, track: (image[:100], track), "run Detect Landmarks on this very picture"),
+        (lambda image, track: (image * float("nan"), track), "not numbers"),
+        (lambda image, track: (image, replace(track, points=track.points[:, :100])), "Detect Landmarks"),
+        (lambda image, track: (image, replace(track, points=track.points * np.nan)), "hold no face"),
+        (
+            lambda image, track: (image[:1, :1], replace(track, points=track.points * 0, image_size=(1, 1))),
+            "hold no face",
+        ),
+    ],
+)
+def test_unusable_portraits_get_one_sentence(portrait, change, hint):
+    with pytest.raises(TalkingPortraitError, match=hint):
+        InstantRenderer(*change(*portrait))
+
+
+def test_unusable_motion_gets_one_sentence(renderer):
+    motion = lively(2)
+    with pytest.raises(TalkingPortraitError, match="no frames"):
+        list(
+            renderer.frames(
+                replace(motion, **{k: getattr(motion, k)[:0] for k in ("vertices", "rotation", "translation")})
+            )
+        )
+    with pytest.raises(TalkingPortraitError, match="rotation holds values that are not numbers"):
+        list(renderer.frames(replace(motion, rotation=motion.rotation * np.nan)))
+
+
+@pytest.mark.parametrize("move", [(40, 0, 0), (-40, 0, 0), (0, 100, 0), (0, -100, 0), (0, 0, 30), (0, 0, 100)])
+def test_a_head_may_leave_the_picture(renderer, move):
+    motion = motion_of(controls=np.full((2, 6), 0.4, np.float32), blink=np.ones(2))
+    frames, _ = renderer.render(replace(motion, translation=np.tile(np.float32(move), (2, 1))))
+    assert torch.isfinite(frames).all()
+
+
+def test_bytes_outside_the_mask_are_the_pictures_own(portrait):
+    from talking_portrait.pipelines.instant.animate import fit_portrait
+
+    image, track = fit_portrait(*portrait, 160)
+    small = InstantRenderer(image, track)
+    motion = motion_of(controls=np.full((2, 6), 0.3, np.float32), rotation=np.float32([[2, 3, 1], [-2, 4, 0]]))
+    _, masks = small.render(motion)
+    frames = torch.cat(list(small.frames_uint8(motion)))
+    outside = masks == 0
+    assert outside.any()
+    assert torch.equal(frames[outside], small.image_uint8.expand_as(frames)[outside])

@@ -1,0 +1,125 @@
+"""`talking_portrait train`, from files on the disk to files on the disk, with networks small enough for a CPU."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from talking_portrait.__main__ import main
+from talking_portrait.models.apasco.loading import load_net
+from talking_portrait.pipelines.training.data.clips import read_clips
+
+from . import training_bench as bench
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bench.make_work(tmp_path_factory.mktemp("work"))
+
+
+def train(work: Path, name: str, *options: str, out: str = "", data: str = "data", plan: Sequence[str] = ()) -> int:
+    plan = plan or ("--steps", "1", "--batch", "2", "--precision", "fp32", "--workers", "0", "--picture-every", "0")
+    return main(["train", name, "--data", str(work / data), "--out", str(work / (out or name)), *options, *plan])
+
+
+def encoders(work: Path) -> list[str]:
+    return ["--vae", str(work / "vae.safetensors"), "--clip-vision", str(work / "clip.safetensors")]
+
+
+def test_aniportraits_stages_follow_each_other(work: Path, capsys: pytest.CaptureFixture) -> None:
+    unet = ["--unet", str(work / "unet.safetensors"), "--pose-guider", str(work / "guider.safetensors")]
+    assert train(work, "aniportrait-stage1", *unet, *encoders(work)) == 0
+    written = capsys.readouterr().out
+    for name in ("reference_unet", "denoising_unet", "pose_guider"):
+        assert str(work / "aniportrait-stage1" / f"{name}.safetensors") in written
+    stage1 = ["--stage1", str(work / "aniportrait-stage1"), "--frames", "4"]
+    assert train(work, "aniportrait-stage2", *stage1, *encoders(work), "--recompute") == 0
+    motion = work / "aniportrait-stage2" / "motion_module.safetensors"
+    assert all(".motion_modules." in name for name in load_file(motion))
+    again = [*stage1, "--motion-module", str(motion), *encoders(work)]
+    assert train(work, "aniportrait-stage2", *again, out="again") == 0
+
+
+@pytest.mark.parametrize("name", ["audio2mesh", "audio2pose"])
+def test_networks_that_hear_begin_from_an_encoder_or_from_themselves(work: Path, name: str) -> None:
+    begin = ["--speech-encoder", str(work / "ear.safetensors"), "--frames", "30"]
+    assert train(work, name, *begin) == 0
+    result = work / name / f"{name}.safetensors"
+    assert any(key.endswith("conv.weight_g") for key in load_file(result))
+    assert train(work, name, "--start", str(result), "--frames", "30", out=f"{name}-on") == 0
+
+
+def test_apascos_stages_follow_each_other(work: Path) -> None:
+    unet = ["--unet", str(work / "unet.safetensors"), "--vae", str(work / "vae.safetensors")]
+    assert train(work, "apasco-stage1", *unet, data="data25") == 0
+    rest = ["--vae", str(work / "vae.safetensors"), "--frames", "4"]
+    begin = ["--stage1", str(work / "apasco-stage1"), "--geometry", "--learnt-weights"]
+    assert train(work, "apasco-stage2", *begin, *rest, data="data25") == 0
+    net = work / "apasco-stage2" / "net.safetensors"
+    networks = load_net(net)
+    assert networks.mesh_encoder is not None
+    assert train(work, "apasco-stage2", "--net", str(net), *rest, data="data25", out="net-on") == 0
+
+
+def test_a_run_is_gone_on_with_when_asked(work: Path, capsys: pytest.CaptureFixture) -> None:
+    begin = ["--speech-encoder", str(work / "ear.safetensors"), "--frames", "30"]
+    plan = ["--batch", "2", "--workers", "0"]
+    assert train(work, "audio2mesh", *begin, out="mesh", plan=["--steps", "2", *plan]) == 0
+    assert train(work, "audio2mesh", *begin, out="mesh", plan=["--steps", "4", *plan]) == 2
+    assert "go on with it by --resume" in capsys.readouterr().err
+    assert train(work, "audio2mesh", *begin, "--resume", out="mesh", plan=["--steps", "4", *plan]) == 0
+    assert [line["step"] for line in bench.read_log(work / "mesh")] == [1, 2, 3, 4]
+
+
+def test_bad_input_is_told_in_a_sentence(work: Path, capsys: pytest.CaptureFixture) -> None:
+    ear = str(work / "ear.safetensors")
+    unet = ["--unet", str(work / "unet.safetensors"), "--vae", str(work / "vae.safetensors")]
+    for name, options, data, words in (
+        ("audio2mesh", ["--speech-encoder", ear], "nowhere", "holds no prepared clips"),
+        ("audio2mesh", ["--speech-encoder", ear], "data25", "25 frames a second, but this network works at 30"),
+        ("audio2mesh", ["--speech-encoder", ear], "data", "None of the 1 clips has the 150 frames"),
+        ("audio2pose", ["--start", ear, "--frames", "30"], "data", "AniPortrait's audio2pose is expected"),
+        ("aniportrait-stage1", ["--unet", ear, *encoders(work)], "data", "an SD 1.5 UNet in diffusers' spelling"),
+        ("aniportrait-stage2", ["--stage1", str(work), *encoders(work)], "data", "holds no reference_unet"),
+        ("apasco-stage1", unet, "data", "run prepare again with --face-detector"),
+        ("apasco-stage2", ["--net", ear, *unet[2:], "--frames", "4"], "data25", "net.pth of Hallo or APasco"),
+    ):
+        assert train(work, name, *options, data=data, out="bad") == 2, name
+        said = capsys.readouterr().err.strip()
+        assert words in said
+        assert "\n" not in said
+        assert not (work / "bad").exists()
+    assert train(work, "audio2mesh", "--speech-encoder", ear, "--frames", "30", out="unet.safetensors") == 2
+    assert "is a file, but a folder" in capsys.readouterr().err
+
+
+def test_prepare_adds_what_apasco_needs(work: Path, tmp_path: Path) -> None:
+    from talking_portrait.models.speech.loading import load_speech_encoder
+    from talking_portrait.pipelines.face.identity import FoundFace
+    from talking_portrait.pipelines.training.data.enrich import add_heard, add_identity
+
+    class Recogniser:
+        def __init__(self) -> None:
+            self.looks = 0
+
+        def faces(self, picture: torch.Tensor) -> list[FoundFace]:
+            self.looks += 1
+            boxes = [np.array([0, 0, 4, 4]), np.array([0, 0, 9, 9])]
+            found = [FoundFace(box, np.full(512, box[2], np.float32)) for box in boxes]
+            return found if self.looks > 2 else []
+
+    shutil.copytree(work / "data", tmp_path / "data")
+    clips = read_clips(tmp_path / "data")
+    assert add_heard(clips, load_speech_encoder(work / "ear.safetensors")) == 0
+    assert clips[0].array("heard").shape == (70, 1, 32)
+    recogniser = Recogniser()
+    assert add_identity(clips, recogniser) == 0  # type: ignore[arg-type]
+    assert (clips[0].array("identity") == 9).all()
+    assert recogniser.looks == 3
+    assert add_identity(clips, recogniser) == 0  # type: ignore[arg-type]
+    assert recogniser.looks == 3

@@ -14,7 +14,7 @@ import torch
 from ..pipelines.diffusion.latents import LATENT_SCALE, ImageCodec, PictureEncoder
 from ..pipelines.errors import TalkingPortraitError
 from . import host
-from .sockets import described
+from .checked_node import described
 
 LATENT_CHANNELS = 4
 

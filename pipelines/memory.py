@@ -1,9 +1,9 @@
-"""When memory runs out: the same work in smaller pieces."""
+"""Networks in the memory of a device, and what to do when it runs out: the same work in smaller pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -63,3 +63,27 @@ class Shrinking:
                 "choose a smaller size or a shorter window, or close what else uses the device."
             )
         self.size = tried // 2
+
+
+class Managed(Protocol):
+    """A network whose place in memory someone else decides."""
+
+    @property
+    def module(self) -> torch.nn.Module: ...
+
+    def load(self, memory: int = 0) -> torch.device:
+        """Brings the network, and room for `memory` bytes of work, to the device it is to run on; returns that."""
+
+
+class Resident:
+    """`Managed` without a manager: the network goes to `device` at its first use and stays there."""
+
+    def __init__(self, module: torch.nn.Module, device: torch.device | str = "cpu") -> None:
+        self.module, self._device = module, torch.device(device)
+        self._there = False
+
+    def load(self, memory: int = 0) -> torch.device:
+        if not self._there:  # to go through thousands of parameters takes time even where there is nothing to move
+            self.module.to(self._device)
+            self._there = True
+        return self._device

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.__main__ import main
+from talking_portrait.pipelines.commands.progress_bar import ProgressBar
 from talking_portrait.pipelines.files.example import sample_portrait
-from talking_portrait.pipelines.files.media import open_video, read_audio, write_image, write_wav
+from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.motion_file import load_motion
+from talking_portrait.pipelines.files.sound import read_audio, write_wav
+from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.instant import animate
 from talking_portrait.pipelines.types import Audio
 
@@ -189,7 +192,7 @@ def test_a_motion_never_replaces_a_recording(tmp_path, voice, capsys):
 
 @pytest.mark.parametrize(("option", "target"), [("--out", "/proc/x.mp4"), ("--save-motion", "/proc/x.npz")])
 def test_where_results_go_is_looked_at_before_the_work(tmp_path, voice, monkeypatch, capsys, option, target):
-    monkeypatch.setattr("talking_portrait.pipelines.files.media.read_speech", None)  # it would fail, had it been called
+    monkeypatch.setattr("talking_portrait.pipelines.files.sound.read_speech", None)  # it would fail, had it been called
     place = {"--out": str(tmp_path / "out.mp4"), "--save-motion": str(tmp_path / "m.npz"), option: target}
     assert main(["animate", "--audio", str(voice), *(part for pair in place.items() for part in pair)]) == 2
     assert "/proc can't be written to" in capsys.readouterr().err
@@ -264,8 +267,9 @@ def test_every_polite_end_cleans_up(tmp_path, name, signals):
     code = (
         "import os, signal, sys\n"
         "from talking_portrait import __main__ as command\n"
+        "from talking_portrait.pipelines.commands.progress_bar import ProgressBar\n"
         f"def stop(*_): os.kill(os.getpid(), signal.{name})\n"
-        "command.ProgressBar.__call__ = lambda self, done, total, preview=None: self.label == 'rendering' and stop()\n"
+        "ProgressBar.__call__ = lambda self, done, total, preview=None: self._label == 'rendering' and stop()\n"
         "sys.exit(command.main(['animate', '--out', 'a.mp4', '--size', '64']))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -298,12 +302,10 @@ def test_a_picture_without_a_face_is_told(tmp_path, monkeypatch, capsys):
 
 
 def test_interruption_leaves_nothing(tmp_path, voice, monkeypatch):
-    from talking_portrait import __main__
-
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(__main__.ProgressBar, "__call__", interrupt)
+    monkeypatch.setattr(ProgressBar, "__call__", interrupt)
     assert main(["animate", "--audio", str(voice), "--out", str(tmp_path / "out.mp4"), "--size", "64"]) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 

@@ -14,7 +14,8 @@ import numpy
 import pytest
 import torch
 from talking_portrait.pipelines.files.example import sample_portrait
-from talking_portrait.pipelines.files.media import open_video, write_image
+from talking_portrait.pipelines.files.images import write_image
+from talking_portrait.pipelines.files.video import open_video
 
 from .pipelines.vocals.test_separation import parameters, write_network
 

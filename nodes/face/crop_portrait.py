@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..sockets import CropSocket, FaceLandmarks, images_socket, titled
+from ..checked_node import titled
+from ..inputs import images_socket
+from ..sockets import CropSocket, FaceLandmarks
 
 io: Any = host.io
 

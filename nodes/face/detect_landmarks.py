@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import host
+from ..checked_node import titled
+from ..inputs import amount_input, colours, images_socket
 from ..model_paths import known_model, missing_model
-from ..sockets import FaceLandmarks, amount_input, colours, images_socket, titled
+from ..sockets import FaceLandmarks
 
 if TYPE_CHECKING:
     from ...pipelines.face.landmarker_mediapipe import MediaPipeLandmarker

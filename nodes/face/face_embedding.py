@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from .. import host
+from ..checked_node import titled
+from ..inputs import portrait_socket
 from ..model_paths import chosen_model
-from ..sockets import FaceEmbeddingSocket, portrait_socket, titled
+from ..sockets import FaceEmbeddingSocket
 
 io: Any = host.io
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from ...pipelines.types import Crop
 from .. import host
-from ..sockets import CropSocket, images_socket, mask_socket, titled
+from ..checked_node import titled
+from ..inputs import images_socket, mask_socket
+from ..sockets import CropSocket
 
 io: Any = host.io
 
@@ -66,7 +68,7 @@ class PasteBack(io.ComfyNode):
         mask: Any = None,
         colour_match: float = 0.0,
     ) -> Any:
-        from ...pipelines.face.crop import paste_back
+        from ...pipelines.face.paste import paste_back
 
         pasted = paste_back(
             images_socket(images),

@@ -6,7 +6,9 @@ from typing import Any
 
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
-from ..sockets import FaceLandmarks, RegionMasksSocket, portrait_socket, titled
+from ..checked_node import titled
+from ..inputs import portrait_socket
+from ..sockets import FaceLandmarks, RegionMasksSocket
 
 io: Any = host.io
 

@@ -11,16 +11,10 @@ import torch
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.types import FaceTrack, Progress
 from .. import host
-from ..sockets import (
-    FaceLandmarks,
-    FaceRestorerSocket,
-    LoadedFaceRestorer,
-    UpscaleModel,
-    amount_input,
-    colours,
-    images_socket,
-    titled,
-)
+from ..checked_node import titled
+from ..inputs import amount_input, colours, images_socket
+from ..loaded_models import LoadedFaceRestorer
+from ..sockets import FaceLandmarks, FaceRestorerSocket, UpscaleModel
 from .detect_landmarks import landmarker
 
 io: Any = host.io

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..sockets import FaceLandmarks, audio_socket, titled
+from ..checked_node import titled
+from ..inputs import audio_socket
+from ..sockets import FaceLandmarks
 
 io: Any = host.io
 

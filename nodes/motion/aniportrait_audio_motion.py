@@ -7,15 +7,9 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..aniportrait_files import LoadedAniPortrait
-from ..sockets import (
-    AniPortraitSocket,
-    FaceLandmarks,
-    FaceMotionSocket,
-    SpeechFeaturesSocket,
-    first_frame,
-    rate_input,
-    titled,
-)
+from ..checked_node import titled
+from ..inputs import first_frame, rate_input
+from ..sockets import AniPortraitSocket, FaceLandmarks, FaceMotionSocket, SpeechFeaturesSocket
 
 io: Any = host.io
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..sockets import (
-    AniTalkerSocket,
-    FaceLandmarks,
-    FaceMotionSocket,
-    LoadedAniTalker,
-    MotionLatentsSocket,
-    SpeechFeaturesSocket,
-    first_frame,
-    portrait_socket,
-    titled,
-)
+from ..checked_node import titled
+from ..inputs import first_frame, portrait_socket
+from ..loaded_models import LoadedAniTalker
+from ..sockets import AniTalkerSocket, FaceLandmarks, FaceMotionSocket, MotionLatentsSocket, SpeechFeaturesSocket
 
 io: Any = host.io
 

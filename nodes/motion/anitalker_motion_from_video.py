@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..sockets import (
-    AniTalkerSocket,
-    LoadedAniTalker,
-    MotionLatentsSocket,
-    colours,
-    images_socket,
-    portrait_socket,
-    rate_input,
-    titled,
-)
+from ..checked_node import titled
+from ..inputs import colours, images_socket, portrait_socket, rate_input
+from ..loaded_models import LoadedAniTalker
+from ..sockets import AniTalkerSocket, MotionLatentsSocket
 
 io: Any = host.io
 

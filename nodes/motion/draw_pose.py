@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from .. import host
-from ..sockets import FaceLandmarks, FaceMotionSocket, first_frame, size_input, titled
+from ..checked_node import titled
+from ..inputs import first_frame, size_input
+from ..sockets import FaceLandmarks, FaceMotionSocket
 
 io: Any = host.io
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from ...pipelines.types import FaceMotion
 from .. import host
-from ..sockets import FaceMotionSocket, amount_input, titled
+from ..checked_node import titled
+from ..inputs import amount_input
+from ..sockets import FaceMotionSocket
 
 io: Any = host.io
 

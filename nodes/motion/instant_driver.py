@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..sockets import FaceMotionSocket, amount_input, rate_input, titled
+from ..checked_node import titled
+from ..inputs import amount_input, rate_input
+from ..sockets import FaceMotionSocket
 
 io: Any = host.io
 

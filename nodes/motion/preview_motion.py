@@ -6,7 +6,8 @@ from typing import Any
 
 from ...pipelines.types import FaceMotion
 from .. import host
-from ..sockets import FaceMotionSocket, titled
+from ..checked_node import titled
+from ..sockets import FaceMotionSocket
 
 io: Any = host.io
 

@@ -10,19 +10,9 @@ from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.types import FaceTrack
 from .. import host
 from ..aniportrait_files import LoadedAniPortrait
-from ..sockets import (
-    AniPortraitSocket,
-    AniPortraitStateSocket,
-    FaceLandmarks,
-    FaceMotionSocket,
-    colours,
-    first_frame,
-    images_socket,
-    portrait_socket,
-    rate_input,
-    size_input,
-    titled,
-)
+from ..checked_node import titled
+from ..inputs import colours, first_frame, images_socket, portrait_socket, rate_input, size_input
+from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, FaceMotionSocket
 
 io: Any = host.io
 

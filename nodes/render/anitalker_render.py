@@ -7,7 +7,10 @@ from typing import Any
 import torch
 
 from .. import host
-from ..sockets import AniTalkerSocket, LoadedAniTalker, MotionLatentsSocket, portrait_socket, titled
+from ..checked_node import titled
+from ..inputs import portrait_socket
+from ..loaded_models import LoadedAniTalker
+from ..sockets import AniTalkerSocket, MotionLatentsSocket
 
 io: Any = host.io
 

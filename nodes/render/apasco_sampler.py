@@ -8,6 +8,8 @@ import torch
 
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
+from ..checked_node import titled
+from ..inputs import amount_input, portrait_socket, size_input
 from ..sockets import (
     APascoSocket,
     APascoStateSocket,
@@ -16,10 +18,6 @@ from ..sockets import (
     FaceMotionSocket,
     RegionMasksSocket,
     SpeechFeaturesSocket,
-    amount_input,
-    portrait_socket,
-    size_input,
-    titled,
 )
 
 io: Any = host.io

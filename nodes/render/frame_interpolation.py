@@ -8,7 +8,9 @@ import torch
 
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
-from ..sockets import InterpolationModel, colours, described, images_socket, rate_input, titled
+from ..checked_node import described, titled
+from ..inputs import colours, images_socket, rate_input
+from ..sockets import InterpolationModel
 
 io: Any = host.io
 

@@ -8,8 +8,9 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..aniportrait_files import FILES, LoadedAniPortrait
+from ..checked_node import titled
 from ..precision import chosen_dtype, dtype_input
-from ..sockets import AniPortraitSocket, titled
+from ..sockets import AniPortraitSocket
 
 io: Any = host.io
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
+from ..checked_node import titled
 from ..model_paths import chosen_model
 from ..precision import chosen_dtype, dtype_input
-from ..sockets import APascoSocket, titled
+from ..sockets import APascoSocket
 
 io: Any = host.io
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..sockets import (
-    AniTalkerSocket,
-    LoadedAniTalker,
-    LoadedSpeechEncoder,
-    SpeechEncoderSocket,
-    SpeechFeaturesSocket,
-    rate_input,
-    titled,
-)
+from ..checked_node import titled
+from ..inputs import rate_input
+from ..loaded_models import LoadedAniTalker, LoadedSpeechEncoder
+from ..sockets import AniTalkerSocket, SpeechEncoderSocket, SpeechFeaturesSocket
 
 io: Any = host.io
 

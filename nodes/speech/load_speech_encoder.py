@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
+from ..checked_node import titled
+from ..loaded_models import LoadedSpeechEncoder
 from ..model_paths import chosen_model
-from ..sockets import CoreAudioEncoder, LoadedSpeechEncoder, SpeechEncoderSocket, titled
+from ..sockets import CoreAudioEncoder, SpeechEncoderSocket
 
 io: Any = host.io
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import host
+from ..checked_node import titled
+from ..inputs import audio_socket
 from ..model_paths import chosen_model
-from ..sockets import audio_socket, titled
 
 io: Any = host.io
 

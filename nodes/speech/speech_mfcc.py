@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..sockets import SpeechFeaturesSocket, titled
+from ..checked_node import titled
+from ..sockets import SpeechFeaturesSocket
 
 io: Any = host.io
 

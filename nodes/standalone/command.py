@@ -10,11 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ...pipelines.commands.progress_bar import ProgressBar
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.face.native_stderr import quiet_libraries
-from ...pipelines.files.media import is_file
+from ...pipelines.files.input_paths import is_file
 from ...pipelines.files.output_paths import check_output_folder
 from ...pipelines.workflow import server as comfy_client
 from ...pipelines.workflow.check import describe
@@ -101,7 +100,10 @@ def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
     @contextmanager
     def around(node: str, title: str) -> Iterator[None]:
         current = standalone.Session(
-            progress=_Line(title), input_folder=options.input, output_folder=options.out, files=files
+            progress=ProgressBar(title, "steps", announce=True),
+            input_folder=options.input,
+            output_folder=options.out,
+            files=files,
         )
         with standalone.use_session(current):
             yield
@@ -130,10 +132,10 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
             if value not in files and folder == "input" and is_file(path):
                 files[value] = path
     started = time.monotonic()
-    lines: dict[str, _Line] = {}
+    lines: dict[str, ProgressBar] = {}
 
     def report(title: str, done: int, total: int) -> None:
-        lines.setdefault(title, _Line(title))(done, total)
+        lines.setdefault(title, ProgressBar(title, "steps", announce=True))(done, total)
 
     run = comfy_client.run_on_server(
         options.server, prompt, info, files=files, out=options.out, timeout=options.timeout, report=report
@@ -166,26 +168,3 @@ def _list(paths: list[Path], started: float) -> int:
         sys.stdout.write(f"{path}\n")
     sys.stderr.write(f"{len(paths)} files in {time.monotonic() - started:.1f} s\n")
     return OK if paths else NO_OUTPUTS
-
-
-class _Line:
-    """Progress of one node: a line that is drawn over on a terminal, and one line at its start elsewhere."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.begun = False
-        self.shown = 0.0
-
-    def __call__(self, done: int, total: int, preview: torch.Tensor | None = None) -> None:
-        if not sys.stderr.isatty():
-            if not self.begun:
-                sys.stderr.write(f"{self.title}\n")
-            self.begun = True
-            return
-        now = time.monotonic()
-        if total and done < total and now - self.shown < 0.1:
-            return
-        self.shown = now
-        counted = f" {done}/{total}" if total else ""
-        sys.stderr.write(f"\r{self.title}{counted}\033[K" + ("\n" if total and done >= total else ""))
-        sys.stderr.flush()

@@ -18,24 +18,18 @@ import torch
 
 from ...pipelines.audio.waveform import check_audio
 from ...pipelines.errors import TalkingPortraitError, shown
-from ...pipelines.files.media import (
-    NoSoundError,
-    VideoWriter,
-    is_file,
-    open_video,
-    read_audio,
-    read_image,
-    to_uint8,
-    write_image,
-    write_wav,
-)
+from ...pipelines.files.images import read_image, to_uint8, write_image
+from ...pipelines.files.input_paths import is_file
 from ...pipelines.files.output_paths import folder_for_results, free_name
+from ...pipelines.files.sound import NoSoundError, read_audio, write_wav
+from ...pipelines.files.video import VideoWriter, open_video
 from ...pipelines.timing import as_rate, frame_end
 from ...pipelines.types import Audio
 from ...pipelines.workflow.formats import file_reference
 from .. import host
+from ..checked_node import titled
+from ..inputs import colours, images_socket
 from ..model_paths import chosen_model
-from ..sockets import colours, images_socket, titled
 from ..vae_and_clip import LoadedClipVision, LoadedVae
 from . import node_api as io
 

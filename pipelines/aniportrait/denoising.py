@@ -17,7 +17,7 @@ import torch
 
 from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import Deep, UNet
-from ..diffusion.latents import Managed, rough_picture
+from ..diffusion.latents import rough_picture
 from ..diffusion.samplers import (
     NoiseSchedule,
     Predict,
@@ -29,7 +29,7 @@ from ..diffusion.samplers import (
     sample_multistep,
 )
 from ..errors import TalkingPortraitError
-from ..memory import Shrinking
+from ..memory import Managed, Shrinking
 from ..types import Progress, no_progress
 from .pose import PoseFeatures
 from .settings import Scheduler

@@ -12,10 +12,10 @@ import numpy as np
 from ...models.aniportrait.audio2mesh import FPS, Audio2Mesh
 from ...models.aniportrait.audio2pose import POSE, Audio2Pose
 from ...models.face.mouth_shapes import close_lips
-from ..diffusion.latents import Managed
 from ..errors import TalkingPortraitError
 from ..face.head_pose import tile_template
 from ..face.metric_mesh import metric_mesh
+from ..memory import Managed
 from ..motion.edit import resample
 from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress

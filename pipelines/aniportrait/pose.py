@@ -12,7 +12,7 @@ from typing import Protocol, cast
 import torch
 
 from ...models.aniportrait.pose_guider import PoseGuider, Statistics
-from ..diffusion.latents import Managed
+from ..memory import Managed
 from .pictures import pose_pixels
 from .settings import Drawings, check_drawing
 

@@ -8,8 +8,9 @@ from typing import Literal, Protocol
 import torch
 
 from ..diffusion.context_windows import check_overlap
-from ..diffusion.latents import LATENT_SIDE, Managed
+from ..diffusion.latents import LATENT_SIDE
 from ..errors import TalkingPortraitError
+from ..memory import Managed
 
 Scheduler = Literal["ddim", "dpmpp_2m", "unipc", "lcm"]
 SCHEDULERS: tuple[Scheduler, ...] = ("ddim", "dpmpp_2m", "unipc", "lcm")

@@ -9,9 +9,9 @@ import torch
 
 from ...models.anitalker.stage2 import Controls, Stage2, Stage2Config
 from ..audio.overlapping_windows import blended_windows, window_seconds
-from ..diffusion.latents import Managed
 from ..diffusion.samplers import StepCallback, nobody_watches
 from ..errors import TalkingPortraitError
+from ..memory import Managed
 from ..types import MotionLatents, Progress, SpeechFeatures, no_progress
 from .controls import FPS
 from .noise import seeded_noise

@@ -8,10 +8,9 @@ from fractions import Fraction
 import torch
 
 from ...models.anitalker.stage1 import Stage1
-from ..diffusion.latents import Managed
 from ..errors import TalkingPortraitError
 from ..image.resizing import resized_on_bytes
-from ..memory import Shrinking
+from ..memory import Managed, Shrinking
 from ..timing import as_rate
 from ..types import FaceTrack, MotionLatents, Progress, no_progress
 

@@ -8,9 +8,8 @@ import torch
 
 from ...models.anitalker.encoder import Encoded
 from ...models.anitalker.stage1 import Stage1
-from ..diffusion.latents import Managed
 from ..errors import TalkingPortraitError
-from ..memory import Shrinking
+from ..memory import Managed, Shrinking
 from ..types import MotionLatents, Progress, no_progress
 from .portrait import Portrait, check_numbers
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal, cast
 import torch
 
 from ...models.diffusion.layout import MOTION_FRAMES
-from ..diffusion.latents import LATENT_SIDE, Managed
+from ..diffusion.latents import LATENT_SIDE
 from ..diffusion.samplers import NoiseSchedule, scheduled_betas
 from ..errors import TalkingPortraitError
+from ..memory import Managed
 from ..types import SpeechFeatures
 from .geometry import Geometry
 from .masks import RegionMasks

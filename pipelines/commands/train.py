@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +13,7 @@ from ..face.crop_boxes import PRESETS
 from ..training.aniportrait import command as aniportrait_command
 from ..training.apasco import command as apasco_command
 from ..training.core.trainer import PRECISIONS, Plan, Trainer
-from ..types import Progress
-
-MakeBar = Callable[[str, str], Progress]
-"""What shows progress, from a label and a unit."""
+from .progress_bar import ProgressBar
 
 
 class TrainerCommand(Protocol):
@@ -36,16 +32,16 @@ class TrainerCommand(Protocol):
 TRAINERS: tuple[TrainerCommand, ...] = (*aniportrait_command.TRAINERS, *apasco_command.TRAINERS)
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], make_bar: MakeBar) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `prepare` and `train` to the command line."""
-    _add_prepare(commands, make_bar)
+    _add_prepare(commands)
     command = commands.add_parser("train", help="train a system's networks on prepared clips")
     kinds = command.add_subparsers(title="trainers", required=True, metavar="TRAINER")
     for trainer in TRAINERS:
-        _add_trainer(kinds.add_parser(trainer.name, help=trainer.help, description=trainer.help), trainer, make_bar)
+        _add_trainer(kinds.add_parser(trainer.name, help=trainer.help, description=trainer.help), trainer)
 
 
-def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser], make_bar: MakeBar) -> None:
+def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("prepare", help="videos of faces become clips to train on")
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="files, or folders of them")
     command.add_argument("--out", type=Path, required=True, help="the training folder, new or one to add to")
@@ -62,10 +58,10 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     more.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h: what it hears is kept")
     more.add_argument("--face-detector", type=Path, help="scrfd_10g_bnkps.onnx")
     more.add_argument("--face-recogniser", type=Path, help="glintr100.onnx: whose face it is is kept")
-    command.set_defaults(run=lambda options: _prepare(options, make_bar))
+    command.set_defaults(run=_prepare)
 
 
-def _prepare(options: argparse.Namespace, make_bar: MakeBar) -> None:
+def _prepare(options: argparse.Namespace) -> None:
     from ..face.landmarks import open_landmarker
     from ..timing import as_rate
     from ..training.data.prepare import Recipe, find_videos, prepare
@@ -86,14 +82,14 @@ def _prepare(options: argparse.Namespace, make_bar: MakeBar) -> None:
         recipe,
         person=options.person,
         say=_say,
-        progress=make_bar("preparing", "frames"),
+        progress=ProgressBar("preparing", "frames"),
     )
     _say(f"{options.out}: {count} clips")
     if count:
-        _enrich(options, make_bar)
+        _enrich(options)
 
 
-def _enrich(options: argparse.Namespace, make_bar: MakeBar) -> None:
+def _enrich(options: argparse.Namespace) -> None:
     from ...models.speech.loading import load_speech_encoder
     from ..face.identity import FaceRecogniser
     from ..training.data.clips import read_clips
@@ -101,15 +97,15 @@ def _enrich(options: argparse.Namespace, make_bar: MakeBar) -> None:
 
     clips = read_clips(options.out)
     if options.speech_encoder:
-        missing = add_heard(clips, load_speech_encoder(options.speech_encoder), make_bar("listening", "clips"))
+        missing = add_heard(clips, load_speech_encoder(options.speech_encoder), ProgressBar("listening", "clips"))
         _say(f"{options.out}: {len(clips) - missing} clips can be heard, {missing} have no sound")
     if options.face_detector and options.face_recogniser:
         recogniser = FaceRecogniser(options.face_detector, options.face_recogniser)
-        missing = add_identity(clips, recogniser, make_bar("recognising", "clips"))
+        missing = add_identity(clips, recogniser, ProgressBar("recognising", "clips"))
         _say(f"{options.out}: the face of {len(clips) - missing} clips is known, in {missing} none was recognised")
 
 
-def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand, make_bar: MakeBar) -> None:
+def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand) -> None:
     command.add_argument("--data", type=Path, required=True, help="a folder that `prepare` made")
     command.add_argument("--out", type=Path, required=True, help="gets checkpoints, pictures, the log, the networks")
     command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
@@ -134,10 +130,10 @@ def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand, make
         group.add_argument(option, type=type(value), default=value, metavar="N", help=f"{text} (default {value})")
     group.add_argument("--decay", choices=["none", "linear", "cosine"], default=plan.decay, help="of the rate")
     group.add_argument("--precision", choices=list(PRECISIONS), default=plan.precision, help="of the arithmetic")
-    command.set_defaults(run=lambda options: _train(options, trainer, make_bar))
+    command.set_defaults(run=lambda options: _train(options, trainer))
 
 
-def _train(options: argparse.Namespace, command: TrainerCommand, make_bar: MakeBar) -> None:
+def _train(options: argparse.Namespace, command: TrainerCommand) -> None:
     from ..training.core.loop import seed_everything, train
 
     names = [field.name for field in fields(Plan) if hasattr(options, field.name)]
@@ -146,7 +142,7 @@ def _train(options: argparse.Namespace, command: TrainerCommand, make_bar: MakeB
         raise TalkingPortraitError(f"{options.out} is a file, but a folder for the run is expected; give another name.")
     seed_everything(plan.seed, 0)
     trainer, samples = command.open(options)
-    files = train(trainer, samples, plan, options.out, resume=options.resume, progress=make_bar("training", "steps"))
+    files = train(trainer, samples, plan, options.out, resume=options.resume, progress=ProgressBar("training", "steps"))
     for path in files.values():
         _say(str(path))
 

@@ -29,30 +29,6 @@ _RGB = (
 """A straight line from each latent channel to red, green and blue in -1..1, for Stable Diffusion 1.x."""
 
 
-class Managed(Protocol):
-    """A network whose place in memory someone else decides."""
-
-    @property
-    def module(self) -> torch.nn.Module: ...
-
-    def load(self, memory: int = 0) -> torch.device:
-        """Brings the network, and room for `memory` bytes of work, to the device it is to run on; returns that."""
-
-
-class Resident:
-    """`Managed` without a manager: the network goes to `device` at its first use and stays there."""
-
-    def __init__(self, module: torch.nn.Module, device: torch.device | str = "cpu") -> None:
-        self.module, self._device = module, torch.device(device)
-        self._there = False
-
-    def load(self, memory: int = 0) -> torch.device:
-        if not self._there:  # to go through thousands of parameters takes time even where there is nothing to move
-            self.module.to(self._device)
-            self._there = True
-        return self._device
-
-
 def check_precision(device: torch.device, dtype: torch.dtype) -> None:
     """Raises TalkingPortraitError for half precision on a CPU, which computes it slowly and inexactly."""
     if device.type == "cpu" and dtype == torch.float16:

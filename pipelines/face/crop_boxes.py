@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import TalkingPortraitError
 from ..image.affine_sampling import box_map, turned_map
 from ..types import FaceTrack
-from .face_search import Face
+from .face import Face
 from .smoothing import average_over_time
 
 Preset = Literal["head and shoulders", "head", "face", "AniPortrait app", "AniTalker"]

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import TalkingPortraitError
 from ..types import FaceTrack
-from .face_search import Face, same_face
+from .face import Face
+from .face_search import same_face
 from .metric_mesh import metric_mesh
 from .smoothing import smooth_points
 

@@ -15,6 +15,8 @@ import numpy as np
 from ..errors import TalkingPortraitError
 from ..types import Camera
 
+NECK = np.array([0.0, -7.0, -4.0])
+"""About where the head turns, cm in the canonical head frame: below and behind the ears' line."""
 TEMPLATE_FPS = 30
 """Frame rate that AniPortrait's head-pose templates are stored at."""
 
@@ -156,3 +158,8 @@ def tile_template(template: np.ndarray, frames: int) -> np.ndarray:
     there_and_back = np.concatenate([template, template[-2:0:-1]])
     repeats = -(-frames // len(there_and_back))
     return np.tile(there_and_back, (repeats, 1))[:frames]
+
+
+def about_neck(rotation: np.ndarray) -> np.ndarray:
+    """The translation (..., 3) in cm that makes rotations (..., 3) in degrees turn about the neck."""
+    return NECK - euler_to_matrix(rotation) @ NECK

@@ -28,7 +28,7 @@ from ...models.face.face_mesh import (
 )
 from ..errors import TalkingPortraitError, shown
 from ..types import FaceTrack
-from .face_search import Face
+from .face import Face
 from .face_tracking import Choice, FacePicker, Missing, track_of
 
 POINTS = 478

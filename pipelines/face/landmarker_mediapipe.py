@@ -11,7 +11,7 @@ import numpy as np
 from ...models.face.face_mesh import BLENDSHAPES
 from ..errors import TalkingPortraitError
 from ..packages import first_line
-from .face_search import Face
+from .face import Face
 
 MAX_FACES = 16
 

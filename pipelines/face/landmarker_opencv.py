@@ -18,7 +18,8 @@ from ..errors import TalkingPortraitError
 from ..image.affine_sampling import apply_map, box_map, sample_picture, turned_map
 from ..packages import PACK, first_line, load_opencv
 from .expression_scores import scores_from_shape
-from .face_search import Face, same_face
+from .face import Face
+from .face_search import same_face
 from .metric_mesh import metric_mesh
 
 FOLDER = PACK / "models" / "face" / "landmark_networks"

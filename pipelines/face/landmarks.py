@@ -14,11 +14,10 @@ from ..errors import TalkingPortraitError
 from ..model_files.store import Command, default_model_root, find, list_files, models_command, way_to_get
 from ..packages import pip_install
 from ..types import FaceTrack, Progress, no_progress
+from .face import Face, Landmarker
 from .face_search import (
     TURNED,
     Copies,
-    Face,
-    Landmarker,
     View,
     is_hard,
     look_at_whole,

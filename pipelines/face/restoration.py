@@ -17,12 +17,11 @@ import torch.nn.functional as F
 
 from ...models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE
 from ...models.gfpgan import GFPGAN
-from ..diffusion.latents import Managed
 from ..errors import TalkingPortraitError
 from ..image.affine_sampling import apply_map, box_map, invert_map, over_white, sample_picture
-from ..memory import Shrinking
+from ..memory import Managed, Shrinking
 from ..types import FaceTrack, Progress, no_progress
-from .crop import RimColour, paste_frame
+from .paste import RimColour, paste_frame
 from .smoothing import average_over_time
 
 TEMPLATE = np.array(

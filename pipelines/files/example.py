@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from ..types import Audio, FaceTrack
-from .media import read_audio, read_image
+from .images import read_image
+from .sound import read_audio
 
 _FOLDER = Path(__file__).parent / "example_data"
 SPEECH_FILE = _FOLDER / "speech.flac"

@@ -41,6 +41,15 @@ def file_to_write(path: str | Path) -> Path:
     return target
 
 
+def keep_inputs(target: Path, *inputs: Path | None) -> None:
+    """Raises TalkingPortraitError when a result would be written over what it is made from."""
+    for path in inputs:
+        if path is not None and os.path.exists(path) and os.path.exists(target) and os.path.samefile(path, target):
+            raise TalkingPortraitError(
+                f"{path} is to be read and to be written over; give another name for the result."
+            )
+
+
 def check_output_folder(folder: Path) -> None:
     """Raises TalkingPortraitError unless files can be put into `folder`, or into one that is made there; makes none."""
     try:

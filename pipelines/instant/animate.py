@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
-from ..files.media import MAX_PIXELS, SoundTrack, VideoWriter
+from ..files.images import MAX_PIXELS
+from ..files.sound import SoundTrack
+from ..files.video import VideoWriter
 from ..types import Audio, FaceMotion, FaceTrack, Progress, no_progress
 from .renderer.renderer import InstantRenderer
 

@@ -14,11 +14,10 @@ import numpy as np
 from ...models.face.face_mesh import BLENDSHAPES, face_mesh, mirror_index, mouth_opening
 from ...models.face.upper_face_shapes import eyelid_closure, eyelid_shapes
 from ..errors import TalkingPortraitError, shown
-from ..face.head_pose import euler_to_matrix, matrix_to_euler
-from ..instant.driver.head_motion import NECK
-from ..instant.driver.upper_face import BLINK_RATE, blink_times, blink_weights
+from ..face.head_pose import NECK, euler_to_matrix, matrix_to_euler
 from ..timing import as_rate
 from ..types import FaceMotion
+from .blinks import BLINK_RATE, blink_times, blink_weights
 
 CLOSED_LIPS = 0.03
 """Lip opening in eye distances below which a mouth counts as closed."""

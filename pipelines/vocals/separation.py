@@ -15,7 +15,7 @@ import torch
 
 from ..audio.waveform import check_audio, resample
 from ..errors import TalkingPortraitError
-from ..files.media import write_wav
+from ..files.sound import write_wav
 from ..types import Audio, Progress, no_progress
 from .separators import SAMPLE_RATE, open_separator
 

@@ -94,9 +94,9 @@ def bench_memory() -> Iterator[str]:
 import resource, sys, tempfile, pathlib, numpy as np
 from dataclasses import replace
 from fractions import Fraction
-from talking_portrait.pipelines.animate import write_animation
+from talking_portrait.pipelines.instant.animate import write_animation
 from talking_portrait.pipelines.instant.driver import drive
-from talking_portrait.pipelines.sample import sample_portrait, sample_speech
+from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
 image, track = sample_portrait()
 motion = drive(sample_speech(), fps=Fraction(25), seed=0)
 rows = np.arange(int(sys.argv[1]) * 25) % motion.frames

@@ -226,7 +226,7 @@ def ours(arguments: argparse.Namespace, variant: str) -> Callable[[], torch.Tens
     from talking_portrait.models.aniportrait.loading import build_pose_guider
     from talking_portrait.models.diffusion.loading import load_unet
     from talking_portrait.pipelines.aniportrait.animate import Networks, Settings, animate
-    from talking_portrait.pipelines.diffusion.latents import Resident
+    from talking_portrait.pipelines.memory import Resident
 
     dtype, device, folder = getattr(torch, arguments.dtype), torch.device(arguments.device), arguments.weights
     unets = [

@@ -35,8 +35,8 @@ from talking_portrait.pipelines.anitalker.motion import generate_motion
 from talking_portrait.pipelines.anitalker.noise import seeded_noise
 from talking_portrait.pipelines.anitalker.portrait import Portrait, encode_portrait, portrait_pixels
 from talking_portrait.pipelines.anitalker.rendering import render
-from talking_portrait.pipelines.diffusion.latents import Resident
 from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import MotionLatents, SpeechFeatures
 
 from ..tiny_weights.anitalker import filled

@@ -127,7 +127,7 @@ def masks(arguments: argparse.Namespace) -> Any:
 def ours(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
     from talking_portrait.pipelines.apasco.animate import Inputs, Settings, animate
     from talking_portrait.pipelines.apasco.settings import Networks
-    from talking_portrait.pipelines.diffusion.latents import Resident
+    from talking_portrait.pipelines.memory import Resident
     from talking_portrait.pipelines.types import SpeechFeatures
 
     device = torch.device(arguments.device)

@@ -30,7 +30,8 @@ import soundfile
 from talking_portrait.models.gfpgan import GFPGANConfig
 from talking_portrait.nodes.standalone import command as cli
 from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
-from talking_portrait.pipelines.files.media import VideoWriter, open_video, to_uint8
+from talking_portrait.pipelines.files.images import to_uint8
+from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.workflow import server as comfy_client
 
 from ..tiny_weights import anitalker as tiny_anitalker

@@ -21,7 +21,8 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.landmark_payload import from_payload
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
 from talking_portrait.pipelines.files.example import sample_speech
-from talking_portrait.pipelines.files.media import VideoWriter, open_video, to_uint8
+from talking_portrait.pipelines.files.images import to_uint8
+from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.timing import as_rate, frame_count
 
 from ..tiny_weights.aniportrait import write_all

@@ -14,7 +14,8 @@ from talking_portrait.nodes.standalone import command as cli
 from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import sample_speech
-from talking_portrait.pipelines.files.media import VideoWriter, open_video, to_uint8
+from talking_portrait.pipelines.files.images import to_uint8
+from talking_portrait.pipelines.files.video import VideoWriter, open_video
 
 from ..tiny_weights import gfpgan
 from ..tiny_weights.anitalker import SIZE, STAGE2, write_models

@@ -13,7 +13,7 @@ from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import sample_speech
-from talking_portrait.pipelines.files.media import open_video
+from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.workflow.run import run_graph
 
 from ..tiny_weights.apasco import CONFIG, DETECTOR, NET, RECOGNISER, net_state, write_all, write_net

@@ -12,9 +12,10 @@ from talking_portrait.pipelines.aniportrait.denoising import Denoiser, denoise
 from talking_portrait.pipelines.aniportrait.pictures import clip_pixels, pose_pixels, reference_pixels
 from talking_portrait.pipelines.aniportrait.pose import PoseGuidance, WindowFeatures
 from talking_portrait.pipelines.diffusion.context_windows import uniform_windows
-from talking_portrait.pipelines.diffusion.latents import LATENT_SCALE, Resident
+from talking_portrait.pipelines.diffusion.latents import LATENT_SCALE
 from talking_portrait.pipelines.diffusion.samplers import NoiseSchedule, ddim_step, scheduled_betas, trailing_timesteps
 from talking_portrait.pipelines.image.frame_interpolation import fill_gap
+from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.training.diffusion.loss import min_snr_weights, velocity_loss
 
 from .aniportrait_networks import reference_unet_of, state_of, unet_of

@@ -11,8 +11,8 @@ from talking_portrait.pipelines.anitalker.motion import generate_motion
 from talking_portrait.pipelines.anitalker.portrait import encode_portrait, portrait_pixels
 from talking_portrait.pipelines.anitalker.rendering import render
 from talking_portrait.pipelines.audio.mfcc import mfcc
-from talking_portrait.pipelines.diffusion.latents import Resident
 from talking_portrait.pipelines.image.resizing import resized_on_bytes
+from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import Audio, SpeechFeatures
 
 from .anitalker_stage1 import given, stage1_of

@@ -15,8 +15,9 @@ from talking_portrait.models.diffusion.loading import complete_tables
 from talking_portrait.pipelines.apasco import settings as apasco
 from talking_portrait.pipelines.apasco.animate import Run
 from talking_portrait.pipelines.apasco.masks import RegionMasks
-from talking_portrait.pipelines.diffusion.latents import LATENT_SCALE, Resident
+from talking_portrait.pipelines.diffusion.latents import LATENT_SCALE
 from talking_portrait.pipelines.diffusion.samplers import NoiseSchedule, ddim_step, scheduled_betas, trailing_timesteps
+from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.training.diffusion.loss import min_snr_weights
 from talking_portrait.pipelines.types import SpeechFeatures, no_progress
 

@@ -12,13 +12,15 @@ from ....models.face.mouth_shapes import mouth_blendshapes, mouth_vertices, neut
 from ....models.face.upper_face_shapes import upper_face_shapes
 from ...audio.waveform import as_speech, check_audio
 from ...errors import TalkingPortraitError
+from ...face.head_pose import about_neck
+from ...motion.blinks import BLINK_RATE, blink_times, blink_weights
 from ...progress import share
 from ...timing import as_rate, frame_count
 from ...types import Audio, FaceMotion, Progress, no_progress
-from .head_motion import about_neck, resting_drift, speech_rotation
+from .head_motion import resting_drift, speech_rotation
 from .mouth_controls import mouth_controls
 from .prosody import RATE, Prosody, analyse
-from .upper_face import BLINK_RATE, blink_times, blink_weights, brow_weights
+from .upper_face import brow_weights
 
 MAX_AMOUNT = 3.0
 MAX_BLINK_RATE = 60.0

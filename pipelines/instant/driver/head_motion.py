@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...face.head_pose import euler_to_matrix
 from ...motion.random_streams import stream, wandering
 from .prosody import RATE, Prosody, gaussian
-
-NECK = np.array([0.0, -7.0, -4.0])
-"""About where the head turns, cm in the canonical head frame: below and behind the ears' line."""
 
 MAX_DEGREES = 8.0
 """No angle of the speech movement passes this at amount 1."""
@@ -54,11 +50,6 @@ def resting_drift(frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     translation = slow[:, 3:] * _DRIFT_CM
     translation[:, 1] += 0.03 * breath
     return rotation, translation
-
-
-def about_neck(rotation: np.ndarray) -> np.ndarray:
-    """The translation (..., 3) in cm that makes rotations (..., 3) in degrees turn about the neck."""
-    return NECK - euler_to_matrix(rotation) @ NECK
 
 
 def _band(values: np.ndarray, speech: np.ndarray) -> np.ndarray:

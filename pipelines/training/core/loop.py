@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from ...errors import TalkingPortraitError
-from ...files.media import write_image
+from ...files.images import write_image
 from ...files.output_paths import replacing
 from ...types import Progress, no_progress
 from .checkpoints import (

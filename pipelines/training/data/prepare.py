@@ -27,12 +27,13 @@ from ....models.speech.encoder import SAMPLE_RATE
 from ...errors import TalkingPortraitError
 from ...face.crop import track_in_crop
 from ...face.crop_boxes import PRESETS, portrait_boxes
-from ...face.face_search import Face, Landmarker
+from ...face.face import Face, Landmarker
 from ...face.face_tracking import track_of
 from ...face.landmarks import follow
 from ...face.metric_mesh import metric_mesh
-from ...files.media import VideoFile, open_video, read_speech
 from ...files.output_paths import folder_for_results, replacing
+from ...files.sound import read_speech
+from ...files.video import VideoFile, open_video
 from ...image.affine_sampling import sample_picture
 from ...timing import sample_index
 from ...types import Crop, FaceTrack, Progress, no_progress
@@ -393,6 +394,6 @@ def _write_face(folder: Path, track: FaceTrack) -> None:
 def _write_jpeg(path: Path, picture: torch.Tensor) -> None:
     from PIL import Image
 
-    from ...files.media import to_uint8
+    from ...files.images import to_uint8
 
     Image.fromarray(to_uint8(picture)).save(path, quality=QUALITY, subsampling=0)

@@ -14,7 +14,9 @@ from talking_portrait.nodes.standalone import core_nodes as core_stand_ins
 from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.pipelines.audio.waveform import check_audio
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.media import open_video, read_audio, read_image, write_image, write_wav
+from talking_portrait.pipelines.files.images import read_image, write_image
+from talking_portrait.pipelines.files.sound import read_audio, write_wav
+from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.types import Audio
 from talking_portrait.pipelines.workflow.run import run_graph
 
@@ -259,14 +261,14 @@ def test_what_goes_wrong_has_its_exit_code_and_sentence(folder, capsys):
 
 
 def test_cancelling_leaves_nothing_behind(folder, monkeypatch, capsys):
-    monkeypatch.setattr(cli._Line, "__call__", interrupt_the_saving)
+    monkeypatch.setattr(cli.ProgressBar, "__call__", interrupt_the_saving)
     assert run("talk.json") == 4
     assert sorted(path.name for path in folder.iterdir()) == ["speech.wav", "talk.json"]
     assert "interrupted" in capsys.readouterr().err
 
 
 def interrupt_the_saving(line, done, total, preview=None):
-    if line.title == "Save Video" and done == 2:
+    if line._label == "Save Video" and done == 2:
         raise KeyboardInterrupt
 
 

@@ -18,10 +18,10 @@ from talking_portrait.pipelines.aniportrait.denoising import Denoiser, denoise
 from talking_portrait.pipelines.aniportrait.portrait import prepare_portrait
 from talking_portrait.pipelines.aniportrait.pose import PoseGuidance, WindowFeatures
 from talking_portrait.pipelines.diffusion.context_windows import uniform_windows
-from talking_portrait.pipelines.diffusion.latents import Resident
 from talking_portrait.pipelines.diffusion.samplers import published_schedule, sample_ddim
 from talking_portrait.pipelines.diffusion.segments import frame_noise
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.memory import Resident
 
 from .tiny_aniportrait import SIZE, Codec, Drawings, Encoder, Guider, networks, portrait
 

@@ -12,9 +12,9 @@ from talking_portrait.pipelines.aniportrait.denoising import Denoiser, Known, de
 from talking_portrait.pipelines.aniportrait.pictures import clip_pixels, pose_pixels, reference_pixels
 from talking_portrait.pipelines.aniportrait.pose import FrameFeatures, PoseGuidance, WindowFeatures
 from talking_portrait.pipelines.diffusion.context_windows import open_windows, triangle_weights, uniform_windows
-from talking_portrait.pipelines.diffusion.latents import Resident
 from talking_portrait.pipelines.diffusion.samplers import published_schedule, sample_ddim
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.memory import Resident
 
 CONFIG = UNetConfig(channels=(32, 64), attention=(True, False), layers=1, context=24, motion_frames=8)
 FRAMES, SIDE = 7, 8

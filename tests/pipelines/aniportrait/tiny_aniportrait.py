@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.pipelines.aniportrait.settings import Networks
-from talking_portrait.pipelines.diffusion.latents import Resident
+from talking_portrait.pipelines.memory import Resident
 
 SIZE = 64
 CONFIG = UNetConfig(channels=(32, 64), attention=(True, False), layers=1, context=24, motion_frames=32)

@@ -21,9 +21,9 @@ from talking_portrait.pipelines.anitalker.motion import generate_motion, layer_m
 from talking_portrait.pipelines.anitalker.portrait import Portrait, encode_portrait, motion_from_video
 from talking_portrait.pipelines.anitalker.rendering import render
 from talking_portrait.pipelines.anitalker.sampling import possible_steps, sample, strided_schedule
-from talking_portrait.pipelines.diffusion.latents import Resident
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import FaceMotion, MotionLatents, SpeechFeatures
 
 from ...tiny_weights.anitalker import HUBERT_CHANNELS, HUBERT_LAYERS, SIZE, STAGE2, stage1_state, stage2_state

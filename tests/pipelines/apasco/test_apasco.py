@@ -21,9 +21,9 @@ from talking_portrait.pipelines.apasco.geometry import normalised
 from talking_portrait.pipelines.apasco.masks import RegionMasks, filled
 from talking_portrait.pipelines.apasco.pictures import anchored
 from talking_portrait.pipelines.apasco.settings import Networks
-from talking_portrait.pipelines.diffusion.latents import Resident
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.evaluation.flicker import flicker
+from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import SpeechFeatures
 
 from ...tiny_weights.apasco import CHANNELS, CONFIG, LAYERS, net_state

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from talking_portrait.pipelines.diffusion.latents import Resident, decoded, rough_picture
+from talking_portrait.pipelines.diffusion.latents import decoded, rough_picture
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.memory import Shrinking
+from talking_portrait.pipelines.memory import Resident, Shrinking
 
 from ..aniportrait.tiny_aniportrait import Codec
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from talking_portrait.models.face.face_mesh import face_mesh
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.face.crop import crop_portrait, paste_back, paste_frames
+from talking_portrait.pipelines.face.crop import crop_portrait
 from talking_portrait.pipelines.face.crop_boxes import PRESETS, app_box
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
+from talking_portrait.pipelines.face.paste import paste_back, paste_frames
 from talking_portrait.pipelines.image.affine_sampling import box_map, map_scale, sample_picture, turned_map
 from talking_portrait.pipelines.types import FaceTrack
 

@@ -19,7 +19,7 @@ from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face import landmarker_opencv as landmarks_tflite
 from talking_portrait.pipelines.face.expression_scores import scores_from_shape
-from talking_portrait.pipelines.face.face_search import Face
+from talking_portrait.pipelines.face.face import Face
 from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
 from talking_portrait.pipelines.face.smoothing import smooth_points
 from talking_portrait.pipelines.files.example import sample_portrait
@@ -434,7 +434,7 @@ def test_no_face_is_seen_in_noise(engine):
 
 @pytest.mark.parametrize("name", ["aiface1.png", "aiface3.png", "cartoon_girl.png", "monalisa.jpg"])
 def test_both_engines_agree_on_portraits(mediapipe_engine, opencv_engine, name):
-    from talking_portrait.pipelines.files.media import read_image
+    from talking_portrait.pipelines.files.images import read_image
 
     image = read_image(PORTRAITS / name)[None, ..., :3]
     first, _ = detect(image, mediapipe_engine)

@@ -7,7 +7,7 @@ import sys
 
 TALKER = """
 import os, sys
-from talking_portrait.pipelines.quiet import quiet_libraries
+from talking_portrait.pipelines.face.native_stderr import quiet_libraries
 try:
     with quiet_libraries():
         os.write(2, b"greetings from native code")

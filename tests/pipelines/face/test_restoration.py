@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.models.gfpgan import GFPGAN
-from talking_portrait.pipelines.diffusion.latents import Resident
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.restoration import TEMPLATE, alignment, report_on, restored_frames
 from talking_portrait.pipelines.image.affine_sampling import apply_map
+from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import FaceTrack
 
 from ...tiny_weights.gfpgan import CONFIG, gfpgan

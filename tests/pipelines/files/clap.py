@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from talking_portrait.pipelines.files.ffmpeg import executable
-from talking_portrait.pipelines.files.media import NoSoundError, open_video, read_audio, write_wav
+from talking_portrait.pipelines.files.sound import NoSoundError, read_audio, write_wav
+from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.types import Audio
 
 HEIGHT, WIDTH, RATE, SECONDS = 96, 128, 48000, 3

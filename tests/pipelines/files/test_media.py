@@ -9,17 +9,12 @@ import torch
 from PIL import Image
 from talking_portrait.pipelines.audio.waveform import mono, resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files import media
+from talking_portrait.pipelines.files import sound
 from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
-from talking_portrait.pipelines.files.media import (
-    VideoWriter,
-    open_video,
-    read_audio,
-    read_image,
-    read_speech,
-    write_wav,
-)
+from talking_portrait.pipelines.files.images import read_image
 from talking_portrait.pipelines.files.output_paths import unfinished
+from talking_portrait.pipelines.files.sound import read_audio, read_speech, write_wav
+from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.timing import frame_count
 from talking_portrait.pipelines.types import Audio
 
@@ -141,7 +136,7 @@ def test_any_sound_finds_its_way_into_a_video(tmp_path, source, rate, channels):
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(120)])
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 44101, 48000])
 def test_speech_is_the_mix_at_another_rate_with_as_many_frames(tmp_path, monkeypatch, fps, rate):
-    monkeypatch.setattr(media, "SOUND_BLOCK", 1000)
+    monkeypatch.setattr(sound, "SOUND_BLOCK", 1000)
     torch.manual_seed(0)
     # A sample more than a whole number of frames, or just as many.
     samples = int(9 * rate / fps) + 1 if rate != 22050 else int(9 * rate / fps)

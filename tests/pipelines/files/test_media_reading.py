@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.media import VideoWriter, open_video, read_audio, read_speech, write_wav
+from talking_portrait.pipelines.files.sound import read_audio, read_speech, write_wav
+from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.types import Audio
 
 from .clap import CORNER, HEIGHT, RATE, WIDTH, clap_frames, clap_sound, ffmpeg, make_clap, times

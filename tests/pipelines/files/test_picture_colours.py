@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.media import read_image
+from talking_portrait.pipelines.files.images import read_image
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,14 @@ from talking_portrait.models.face.face_mesh import BLENDSHAPES, mouth_opening
 from talking_portrait.models.face.upper_face_shapes import eyelid_closure
 from talking_portrait.pipelines.audio.waveform import resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.face.head_pose import euler_to_matrix
+from talking_portrait.pipelines.face.head_pose import NECK, about_neck, euler_to_matrix
 from talking_portrait.pipelines.files.example import sample_speech
-from talking_portrait.pipelines.files.media import read_audio, read_speech, write_wav
+from talking_portrait.pipelines.files.sound import read_audio, read_speech, write_wav
 from talking_portrait.pipelines.instant.driver.driver import drive
-from talking_portrait.pipelines.instant.driver.head_motion import (
-    MAX_DEGREES,
-    NECK,
-    about_neck,
-    resting_drift,
-    speech_rotation,
-)
+from talking_portrait.pipelines.instant.driver.head_motion import MAX_DEGREES, resting_drift, speech_rotation
 from talking_portrait.pipelines.instant.driver.prosody import RATE, Prosody
-from talking_portrait.pipelines.instant.driver.upper_face import blink_times, blink_weights, brow_weights
+from talking_portrait.pipelines.instant.driver.upper_face import brow_weights
+from talking_portrait.pipelines.motion.blinks import blink_times, blink_weights
 from talking_portrait.pipelines.types import Audio
 
 from ..face.moving_faces import same

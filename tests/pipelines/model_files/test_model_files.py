@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import pytest
+from talking_portrait.pipelines.commands import models
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files import store as model_files
 from talking_portrait.pipelines.model_files.download import UnreachableError, download
@@ -415,7 +416,7 @@ def test_a_host_that_cannot_be_reached_does_not_keep_the_other_files_away(root, 
 
 def run(*arguments):
     parser = argparse.ArgumentParser()
-    model_files.add_commands(parser.add_subparsers(required=True))
+    models.add_commands(parser.add_subparsers(required=True))
     options = parser.parse_args(["models", *arguments])
     return options.run(options)
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from talking_portrait.models.face.face_mesh import BLENDSHAPES, mouth_opening
 from talking_portrait.models.face.upper_face_shapes import eyelid_closure
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.face.head_pose import euler_to_matrix, head_matrix
-from talking_portrait.pipelines.instant.driver.head_motion import NECK
+from talking_portrait.pipelines.face.head_pose import NECK, euler_to_matrix, head_matrix
 from talking_portrait.pipelines.motion.edit import (
     add_blinks,
     edit,

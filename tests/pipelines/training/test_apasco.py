@@ -12,7 +12,7 @@ from talking_portrait.models.apasco.loading import load_net
 from talking_portrait.models.apasco.networks import Networks, NetworksConfig
 from talking_portrait.models.diffusion.unet import UNet
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.media import read_image
+from talking_portrait.pipelines.files.images import read_image
 from talking_portrait.pipelines.training.apasco import stage2 as apasco_stage2
 from talking_portrait.pipelines.training.apasco.datasets import FacePictures, HeardVideos, still_lips
 from talking_portrait.pipelines.training.apasco.stage1 import APascoStage1

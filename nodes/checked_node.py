@@ -1,0 +1,82 @@
+"""What every node's `execute` is wrapped in: our own types are checked, and errors say which node they come from."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+
+from ..pipelines.aniportrait.settings import AnimationState
+from ..pipelines.apasco import settings as apasco
+from ..pipelines.apasco.masks import RegionMasks
+from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, shown
+from ..pipelines.face.identity import FaceIdentity
+from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
+from . import host
+from .aniportrait_files import LoadedAniPortrait
+from .loaded_models import LoadedAniTalker, LoadedFaceRestorer, LoadedSpeechEncoder
+
+Execute = TypeVar("Execute", bound=Callable[..., Any])
+
+
+OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
+    "TALKING_PORTRAIT_FACE_MOTION": (FaceMotion, "a face motion", "Instant Driver or Reenact Motion"),
+    "TALKING_PORTRAIT_SPEECH_FEATURES": (SpeechFeatures, "speech features", "Encode Speech or Speech MFCC"),
+    "TALKING_PORTRAIT_SPEECH_ENCODER": (LoadedSpeechEncoder, "a loaded speech encoder", "Load Speech Encoder"),
+    "TALKING_PORTRAIT_ANITALKER": (LoadedAniTalker, "a loaded AniTalker", "Load AniTalker"),
+    "TALKING_PORTRAIT_MOTION_LATENTS": (MotionLatents, "motion latents", "AniTalker Motion"),
+    "TALKING_PORTRAIT_FACE_RESTORER": (LoadedFaceRestorer, "a loaded face restorer", "Load Face Restorer"),
+    "TALKING_PORTRAIT_ANIPORTRAIT": (LoadedAniPortrait, "a loaded AniPortrait", "Load AniPortrait"),
+    "TALKING_PORTRAIT_ANIPORTRAIT_STATE": (AnimationState, "the state of a clip", "another AniPortrait Sampler"),
+    "TALKING_PORTRAIT_APASCO": (apasco.Networks, "a loaded APasco", "Load APasco"),
+    "TALKING_PORTRAIT_APASCO_STATE": (apasco.AnimationState, "the state of a clip", "another APasco Sampler"),
+    "TALKING_PORTRAIT_FACE_EMBEDDING": (FaceIdentity, "a face embedding", "Face Embedding"),
+    "TALKING_PORTRAIT_REGION_MASKS": (RegionMasks, "region masks", "Region Masks"),
+    "TALKING_PORTRAIT_CROP": (Crop, "how pictures were cut", "Crop Portrait"),
+}
+"""What our own sockets carry, by type: its class, what it is called, and who makes it."""
+
+
+def titled(execute: Execute) -> Execute:
+    """Checks what arrives at a node's own sockets, and lets its messages begin with its title.
+
+    An API client may put a constant where a link belongs, and sees nothing but the message.
+    """
+    names = list(inspect.signature(execute).parameters)[1:]
+
+    @functools.wraps(execute)
+    def with_title(cls: Any, *args: Any, **inputs: Any) -> Any:
+        try:
+            _check_own_values(cls, {**dict(zip(names, args, strict=False)), **inputs})
+            return execute(cls, *args, **inputs)
+        except (TalkingPortraitError, MemoryError, RuntimeError) as error:
+            title = cls.define_schema().display_name
+            if is_out_of_memory(error) or (not host.IN_COMFYUI and isinstance(error, torch.OutOfMemoryError)):
+                raise TalkingPortraitError(
+                    f"{title}: This needs more memory than there is; take smaller pictures or fewer frames at once."
+                ) from error
+            if not isinstance(error, TalkingPortraitError):
+                raise
+            raise TalkingPortraitError(str(error) if str(error).startswith(title) else f"{title}: {error}") from error
+
+    return with_title  # type: ignore[return-value]
+
+
+def _check_own_values(cls: Any, inputs: Mapping[str, Any]) -> None:
+    for entry in cls.define_schema().inputs:
+        value = inputs.get(entry.id)
+        if entry.io_type not in OWN_VALUES or (value is None and entry.optional):
+            continue
+        expected, what, source = OWN_VALUES[entry.io_type]
+        if not isinstance(value, expected):
+            raise TalkingPortraitError(
+                f'The input "{entry.id}" is {described(value)}, but {what} is expected; connect {source}.'
+            )
+
+
+def described(value: Any) -> str:
+    """A value that is no picture, sound or the like, in a few words."""
+    return "nothing" if value is None else f"{shown(value)} ({type(value).__name__})"

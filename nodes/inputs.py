@@ -1,0 +1,104 @@
+"""Inputs that several nodes have, and the values that come through sockets: checked, in the pipelines' own form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.image.affine_sampling import over_white
+from ..pipelines.types import Audio, FaceTrack
+from . import host
+from .checked_node import described
+
+
+def rate_input(name: str, tooltip: str, default: float = 25.0) -> Any:
+    """A frame rate; three decimals, so that 23.976, 29.97 and 59.94 can be given."""
+    return host.io.Float.Input(name, default=default, min=1.0, max=240.0, step=1.0, round=0.001, tooltip=tooltip)
+
+
+def size_input(name: str, tooltip: str) -> Any:
+    """A side of frames that Stable Diffusion makes."""
+    return host.io.Int.Input(name, default=512, min=64, max=2048, step=8, tooltip=tooltip)
+
+
+def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 3.0, min: float = 0.0) -> Any:
+    """A strength; 1 is natural."""
+    return host.io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
+
+
+def audio_socket(audio: Audio) -> dict[str, Any]:
+    """`Audio` as AUDIO."""
+    return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+
+
+def images_socket(images: Any, name: str = "images") -> torch.Tensor:
+    """IMAGE as (B, H, W, 1, 3 or 4) float32 on the CPU. Raises TalkingPortraitError for another object, and for NaN."""
+    if (
+        not isinstance(images, torch.Tensor)
+        or images.ndim != 4
+        or images.shape[-1] not in (1, 3, 4)
+        or 0 in images.shape
+    ):
+        raise TalkingPortraitError(
+            f'The input "{name}" is {_shape_of(images)}, but pictures (batch, height, width, 1 to 4 colours) are '
+            "expected; connect a Load Image node."
+        )
+    return _finite(images, name)
+
+
+def mask_socket(mask: Any, name: str = "mask") -> torch.Tensor:
+    """MASK as (B, H, W) float32 on the CPU. Raises TalkingPortraitError for another object, and for NaN."""
+    if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
+        raise TalkingPortraitError(
+            f'The input "{name}" is {_shape_of(mask)}, but a mask (batch, height, width) is expected; connect a node '
+            "that makes masks."
+        )
+    return _finite(mask.reshape(-1, *mask.shape[-2:]), name)
+
+
+def _shape_of(value: Any) -> str:
+    return f"a tensor of the shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else described(value)
+
+
+def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
+    if values.is_complex():
+        raise TalkingPortraitError(f'The input "{name}" holds complex numbers, but values from 0 to 1 are expected.')
+    values = values.detach().to("cpu", torch.float32)
+    # By its sum, one by one: quick, and nothing is made that is as large as the pictures.
+    for number, item in enumerate(values):
+        if not bool(torch.isfinite(item.sum())):
+            raise TalkingPortraitError(
+                f'Picture {number} of the input "{name}" holds NaN or infinite values, which no colour has; a VAE that '
+                "decodes in half precision makes such pictures, so let it run in full precision."
+            )
+    return values
+
+
+def portrait_socket(images: Any, name: str = "image") -> torch.Tensor:
+    """The first picture of an IMAGE as (H, W, 3); grey is spread, transparency laid over white."""
+    first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
+    return colours(images_socket(first, name)[0])
+
+
+def colours(pictures: torch.Tensor) -> torch.Tensor:
+    """(..., 1, 3 or 4) as (..., 3); grey is spread, transparency laid over white as in picture files."""
+    return pictures.expand(*pictures.shape[:-1], 3) if pictures.shape[-1] == 1 else over_white(pictures)
+
+
+def first_frame(track: FaceTrack) -> FaceTrack:
+    """The landmarks of a clip's first picture."""
+    from dataclasses import replace
+
+    def first(values: Any) -> Any:
+        return None if values is None else values[:1]
+
+    return replace(
+        track,
+        points=track.points[:1],
+        found=track.found[:1],
+        matrix=track.matrix[:1],
+        blendshapes=first(track.blendshapes),
+        score=first(track.score),
+    )

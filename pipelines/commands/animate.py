@@ -1,0 +1,163 @@
+"""`python -m talking_portrait animate`: a portrait and a voice become a video."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import TalkingPortraitError, shown
+from .driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
+from .progress_bar import ProgressBar
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..types import Audio, FaceMotion, FaceTrack
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("animate", help="a portrait and a voice become a video, on a plain CPU")
+    command.add_argument("--image", type=Path, help="the portrait (default: the shipped one)")
+    command.add_argument("--audio", type=Path, help="the voice, any sound or video file (default: the shipped one)")
+    command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
+    command.add_argument(
+        "--size", type=int, help="longer side of the video in pixels (default: the picture's own, up to 1920)"
+    )
+    command.add_argument(
+        "--motion",
+        type=Path,
+        help="move as this saved motion (.npz) says, not as the audio does; "
+        "with --audio the video lasts as long as the sound",
+    )
+    command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also keep the motion")
+    command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
+    command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
+    command.add_argument("--device", default="cpu", help="where frames are computed: cpu, cuda, mps ... (default cpu)")
+    add_driver_options(command)
+    command.set_defaults(run=_animate)
+
+
+def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion) -> None:
+    """A line about driver options that were given with a motion, which is taken as it is."""
+    given = [f"--{name.replace('_', '-')}" for name in DRIVER_DEFAULTS if getattr(options, name) is not None]
+    if given:
+        print(
+            f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect with --motion: the motion is taken as "
+            f"it was saved, at {float(motion.fps):g} frames a second.",
+            file=sys.stderr,
+        )
+
+
+def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
+    """The motion for all of a sound, which sets the video's length; says so where it has another length."""
+    from ..motion.edit import fit_length
+    from ..timing import frame_count
+
+    frames = frame_count(speech.waveform.shape[1], speech.sample_rate, motion.fps)
+    if frames != motion.frames:
+        done = "the motion is cut where the sound ends" if motion.frames > frames else "its last pose is held"
+        print(
+            f"The motion lasts {float(motion.seconds):.2f} s and the sound {float(speech.seconds):.2f} s, so {done}.",
+            file=sys.stderr,
+        )
+    return fit_length(motion, frames)
+
+
+def _animate(options: argparse.Namespace) -> None:
+    from ..files.example import SPEECH_FILE
+    from ..files.motion_file import check_motion_name, load_motion, save_motion
+    from ..files.output_paths import file_to_write, keep_inputs
+    from ..files.sound import read_speech
+    from ..files.video import check_video_name
+    from ..instant.animate import fit_portrait, write_animation
+    from ..timing import as_rate
+
+    check_video_name(options.out, options.crf)
+    if options.save_motion:
+        check_motion_name(options.save_motion)
+    device = _device(options.device)
+    for path in (options.out, options.save_motion):
+        if path is not None:
+            keep_inputs(file_to_write(path), options.image, options.audio, options.motion)
+    motion = load_motion(options.motion) if options.motion else None
+    if motion is not None:
+        _say_what_has_no_effect(options, motion)
+    fps = as_rate(driver_option(options, "fps")) if motion is None else motion.fps
+    image, track = _portrait(options)
+    image, track = fit_portrait(image, track, _longest_side(options, image))
+    sound = None
+    if options.audio or motion is None:
+        speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
+        motion = _lasting_as_long(motion, speech) if motion else drive_with(options, speech, fps)
+        del speech
+    start = time.monotonic()
+    frames = write_animation(
+        options.out,
+        image,
+        track,
+        motion,
+        sound,
+        crf=options.crf,
+        progress=ProgressBar("rendering"),
+        device=device,
+    )
+    seconds = time.monotonic() - start
+    if options.save_motion:
+        save_motion(options.save_motion, motion)
+    print(f"{options.out}: {frames} frames at {float(motion.fps):g} fps, {frames / seconds:.1f} frames a second")
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name. Raises TalkingPortraitError where torch has none."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):  # torch has no one error for a device that is not there
+        raise TalkingPortraitError(
+            f"Frames can't be computed on {shown(name)} here, but a device that torch knows is expected; leave out "
+            "--device for the CPU."
+        ) from None
+    return device
+
+
+def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
+    """The picture (H, W, 3) and the face in it."""
+    from ..face.landmarks import detect, open_landmarker
+    from ..face.native_stderr import quiet_libraries
+    from ..files.example import sample_portrait
+    from ..files.images import read_image
+
+    if options.image is None:
+        if options.face:
+            raise TalkingPortraitError(
+                f"Face {options.face} was asked for, but the shipped portrait shows only face 0."
+            )
+        return sample_portrait()
+    image = read_image(options.image)
+    with quiet_libraries():
+        landmarker = open_landmarker()
+        if landmarker.hint:
+            print(landmarker.hint, file=sys.stderr)
+        if options.face is None:
+            return image, detect(image[None], landmarker)[0]
+        return image, detect(image[None], landmarker, choose="index", index=options.face)[0]
+
+
+def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:
+    """The longer side that was asked for, or None for the picture's own; says so where that is made smaller."""
+    from ..instant.animate import USUAL_LONGEST_SIDE
+
+    height, width = image.shape[:2]
+    if options.size is not None or max(height, width) <= USUAL_LONGEST_SIDE:
+        return options.size
+    print(
+        f"{options.image} has {width} x {height} pixels; the longer side of the video gets {USUAL_LONGEST_SIDE} "
+        "(choose another with --size).",
+        file=sys.stderr,
+    )
+    return USUAL_LONGEST_SIDE

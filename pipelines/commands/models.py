@@ -1,0 +1,78 @@
+"""`python -m talking_portrait models list | check | get NAME`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..model_files.store import Folders, check, default_folders, get, list_files
+from ..model_files.table import ModelFile
+from .progress_bar import ProgressBar
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds `models` and its three commands to a parser's commands; each sets `run`, which takes the options."""
+    models = subparsers.add_parser("models", help="list, check or fetch model files")
+    commands = models.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, run, about in (
+        ("list", main_list, "every model file: where it comes from, its size, checksum and licences"),
+        ("check", main_check, "which files are here and whole; exit status 1 if one is broken"),
+        ("get", main_get, "fetch a file, or all files of a system; broken downloads go on where they stopped"),
+    ):
+        command = commands.add_parser(name, help=about, description=about)
+        command.add_argument("name", nargs=None if name == "get" else "?", default="", help="a file's or system's name")
+        command.add_argument("--models", type=Path, help="the folder that holds vae, detection, talking_portrait ...")
+        command.set_defaults(run=run)
+
+
+def main_list(options: argparse.Namespace) -> int:
+    """Prints the table."""
+    for model in list_files(options.name):
+        _say(f"{model.name}  ({', '.join(model.systems)})")
+        _say(f"    {model.purpose}")
+        _say(f"    file     {model.folder}/{model.file}, {_size(model.size)}")
+        _say(f"    sha256   {model.sha256 or 'unknown'}")
+        _say(f"    page     {model.page}")
+        _say(f"    from     {_origin(model)}")
+        _say(f"    licence  code: {model.code_licence}; weights: {model.weight_licence}")
+    return 0
+
+
+def main_check(options: argparse.Namespace) -> int:
+    """Prints what is here; 1 if a file is broken."""
+    rows = check(_folders_of(options), list_files(options.name))
+    for row in rows:
+        note = "" if row.model.sha256 or row.state == "missing" else " (no published checksum to compare with)"
+        _say(f"{row.state:<15} {row.model.name:<32} {row.path}{note}")
+    return int(any(row.state.startswith("wrong") for row in rows))
+
+
+def main_get(options: argparse.Namespace) -> int:
+    """Fetches and says where the files are."""
+    folders = _folders_of(options)
+    for path in get(options.name, folders, ProgressBar("fetching", "MB", per_unit=1_000_000)):
+        _say(str(path))
+    for model in list_files(options.name):
+        if model.by_hand:
+            _say(f"not fetched: {model.name}, from {model.page} ({model.by_hand})")
+    return 0
+
+
+def _folders_of(options: argparse.Namespace) -> Folders:
+    root: Path | None = options.models
+    return default_folders if root is None else lambda category: [root / category]
+
+
+def _origin(model: ModelFile) -> str:
+    return model.url or f"by hand: {model.by_hand}"
+
+
+def _size(size: int | None) -> str:
+    return "size unknown" if size is None else f"{size / 1e6:.1f} MB ({size} bytes)"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,247 @@
+"""Back into the picture: a cut part, once it is rendered, over the frame it was cut from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import TalkingPortraitError
+from ..image.affine_sampling import apply_map, invert_map, sample_picture
+from ..types import Crop, Progress, no_progress
+
+RimColour = tuple[torch.Tensor, torch.Tensor]
+"""Gain and shift of each channel."""
+COLOUR_MEMORY = 0.8
+"""How much of the colour correction of the frame before stays; new frames fade in, so that it can't flicker."""
+
+
+def paste_back(
+    frames: torch.Tensor,
+    crop: Crop,
+    source: torch.Tensor | None = None,
+    *,
+    feather: float = 0.1,
+    mask: torch.Tensor | None = None,
+    colour_match: float = 0.0,
+    progress: Progress = no_progress,
+) -> torch.Tensor:
+    """All frames of `paste_frames` as one batch (N, H, W, C)."""
+    source = crop.source if source is None else source
+    total = len(frames)
+    result: torch.Tensor | None = None
+    for index, frame in enumerate(
+        paste_frames(frames, crop, source, count=total, feather=feather, mask=mask, colour_match=colour_match)
+    ):
+        if result is None:
+            result = torch.empty(total, *frame.shape, dtype=frame.dtype)
+        result[index] = frame
+        progress(index + 1, total)
+    if result is None:
+        raise TalkingPortraitError("There are no frames to paste back, but at least one is expected.")
+    return result
+
+
+def paste_frames(
+    frames: Iterable[torch.Tensor],
+    crop: Crop,
+    source: torch.Tensor | None = None,
+    *,
+    count: int | None = None,
+    feather: float = 0.1,
+    mask: torch.Tensor | None = None,
+    colour_match: float = 0.0,
+) -> Iterator[torch.Tensor]:
+    """Pastes frames (h, w, 3 or 4) into the pictures they were cut from, one by one, in constant memory.
+
+    `frames` may have another size than the crop, for instance after an upscaler; `count` says how many there are, if
+    that is known, so that a mismatch is told at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
+    one picture serves any number of frames. `feather` 0..0.5 is the width of the soft rim over the crop's shorter side;
+    a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w) or (1 or N, h, w) in 0..1 lets
+    through only part of the crop, as a frame's alpha does. `colour_match` 0..1 brings the brightness and contrast of
+    each channel to the picture's, judged in the rim. Every pixel outside the mask is the source's, bit for bit; an
+    alpha channel too.
+    Raises TalkingPortraitError if the numbers of frames or the sizes don't fit.
+    """
+    source = crop.source if source is None else source
+    if source is None:
+        raise TalkingPortraitError("There is no picture to paste into; connect the pictures that were cropped.")
+    _check_paste(crop, source, mask, count, feather, colour_match)
+    rim_colour: RimColour | None = None
+    for index, frame in enumerate(frames):
+        matrix = _of_frame(crop.matrix, index).copy()
+        matrix[:, :2] *= np.array([crop.size[1] / frame.shape[1], crop.size[0] / frame.shape[0]])
+        shown = mask if mask is None or mask.ndim == 2 else _of_frame(mask, index)
+        result, rim_colour = paste_frame(
+            frame,
+            _of_frame(source, index),
+            matrix,
+            feather=feather,
+            mask=shown,
+            colour_match=colour_match,
+            rim_colour=rim_colour,
+        )
+        yield result
+
+
+def paste_frame(
+    frame: torch.Tensor,
+    picture: torch.Tensor,
+    matrix: np.ndarray,
+    *,
+    feather: float = 0.1,
+    mask: torch.Tensor | None = None,
+    colour_match: float = 0.0,
+    rim_colour: RimColour | None = None,
+) -> tuple[torch.Tensor, RimColour | None]:
+    """One frame (h, w, 3 or 4) pasted into a picture (H, W, 3 or 4), and the colour correction for the next frame.
+
+    `matrix` (2, 3) leads from the frame's pixels to the picture's; `rim_colour` is what the frame before gave. The rest
+    is as in `paste_frames`.
+    """
+    picture = picture.detach().to("cpu", torch.float32)
+    frame = frame.detach().to("cpu", torch.float32)
+    part, to_frame = _covered_part(matrix, frame.shape[:2], picture.shape[:2])
+    result = picture.clone()
+    if part is not None:
+        rows, columns = part
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        weight = _rim(to_frame, size, frame.shape[:2], feather, matrix, picture.shape[:2])
+        if mask is not None:
+            weight = weight * _sampled_mask(mask, to_frame, size, frame.shape[:2])
+        below = picture[rows, columns]
+        above = sample_picture(frame, to_frame, size)
+        if above.shape[-1] == 4:
+            weight, above = weight * above[..., 3], above[..., :3]
+        if colour_match > 0:
+            rim_colour = _remembered(rim_colour, _rim_colour(above, below[..., :3], weight))
+            gain, shift = rim_colour
+            above = above + colour_match * (above * (gain - 1) + shift)
+        result[rows, columns] = _blended(below, above.clamp(0, 1), weight)
+    return result, rim_colour
+
+
+def _covered_part(
+    matrix: np.ndarray, frame_size: tuple[int, ...], picture_size: tuple[int, ...]
+) -> tuple[tuple[slice, slice] | None, np.ndarray]:
+    """The rows and columns of the picture under the frame, and the map from their pixels to the frame's."""
+    height, width = frame_size[:2]
+    corners = apply_map(matrix, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+    low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(axis=0)), [picture_size[1], picture_size[0]]).astype(int)
+    to_frame = invert_map(matrix)
+    to_frame[:, 2] += to_frame[:, :2] @ low
+    if (high <= low).any():
+        return None, to_frame
+    return (slice(low[1], high[1]), slice(low[0], high[0])), to_frame
+
+
+def _rim(
+    to_frame: np.ndarray,
+    size: tuple[int, int],
+    frame_size: tuple[int, ...],
+    feather: float,
+    matrix: np.ndarray,
+    picture_size: tuple[int, ...],
+) -> torch.Tensor:
+    """Weights (rows, columns) of the pasted frame: 1 inside, falling smoothly to 0 at its sides."""
+    height, width = frame_size[:2]
+    x = torch.arange(size[1], dtype=torch.float64) + 0.5
+    y = torch.arange(size[0], dtype=torch.float64)[:, None] + 0.5
+    (a, b, c), (d, e, f) = to_frame.tolist()
+    u, v = a * x + b * y + c, d * x + e * y + f
+    # Distances to the left, right, top and bottom side; a side beyond the picture's edge needs no rim.
+    corners = apply_map(matrix, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+    limit = np.array([picture_size[1], picture_size[0]], dtype=np.float64)
+    ends = ((0, 2), (1, 3), (0, 1), (2, 3))
+    soft = [not _beyond(corners[list(pair)], limit) for pair in ends]
+    rim = max(feather * min(height, width), 1e-6)
+    weight = torch.ones(size, dtype=torch.float64)
+    for distance, has_rim in zip((u, width - u, v, height - v), soft, strict=True):
+        share = (distance / rim).clamp(0, 1) if has_rim else (distance >= 0).double()
+        weight = torch.minimum(weight, share)
+    return (weight * weight * (3 - 2 * weight)).float()
+
+
+def _beyond(ends: np.ndarray, limit: np.ndarray) -> bool:
+    """Whether a side lies on or beyond one edge of the picture, to half a pixel."""
+    return bool((ends <= 0.5).all(axis=0).any() or (ends >= limit - 0.5).all(axis=0).any())
+
+
+def _sampled_mask(
+    mask: torch.Tensor, to_frame: np.ndarray, size: tuple[int, int], frame_size: tuple[int, ...]
+) -> torch.Tensor:
+    one = mask.detach().to("cpu", torch.float32)[..., None]
+    to_mask = to_frame * np.array([[one.shape[1] / frame_size[1]], [one.shape[0] / frame_size[0]]])
+    return sample_picture(one, to_mask, size)[..., 0]
+
+
+def _rim_colour(above: torch.Tensor, below: torch.Tensor, weight: torch.Tensor) -> RimColour:
+    """Gain and shift for each channel that bring the frame's rim to the picture's mean and contrast."""
+    share = (weight * (1 - weight))[..., None]
+    total = share.sum().clamp(min=1e-6)
+
+    def moments(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = (picture * share).sum(dim=(0, 1)) / total
+        return mean, (((picture - mean) ** 2 * share).sum(dim=(0, 1)) / total).sqrt()
+
+    (mean_above, contrast_above), (mean_below, contrast_below) = moments(above), moments(below)
+    gain = ((contrast_below + 0.02) / (contrast_above + 0.02)).clamp(0.5, 2.0)
+    return gain, mean_below - gain * mean_above
+
+
+def _remembered(before: RimColour | None, now: RimColour) -> RimColour:
+    if before is None:
+        return now
+    return (
+        torch.lerp(now[0], before[0], COLOUR_MEMORY),
+        torch.lerp(now[1], before[1], COLOUR_MEMORY),
+    )
+
+
+def _of_frame(items: Any, index: int) -> Any:
+    """The item of a frame, where one item may serve all frames."""
+    if len(items) > 1 and index >= len(items):
+        raise TalkingPortraitError(
+            f"There are more than {len(items)} frames to paste, but only {len(items)} pictures, boxes or masks; "
+            "give the frames of one and the same clip."
+        )
+    return items[index if len(items) > 1 else 0]
+
+
+def _blended(below: torch.Tensor, above: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`above` over the colours of `below`; where the weight is 0 the very same numbers."""
+    colours = below[..., :3]
+    mixed = torch.where(weight[..., None] > 0, torch.lerp(colours, above, weight[..., None]), colours)
+    return torch.cat([mixed, below[..., 3:]], dim=-1)
+
+
+def _check_paste(
+    crop: Crop, source: torch.Tensor, mask: torch.Tensor | None, count: int | None, feather: float, colour_match: float
+) -> None:
+    if source.ndim != 4 or tuple(source.shape[1:3]) != tuple(crop.source_size) or source.shape[-1] not in (3, 4):
+        raise TalkingPortraitError(
+            f"The pictures to paste into come as {tuple(source.shape)}, but (frames, {crop.source_size[0]}, "
+            f"{crop.source_size[1]}, 3 or 4), the size that was cropped, is expected."
+        )
+    if mask is not None and (mask.ndim not in (2, 3) or 0 in mask.shape):
+        raise TalkingPortraitError(
+            f"The mask comes as {tuple(mask.shape)}, but (height, width) or (frames, height, width) is expected."
+        )
+    if not (0 <= feather <= 0.5 and 0 <= colour_match <= 1):
+        raise TalkingPortraitError(
+            f"The feather is {feather} and the colour match {colour_match}, but 0 to 0.5 and 0 to 1 are expected."
+        )
+    counts = {
+        "pictures to paste into": len(source),
+        "crop boxes": len(crop.matrix),
+        "masks": len(mask) if mask is not None and mask.ndim == 3 else 1,
+    }
+    for what, number in counts.items():
+        if count is not None and number not in (1, count):
+            raise TalkingPortraitError(
+                f"There are {count} frames to paste and {number} {what}, but 1 or {count} is expected; "
+                "give the frames of one and the same clip."
+            )

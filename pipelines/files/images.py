@@ -1,0 +1,83 @@
+"""Pictures in and out, by Pillow."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import TalkingPortraitError
+from .input_paths import existing_file
+
+MAX_PIXELS = 67_000_000
+
+
+def read_image(path: str | Path) -> torch.Tensor:
+    """A picture file as (H, W, 3) float32 in 0..1, upright by its EXIF tag; transparency is laid over white.
+
+    Any colour space and depth becomes 8-bit sRGB; of an animation the first frame is taken. Raises TalkingPortraitError
+    for what is no picture or is too large.
+    """
+    path = existing_file(path, "picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd tags; what matters is whether there is a picture
+            array = _decoded(path)
+    except TalkingPortraitError:
+        raise
+    except Exception as error:  # every decoder has its own for a damaged file
+        reason = str(error)[:120] or type(error).__name__
+        raise TalkingPortraitError(
+            f"The picture {path.name} can't be read ({reason}); save it again as PNG or JPEG."
+        ) from None
+    return torch.from_numpy(array).float().div_(255)
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """A picture file as (H, W, 3) uint8; raises whatever its decoder raises."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    from .picture_colours import format_of, to_srgb
+
+    try:
+        file = Image.open(path)
+    except UnidentifiedImageError:
+        raise TalkingPortraitError(
+            f"The picture {path.name} can't be read ({format_of(path)}); save it as PNG or JPEG."
+        ) from None
+    except Image.DecompressionBombError:
+        raise TalkingPortraitError(f"The picture {path.name} has far too many pixels; scale it down.") from None
+    with file:
+        if file.width * file.height > MAX_PIXELS:
+            raise TalkingPortraitError(
+                f"The picture {path.name} has {file.width} x {file.height} pixels, but at most "
+                f"{MAX_PIXELS // 1_000_000} million are taken; scale it down."
+            )
+        ImageOps.exif_transpose(file, in_place=True)
+        return np.array(to_srgb(file))
+
+
+def write_image(path: str | Path, image: torch.Tensor) -> None:
+    """Writes (H, W, 3) in 0..1 as the format that the name's ending says.
+
+    Nothing is left of it when the disk refuses it, which is a TalkingPortraitError.
+    """
+    from PIL import Image
+
+    path = Path(path)
+    try:
+        Image.fromarray(to_uint8(image)).save(path)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise TalkingPortraitError(
+            f"The picture {path} can't be written ({error.strerror or error}); check the folder and its free space."
+        ) from None
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """Pictures in 0..1 as rounded bytes."""
+    return (images.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()

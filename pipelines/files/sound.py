@@ -1,0 +1,238 @@
+"""Sound in and out: any media file's first track by PyAV, decoded piece by piece; WAV written."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from ..audio.waveform import MAX_SECONDS, SPEECH_RATE, MonoMixer, Resampler, check_audio, check_rate, lasting
+from ..errors import TalkingPortraitError
+from ..timing import frame_count
+from ..types import Audio
+from .input_paths import existing_file
+from .media_streams import (
+    AudioStream,
+    DamagedMediaError,
+    MediaStreams,
+    decoded_frames,
+    find_streams,
+    import_av,
+    stated_length,
+)
+
+MAX_AAC_CHANNELS = 8
+WAV_BLOCK = 1 << 20
+"""Samples of each channel that are written at once."""
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """The sound of a media file on its timeline, decoded piece by piece. Make one with `open_sound`."""
+
+    path: Path
+    stream: AudioStream
+    origin: Fraction
+    """Time in the file at which the timeline begins: with the first picture, or with sound that is earlier."""
+
+    @property
+    def rate(self) -> int:
+        return self.stream.rate
+
+    @property
+    def channels(self) -> int:
+        return self.stream.channels
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Samples (n, channels) float32, in order, with silence where the file has none.
+
+        Raises TalkingPortraitError when the file ends before its header says, or nothing can be decoded.
+        """
+        position, most = 0, (MAX_SECONDS + 1) * self.rate
+        slack = self.rate * _CLOCK_SLACK
+        waiting: list[np.ndarray] = []
+        try:
+            for samples, time in self._decoded():
+                due = round((time - self.origin) * self.rate)
+                if due > position + slack:
+                    waiting.append(np.zeros((min(due - position, most), self.channels), np.float32))
+                elif due < position - slack:
+                    samples = samples[position - due :]
+                waiting.append(samples)
+                position = max(position, due if due > position + slack else position) + len(samples)
+                if sum(map(len, waiting)) >= SOUND_BLOCK:
+                    yield np.concatenate(waiting)
+                    waiting = []
+                if position > most:
+                    break
+        except DamagedMediaError as error:
+            raise self._unreadable(str(error)) from None
+        if waiting:
+            yield np.concatenate(waiting)
+        if not position:
+            raise self._unreadable("nothing in it can be decoded")
+
+    def _decoded(self) -> Iterator[tuple[np.ndarray, Fraction]]:
+        """Samples (n, channels) float32 of each frame, with its time."""
+        resampler = None
+        waiting: tuple[np.ndarray, Fraction] | None = None
+        stated = 0
+        for frame, time in decoded_frames(self.path, self.stream.index):
+            if waiting is not None:
+                yield waiting
+            if (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels):
+                waiting = _samples(frame), time
+            else:  # some streams change on their way
+                if resampler is None:
+                    resampler = import_av().AudioResampler("fltp", self.stream.layout, self.rate)
+                frame.pts = None
+                parts = [_samples(part) for part in resampler.resample(frame)]
+                waiting = (np.concatenate(parts), time) if parts else None
+            stated = round(stated_length(frame) * self.rate)
+        if waiting is not None:  # an encoder fills its last frame up; the file says how much of it is sound
+            yield waiting[0][: stated or None], waiting[1]
+
+    def _unreadable(self, reason: str) -> TalkingPortraitError:
+        return TalkingPortraitError(f"The audio {self.path.name} can't be read ({reason}); {_SOUND_ADVICE}")
+
+
+_SOUND_ADVICE = "give a WAV, FLAC, MP3 or another common sound file."
+_CLOCK_SLACK = Fraction(15, 1000)
+"""Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
+SOUND_BLOCK = 1 << 18
+"""Samples of each channel that are decoded at once, at least."""
+
+
+_SAMPLE_TYPES: dict[str, Any] = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
+"""By ffmpeg's names of packed sample formats."""
+
+
+def _samples(frame: Any) -> np.ndarray:
+    """A decoded frame's samples (n, channels) as float32 in -1..1."""
+    kind = _SAMPLE_TYPES[frame.format.packed.name]
+    channels = len(frame.layout.channels)
+    if frame.format.is_planar:
+        planes = [np.frombuffer(frame.planes[number], kind, frame.samples) for number in range(channels)]
+        values = np.stack(planes, axis=1)
+    else:
+        values = np.frombuffer(frame.planes[0], kind, frame.samples * channels).reshape(-1, channels)
+    if kind is np.uint8:
+        return (values.astype(np.float32) - 128) / 128
+    if values.dtype.kind == "i":
+        return values.astype(np.float32) / -float(np.iinfo(kind).min)
+    return values.astype(np.float32)
+
+
+def open_sound(path: str | Path) -> SoundTrack:
+    """The first sound track of any media file. Raises TalkingPortraitError when there is none that can be decoded."""
+    path = existing_file(path, "audio")
+    streams, reason = streams_or_reason(path)
+    if streams is not None and streams.audio is not None:
+        return SoundTrack(path, streams.audio, streams.origin)
+    if streams is not None:
+        raise NoSoundError(f"The audio {path.name} can't be read (it has no sound track); {_SOUND_ADVICE}")
+    raise TalkingPortraitError(f"The audio {path.name} can't be read ({reason}); {_SOUND_ADVICE}")
+
+
+def streams_or_reason(path: Path) -> tuple[MediaStreams | None, str]:
+    """What a file holds, or None and the reason why it can't be read."""
+    try:
+        return find_streams(path), ""
+    except import_av().error.FFmpegError as error:
+        return None, error.strerror or str(error)
+
+
+def read_audio(path: str | Path) -> Audio:
+    """The first sound track of any media file at its own rate and with its own channels, on the file's timeline.
+
+    Raises TalkingPortraitError when there is none, it can't be decoded, or `check_audio` refuses it.
+    """
+    sound = open_sound(path)
+    samples = bytearray()
+    for block in sound.blocks():
+        samples += block.data
+    waveform = torch.frombuffer(samples, dtype=torch.float32)
+    # A view: a copy with the channels one after the other would need as much memory again.
+    return check_audio(Audio(waveform.reshape(-1, sound.channels).T, sound.rate))
+
+
+def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
+    """What drivers take, and the track to put beside their frames: one channel at 16 kHz, made as it is decoded.
+
+    It lasts as many frames of `fps` as the recording does, and takes 4 MB of memory a minute. Raises as `read_audio`.
+    """
+    sound = open_sound(path)
+    mixer, resampler = MonoMixer(sound.rate), Resampler(check_rate(sound.rate), SPEECH_RATE)
+    speech = bytearray()
+    samples = 0
+    for block in sound.blocks():
+        samples += len(block)
+        speech += resampler.push(mixer.push(torch.from_numpy(block.T)).numpy()).data
+    speech += resampler.push(mixer.finish().numpy()).data
+    speech += resampler.finish().data
+    wave = torch.frombuffer(speech, dtype=torch.float32)[None] if speech else torch.zeros(1, 0)
+    speech_of_file = lasting(wave, frame_count(samples, sound.rate, fps), fps)
+    return check_audio(speech_of_file), sound
+
+
+class NoSoundError(TalkingPortraitError):
+    """A media file without a sound track."""
+
+
+def mixed_to_one(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Blocks (n, channels) as one channel."""
+    mixer = MonoMixer(rate)
+    for block in blocks:
+        yield mixer.push(torch.from_numpy(block.T)).numpy()
+    yield mixer.finish().numpy()
+
+
+def write_wav(path: str | Path, audio: Audio, *, name: str = "") -> None:
+    """Writes 32-bit float WAV; nothing is left of it when the disk refuses it, which is a TalkingPortraitError.
+
+    `name` is what the message calls the sound; by default its file name.
+    """
+    path = Path(path)
+    name = name or path.name
+    channels, samples = audio.waveform.shape
+    rate, size = audio.sample_rate, 4 * channels * samples
+    header = struct.pack("<HHIIHH", 3, channels, rate, rate * channels * 4, channels * 4, 32)
+    start = b"fmt " + struct.pack("<I", len(header)) + header + b"data"
+    if size > 0xFFFFFFFF - 8 - len(start):
+        raise TalkingPortraitError(
+            f"The sound {name} would have {size} bytes, but a WAV file holds less than 4 GB; cut it into parts."
+        )
+    with new_sound_file(path, name) as file:
+        file.write(b"RIFF" + struct.pack("<I", 4 + len(start) + 4 + size) + b"WAVE" + start)
+        file.write(struct.pack("<I", size))
+        for block in audio.waveform.split(WAV_BLOCK, dim=1):
+            file.write(np.ascontiguousarray(block.T.numpy(), dtype="<f4").data)
+
+
+@contextmanager
+def new_sound_file(path: Path, name: str) -> Iterator[BinaryIO]:
+    """A new file for samples; nothing is left of it when the disk refuses it, which is a TalkingPortraitError."""
+    try:
+        with path.open("wb") as file:
+            yield file
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise TalkingPortraitError(
+            f"The sound {name} can't be written ({error.strerror}); check the folder and its free space."
+        ) from None

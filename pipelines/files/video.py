@@ -1,0 +1,203 @@
+"""Video in by PyAV and out by ffmpeg, streamed in both directions."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..errors import TalkingPortraitError
+from ..types import Audio
+from .ffmpeg import Ffmpeg, last_line
+from .frame_pixels import EXACT_SCALING, FramePixels
+from .images import MAX_PIXELS
+from .input_paths import existing_file
+from .media_streams import (
+    DamagedMediaError,
+    VideoStream,
+    decoded_frames,
+    frame_length,
+)
+from .output_paths import file_to_write, shortened, unfinished
+from .sound import MAX_AAC_CHANNELS, WAV_BLOCK, SoundTrack, mixed_to_one, new_sound_file, streams_or_reason
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video on disk: `size` (height, width) upright with square pixels, `fps`; iterate over `frames()` to read it.
+
+    A variable rate becomes constant: `fps` is that of its closely spaced frames, and `dataclasses.replace` may set any
+    other; each frame is shown at its time.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    fps: Fraction
+    stream: VideoStream
+    origin: Fraction
+    """Time in the file of frame 0."""
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Each frame as (H, W, 3) uint8 RGB at the constant rate `fps`; colours are those that a screen would show.
+
+        Raises TalkingPortraitError, after the last whole frame, for a file that ends before its header says.
+        """
+        pixels = FramePixels(self.stream)
+        # A frame counts for the slots from half a frame before its time on: rounded times must not drop or repeat one.
+        early = Fraction(1, 2) / max(self.fps, self.stream.rate)
+        shown: np.ndarray | None = None
+        latest: Any = None
+        number, end = 0, self.origin
+        try:
+            for frame, time in decoded_frames(self.path, self.stream.index):
+                first = math.ceil((time - self.origin - early) * self.fps)
+                while latest is not None and number < first:
+                    shown = pixels(latest) if shown is None else shown
+                    yield shown
+                    number += 1
+                latest, shown = frame, None
+                end = time + (frame_length(frame) or 1 / self.stream.rate)
+            last = max(round((end - self.origin) * self.fps), 1) if latest is not None else 0
+            while number < last:
+                shown = pixels(latest) if shown is None else shown
+                yield shown
+                number += 1
+        except DamagedMediaError as error:
+            raise TalkingPortraitError(
+                f"The video {self.path.name} is damaged or cut short ({error}): it breaks off after {number} frames; "
+                "copy or download it again, or save what is left of it as a new file."
+            ) from None
+        if not number:
+            raise TalkingPortraitError(f"The video {self.path.name} can't be decoded; save it as MP4.")
+
+
+def open_video(path: str | Path) -> VideoFile:
+    """Looks into a video file and decodes its first frame. Raises TalkingPortraitError when it holds no video."""
+    path = existing_file(path, "video")
+    streams, _ = streams_or_reason(path)
+    if streams is None or streams.video is None:
+        raise TalkingPortraitError(f"{path.name} holds no video that can be read; give an MP4, MOV, MKV or WebM file.")
+    height, width = size = FramePixels(streams.video).size
+    if width * height > MAX_PIXELS:
+        raise TalkingPortraitError(
+            f"The video {path.name} has {width} x {height} pixels, but at most {MAX_PIXELS // 1_000_000} million are "
+            "taken; scale it down."
+        )
+    return VideoFile(path, size, streams.video.rate, streams.video, streams.origin)
+
+
+class VideoWriter:
+    """Streams frames into an H.264 MP4 file with an optional AAC sound track; the file appears only when complete.
+
+    Use as a context manager; leaving it by an exception removes what was written. Sides of odd length grow by one
+    repeated row or column, as 4:2:0 colour needs even sides. Sound is given in memory, or as the track of a file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        fps: Fraction,
+        audio: Audio | SoundTrack | None = None,
+        *,
+        crf: int = 18,
+    ) -> None:
+        check_video_name(path, crf)
+        self.path = file_to_write(path)
+        self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
+        self.frames = 0
+        self._partial, self._sound = unfinished(self.path), unfinished(self.path, ".pcm")
+
+    def __enter__(self) -> VideoWriter:
+        try:
+            self._ffmpeg = Ffmpeg(self._command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        except BaseException:
+            self._sound.unlink(missing_ok=True)
+            raise
+        return self
+
+    def _command(self) -> list[str]:
+        """ffmpeg's arguments; sound is written beside the video first, as a pipe is taken by the frames."""
+        height, width = (side + side % 2 for side in self.size)
+        command = ["-nostdin", "-hide_banner", "-loglevel", "error", "-y"]
+        command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self.fps)]
+        command += ["-i", "pipe:0"]
+        if self.audio is not None:
+            rate, channels = self._write_sound(self.audio)
+            command += ["-f", "f32le", "-ar", str(rate), "-ac", str(channels), "-i", f"file:{self._sound}"]
+            command += ["-map", "0:v", "-map", "1:a:0", "-c:a", "aac", "-b:a", "192k"]
+        # The tags are set on the frames: those of the command would not reach the file.
+        colour = "color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
+        command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv:flags={EXACT_SCALING},setparams={colour}"]
+        command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(self.crf), "-pix_fmt", "yuv420p"]
+        return [*command, "-movflags", "+faststart", f"file:{self._partial}"]
+
+    def _write_sound(self, audio: Audio | SoundTrack) -> tuple[int, int]:
+        """Writes all samples beside the video, one channel where AAC has not that many; (rate, channels)."""
+        if isinstance(audio, SoundTrack):
+            rate, channels, blocks = audio.rate, audio.channels, audio.blocks()
+        else:
+            rate, channels = audio.sample_rate, audio.waveform.shape[0]
+            blocks = (block.T.numpy() for block in audio.waveform.split(WAV_BLOCK, dim=1))
+        if channels > MAX_AAC_CHANNELS:
+            blocks, channels = mixed_to_one(blocks, rate), 1
+        with new_sound_file(self._sound, f"of {self.path.name}") as file:
+            for block in blocks:
+                file.write(np.ascontiguousarray(block, dtype="<f4").data)
+        return rate, channels
+
+    def write(self, frames: np.ndarray) -> None:
+        """Appends (H, W, 3) or (B, H, W, 3) uint8 frames."""
+        frames = frames.reshape(-1, *frames.shape[-3:])
+        if frames.dtype != np.uint8 or frames.shape[1:] != (*self.size, 3):
+            raise TalkingPortraitError(
+                f"Frames of {frames.shape[1:]} {frames.dtype} were given to a video of {(*self.size, 3)} uint8; "
+                "keep one size for the whole video."
+            )
+        height, width = self.size
+        if height % 2 or width % 2:
+            frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        try:
+            self._ffmpeg.input.write(np.ascontiguousarray(frames).data)
+        except OSError:
+            raise self._failure() from None
+        self.frames += len(frames)
+
+    def _failure(self) -> TalkingPortraitError:
+        self._ffmpeg.wait()
+        full = "No space left" in self._ffmpeg.log
+        reason = "the disk is full" if full else last_line(self._ffmpeg.log)
+        advice = "free some space" if full else "check the folder and the name"
+        return TalkingPortraitError(f"The video {self.path.name} can't be written ({reason}); {advice} and try again.")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._ffmpeg:
+                if kind is None:
+                    with suppress(OSError):
+                        self._ffmpeg.input.close()
+                    if self._ffmpeg.wait():
+                        raise self._failure()
+                    self._partial.replace(self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+            self._sound.unlink(missing_ok=True)
+
+
+def check_video_name(path: str | Path, crf: int) -> None:
+    """Raises TalkingPortraitError for a name that is no video's, and for a quality that H.264 does not have."""
+    path = Path(path)
+    if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv"):
+        raise TalkingPortraitError(f"The video is to be written to {shortened(path)}; give a name that ends in .mp4.")
+    if not 0 <= crf <= 51:
+        raise TalkingPortraitError(f"The quality is {crf}, but 0 (lossless) to 51 is expected; 18 looks clean.")

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from .. import host
 from ..checked_node import titled
 from ..inputs import amount_input, colours, images_socket
-from ..model_paths import known_model, missing_model
 from ..sockets import FaceLandmarks
 
 if TYPE_CHECKING:
-    from ...pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
-    from ...pipelines.face.landmarker_opencv import TFLiteLandmarker
+    pass
+from ..landmark_engine import landmarker
 
 io: Any = host.io
 
@@ -111,13 +110,3 @@ class DetectLandmarks(io.ComfyNode):
             progress=show,
         )
         return io.NodeOutput(to_payload(track), f"{report} {found_by.hint}".strip())
-
-
-def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:
-    """The landmark engine, with the model file that the host has for it."""
-    from ...pipelines.face.landmarks import open_landmarker
-
-    task = known_model("face_landmarker")
-    if task is None and engine == "mediapipe":
-        raise missing_model("face_landmarker")
-    return open_landmarker(task, engine, command=host.models_command)

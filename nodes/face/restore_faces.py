@@ -13,9 +13,9 @@ from ...pipelines.types import FaceTrack, Progress
 from .. import host
 from ..checked_node import titled
 from ..inputs import amount_input, colours, images_socket
+from ..landmark_engine import landmarker
 from ..loaded_models import LoadedFaceRestorer
 from ..sockets import FaceLandmarks, FaceRestorerSocket, UpscaleModel
-from .detect_landmarks import landmarker
 
 io: Any = host.io
 

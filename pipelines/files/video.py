@@ -20,12 +20,7 @@ from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels
 from .images import MAX_PIXELS
 from .input_paths import existing_file
-from .media_streams import (
-    DamagedMediaError,
-    VideoStream,
-    decoded_frames,
-    frame_length,
-)
+from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
 from .output_paths import file_to_write, shortened, unfinished
 from .sound import MAX_AAC_CHANNELS, WAV_BLOCK, SoundTrack, mixed_to_one, new_sound_file, streams_or_reason
 

@@ -95,7 +95,7 @@ import resource, sys, tempfile, pathlib, numpy as np
 from dataclasses import replace
 from fractions import Fraction
 from talking_portrait.pipelines.instant.animate import write_animation
-from talking_portrait.pipelines.instant.driver import drive
+from talking_portrait.pipelines.instant.driver.driver import drive
 from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
 image, track = sample_portrait()
 motion = drive(sample_speech(), fps=Fraction(25), seed=0)

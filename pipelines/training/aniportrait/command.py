@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import TalkingPortraitError
-
 if TYPE_CHECKING:
-    import torch
-
-    from ....models.diffusion.unet import UNet
     from ..core.trainer import Trainer
-
-ENDINGS = (".safetensors", ".pth", ".bin", ".pt", ".ckpt")
+from ..diffusion.starting_weights import find_file, reference_from
 
 
 class _Diffusion:
@@ -58,7 +51,7 @@ class Stage1(_Diffusion):
         from ....models.checkpoints import expect_kind, read_checkpoint
         from ....models.diffusion.loading import load_unet
         from ..data.clips import read_clips
-        from ..data.datasets import PortraitVideos
+        from .datasets import PortraitVideos
         from .stage1 import AniPortraitStage1, new_pose_guider
 
         samples = PortraitVideos(read_clips(options.data), options.seed)
@@ -95,7 +88,7 @@ class Stage2(_Diffusion):
     def open(self, options: argparse.Namespace) -> tuple[Trainer, Any]:
         from ....models.aniportrait.loading import load_denoising_unet, load_pose_guider, load_reference_unet
         from ..data.clips import read_clips
-        from ..data.datasets import PortraitVideos
+        from .datasets import PortraitVideos
         from .stage2 import STRIDES, AniPortraitStage2, with_new_motion
 
         samples = PortraitVideos(read_clips(options.data), options.seed, options.frames, STRIDES)
@@ -127,7 +120,7 @@ class Mesh(_Speech):
         from ....models.aniportrait.loading import load_audio2mesh
         from ....models.speech.loading import load_speech_encoder
         from ..data.clips import read_clips
-        from ..data.datasets import SpokenShapes
+        from .datasets import SpokenShapes
         from .mesh import Audio2MeshTrainer, new_audio2mesh
 
         samples = SpokenShapes(read_clips(options.data), options.seed, options.frames)
@@ -145,30 +138,13 @@ class Pose(_Speech):
         from ....models.aniportrait.loading import load_audio2pose
         from ....models.speech.loading import load_speech_encoder
         from ..data.clips import read_clips
-        from ..data.datasets import SpokenPoses
+        from .datasets import SpokenPoses
         from .pose import Audio2PoseTrainer
 
         samples = SpokenPoses(read_clips(options.data), options.seed, options.frames)
         if options.start:
             return Audio2PoseTrainer(load_audio2pose(options.start)), samples
         return Audio2PoseTrainer(Audio2Pose(load_speech_encoder(options.speech_encoder).model)), samples
-
-
-def reference_from(state: Mapping[str, torch.Tensor], path: Path) -> UNet:
-    """A reference UNet that begins as a whole one, whose last layers it lacks, with tensors of its own."""
-    from ....models.diffusion.loading import load_unet
-
-    left_out = ("conv_norm_out.", "conv_out.")
-    inner = {name: tensor.clone() for name, tensor in state.items() if not name.startswith(left_out)}
-    return load_unet(inner, path=path)
-
-
-def find_file(folder: Path, name: str) -> Path:
-    """A network's file in a folder, whatever its ending. Raises TalkingPortraitError where there is none."""
-    for ending in ENDINGS:
-        if (folder / f"{name}{ending}").is_file():
-            return folder / f"{name}{ending}"
-    raise TalkingPortraitError(f"{folder} holds no {name}.safetensors or .pth; give the folder of a finished stage 1.")
 
 
 TRAINERS = (Stage1(), Stage2(), Mesh(), Pose())

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ....models.checkpoints import expect_kind, read_checkpoint
 from ....models.diffusion.loading import POSITIONS, derive_unet_config, load_unet
-from ....models.diffusion.motion_module import MotionModule
 from ....models.diffusion.unet import UNet
 from ..core.trainer import freeze
+from ..diffusion.starting_weights import begin_motion
 from .diffusion import AniPortraitDiffusion
 
 FRAMES, STRIDES = 16, (1, 4)
@@ -40,15 +39,6 @@ class AniPortraitStage2(AniPortraitDiffusion):
         """motion_module in the published names."""
         state = self.denoising_unet.state_dict()
         return {"motion_module": {name: tensor for name, tensor in state.items() if _MOTION in name}}
-
-
-def begin_motion(network: nn.Module) -> None:
-    """Takes motion modules that have learnt nothing yet their say: their last layers give zeros."""
-    for module in network.modules():
-        if isinstance(module, MotionModule):
-            last = module.temporal_transformer.proj_out
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
 
 
 def with_new_motion(path: str | Path) -> UNet:

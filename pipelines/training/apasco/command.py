@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TalkingPortraitError
-from ..aniportrait.command import find_file, reference_from
+from ..diffusion.starting_weights import find_file, reference_from
 
 if TYPE_CHECKING:
     from ....models.apasco.networks import Networks
@@ -92,7 +92,7 @@ def _networks(options: argparse.Namespace, heard: tuple[int, int]) -> Networks:
     from ....models.apasco.projections import WINDOW
     from ....models.checkpoints import expect_kind, read_checkpoint
     from ....models.diffusion.loading import POSITIONS, derive_unet_config
-    from ..aniportrait.stage2 import begin_motion
+    from ..diffusion.starting_weights import begin_motion
 
     if options.net:
         networks = load_net(options.net)

@@ -10,6 +10,7 @@ from talking_portrait.models.aniportrait import loading
 from talking_portrait.models.aniportrait.audio2pose import Audio2Pose
 from talking_portrait.models.diffusion.unet import UNet
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.training.aniportrait.datasets import PortraitVideos, SpokenPoses, SpokenShapes
 from talking_portrait.pipelines.training.aniportrait.mesh import Audio2MeshTrainer, new_audio2mesh
 from talking_portrait.pipelines.training.aniportrait.pose import Audio2PoseTrainer
 from talking_portrait.pipelines.training.aniportrait.stage1 import AniPortraitStage1, new_pose_guider
@@ -17,7 +18,6 @@ from talking_portrait.pipelines.training.aniportrait.stage2 import AniPortraitSt
 from talking_portrait.pipelines.training.core.checkpoints import write_tensors
 from talking_portrait.pipelines.training.core.loop import train
 from talking_portrait.pipelines.training.core.trainer import Batch, Plan, Trainer, trainable
-from talking_portrait.pipelines.training.data.datasets import PortraitVideos, SpokenPoses, SpokenShapes
 from talking_portrait.pipelines.training.diffusion.latents import contact_sheet
 from torch.utils.data import default_collate
 

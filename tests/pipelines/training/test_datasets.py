@@ -13,8 +13,9 @@ from talking_portrait.models.speech.encoder import normalise_wave
 from talking_portrait.pipelines.aniportrait.pose_image import draw_pose_image
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import head_matrix
+from talking_portrait.pipelines.training.aniportrait.datasets import PortraitVideos, SpokenPoses, SpokenShapes
 from talking_portrait.pipelines.training.data.clips import Clip, read_clips
-from talking_portrait.pipelines.training.data.datasets import Clips, PortraitVideos, SpokenPoses, SpokenShapes
+from talking_portrait.pipelines.training.data.datasets import Clips
 
 from . import training_bench as bench
 

@@ -1,10 +1,28 @@
-"""Talking Portrait: one portrait, one voice, one talking video."""
+"""Talking Portrait: one portrait, one voice, one talking video.
+
+import talking_portrait as tp
+tp.animate("me.png", "voice.wav", "out.mp4")
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pipelines.python_api import animate, drive, render
+
+__all__ = ["animate", "comfy_entrypoint", "drive", "render"]
 
 WEB_DIRECTORY = "./web"
+
+
+def __getattr__(name: str) -> Any:
+    """The Python API, loaded when it is first used, so that ComfyUI starts without it."""
+    if name in ("animate", "drive", "render"):
+        from .pipelines import python_api
+
+        return getattr(python_api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 async def comfy_entrypoint() -> Any:

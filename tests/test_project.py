@@ -48,6 +48,67 @@ def test_arrows_run_one_way(layer, forbidden):
             assert reached not in forbidden, f"{path}:{node.lineno} imports {module}"
 
 
+SYSTEMS = {"instant", "aniportrait", "anitalker", "apasco", "audiodvp", "syncanimation"}
+FACE_FILES = 20
+"""The face has more nouns than other subjects."""
+LONG_FILES = {
+    "nodes/standalone/core_nodes.py": "one class for each of ComfyUI's nodes, with nothing shared that could move out",
+    "pipelines/workflow/formats.py": "one conversion, whose steps share its state",
+}
+
+
+def reached(path: Path, node: ast.stmt, module: str, level: int) -> list[list[str]]:
+    """What a relative import leads to, as paths inside the pack: one for each name."""
+    folder = list(path.relative_to(ROOT).parts[:-1])
+    place = folder[: len(folder) - level + 1] + (module.split(".") if module else [])
+    names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+    return [[*place, name] for name in names] if level else []
+
+
+def test_systems_stand_apart():
+    for path in sources("models", "pipelines"):
+        own = SYSTEMS.intersection(path.relative_to(ROOT).parts)
+        if not own:
+            continue
+        for node, module, level, _ in imports(path):
+            for place in reached(path, node, module, level):
+                others = SYSTEMS.intersection(place) - own
+                assert not others, (
+                    f"{path}:{node.lineno} imports from {others}; what two systems need has its own folder"
+                )
+
+
+def test_what_systems_share_knows_none_of_them():
+    shared = ("audio", "diffusion", "face", "files", "image", "model_files", "motion", "vocals", "workflow")
+    for path in sources(*(f"pipelines/{name}" for name in shared), "models/face", "models/diffusion", "models/speech"):
+        for node, module, level, _ in imports(path):
+            for place in reached(path, node, module, level):
+                assert not SYSTEMS.intersection(place), f"{path}:{node.lineno} imports {'.'.join(place)}"
+
+
+def test_a_node_lies_in_the_folder_of_its_category_and_imports_no_other():
+    from talking_portrait.nodes.extension import NODES
+
+    for node in NODES:
+        folder, _ = node.__module__.removeprefix("talking_portrait.nodes.").split(".")
+        assert node.GET_SCHEMA().category == f"Talking Portrait/{folder}"
+    folders = {node.__module__.split(".")[2] for node in NODES}
+    for path in sources(*(f"nodes/{folder}" for folder in sorted(folders))):
+        for node, module, level, _ in imports(path):
+            for place in reached(path, node, module, level):
+                assert not (place[0] == "nodes" and place[1] in folders), f"{path}:{node.lineno} imports another node"
+
+
+def test_folders_and_files_hold_one_subject():
+    for folder in {path.parent for path in sources("models", "pipelines", "nodes")} - {ROOT}:
+        most = FACE_FILES if folder == ROOT / "pipelines" / "face" else 14
+        count = sum(path.name != "__init__.py" for path in folder.glob("*.py"))
+        assert count <= most, f"{folder} holds {count} files; more than {most} are two subjects"
+    for path in sources("models", "pipelines", "nodes"):
+        name, lines = path.relative_to(ROOT).as_posix(), len(path.read_text().splitlines())
+        assert lines <= 400 or name in LONG_FILES, f"{name} has {lines} lines; more than 400 are two subjects"
+
+
 def test_only_the_host_file_knows_comfyui():
     for path in sources("models", "pipelines", "nodes"):
         if path == ROOT / "nodes" / "host.py":

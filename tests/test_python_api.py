@@ -1,0 +1,43 @@
+"""What `import talking_portrait` offers: files in, files out, and the steps between."""
+
+from __future__ import annotations
+
+import pytest
+import talking_portrait as tp
+import torch
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files.example import SPEECH_FILE, sample_portrait, sample_speech
+from talking_portrait.pipelines.files.images import write_image
+from talking_portrait.pipelines.files.sound import read_audio
+from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.types import Audio
+
+
+@pytest.fixture(scope="module")
+def voice() -> Audio:
+    sample = sample_speech()
+    return Audio(sample.waveform[:, : sample.sample_rate], sample.sample_rate)
+
+
+def test_a_picture_and_a_voice_become_a_video(tmp_path, voice):
+    write_image(tmp_path / "me.png", sample_portrait()[0])
+    path = tp.animate(tmp_path / "me.png", voice, tmp_path / "out.mp4", fps=10, longest_side=128, seed=3)
+    assert open_video(path).size == (128, 128)
+    assert len(list(open_video(path).frames())) == 10
+    assert abs(float(read_audio(path).seconds) - 1) < 0.1
+
+
+def test_its_steps_can_be_taken_one_by_one(voice):
+    motion = tp.drive(voice, fps=5, mouth=0.5)
+    frames = list(tp.render(sample_portrait()[0], motion))
+    assert len(frames) == motion.frames == 5
+    assert frames[0].shape == sample_portrait()[0].shape
+    assert frames[0].dtype == torch.uint8
+    assert float(tp.drive(SPEECH_FILE, fps=5).seconds) > 5
+
+
+def test_what_is_not_there_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(TalkingPortraitError, match="does not exist"):
+        tp.animate(tmp_path / "none.png", SPEECH_FILE, tmp_path / "out.mp4")
+    with pytest.raises(AttributeError, match="NODE_CLASS_MAPPINGS"):
+        tp.NODE_CLASS_MAPPINGS  # noqa: B018 (its presence would hide the V3 nodes from ComfyUI)

@@ -243,6 +243,8 @@ class GetVideoComponents(io.ComfyNode):
                 io.Image.Output(display_name="images"),
                 io.Audio.Output(display_name="audio"),
                 io.Float.Output(display_name="fps"),
+                io.Int.Output(display_name="bit_depth"),
+                io.Combo.Output(display_name="color_space"),
             ],
         )
 
@@ -250,7 +252,7 @@ class GetVideoComponents(io.ComfyNode):
     def execute(cls, video: VideoPayload) -> io.NodeOutput:
         images, audio, fps = video.components()
         sound = None if audio is None else {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
-        return io.NodeOutput(images, sound, float(fps))
+        return io.NodeOutput(images, sound, float(fps), 8, "sRGB")  # which every video here has become
 
 
 class CreateVideo(io.ComfyNode):
@@ -287,6 +289,7 @@ class SaveVideo(Saver):
                 io.Combo.Input("format", options=["auto", "mp4"], default="auto", tooltip="The kind of file."),
                 io.Combo.Input("codec", options=["auto", "h264"], default="auto", tooltip="How it is compressed."),
             ],
+            outputs=[io.Video.Output()],
             is_output_node=True,
         )
 
@@ -303,7 +306,7 @@ class SaveVideo(Saver):
             for index, frame in enumerate(images):
                 writer.write(to_uint8(colours(frame)))
                 progress(index + 1, len(images))
-        return io.NodeOutput(ui=_shown("images", [path]))
+        return io.NodeOutput(video, ui=_shown("images", [path]))
 
 
 class SaveImage(Saver):
@@ -317,12 +320,13 @@ class SaveImage(Saver):
                 io.Image.Input("images", tooltip="The pictures to save."),
                 io.String.Input("filename_prefix", default="ComfyUI", tooltip="Folder and start of the name."),
             ],
+            outputs=[io.Image.Output()],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, images: torch.Tensor, filename_prefix: str) -> io.NodeOutput:
-        return io.NodeOutput(ui=_shown("images", _save_images(images, filename_prefix)))
+        return io.NodeOutput(images, ui=_shown("images", _save_images(images, filename_prefix)))
 
 
 class PreviewImage(io.ComfyNode):
@@ -333,12 +337,13 @@ class PreviewImage(io.ComfyNode):
             "Preview Image",
             CATEGORY,
             inputs=[io.Image.Input("images", tooltip="The pictures to look at.")],
+            outputs=[io.Image.Output()],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, images: torch.Tensor) -> io.NodeOutput:
-        return io.NodeOutput(ui=_shown("images", _save_images(images, f"{PREVIEWS}/image")))
+        return io.NodeOutput(images, ui=_shown("images", _save_images(images, f"{PREVIEWS}/image")))
 
 
 def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
@@ -361,13 +366,14 @@ class SaveAudio(Saver):
                 io.Audio.Input("audio", tooltip="The sound to save."),
                 io.String.Input("filename_prefix", default="audio/ComfyUI", tooltip="Folder and start of the name."),
             ],
+            outputs=[io.Audio.Output()],
             is_output_node=True,
             description="Outside ComfyUI the sound is saved as WAV.",
         )
 
     @classmethod
     def execute(cls, audio: Any, filename_prefix: str) -> io.NodeOutput:
-        return io.NodeOutput(ui=_shown("audio", [_save_audio(audio, filename_prefix)]))
+        return io.NodeOutput(audio, ui=_shown("audio", [_save_audio(audio, filename_prefix)]))
 
 
 class PreviewAudio(io.ComfyNode):
@@ -378,12 +384,13 @@ class PreviewAudio(io.ComfyNode):
             "Preview Audio",
             CATEGORY,
             inputs=[io.Audio.Input("audio", tooltip="The sound to listen to.")],
+            outputs=[io.Audio.Output()],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, audio: Any) -> io.NodeOutput:
-        return io.NodeOutput(ui=_shown("audio", [_save_audio(audio, f"{PREVIEWS}/audio")]))
+        return io.NodeOutput(audio, ui=_shown("audio", [_save_audio(audio, f"{PREVIEWS}/audio")]))
 
 
 def _save_audio(audio: Any, prefix: str) -> Path:

@@ -123,7 +123,7 @@ def test_the_stand_ins_take_what_comfyuis_own_nodes_take(server):
         if name.startswith("Talking"):
             continue
         mine, real = node.GET_NODE_INFO_V1(), theirs[name]
-        assert mine["output"] == real["output"], name
+        assert mine["output"][: len(real["output"])] == real["output"], name  # newer hosts may give more
         assert mine["output_node"] == real["output_node"], name
         assert set(mine["input"]["required"]) <= {*real["input"]["required"], *real["input"].get("optional", {})}, name
         assert set(real["input"]["required"]) <= {*mine["input"]["required"], *mine["input"].get("optional", {})}, name

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from talking_portrait.nodes import extension, sockets
+from talking_portrait.nodes import extension, inputs, loaded_models
 from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.types import Crop
@@ -102,13 +102,13 @@ def test_a_transparent_portrait_moves_too(small):
 @pytest.mark.parametrize("colours", [1, 3])
 def test_the_first_picture_of_a_batch_is_taken_in_colour(colours):
     pictures = torch.rand(2, 4, 6, colours)
-    assert torch.equal(sockets.portrait_socket(pictures), pictures[0].expand(4, 6, 3))
+    assert torch.equal(inputs.portrait_socket(pictures), pictures[0].expand(4, 6, 3))
 
 
 def test_what_is_transparent_is_white():
     clear = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.5], [1.0, 0.0, 0.0, 1.0]]).reshape(1, 1, 3, 4)
     right = torch.tensor([[[1.0, 1.0, 1.0], [1.0, 0.5, 0.5], [1.0, 0.0, 0.0]]])
-    torch.testing.assert_close(sockets.portrait_socket(clear), right)
+    torch.testing.assert_close(inputs.portrait_socket(clear), right)
 
 
 def cut_out(image: torch.Tensor, beneath: tuple[float, float, float]) -> torch.Tensor:
@@ -128,7 +128,7 @@ def test_colours_beneath_full_transparency_appear_nowhere(small):
         return NODES["InstantRender"].execute(picture, landmarks, drive(fps=2.0)).args[0]
 
     def visible(picture):
-        return sockets.colours(picture)
+        return inputs.colours(picture)
 
     def cut(picture, **options):
         settings = {"framing": "head", "scale": 2.0, "upright": True, "follow": False, **options}
@@ -331,7 +331,7 @@ SOCKETS = {
     "AUDIO": sound,
     "FACE_LANDMARKS": lambda: NODES["Sample"].execute().args[2],
     "TALKING_PORTRAIT_FACE_MOTION": drive,
-    "TALKING_PORTRAIT_SPEECH_ENCODER": lambda: sockets.LoadedSpeechEncoder(None, None),
+    "TALKING_PORTRAIT_SPEECH_ENCODER": lambda: loaded_models.LoadedSpeechEncoder(None, None),
     "TALKING_PORTRAIT_CROP": lambda: Crop(np.eye(3)[None, :2], (64, 64), (64, 64), torch.rand(1, 64, 64, 3)),
 }
 

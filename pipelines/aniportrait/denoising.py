@@ -16,7 +16,7 @@ from typing import cast
 import torch
 
 from ...models.diffusion.attention import Bank, Reference
-from ...models.diffusion.unet import Deep, UNet
+from ...models.diffusion.unet import DeepFeatures, UNet
 from ..diffusion.latents import rough_picture
 from ..diffusion.samplers import (
     NoiseSchedule,
@@ -29,7 +29,7 @@ from ..diffusion.samplers import (
     sample_multistep,
 )
 from ..errors import TalkingPortraitError
-from ..memory import Managed, Shrinking
+from ..memory import HalvingBatches, Managed
 from ..types import Progress, no_progress
 from .pose import PoseFeatures
 from .settings import Scheduler
@@ -80,8 +80,8 @@ class Denoiser:
         self.cfg, self.sum_overlaps = cfg, sum_overlaps
         self._managed, self._features, self._guided_step = denoising_unet, features, guided
         self._weights, self._deep_every = weights, deep_every
-        self._deep: dict[tuple[object, ...], Deep] = {}
-        self._batch = Shrinking(batch, "window")
+        self._deep: dict[tuple[object, ...], DeepFeatures] = {}
+        self._batches = HalvingBatches(batch, "window")
         self.device = denoising_unet.load()
         self._token = token.to(self.device)
         on_device = {name: tokens.to(self.device) for name, tokens in bank.items()}
@@ -108,15 +108,15 @@ class Denoiser:
             self._load(latents, windows)
         sample = torch.cat([latents[:, :, list(window)] for window in windows])
         context = self._token.expand(len(sample), -1, -1)
-        unread = 0
+        unconditional_rows = 0
         if guided:
-            unread = len(sample)
+            unconditional_rows = len(sample)
             sample = torch.cat([sample, sample])
             context = torch.cat([torch.zeros_like(context), context])
-        reference = Reference(self._keys_values, unread)
+        reference = Reference(self._keys_values, unconditional_rows)
         deep = None
         if self._deep_every > 1:
-            deep = self._deep.setdefault((guided, *map(tuple, windows)), Deep())
+            deep = self._deep.setdefault((guided, *map(tuple, windows)), DeepFeatures())
         velocities = self._unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference, deep=deep)
         return velocities.to(latents.dtype)
 
@@ -149,7 +149,7 @@ class Denoiser:
             blind, seeing = velocities.chunk(2)
             return blind + self.cfg * (seeing - blind)
 
-        for velocities in self._batch.each(len(windows), run):
+        for velocities in self._batches.each(len(windows), run):
             for window, velocity in zip(windows[done : done + len(velocities)], velocities, strict=True):
                 total[0, :, list(window)] += weights[:, None, None] * velocity
                 times[list(window)] += weights
@@ -161,7 +161,7 @@ class Denoiser:
 
     def _load(self, latents: torch.Tensor, windows: Windows) -> None:
         height, width = latents.shape[-2:]
-        rows = min(self._batch.size, len(windows)) * len(windows[0]) * (2 if self.cfg > 1 else 1)
+        rows = min(self._batches.size, len(windows)) * len(windows[0]) * (2 if self.cfg > 1 else 1)
         values = rows * height * width * self._unet.config.channels[0] * _WORK
         self._managed.load(values * self._token.element_size())
 

@@ -10,7 +10,7 @@ import torch
 from ...models.anitalker.stage1 import Stage1
 from ..errors import TalkingPortraitError
 from ..image.resizing import resized_on_bytes
-from ..memory import Managed, Shrinking
+from ..memory import HalvingBatches, Managed
 from ..timing import as_rate
 from ..types import FaceTrack, MotionLatents, Progress, no_progress
 
@@ -103,7 +103,7 @@ def motion_from_video(
 
     codes: list[torch.Tensor] = []
     done = 0
-    for part in Shrinking(batch, "frame").each(len(pictures), encode):
+    for part in HalvingBatches(batch, "frame").each(len(pictures), encode):
         codes.append(part)
         done += len(part)
         progress(done, len(pictures))

@@ -168,7 +168,7 @@ class Run:
             meshes = geometry.frames(start, end).to(device, networks.dtype)
             mesh = networks.mesh_encoder.module(meshes, geometry.portrait.to(device, networks.dtype))[0]
         device = networks.denoising_unet.load()
-        return networks.denoiser.hear(
+        return networks.denoiser.project_audio(
             audio.to(device),
             portrait.masks,
             mesh=None if mesh is None else mesh.to(device),

@@ -11,7 +11,7 @@ from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import UNet
 from ..diffusion.latents import ImageCodec, check_precision
 from ..errors import TalkingPortraitError
-from ..memory import Shrinking
+from ..memory import HalvingBatches
 from .pictures import portrait_picture
 from .settings import Inputs, Networks, Settings
 
@@ -63,7 +63,7 @@ def prepare(networks: Networks, codec: ImageCodec, inputs: Inputs, settings: Set
     device = networks.denoising_unet.load()
     unet = networks.denoiser
     reference = unet.read_bank(
-        {name: x.to(device) for name, x in bank.items()}, unread=len(tokens) - 1, rounding=settings.rounding
+        {name: x.to(device) for name, x in bank.items()}, unconditional_rows=len(tokens) - 1, rounding=settings.rounding
     )
     levels = inputs.masks.levels(settings.latent_size, len(unet.config.channels))
     masks = [mask.to(device, dtype) for mask in levels]
@@ -90,10 +90,8 @@ def written(networks: Networks, latents: torch.Tensor, tokens: torch.Tensor) -> 
     device = networks.reference_unet.load()
     check_precision(device, networks.dtype)
     pictures, faces = latents[:, :, None].to(device, networks.dtype), tokens.to(device)
-    shrinking = Shrinking(len(pictures), "picture")
-    parts = list(
-        shrinking.each(len(pictures), lambda start, end: unet.write_bank(pictures[start:end], faces[start:end]))
-    )
+    batches = HalvingBatches(len(pictures), "picture")
+    parts = list(batches.each(len(pictures), lambda start, end: unet.write_bank(pictures[start:end], faces[start:end])))
     bank = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     for values in bank.values():
         _check_numbers(values, "The reference UNet")

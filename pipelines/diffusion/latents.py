@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from ..errors import TalkingPortraitError
-from ..memory import Shrinking
+from ..memory import HalvingBatches
 from ..types import Progress, no_progress
 
 LATENT_SCALE = 0.18215
@@ -68,7 +68,7 @@ def decoded(
 
     Raises TalkingPortraitError where the VAE gives NaN.
     """
-    shrinking = Shrinking(batch, "frame")
+    batches = HalvingBatches(batch, "frame")
     done = known = 0
     for piece in [latents] if isinstance(latents, torch.Tensor) else latents:
         rows = piece[0].transpose(0, 1)
@@ -77,7 +77,7 @@ def decoded(
         def decode(start: int, end: int, rows: torch.Tensor = rows) -> torch.Tensor:
             return codec.decode(rows[start:end])
 
-        for frames in shrinking.each(len(rows), decode):
+        for frames in batches.each(len(rows), decode):
             _check_numbers(frames, done)
             done += len(frames)
             progress(done, known, frames[-1])

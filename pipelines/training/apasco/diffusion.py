@@ -99,10 +99,10 @@ def clip_velocity(
         audio = torch.zeros_like(audio)
     feature = parts.face_locator(region).expand(-1, -1, frames, -1, -1)
     pose = [torch.zeros_like(feature) if blind else feature]
-    speech = parts.denoising_unet.hear(audio, masks, mesh=None if mesh is None else mesh.flatten(0, 1))
+    speech = parts.denoising_unet.project_audio(audio, masks, mesh=None if mesh is None else mesh.flatten(0, 1))
     read = None if pictures is None else _read(parts, pictures, tokens, frames, mixed_rows)
     if read is not None and blind:
-        read = replace(read, unread=len(noisy))
+        read = replace(read, unconditional_rows=len(noisy))
     return parts.denoising_unet(noisy, times, tokens, pose=pose, reference=read, speech=speech)
 
 

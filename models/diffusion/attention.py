@@ -1,7 +1,7 @@
 """Spatial attention of the UNet: within a frame, to a reference picture and to a few context tokens.
 
-Latent Diffusion (Rombach et al. 2022) for the block; attending to another network's tokens beside one's own is "reference
-attention" (Animate Anyone, Hu et al. 2023), as AniPortrait and Hallo use it.
+Latent Diffusion (Rombach et al. 2022) for the block; attending to another network's tokens beside one's own is
+"reference attention" (Animate Anyone, Hu et al. 2023), as AniPortrait and Hallo use it.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ class UpBlock(Block):
         self.upsamplers = nn.ModuleList([Upsample(channels)] if level else [])
 
     def forward(self, hidden: torch.Tensor, skips: list[torch.Tensor], conditions: Conditions) -> torch.Tensor:
-        """Takes its skips off the end of the list. The next one left gives the size to upsample to, as halving rounds."""
+        """Takes its skips off the end of the list. The next one left gives the size to rise to, as halving rounds."""
         for index in range(len(self.resnets)):
             hidden = self.layer(index, torch.cat([hidden, skips.pop()], dim=1), conditions)
         for upsample in self.upsamplers:

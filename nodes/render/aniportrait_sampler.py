@@ -262,7 +262,7 @@ class AniPortraitSampler(io.ComfyNode):
             window_batch=window_batch,
             decode_batch=decode_batch,
             mode=mode,
-            stretch=stretch,
+            segment_windows=stretch,
             continued=continued,
             published_pose=published_pose,
             scheduler=scheduler,

@@ -9,7 +9,7 @@ import torch
 
 from ...models.anitalker.stage2 import Controls, Stage2, Stage2Config
 from ..audio.overlapping_windows import blended_windows, window_seconds
-from ..diffusion.samplers import StepCallback, nobody_watches
+from ..diffusion.samplers import StepCallback, no_callback
 from ..errors import TalkingPortraitError
 from ..memory import Managed
 from ..types import MotionLatents, Progress, SpeechFeatures, no_progress
@@ -71,7 +71,7 @@ def generate_motion(
     seed: int = 0,
     noise: torch.Tensor | None = None,
     seconds: float | None = None,
-    callback: StepCallback = nobody_watches,
+    callback: StepCallback = no_callback,
     progress: Progress = no_progress,
 ) -> MotionLatents:
     """Motion codes at 25 frames a second, each in -1..1.

@@ -101,7 +101,7 @@ def ddim(golden: Golden) -> None:
     for steps, stored in meta["stored_iterations"].items():
         schedule = strided_schedule(int(steps))
         golden.compare(f"fake_{steps}_timesteps", torch.tensor(schedule.timesteps))
-        golden.compare(f"fake_{steps}_abar", schedule.kept)
+        golden.compare(f"fake_{steps}_abar", schedule.alphas_cumprod)
         golden.compare(f"fake_{steps}_abar_prev", schedule.before)
         xs, cleans = traced(fake, noise, schedule)
         golden.compare(f"fake_{steps}_x", xs[stored], **meta["tol_fake"])

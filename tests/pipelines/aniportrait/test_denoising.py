@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
-from talking_portrait.pipelines.aniportrait.denoising import Denoiser, Known, denoise
+from talking_portrait.pipelines.aniportrait.denoising import Denoiser, FinishedFrames, denoise
 from talking_portrait.pipelines.aniportrait.pictures import clip_pixels, pose_pixels, reference_pixels
 from talking_portrait.pipelines.aniportrait.pose import FrameFeatures, PoseGuidance, WindowFeatures
 from talking_portrait.pipelines.diffusion.context_windows import open_windows, triangle_weights, uniform_windows
@@ -190,23 +190,23 @@ def test_frames_can_begin_anew_and_then_hold_nothing_of_what_went_before() -> No
     assert features.made == made + 1
 
 
-def test_known_frames_stay_and_are_shown_with_their_own_noise() -> None:
-    model, shown = denoiser(weights=triangle_weights), []
+def test_finished_frames_stay_and_enter_with_their_own_noise() -> None:
+    model, inputs = denoiser(weights=triangle_weights), []
     velocity = model.velocity
 
-    def watched(latents: torch.Tensor, timestep: int, windows, **options) -> torch.Tensor:
-        shown.append((timestep, latents[:, :, :2].clone()))
+    def recorded(latents: torch.Tensor, timestep: int, windows, **options) -> torch.Tensor:
+        inputs.append((timestep, latents[:, :, :2].clone()))
         return velocity(latents, timestep, windows, **options)
 
-    model.velocity = watched  # type: ignore[method-assign]
-    start, finished = noise(1, 4, FRAMES, SIDE, SIDE), noise(1, 4, 2, SIDE, SIDE, seed=3)
-    known = Known(finished, start[:, :, :2])
-    found = denoise(model, start, lambda step: open_windows(FRAMES, 4, 2, step=step, known=2), 3, known=known)
-    assert torch.equal(found[:, :, :2], finished)
+    model.velocity = recorded  # type: ignore[method-assign]
+    start, latents = noise(1, 4, FRAMES, SIDE, SIDE), noise(1, 4, 2, SIDE, SIDE, seed=3)
+    finished = FinishedFrames(latents, start[:, :, :2])
+    found = denoise(model, start, lambda step: open_windows(FRAMES, 4, 2, step=step, finished=2), 3, finished=finished)
+    assert torch.equal(found[:, :, :2], latents)
     assert found.isfinite().all()
-    for timestep, seen in shown:
-        kept = published_schedule().kept[timestep]
-        torch.testing.assert_close(seen, kept.sqrt() * finished + (1 - kept).sqrt() * start[:, :, :2])
+    for timestep, entered in inputs:
+        power = published_schedule().alphas_cumprod[timestep]
+        torch.testing.assert_close(entered, power.sqrt() * latents + (1 - power).sqrt() * start[:, :, :2])
 
 
 def test_values_that_are_no_numbers_are_named_with_their_step() -> None:

@@ -93,10 +93,10 @@ def test_impossible_numbers_of_steps_are_told(steps: int) -> None:
 def test_a_perfect_prediction_finds_the_clean_sample() -> None:
     clean = torch.rand(1, 5, 20, generator=torch.Generator().manual_seed(1)) * 1.8 - 0.9
     schedule = strided_schedule(10)
-    kept = dict(zip(schedule.timesteps, schedule.kept.tolist(), strict=True))
+    alpha_cumprod = dict(zip(schedule.timesteps, schedule.alphas_cumprod.tolist(), strict=True))
 
     def predict(x: torch.Tensor, timestep: int) -> torch.Tensor:
-        return (x - kept[timestep] ** 0.5 * clean) / (1 - kept[timestep]) ** 0.5
+        return (x - alpha_cumprod[timestep] ** 0.5 * clean) / (1 - alpha_cumprod[timestep]) ** 0.5
 
     torch.testing.assert_close(sample(predict, torch.randn(1, 5, 20), schedule), clean, atol=1e-4, rtol=1e-4)
     wild = sample(lambda x, timestep: -10 * x, torch.randn(1, 5, 20), schedule)

@@ -101,7 +101,7 @@ class ToRGB(nn.Module):
 
 
 class ToFlow(nn.Module):
-    """Features to where each pixel of a map comes from, and how much of it is shown."""
+    """Features to where each pixel of a map comes from, and its visibility."""
 
     def __init__(self, channels: int, style: int) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ def animate(
 ) -> Animation:
     """A portrait (H, W, 3) in 0..1 that does what the drawn faces show, one frame for each.
 
-    Inputs are checked at once; the work begins when the first frames are asked for.
+    Inputs are checked at once; the work begins when the first frames are requested.
 
     Args:
         portrait: any size; it is squeezed to `settings.size`, as published, so crop it to that shape before.

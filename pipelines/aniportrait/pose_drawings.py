@@ -1,4 +1,4 @@
-"""A face motion as AniPortrait's networks see it: one drawn face a frame, drawn when it is asked for."""
+"""A face motion as AniPortrait's networks take it: one drawn face a frame, drawn on request."""
 
 from __future__ import annotations
 

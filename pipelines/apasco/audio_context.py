@@ -8,7 +8,7 @@ from ...models.apasco.projections import WINDOW
 from ..errors import TalkingPortraitError
 
 
-def heard_layers(states: torch.Tensor, inputs: int) -> torch.Tensor:
+def audio_layers(states: torch.Tensor, inputs: int) -> torch.Tensor:
     """States (frames, layers, channels) without the one before the first layer, as `inputs` numbers a window ask for.
 
     Raises TalkingPortraitError when the features are those of another encoder, or of a single layer.
@@ -25,7 +25,7 @@ def heard_layers(states: torch.Tensor, inputs: int) -> torch.Tensor:
 
 
 def audio_windows(states: torch.Tensor, start: int, end: int) -> torch.Tensor:
-    """(frames, layers, channels) to (1, end - start, WINDOW, layers, channels): what is heard around each frame.
+    """(frames, layers, channels) to (1, end - start, WINDOW, layers, channels): the features around each frame.
 
     At the beginning and the end of the whole speech, and beyond, its first and last frame stand in.
     """

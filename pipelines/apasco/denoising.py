@@ -42,8 +42,8 @@ class Denoiser:
         velocities = torch.cat(list(parts)).to(latents.dtype)
         if rows == 1:
             return velocities
-        blind, seeing = velocities.chunk(2)
-        return blind + self._settings.cfg * (seeing - blind)
+        unconditional, conditional = velocities.chunk(2)
+        return unconditional + self._settings.cfg * (conditional - unconditional)
 
     def _predict(self, latents: torch.Tensor, timestep: int, start: int, end: int) -> torch.Tensor:
         portrait, device = self._portrait, self.device
@@ -54,7 +54,7 @@ class Denoiser:
             unconditional_rows=min(unconditional_rows, end - start),
             motion={name: tokens[start:end] for name, tokens in self._reference.motion.items()},
         )
-        hears = end == portrait.rows
+        has_audio = end == portrait.rows
         feature = portrait.feature[start:end].expand(-1, -1, latents.shape[2], -1, -1)
         return self._networks.denoiser(
             latents.to(device, dtype).expand(end - start, -1, -1, -1, -1),
@@ -62,7 +62,7 @@ class Denoiser:
             portrait.tokens[start:end].to(device),
             pose=[feature.to(device)],
             reference=reference,
-            speech=self._speech if hears else self._speech.silent(),
+            speech=self._speech if has_audio else self._speech.silent(),
         )
 
 

@@ -141,7 +141,7 @@ def clips(golden: Golden) -> None:
         cfg=meta["guidance_scale"],
         seed=int(seed[1]),
         weights=tuple(meta["motion_scale"]),
-        looks_back=meta["n_motion_frames"],
+        past_frames=meta["n_motion_frames"],
         rounded_bank=False,
     )
     golden.check("timesteps", trailing_timesteps(meta["steps"]), meta["timesteps"])

@@ -131,7 +131,7 @@ def test_impossible_step_counts_are_refused(steps: int) -> None:
 
 
 def gaussian_velocity(schedule: NoiseSchedule, mean: torch.Tensor, deviation: float):
-    """What a perfect network predicts for samples scattered normally around `mean`: each is mean + deviation * noise."""
+    """What a perfect network predicts for samples spread around `mean`: each is mean + deviation * noise."""
 
     def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
         alpha, sigma = schedule.alpha_sigma(timestep, sample)

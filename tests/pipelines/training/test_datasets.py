@@ -60,7 +60,7 @@ def test_a_video_sample_is_frames_of_one_clip_with_their_drawings(clips: list[Cl
             assert np.array_equal(sample["frames"][i].numpy(), pictures[first + stride * i])
             assert np.array_equal(sample["drawings"][i].numpy(), drawn[first + stride * i])
         assert any(np.array_equal(sample["reference"].numpy(), picture) for picture in pictures)
-        assert sample["seen"].shape == (3, 224, 224)
+        assert sample["clip_image"].shape == (3, 224, 224)
     assert strides == {1, 4}
 
 

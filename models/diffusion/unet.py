@@ -269,7 +269,7 @@ class UNet(nn.Module):
             speech: from `project_audio`, for a network with audio modules.
             deep: what the deeper resolutions gave in an earlier step, to go without them; empty, it is filled.
 
-        Raises TalkingPortraitError for more frames than the motion modules know positions for, and for masks of another
+        Raises TalkingPortraitError for more frames than the motion modules have positions for, and for masks of another
         size than the latents.
         """
         return self._run(sample, timestep, context, pose=pose, reference=reference, speech=speech, deep=deep)
@@ -352,7 +352,7 @@ class UNet(nn.Module):
         before = next(iter(reference.motion.values())).shape[1] if reference and reference.motion else 0
         if longest and frames + before > longest:
             raise TalkingPortraitError(
-                f"The window has {frames + before} frames, but the motion modules know {longest} positions; "
+                f"The window has {frames + before} frames, but the motion modules have {longest} positions; "
                 "use a shorter one."
             )
         if speech:

@@ -26,7 +26,7 @@ class RegionMasks(io.ComfyNode):
             node_id="TalkingPortraitRegionMasks",
             display_name="Region Masks",
             category="Talking Portrait/face",
-            description="Marks what is outside the face, the face, and the lips, softly: where APasco hears speech.",
+            description="Marks what is outside the face, the face, and the lips, softly: where APasco uses the speech.",
             search_aliases=["face mask", "lip mask", "hallo masks"],
             inputs=[
                 FaceLandmarks.Input(

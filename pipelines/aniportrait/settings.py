@@ -121,7 +121,7 @@ def check_settings(settings: Settings, longest_window: int) -> None:
         )
     if not 1 <= settings.window <= longest_window:
         raise TalkingPortraitError(
-            f"The window is {settings.window} frames, but the motion modules know 1 to {longest_window}; 16 is the "
+            f"The window is {settings.window} frames, but the motion modules take 1 to {longest_window}; 16 is the "
             "published one."
         )
     check_overlap(settings.window, settings.overlap)

@@ -39,7 +39,7 @@ def motion_frames(config: Stage2Config, features: SpeechFeatures) -> int:
         fits = features.model == "mfcc-anitalker" and layers == 1
     if not fits or channels != [config.features]:
         raise TalkingPortraitError(
-            f'The speech features are {came}, but the model "{config.variant}" hears {wanted}; connect those.'
+            f'The speech features are {came}, but the model "{config.variant}" takes {wanted}; connect those.'
         )
     if rows < config.rows:
         raise TalkingPortraitError(
@@ -55,7 +55,7 @@ def layer_mix(stage2: Stage2) -> torch.Tensor:
     """
     if not stage2.config.layers:
         raise TalkingPortraitError(
-            f'The model "{stage2.config.variant}" hears MFCC and mixes no layers; connect Speech MFCC to it.'
+            f'The model "{stage2.config.variant}" takes MFCC and mixes no layers; connect Speech MFCC to it.'
         )
     return stage2.mix.cpu()
 

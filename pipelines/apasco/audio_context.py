@@ -19,7 +19,7 @@ def audio_layers(states: torch.Tensor, inputs: int) -> torch.Tensor:
         return states[:, layers - wanted :]
     raise TalkingPortraitError(
         f"The speech features have {layers} {'layer' if layers == 1 else 'layers'} of {channels} numbers in {frames} "
-        f"frames, but this network hears {inputs // WINDOW} numbers a frame (wav2vec2-base: 12 layers of 768); encode "
+        f"frames, but this network takes {inputs // WINDOW} numbers a frame (wav2vec2-base: 12 layers of 768); encode "
         "the speech with all layers of that encoder."
     )
 

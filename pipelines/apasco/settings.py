@@ -159,7 +159,7 @@ def check_settings(settings: Settings, networks: Networks) -> None:
     longest = networks.config.denoising_unet.motion_frames - settings.past_frames
     if not 1 <= settings.clip <= longest:
         raise TalkingPortraitError(
-            f"The clip length is {settings.clip} frames, but the motion modules know 1 to {longest} beside the "
+            f"The clip length is {settings.clip} frames, but the motion modules take 1 to {longest} beside the "
             f"{settings.past_frames} before a clip; 16 is the published length."
         )
     if not 0 <= settings.overlap <= settings.clip // 2:

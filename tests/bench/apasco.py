@@ -162,9 +162,9 @@ def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
         parts = reference_networks(widths)
     for name, module in parts.items():
         state = part_of(arguments, name)
-        unread = {key: like for key, like in module.state_dict().items() if key not in state}
-        assert name == "reference_unet" or not unread, unread  # its last layers, which nobody asks
-        state |= {key: torch.zeros(like.shape) for key, like in unread.items()}
+        missing = {key: like for key, like in module.state_dict().items() if key not in state}
+        assert name == "reference_unet" or not missing, missing  # its last layers, which are not used
+        state |= {key: torch.zeros(like.shape) for key, like in missing.items()}
         module.load_state_dict(state, assign=True)
         module.to(device, dtype).requires_grad_(False)
     denoising = parts["denoising_unet"]

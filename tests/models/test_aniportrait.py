@@ -110,7 +110,7 @@ def test_memory_layout_does_not_change_pose_features(guider: PoseGuider) -> None
         torch.testing.assert_close(one, two, atol=atol, rtol=0)
 
 
-def test_audio2mesh_is_two_linear_maps_of_what_it_hears() -> None:
+def test_audio2mesh_is_two_linear_maps_of_its_features() -> None:
     torch.manual_seed(0)
     model = Audio2Mesh(ear(), width=8).eval()
     states = torch.randn(5, 64)

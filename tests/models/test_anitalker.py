@@ -56,11 +56,11 @@ def test_files_in_each_others_place_are_named_for_what_they_are(tmp_path: Path) 
 
 def test_whatever_is_missing_or_odd_is_told_in_a_sentence(tmp_path: Path) -> None:
     stage1 = stage1_state("")
-    unread = ("noise.weight", "to_rgb1.bias", "dis.final.weight")
+    unused = ("noise.weight", "to_rgb1.bias", "dis.final.weight")
     for name in stage1:
         rest = {key: tensor for key, tensor in stage1.items() if key != name}
         path = saved(tmp_path, "stage1", rest)
-        if name.endswith(unread):
+        if name.endswith(unused):
             load_stage1(path)
             continue
         with pytest.raises(TalkingPortraitError) as told:

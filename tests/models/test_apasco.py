@@ -181,7 +181,7 @@ def test_masks_of_another_size_and_clips_that_are_too_long_are_refused():
     reference = case.unet.read_bank(
         {n: torch.zeros(1, 1, b.norm1.weight.numel()) for n, b in case.unet.transformer_blocks().items()}
     )
-    with pytest.raises(TalkingPortraitError, match="33 frames, but the motion modules know 32"):
+    with pytest.raises(TalkingPortraitError, match="33 frames, but the motion modules have 32"):
         case.unet(torch.randn(2, 4, 31, 8, 8), 1, case.context, reference=replace(reference, motion=before))
 
 

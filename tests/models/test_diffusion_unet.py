@@ -207,7 +207,7 @@ def test_sizes_that_halve_unevenly_keep_their_size() -> None:
 
 
 def test_more_frames_than_positions_are_refused_in_words() -> None:
-    with pytest.raises(TalkingPortraitError, match="13 frames, but the motion modules know 12"):
+    with pytest.raises(TalkingPortraitError, match="13 frames, but the motion modules have 12"):
         unet(VIDEO)(noise(1, 4, 13, 8, 8), 0, noise(1, 1, SMALL.context))
 
 

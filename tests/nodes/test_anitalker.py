@@ -106,7 +106,7 @@ def test_layers_mixed_by_the_encoder_move_the_portrait_alike(portrait: torch.Ten
     torch.testing.assert_close(
         move(anitalker, mixed, portrait).codes, move(anitalker, every, portrait).codes, atol=1e-3, rtol=1e-3
     )
-    with pytest.raises(TalkingPortraitError, match="Encode Speech: The model .* hears MFCC"):
+    with pytest.raises(TalkingPortraitError, match="Encode Speech: The model .* takes MFCC"):
         hear(anitalker=load("stage2_pose_only_mfcc"))
 
 
@@ -203,8 +203,8 @@ def test_files_in_each_others_place_are_named_for_what_they_are() -> None:
 
 
 BAD = {
-    "MFCC to HuBERT": (lambda p: move(load(), hear("mfcc"), p), "hears HuBERT's 3 states of 64 channels"),
-    "HuBERT to MFCC": (lambda p: move(load("stage2_pose_only_mfcc"), hear(), p), "hears MFCC with 39 columns"),
+    "MFCC to HuBERT": (lambda p: move(load(), hear("mfcc"), p), "takes HuBERT's 3 states of 64 channels"),
+    "HuBERT to MFCC": (lambda p: move(load("stage2_pose_only_mfcc"), hear(), p), "takes MFCC with 39 columns"),
     "no control": (
         lambda p: move(load("stage2_audio_only_hubert"), hear("stage2_audio_only_hubert"), p, "numbers"),
         "by the voice alone, but controls were given",

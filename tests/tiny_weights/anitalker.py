@@ -90,7 +90,7 @@ def stage2_state(file: str, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def write_models(root: Path) -> None:
-    """The published files in `root`, a models folder, and a HuBERT that hears as the motion models want it."""
+    """The published files in `root`, a models folder, and a HuBERT of the sizes that the motion models take."""
     folder = root / "talking_portrait" / "anitalker"
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(stage1_state(), folder / "stage1.ckpt")

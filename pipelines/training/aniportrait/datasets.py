@@ -93,7 +93,7 @@ class SpokenPoses(SpokenClips):
         self.persons = sorted({clip.person for clip in self.clips})
         if len(self.persons) > IDENTITIES:
             raise TalkingPortraitError(
-                f"The clips show {len(self.persons)} persons, but this network knows {IDENTITIES} ways of moving; "
+                f"The clips show {len(self.persons)} persons, but this network has {IDENTITIES} ways of moving; "
                 "prepare fewer videos, or name who is seen in several of them by --person."
             )
 

@@ -221,7 +221,7 @@ def test_speech_longer_than_a_window_is_blended(stage2: dict[str, Resident], por
 
 
 def test_windows_leave_no_seam_where_attention_is_local(stage2: dict[str, Resident], portrait: Portrait) -> None:
-    """Without attention a frame sees a fraction of a second, so windows must give what one pass gives."""
+    """Without attention a frame depends on a fraction of a second, so windows must give what one pass gives."""
     network = stage2_of("stage2_pose_only_hubert")
     for conformer in (network.speech_encoder, network.coarse_decoder):
         for block in conformer.encoders:
@@ -250,7 +250,7 @@ def test_layers_may_be_mixed_beforehand_for_this_model_alone(stage2: dict[str, R
     foreign = replace(mixed, mixed=(0.6, 0.3, 0.1))
     with pytest.raises(TalkingPortraitError, match="were mixed for another AniTalker model"):
         generate_motion(stage2[other], foreign, portrait, steps=4)
-    with pytest.raises(TalkingPortraitError, match="hears MFCC and mixes no layers"):
+    with pytest.raises(TalkingPortraitError, match="takes MFCC and mixes no layers"):
         layer_mix(stage2_of("stage2_pose_only_mfcc"))
 
 
@@ -268,7 +268,7 @@ WRONG = {
 def test_features_of_another_kind_are_refused(stage2: dict[str, Resident], file: str, features: SpeechFeatures) -> None:
     network = stage2[file].module
     assert isinstance(network, Stage2)
-    with pytest.raises(TalkingPortraitError, match="The speech features are .*, but the model .* hears") as raised:
+    with pytest.raises(TalkingPortraitError, match="The speech features are .*, but the model .* takes") as raised:
         motion_frames(network.config, features)
     assert features.model in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -282,7 +282,7 @@ def test_broken_weights_are_told(networks):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"clip": 31}, "clip length is 31 frames, but the motion modules know 1 to 30"),
+        ({"clip": 31}, "clip length is 31 frames, but the motion modules take 1 to 30"),
         ({"clip": 0}, "clip length is 0 frames"),
         ({"schedule": "cosine"}, 'schedule is "cosine", but linear or scaled_linear'),
         ({"overlap": 3}, "to overlap by 3, but 0 to 2"),

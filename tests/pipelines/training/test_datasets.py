@@ -103,5 +103,5 @@ def test_more_persons_than_the_network_knows_are_refused(clips: list[Clip]) -> N
     from dataclasses import replace
 
     crowd = [replace(clips[0], person=f"person {i}") for i in range(101)]
-    with pytest.raises(TalkingPortraitError, match="101 persons, but this network knows 100"):
+    with pytest.raises(TalkingPortraitError, match="101 persons, but this network has 100"):
         SpokenPoses(crowd, 0, 30)

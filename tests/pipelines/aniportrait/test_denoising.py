@@ -83,11 +83,11 @@ def test_windows_together_give_what_windows_alone_give() -> None:
 
 def test_guidance_stretches_the_difference_that_the_portrait_makes() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
-    seeing = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS)
+    conditional = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS)
     double, triple = (denoiser(cfg=cfg).velocity(latents, 500, WINDOWS) for cfg in (2.0, 3.0))
-    torch.testing.assert_close(triple - double, double - seeing, atol=2e-4, rtol=1e-3)
-    assert not torch.allclose(double, seeing, atol=1e-3)
-    assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500, WINDOWS), seeing, atol=1e-3)
+    torch.testing.assert_close(triple - double, double - conditional, atol=2e-4, rtol=1e-3)
+    assert not torch.allclose(double, conditional, atol=1e-3)
+    assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500, WINDOWS), conditional, atol=1e-3)
 
 
 def test_overlaps_are_averaged_unless_the_published_sum_is_asked_for() -> None:
@@ -218,9 +218,9 @@ def test_values_that_are_no_numbers_are_named_with_their_step() -> None:
 def test_guidance_can_be_left_out_of_some_steps() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
     model = denoiser(guided=lambda step: step == 1)
-    seeing, guided = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS), denoiser().velocity(latents, 500, WINDOWS)
+    conditional, guided = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS), denoiser().velocity(latents, 500, WINDOWS)
     for step in (0, 2):
-        torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=step), seeing, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=step), conditional, atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=1), guided, atol=2e-4, rtol=1e-3)
 
 

@@ -66,5 +66,5 @@ class RegionMasks(io.ComfyNode):
                 "Neither landmarks nor an image are connected, but one of the two is expected; connect Detect "
                 "Landmarks."
             )
-        shown = (host.to_socket(masks.shown(region)) for region in ("full", "face", "lip"))
-        return io.NodeOutput(masks, *shown)
+        outputs = (host.to_socket(masks.mask_of(region)) for region in ("full", "face", "lip"))
+        return io.NodeOutput(masks, *outputs)

@@ -55,7 +55,7 @@ class RegionMasks:
         masks = [getattr(self, region) for region in REGIONS]
         return [torch.stack([_resized(mask, (h, w))[None] for mask in masks]) for h, w in sizes]
 
-    def shown(self, region: str) -> torch.Tensor:
+    def mask_of(self, region: str) -> torch.Tensor:
         """One of `REGIONS`, as a MASK (1, H, W) of the picture's size in 0..1."""
         return _resized(getattr(self, region), self.image_size)[None]
 

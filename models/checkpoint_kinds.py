@@ -1,4 +1,4 @@
-"""What a file of weights is, told from the names and shapes of its tensors.
+"""What a file of weights is, recognised by the names and shapes of its tensors.
 
 A data table: the first kind whose every condition holds names the file, so containers stand before what they contain.
 Names match at the end of a tensor's name from a dot on ("conv_in.weight" also finds "denoising_unet.conv_in.weight"),

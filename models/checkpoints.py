@@ -29,7 +29,7 @@ State = dict[str, torch.Tensor]
 PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 SAFE_TORCH = (2, 10)
-"""Earlier versions run code from a pickle even when told to read weights only."""
+"""Earlier versions run code from a pickle even with `weights_only`."""
 MAX_PICKLE = 256 * 1024**2
 """Bytes of names and shapes in an archive of weights; the tensors lie beside them. More is a bomb."""
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params", "model", "net")

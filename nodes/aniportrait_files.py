@@ -1,4 +1,4 @@
-"""AniPortrait's files as one handle: told apart when they are chosen, read when a node first needs them."""
+"""AniPortrait's files as one handle: recognised when they are chosen, read when a node first needs them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ AUDIO = ("audio2mesh", "audio2pose")
 
 @dataclass(frozen=True)
 class LoadedAniPortrait:
-    """ANIPORTRAIT: which files, and the networks out of them, each read once, when it is first asked for."""
+    """ANIPORTRAIT: which files, and the networks out of them, each read once, when it is first needed."""
 
     names: Mapping[str, str]
     paths: Mapping[str, Path]

@@ -21,7 +21,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _CPU_MESSAGES)
 
 
-class Shrinking:
+class HalvingBatches:
     """How many items are worked on at once: `size`, halved for good each time that memory runs out."""
 
     def __init__(self, size: int, item: str = "window") -> None:
@@ -48,13 +48,13 @@ class Shrinking:
                 fits = False
             # Only out here, where the error and with it what the work held is forgotten, can memory be given back.
             if not fits:
-                self._shrink(end - start)
+                self._halve(end - start)
                 continue
             yield result
             del result
             start = end
 
-    def _shrink(self, tried: int) -> None:
+    def _halve(self, tried: int) -> None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if tried == 1:

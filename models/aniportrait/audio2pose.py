@@ -44,24 +44,24 @@ class DecoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
-    def hear(self, speech: torch.Tensor) -> torch.Tensor:
+    def project_audio(self, speech: torch.Tensor) -> torch.Tensor:
         """(frames, C) to what attention to each single frame gives, (frames, C)."""
         attention = self.multihead_attn
         channels = speech.shape[-1]
         weight, bias = attention.in_proj_weight[2 * channels :], attention.in_proj_bias[2 * channels :]
         return attention.out_proj(F.linear(speech, weight, bias))
 
-    def step(self, x: torch.Tensor, heard: torch.Tensor, past: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    def step(self, x: torch.Tensor, audio: torch.Tensor, past: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """The next frame (C,). Its key and value go to the last place of `past` (2, heads, frames so far, C / 8)."""
         attention = self.self_attn
         query, key, value = F.linear(x, attention.in_proj_weight, attention.in_proj_bias).view(3, HEADS, -1)
         past[0, :, -1], past[1, :, -1] = key, value
-        seen = F.scaled_dot_product_attention(query[:, None], past[0], past[1], attn_mask=bias)
-        x = self.norm1(x + attention.out_proj(seen.flatten()))
-        x = self.norm2(x + heard)
+        attended = F.scaled_dot_product_attention(query[:, None], past[0], past[1], attn_mask=bias)
+        x = self.norm1(x + attention.out_proj(attended.flatten()))
+        x = self.norm2(x + audio)
         return self.norm3(x + self.linear2(F.relu(self.linear1(x))))
 
-    def forward(self, x: torch.Tensor, heard: torch.Tensor, bias: torch.Tensor, dropout: float) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, audio: torch.Tensor, bias: torch.Tensor, dropout: float) -> torch.Tensor:
         """All frames (B, frames, C) at once; `bias` (heads, frames, frames) keeps each from those after it."""
         attention = self.self_attn
 
@@ -70,9 +70,9 @@ class DecoderLayer(nn.Module):
 
         projected = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
         query, key, value = projected.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        x = self.norm1(x + drop(attention.out_proj(seen.transpose(1, 2).flatten(2))))
-        x = self.norm2(x + drop(heard))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        x = self.norm1(x + drop(attention.out_proj(attended.transpose(1, 2).flatten(2))))
+        x = self.norm2(x + drop(audio))
         return self.norm3(x + drop(self.linear2(drop(F.relu(self.linear1(x))))))
 
 
@@ -98,7 +98,7 @@ class Audio2Pose(nn.Module):
 
     @property
     def encoder(self) -> SpeechEncoder:
-        """Its ear, ready to be run at 30 frames a second."""
+        """Its speech encoder, ready to be run at 30 frames a second."""
         return SpeechEncoder(self.audio_encoder, "aniportrait-audio2pose")
 
     def forward(self, states: torch.Tensor, identity: int, *, step: Callable[[], None] = lambda: None) -> torch.Tensor:
@@ -114,7 +114,7 @@ class Audio2Pose(nn.Module):
         frames = len(states)
         speech = self.in_fn(states)
         layers = cast("list[DecoderLayer]", list(self.transformer_decoder.layers))
-        heard = [layer.hear(speech) for layer in layers]
+        projected = [layer.project_audio(speech) for layer in layers]
         width = speech.shape[-1]
         places = sinusoidal_table(frames, width)[0].to(speech) + self.id_embed.weight[identity]
         past = speech.new_zeros(len(layers), 2, HEADS, frames, width // HEADS)
@@ -123,7 +123,7 @@ class Audio2Pose(nn.Module):
         for i in range(frames):
             x = self.pose_map(previous) + places[i]
             bias = distance_bias(i).to(speech)
-            for layer, audio, cache in zip(layers, heard, past, strict=True):
+            for layer, audio, cache in zip(layers, projected, past, strict=True):
                 x = layer.step(x, audio[i], cache[:, :, : i + 1], bias)
             previous = poses[i] = self.pose_map_r(x)
             step()
@@ -150,5 +150,5 @@ class Audio2Pose(nn.Module):
             bias[:, i, : i + 1] = distance_bias(i)[:, 0]
         bias = bias.to(poses.device)
         for layer in cast("list[DecoderLayer]", list(self.transformer_decoder.layers)):
-            x = layer(x, layer.hear(speech), bias, dropout)
+            x = layer(x, layer.project_audio(speech), bias, dropout)
         return self.pose_map_r(x)

@@ -60,7 +60,7 @@ class RelativeAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
     def place_keys(self, positions: torch.Tensor) -> torch.Tensor:
-        """What `relative_positions` look like to the queries: (heads, 2 T - 1, width / heads)."""
+        """`relative_positions` as keys for the queries: (heads, 2 T - 1, width / heads)."""
         return self._split(self.linear_pos(positions))
 
     def scores(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -72,8 +72,8 @@ class RelativeAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         values = self._split(self.linear_v(x))
-        seen = self.scores(x, places).softmax(-1) @ values
-        return self.linear_out(seen.transpose(-2, -3).flatten(-2))
+        attended = self.scores(x, places).softmax(-1) @ values
+        return self.linear_out(attended.transpose(-2, -3).flatten(-2))
 
 
 def _rows_shifted(scores: torch.Tensor) -> torch.Tensor:
@@ -127,7 +127,7 @@ class Block(nn.Module):
 
 
 class Conformer(nn.Module):
-    """Blocks over a whole sequence (B, T, width), which everything in it sees."""
+    """Blocks over a whole sequence (B, T, width), each frame attending to all of it."""
 
     def __init__(self, width: int, *, inner: int, heads: int, kernel: int, blocks: int) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ def _renderer_config(state: State) -> RendererConfig:
 
 
 def load_stage2(path: str | Path) -> Stage2:
-    """Any stage2_*.ckpt, in float32, told apart by its tensors. Only the averaged copy in it counts, as published."""
+    """Any stage2_*.ckpt, in float32, recognised by its tensors. Only the averaged copy in it counts, as published."""
     state = read_checkpoint(path)
     expect_kind(state, ("anitalker_stage2",), "an AniTalker stage 2 (stage2_*.ckpt)", path)
     averaged = {name.removeprefix(_EMA): tensor for name, tensor in state.items() if name.startswith(_EMA)}
@@ -76,7 +76,7 @@ def derive_stage2_config(state: Mapping[str, torch.Tensor]) -> Stage2Config:
         features=down.shape[1],
         layers=layers,
         middle=0 if layers else len(down),
-        heard=len(last),
+        audio_channels=len(last),
         speech=_conformer_config(state, "speech_encoder") if layers else None,
         decoder=_conformer_config(state, "coarse_decoder"),
         hidden=recurrent.shape[1],

@@ -101,7 +101,7 @@ class ToRGB(nn.Module):
 
 
 class ToFlow(nn.Module):
-    """Features to where each pixel of a map comes from, and how much of it is shown."""
+    """Features to where each pixel of a map comes from, and its visibility."""
 
     def __init__(self, channels: int, style: int) -> None:
         super().__init__()
@@ -179,13 +179,13 @@ class Renderer(nn.Module):
         """The canvas after one more level."""
         x = self.convs[2 * level + 1](self.convs[2 * level](canvas.x, style), style)
         raw = self.to_flows[level](x, style, canvas.raw)
-        shown, grid = raw[:, 2:].sigmoid(), sampling_grid(raw)
+        visibility, grid = raw[:, 2:].sigmoid(), sampling_grid(raw)
         to_rgb = cast("ToRGB", self.to_rgbs[level])
         if level == len(scene.maps) - 1:
             # Nothing but colours leaves the last level, and they can be mixed before they are sampled.
-            return Canvas(x, raw, to_rgb(sampled(_of(scene.colours, frames), grid) * shown, canvas.picture))
-        warped = sampled(_of(scene.maps[level], frames), grid).mul_(shown)
-        return Canvas(torch.addcmul(warped, x, 1 - shown), raw, to_rgb(to_rgb.mixed(warped), canvas.picture))
+            return Canvas(x, raw, to_rgb(sampled(_of(scene.colours, frames), grid) * visibility, canvas.picture))
+        warped = sampled(_of(scene.maps[level], frames), grid).mul_(visibility)
+        return Canvas(torch.addcmul(warped, x, 1 - visibility), raw, to_rgb(to_rgb.mixed(warped), canvas.picture))
 
 
 def _of(maps: torch.Tensor, frames: slice) -> torch.Tensor:

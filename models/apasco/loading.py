@@ -39,7 +39,7 @@ def build_net(
     if not any(name.startswith("denoising_unet.") and ".audio_modules." in name for name in state):
         raise TalkingPortraitError(
             f"{Path(path).name} has no audio modules in its denoising UNet, as after the first stage of training, "
-            "so it cannot hear; take net.pth of the second stage, or Hallo's."
+            "so speech cannot drive it; take net.pth of the second stage, or Hallo's."
         )
     config = config or derive_config(state, path)
     with torch.device("meta"):

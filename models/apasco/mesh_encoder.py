@@ -60,7 +60,7 @@ class MeshAttention(nn.Module):
 
 
 class MeshBlock(nn.Module):
-    """Each vertex looks at its neighbours, then along time, then feeds forward; on normed tokens, added."""
+    """Each vertex attends to its neighbours, then along time, then feeds forward; on normed tokens, added."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -49,5 +49,5 @@ class Networks(nn.Module):
 
     @property
     def longest_clip(self) -> int:
-        """Frames that the motion modules know positions for, beside those before a clip."""
+        """Frames that the motion modules have positions for, beside those before a clip."""
         return self.config.denoising_unet.motion_frames - MOTION_FRAMES

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import nn
 
 WINDOW = 5
-"""Frames that are heard for each one: two before it, itself and two after it."""
+"""Frames whose features are used for each one: two before it, itself and two after it."""
 
 
 class ImageProjection(nn.Module):
     """A face embedding as a few tokens.
 
-    Unconditional samples see the tokens of an embedding of zeros, which are not zeros.
+    Unconditional samples get the tokens of an embedding of zeros, which are not zeros.
     """
 
     def __init__(self, embedding: int = 512, width: int = 768, tokens: int = 4) -> None:
@@ -28,9 +28,9 @@ class ImageProjection(nn.Module):
 
 
 class AudioProjection(nn.Module):
-    """What all layers of a speech encoder heard around a frame, as tokens.
+    """The features of all layers of a speech encoder around a frame, as tokens.
 
-    Unconditional samples hear tokens of zeros.
+    Unconditional samples get tokens of zeros.
 
     `inputs` is the product of the window's frames, the speech encoder's layers and its channels.
     """

@@ -1,7 +1,7 @@
 """Spatial attention of the UNet: within a frame, to a reference picture and to a few context tokens.
 
-Latent Diffusion (Rombach et al. 2022) for the block; reading another network's tokens beside one's own is "reference
-attention" (Animate Anyone, Hu et al. 2023), as AniPortrait and Hallo use it.
+Latent Diffusion (Rombach et al. 2022) for the block; attending to another network's tokens beside one's own is
+"reference attention" (Animate Anyone, Hu et al. 2023), as AniPortrait and Hallo use it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Reference:
     """A bank as a denoising UNet reads it: keys and values of each block, projected once for all steps.
 
     `keys_values` block name -> two tensors (n, heads, tokens, channels per head), n being 1 or as many as samples read.
-    `unread` samples at the start of a batch, the unconditional ones, attend to themselves alone.
-    `order` which of the n pictures each frame of the samples that read looks at; without it, all frames of a sample
-    look at the sample's own.
+    `unconditional_rows` samples at the start of a batch attend to themselves alone.
+    `order` which of the n pictures each frame of the conditional samples attends to; without it, all frames of a
+    sample attend to the sample's own.
     `motion` block name -> tokens of the frames before (samples, frames, height * width, C), for motion modules that
-    look back; may be empty.
+    attend to them; may be empty.
     """
 
     keys_values: Mapping[str, KeysValues]
-    unread: int = 0
+    unconditional_rows: int = 0
     order: tuple[int, ...] = ()
     motion: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
@@ -90,11 +90,13 @@ class Attention(nn.Module):
         heads, count, width = keys.shape[1:]
         queries = self.to_q.weight.unflatten(0, (heads, width))
         output = cast(nn.Linear, self.to_out[0])
-        asked = torch.einsum("shnd,hdc->scnh", keys * width**-0.5, queries).flatten(2)
-        told = torch.einsum("shnd,chd->snhc", values, output.weight.unflatten(1, (heads, width))).flatten(1, 2)
-        scores = torch.bmm(x.unflatten(0, (len(context), -1)).flatten(1, 2), asked)
-        shares = scores.unflatten(-1, (count, heads)).softmax(dim=-2).flatten(-2)
-        return torch.baddbmm(output.bias, shares, told).reshape(x.shape)
+        projected_keys = torch.einsum("shnd,hdc->scnh", keys * width**-0.5, queries).flatten(2)
+        projected_values = torch.einsum("shnd,chd->snhc", values, output.weight.unflatten(1, (heads, width))).flatten(
+            1, 2
+        )
+        scores = torch.bmm(x.unflatten(0, (len(context), -1)).flatten(1, 2), projected_keys)
+        attention = scores.unflatten(-1, (count, heads)).softmax(dim=-2).flatten(-2)
+        return torch.baddbmm(output.bias, attention, projected_values).reshape(x.shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Self-attention over (rows, tokens, C)."""
@@ -142,32 +144,36 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(channels)
 
     def forward(
-        self, tokens: torch.Tensor, context: torch.Tensor, reference: KeysValues | None, unread: int
+        self, tokens: torch.Tensor, context: torch.Tensor, reference: KeysValues | None, unconditional_rows: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (rows, L, C) after the block, and the normed ones that a bank keeps.
 
         `context` (samples, n, width); a sample's rows, its frames, lie together. `reference` keys and values for the
-        rows from `unread` on.
+        rows from `unconditional_rows` on.
         """
         normed = self.norm1(tokens)
-        tokens = tokens + self._attend_to_reference(normed, reference, unread)
+        tokens = tokens + self._attend_to_reference(normed, reference, unconditional_rows)
         tokens = tokens + self._attend_to_context(tokens, context)
         return tokens + self.ff(self.norm3(tokens)), normed
 
-    def _attend_to_reference(self, normed: torch.Tensor, reference: KeysValues | None, unread: int) -> torch.Tensor:
+    def _attend_to_reference(
+        self, normed: torch.Tensor, reference: KeysValues | None, unconditional_rows: int
+    ) -> torch.Tensor:
         if reference is None:
             return self.attn1(normed)
         attend, queries = self.attn1.attend, self.attn1.queries(normed)
         keys, values = self.attn1.keys_values(normed)
-        more_keys, more_values = (repeat_rows(x, len(normed) - unread) for x in reference)
-        read = attend(
-            queries[unread:],
-            torch.cat([keys[unread:], more_keys], dim=2),
-            torch.cat([values[unread:], more_values], dim=2),
+        more_keys, more_values = (repeat_rows(x, len(normed) - unconditional_rows) for x in reference)
+        attended = attend(
+            queries[unconditional_rows:],
+            torch.cat([keys[unconditional_rows:], more_keys], dim=2),
+            torch.cat([values[unconditional_rows:], more_values], dim=2),
         )
-        if unread:
-            read = torch.cat([attend(queries[:unread], keys[:unread], values[:unread]), read])
-        return self.attn1.to_out(read)
+        if unconditional_rows:
+            attended = torch.cat(
+                [attend(queries[:unconditional_rows], keys[:unconditional_rows], values[:unconditional_rows]), attended]
+            )
+        return self.attn1.to_out(attended)
 
     def _attend_to_context(self, tokens: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         if context.shape[1] == 1:
@@ -215,13 +221,13 @@ class SpatialTransformer(nn.Module):
         tokens = to_tokens(self.proj_in, self.norm(hidden))
         block = self.block
         frames = len(tokens) // len(context)
-        if reference is not None and reference.unread * frames >= len(tokens):
+        if reference is not None and reference.unconditional_rows * frames >= len(tokens):
             reference = None
         tokens, normed = block(
             tokens,
             context,
             reference.of(block.name) if reference else None,
-            reference.unread * frames if reference else 0,
+            reference.unconditional_rows * frames if reference else 0,
         )
         if written is not None:
             written[block.name] = normed

@@ -1,6 +1,6 @@
-"""Attention from the pixels of a frame to what is heard in it, apart for the head, the face and the lips.
+"""Attention from the pixels of a frame to its audio tokens, apart for the head, the face and the lips.
 
-Hallo (Xu et al. 2024, section 3.2): three cross attentions with the same queries, each shown in its own region only.
+Hallo (Xu et al. 2024, section 3.2): three cross attentions with the same queries, each limited to its own region.
 APasco adds, beside them, an attention to the tokens of a dense face mesh and a learnt weight for each region.
 """
 
@@ -19,8 +19,8 @@ from .layout import REGIONS
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One branch of an audio block, ready for all steps: what it attends to and how what it reads is added.
+class AudioBranch:
+    """One branch of an audio block, ready for all steps: keys and values, and how its result is added.
 
     `keys_values` two tensors (rows, heads, tokens, channels per head). `weight` (C, C) is the attention's output layer
     and the branch's convolution in one, `rest` (C,) what its bias becomes, `bias` (C,) the convolution's. A mask is one
@@ -35,25 +35,27 @@ class Heard:
 
 @dataclass(frozen=True)
 class Speech:
-    """What a denoising UNet hears, and sees of the face's shape, and where: made ready once for all steps.
+    """Audio branches (speech, and the mesh) of a denoising UNet and their masks, projected once for all steps.
 
-    `heard` block name -> for each region, and the mesh, if there is one. Where there are fewer rows than frames in the
-    batch, the first ones hear silence: tokens of zeros, as unconditional samples have them. `masks` for each
+    `branches` block name -> one for each region, and for the mesh, if there is one. Where there are fewer rows than
+    frames in the batch, the first frames get tokens of zeros, as unconditional samples have them. `masks` for each
     resolution, the finest first: (3, n, height, width) in 0..1 in the order of `REGIONS`; n is 1, or as many as
     samples, or as rows.
     """
 
-    heard: Mapping[str, Sequence[Heard]]
+    branches: Mapping[str, Sequence[AudioBranch]]
     masks: Sequence[torch.Tensor]
 
     def silent(self) -> Speech:
-        """The same where nobody hears anything."""
+        """The same with tokens of zeros in all rows."""
 
-        def nothing(branch: Heard) -> Heard:
+        def nothing(branch: AudioBranch) -> AudioBranch:
             keys, values = branch.keys_values
             return replace(branch, keys_values=(keys[:0], values[:0]))
 
-        return replace(self, heard={name: [nothing(branch) for branch in heard] for name, heard in self.heard.items()})
+        return replace(
+            self, branches={name: [nothing(branch) for branch in branches] for name, branches in self.branches.items()}
+        )
 
 
 class AudioBlock(nn.Module):
@@ -83,11 +85,11 @@ class AudioBlock(nn.Module):
             self.alpha = nn.Parameter(torch.ones(len(REGIONS)))
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
-        for _, convolution in self.branches:  # nothing is heard until trained
+        for _, convolution in self.branches:  # audio adds nothing until trained
             for parameter in getattr(self, convolution).parameters():
                 nn.init.zeros_(parameter)
 
-    def hear(self, contexts: Iterable[torch.Tensor], weights: Sequence[float]) -> list[Heard]:
+    def project_audio(self, contexts: Iterable[torch.Tensor], weights: Sequence[float]) -> list[AudioBranch]:
         """Speech tokens (rows, n, width) in each region and, where the block has it, mesh tokens after them."""
         speech, *mesh = contexts
         found = []
@@ -100,12 +102,12 @@ class AudioBlock(nn.Module):
             weight: torch.Tensor | float = weights[index]
             if hasattr(self, "alpha") and index < len(REGIONS):
                 weight = weight * self.alpha[index]
-            shown = weight * convolution.weight.flatten(1)
+            projection = weight * convolution.weight.flatten(1)
             found.append(
-                Heard(
+                AudioBranch(
                     attention.keys_values(context),
-                    shown @ output.weight,
-                    shown @ output.bias,
+                    projection @ output.weight,
+                    projection @ output.bias,
                     weight * cast(torch.Tensor, convolution.bias),
                 )
             )
@@ -114,22 +116,23 @@ class AudioBlock(nn.Module):
     def forward(self, tokens: torch.Tensor, speech: Speech, mask: torch.Tensor) -> torch.Tensor:
         """Tokens (rows, height * width, C) after the block; `mask` (3, n, height, width) of their resolution."""
         tokens = tokens + self.attn1(self.norm1(tokens))
-        branches = speech.heard[self.name]
-        deaf = len(tokens) - len(branches[0].keys_values[0])
-        normed = self.norm2(tokens[deaf:])
+        branches = speech.branches[self.name]
+        silent_rows = len(tokens) - len(branches[0].keys_values[0])
+        normed = self.norm2(tokens[silent_rows:])
         full, face, lip = mask.flatten(2)[..., None]
-        shown = [
-            repeat_rows(where, len(tokens)) if len(where) > 1 else where for where in (full, face, lip, face + lip)
+        masks = [
+            repeat_rows(region, len(tokens)) if len(region) > 1 else region for region in (full, face, lip, face + lip)
         ]
-        # Silence is tokens of zeros. Keys and values have no bias, so what is read of them is zero, and biases remain.
-        for branch, where in zip(branches, shown, strict=False):
-            tokens = tokens + (where * branch.rest + branch.bias)
-        hearing = tokens[deaf:]
-        for (attention_name, _), branch, where in zip(self.branches, branches, shown, strict=False):
+        # Silence is tokens of zeros. Keys and values have no bias, so attention to them gives zero, and biases remain.
+        for branch, branch_mask in zip(branches, masks, strict=False):
+            tokens = tokens + (branch_mask * branch.rest + branch.bias)
+        audio_context = tokens[silent_rows:]
+        for (attention_name, _), branch, branch_mask in zip(self.branches, branches, masks, strict=False):
             attention = cast(Attention, getattr(self, attention_name))
-            read = attention.attend(attention.queries(normed), *branch.keys_values)
-            hearing = hearing + F.linear(read * (where[deaf:] if len(where) > 1 else where), branch.weight)
-        tokens = torch.cat([tokens[:deaf], hearing]) if deaf else hearing
+            attended = attention.attend(attention.queries(normed), *branch.keys_values)
+            own_mask = branch_mask[silent_rows:] if len(branch_mask) > 1 else branch_mask
+            audio_context = audio_context + F.linear(attended * own_mask, branch.weight)
+        tokens = torch.cat([tokens[:silent_rows], audio_context]) if silent_rows else audio_context
         return tokens + self.ff(self.norm3(tokens))
 
 

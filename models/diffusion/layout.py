@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 MOTION_FRAMES = 2
-"""Frames before a clip that its motion modules look back at."""
+"""Frames before a clip that its motion modules attend to."""
 REGIONS = ("full", "face", "lip")
 """What is outside the face, the face around the lips, and the lips; in the order of weights and masks."""

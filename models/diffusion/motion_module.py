@@ -34,7 +34,7 @@ class PositionTable(nn.Module):
 
 
 class TemporalAttention(Attention):
-    """Self-attention over frames that know their place."""
+    """Self-attention over frames with position codes."""
 
     def __init__(self, channels: int, heads: int, frames: int) -> None:
         super().__init__(channels, heads)
@@ -59,9 +59,9 @@ class TemporalBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, wanted: int) -> torch.Tensor:
         """(rows, frames, C) to the last `wanted` frames of them."""
-        look, look_again = self.attention_blocks
-        x = x + look(self.norms[0](x))
-        x = x[:, -wanted:] + look_again(self.norms[1](x), wanted)
+        first, second = self.attention_blocks
+        x = x + first(self.norms[0](x))
+        x = x[:, -wanted:] + second(self.norms[1](x), wanted)
         return x + self.ff(self.ff_norm(x))
 
 
@@ -78,8 +78,8 @@ class TemporalTransformer(nn.Module):
         # (b f) c h w -> (b h w) f c: the norm is taken within each frame, everything after it along time.
         sequences = self.norm(hidden).unflatten(0, (-1, frames)).permute(0, 3, 4, 1, 2).flatten(0, 2)
         if before is not None:
-            known = before.shape[1]
-            past = self.norm(before.flatten(0, 1).transpose(1, 2)).unflatten(0, (-1, known))
+            count = before.shape[1]
+            past = self.norm(before.flatten(0, 1).transpose(1, 2)).unflatten(0, (-1, count))
             past = past.permute(0, 3, 1, 2).flatten(0, 1)
             sequences = torch.cat([past, sequences], dim=1)
         sequences = self.proj_out(self.transformer_blocks[0](self.proj_in(sequences), frames))
@@ -101,6 +101,6 @@ class MotionModule(nn.Module):
     def forward(self, hidden: torch.Tensor, frames: int, before: torch.Tensor | None = None) -> torch.Tensor:
         """(samples * frames, C, H, W), a sample's frames together, to the same.
 
-        `before` (samples, n, H * W, C) are frames that come first and are only looked at.
+        `before` (samples, n, H * W, C) are frames that come first and are only attended to.
         """
         return self.temporal_transformer(hidden, frames, before)

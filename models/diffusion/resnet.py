@@ -1,4 +1,4 @@
-"""The UNet's convolutions: residual blocks that know the time step, and changes of resolution."""
+"""The UNet's convolutions: residual blocks with the time step's embedding, and changes of resolution."""
 
 from __future__ import annotations
 

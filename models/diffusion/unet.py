@@ -2,8 +2,8 @@
 
 One network serves four ends. With `output=False` it is the reference UNet: a picture's tokens, written block by block.
 With `motion_frames` it is the denoising UNet of AniPortrait, whose every convolution and norm works on single frames,
-and whose motion modules alone look along time. With `audio` too it is that of Hallo and APasco, which also hears
-speech and looks back at the frames before. With none of these it is Stable Diffusion's own.
+and whose motion modules alone attend along time. With `audio` too it is that of Hallo and APasco, which also attends
+to speech and to the frames before. With none of these it is Stable Diffusion's own.
 
 diffusers has the same trunk, but pose features between its blocks, motion modules within them and a bank as an argument
 would need its private hooks; parameters keep its names all the same.
@@ -29,7 +29,7 @@ from .motion_module import MotionModule
 from .resnet import Downsample, ResnetBlock, TimeEmbedding, Upsample, sinusoidal_embedding
 
 NO_MOTION = 4
-"""Black frames of tokens that Hallo's motion modules see before a clip without a reference, as it was trained."""
+"""Black frames of tokens that Hallo's motion modules attend to without a reference, as they were trained."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class UNetConfig:
     `channels` and `attention` (whether it attends at all) have an entry for each resolution, the finest first.
     `motion_frames` is the longest window of frames, 0 for a network without motion modules.
     `output` False leaves the last norm and convolution out.
-    `audio` is the width of speech tokens, 0 for a network that does not hear; `geometry` that of mesh tokens, 0 for
+    `audio` is the width of speech tokens, 0 for a network without audio modules; `geometry` that of mesh tokens, 0 for
     none; `learnt_weights` whether audio modules weigh their regions by parameters of their own.
     """
 
@@ -60,7 +60,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What goes to every block of one evaluation.
+    """What every block of one evaluation is given.
 
     `time` (samples, width) embedding of the time step; `context` (samples, n, width); `frames` of each sample;
     `written` gathers the bank, where one is wanted.
@@ -75,7 +75,7 @@ class Conditions:
 
 
 @dataclass
-class Deep:
+class DeepFeatures:
     """What enters the finest resolution from the deeper ones (rows, C, H, W), which changes little from step to step.
 
     DeepCache (Ma et al. 2024); `features` None until they are computed.
@@ -105,7 +105,7 @@ class Block(nn.Module):
         `transformers` if there are fewer of them than residual blocks.
         """
         super().__init__()
-        self.level, self.looks_back = level, config.audio > 0
+        self.level, self.attends_before = level, config.audio > 0
         self.recomputes = False
         channels = widths[-1][1]
         time = 4 * config.channels[0]
@@ -145,7 +145,7 @@ class Block(nn.Module):
             hidden = self.attentions[index](hidden, conditions.context, conditions.reference, conditions.written)
         if self.audio_modules and conditions.speech:
             hidden = self.audio_modules[index](hidden, conditions.speech, self.level)
-        if self.motion_modules and not self.looks_back:
+        if self.motion_modules and not self.attends_before:
             hidden = self.motion_modules[index](hidden, conditions.frames)
         elif self.motion_modules and self.attentions:
             hidden = self.motion_modules[index](hidden, conditions.frames, self._before(index, hidden, conditions))
@@ -204,7 +204,7 @@ class UpBlock(Block):
         self.upsamplers = nn.ModuleList([Upsample(channels)] if level else [])
 
     def forward(self, hidden: torch.Tensor, skips: list[torch.Tensor], conditions: Conditions) -> torch.Tensor:
-        """Takes its skips off the end of the list. The next one left says which size to rise to, as halving rounds."""
+        """Takes its skips off the end of the list. The next one left gives the size to rise to, as halving rounds."""
         for index in range(len(self.resnets)):
             hidden = self.layer(index, torch.cat([hidden, skips.pop()], dim=1), conditions)
         for upsample in self.upsamplers:
@@ -229,8 +229,8 @@ class UNet(nn.Module):
             self.conv_out = nn.Conv2d(first, config.latent, 3, padding=1)
         for name, block in self.transformer_blocks().items():
             block.name = name
-        for name, listener in self.audio_blocks().items():
-            listener.name = name
+        for name, audio_block in self.audio_blocks().items():
+            audio_block.name = name
 
     def recompute(self, on: bool = True) -> None:
         """Whether training keeps each layer's input alone and computes the rest anew for its gradient: less memory."""
@@ -243,7 +243,7 @@ class UNet(nn.Module):
         return {name: module for name, module in self.named_modules() if isinstance(module, TransformerBlock)}
 
     def audio_blocks(self) -> dict[str, AudioBlock]:
-        """The blocks that hear, by name."""
+        """The blocks that attend to audio, by name."""
         return {name: module for name, module in self.named_modules() if isinstance(module, AudioBlock)}
 
     def forward(
@@ -255,7 +255,7 @@ class UNet(nn.Module):
         pose: Sequence[torch.Tensor] = (),
         reference: Reference | None = None,
         speech: Speech | None = None,
-        deep: Deep | None = None,
+        deep: DeepFeatures | None = None,
     ) -> torch.Tensor:
         """What the network predicts for a noisy sample, of the same shape; without output layers its last features.
 
@@ -265,17 +265,17 @@ class UNet(nn.Module):
             context: tokens to attend to (samples, n, width).
             pose: a feature for the first convolution, then, if wanted, one for each resolution (n, C, frames, H', W'),
                 the samples being a multiple of n and taking them in turn, again and again.
-            reference: from `read_bank`, for a network that hears with `motion` from `read_motion`.
-            speech: from `hear`, for a network with audio modules.
+            reference: from `read_bank`, for a network with audio modules with `motion` from `read_motion`.
+            speech: from `project_audio`, for a network with audio modules.
             deep: what the deeper resolutions gave in an earlier step, to go without them; empty, it is filled.
 
-        Raises TalkingPortraitError for more frames than the motion modules know positions for, and for masks of another
+        Raises TalkingPortraitError for more frames than the motion modules have positions for, and for masks of another
         size than the latents.
         """
         return self._run(sample, timestep, context, pose=pose, reference=reference, speech=speech, deep=deep)
 
     def write_bank(self, sample: torch.Tensor, context: torch.Tensor, timestep: torch.Tensor | int = 0) -> Bank:
-        """What a denoising UNet may read of clean pictures (samples, 4, 1, H, W), with their context tokens."""
+        """What a denoising UNet may attend to of clean pictures (samples, 4, 1, H, W), with their context tokens."""
         written: Bank = {}
         self._run(sample, timestep, context, written=written)
         return written
@@ -284,7 +284,7 @@ class UNet(nn.Module):
         self,
         bank: Mapping[str, torch.Tensor],
         *,
-        unread: int = 0,
+        unconditional_rows: int = 0,
         order: tuple[int, ...] = (),
         rounding: torch.dtype | None = torch.float16,
     ) -> Reference:
@@ -292,7 +292,7 @@ class UNet(nn.Module):
 
         Args:
             bank: of a reference UNet with the same blocks.
-            unread, order: see `Reference`.
+            unconditional_rows, order: see `Reference`.
             rounding: the published systems keep the bank in half precision whatever the networks compute in; None does
                 not round.
 
@@ -308,7 +308,7 @@ class UNet(nn.Module):
         for name, block in blocks.items():
             tokens = bank[name].to(rounding or bank[name].dtype)
             keys_values[name] = block.attn1.keys_values(tokens.to(block.attn1.to_k.weight.dtype))
-        return Reference(keys_values, unread, order)
+        return Reference(keys_values, unconditional_rows, order)
 
     def read_motion(
         self, bank: Mapping[str, torch.Tensor], frames: int, *, rounding: torch.dtype | None = torch.float16
@@ -317,7 +317,7 @@ class UNet(nn.Module):
         dtype = self.conv_in.weight.dtype
         return {name: x.to(rounding or dtype).to(dtype).unflatten(0, (-1, frames)) for name, x in bank.items()}
 
-    def hear(
+    def project_audio(
         self,
         audio: torch.Tensor,
         masks: Sequence[torch.Tensor],
@@ -327,11 +327,13 @@ class UNet(nn.Module):
     ) -> Speech:
         """Speech tokens (rows, n, width), and mesh tokens if there are any, projected for this network's own blocks.
 
-        The rows are the frames of those samples that hear, the last ones of a batch; `masks`: see `Speech`; `weights`
+        The rows are the frames of the samples with audio, the last ones of a batch; `masks`: see `Speech`; `weights`
         of the regions, in the order of `REGIONS`, then of the mesh.
         """
         contexts = [audio] if mesh is None or not self.config.geometry else [audio, mesh]
-        return Speech({name: block.hear(contexts, weights) for name, block in self.audio_blocks().items()}, masks)
+        return Speech(
+            {name: block.project_audio(contexts, weights) for name, block in self.audio_blocks().items()}, masks
+        )
 
     def _run(
         self,
@@ -343,14 +345,14 @@ class UNet(nn.Module):
         reference: Reference | None = None,
         written: Bank | None = None,
         speech: Speech | None = None,
-        deep: Deep | None = None,
+        deep: DeepFeatures | None = None,
     ) -> torch.Tensor:
         samples, _, frames = sample.shape[:3]
         longest = self.config.motion_frames
         before = next(iter(reference.motion.values())).shape[1] if reference and reference.motion else 0
         if longest and frames + before > longest:
             raise TalkingPortraitError(
-                f"The window has {frames + before} frames, but the motion modules know {longest} positions; "
+                f"The window has {frames + before} frames, but the motion modules have {longest} positions; "
                 "use a shorter one."
             )
         if speech:
@@ -363,18 +365,18 @@ class UNet(nn.Module):
         if pose:
             hidden = _add_pose(hidden, pose[0])
         skips = [hidden]
-        kept = deep.features if deep else None
-        for level, down_block in enumerate(self.down_blocks if kept is None else self.down_blocks[:1]):
+        cached = deep.features if deep else None
+        for level, down_block in enumerate(self.down_blocks if cached is None else self.down_blocks[:1]):
             hidden, more = down_block(hidden, conditions)
             skips += more  # as they are before the pose is added
             if level + 1 < len(pose):
                 hidden = _add_pose(hidden, pose[level + 1])
-        if kept is None:
+        if cached is None:
             hidden = self.mid_block(hidden, conditions)
             for up_block in self.up_blocks[:-1]:
                 hidden = up_block(hidden, skips, conditions)
         else:
-            hidden, skips = kept, skips[: 1 + self.config.layers]
+            hidden, skips = cached, skips[: 1 + self.config.layers]
         if deep:
             deep.features = hidden
         hidden = self.up_blocks[-1](hidden, skips, conditions)

@@ -21,7 +21,7 @@ HOP = 160
 WINDOW = 400
 FFT = 512
 FRAME_RATE = 50
-"""Control frames a second; control frame j is heard around mel frame 2 * j."""
+"""Control frames a second; control frame j is centred on mel frame 2 * j."""
 STEM_FRAMES = 5
 """Mel frames that the first layer joins to one control frame."""
 CONTROLS = ("jaw", "width", "round", "press", "upper", "tongue")

@@ -1,4 +1,4 @@
-"""Speech encoders from files: wav2vec2 or HuBERT, base or large, told from names and shapes."""
+"""Speech encoders from files: wav2vec2 or HuBERT, base or large, recognised by names and shapes."""
 
 from __future__ import annotations
 

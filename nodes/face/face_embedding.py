@@ -61,7 +61,7 @@ class FaceEmbedding(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, detector: str, recogniser: str) -> bool | str:
-        # Missing files are told by execute, with the way to get them.
+        # Missing files are reported by execute, with the way to get them.
         return True
 
     @classmethod

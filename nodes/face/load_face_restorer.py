@@ -40,7 +40,7 @@ class LoadFaceRestorer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        # A missing file is told by execute, with the way to get it.
+        # A missing file is reported by execute, with the way to get it.
         return True
 
     @classmethod

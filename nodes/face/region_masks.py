@@ -26,7 +26,7 @@ class RegionMasks(io.ComfyNode):
             node_id="TalkingPortraitRegionMasks",
             display_name="Region Masks",
             category="Talking Portrait/face",
-            description="Marks what is outside the face, the face, and the lips, softly: where APasco hears speech.",
+            description="Marks what is outside the face, the face, and the lips, softly: where APasco uses the speech.",
             search_aliases=["face mask", "lip mask", "hallo masks"],
             inputs=[
                 FaceLandmarks.Input(
@@ -66,5 +66,5 @@ class RegionMasks(io.ComfyNode):
                 "Neither landmarks nor an image are connected, but one of the two is expected; connect Detect "
                 "Landmarks."
             )
-        shown = (host.to_socket(masks.shown(region)) for region in ("full", "face", "lip"))
-        return io.NodeOutput(masks, *shown)
+        outputs = (host.to_socket(masks.mask_of(region)) for region in ("full", "face", "lip"))
+        return io.NodeOutput(masks, *outputs)

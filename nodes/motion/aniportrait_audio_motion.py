@@ -59,7 +59,7 @@ class AniPortraitAudioMotion(io.ComfyNode):
                 SpeechFeaturesSocket.Input(
                     "features",
                     optional=True,
-                    tooltip="What audio2mesh's own encoder has heard, resampled at 30 fps; it then moves the face in "
+                    tooltip="Features of audio2mesh's own encoder, resampled at 30 fps; it then moves the face in "
                     "place of the audio.",
                 ),
                 FaceMotionSocket.Input(
@@ -82,7 +82,7 @@ class AniPortraitAudioMotion(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, template: str = NO_TEMPLATE) -> bool | str:
-        return True  # a missing file is told by execute
+        return True  # a missing file is reported by execute
 
     @classmethod
     @titled

@@ -36,7 +36,7 @@ class AniTalkerMotion(io.ComfyNode):
                 AniTalkerSocket.Input("anitalker", tooltip="From Load AniTalker."),
                 SpeechFeaturesSocket.Input(
                     "features",
-                    tooltip="HuBERT from Encode Speech (timing paired) or Speech MFCC (anitalker), as the model hears.",
+                    tooltip="HuBERT from Encode Speech (timing paired) or Speech MFCC (anitalker), as the model takes.",
                 ),
                 io.Image.Input("portrait", tooltip="The square portrait that is going to speak."),
                 io.Combo.Input(
@@ -88,7 +88,7 @@ class AniTalkerMotion(io.ComfyNode):
                         min=0.0,
                         max=600.0,
                         step=1.0,
-                        tooltip="Length of the pieces that the model sees at once; 0 takes up to two minutes whole, as "
+                        tooltip="Length of the pieces that the model takes at once; 0 is up to two minutes whole, as "
                         "published, and longer speech in blended pieces of one minute.",
                     )
                 ),

@@ -48,7 +48,7 @@ class LoadAniTalker(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, stage1: str, stage2: str) -> bool | str:
-        # Missing files are told by execute, with the way to get them.
+        # Missing files are reported by execute, with the way to get them.
         return True
 
     @classmethod

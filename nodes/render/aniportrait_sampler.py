@@ -17,7 +17,7 @@ from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, 
 io: Any = host.io
 
 LONGEST_WINDOW = 32
-"""Frames that the published motion modules know."""
+"""Frames that the published motion modules have positions for."""
 
 
 class AniPortraitSampler(io.ComfyNode):
@@ -96,7 +96,7 @@ class AniPortraitSampler(io.ComfyNode):
                         default=16,
                         min=1,
                         max=LONGEST_WINDOW,
-                        tooltip="Frames that the network sees together; 16 as published.",
+                        tooltip="Frames that the network processes together; 16 as published.",
                     )
                 ),
                 host.advanced(
@@ -105,7 +105,7 @@ class AniPortraitSampler(io.ComfyNode):
                         default=4,
                         min=0,
                         max=31,
-                        tooltip="Frames that the next window sees again; fewer than the window has.",
+                        tooltip="Frames that the next window has again; fewer than the window has.",
                     )
                 ),
                 host.advanced(
@@ -262,7 +262,7 @@ class AniPortraitSampler(io.ComfyNode):
             window_batch=window_batch,
             decode_batch=decode_batch,
             mode=mode,
-            stretch=stretch,
+            segment_windows=stretch,
             continued=continued,
             published_pose=published_pose,
             scheduler=scheduler,
@@ -297,7 +297,7 @@ class AniPortraitSampler(io.ComfyNode):
 
 
 def _drawings(motion: Any, track: FaceTrack | None, pose_frames: Any, size: tuple[int, int], swapped: bool) -> Any:
-    """What the sampler follows: the pose frames, or the motion, drawn frame by frame when it is asked for."""
+    """The sampler's drawings: the pose frames, or the motion, drawn frame by frame on request."""
     from ...pipelines.aniportrait.pose_drawings import PoseDrawings
 
     if (motion is None) == (pose_frames is None):

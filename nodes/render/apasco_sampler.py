@@ -209,7 +209,7 @@ class APascoSampler(io.ComfyNode):
             decode_batch=decode_batch,
             shared_noise=shared_noise,
             overlap=overlap,
-            calming=calming,
+            deflicker=calming,
             anchoring=anchoring,
         )
         inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion))

@@ -80,7 +80,7 @@ class LoadAniPortrait(io.ComfyNode):
         audio2pose: str,
         lora: str = NO_LORA,
     ) -> bool | str:
-        # Missing files are told by execute, with the way to get them.
+        # Missing files are reported by execute, with the way to get them.
         return True
 
     @classmethod

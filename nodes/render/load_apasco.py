@@ -42,7 +42,7 @@ class LoadAPasco(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, net: str) -> bool | str:
-        # A missing file is told by execute, with the way to get it.
+        # A missing file is reported by execute, with the way to get it.
         return True
 
     @classmethod

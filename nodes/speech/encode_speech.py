@@ -51,14 +51,14 @@ class EncodeSpeech(io.ComfyNode):
                         min=0.0,
                         max=600.0,
                         step=1.0,
-                        tooltip="Length of the pieces that the transformer hears at once; 0 takes up to two minutes "
+                        tooltip="Length of the pieces that the transformer takes at once; 0 takes up to two minutes "
                         "whole and longer speech in blended pieces of one minute.",
                     )
                 ),
                 AniTalkerSocket.Input(
                     "anitalker",
                     optional=True,
-                    tooltip="When connected, the layers are mixed for this model while it listens, in the paired "
+                    tooltip="When connected, the layers are mixed for this model during encoding, in the paired "
                     "timing: long speech then needs a twenty-fifth of the memory.",
                 ),
             ],

@@ -48,7 +48,7 @@ class LoadSpeechEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        # A missing file is told by execute, with the way to get it, and is no error when an encoder is connected.
+        # A missing file is reported by execute, with the way to get it, and is no error when an encoder is connected.
         return True
 
     @classmethod

@@ -59,7 +59,7 @@ class SeparateVocals(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str) -> bool | str:
-        # A missing file is told by execute, with the way to get it, and is no error while the node is switched off.
+        # A missing file is reported by execute, with the way to get it, and is no error while the node is switched off.
         return True
 
     @classmethod

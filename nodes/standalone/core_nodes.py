@@ -415,7 +415,7 @@ class VAELoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, vae_name: str) -> bool | str:
-        return True  # a missing file is told by execute, with the way to get it
+        return True  # a missing file is reported by execute, with the way to get it
 
     @classmethod
     @titled

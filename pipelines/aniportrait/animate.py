@@ -16,7 +16,7 @@ import torch
 from ...models.diffusion.unet import UNet
 from ..diffusion.latents import ImageCodec, PictureEncoder
 from ..types import Progress, no_progress
-from .modes import Job, reference_video, seamless_video
+from .modes import SamplingJob, reference_video, seamless_video
 from .portrait import prepare_portrait
 from .settings import AnimationState, Drawings, Networks, Settings, check_drawings, check_settings, check_state
 
@@ -56,7 +56,7 @@ def animate(
 ) -> Animation:
     """A portrait (H, W, 3) in 0..1 that does what the drawn faces show, one frame for each.
 
-    Inputs are checked at once; the work begins when the first frames are asked for.
+    Inputs are checked at once; the work begins when the first frames are requested.
 
     Args:
         portrait: any size; it is squeezed to `settings.size`, as published, so crop it to that shape before.
@@ -74,7 +74,7 @@ def animate(
 
     def run(animation: Animation) -> Generator[torch.Tensor]:
         prepared = prepare_portrait(networks, codec, encoder, portrait, settings.size)
-        job = Job(networks, codec, drawings, settings, prepared)
+        job = SamplingJob(networks, codec, drawings, settings, prepared)
         if settings.mode == "reference":
             animation.state = yield from reference_video(job, progress)
         else:

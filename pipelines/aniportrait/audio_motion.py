@@ -48,10 +48,10 @@ def plan_chunks(samples: int, frames: int) -> list[Chunk]:
 def predict_offsets(audio: Audio, model: Audio2Mesh, *, progress: Progress = no_progress) -> np.ndarray:
     """How the face moves from its rest shape: (frames, 468, 3) cm at 30 frames a second.
 
-    The whole clip is heard at once, up to the length that `pipelines/audio/speech_features.py` sets for that.
+    The whole clip is encoded at once, up to the length that `pipelines/audio/speech_features.py` sets for that.
     """
-    heard = encode(audio, model.encoder, fps=FPS, layers="last", progress=progress)
-    return model(heard.states[:, 0].to(model.in_fn.weight)).cpu().numpy()
+    features = encode(audio, model.encoder, fps=FPS, layers="last", progress=progress)
+    return model(features.states[:, 0].to(model.in_fn.weight)).cpu().numpy()
 
 
 @torch.no_grad()

@@ -16,27 +16,27 @@ from typing import cast
 import torch
 
 from ...models.diffusion.attention import Bank, Reference
-from ...models.diffusion.unet import Deep, UNet
+from ...models.diffusion.unet import DeepFeatures, UNet
 from ..diffusion.latents import rough_picture
 from ..diffusion.samplers import (
     NoiseSchedule,
     Predict,
     StepCallback,
-    nobody_watches,
+    no_callback,
     published_schedule,
     sample_ddim,
     sample_lcm,
     sample_multistep,
 )
 from ..errors import TalkingPortraitError
-from ..memory import Managed, Shrinking
+from ..memory import HalvingBatches, Managed
 from ..types import Progress, no_progress
 from .pose import PoseFeatures
 from .settings import Scheduler
 
 Windows = Sequence[Sequence[int]]
-"""Frame numbers that the network sees together, as `context_windows` plans them; all of one length."""
-Plan = Callable[[int], Windows]
+"""Frame numbers that the network processes together, as `context_windows` plans them; all of one length."""
+WindowPlan = Callable[[int], Windows]
 """Step, counted from 0, to its windows."""
 
 _WORK = 24
@@ -80,8 +80,8 @@ class Denoiser:
         self.cfg, self.sum_overlaps = cfg, sum_overlaps
         self._managed, self._features, self._guided_step = denoising_unet, features, guided
         self._weights, self._deep_every = weights, deep_every
-        self._deep: dict[tuple[object, ...], Deep] = {}
-        self._batch = Shrinking(batch, "window")
+        self._deep: dict[tuple[object, ...], DeepFeatures] = {}
+        self._batches = HalvingBatches(batch, "window")
         self.device = denoising_unet.load()
         self._token = token.to(self.device)
         on_device = {name: tokens.to(self.device) for name, tokens in bank.items()}
@@ -108,15 +108,15 @@ class Denoiser:
             self._load(latents, windows)
         sample = torch.cat([latents[:, :, list(window)] for window in windows])
         context = self._token.expand(len(sample), -1, -1)
-        unread = 0
+        unconditional_rows = 0
         if guided:
-            unread = len(sample)
+            unconditional_rows = len(sample)
             sample = torch.cat([sample, sample])
             context = torch.cat([torch.zeros_like(context), context])
-        reference = Reference(self._keys_values, unread)
+        reference = Reference(self._keys_values, unconditional_rows)
         deep = None
         if self._deep_every > 1:
-            deep = self._deep.setdefault((guided, *map(tuple, windows)), Deep())
+            deep = self._deep.setdefault((guided, *map(tuple, windows)), DeepFeatures())
         velocities = self._unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference, deep=deep)
         return velocities.to(latents.dtype)
 
@@ -146,10 +146,10 @@ class Denoiser:
             velocities = self.predict(latents, timestep, windows[start:end], guided=guided)
             if not guided:
                 return velocities
-            blind, seeing = velocities.chunk(2)
-            return blind + self.cfg * (seeing - blind)
+            unconditional, conditional = velocities.chunk(2)
+            return unconditional + self.cfg * (conditional - unconditional)
 
-        for velocities in self._batch.each(len(windows), run):
+        for velocities in self._batches.each(len(windows), run):
             for window, velocity in zip(windows[done : done + len(velocities)], velocities, strict=True):
                 total[0, :, list(window)] += weights[:, None, None] * velocity
                 times[list(window)] += weights
@@ -161,16 +161,16 @@ class Denoiser:
 
     def _load(self, latents: torch.Tensor, windows: Windows) -> None:
         height, width = latents.shape[-2:]
-        rows = min(self._batch.size, len(windows)) * len(windows[0]) * (2 if self.cfg > 1 else 1)
+        rows = min(self._batches.size, len(windows)) * len(windows[0]) * (2 if self.cfg > 1 else 1)
         values = rows * height * width * self._unet.config.channels[0] * _WORK
         self._managed.load(values * self._token.element_size())
 
 
 @dataclass(frozen=True)
-class Known:
-    """Finished frames at the beginning, which only show the others where to go on: latents and noise (1, 4, n, H, W).
+class FinishedFrames:
+    """Finished frames at the beginning, which only condition the others: latents and noise (1, 4, n, H, W).
 
-    In each step they are seen with as much of their own noise as there is in the others then.
+    In each step they carry as much of their own noise as there is in the others then.
     """
 
     latents: torch.Tensor
@@ -182,28 +182,28 @@ class Known:
 
     def put_into(self, sample: torch.Tensor, timestep: int, schedule: NoiseSchedule) -> torch.Tensor:
         """A copy of the sample whose first frames are these."""
-        signal, spread = schedule.amounts(timestep, sample)
-        return torch.cat([signal * self.latents + spread * self.noise, sample[:, :, self.frames :]], dim=2)
+        alpha, sigma = schedule.alpha_sigma(timestep, sample)
+        return torch.cat([alpha * self.latents + sigma * self.noise, sample[:, :, self.frames :]], dim=2)
 
 
 @torch.no_grad()
 def denoise(
     denoiser: Denoiser,
     noise: torch.Tensor,
-    plan: Plan,
+    plan: WindowPlan,
     steps: int = 25,
     *,
     schedule: NoiseSchedule | None = None,
     scheduler: Scheduler = "ddim",
     fresh: Callable[[int], torch.Tensor] | None = None,
-    known: Known | None = None,
-    callback: StepCallback = nobody_watches,
+    finished: FinishedFrames | None = None,
+    callback: StepCallback = no_callback,
     progress: Progress = no_progress,
 ) -> torch.Tensor:
     """Noise (1, 4, F, H, W) to clean latents of a video.
 
     Args:
-        plan: the windows of each step; over the known frames there need not be any.
+        plan: the windows of each step; over the finished frames there need not be any.
         fresh: noise that "lcm" adds after a step (counted from 1).
         callback: called after each step.
         progress: called after each run of the UNet with the windows done and those to do, and after each step with a
@@ -212,7 +212,7 @@ def denoise(
     Raises TalkingPortraitError when the windows leave frames out, or when the network gives NaN.
     """
     schedule = schedule or published_schedule()
-    frames = range(known.frames if known else 0, noise.shape[2])
+    frames = range(finished.frames if finished else 0, noise.shape[2])
     total = sum(len(plan(step)) for step in range(steps))
     done = step = 0
 
@@ -225,8 +225,8 @@ def denoise(
         nonlocal step
         windows = plan(step)
         _check_cover(windows, frames)
-        if known:
-            latents = known.put_into(latents, timestep, schedule)
+        if finished:
+            latents = finished.put_into(latents, timestep, schedule)
         velocity = denoiser.velocity(latents, timestep, windows, step=step, tick=tick)
         step += 1
         if not bool(velocity.isfinite().all()):
@@ -236,12 +236,12 @@ def denoise(
             )
         return velocity
 
-    def watch(number: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
+    def report_step(number: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
         callback(number, sample, clean)
         progress(done, total, rough_picture(clean[0, :, (frames.start + frames.stop) // 2]))
 
-    latents = _sample(scheduler, predict, noise, schedule, steps, fresh, watch)
-    return torch.cat([known.latents, latents[:, :, known.frames :]], dim=2) if known else latents
+    latents = _sample(scheduler, predict, noise, schedule, steps, fresh, report_step)
+    return torch.cat([finished.latents, latents[:, :, finished.frames :]], dim=2) if finished else latents
 
 
 def _sample(
@@ -251,19 +251,19 @@ def _sample(
     schedule: NoiseSchedule,
     steps: int,
     fresh: Callable[[int], torch.Tensor] | None,
-    watch: StepCallback,
+    report_step: StepCallback,
 ) -> torch.Tensor:
     if scheduler == "ddim":
-        return sample_ddim(predict, noise, schedule, steps, callback=watch)
+        return sample_ddim(predict, noise, schedule, steps, callback=report_step)
     if scheduler == "lcm":
         assert fresh is not None
-        return sample_lcm(predict, noise, schedule, steps, fresh, callback=watch)
-    return sample_multistep(scheduler, predict, noise, schedule, steps, callback=watch)
+        return sample_lcm(predict, noise, schedule, steps, fresh, callback=report_step)
+    return sample_multistep(scheduler, predict, noise, schedule, steps, callback=report_step)
 
 
 def _check_cover(windows: Windows, frames: range) -> None:
-    seen = {frame for window in windows for frame in window}
-    if not seen.issuperset(frames) or max(seen) >= frames.stop or min(seen) < 0:
+    covered = {frame for window in windows for frame in window}
+    if not covered.issuperset(frames) or max(covered) >= frames.stop or min(covered) < 0:
         raise TalkingPortraitError(
             f"The windows do not cover the {frames.stop} frames of the noise exactly; plan them for this number of "
             "frames."

@@ -29,7 +29,7 @@ def offsets_of(audio: Audio, audio2mesh: Managed, *, progress: Progress = no_pro
 
 
 def offsets_of_features(features: SpeechFeatures, audio2mesh: Managed) -> np.ndarray:
-    """As `offsets_of`, of what the encoder inside Audio2Mesh has heard already.
+    """As `offsets_of`, of features that the encoder inside Audio2Mesh gave already.
 
     Raises TalkingPortraitError for features of another timing, rate or width, or mixed of several layers.
     """

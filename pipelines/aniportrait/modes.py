@@ -1,4 +1,4 @@
-"""The two ways through a clip: as published, all at once in a closed loop; or stretch by stretch, without seams."""
+"""The two ways through a clip: as published, all at once in a closed loop; or segment by segment, without seams."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ...models.diffusion.compiling import compile_blocks
 from ...models.diffusion.unet import UNet
 from ..diffusion.context_windows import open_windows, spread_over, triangle_weights, uniform_windows
 from ..diffusion.latents import LATENT_SIDE, ImageCodec, decoded
-from ..diffusion.segments import Stretch, frame_noise, plan_stretches
+from ..diffusion.segments import Segment, frame_noise, plan_segments
 from ..types import Progress
-from .denoising import Denoiser, Known, Plan, denoise
+from .denoising import Denoiser, FinishedFrames, WindowPlan, denoise
 from .portrait import PreparedPortrait
 from .pose import FrameFeatures, PoseFeatures, PoseGuidance, WindowFeatures
 from .settings import AnimationState, Drawings, Networks, Settings
 
-KEPT_FEATURES = 1_000_000_000
+FEATURE_BUDGET = 1_000_000_000
 """Bytes of pose features that the reference mode keeps from step to step, on the device."""
 
 Video = Generator[torch.Tensor, None, AnimationState]
@@ -28,7 +28,7 @@ Video = Generator[torch.Tensor, None, AnimationState]
 
 
 @dataclass(frozen=True)
-class Job:
+class SamplingJob:
     """What both ways work with."""
 
     networks: Networks
@@ -76,7 +76,7 @@ class Job:
         )
 
 
-class Tally:
+class ProgressTally:
     """One count of windows and frames over all parts of the work, each of which counts for itself."""
 
     def __init__(self, progress: Progress, total: int) -> None:
@@ -92,12 +92,12 @@ class Tally:
         return advance
 
 
-def reference_video(job: Job, progress: Progress) -> Video:
+def reference_video(job: SamplingJob, progress: Progress) -> Video:
     """As published. Latents of the whole clip are held (64 kB a frame at 512 x 512), pictures are not."""
     settings = job.settings
     windows = uniform_windows(job.frames, settings.window, settings.overlap)
-    tally = Tally(progress, len(windows) * settings.steps + job.frames)
-    features = WindowFeatures(job.guidance(job.drawings), KEPT_FEATURES)
+    tally = ProgressTally(progress, len(windows) * settings.steps + job.frames)
+    features = WindowFeatures(job.guidance(job.drawings), FEATURE_BUDGET)
     denoiser = job.denoiser(features)
     device = denoiser.device
     shape = (1, job.latent_shape[0], job.frames, *job.latent_shape[1:])
@@ -119,38 +119,38 @@ def reference_video(job: Job, progress: Progress) -> Video:
     return AnimationState(latents[:, :, -last:].cpu(), _bytes(job.drawings, frames), job.frames)
 
 
-def seamless_video(job: Job, state: AnimationState | None, progress: Progress) -> Video:
-    """Stretch by stretch: what is held does not grow with the clip."""
+def seamless_video(job: SamplingJob, state: AnimationState | None, progress: Progress) -> Video:
+    """Segment by segment: what is held does not grow with the clip."""
     settings, guidance = job.settings, job.guidance(ContinuedDrawings(job.drawings, state))
     before = state.latents.shape[2] if state else 0
     ahead = settings.window if settings.continued else 0
-    stretches = list(
-        plan_stretches(
+    segments = list(
+        plan_segments(
             job.frames,
-            settings.stretch * (settings.window - settings.overlap),
+            settings.segment_windows * (settings.window - settings.overlap),
             reach=settings.window,
-            known=before,
+            finished=before,
             ahead=ahead,
         )
     )
-    plans = [_plan(settings, stretch) for stretch in stretches]
+    plans = [_window_plan(settings, segment) for segment in segments]
     windows = sum(len(plan(step)) for plan in plans for step in range(settings.steps))
-    tally = Tally(progress, windows + job.frames)
+    tally = ProgressTally(progress, windows + job.frames)
 
     statistics = _statistics(job, guidance, state)
     features = FrameFeatures(guidance, statistics, range(-before, job.frames + ahead), settings.window)
     denoiser = job.denoiser(features)
     tail = state.latents if state else torch.empty(1, job.latent_shape[0], 0, *job.latent_shape[1:])
     earlier = state.frames if state else 0
-    for stretch, plan in zip(stretches, plans, strict=True):
-        features.begin(stretch.start)
-        numbers = range(earlier + stretch.start, earlier + stretch.end)
+    for segment, plan in zip(segments, plans, strict=True):
+        features.begin(segment.start)
+        numbers = range(earlier + segment.start, earlier + segment.end)
         noise = _noise(job, numbers).to(denoiser.device)
 
         def fresh(step: int, numbers: range = numbers) -> torch.Tensor:
             return _noise(job, numbers, step).to(denoiser.device)
 
-        known = tail[:, :, tail.shape[2] - stretch.known :].to(denoiser.device)
+        finished = tail[:, :, tail.shape[2] - segment.finished :].to(denoiser.device)
         latents = denoise(
             denoiser,
             noise,
@@ -158,14 +158,14 @@ def seamless_video(job: Job, state: AnimationState | None, progress: Progress) -
             settings.steps,
             scheduler=settings.scheduler,
             fresh=fresh,
-            known=Known(known, noise[:, :, : stretch.known]) if stretch.known else None,
+            finished=FinishedFrames(finished, noise[:, :, : segment.finished]) if segment.finished else None,
             progress=tally.part(),
-        )[:, :, : stretch.last - stretch.start]
+        )[:, :, : segment.last - segment.start]
         tail = latents[:, :, -settings.window :].cpu()
-        yield from decoded(job.codec, latents[:, :, stretch.known :], settings.decode_batch, tally.part())
+        yield from decoded(job.codec, latents[:, :, segment.finished :], settings.decode_batch, tally.part())
     frames = range(job.frames - tail.shape[2], job.frames)
-    kept = _bytes(ContinuedDrawings(job.drawings, state), frames)
-    return AnimationState(tail, kept, earlier + job.frames, statistics)
+    drawings = _bytes(ContinuedDrawings(job.drawings, state), frames)
+    return AnimationState(tail, drawings, earlier + job.frames, statistics)
 
 
 class ContinuedDrawings:
@@ -184,22 +184,22 @@ class ContinuedDrawings:
         return self._drawings[min(frame, len(self) - 1)]
 
 
-def _plan(settings: Settings, stretch: Stretch) -> Plan:
-    frames = stretch.end - stretch.start
+def _window_plan(settings: Settings, segment: Segment) -> WindowPlan:
+    frames = segment.end - segment.start
 
     def windows(step: int) -> Sequence[Sequence[int]]:
-        # What deep layers gave belongs to a window, which therefore stays until they are computed again.
+        # The output of deep layers belongs to a window, which therefore stays until they are computed again.
         moved = step // settings.deep_every
-        return open_windows(frames, settings.window, settings.overlap, step=moved, known=stretch.known)
+        return open_windows(frames, settings.window, settings.overlap, step=moved, finished=segment.finished)
 
     return windows
 
 
-def _statistics(job: Job, guidance: PoseGuidance, state: AnimationState | None) -> Statistics | None:
+def _statistics(job: SamplingJob, guidance: PoseGuidance, state: AnimationState | None) -> Statistics | None:
     """What the norms of the pose guider use for the whole clip.
 
-    As published they use those of a window, which the networks are used to. Taken from as many frames, spread over the
-    clip, they are alike for all frames, and the clip after this one goes on with the same.
+    As published they use those of a window, which the networks were trained with. Taken from as many frames, spread
+    over the clip, they are alike for all frames, and the clip after this one goes on with the same.
     """
     if not guidance.batch_statistics:
         return None
@@ -209,7 +209,7 @@ def _statistics(job: Job, guidance: PoseGuidance, state: AnimationState | None) 
     return guidance.statistics(spread_over(job.frames, count))
 
 
-def _noise(job: Job, frames: range, part: int = 0) -> torch.Tensor:
+def _noise(job: SamplingJob, frames: range, part: int = 0) -> torch.Tensor:
     return frame_noise(job.latent_shape, job.settings.seed, frames, part)
 
 

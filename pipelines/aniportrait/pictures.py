@@ -16,7 +16,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def clip_pixels(portrait: torch.Tensor) -> torch.Tensor:
-    """What CLIP's image encoder sees of (H, W, 3): (1, 3, 224, 224), squeezed to a square and normalised."""
+    """CLIP's input from (H, W, 3): (1, 3, 224, 224), squeezed to a square and normalised."""
     pixels = resized_on_bytes(portrait, (CLIP_SIZE, CLIP_SIZE), "BICUBIC")
     return (pixels - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
 
@@ -27,12 +27,12 @@ def reference_picture(portrait: torch.Tensor, size: tuple[int, int]) -> torch.Te
 
 
 def reference_pixels(portrait: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The same as a VAE's network sees it: (1, 3, height, width) in -1..1."""
+    """A VAE's input from the same: (1, 3, height, width) in -1..1."""
     return 2 * reference_picture(portrait, size).permute(0, 3, 1, 2) - 1
 
 
 def pose_pixels(drawings: torch.Tensor, size: tuple[int, int], *, published_range: bool = True) -> torch.Tensor:
-    """What the pose guider sees of drawn faces (F, H, W, 3): (1, 3, F, height, width).
+    """The pose guider's input from drawn faces (F, H, W, 3): (1, 3, F, height, width).
 
     Drawings of another size are resized by nearest pixels. `published_range` gives -1..509, see
     `models/aniportrait/pose_guider.py`; else -1..1.

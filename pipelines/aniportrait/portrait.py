@@ -61,10 +61,10 @@ def check_landmarks(portrait: torch.Tensor, track: FaceTrack) -> None:
 
     Another size is fine: drawings are stretched with the portrait.
     """
-    (height, width), (seen_height, seen_width) = portrait.shape[:2], track.image_size
-    if abs(seen_height * width - seen_width * height) > SAME_SHAPE * seen_height * width:
+    (height, width), (track_height, track_width) = portrait.shape[:2], track.image_size
+    if abs(track_height * width - track_width * height) > SAME_SHAPE * track_height * width:
         raise TalkingPortraitError(
-            f"The landmarks are of a picture of {seen_width} x {seen_height} pixels, but the portrait is {width} x "
+            f"The landmarks are of a picture of {track_width} x {track_height} pixels, but the portrait is {width} x "
             f"{height}; detect them in this very portrait."
         )
 

@@ -29,7 +29,7 @@ class PoseFeatures(Protocol):
 
 
 class PoseGuidance:
-    """The pose guider with the drawings it looks at, in the networks' precision.
+    """The pose guider with the drawings it encodes, in the networks' precision.
 
     `batch_statistics` and `published_range`: see `models/aniportrait/pose_guider.py`.
     """

@@ -1,4 +1,4 @@
-"""A face motion as AniPortrait's networks see it: one drawn face a frame, drawn when it is asked for."""
+"""A face motion as AniPortrait's networks take it: one drawn face a frame, drawn on request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PoseDrawings:
                 "connect Detect Landmarks of the portrait."
             )
         self._motion, self._size = motion, size
-        self._seen = portrait.image_size if portrait else size
+        self._picture_size = portrait.image_size if portrait else size
         self._head = np.eye(4)
         self._fit = np.zeros((VERTICES, 3))
         if portrait:
@@ -56,6 +56,6 @@ class PoseDrawings:
     def __getitem__(self, frame: int, /) -> torch.Tensor:
         motion = self._motion
         matrix = self._head @ head_matrix(motion.rotation[frame], motion.translation[frame])
-        points = project(motion.vertices[frame] + self._fit, matrix, self._seen, motion.camera)
-        stretch = np.array([self._size[1] / self._seen[1], self._size[0] / self._seen[0]])
-        return torch.from_numpy(draw_pose_image(points * stretch, self._size)) / 255
+        points = project(motion.vertices[frame] + self._fit, matrix, self._picture_size, motion.camera)
+        scale = np.array([self._size[1] / self._picture_size[1], self._size[0] / self._picture_size[0]])
+        return torch.from_numpy(draw_pose_image(points * scale, self._size)) / 255

@@ -39,15 +39,15 @@ class Settings:
         steps: denoising steps, 1..1000.
         cfg: classifier-free guidance; 1 and less go without, at half the cost.
         seed: 0..2**64 - 1.
-        window, overlap: frames that the network sees together (at most 32 with the published motion modules), and how
-            many of them the next window sees again.
+        window, overlap: frames that the network processes together (at most 32 with the published motion modules), and
+            how many of them the next window has again.
         window_batch: windows that pass the network at once; halved by itself when memory runs out.
         decode_batch: frames that the VAE decodes at once; likewise.
         mode: "reference" samples as published: the whole clip at once, in a closed loop whose last window runs on into
             its beginning. "seamless" opens the loop, moves the windows from step to step and weights their overlaps,
-            and samples a long clip in stretches that flow into each other, in constant memory.
-        stretch: "seamless" only: how many windows' worth of new frames a stretch has. Longer ones cost less: beside
-            them, one or two windows at the ends are computed twice.
+            and samples a long clip in segments that flow into each other, in constant memory.
+        segment_windows: "seamless" only: how many windows' worth of new frames a segment has. Longer ones cost less:
+            beside them, one or two windows at the ends are computed twice.
         continued: "seamless" only: another clip will follow this one; some frames beyond the end are sampled, and not
             handed out, so that it can begin without a seam.
         published_pose: how drawings reach the pose guider: as in the published program, or in the range and with the
@@ -57,8 +57,8 @@ class Settings:
     These give other numbers, for less time:
         scheduler: see `SCHEDULERS`.
         guided: the part of the steps, in 0..1 from the first to the last, in which guidance is used.
-        deep_every: "seamless" only: every how many steps the deep layers are computed; in between they keep what they
-            gave (DeepCache, Ma et al. 2024). 1 computes always.
+        deep_every: "seamless" only: every how many steps the deep layers are computed; in between their last
+            output is used (DeepCache, Ma et al. 2024). 1 computes always.
     """
 
     size: tuple[int, int] = (512, 512)
@@ -70,7 +70,7 @@ class Settings:
     window_batch: int = 1
     decode_batch: int = 4
     mode: Mode = "reference"
-    stretch: int = 16
+    segment_windows: int = 16
     continued: bool = False
     published_pose: bool = True
     compiled: bool = False
@@ -85,9 +85,9 @@ class Settings:
 
 
 class Drawings(Protocol):
-    """Drawn faces by frame number: a tensor (F, H, W, 3) in 0..1, a list, or an object that draws when it is asked.
+    """Drawn faces by frame number: a tensor (F, H, W, 3) in 0..1, a list, or an object that draws on request.
 
-    Frames are asked for more than once and not always in order. Another size than `Settings.size`, of the same shape,
+    Frames are requested more than once and not always in order. Another size than `Settings.size`, of the same shape,
     is resized by nearest pixels, as published.
     """
 
@@ -112,7 +112,7 @@ class AnimationState:
 
 
 def check_settings(settings: Settings, longest_window: int) -> None:
-    """Raises TalkingPortraitError for settings that cannot work; `longest_window` is what the motion modules know."""
+    """Raises TalkingPortraitError for settings that cannot work; `longest_window` is that of the motion modules."""
     height, width = settings.size
     if height < 64 or width < 64 or height % LATENT_SIDE or width % LATENT_SIDE:
         raise TalkingPortraitError(
@@ -121,7 +121,7 @@ def check_settings(settings: Settings, longest_window: int) -> None:
         )
     if not 1 <= settings.window <= longest_window:
         raise TalkingPortraitError(
-            f"The window is {settings.window} frames, but the motion modules know 1 to {longest_window}; 16 is the "
+            f"The window is {settings.window} frames, but the motion modules take 1 to {longest_window}; 16 is the "
             "published one."
         )
     check_overlap(settings.window, settings.overlap)
@@ -129,11 +129,15 @@ def check_settings(settings: Settings, longest_window: int) -> None:
         raise TalkingPortraitError(f"Sampling in {settings.steps} steps was asked for, but 1 to 1000 are possible.")
     if not 0 <= settings.seed < 2**64:
         raise TalkingPortraitError(f"The seed is {settings.seed}, but 0 to 2^64 - 1 is expected.")
-    for name in ("window_batch", "decode_batch", "stretch", "deep_every"):
-        if getattr(settings, name) < 1:
-            raise TalkingPortraitError(
-                f"The setting {name} is {getattr(settings, name)}, but 1 or more is expected; 1 is always right."
-            )
+    counts = {
+        "window_batch": settings.window_batch,
+        "decode_batch": settings.decode_batch,
+        "stretch": settings.segment_windows,  # as the node's input is called
+        "deep_every": settings.deep_every,
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise TalkingPortraitError(f"The setting {name} is {count}, but 1 or more is expected; 1 is always right.")
     if settings.mode not in MODES or settings.scheduler not in SCHEDULERS:
         raise TalkingPortraitError(
             f'The mode is "{settings.mode}" and the scheduler "{settings.scheduler}", but one of {", ".join(MODES)} '

@@ -1,4 +1,4 @@
-"""What AniTalker's head is told to do: turn, place and size, as numbers, as curves or by a face motion.
+"""Controls of AniTalker's head: turn, place and size, as numbers, as curves or by a face motion.
 
 The published models take yaw, pitch and roll over 90 degrees, the nose's place across the picture and the length of the
 face, both over the picture's width. Here angles are in the pack's own sense (`face/head_pose.py`): pitch positive
@@ -83,7 +83,7 @@ def head_controls(
     motion: FaceMotion | None,
     portrait: FaceTrack | None,
 ) -> Controls | None:
-    """What the network is told, by the kind of control that was chosen; see `with_curves` and `from_motion`.
+    """The network's controls, by the kind that was chosen; see `with_curves` and `from_motion`.
 
     Raises TalkingPortraitError when a face motion is to be followed and there is none.
     """
@@ -128,8 +128,8 @@ def from_motion(motion: FaceMotion, frames: int, rest: HeadControls, portrait: F
     """The head's pose in a face motion, at 25 frames a second; what the motion has beyond `frames` is left out.
 
     With the landmarks of the very `portrait`, a motion that moves the head from the portrait's own pose starts from
-    there, and the nose's place and the face's length follow the motion as the portrait's camera sees it. Without them
-    the portrait is taken to look straight ahead, and place and length are those of `rest`.
+    there, and the nose's place and the face's length follow the motion in the portrait's camera. Without them
+    the portrait is taken to face straight ahead, and place and length are those of `rest`.
 
     Raises TalkingPortraitError for a motion that ends more than half a second before the speech.
     """

@@ -9,7 +9,7 @@ import torch
 
 from ...models.anitalker.stage2 import Controls, Stage2, Stage2Config
 from ..audio.overlapping_windows import blended_windows, window_seconds
-from ..diffusion.samplers import StepCallback, nobody_watches
+from ..diffusion.samplers import StepCallback, no_callback
 from ..errors import TalkingPortraitError
 from ..memory import Managed
 from ..types import MotionLatents, Progress, SpeechFeatures, no_progress
@@ -25,7 +25,7 @@ _SAME_MIX = 1e-5
 def motion_frames(config: Stage2Config, features: SpeechFeatures) -> int:
     """Frames of motion that these features give.
 
-    Raises TalkingPortraitError for features of another kind than the model hears.
+    Raises TalkingPortraitError for features of another kind than the model takes.
     """
     wanted = f"MFCC with {config.features} columns (Speech MFCC, recipe anitalker)"
     if config.layers:
@@ -39,7 +39,7 @@ def motion_frames(config: Stage2Config, features: SpeechFeatures) -> int:
         fits = features.model == "mfcc-anitalker" and layers == 1
     if not fits or channels != [config.features]:
         raise TalkingPortraitError(
-            f'The speech features are {came}, but the model "{config.variant}" hears {wanted}; connect those.'
+            f'The speech features are {came}, but the model "{config.variant}" takes {wanted}; connect those.'
         )
     if rows < config.rows:
         raise TalkingPortraitError(
@@ -49,13 +49,13 @@ def motion_frames(config: Stage2Config, features: SpeechFeatures) -> int:
 
 
 def layer_mix(stage2: Stage2) -> torch.Tensor:
-    """(layers,) shares of HuBERT's hidden states that this model hears, for `speech.encode` to mix while it runs.
+    """(layers,) shares of HuBERT's hidden states that this model takes, for `speech.encode` to mix while it runs.
 
-    Raises TalkingPortraitError for a model that hears MFCC.
+    Raises TalkingPortraitError for a model that takes MFCC.
     """
     if not stage2.config.layers:
         raise TalkingPortraitError(
-            f'The model "{stage2.config.variant}" hears MFCC and mixes no layers; connect Speech MFCC to it.'
+            f'The model "{stage2.config.variant}" takes MFCC and mixes no layers; connect Speech MFCC to it.'
         )
     return stage2.mix.cpu()
 
@@ -71,14 +71,14 @@ def generate_motion(
     seed: int = 0,
     noise: torch.Tensor | None = None,
     seconds: float | None = None,
-    callback: StepCallback = nobody_watches,
+    callback: StepCallback = no_callback,
     progress: Progress = no_progress,
 ) -> MotionLatents:
     """Motion codes at 25 frames a second, each in -1..1.
 
     Args:
         features: HuBERT's hidden states, two rows a frame, all or already mixed; or AniTalker's MFCC, four rows.
-        controls: of (1, F, n), see `controls.py`; None leaves them to the voice. A model that hears only takes none.
+        controls: of (1, F, n), see `controls.py`; None predicts them from the voice. Audio-only models take none.
         steps: of the sampler; see `sampling.possible_steps`.
         seed: of the noise, the same on every device. `noise` (1, F, motion) overrules it.
         seconds: length of windows. By default up to two minutes pass as a whole, as published, and longer speech in
@@ -110,13 +110,13 @@ def generate_motion(
         progress(done, total)
 
     device = stage2.load()
-    heard = network.listen(_rows(network, features, frames)[None].to(device))
+    audio = network.encode_audio(_rows(network, features, frames)[None].to(device))
     if config.speech:
-        heard = _by_windows(windows, heard, network.understand, tick)
+        audio = _by_windows(windows, audio, network.encode_sequence, tick)
     if controls is not None:
         controls = Controls(*(signal.to(device) for signal in (controls.pose, controls.location, controls.scale)))
-    heard, _ = network.direct(heard, controls)
-    scene = network.scene(heard, portrait.start.to(device), portrait.code.to(device))
+    audio, _ = network.apply_controls(audio, controls)
+    condition = network.condition(audio, portrait.start.to(device), portrait.code.to(device))
     lengths = {end - start for start, end, _ in windows}
     places = {length: network.coarse_decoder.place_keys(length) for length in lengths}
 
@@ -124,10 +124,10 @@ def generate_motion(
         time = torch.tensor([timestep], device=device)
 
         def noise_of(piece: torch.Tensor) -> torch.Tensor:
-            seen, noisy = piece.split([scene.shape[-1], config.motion], dim=-1)
-            return network.predict(seen, noisy, time, places[piece.shape[1]])
+            conditions, noisy = piece.split([condition.shape[-1], config.motion], dim=-1)
+            return network.predict(conditions, noisy, time, places[piece.shape[1]])
 
-        return _by_windows(windows, torch.cat([scene, x], dim=-1), noise_of, tick)
+        return _by_windows(windows, torch.cat([condition, x], dim=-1), noise_of, tick)
 
     codes = sample(predict, noise.to(device), schedule, callback=callback)
     check_numbers(codes, "stage 2")

@@ -10,7 +10,7 @@ import torch
 from ...models.anitalker.stage1 import Stage1
 from ..errors import TalkingPortraitError
 from ..image.resizing import resized_on_bytes
-from ..memory import Managed, Shrinking
+from ..memory import HalvingBatches, Managed
 from ..timing import as_rate
 from ..types import FaceTrack, MotionLatents, Progress, no_progress
 
@@ -20,7 +20,7 @@ SQUARE_WITHIN = 0.02
 
 @dataclass(frozen=True)
 class Portrait:
-    """A face as stage 1 sees it, all on the CPU.
+    """A face as stage 1 encodes it, all on the CPU.
 
     `start` (1, style) its appearance, `code` (1, motion) its pose, `maps` (1, C, R, R) its features, R = 8 first.
     """
@@ -31,7 +31,7 @@ class Portrait:
 
 
 def portrait_pixels(pictures: torch.Tensor, size: int) -> torch.Tensor:
-    """What the encoder sees of (B, H, W, 3) in 0..1: (B, 3, size, size) in -1..1, squeezed to a square."""
+    """The encoder's input from (B, H, W, 3) in 0..1: (B, 3, size, size) in -1..1, squeezed to a square."""
     return 2 * (torch.cat([resized_on_bytes(picture, (size, size), "BICUBIC") for picture in pictures]) - 0.5)
 
 
@@ -46,7 +46,7 @@ def check_square(pictures: torch.Tensor, what: str) -> None:
 
 
 def check_landmarks(picture: torch.Tensor, track: FaceTrack) -> None:
-    """Raises TalkingPortraitError for landmarks that were seen in a picture of another size than (H, W, 3)."""
+    """Raises TalkingPortraitError for landmarks of a picture of another size than (H, W, 3)."""
     if track.image_size != tuple(picture.shape[:2]):
         (height, width), (seen_height, seen_width) = picture.shape[:2], track.image_size
         raise TalkingPortraitError(
@@ -103,7 +103,7 @@ def motion_from_video(
 
     codes: list[torch.Tensor] = []
     done = 0
-    for part in Shrinking(batch, "frame").each(len(pictures), encode):
+    for part in HalvingBatches(batch, "frame").each(len(pictures), encode):
         codes.append(part)
         done += len(part)
         progress(done, len(pictures))

@@ -9,7 +9,7 @@ import torch
 from ...models.anitalker.encoder import Encoded
 from ...models.anitalker.stage1 import Stage1
 from ..errors import TalkingPortraitError
-from ..memory import Managed, Shrinking
+from ..memory import HalvingBatches, Managed
 from ..types import MotionLatents, Progress, no_progress
 from .portrait import Portrait, check_numbers
 
@@ -47,7 +47,7 @@ def render(
         return ((pictures.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).float().cpu()
 
     done = 0
-    for frames in Shrinking(batch, "frame").each(motion.frames, paint):
+    for frames in HalvingBatches(batch, "frame").each(motion.frames, paint):
         check_numbers(frames, "stage 1")
         done += len(frames)
         progress(done, motion.frames, frames[-1])

@@ -1,8 +1,8 @@
 """AniTalker's sampler: DDIM over every so-manyth time step, with clean samples kept in -1..1.
 
-Source: the published program, which takes its sampler from Preechakul et al. 2022 (Diffusion Autoencoders). Its habits
-differ from `diffusion/samplers.py`: the network predicts noise, the schedule keeps some noise at the last step and some
-signal at the first, and time steps are counted up from 0.
+Source: the published program, which takes its sampler from Preechakul et al. 2022 (Diffusion Autoencoders). It
+differs from `diffusion/samplers.py`: the network predicts noise, the schedule keeps some noise at the last step and
+some signal at the first, and time steps are counted up from 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..diffusion.samplers import StepCallback, nobody_watches
+from ..diffusion.samplers import StepCallback, no_callback
 from ..errors import TalkingPortraitError
 
 TOTAL = 1000
@@ -36,12 +36,12 @@ def possible_steps(wanted: int) -> int:
 
 @dataclass(frozen=True)
 class Schedule:
-    """`timesteps` that are visited, ascending; `kept` the share of the clean sample's power left there and `before` the
-    share at the one visited after it, both float64."""
+    """`timesteps` that are visited, ascending; `alphas_cumprod` the share of the clean sample's power left there and
+    `alphas_cumprod_prev` the share at the one visited after it, both float64."""
 
     timesteps: list[int]
-    kept: torch.Tensor
-    before: torch.Tensor
+    alphas_cumprod: torch.Tensor
+    alphas_cumprod_prev: torch.Tensor
 
 
 def strided_schedule(steps: int) -> Schedule:
@@ -53,12 +53,12 @@ def strided_schedule(steps: int) -> Schedule:
         )
     timesteps = list(range(0, TOTAL, math.ceil(TOTAL / steps)))
     betas = torch.linspace(_FIRST_BETA, _LAST_BETA, TOTAL, dtype=torch.float64)
-    kept = torch.cumprod(1 - betas, 0)[timesteps]
-    return Schedule(timesteps, kept, torch.cat([kept.new_ones(1), kept[:-1]]))
+    alphas_cumprod = torch.cumprod(1 - betas, 0)[timesteps]
+    return Schedule(timesteps, alphas_cumprod, torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]]))
 
 
 def sample(
-    predict: Predict, noise: torch.Tensor, schedule: Schedule, *, callback: StepCallback = nobody_watches
+    predict: Predict, noise: torch.Tensor, schedule: Schedule, *, callback: StepCallback = no_callback
 ) -> torch.Tensor:
     """Noise to a clean sample in -1..1 of the same shape, one prediction for each time step, the noisiest first.
 
@@ -67,10 +67,10 @@ def sample(
     x = noise
     steps = len(schedule.timesteps)
     for done, index in enumerate(reversed(range(steps)), 1):
-        kept, before = schedule.kept[index], schedule.before[index]
-        lift, share = (1 / kept).sqrt().item(), (1 / kept - 1).sqrt().item()
-        clean = (lift * x - share * predict(x, schedule.timesteps[index])).clamp(-1, 1)
-        spread = (lift * x - clean) / share
-        x = before.sqrt().item() * clean + (1 - before).sqrt().item() * spread
+        alphas_cumprod, alphas_cumprod_prev = schedule.alphas_cumprod[index], schedule.alphas_cumprod_prev[index]
+        reciprocal, noise_factor = (1 / alphas_cumprod).sqrt().item(), (1 / alphas_cumprod - 1).sqrt().item()
+        clean = (reciprocal * x - noise_factor * predict(x, schedule.timesteps[index])).clamp(-1, 1)
+        eps = (reciprocal * x - clean) / noise_factor
+        x = alphas_cumprod_prev.sqrt().item() * clean + (1 - alphas_cumprod_prev).sqrt().item() * eps
         callback(done, x, clean)
     return x

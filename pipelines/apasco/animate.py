@@ -1,4 +1,4 @@
-"""APasco and Hallo, whole: a portrait and what a speech encoder heard become frames, clip by clip.
+"""APasco and Hallo, whole: a portrait and speech features become frames, clip by clip.
 
     for clip in animate(networks, codec, inputs, Settings(), progress=progress):
         clip.frames     # (n, H, W, 3), as they are finished
@@ -19,10 +19,10 @@ from ...models.diffusion.audio_attention import Speech
 from ..diffusion.latents import ImageCodec, decoded, rough_picture
 from ..errors import TalkingPortraitError
 from ..types import Progress, no_progress
-from .audio_context import audio_windows, heard_layers
-from .deflicker import calmed, faded
+from .audio_context import audio_layers, audio_windows
+from .deflicker import faded, smooth_over_time
 from .denoising import Denoiser, denoise
-from .pictures import anchored
+from .pictures import match_colours
 from .portrait import PreparedPortrait, prepare, with_motion
 from .settings import AnimationState, Inputs, Networks, Settings, check_inputs, check_settings, check_state
 
@@ -73,7 +73,7 @@ def animate(
     check_settings(settings, networks)
     check_inputs(inputs, settings, networks)
     check_state(state, settings)
-    states = heard_layers(inputs.speech.states, networks.config.audio_inputs)
+    states = audio_layers(inputs.speech.states, networks.config.audio_inputs)
     done = state.frames if state else 0
     if done >= len(states) or frames < 0:
         raise TalkingPortraitError(
@@ -136,18 +136,18 @@ class Run:
 
         if state is not None:
             sampled = faded(state.held, sampled)
-        calm = calmed(sampled, state.last if state else None, portrait.masks[0].cpu(), settings.calming)
+        smoothed = smooth_over_time(sampled, state.last if state else None, portrait.masks[0].cpu(), settings.deflicker)
         earlier = self.done
 
         def decoding(done: int, total: int, preview: torch.Tensor | None = None) -> None:
             self.done = earlier + done
             self.progress(self.done, self.total, preview)
 
-        pictures = torch.cat(list(decoded(self.codec, calm[:, :, :count], settings.decode_batch, decoding)))
-        pictures = anchored(pictures, portrait.picture, settings.anchoring)
-        motion = torch.cat([before if before is not None else pictures[:0], pictures])[-settings.looks_back :]
-        if len(motion) < settings.looks_back:
-            still = portrait.picture.expand(settings.looks_back - len(motion), -1, -1, -1)
+        pictures = torch.cat(list(decoded(self.codec, smoothed[:, :, :count], settings.decode_batch, decoding)))
+        pictures = match_colours(pictures, portrait.picture, settings.anchoring)
+        motion = torch.cat([before if before is not None else pictures[:0], pictures])[-settings.past_frames :]
+        if len(motion) < settings.past_frames:
+            still = portrait.picture.expand(settings.past_frames - len(motion), -1, -1, -1)
             motion = torch.cat([still, motion])
         held = sampled[:, :, count : count + settings.overlap]
         last = sampled[:, :, count - 1 : count]
@@ -168,7 +168,7 @@ class Run:
             meshes = geometry.frames(start, end).to(device, networks.dtype)
             mesh = networks.mesh_encoder.module(meshes, geometry.portrait.to(device, networks.dtype))[0]
         device = networks.denoising_unet.load()
-        return networks.denoiser.hear(
+        return networks.denoiser.project_audio(
             audio.to(device),
             portrait.masks,
             mesh=None if mesh is None else mesh.to(device),

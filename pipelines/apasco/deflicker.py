@@ -12,12 +12,14 @@ def faded(held: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     count = min(held.shape[2], latents.shape[2])
     if not count:
         return latents
-    share = (torch.arange(1, count + 1) / (count + 1))[:, None, None]
-    blend = torch.lerp(held[:, :, :count], latents[:, :, :count], share)
+    weight = (torch.arange(1, count + 1) / (count + 1))[:, None, None]
+    blend = torch.lerp(held[:, :, :count], latents[:, :, :count], weight)
     return torch.cat([blend, latents[:, :, count:]], dim=2)
 
 
-def calmed(latents: torch.Tensor, before: torch.Tensor | None, mask: torch.Tensor, strength: float) -> torch.Tensor:
+def smooth_over_time(
+    latents: torch.Tensor, before: torch.Tensor | None, mask: torch.Tensor, strength: float
+) -> torch.Tensor:
     """Latents (1, 4, F, h, w), each frame averaged with its neighbours where there are no lips.
 
     `before` (1, 4, 1, h, w) is the frame before the first; `mask` (3, 1, h, w) in the order of `REGIONS`. With

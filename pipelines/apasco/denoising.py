@@ -11,7 +11,7 @@ from ...models.diffusion.attention import Reference
 from ...models.diffusion.audio_attention import Speech
 from ..diffusion.samplers import StepCallback, sample_ddim
 from ..errors import TalkingPortraitError
-from ..memory import Shrinking
+from ..memory import HalvingBatches
 from .portrait import PreparedPortrait
 from .settings import Networks, Settings
 
@@ -32,29 +32,29 @@ class Denoiser:
     ) -> None:
         self._networks, self._settings = networks, settings
         self._portrait, self._reference, self._speech = portrait, reference, speech
-        self._shrinking = Shrinking(portrait.rows, "sample")
+        self._batches = HalvingBatches(portrait.rows, "sample")
         self.device = networks.denoising_unet.load()
 
     def velocity(self, latents: torch.Tensor, timestep: int) -> torch.Tensor:
         """The guided velocity (1, 4, F, h, w), in the precision of the latents."""
         rows = self._portrait.rows
-        parts = self._shrinking.each(rows, lambda start, end: self._predict(latents, timestep, start, end))
+        parts = self._batches.each(rows, lambda start, end: self._predict(latents, timestep, start, end))
         velocities = torch.cat(list(parts)).to(latents.dtype)
         if rows == 1:
             return velocities
-        blind, seeing = velocities.chunk(2)
-        return blind + self._settings.cfg * (seeing - blind)
+        unconditional, conditional = velocities.chunk(2)
+        return unconditional + self._settings.cfg * (conditional - unconditional)
 
     def _predict(self, latents: torch.Tensor, timestep: int, start: int, end: int) -> torch.Tensor:
         portrait, device = self._portrait, self.device
         dtype = self._networks.dtype
-        unread = max(portrait.rows - 1 - start, 0) if portrait.rows > 1 else 0
+        unconditional_rows = max(portrait.rows - 1 - start, 0) if portrait.rows > 1 else 0
         reference = replace(
             self._reference,
-            unread=min(unread, end - start),
+            unconditional_rows=min(unconditional_rows, end - start),
             motion={name: tokens[start:end] for name, tokens in self._reference.motion.items()},
         )
-        hears = end == portrait.rows
+        has_audio = end == portrait.rows
         feature = portrait.feature[start:end].expand(-1, -1, latents.shape[2], -1, -1)
         return self._networks.denoiser(
             latents.to(device, dtype).expand(end - start, -1, -1, -1, -1),
@@ -62,7 +62,7 @@ class Denoiser:
             portrait.tokens[start:end].to(device),
             pose=[feature.to(device)],
             reference=reference,
-            speech=self._speech if hears else self._speech.silent(),
+            speech=self._speech if has_audio else self._speech.silent(),
         )
 
 

@@ -1,6 +1,6 @@
 """Where the face and the lips are: region masks from landmarks, in the sizes that the networks take.
 
-Hallo (section 3.2 of the paper) weighs what is heard by three regions: outside the face ("full"), the face around the
+Hallo (section 3.2 of the paper) weighs audio attention by three regions: outside the face ("full"), the face around the
 lips, and the lips. Boxes around landmarks are widened, cut down to 64 x 64 cells, blurred, and taken apart.
 """
 
@@ -46,16 +46,16 @@ class RegionMasks:
         return self.region.shape[0], self.region.shape[1]
 
     def located(self, size: tuple[int, int]) -> torch.Tensor:
-        """What the face locator sees: (1, 3, 1, height, width) in 0..1."""
+        """The face locator's input: (1, 3, 1, height, width) in 0..1."""
         return _resized(self.region, size).expand(3, 1, *size)[None]
 
     def levels(self, size: tuple[int, int], count: int = 4) -> list[torch.Tensor]:
-        """What audio modules see: (3, 1, height, width) in 0..1 for latents of `size`, halved from each to the next."""
+        """For audio modules: (3, 1, height, width) in 0..1 for latents of `size`, halved from each to the next."""
         sizes = [tuple(-(-side // 2**level) for side in size) for level in range(count)]
         masks = [getattr(self, region) for region in REGIONS]
         return [torch.stack([_resized(mask, (h, w))[None] for mask in masks]) for h, w in sizes]
 
-    def shown(self, region: str) -> torch.Tensor:
+    def mask_of(self, region: str) -> torch.Tensor:
         """One of `REGIONS`, as a MASK (1, H, W) of the picture's size in 0..1."""
         return _resized(getattr(self, region), self.image_size)[None]
 

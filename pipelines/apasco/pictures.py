@@ -12,7 +12,7 @@ def portrait_picture(portrait: torch.Tensor, size: tuple[int, int]) -> torch.Ten
     return resized_on_bytes(portrait, size, "BILINEAR")[0].permute(1, 2, 0)
 
 
-def anchored(frames: torch.Tensor, portrait: torch.Tensor, strength: float) -> torch.Tensor:
+def match_colours(frames: torch.Tensor, portrait: torch.Tensor, strength: float) -> torch.Tensor:
     """Frames (F, H, W, 3) whose colours, all frames together, come nearer to the portrait's (H, W, 3).
 
     Mean and spread of each colour are drawn to the portrait's. `strength` 0 leaves them, 1 matches both exactly but for
@@ -21,7 +21,7 @@ def anchored(frames: torch.Tensor, portrait: torch.Tensor, strength: float) -> t
     """
     if not strength:
         return frames
-    spread, mean = torch.std_mean(frames, dim=(0, 1, 2))
-    wanted_spread, wanted_mean = torch.std_mean(portrait, dim=(0, 1))
-    matched = (frames - mean) * (wanted_spread / spread.clamp(min=1e-3)) + wanted_mean
+    deviation, mean = torch.std_mean(frames, dim=(0, 1, 2))
+    wanted_deviation, wanted_mean = torch.std_mean(portrait, dim=(0, 1))
+    matched = (frames - mean) * (wanted_deviation / deviation.clamp(min=1e-3)) + wanted_mean
     return torch.lerp(frames, matched, strength).clamp(0, 1)

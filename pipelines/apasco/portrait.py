@@ -11,7 +11,7 @@ from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import UNet
 from ..diffusion.latents import ImageCodec, check_precision
 from ..errors import TalkingPortraitError
-from ..memory import Shrinking
+from ..memory import HalvingBatches
 from .pictures import portrait_picture
 from .settings import Inputs, Networks, Settings
 
@@ -21,7 +21,7 @@ class PreparedPortrait:
     """One portrait, ready for every clip.
 
     `picture` (H, W, 3) of the video's size, on the CPU. `tokens` (1 or 2, n, C) of the face, the unconditional ones
-    first. `bank` the reference UNet's tokens of the portrait seen with each of them, `reference` the same ready to be
+    first. `bank` the reference UNet's tokens of the portrait with each of them, `reference` the same ready to be
     read. `feature` (1 or 2, C, 1, h, w) of the face locator. `masks` (3, 1, h, w) for each resolution.
     """
 
@@ -63,18 +63,18 @@ def prepare(networks: Networks, codec: ImageCodec, inputs: Inputs, settings: Set
     device = networks.denoising_unet.load()
     unet = networks.denoiser
     reference = unet.read_bank(
-        {name: x.to(device) for name, x in bank.items()}, unread=len(tokens) - 1, rounding=settings.rounding
+        {name: x.to(device) for name, x in bank.items()}, unconditional_rows=len(tokens) - 1, rounding=settings.rounding
     )
     levels = inputs.masks.levels(settings.latent_size, len(unet.config.channels))
     masks = [mask.to(device, dtype) for mask in levels]
-    return PreparedPortrait(picture, tokens, bank, _looked_at(reference, settings), feature, masks)
+    return PreparedPortrait(picture, tokens, bank, _ordered(reference, settings), feature, masks)
 
 
-def _looked_at(reference: Reference, settings: Settings) -> Reference:
-    """Which picture each conditional frame looks at, the portrait being seen with two faces' tokens."""
+def _ordered(reference: Reference, settings: Settings) -> Reference:
+    """The reference with the picture that each conditional frame attends to, of the two that differ in face tokens."""
     if not settings.guided:
         return reference
-    each, last = 1 + settings.looks_back, settings.clip
+    each, last = 1 + settings.past_frames, settings.clip
     if settings.mixed_rows:
         # The published program tiles the pictures of both samples over rows in which each sample's frames lie together.
         rows = (0, each % 2)
@@ -90,10 +90,8 @@ def written(networks: Networks, latents: torch.Tensor, tokens: torch.Tensor) -> 
     device = networks.reference_unet.load()
     check_precision(device, networks.dtype)
     pictures, faces = latents[:, :, None].to(device, networks.dtype), tokens.to(device)
-    shrinking = Shrinking(len(pictures), "picture")
-    parts = list(
-        shrinking.each(len(pictures), lambda start, end: unet.write_bank(pictures[start:end], faces[start:end]))
-    )
+    batches = HalvingBatches(len(pictures), "picture")
+    parts = list(batches.each(len(pictures), lambda start, end: unet.write_bank(pictures[start:end], faces[start:end])))
     bank = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     for values in bank.values():
         _check_numbers(values, "The reference UNet")
@@ -109,29 +107,31 @@ def with_motion(
 ) -> Reference:
     """The reference of one clip: the portrait, and the `frames` (n, H, W, 3) before the clip; None before the first.
 
-    Before the first clip the portrait stands for them, which has been seen already.
+    Before the first clip the portrait stands for them, whose bank is there already.
     """
     faces = _faces_of_motion(portrait.rows, settings)
     if frames is None:
         bank = {name: tokens[faces] for name, tokens in portrait.bank.items()}
     else:
-        # The same frame is seen with the same tokens in both samples, or with each, once.
+        # A frame with the same tokens in both samples is encoded once.
         latents = codec.encode(frames)
         _check_numbers(latents, "The VAE")
-        wanted = [(row % settings.looks_back, face) for row, face in enumerate(faces)]
-        seen = sorted(set(wanted))
-        new = written(networks, latents[[frame for frame, _ in seen]], portrait.tokens[[face for _, face in seen]])
-        places = [seen.index(pair) for pair in wanted]
+        wanted = [(row % settings.past_frames, face) for row, face in enumerate(faces)]
+        distinct = sorted(set(wanted))
+        new = written(
+            networks, latents[[frame for frame, _ in distinct]], portrait.tokens[[face for _, face in distinct]]
+        )
+        places = [distinct.index(pair) for pair in wanted]
         bank = {name: tokens[places] for name, tokens in new.items()}
     device = networks.denoising_unet.load()
     moved = {name: tokens.to(device) for name, tokens in bank.items()}
-    motion = networks.denoiser.read_motion(moved, settings.looks_back, rounding=settings.rounding)
+    motion = networks.denoiser.read_motion(moved, settings.past_frames, rounding=settings.rounding)
     return replace(portrait.reference, motion=motion)
 
 
 def _faces_of_motion(rows: int, settings: Settings) -> list[int]:
-    """With which of the face tokens each frame before a clip is seen, sample by sample."""
-    each = 1 + settings.looks_back
+    """Which of the face tokens go with each frame before a clip, sample by sample."""
+    each = 1 + settings.past_frames
     if not settings.mixed_rows:
         return [row // each for row in range(rows * each) if row % each]
     # The published program tiles both samples' tokens over rows in which each sample's pictures lie together.

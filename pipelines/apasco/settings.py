@@ -70,7 +70,7 @@ class Settings:
         schedule: see `SCHEDULES`.
         weights: how much speech moves what is outside the face ("pose"), the face, and the lips.
         geometry: how much the mesh shapes it, where there is one.
-        looks_back: frames before a clip that it continues.
+        past_frames: frames before a clip that it continues.
         mixed_rows: the published program hands the tokens and the picture of conditional rows to unconditional ones in
             turn, and its results come from that; without, each row gets its own.
         rounded_bank: whether the reference UNet's tokens are kept in half precision, as published.
@@ -79,7 +79,7 @@ class Settings:
     Against flicker and drift, each off by default:
         shared_noise: every clip begins with the same noise.
         overlap: frames that two clips share, one fading into the other; each clip then yields so many frames less.
-        calming: 0..1, how much latents are averaged over three frames, outside the lips.
+        deflicker: 0..1, how much latents are averaged over three frames, outside the lips.
         anchoring: 0..1, how much the colours of each clip are drawn to the portrait's.
     """
 
@@ -91,13 +91,13 @@ class Settings:
     schedule: Schedule = "linear"
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     geometry: float = 1.0
-    looks_back: int = MOTION_FRAMES
+    past_frames: int = MOTION_FRAMES
     mixed_rows: bool = True
     rounded_bank: bool = True
     decode_batch: int = 4
     shared_noise: bool = False
     overlap: int = 0
-    calming: float = 0.0
+    deflicker: float = 0.0
     anchoring: float = 0.0
 
     @property
@@ -121,7 +121,7 @@ class Inputs:
     """What is animated, and by what.
 
     `portrait` (H, W, 3) in 0..1, squeezed to `Settings.size` as published, so crop it to that shape before.
-    `embedding` (1, 512) of its face; `masks` of its regions. `speech` what a speech encoder heard, all layers, one row
+    `embedding` (1, 512) of its face; `masks` of its regions. `speech` features of a speech encoder, all layers, one row
     for each frame of the whole speech. `geometry` a moving mesh, if there is one.
     """
 
@@ -156,11 +156,11 @@ def check_settings(settings: Settings, networks: Networks) -> None:
             f"Frames of {width} x {height} pixels are asked for, but sides of 64 and more in steps of {LATENT_SIDE} "
             "are expected; 512 x 512 suits the networks best."
         )
-    longest = networks.config.denoising_unet.motion_frames - settings.looks_back
+    longest = networks.config.denoising_unet.motion_frames - settings.past_frames
     if not 1 <= settings.clip <= longest:
         raise TalkingPortraitError(
-            f"The clip length is {settings.clip} frames, but the motion modules know 1 to {longest} beside the "
-            f"{settings.looks_back} before a clip; 16 is the published length."
+            f"The clip length is {settings.clip} frames, but the motion modules take 1 to {longest} beside the "
+            f"{settings.past_frames} before a clip; 16 is the published length."
         )
     if not 0 <= settings.overlap <= settings.clip // 2:
         raise TalkingPortraitError(
@@ -176,9 +176,10 @@ def check_settings(settings: Settings, networks: Networks) -> None:
         )
     if not 0 <= settings.seed < 2**64:
         raise TalkingPortraitError(f"The seed is {settings.seed}, but 0 to 2^64 - 1 is expected.")
-    for name in ("calming", "anchoring"):
-        if not 0 <= getattr(settings, name) <= 1:
-            raise TalkingPortraitError(f"The {name} is {getattr(settings, name)}, but 0 to 1 is expected.")
+    # Named as the node's inputs are.
+    for name, strength in (("calming", settings.deflicker), ("anchoring", settings.anchoring)):
+        if not 0 <= strength <= 1:
+            raise TalkingPortraitError(f"The {name} is {strength}, but 0 to 1 is expected.")
     if not torch.tensor([settings.cfg, settings.geometry, *settings.weights]).isfinite().all():
         raise TalkingPortraitError("The guidance or a weight is no finite number; 3.5 and 1 are the published ones.")
 
@@ -219,9 +220,9 @@ def check_state(state: AnimationState | None, settings: Settings) -> None:
     if state is None:
         return
     height, width = state.motion.shape[1:3]
-    if (height, width) != settings.size or len(state.motion) != settings.looks_back:
+    if (height, width) != settings.size or len(state.motion) != settings.past_frames:
         raise TalkingPortraitError(
             f"The previous clip was {width} x {height} pixels with {len(state.motion)} frames to look back at, but "
-            f"{settings.size[1]} x {settings.size[0]} and {settings.looks_back} are asked for now; a video can only be "
-            "continued in its size."
+            f"{settings.size[1]} x {settings.size[0]} and {settings.past_frames} are asked for now; a video can only "
+            "be continued in its size."
         )

@@ -1,4 +1,4 @@
-"""Context windows: which frames of a long video a network with a short memory sees together."""
+"""Context windows: which frames of a long video the network processes together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def uniform_windows(
 
     Args:
         stride: how many spacings there are, at most: windows of every frame, of every second, every fourth ...
-        step: shifts all windows by a share of the clip that is spread evenly over steps.
+        step: shifts all windows by a share of the clip that is distributed evenly over steps.
 
     Raises TalkingPortraitError unless 0 <= overlap < size.
     """
@@ -35,14 +35,14 @@ def uniform_windows(
     return windows
 
 
-def open_windows(frames: int, size: int = 16, overlap: int = 4, *, step: int = 0, known: int = 0) -> list[list[int]]:
+def open_windows(frames: int, size: int = 16, overlap: int = 4, *, step: int = 0, finished: int = 0) -> list[list[int]]:
     """Windows of `size` frame numbers from the first frame to the last, moved with each step so that no seam stays.
 
     Neighbours share `overlap` frames or more. A clip that fits one window is one.
 
     Args:
-        step: moves the windows by a share of their distance that is spread evenly over steps; 0 doesn't.
-        known: frames at the beginning that need no window; the first window may begin among them.
+        step: moves the windows by a share of their distance that is distributed evenly over steps; 0 doesn't.
+        finished: frames at the beginning that need no window; the first window may begin among them.
 
     Raises TalkingPortraitError unless 0 <= overlap < size.
     """
@@ -50,10 +50,10 @@ def open_windows(frames: int, size: int = 16, overlap: int = 4, *, step: int = 0
     if frames <= size:
         return [list(range(frames))]
     distance, last = size - overlap, frames - size
-    lowest = max(known - size + 1, 0)
-    choices = min(distance, known - lowest + 1) if known else distance
+    lowest = max(finished - size + 1, 0)
+    choices = min(distance, finished - lowest + 1) if finished else distance
     first = lowest + int(_reversed_fraction(step) * choices)
-    starts = [] if first <= known else [0]
+    starts = [] if first <= finished else [0]
     starts += [*range(first, last, distance), last]
     return [list(range(start, start + size)) for start in starts]
 

@@ -1,7 +1,7 @@
 """What surrounds a diffusion in latents: the networks on their devices, pictures to latents and back, CLIP.
 
-The host may own these (ComfyUI's VAE, CLIP_VISION and memory management), so pipelines know them by protocol alone.
-Pictures are ComfyUI's IMAGE: (B, H, W, 3) in 0..1. Latents are Stable Diffusion's, scaled to a spread of about 1.
+The host may own these (ComfyUI's VAE, CLIP_VISION and memory management), so pipelines use them by protocol alone.
+Pictures are ComfyUI's IMAGE: (B, H, W, 3) in 0..1. Latents are Stable Diffusion's, scaled to unit deviation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from ..errors import TalkingPortraitError
-from ..memory import Shrinking
+from ..memory import HalvingBatches
 from ..types import Progress, no_progress
 
 LATENT_SCALE = 0.18215
@@ -52,7 +52,7 @@ class PictureEncoder(Protocol):
     """CLIP's image encoder with its projection. It brings itself to its device at each call."""
 
     def embed(self, portrait: torch.Tensor) -> torch.Tensor:
-        """(H, W, 3) in 0..1 to the projected embedding (1, C), seen as `pictures.clip_pixels` makes it."""
+        """(H, W, 3) in 0..1 to the projected embedding (1, C), of the pixels that `pictures.clip_pixels` makes."""
 
 
 def decoded(
@@ -64,23 +64,23 @@ def decoded(
     """Frames (B, H, W, 3) of a video's latents (1, 4, F, h, w), or of such pieces of it one after the other.
 
     At most `batch` frames are decoded together, fewer where memory does not suffice. `progress` is called after each
-    batch with the frames done and those known of, and the newest frame.
+    batch with the frames done, the total so far, and the newest frame.
 
     Raises TalkingPortraitError where the VAE gives NaN.
     """
-    shrinking = Shrinking(batch, "frame")
-    done = known = 0
+    batches = HalvingBatches(batch, "frame")
+    done = total = 0
     for piece in [latents] if isinstance(latents, torch.Tensor) else latents:
         rows = piece[0].transpose(0, 1)
-        known += len(rows)
+        total += len(rows)
 
         def decode(start: int, end: int, rows: torch.Tensor = rows) -> torch.Tensor:
             return codec.decode(rows[start:end])
 
-        for frames in shrinking.each(len(rows), decode):
+        for frames in batches.each(len(rows), decode):
             _check_numbers(frames, done)
             done += len(frames)
-            progress(done, known, frames[-1])
+            progress(done, total, frames[-1])
             yield frames
 
 

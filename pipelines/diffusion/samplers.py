@@ -15,14 +15,14 @@ Predict = Callable[[torch.Tensor, int], torch.Tensor]
 """(noisy sample, time step) to the velocity v of the same shape."""
 
 StepCallback = Callable[[int, torch.Tensor, torch.Tensor], None]
-"""(steps done, the sample after the step, the clean sample it foresees); may raise to stop."""
+"""(steps done, the sample after the step, the predicted clean sample); may raise to stop."""
 
 
-_LCM_SPREAD, _LCM_TIME_SCALE = 0.5, 10.0
+_LCM_SIGMA_DATA, _LCM_TIMESTEP_SCALING = 0.5, 10.0
 """Constants of the published distillation."""
 
 
-def nobody_watches(step: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
+def no_callback(step: int, sample: torch.Tensor, clean: torch.Tensor) -> None:
     """The default callback."""
 
 
@@ -48,16 +48,16 @@ def scheduled_betas(
 
 def _rescaled(betas: torch.Tensor) -> torch.Tensor:
     """Betas whose last step leaves no signal at all (Lin et al. 2024, algorithm 1)."""
-    signal = torch.cumprod(1 - betas, 0).sqrt()
-    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
-    return NoiseSchedule(signal.square()).betas
+    alpha = torch.cumprod(1 - betas, 0).sqrt()
+    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    return NoiseSchedule(alpha.square()).betas
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """`kept` (steps,) float32: the share of a clean sample's power at each time step (alpha bar in the literature)."""
+    """`alphas_cumprod` (steps,) float32: the share of a clean sample's power at each time step (alpha bar)."""
 
-    kept: torch.Tensor
+    alphas_cumprod: torch.Tensor
 
     @staticmethod
     def of(betas: torch.Tensor) -> NoiseSchedule:
@@ -65,33 +65,34 @@ class NoiseSchedule:
 
     @property
     def steps(self) -> int:
-        return len(self.kept)
+        return len(self.alphas_cumprod)
 
     @property
     def betas(self) -> torch.Tensor:
-        """The variances that lead to `kept`."""
-        return 1 - torch.cat([self.kept[:1], self.kept[1:] / self.kept[:-1]])
+        """The variances that lead to `alphas_cumprod`."""
+        return 1 - torch.cat([self.alphas_cumprod[:1], self.alphas_cumprod[1:] / self.alphas_cumprod[:-1]])
 
-    def amounts(self, timesteps: torch.Tensor | int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """How much signal and how much noise there is at (n,) time steps, shaped to multiply `like` (n, ...)."""
-        kept = self.kept[torch.as_tensor(timesteps, device=self.kept.device)].to(like.device)
-        kept = kept.reshape(kept.shape + (1,) * (like.ndim - 1) if kept.ndim else ())
-        return kept.sqrt(), (1 - kept).sqrt()
+    def alpha_sigma(self, timesteps: torch.Tensor | int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Factors of the clean sample and of the noise at (n,) time steps, shaped to multiply `like` (n, ...)."""
+        timesteps = torch.as_tensor(timesteps, device=self.alphas_cumprod.device)
+        power = self.alphas_cumprod[timesteps].to(like.device)
+        power = power.reshape(power.shape + (1,) * (like.ndim - 1) if power.ndim else ())
+        return power.sqrt(), (1 - power).sqrt()
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Samples (n, ...) as they are at (n,) time steps."""
-        signal, spread = self.amounts(timesteps, clean)
-        return signal * clean + spread * noise
+        alpha, sigma = self.alpha_sigma(timesteps, clean)
+        return alpha * clean + sigma * noise
 
     def velocity(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """What a network learns to predict: v = signal * noise - spread * clean (Salimans and Ho 2022)."""
-        signal, spread = self.amounts(timesteps, clean)
-        return signal * noise - spread * clean
+        """What a network learns to predict: v = alpha * noise - sigma * clean (Salimans and Ho 2022)."""
+        alpha, sigma = self.alpha_sigma(timesteps, clean)
+        return alpha * noise - sigma * clean
 
     def snr(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Signal-to-noise ratio (n,) of power."""
-        kept = self.kept[timesteps]
-        return kept / (1 - kept)
+        alphas_cumprod = self.alphas_cumprod[timesteps]
+        return alphas_cumprod / (1 - alphas_cumprod)
 
 
 def published_schedule() -> NoiseSchedule:
@@ -120,14 +121,14 @@ def ddim_step(
     That previous time step is `timestep - total // steps`, which need not be the next one visited: 3 steps of 1000
     lead from 999 to 666, 333 and 0, and visit 999, 666 and 332. Before time step 0 there is no noise.
     """
-    signal, spread = schedule.amounts(timestep, sample)
-    clean = signal * sample - spread * velocity
-    noise = signal * velocity + spread * sample
+    alpha, sigma = schedule.alpha_sigma(timestep, sample)
+    clean = alpha * sample - sigma * velocity
+    noise = alpha * velocity + sigma * sample
     previous = timestep - schedule.steps // steps
     if previous < 0:
         return clean, clean
-    signal, spread = schedule.amounts(previous, sample)
-    return signal * clean + spread * noise, clean
+    alpha, sigma = schedule.alpha_sigma(previous, sample)
+    return alpha * clean + sigma * noise, clean
 
 
 def sample_ddim(
@@ -136,7 +137,7 @@ def sample_ddim(
     schedule: NoiseSchedule,
     steps: int,
     *,
-    callback: StepCallback = nobody_watches,
+    callback: StepCallback = no_callback,
 ) -> torch.Tensor:
     """Noise to a clean sample of the same shape in `steps` predictions."""
     sample = noise
@@ -153,9 +154,9 @@ def sample_multistep(
     schedule: NoiseSchedule,
     steps: int,
     *,
-    callback: StepCallback = nobody_watches,
+    callback: StepCallback = no_callback,
 ) -> torch.Tensor:
-    """As `sample_ddim`, but each step also heeds the one before, so that fewer are needed.
+    """As `sample_ddim`, but each step also uses the one before, so that fewer are needed.
 
     DPM-Solver++ 2M (Lu et al. 2022) or UniPC (Zhao et al. 2023), by diffusers' schedulers.
     """
@@ -167,14 +168,14 @@ def sample_multistep(
         trained_betas=schedule.betas.tolist(),
         prediction_type="v_prediction",
         timestep_spacing="trailing",
-        rescale_betas_zero_snr=bool(schedule.kept[-1] == 0),
+        rescale_betas_zero_snr=bool(schedule.alphas_cumprod[-1] == 0),
     )
     scheduler.set_timesteps(steps)
     sample = noise
     for done, timestep in enumerate(trailing_timesteps(steps, schedule.steps), 1):
         velocity = predict(sample, timestep)
-        signal, spread = schedule.amounts(timestep, sample)
-        clean = signal * sample - spread * velocity
+        alpha, sigma = schedule.alpha_sigma(timestep, sample)
+        clean = alpha * sample - sigma * velocity
         sample = scheduler.step(velocity, timestep, sample).prev_sample
         callback(done, sample, clean)
     return sample
@@ -187,23 +188,23 @@ def sample_lcm(
     steps: int,
     fresh: Callable[[int], torch.Tensor],
     *,
-    callback: StepCallback = nobody_watches,
+    callback: StepCallback = no_callback,
 ) -> torch.Tensor:
-    """As `sample_ddim`, for a network distilled to foresee the clean sample at once: 4 to 8 steps.
+    """As `sample_ddim`, for a network distilled to predict the clean sample at once: 4 to 8 steps.
 
     Latent consistency models (Luo et al. 2023): after each step but the last, `fresh(step)` noise is added anew.
     """
     timesteps = trailing_timesteps(steps, schedule.steps)
     sample = noise
     for done, timestep in enumerate(timesteps, 1):
-        signal, spread = schedule.amounts(timestep, sample)
-        clean = signal * sample - spread * predict(sample, timestep)
+        alpha, sigma = schedule.alpha_sigma(timestep, sample)
+        clean = alpha * sample - sigma * predict(sample, timestep)
         # Towards time step 0 the sample itself stands in for the network's answer, as it did in the distillation.
-        time, own = (timestep * _LCM_TIME_SCALE) ** 2, _LCM_SPREAD**2
-        clean = (time / (time + own)) ** 0.5 * clean + own / (time + own) * sample
+        time, data_variance = (timestep * _LCM_TIMESTEP_SCALING) ** 2, _LCM_SIGMA_DATA**2
+        clean = (time / (time + data_variance)) ** 0.5 * clean + data_variance / (time + data_variance) * sample
         sample = clean
         if done < steps:
-            signal, spread = schedule.amounts(timesteps[done], sample)
-            sample = signal * clean + spread * fresh(done)
+            alpha, sigma = schedule.alpha_sigma(timesteps[done], sample)
+            sample = alpha * clean + sigma * fresh(done)
         callback(done, sample, clean)
     return sample

@@ -19,7 +19,7 @@ from ...models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE
 from ...models.gfpgan import GFPGAN
 from ..errors import TalkingPortraitError
 from ..image.affine_sampling import apply_map, box_map, invert_map, over_white, sample_picture
-from ..memory import Managed, Shrinking
+from ..memory import HalvingBatches, Managed
 from ..types import FaceTrack, Progress, no_progress
 from .paste import RimColour, paste_frame
 from .smoothing import average_over_time
@@ -133,7 +133,7 @@ def restored_frames(
     _check(images, tracks, strength, enlarge)
     frames = len(images)
     maps = [np.broadcast_to(alignment(track, smoothing), (frames, 2, 3)) for track in tracks]
-    shrinking = Shrinking(batch, "face")
+    shrinking = HalvingBatches(batch, "face")
     side = cast(GFPGAN, network.module).config.size
     colours: list[RimColour | None] = [None] * len(tracks)
     for start in range(0, frames, batch):
@@ -175,7 +175,7 @@ def _cut(picture: torch.Tensor, matrix: np.ndarray, side: int) -> torch.Tensor:
     return cut.permute(2, 0, 1) * 2 - 1
 
 
-def _restored(faces: torch.Tensor, network: Managed, shrinking: Shrinking) -> torch.Tensor:
+def _restored(faces: torch.Tensor, network: Managed, shrinking: HalvingBatches) -> torch.Tensor:
     """(B, S, S, 3) in 0..1."""
     dtype = next(network.module.parameters()).dtype
 

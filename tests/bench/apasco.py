@@ -104,7 +104,7 @@ def networks(arguments: argparse.Namespace) -> Any:
 
 
 def states(arguments: argparse.Namespace) -> torch.Tensor:
-    """What the speech encoder would have heard: (frames, layers, channels)."""
+    """In place of a speech encoder's features: (frames, layers, channels)."""
     generator = torch.Generator().manual_seed(1)
     return torch.randn(arguments.frames * arguments.clips, AUDIO_LAYERS, AUDIO_CHANNELS, generator=generator)
 
@@ -162,9 +162,9 @@ def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
         parts = reference_networks(widths)
     for name, module in parts.items():
         state = part_of(arguments, name)
-        unread = {key: like for key, like in module.state_dict().items() if key not in state}
-        assert name == "reference_unet" or not unread, unread  # its last layers, which nobody asks
-        state |= {key: torch.zeros(like.shape) for key, like in unread.items()}
+        missing = {key: like for key, like in module.state_dict().items() if key not in state}
+        assert name == "reference_unet" or not missing, missing  # its last layers, which are not used
+        state |= {key: torch.zeros(like.shape) for key, like in missing.items()}
         module.load_state_dict(state, assign=True)
         module.to(device, dtype).requires_grad_(False)
     denoising = parts["denoising_unet"]
@@ -259,9 +259,9 @@ def reference_clips(arguments: argparse.Namespace, pipeline: Any, audioproj: Any
     own = masks(arguments)
     levels = [mask.flatten(2).expand(-1, frames, -1) for mask in own.levels((size // 8, size // 8))]
     source = 2 * portrait(size).permute(2, 0, 1)[None] - 1
-    heard, generator, made = states(arguments), torch.manual_seed(SEED), []
-    around = torch.arange(len(heard))[:, None] + torch.arange(-2, 3)
-    windows = heard[around.clamp(0, len(heard) - 1)].to(audioproj.proj1.weight)
+    speech, generator, made = states(arguments), torch.manual_seed(SEED), []
+    around = torch.arange(len(speech))[:, None] + torch.arange(-2, 3)
+    windows = speech[around.clamp(0, len(speech) - 1)].to(audioproj.proj1.weight)
     for clip in range(arguments.clips):
         before = made[-1][:, -2:].transpose(0, 1) * 2 - 1 if made else source.repeat(2, 1, 1, 1)
         video = pipeline(

@@ -438,7 +438,7 @@ def test_anitalker_tells_what_is_wrong_in_a_sentence(server, anitalker, clips, t
     workflow = small_anitalker("anitalker", tmp_path)
     for changes, words in (
         ({"stage1": "anitalker/stage2_pose_only_mfcc.ckpt"}, "Load AniTalker: "),
-        ({"stage2": "anitalker/stage2_pose_only_mfcc.ckpt"}, "hears MFCC"),
+        ({"stage2": "anitalker/stage2_pose_only_mfcc.ckpt"}, "takes MFCC"),
     ):
         graph = json.loads(workflow.read_text())
         for entry in graph.values():

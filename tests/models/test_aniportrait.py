@@ -110,7 +110,7 @@ def test_memory_layout_does_not_change_pose_features(guider: PoseGuider) -> None
         torch.testing.assert_close(one, two, atol=atol, rtol=0)
 
 
-def test_audio2mesh_is_two_linear_maps_of_what_it_hears() -> None:
+def test_audio2mesh_is_two_linear_maps_of_its_features() -> None:
     torch.manual_seed(0)
     model = Audio2Mesh(ear(), width=8).eval()
     states = torch.randn(5, 64)
@@ -140,11 +140,11 @@ def decode_anew(model: Audio2Pose, states: torch.Tensor, identity: int) -> torch
     bias = torch.full((8, frames, frames), -torch.inf)
     for i in range(frames):
         bias[:, i, : i + 1] = distance_bias(i)[:, 0]
-    sees = ~torch.eye(frames, dtype=torch.bool)
+    memory_mask = ~torch.eye(frames, dtype=torch.bool)
     inputs, out = [model.pose_map(torch.zeros(6))], torch.zeros(0)
     for i in range(frames):
         x = torch.stack(inputs) + sinusoidal_table(frames, 64)[0, : i + 1] + model.id_embed.weight[identity]
-        y = decoder(x[None], memory, tgt_mask=bias[:, : i + 1, : i + 1], memory_mask=sees[: i + 1])
+        y = decoder(x[None], memory, tgt_mask=bias[:, : i + 1, : i + 1], memory_mask=memory_mask[: i + 1])
         out = model.pose_map_r(y)[0]
         inputs.append(model.pose_map(out[-1]))
     return out
@@ -203,10 +203,10 @@ def test_audio_models_load_as_they_were_saved(tmp_path: Path) -> None:
         (loading.load_audio2pose(tmp_path / "audio2pose.pt"), pose, (7,)),
     ):
         torch.testing.assert_close(loaded(states, *arguments), original(states, *arguments), atol=1e-5, rtol=1e-4)
-        heard, expected = (
+        encoded, expected = (
             model.encoder.transform(model.encoder.convolve(wave), every_layer=False) for model in (loaded, original)
         )
-        torch.testing.assert_close(heard, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(encoded, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_pose_guider_loads_as_it_was_saved(tmp_path: Path, guider: PoseGuider) -> None:

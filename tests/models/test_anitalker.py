@@ -41,7 +41,7 @@ def test_every_variant_loads_its_averaged_copy(tmp_path: Path, file: str) -> Non
     state = stage2_state(file)
     model = load_stage2(saved(tmp_path, file, state))
     assert model.config == STAGE2[file]
-    assert file == f"stage2_{model.config.variant.partition('_')[2]}_{model.config.listens_to}"
+    assert file == f"stage2_{model.config.variant.partition('_')[2]}_{model.config.feature_kind}"
     assert torch.equal(model.out_proj.weight, state["ema_model.out_proj.weight"])
 
 
@@ -56,11 +56,11 @@ def test_files_in_each_others_place_are_named_for_what_they_are(tmp_path: Path) 
 
 def test_whatever_is_missing_or_odd_is_told_in_a_sentence(tmp_path: Path) -> None:
     stage1 = stage1_state("")
-    unread = ("noise.weight", "to_rgb1.bias", "dis.final.weight")
+    unused = ("noise.weight", "to_rgb1.bias", "dis.final.weight")
     for name in stage1:
         rest = {key: tensor for key, tensor in stage1.items() if key != name}
         path = saved(tmp_path, "stage1", rest)
-        if name.endswith(unread):
+        if name.endswith(unused):
             load_stage1(path)
             continue
         with pytest.raises(TalkingPortraitError) as told:
@@ -117,25 +117,25 @@ def test_attention_knows_how_far_and_in_which_direction() -> None:
 
 @torch.no_grad()
 def test_what_the_time_step_does_not_change_is_computed_once(tmp_path: Path) -> None:
-    """The scene made in advance gives what the whole network gives in one call."""
+    """The condition made in advance gives what the whole network gives in one call."""
     model = load_stage2(saved(tmp_path, "two", stage2_state("stage2_full_control_hubert")))
     assert isinstance(model, Stage2)
     generator = torch.Generator().manual_seed(4)
     audio, start, code, noisy = (
         torch.randn(shape, generator=generator) for shape in ((1, 12, 64), (1, 24), (1, 20), (1, 6, 20))
     )
-    heard, used = model.direct(model.understand(model.listen(audio)), None)
+    encoded, used = model.apply_controls(model.encode_sequence(model.encode_audio(audio)), None)
     assert {name: tuple(value.shape) for name, value in used.items()} == {
         "location": (1, 6, 1),
         "face_scale": (1, 6, 1),
         "pose": (1, 6, 3),
     }
-    scene = model.scene(heard, start, code)
+    condition = model.condition(encoded, start, code)
     places = model.coarse_decoder.place_keys(6)
     for timestep in (0, 500):
         time = torch.tensor([timestep])
         torch.testing.assert_close(
-            model.predict(scene, noisy, time, places), model.predict(scene, noisy, time), atol=1e-4, rtol=1e-4
+            model.predict(condition, noisy, time, places), model.predict(condition, noisy, time), atol=1e-4, rtol=1e-4
         )
-    early, late = (model.predict(scene, noisy, torch.tensor([t])) for t in (0, 900))
+    early, late = (model.predict(condition, noisy, torch.tensor([t])) for t in (0, 900))
     assert (early - late).abs().max() > 1e-3

@@ -97,10 +97,10 @@ class Case:
         self.masks = [torch.rand(3, 1, max(SIDE >> i, 1), max(SIDE >> i, 1)) for i in range(4)]
 
     def run(self, *, mesh: torch.Tensor | None = None, **options):
-        return self.unet(self.sample, 500, self.context, speech=self.hear(mesh=mesh, **options))
+        return self.unet(self.sample, 500, self.context, speech=self.project_audio(mesh=mesh, **options))
 
-    def hear(self, **options):
-        return self.unet.hear(self.audio, self.masks, **options)
+    def project_audio(self, **options):
+        return self.unet.project_audio(self.audio, self.masks, **options)
 
 
 @torch.no_grad()
@@ -108,9 +108,9 @@ def test_unconditional_samples_hear_tokens_of_zeros():
     """Computed once from the bias; with the zeros spelt out the numbers are the same."""
     case = Case()
     short = case.run()
-    both = case.unet.hear(torch.cat([torch.zeros_like(case.audio), case.audio]), case.masks)
+    both = case.unet.project_audio(torch.cat([torch.zeros_like(case.audio), case.audio]), case.masks)
     assert torch.allclose(case.unet(case.sample, 500, case.context, speech=both), short, atol=1e-5)
-    alone = case.unet(case.sample[:1], 500, case.context[:1], speech=case.hear().silent())
+    alone = case.unet(case.sample[:1], 500, case.context[:1], speech=case.project_audio().silent())
     assert torch.allclose(alone, short[:1], atol=1e-3)
 
 
@@ -155,7 +155,7 @@ def test_new_modules_begin_as_hallo_and_learnt_weights_at_one():
 def test_speech_moves_only_where_its_masks_are():
     case = Case()
     case.masks = [torch.zeros_like(mask) for mask in case.masks]
-    other = case.unet.hear(case.audio + 1, case.masks)
+    other = case.unet.project_audio(case.audio + 1, case.masks)
     changed = case.unet(case.sample, 500, case.context, speech=other)
     torch.testing.assert_close(changed, case.run(), atol=1e-5, rtol=1e-4)
 
@@ -181,7 +181,7 @@ def test_masks_of_another_size_and_clips_that_are_too_long_are_refused():
     reference = case.unet.read_bank(
         {n: torch.zeros(1, 1, b.norm1.weight.numel()) for n, b in case.unet.transformer_blocks().items()}
     )
-    with pytest.raises(TalkingPortraitError, match="33 frames, but the motion modules know 32"):
+    with pytest.raises(TalkingPortraitError, match="33 frames, but the motion modules have 32"):
         case.unet(torch.randn(2, 4, 31, 8, 8), 1, case.context, reference=replace(reference, motion=before))
 
 

@@ -105,7 +105,9 @@ def test_only_the_rows_that_read_see_the_reference() -> None:
     network, context = unet(VIDEO), noise(2, 1, SMALL.context)
     sample = noise(2, 4, 3, 8, 8)
     banks = [unet(PICTURE, seed=1).write_bank(noise(1, 4, 1, 8, 8, seed=s), context[1:]) for s in (3, 4)]
-    one, two = (network(sample, 500, context, reference=network.read_bank(bank, unread=1)) for bank in banks)
+    one, two = (
+        network(sample, 500, context, reference=network.read_bank(bank, unconditional_rows=1)) for bank in banks
+    )
     plain = network(sample, 500, context)
     torch.testing.assert_close(one[:1], plain[:1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(one[:1], two[:1], atol=1e-5, rtol=1e-4)
@@ -205,7 +207,7 @@ def test_sizes_that_halve_unevenly_keep_their_size() -> None:
 
 
 def test_more_frames_than_positions_are_refused_in_words() -> None:
-    with pytest.raises(TalkingPortraitError, match="13 frames, but the motion modules know 12"):
+    with pytest.raises(TalkingPortraitError, match="13 frames, but the motion modules have 12"):
         unet(VIDEO)(noise(1, 4, 13, 8, 8), 0, noise(1, 1, SMALL.context))
 
 

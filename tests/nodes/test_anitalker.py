@@ -52,7 +52,7 @@ def load(file: str = POSE):
     return NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", FILES[file]).args[0]
 
 
-def hear(file: str = POSE, seconds: float = 0.6, **options):
+def encode_speech(file: str = POSE, seconds: float = 0.6, **options):
     if file.endswith("mfcc"):
         return NODES["SpeechMFCC"].execute(sound(seconds), "anitalker").args[0]
     encoder = NODES["LoadSpeechEncoder"].execute("chinese-hubert-large.bin").args[0]
@@ -75,7 +75,7 @@ def test_every_variant_runs_from_speech_to_frames(file: str, portrait: torch.Ten
     anitalker = load(file)
     control = "numbers" if STAGE2[file].pose else "none"
     with standalone.use_session(watching):
-        motion = move(anitalker, hear(file), portrait, control, yaw=10)
+        motion = move(anitalker, encode_speech(file), portrait, control, yaw=10)
         images, fps = NODES["AniTalkerRender"].execute(anitalker, portrait, motion, 4).args
     frames = 14 if file.endswith("mfcc") else 15  # MFCC has one frame less, as published
     assert images.shape == (frames, SIZE, SIZE, 3)
@@ -101,17 +101,17 @@ def test_a_video_drives_a_portrait(portrait: torch.Tensor) -> None:
 
 def test_layers_mixed_by_the_encoder_move_the_portrait_alike(portrait: torch.Tensor) -> None:
     anitalker = load()
-    every, mixed = hear(), hear(anitalker=anitalker)
+    every, mixed = encode_speech(), encode_speech(anitalker=anitalker)
     assert (every.states.shape[1], mixed.states.shape[1]) == (3, 1)
     torch.testing.assert_close(
         move(anitalker, mixed, portrait).codes, move(anitalker, every, portrait).codes, atol=1e-3, rtol=1e-3
     )
-    with pytest.raises(TalkingPortraitError, match="Encode Speech: The model .* hears MFCC"):
-        hear(anitalker=load("stage2_pose_only_mfcc"))
+    with pytest.raises(TalkingPortraitError, match="Encode Speech: The model .* takes MFCC"):
+        encode_speech(anitalker=load("stage2_pose_only_mfcc"))
 
 
 def test_the_head_follows_numbers_curves_and_a_motion(portrait: torch.Tensor) -> None:
-    anitalker, features = load("stage2_full_control_mfcc"), hear("stage2_full_control_mfcc")
+    anitalker, features = load("stage2_full_control_mfcc"), encode_speech("stage2_full_control_mfcc")
     _, _, landmarks = NODES["Sample"].execute().args
     driver = {"fps": 25.0, "seed": 0, "mouth": 1, "head": 1, "brows": 1, "blinks": 1, "drift": 1}
     follow = NODES["InstantDriver"].execute(audio=sound(), **driver).args[0]
@@ -131,7 +131,7 @@ def test_the_head_follows_numbers_curves_and_a_motion(portrait: torch.Tensor) ->
 
 
 def test_steps_that_no_stride_gives_are_raised(portrait: torch.Tensor) -> None:
-    anitalker, features = load(), hear()
+    anitalker, features = load(), encode_speech()
     made, next_one = (move(anitalker, features, portrait, steps=steps) for steps in (37, 38))
     torch.testing.assert_close(made.codes, next_one.codes, atol=1e-5, rtol=0)
 
@@ -190,7 +190,7 @@ def test_the_examples_run_to_a_video(
     film = open_video(made)
     assert film.fps == 25
     assert film.size == ((SIZE, SIZE) if path.stem == "anitalker_pose" else (512, 512))
-    assert len(list(film.frames())) == (4 if path.stem == "anitalker_video" else len(hear().states) // 2)
+    assert len(list(film.frames())) == (4 if path.stem == "anitalker_video" else len(encode_speech().states) // 2)
 
 
 def test_files_in_each_others_place_are_named_for_what_they_are() -> None:
@@ -203,27 +203,27 @@ def test_files_in_each_others_place_are_named_for_what_they_are() -> None:
 
 
 BAD = {
-    "MFCC to HuBERT": (lambda p: move(load(), hear("mfcc"), p), "hears HuBERT's 3 states of 64 channels"),
-    "HuBERT to MFCC": (lambda p: move(load("stage2_pose_only_mfcc"), hear(), p), "hears MFCC with 39 columns"),
+    "MFCC to HuBERT": (lambda p: move(load(), encode_speech("mfcc"), p), "takes HuBERT's 3 states of 64 channels"),
+    "HuBERT to MFCC": (lambda p: move(load("stage2_pose_only_mfcc"), encode_speech(), p), "takes MFCC with 39 columns"),
     "no control": (
-        lambda p: move(load("stage2_audio_only_hubert"), hear("stage2_audio_only_hubert"), p, "numbers"),
+        lambda p: move(load("stage2_audio_only_hubert"), encode_speech("stage2_audio_only_hubert"), p, "numbers"),
         "by the voice alone, but controls were given",
     ),
-    "no motion": (lambda p: move(load(), hear(), p, "face motion"), "none is connected"),
+    "no motion": (lambda p: move(load(), encode_speech(), p, "face motion"), "none is connected"),
     "other landmarks": (
-        lambda p: move(load(), hear(), p[:, ::2, ::2], landmarks=NODES["Sample"].execute().args[2]),
+        lambda p: move(load(), encode_speech(), p[:, ::2, ::2], landmarks=NODES["Sample"].execute().args[2]),
         "of a picture of 512 x 512 pixels, but the portrait is 256 x 256",
     ),
-    "no curve": (lambda p: move(load(), hear(), p, "numbers", curves="yaw fast"), "is no curve"),
-    "steps": (lambda p: move(load(), hear(), p, steps=1), "2 to 1000 are possible"),
-    "no square": (lambda p: move(load(), hear(), p[:, :300]), "512 x 300 pixels, but a square"),
-    "4K": (lambda p: move(load(), hear(), torch.zeros(1, 2160, 3840, 3)), "3840 x 2160 pixels, but a square"),
-    "no portrait": (lambda p: move(load(), hear(), p[:0]), 'The input "portrait" is'),
+    "no curve": (lambda p: move(load(), encode_speech(), p, "numbers", curves="yaw fast"), "is no curve"),
+    "steps": (lambda p: move(load(), encode_speech(), p, steps=1), "2 to 1000 are possible"),
+    "no square": (lambda p: move(load(), encode_speech(), p[:, :300]), "512 x 300 pixels, but a square"),
+    "4K": (lambda p: move(load(), encode_speech(), torch.zeros(1, 2160, 3840, 3)), "3840 x 2160 pixels, but a square"),
+    "no portrait": (lambda p: move(load(), encode_speech(), p[:0]), 'The input "portrait" is'),
     "empty video": (
         lambda p: NODES["AniTalkerMotionFromVideo"].execute(load(), p[:0], 25.0, "absolute"),
         'The input "images" is',
     ),
-    "no model": (lambda p: move("stage1.ckpt", hear(), p), "a loaded AniTalker"),
+    "no model": (lambda p: move("stage1.ckpt", encode_speech(), p), "a loaded AniTalker"),
 }
 
 
@@ -254,7 +254,7 @@ def test_weights_of_nan_are_told_by_their_stage(models: Path, portrait, stage: s
     with pytest.raises(
         TalkingPortraitError, match=rf"^AniTalker (Motion|Render): AniTalker's {stage} gave values that"
     ):
-        NODES["AniTalkerRender"].execute(anitalker, portrait, move(anitalker, hear(), portrait))
+        NODES["AniTalkerRender"].execute(anitalker, portrait, move(anitalker, encode_speech(), portrait))
 
 
 def test_missing_files_are_told_with_the_way_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,7 @@ class CancelledError(Exception):
 
 @pytest.mark.parametrize("stop_at", [1, 3, 6])
 def test_cancelling_stops_each_node(stop_at: int, portrait: torch.Tensor) -> None:
-    anitalker, features = load(), hear()
+    anitalker, features = load(), encode_speech()
     motion = move(anitalker, features, portrait)
     calls = 0
 

@@ -119,12 +119,12 @@ def test_half_precision_on_a_cpu_is_refused_when_it_is_chosen():
             execute("LoadAPasco", NET, "float16")
 
 
-def test_a_file_of_the_first_stage_cannot_hear(models):
-    heard = (".audio_modules.", "audioproj.")
-    state = {name: tensor for name, tensor in net_state().items() if not any(part in name for part in heard)}
-    torch.save(state, models / "talking_portrait" / "deaf.pth")
-    with pytest.raises(TalkingPortraitError, match=r"^Load APasco: deaf.pth has no audio modules"):
-        execute("LoadAPasco", "deaf.pth", "float32")
+def test_a_file_of_the_first_stage_is_refused(models):
+    audio_parts = (".audio_modules.", "audioproj.")
+    state = {name: tensor for name, tensor in net_state().items() if not any(part in name for part in audio_parts)}
+    torch.save(state, models / "talking_portrait" / "silent.pth")
+    with pytest.raises(TalkingPortraitError, match=r"^Load APasco: silent.pth has no audio modules"):
+        execute("LoadAPasco", "silent.pth", "float32")
 
 
 class Sampling:
@@ -141,13 +141,13 @@ class Sampling:
         self.masks = execute("RegionMasks", 1.2, 2.0, landmarks=self.landmarks)[0]
         self.identity = execute("FaceEmbedding", self.image, DETECTOR, RECOGNISER, "stop")[0]
 
-    def __call__(self, picture=None, heard=None, identity=None, steps=1, **options):
+    def __call__(self, picture=None, features=None, identity=None, steps=1, **options):
         picture = self.image if picture is None else picture
-        inputs = (self.apasco, picture, self.vae, heard or self.features, identity or self.identity, self.masks)
+        inputs = (self.apasco, picture, self.vae, features or self.features, identity or self.identity, self.masks)
         return execute("APascoSampler", *inputs, 64, 64, steps, 3.5, 0, 1.0, 1.0, 1.0, **options)
 
 
-def told(sample: Sampling, options: dict) -> str:
+def refusal(sample: Sampling, options: dict) -> str:
     """The one sentence with which a run is refused."""
     with pytest.raises(TalkingPortraitError) as caught:
         sample(**options)
@@ -157,7 +157,7 @@ def told(sample: Sampling, options: dict) -> str:
     return message
 
 
-def test_the_sampler_tells_what_does_not_fit():
+def test_the_sampler_refuses_what_does_not_fit():
     sample = Sampling()
     images, fps, state = sample(clip_length=8)
     assert images.shape == (sample.features.frames, 64, 64, 3)
@@ -169,15 +169,15 @@ def test_the_sampler_tells_what_does_not_fit():
     for options, said in (
         ({"picture": sample.image[:, :-8]}, "region masks are made for"),
         ({"identity": replace(sample.identity, embedding=torch.zeros(1, 256))}, "embedding has the shape (1, 256)"),
-        ({"heard": stock}, "in the stock timing"),
-        ({"heard": one_layer}, "have 1 layer of"),
+        ({"features": stock}, "in the stock timing"),
+        ({"features": one_layer}, "have 1 layer of"),
         ({"clip_length": 31}, "clip length is 31 frames"),
         ({"schedule": "cosine"}, 'schedule is "cosine", but linear or scaled_linear is expected'),
         ({"landmarks": sample.landmarks}, "has no mesh encoder"),
         ({"landmarks": sample.landmarks, "motion": motion}, "Both landmarks and a motion"),
         ({"previous": state}, "nothing is left to do"),
     ):
-        assert said in told(sample, options)
+        assert said in refusal(sample, options)
 
 
 def test_cancelling_and_too_little_memory_end_a_run(monkeypatch):
@@ -196,6 +196,6 @@ def test_cancelling_and_too_little_memory_end_a_run(monkeypatch):
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(sample.apasco.denoiser, "forward", no_memory)
-    assert "Memory does not suffice for even one sample" in told(sample, {})
+    assert "Memory does not suffice for even one sample" in refusal(sample, {})
     monkeypatch.setattr(sample.apasco.audioproj.module, "forward", no_memory)
-    assert "This needs more memory than there is" in told(sample, {})
+    assert "This needs more memory than there is" in refusal(sample, {})

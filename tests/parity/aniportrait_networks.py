@@ -111,8 +111,8 @@ def denoising_unet(golden: Golden) -> None:
     bank = case.bank()
     exact = unet.read_bank(bank, rounding=None)
     golden.compare("out_ref_nocfg_fp32", unet(case.latents, time, case.token, pose=first_pose, reference=exact))
-    exact_out = case.guided(unet.read_bank(bank, unread=1, rounding=None))
-    rounded_out = case.guided(unet.read_bank(bank, unread=1))
+    exact_out = case.guided(unet.read_bank(bank, unconditional_rows=1, rounding=None))
+    rounded_out = case.guided(unet.read_bank(bank, unconditional_rows=1))
     golden.compare("out_cfg_bank_fp32", exact_out)
     golden.compare("out_cfg_bank_fp16", rounded_out)
     # Both pass either tolerance, so the rounding itself is compared: it moves the output by some 1e-4.
@@ -136,7 +136,7 @@ def unet_traces(golden: Golden) -> None:
     pair = torch.cat([case.reference_latents, case.reference_latents])
     runs = {
         "denoise_plain": (unet, partial(unet, case.latents, time, case.token)),
-        "denoise_cfg_bank_fp16": (unet, partial(case.guided, unet.read_bank(case.bank(), unread=1))),
+        "denoise_cfg_bank_fp16": (unet, partial(case.guided, unet.read_bank(case.bank(), unconditional_rows=1))),
         "reference_cfg": (case.reference_unet, partial(case.reference_unet, pair, 0, context)),
     }
     for run, traced in golden.meta.items():

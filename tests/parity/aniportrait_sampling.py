@@ -40,7 +40,7 @@ def ddim(golden: Golden) -> None:
     options, steps = golden.meta["scheduler_kwargs"], golden.meta["steps"]
     schedule = schedule_of(options)
     golden.compare("betas", schedule.betas)
-    golden.compare("alphas_cumprod", schedule.kept)
+    golden.compare("alphas_cumprod", schedule.alphas_cumprod)
     for count, timesteps in golden.meta["timesteps"].items():
         golden.check(f"timesteps of {count}", trailing_timesteps(int(count), schedule.steps), timesteps)
     sample = golden.tensor("x0")
@@ -217,7 +217,7 @@ def train_math(golden: Golden) -> None:
     schedule = schedule_of(golden.meta["scheduler_kwargs"])
     clean, noise, times = (golden.tensor(name) for name in ("latents", "noise", "timesteps"))
     gamma = golden.meta["snr_gamma"]
-    golden.compare("alphas_cumprod", schedule.kept)
+    golden.compare("alphas_cumprod", schedule.alphas_cumprod)
     golden.compare("noisy", schedule.add_noise(clean, noise, times))
     golden.compare("velocity", schedule.velocity(clean, noise, times))
     golden.compare("snr_plus_1", schedule.snr(times) + 1)

@@ -101,11 +101,11 @@ def primitives(golden: Golden) -> None:
     to_flow = part(ToFlow(x.shape[1], width), "toflow")
     for name, previous in (("noskip", None), ("skip", skip)):
         raw = to_flow(x, style, previous)
-        shown = raw[:, 2:].sigmoid()
-        warped = sampled(feat, sampling_grid(raw)) * shown
+        visibility = raw[:, 2:].sigmoid()
+        warped = sampled(feat, sampling_grid(raw)) * visibility
         golden.compare(f"toflow_{name}_raw", raw)
         golden.compare(f"toflow_{name}_warp", warped)
-        golden.compare(f"toflow_{name}_out", warped + x * (1 - shown))
+        golden.compare(f"toflow_{name}_out", warped + x * (1 - visibility))
     still = feat.new_zeros(len(feat), 3, *feat.shape[2:])
     golden.compare("zero_flow_sample", sampled(feat, sampling_grid(still)))
     basis = part(Direction(*shapes["prim_direction.weight"]), "direction").basis()
@@ -163,9 +163,9 @@ def decoder(golden: Golden) -> None:
     kept = int(golden.said("note", r"\(code (\d+)\)")[1])
     for i, features in enumerate(maps):
         x, raw = levels[kept * len(maps) + i]
-        shown = raw[:, 2:].sigmoid()
+        visibility = raw[:, 2:].sigmoid()
         golden.compare(f"flowraw{i}", raw)
-        golden.compare(f"x{i}", sampled(features, sampling_grid(raw)) * shown + x * (1 - shown))
+        golden.compare(f"x{i}", sampled(features, sampling_grid(raw)) * visibility + x * (1 - visibility))
     # All codes at once, as frames of a video are painted.
     golden.check("together", model(scene, codes), pictures, **golden.allowed)
 

@@ -72,16 +72,18 @@ def stage2(golden: Golden) -> None:
             continue
         audio, start, code, noisy = (given(golden, f"{case}_{name}") for name in ("audio", "start", "dir0", "x"))
         audio = mixed(model, audio)
-        down = model.listen(audio)
-        heard = model.understand(down)
-        for name, value in (("mix", audio), ("down", down), ("speech", heard)):
+        down = model.encode_audio(audio)
+        encoded = model.encode_sequence(down)
+        for name, value in (("mix", audio), ("down", down), ("speech", encoded)):
             golden.compare(f"{case}_{name}", value)
         for flag in ("ctl0", "ctl1"):
             if f"{case}_{flag}_eps" not in golden:
                 continue
             given_controls = flag == "ctl1" and model.config.pose
-            told, used = model.direct(heard, controls_of(golden, case) if given_controls else None)
-            noise = model.predict(model.scene(told, start, code), noisy, torch.tensor(timesteps))
+            controlled_audio, used = model.apply_controls(
+                encoded, controls_of(golden, case) if given_controls else None
+            )
+            noise = model.predict(model.condition(controlled_audio, start, code), noisy, torch.tensor(timesteps))
             golden.compare(f"{case}_{flag}_eps", noise)
             for name, stored in (("pose", "pose"), ("location", "loc"), ("face_scale", "scale")):
                 if name in used:
@@ -101,20 +103,20 @@ def ddim(golden: Golden) -> None:
     for steps, stored in meta["stored_iterations"].items():
         schedule = strided_schedule(int(steps))
         golden.compare(f"fake_{steps}_timesteps", torch.tensor(schedule.timesteps))
-        golden.compare(f"fake_{steps}_abar", schedule.kept)
-        golden.compare(f"fake_{steps}_abar_prev", schedule.before)
+        golden.compare(f"fake_{steps}_abar", schedule.alphas_cumprod)
+        golden.compare(f"fake_{steps}_abar_prev", schedule.alphas_cumprod_prev)
         xs, cleans = traced(fake, noise, schedule)
         golden.compare(f"fake_{steps}_x", xs[stored], **meta["tol_fake"])
         golden.compare(f"fake_{steps}_x0", cleans[stored], **meta["tol_fake"])
 
     model = stage2_of(golden, golden.said("config", VARIANT)[1])
-    heard = model.understand(model.listen(mixed(model, given(golden, "ddim_audio"))))
+    encoded = model.encode_sequence(model.encode_audio(mixed(model, given(golden, "ddim_audio"))))
     controlled = {"ddim_pose", "ddim_loc", "ddim_scale"} <= set(meta["inputs"])
-    told, _ = model.direct(heard, controls_of(golden, "ddim") if controlled else None)
-    scene = model.scene(told, given(golden, "ddim_start"), given(golden, "ddim_dir0"))
+    controlled_audio, _ = model.apply_controls(encoded, controls_of(golden, "ddim") if controlled else None)
+    condition = model.condition(controlled_audio, given(golden, "ddim_start"), given(golden, "ddim_dir0"))
 
     def predict(x: torch.Tensor, timestep: int) -> torch.Tensor:
-        return model.predict(scene, x, torch.full((len(x),), timestep))
+        return model.predict(condition, x, torch.full((len(x),), timestep))
 
     steps = int(golden.said("config", r"step_T (\d+)")[1])
     xs, cleans = traced(predict, noise, strided_schedule(steps))

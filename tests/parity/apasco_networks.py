@@ -112,7 +112,7 @@ def audio_block(golden: Golden) -> None:
     frames = x.shape[2]
 
     def run(weights: Any) -> torch.Tensor:
-        speech = Speech({"": block.hear([audio.flatten(0, 1)], weights)}, masks)
+        speech = Speech({"": block.project_audio([audio.flatten(0, 1)], weights)}, masks)
         return module(rows(x), speech, 0).unflatten(0, (-1, frames)).transpose(1, 2)
 
     golden.compare("out.scaled", run(scale))
@@ -150,12 +150,15 @@ def guided_reference(unet: Any, bank: Bank, frames: int, motion: int, rounding: 
     """A bank of the rows [picture, frames before ...] of two samples, as the published program mixes them up."""
     each = 1 + motion
     reference = unet.read_bank(
-        picked(bank, [0, each]), unread=1, order=tuple((frames + k) % 2 for k in range(frames)), rounding=rounding
+        picked(bank, [0, each]),
+        unconditional_rows=1,
+        order=tuple((frames + k) % 2 for k in range(frames)),
+        rounding=rounding,
     )
     before = [row for row in range(2 * each) if row % each]
     return Reference(
         reference.keys_values,
-        reference.unread,
+        reference.unconditional_rows,
         reference.order,
         unet.read_motion(picked(bank, before), motion, rounding=rounding),
     )
@@ -188,7 +191,7 @@ def unet3d(golden: Golden) -> None:
     audio, feature = golden.tensor("in.audio").flatten(0, 1), golden.tensor("in.face_feature")
 
     def run(weights: Any = meta["motion_scale"], *, empty: bool = False, bank_dtype: Any = None) -> torch.Tensor:
-        speech = denoising.hear(audio, masks, weights=(*weights, 1.0))
+        speech = denoising.project_audio(audio, masks, weights=(*weights, 1.0))
         read = None if empty else guided_reference(denoising, bank, frames, motion, bank_dtype)
         return denoising(sample, time, tokens, pose=[feature], reference=read, speech=speech)
 

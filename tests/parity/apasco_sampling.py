@@ -39,7 +39,7 @@ def scheduler(golden: Golden) -> None:
         drawn = tuple(golden.tensors[f"out.add_noise_{kind}"].shape)
         clean, noise = (torch.from_numpy(make(seed, name, drawn)) for name in ("sched_a", "sched_e"))
         schedule = NoiseSchedule.of(scheduled_betas(kind))
-        golden.compare(f"out.alphas_cumprod_{kind}", schedule.kept, atol=1e-6, rtol=0)
+        golden.compare(f"out.alphas_cumprod_{kind}", schedule.alphas_cumprod, atol=1e-6, rtol=0)
         sample = torch.from_numpy(make(seed, "sched_x", shape))
         path = []
         for i, timestep in enumerate(trailing_timesteps(count)):
@@ -141,7 +141,7 @@ def clips(golden: Golden) -> None:
         cfg=meta["guidance_scale"],
         seed=int(seed[1]),
         weights=tuple(meta["motion_scale"]),
-        looks_back=meta["n_motion_frames"],
+        past_frames=meta["n_motion_frames"],
         rounded_bank=False,
     )
     golden.check("timesteps", trailing_timesteps(meta["steps"]), meta["timesteps"])

@@ -20,7 +20,7 @@ _HUBERT = Stage2Config(
     features=HUBERT_CHANNELS,
     layers=HUBERT_LAYERS,
     middle=0,
-    heard=16,
+    audio_channels=16,
     speech=ConformerConfig(16, 16, 2, 13, 2),
     decoder=ConformerConfig(48, 48, 2, 13, 2),
     hidden=8,
@@ -90,7 +90,7 @@ def stage2_state(file: str, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def write_models(root: Path) -> None:
-    """The published files in `root`, a models folder, and a HuBERT that hears as the motion models want it."""
+    """The published files in `root`, a models folder, and a HuBERT of the sizes that the motion models take."""
     folder = root / "talking_portrait" / "anitalker"
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(stage1_state(), folder / "stage1.ckpt")

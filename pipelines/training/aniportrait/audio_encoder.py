@@ -1,4 +1,4 @@
-"""A speech encoder that learns: the same numbers as at work, with gradients, for slices of one length in a batch."""
+"""A speech encoder in training: the numbers of inference, with gradients, for slices of one length in a batch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _OLD_SPELLING = {
 """Weight norm as the published files spell it."""
 
 
-def freeze_ears(model: Any) -> None:
-    """All of a model with an `audio_encoder` learns but the convolutions, as published, and what is not in use."""
+def freeze_convolutions(model: Any) -> None:
+    """Freezes the convolutions of a model's `audio_encoder`, as published, and its unused mask; the rest is trained."""
     unmoved = ("audio_encoder.feature_extractor.", "audio_encoder.masked_spec_embed")
     freeze(model, but=lambda name: not name.startswith(unmoved))
 
 
-def hear(audio_encoder: Any, waves: torch.Tensor, frames: int) -> torch.Tensor:
+def encode_waves(audio_encoder: Any, waves: torch.Tensor, frames: int) -> torch.Tensor:
     """Last hidden states (B, frames, channels) of prepared waves (B, samples) at 16 kHz."""
     with torch.no_grad():
         features = audio_encoder.feature_extractor(waves).transpose(1, 2)

@@ -54,7 +54,7 @@ class Stage1(_Diffusion):
         from .datasets import PortraitVideos
         from .stage1 import AniPortraitStage1, new_pose_guider
 
-        samples = PortraitVideos(read_clips(options.data), options.seed)
+        dataset = PortraitVideos(read_clips(options.data), options.seed)
         state = read_checkpoint(options.unet)
         expect_kind(state, ("sd_unet",), "an SD 1.5 UNet in diffusers' spelling", options.unet)
         denoising = load_unet(state, path=options.unet)
@@ -65,7 +65,7 @@ class Stage1(_Diffusion):
         width = denoising.config.channels[0]
         guider = load_pose_guider(options.pose_guider) if options.pose_guider else new_pose_guider(width)
         networks = (reference, denoising, guider, *self.encoders_of(options))
-        return AniPortraitStage1(*networks, **self.options_of(options)), samples
+        return AniPortraitStage1(*networks, **self.options_of(options)), dataset
 
 
 class Stage2(_Diffusion):
@@ -91,17 +91,17 @@ class Stage2(_Diffusion):
         from .datasets import PortraitVideos
         from .stage2 import STRIDES, AniPortraitStage2, with_new_motion
 
-        samples = PortraitVideos(read_clips(options.data), options.seed, options.frames, STRIDES)
+        dataset = PortraitVideos(read_clips(options.data), options.seed, options.frames, STRIDES)
         reference = load_reference_unet(find_file(options.stage1, "reference_unet"))
         path = find_file(options.stage1, "denoising_unet")
         denoising = load_denoising_unet(path, options.motion_module) if options.motion_module else with_new_motion(path)
         guider = load_pose_guider(find_file(options.stage1, "pose_guider"))
         networks = (reference, denoising, guider, *self.encoders_of(options))
-        return AniPortraitStage2(*networks, **self.options_of(options)), samples
+        return AniPortraitStage2(*networks, **self.options_of(options)), dataset
 
 
 class _Speech:
-    """What both networks that hear take."""
+    """What both speech networks take."""
 
     defaults = {"steps": 20000, "batch": 4, "rate": 1e-5, "warmup": 500, "picture_every": 0, "workers": 2}
 
@@ -123,10 +123,10 @@ class Mesh(_Speech):
         from .datasets import SpokenShapes
         from .mesh import Audio2MeshTrainer, new_audio2mesh
 
-        samples = SpokenShapes(read_clips(options.data), options.seed, options.frames)
+        dataset = SpokenShapes(read_clips(options.data), options.seed, options.frames)
         if options.start:
-            return Audio2MeshTrainer(load_audio2mesh(options.start)), samples
-        return Audio2MeshTrainer(new_audio2mesh(load_speech_encoder(options.speech_encoder).model)), samples
+            return Audio2MeshTrainer(load_audio2mesh(options.start)), dataset
+        return Audio2MeshTrainer(new_audio2mesh(load_speech_encoder(options.speech_encoder).model)), dataset
 
 
 class Pose(_Speech):
@@ -141,10 +141,10 @@ class Pose(_Speech):
         from .datasets import SpokenPoses
         from .pose import Audio2PoseTrainer
 
-        samples = SpokenPoses(read_clips(options.data), options.seed, options.frames)
+        dataset = SpokenPoses(read_clips(options.data), options.seed, options.frames)
         if options.start:
-            return Audio2PoseTrainer(load_audio2pose(options.start)), samples
-        return Audio2PoseTrainer(Audio2Pose(load_speech_encoder(options.speech_encoder).model)), samples
+            return Audio2PoseTrainer(load_audio2pose(options.start)), dataset
+        return Audio2PoseTrainer(Audio2Pose(load_speech_encoder(options.speech_encoder).model)), dataset
 
 
 TRAINERS = (Stage1(), Stage2(), Mesh(), Pose())

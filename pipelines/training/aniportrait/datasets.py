@@ -25,8 +25,8 @@ class PortraitVideos(Clips):
 
     `frames` of a sample, 1 for single pictures; `strides` between them, each as likely, of those that fit the clip.
 
-    A sample: `reference` (H, W, 3) and `frames` (F, H, W, 3), `drawings` (F, H, W, 3), all uint8; `seen` (3, 224, 224)
-    the reference as CLIP sees it.
+    A sample: `reference` (H, W, 3) and `frames` (F, H, W, 3), `drawings` (F, H, W, 3), all uint8;
+    `clip_image` (3, 224, 224) the reference as CLIP's input.
     """
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int = 1, strides: tuple[int, ...] = (1,)) -> None:
@@ -47,12 +47,12 @@ class PortraitVideos(Clips):
             "reference": torch.from_numpy(reference),
             "frames": torch.from_numpy(np.stack([clip.picture(i) for i in numbers])),
             "drawings": torch.from_numpy(np.stack([draw_pose_image(np.array(points[i]), size) for i in numbers])),
-            "seen": clip_pixels(torch.from_numpy(reference).float() / 255)[0],
+            "clip_image": clip_pixels(torch.from_numpy(reference).float() / 255)[0],
         }
 
 
 class SpokenClips(Clips):
-    """Slices of clips that can be heard, `frames` long, at AniPortrait's 30 frames a second."""
+    """Slices of clips with speech, `frames` long, at AniPortrait's 30 frames a second."""
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int) -> None:
         check_rate(clips, FPS)
@@ -60,7 +60,7 @@ class SpokenClips(Clips):
         self.frames = frames
 
     def slice(self, clip: Clip, rng: np.random.Generator) -> tuple[int, int, torch.Tensor]:
-        """First frame, end, and what is heard meanwhile (samples,), normalised over the whole clip."""
+        """First frame, end, and the sound between them (samples,), normalised over the whole clip."""
         start = int(rng.integers(clip.frames - self.frames + 1))
         wave = normalise_wave(torch.from_numpy(np.array(clip.array("speech"))))
         first = sample_index(start, SAMPLE_RATE, clip.fps)
@@ -93,7 +93,7 @@ class SpokenPoses(SpokenClips):
         self.persons = sorted({clip.person for clip in self.clips})
         if len(self.persons) > IDENTITIES:
             raise TalkingPortraitError(
-                f"The clips show {len(self.persons)} persons, but this network knows {IDENTITIES} ways of moving; "
+                f"The clips show {len(self.persons)} persons, but this network has {IDENTITIES} ways of moving; "
                 "prepare fewer videos, or name who is seen in several of them by --person."
             )
 

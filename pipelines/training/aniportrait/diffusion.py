@@ -35,7 +35,7 @@ class AniPortraitDiffusion(Trainer):
         recompute: less memory for more time, see `UNet.recompute`.
         picture_steps: denoising steps of a picture on the way.
 
-    The networks see the reference in full precision, where sampling rounds it to half: a gradient would not survive
+    The networks get the reference in full precision, where sampling rounds it to half: a gradient would not survive
     that rounding.
     """
 
@@ -65,18 +65,18 @@ class AniPortraitDiffusion(Trainer):
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         clean = sampled_latents(self.vae, batch["frames"])
         noisy, noise, times = noised(clean, self.schedule)
-        blind = bool(torch.rand(()) < self.unconditional)
-        token = self.token(batch["seen"], blind)
-        reference = None if blind else self.read(batch["reference"], token)
+        unconditional = bool(torch.rand(()) < self.unconditional)
+        token = self.token(batch["clip_image"], unconditional)
+        reference = None if unconditional else self.read(batch["reference"], token)
         pose = self.pose_features(unit_pixels(batch["drawings"]))
         prediction = self.denoising_unet(noisy, times.to(clean.device), token, pose=pose, reference=reference)
         return velocity_loss(prediction, clean, noise, times, self.schedule)
 
     @torch.no_grad()
-    def token(self, seen: torch.Tensor, blind: bool) -> torch.Tensor:
+    def token(self, pixels: torch.Tensor, unconditional: bool) -> torch.Tensor:
         """(B, 1, C) from CLIP's pixels (B, 3, 224, 224), or without the picture."""
-        token = self.image_encoder(torch.zeros_like(seen) if blind else seen).image_embeds[:, None].float()
-        return torch.zeros_like(token) if blind and self.blank_token else token
+        token = self.image_encoder(torch.zeros_like(pixels) if unconditional else pixels).image_embeds[:, None].float()
+        return torch.zeros_like(token) if unconditional and self.blank_token else token
 
     def read(self, pictures: torch.Tensor, token: torch.Tensor) -> Reference:
         """The reference pictures (B, H, W, 3) uint8 as the denoising UNet reads them."""
@@ -89,18 +89,18 @@ class AniPortraitDiffusion(Trainer):
 
     def picture(self, batch: Batch) -> torch.Tensor:
         """The reference, the drawings, what becomes of them, and what it should have been, a row each."""
-        token = self.token(batch["seen"][:1], False)
+        token = self.token(batch["clip_image"][:1], False)
         reference = self.read(batch["reference"][:1], token)
         pose = self.pose_features(unit_pixels(batch["drawings"][:1]))
         target = sampled_latents(self.vae, batch["frames"][:1])
 
-        def seeing(latents: torch.Tensor, time: int) -> torch.Tensor:
+        def conditional(latents: torch.Tensor, time: int) -> torch.Tensor:
             return self.denoising_unet(latents, time, token, pose=pose, reference=reference)
 
-        def blind(latents: torch.Tensor, time: int) -> torch.Tensor:
+        def unconditional(latents: torch.Tensor, time: int) -> torch.Tensor:
             return self.denoising_unet(latents, time, torch.zeros_like(token), pose=pose)
 
-        latents = guided_latents(seeing, blind, target, self.picture_steps)
-        shown = (batch["reference"][:1], batch["drawings"][0], batch["frames"][0])
-        portrait, drawings, frames = (pictures.float().cpu() / 255 for pictures in shown)
+        latents = guided_latents(conditional, unconditional, target, self.picture_steps)
+        rows = (batch["reference"][:1], batch["drawings"][0], batch["frames"][0])
+        portrait, drawings, frames = (pictures.float().cpu() / 255 for pictures in rows)
         return contact_sheet(portrait, drawings, decoded_latents(self.vae, latents).cpu(), frames)

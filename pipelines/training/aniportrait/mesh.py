@@ -1,6 +1,6 @@
 """AniPortrait's Audio2Mesh: speech to how a face moves from its rest.
 
-What is known of the published training: the distance of each coordinate is lessened (L1), the speech encoder learns too
+What is known of the published training: the loss is the distance of each coordinate (L1), the speech encoder learns too
 but for its convolutions, from random slices of about an hour of good speech. The rest follows from how it is used.
 """
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from ....models.aniportrait.audio2mesh import Audio2Mesh
 from ..core.trainer import Batch, Trainer
-from .audio_encoder import freeze_ears, hear, published_spelling
+from .audio_encoder import encode_waves, freeze_convolutions, published_spelling
 
 FRAMES = 150
 """Of a slice: five seconds."""
@@ -28,11 +28,11 @@ class Audio2MeshTrainer(Trainer):
     def __init__(self, model: Audio2Mesh) -> None:
         super().__init__()
         self.model = model
-        freeze_ears(model)
+        freeze_convolutions(model)
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         offsets = batch["offsets"]
-        states = hear(self.model.audio_encoder, batch["wave"], offsets.shape[1])
+        states = encode_waves(self.model.audio_encoder, batch["wave"], offsets.shape[1])
         return F.l1_loss(self.model(states).float(), offsets)
 
     def export(self) -> dict[str, dict[str, torch.Tensor]]:

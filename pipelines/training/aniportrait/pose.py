@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from ....models.aniportrait.audio2pose import Audio2Pose
 from ....models.diffusion.motion_module import sinusoidal_table
 from ..core.trainer import Batch, Trainer
-from .audio_encoder import freeze_ears, hear, published_spelling
+from .audio_encoder import encode_waves, freeze_convolutions, published_spelling
 
 FRAMES = 150
 """Of a slice: the five seconds that sampling makes at once."""
@@ -29,11 +29,11 @@ class Audio2PoseTrainer(Trainer):
     def __init__(self, model: Audio2Pose, *, dropout: float = DROPOUT) -> None:
         super().__init__()
         self.model, self.dropout = model, dropout
-        freeze_ears(model)
+        freeze_convolutions(model)
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         poses = batch["poses"]
-        states = hear(self.model.audio_encoder, batch["wave"], poses.shape[1])
+        states = encode_waves(self.model.audio_encoder, batch["wave"], poses.shape[1])
         guess = self.model.teach(states, poses, batch["identity"], dropout=self.dropout)
         return F.l1_loss(guess.float(), poses)
 

@@ -37,7 +37,7 @@ class Stage1:
         from .datasets import FacePictures
         from .stage1 import APascoStage1
 
-        samples = FacePictures(read_clips(options.data), options.seed)
+        dataset = FacePictures(read_clips(options.data), options.seed)
         state = read_checkpoint(options.unet)
         expect_kind(state, ("sd_unet",), "an SD 1.5 UNet in diffusers' spelling", options.unet)
         denoising = load_unet(state, path=options.unet)
@@ -50,7 +50,7 @@ class Stage1:
             load_vae(options.vae),
             recompute=options.recompute,
         )
-        return trainer, samples
+        return trainer, dataset
 
 
 class Stage2:
@@ -73,20 +73,20 @@ class Stage2:
     def open(self, options: argparse.Namespace) -> tuple[Trainer, Any]:
         from ....models.diffusion.vae import load_vae
         from ..data.clips import read_clips
-        from .datasets import HeardVideos
+        from .datasets import SpokenVideos
         from .stage2 import APascoStage2
 
-        samples = HeardVideos(read_clips(options.data), options.seed, options.frames)
-        networks = _networks(options, samples.heard)
-        samples.levels = len(networks.config.denoising_unet.channels)
+        dataset = SpokenVideos(read_clips(options.data), options.seed, options.frames)
+        networks = _networks(options, dataset.audio_shape)
+        dataset.levels = len(networks.config.denoising_unet.channels)
         trainer = APascoStage2(
             networks, load_vae(options.vae), mixed_rows=options.mixed_rows, recompute=options.recompute
         )
-        return trainer, samples
+        return trainer, dataset
 
 
-def _networks(options: argparse.Namespace, heard: tuple[int, int]) -> Networks:
-    """What the second stage begins from: every network of net.pth, those that nobody has trained yet made anew."""
+def _networks(options: argparse.Namespace, audio_shape: tuple[int, int]) -> Networks:
+    """What the second stage begins from: every network of net.pth, untrained ones made anew."""
     from ....models.apasco.loading import build_net, load_net
     from ....models.apasco.networks import Networks, NetworksConfig
     from ....models.apasco.projections import WINDOW
@@ -96,7 +96,7 @@ def _networks(options: argparse.Namespace, heard: tuple[int, int]) -> Networks:
 
     if options.net:
         networks = load_net(options.net)
-        known, path = networks.state_dict(), options.net
+        trained, path = networks.state_dict(), options.net
         config = networks.config
     else:
         parts = {
@@ -111,22 +111,22 @@ def _networks(options: argparse.Namespace, heard: tuple[int, int]) -> Networks:
         config = NetworksConfig(
             reference_unet=derive_unet_config(parts["reference_unet"]),
             denoising_unet=replace(unet, motion_frames=unet.motion_frames or POSITIONS, audio=unet.context),
-            audio_inputs=WINDOW * heard[0] * heard[1],
+            audio_inputs=WINDOW * audio_shape[0] * audio_shape[1],
         )
-        known = {f"{name}.{key}": tensor for name, state in parts.items() for key, tensor in state.items()}
+        trained = {f"{name}.{key}": tensor for name, state in parts.items() for key, tensor in state.items()}
         path = options.stage1
     if options.geometry and not config.mesh_tokens:
         config = config.with_geometry(learnt_weights=options.learnt_weights)
     elif options.learnt_weights:
         config = replace(config, denoising_unet=replace(config.denoising_unet, learnt_weights=True))
-    if config.audio_inputs != WINDOW * heard[0] * heard[1]:
+    if config.audio_inputs != WINDOW * audio_shape[0] * audio_shape[1]:
         raise TalkingPortraitError(
-            f"The clips were heard by an encoder of {heard[0]} layers of {heard[1]} numbers, but {path} hears "
+            f"The clips' speech features are of {audio_shape[0]} layers of {audio_shape[1]} numbers, but {path} takes "
             f"{config.audio_inputs // WINDOW} numbers a frame; prepare them with wav2vec2-base-960h."
         )
     anew = Networks(config)
     begin_motion(anew.denoising_unet)
-    return build_net(anew.state_dict() | known, path=path, config=config)
+    return build_net(anew.state_dict() | trained, path=path, config=config)
 
 
 TRAINERS = (Stage1(), Stage2())

@@ -30,12 +30,12 @@ class FacePictures(Clips):
     """
 
     def __init__(self, clips: Sequence[Clip], seed: int, shortest: int = 1) -> None:
-        known = [clip for clip in clips if clip.has("identity")]
-        if not known:
+        identified = [clip for clip in clips if clip.has("identity")]
+        if not identified:
             raise TalkingPortraitError(
                 "No clip says whose face it shows; run prepare again with --face-detector and --face-recogniser."
             )
-        super().__init__(known, seed, shortest)
+        super().__init__(identified, seed, shortest)
 
     def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
         first = int(rng.integers(clip.frames))
@@ -53,8 +53,8 @@ class FacePictures(Clips):
         }
 
 
-class HeardVideos(FacePictures):
-    """Frames of a person who speaks, those before them, another picture, the face's regions, its mesh, what is heard.
+class SpokenVideos(FacePictures):
+    """Frames of a person who speaks, those before them, another picture, the face's regions, its mesh, speech features.
 
     A sample: `pictures` (1 + 2, H, W, 3) the reference and the frames before, `frames` (F, H, W, 3), all uint8;
     `region`, `embedding` as in `FacePictures`; `masks0` ... (3, h, w) for each of `levels` resolutions; `windows`
@@ -63,15 +63,15 @@ class HeardVideos(FacePictures):
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int = 14, levels: int = 4) -> None:
         check_rate(clips, FPS)
-        heard = [clip for clip in clips if clip.has("heard")]
-        if not heard:
-            raise TalkingPortraitError("No clip says what is heard in it; run prepare again with --speech-encoder.")
-        super().__init__(heard, seed, frames + MOTION_FRAMES + 1)
+        spoken = [clip for clip in clips if clip.has("heard")]
+        if not spoken:
+            raise TalkingPortraitError("No clip has speech features; run prepare again with --speech-encoder.")
+        super().__init__(spoken, seed, frames + MOTION_FRAMES + 1)
         self.frames, self.levels = frames, levels
 
     @property
-    def heard(self) -> tuple[int, int]:
-        """Layers and channels of what is heard."""
+    def audio_shape(self) -> tuple[int, int]:
+        """Layers and channels of the speech features."""
         layers, channels = self.clips[0].array("heard").shape[1:]
         return int(layers), int(channels)
 
@@ -100,7 +100,7 @@ class HeardVideos(FacePictures):
 def still_lips(meshes: torch.Tensor, portrait: torch.Tensor) -> torch.Tensor:
     """Meshes (B, F, P, 3) whose lips go where the rest of the face goes, in the shape of the portrait's (B, P, 3).
 
-    Frames to be learnt show their own lips; a network that always sees those need not listen.
+    Frames to be learnt show their own lips; a network that always gets those need not use the speech.
     """
     rest = portrait[:, None]
     others = torch.ones(meshes.shape[2], dtype=torch.bool, device=meshes.device)

@@ -1,8 +1,8 @@
-"""What the networks of APasco and Hallo predict in training, and what it costs: one picture, then clips that are heard.
+"""What the networks of APasco and Hallo predict in training, and the loss: one picture, then clips with speech.
 
 The published program lays out the pictures of a batch one after the other, but hands face tokens and reference pictures
 to rows in turn, so that in a batch of several people identities are mixed up. `mixed_rows` does the same, for
-comparison with it; without, every row sees its own.
+comparison with it; without, every row gets its own.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def clip_velocity(
     *,
     mesh: torch.Tensor | None = None,
     silent: bool = False,
-    blind: bool = False,
+    unconditional: bool = False,
     mixed_rows: bool = False,
 ) -> torch.Tensor:
     """Stage 2: the velocity of clips (B, 4, F, h, w) at time steps (B,).
@@ -85,31 +85,33 @@ def clip_velocity(
         embedding: of the face (B, 512).
         pictures: latents (B, 1 + n, 4, h, w) of the reference picture and the n frames before the clip; None for
             unconditional steps.
-        windows: what is heard around each frame (B, F, WINDOW, layers, channels).
+        windows: speech features around each frame (B, F, WINDOW, layers, channels).
         masks: (3, B * F or B, h', w') in 0..1 for each resolution.
         mesh: tokens of the mesh encoder (B, F, n, width).
-        silent: nothing is heard, as by unconditional samples: tokens of zeros.
-        blind: unconditional, as in sampling: silent, nobody's face nowhere, and of the pictures only those before the
-            clip are looked at.
+        silent: audio tokens of zeros, as unconditional samples have them.
+        unconditional: as in sampling: silent, an embedding and a region of zeros, and of the pictures only those before
+            the clip are attended to.
     """
     frames = noisy.shape[2]
-    tokens = parts.imageproj(torch.zeros_like(embedding) if blind else embedding)
+    tokens = parts.imageproj(torch.zeros_like(embedding) if unconditional else embedding)
     audio = parts.audioproj(windows).flatten(0, 1)
-    if silent or blind:
+    if silent or unconditional:
         audio = torch.zeros_like(audio)
     feature = parts.face_locator(region).expand(-1, -1, frames, -1, -1)
-    pose = [torch.zeros_like(feature) if blind else feature]
-    speech = parts.denoising_unet.hear(audio, masks, mesh=None if mesh is None else mesh.flatten(0, 1))
-    read = None if pictures is None else _read(parts, pictures, tokens, frames, mixed_rows)
-    if read is not None and blind:
-        read = replace(read, unread=len(noisy))
+    pose = [torch.zeros_like(feature) if unconditional else feature]
+    speech = parts.denoising_unet.project_audio(audio, masks, mesh=None if mesh is None else mesh.flatten(0, 1))
+    read = None if pictures is None else _read_pictures(parts, pictures, tokens, frames, mixed_rows)
+    if read is not None and unconditional:
+        read = replace(read, unconditional_rows=len(noisy))
     return parts.denoising_unet(noisy, times, tokens, pose=pose, reference=read, speech=speech)
 
 
-def _read(parts: Parts, pictures: torch.Tensor, tokens: torch.Tensor, frames: int, mixed_rows: bool) -> Reference:
+def _read_pictures(
+    parts: Parts, pictures: torch.Tensor, tokens: torch.Tensor, frames: int, mixed_rows: bool
+) -> Reference:
     samples, each = pictures.shape[:2]
-    seen = tokens.repeat(each, 1, 1) if mixed_rows else tokens.repeat_interleave(each, 0)
-    bank = parts.reference_unet.write_bank(pictures.flatten(0, 1)[:, :, None], seen)
+    faces = tokens.repeat(each, 1, 1) if mixed_rows else tokens.repeat_interleave(each, 0)
+    bank = parts.reference_unet.write_bank(pictures.flatten(0, 1)[:, :, None], faces)
     rows = {name: x.unflatten(0, (samples, each)) for name, x in bank.items()}
     order = tuple(row % samples for row in range(samples * frames)) if mixed_rows else ()
     unet = parts.denoising_unet
@@ -121,7 +123,7 @@ def _read(parts: Parts, pictures: torch.Tensor, tokens: torch.Tensor, frames: in
 def clip_loss(
     prediction: torch.Tensor, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor, schedule: NoiseSchedule
 ) -> torch.Tensor:
-    """The second stage's cost: the mean squared error of all velocities, times the mean weight of their time steps.
+    """The second stage's loss: the mean squared error of all velocities, times the mean weight of their time steps.
 
     Published so; `velocity_loss` weighs each sample by its own.
     """

@@ -67,9 +67,11 @@ class APascoStage1(Trainer):
         reference = sampled_latents(self.vae, batch["reference"][:1, None])[:, :, 0]
         target = sampled_latents(self.vae, batch["picture"][:1, None])
 
-        def predicted(latents: torch.Tensor, time: int, whose: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+        def predicted(
+            latents: torch.Tensor, time: int, whose: torch.Tensor, reference_latents: torch.Tensor | None
+        ) -> torch.Tensor:
             times = torch.full((1,), time, device=latents.device)
-            return picture_velocity(self, latents, times, region, whose, seen)
+            return picture_velocity(self, latents, times, region, whose, reference_latents)
 
         latents = guided_latents(
             lambda latents, time: predicted(latents, time, embedding, reference),

@@ -1,4 +1,4 @@
-"""APasco's and Hallo's second stage: clips that are heard. The audio projection, audio and motion modules learn.
+"""APasco's and Hallo's second stage: clips with speech. The audio projection, audio and motion modules learn.
 
 Published: 30,000 steps of 4 clips of 14 frames on each GPU, rate 1e-5, motion modules from AnimateDiff's mm_sd_v15_v2.
 With a mesh encoder (this pack's own addition, see `models/apasco/mesh_encoder.py`) that one learns as well.
@@ -27,7 +27,7 @@ _GREY = 128
 class APascoStage2(Trainer):
     """See the module; `vae` is diffusers' AutoencoderKL.
 
-    `mixed_rows`: see `apasco_diffusion.py`; networks that begin from Hallo's weights have learnt with it.
+    `mixed_rows`: see `diffusion.py`; networks that begin from Hallo's weights have learnt with it.
     `picture_steps` denoising steps of a picture on the way.
     """
 
@@ -61,7 +61,9 @@ class APascoStage2(Trainer):
             times.to(clean.device),
             batch["region"],
             batch["embedding"],
-            None if chances[0] < NO_REFERENCE else self._seen(batch["pictures"], chances[2] < NO_FRAMES_BEFORE),
+            None
+            if chances[0] < NO_REFERENCE
+            else self._picture_latents(batch["pictures"], chances[2] < NO_FRAMES_BEFORE),
             batch["windows"],
             self._masks(batch),
             mesh=self._mesh(batch, chances[3] < NO_MESH, chances[4] < STILL_LIPS),
@@ -74,21 +76,21 @@ class APascoStage2(Trainer):
         """The reference, where the face is, what becomes of it and the speech, and what it should have been."""
         batch = {name: values[:1] for name, values in batch.items()}
         target = sampled_latents(self.vae, batch["frames"])
-        seen = self._seen(batch["pictures"], False)
+        picture_latents = self._picture_latents(batch["pictures"], False)
         mesh, masks = self._mesh(batch, False, False), self._masks(batch)
 
-        def predicted(latents: torch.Tensor, time: int, blind: bool) -> torch.Tensor:
+        def predicted(latents: torch.Tensor, time: int, unconditional: bool) -> torch.Tensor:
             return clip_velocity(
                 self.networks,
                 latents,
                 torch.full((1,), time, device=latents.device),
                 batch["region"],
                 batch["embedding"],
-                seen,
+                picture_latents,
                 batch["windows"],
                 masks,
-                mesh=torch.zeros_like(mesh) if mesh is not None and blind else mesh,
-                blind=blind,
+                mesh=torch.zeros_like(mesh) if mesh is not None and unconditional else mesh,
+                unconditional=unconditional,
             )
 
         latents = guided_latents(
@@ -108,7 +110,7 @@ class APascoStage2(Trainer):
         levels = len(self.networks.config.denoising_unet.channels)
         return [batch[f"masks{level}"].transpose(0, 1) for level in range(levels)]
 
-    def _seen(self, pictures: torch.Tensor, begins: bool) -> torch.Tensor:
+    def _picture_latents(self, pictures: torch.Tensor, begins: bool) -> torch.Tensor:
         """Latents (B, 1 + n, 4, h, w); those of a clip that `begins` have nothing before them."""
         if begins:
             pictures = torch.cat([pictures[:, :1], torch.full_like(pictures[:, 1:], _GREY)], dim=1)

@@ -1,8 +1,8 @@
 """The training loop that all trainers share.
 
-    train(trainer, samples, Plan(steps=30000, batch=2), folder, resume=True, progress=progress)
+    train(trainer, dataset, Plan(steps=30000, batch=2), folder, resume=True, progress=progress)
 
-A trainer brings networks and what they are to lessen; the loop brings precision, accumulation, clipping, the learning
+A trainer brings networks and their losses; the loop brings precision, accumulation, clipping, the learning
 rate's course, checkpoints, a log and pictures on the way. A run that is killed at any moment goes on from its last
 checkpoint as if nothing had been: every random choice, of samples as of noise, follows from the
 seed and the number of the step alone, so there is no state of a random generator to lose.
@@ -47,7 +47,7 @@ _PICTURE = re.compile(r"step-\d{8}\.png")
 
 def train(
     trainer: Trainer,
-    samples: torch.utils.data.Dataset,
+    dataset: torch.utils.data.Dataset,
     plan: Plan,
     folder: str | Path,
     *,
@@ -57,7 +57,7 @@ def train(
     """Trains to the plan's last step and writes the networks; returns the files.
 
     Args:
-        samples: a mapping from 0, 1, 2 ... without end to tensors by name, always the same for the same number.
+        dataset: a mapping from 0, 1, 2 ... without end to tensors by name, always the same for the same number.
         folder: gets checkpoints/, pictures/, log.jsonl (a line for each step) and the finished networks.
         resume: go on from the newest checkpoint there, or begin where there is none. A run that has all its steps is
             only written out.
@@ -67,7 +67,7 @@ def train(
     that no run wrote; for a checkpoint of another trainer; and when losses or gradients stop being numbers.
     """
     with Processes() as processes:
-        run = _Run(trainer, samples, plan, Path(folder), processes, resume)
+        run = _Run(trainer, dataset, plan, Path(folder), processes, resume)
         return run.finish(progress if processes.first else no_progress)
 
 
@@ -75,13 +75,13 @@ class _Run:
     def __init__(
         self,
         trainer: Trainer,
-        samples: torch.utils.data.Dataset,
+        dataset: torch.utils.data.Dataset,
         plan: Plan,
         folder: Path,
         processes: Processes,
         resume: bool,
     ) -> None:
-        self.trainer, self.samples, self.plan, self.folder = trainer, samples, plan, folder
+        self.trainer, self.dataset, self.plan, self.folder = trainer, dataset, plan, folder
         self.processes = processes
         self.device = processes.device
         trainer.to(self.device).train()
@@ -118,13 +118,13 @@ class _Run:
             )
         if newest:
             self._restore(read_training_checkpoint(newest), newest)
-        self.processes.spread([*self._kept().values()])
+        self.processes.broadcast([*self._trained_tensors().values()])
         if self.processes.first:
-            self._refuse_others_files(begun=newest is not None)
+            self._check_foreign_files(begun=newest is not None)
             self._make_folders()
-            _forget_after(self.folder / LOG, self.step)
+            _drop_lines_after(self.folder / LOG, self.step)
 
-    def _refuse_others_files(self, *, begun: bool) -> None:
+    def _check_foreign_files(self, *, begun: bool) -> None:
         """Raises for a file that the run would write over, but that is none of a run's."""
         log = self.folder / LOG
         others = [path for path in self._exports().values() if path.exists() and "trainer" not in notes_of(path)]
@@ -151,7 +151,7 @@ class _Run:
                 f"The training folder {self.folder} can't be made ({error.strerror}); give another one."
             ) from None
 
-    def _kept(self) -> dict[str, torch.Tensor]:
+    def _trained_tensors(self) -> dict[str, torch.Tensor]:
         """What training changes: the weights of all objectives, and buffers (gathered statistics)."""
         moved = {id(weight) for objective in self.objectives for weight in objective.parameters.values()}
         return {
@@ -161,7 +161,7 @@ class _Run:
         }
 
     def _save(self) -> None:
-        tensors = {f"weights/{name}": tensor for name, tensor in self._kept().items()}
+        tensors = {f"weights/{name}": tensor for name, tensor in self._trained_tensors().items()}
         for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
             for name, weight in objective.parameters.items():
                 for key, value in optimiser.state[weight].items():
@@ -175,15 +175,15 @@ class _Run:
                 f"{path} is a checkpoint of {checkpoint.notes.get('trainer')}, but {self.trainer.title} is to go on; "
                 "give the folder of its own run."
             )
-        kept = self._kept()
+        trained = self._trained_tensors()
         stored = {k.removeprefix("weights/"): v for k, v in checkpoint.tensors.items() if k.startswith("weights/")}
-        if {k: v.shape for k, v in kept.items()} != {k: v.shape for k, v in stored.items()}:
+        if {k: v.shape for k, v in trained.items()} != {k: v.shape for k, v in stored.items()}:
             raise TalkingPortraitError(
                 f"{path} was written with other networks or another choice of what to train; go on with the options "
                 "that the run began with."
             )
         with torch.no_grad():
-            for name, tensor in kept.items():
+            for name, tensor in trained.items():
                 tensor.copy_(stored[name])
         for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
             for name, weight in objective.parameters.items():
@@ -231,7 +231,7 @@ class _Run:
 
         # A generator of its own: DataLoader would otherwise draw from the one that the networks' noise comes from.
         loader: Any = DataLoader(
-            self.samples,
+            self.dataset,
             batch_sampler=numbers(),
             num_workers=plan.workers,
             generator=torch.Generator(),
@@ -246,7 +246,7 @@ class _Run:
         rate = self.plan.rate_at(self.step)
         line: dict[str, Any] = {"step": self.step + 1, "rate": rate}
         for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
-            line |= self._lessen(objective, optimiser, pieces, rate)
+            line |= self._optimise(objective, optimiser, pieces, rate)
         self.scaler.update()
         self.step += 1
         self.position += self.plan.accumulate * self.plan.batch * self.processes.count
@@ -255,10 +255,10 @@ class _Run:
     def _on_device(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
-    def _lessen(
+    def _optimise(
         self, objective: Objective, optimiser: torch.optim.Optimizer, pieces: list[Batch], rate: float
     ) -> dict[str, Any]:
-        self._let_learn(objective)
+        self._enable_gradients(objective)
         weights = list(objective.parameters.values())
         total = torch.zeros((), device=self.device)
         for piece in pieces:
@@ -277,8 +277,8 @@ class _Run:
         optimiser.zero_grad(set_to_none=True)
         return {objective.name: loss_value, f"{objective.name} gradient": norm}
 
-    def _let_learn(self, objective: Objective) -> None:
-        """Takes gradients from what other objectives move, so that they neither cost nor gather anything."""
+    def _enable_gradients(self, objective: Objective) -> None:
+        """Turns gradients off for what other objectives train, so that they neither cost nor gather anything."""
         if len(self.objectives) > 1:
             for other in self.objectives:
                 for weight in other.parameters.values():
@@ -305,7 +305,7 @@ class _Run:
         self.trainer.eval()
         with torch.no_grad(), self._precision():
             seed_everything(self.plan.seed, 0, 0)
-            picture = self.trainer.picture(self._on_device(default_collate([self.samples[0]])))
+            picture = self.trainer.picture(self._on_device(default_collate([self.dataset[0]])))
         self.trainer.train()
         if picture is not None:
             picture = picture.float().cpu()
@@ -333,7 +333,7 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _forget_after(path: Path, step: int) -> None:
+def _drop_lines_after(path: Path, step: int) -> None:
     """Leaves those lines of the log out that a resumed run is about to write again, and one that was cut short."""
     if not path.is_file():
         return

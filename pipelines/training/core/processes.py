@@ -51,7 +51,7 @@ class Processes:
         if self.count > 1:
             torch.distributed.barrier()
 
-    def spread(self, tensors: Iterable[torch.Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
         """Gives all processes the first one's values."""
         if self.count > 1:
             for tensor in tensors:

@@ -1,4 +1,4 @@
-"""What the training loop is given: a plan, and a trainer with its networks and what they are to lessen."""
+"""What the training loop is given: a plan, and a trainer with its networks and their losses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloa
 class Plan:
     """How to train.
 
-    `steps` of the optimiser altogether; each sees `batch` samples, `accumulate` times, on every process.
+    `steps` of the optimiser altogether; each takes `batch` samples, `accumulate` times, on every process.
     `rate` the learning rate, reached evenly over `warmup` steps; `decay` what becomes of it until the last step.
     `clip` the longest gradient. `precision` of the networks' arithmetic; weights and optimiser stay in float32.
     `betas`, `weight_decay`, `epsilon`: AdamW's. A checkpoint every `save_every` steps, of which the last `keep` stay; a
@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Objective:
-    """What some parameters are to lessen. Networks that work against each other have an objective each.
+    """A loss that some parameters minimise. Networks that work against each other have an objective each.
 
     `parameters` by name; nothing else moves. `loss(batch, step)` is a scalar. `factors`: what the learning rate is
     multiplied by for parameters whose name begins so; the longest beginning counts.
@@ -78,8 +78,8 @@ class Objective:
     factors: Mapping[str, float] = field(default_factory=dict)
 
     def factor(self, name: str) -> float:
-        known = [start for start in self.factors if name.startswith(start)]
-        return self.factors[max(known, key=len)] if known else 1.0
+        matching = [start for start in self.factors if name.startswith(start)]
+        return self.factors[max(matching, key=len)] if matching else 1.0
 
 
 class Trainer(nn.Module):
@@ -104,7 +104,7 @@ class Trainer(nn.Module):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> Trainer:
-        """As nn.Module's, but networks that do not learn stay as they are at work."""
+        """As nn.Module's, but networks that do not learn stay in evaluation mode."""
         super().train(mode)
         for network in self.children():
             if not trainable(network):
@@ -117,6 +117,6 @@ def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def freeze(network: nn.Module, but: Callable[[str], bool] = lambda name: False) -> None:
-    """Lets those parameters alone take gradients whose name `but` says yes to."""
+    """Turns gradients off for all parameters but those whose name `but` returns True for."""
     for name, weight in network.named_parameters():
         weight.requires_grad_(but(name))

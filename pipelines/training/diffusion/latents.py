@@ -51,7 +51,7 @@ def training_noise(clean: torch.Tensor, offset: float = NOISE_OFFSET) -> torch.T
 
 
 def differentiable_on_cpu(noisy: torch.Tensor) -> torch.Tensor:
-    """Lets a CPU compute gradients of the input too, which nobody needs.
+    """Lets a CPU compute gradients of the input too, which are not needed.
 
     torch (2.13) crashes there in the backward pass of a group norm that learns while its channels-last input does not,
     as the first one of a network does whose earlier layers are frozen.
@@ -67,16 +67,16 @@ def noised(clean: torch.Tensor, schedule: NoiseSchedule) -> tuple[torch.Tensor, 
 
 
 def guided_latents(
-    seeing: Callable[[torch.Tensor, int], torch.Tensor],
-    blind: Callable[[torch.Tensor, int], torch.Tensor],
+    conditional: Callable[[torch.Tensor, int], torch.Tensor],
+    unconditional: Callable[[torch.Tensor, int], torch.Tensor],
     like: torch.Tensor,
     steps: int,
 ) -> torch.Tensor:
-    """What the networks make of noise like these latents, guided away from what they predict `blind`."""
+    """What the networks make of noise like these latents, guided away from their unconditional prediction."""
 
     def predict(latents: torch.Tensor, time: int) -> torch.Tensor:
-        without = blind(latents, time)
-        return (without + PICTURE_CFG * (seeing(latents, time) - without)).float()
+        without = unconditional(latents, time)
+        return (without + PICTURE_CFG * (conditional(latents, time) - without)).float()
 
     return sample_ddim(predict, torch.randn_like(like), published_schedule(), steps)
 

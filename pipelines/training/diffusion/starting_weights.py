@@ -36,7 +36,7 @@ def find_file(folder: Path, name: str) -> Path:
 
 
 def begin_motion(network: nn.Module) -> None:
-    """Takes motion modules that have learnt nothing yet their say: their last layers give zeros."""
+    """Sets the last layers of untrained motion modules to zeros, so that they change nothing."""
     from torch import nn
 
     from ....models.diffusion.motion_module import MotionModule

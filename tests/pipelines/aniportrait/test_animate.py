@@ -25,7 +25,7 @@ from talking_portrait.pipelines.memory import Resident
 
 from .tiny_aniportrait import SIZE, Codec, Drawings, Encoder, Guider, networks, portrait
 
-BASE = Settings(size=(SIZE, SIZE), steps=2, window=4, overlap=1, stretch=2, decode_batch=3)
+BASE = Settings(size=(SIZE, SIZE), steps=2, window=4, overlap=1, segment_windows=2, decode_batch=3)
 SEAMLESS = replace(BASE, mode="seamless")
 
 
@@ -71,12 +71,12 @@ def test_frames_may_be_taller_than_wide_and_no_multiple_of_the_deepest_layer() -
     frames=st.integers(1, 16),
     window=st.integers(2, 6),
     overlap=st.integers(0, 2),
-    stretch=st.integers(1, 3),
+    segment_windows=st.integers(1, 3),
     batch=st.integers(1, 3),
     mode=st.sampled_from(["reference", "seamless"]),
     continued=st.booleans(),
 )
-def test_every_frame_leaves_once_and_in_order(frames, window, overlap, stretch, batch, mode, continued) -> None:
+def test_every_frame_leaves_once_and_in_order(frames, window, overlap, segment_windows, batch, mode, continued) -> None:
     """A network that says nothing leaves each frame its own noise, by which it is known again."""
     codec = Codec()
     chosen = replace(
@@ -84,7 +84,7 @@ def test_every_frame_leaves_once_and_in_order(frames, window, overlap, stretch, 
         cfg=1.0,
         window=window,
         overlap=min(overlap, window - 1),
-        stretch=stretch,
+        segment_windows=segment_windows,
         window_batch=batch,
         mode=mode,
         continued=continued,
@@ -106,8 +106,8 @@ SILENT.denoising_unet.module.conv_out.bias.zero_()
 
 
 def test_a_clip_of_one_stretch_equals_itself_in_longer_ones() -> None:
-    whole, _ = run(Drawings(9), replace(SEAMLESS, stretch=8))
-    torch.testing.assert_close(run(Drawings(9), replace(SEAMLESS, stretch=30))[0], whole, atol=5e-4, rtol=0)
+    whole, _ = run(Drawings(9), replace(SEAMLESS, segment_windows=8))
+    torch.testing.assert_close(run(Drawings(9), replace(SEAMLESS, segment_windows=30))[0], whole, atol=5e-4, rtol=0)
 
 
 def test_windows_together_give_what_windows_alone_give() -> None:
@@ -177,8 +177,8 @@ def test_faster_ways_give_other_frames_and_the_same_ones_again(change: dict) -> 
 
 def test_noise_that_lcm_adds_belongs_to_frames() -> None:
     chosen = replace(SEAMLESS, steps=3, scheduler="lcm")
-    longer, _ = run(Drawings(9), replace(chosen, stretch=9))
-    torch.testing.assert_close(run(Drawings(9), replace(chosen, stretch=20))[0], longer, atol=5e-4, rtol=0)
+    longer, _ = run(Drawings(9), replace(chosen, segment_windows=9))
+    torch.testing.assert_close(run(Drawings(9), replace(chosen, segment_windows=20))[0], longer, atol=5e-4, rtol=0)
 
 
 # --- devices and memory ---
@@ -284,7 +284,7 @@ print(json.dumps([frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
     [
         ({"size": (60, 64)}, "64 x 60 pixels are asked for"),
         ({"size": (32, 64)}, "sides of 64 and more"),
-        ({"window": 33}, "window is 33 frames, but the motion modules know 1 to 32"),
+        ({"window": 33}, "window is 33 frames, but the motion modules take 1 to 32"),
         ({"window": 0}, "window is 0 frames"),
         ({"overlap": 4}, "overlap by 4, but 0 to 3"),
         ({"steps": 0}, "in 0 steps"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
-from talking_portrait.pipelines.aniportrait.denoising import Denoiser, Known, denoise
+from talking_portrait.pipelines.aniportrait.denoising import Denoiser, FinishedFrames, denoise
 from talking_portrait.pipelines.aniportrait.pictures import clip_pixels, pose_pixels, reference_pixels
 from talking_portrait.pipelines.aniportrait.pose import FrameFeatures, PoseGuidance, WindowFeatures
 from talking_portrait.pipelines.diffusion.context_windows import open_windows, triangle_weights, uniform_windows
@@ -83,11 +83,11 @@ def test_windows_together_give_what_windows_alone_give() -> None:
 
 def test_guidance_stretches_the_difference_that_the_portrait_makes() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
-    seeing = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS)
+    conditional = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS)
     double, triple = (denoiser(cfg=cfg).velocity(latents, 500, WINDOWS) for cfg in (2.0, 3.0))
-    torch.testing.assert_close(triple - double, double - seeing, atol=2e-4, rtol=1e-3)
-    assert not torch.allclose(double, seeing, atol=1e-3)
-    assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500, WINDOWS), seeing, atol=1e-3)
+    torch.testing.assert_close(triple - double, double - conditional, atol=2e-4, rtol=1e-3)
+    assert not torch.allclose(double, conditional, atol=1e-3)
+    assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500, WINDOWS), conditional, atol=1e-3)
 
 
 def test_overlaps_are_averaged_unless_the_published_sum_is_asked_for() -> None:
@@ -190,23 +190,23 @@ def test_frames_can_begin_anew_and_then_hold_nothing_of_what_went_before() -> No
     assert features.made == made + 1
 
 
-def test_known_frames_stay_and_are_shown_with_their_own_noise() -> None:
-    model, shown = denoiser(weights=triangle_weights), []
+def test_finished_frames_stay_and_enter_with_their_own_noise() -> None:
+    model, inputs = denoiser(weights=triangle_weights), []
     velocity = model.velocity
 
-    def watched(latents: torch.Tensor, timestep: int, windows, **options) -> torch.Tensor:
-        shown.append((timestep, latents[:, :, :2].clone()))
+    def recorded(latents: torch.Tensor, timestep: int, windows, **options) -> torch.Tensor:
+        inputs.append((timestep, latents[:, :, :2].clone()))
         return velocity(latents, timestep, windows, **options)
 
-    model.velocity = watched  # type: ignore[method-assign]
-    start, finished = noise(1, 4, FRAMES, SIDE, SIDE), noise(1, 4, 2, SIDE, SIDE, seed=3)
-    known = Known(finished, start[:, :, :2])
-    found = denoise(model, start, lambda step: open_windows(FRAMES, 4, 2, step=step, known=2), 3, known=known)
-    assert torch.equal(found[:, :, :2], finished)
+    model.velocity = recorded  # type: ignore[method-assign]
+    start, latents = noise(1, 4, FRAMES, SIDE, SIDE), noise(1, 4, 2, SIDE, SIDE, seed=3)
+    finished = FinishedFrames(latents, start[:, :, :2])
+    found = denoise(model, start, lambda step: open_windows(FRAMES, 4, 2, step=step, finished=2), 3, finished=finished)
+    assert torch.equal(found[:, :, :2], latents)
     assert found.isfinite().all()
-    for timestep, seen in shown:
-        kept = published_schedule().kept[timestep]
-        torch.testing.assert_close(seen, kept.sqrt() * finished + (1 - kept).sqrt() * start[:, :, :2])
+    for timestep, entered in inputs:
+        power = published_schedule().alphas_cumprod[timestep]
+        torch.testing.assert_close(entered, power.sqrt() * latents + (1 - power).sqrt() * start[:, :, :2])
 
 
 def test_values_that_are_no_numbers_are_named_with_their_step() -> None:
@@ -218,9 +218,9 @@ def test_values_that_are_no_numbers_are_named_with_their_step() -> None:
 def test_guidance_can_be_left_out_of_some_steps() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
     model = denoiser(guided=lambda step: step == 1)
-    seeing, guided = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS), denoiser().velocity(latents, 500, WINDOWS)
+    conditional, guided = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS), denoiser().velocity(latents, 500, WINDOWS)
     for step in (0, 2):
-        torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=step), seeing, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=step), conditional, atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=1), guided, atol=2e-4, rtol=1e-3)
 
 

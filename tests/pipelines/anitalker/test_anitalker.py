@@ -85,7 +85,7 @@ def test_any_number_of_steps_becomes_one_that_a_stride_gives(wanted: int) -> Non
 
 
 @pytest.mark.parametrize("steps", [0, 1, 1001])
-def test_impossible_numbers_of_steps_are_told(steps: int) -> None:
+def test_impossible_numbers_of_steps_are_refused(steps: int) -> None:
     with pytest.raises(TalkingPortraitError, match="2 to 1000 are possible"):
         possible_steps(steps)
 
@@ -93,10 +93,10 @@ def test_impossible_numbers_of_steps_are_told(steps: int) -> None:
 def test_a_perfect_prediction_finds_the_clean_sample() -> None:
     clean = torch.rand(1, 5, 20, generator=torch.Generator().manual_seed(1)) * 1.8 - 0.9
     schedule = strided_schedule(10)
-    kept = dict(zip(schedule.timesteps, schedule.kept.tolist(), strict=True))
+    alpha_cumprod = dict(zip(schedule.timesteps, schedule.alphas_cumprod.tolist(), strict=True))
 
     def predict(x: torch.Tensor, timestep: int) -> torch.Tensor:
-        return (x - kept[timestep] ** 0.5 * clean) / (1 - kept[timestep]) ** 0.5
+        return (x - alpha_cumprod[timestep] ** 0.5 * clean) / (1 - alpha_cumprod[timestep]) ** 0.5
 
     torch.testing.assert_close(sample(predict, torch.randn(1, 5, 20), schedule), clean, atol=1e-4, rtol=1e-4)
     wild = sample(lambda x, timestep: -10 * x, torch.randn(1, 5, 20), schedule)
@@ -122,14 +122,14 @@ def test_curves_join_their_points_and_hold_at_the_ends() -> None:
 
 
 @pytest.mark.parametrize("line", ["yaw", "nod 0:1", "yaw 0", "yaw 0:1:2", "yaw 1:0 0:1", "yaw 0:nan", "yaw 0:1 0:2"])
-def test_what_is_no_curve_is_told(line: str) -> None:
-    with pytest.raises(TalkingPortraitError, match="is no curve, but a line such as") as told:
+def test_what_is_no_curve_is_refused(line: str) -> None:
+    with pytest.raises(TalkingPortraitError, match="is no curve, but a line such as") as raised:
         with_curves(HeadControls.constant(), f"pitch 0:1\n{line}", 10)
-    assert line in str(told.value)
-    assert "\n" not in str(told.value)
+    assert line in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_controls_of_another_length_are_told() -> None:
+def test_controls_of_another_length_are_refused() -> None:
     controls = replace(HeadControls.constant(), roll=np.zeros(7))
     with pytest.raises(TalkingPortraitError, match="The head's roll has 7 values, but 1 or 10"):
         controls.signals(10)
@@ -198,8 +198,8 @@ def test_every_variant_makes_motion_of_its_own(stage2: dict[str, Resident], port
         with pytest.raises(TalkingPortraitError, match="moves the head by the voice alone, but controls were given"):
             generate_motion(stage2[file], features, portrait, controls=controls, steps=4)
         return
-    told = generate_motion(stage2[file], features, portrait, controls=controls, steps=4, seed=3)
-    assert not torch.allclose(made.codes, told.codes, atol=1e-3)
+    controlled = generate_motion(stage2[file], features, portrait, controls=controls, steps=4, seed=3)
+    assert not torch.allclose(made.codes, controlled.codes, atol=1e-3)
 
 
 @pytest.mark.parametrize("file", ["stage2_pose_only_hubert", "stage2_pose_only_mfcc"])
@@ -221,7 +221,7 @@ def test_speech_longer_than_a_window_is_blended(stage2: dict[str, Resident], por
 
 
 def test_windows_leave_no_seam_where_attention_is_local(stage2: dict[str, Resident], portrait: Portrait) -> None:
-    """Without attention a frame sees a fraction of a second, so windows must give what one pass gives."""
+    """Without attention a frame depends on a fraction of a second, so windows must give what one pass gives."""
     network = stage2_of("stage2_pose_only_hubert")
     for conformer in (network.speech_encoder, network.coarse_decoder):
         for block in conformer.encoders:
@@ -250,7 +250,7 @@ def test_layers_may_be_mixed_beforehand_for_this_model_alone(stage2: dict[str, R
     foreign = replace(mixed, mixed=(0.6, 0.3, 0.1))
     with pytest.raises(TalkingPortraitError, match="were mixed for another AniTalker model"):
         generate_motion(stage2[other], foreign, portrait, steps=4)
-    with pytest.raises(TalkingPortraitError, match="hears MFCC and mixes no layers"):
+    with pytest.raises(TalkingPortraitError, match="takes MFCC and mixes no layers"):
         layer_mix(stage2_of("stage2_pose_only_mfcc"))
 
 
@@ -265,22 +265,22 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("file", "features"), WRONG.values(), ids=WRONG)
-def test_features_of_another_kind_are_told(stage2: dict[str, Resident], file: str, features: SpeechFeatures) -> None:
+def test_features_of_another_kind_are_refused(stage2: dict[str, Resident], file: str, features: SpeechFeatures) -> None:
     network = stage2[file].module
     assert isinstance(network, Stage2)
-    with pytest.raises(TalkingPortraitError, match="The speech features are .*, but the model .* hears") as told:
+    with pytest.raises(TalkingPortraitError, match="The speech features are .*, but the model .* takes") as raised:
         motion_frames(network.config, features)
-    assert features.model in str(told.value)
-    assert "\n" not in str(told.value)
+    assert features.model in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_too_little_speech_is_told(stage2: dict[str, Resident]) -> None:
+def test_too_little_speech_is_refused(stage2: dict[str, Resident]) -> None:
     features = speech(MFCC, 1)
     with pytest.raises(TalkingPortraitError, match="gives 3 rows of features, but 4 make one frame"):
         motion_frames(STAGE2[MFCC], replace(features, states=features.states[:3]))
 
 
-def test_files_of_different_trainings_are_told(stage2: dict[str, Resident], portrait: Portrait) -> None:
+def test_files_of_different_trainings_are_refused(stage2: dict[str, Resident], portrait: Portrait) -> None:
     foreign = replace(portrait, start=torch.zeros(1, 512))
     with pytest.raises(TalkingPortraitError, match="load two files of the same training"):
         generate_motion(stage2[MFCC], speech(MFCC, 5), foreign, steps=4)
@@ -305,7 +305,7 @@ def test_cancelling_motion_stops_at_once(stage2: dict[str, Resident], portrait: 
 
 
 @pytest.mark.parametrize("size", [(16, 24), (480, 640), (2160, 3840)])
-def test_pictures_that_are_no_squares_are_told(stage1: Resident, size: tuple[int, int]) -> None:
+def test_pictures_that_are_no_squares_are_refused(stage1: Resident, size: tuple[int, int]) -> None:
     with pytest.raises(TalkingPortraitError, match=rf"The portrait is {size[1]} x {size[0]} pixels, but a square"):
         encode_portrait(stage1, torch.zeros(*size, 3))
     with pytest.raises(TalkingPortraitError, match="The driving video is .* but a square picture"):
@@ -357,7 +357,7 @@ def test_the_same_motion_moves_another_portrait(stage1: Resident, portrait: Port
     assert (one - two).abs().max() > 0.05
 
 
-def test_codes_of_another_model_are_told(stage1: Resident, portrait: Portrait) -> None:
+def test_codes_of_another_model_are_refused(stage1: Resident, portrait: Portrait) -> None:
     for codes in (torch.zeros(3, 7), torch.zeros(0, 20), torch.zeros(20)):
         with pytest.raises(TalkingPortraitError, match=r"but \(frames, 20\) are expected"):
             next(iter(render(stage1, portrait, MotionLatents(codes, Fraction(25)))))

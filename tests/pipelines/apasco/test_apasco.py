@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talking_portrait.models.apasco.loading import build_net
 from talking_portrait.pipelines.apasco.animate import Inputs, Settings, animate, plan_clips
-from talking_portrait.pipelines.apasco.audio_context import audio_windows, heard_layers
-from talking_portrait.pipelines.apasco.deflicker import calmed, faded
+from talking_portrait.pipelines.apasco.audio_context import audio_layers, audio_windows
+from talking_portrait.pipelines.apasco.deflicker import faded, smooth_over_time
 from talking_portrait.pipelines.apasco.geometry import normalised
 from talking_portrait.pipelines.apasco.masks import RegionMasks, filled
-from talking_portrait.pipelines.apasco.pictures import anchored
+from talking_portrait.pipelines.apasco.pictures import match_colours
 from talking_portrait.pipelines.apasco.settings import Networks
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.evaluation.flicker import flicker
@@ -42,7 +42,7 @@ QUICK = Settings(size=(64, 64), clip=4, steps=1)
 
 
 class PatchCodec:
-    """Each latent is the mean colour of its patch, and that comes back; counts the pictures it has seen."""
+    """Each latent is the mean colour of its patch, and that comes back; counts the pictures it was given."""
 
     def __init__(self) -> None:
         self.encoded: list[int] = []
@@ -113,7 +113,7 @@ def test_calls_of_any_length_add_up_to_every_frame(networks, parts, overlap):
     assert state.frames == 10
 
 
-@pytest.mark.parametrize("options", [{}, {"overlap": 2, "calming": 0.5, "anchoring": 0.3}, {"shared_noise": True}])
+@pytest.mark.parametrize("options", [{}, {"overlap": 2, "deflicker": 0.5, "anchoring": 0.3}, {"shared_noise": True}])
 def test_calls_that_continue_each_other_give_the_same_frames(networks, options):
     inputs, settings = inputs_of(11), replace(QUICK, **options)
     whole = made(networks, inputs, settings)
@@ -153,9 +153,9 @@ class Counted(Resident):
             module.write_bank = counted
 
 
-@pytest.mark.parametrize(("cfg", "denoised", "seen"), [(3.5, 2, [2, 4, 4]), (1.0, 1, [1, 2, 2]), (0.0, 1, [1, 2, 2])])
-def test_each_network_runs_no_more_than_it_must(cfg, denoised, seen):
-    """The portrait is seen once for all clips, the frames before the first not at all; no guidance needs one row."""
+@pytest.mark.parametrize(("cfg", "denoised", "rows"), [(3.5, 2, [2, 4, 4]), (1.0, 1, [1, 2, 2]), (0.0, 1, [1, 2, 2])])
+def test_each_network_runs_no_more_than_it_must(cfg, denoised, rows):
+    """The portrait is encoded once for all clips, the frames before the first not at all; no guidance needs one row."""
     counted = networks_of()
     counted = replace(
         counted,
@@ -166,7 +166,7 @@ def test_each_network_runs_no_more_than_it_must(cfg, denoised, seen):
     codec = PatchCodec()
     made(counted, inputs_of(12), replace(QUICK, cfg=cfg, steps=2), codec)
     assert counted.denoising_unet.rows == [denoised] * 2 * 3
-    assert counted.reference_unet.rows == seen
+    assert counted.reference_unet.rows == rows
     assert counted.face_locator.rows == [1]
     assert codec.encoded == [1, 2, 2]
 
@@ -282,14 +282,14 @@ def test_broken_weights_are_told(networks):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"clip": 31}, "clip length is 31 frames, but the motion modules know 1 to 30"),
+        ({"clip": 31}, "clip length is 31 frames, but the motion modules take 1 to 30"),
         ({"clip": 0}, "clip length is 0 frames"),
         ({"schedule": "cosine"}, 'schedule is "cosine", but linear or scaled_linear'),
         ({"overlap": 3}, "to overlap by 3, but 0 to 2"),
         ({"size": (60, 64)}, "64 x 60 pixels"),
         ({"steps": 0}, "0 steps"),
         ({"seed": -1}, "seed is -1"),
-        ({"calming": 1.5}, "calming is 1.5"),
+        ({"deflicker": 1.5}, "calming is 1.5"),
         ({"weights": (1.0, float("nan"), 1.0)}, "no finite number"),
     ],
 )
@@ -351,10 +351,10 @@ def test_geometry_moves_trained_networks_only_and_holds_its_ends():
     assert geometry.portrait.mean(1).abs().max() < 1e-6
 
 
-# ---- what is heard
+# ---- audio context
 
 
-def test_windows_look_two_frames_either_way_and_stop_at_the_ends():
+def test_windows_reach_two_frames_either_way_and_stop_at_the_ends():
     states = torch.arange(6.0)[:, None, None]
     windows = audio_windows(states, 0, 8)[0, :, :, 0, 0]
     assert windows[0].tolist() == [0, 0, 0, 1, 2]
@@ -364,8 +364,8 @@ def test_windows_look_two_frames_either_way_and_stop_at_the_ends():
 
 def test_the_state_before_the_first_layer_is_left_out():
     states = torch.randn(2, 13, 768)
-    assert torch.equal(heard_layers(states, 5 * 12 * 768), states[:, 1:])
-    assert torch.equal(heard_layers(states[:, 1:], 5 * 12 * 768), states[:, 1:])
+    assert torch.equal(audio_layers(states, 5 * 12 * 768), states[:, 1:])
+    assert torch.equal(audio_layers(states[:, 1:], 5 * 12 * 768), states[:, 1:])
 
 
 # ---- flicker and drift
@@ -376,23 +376,23 @@ def test_held_frames_fade_out_evenly():
     assert torch.allclose(mixed[0, 0, :, 0, 0], torch.tensor([0.25, 0.5, 0.75, 1, 1]))
 
 
-def test_calming_leaves_the_lips_alone_and_steady_motion_too():
+def test_smoothing_leaves_the_lips_alone_and_steady_motion_too():
     mask = torch.zeros(3, 1, 2, 2)
     mask[2, 0, 0, 0] = 1
     noise = torch.randn(1, 4, 6, 2, 2)
-    calm = calmed(noise, None, mask, 1.0)
-    assert torch.equal(calm[..., 0, 0], noise[..., 0, 0])
-    assert calm[..., 1, 1].var() < 0.8 * noise[..., 1, 1].var()
+    smoothed = smooth_over_time(noise, None, mask, 1.0)
+    assert torch.equal(smoothed[..., 0, 0], noise[..., 0, 0])
+    assert smoothed[..., 1, 1].var() < 0.8 * noise[..., 1, 1].var()
     steady = torch.arange(6.0)[None, None, :, None, None].expand(1, 4, 6, 2, 2)
-    assert torch.allclose(calmed(steady, steady[:, :, :1] - 1, mask, 1.0)[:, :, :-1], steady[:, :, :-1])
+    assert torch.allclose(smooth_over_time(steady, steady[:, :, :1] - 1, mask, 1.0)[:, :, :-1], steady[:, :, :-1])
 
 
 def test_anchoring_matches_mean_and_spread():
     portrait, frames = 0.3 + 0.4 * torch.rand(8, 8, 3), 0.6 + 0.2 * torch.rand(4, 8, 8, 3)
-    matched = anchored(frames, portrait, 1.0)
+    matched = match_colours(frames, portrait, 1.0)
     assert torch.allclose(matched.mean((0, 1, 2)), portrait.mean((0, 1)), atol=0.01)
     assert torch.allclose(matched.std((0, 1, 2)), portrait.std((0, 1)), atol=0.01)
-    assert torch.equal(anchored(frames, portrait, 0.0), frames)
+    assert torch.equal(match_colours(frames, portrait, 0.0), frames)
 
 
 def test_the_metric_sees_jitter_jumps_and_drift():
@@ -411,7 +411,7 @@ def test_the_metric_sees_jitter_jumps_and_drift():
 
 @pytest.mark.parametrize(
     ("options", "figure", "share"),
-    [({"shared_noise": True}, "borders", 0.9), ({"overlap": 2}, "borders", 0.97), ({"calming": 1.0}, "jitter", 0.6)],
+    [({"shared_noise": True}, "borders", 0.9), ({"overlap": 2}, "borders", 0.97), ({"deflicker": 1.0}, "jitter", 0.6)],
 )
 def test_each_option_lowers_the_flicker_that_it_is_for(networks, options, figure, share):
     """Over 15 clips, as a border more or less decides nothing then."""

@@ -116,7 +116,7 @@ def test_windows_cover_every_frame_with_weight_one(frames: int, seconds: float, 
 
 @torch.no_grad()
 def test_windows_leave_no_seam_where_hearing_is_local(encoder: SpeechEncoder) -> None:
-    """Without attention a frame hears a fraction of a second, so windows must give what one pass gives."""
+    """Without attention a frame depends on a fraction of a second, so windows must give what one pass gives."""
     attention = [layer.attention.out_proj for layer in encoder.model.encoder.layers]
     kept = [(layer.weight.clone(), layer.bias.clone()) for layer in attention]
     try:

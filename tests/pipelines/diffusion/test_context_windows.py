@@ -55,14 +55,14 @@ def test_impossible_overlaps_are_refused(size: int, overlap: int) -> None:
     size=st.integers(1, 32),
     overlap=st.integers(0, 31),
     step=st.integers(0, 60),
-    known=st.integers(0, 24),
+    finished=st.integers(0, 24),
 )
-def test_open_windows_cover_what_is_not_known_and_share_their_overlap(frames, size, overlap, step, known) -> None:
-    overlap, known = min(overlap, size - 1), min(known, frames - 1)
-    windows = open_windows(frames, size, overlap, step=step, known=known)
+def test_open_windows_cover_what_is_not_finished_and_share_their_overlap(frames, size, overlap, step, finished) -> None:
+    overlap, finished = min(overlap, size - 1), min(finished, frames - 1)
+    windows = open_windows(frames, size, overlap, step=step, finished=finished)
     assert {len(window) for window in windows} == {min(size, frames)}
     assert all(window == list(range(window[0], window[0] + len(window))) for window in windows)
-    assert {i for window in windows for i in window} >= set(range(known, frames))
+    assert {i for window in windows for i in window} >= set(range(finished, frames))
     assert windows[0][0] >= 0
     assert windows[-1][-1] == frames - 1
     gaps = [later[0] - window[0] for window, later in zip(windows, windows[1:], strict=False)]
@@ -74,9 +74,9 @@ def test_open_windows_move_with_each_step_and_cost_at_most_one_more() -> None:
     assert plans[0] == [list(range(start, start + 16)) for start in range(0, 85, 12)]
     assert {len(plan) for plan in plans} == {8, 9}
     assert len({plan[1][0] for plan in plans}) == 8
-    known = [open_windows(100, 16, 4, step=step, known=12) for step in range(12)]
-    assert {len(plan) for plan in known} == {8}
-    assert all(plan[0][-1] >= 16 for plan in (open_windows(100, 16, 4, step=step, known=16) for step in range(12)))
+    finished = [open_windows(100, 16, 4, step=step, finished=12) for step in range(12)]
+    assert {len(plan) for plan in finished} == {8}
+    assert all(plan[0][-1] >= 16 for plan in (open_windows(100, 16, 4, step=step, finished=16) for step in range(12)))
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, [1]), (4, [0.5, 1, 1, 0.5]), (5, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3])])

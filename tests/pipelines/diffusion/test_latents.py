@@ -6,7 +6,7 @@ import pytest
 import torch
 from talking_portrait.pipelines.diffusion.latents import decoded, rough_picture
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.memory import Resident, Shrinking
+from talking_portrait.pipelines.memory import HalvingBatches, Resident
 
 from ..aniportrait.tiny_aniportrait import Codec
 
@@ -67,10 +67,10 @@ def test_work_that_does_not_fit_is_tried_in_halves(error: BaseException) -> None
             raise error
         return list(range(start, end))
 
-    shrinking = Shrinking(8)
-    assert [i for piece in shrinking.each(9, work) for i in piece] == list(range(9))
+    batches = HalvingBatches(8)
+    assert [i for piece in batches.each(9, work) for i in piece] == list(range(9))
     assert tried == [(0, 8), (0, 4), (0, 2), (2, 4), (4, 6), (6, 8), (8, 9)]
-    assert shrinking.size == 2
+    assert batches.size == 2
 
 
 def test_a_last_piece_that_does_not_fit_shrinks_from_its_own_size() -> None:
@@ -79,7 +79,7 @@ def test_a_last_piece_that_does_not_fit_shrinks_from_its_own_size() -> None:
             raise MemoryError
         return end - start
 
-    assert list(Shrinking(4).each(7, work)) == [4, 1, 1, 1]
+    assert list(HalvingBatches(4).each(7, work)) == [4, 1, 1, 1]
 
 
 def test_other_errors_pass_and_one_that_never_fits_is_a_sentence() -> None:
@@ -90,8 +90,8 @@ def test_other_errors_pass_and_one_that_never_fits_is_a_sentence() -> None:
         raise torch.OutOfMemoryError("no")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(Shrinking(4).each(4, broken))
+        list(HalvingBatches(4).each(4, broken))
     with pytest.raises(TalkingPortraitError, match="even one frame at a time"):
-        list(Shrinking(4, "frame").each(4, never))
+        list(HalvingBatches(4, "frame").each(4, never))
     with pytest.raises(TalkingPortraitError, match="0 windows are to be computed at once"):
-        Shrinking(0)
+        HalvingBatches(0)

@@ -25,10 +25,10 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_the_last_step_keeps_nothing_and_the_first_what_it_kept(kind: str) -> None:
     plain = NoiseSchedule.of(scheduled_betas(kind, zero_terminal_snr=False))
     rescaled = NoiseSchedule.of(scheduled_betas(kind))
-    assert rescaled.kept[-1] == 0
-    assert plain.kept[-1] > 0
-    torch.testing.assert_close(rescaled.kept[0], plain.kept[0])
-    assert (rescaled.kept.diff() < 0).all()
+    assert rescaled.alphas_cumprod[-1] == 0
+    assert plain.alphas_cumprod[-1] > 0
+    torch.testing.assert_close(rescaled.alphas_cumprod[0], plain.alphas_cumprod[0])
+    assert (rescaled.alphas_cumprod.diff() < 0).all()
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 25, 40, 48, 96, 1000])
@@ -46,7 +46,7 @@ def test_schedule_and_steps_agree_with_diffusers(steps: int) -> None:
     )
     theirs.set_timesteps(steps)
     schedule = published_schedule()
-    torch.testing.assert_close(schedule.kept, theirs.alphas_cumprod, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(schedule.alphas_cumprod, theirs.alphas_cumprod, atol=1e-6, rtol=1e-5)
     assert trailing_timesteps(steps) == theirs.timesteps.tolist()
     sample = noise(1, 4, 2, 3, 3)
     for timestep in trailing_timesteps(steps)[-2:]:
@@ -64,8 +64,8 @@ def test_a_perfect_prediction_leads_from_pure_noise_to_the_clean_sample(steps: i
     seen: list[tuple[int, float]] = []
 
     def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
-        signal, spread = schedule.amounts(timestep, sample)
-        return signal * (sample - signal * clean) / spread - spread * clean
+        alpha, sigma = schedule.alpha_sigma(timestep, sample)
+        return alpha * (sample - alpha * clean) / sigma - sigma * clean
 
     def watch(done: int, sample: torch.Tensor, foreseen: torch.Tensor) -> None:
         seen.append((done, float((foreseen - clean).abs().max())))
@@ -80,10 +80,10 @@ def test_the_step_before_is_counted_and_not_looked_up() -> None:
     """Three steps of 1000 lead from 666 to 333, though 332 is visited next."""
     schedule, sample, velocity = published_schedule(), noise(1, 4), noise(1, 4, seed=1)
     found, clean = ddim_step(velocity, sample, 666, schedule, 3)
-    signal, spread = schedule.amounts(666, sample)
-    left = signal * velocity + spread * sample
-    signal, spread = schedule.amounts(333, sample)
-    torch.testing.assert_close(found, signal * clean + spread * left)
+    alpha, sigma = schedule.alpha_sigma(666, sample)
+    left = alpha * velocity + sigma * sample
+    alpha, sigma = schedule.alpha_sigma(333, sample)
+    torch.testing.assert_close(found, alpha * clean + sigma * left)
 
 
 def test_noise_and_velocity_of_a_batch_at_different_times() -> None:
@@ -92,8 +92,8 @@ def test_noise_and_velocity_of_a_batch_at_different_times() -> None:
     noisy = schedule.add_noise(clean, added, times)
     torch.testing.assert_close(noisy[1], added[1])
     torch.testing.assert_close(schedule.velocity(clean, added, times)[1], -clean[1])
-    signal = schedule.kept[0].sqrt()
-    torch.testing.assert_close(noisy[0], signal * clean[0] + (1 - schedule.kept[0]).sqrt() * added[0])
+    alpha = schedule.alphas_cumprod[0].sqrt()
+    torch.testing.assert_close(noisy[0], alpha * clean[0] + (1 - schedule.alphas_cumprod[0]).sqrt() * added[0])
     assert schedule.snr(times)[1] == 0
 
 
@@ -130,13 +130,13 @@ def test_impossible_step_counts_are_refused(steps: int) -> None:
 # --- samplers of fewer steps ---
 
 
-def gaussian_velocity(schedule: NoiseSchedule, mean: torch.Tensor, spread: float):
-    """What a perfect network says of samples that scatter normally around `mean`: each is mean + spread * noise."""
+def gaussian_velocity(schedule: NoiseSchedule, mean: torch.Tensor, deviation: float):
+    """What a perfect network predicts for samples spread around `mean`: each is mean + deviation * noise."""
 
     def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
-        signal, noisy = schedule.amounts(timestep, sample)
-        clean = mean + signal * spread**2 / (signal**2 * spread**2 + noisy**2) * (sample - signal * mean)
-        return (signal * sample - clean) / noisy
+        alpha, sigma = schedule.alpha_sigma(timestep, sample)
+        clean = mean + alpha * deviation**2 / (alpha**2 * deviation**2 + sigma**2) * (sample - alpha * mean)
+        return (alpha * sample - clean) / sigma
 
     return predict
 
@@ -160,19 +160,19 @@ def test_fewer_steps_lead_where_ddim_leads_in_many(kind: str) -> None:
 @pytest.mark.parametrize("steps", [1, 4, 25])
 @pytest.mark.parametrize("kind", ["dpmpp_2m", "unipc"])
 def test_samplers_visit_the_same_times_and_tell_of_each_step(kind: str, steps: int) -> None:
-    schedule, visited, told = published_schedule(), [], []
+    schedule, visited, calls = published_schedule(), [], []
     predict = gaussian_velocity(schedule, noise(1, 4), 0.5)
 
-    def watched(sample: torch.Tensor, timestep: int) -> torch.Tensor:
+    def recorded(sample: torch.Tensor, timestep: int) -> torch.Tensor:
         visited.append(timestep)
         return predict(sample, timestep)
 
     found = sample_multistep(
-        kind, watched, noise(1, 4), schedule, steps, callback=lambda done, sample, clean: told.append(done)
+        kind, recorded, noise(1, 4), schedule, steps, callback=lambda done, sample, clean: calls.append(done)
     )
     assert found.isfinite().all()
     assert visited == trailing_timesteps(steps)
-    assert told == list(range(1, steps + 1))
+    assert calls == list(range(1, steps + 1))
 
 
 def test_lcm_agrees_with_diffusers_step_by_step() -> None:
@@ -210,8 +210,8 @@ def test_lcm_lands_at_the_clean_sample_that_is_foreseen_alike_at_each_step() -> 
     schedule, clean = published_schedule(), noise(1, 4, 3, 3)
 
     def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
-        signal, spread = schedule.amounts(timestep, sample)
-        return (signal * sample - clean) / spread
+        alpha, sigma = schedule.alpha_sigma(timestep, sample)
+        return (alpha * sample - clean) / sigma
 
     for steps in (1, 4, 8):
         found = sample_lcm(

@@ -1,31 +1,31 @@
-"""Long videos in stretches: plans, noise by frame numbers, and that no border shows."""
+"""Long videos in segments: plans, noise by frame numbers, and that no border shows."""
 
 from __future__ import annotations
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from talking_portrait.pipelines.aniportrait.denoising import Known
+from talking_portrait.pipelines.aniportrait.denoising import FinishedFrames
 from talking_portrait.pipelines.diffusion.context_windows import open_windows, triangle_weights, uniform_windows
 from talking_portrait.pipelines.diffusion.samplers import published_schedule, sample_ddim
-from talking_portrait.pipelines.diffusion.segments import frame_noise, plan_stretches
+from talking_portrait.pipelines.diffusion.segments import frame_noise, plan_segments
 
 
 @given(
     frames=st.integers(1, 300),
     length=st.integers(1, 60),
     shared=st.integers(0, 24),
-    known=st.integers(0, 24),
+    finished=st.integers(0, 24),
     ahead=st.integers(0, 24),
 )
-def test_stretches_keep_every_frame_once_and_stay_within_what_there_is(frames, length, shared, known, ahead) -> None:
-    stretches = list(plan_stretches(frames, length, reach=shared, known=known, ahead=ahead))
-    assert [i for stretch in stretches for i in range(stretch.first, stretch.last)] == list(range(frames))
-    for stretch in stretches:
-        assert -known <= stretch.start <= stretch.first < stretch.last <= stretch.end <= frames + ahead
-        assert stretch.known == min(shared, known + stretch.first)
-        assert stretch.end - stretch.start <= length + 2 * shared
-    assert all(stretch.end - stretch.last == shared for stretch in stretches[:-1])
+def test_segments_keep_every_frame_once_and_stay_within_what_there_is(frames, length, shared, finished, ahead) -> None:
+    segments = list(plan_segments(frames, length, reach=shared, finished=finished, ahead=ahead))
+    assert [i for segment in segments for i in range(segment.first, segment.last)] == list(range(frames))
+    for segment in segments:
+        assert -finished <= segment.start <= segment.first < segment.last <= segment.end <= frames + ahead
+        assert segment.finished == min(shared, finished + segment.first)
+        assert segment.end - segment.start <= length + 2 * shared
+    assert all(segment.end - segment.last == shared for segment in segments[:-1])
 
 
 def test_noise_belongs_to_frames_and_not_to_stretches() -> None:
@@ -47,25 +47,25 @@ SIZE, OVERLAP, STEPS, FRAMES = 16, 4, 25, 160
 
 
 def perfect_velocity(sample: torch.Tensor, timestep: int) -> torch.Tensor:
-    """What a perfect network says of one window (1, C, F, h, w) of a film whose frames change gradually, and which
-    knows no other window: frames are normal, neighbours alike, those six apart related by 0.6."""
+    """What a perfect network predicts from one window (1, C, F, h, w) of a film whose frames change gradually, without
+    any other window: frames are normal, neighbours alike, those six apart related by 0.6."""
     frames = torch.arange(sample.shape[2], dtype=torch.float64)
     related = torch.exp(-(((frames[:, None] - frames) / 6) ** 2) / 2) + 1e-4 * torch.eye(len(frames))
-    kept = float(SCHEDULE.kept[timestep])
-    seen = kept * related + (1 - kept) * torch.eye(len(frames), dtype=torch.float64)
-    answer = (kept**0.5 * related @ torch.linalg.inv(seen)).to(sample)
+    alpha_cumprod = float(SCHEDULE.alphas_cumprod[timestep])
+    seen = alpha_cumprod * related + (1 - alpha_cumprod) * torch.eye(len(frames), dtype=torch.float64)
+    answer = (alpha_cumprod**0.5 * related @ torch.linalg.inv(seen)).to(sample)
     clean = torch.einsum("ij,bcjhw->bcihw", answer, sample)
-    return (kept**0.5 * sample - clean) / (1 - kept) ** 0.5
+    return (alpha_cumprod**0.5 * sample - clean) / (1 - alpha_cumprod) ** 0.5
 
 
-def sampled(noise: torch.Tensor, plan, weights, known: torch.Tensor | None = None) -> torch.Tensor:
+def sampled(noise: torch.Tensor, plan, weights, finished: torch.Tensor | None = None) -> torch.Tensor:
     step = 0
-    finished = Known(known, noise[:, :, : known.shape[2]]) if known is not None else None
+    frames_before = FinishedFrames(finished, noise[:, :, : finished.shape[2]]) if finished is not None else None
 
     def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
         nonlocal step
-        if finished:
-            sample = finished.put_into(sample, timestep, SCHEDULE)
+        if frames_before:
+            sample = frames_before.put_into(sample, timestep, SCHEDULE)
         total, times = torch.zeros_like(sample), torch.zeros(sample.shape[2])
         for window in plan(step):
             share = torch.tensor(weights(len(window)))
@@ -75,22 +75,22 @@ def sampled(noise: torch.Tensor, plan, weights, known: torch.Tensor | None = Non
         return total / times.clamp_min(1e-9)[:, None, None]
 
     found = sample_ddim(predict, noise, SCHEDULE, STEPS)
-    return torch.cat([finished.latents, found[:, :, finished.frames :]], dim=2) if finished else found
+    return torch.cat([frames_before.latents, found[:, :, frames_before.frames :]], dim=2) if frames_before else found
 
 
-def in_stretches(noise: torch.Tensor, shared: int, length: int = 36) -> tuple[torch.Tensor, list[int]]:
-    """The film, and the frames that begin a stretch."""
+def in_segments(noise: torch.Tensor, shared: int, length: int = 36) -> tuple[torch.Tensor, list[int]]:
+    """The film, and the frames that begin a segment."""
     film, borders = noise[:, :, :0], []
-    for stretch in plan_stretches(FRAMES, length, reach=shared):
-        frames = stretch.end - stretch.start
+    for segment in plan_segments(FRAMES, length, reach=shared):
+        frames = segment.end - segment.start
 
-        def plan(step: int, frames: int = frames, known: int = stretch.known) -> list[list[int]]:
-            return open_windows(frames, SIZE, OVERLAP, step=step, known=known)
+        def plan(step: int, frames: int = frames, finished: int = segment.finished) -> list[list[int]]:
+            return open_windows(frames, SIZE, OVERLAP, step=step, finished=finished)
 
-        known = film[:, :, stretch.start : stretch.first] if stretch.known else None
-        found = sampled(noise[:, :, stretch.start : stretch.end], plan, triangle_weights, known)
-        film = torch.cat([film, found[:, :, stretch.known : stretch.last - stretch.start]], dim=2)
-        borders.append(stretch.first)
+        finished = film[:, :, segment.start : segment.first] if segment.finished else None
+        found = sampled(noise[:, :, segment.start : segment.end], plan, triangle_weights, finished)
+        film = torch.cat([film, found[:, :, segment.finished : segment.last - segment.start]], dim=2)
+        borders.append(segment.first)
     return film, borders[1:]
 
 
@@ -100,7 +100,7 @@ def changes(film: torch.Tensor) -> torch.Tensor:
 
 
 def test_no_border_between_stretches_shows() -> None:
-    film, borders = in_stretches(frame_noise((4, 12, 12), 0, range(FRAMES)), SIZE)
+    film, borders = in_segments(frame_noise((4, 12, 12), 0, range(FRAMES)), SIZE)
     change = changes(film)
     at_borders = change[torch.tensor(borders) - 1]
     assert len(borders) == 3
@@ -110,7 +110,7 @@ def test_no_border_between_stretches_shows() -> None:
 
 def test_borders_would_show_if_stretches_ended_where_they_are_cut() -> None:
     """So the test above can fail."""
-    film, borders = in_stretches(frame_noise((4, 12, 12), 0, range(FRAMES)), 0)
+    film, borders = in_segments(frame_noise((4, 12, 12), 0, range(FRAMES)), 0)
     change = changes(film)
     assert float(change[torch.tensor(borders) - 1].mean()) > 2 * float(change.mean())
 

@@ -108,11 +108,11 @@ def test_without_a_reference_the_reference_unet_learns_nothing(pictures) -> None
     trainer = AniPortraitStage1(*bench.portrait_networks(motion=False), unconditional=1.0)
     moved = [name for name, gradient in bench.gradients(trainer, pictures).items() if gradient.any()]
     assert not [name for name in moved if name.startswith("reference_unet.")]
-    grey, zeros = trainer.token(pictures["seen"], True), torch.zeros(2, 1, bench.CONTEXT)
+    grey, zeros = trainer.token(pictures["clip_image"], True), torch.zeros(2, 1, bench.CONTEXT)
     assert grey.abs().max() > 1e-3
     torch.testing.assert_close(grey[0], grey[1], atol=1e-5, rtol=1e-4)
     trainer.blank_token = True
-    assert torch.equal(trainer.token(pictures["seen"], True), zeros)
+    assert torch.equal(trainer.token(pictures["clip_image"], True), zeros)
 
 
 def test_stage_1_learns(pictures) -> None:
@@ -157,15 +157,15 @@ def test_teaching_is_running_with_given_poses(clip) -> None:
     assert (taught[:, 5:] - own[:, 5:]).abs().amin(dim=(0, 2)).gt(0).all()
 
 
-def test_an_ear_that_learns_hears_what_one_at_work_hears() -> None:
+def test_a_speech_encoder_in_training_gives_what_it_gives_in_inference() -> None:
     from talking_portrait.models.speech.encoder import resample_time
-    from talking_portrait.pipelines.training.aniportrait.audio_encoder import hear
+    from talking_portrait.pipelines.training.aniportrait.audio_encoder import encode_waves
 
     model = audio2mesh().model.eval()
     waves = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        heard = hear(model.audio_encoder, waves, 15)
-        for wave, states in zip(waves, heard, strict=True):
+        encoded = encode_waves(model.audio_encoder, waves, 15)
+        for wave, states in zip(waves, encoded, strict=True):
             features = resample_time(model.encoder.convolve(wave), 15)
             expected = model.encoder.transform(features, every_layer=False)[0]
             torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)

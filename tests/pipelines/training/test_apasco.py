@@ -14,7 +14,7 @@ from talking_portrait.models.diffusion.unet import UNet
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.images import read_image
 from talking_portrait.pipelines.training.apasco import stage2 as apasco_stage2
-from talking_portrait.pipelines.training.apasco.datasets import FacePictures, HeardVideos, still_lips
+from talking_portrait.pipelines.training.apasco.datasets import FacePictures, SpokenVideos, still_lips
 from talking_portrait.pipelines.training.apasco.stage1 import APascoStage1
 from talking_portrait.pipelines.training.apasco.stage2 import APascoStage2, learns
 from talking_portrait.pipelines.training.core.checkpoints import write_tensors
@@ -55,7 +55,7 @@ def pictures(clip: bench.Clip) -> Batch:
 
 @pytest.fixture(scope="module")
 def videos(clip: bench.Clip) -> Batch:
-    samples = HeardVideos([clip], 0, frames=3)
+    samples = SpokenVideos([clip], 0, frames=3)
     return default_collate([samples[0], samples[1]])
 
 
@@ -180,7 +180,7 @@ def test_dropped_conditions_are_dropped(videos, monkeypatch: pytest.MonkeyPatch)
 def test_pictures_on_the_way_show_reference_region_result_and_truth(stage: int, clip, tmp_path: Path) -> None:
     """Through the whole loop, which writes them."""
     trainer = stage1() if stage == 1 else stage2(geometry=True)
-    samples = FacePictures([clip], 0) if stage == 1 else HeardVideos([clip], 0, frames=3)
+    samples = FacePictures([clip], 0) if stage == 1 else SpokenVideos([clip], 0, frames=3)
     train(trainer, samples, Plan(steps=1, batch=2, precision="fp32", workers=0, picture_every=1), tmp_path)
     sheet = read_image(tmp_path / "pictures" / "step-00000001.png")
     frames = 1 if stage == 1 else 3
@@ -247,15 +247,15 @@ def test_real_sizes_learn_as_many_tensors_as_published() -> None:
 
 
 def test_samples_are_those_that_the_stages_need(clip) -> None:
-    samples = HeardVideos([clip], 0)
-    assert samples.heard == (LAYERS, CHANNELS)
+    samples = SpokenVideos([clip], 0)
+    assert samples.audio_shape == (LAYERS, CHANNELS)
     for number in range(20):
         sample = samples[number]
         assert sample["frames"].shape == (14, 64, 64, 3)
         assert sample["pictures"].shape == (3, 64, 64, 3)
         assert sample["windows"].shape == (14, 5, LAYERS, CHANNELS)
-        heard = torch.from_numpy(np.array(clip.array("heard"))).float()
-        start = int((heard == sample["windows"][0, 2]).all(dim=(1, 2)).nonzero()[0])
+        states = torch.from_numpy(np.array(clip.array("heard"))).float()
+        start = int((states == sample["windows"][0, 2]).all(dim=(1, 2)).nonzero()[0])
         assert torch.equal(sample["pictures"][2], torch.from_numpy(clip.picture(start - 1)))
         assert torch.equal(sample["frames"][0], torch.from_numpy(clip.picture(start)))
         assert [tuple(sample[f"masks{level}"].shape) for level in range(4)] == [(3, s, s) for s in (8, 4, 2, 1)]
@@ -267,6 +267,6 @@ def test_samples_are_those_that_the_stages_need(clip) -> None:
 def test_clips_without_what_is_needed_are_told_of(tmp_path: Path) -> None:
     bare = bench.make_clip(tmp_path, "bare", frames=5, fps=25)
     with pytest.raises(TalkingPortraitError, match="run prepare again with --speech-encoder"):
-        HeardVideos([bare], 0)
+        SpokenVideos([bare], 0)
     with pytest.raises(TalkingPortraitError, match="run prepare again with --face-detector"):
         FacePictures([bare], 0)

@@ -60,7 +60,7 @@ def test_a_video_sample_is_frames_of_one_clip_with_their_drawings(clips: list[Cl
             assert np.array_equal(sample["frames"][i].numpy(), pictures[first + stride * i])
             assert np.array_equal(sample["drawings"][i].numpy(), drawn[first + stride * i])
         assert any(np.array_equal(sample["reference"].numpy(), picture) for picture in pictures)
-        assert sample["seen"].shape == (3, 224, 224)
+        assert sample["clip_image"].shape == (3, 224, 224)
     assert strides == {1, 4}
 
 
@@ -103,5 +103,5 @@ def test_more_persons_than_the_network_knows_are_refused(clips: list[Clip]) -> N
     from dataclasses import replace
 
     crowd = [replace(clips[0], person=f"person {i}") for i in range(101)]
-    with pytest.raises(TalkingPortraitError, match="101 persons, but this network knows 100"):
+    with pytest.raises(TalkingPortraitError, match="101 persons, but this network has 100"):
         SpokenPoses(crowd, 0, 30)

@@ -55,10 +55,10 @@ def test_two_processes_learn_from_what_one_would(tmp_path: Path) -> None:
 
 
 def test_every_sample_comes_once_whatever_the_pieces(tmp_path: Path) -> None:
-    assert run(tmp_path / "a", 3, batch=4, accumulate=1).seen == list(range(12))
-    assert run(tmp_path / "b", 3, batch=2, accumulate=2).seen == list(range(12))
+    assert run(tmp_path / "a", 3, batch=4, accumulate=1).batch_numbers == list(range(12))
+    assert run(tmp_path / "b", 3, batch=2, accumulate=2).batch_numbers == list(range(12))
     again = run(tmp_path / "b", 4, batch=2, accumulate=2)
-    assert again.seen == [12, 13, 14, 15]
+    assert again.batch_numbers == [12, 13, 14, 15]
 
 
 def test_pieces_add_up_to_one_gradient(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_run_is_not_overwritten_nor_gone_on_with_by_another(tmp_path: Path) ->
 def test_a_finished_run_is_only_written_out(tmp_path: Path) -> None:
     run(tmp_path, 5)
     (tmp_path / "adder.safetensors").unlink()
-    assert run(tmp_path, 5).seen == []
+    assert run(tmp_path, 5).batch_numbers == []
     assert (tmp_path / "adder.safetensors").is_file()
 
 

@@ -36,10 +36,10 @@ class Adder(Trainer):
         first = nn.Linear(4, 16, bias=False)
         self.network = nn.Sequential(first, nn.BatchNorm1d(16), nn.Dropout(0.1), nn.Linear(16, 1))
         self.frozen = nn.Sequential(nn.BatchNorm1d(4)).requires_grad_(False)
-        self.seen: list[int] = []
+        self.batch_numbers: list[int] = []
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
-        self.seen += batch["number"].tolist()
+        self.batch_numbers += batch["number"].tolist()
         noisy = self.frozen(batch["x"]) + 0.01 * torch.randn_like(batch["x"])
         return (self.network(noisy) - batch["y"]).square().mean()
 

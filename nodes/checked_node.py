@@ -12,7 +12,7 @@ import torch
 from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
-from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, shown
+from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, quoted
 from ..pipelines.face.identity import FaceIdentity
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
 from . import host
@@ -40,7 +40,7 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
 """What our own sockets carry, by type: its class, what it is called, and who makes it."""
 
 
-def titled(execute: Execute) -> Execute:
+def checked_node(execute: Execute) -> Execute:
     """Checks what arrives at a node's own sockets, and lets its messages begin with its title.
 
     An API client may put a constant where a link belongs, and sees nothing but the message.
@@ -79,4 +79,4 @@ def _check_own_values(cls: Any, inputs: Mapping[str, Any]) -> None:
 
 def described(value: Any) -> str:
     """A value that is no picture, sound or the like, in a few words."""
-    return "nothing" if value is None else f"{shown(value)} ({type(value).__name__})"
+    return "nothing" if value is None else f"{quoted(value)} ({type(value).__name__})"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..models.errors import TalkingPortraitError, shown
+from ..models.errors import TalkingPortraitError, quoted
 
-__all__ = ["TalkingPortraitError", "is_out_of_memory", "shown"]
+__all__ = ["TalkingPortraitError", "is_out_of_memory", "quoted"]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..timing import frame_count
 from ..types import Audio
 
@@ -52,7 +52,7 @@ def check_audio(value: Any) -> Audio:
         try:
             waveform, rate = torch.as_tensor(value["waveform"]), value["sample_rate"]
         except (TypeError, KeyError, IndexError, ValueError, RuntimeError, OverflowError):
-            what = f"has {shown(list(value))}" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
+            what = f"has {quoted(list(value))}" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
             raise TalkingPortraitError(
                 f"The audio {what}, but a mapping with waveform (numbers) and sample_rate is expected; connect the "
                 "output of a Load Audio node."

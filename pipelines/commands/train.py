@@ -86,19 +86,21 @@ def _prepare(options: argparse.Namespace) -> None:
     )
     _say(f"{options.out}: {count} clips")
     if count:
-        _enrich(options)
+        _add_features(options)
 
 
-def _enrich(options: argparse.Namespace) -> None:
+def _add_features(options: argparse.Namespace) -> None:
     from ...models.speech.loading import load_speech_encoder
     from ..face.identity import FaceRecogniser
+    from ..training.data.clip_features import add_identity, add_speech_features
     from ..training.data.clips import read_clips
-    from ..training.data.enrich import add_heard, add_identity
 
     clips = read_clips(options.out)
     if options.speech_encoder:
-        missing = add_heard(clips, load_speech_encoder(options.speech_encoder), ProgressBar("listening", "clips"))
-        _say(f"{options.out}: {len(clips) - missing} clips can be heard, {missing} have no sound")
+        missing = add_speech_features(
+            clips, load_speech_encoder(options.speech_encoder), ProgressBar("encoding the speech", "clips")
+        )
+        _say(f"{options.out}: {len(clips) - missing} clips have speech features, {missing} have no sound")
     if options.face_detector and options.face_recogniser:
         recogniser = FaceRecogniser(options.face_detector, options.face_recogniser)
         missing = add_identity(clips, recogniser, ProgressBar("recognising", "clips"))

@@ -49,7 +49,7 @@ class View:
     matrix: np.ndarray
     size: tuple[int, int]
 
-    def look(self, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+    def detect(self, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> list[Face]:
         """The faces seen through this view of `picture` (H, W, 3) in 0..1, in the picture's pixels."""
         # Black beyond the edge, as the engines themselves fill up what is not square.
         shown = sample_picture(picture, self.matrix, self.size, border="black")
@@ -62,7 +62,7 @@ def as_bytes(picture: torch.Tensor) -> np.ndarray:
     return (picture.float() * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
 
-class Copies:
+class ImagePyramid:
     """A picture (H, W, 3) in 0..1 and copies of half, a quarter ... of its size, made when first asked for."""
 
     def __init__(self, picture: torch.Tensor) -> None:
@@ -84,15 +84,15 @@ class Copies:
         return max(0, math.ceil(math.log2(max(self.picture.shape[:2]) / side)))
 
 
-def look_at_whole(copies: Copies, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+def detect_in_whole(pyramid: ImagePyramid, landmarker: Landmarker, min_confidence: float) -> list[Face]:
     """The faces that the engine sees in the picture as it is; of a large picture in a smaller copy, then closer."""
-    times = copies.times_to(WHOLE_LIMIT)
-    faces = landmarker.faces(as_bytes(copies.halved(times)), min_confidence)
+    times = pyramid.times_to(WHOLE_LIMIT)
+    faces = landmarker.faces(as_bytes(pyramid.halved(times)), min_confidence)
     seen = []
     for face in faces:
         face = _enlarged(face, 1 << times)
         if times or abs(face.roll) > TURNED:
-            face = _confirmed(face, copies.picture, landmarker, min_confidence) or face
+            face = _confirmed(face, pyramid.picture, landmarker, min_confidence) or face
         seen.append(face)
     return seen
 
@@ -123,7 +123,7 @@ def set_upright(face: Face, picture: torch.Tensor, landmarker: Landmarker, min_c
         return face
     for degrees in (180.0, 90.0, -90.0):
         view = _view_around(face, face.roll + degrees)
-        for other in view.look(picture, landmarker, min_confidence):
+        for other in view.detect(picture, landmarker, min_confidence):
             if np.linalg.norm(other.centre - face.centre) < face.size and abs(turn_between(face, other)) > 2 * TURNED:
                 other = _confirmed(other, picture, landmarker, min_confidence) or other
                 if _unsteadiness(other, picture, landmarker, min_confidence) < STEADIER * unsteadiness:
@@ -140,37 +140,39 @@ def _unsteadiness(face: Face, picture: torch.Tensor, landmarker: Landmarker, min
     """How much the points of a face move between views, over its size."""
     moves = []
     for degrees, zoom in ((25.0, 1.0), (-25.0, 1.0), (0.0, 0.8), (0.0, 1.25)):
-        again = _view_around(face, face.roll + degrees, zoom).look(picture, landmarker, min_confidence)
+        again = _view_around(face, face.roll + degrees, zoom).detect(picture, landmarker, min_confidence)
         index = same_face(face, again)
         move = LOST if index is None else float(np.abs(again[index].points - face.points)[:, :2].mean()) / face.size
         moves.append(min(move, LOST))
     return sum(moves) / len(moves)
 
 
-def search(copies: Copies, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+def search(pyramid: ImagePyramid, landmarker: Landmarker, min_confidence: float) -> list[Face]:
     """Looks harder, level by level, and stops at the first level that shows a face; [] if none does."""
-    times = copies.times_to(WHOLE_LIMIT)
-    small = copies.halved(times)
+    times = pyramid.times_to(WHOLE_LIMIT)
+    small = pyramid.halved(times)
     for views in (_padded(*small.shape[:2]), _turned(*small.shape[:2])):
-        seen = (_enlarged(face, 1 << times) for view in views for face in view.look(small, landmarker, min_confidence))
-        faces = _confirmed_all(seen, [], copies.picture, landmarker, min_confidence)
+        seen = (
+            _enlarged(face, 1 << times) for view in views for face in view.detect(small, landmarker, min_confidence)
+        )
+        faces = _confirmed_all(seen, [], pyramid.picture, landmarker, min_confidence)
         if faces:
             return faces
-    return search_small(copies, landmarker, min_confidence, [])
+    return search_small(pyramid, landmarker, min_confidence, [])
 
 
 def search_small(
-    copies: Copies, landmarker: Landmarker, min_confidence: float, known: list[Face], *, thorough: bool = False
+    pyramid: ImagePyramid, landmarker: Landmarker, min_confidence: float, known: list[Face], *, thorough: bool = False
 ) -> list[Face]:
     """`known` faces and those in tiles of the picture, from coarse to fine.
 
     It stops at the first level that adds a face, unless it is to be `thorough`.
     """
     faces = list(known)
-    for times in range(copies.times_to(2 * TILE), -1, -1):
-        tiles = _seen_in_tiles(as_bytes(copies.halved(times)), landmarker, min_confidence)
+    for times in range(pyramid.times_to(2 * TILE), -1, -1):
+        tiles = _detected_in_tiles(as_bytes(pyramid.halved(times)), landmarker, min_confidence)
         seen = (_enlarged(face, 1 << times) for face in tiles)
-        faces = _confirmed_all(seen, faces, copies.picture, landmarker, min_confidence)
+        faces = _confirmed_all(seen, faces, pyramid.picture, landmarker, min_confidence)
         if len(faces) > len(known) and not thorough:
             break
     return faces
@@ -190,7 +192,7 @@ def same_face(face: Face, others: list[Face]) -> int | None:
 
 def _confirmed(face: Face, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> Face | None:
     """The same face seen in a view made for it; None for what was no face after all."""
-    again = view_of(face).look(picture, landmarker, min_confidence)
+    again = view_of(face).detect(picture, landmarker, min_confidence)
     index = same_face(face, again)
     return None if index is None else again[index]
 
@@ -222,7 +224,7 @@ def _turned(height: int, width: int) -> Iterator[View]:
         yield View(turned_map((width / 2, height / 2), side, degrees, VIEW_SIZE), VIEW_SIZE)
 
 
-def _seen_in_tiles(picture: np.ndarray, landmarker: Landmarker, min_confidence: float) -> Iterator[Face]:
+def _detected_in_tiles(picture: np.ndarray, landmarker: Landmarker, min_confidence: float) -> Iterator[Face]:
     for top in _starts(picture.shape[0]):
         for left in _starts(picture.shape[1]):
             tile = picture[top : top + TILE, left : left + TILE]

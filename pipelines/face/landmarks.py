@@ -17,10 +17,10 @@ from ..types import FaceTrack, Progress, no_progress
 from .face import Face, Landmarker
 from .face_search import (
     TURNED,
-    Copies,
+    ImagePyramid,
     View,
+    detect_in_whole,
     is_hard,
-    look_at_whole,
     same_face,
     search,
     search_small,
@@ -107,12 +107,12 @@ def detect(
         )
     total = len(frames)
     size = (int(frames.shape[1]), int(frames.shape[2]))
-    watched = _Watched(landmarker, progress, total)
-    follower = _Follower(watched, FacePicker(size, choose, index), min_confidence, clip=total > 1)
+    reporting = _ProgressLandmarker(landmarker, progress, total)
+    follower = _Follower(reporting, FacePicker(size, choose, index), min_confidence, clip=total > 1)
     faces: list[Face | None] = []
     for number in range(total):
         faces.append(follower.next(_rgb(frames[number])))
-        watched.done = number + 1
+        reporting.done = number + 1
         progress(number + 1, total)
         if faces[-1] is None and missing == "error":
             raise frame_without_face(number)
@@ -133,7 +133,7 @@ def follow(
 
 
 @dataclass
-class _Watched:
+class _ProgressLandmarker:
     """The engine, giving the user a chance to cancel at each of its runs: a search in a large picture has thousands."""
 
     landmarker: Landmarker
@@ -169,7 +169,7 @@ class _Follower:
             # The view stays while the face stays in it: a view that trembles makes the points tremble.
             if self._view is None or not _well_inside(last, self._view):
                 self._view = view_of(last)
-            face = self.picker.again(self._look(self._view, picture))
+            face = self.picker.again(self._detect(self._view, picture))
             if face is not None:
                 return face
         faces = self._all(picture)
@@ -182,23 +182,23 @@ class _Follower:
         return face
 
     def _all(self, picture: torch.Tensor) -> list[Face]:
-        copies = Copies(picture)
-        faces = look_at_whole(copies, self.landmarker, self.min_confidence)
+        pyramid = ImagePyramid(picture)
+        faces = detect_in_whole(pyramid, self.landmarker, self.min_confidence)
         if self.picker.choose != "largest" and self.picker.last is None:
-            faces = search_small(copies, self.landmarker, self.min_confidence, faces, thorough=True)
+            faces = search_small(pyramid, self.landmarker, self.min_confidence, faces, thorough=True)
         if not faces:
             self._since_search += 1
             if not self.clip or self._since_search >= SEARCH_AGAIN:
                 self._since_search = 0
-                faces = search(copies, self.landmarker, self.min_confidence)
+                faces = search(pyramid, self.landmarker, self.min_confidence)
             elif self.picker.last is not None:
-                faces = self._look(view_of(self.picker.last), picture)
+                faces = self._detect(view_of(self.picker.last), picture)
         if faces:
             self._since_search = SEARCH_AGAIN
         return faces
 
-    def _look(self, view: View, picture: torch.Tensor) -> list[Face]:
-        return view.look(picture, self.landmarker, self.min_confidence)
+    def _detect(self, view: View, picture: torch.Tensor) -> list[Face]:
+        return view.detect(picture, self.landmarker, self.min_confidence)
 
 
 def _well_inside(face: Face, view: View) -> bool:

@@ -26,10 +26,10 @@ class Ffmpeg:
             [executable(), *arguments], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
         )
         self._lines: deque[str] = deque()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._log_reader = threading.Thread(target=self._collect_log, daemon=True)
+        self._log_reader.start()
 
-    def _listen(self) -> None:
+    def _collect_log(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if len(self._lines) < _KEPT_LINES and line.strip():
@@ -44,7 +44,7 @@ class Ffmpeg:
     def wait(self) -> int:
         """Its exit status, once it has ended by itself."""
         status = self._process.wait()
-        self._listener.join()
+        self._log_reader.join()
         return status
 
     @property

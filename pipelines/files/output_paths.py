@@ -79,7 +79,7 @@ def replacing(target: Path) -> Iterator[Path]:
     partial = unfinished(target)
     try:
         yield partial
-        settle(partial, target)
+        rename_durably(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -127,7 +127,7 @@ def _make(place: Path) -> bool:
         return False
 
 
-def settle(partial: Path, path: Path) -> None:
+def rename_durably(partial: Path, path: Path) -> None:
     """Gives a finished file its name once its bytes are on the disk, so that not even a power cut leaves a part."""
     with partial.open("rb+") as file:
         os.fsync(file.fileno())

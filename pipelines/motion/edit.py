@@ -13,7 +13,7 @@ import numpy as np
 
 from ...models.face.face_mesh import BLENDSHAPES, face_mesh, mirror_index, mouth_opening
 from ...models.face.upper_face_shapes import eyelid_closure, eyelid_shapes
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import NECK, euler_to_matrix, matrix_to_euler
 from ..timing import as_rate
 from ..types import FaceMotion
@@ -53,7 +53,7 @@ def edit(
     Raises TalkingPortraitError for a value out of its range, before anything is computed that depends on it.
     """
     if blinks not in get_args(Blinks):
-        raise TalkingPortraitError(f"The blinks are {shown(blinks)}, but {', '.join(get_args(Blinks))} is expected.")
+        raise TalkingPortraitError(f"The blinks are {quoted(blinks)}, but {', '.join(get_args(Blinks))} is expected.")
     if then is not None:
         motion = join([motion, then], crossfade)
     if fps is not None:
@@ -320,7 +320,7 @@ def _faded_in(motion: FaceMotion, before: FaceMotion, frames: int) -> FaceMotion
 def _check(name: str, value: float, lowest: float, highest: float) -> None:
     if not (isinstance(value, Real) and lowest <= value <= highest):
         raise TalkingPortraitError(
-            f"The {name} is {shown(value)}, but a number from {lowest:g} to {highest:g} is expected."
+            f"The {name} is {quoted(value)}, but a number from {lowest:g} to {highest:g} is expected."
         )
 
 

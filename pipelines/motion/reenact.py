@@ -11,7 +11,7 @@ import numpy as np
 from ...models.face.face_mesh import LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh, mouth_opening
 from ...models.face.mouth_shapes import close_lips
 from ...models.face.upper_face_shapes import eye_opening, eyelid_shapes
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import head_matrix, smooth_poses, split_matrix
 from ..face.metric_mesh import metric_mesh
 from ..timing import as_rate
@@ -84,9 +84,9 @@ def reenact(
     """
     rate = as_rate(fps)
     if pose not in get_args(Pose):
-        raise TalkingPortraitError(f"The pose is {shown(pose)}, but relative or absolute is expected.")
+        raise TalkingPortraitError(f"The pose is {quoted(pose)}, but relative or absolute is expected.")
     if not (isinstance(window, int) and window >= 1):
-        raise TalkingPortraitError(f"The window is {shown(window)} frames, but a whole number from 1 is expected.")
+        raise TalkingPortraitError(f"The window is {quoted(window)} frames, but a whole number from 1 is expected.")
     for name, amount in (("expression", expression), ("head", head), ("translation", translation)):
         if not (math.isfinite(amount) and 0 <= amount <= 3):
             raise TalkingPortraitError(f"The {name} amount is {amount}, but a number from 0 to 3 is expected.")

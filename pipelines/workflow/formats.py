@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..files.output_paths import shortened
 
 Prompt = dict[str, dict[str, Any]]
@@ -111,7 +111,8 @@ def file_reference(name: str) -> tuple[str, PurePosixPath]:
     path = PurePosixPath(plain.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in plain:
         raise TalkingPortraitError(
-            f"The workflow's file name {shown(name)} leads out of the {folder} folder; name the file itself with --set."
+            f"The workflow's file name {quoted(name)} leads out of the {folder} folder; name the file itself with "
+            "--set."
         )
     return folder, path
 
@@ -303,7 +304,7 @@ class _Converter:
                 (place, node) for node in place.nodes.values() if node["type"] == kind and _set_name(node) == name
             ]
             place = None if found and place is graph else place.outer
-        where = f"The workflow's Get node {graph.name(getter)} stands for {shown(name)}"
+        where = f"The workflow's Get node {graph.name(getter)} stands for {quoted(name)}"
         if name is None or not found:
             raise TalkingPortraitError(f"{where}, but no Set node has that name; choose another name in it.")
         if len(found) > 1:

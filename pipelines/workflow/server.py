@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..files.output_paths import folder_for_results, free_name, replacing
 from .formats import NodeInfo, Prompt
 
@@ -135,7 +135,7 @@ def _session(server: str) -> Any:
     import aiohttp
 
     if not server.startswith(("http://", "https://")):
-        raise ServerUnreachableError(f"{shown(server)} is no address; give one like http://127.0.0.1:8188.")
+        raise ServerUnreachableError(f"{quoted(server)} is no address; give one like http://127.0.0.1:8188.")
     # No limit on the whole of a request, as videos take their time; only on silence.
     patience = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
     return aiohttp.ClientSession(server.rstrip("/") + "/", timeout=patience)

@@ -29,7 +29,7 @@ from ....models.instant.mouth_network import (
 from ...audio.waveform import check_audio, mono, resample
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
-from .speech_gate import ramp, wordiness
+from .speech_gate import ramp, speech_likelihood
 
 CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
@@ -175,7 +175,7 @@ def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int
     level = frame_level(power)
     usual = float(speech_level(level))
     heard[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)
-    heard[:, -1] *= wordiness(heard[:, -1], power.numpy(), usual)
+    heard[:, -1] *= speech_likelihood(heard[:, -1], power.numpy(), usual)
     return as_controls(heard, audio.seconds)
 
 

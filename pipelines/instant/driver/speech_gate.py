@@ -26,7 +26,7 @@ _JUDGED = (0.6, 1.0)
 """Seconds of sound in a window from which its colour can be judged: a word alone is too short."""
 
 
-def wordiness(activity: np.ndarray, power: np.ndarray, speech_level: float) -> np.ndarray:
+def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: float) -> np.ndarray:
     """How far (T,) in 0..1 what is heard as speech around each frame can be that.
 
     Args:

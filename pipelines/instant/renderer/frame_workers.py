@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 
-class Crew:
+class FrameWorkers:
     """As many workers as torch has threads here (one for a device that is no CPU), each with one thread of its own.
 
     Use as a context manager; it waits for its workers when it is left.
@@ -27,7 +27,7 @@ class Crew:
         self.size = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self.size, thread_name_prefix="frames")
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> FrameWorkers:
         threads = torch.get_num_threads()
         present = threading.Barrier(self.size)
 
@@ -46,11 +46,11 @@ class Crew:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def begin(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """One piece of work by one worker, who begins when those before are given out."""
         return self._pool.submit(_without_gradients, work, *arguments)
 
-    def share(self, work: Callable[..., None], *pieces: Iterable[Any]) -> None:
+    def map(self, work: Callable[..., None], *pieces: Iterable[Any]) -> None:
         """`work` on each set of arguments, several at once; the first exception is raised again here."""
         for _ in self._pool.map(partial(_without_gradients, work), *pieces):
             pass

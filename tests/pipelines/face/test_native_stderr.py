@@ -7,9 +7,9 @@ import sys
 
 TALKER = """
 import os, sys
-from talking_portrait.pipelines.face.native_stderr import quiet_libraries
+from talking_portrait.pipelines.face.native_stderr import redirect_native_stderr
 try:
-    with quiet_libraries():
+    with redirect_native_stderr():
         os.write(2, b"greetings from native code")
         print("progress", file=sys.stderr)
         raise RuntimeError

@@ -16,7 +16,7 @@ from talking_portrait.pipelines.files.example import sample_speech
 from talking_portrait.pipelines.instant.driver import mouth_controls as mouth
 from talking_portrait.pipelines.instant.driver.mouth_controls import MouthControls, as_controls, mouth_controls
 from talking_portrait.pipelines.instant.driver.prosody import analyse
-from talking_portrait.pipelines.instant.driver.speech_gate import wordiness
+from talking_portrait.pipelines.instant.driver.speech_gate import speech_likelihood
 from talking_portrait.pipelines.types import Audio
 
 from .everyday_sounds import RATE, WORDLESS, whispered
@@ -78,7 +78,7 @@ def test_the_last_word_before_music_and_the_first_after_it_are_said(monkeypatch)
     music = music * np.sqrt((speech**2).mean() / (music**2).mean())
     audio = Audio(torch.from_numpy(np.concatenate([speech, music, speech]))[None], RATE)
     judged = opening(mouth_controls(audio))
-    monkeypatch.setattr(mouth, "wordiness", lambda activity, power, level: np.ones(len(activity)))
+    monkeypatch.setattr(mouth, "speech_likelihood", lambda activity, power, level: np.ones(len(activity)))
     believed = opening(mouth_controls(audio))
     for part in (slice(0, 6 * 25), slice(11 * 25, None)):
         np.testing.assert_allclose(judged[part], believed[part], atol=1e-3)
@@ -90,7 +90,7 @@ def test_sound_that_is_seldom_heard_as_speech_is_none(heard: float):
     """A sound that sways in colour, of which all, or every fifth moment, was heard as speech."""
     colours = 1 + np.sin(np.arange(2000)[:, None] / 8 + np.arange(40)[None] / 4)
     activity = (np.arange(1000) % 20 < 20 * heard).astype(np.float32)
-    trusted = wordiness(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
+    trusted = speech_likelihood(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
     assert trusted.min() == 1 if heard == 1 else trusted.max() == 0
 
 
@@ -98,10 +98,10 @@ def test_noise_of_one_colour_is_no_speech_however_it_swells():
     random = np.random.default_rng(0)
     swell = 0.5 + 0.5 * np.sin(np.arange(2000) / 12)[:, None]
     flutter = random.gamma(3, 1 / 3, (2000, 40))
-    assert wordiness(np.ones(1000), (1e-3 * swell * flutter).astype(np.float32), -30.0).max() < 0.05
+    assert speech_likelihood(np.ones(1000), (1e-3 * swell * flutter).astype(np.float32), -30.0).max() < 0.05
     # Too short to be judged: it may be a word.
     short = np.where(np.abs(np.arange(2000) - 1000)[:, None] < 20, flutter, 1e-9)
-    assert wordiness(np.ones(1000), (1e-3 * short).astype(np.float32), -30.0)[490:510].min() > 0.95
+    assert speech_likelihood(np.ones(1000), (1e-3 * short).astype(np.float32), -30.0)[490:510].min() > 0.95
 
 
 def _speech() -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...models.curves import smoothstep
 from ..errors import TalkingPortraitError
 from ..image.affine_sampling import apply_map, invert_map, sample_picture
 from ..types import Crop, Progress, no_progress
@@ -162,7 +163,7 @@ def _rim(
     for distance, has_rim in zip((u, width - u, v, height - v), soft, strict=True):
         share = (distance / rim).clamp(0, 1) if has_rim else (distance >= 0).double()
         weight = torch.minimum(weight, share)
-    return (weight * weight * (3 - 2 * weight)).float()
+    return smoothstep(0, 1, weight).float()
 
 
 def _beyond(ends: np.ndarray, limit: np.ndarray) -> bool:

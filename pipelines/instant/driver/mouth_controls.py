@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from ....models.curves import smoothstep
 from ....models.face.mouth_shapes import lip_opening, lip_seal, mouth_vertices, sealing_press
 from ....models.instant.mouth_network import (
     CONTROLS,
@@ -29,7 +30,7 @@ from ....models.instant.mouth_network import (
 from ...audio.waveform import check_audio, mono, resample
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
-from .speech_gate import ramp, speech_likelihood
+from .speech_gate import speech_likelihood
 
 CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
@@ -117,7 +118,7 @@ def _gate(activity: np.ndarray) -> np.ndarray:
     from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
     lasting = maximum_filter1d(uniform_filter1d(activity, 11, mode="constant"), 31, mode="nearest")
-    return ramp(activity, _ACTIVE) * ramp(lasting, _UTTERED)
+    return smoothstep(*_ACTIVE, activity) * smoothstep(*_UTTERED, lasting)
 
 
 def _commit(press: np.ndarray) -> np.ndarray:

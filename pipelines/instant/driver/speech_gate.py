@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ....models.curves import smoothstep
 from ....models.instant.mouth_network import FRAME_RATE
 
 _WINDOW = 4 * FRAME_RATE + 1
@@ -40,21 +41,15 @@ def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: flo
     from scipy.ndimage import maximum_filter1d
 
     level = 10 * np.log10(power[::2].mean(axis=1) + 1e-14)[: len(activity)] - speech_level
-    sounding = ramp(level, _LOUD)
+    sounding = smoothstep(*_LOUD, level)
     amount = np.maximum(_around(sounding), 0)
     share = _around(sounding * activity) / np.maximum(amount, 1e-6)
-    spoken = np.where(amount > 1e-6, ramp(share, _SPOKEN), 1.0)
-    judged = ramp(amount * _WINDOW / FRAME_RATE, _JUDGED)
-    changing = 1 - judged * (1 - ramp(_colour_change(power, sounding, speech_level), _CHANGING))
+    spoken = np.where(amount > 1e-6, smoothstep(*_SPOKEN, share), 1.0)
+    judged = smoothstep(*_JUDGED, amount * _WINDOW / FRAME_RATE)
+    changing = 1 - judged * (1 - smoothstep(*_CHANGING, _colour_change(power, sounding, speech_level)))
     telling = amount >= _TELLING * maximum_filter1d(amount, _WINDOW)
     best = maximum_filter1d(np.where(telling, np.minimum(spoken, changing), 0.0), _WINDOW)
     return np.where(maximum_filter1d(telling, _WINDOW), best, 1.0)
-
-
-def ramp(values: np.ndarray, between: tuple[float, float]) -> np.ndarray:
-    """0 up to the first, 1 from the second value on, smoothly rising between them."""
-    x = np.clip((values - between[0]) / (between[1] - between[0]), 0, 1)
-    return x * x * (3 - 2 * x)
 
 
 def _around(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_mesh
 from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
 from .warp import Grid, invert, sample_field, scattered_operator
@@ -105,16 +106,14 @@ class ExpressionField:
                 (grid.bottom - nodes[:, 1]) / (grid.bottom - grid.top),
             ]
         )
-        t = np.clip(sides.min(axis=0) / 0.12, 0, 1)
-        return t * t * (3 - 2 * t)
+        return smoothstep(0, 0.12, sides.min(axis=0))
 
     def _apart(self, nodes: np.ndarray) -> np.ndarray:
         """1 where the two fields may differ, 0 beyond the mouth corners."""
         right, left = self.mesh.points[list(MOUTH_CORNERS)]
         axis = left - right
         along = (nodes - (left + right) / 2) @ axis / (axis @ axis) * 2
-        t = np.clip((1.25 - np.abs(along)) / 0.3, 0, 1)
-        return t * t * (3 - 2 * t)
+        return smoothstep(1.25, 0.95, np.abs(along))
 
 
 def _parted() -> tuple[np.ndarray, np.ndarray]:
@@ -132,8 +131,7 @@ def _parted() -> tuple[np.ndarray, np.ndarray]:
         replaced[list(lip)] = False
         replaced[list(other)] = True
         replaced[list(MOUTH_CORNERS)] = False
-        t = np.clip((1.2 - np.abs(canonical[:, 0]) / half) / 0.45, 0, 1)
-        share = t * t * (3 - 2 * t) * replaced
+        share = smoothstep(1.2, 0.75, np.abs(canonical[:, 0]) / half) * replaced
         mix = np.eye(VERTICES) * (1 - share[:, None])
         for vertex in np.flatnonzero(share > 0):
             position = np.interp(canonical[vertex, 0], xs, np.arange(len(chain)))

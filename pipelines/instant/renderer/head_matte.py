@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
-from .warp import smoothstep
 
 WORK_HEAD = 120
 """Width of the head in pixels at which the vote is held."""
@@ -83,14 +83,14 @@ class HeadMatte:
             return None
         colours = _features(small)
         # Hair surrounds the upper head; beside the jaw it must be recognised by its colour.
-        usual = 0.75 + 0.47 * _ramp(height, -4, 3)
+        usual = 0.75 + 0.47 * smoothstep(-4, 3, height)
         prior = 1 / (1 + np.exp((radius - usual) / 0.14))
-        prior = np.where(height < -10, np.maximum(prior, _ramp(-height, 10, 20)), prior)
+        prior = np.where(height < -10, np.maximum(prior, smoothstep(10, 20, -height)), prior)
         # Skin is looked for as far as ears reach. A colour that neither side has shown is rather a highlight in the
         # hair, but beside the neck a thing behind it.
         skin = face | neck
         beside_skin = _near(skin, 0.1 * WORK_HEAD, 0.16 * WORK_HEAD)
-        strange = 0.3 * 10 ** (1.5 * _ramp(height, -3, 2) - 0.5)
+        strange = 0.3 * 10 ** (1.5 * smoothstep(-3, 2, height) - 0.5)
         known_head, known_air = head, air
         for _ in range(ROUNDS):
             hair = _density(colours, known_head & ~skin)
@@ -109,7 +109,7 @@ class HeadMatte:
                 return None
         share = np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
         near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
-        open_air = _ramp(radius, usual - 0.1, usual + 0.1) * _ramp(-height, -1, 1)
+        open_air = smoothstep(usual - 0.1, usual + 0.1, radius) * smoothstep(-1, 1, -height)
         return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD))
 
 
@@ -212,7 +212,7 @@ def _near(mask: np.ndarray, close: float, far: float) -> np.ndarray:
     """1 (h, w) up to `close` pixels from `mask`, 0 beyond `far`."""
     from scipy.ndimage import distance_transform_edt
 
-    return 1 - _ramp(distance_transform_edt(~mask), close, far)
+    return 1 - smoothstep(close, far, distance_transform_edt(~mask))
 
 
 def _guided(picture: torch.Tensor, small: torch.Tensor, vote: torch.Tensor, radius: int) -> torch.Tensor:
@@ -278,8 +278,3 @@ def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:
         if y0 != y1:
             crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
     return crossings % 2 == 1
-
-
-def _ramp(values: np.ndarray, start: float | np.ndarray, stop: float | np.ndarray) -> np.ndarray:
-    t = np.clip((values - start) / (stop - start), 0, 1)
-    return t * t * (3 - 2 * t)

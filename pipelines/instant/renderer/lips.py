@@ -6,11 +6,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ....models.curves import smoothstep
 from .expression_field import ExpressionField
 from .face_opening import Aperture, EdgeTables
 from .mouth_interior import MouthInterior
 from .portrait_mesh import LIP_EDGE, LOWER_INNER_LIP, LOWER_RIM, MOUTH_CORNERS, UPPER_INNER_LIP, UPPER_RIM, PortraitMesh
-from .warp import Layer, smoothstep
+from .warp import Layer
 
 LINE_REACH = 0.12
 """Mouth half widths around the landmarks in which the line of closed lips is looked for."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ....models.curves import smoothstep, soft_limit
 from ....models.face.face_mesh import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
@@ -253,13 +254,13 @@ class PortraitMesh:
         visible = VISIBLE_OPENING * (1 + SMILE_GAIN * self.smile) * nodding
         bent = visible * opening * (opening / MIDDLE_OPENING) ** (OPENING_BEND - 1)
         limit = self.mouth_width_seen * min(1.0, self.mouth_width_seen / PROFILE)
-        drawn = _eased(bent, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
+        drawn = soft_limit(bent, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
         corners = motion.vertices[frames][:, [right, left]].astype(np.float64)
         narrowed = 1 - np.linalg.norm(corners[:, 1] - corners[:, 0], axis=-1) / _distance(motion.neutral, right, left)
         hidden = self.swallowed + HIDDEN_BY_ROUNDING * narrowed.clip(0, 1)
-        return offsets + (_smoothstep(opening / SLIT_FROM) * hidden * nodding)[:, None, None] * self._slit()
+        return offsets + (smoothstep(0, SLIT_FROM, opening) * hidden * nodding)[:, None, None] * self._slit()
 
     def _slit(self) -> np.ndarray:
         """Offsets (468, 3) in cm of a jaw that opens the lips by one eye distance as it does by a little."""
@@ -301,7 +302,7 @@ class PortraitMesh:
 
         turn = Rotation.from_matrix(pose[:, :3, :3]).as_rotvec(degrees=True)
         angle = np.linalg.norm(turn, axis=1, keepdims=True)
-        turn = turn * _eased(angle, SOFT_ROTATION, MAX_ROTATION) / np.maximum(angle, 1e-9)
+        turn = turn * soft_limit(angle, SOFT_ROTATION, MAX_ROTATION) / np.maximum(angle, 1e-9)
         pose[:, :3, :3] = Rotation.from_rotvec(turn, degrees=True).as_matrix()
         still = np.abs(pose - np.eye(4)).max(axis=(1, 2)) < 1e-7
         moved = self.matrix @ pose @ np.linalg.inv(self.matrix)
@@ -317,20 +318,9 @@ def _distance(vertices: np.ndarray, one: int, other: int) -> float:
     return max(float(np.linalg.norm(vertices[other] - vertices[one])), 1e-6)
 
 
-def _eased(value: np.ndarray, start: float, limit: float) -> np.ndarray:
-    """`value` up to `start`, from there bending towards `limit`."""
-    span = limit - start
-    return np.where(value > start, start + span * np.tanh((value - start) / span), value)
-
-
 def _below_nose() -> np.ndarray:
     """1 (468,) on lips and jaw, 0 from the nose up."""
-    return _smoothstep((-1.0 - face_mesh().vertices[:, 1]) / 1.5)
-
-
-def _smoothstep(t: np.ndarray) -> np.ndarray:
-    t = np.clip(t, 0, 1)
-    return t * t * (3 - 2 * t)
+    return smoothstep(-1.0, -2.5, face_mesh().vertices[:, 1])
 
 
 def _mouth_weight() -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What every node's `execute` is wrapped in: our own types are checked, and errors say which node they come from."""
+"""The decorator of every node's `execute`: it checks our own types and puts the node's title before error messages."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
 
 
 def checked_node(execute: Execute) -> Execute:
-    """Checks what arrives at a node's own sockets, and lets its messages begin with its title.
+    """Checks the values of our own socket types, and puts the node's title before its error messages.
 
-    An API client may put a constant where a link belongs, and sees nothing but the message.
+    An API client may put a constant where a link belongs, and gets nothing but the message.
     """
     names = list(inspect.signature(execute).parameters)[1:]
 

@@ -15,7 +15,7 @@ from ..timing import frame_count
 from ..types import Audio
 
 SPEECH_RATE = 16000
-"""Samples a second that drivers listen to."""
+"""Sample rate of the drivers."""
 MIN_SECONDS = 0.025
 """One analysis window; less is no speech."""
 MAX_SECONDS = 3600
@@ -272,7 +272,7 @@ def resample(audio: Audio, rate: int) -> Audio:
 
 
 def as_speech(audio: Audio, fps: Fraction) -> Audio:
-    """What drivers listen to: one channel at 16 kHz, which lasts as many frames of `fps` as the recording does."""
+    """The input of drivers: one channel at 16 kHz, which lasts as many frames of `fps` as the recording does."""
     if audio.sample_rate == SPEECH_RATE and audio.waveform.shape[0] == 1:
         return audio
     wave = resample(Audio(mono(audio)[None], audio.sample_rate), SPEECH_RATE).waveform

@@ -50,14 +50,14 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("--crop", choices=list(PRESETS), default="head", help="how much is round the face")
     command.add_argument("--shortest", type=float, default=2.0, metavar="S", help="seconds of the shortest clip")
     command.add_argument("--longest", type=float, default=60.0, metavar="S", help="seconds of the longest clip")
-    command.add_argument("--person", help="who is seen in these videos (default: somebody else in each)")
+    command.add_argument("--person", help="who speaks in these videos (default: another person in each)")
     command.add_argument(
         "--landmarks", type=Path, help="MediaPipe's .task (default: that of the model folder, or the shipped networks)"
     )
     more = command.add_argument_group("for APasco, of all clips of the folder")
-    more.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h: what it hears is kept")
+    more.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h: its hidden states are stored")
     more.add_argument("--face-detector", type=Path, help="scrfd_10g_bnkps.onnx")
-    more.add_argument("--face-recogniser", type=Path, help="glintr100.onnx: whose face it is is kept")
+    more.add_argument("--face-recogniser", type=Path, help="glintr100.onnx: the face's embedding is stored")
     command.set_defaults(run=_prepare)
 
 

@@ -98,7 +98,7 @@ def detect(
     `missing` says what a frame without the face gets: the points of the last frame that has it, points between its
     neighbours, or an error. `smoothing` 0..2 calms the trembling of points in a clip without delaying them and without
     touching quick movement; single pictures and cuts stay as they are.
-    Raises TalkingPortraitError when no frame shows a face, and for pictures of another shape.
+    Raises TalkingPortraitError when no frame has a face, and for pictures of another shape.
     """
     frames = _as_rgb(images)
     if not 0 < min_confidence <= 1:
@@ -123,9 +123,9 @@ def detect(
 def follow(
     frames: Iterable[torch.Tensor], image_size: tuple[int, int], landmarker: Landmarker, *, min_confidence: float = 0.5
 ) -> Iterator[Face | None]:
-    """The largest face of the first frames in each frame (H, W, 3) in 0..1, None where it is not seen.
+    """The largest face of the first frames in each frame (H, W, 3) in 0..1, None where it is not detected.
 
-    For videos too long to hold: a frame is taken when its face is asked for, and then forgotten.
+    For videos too long to hold: a frame is read when its face is requested, and then dropped.
     """
     follower = _Follower(landmarker, FacePicker(image_size), min_confidence, clip=True)
     for frame in frames:
@@ -134,7 +134,7 @@ def follow(
 
 @dataclass
 class _ProgressLandmarker:
-    """The engine, giving the user a chance to cancel at each of its runs: a search in a large picture has thousands."""
+    """A landmarker that reports progress, which may cancel, at each run: a search in a large picture has thousands."""
 
     landmarker: Landmarker
     progress: Progress
@@ -152,7 +152,7 @@ class _ProgressLandmarker:
 
 @dataclass
 class _Follower:
-    """Looks for the wanted face where it was, then everywhere."""
+    """Searches the wanted face where it was, then everywhere."""
 
     landmarker: Landmarker
     picker: FacePicker

@@ -1,4 +1,4 @@
-"""Where results may be written: looked at before the work begins, and replaced only by what is complete."""
+"""Where results may be written: checked before the work begins, and replaced only by what is complete."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def folder_for_results(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         for place in made:
-            with suppress(OSError):  # somebody else has put something there
+            with suppress(OSError):  # something else has been put there
                 place.rmdir()
         raise
 

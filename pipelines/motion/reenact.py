@@ -145,12 +145,12 @@ def _calmest(track: FaceTrack, meshes: np.ndarray) -> np.ndarray:
     else:
         eyes = eye_opening(meshes).mean(axis=1)
         unrest = mouth_opening(meshes) + np.abs(eyes - np.median(eyes))
-    seen = np.flatnonzero(track.found)
-    if len(seen) == 0:
+    found = np.flatnonzero(track.found)
+    if len(found) == 0:
         raise TalkingPortraitError(
             "No frame of the driving video shows a face; use a video in which Detect Landmarks finds one."
         )
-    return seen[np.argsort(unrest[seen], kind="stable")][: max(1, round(len(seen) * _REST_SHARE))]
+    return found[np.argsort(unrest[found], kind="stable")][: max(1, round(len(found) * _REST_SHARE))]
 
 
 def _with_true_closures(meshes: np.ndarray) -> np.ndarray:

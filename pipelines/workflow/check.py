@@ -30,8 +30,8 @@ class GraphRefusedError(TalkingPortraitError):
 
     def __init__(self, summary: str, errors: Mapping[str, list[InputError]], titles: Mapping[str, str]) -> None:
         self.errors = dict(errors)
-        told = [(node, error) for node in errors for error in errors[node]]
-        lines = [_clipped(f"  {_clipped(titles.get(node, node), 80)} (node {node}): {error}") for node, error in told]
+        found = [(node, error) for node in errors for error in errors[node]]
+        lines = [_clipped(f"  {_clipped(titles.get(node, node), 80)} (node {node}): {error}") for node, error in found]
         super().__init__("\n".join([summary, *lines]))
 
 
@@ -115,7 +115,7 @@ def _checked_node(check: _Check, node: str) -> dict[str, Any]:
     validate = getattr(node_class, "validate_inputs", None)
     own = set(inspect.signature(validate).parameters) if validate else set()
     description = check.info[entry["class_type"]]["input"]
-    inputs: dict[str, Any] = {}  # what the class does not know, such as the editor's player widgets, is left out
+    inputs: dict[str, Any] = {}  # what the class does not declare, such as the editor's player widgets, is left out
     for section in ("required", "optional"):
         for name, spec in description.get(section, {}).items():
             value = entry["inputs"].get(name)

@@ -2,7 +2,7 @@
 
 API format: `{"3": {"class_type": ..., "inputs": {name: value or ["node id", output index]}}}`.
 UI format: what the editor saves: `nodes` with positions and positional widget values, `links`, and subgraphs under
-`definitions`. Converting needs to know each class's inputs as `/object_info` gives them.
+`definitions`. Converting needs each class's inputs as `/object_info` gives them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MODE_SWITCHES = (
 )
 """They mute or bypass the nodes that they are linked to in the editor; the saved workflow has the outcome as `mode`."""
 _EDITOR_ONLY = ("Note", "MarkdownNote", "PrimitiveNode", *_PASS_ON, *_SETTER_OF, *_MODE_SWITCHES)
-"""Nodes that no server knows and that are not part of what is sent to one."""
+"""Nodes that no server has and that are not part of what is sent to one."""
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 """A choice that brings inputs of its own, named CHOICE.INPUT."""
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO)
@@ -360,10 +360,10 @@ def _set_name(node: Mapping[str, Any]) -> str | None:
 
 def _instance_widget(graph: _Graph, name: str) -> _Constant | None:
     """The value that one use of a subgraph sets for an input which is a widget inside, or None where it sets none."""
-    shown = [socket["name"] for socket in graph.instance.get("inputs", []) if "widget" in socket]
+    widgets = [socket["name"] for socket in graph.instance.get("inputs", []) if "widget" in socket]
     values = graph.instance.get("widgets_values") or []
-    if name in shown and shown.index(name) < len(values):
-        return _Constant(values[shown.index(name)])
+    if name in widgets and widgets.index(name) < len(values):
+        return _Constant(values[widgets.index(name)])
     return None
 
 
@@ -410,7 +410,7 @@ def _all_widgets(sections: Mapping[str, Any], prefix: str = "") -> Iterator[str]
 
 
 def is_widget(kind: Any, options: Mapping[str, Any]) -> bool:
-    """Whether an input of /object_info can be set in the editor; kinds that only a host knows come with a default."""
+    """Whether an input of /object_info can be set in the editor; kinds that only a host has come with a default."""
     if options.get("forceInput"):
         return False
     return isinstance(kind, list) or kind in WIDGET_TYPES or "default" in options

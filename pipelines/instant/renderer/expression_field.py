@@ -20,7 +20,7 @@ NODES_PER_EYE_DISTANCE = 40
 """Field nodes along the distance of the outer eye corners; the lips' landmarks lie about two nodes apart."""
 
 HIDDEN = 0.03
-"""Cosine to the view below which a vertex lies on or behind the silhouette; the skin seen there moves otherwise."""
+"""Cosine to the view below which a vertex lies on or behind the silhouette; the skin visible there moves otherwise."""
 
 FADING = ((0.14, 0.75), (0.3, 0.4), (0.48, 0.1), (0.7, 0.0))
 """Rings around the face oval, by how much wider they are, and the share of the oval's movement they take."""
@@ -46,7 +46,7 @@ class ExpressionField:
         for mix in _parted():
             field = np.zeros((len(nodes), VERTICES), dtype=np.float32)
             field[~beside] = spread[~beside] @ rows(mix)
-            # Beyond the mouth corners both fields grow into the one that knows of no parting.
+            # Beyond the mouth corners both fields grow into the one without a parting.
             field[beside] = spread[beside] @ rows(np.eye(VERTICES))
             between = beside & (apart > 0)
             field[between] += apart[between, None] * (spread[between] @ rows(mix - np.eye(VERTICES)))
@@ -77,7 +77,7 @@ class ExpressionField:
     def _spreading(self, nodes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """Nodes from sites (N, S), and a function that gives the sites' displacements as rows over the vertices.
 
-        Its argument (468, 468) says whose displacement each vertex shows. The eyes and all around the face are still.
+        Its argument (468, 468) says whose displacement each vertex takes. The eyes and all around the face are still.
         """
         mesh = self.mesh
         sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())

@@ -23,7 +23,7 @@ from .portrait_mesh import PortraitMesh
 WORK_HEAD = 120
 """Width of the head in pixels at which the vote is held."""
 BAND = 0.02
-"""Head widths around the head in which its wisps are looked for."""
+"""Head widths around the head in which its wisps are searched."""
 CLUSTERS = 10
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the picture's border, and beyond which all, is taken for background at first."""
@@ -58,11 +58,11 @@ class HeadMatte:
     def _vote(
         self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where no background is seen.
+        """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where there is no background.
 
         Also how near (h, w) in 0..1 a pixel is to what is solidly head; and where (h, w) in 0..1, beside jaw and neck,
         background is to be expected whatever the vote says: moving it along with the head is harmless, but what was
-        filled in behind it would be seen at its edge.
+        filled in behind it would be visible at its edge.
         """
         rows, columns = small.shape[:2]
         left, top, right, bottom = box
@@ -86,7 +86,7 @@ class HeadMatte:
         usual = 0.75 + 0.47 * smoothstep(-4, 3, height)
         prior = 1 / (1 + np.exp((radius - usual) / 0.14))
         prior = np.where(height < -10, np.maximum(prior, smoothstep(10, 20, -height)), prior)
-        # Skin is looked for as far as ears reach. A colour that neither side has shown is rather a highlight in the
+        # Skin is searched as far as ears reach. A colour that neither side has is rather a highlight in the
         # hair, but beside the neck a thing behind it.
         skin = face | neck
         beside_skin = _near(skin, 0.1 * WORK_HEAD, 0.16 * WORK_HEAD)
@@ -103,7 +103,7 @@ class HeadMatte:
             sure = air & (evidence < 0.5)
             belief, weight = np.where(sure, 0, belief), np.where(sure, 1.0, weight)
             share = np.clip(_walk(colours, belief, weight), 0, 1)
-            # What the first vote settled teaches the second what hair and background look like nearby.
+            # The result of the first vote gives the second the colours of hair and background nearby.
             known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
             if known_air.mean() < 0.004:
                 return None
@@ -114,7 +114,7 @@ class HeadMatte:
 
 
 def _features(picture: np.ndarray) -> np.ndarray:
-    """Opponent colours (h, w, 3) in which distances are closer to what eyes see: lightness counts less."""
+    """Opponent colours (h, w, 3) in which distances are closer to perceived ones: lightness counts less."""
     root = np.sqrt(picture.clip(0, 1))
     light = root.mean(axis=-1)
     return np.stack([0.8 * light, root[..., 0] - root[..., 1], 0.5 * (root[..., 0] + root[..., 1]) - root[..., 2]], -1)
@@ -182,7 +182,7 @@ def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.nda
 
 
 def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
-    """`mask` (h, w) with its bays up to two radii wide and all its holes filled: light on hair looks like sky."""
+    """`mask` (h, w) with its bays up to two radii wide and all its holes filled: light on hair resembles sky."""
     from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
     # The mask goes on past the picture's edge, where hair is cut off by it.
@@ -195,7 +195,7 @@ def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
 def _near_solid(mask: np.ndarray, seeds: np.ndarray, thin: float, reach: float) -> np.ndarray:
     """1 (h, w) close to the parts of `mask` that hang together with `seeds` and are thicker than twice `thin`, else 0.
 
-    Railings and horizons that touch a head in the picture look like strands of it to the vote.
+    Railings and horizons that touch a head in the picture are taken for strands of it by the vote.
     """
     from scipy.ndimage import distance_transform_edt, label
 

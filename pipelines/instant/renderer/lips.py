@@ -1,4 +1,4 @@
-"""The mouth: two lips that part along a line, and what is seen between them."""
+"""The mouth: two lips that part along a line, and what is visible between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .portrait_mesh import LIP_EDGE, LOWER_INNER_LIP, LOWER_RIM, MOUTH_CORNERS, 
 from .warp import Layer
 
 LINE_REACH = 0.12
-"""Mouth half widths around the landmarks in which the line of closed lips is looked for."""
+"""Mouth half widths around the landmarks in which the line of closed lips is searched."""
 
 
 class Lips:

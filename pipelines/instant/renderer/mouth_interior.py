@@ -1,4 +1,4 @@
-"""What an opening mouth shows: teeth, tongue and a dark cavity, painted once in the portrait's own light and style."""
+"""Inside of an opening mouth: teeth, tongue and a dark cavity, painted once in the portrait's own light and style."""
 
 from __future__ import annotations
 
@@ -140,15 +140,15 @@ class MouthInterior:
         front = (mesh.vertices[13] + mesh.vertices[14]) / 2 - [0, 0, 0.7]
         angles = np.radians(np.linspace(-85, 85, 171))
         arch = front + ARCH_RADIUS * np.stack([np.sin(angles), 0 * angles, 0.9 * (np.cos(angles) - 1)], axis=-1)
-        seen = self.mouth.local(mesh.project(arch))[:, 0]
+        arch_x = self.mouth.local(mesh.project(arch))[:, 0]
         # On a turned head the far end of the row hides behind its own curve: follow it only while it moves outwards,
         # then let it run on to the mouth's corner.
-        middle, slow = len(seen) // 2, 0.25 * self.cm * ARCH_RADIUS * np.radians(1)
-        last = middle + int(np.argmax(np.append(np.diff(seen[middle:]) < slow, True)))
-        first = middle - int(np.argmax(np.append(np.diff(seen[middle::-1]) > -slow, True)))
-        shown, turned = seen[first : last + 1], angles[first : last + 1]
-        beyond = np.clip(along - shown[-1], 0, None) + np.clip(along - shown[0], None, 0)
-        angle = np.interp(along, shown, turned) + 2.5 * beyond / (self.cm * ARCH_RADIUS)
+        middle, slow = len(arch_x) // 2, 0.25 * self.cm * ARCH_RADIUS * np.radians(1)
+        last = middle + int(np.argmax(np.append(np.diff(arch_x[middle:]) < slow, True)))
+        first = middle - int(np.argmax(np.append(np.diff(arch_x[middle::-1]) > -slow, True)))
+        visible, turned = arch_x[first : last + 1], angles[first : last + 1]
+        beyond = np.clip(along - visible[-1], 0, None) + np.clip(along - visible[0], None, 0)
+        angle = np.interp(along, visible, turned) + 2.5 * beyond / (self.cm * ARCH_RADIUS)
         return angle * ARCH_RADIUS, np.clip(angle, -np.pi / 2, np.pi / 2)
 
     def _upper_teeth(

@@ -136,11 +136,11 @@ class PortraitMesh:
         self.smile = self._smile()
         width = np.linalg.norm(np.diff(self.vertices[corners], axis=0)) * self.pixels_per_cm
         self.mouth_width_seen = float(np.clip(np.linalg.norm(np.diff(self.points[corners], axis=0)) / width, 0.5, 1.0))
-        """How much of the mouth's width a turned head shows."""
+        """Visible part of the mouth's width on a turned head."""
         self.mouth_closed = self.lip_gap < CLOSED_GAP
         overlap = 0.0 if self.mouth_closed else LIP_OVERLAP * width / 2
         self.swallowed = min((LIP_EDGE + float(overlap)) / self.eye_distance, MAX_SLIT)
-        """Part of a lip opening in eye distances that is not to be seen."""
+        """Part of a lip opening in eye distances that is not visible."""
 
     def depth(self) -> np.ndarray:
         """Camera-space z (468,) in cm, negative: the camera looks along -z."""
@@ -148,21 +148,21 @@ class PortraitMesh:
 
     def facing(self) -> np.ndarray:
         """Cosine (468,) of the angle between each vertex's normal and the way to the camera."""
-        seen = self.vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
-        a, b, c = (seen[face_mesh().triangles[:, k]] for k in range(3))
-        normals = np.zeros_like(seen)
+        in_camera = self.vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        a, b, c = (in_camera[face_mesh().triangles[:, k]] for k in range(3))
+        normals = np.zeros_like(in_camera)
         for k in range(3):
             np.add.at(normals, face_mesh().triangles[:, k], np.cross(b - a, c - a))
-        length = np.linalg.norm(normals, axis=1) * np.linalg.norm(seen, axis=1)
-        return -(normals * seen).sum(axis=1) / np.maximum(length, 1e-9)
+        length = np.linalg.norm(normals, axis=1) * np.linalg.norm(in_camera, axis=1)
+        return -(normals * in_camera).sum(axis=1) / np.maximum(length, 1e-9)
 
     def project(self, vertices: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) of head-frame positions (..., 3) in the portrait's own pose."""
         height, width = self.image_size
-        seen = vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        in_camera = vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
         focal = self.camera.focal * height / 2
-        x = width / 2 + focal * seen[..., 0] / -seen[..., 2]
-        y = height / 2 - focal * seen[..., 1] / -seen[..., 2]
+        x = width / 2 + focal * in_camera[..., 0] / -in_camera[..., 2]
+        y = height / 2 - focal * in_camera[..., 1] / -in_camera[..., 2]
         return np.stack([x, y], axis=-1)
 
     def move(self, motion: FaceMotion, frames: np.ndarray, speaking: np.ndarray) -> PoseAndShape:
@@ -215,7 +215,7 @@ class PortraitMesh:
         return gaussian_filter1d(held, 0.12 * rate, mode="nearest")
 
     def _smile(self) -> float:
-        """How far the upper lip's middle hangs below the corners in mouth widths, less where teeth are to be seen."""
+        """How far the upper lip's middle hangs below the corners in mouth widths, less where teeth are visible."""
         right, left = self.points[list(MOUTH_CORNERS)]
         width = max(float(np.linalg.norm(left - right)), 1e-6)
         x, y = (left - right) / width
@@ -223,15 +223,15 @@ class PortraitMesh:
         return float(np.clip(curve, 0, MAX_SMILE) * np.clip(1 - self.lip_gap / TEETH_SHOW, 0, 1))
 
     def _opening_share(self) -> float:
-        """How much of an opening of the jaw this view shows: a jaw moves back as well as down.
+        """How much of an opening of the jaw is visible in this view: a jaw moves back as well as down.
 
         It is made up for in full, so that openings look alike whether a face looks up or down. That holds as well for
         smiles, whose low mouth the mesh takes for a bowed head.
         """
         open_jaw = mouth_vertices(np.array([[0.4, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
         gap = open_jaw[INNER_LOWER_LIP] - open_jaw[INNER_UPPER_LIP]
-        seen = self._in_picture(open_jaw)
-        flat = seen[INNER_LOWER_LIP] - seen[INNER_UPPER_LIP]
+        pixels = self._in_picture(open_jaw)
+        flat = pixels[INNER_LOWER_LIP] - pixels[INNER_UPPER_LIP]
         share = np.linalg.norm(flat) / self.pixels_per_cm / np.linalg.norm(gap)
         return float(np.clip(share, 0.6, 1.2))
 

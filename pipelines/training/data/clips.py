@@ -100,7 +100,7 @@ def is_own_clip(folder: Path) -> bool:
 
 
 def remove_clip(folder: Path) -> None:
-    """Removes a clip that `prepare` made. What somebody has put into its folder stays; any other folder stays whole."""
+    """Removes a clip that `prepare` made. What others have put into its folder stays; any other folder stays whole."""
     if not is_own_clip(folder):
         return
     frames = folder / FRAMES

@@ -19,6 +19,6 @@ os.write(2, b"native again")
 """
 
 
-def test_only_python_is_heard_inside_and_everybody_afterwards():
+def test_only_python_writes_to_the_terminal_inside_and_native_code_again_afterwards():
     done = subprocess.run([sys.executable, "-c", TALKER], capture_output=True, text=True, check=True)
     assert done.stderr.split() == ["progress", "afterwards", "native", "again"]

@@ -85,13 +85,13 @@ def test_the_last_word_before_music_and_the_first_after_it_are_said(monkeypatch)
     assert judged[8 * 25 : 9 * 25].max() < 0.005
 
 
-@pytest.mark.parametrize("heard", [1.0, 0.2])
-def test_sound_that_is_seldom_heard_as_speech_is_none(heard: float):
-    """A sound that sways in colour, of which all, or every fifth moment, was heard as speech."""
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_sound_that_is_seldom_classified_as_speech_is_none(share: float):
+    """A sound that sways in colour, of which all, or every fifth moment, was classified as speech."""
     colours = 1 + np.sin(np.arange(2000)[:, None] / 8 + np.arange(40)[None] / 4)
-    activity = (np.arange(1000) % 20 < 20 * heard).astype(np.float32)
+    activity = (np.arange(1000) % 20 < 20 * share).astype(np.float32)
     trusted = speech_likelihood(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
-    assert trusted.min() == 1 if heard == 1 else trusted.max() == 0
+    assert trusted.min() == 1 if share == 1 else trusted.max() == 0
 
 
 def test_noise_of_one_colour_is_no_speech_however_it_swells():
@@ -131,14 +131,14 @@ def test_whispered_words_move_the_lips_as_spoken_ones_do():
     assert 0.7 < breath.std() / voice.std() < 1.4
 
 
-def test_consonants_without_a_voice_are_heard_within_speech():
+def test_consonants_without_a_voice_count_as_speech_within_it():
     audio = Audio(torch.from_numpy(_speech())[None], RATE)
     controls = mouth_controls(audio)
     prosody = analyse(audio, controls.activity, controls.rate)
-    heard = np.interp(np.arange(prosody.frames) / 100, np.arange(len(controls.activity)) / 50, controls.activity)
+    activity = np.interp(np.arange(prosody.frames) / 100, np.arange(len(controls.activity)) / 50, controls.activity)
     voiceless = prosody.speech & ~prosody.voiced
     assert voiceless.sum() > 50
-    assert (heard[voiceless] > 0.5).mean() > 0.9
+    assert (activity[voiceless] > 0.5).mean() > 0.9
 
 
 @pytest.mark.parametrize("decibels", [-30, -50])
@@ -163,24 +163,24 @@ def test_one_word_in_a_long_silence_is_said_as_by_itself():
 def test_the_number_of_threads_changes_rounding_alone():
     audio = Audio(torch.from_numpy(_speech())[None], RATE)
     before = torch.get_num_threads()
-    heard = []
+    predicted = []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            heard.append(mouth_controls(audio).values)
+            predicted.append(mouth_controls(audio).values)
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_allclose(heard[1], heard[0], atol=1e-5)
-    np.testing.assert_allclose(heard[2], heard[0], atol=1e-5)
+    np.testing.assert_allclose(predicted[1], predicted[0], atol=1e-5)
+    np.testing.assert_allclose(predicted[2], predicted[0], atol=1e-5)
 
 
 def _said(**controls: np.ndarray | float) -> np.ndarray:
-    """What the network might have heard in two seconds of speech."""
-    heard = np.zeros((100, len(CONTROLS) + 1), np.float32)
-    heard[:, -1] = 1
+    """What the network might predict for two seconds of speech."""
+    predicted = np.zeros((100, len(CONTROLS) + 1), np.float32)
+    predicted[:, -1] = 1
     for name, value in controls.items():
-        heard[:, CONTROLS.index(name)] = value
-    return heard
+        predicted[:, CONTROLS.index(name)] = value
+    return predicted
 
 
 def test_a_likely_closure_is_complete_and_the_lips_near_each_other_before():

@@ -1,4 +1,4 @@
-"""What every node's `execute` is wrapped in: our own types are checked, and errors say which node they come from."""
+"""The decorator of every node's `execute`: it checks our own types and puts the node's title before error messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
-from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, shown
+from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, quoted
 from ..pipelines.face.identity import FaceIdentity
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
 from . import host
@@ -40,10 +40,10 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
 """What our own sockets carry, by type: its class, what it is called, and who makes it."""
 
 
-def titled(execute: Execute) -> Execute:
-    """Checks what arrives at a node's own sockets, and lets its messages begin with its title.
+def checked_node(execute: Execute) -> Execute:
+    """Checks the values of our own socket types, and puts the node's title before its error messages.
 
-    An API client may put a constant where a link belongs, and sees nothing but the message.
+    An API client may put a constant where a link belongs, and gets nothing but the message.
     """
     names = list(inspect.signature(execute).parameters)[1:]
 
@@ -79,4 +79,4 @@ def _check_own_values(cls: Any, inputs: Mapping[str, Any]) -> None:
 
 def described(value: Any) -> str:
     """A value that is no picture, sound or the like, in a few words."""
-    return "nothing" if value is None else f"{shown(value)} ({type(value).__name__})"
+    return "nothing" if value is None else f"{quoted(value)} ({type(value).__name__})"

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..pipelines.errors import TalkingPortraitError, shown
+from ..pipelines.errors import TalkingPortraitError, quoted
 from ..pipelines.types import Progress
 from .standalone import node_api as standalone
 
@@ -230,8 +230,8 @@ def model_path(categories: tuple[str, ...], name: str) -> Path | None:
     parts = Path(name.replace("\\", "/") if isinstance(name, str) else "")
     if not parts.name or parts.is_absolute() or ".." in parts.parts or ":" in name:
         raise TalkingPortraitError(
-            f"The model name {shown(name)} leads out of the model folders, but a plain name is expected; pick one from "
-            "the list."
+            f"The model name {quoted(name)} leads out of the model folders, but a plain name is expected; pick one "
+            "from the list."
         )
     for folder in model_folders(*categories):
         if os.path.exists(folder / parts):  # False, and not an error, for what no file can be called

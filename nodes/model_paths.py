@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..pipelines.errors import TalkingPortraitError, shown
+from ..pipelines.errors import TalkingPortraitError, quoted
 from ..pipelines.model_files.store import find, list_files, way_to_get
 from . import host
 
@@ -37,6 +37,6 @@ def chosen_model(category: str, name: str, known: str) -> Path:
         raise missing_model(known)
     folder = host.model_folders(category)[0]
     raise TalkingPortraitError(
-        f"The model file {shown(name)} is not in {folder}; put it there, or take {model.file} from {model.page} with: "
+        f"The model file {quoted(name)} is not in {folder}; put it there, or take {model.file} from {model.page} with: "
         + host.models_command(f"get {model.name}")
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..curves import smoothstep
 from .face_mesh import BLENDSHAPES, INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh
 
 JAW_OPENING = 0.34
@@ -40,8 +41,7 @@ _PAIRS = tuple(zip(LIPS_INNER[1:10], LIPS_INNER[:10:-1], strict=True))
 
 def lip_seal(press: Any) -> Any:
     """0..1: how much of the gap lip press takes away (NumPy or torch)."""
-    x = ((press - _PRESS_FROM) / (_PRESS_FULL - _PRESS_FROM)).clip(0, 1)
-    return x * x * (3 - 2 * x)
+    return smoothstep(_PRESS_FROM, _PRESS_FULL, press)
 
 
 def sealing_press(seal: np.ndarray) -> np.ndarray:
@@ -54,11 +54,6 @@ def lip_opening(controls: Any) -> Any:
     """Opening (...) in eye distances that controls (..., 6), NumPy or torch, make on the mesh with `mouth_vertices`."""
     jaw, _, rounded, press, upper = (controls[..., index] for index in range(5))
     return (JAW_OPENING * jaw + UPPER_OPENING * upper) * (1 - ROUND_NARROWING * rounded) * (1 - lip_seal(press))
-
-
-def _smoothstep(x: np.ndarray, start: float, end: float) -> np.ndarray:
-    t = np.clip((x - start) / (end - start), 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 @dataclass(frozen=True)
@@ -93,8 +88,8 @@ def _closing(vertices: np.ndarray, below: np.ndarray) -> np.ndarray:
         along = np.exp(-(((x[:, None] - x[ring][None]) / 0.4) ** 2) / 2)
         along /= along.sum(1, keepdims=True) + 1e-9
         away = np.abs(y - np.interp(x, x[ring], y[ring]))
-        fade = np.exp(-((away / 1.1) ** 2) / 2) * (1 - _smoothstep(np.abs(x), 1.7, 2.6))
-        fade *= 1 - _smoothstep(y, -2.9, -2.1)
+        fade = np.exp(-((away / 1.1) ** 2) / 2) * (1 - smoothstep(1.7, 2.6, np.abs(x)))
+        fade *= 1 - smoothstep(-2.9, -2.1, y)
         close += share * (side * fade)[:, None] * along
         close[ring] = share * np.eye(len(ring))
     return close
@@ -102,9 +97,9 @@ def _closing(vertices: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 def _jaw_share(vertices: np.ndarray, below: np.ndarray) -> np.ndarray:
     across, y = np.abs(vertices[:, 0]), vertices[:, 1]
-    cheek = 1 - _smoothstep(y, -7.5, -2.2)
-    lower = cheek + (1 - cheek) * (1 - _smoothstep(across, 0.8, 2.6))
-    upper = cheek * _smoothstep(across, 1.0, 2.8)
+    cheek = 1 - smoothstep(-7.5, -2.2, y)
+    lower = cheek + (1 - cheek) * (1 - smoothstep(0.8, 2.6, across))
+    upper = cheek * smoothstep(1.0, 2.8, across)
     return np.where(below, lower, upper)
 
 
@@ -133,15 +128,15 @@ def _basis() -> _Basis:
     lips_x, lips_y = x / 2.46, y - _LIP_LINE
     eyes = float(np.linalg.norm(mesh[OUTER_EYE_CORNERS[0]] - mesh[OUTER_EYE_CORNERS[1]]))
     # One smooth hill over the mouth; everything the lips do to the skin fades with it.
-    near = np.exp(-((x / 3.0) ** 2) / 2 - (lips_y / 1.5) ** 2 / 2) * _smoothstep(z, 1.0, 3.5)
-    near *= 1 - _smoothstep(y, -2.9, -1.7)
+    near = np.exp(-((x / 3.0) ** 2) / 2 - (lips_y / 1.5) ** 2 / 2) * smoothstep(1.0, 3.5, z)
+    near *= 1 - smoothstep(-2.9, -1.7, y)
 
     pull = np.tanh(1.3 * lips_x) * near
     width = np.stack([0.62 * pull, 0.10 * np.abs(pull) - 0.05 * near * np.tanh(lips_y), -0.30 * np.abs(pull)], axis=-1)
     inward = np.stack([-0.85 * pull, -0.12 * near * lips_y, 0.75 * near * np.exp(-(lips_x**2) / 2)], axis=-1)
 
     across = np.exp(-((x / 1.6) ** 2) / 2)
-    lift = 1 - _smoothstep(y, -3.4, -1.7)
+    lift = 1 - smoothstep(-3.4, -1.7, y)
     parting = UPPER_OPENING * eyes
     fall = np.exp(-((lips_y / 1.3) ** 2) / 2)
     amount = np.where(below, -0.4 * parting * fall, 0.6 * parting * fall * lift) * across

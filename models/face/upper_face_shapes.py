@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 
+from ..curves import smoothstep
 from .face_mesh import LEFT_EYE, OUTER_EYE_CORNERS, RIGHT_EYE, VERTICES, face_mesh, mirror_index
 
 MEETING = 0.12
@@ -91,24 +92,18 @@ def upper_face_shapes() -> dict[str, np.ndarray]:
     return table
 
 
-def _smooth_step(values: np.ndarray, start: float, stop: float) -> np.ndarray:
-    """0 below `start`, 1 above `stop`, an S in between."""
-    t = np.clip((values - start) / (stop - start), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
 def _brow(mesh: np.ndarray, *, rise: float, inward: float, inner: float, outer: float, reach: float) -> np.ndarray:
     """A lift of the right brow: full from `outer` to about `reach` - 2 cm from the middle, 0 at `inner` and `reach`.
 
     From the brow it fades up over the forehead, which stretches, and down towards the eyelids, which stay.
     """
     aside, height = -mesh[:, 0], mesh[:, 1]
-    along = _smooth_step(aside, inner, outer) * (1 - _smooth_step(aside, reach - 2.2, reach))
+    along = smoothstep(inner, outer, aside) * (1 - smoothstep(reach - 2.2, reach, aside))
     # The brow is an arch, so its height depends on the distance from the middle.
     arch = 4.6 + 0.35 * np.cos((np.clip(aside, 0, 6) - 3.2) / 2.2)
-    below = _smooth_step(height, arch - 1.75, arch - 0.35)
-    above = 1 - _smooth_step(height, arch + 0.4, 8.4)
-    front = _smooth_step(mesh[:, 2], -0.5, 2.0)
+    below = smoothstep(arch - 1.75, arch - 0.35, height)
+    above = 1 - smoothstep(arch + 0.4, 8.4, height)
+    front = smoothstep(-0.5, 2.0, mesh[:, 2])
     weight = along * below * above * front
     # The forehead leans back, so what goes up also goes a little inwards.
     return weight[:, None] * np.array([inward, rise, -0.12 * rise])
@@ -118,7 +113,7 @@ def _cheek(mesh: np.ndarray) -> np.ndarray:
     """The right cheek bone's skin pushed up and out, the lower lid a little up with it."""
     centre, size = np.array([-3.4, 0.0]), np.array([1.5, 1.3])
     distance = (((mesh[:, :2] - centre) / size) ** 2).sum(axis=1)
-    weight = np.exp(-distance) * _smooth_step(-mesh[:, 0], 0.6, 1.8) * (1 - _smooth_step(mesh[:, 1], 1.4, 2.2))
+    weight = np.exp(-distance) * smoothstep(0.6, 1.8, -mesh[:, 0]) * (1 - smoothstep(1.4, 2.2, mesh[:, 1]))
     offsets = weight[:, None] * np.array([-0.03, 0.26, 0.1])
     lid = eyelid_shapes(mesh)[0]
     lower = np.array(_LOWER_LID + _LOWER_FOLD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import images_socket
 from ..sockets import CropSocket, FaceLandmarks
 
@@ -73,7 +73,7 @@ class CropPortrait(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         images: Any,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import amount_input, colours, images_socket
 from ..sockets import FaceLandmarks
 
@@ -78,7 +78,7 @@ class DetectLandmarks(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         images: Any,

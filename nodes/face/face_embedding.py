@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import portrait_socket
 from ..model_paths import chosen_model
 from ..sockets import FaceEmbeddingSocket
@@ -65,7 +65,7 @@ class FaceEmbedding(io.ComfyNode):
         return True
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, image: Any, detector: str, recogniser: str, no_face: Any) -> Any:
         from ...pipelines.face.identity import FaceRecogniser, identify
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..loaded_models import LoadedFaceRestorer
 from ..model_paths import chosen_model
 from ..sockets import FaceRestorerSocket
@@ -44,7 +44,7 @@ class LoadFaceRestorer(io.ComfyNode):
         return True
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, file: str) -> Any:
         from ...models.gfpgan import load_gfpgan
 

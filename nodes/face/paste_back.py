@@ -6,7 +6,7 @@ from typing import Any
 
 from ...pipelines.types import Crop
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import images_socket, mask_socket
 from ..sockets import CropSocket
 
@@ -58,7 +58,7 @@ class PasteBack(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         images: Any,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import portrait_socket
 from ..sockets import FaceLandmarks, RegionMasksSocket
 
@@ -50,7 +50,7 @@ class RegionMasks(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, face_ratio: float, lip_ratio: float, landmarks: Any = None, image: Any = None) -> Any:
         from ...pipelines.apasco.masks import region_masks, whole_picture
         from ...pipelines.face.landmark_payload import from_payload

@@ -11,7 +11,7 @@ import torch
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.types import FaceTrack, Progress
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import amount_input, colours, images_socket
 from ..landmark_engine import landmarker
 from ..loaded_models import LoadedFaceRestorer
@@ -101,7 +101,7 @@ class RestoreFaces(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         images: Any,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import audio_socket
 from ..sockets import FaceLandmarks
 
@@ -32,7 +32,7 @@ class Sample(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls) -> Any:
         from ...pipelines.face.landmark_payload import to_payload
         from ...pipelines.files.example import sample_portrait, sample_speech

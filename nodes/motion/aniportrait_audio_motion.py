@@ -7,7 +7,7 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..aniportrait_files import LoadedAniPortrait
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import first_frame, rate_input
 from ..sockets import AniPortraitSocket, FaceLandmarks, FaceMotionSocket, SpeechFeaturesSocket
 
@@ -85,7 +85,7 @@ class AniPortraitAudioMotion(io.ComfyNode):
         return True  # a missing file is reported by execute
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         aniportrait: LoadedAniPortrait,

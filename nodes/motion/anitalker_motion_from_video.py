@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import colours, images_socket, portrait_socket, rate_input
 from ..loaded_models import LoadedAniTalker
 from ..sockets import AniTalkerSocket, MotionLatentsSocket
@@ -50,7 +50,7 @@ class AniTalkerMotionFromVideo(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         anitalker: LoadedAniTalker,

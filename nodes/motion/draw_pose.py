@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import first_frame, size_input
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
@@ -43,7 +43,7 @@ class DrawPose(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, motion: Any, width: int, height: int, landmarks: Any = None) -> Any:
         from ...pipelines.aniportrait.pose_drawings import PoseDrawings
         from ...pipelines.face.landmark_payload import from_payload

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...pipelines.types import FaceMotion
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import amount_input
 from ..sockets import FaceMotionSocket
 
@@ -131,7 +131,7 @@ class EditMotion(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         motion: FaceMotion,

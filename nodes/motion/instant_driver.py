@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import amount_input, rate_input
 from ..sockets import FaceMotionSocket
 
@@ -59,7 +59,7 @@ class InstantDriver(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         audio: Any,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..loaded_models import LoadedAniTalker
 from ..model_paths import chosen_model
 from ..sockets import AniTalkerSocket
@@ -52,7 +52,7 @@ class LoadAniTalker(io.ComfyNode):
         return True
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, stage1: str, stage2: str) -> Any:
         from ...models.anitalker.loading import load_stage1, load_stage2
 

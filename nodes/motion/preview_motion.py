@@ -6,7 +6,7 @@ from typing import Any
 
 from ...pipelines.types import FaceMotion
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..sockets import FaceMotionSocket
 
 io: Any = host.io
@@ -42,7 +42,7 @@ class PreviewMotion(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls, motion: FaceMotion, size: int, audio: Any = None, plot_width: int = 1280, plot_height: int = 720
     ) -> Any:

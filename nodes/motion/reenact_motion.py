@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import amount_input, first_frame, rate_input
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
@@ -61,7 +61,7 @@ class ReenactMotion(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         driving: Any,

@@ -10,7 +10,7 @@ from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.types import FaceTrack
 from .. import host
 from ..aniportrait_files import LoadedAniPortrait
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import colours, first_frame, images_socket, portrait_socket, rate_input, size_input
 from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, FaceMotionSocket
 
@@ -209,7 +209,7 @@ class AniPortraitSampler(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         aniportrait: LoadedAniPortrait,

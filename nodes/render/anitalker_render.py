@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import portrait_socket
 from ..loaded_models import LoadedAniTalker
 from ..sockets import AniTalkerSocket, MotionLatentsSocket
@@ -49,7 +49,7 @@ class AniTalkerRender(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, anitalker: LoadedAniTalker, portrait: Any, motion: Any, batch_size: int = 8) -> Any:
         from ...pipelines.anitalker.portrait import encode_portrait
         from ...pipelines.anitalker.rendering import render

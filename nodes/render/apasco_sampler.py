@@ -8,7 +8,7 @@ import torch
 
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import amount_input, portrait_socket, size_input
 from ..sockets import (
     APascoSocket,
@@ -161,7 +161,7 @@ class APascoSampler(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         apasco: Any,

@@ -8,7 +8,7 @@ import torch
 
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
-from ..checked_node import described, titled
+from ..checked_node import checked_node, described
 from ..inputs import colours, images_socket, rate_input
 from ..sockets import InterpolationModel
 
@@ -49,7 +49,7 @@ class FrameInterpolation(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, images: Any, fps: float, insert: int, model: Any = None) -> Any:
         from ...pipelines.image.frame_interpolation import interpolated
         from ...pipelines.timing import as_rate

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import first_frame, portrait_socket
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
@@ -49,7 +49,7 @@ class InstantRender(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, image: Any, landmarks: Any, motion: Any, batch_size: int = 8) -> Any:
         from ...pipelines.face.landmark_payload import from_payload
         from ...pipelines.instant.renderer.renderer import InstantRenderer

@@ -8,7 +8,7 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..aniportrait_files import FILES, LoadedAniPortrait
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import AniPortraitSocket
 
@@ -84,7 +84,7 @@ class LoadAniPortrait(io.ComfyNode):
         return True
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         reference_unet: str,

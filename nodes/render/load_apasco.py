@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..model_paths import chosen_model
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import APascoSocket
@@ -46,7 +46,7 @@ class LoadAPasco(io.ComfyNode):
         return True
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, net: str, dtype: Any) -> Any:
         from ...models.apasco.loading import load_net
         from ...pipelines.apasco.settings import Networks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import rate_input
 from ..loaded_models import LoadedAniTalker, LoadedSpeechEncoder
 from ..sockets import AniTalkerSocket, SpeechEncoderSocket, SpeechFeaturesSocket
@@ -66,7 +66,7 @@ class EncodeSpeech(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(
         cls,
         audio: Any,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..loaded_models import LoadedSpeechEncoder
 from ..model_paths import chosen_model
 from ..sockets import CoreAudioEncoder, SpeechEncoderSocket
@@ -52,7 +52,7 @@ class LoadSpeechEncoder(io.ComfyNode):
         return True
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, file: str, audio_encoder: Any = None) -> Any:
         from ...models.speech.loading import load_speech_encoder, wrap_audio_encoder
 

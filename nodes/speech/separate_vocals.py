@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import audio_socket
 from ..model_paths import chosen_model
 
@@ -63,7 +63,7 @@ class SeparateVocals(io.ComfyNode):
         return True
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, audio: Any, model: str, enabled: bool) -> Any:
         from dataclasses import replace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..sockets import SpeechFeaturesSocket
 
 io: Any = host.io
@@ -36,7 +36,7 @@ class SpeechMFCC(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, audio: Any, recipe: Any) -> Any:
         from ...pipelines.audio.mfcc import mfcc
         from ...pipelines.audio.waveform import check_audio

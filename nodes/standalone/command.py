@@ -12,7 +12,7 @@ from typing import Any
 
 from ...pipelines.commands.progress_bar import ProgressBar
 from ...pipelines.errors import TalkingPortraitError
-from ...pipelines.face.native_stderr import quiet_libraries
+from ...pipelines.face.native_stderr import redirect_native_stderr
 from ...pipelines.files.input_paths import is_file
 from ...pipelines.files.output_paths import check_output_folder
 from ...pipelines.workflow import server as comfy_client
@@ -108,7 +108,7 @@ def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
         with standalone.use_session(current):
             yield
 
-    with quiet_libraries(), around("", ""):
+    with redirect_native_stderr(), around("", ""):
         result = run_graph(prompt, nodes, around=around)
     paths = [
         options.out / item["subfolder"] / item["filename"]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ...pipelines.audio.waveform import check_audio
-from ...pipelines.errors import TalkingPortraitError, shown
+from ...pipelines.errors import TalkingPortraitError, quoted
 from ...pipelines.files.images import read_image, to_uint8, write_image
 from ...pipelines.files.input_paths import is_file
 from ...pipelines.files.output_paths import folder_for_results, free_name
@@ -27,7 +27,7 @@ from ...pipelines.timing import as_rate, frame_end
 from ...pipelines.types import Audio
 from ...pipelines.workflow.formats import file_reference
 from .. import host
-from ..checked_node import titled
+from ..checked_node import checked_node
 from ..inputs import colours, images_socket
 from ..model_paths import chosen_model
 from ..vae_and_clip import LoadedClipVision, LoadedVae
@@ -58,7 +58,7 @@ def input_file(name: str) -> Path:
     path = folder / inside
     if not is_file(path):
         raise TalkingPortraitError(
-            f"{shown(name)} is not in the {kind} folder {folder}; put it there or name another file with --set."
+            f"{quoted(name)} is not in the {kind} folder {folder}; put it there or name another file with --set."
         )
     return path
 
@@ -88,11 +88,11 @@ def _plain_name(prefix: str) -> PurePosixPath:
     plain = PurePosixPath(prefix.replace("\\", "/"))
     if plain.is_absolute() or ".." in plain.parts or ":" in prefix or not plain.name:
         raise TalkingPortraitError(
-            f"The name {shown(prefix)} leads out of the output folder, but a plain name is expected, as in video/talk."
+            f"The name {quoted(prefix)} leads out of the output folder, but a plain name is expected, as in video/talk."
         )
     if not all(map(_can_be_a_name, plain.parts)):
         raise TalkingPortraitError(
-            f"The name {shown(prefix)} is one that no file can have; give a short one, as in video/talk."
+            f"The name {quoted(prefix)} is one that no file can have; give a short one, as in video/talk."
         )
     return plain
 
@@ -418,7 +418,7 @@ class VAELoader(io.ComfyNode):
         return True  # a missing file is reported by execute, with the way to get it
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, vae_name: str) -> io.NodeOutput:
         return io.NodeOutput(LoadedVae(chosen_model("vae", vae_name, "sd_vae_ft_mse")))
 
@@ -440,7 +440,7 @@ class CLIPVisionLoader(io.ComfyNode):
         return True
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, clip_name: str) -> io.NodeOutput:
         return io.NodeOutput(LoadedClipVision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder")))
 
@@ -460,7 +460,7 @@ class ImageBatch(io.ComfyNode):
         )
 
     @classmethod
-    @titled
+    @checked_node
     def execute(cls, image1: Any, image2: Any) -> io.NodeOutput:
         first, second = images_socket(image1, "image1"), images_socket(image2, "image2")
         if first.shape[1:] != second.shape[1:]:

@@ -1,4 +1,4 @@
-"""Long sequences in pieces that fade into each other, for networks whose every frame sees all others."""
+"""Long sequences in pieces that fade into each other, for networks whose every frame attends to all others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fractions import Fraction
 import torch
 
 WHOLE_SECONDS = 120
-"""Longest sequence that passes in one piece unless told otherwise: attention's time grows with the square."""
+"""Longest sequence that passes in one piece by default: attention's time grows with the square."""
 CONTEXT_SECONDS = 5
-"""What a window of a longer one sees, on average, beyond each end of what is kept of it."""
+"""Context of a window of a longer one, on average, beyond each end of what is kept of it."""
 
 
 def window_seconds(given: float | None, frames: int, rate: Fraction) -> float:

@@ -1,4 +1,4 @@
-"""Speech as a network hears it: hidden states of wav2vec2 or HuBERT in the timing that a system was trained with.
+"""Speech features: hidden states of wav2vec2 or HuBERT in the timing that a system was trained with.
 
 "resampled"  the convolutions' features are stretched to one per video frame before the transformer (AniPortrait, Hallo)
 "stock"      the encoder's own 50 Hz
@@ -50,8 +50,8 @@ def encode(
         frame_multiple: for "resampled": silence after the clip fills frames up to a multiple (Hallo: its clip length).
         chunk_seconds: length of the transformer's windows. By default a clip of up to 120 s passes in one piece, which
             is what every published system does, and a longer one in windows of 60 s. Convolutions are exact for any
-            length; windows are an approximation, as a frame then hears its window and at least 2.5 s beyond, not the
-            whole clip. Neighbouring windows are blended, so there is no seam.
+            length; windows are an approximation, as a frame then depends on its window and at least 2.5 s beyond, not
+            the whole clip. Neighbouring windows are blended, so there is no seam.
         device: where to compute; by default where the encoder is.
         progress: called after each chunk of convolutions and each transformer layer.
 

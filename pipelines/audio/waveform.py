@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..timing import frame_count
 from ..types import Audio
 
 SPEECH_RATE = 16000
-"""Samples a second that drivers listen to."""
+"""Sample rate of the drivers."""
 MIN_SECONDS = 0.025
 """One analysis window; less is no speech."""
 MAX_SECONDS = 3600
@@ -52,7 +52,7 @@ def check_audio(value: Any) -> Audio:
         try:
             waveform, rate = torch.as_tensor(value["waveform"]), value["sample_rate"]
         except (TypeError, KeyError, IndexError, ValueError, RuntimeError, OverflowError):
-            what = f"has {shown(list(value))}" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
+            what = f"has {quoted(list(value))}" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
             raise TalkingPortraitError(
                 f"The audio {what}, but a mapping with waveform (numbers) and sample_rate is expected; connect the "
                 "output of a Load Audio node."
@@ -272,7 +272,7 @@ def resample(audio: Audio, rate: int) -> Audio:
 
 
 def as_speech(audio: Audio, fps: Fraction) -> Audio:
-    """What drivers listen to: one channel at 16 kHz, which lasts as many frames of `fps` as the recording does."""
+    """The input of drivers: one channel at 16 kHz, which lasts as many frames of `fps` as the recording does."""
     if audio.sample_rate == SPEECH_RATE and audio.waveform.shape[0] == 1:
         return audio
     wave = resample(Audio(mono(audio)[None], audio.sample_rate), SPEECH_RATE).waveform

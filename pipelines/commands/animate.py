@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from .driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .progress_bar import ProgressBar
 
@@ -119,7 +119,7 @@ def _device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):  # torch has no one error for a device that is not there
         raise TalkingPortraitError(
-            f"Frames can't be computed on {shown(name)} here, but a device that torch knows is expected; leave out "
+            f"Frames can't be computed on {quoted(name)} here, but a device that torch knows is expected; leave out "
             "--device for the CPU."
         ) from None
     return device
@@ -128,7 +128,7 @@ def _device(name: str) -> torch.device:
 def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     """The picture (H, W, 3) and the face in it."""
     from ..face.landmarks import detect, open_landmarker
-    from ..face.native_stderr import quiet_libraries
+    from ..face.native_stderr import redirect_native_stderr
     from ..files.example import sample_portrait
     from ..files.images import read_image
 
@@ -139,7 +139,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
             )
         return sample_portrait()
     image = read_image(options.image)
-    with quiet_libraries():
+    with redirect_native_stderr():
         landmarker = open_landmarker()
         if landmarker.hint:
             print(landmarker.hint, file=sys.stderr)

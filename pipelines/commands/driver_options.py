@@ -52,4 +52,4 @@ def drive_with(options: argparse.Namespace, speech: Audio, fps: Fraction) -> Fac
     from ..instant.driver.driver import drive
 
     amounts = {name: driver_option(options, name) for name in DRIVER_DEFAULTS if name != "fps"}
-    return drive(speech, fps=fps, progress=ProgressBar("listening", "parts"), **amounts)
+    return drive(speech, fps=fps, progress=ProgressBar("reading the speech", "parts"), **amounts)

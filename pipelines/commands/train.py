@@ -50,14 +50,14 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("--crop", choices=list(PRESETS), default="head", help="how much is round the face")
     command.add_argument("--shortest", type=float, default=2.0, metavar="S", help="seconds of the shortest clip")
     command.add_argument("--longest", type=float, default=60.0, metavar="S", help="seconds of the longest clip")
-    command.add_argument("--person", help="who is seen in these videos (default: somebody else in each)")
+    command.add_argument("--person", help="who speaks in these videos (default: another person in each)")
     command.add_argument(
         "--landmarks", type=Path, help="MediaPipe's .task (default: that of the model folder, or the shipped networks)"
     )
     more = command.add_argument_group("for APasco, of all clips of the folder")
-    more.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h: what it hears is kept")
+    more.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h: its hidden states are stored")
     more.add_argument("--face-detector", type=Path, help="scrfd_10g_bnkps.onnx")
-    more.add_argument("--face-recogniser", type=Path, help="glintr100.onnx: whose face it is is kept")
+    more.add_argument("--face-recogniser", type=Path, help="glintr100.onnx: the face's embedding is stored")
     command.set_defaults(run=_prepare)
 
 
@@ -86,19 +86,21 @@ def _prepare(options: argparse.Namespace) -> None:
     )
     _say(f"{options.out}: {count} clips")
     if count:
-        _enrich(options)
+        _add_features(options)
 
 
-def _enrich(options: argparse.Namespace) -> None:
+def _add_features(options: argparse.Namespace) -> None:
     from ...models.speech.loading import load_speech_encoder
     from ..face.identity import FaceRecogniser
+    from ..training.data.clip_features import add_identity, add_speech_features
     from ..training.data.clips import read_clips
-    from ..training.data.enrich import add_heard, add_identity
 
     clips = read_clips(options.out)
     if options.speech_encoder:
-        missing = add_heard(clips, load_speech_encoder(options.speech_encoder), ProgressBar("listening", "clips"))
-        _say(f"{options.out}: {len(clips) - missing} clips can be heard, {missing} have no sound")
+        missing = add_speech_features(
+            clips, load_speech_encoder(options.speech_encoder), ProgressBar("encoding the speech", "clips")
+        )
+        _say(f"{options.out}: {len(clips) - missing} clips have speech features, {missing} have no sound")
     if options.face_detector and options.face_recogniser:
         recogniser = FaceRecogniser(options.face_detector, options.face_recogniser)
         missing = add_identity(clips, recogniser, ProgressBar("recognising", "clips"))

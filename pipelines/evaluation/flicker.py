@@ -15,7 +15,7 @@ class Flicker:
     """All in grey levels of 255.
 
     `jitter`: mean of |x[t-1] - 2 x[t] + x[t+1]| / 2 of the brightness, which steady motion leaves at zero.
-    `borders`: mean |x[t] - x[t-1]| across the borders of clips, over that inside clips; 1 means that none is seen.
+    `borders`: mean |x[t] - x[t-1]| across the borders of clips, over that inside clips; 1 means that none is visible.
     `drift`: largest difference of a clip's mean colour, and `spread_drift` of its spread, from the first clip's.
     """
 

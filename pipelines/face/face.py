@@ -36,7 +36,7 @@ class Face:
 
     @property
     def roll(self) -> float:
-        """How far the line of the eyes is turned, in degrees clockwise as seen."""
+        """How far the line of the eyes is turned, in degrees clockwise in the picture."""
         right, left = OUTER_EYE_CORNERS
         across = self.points[left, :2] - self.points[right, :2]
         return math.degrees(math.atan2(across[1], across[0]))

@@ -1,8 +1,8 @@
-"""Where to look for a face: the parts, sizes and turns of a picture that a landmark engine is shown.
+"""Face search: the parts, sizes and turns of a picture that a landmark engine is run on.
 
-Face detectors see a small copy of what they are given (128 pixels) and know upright faces that take up a fair part of
-it. So a face that is small in a large picture, cut by its edge, fills it, or lies on its side is found by showing the
-engine other views: padded, in tiles, turned. Every find is then confirmed in a view made for that face.
+Face detectors work on a small copy of their input (128 pixels) and find upright faces that take up a fair part of it.
+So a face that is small in a large picture, cut by its edge, fills it, or lies on its side is found by running the
+engine on other views: padded, in tiles, turned. Every detection is then confirmed in a view made for that face.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..image.affine_sampling import apply_map, box_map, sample_picture, turned_m
 from .face import Face, Landmarker
 
 WHOLE_LIMIT = 1280
-"""A picture with a longer side is looked at in a smaller copy first."""
+"""A picture with a longer side is first searched in a smaller copy."""
 VIEW_SIZE = (512, 512)
 """Pixels of the view of one face; a face then takes up about 200."""
 TILE, TILE_OVERLAP = 320, 128
@@ -29,17 +29,17 @@ FACE_IN_VIEW = 2.6
 EASY_FACE = 0.2
 """Part of the picture's longer side from which on a face is found without help."""
 TURNED = 25.0
-"""A face turned by more degrees in the picture is looked at in a view that sets it upright."""
+"""A face turned by more degrees in the picture is detected in a view that sets it upright."""
 UNSTEADY, STEADIER = 0.006, 0.6
 """Mean movement of a face's points, over its size, between slightly different views from which on it may be none, and
-the part of that which a better find has at most. Tried on portraits turned by all angles: up to 0.0042 for a face, from
-0.0084 for what an engine takes for one in a face that stands on its head."""
+the part of that which a better detection has at most. Tried on portraits turned by all angles: up to 0.0042 for a face,
+from 0.0084 for what an engine takes for one in a face that stands on its head."""
 LOST = 0.3
-"""The movement that counts where a view shows no face."""
+"""The movement that counts where no face is detected in a view."""
 FLAT = 4.0
-"""Tiles whose values spread less than this (of 255) show no face."""
+"""Tiles whose values spread less than this (of 255) hold no face."""
 OVERLAP = 0.3
-"""Boxes that share more than this part (intersection over union) show the same face."""
+"""Boxes that share more than this part (intersection over union) are of the same face."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class View:
     matrix: np.ndarray
     size: tuple[int, int]
 
-    def look(self, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> list[Face]:
-        """The faces seen through this view of `picture` (H, W, 3) in 0..1, in the picture's pixels."""
+    def detect(self, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+        """The faces detected in this view of `picture` (H, W, 3) in 0..1, in the picture's pixels."""
         # Black beyond the edge, as the engines themselves fill up what is not square.
-        shown = sample_picture(picture, self.matrix, self.size, border="black")
-        found = landmarker.faces(as_bytes(shown), min_confidence)
+        sampled = sample_picture(picture, self.matrix, self.size, border="black")
+        found = landmarker.faces(as_bytes(sampled), min_confidence)
         return [replace(face, points=apply_map(self.matrix, face.points)) for face in found]
 
 
@@ -62,8 +62,8 @@ def as_bytes(picture: torch.Tensor) -> np.ndarray:
     return (picture.float() * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
 
-class Copies:
-    """A picture (H, W, 3) in 0..1 and copies of half, a quarter ... of its size, made when first asked for."""
+class ImagePyramid:
+    """A picture (H, W, 3) in 0..1 and copies of half, a quarter ... of its size, made when first needed."""
 
     def __init__(self, picture: torch.Tensor) -> None:
         self._copies = [picture]
@@ -84,17 +84,17 @@ class Copies:
         return max(0, math.ceil(math.log2(max(self.picture.shape[:2]) / side)))
 
 
-def look_at_whole(copies: Copies, landmarker: Landmarker, min_confidence: float) -> list[Face]:
-    """The faces that the engine sees in the picture as it is; of a large picture in a smaller copy, then closer."""
-    times = copies.times_to(WHOLE_LIMIT)
-    faces = landmarker.faces(as_bytes(copies.halved(times)), min_confidence)
-    seen = []
+def detect_in_whole(pyramid: ImagePyramid, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+    """The faces detected in the picture as it is; of a large picture in a smaller copy, then in their own views."""
+    times = pyramid.times_to(WHOLE_LIMIT)
+    faces = landmarker.faces(as_bytes(pyramid.halved(times)), min_confidence)
+    found = []
     for face in faces:
         face = _enlarged(face, 1 << times)
         if times or abs(face.roll) > TURNED:
-            face = _confirmed(face, copies.picture, landmarker, min_confidence) or face
-        seen.append(face)
-    return seen
+            face = _confirmed(face, pyramid.picture, landmarker, min_confidence) or face
+        found.append(face)
+    return found
 
 
 def view_of(face: Face) -> View:
@@ -115,15 +115,15 @@ def is_hard(face: Face, picture: torch.Tensor) -> bool:
 def set_upright(face: Face, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> Face:
     """The face as it is, or as it is turned in truth.
 
-    Engines know upright faces alone, and may see one, with its mouth in the hair, where a face stands on its head. The
-    points of such a face move when it is looked at a little differently; those of the face that is there do not.
+    Engines detect upright faces alone, and may report one, its mouth in the hair, where a face stands on its head. The
+    points of such a face differ between slightly different views; those of the face that is there do not.
     """
     unsteadiness = _unsteadiness(face, picture, landmarker, min_confidence)
     if unsteadiness < UNSTEADY:
         return face
     for degrees in (180.0, 90.0, -90.0):
         view = _view_around(face, face.roll + degrees)
-        for other in view.look(picture, landmarker, min_confidence):
+        for other in view.detect(picture, landmarker, min_confidence):
             if np.linalg.norm(other.centre - face.centre) < face.size and abs(turn_between(face, other)) > 2 * TURNED:
                 other = _confirmed(other, picture, landmarker, min_confidence) or other
                 if _unsteadiness(other, picture, landmarker, min_confidence) < STEADIER * unsteadiness:
@@ -140,44 +140,46 @@ def _unsteadiness(face: Face, picture: torch.Tensor, landmarker: Landmarker, min
     """How much the points of a face move between views, over its size."""
     moves = []
     for degrees, zoom in ((25.0, 1.0), (-25.0, 1.0), (0.0, 0.8), (0.0, 1.25)):
-        again = _view_around(face, face.roll + degrees, zoom).look(picture, landmarker, min_confidence)
+        again = _view_around(face, face.roll + degrees, zoom).detect(picture, landmarker, min_confidence)
         index = same_face(face, again)
         move = LOST if index is None else float(np.abs(again[index].points - face.points)[:, :2].mean()) / face.size
         moves.append(min(move, LOST))
     return sum(moves) / len(moves)
 
 
-def search(copies: Copies, landmarker: Landmarker, min_confidence: float) -> list[Face]:
-    """Looks harder, level by level, and stops at the first level that shows a face; [] if none does."""
-    times = copies.times_to(WHOLE_LIMIT)
-    small = copies.halved(times)
+def search(pyramid: ImagePyramid, landmarker: Landmarker, min_confidence: float) -> list[Face]:
+    """Searches padded, turned and tiled views in that order; stops at the first kind with a face; [] if none has."""
+    times = pyramid.times_to(WHOLE_LIMIT)
+    small = pyramid.halved(times)
     for views in (_padded(*small.shape[:2]), _turned(*small.shape[:2])):
-        seen = (_enlarged(face, 1 << times) for view in views for face in view.look(small, landmarker, min_confidence))
-        faces = _confirmed_all(seen, [], copies.picture, landmarker, min_confidence)
+        detected = (
+            _enlarged(face, 1 << times) for view in views for face in view.detect(small, landmarker, min_confidence)
+        )
+        faces = _confirmed_all(detected, [], pyramid.picture, landmarker, min_confidence)
         if faces:
             return faces
-    return search_small(copies, landmarker, min_confidence, [])
+    return search_small(pyramid, landmarker, min_confidence, [])
 
 
 def search_small(
-    copies: Copies, landmarker: Landmarker, min_confidence: float, known: list[Face], *, thorough: bool = False
+    pyramid: ImagePyramid, landmarker: Landmarker, min_confidence: float, known: list[Face], *, thorough: bool = False
 ) -> list[Face]:
     """`known` faces and those in tiles of the picture, from coarse to fine.
 
     It stops at the first level that adds a face, unless it is to be `thorough`.
     """
     faces = list(known)
-    for times in range(copies.times_to(2 * TILE), -1, -1):
-        tiles = _seen_in_tiles(as_bytes(copies.halved(times)), landmarker, min_confidence)
-        seen = (_enlarged(face, 1 << times) for face in tiles)
-        faces = _confirmed_all(seen, faces, copies.picture, landmarker, min_confidence)
+    for times in range(pyramid.times_to(2 * TILE), -1, -1):
+        tiles = _detected_in_tiles(as_bytes(pyramid.halved(times)), landmarker, min_confidence)
+        detected = (_enlarged(face, 1 << times) for face in tiles)
+        faces = _confirmed_all(detected, faces, pyramid.picture, landmarker, min_confidence)
         if len(faces) > len(known) and not thorough:
             break
     return faces
 
 
 def same_face(face: Face, others: list[Face]) -> int | None:
-    """Which of `others` shows the same face, if any."""
+    """Index in `others` of the same face, None if it is not among them."""
     for index, other in enumerate(others):
         left, top = np.maximum(face.box[:2], other.box[:2])
         right, bottom = np.minimum(face.box[2:], other.box[2:])
@@ -189,18 +191,18 @@ def same_face(face: Face, others: list[Face]) -> int | None:
 
 
 def _confirmed(face: Face, picture: torch.Tensor, landmarker: Landmarker, min_confidence: float) -> Face | None:
-    """The same face seen in a view made for it; None for what was no face after all."""
-    again = view_of(face).look(picture, landmarker, min_confidence)
+    """The same face detected in a view made for it; None if it is not detected there."""
+    again = view_of(face).detect(picture, landmarker, min_confidence)
     index = same_face(face, again)
     return None if index is None else again[index]
 
 
 def _confirmed_all(
-    seen: Iterable[Face], faces: list[Face], picture: torch.Tensor, landmarker: Landmarker, min_confidence: float
+    candidates: Iterable[Face], faces: list[Face], picture: torch.Tensor, landmarker: Landmarker, min_confidence: float
 ) -> list[Face]:
-    """`faces` and those of `seen` that are new and stand up to a look in a view of their own."""
+    """`faces` and those of `candidates` that are new and confirmed in a view of their own."""
     faces = list(faces)
-    for candidate in seen:
+    for candidate in candidates:
         if same_face(candidate, faces) is None:
             face = _confirmed(candidate, picture, landmarker, min_confidence)
             if face is not None and same_face(face, faces) is None:
@@ -222,7 +224,7 @@ def _turned(height: int, width: int) -> Iterator[View]:
         yield View(turned_map((width / 2, height / 2), side, degrees, VIEW_SIZE), VIEW_SIZE)
 
 
-def _seen_in_tiles(picture: np.ndarray, landmarker: Landmarker, min_confidence: float) -> Iterator[Face]:
+def _detected_in_tiles(picture: np.ndarray, landmarker: Landmarker, min_confidence: float) -> Iterator[Face]:
     for top in _starts(picture.shape[0]):
         for left in _starts(picture.shape[1]):
             tile = picture[top : top + TILE, left : left + TILE]

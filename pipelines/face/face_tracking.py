@@ -22,7 +22,7 @@ SAME_PLACE = 1.0
 
 
 class NoFaceError(TalkingPortraitError):
-    """The wanted face is nowhere to be seen."""
+    """The wanted face is not detected in any frame."""
 
 
 @dataclass
@@ -129,7 +129,7 @@ def track_of(
 
 
 def frame_without_face(number: int) -> TalkingPortraitError:
-    """The error for frames that must all show the face."""
+    """The error for frames of which each must have a face."""
     return TalkingPortraitError(
         f"Frame {number} shows no face, and frames without one are set to be an error; "
         "choose hold or interpolate, or cut the frame out."
@@ -137,7 +137,7 @@ def frame_without_face(number: int) -> TalkingPortraitError:
 
 
 def report_on(track: FaceTrack, missing: Missing) -> str:
-    """How many frames show the face and what the others got."""
+    """How many frames have the face and what the others got."""
     good = int(track.found.sum())
     filled = track.frames - good
     text = f"{good} of {track.frames} {'frame shows' if track.frames == 1 else 'frames show'} the face"

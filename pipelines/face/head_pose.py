@@ -114,9 +114,9 @@ def project(
     """
     height, width = image_size
     matrix = np.asarray(matrix, dtype=np.float64)
-    seen = vertices @ np.swapaxes(matrix[..., :3, :3], -1, -2) + matrix[..., None, :3, 3]
+    in_camera = vertices @ np.swapaxes(matrix[..., :3, :3], -1, -2) + matrix[..., None, :3, 3]
     perspective = perspective_matrix(width / height, camera).astype(np.float64)
-    ndc = seen[..., :2] * np.diag(perspective)[:2] / (seen[..., 2:] * perspective[2, 3])
+    ndc = in_camera[..., :2] * np.diag(perspective)[:2] / (in_camera[..., 2:] * perspective[2, 3])
     return (ndc + 1) / 2 * np.array([width, height])
 
 
@@ -124,7 +124,7 @@ def smooth_poses(poses: np.ndarray, window: int) -> np.ndarray:
     """Centred moving average over the first axis; at the ends the window is cut, not padded.
 
     `poses` (F, ...) may hold Euler angles next to translations: angles are averaged as numbers, without unwrapping,
-    as AniPortrait does. `window` frames; an even one looks as far ahead as back.
+    as AniPortrait does. `window` frames; an even one reaches as far ahead as back.
     """
     poses = np.asarray(poses, dtype=np.float64)
     half = window // 2
@@ -140,7 +140,7 @@ def pose_template(matrices: np.ndarray, fps: float | Fraction) -> np.ndarray:
 
     Poses are relative to the first frame and act in the head's own frame (AniPortrait, scripts/generate_ref_pose.py).
     """
-    # Detectors' matrices are kept in single precision in the published tool, and the templates show it.
+    # Detectors' matrices are kept in single precision in the published tool, and so are its templates.
     matrices = np.asarray(matrices, dtype=np.float32)
     if len(matrices) == 0:
         raise TalkingPortraitError("A head-pose template was asked of no frames at all; give a video with a face.")

@@ -26,7 +26,7 @@ from ...models.face.face_mesh import (
     VERTICES,
     face_mesh,
 )
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..types import FaceTrack
 from .face import Face
 from .face_tracking import Choice, FacePicker, Missing, track_of
@@ -97,7 +97,7 @@ def from_payload(
 def _checked(payload: Any) -> tuple[list[Any], tuple[int, int]]:
     """The frames, each a list of faces, and the picture's (height, width)."""
     if not isinstance(payload, Mapping) or not {"frames", "image_size"} <= payload.keys():
-        what = f"an object with {shown(list(payload))}" if isinstance(payload, Mapping) else type(payload).__name__
+        what = f"an object with {quoted(list(payload))}" if isinstance(payload, Mapping) else type(payload).__name__
         raise _refusal(f"The face landmarks are {what}, but FACE_LANDMARKS with frames and an image size is expected")
     frames, size = payload["frames"], payload["image_size"]
     if not isinstance(frames, Sequence) or not all(isinstance(frame, Sequence) for frame in frames):
@@ -109,7 +109,7 @@ def _checked(payload: Any) -> tuple[list[Any], tuple[int, int]]:
     except (TypeError, ValueError, OverflowError):
         height = width = 0
     if height < 1 or width < 1:
-        raise _refusal(f"The face landmarks are of a picture of {shown(size)}, but its height and width are expected")
+        raise _refusal(f"The face landmarks are of a picture of {quoted(size)}, but its height and width are expected")
     return list(frames), (height, width)
 
 
@@ -122,7 +122,7 @@ def _read_face(face: Any) -> Face:
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise _refusal(
             "A face of the face landmarks can't be read, but landmarks_xy, landmarks_3d, blendshapes and a score are "
-            f"expected ({type(error).__name__}: {shown(str(error))})"
+            f"expected ({type(error).__name__}: {quoted(str(error))})"
         ) from None
     if flat.ndim != 2 or flat.shape[0] < VERTICES or flat.shape[1] != 2 or solid.shape != (len(flat), 3):
         raise _refusal(

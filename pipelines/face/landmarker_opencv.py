@@ -30,7 +30,7 @@ ANCHOR_GRIDS = ((16, 2), (8, 6))
 """Cells along a side and anchors in a cell, for the two layers with detections."""
 OVERLAP = 0.3
 MARGIN = 1.5
-"""Side of the square shown to the mesh network over the longer side of the face's box."""
+"""Side of the mesh network's input square over the longer side of the face's box."""
 
 
 class TFLiteLandmarker:
@@ -75,10 +75,10 @@ class TFLiteLandmarker:
         side = max(height, width)
         matrix = box_map((width - side) / 2, (height - side) / 2, side, side, (DETECTOR_SIZE, DETECTOR_SIZE))
         inner = (max(1, round(width / side * DETECTOR_SIZE)), max(1, round(height / side * DETECTOR_SIZE)))
-        shown = np.zeros((DETECTOR_SIZE, DETECTOR_SIZE, 3), dtype=np.float32)
+        padded = np.zeros((DETECTOR_SIZE, DETECTOR_SIZE, 3), dtype=np.float32)
         top, left = (DETECTOR_SIZE - inner[1]) // 2, (DETECTOR_SIZE - inner[0]) // 2
-        shown[top : top + inner[1], left : left + inner[0]] = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA)
-        self._detector.show(shown / 127.5 - 1)
+        padded[top : top + inner[1], left : left + inner[0]] = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA)
+        self._detector.set_input(padded / 127.5 - 1)
         scores = _sigmoid(self._detector.output("classificators")[:, 0])
         chosen = scores >= min_confidence
         if not chosen.any():
@@ -102,7 +102,7 @@ class TFLiteLandmarker:
 
     def _points(self, image: torch.Tensor, square: np.ndarray) -> np.ndarray:
         """The points (468, 3) in the picture of the face in a square."""
-        self._mesh.show(sample_picture(image, square, (MESH_SIZE, MESH_SIZE)).numpy())
+        self._mesh.set_input(sample_picture(image, square, (MESH_SIZE, MESH_SIZE)).numpy())
         return apply_map(square, self._mesh.output("conv2d_21").reshape(468, 3).astype(np.float64))
 
 
@@ -115,7 +115,7 @@ class _Network:
             # Bytes, not a path: OpenCV can't open paths beyond ASCII on every system.
             self._net: Any = cv2.dnn.readNetFromTFLite(np.frombuffer(path.read_bytes(), dtype=np.uint8))
             self._shapes = outputs
-            self.show(np.zeros((size, size, 3), dtype=np.float32))
+            self.set_input(np.zeros((size, size, 3), dtype=np.float32))
             for name in outputs:
                 self.output(name)
         except (cv2.error, ValueError) as error:
@@ -123,12 +123,12 @@ class _Network:
                 f"{path} is not the network that its name promises ({first_line(error)}); install the pack again."
             ) from error
 
-    def show(self, picture: np.ndarray) -> None:
+    def set_input(self, picture: np.ndarray) -> None:
         """Sets the input, (size, size, 3) float32."""
         self._net.setInput(np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=np.float32))
 
     def output(self, name: str) -> np.ndarray:
-        """One output for the picture shown; OpenCV 5 gives a network no more than one at a time."""
+        """One output for the input that was set; OpenCV 5 gives a network no more than one at a time."""
         return self._net.forward(name).reshape(self._shapes[name])
 
 

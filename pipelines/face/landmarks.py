@@ -17,10 +17,10 @@ from ..types import FaceTrack, Progress, no_progress
 from .face import Face, Landmarker
 from .face_search import (
     TURNED,
-    Copies,
+    ImagePyramid,
     View,
+    detect_in_whole,
     is_hard,
-    look_at_whole,
     same_face,
     search,
     search_small,
@@ -98,7 +98,7 @@ def detect(
     `missing` says what a frame without the face gets: the points of the last frame that has it, points between its
     neighbours, or an error. `smoothing` 0..2 calms the trembling of points in a clip without delaying them and without
     touching quick movement; single pictures and cuts stay as they are.
-    Raises TalkingPortraitError when no frame shows a face, and for pictures of another shape.
+    Raises TalkingPortraitError when no frame has a face, and for pictures of another shape.
     """
     frames = _as_rgb(images)
     if not 0 < min_confidence <= 1:
@@ -107,12 +107,12 @@ def detect(
         )
     total = len(frames)
     size = (int(frames.shape[1]), int(frames.shape[2]))
-    watched = _Watched(landmarker, progress, total)
-    follower = _Follower(watched, FacePicker(size, choose, index), min_confidence, clip=total > 1)
+    reporting = _ProgressLandmarker(landmarker, progress, total)
+    follower = _Follower(reporting, FacePicker(size, choose, index), min_confidence, clip=total > 1)
     faces: list[Face | None] = []
     for number in range(total):
         faces.append(follower.next(_rgb(frames[number])))
-        watched.done = number + 1
+        reporting.done = number + 1
         progress(number + 1, total)
         if faces[-1] is None and missing == "error":
             raise frame_without_face(number)
@@ -123,9 +123,9 @@ def detect(
 def follow(
     frames: Iterable[torch.Tensor], image_size: tuple[int, int], landmarker: Landmarker, *, min_confidence: float = 0.5
 ) -> Iterator[Face | None]:
-    """The largest face of the first frames in each frame (H, W, 3) in 0..1, None where it is not seen.
+    """The largest face of the first frames in each frame (H, W, 3) in 0..1, None where it is not detected.
 
-    For videos too long to hold: a frame is taken when its face is asked for, and then forgotten.
+    For videos too long to hold: a frame is read when its face is requested, and then dropped.
     """
     follower = _Follower(landmarker, FacePicker(image_size), min_confidence, clip=True)
     for frame in frames:
@@ -133,8 +133,8 @@ def follow(
 
 
 @dataclass
-class _Watched:
-    """The engine, giving the user a chance to cancel at each of its runs: a search in a large picture has thousands."""
+class _ProgressLandmarker:
+    """A landmarker that reports progress, which may cancel, at each run: a search in a large picture has thousands."""
 
     landmarker: Landmarker
     progress: Progress
@@ -152,7 +152,7 @@ class _Watched:
 
 @dataclass
 class _Follower:
-    """Looks for the wanted face where it was, then everywhere."""
+    """Searches the wanted face where it was, then everywhere."""
 
     landmarker: Landmarker
     picker: FacePicker
@@ -169,7 +169,7 @@ class _Follower:
             # The view stays while the face stays in it: a view that trembles makes the points tremble.
             if self._view is None or not _well_inside(last, self._view):
                 self._view = view_of(last)
-            face = self.picker.again(self._look(self._view, picture))
+            face = self.picker.again(self._detect(self._view, picture))
             if face is not None:
                 return face
         faces = self._all(picture)
@@ -182,23 +182,23 @@ class _Follower:
         return face
 
     def _all(self, picture: torch.Tensor) -> list[Face]:
-        copies = Copies(picture)
-        faces = look_at_whole(copies, self.landmarker, self.min_confidence)
+        pyramid = ImagePyramid(picture)
+        faces = detect_in_whole(pyramid, self.landmarker, self.min_confidence)
         if self.picker.choose != "largest" and self.picker.last is None:
-            faces = search_small(copies, self.landmarker, self.min_confidence, faces, thorough=True)
+            faces = search_small(pyramid, self.landmarker, self.min_confidence, faces, thorough=True)
         if not faces:
             self._since_search += 1
             if not self.clip or self._since_search >= SEARCH_AGAIN:
                 self._since_search = 0
-                faces = search(copies, self.landmarker, self.min_confidence)
+                faces = search(pyramid, self.landmarker, self.min_confidence)
             elif self.picker.last is not None:
-                faces = self._look(view_of(self.picker.last), picture)
+                faces = self._detect(view_of(self.picker.last), picture)
         if faces:
             self._since_search = SEARCH_AGAIN
         return faces
 
-    def _look(self, view: View, picture: torch.Tensor) -> list[Face]:
-        return view.look(picture, self.landmarker, self.min_confidence)
+    def _detect(self, view: View, picture: torch.Tensor) -> list[Face]:
+        return view.detect(picture, self.landmarker, self.min_confidence)
 
 
 def _well_inside(face: Face, view: View) -> bool:

@@ -1,4 +1,4 @@
-"""Native code that talks past Python, such as mediapipe's greetings: kept off the terminal of a command line."""
+"""Keeps what native code prints past Python, such as mediapipe's greetings, off the terminal of a command line."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
+def redirect_native_stderr() -> Iterator[None]:
     """Inside the block nothing but Python's own error stream reaches the terminal's."""
-    told = sys.stderr
-    told.flush()
+    stream = sys.stderr
+    stream.flush()
     with open(os.dup(2), "w", buffering=1, errors="backslashreplace") as terminal:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 2)
         os.close(nothing)
-        if _is_the_terminals(told):
+        if _is_the_terminals(stream):
             sys.stderr = terminal
         try:
             yield
         finally:
-            sys.stderr = told
+            sys.stderr = stream
             terminal.flush()
             os.dup2(terminal.fileno(), 2)
 
 
 def _is_the_terminals(stream: object) -> bool:
-    """Whether a stream writes to the process's error output itself, and is not one that collects what is said."""
+    """Whether a stream writes to the process's error output itself, and is not one that collects its output."""
     try:
         return stream.fileno() == 2  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError):

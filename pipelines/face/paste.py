@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...models.curves import smoothstep
 from ..errors import TalkingPortraitError
 from ..image.affine_sampling import apply_map, invert_map, sample_picture
 from ..types import Crop, Progress, no_progress
@@ -57,7 +58,7 @@ def paste_frames(
     """Pastes frames (h, w, 3 or 4) into the pictures they were cut from, one by one, in constant memory.
 
     `frames` may have another size than the crop, for instance after an upscaler; `count` says how many there are, if
-    that is known, so that a mismatch is told at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
+    that is known, so that a mismatch raises at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
     one picture serves any number of frames. `feather` 0..0.5 is the width of the soft rim over the crop's shorter side;
     a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w) or (1 or N, h, w) in 0..1 lets
     through only part of the crop, as a frame's alpha does. `colour_match` 0..1 brings the brightness and contrast of
@@ -73,13 +74,13 @@ def paste_frames(
     for index, frame in enumerate(frames):
         matrix = _of_frame(crop.matrix, index).copy()
         matrix[:, :2] *= np.array([crop.size[1] / frame.shape[1], crop.size[0] / frame.shape[0]])
-        shown = mask if mask is None or mask.ndim == 2 else _of_frame(mask, index)
+        frame_mask = mask if mask is None or mask.ndim == 2 else _of_frame(mask, index)
         result, rim_colour = paste_frame(
             frame,
             _of_frame(source, index),
             matrix,
             feather=feather,
-            mask=shown,
+            mask=frame_mask,
             colour_match=colour_match,
             rim_colour=rim_colour,
         )
@@ -162,7 +163,7 @@ def _rim(
     for distance, has_rim in zip((u, width - u, v, height - v), soft, strict=True):
         share = (distance / rim).clamp(0, 1) if has_rim else (distance >= 0).double()
         weight = torch.minimum(weight, share)
-    return (weight * weight * (3 - 2 * weight)).float()
+    return smoothstep(0, 1, weight).float()
 
 
 def _beyond(ends: np.ndarray, limit: np.ndarray) -> bool:

@@ -1,8 +1,8 @@
-"""Faces of a picture or a video, restored: cut out in the pose that the network knows, sharpened, pasted back.
+"""Faces of a picture or a video, restored: cut out in the pose that the network was trained on, sharpened, pasted back.
 
 The pose is FFHQ's: two eyes, nose and the corners of the mouth at fixed places of a square. In a video the cut moves as
-smoothly as the head, whatever the landmarks tremble, because a network that sees each frame a little shifted invents
-other pores each time.
+smoothly as the head, whatever the landmarks tremble, because a network invents other pores in each frame that is a
+little shifted.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def alignment(track: FaceTrack, smoothing: float = 1.0) -> np.ndarray:
     middle, template = anchors.mean(axis=1, keepdims=True), TEMPLATE - TEMPLATE.mean(axis=0)
     # As complex numbers, the similarity with the least squared error is one division.
     wanted = template[:, 0] + 1j * template[:, 1]
-    seen = (anchors - middle) @ np.array([1, 1j])
-    turn = (seen @ wanted.conj()) / (np.abs(wanted) ** 2).sum()
+    points = (anchors - middle) @ np.array([1, 1j])
+    turn = (points @ wanted.conj()) / (np.abs(wanted) ** 2).sum()
     values = np.column_stack([turn.real, turn.imag, middle[:, 0]])
     if smoothing > 0:
         for shot in _shots(values):
@@ -122,7 +122,7 @@ def restored_frames(
         images: (F, H, W, 3 or 4) in 0..1.
         tracks: the faces in them, each of F frames, or of one for all.
         network: a GFPGAN.
-        strength: 0..1, how much of the restored face is seen.
+        strength: 0..1, weight of the restored face.
         batch: faces that pass the network at once; fewer where memory does not suffice.
         smoothing: of the cut over time, see `alignment`.
         colour_match: 0..1, brings the restored face to the brightness and contrast that the picture has round it.

@@ -7,7 +7,7 @@ import numpy as np
 from ...models.face.face_mesh import OUTER_EYE_CORNERS
 
 REACH = 3
-"""Frames looked at on either side."""
+"""Frames averaged on either side."""
 TREMBLE = 0.012
 """Movement below this part of the eye distance counts as trembling; landmarkers tremble by 0.002 to 0.005."""
 HEAD_TREMBLE = 0.03

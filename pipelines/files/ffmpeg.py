@@ -17,7 +17,7 @@ _KEPT_LINES = 200
 class Ffmpeg:
     """One run, to be used as a context manager; it never outlives its block.
 
-    What ffmpeg complains of stays in memory, the first lines of it, so that a full disk can't get in the way.
+    The first lines of its error output are kept in memory, so that a full disk can't get in the way.
     """
 
     def __init__(self, arguments: list[str], *, stdin: int | None = None, stdout: int | None = None) -> None:
@@ -26,10 +26,10 @@ class Ffmpeg:
             [executable(), *arguments], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True
         )
         self._lines: deque[str] = deque()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._log_reader = threading.Thread(target=self._collect_log, daemon=True)
+        self._log_reader.start()
 
-    def _listen(self) -> None:
+    def _collect_log(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if len(self._lines) < _KEPT_LINES and line.strip():
@@ -44,12 +44,12 @@ class Ffmpeg:
     def wait(self) -> int:
         """Its exit status, once it has ended by itself."""
         status = self._process.wait()
-        self._listener.join()
+        self._log_reader.join()
         return status
 
     @property
     def log(self) -> str:
-        """What it complained of, line by line; whole after `wait`."""
+        """The first lines of its error output; complete after `wait`."""
         return "\n".join(self._lines)
 
     def __enter__(self) -> Ffmpeg:
@@ -61,7 +61,7 @@ class Ffmpeg:
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what was not yet written has nobody to read it any more
+                with suppress(OSError):  # nothing reads what was not yet written
                     pipe.close()
         self.wait()
 
@@ -77,6 +77,6 @@ def executable() -> str:
 
 
 def last_line(log: str) -> str:
-    """The last thing that a log says, in at most 200 characters."""
+    """The last line of a log, in at most 200 characters."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "no reason was given"

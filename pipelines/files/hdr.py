@@ -1,4 +1,4 @@
-"""High dynamic range to standard: PQ or HLG in BT.2020 becomes what an ordinary screen shows, BT.709 with its gamma.
+"""High dynamic range to standard: PQ or HLG in BT.2020 becomes BT.709 with its gamma.
 
 Figures: PQ from SMPTE ST 2084, HLG with its system gamma of 1.2 at 1000 cd/m2 and graphics white of 203 cd/m2 from
 ITU-R BT.2100 and BT.2408, primaries from BT.2087.
@@ -14,9 +14,9 @@ PQ, HLG = 16, 18
 """AVColorTransferCharacteristic."""
 _WHITE = 203.0
 _PEAK = 1000.0
-"""cd/m2; brighter light is shown as white."""
+"""cd/m2; brighter light becomes white."""
 _KNEE = 0.8
-"""Part of the screen's range that is shown as it is; what is brighter is compressed into the rest."""
+"""Part of the screen's range that stays as it is; what is brighter is compressed into the rest."""
 _BT2020_TO_BT709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
 )
@@ -64,8 +64,8 @@ class HdrToSdr:
         relative = light / np.float32(_WHITE) * np.float32(_KNEE)
         brightness = (relative @ _LUMINANCE)[..., None]
         relative *= _compressed(brightness) / np.maximum(brightness, 1e-6)
-        shown = relative @ _BT2020_TO_BT709.T
-        return self._gamma[np.round(shown.clip(0, 1) * _STEPS).astype(np.int32)]
+        display = relative @ _BT2020_TO_BT709.T
+        return self._gamma[np.round(display.clip(0, 1) * _STEPS).astype(np.int32)]
 
 
 def _compressed(brightness: np.ndarray) -> np.ndarray:

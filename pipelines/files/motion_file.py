@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...models.face.face_mesh import BLENDSHAPES, VERTICES
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from ..types import Camera, FaceMotion
 from .output_paths import file_to_write, shortened, unfinished
@@ -114,7 +114,7 @@ def _as_motion(name: str, arrays: dict[str, np.ndarray]) -> FaceMotion:
             raise TalkingPortraitError(f"{name} holds NaN or infinite {key}, so the motion is lost; make it again.")
     pose = str(arrays.get("pose", "head"))
     if pose not in ("head", "camera"):
-        raise TalkingPortraitError(f'{name} says its pose is {shown(pose)}, but "head" or "camera" is expected.')
+        raise TalkingPortraitError(f'{name} says its pose is {quoted(pose)}, but "head" or "camera" is expected.')
     return FaceMotion(
         vertices=values["vertices"],
         neutral=values["neutral"],
@@ -134,7 +134,7 @@ def _rate(name: str, arrays: dict[str, np.ndarray]) -> Fraction:
             return as_rate(Fraction(*(int(part) for part in exact)))
         return as_rate(float(arrays["fps"]))
     except (TypeError, ValueError, ArithmeticError) as error:
-        rate = shown(arrays["fps"] if exact is None else exact)
+        rate = quoted(arrays["fps"] if exact is None else exact)
         raise TalkingPortraitError(
             f"{name} holds the frame rate {rate}, but one number from {MIN_FPS} to {MAX_FPS} is expected."
         ) from error

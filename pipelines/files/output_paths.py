@@ -1,4 +1,4 @@
-"""Where results may be written: looked at before the work begins, and replaced only by what is complete."""
+"""Where results may be written: checked before the work begins, and replaced only by what is complete."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def replacing(target: Path) -> Iterator[Path]:
     partial = unfinished(target)
     try:
         yield partial
-        settle(partial, target)
+        rename_durably(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -93,7 +93,7 @@ def folder_for_results(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         for place in made:
-            with suppress(OSError):  # somebody else has put something there
+            with suppress(OSError):  # something else has been put there
                 place.rmdir()
         raise
 
@@ -127,7 +127,7 @@ def _make(place: Path) -> bool:
         return False
 
 
-def settle(partial: Path, path: Path) -> None:
+def rename_durably(partial: Path, path: Path) -> None:
     """Gives a finished file its name once its bytes are on the disk, so that not even a power cut leaves a part."""
     with partial.open("rb+") as file:
         os.fsync(file.fileno())

@@ -30,7 +30,7 @@ class VideoFile:
     """A video on disk: `size` (height, width) upright with square pixels, `fps`; iterate over `frames()` to read it.
 
     A variable rate becomes constant: `fps` is that of its closely spaced frames, and `dataclasses.replace` may set any
-    other; each frame is shown at its time.
+    other; each frame starts at its time.
     """
 
     path: Path
@@ -41,29 +41,29 @@ class VideoFile:
     """Time in the file of frame 0."""
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Each frame as (H, W, 3) uint8 RGB at the constant rate `fps`; colours are those that a screen would show.
+        """Each frame as (H, W, 3) uint8 RGB at the constant rate `fps`; colours are those of an ordinary screen.
 
         Raises TalkingPortraitError, after the last whole frame, for a file that ends before its header says.
         """
         pixels = FramePixels(self.stream)
         # A frame counts for the slots from half a frame before its time on: rounded times must not drop or repeat one.
         early = Fraction(1, 2) / max(self.fps, self.stream.rate)
-        shown: np.ndarray | None = None
+        current: np.ndarray | None = None
         latest: Any = None
         number, end = 0, self.origin
         try:
             for frame, time in decoded_frames(self.path, self.stream.index):
                 first = math.ceil((time - self.origin - early) * self.fps)
                 while latest is not None and number < first:
-                    shown = pixels(latest) if shown is None else shown
-                    yield shown
+                    current = pixels(latest) if current is None else current
+                    yield current
                     number += 1
-                latest, shown = frame, None
+                latest, current = frame, None
                 end = time + (frame_length(frame) or 1 / self.stream.rate)
             last = max(round((end - self.origin) * self.fps), 1) if latest is not None else 0
             while number < last:
-                shown = pixels(latest) if shown is None else shown
-                yield shown
+                current = pixels(latest) if current is None else current
+                yield current
                 number += 1
         except DamagedMediaError as error:
             raise TalkingPortraitError(
@@ -75,7 +75,7 @@ class VideoFile:
 
 
 def open_video(path: str | Path) -> VideoFile:
-    """Looks into a video file and decodes its first frame. Raises TalkingPortraitError when it holds no video."""
+    """Opens a video file and decodes its first frame. Raises TalkingPortraitError when it holds no video."""
     path = existing_file(path, "video")
     streams, _ = streams_or_reason(path)
     if streams is None or streams.video is None:

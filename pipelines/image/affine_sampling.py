@@ -19,7 +19,7 @@ KEPT_SHRINKING = 1.5
 """Larger shrinking is done by averaging whole blocks of pixels first, and only the rest by the finer filter."""
 
 LEAST_ALPHA = 1 / 512
-"""What is less opaque than this is not seen."""
+"""What is less opaque than this counts as transparent."""
 
 
 def box_map(left: float, top: float, width: float, height: float, size: tuple[int, int]) -> np.ndarray:
@@ -28,7 +28,7 @@ def box_map(left: float, top: float, width: float, height: float, size: tuple[in
 
 
 def turned_map(centre: tuple[float, float], side: float, degrees: float, size: tuple[int, int]) -> np.ndarray:
-    """The map (2, 3) of a box round `centre`, turned `degrees` clockwise as seen, to a result of `size`.
+    """The map (2, 3) of a box round `centre`, turned `degrees` clockwise in the picture, to a result of `size`.
 
     `size` is (height, width), `side` the box's shorter side; pixels stay square.
     """
@@ -66,15 +66,15 @@ def sample_picture(
 
     Outside the picture "edge" repeats its outermost pixels and "black" gives zeros. Shrinking averages over the
     area that a result pixel covers; enlarging is bicubic. A map of whole pixels copies them unchanged. With four
-    channels the last is alpha: colours count by it, so that what is transparent does not show beside it.
+    channels the last is alpha: colours count by it, so that what is transparent does not colour its neighbours.
     """
     if picture.shape[-1] == 4:
         alpha = picture[..., 3:]
         weighted = torch.cat([picture[..., :3] * alpha, picture], dim=-1)
         premultiplied, own, alpha = _sampled(weighted, matrix, size, border).split([3, 3, 1], dim=-1)
         # Where all is transparent there is nothing to weigh.
-        shows = alpha > LEAST_ALPHA
-        colours = torch.where(shows, premultiplied / alpha.clamp(min=LEAST_ALPHA), own).clamp_(0.0, 1.0)
+        visible = alpha > LEAST_ALPHA
+        colours = torch.where(visible, premultiplied / alpha.clamp(min=LEAST_ALPHA), own).clamp_(0.0, 1.0)
         return torch.cat([colours, alpha], dim=-1)
     return _sampled(picture, matrix, size, border)
 

@@ -1,4 +1,4 @@
-"""Resizing as the published programs do it: by Pillow, on 8 bits. Their networks have seen its rounding."""
+"""Resizing as the published programs do it: by Pillow, on 8 bits. Their networks were trained with its rounding."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def download(
     """Fetches `url` to `target` and returns it.
 
     What has arrived is kept in `.<target>.part`, so that a broken or cancelled download goes on where it stopped.
-    Nothing else is touched: a file that has the target's name already is somebody's, and refused.
+    Nothing else is touched: a file that has the target's name already is not ours, and refused.
     `progress` counts bytes (total 0 when unknown). The file is refused and deleted when its SHA-256 is not `sha256`;
     without one, the checksum that Hugging Face announces is used, if there is one.
     Raises TalkingPortraitError for a target that is there, an address that is not https, an unreachable host

@@ -64,7 +64,7 @@ def models_command(arguments: str) -> str:
 
 
 def way_to_get(name: str, command: Command = models_command) -> str:
-    """What to tell a user who lacks the file or system `name` of the table: its page and the command."""
+    """How to get the file or system `name` of the table, for an error text: its page and the command."""
     (model,) = list_files(name)
     return f"download it from {model.page}, or run: {command(f'get {model.name}')}"
 
@@ -112,7 +112,7 @@ def check(
 def get(name: str, folders: Folders = default_folders, progress: Progress = no_progress) -> list[Path]:
     """Fetches a file, or all of a system's files, into the first folder of its category; returns where they lie.
 
-    Files that are here and whole are left alone. A host that can't be reached is told when the others' files are here.
+    Files that are here and whole are left alone. An unreachable host is reported once the others' files are here.
     Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, and failed downloads.
     """
     if not name:

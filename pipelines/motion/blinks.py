@@ -62,7 +62,7 @@ def blink_weights(times: np.ndarray, frames: int, fps: Fraction, seed: int) -> n
     """How far both eyes are closed in each frame, (F,) in 0..1.
 
     Lids fall within 80 to 100 ms, stay shut for a moment and open within 150 to 250 ms. The moment is moved to the
-    nearest frame, so that no blink slips between two frames half seen.
+    nearest frame, so that no blink slips between two frames.
     """
     random = stream(seed, "blink shapes")
     weights = np.zeros(frames)

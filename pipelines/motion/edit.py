@@ -11,9 +11,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ...models.curves import smoothstep, soft_limit
 from ...models.face.face_mesh import BLENDSHAPES, face_mesh, mirror_index, mouth_opening
 from ...models.face.upper_face_shapes import eyelid_closure, eyelid_shapes
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import NECK, euler_to_matrix, matrix_to_euler
 from ..timing import as_rate
 from ..types import FaceMotion
@@ -53,7 +54,7 @@ def edit(
     Raises TalkingPortraitError for a value out of its range, before anything is computed that depends on it.
     """
     if blinks not in get_args(Blinks):
-        raise TalkingPortraitError(f"The blinks are {shown(blinks)}, but {', '.join(get_args(Blinks))} is expected.")
+        raise TalkingPortraitError(f"The blinks are {quoted(blinks)}, but {', '.join(get_args(Blinks))} is expected.")
     if then is not None:
         motion = join([motion, then], crossfade)
     if fps is not None:
@@ -299,7 +300,7 @@ def _faded_in(motion: FaceMotion, before: FaceMotion, frames: int) -> FaceMotion
     if frames == 0 or before.frames == 0:
         return motion
     t = np.arange(1, frames + 1, dtype=np.float32) / (frames + 1)
-    share = t * t * (3 - 2 * t)
+    share = smoothstep(0, 1, t)
 
     def blended(rows: np.ndarray, held: np.ndarray) -> np.ndarray:
         weight = share.reshape(-1, *[1] * (rows.ndim - 1))
@@ -320,15 +321,14 @@ def _faded_in(motion: FaceMotion, before: FaceMotion, frames: int) -> FaceMotion
 def _check(name: str, value: float, lowest: float, highest: float) -> None:
     if not (isinstance(value, Real) and lowest <= value <= highest):
         raise TalkingPortraitError(
-            f"The {name} is {shown(value)}, but a number from {lowest:g} to {highest:g} is expected."
+            f"The {name} is {quoted(value)}, but a number from {lowest:g} to {highest:g} is expected."
         )
 
 
 @cache
 def _mouth_region() -> np.ndarray:
     """Weight (468, 1): 1 where speech moves the face, up to the upper lip's base, fading out beside the nose."""
-    t = np.clip((face_mesh().vertices[:, 1:2] + 1.7) / 2.7, 0, 1)
-    return (1 - t * t * (3 - 2 * t)).astype(np.float32)
+    return (1 - smoothstep(-1.7, 1.0, face_mesh().vertices[:, 1:2])).astype(np.float32)
 
 
 def _eyelids(motion: FaceMotion) -> np.ndarray:
@@ -374,10 +374,7 @@ def _drawn_in(values: np.ndarray, limit: float) -> np.ndarray:
     """Values within +-limit: as they are up to 70 % of it, then ever more slowly towards it."""
     if limit < 1e-9:
         return np.zeros_like(values)
-    knee = 0.7 * limit
-    size = np.abs(values)
-    soft = knee + (limit - knee) * np.tanh((size - knee) / (limit - knee))
-    return np.sign(values) * np.where(size <= knee, size, soft)
+    return np.sign(values) * soft_limit(np.abs(values), 0.7 * limit, limit)
 
 
 def _closures(old: np.ndarray, new: np.ndarray, threshold: float, step: float) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ import numpy as np
 from ...models.face.face_mesh import LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh, mouth_opening
 from ...models.face.mouth_shapes import close_lips
 from ...models.face.upper_face_shapes import eye_opening, eyelid_shapes
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import head_matrix, smooth_poses, split_matrix
 from ..face.metric_mesh import metric_mesh
 from ..timing import as_rate
@@ -84,9 +84,9 @@ def reenact(
     """
     rate = as_rate(fps)
     if pose not in get_args(Pose):
-        raise TalkingPortraitError(f"The pose is {shown(pose)}, but relative or absolute is expected.")
+        raise TalkingPortraitError(f"The pose is {quoted(pose)}, but relative or absolute is expected.")
     if not (isinstance(window, int) and window >= 1):
-        raise TalkingPortraitError(f"The window is {shown(window)} frames, but a whole number from 1 is expected.")
+        raise TalkingPortraitError(f"The window is {quoted(window)} frames, but a whole number from 1 is expected.")
     for name, amount in (("expression", expression), ("head", head), ("translation", translation)):
         if not (math.isfinite(amount) and 0 <= amount <= 3):
             raise TalkingPortraitError(f"The {name} amount is {amount}, but a number from 0 to 3 is expected.")
@@ -145,12 +145,12 @@ def _calmest(track: FaceTrack, meshes: np.ndarray) -> np.ndarray:
     else:
         eyes = eye_opening(meshes).mean(axis=1)
         unrest = mouth_opening(meshes) + np.abs(eyes - np.median(eyes))
-    seen = np.flatnonzero(track.found)
-    if len(seen) == 0:
+    found = np.flatnonzero(track.found)
+    if len(found) == 0:
         raise TalkingPortraitError(
             "No frame of the driving video shows a face; use a video in which Detect Landmarks finds one."
         )
-    return seen[np.argsort(unrest[seen], kind="stable")][: max(1, round(len(seen) * _REST_SHARE))]
+    return found[np.argsort(unrest[found], kind="stable")][: max(1, round(len(found) * _REST_SHARE))]
 
 
 def _with_true_closures(meshes: np.ndarray) -> np.ndarray:

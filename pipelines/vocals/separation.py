@@ -56,11 +56,11 @@ def separate(
     vocals = torch.zeros_like(audio.waveform)
     for number, (left, right) in enumerate(pairs):
 
-        def watch(done: float, number: int = number) -> None:
+        def report(done: float, number: int = number) -> None:
             progress(round((number + done) * STEPS), len(pairs) * STEPS)
 
         stereo = resample(Audio(audio.waveform[[left, right]], audio.sample_rate), SAMPLE_RATE).waveform
-        found = _separate_stereo(stereo, separator, module, scratch, watch)
+        found = _separate_stereo(stereo, separator, module, scratch, report)
         found = resample(Audio(found, SAMPLE_RATE), audio.sample_rate).waveform[:, : audio.samples]
         if left == right:
             vocals[left, : found.shape[1]] = found.mean(dim=0)
@@ -74,7 +74,7 @@ def _separate_stereo(
     separator: Any,
     module: types.ModuleType,
     scratch: Path | None,
-    watch: Callable[[float], None],
+    report: Callable[[float], None],
 ) -> torch.Tensor:
     """(2, samples) at 44.1 kHz to its vocals, in segments whose ends are blended."""
     samples = stereo.shape[1]
@@ -87,7 +87,7 @@ def _separate_stereo(
         end = samples if i == count - 1 else start + length
 
         def step(done: float, i: int = i) -> None:
-            watch((i + done) / count)
+            report((i + done) / count)
 
         part = _run(stereo[:, start:end], separator, module, scratch, step)
         if i > 0:
@@ -95,7 +95,7 @@ def _separate_stereo(
         if i < count - 1:
             part[:, -fade:] *= 1 - ramp
         vocals[:, start:end] += part
-    watch(1.0)
+    report(1.0)
     return vocals
 
 
@@ -150,7 +150,7 @@ def _folder_in(scratch: Path | None) -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def _watched(module: types.ModuleType, step: Callable[[float], None]) -> Iterator[None]:
-    """Puts our own counter where the library counts chunks with tqdm: no bar is shown, and any chunk may be last."""
+    """Puts our own counter where the library counts chunks with tqdm: no bar is printed, and any chunk may be last."""
     furthest = 0.0
 
     def counted(chunks: Iterable[Any]) -> Iterator[Any]:

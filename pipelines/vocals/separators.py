@@ -1,6 +1,6 @@
 """Models that part voices from music, opened by audio-separator from a path alone, without a network.
 
-audio-separator itself looks a model's parameters up in lists that it downloads. Here they come from what lies at hand:
+audio-separator itself takes a model's parameters from lists that it downloads. Here they come from local files:
 a JSON or YAML beside the model, figures known by name, or such lists if they lie in the model's folder.
 """
 
@@ -115,9 +115,9 @@ def _architecture(name: str) -> types.ModuleType:
 
 @contextmanager
 def _without_onnx2torch() -> Iterator[None]:
-    """Lets the import pass where onnx2torch, or the torchvision that it wants, is missing or does not fit torch.
+    """Lets the import pass where onnx2torch, or the torchvision that it needs, is missing or does not fit torch.
 
-    audio-separator needs it for segments of another length than the model's own, which are never asked for here.
+    audio-separator needs it for segments of another length than the model's own, which are never used here.
     """
     try:
         import_module("onnx2torch")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from .formats import WIDGET_TYPES, NodeInfo, Prompt
 
 
@@ -30,8 +30,8 @@ class GraphRefusedError(TalkingPortraitError):
 
     def __init__(self, summary: str, errors: Mapping[str, list[InputError]], titles: Mapping[str, str]) -> None:
         self.errors = dict(errors)
-        told = [(node, error) for node in errors for error in errors[node]]
-        lines = [_clipped(f"  {_clipped(titles.get(node, node), 80)} (node {node}): {error}") for node, error in told]
+        found = [(node, error) for node in errors for error in errors[node]]
+        lines = [_clipped(f"  {_clipped(titles.get(node, node), 80)} (node {node}): {error}") for node, error in found]
         super().__init__("\n".join([summary, *lines]))
 
 
@@ -115,7 +115,7 @@ def _checked_node(check: _Check, node: str) -> dict[str, Any]:
     validate = getattr(node_class, "validate_inputs", None)
     own = set(inspect.signature(validate).parameters) if validate else set()
     description = check.info[entry["class_type"]]["input"]
-    inputs: dict[str, Any] = {}  # what the class does not know, such as the editor's player widgets, is left out
+    inputs: dict[str, Any] = {}  # what the class does not declare, such as the editor's player widgets, is left out
     for section in ("required", "optional"):
         for name, spec in description.get(section, {}).items():
             value = entry["inputs"].get(name)
@@ -143,7 +143,7 @@ def _checked_input(check: _Check, node: str, name: str, spec: Any, value: Any, o
         value = value["__value__"]
     if _is_socket(kind):
         message = f"A link to an output of {kind} is expected"
-        check.add(node, "invalid_input_type", message, f"{name} is {shown(value)}")
+        check.add(node, "invalid_input_type", message, f"{name} is {quoted(value)}")
         return value
     try:
         value = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}.get(kind, lambda same: same)(value)
@@ -151,11 +151,11 @@ def _checked_input(check: _Check, node: str, name: str, spec: Any, value: Any, o
             raise ValueError("it is no finite number")
     except (TypeError, ValueError, OverflowError) as error:
         message = f"Failed to convert an input value to a {kind} value"
-        check.add(node, "invalid_input_type", message, f"{name}, {shown(value)}, {str(error)[:100]}")
+        check.add(node, "invalid_input_type", message, f"{name}, {quoted(value)}, {str(error)[:100]}")
         return value
     choices = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
     if own and choices is not None and not isinstance(value, str):
-        check.add(node, "value_not_in_list", "Value not in list", f"{name}: {shown(value)} is no name")
+        check.add(node, "value_not_in_list", "Value not in list", f"{name}: {quoted(value)} is no name")
     if own:
         return value
     if options.get("min") is not None and value < options["min"]:
@@ -164,7 +164,7 @@ def _checked_input(check: _Check, node: str, name: str, spec: Any, value: Any, o
         check.add(node, "value_bigger_than_max", f"Value {value} bigger than max of {options['max']}", name)
     elif choices is not None and value not in choices:
         listed = str(choices) if len(choices) <= 20 else f"(list of length {len(choices)})"
-        check.add(node, "value_not_in_list", "Value not in list", f"{name}: {shown(value)} not in {listed}")
+        check.add(node, "value_not_in_list", "Value not in list", f"{name}: {quoted(value)} not in {listed}")
     return value
 
 

@@ -2,7 +2,7 @@
 
 API format: `{"3": {"class_type": ..., "inputs": {name: value or ["node id", output index]}}}`.
 UI format: what the editor saves: `nodes` with positions and positional widget values, `links`, and subgraphs under
-`definitions`. Converting needs to know each class's inputs as `/object_info` gives them.
+`definitions`. Converting needs each class's inputs as `/object_info` gives them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..files.output_paths import shortened
 
 Prompt = dict[str, dict[str, Any]]
@@ -40,7 +40,7 @@ _MODE_SWITCHES = (
 )
 """They mute or bypass the nodes that they are linked to in the editor; the saved workflow has the outcome as `mode`."""
 _EDITOR_ONLY = ("Note", "MarkdownNote", "PrimitiveNode", *_PASS_ON, *_SETTER_OF, *_MODE_SWITCHES)
-"""Nodes that no server knows and that are not part of what is sent to one."""
+"""Nodes that no server has and that are not part of what is sent to one."""
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 """A choice that brings inputs of its own, named CHOICE.INPUT."""
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO)
@@ -111,7 +111,8 @@ def file_reference(name: str) -> tuple[str, PurePosixPath]:
     path = PurePosixPath(plain.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in plain:
         raise TalkingPortraitError(
-            f"The workflow's file name {shown(name)} leads out of the {folder} folder; name the file itself with --set."
+            f"The workflow's file name {quoted(name)} leads out of the {folder} folder; name the file itself with "
+            "--set."
         )
     return folder, path
 
@@ -303,7 +304,7 @@ class _Converter:
                 (place, node) for node in place.nodes.values() if node["type"] == kind and _set_name(node) == name
             ]
             place = None if found and place is graph else place.outer
-        where = f"The workflow's Get node {graph.name(getter)} stands for {shown(name)}"
+        where = f"The workflow's Get node {graph.name(getter)} stands for {quoted(name)}"
         if name is None or not found:
             raise TalkingPortraitError(f"{where}, but no Set node has that name; choose another name in it.")
         if len(found) > 1:
@@ -359,10 +360,10 @@ def _set_name(node: Mapping[str, Any]) -> str | None:
 
 def _instance_widget(graph: _Graph, name: str) -> _Constant | None:
     """The value that one use of a subgraph sets for an input which is a widget inside, or None where it sets none."""
-    shown = [socket["name"] for socket in graph.instance.get("inputs", []) if "widget" in socket]
+    widgets = [socket["name"] for socket in graph.instance.get("inputs", []) if "widget" in socket]
     values = graph.instance.get("widgets_values") or []
-    if name in shown and shown.index(name) < len(values):
-        return _Constant(values[shown.index(name)])
+    if name in widgets and widgets.index(name) < len(values):
+        return _Constant(values[widgets.index(name)])
     return None
 
 
@@ -409,7 +410,7 @@ def _all_widgets(sections: Mapping[str, Any], prefix: str = "") -> Iterator[str]
 
 
 def is_widget(kind: Any, options: Mapping[str, Any]) -> bool:
-    """Whether an input of /object_info can be set in the editor; kinds that only a host knows come with a default."""
+    """Whether an input of /object_info can be set in the editor; kinds that only a host has come with a default."""
     if options.get("forceInput"):
         return False
     return isinstance(kind, list) or kind in WIDGET_TYPES or "default" in options

@@ -1,6 +1,6 @@
-"""Runs a workflow without ComfyUI: each needed node once, in order of need, lazy inputs only when they are asked for.
+"""Runs a workflow without ComfyUI: each needed node once, in order of need, lazy inputs only when they are requested.
 
-The node classes are handed in, as pipelines know no nodes; they follow ComfyUI's V3 API.
+The node classes are handed in, as pipelines do not import nodes; they follow ComfyUI's V3 API.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class NodeFailedError(TalkingPortraitError):
 
     def __init__(self, node: str, title: str, error: BaseException) -> None:
         self.node = node
-        shown = str(error) if isinstance(error, TalkingPortraitError) else f"{type(error).__name__}: {error}"
-        super().__init__(shown if shown.startswith(title) else f"{title}: {shown}")
+        text = str(error) if isinstance(error, TalkingPortraitError) else f"{type(error).__name__}: {error}"
+        super().__init__(text if text.startswith(title) else f"{title}: {text}")
 
 
 def run_graph(
@@ -91,13 +91,13 @@ class _Run:
         if missing or not lazy:
             return missing
         try:
-            asked = self._class(node).check_lazy_status(**self._arguments(node))
+            requested = self._class(node).check_lazy_status(**self._arguments(node))
         except Exception as error:
             raise NodeFailedError(node, self._title(node), error) from error
-        return [links[name] for name in asked or () if name in links and links[name] not in self.values]
+        return [links[name] for name in requested or () if name in links and links[name] not in self.values]
 
     def _arguments(self, node: str) -> dict[str, Any]:
-        """Input values; a lazy one that was not asked for is None."""
+        """Input values; a lazy one that was not requested is None."""
         values = {}
         for name, value in self.prompt[node]["inputs"].items():
             if is_link(value):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import TalkingPortraitError, shown
+from ..errors import TalkingPortraitError, quoted
 from ..files.output_paths import folder_for_results, free_name, replacing
 from .formats import NodeInfo, Prompt
 
@@ -36,7 +36,7 @@ class ServerRefusedError(ServerError):
 
 
 class ServerInterruptedError(ServerError):
-    """Somebody interrupted the run."""
+    """The run was interrupted."""
 
     exit_code = 4
 
@@ -135,7 +135,7 @@ def _session(server: str) -> Any:
     import aiohttp
 
     if not server.startswith(("http://", "https://")):
-        raise ServerUnreachableError(f"{shown(server)} is no address; give one like http://127.0.0.1:8188.")
+        raise ServerUnreachableError(f"{quoted(server)} is no address; give one like http://127.0.0.1:8188.")
     # No limit on the whole of a request, as videos take their time; only on silence.
     patience = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
     return aiohttp.ClientSession(server.rstrip("/") + "/", timeout=patience)
@@ -222,20 +222,20 @@ class _Client:
             try:
                 message = await socket.receive(timeout=min(left, 30))
             except asyncio.TimeoutError:
-                # Silence is normal in a long queue; a run that ended unheard shows in the history.
+                # Silence is normal in a long queue; a run whose end message was missed is in the history.
                 if await self._finished(http, number):
                     return
                 continue
             if message.type == aiohttp.WSMsgType.TEXT:
-                if self._heard(json.loads(message.data), number):
+                if self._handle(json.loads(message.data), number):
                     return
             elif message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                 if await self._finished(http, number):
                     return
                 raise ServerUnreachableError(f"{self.server} closed the connection while it worked; look at its log.")
 
-    def _heard(self, message: Mapping[str, Any], number: str) -> bool:
-        """Takes in one message; True when the run has succeeded."""
+    def _handle(self, message: Mapping[str, Any], number: str) -> bool:
+        """Handles one message; True when the run has succeeded."""
         kind, data = message.get("type"), message.get("data") or {}
         if data.get("prompt_id") not in (None, number):
             return False
@@ -255,10 +255,10 @@ class _Client:
             return False
         status = entry.get("status") or {}
         if status.get("status_str") == "error":
-            told: dict[str, Any] = dict(status.get("messages", []))
+            messages: dict[str, Any] = dict(status.get("messages", []))
             for kind in ("execution_interrupted", "execution_error"):
-                if kind in told:
-                    self._heard({"type": kind, "data": told[kind]}, number)
+                if kind in messages:
+                    self._handle({"type": kind, "data": messages[kind]}, number)
             raise ServerError("The run failed, but ComfyUI's history does not say why; look at its log.")
         return True
 
@@ -323,8 +323,8 @@ def _files_of(outputs: Mapping[str, Any]) -> list[dict[str, str]]:
     """Files that a run saved; previews only when it saved nothing."""
     entries = [
         {"filename": item["filename"], "subfolder": item.get("subfolder") or "", "type": item.get("type") or "output"}
-        for shown in outputs.values()
-        for items in shown.values()
+        for values in outputs.values()
+        for items in values.values()
         if isinstance(items, list)
         for item in items
         if isinstance(item, dict) and item.get("filename")

@@ -48,7 +48,7 @@ def drive(
         fps: frames a second of the motion; its frames cover the audio exactly (pipelines/timing.py).
         seed: same audio, amounts and seed give the same motion. Each of the things below draws from a stream of its
             own, so changing one amount leaves the others as they were.
-        mouth: size of the mouth's movement. 1 is as heard, 0 keeps it shut.
+        mouth: size of the mouth's movement. 1 is as predicted, 0 keeps it shut.
         head: head movement that belongs to the speech, about +-8 degrees at most at 1. `nod` is the part of it that
             nods on stressed syllables.
         brows: brows that rise and fall with the voice.

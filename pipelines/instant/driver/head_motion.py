@@ -38,7 +38,7 @@ def speech_rotation(prosody: Prosody, seed: int, nod: float = 1.0) -> np.ndarray
 
 
 def resting_drift(frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Angles (T, 3) and translation (T, 3) in cm of a head that nobody holds: slow, small, with a breath in it."""
+    """Angles (T, 3) and translation (T, 3) in cm of a head at ease: slow, small, with a breath in it."""
     random = stream(seed, "drift")
     slow = gaussian(wandering(random, frames, RATE, 4.0, 6), 0.3 * RATE)
     slow = 2 * np.tanh(slow / 2)

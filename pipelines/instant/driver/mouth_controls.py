@@ -1,4 +1,4 @@
-"""Audio to mouth controls: the Instant driver's ear at work, in chunks, at its own fixed rate."""
+"""Audio to mouth controls: the Instant driver's mouth network, run in chunks at its own fixed rate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from ....models.curves import smoothstep
 from ....models.face.mouth_shapes import lip_opening, lip_seal, mouth_vertices, sealing_press
 from ....models.instant.mouth_network import (
     CONTROLS,
@@ -29,7 +30,7 @@ from ....models.instant.mouth_network import (
 from ...audio.waveform import check_audio, mono, resample
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
-from .speech_gate import ramp, wordiness
+from .speech_gate import speech_likelihood
 
 CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
@@ -49,7 +50,7 @@ _CONTRAST, _KEPT_OPENING = 1.2, 0.11
 """Openings are raised to this power about one, in eye distances, that stays: the network, taught by the mean of many
 ways to say a sound, opens too alike."""
 _SILENT = -40.0
-"""dB under the speech level of a moment that is silent whatever the network hears in it."""
+"""dB under the speech level of a moment that is silent whatever the network predicts in it."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ class MouthControls:
         low = np.minimum(times.astype(int), len(self.values) - 1)
         high = np.minimum(low + 1, len(self.values) - 1)
         part = (times - low)[..., None]
-        seen = self.values[low] * (1 - part) + self.values[high] * part  # (F, places, 6)
-        controls = seen.mean(axis=1)
-        controls[:, _PRESS] = seen[..., _PRESS].max(axis=1)
+        interpolated = self.values[low] * (1 - part) + self.values[high] * part  # (F, places, 6)
+        controls = interpolated.mean(axis=1)
+        controls[:, _PRESS] = interpolated[..., _PRESS].max(axis=1)
         return controls.astype(np.float32)
 
     def vertices_at(self, fps: float | Fraction) -> np.ndarray:
@@ -117,7 +118,7 @@ def _gate(activity: np.ndarray) -> np.ndarray:
     from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
     lasting = maximum_filter1d(uniform_filter1d(activity, 11, mode="constant"), 31, mode="nearest")
-    return ramp(activity, _ACTIVE) * ramp(lasting, _UTTERED)
+    return smoothstep(*_ACTIVE, activity) * smoothstep(*_UTTERED, lasting)
 
 
 def _commit(press: np.ndarray) -> np.ndarray:
@@ -171,22 +172,22 @@ def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int
         logits, _ = network(mel[None, 2 * first : 2 * last])
         values.append(torch.sigmoid(logits[0, start - first : stop - first]))
         progress(stop, frames)
-    heard = torch.cat(values).numpy()
+    predicted = torch.cat(values).numpy()
     level = frame_level(power)
     usual = float(speech_level(level))
-    heard[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)
-    heard[:, -1] *= wordiness(heard[:, -1], power.numpy(), usual)
-    return as_controls(heard, audio.seconds)
+    predicted[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)
+    predicted[:, -1] *= speech_likelihood(predicted[:, -1], power.numpy(), usual)
+    return as_controls(predicted, audio.seconds)
 
 
-def as_controls(heard: np.ndarray, seconds: Fraction) -> MouthControls:
-    """What the network heard (T, 7), controls and speech activity in 0..1, as controls that commit themselves.
+def as_controls(predicted: np.ndarray, seconds: Fraction) -> MouthControls:
+    """The network's output (T, 7), controls and speech activity in 0..1, as controls with definite closures.
 
     Without speech everything rests. Lips do not hover half closed as an unsure network does: `_commit` lets them touch
     once a closure is more than a hint.
     """
-    activity = heard[:, -1]
-    controls = _contrast(heard[:, : len(CONTROLS)])
+    activity = predicted[:, -1]
+    controls = _contrast(predicted[:, : len(CONTROLS)])
     controls[:, _PRESS] = _approach(_commit(controls[:, _PRESS]))
     controls *= _gate(activity)[:, None]
     return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, seconds)

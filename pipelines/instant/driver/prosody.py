@@ -53,7 +53,7 @@ class Prosody:
 
 
 def analyse(audio: Audio, activity: np.ndarray, activity_rate: float, progress: Progress = no_progress) -> Prosody:
-    """The prosody of `audio`, of which `activity` (N,) in 0..1 at `activity_rate` Hz says where somebody speaks."""
+    """The prosody of `audio`, where `activity` (N,) in 0..1 at `activity_rate` Hz is the speech activity."""
     frames = int(np.ceil(float(audio.seconds) * RATE)) + 1
     wave = resample(Audio(mono(audio)[None], audio.sample_rate), _SAMPLE_RATE).waveform[0].numpy()
     level, f0, strength = _track(wave, frames, progress)
@@ -176,7 +176,7 @@ def _track(wave: np.ndarray, frames: int, progress: Progress) -> tuple[np.ndarra
 def _choose_pitch(f0: np.ndarray, strength: np.ndarray, talking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One frequency a frame (0 where unvoiced) out of the candidates, within an octave of the speaker's median.
 
-    A second look prefers the candidate near the median of the voice just around, which mends short octave jumps.
+    A second pass prefers the candidate near the median of the voice just around, which mends short octave jumps.
     """
     from scipy.ndimage import median_filter
 

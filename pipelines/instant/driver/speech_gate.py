@@ -1,6 +1,6 @@
-"""Sounds without words: what tells them from speech over some seconds, where the mouth's network hears only one.
+"""Sounds without words, separated from speech over several seconds; the mouth network's context is only one.
 
-Of speech most of what sounds is heard as speech, while music is only here and there. And speech changes its colour,
+Of speech most frames with sound are classified as speech, of music only some. And speech changes its colour,
 while rustling, sawing or the hiss of a machine keep theirs however their loudness swings.
 """
 
@@ -8,29 +8,30 @@ from __future__ import annotations
 
 import numpy as np
 
+from ....models.curves import smoothstep
 from ....models.instant.mouth_network import FRAME_RATE
 
 _WINDOW = 4 * FRAME_RATE + 1
 _LOUD = (-23.0, -17.0)
 """dB under the speech level from which, and up to which, a frame begins to count as sound."""
 _SPOKEN = (0.55, 0.70)
-"""Share of the sound in a window that must be heard as speech."""
+"""Share of the sound in a window that must be classified as speech."""
 _COLOUR_FLOOR = -45.0
 _STEADY = 11
 """Mel frames over which a noise's own flutter is averaged out of its colour."""
 _CHANGING = (0.50, 0.65)
 """How far the colour changes, over how far it flutters: up to 0.5 in noises of one colour, above 0.7 in speech."""
-_TELLING = 0.7
+_WELL_FILLED = 0.7
 """Of the windows around a frame, those with less than this part of the most sound don't count."""
-_JUDGED = (0.6, 1.0)
+_JUDGEABLE = (0.6, 1.0)
 """Seconds of sound in a window from which its colour can be judged: a word alone is too short."""
 
 
-def wordiness(activity: np.ndarray, power: np.ndarray, speech_level: float) -> np.ndarray:
-    """How far (T,) in 0..1 what is heard as speech around each frame can be that.
+def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: float) -> np.ndarray:
+    """The likelihood (T,) in 0..1 that what is classified as speech around each frame is speech.
 
     Args:
-        activity: (T,) in 0..1, what the network takes for speech, 50 a second.
+        activity: (T,) in 0..1, the network's speech activity, 50 a second.
         power: (2 T or 2 T - 1, mels) mel power, 100 frames a second.
         speech_level: dB of full scale (`models/instant/mouth_network.speech_level`).
 
@@ -40,21 +41,15 @@ def wordiness(activity: np.ndarray, power: np.ndarray, speech_level: float) -> n
     from scipy.ndimage import maximum_filter1d
 
     level = 10 * np.log10(power[::2].mean(axis=1) + 1e-14)[: len(activity)] - speech_level
-    sounding = ramp(level, _LOUD)
+    sounding = smoothstep(*_LOUD, level)
     amount = np.maximum(_around(sounding), 0)
     share = _around(sounding * activity) / np.maximum(amount, 1e-6)
-    spoken = np.where(amount > 1e-6, ramp(share, _SPOKEN), 1.0)
-    judged = ramp(amount * _WINDOW / FRAME_RATE, _JUDGED)
-    changing = 1 - judged * (1 - ramp(_colour_change(power, sounding, speech_level), _CHANGING))
-    telling = amount >= _TELLING * maximum_filter1d(amount, _WINDOW)
-    best = maximum_filter1d(np.where(telling, np.minimum(spoken, changing), 0.0), _WINDOW)
-    return np.where(maximum_filter1d(telling, _WINDOW), best, 1.0)
-
-
-def ramp(values: np.ndarray, between: tuple[float, float]) -> np.ndarray:
-    """0 up to the first, 1 from the second value on, smoothly rising between them."""
-    x = np.clip((values - between[0]) / (between[1] - between[0]), 0, 1)
-    return x * x * (3 - 2 * x)
+    spoken = np.where(amount > 1e-6, smoothstep(*_SPOKEN, share), 1.0)
+    judgeable = smoothstep(*_JUDGEABLE, amount * _WINDOW / FRAME_RATE)
+    changing = 1 - judgeable * (1 - smoothstep(*_CHANGING, _colour_change(power, sounding, speech_level)))
+    well_filled = amount >= _WELL_FILLED * maximum_filter1d(amount, _WINDOW)
+    best = maximum_filter1d(np.where(well_filled, np.minimum(spoken, changing), 0.0), _WINDOW)
+    return np.where(maximum_filter1d(well_filled, _WINDOW), best, 1.0)
 
 
 def _around(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the upper face does while somebody speaks: blinks and brows, as blendshape weights over time."""
+"""Movement of the upper face during speech: blinks and brows, as blendshape weights over time."""
 
 from __future__ import annotations
 

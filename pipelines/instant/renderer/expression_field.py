@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_mesh
 from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
 from .warp import Grid, invert, sample_field, scattered_operator
@@ -19,7 +20,7 @@ NODES_PER_EYE_DISTANCE = 40
 """Field nodes along the distance of the outer eye corners; the lips' landmarks lie about two nodes apart."""
 
 HIDDEN = 0.03
-"""Cosine to the view below which a vertex lies on or behind the silhouette; the skin seen there moves otherwise."""
+"""Cosine to the view below which a vertex lies on or behind the silhouette; the skin visible there moves otherwise."""
 
 FADING = ((0.14, 0.75), (0.3, 0.4), (0.48, 0.1), (0.7, 0.0))
 """Rings around the face oval, by how much wider they are, and the share of the oval's movement they take."""
@@ -45,7 +46,7 @@ class ExpressionField:
         for mix in _parted():
             field = np.zeros((len(nodes), VERTICES), dtype=np.float32)
             field[~beside] = spread[~beside] @ rows(mix)
-            # Beyond the mouth corners both fields grow into the one that knows of no parting.
+            # Beyond the mouth corners both fields grow into the one without a parting.
             field[beside] = spread[beside] @ rows(np.eye(VERTICES))
             between = beside & (apart > 0)
             field[between] += apart[between, None] * (spread[between] @ rows(mix - np.eye(VERTICES)))
@@ -76,7 +77,7 @@ class ExpressionField:
     def _spreading(self, nodes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """Nodes from sites (N, S), and a function that gives the sites' displacements as rows over the vertices.
 
-        Its argument (468, 468) says whose displacement each vertex shows. The eyes and all around the face are still.
+        Its argument (468, 468) says whose displacement each vertex takes. The eyes and all around the face are still.
         """
         mesh = self.mesh
         sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())
@@ -105,16 +106,14 @@ class ExpressionField:
                 (grid.bottom - nodes[:, 1]) / (grid.bottom - grid.top),
             ]
         )
-        t = np.clip(sides.min(axis=0) / 0.12, 0, 1)
-        return t * t * (3 - 2 * t)
+        return smoothstep(0, 0.12, sides.min(axis=0))
 
     def _apart(self, nodes: np.ndarray) -> np.ndarray:
         """1 where the two fields may differ, 0 beyond the mouth corners."""
         right, left = self.mesh.points[list(MOUTH_CORNERS)]
         axis = left - right
         along = (nodes - (left + right) / 2) @ axis / (axis @ axis) * 2
-        t = np.clip((1.25 - np.abs(along)) / 0.3, 0, 1)
-        return t * t * (3 - 2 * t)
+        return smoothstep(1.25, 0.95, np.abs(along))
 
 
 def _parted() -> tuple[np.ndarray, np.ndarray]:
@@ -132,8 +131,7 @@ def _parted() -> tuple[np.ndarray, np.ndarray]:
         replaced[list(lip)] = False
         replaced[list(other)] = True
         replaced[list(MOUTH_CORNERS)] = False
-        t = np.clip((1.2 - np.abs(canonical[:, 0]) / half) / 0.45, 0, 1)
-        share = t * t * (3 - 2 * t) * replaced
+        share = smoothstep(1.2, 0.75, np.abs(canonical[:, 0]) / half) * replaced
         mix = np.eye(VERTICES) * (1 - share[:, None])
         for vertex in np.flatnonzero(share > 0):
             position = np.interp(canonical[vertex, 0], xs, np.arange(len(chain)))

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import torch
 
+from ....models.curves import smoothstep
 from ....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
 from .face_opening import SPAN, Aperture, EdgeTables
 from .portrait_mesh import PortraitMesh
-from .warp import Layer, smoothstep
+from .warp import Layer
 
 UPPER_SHARE = 0.93
 """Part of the way to a shut eye that the upper lid covers; the lower lid rises by the rest."""

@@ -58,7 +58,7 @@ class Aperture:
 def _side(corners: Sequence[int], upper: Sequence[int], lower: Sequence[int]) -> float:
     """1 where the lower edge lies clockwise of the line between the corners, -1 on the other side.
 
-    Asked of the canonical face: landmarks of a closed mouth may cross, and no face in a picture is a mirrored one.
+    Computed on the canonical face: landmarks of a closed mouth may cross, and no face in a picture is a mirrored one.
     """
     face = face_mesh().vertices[:, :2] * [1, -1]
     axis = face[corners[1]] - face[corners[0]]

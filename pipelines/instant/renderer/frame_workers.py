@@ -1,4 +1,4 @@
-"""Several threads that each draw whole frames, instead of several threads that share every small operation.
+"""Threads that each draw whole frames, instead of threads that share every small operation.
 
 Drawing is thousands of operations of some microseconds. Shared out among threads, each of them waits at every one for
 the slowest; on a machine that does anything else beside, that costs ten times the work itself. Whole frames need no
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 
-class Crew:
-    """As many workers as torch has threads here (one for a device that is no CPU), each with one thread of its own.
+class FrameWorkers:
+    """As many workers as torch has threads here (one for a device other than the CPU), each with one thread.
 
     Use as a context manager; it waits for its workers when it is left.
     """
@@ -27,15 +27,15 @@ class Crew:
         self.size = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self.size, thread_name_prefix="frames")
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> FrameWorkers:
         threads = torch.get_num_threads()
         present = threading.Barrier(self.size)
 
-        def enlist() -> None:
+        def prepare() -> None:
             torch.set_num_threads(1)
             present.wait()
 
-        for started in [self._pool.submit(enlist) for _ in range(self.size)]:
+        for started in [self._pool.submit(prepare) for _ in range(self.size)]:
             started.result()
         # The call above also sets what threads that start later get; they are not ours to change.
         torch.set_num_threads(threads)
@@ -46,12 +46,12 @@ class Crew:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def begin(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """One piece of work by one worker, who begins when those before are given out."""
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Runs `work(*arguments)` on a worker, after the work submitted before it."""
         return self._pool.submit(_without_gradients, work, *arguments)
 
-    def share(self, work: Callable[..., None], *pieces: Iterable[Any]) -> None:
-        """`work` on each set of arguments, several at once; the first exception is raised again here."""
+    def map(self, work: Callable[..., None], *pieces: Iterable[Any]) -> None:
+        """Runs `work` on each set of arguments, several at once; raises the first exception."""
         for _ in self._pool.map(partial(_without_gradients, work), *pieces):
             pass
 

@@ -86,7 +86,7 @@ class HeadField:
         inner = self.mesh.points[[105, 334, 1, 61, 291, 33, 263]]
         room = min(0.9 * float(tree.query(inner)[0].min()), SKULL_RADII[1] * self.pixels_per_cm)
         distance = tree.query(self.nodes.view(-1, 2).cpu().numpy())[0]
-        self.weight *= torch.from_numpy(_ease(distance / max(room, 1.0))).float().to(self.weight.device)
+        self.weight *= torch.from_numpy(_smootherstep(distance / max(room, 1.0))).float().to(self.weight.device)
 
     def backward(self, camera_motion: torch.Tensor) -> torch.Tensor:
         """Displacement (B, 2, rows, columns) from output positions to the portrait, for motions (B, 4, 4)."""
@@ -128,7 +128,8 @@ class HeadField:
     def _weight_at(self, nodes: np.ndarray) -> np.ndarray:
         """1 on the head, easing to 0 with distance from it and down the neck."""
         radius, height = skull_position(nodes, self.mesh)
-        return _ease((REACH - radius) / (REACH - RIGID)) * _ease((height - NECK_END) / (NECK_TOP - NECK_END))
+        near, above_neck = (REACH - radius) / (REACH - RIGID), (height - NECK_END) / (NECK_TOP - NECK_END)
+        return _smootherstep(near) * _smootherstep(above_neck)
 
 
 def skull_position(pixels: np.ndarray, mesh: PortraitMesh) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +147,7 @@ def skull_position(pixels: np.ndarray, mesh: PortraitMesh) -> tuple[np.ndarray, 
     return radius, local[..., 1] + centre[1]
 
 
-def _ease(t: np.ndarray) -> np.ndarray:
-    """A smooth step with flat ends in slope and curvature."""
+def _smootherstep(t: np.ndarray) -> np.ndarray:
+    """0 up to 0, 1 from 1 on, between them a quintic with no slope or curvature at its ends."""
     t = np.clip(t, 0, 1)
     return t**3 * (10 - 15 * t + 6 * t * t)

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
-from .warp import smoothstep
 
 WORK_HEAD = 120
 """Width of the head in pixels at which the vote is held."""
 BAND = 0.02
-"""Head widths around the head in which its wisps are looked for."""
+"""Head widths around the head in which its wisps are searched."""
 CLUSTERS = 10
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the picture's border, and beyond which all, is taken for background at first."""
@@ -58,11 +58,11 @@ class HeadMatte:
     def _vote(
         self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where no background is seen.
+        """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where there is no background.
 
         Also how near (h, w) in 0..1 a pixel is to what is solidly head; and where (h, w) in 0..1, beside jaw and neck,
         background is to be expected whatever the vote says: moving it along with the head is harmless, but what was
-        filled in behind it would be seen at its edge.
+        filled in behind it would be visible at its edge.
         """
         rows, columns = small.shape[:2]
         left, top, right, bottom = box
@@ -83,14 +83,14 @@ class HeadMatte:
             return None
         colours = _features(small)
         # Hair surrounds the upper head; beside the jaw it must be recognised by its colour.
-        usual = 0.75 + 0.47 * _ramp(height, -4, 3)
+        usual = 0.75 + 0.47 * smoothstep(-4, 3, height)
         prior = 1 / (1 + np.exp((radius - usual) / 0.14))
-        prior = np.where(height < -10, np.maximum(prior, _ramp(-height, 10, 20)), prior)
-        # Skin is looked for as far as ears reach. A colour that neither side has shown is rather a highlight in the
+        prior = np.where(height < -10, np.maximum(prior, smoothstep(10, 20, -height)), prior)
+        # Skin is searched as far as ears reach. A colour that neither side has is rather a highlight in the
         # hair, but beside the neck a thing behind it.
         skin = face | neck
         beside_skin = _near(skin, 0.1 * WORK_HEAD, 0.16 * WORK_HEAD)
-        strange = 0.3 * 10 ** (1.5 * _ramp(height, -3, 2) - 0.5)
+        strange = 0.3 * 10 ** (1.5 * smoothstep(-3, 2, height) - 0.5)
         known_head, known_air = head, air
         for _ in range(ROUNDS):
             hair = _density(colours, known_head & ~skin)
@@ -103,18 +103,18 @@ class HeadMatte:
             sure = air & (evidence < 0.5)
             belief, weight = np.where(sure, 0, belief), np.where(sure, 1.0, weight)
             share = np.clip(_walk(colours, belief, weight), 0, 1)
-            # What the first vote settled teaches the second what hair and background look like nearby.
+            # The result of the first vote gives the second the colours of hair and background nearby.
             known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
             if known_air.mean() < 0.004:
                 return None
         share = np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
         near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
-        open_air = _ramp(radius, usual - 0.1, usual + 0.1) * _ramp(-height, -1, 1)
+        open_air = smoothstep(usual - 0.1, usual + 0.1, radius) * smoothstep(-1, 1, -height)
         return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD))
 
 
 def _features(picture: np.ndarray) -> np.ndarray:
-    """Opponent colours (h, w, 3) in which distances are closer to what eyes see: lightness counts less."""
+    """Opponent colours (h, w, 3) in which distances are closer to perceived ones: lightness counts less."""
     root = np.sqrt(picture.clip(0, 1))
     light = root.mean(axis=-1)
     return np.stack([0.8 * light, root[..., 0] - root[..., 1], 0.5 * (root[..., 0] + root[..., 1]) - root[..., 2]], -1)
@@ -182,7 +182,7 @@ def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.nda
 
 
 def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
-    """`mask` (h, w) with its bays up to two radii wide and all its holes filled: light on hair looks like sky."""
+    """`mask` (h, w) with its bays up to two radii wide and all its holes filled: light on hair resembles sky."""
     from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
     # The mask goes on past the picture's edge, where hair is cut off by it.
@@ -195,7 +195,7 @@ def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
 def _near_solid(mask: np.ndarray, seeds: np.ndarray, thin: float, reach: float) -> np.ndarray:
     """1 (h, w) close to the parts of `mask` that hang together with `seeds` and are thicker than twice `thin`, else 0.
 
-    Railings and horizons that touch a head in the picture look like strands of it to the vote.
+    Railings and horizons that touch a head in the picture are taken for strands of it by the vote.
     """
     from scipy.ndimage import distance_transform_edt, label
 
@@ -212,7 +212,7 @@ def _near(mask: np.ndarray, close: float, far: float) -> np.ndarray:
     """1 (h, w) up to `close` pixels from `mask`, 0 beyond `far`."""
     from scipy.ndimage import distance_transform_edt
 
-    return 1 - _ramp(distance_transform_edt(~mask), close, far)
+    return 1 - smoothstep(close, far, distance_transform_edt(~mask))
 
 
 def _guided(picture: torch.Tensor, small: torch.Tensor, vote: torch.Tensor, radius: int) -> torch.Tensor:
@@ -278,8 +278,3 @@ def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:
         if y0 != y1:
             crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
     return crossings % 2 == 1
-
-
-def _ramp(values: np.ndarray, start: float | np.ndarray, stop: float | np.ndarray) -> np.ndarray:
-    t = np.clip((values - start) / (stop - start), 0, 1)
-    return t * t * (3 - 2 * t)

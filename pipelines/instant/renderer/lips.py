@@ -1,4 +1,4 @@
-"""The mouth: two lips that part along a line, and what is seen between them."""
+"""The mouth: two lips that part along a line, and what is visible between them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ....models.curves import smoothstep
 from .expression_field import ExpressionField
 from .face_opening import Aperture, EdgeTables
 from .mouth_interior import MouthInterior
 from .portrait_mesh import LIP_EDGE, LOWER_INNER_LIP, LOWER_RIM, MOUTH_CORNERS, UPPER_INNER_LIP, UPPER_RIM, PortraitMesh
-from .warp import Layer, smoothstep
+from .warp import Layer
 
 LINE_REACH = 0.12
-"""Mouth half widths around the landmarks in which the line of closed lips is looked for."""
+"""Mouth half widths around the landmarks in which the line of closed lips is searched."""
 
 
 class Lips:

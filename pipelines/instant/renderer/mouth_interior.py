@@ -1,4 +1,4 @@
-"""What an opening mouth shows: teeth, tongue and a dark cavity, painted once in the portrait's own light and style."""
+"""Inside of an opening mouth: teeth, tongue and a dark cavity, painted once in the portrait's own light and style."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ....models.curves import smoothstep
 from ....models.face.face_mesh import LEFT_EYE, RIGHT_EYE
 from .face_opening import Aperture
 from .portrait_mesh import PortraitMesh
-from .warp import smoothstep
 
 TOOTH_WIDTHS = (0.86, 0.68, 0.78, 0.70, 0.68, 0.95)
 """Upper teeth from the middle outwards along the arch, cm (Wheeler's Dental Anatomy, rounded)."""
@@ -140,15 +140,15 @@ class MouthInterior:
         front = (mesh.vertices[13] + mesh.vertices[14]) / 2 - [0, 0, 0.7]
         angles = np.radians(np.linspace(-85, 85, 171))
         arch = front + ARCH_RADIUS * np.stack([np.sin(angles), 0 * angles, 0.9 * (np.cos(angles) - 1)], axis=-1)
-        seen = self.mouth.local(mesh.project(arch))[:, 0]
+        arch_x = self.mouth.local(mesh.project(arch))[:, 0]
         # On a turned head the far end of the row hides behind its own curve: follow it only while it moves outwards,
         # then let it run on to the mouth's corner.
-        middle, slow = len(seen) // 2, 0.25 * self.cm * ARCH_RADIUS * np.radians(1)
-        last = middle + int(np.argmax(np.append(np.diff(seen[middle:]) < slow, True)))
-        first = middle - int(np.argmax(np.append(np.diff(seen[middle::-1]) > -slow, True)))
-        shown, turned = seen[first : last + 1], angles[first : last + 1]
-        beyond = np.clip(along - shown[-1], 0, None) + np.clip(along - shown[0], None, 0)
-        angle = np.interp(along, shown, turned) + 2.5 * beyond / (self.cm * ARCH_RADIUS)
+        middle, slow = len(arch_x) // 2, 0.25 * self.cm * ARCH_RADIUS * np.radians(1)
+        last = middle + int(np.argmax(np.append(np.diff(arch_x[middle:]) < slow, True)))
+        first = middle - int(np.argmax(np.append(np.diff(arch_x[middle::-1]) > -slow, True)))
+        visible, turned = arch_x[first : last + 1], angles[first : last + 1]
+        beyond = np.clip(along - visible[-1], 0, None) + np.clip(along - visible[0], None, 0)
+        angle = np.interp(along, visible, turned) + 2.5 * beyond / (self.cm * ARCH_RADIUS)
         return angle * ARCH_RADIUS, np.clip(angle, -np.pi / 2, np.pi / 2)
 
     def _upper_teeth(
@@ -159,10 +159,10 @@ class MouthInterior:
         line = edge - lift - 0.06 * np.abs(place) ** 3 - 0.03 * np.abs(place) ** 12
         above = line[None] - height
         soft = max(0.05, 0.8 / self.cm)
-        alpha = _smooth(above / soft + 0.5)
+        alpha = smoothstep(-soft / 2, soft / 2, above)
         colour = palette.teeth * self._enamel(above, place, number, gap, turn, soft)[..., None]
         gum_line = above - (0.95 - 0.06 * number[None]) * (1 - 0.12 * np.abs(place[None]) ** 2)
-        gum = _smooth(gum_line / 0.08 + 0.5)[..., None]
+        gum = smoothstep(-0.04, 0.04, gum_line)[..., None]
         colour = colour * (1 - gum) + palette.gum * _arch_light(turn)[None, :, None] * gum
         return np.concatenate([colour, (alpha * self._row_end(arc)[None])[..., None]], axis=-1)
 
@@ -173,13 +173,13 @@ class MouthInterior:
         line = edge + 0.01 * number + 0.10 * (arc / 2.2) ** 2 + 0.04 * np.abs(place) ** 4
         below = height - line[None]
         soft = max(0.06, 0.9 / self.cm)
-        alpha = _smooth(below / soft + 0.5) * self._row_end(1.15 * arc)[None]
+        alpha = smoothstep(-soft / 2, soft / 2, below) * self._row_end(1.15 * arc)[None]
         # Lower teeth stand behind the upper ones and deeper in the lips' shadow.
         colour = palette.teeth * 0.78 * self._enamel(below, place, number, gap, turn, soft)[..., None]
         return np.concatenate([colour, alpha[..., None]], axis=-1)
 
     def _row_end(self, arc: np.ndarray) -> np.ndarray:
-        return _smooth((3.6 - np.abs(arc)) / 1.0)
+        return smoothstep(3.6, 2.6, np.abs(arc))
 
     @staticmethod
     def _enamel(
@@ -194,9 +194,9 @@ class MouthInterior:
     def _tongue(self, height: np.ndarray, arc: np.ndarray, top: np.ndarray, palette: Palette) -> np.ndarray:
         crown = top + 0.45 * (np.abs(arc) / 2.0) ** 2.5
         inside = height - crown[None]
-        alpha = _smooth(inside / 0.5 + 0.3)
+        alpha = smoothstep(-0.15, 0.35, inside)
         groove = 1 - 0.12 * np.exp(-((arc / 0.12) ** 2))
-        light = (0.6 + 0.4 * _smooth(inside / 0.8)) * groove[None]
+        light = (0.6 + 0.4 * smoothstep(0, 0.8, inside)) * groove[None]
         colour = palette.tongue * (light * _arch_light(arc / ARCH_RADIUS)[None])[..., None]
         return np.concatenate([colour, alpha[..., None]], axis=-1)
 
@@ -213,11 +213,6 @@ def _tooth_of(arc: np.ndarray, widths: tuple[float, ...]) -> tuple[np.ndarray, n
 
 def _arch_light(turn: np.ndarray) -> np.ndarray:
     return 0.35 + 0.65 * np.cos(np.clip(np.abs(turn) * 1.15, 0, np.pi / 2))
-
-
-def _smooth(t: np.ndarray) -> np.ndarray:
-    t = np.clip(t, 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def _median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ class MovingPixels:
     """N pixels of a picture, row by row.
 
     `index` (N,) in the flattened picture. `in_head`, `in_skin`, `in_layer` (2, N): their places in the -1..1
-    coordinates of both fields' grids and of the layer. `backdrop` (3, N): what shows where the head has left.
+    coordinates of both fields' grids and of the layer. `backdrop` (3, N): what is visible where the head has left.
     `covered` (N,) bool: whether the head, or a wisp of it, is there in the picture.
     """
 
@@ -75,7 +75,7 @@ class MovingPixels:
     def colours(self, layer: Layer, sources: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Colours (3, N) in 0..1 from displacements (2, N), and which pixels (N,) they change.
 
-        A pixel changes when it looks elsewhere than at itself and the head is, or was, to be seen there.
+        A pixel changes when it samples another place than its own and the head is, or was, visible there.
         """
         where = (self.in_layer + sources).t()[None, None]
         values = F.grid_sample(layer.values, where, mode="bicubic", padding_mode="border", align_corners=False)[0, :, 0]

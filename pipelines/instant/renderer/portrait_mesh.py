@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ....models.curves import smoothstep, soft_limit
 from ....models.face.face_mesh import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
@@ -135,11 +136,11 @@ class PortraitMesh:
         self.smile = self._smile()
         width = np.linalg.norm(np.diff(self.vertices[corners], axis=0)) * self.pixels_per_cm
         self.mouth_width_seen = float(np.clip(np.linalg.norm(np.diff(self.points[corners], axis=0)) / width, 0.5, 1.0))
-        """How much of the mouth's width a turned head shows."""
+        """Visible part of the mouth's width on a turned head."""
         self.mouth_closed = self.lip_gap < CLOSED_GAP
         overlap = 0.0 if self.mouth_closed else LIP_OVERLAP * width / 2
         self.swallowed = min((LIP_EDGE + float(overlap)) / self.eye_distance, MAX_SLIT)
-        """Part of a lip opening in eye distances that is not to be seen."""
+        """Part of a lip opening in eye distances that is not visible."""
 
     def depth(self) -> np.ndarray:
         """Camera-space z (468,) in cm, negative: the camera looks along -z."""
@@ -147,21 +148,21 @@ class PortraitMesh:
 
     def facing(self) -> np.ndarray:
         """Cosine (468,) of the angle between each vertex's normal and the way to the camera."""
-        seen = self.vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
-        a, b, c = (seen[face_mesh().triangles[:, k]] for k in range(3))
-        normals = np.zeros_like(seen)
+        in_camera = self.vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        a, b, c = (in_camera[face_mesh().triangles[:, k]] for k in range(3))
+        normals = np.zeros_like(in_camera)
         for k in range(3):
             np.add.at(normals, face_mesh().triangles[:, k], np.cross(b - a, c - a))
-        length = np.linalg.norm(normals, axis=1) * np.linalg.norm(seen, axis=1)
-        return -(normals * seen).sum(axis=1) / np.maximum(length, 1e-9)
+        length = np.linalg.norm(normals, axis=1) * np.linalg.norm(in_camera, axis=1)
+        return -(normals * in_camera).sum(axis=1) / np.maximum(length, 1e-9)
 
     def project(self, vertices: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) of head-frame positions (..., 3) in the portrait's own pose."""
         height, width = self.image_size
-        seen = vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        in_camera = vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
         focal = self.camera.focal * height / 2
-        x = width / 2 + focal * seen[..., 0] / -seen[..., 2]
-        y = height / 2 - focal * seen[..., 1] / -seen[..., 2]
+        x = width / 2 + focal * in_camera[..., 0] / -in_camera[..., 2]
+        y = height / 2 - focal * in_camera[..., 1] / -in_camera[..., 2]
         return np.stack([x, y], axis=-1)
 
     def move(self, motion: FaceMotion, frames: np.ndarray, speaking: np.ndarray) -> PoseAndShape:
@@ -214,7 +215,7 @@ class PortraitMesh:
         return gaussian_filter1d(held, 0.12 * rate, mode="nearest")
 
     def _smile(self) -> float:
-        """How far the upper lip's middle hangs below the corners in mouth widths, less where teeth are to be seen."""
+        """How far the upper lip's middle hangs below the corners in mouth widths, less where teeth are visible."""
         right, left = self.points[list(MOUTH_CORNERS)]
         width = max(float(np.linalg.norm(left - right)), 1e-6)
         x, y = (left - right) / width
@@ -222,15 +223,15 @@ class PortraitMesh:
         return float(np.clip(curve, 0, MAX_SMILE) * np.clip(1 - self.lip_gap / TEETH_SHOW, 0, 1))
 
     def _opening_share(self) -> float:
-        """How much of an opening of the jaw this view shows: a jaw moves back as well as down.
+        """How much of an opening of the jaw is visible in this view: a jaw moves back as well as down.
 
         It is made up for in full, so that openings look alike whether a face looks up or down. That holds as well for
         smiles, whose low mouth the mesh takes for a bowed head.
         """
         open_jaw = mouth_vertices(np.array([[0.4, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
         gap = open_jaw[INNER_LOWER_LIP] - open_jaw[INNER_UPPER_LIP]
-        seen = self._in_picture(open_jaw)
-        flat = seen[INNER_LOWER_LIP] - seen[INNER_UPPER_LIP]
+        pixels = self._in_picture(open_jaw)
+        flat = pixels[INNER_LOWER_LIP] - pixels[INNER_UPPER_LIP]
         share = np.linalg.norm(flat) / self.pixels_per_cm / np.linalg.norm(gap)
         return float(np.clip(share, 0.6, 1.2))
 
@@ -253,13 +254,13 @@ class PortraitMesh:
         visible = VISIBLE_OPENING * (1 + SMILE_GAIN * self.smile) * nodding
         bent = visible * opening * (opening / MIDDLE_OPENING) ** (OPENING_BEND - 1)
         limit = self.mouth_width_seen * min(1.0, self.mouth_width_seen / PROFILE)
-        drawn = _eased(bent, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
+        drawn = soft_limit(bent, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
         corners = motion.vertices[frames][:, [right, left]].astype(np.float64)
         narrowed = 1 - np.linalg.norm(corners[:, 1] - corners[:, 0], axis=-1) / _distance(motion.neutral, right, left)
         hidden = self.swallowed + HIDDEN_BY_ROUNDING * narrowed.clip(0, 1)
-        return offsets + (_smoothstep(opening / SLIT_FROM) * hidden * nodding)[:, None, None] * self._slit()
+        return offsets + (smoothstep(0, SLIT_FROM, opening) * hidden * nodding)[:, None, None] * self._slit()
 
     def _slit(self) -> np.ndarray:
         """Offsets (468, 3) in cm of a jaw that opens the lips by one eye distance as it does by a little."""
@@ -301,7 +302,7 @@ class PortraitMesh:
 
         turn = Rotation.from_matrix(pose[:, :3, :3]).as_rotvec(degrees=True)
         angle = np.linalg.norm(turn, axis=1, keepdims=True)
-        turn = turn * _eased(angle, SOFT_ROTATION, MAX_ROTATION) / np.maximum(angle, 1e-9)
+        turn = turn * soft_limit(angle, SOFT_ROTATION, MAX_ROTATION) / np.maximum(angle, 1e-9)
         pose[:, :3, :3] = Rotation.from_rotvec(turn, degrees=True).as_matrix()
         still = np.abs(pose - np.eye(4)).max(axis=(1, 2)) < 1e-7
         moved = self.matrix @ pose @ np.linalg.inv(self.matrix)
@@ -317,20 +318,9 @@ def _distance(vertices: np.ndarray, one: int, other: int) -> float:
     return max(float(np.linalg.norm(vertices[other] - vertices[one])), 1e-6)
 
 
-def _eased(value: np.ndarray, start: float, limit: float) -> np.ndarray:
-    """`value` up to `start`, from there bending towards `limit`."""
-    span = limit - start
-    return np.where(value > start, start + span * np.tanh((value - start) / span), value)
-
-
 def _below_nose() -> np.ndarray:
     """1 (468,) on lips and jaw, 0 from the nose up."""
-    return _smoothstep((-1.0 - face_mesh().vertices[:, 1]) / 1.5)
-
-
-def _smoothstep(t: np.ndarray) -> np.ndarray:
-    t = np.clip(t, 0, 1)
-    return t * t * (3 - 2 * t)
+    return smoothstep(-1.0, -2.5, face_mesh().vertices[:, 1])
 
 
 def _mouth_weight() -> np.ndarray:

@@ -20,7 +20,7 @@ from ...errors import TalkingPortraitError
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
 from .expression_field import ExpressionField
 from .eyelids import eyelids
-from .frame_workers import Crew
+from .frame_workers import FrameWorkers
 from .head_field import HeadField
 from .head_matte import HeadMatte
 from .lips import Lips
@@ -125,18 +125,18 @@ class InstantRenderer:
         height, width = picture.shape[:2]
         batch = max(1, batch or min(FIELD_BATCH, BATCH_PIXELS // (height * width)))
         upcoming = self._poses(motion)
-        with Crew(self.device) as crew:
-            ready = crew.begin(list, islice(upcoming, batch))
+        with FrameWorkers(self.device) as workers:
+            ready = workers.submit(list, islice(upcoming, batch))
             for start in range(0, motion.frames, batch):
                 poses = ready.result()
                 count = len(poses)
                 farthest = max(pose.head_reach for pose in poses), max(pose.skin_reach for pose in poses)
-                pixels = crew.begin(self._reach, *farthest).result()
+                pixels = workers.submit(self._reach, *farthest).result()
                 frames = picture[None].repeat(count, 1, 1, 1)
                 masks = torch.zeros(count, height, width, device=self.device)
                 # One worker alone can find poses: it does so while the others draw those before.
-                ready = crew.begin(list, islice(upcoming, batch))
-                crew.share(self._draw, poses, repeat(pixels), frames, masks)
+                ready = workers.submit(list, islice(upcoming, batch))
+                workers.map(self._draw, poses, repeat(pixels), frames, masks)
                 yield frames.cpu(), masks.cpu()
                 progress(start + count, motion.frames)
 

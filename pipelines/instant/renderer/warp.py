@@ -167,9 +167,3 @@ class Layer:
         values = self.values.expand(len(positions), -1, -1, -1)
         where = self.normalised(positions)
         return F.grid_sample(values, where, mode="bicubic", padding_mode="border", align_corners=False)
-
-
-def smoothstep(low: float, high: float, value: torch.Tensor) -> torch.Tensor:
-    """0 below `low`, 1 above `high`, and a smooth S between; `low` > `high` falls instead."""
-    t = ((value - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)

@@ -63,7 +63,7 @@ class SpokenVideos(FacePictures):
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int = 14, levels: int = 4) -> None:
         check_rate(clips, FPS)
-        spoken = [clip for clip in clips if clip.has("heard")]
+        spoken = [clip for clip in clips if clip.has("speech_features")]
         if not spoken:
             raise TalkingPortraitError("No clip has speech features; run prepare again with --speech-encoder.")
         super().__init__(spoken, seed, frames + MOTION_FRAMES + 1)
@@ -72,7 +72,7 @@ class SpokenVideos(FacePictures):
     @property
     def audio_shape(self) -> tuple[int, int]:
         """Layers and channels of the speech features."""
-        layers, channels = self.clips[0].array("heard").shape[1:]
+        layers, channels = self.clips[0].array("speech_features").shape[1:]
         return int(layers), int(channels)
 
     def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
@@ -83,7 +83,7 @@ class SpokenVideos(FacePictures):
         size, masks = (clip.size, clip.size), _masks(clip)
         points = np.array(clip.array("points")[:, :VERTICES], dtype=np.float64)
         geometry = normalised(points[reference], points[list(numbers)])
-        states = torch.from_numpy(np.array(clip.array("heard"))).float()
+        states = torch.from_numpy(np.array(clip.array("speech_features"))).float()
         levels = masks.levels((clip.size // 8, clip.size // 8), self.levels)
         return {
             "pictures": torch.from_numpy(np.stack([clip.picture(i) for i in (reference, *before)])),

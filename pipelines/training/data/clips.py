@@ -9,8 +9,8 @@
     FOLDER/clips/NAME/blendshapes.npy     (frames, 52)
     FOLDER/clips/NAME/speech.npy          (samples,) 16 kHz; missing where the video has no sound
 
-and, for some systems, what `enrich.py` adds. All these arrays are float32. They are read in parts, so that clips may be
-long.
+and, for some systems, what `clip_features.py` adds. These arrays are float32. They are read in parts, so that clips
+may be long.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ import numpy as np
 from ...errors import TalkingPortraitError
 
 MANIFEST, CLIPS, FRAMES, DESCRIPTION = "manifest.json", "clips", "frames", "clip.json"
-Array = Literal["points", "matrix", "vertices", "blendshapes", "speech", "heard", "identity"]
+Array = Literal["points", "matrix", "vertices", "blendshapes", "speech", "speech_features", "identity"]
+_FORMER_NAMES: dict[Array, str] = {"speech_features": "heard"}
+"""What the files of arrays were called in folders that were prepared earlier."""
+_ARRAY_FILES = tuple(f"{name}.npy" for name in (*get_args(Array), *_FORMER_NAMES.values()))
 _NAME = re.compile(r".+-[0-9a-f]{6}-\d{3,}", re.DOTALL)
 _PICTURE = re.compile(r"\d{6,}\.jpg")
 
@@ -58,10 +61,17 @@ class Clip:
 
     def array(self, name: Array) -> np.ndarray:
         """One of the arrays, mapped from the disk."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return np.load(self._path(name), mmap_mode="r", allow_pickle=False)
 
     def has(self, name: Array) -> bool:
-        return (self.folder / f"{name}.npy").is_file()
+        return self._path(name).is_file()
+
+    def _path(self, name: Array) -> Path:
+        path = self.folder / f"{name}.npy"
+        if name in _FORMER_NAMES and not path.is_file():
+            former = self.folder / f"{_FORMER_NAMES[name]}.npy"
+            return former if former.is_file() else path
+        return path
 
     @property
     def has_speech(self) -> bool:
@@ -90,7 +100,7 @@ def is_own_clip(folder: Path) -> bool:
 
 
 def remove_clip(folder: Path) -> None:
-    """Removes a clip that `prepare` made. What somebody has put into its folder stays; any other folder stays whole."""
+    """Removes a clip that `prepare` made. What others have put into its folder stays; any other folder stays whole."""
     if not is_own_clip(folder):
         return
     frames = folder / FRAMES
@@ -98,8 +108,8 @@ def remove_clip(folder: Path) -> None:
         for path in frames.iterdir() if frames.is_dir() else ():
             if _PICTURE.fullmatch(path.name):
                 path.unlink()
-    for name in get_args(Array):
-        (folder / f"{name}.npy").unlink(missing_ok=True)
+    for name in _ARRAY_FILES:
+        (folder / name).unlink(missing_ok=True)
     (folder / DESCRIPTION).unlink()
     for place in (frames, folder):
         with suppress(OSError):  # something else is in it
@@ -135,5 +145,5 @@ def _looks_like_a_clip(path: Path) -> bool:
     """True for what has a description, and for what has lost it."""
     if path.name.startswith(".") or not path.is_dir():
         return False
-    arrays = (path / f"{name}.npy" for name in get_args(Array))
+    arrays = (path / name for name in _ARRAY_FILES)
     return os.path.lexists(path / DESCRIPTION) or bool(_NAME.fullmatch(path.name) and any(map(Path.exists, arrays)))

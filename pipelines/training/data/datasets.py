@@ -1,8 +1,8 @@
-"""Samples from prepared clips, as the trainers ask for them.
+"""Samples from prepared clips, for the trainers.
 
-A dataset is endless: sample n is always the same, whatever was read before, so that a run that goes on after a crash
-sees what it would have seen. Every clip comes once before any comes again. Nothing is mirrored: the drawings of faces
-tell left from right by colour.
+A dataset is endless: sample n is always the same, whatever was read before, so that a resumed run
+gets the same samples. Every clip comes once before any comes again. Nothing is mirrored: the drawings of faces
+mark left and right by colour.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Clips(torch.utils.data.Dataset):
 
 
 def check_rate(clips: Sequence[Clip], fps: int) -> None:
-    """Raises TalkingPortraitError for clips at another frame rate than a network hears at."""
+    """Raises TalkingPortraitError for clips at another frame rate than a network works at."""
     wrong = next((clip for clip in clips if clip.fps != fps), None)
     if wrong:
         raise TalkingPortraitError(

@@ -90,30 +90,30 @@ def prepare(
     """Adds the clips of these videos to a training folder; returns how many clips it holds then.
 
     Args:
-        person: who is seen, the same name for all these videos; by default each video shows a person of its own.
+        person: who speaks, the same name for all these videos; by default each video shows a person of its own.
         say: gets a sentence for each video: what was kept of it, or why nothing was.
         progress: called after each frame; may raise to stop, which loses the work on the video at hand alone.
 
     Raises TalkingPortraitError for a folder that was prepared by another recipe or can't be written. A video that can't
-    be read is told of and left out.
+    be read is reported and left out.
     """
     with ExitStack() as stack:
         try:
             stack.enter_context(folder_for_results(Path(folder) / CLIPS))
-            shelf = _Shelf(Path(folder), recipe or Recipe())
+            clip_folder = _ClipFolder(Path(folder), recipe or Recipe())
         except OSError as error:
             raise TalkingPortraitError(f"{folder} can't be a training folder ({error}); give another one.") from None
         for video in map(Path, videos):
-            if shelf.has(video):
+            if clip_folder.has(video):
                 say(f"{video.name}: done before.")
                 continue
             try:
-                with shelf.scratch() as scratch:
-                    work = _Video(open_video(video), shelf, scratch, landmarker, person or video.stem, progress)
-                    say(shelf.add(video, list(work.clips())))
+                with clip_folder.scratch() as scratch:
+                    work = _Video(open_video(video), clip_folder, scratch, landmarker, person or video.stem, progress)
+                    say(clip_folder.add(video, list(work.clips())))
             except TalkingPortraitError as error:
                 say(f"{video.name}: left out. {error}")
-        return shelf.clip_count
+        return clip_folder.clip_count
 
 
 def find_videos(places: Sequence[Path]) -> list[Path]:
@@ -127,7 +127,7 @@ def find_videos(places: Sequence[Path]) -> list[Path]:
     return found
 
 
-class _Shelf:
+class _ClipFolder:
     """The folder and its manifest. Others may put things there too: only what is known to be ours is removed."""
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -173,7 +173,7 @@ class _Shelf:
 
     def add(self, video: Path, clips: list[Clip]) -> str:
         """Puts a finished video's clips in place and enters it in the manifest; a sentence about it."""
-        told = _report(video, clips, self.recipe)
+        report = _report(video, clips, self.recipe)
         self.manifest = self._stored() or self.manifest  # another process may have added to it
         places = [self.folder / CLIPS / clip.folder.name for clip in clips]
         for place in places:
@@ -186,7 +186,7 @@ class _Shelf:
         self.manifest["videos"][str(video.absolute())] = {
             **_identity(video),
             "clips": [place.name for place in places],
-            "report": told,
+            "report": report,
         }
         with replacing(self.folder / MANIFEST) as partial:
             partial.write_text(json.dumps(self.manifest, indent=1))
@@ -194,7 +194,7 @@ class _Shelf:
             place = self.folder / CLIPS / Path(name).name
             if place not in places:
                 remove_clip(place)
-        return told
+        return report
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:
@@ -256,36 +256,36 @@ class _Video:
     def __init__(
         self,
         video: VideoFile,
-        shelf: _Shelf,
+        clip_folder: _ClipFolder,
         scratch: Path,
         landmarker: Landmarker,
         person: str,
         progress: Progress,
     ) -> None:
-        self.video = replace(video, fps=shelf.recipe.fps)  # ffmpeg repeats or drops frames to get there
-        self.name, self.shelf, self.landmarker, self.person = video.path, shelf, landmarker, person
-        self.recipe, self.scratch, self.progress = shelf.recipe, scratch, progress
+        self.video = replace(video, fps=clip_folder.recipe.fps)  # ffmpeg repeats or drops frames to get there
+        self.name, self.clip_folder, self.landmarker, self.person = video.path, clip_folder, landmarker, person
+        self.recipe, self.scratch, self.progress = clip_folder.recipe, scratch, progress
         self.rows = _Rows(scratch)
         self.done = 0
 
     def clips(self) -> Iterator[Clip]:
         """Clips, each in a folder of its name in the scratch folder."""
         fps = float(self.recipe.fps)
-        frames = self._look()
+        frames = self._track_face()
         shortest, longest = round(self.recipe.shortest * fps), round(self.recipe.longest * fps)
         spans = find_clips(frames, find_cuts(frames, fps), max(shortest, 1), longest)
         if spans:
-            yield from self._cut(spans, self._listen())
+            yield from self._cut(spans, self._read_speech())
 
-    def _listen(self) -> np.ndarray | None:
-        """The sound (samples,) at 16 kHz, None where there is none to be heard."""
+    def _read_speech(self) -> np.ndarray | None:
+        """The sound (samples,) at 16 kHz, None where the video has none."""
         try:
             speech, _ = read_speech(self.name, self.recipe.fps)
             return speech.waveform[0].numpy()
         except TalkingPortraitError:
             return None
 
-    def _look(self) -> list[Frame]:
+    def _track_face(self) -> list[Frame]:
         """Follows the face through the video; its landmarks go to the disk."""
         frames: list[Frame] = []
         before: np.ndarray | None = None
@@ -310,7 +310,7 @@ class _Video:
         """Goes through the video again and writes the clips."""
         numbered = enumerate(self.video.frames())
         for number, (start, end) in enumerate(spans):
-            name = self.shelf.clip_name(self.name, number)
+            name = self.clip_folder.clip_name(self.name, number)
             track = track_of(self.rows.faces(start, end), self.video.size, "interpolate")
             matrices, size = portrait_boxes(
                 track, self.recipe.size, PRESETS[self.recipe.crop], 1.0, upright=False, follow=False, inside=True
@@ -329,8 +329,8 @@ class _Video:
             if speech is not None:
                 first, last = (sample_index(i, SAMPLE_RATE, self.recipe.fps) for i in (start, end))
                 samples = np.zeros(last - first, np.float32)  # sound may end before the picture
-                heard = speech[first:last]
-                samples[: len(heard)] = heard
+                spoken = speech[first:last]
+                samples[: len(spoken)] = spoken
                 np.save(folder / "speech.npy", samples)
             clip.describe()
             yield clip

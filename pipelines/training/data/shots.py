@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 THUMBNAIL = 32
-"""Frames are compared as squares of this many pixels: motion hardly shows there, another picture does."""
+"""Frames are compared as squares of this many pixels: motion hardly changes them, another picture does."""
 CUT = 0.07
 """Mean change of a thumbnail, of 0..1, from which on a frame may begin another shot."""
 SUDDEN = 5.0
@@ -57,17 +57,17 @@ def _jumps(before: Frame, after: Frame) -> bool:
 
 
 def find_clips(frames: Sequence[Frame], cuts: Sequence[int], shortest: int, longest: int) -> list[tuple[int, int]]:
-    """(first frame, end) of every stretch that shows one face: without a cut, and no more than GAP frames without it.
+    """(first frame, end) of every segment with one face: without a cut, and no more than GAP frames without it.
 
     Stretches below `shortest` frames are left out; those above `longest` become several of about the same length.
     """
     clips = []
     for start, end in pairwise([0, *cuts, len(frames)]):
-        seen = [i for i in range(start, end) if frames[i].centre is not None]
-        breaks = [i for i, (a, b) in enumerate(pairwise(seen), 1) if b - a > GAP + 1]
-        for first, last in pairwise([0, *breaks, len(seen)]):
+        found = [i for i in range(start, end) if frames[i].centre is not None]
+        breaks = [i for i, (a, b) in enumerate(pairwise(found), 1) if b - a > GAP + 1]
+        for first, last in pairwise([0, *breaks, len(found)]):
             if last - first > 0:
-                clips += _pieces(seen[first], seen[last - 1] + 1, longest)
+                clips += _pieces(found[first], found[last - 1] + 1, longest)
     return [(start, end) for start, end in clips if end - start >= shortest]
 
 

@@ -218,7 +218,7 @@ def tones(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 KINDS = (coloured, music, percussion, bursts, plucked, machine, tones, percussion, bursts)
-"""Percussion and bursts are the hardest to tell from consonants, so there are more of them."""
+"""Percussion and bursts are the hardest to separate from consonants, so there are more of them."""
 
 
 def make_backgrounds(seed: int, count: int) -> list[np.ndarray]:

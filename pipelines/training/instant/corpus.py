@@ -1,6 +1,6 @@
 """The mouth's training corpus on disk (mel power and phone times) and how each crop of it is varied.
 
-Everything that can be done to mel power is done when a crop is drawn, so that no crop is seen twice: vocal-tract
+Everything that can be done to mel power is done when a crop is drawn, so that no crop comes twice: vocal-tract
 length, tempo, room, colour, band limits, noise, music, gain, silence. What needs the waveform (pitch, voice, rate) is
 the synthesisers' part.
 """
@@ -130,7 +130,7 @@ def whispered(mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def vary(mel: np.ndarray, backgrounds: list[np.ndarray], rng: np.random.Generator, speech: bool) -> np.ndarray:
     """Mel power (frames, mels) of the same speech from another mouth, in another room, through another channel.
 
-    Without `speech` the backgrounds are heard by themselves, as loud as speech would be.
+    Without `speech` the backgrounds are alone, as loud as speech would be.
     """
     bands = mel.shape[1]
     mel = np.maximum(mel, _QUIET)

@@ -53,12 +53,12 @@ class Crops(IterableDataset):
     def __init__(self, corpus: list[Spoken], backgrounds: list[np.ndarray], seed: int) -> None:
         self.backgrounds, self.seed = backgrounds, seed
         self.rows = []  # mel, controls and activity of one utterance side by side
-        self.heard = []
+        self.phones = []
         for spoken in corpus:
             stressed = stress(spoken.mel, spoken.phones, spoken.edges)
-            controls, activity, heard = mouth_targets(spoken.phones, spoken.edges, stressed, len(spoken.mel))
+            controls, activity, phones = mouth_targets(spoken.phones, spoken.edges, stressed, len(spoken.mel))
             self.rows.append(np.concatenate([spoken.mel, controls, activity[:, None]], axis=1).astype(np.float16))
-            self.heard.append(heard.astype(np.int8))
+            self.phones.append(phones.astype(np.int8))
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         rng = np.random.default_rng(self.seed)
@@ -91,7 +91,7 @@ class Crops(IterableDataset):
             low = places.astype(int)
             part = (places - low)[:, None].astype(np.float32)
             rows.append(source[low].astype(np.float32) * (1 - part) + source[low + 1].astype(np.float32) * part)
-            phones.append(self.heard[pick][low].astype(np.int64))
+            phones.append(self.phones[pick][low].astype(np.int64))
             length += len(places)
             if length < CROP and rng.random() < 0.4:
                 pause, quiet = self.silent(min(CROP - length, int(rng.integers(35, 200))))
@@ -116,8 +116,8 @@ def loss_of(
     opening = functional.mse_loss(lip_opening(guess[..., :-1]) / 0.06, lip_opening(targets[..., :-1]) / 0.06)
     press = functional.binary_cross_entropy_with_logits(logits[..., PRESS], targets[..., PRESS])
     activity = functional.binary_cross_entropy_with_logits(logits[..., -1], targets[..., -1])
-    heard = functional.cross_entropy(phone_logits.flatten(0, 1), phones.flatten())
-    return 10 * controls + opening + 1.5 * press + 0.3 * activity + 0.3 * heard
+    phone = functional.cross_entropy(phone_logits.flatten(0, 1), phones.flatten())
+    return 10 * controls + opening + 1.5 * press + 0.3 * activity + 0.3 * phone
 
 
 def masked(mel: torch.Tensor) -> torch.Tensor:
@@ -227,9 +227,9 @@ def evaluate(network: MouthNetwork, held_out: list[Spoken]) -> dict[str, float]:
         stressed = stress(spoken.mel, spoken.phones, spoken.edges)
         targets, activity, _ = mouth_targets(spoken.phones, spoken.edges, stressed, len(spoken.mel))
         seconds = Fraction(len(guess), FRAME_RATE)
-        heard = as_controls(guess, seconds)
+        predicted = as_controls(guess, seconds)
         meant = MouthControls(targets[::2], activity[::2], FRAME_RATE, seconds)
-        opening, truth = (mouth_opening(neutral_vertices() + c.vertices_at(fps)) for c in (heard, meant))
+        opening, truth = (mouth_opening(neutral_vertices() + c.vertices_at(fps)) for c in (predicted, meant))
         correlations.append(np.corrcoef(truth, opening)[0, 1])
         right += int(((guess[:, -1] > 0.5) == (activity[::2] > 0.5)).sum())
         frames += len(guess)

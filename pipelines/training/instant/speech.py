@@ -67,7 +67,7 @@ ESPEAK_VARIANTS = (
 )  # fmt: skip
 HELD_OUT_FLITE = ("awb",)
 HELD_OUT_VARIANTS = ("f4", "m7", "Andy", "Linda", "quincy", "steph")
-"""Voices that training never hears; the metrics of the model card are measured on them."""
+"""Voices that are not in the training data; the metrics of the model card are measured on them."""
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def mouth_targets(
         end = max(end, start + 0.05)
         press = np.maximum(press, strength * ((times >= start) & (times < end)))
     controls[:, CONTROLS.index("press")] = gaussian_filter1d(press, CLOSURE_WIDTH * TARGET_RATE, mode="nearest")
-    heard = phones[_runs(edges, np.arange(len(phones)), times)]
+    frame_phones = phones[_runs(edges, np.arange(len(phones)), times)]
     speaking = (pause | (phones != PHONE_INDEX["sil"])).astype(float)
     activity = gaussian_filter1d(_runs(moved, speaking, times + LEAD), 2.0, mode="nearest")
-    return controls, activity.astype(np.float32), heard.astype(np.int64)
+    return controls, activity.astype(np.float32), frame_phones.astype(np.int64)

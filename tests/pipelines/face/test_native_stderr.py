@@ -7,9 +7,9 @@ import sys
 
 TALKER = """
 import os, sys
-from talking_portrait.pipelines.face.native_stderr import quiet_libraries
+from talking_portrait.pipelines.face.native_stderr import redirect_native_stderr
 try:
-    with quiet_libraries():
+    with redirect_native_stderr():
         os.write(2, b"greetings from native code")
         print("progress", file=sys.stderr)
         raise RuntimeError
@@ -19,6 +19,6 @@ os.write(2, b"native again")
 """
 
 
-def test_only_python_is_heard_inside_and_everybody_afterwards():
+def test_only_python_writes_to_the_terminal_inside_and_native_code_again_afterwards():
     done = subprocess.run([sys.executable, "-c", TALKER], capture_output=True, text=True, check=True)
     assert done.stderr.split() == ["progress", "afterwards", "native", "again"]

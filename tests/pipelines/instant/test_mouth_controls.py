@@ -16,7 +16,7 @@ from talking_portrait.pipelines.files.example import sample_speech
 from talking_portrait.pipelines.instant.driver import mouth_controls as mouth
 from talking_portrait.pipelines.instant.driver.mouth_controls import MouthControls, as_controls, mouth_controls
 from talking_portrait.pipelines.instant.driver.prosody import analyse
-from talking_portrait.pipelines.instant.driver.speech_gate import wordiness
+from talking_portrait.pipelines.instant.driver.speech_gate import speech_likelihood
 from talking_portrait.pipelines.types import Audio
 
 from .everyday_sounds import RATE, WORDLESS, whispered
@@ -78,30 +78,30 @@ def test_the_last_word_before_music_and_the_first_after_it_are_said(monkeypatch)
     music = music * np.sqrt((speech**2).mean() / (music**2).mean())
     audio = Audio(torch.from_numpy(np.concatenate([speech, music, speech]))[None], RATE)
     judged = opening(mouth_controls(audio))
-    monkeypatch.setattr(mouth, "wordiness", lambda activity, power, level: np.ones(len(activity)))
+    monkeypatch.setattr(mouth, "speech_likelihood", lambda activity, power, level: np.ones(len(activity)))
     believed = opening(mouth_controls(audio))
     for part in (slice(0, 6 * 25), slice(11 * 25, None)):
         np.testing.assert_allclose(judged[part], believed[part], atol=1e-3)
     assert judged[8 * 25 : 9 * 25].max() < 0.005
 
 
-@pytest.mark.parametrize("heard", [1.0, 0.2])
-def test_sound_that_is_seldom_heard_as_speech_is_none(heard: float):
-    """A sound that sways in colour, of which all, or every fifth moment, was heard as speech."""
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_sound_that_is_seldom_classified_as_speech_is_none(share: float):
+    """A sound that sways in colour, of which all, or every fifth moment, was classified as speech."""
     colours = 1 + np.sin(np.arange(2000)[:, None] / 8 + np.arange(40)[None] / 4)
-    activity = (np.arange(1000) % 20 < 20 * heard).astype(np.float32)
-    trusted = wordiness(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
-    assert trusted.min() == 1 if heard == 1 else trusted.max() == 0
+    activity = (np.arange(1000) % 20 < 20 * share).astype(np.float32)
+    trusted = speech_likelihood(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
+    assert trusted.min() == 1 if share == 1 else trusted.max() == 0
 
 
 def test_noise_of_one_colour_is_no_speech_however_it_swells():
     random = np.random.default_rng(0)
     swell = 0.5 + 0.5 * np.sin(np.arange(2000) / 12)[:, None]
     flutter = random.gamma(3, 1 / 3, (2000, 40))
-    assert wordiness(np.ones(1000), (1e-3 * swell * flutter).astype(np.float32), -30.0).max() < 0.05
+    assert speech_likelihood(np.ones(1000), (1e-3 * swell * flutter).astype(np.float32), -30.0).max() < 0.05
     # Too short to be judged: it may be a word.
     short = np.where(np.abs(np.arange(2000) - 1000)[:, None] < 20, flutter, 1e-9)
-    assert wordiness(np.ones(1000), (1e-3 * short).astype(np.float32), -30.0)[490:510].min() > 0.95
+    assert speech_likelihood(np.ones(1000), (1e-3 * short).astype(np.float32), -30.0)[490:510].min() > 0.95
 
 
 def _speech() -> np.ndarray:
@@ -131,14 +131,14 @@ def test_whispered_words_move_the_lips_as_spoken_ones_do():
     assert 0.7 < breath.std() / voice.std() < 1.4
 
 
-def test_consonants_without_a_voice_are_heard_within_speech():
+def test_consonants_without_a_voice_count_as_speech_within_it():
     audio = Audio(torch.from_numpy(_speech())[None], RATE)
     controls = mouth_controls(audio)
     prosody = analyse(audio, controls.activity, controls.rate)
-    heard = np.interp(np.arange(prosody.frames) / 100, np.arange(len(controls.activity)) / 50, controls.activity)
+    activity = np.interp(np.arange(prosody.frames) / 100, np.arange(len(controls.activity)) / 50, controls.activity)
     voiceless = prosody.speech & ~prosody.voiced
     assert voiceless.sum() > 50
-    assert (heard[voiceless] > 0.5).mean() > 0.9
+    assert (activity[voiceless] > 0.5).mean() > 0.9
 
 
 @pytest.mark.parametrize("decibels", [-30, -50])
@@ -163,24 +163,24 @@ def test_one_word_in_a_long_silence_is_said_as_by_itself():
 def test_the_number_of_threads_changes_rounding_alone():
     audio = Audio(torch.from_numpy(_speech())[None], RATE)
     before = torch.get_num_threads()
-    heard = []
+    predicted = []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            heard.append(mouth_controls(audio).values)
+            predicted.append(mouth_controls(audio).values)
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_allclose(heard[1], heard[0], atol=1e-5)
-    np.testing.assert_allclose(heard[2], heard[0], atol=1e-5)
+    np.testing.assert_allclose(predicted[1], predicted[0], atol=1e-5)
+    np.testing.assert_allclose(predicted[2], predicted[0], atol=1e-5)
 
 
 def _said(**controls: np.ndarray | float) -> np.ndarray:
-    """What the network might have heard in two seconds of speech."""
-    heard = np.zeros((100, len(CONTROLS) + 1), np.float32)
-    heard[:, -1] = 1
+    """What the network might predict for two seconds of speech."""
+    predicted = np.zeros((100, len(CONTROLS) + 1), np.float32)
+    predicted[:, -1] = 1
     for name, value in controls.items():
-        heard[:, CONTROLS.index(name)] = value
-    return heard
+        predicted[:, CONTROLS.index(name)] = value
+    return predicted
 
 
 def test_a_likely_closure_is_complete_and_the_lips_near_each_other_before():

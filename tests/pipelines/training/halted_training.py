@@ -17,7 +17,7 @@ from talking_portrait.pipelines.files import output_paths as targets
 from talking_portrait.pipelines.training.core import loop
 
 HALTED = "halted"
-MOMENTS = {"step": (loop, "_append"), "checkpoint": (targets, "settle")}
+MOMENTS = {"step": (loop, "_append"), "checkpoint": (targets, "rename_durably")}
 
 
 def halt_at(moment: str, number: int) -> None:

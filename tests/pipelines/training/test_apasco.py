@@ -42,7 +42,7 @@ SKIPPED = ("denoising_unet.down_blocks.3.motion_modules.", "denoising_unet.up_bl
 def clip(tmp_path_factory: pytest.TempPathFactory) -> bench.Clip:
     clip = bench.make_clip(tmp_path_factory.mktemp("data"), "a", frames=40, fps=25)
     rng = np.random.default_rng(0)
-    np.save(clip.folder / "heard.npy", rng.standard_normal((40, LAYERS, CHANNELS)).astype(np.float16))
+    np.save(clip.folder / "speech_features.npy", rng.standard_normal((40, LAYERS, CHANNELS)).astype(np.float16))
     np.save(clip.folder / "identity.npy", rng.standard_normal(512).astype(np.float32))
     return clip
 
@@ -254,7 +254,7 @@ def test_samples_are_those_that_the_stages_need(clip) -> None:
         assert sample["frames"].shape == (14, 64, 64, 3)
         assert sample["pictures"].shape == (3, 64, 64, 3)
         assert sample["windows"].shape == (14, 5, LAYERS, CHANNELS)
-        states = torch.from_numpy(np.array(clip.array("heard"))).float()
+        states = torch.from_numpy(np.array(clip.array("speech_features"))).float()
         start = int((states == sample["windows"][0, 2]).all(dim=(1, 2)).nonzero()[0])
         assert torch.equal(sample["pictures"][2], torch.from_numpy(clip.picture(start - 1)))
         assert torch.equal(sample["frames"][0], torch.from_numpy(clip.picture(start)))

@@ -98,10 +98,25 @@ def test_bad_input_is_told_in_a_sentence(work: Path, capsys: pytest.CaptureFixtu
     assert "is a file, but a folder" in capsys.readouterr().err
 
 
+def test_speech_features_of_folders_prepared_earlier_are_still_read(work: Path, tmp_path: Path) -> None:
+    from talking_portrait.models.speech.loading import load_speech_encoder
+    from talking_portrait.pipelines.training.data.clip_features import add_speech_features
+
+    shutil.copytree(work / "data25", tmp_path / "data25")
+    (clip,) = read_clips(tmp_path / "data25")
+    former = (clip.folder / "speech_features.npy").rename(clip.folder / "heard.npy")
+    assert clip.has("speech_features")
+    np.testing.assert_array_equal(clip.array("speech_features"), np.load(former))
+    assert add_speech_features([clip], load_speech_encoder(work / "ear.safetensors")) == 0
+    assert not (clip.folder / "speech_features.npy").exists()
+    np.save(clip.folder / "speech_features.npy", np.ones(3))
+    assert clip.array("speech_features").shape == (3,)
+
+
 def test_prepare_adds_what_apasco_needs(work: Path, tmp_path: Path) -> None:
     from talking_portrait.models.speech.loading import load_speech_encoder
     from talking_portrait.pipelines.face.identity import FoundFace
-    from talking_portrait.pipelines.training.data.enrich import add_heard, add_identity
+    from talking_portrait.pipelines.training.data.clip_features import add_identity, add_speech_features
 
     class Recogniser:
         def __init__(self) -> None:
@@ -115,8 +130,8 @@ def test_prepare_adds_what_apasco_needs(work: Path, tmp_path: Path) -> None:
 
     shutil.copytree(work / "data", tmp_path / "data")
     clips = read_clips(tmp_path / "data")
-    assert add_heard(clips, load_speech_encoder(work / "ear.safetensors")) == 0
-    assert clips[0].array("heard").shape == (70, 1, 32)
+    assert add_speech_features(clips, load_speech_encoder(work / "ear.safetensors")) == 0
+    assert clips[0].array("speech_features").shape == (70, 1, 32)
     recogniser = Recogniser()
     assert add_identity(clips, recogniser) == 0  # type: ignore[arg-type]
     assert (clips[0].array("identity") == 9).all()

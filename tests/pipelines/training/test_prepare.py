@@ -173,17 +173,21 @@ def test_what_somebody_else_keeps_in_the_folder_stays_and_is_no_clip(videos: Pat
         assert [clip.person for clip in read_clips(tmp_path / "data")] == ["plain"]
 
 
-def test_clips_stay_when_the_manifest_is_lost_and_take_the_place_of_their_like(videos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["speech_features.npy", "heard.npy"])
+def test_clips_stay_when_the_manifest_is_lost_and_take_the_place_of_their_like(
+    videos: Path, tmp_path: Path, name: str
+) -> None:
     prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
     (clip,) = read_clips(tmp_path)
     (tmp_path / "manifest.json").unlink()
     prepare([videos / "broken.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
     assert read_clips(tmp_path) == [clip]
-    np.save(clip.folder / "heard.npy", np.zeros(3))
+    np.save(clip.folder / name, np.zeros(3))
     (tmp_path / "manifest.json").unlink(missing_ok=True)
     assert prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE) == 1
     assert read_clips(tmp_path) == [clip]
-    assert not clip.has("heard")
+    assert not clip.has("speech_features")
+    assert not (clip.folder / name).exists()
 
 
 def test_clips_of_a_changed_video_are_replaced_but_not_what_was_put_beside_them(videos: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def make_work(folder: Path) -> Path:
     make_clip(folder / "data", "a", frames=70, size=128)
     clip = make_clip(folder / "data25", "b", frames=24, fps=25, size=128)
     rng = np.random.default_rng(0)
-    np.save(clip.folder / "heard.npy", rng.standard_normal((24, 2, 32)).astype(np.float16))
+    np.save(clip.folder / "speech_features.npy", rng.standard_normal((24, 2, 32)).astype(np.float16))
     np.save(clip.folder / "identity.npy", rng.standard_normal(512).astype(np.float32))
     torch.manual_seed(0)
     # The pose guider's real inner width would be most of the work.

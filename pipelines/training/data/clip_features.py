@@ -1,7 +1,7 @@
-"""What APasco's training also needs of every clip: what a speech encoder hears in it, and whose face it shows.
+"""What APasco's training also needs of every clip: speech features and a face embedding.
 
-CLIP/heard.npy      (frames, layers, channels) float16, all layers' hidden states, one for each frame
-CLIP/identity.npy   (512,) float32, the face recogniser's embedding
+CLIP/speech_features.npy   (frames, layers, channels) float16, the speech encoder's hidden states of all layers
+CLIP/identity.npy          (512,) float32, the face recogniser's embedding
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from ...files.output_paths import replacing
 from ...types import Audio, Progress, no_progress
 from .clips import Clip
 
-_LOOKS = 5
-"""Frames, spread over a clip, in which its face is looked for until it is found."""
+_TRIED_FRAMES = 5
+"""Frames, spread over a clip, in which its face is searched for until it is found."""
 
 
-def add_heard(clips: Sequence[Clip], encoder: SpeechEncoder, progress: Progress = no_progress) -> int:
-    """Writes heard.npy where there is speech and no such file; returns how many clips lack it still."""
+def add_speech_features(clips: Sequence[Clip], encoder: SpeechEncoder, progress: Progress = no_progress) -> int:
+    """Writes speech_features.npy where there is speech and no such file; returns how many clips still lack it."""
     for done, clip in enumerate(clips, 1):
-        if clip.has_speech and not clip.has("heard"):
+        if clip.has_speech and not clip.has("speech_features"):
             speech = torch.from_numpy(np.array(clip.array("speech")))
             states = encode(Audio(speech[None], SAMPLE_RATE), encoder, fps=clip.fps).states[: clip.frames, 1:]
-            _write(clip.folder / "heard.npy", states.half().numpy())
+            _write(clip.folder / "speech_features.npy", states.half().numpy())
         progress(done, len(clips))
-    return sum(not clip.has("heard") for clip in clips)
+    return sum(not clip.has("speech_features") for clip in clips)
 
 
 def add_identity(clips: Sequence[Clip], recogniser: FaceRecogniser, progress: Progress = no_progress) -> int:
-    """Writes identity.npy where the recogniser sees a face; returns how many clips lack it still."""
+    """Writes identity.npy where the recogniser finds a face; returns how many clips still lack it."""
     for done, clip in enumerate(clips, 1):
         if not clip.has("identity"):
             _identify(clip, lambda picture: recogniser.faces(torch.from_numpy(picture).float() / 255))
@@ -44,7 +44,7 @@ def add_identity(clips: Sequence[Clip], recogniser: FaceRecogniser, progress: Pr
 
 
 def _identify(clip: Clip, faces_of: Callable[[np.ndarray], list]) -> None:
-    for frame in dict.fromkeys(np.linspace(0, clip.frames - 1, _LOOKS).astype(int).tolist()):
+    for frame in dict.fromkeys(np.linspace(0, clip.frames - 1, _TRIED_FRAMES).astype(int).tolist()):
         faces = faces_of(clip.picture(frame))
         if faces:
             _write(clip.folder / "identity.npy", largest_face(faces).embedding.astype(np.float32))

@@ -11,6 +11,7 @@ from ....models.curves import smoothstep
 from ....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
 from .face_opening import SPAN, Aperture, EdgeTables
 from .portrait_mesh import PortraitMesh
+from .spectacles import LEAST_BRIDGE, bridge_contrast, lowest_of_rim
 from .warp import Layer
 
 UPPER_SHARE = 0.93
@@ -21,14 +22,18 @@ SPREAD = 0.3
 """Eye half widths over which the skin far above the lid is evened out."""
 BROW_MARGIN, LEAST_ROOM = 0.1, 0.3
 """Eye half widths: how far below the brow's landmarks its hair ends; how much skin is drawn out at least."""
+LEAST_BEHIND = 0.1
+"""Eye half widths between lashes and the rim of spectacles without which no lid is drawn."""
 LASHES = 0.28
 """Height in eye half widths of the strip of lashes that travels with the lid's edge unstretched."""
 
 
 class Eyelid:
-    """One eye of the portrait."""
+    """One eye of the portrait, which may lie behind spectacles whose bridge stands out by `bridge` from the skin."""
 
-    def __init__(self, mesh: PortraitMesh, ring: tuple[int, ...], brow: tuple[int, ...], device: torch.device) -> None:
+    def __init__(
+        self, mesh: PortraitMesh, portrait: Layer, ring: tuple[int, ...], brow: tuple[int, ...], bridge: float
+    ) -> None:
         from scipy.ndimage import gaussian_filter1d
 
         upper, lower = ring[1:8], ring[15:8:-1]
@@ -43,17 +48,29 @@ class Eyelid:
         order = edge[:, 0].argsort()
         below_brow = np.interp(eye.table_along, edge[order, 0], edge[order, 1]) + BROW_MARGIN * eye.half
         room = np.maximum(eye.upper - self.lashes - below_brow, LEAST_ROOM * eye.half)
+        self.hidden = False
+        """Whether spectacles leave nothing of a blink to be seen."""
+        if abs(bridge) > LEAST_BRIDGE:
+            room = self._below_rim(room, lowest_of_rim(portrait, mesh.points, eye, below_brow, self.lashes, bridge))
         self.lower_room = float(max(0.9 * eye.half, 1.0))
         self.feather = max(0.8, 0.025 * eye.half)
         # High above the eye the skin is drawn down evenly, past the corners, too.
         reach = gaussian_filter1d(eye.lower - eye.upper, SPREAD * eye.half / (eye.table_along[1] - eye.table_along[0]))
-        self.tables = EdgeTables(eye, [eye.upper, eye.lower, reach, room], device)
+        self.tables = EdgeTables(eye, [eye.upper, eye.lower, reach, room], portrait.values.device)
         box = eye.corners_of(
             (-1.5 * eye.half, 1.5 * eye.half),
             ((eye.upper - room).min() - self.lashes - 2, eye.lower.max() + self.lower_room + 2),
         )
-        self.box = torch.from_numpy(box).float().to(device)
+        self.box = torch.from_numpy(box).float().to(portrait.values.device)
         """Corners (4, 2) of all that a blink can touch, in the portrait."""
+
+    def _below_rim(self, room: np.ndarray, rim: np.ndarray | None) -> np.ndarray:
+        """What is left of the skin that is drawn out, each (ENTRIES,), below the rim of spectacles."""
+        eye = self.eye
+        free = None if rim is None else eye.upper - self.lashes - rim
+        middle = np.abs(eye.table_along) < 0.8 * eye.half
+        self.hidden = free is None or float(np.median(free[middle])) < LEAST_BEHIND * eye.half
+        return room if free is None else np.clip(free, 0.02 * eye.half, room)
 
     def paint(
         self, picture: Layer, positions: torch.Tensor, closure: torch.Tensor
@@ -86,9 +103,13 @@ class Eyelid:
         return torch.lerp(lid, ball, open_part[:, None]), along.abs() < SPAN * self.eye.half
 
 
-def eyelids(mesh: PortraitMesh, device: torch.device) -> tuple[Eyelid, Eyelid]:
-    """The right and the left eye."""
-    return Eyelid(mesh, RIGHT_EYE, RIGHT_BROW, device), Eyelid(mesh, LEFT_EYE, LEFT_BROW, device)
+def eyelids(mesh: PortraitMesh, portrait: Layer) -> tuple[Eyelid, ...]:
+    """The right and the left eye of a portrait; none where spectacles hide the lids."""
+    bridge = bridge_contrast(portrait, mesh.points)
+    right = Eyelid(mesh, portrait, RIGHT_EYE, RIGHT_BROW, bridge)
+    left = Eyelid(mesh, portrait, LEFT_EYE, LEFT_BROW, bridge)
+    # One eye that blinks beside one that can't would wink.
+    return () if right.hidden or left.hidden else (right, left)
 
 
 def _fade(t: torch.Tensor) -> torch.Tensor:

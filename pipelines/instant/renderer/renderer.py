@@ -78,7 +78,6 @@ class InstantRenderer:
         self.skin = ExpressionField(self.mesh, self.device)
         picture = image.numpy()
         self.lips = Lips(picture, self.mesh, self.skin, self.device)
-        self.eyes = eyelids(self.mesh, self.device)
         left, top, right, bottom = self.head.box
         matte = HeadMatte(picture, self.mesh, self.head.box)
         alpha = matte.alpha.to(self.device)
@@ -89,6 +88,7 @@ class InstantRenderer:
         head = torch.cat([inside - (1 - alpha) * self.backdrop, alpha])[None]
         self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
+        self.eyes = eyelids(self.mesh, self.layer)
         self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
         self.pixels: MovingPixels | None = None
         self.reach = (0.0, 0.0)
@@ -165,7 +165,7 @@ class InstantRenderer:
         still = frame.view(-1, 3)[pixels.index]
         frame.view(-1, 3).index_copy_(0, pixels.index, torch.where(moved[:, None], _as(frame.dtype, colours), still))
         mask.view(-1).index_copy_(0, pixels.index, moved.float())
-        for eye, closure in zip(self.eyes, shape.closure[0], strict=True):
+        for eye, closure in zip(self.eyes, shape.closure[0], strict=False):
             if abs(closure) > MIN_CLOSURE:
                 box, positions = self._box(eye.box, pose)
                 sources = positions + self.skin.sample(pose.skin, positions)

@@ -1,0 +1,105 @@
+"""A blink leaves spectacles where they are."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
+from talking_portrait.pipelines.instant.driver.driver import drive
+from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
+from talking_portrait.pipelines.instant.renderer.spectacles import LEAST_BRIDGE, bridge_contrast
+
+FINE = 4
+"""The drawing is made so many times larger and then scaled down, so that its edges are soft."""
+BLACK, WHITE, BROWN, RED, GOLD = (15, 15, 18), (238, 236, 232), (90, 50, 25), (150, 25, 30), (200, 160, 60)
+
+
+def worn(colour, *, width=0.2, top=1.1, bottom=-1.2, lens=None) -> tuple[torch.Tensor, np.ndarray]:
+    """The sample portrait (H, W, 3) with spectacles, and where (H, W) their frame is.
+
+    `width`, `top` and `bottom` (above the eyes' middles) are in eye half widths; `lens` is a colour with alpha.
+    """
+    image, track = sample_portrait()
+    points = track.points[0, :, :2]
+    height, across = image.shape[:2]
+    frame = Image.new("L", (across * FINE, height * FINE))
+    lenses = Image.new("RGBA", frame.size)
+    half = np.linalg.norm(points[263] - points[362]) / 2
+    centres = [(points[33] + points[133]) / 2, (points[362] + points[263]) / 2]
+    pen = round(width * half * FINE)
+    for x, y in centres:
+        box = [x - 1.5 * half, y - top * half, x + 1.5 * half, y - bottom * half]
+        box = [FINE * value for value in box]
+        ImageDraw.Draw(frame).rounded_rectangle(box, radius=0.5 * half * FINE, outline=255, width=pen)
+        ImageDraw.Draw(lenses).rounded_rectangle(box, radius=0.5 * half * FINE, fill=lens or (0, 0, 0, 0))
+    (x0, y0), (x1, y1) = centres
+    bridge = [(x0 + 1.4 * half, y0 - 0.5 * half), (x1 - 1.4 * half, y1 - 0.5 * half)]
+    ImageDraw.Draw(frame).line([(FINE * x, FINE * y) for x, y in bridge], fill=255, width=pen)
+    picture = Image.fromarray((image.numpy() * 255).round().astype(np.uint8)).convert("RGBA")
+    picture = Image.alpha_composite(picture, lenses.resize(picture.size, Image.Resampling.BOX)).convert("RGB")
+    cover = frame.resize(picture.size, Image.Resampling.BOX)
+    picture.paste(colour, mask=cover)
+    return torch.from_numpy(np.array(picture)).float() / 255, np.array(cover) > 128
+
+
+@pytest.fixture(scope="module")
+def blink():
+    """A motion of one frame in which both eyes are shut and nothing else moves."""
+    motion = drive(sample_speech(), fps=25, seed=1, mouth=0, head=0, nod=0, brows=0, drift=0, blink_rate=60)
+    lids = np.linalg.norm(motion.vertices[:, 159] - motion.vertices[:, 145], axis=1)
+    shut = slice(int(lids.argmin()), int(lids.argmin()) + 1)
+    names = ("vertices", "rotation", "translation", "blendshapes")
+    values = {name: getattr(motion, name) for name in names}
+    return dataclasses.replace(motion, **{k: None if v is None else v[shut] for k, v in values.items()})
+
+
+def render(image, motion):
+    renderer = InstantRenderer(image, sample_portrait()[1])
+    return renderer, renderer.render(motion)[0][0]
+
+
+def test_a_face_without_spectacles_has_no_bridge_and_blinks(blink):
+    image, track = sample_portrait()
+    renderer, shut = render(image, blink)
+    assert abs(bridge_contrast(renderer.layer, track.points[0, :, :2])) < 0.5 * LEAST_BRIDGE
+    assert len(renderer.eyes) == 2
+    assert (shut - image).abs().max() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("colour", "width"), [(BLACK, 0.2), (BROWN, 0.2), (RED, 0.25), (WHITE, 0.25), (GOLD, 0.1), (BLACK, 0.1)]
+)
+@pytest.mark.parametrize("top", [0.65, 0.8, 0.95, 1.1, 1.3])
+def test_a_blink_leaves_the_frame_alone(blink, colour, width, top):
+    image, frame = worn(colour, width=width, top=top)
+    _, shut = render(image, blink)
+    half = 17  # pixels of the sample's eyes
+    moved = ((shut - image).abs().amax(dim=-1) > 0.12).numpy()
+    assert (moved & frame).sum() < 0.03 * half**2
+
+
+@pytest.mark.parametrize(("colour", "width"), [(BLACK, 0.2), (RED, 0.2), (BROWN, 0.2)])
+def test_eyes_shut_behind_a_frame_that_leaves_room(blink, colour, width):
+    image, _ = worn(colour, width=width, top=1.2)
+    renderer, shut = render(image, blink)
+    bare, bare_shut = render(sample_portrait()[0], blink)
+    assert len(renderer.eyes) == 2
+    # In the openings of the eyes there is the lid that there is without spectacles, drawn out of less skin.
+    for eye in bare.eyes:
+        x, y = eye.eye.middle.round().astype(int)
+        there = (slice(y - 3, y + 4), slice(x - 6, x + 7))
+        change, usual = (shut - image)[there].abs().mean(), (bare_shut - sample_portrait()[0])[there].abs().mean()
+        assert change > 0.5 * usual
+
+
+@pytest.mark.parametrize("lens", [(12, 12, 16, 250), (40, 25, 15, 215)])
+def test_eyes_behind_dark_glasses_do_not_blink(blink, lens):
+    image, _ = worn(BLACK, lens=lens)
+    renderer, shut = render(image, blink)
+    assert renderer.eyes == ()
+    points = sample_portrait()[1].points[0, :, :2]
+    for x, y in (points[[33, 133]].mean(axis=0), points[[362, 263]].mean(axis=0)):
+        eye = (slice(round(y) - 10, round(y) + 10), slice(round(x) - 16, round(x) + 16))
+        assert (shut - image)[eye].abs().max() < 0.05

@@ -28,7 +28,7 @@ RIM_SHARE = 0.8
 UNEVEN, CLEAR_SHARE = 0.25, 0.2
 """How far skin may differ from what is usual above and below, over its brightness, and in which part of the columns it
 may do so more."""
-EDGE = 0.06
+EDGE = 0.1
 """Eye half widths of a frame's soft edge and its shadow."""
 OPAQUE = 0.35
 """Brightness of the skin behind a lens over that of the cheek below which lids are not to be made out."""

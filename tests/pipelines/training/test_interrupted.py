@@ -75,7 +75,9 @@ def test_a_killed_stage_goes_on_as_if_it_had_not_been(work: Path, tmp_path: Path
     assert [line["step"] for line in bench.read_log(tmp_path / "killed")] == [1, 2, 3, 4]
     assert main([*killed, "--resume"]) == 0
     assert main(command(work, stage, tmp_path / "whole", *plan)) == 0
-    bench.assert_same_log(bench.read_log(tmp_path / "killed"), bench.read_log(tmp_path / "whole"))
+    # Other kernels in the other process round otherwise, and six steps enlarge that to some 1e-3; without AdamW's state
+    # the losses would differ by 3e-2 at least.
+    bench.assert_same_log(bench.read_log(tmp_path / "killed"), bench.read_log(tmp_path / "whole"), rel=1e-2)
     assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
     written = sorted((tmp_path / "whole").glob("*.safetensors"))
     assert len(written) >= 3

@@ -29,7 +29,7 @@ BUILD = ROOT / "build" / "browser"
 FRONT_END = "comfyui-frontend-package==1.58.1"
 PLAYWRIGHT = "playwright-core@1.56.1"
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
-WIRING = ROOT / "tests" / "nodes" / "workflows" / "wiring.json"
+WIRING = ROOT / "tests" / "pipelines" / "workflow" / "workflows" / "wiring.json"
 BLUEPRINT = ROOT / "subgraphs" / "Talking Portrait (Instant).json"
 INPUT_FILES = {"LoadImage": ("image", "example.png"), "LoadVideo": ("file", "driving.mp4")}
 """What the workflows find in ComfyUI's input folder."""

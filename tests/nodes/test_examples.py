@@ -69,8 +69,14 @@ def test_only_what_a_video_drives_asks_for_a_file():
     for path in EXAMPLES:
         kinds = class_names(read(path))
         assert bool(kinds & {"LoadImage", "LoadAudio", "LoadVideo"}) == (
-            path.stem in {"reenact", "anitalker_video", "aniportrait_video"}
+            path.stem in {"a_your_picture_and_voice", "reenact", "anitalker_video", "aniportrait_video"}
         )
+
+
+def test_the_first_example_in_the_list_takes_the_users_own_picture_and_voice():
+    first = read(EXAMPLES[0])
+    assert {"LoadImage", "LoadAudio"} <= class_names(first)
+    assert not any(node["properties"].get("models") for node in first["nodes"]), "nothing is to be downloaded"
 
 
 def test_every_node_is_shown_in_an_example():
@@ -86,6 +92,9 @@ def test_a_blueprint_is_one_node_around_known_ones(path):
     (subgraph,) = blueprint["definitions"]["subgraphs"]
     assert node["type"] == subgraph["id"]
     assert subgraph["name"] == path.stem
+    assert subgraph["category"] == "Talking Portrait"
+    assert subgraph["description"] == blueprint["extra"]["BlueprintDescription"]
+    assert blueprint["extra"]["BlueprintSearchAliases"]
     prompt = to_prompt(blueprint, describe(registry(), class_names(blueprint)))
     assert {entry["class_type"] for entry in prompt.values()} >= {"TalkingPortraitInstantRender", "CreateVideo"}
     assert [output["type"] for output in subgraph["outputs"]] == ["VIDEO"]

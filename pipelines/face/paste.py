@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from ...models.curves import smoothstep
 from ..errors import TalkingPortraitError
 from ..image.affine_sampling import apply_map, invert_map, sample_picture
+from ..image.frame_workers import FrameWorkers
 from ..types import Crop, Progress, no_progress
 
 RimColour = tuple[torch.Tensor, torch.Tensor]
@@ -55,7 +59,7 @@ def paste_frames(
     mask: torch.Tensor | None = None,
     colour_match: float = 0.0,
 ) -> Iterator[torch.Tensor]:
-    """Pastes frames (h, w, 3 or 4) into the pictures they were cut from, one by one, in constant memory.
+    """Pastes frames (h, w, 3 or 4) into the pictures they were cut from, a few at once, in constant memory.
 
     `frames` may have another size than the crop, for instance after an upscaler; `count` says how many there are, if
     that is known, so that a mismatch raises at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
@@ -71,20 +75,26 @@ def paste_frames(
         raise TalkingPortraitError("There is no picture to paste into; connect the pictures that were cropped.")
     _check_paste(crop, source, mask, count, feather, colour_match)
     rim_colour: RimColour | None = None
-    for index, frame in enumerate(frames):
-        matrix = _of_frame(crop.matrix, index).copy()
-        matrix[:, :2] *= np.array([crop.size[1] / frame.shape[1], crop.size[0] / frame.shape[0]])
-        frame_mask = mask if mask is None or mask.ndim == 2 else _of_frame(mask, index)
-        result, rim_colour = paste_frame(
-            frame,
-            _of_frame(source, index),
-            matrix,
-            feather=feather,
-            mask=frame_mask,
-            colour_match=colour_match,
-            rim_colour=rim_colour,
-        )
-        yield result
+    pending: deque[Future[tuple[torch.Tensor, RimColour | None]]] = deque()
+    with FrameWorkers(torch.device("cpu")) as workers:
+        # A colour correction follows from the frame before, so such frames go one after the other.
+        at_once = 1 if colour_match > 0 else workers.size
+        for index, frame in enumerate(frames):
+            matrix = _of_frame(crop.matrix, index).copy()
+            matrix[:, :2] *= np.array([crop.size[1] / frame.shape[1], crop.size[0] / frame.shape[0]])
+            paste = partial(
+                paste_frame,
+                feather=feather,
+                mask=mask if mask is None or mask.ndim == 2 else _of_frame(mask, index),
+                colour_match=colour_match,
+                rim_colour=rim_colour,
+            )
+            pending.append(workers.submit(paste, frame, _of_frame(source, index), matrix))
+            if len(pending) == at_once:
+                result, rim_colour = pending.popleft().result()
+                yield result
+        while pending:
+            yield pending.popleft().result()[0]
 
 
 def paste_frame(

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from ...errors import TalkingPortraitError
+from ...image.frame_workers import FrameWorkers
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
 from .expression_field import ExpressionField
 from .eyelids import eyelids
-from .frame_workers import FrameWorkers
 from .head_field import HeadField
 from .head_matte import HeadMatte
 from .lips import Lips

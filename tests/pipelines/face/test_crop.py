@@ -271,7 +271,7 @@ def test_frames_stream_one_by_one_into_one_picture():
 
     stream = paste_frames(frames(), crop)
     next(stream)
-    assert made == [0]
+    assert len(made) <= torch.get_num_threads()
     assert sum(1 for _ in stream) == 49
     assert torch.equal(source, noise(1, 80, 90, 3))
 

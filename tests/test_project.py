@@ -171,6 +171,30 @@ def test_every_package_is_installed_with_the_pack():
     assert listed == {"." + ".".join(folder.parts) if folder.parts else "" for folder in folders}
 
 
+def test_every_data_file_is_installed_with_the_pack():
+    table = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[tool.setuptools.package-data]")[1]
+    patterns = {
+        path
+        for package, globs in re.findall(r'^"talking_portrait([.\w]*)" = \[(.+)\]$', table.split("\n[")[0], re.M)
+        for pattern in re.findall(r'"(.+?)"', globs)
+        for path in (ROOT / package.replace(".", "/").strip("/")).glob(pattern)
+    }
+    beside_code = [path for folder in ("models", "pipelines", "nodes") for path in (ROOT / folder).rglob("*.*")]
+    data = {path for path in beside_code if path.suffix not in (".py", ".pyc") and path.is_file()}
+    assert data <= patterns
+
+
+def test_every_code_file_decodes_in_windows_own_encoding():
+    """The registry's syntax check opens files without naming an encoding, which is cp1252 on Windows."""
+    for path in [*sources("models", "pipelines", "nodes"), ROOT / "__main__.py"]:
+        content = path.read_bytes()
+        try:
+            ast.parse(content.decode("cp1252"))
+            content.decode("utf-8").encode("cp1252")
+        except (UnicodeError, SyntaxError) as error:
+            pytest.fail(f"{path}: {error}; write the letter as an escape or keep the text in a data file")
+
+
 def test_no_file_is_large_and_nothing_unsafe_is_called():
     unsafe = re.compile(
         r"weights_only\s*=\s*False|allow_pickle\s*=\s*True|(?<![.\w])(eval|exec)\(|os\.system\(|shell\s*=\s*True|"

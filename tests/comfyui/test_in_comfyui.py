@@ -136,8 +136,10 @@ def test_templates_texts_and_help_are_served(server):
         assert fetch(server, f"/api/workflow_templates/{PACK}/{name}.jpg")[:2] == b"\xff\xd8"
         assert fetch(server, f"/api/workflow_templates/{PACK}/{name}.json")
     assert fetch(server, "/i18n")["zh"]["nodeDefs"]["TalkingPortraitInstantDriver"]["display_name"] == "Instant 驱动"
-    page = fetch(server, f"/extensions/{PACK}/docs/TalkingPortraitInstantDriver/en.md")
-    assert page.decode().startswith("# Instant Driver")
+    assert fetch(server, "/i18n")["zh"]["nodeCategories"]["input"] == "输入"
+    for language, title in (("en", "Instant Driver"), ("zh", "Instant 驱动")):
+        page = fetch(server, f"/extensions/{PACK}/docs/TalkingPortraitInstantDriver/{language}.md")
+        assert page.decode().startswith(f"# {title}\n")
 
 
 def test_the_example_runs_and_comes_back(server, tmp_path, capsys):

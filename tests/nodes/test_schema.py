@@ -18,6 +18,7 @@ import node_texts
 ROOT = node_texts.ROOT
 INFOS = node_texts.infos()
 IDS = list(INFOS)
+CHINESE = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
 STAGES = {"input", "speech", "face", "motion", "render"}
 STAGE_NODES = {
     "SeparateVocals", "LoadSpeechEncoder", "EncodeSpeech", "SpeechMFCC", "DetectLandmarks", "CropPortrait", "PasteBack",
@@ -118,24 +119,59 @@ def test_every_own_socket_and_category_has_a_name():
     named = json.loads((ROOT / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
     kinds = {spec[0] for info in INFOS.values() for spec in node_texts.all_inputs(info).values()}
     assert {kind for kind in kinds if kind.startswith("TALKING_PORTRAIT_")} <= set(named["dataTypes"])
+    assert {part for info in INFOS.values() for part in info["category"].split("/")} == set(named["nodeCategories"])
 
 
-@pytest.mark.parametrize("name", IDS)
-def test_every_node_has_a_help_page(name):
-    text = (ROOT / "web" / "docs" / name / "en.md").read_text(encoding="utf-8")
-    assert text.startswith(f"# {INFOS[name]['display_name']}\n")
-    assert len(text.splitlines()) > 8
-    known = {*node_texts.all_inputs(INFOS[name]), *INFOS[name]["output_name"]}
-    named = set(re.findall(r"\*\*([a-z0-9_]+)\*\*", text))
-    assert named - TIMINGS <= known, "the page names an input that does not exist"
-    assert not set(node_texts.all_inputs(INFOS[name])) - named, "the page does not name these inputs"
+def test_chinese_texts_name_nodes_as_the_menu_does():
+    """What stands in Chinese quotation marks is a node of ours or of ComfyUI, or a value of a widget."""
+    of_comfyui = {
+        "加载图像", "加载音频", "加载视频", "加载VAE", "加载CLIP视觉", "加载放大模型", "加载音频编码器",
+        "加载帧插值模型", "获取视频元素", "创建视频", "保存视频", "预览图像",
+    }  # fmt: skip
+    labels = {text for path, text in leaves(CHINESE).items() if path.endswith("/name")}
+    known = of_comfyui | {text["display_name"] for text in CHINESE.values()}
+    for path, text in leaves(CHINESE).items():
+        assert set(re.findall("“(.+?)”", text)) <= known | labels | {"pass through"}, path
+    for name in IDS:
+        assert set(re.findall("“(.+?)”", help_page(name, "zh"))) <= known, name
+
+
+def help_page(name: str, language: str) -> str:
+    return (ROOT / "web" / "docs" / name / f"{language}.md").read_text(encoding="utf-8")
 
 
 TIMINGS = {"resampled", "stock", "paired", "anitalker", "audiodvp"}
 
 
+@pytest.mark.parametrize("name", IDS)
+def test_every_node_has_a_help_page(name):
+    text = help_page(name, "en")
+    assert text.startswith(f"# {INFOS[name]['display_name']}\n")
+    assert len(text.splitlines()) > 8
+    known = {*node_texts.all_inputs(INFOS[name]), *INFOS[name]["output_name"]}
+    named = set(re.findall(r"\*\*([a-z0-9_]+)\*\*", text))
+    assert named - TIMINGS <= known, "the page names an input that does not exist"
+    assert known <= named, "the page does not name these inputs and outputs"
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_every_node_has_a_chinese_help_page(name):
+    """Inputs and outputs stand in it under the labels that the editor shows in Chinese."""
+    text, english, labels = help_page(name, "zh"), help_page(name, "en"), CHINESE[name]
+    assert text.startswith(f"# {labels['display_name']}\n")
+    inputs, outputs = ({part["name"] for part in labels[side].values()} for side in ("inputs", "outputs"))
+    named = set(re.findall(r"\*\*(.+?)\*\*", text))
+    assert named - TIMINGS <= inputs | outputs, "the page names an input that does not exist"
+    assert inputs | outputs <= named, "the page does not name these inputs and outputs"
+    for literal in (r"`[^`]+`", r"(?<!\*)\*[a-z_0-9 =]+\*(?!\*)", r"^    .+$", r"\]\([^)]+\)"):
+        told, expected = (set(re.findall(literal, page, re.MULTILINE)) for page in (text, english))
+        assert told == expected, "commands, files, values and links are the English page's"
+
+
 def test_no_help_page_is_left_over():
-    assert {path.parent.name for path in (ROOT / "web" / "docs").rglob("*.md")} == set(IDS)
+    """ComfyUI asks for docs/<node id>/<locale>.md."""
+    pages = {path.relative_to(ROOT / "web" / "docs").as_posix() for path in (ROOT / "web" / "docs").rglob("*.md")}
+    assert pages == {f"{name}/{language}.md" for name in IDS for language in ("en", "zh")}
 
 
 def test_no_node_keeps_state_on_its_class():

@@ -9,6 +9,7 @@ classes. Needed for training only; nothing here runs when a portrait is animated
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import subprocess
 import tempfile
@@ -43,16 +44,10 @@ ARPABET: dict[str, tuple[str, ...]] = {
 """flite's phones; diphthongs are two classes in a row."""
 
 IPA: dict[str, str] = {
-    "p": "p", "b": "b", "ɓ": "b", "m": "m", "f": "f", "ɸ": "f", "v": "v", "ʋ": "v", "β": "v", "θ": "th", "ð": "th",
-    "t": "t", "ʈ": "t", "d": "d", "ɖ": "d", "ɾ": "d", "ɗ": "d", "n": "n", "ɳ": "n", "ɲ": "n", "l": "l", "ɫ": "l",
-    "ɭ": "l", "ʎ": "l", "ɬ": "l", "s": "s", "z": "z", "ʃ": "sh", "ʒ": "sh", "ʂ": "sh", "ʐ": "sh", "ɕ": "sh",
-    "ʑ": "sh", "k": "k", "ɡ": "k", "g": "k", "q": "k", "c": "k", "ɟ": "k", "x": "k", "ɣ": "k", "χ": "k", "ŋ": "ng",
-    "ɴ": "ng", "h": "h", "ɦ": "h", "ç": "sh", "ʝ": "y", "ħ": "h", "ʕ": "h", "ʔ": "h", "r": "r", "ɹ": "r", "ɻ": "r",
-    "ʀ": "k", "ʁ": "k", "ɽ": "r", "w": "w", "ʍ": "w", "ɥ": "w", "ɰ": "w", "j": "y", "a": "aa", "ɑ": "aa", "ɒ": "ao",
-    "æ": "ae", "ʌ": "ah", "ɐ": "ah", "ə": "ax", "ɘ": "ax", "ɵ": "ax", "ɚ": "er", "ɝ": "er", "ɜ": "er", "ᵻ": "ih",
-    "ɨ": "ih", "ɯ": "ih", "ɤ": "ah", "ɛ": "eh", "e": "ey", "ɪ": "ih", "ʏ": "yu", "y": "yu", "i": "iy", "ɔ": "ao",
-    "o": "ow", "ʊ": "uh", "u": "uw", "ʉ": "uw", "ø": "oe", "œ": "oe", "ɶ": "oe", "ʲ": "y",
-}  # fmt: skip
+    letter: name
+    for name, letters in json.loads(Path(__file__).with_name("ipa.json").read_text(encoding="utf-8")).items()
+    for letter in letters.split()
+}
 """One class for one IPA letter; marks for length, stress, nasality and aspiration are passed over."""
 
 VOWELS = frozenset(PHONES[PHONE_INDEX["aa"] :])
@@ -84,7 +79,7 @@ def ipa_classes(symbol: str) -> list[str]:
     """The classes of one espeak phoneme, which can be several letters: a diphthong, an affricate, a syllabic l."""
     letters = unicodedata.normalize("NFD", symbol)
     if len(letters) > 1:
-        letters = letters.replace("ʲ", "")
+        letters = letters.replace("\N{MODIFIER LETTER SMALL J}", "")
     classes = [IPA[letter] for letter in letters if letter in IPA]
     merged: list[str] = []
     for name in classes:

@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import torch
-
 from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
@@ -52,9 +50,9 @@ def checked_node(execute: Execute) -> Execute:
         try:
             _check_own_values(cls, {**dict(zip(names, args, strict=False)), **inputs})
             return execute(cls, *args, **inputs)
-        except (TalkingPortraitError, MemoryError, RuntimeError) as error:
+        except Exception as error:
             title = cls.define_schema().display_name
-            if is_out_of_memory(error) or (not host.IN_COMFYUI and isinstance(error, torch.OutOfMemoryError)):
+            if is_out_of_memory(error) and not host.handles_out_of_memory(error):
                 raise TalkingPortraitError(
                     f"{title}: This needs more memory than there is; take smaller pictures or fewer frames at once."
                 ) from error

@@ -7,18 +7,9 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, is_out_of_memory
 
 Result = TypeVar("Result")
-
-_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
-"""How allocators other than CUDA's say it, with a plain RuntimeError."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in _CPU_MESSAGES)
 
 
 class HalvingBatches:
@@ -42,7 +33,7 @@ class HalvingBatches:
             fits = True
             try:
                 result = work(start, end)
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 fits = False

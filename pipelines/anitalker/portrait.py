@@ -64,7 +64,7 @@ def check_numbers(values: torch.Tensor, stage: str) -> None:
 
 
 @torch.no_grad()
-def encode_portrait(stage1: Managed, picture: torch.Tensor) -> Portrait:
+def prepare_portrait(stage1: Managed, picture: torch.Tensor) -> Portrait:
     """The portrait (H, W, 3) in 0..1, a square, encoded.
 
     Raises TalkingPortraitError for a picture that is no square, and where stage 1 gives NaN.
@@ -110,7 +110,7 @@ def motion_from_video(
     motion = torch.cat(codes)
     check_numbers(motion, "stage 1")
     if portrait is not None:
-        motion = motion - motion[:1] + encode_portrait(stage1, portrait).code
+        motion = motion - motion[:1] + prepare_portrait(stage1, portrait).code
     return MotionLatents(motion, rate)
 
 

@@ -23,10 +23,20 @@ from .audio_context import audio_layers, audio_windows
 from .deflicker import faded, smooth_over_time
 from .denoising import Denoiser, denoise
 from .pictures import match_colours
-from .portrait import PreparedPortrait, prepare, with_motion
+from .portrait import PreparedPortrait, prepare_portrait, with_motion
 from .settings import AnimationState, Inputs, Networks, Settings, check_inputs, check_settings, check_state
 
-__all__ = ["Animation", "AnimationState", "Clip", "Inputs", "Networks", "Run", "Settings", "animate"]
+__all__ = [
+    "Animation",
+    "AnimationState",
+    "Clip",
+    "Inputs",
+    "Networks",
+    "Run",
+    "Settings",
+    "animate",
+    "prepare_portrait",
+]
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ class Run:
         counts = plan_clips(end - start, settings.clip, settings.overlap)
         self.total = len(counts) * settings.steps + end - start
         with torch.no_grad():
-            portrait = prepare(self.networks, self.codec, self.inputs, settings)
+            portrait = prepare_portrait(self.networks, self.codec, self.inputs, settings)
         for count in counts:
             # No gradients, but also no change of that mode for whoever takes the clips.
             with torch.no_grad():

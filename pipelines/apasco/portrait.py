@@ -38,7 +38,7 @@ class PreparedPortrait:
         return len(self.tokens)
 
 
-def prepare(networks: Networks, codec: ImageCodec, inputs: Inputs, settings: Settings) -> PreparedPortrait:
+def prepare_portrait(networks: Networks, codec: ImageCodec, inputs: Inputs, settings: Settings) -> PreparedPortrait:
     """Runs every network that does not depend on speech or time.
 
     Raises TalkingPortraitError where a network gives NaN.

@@ -367,7 +367,7 @@ def test_too_little_memory_is_told_and_other_faults_stay_themselves(sample, monk
         def render(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("talking_portrait.pipelines.instant.renderer.renderer.InstantRenderer", render)
+        monkeypatch.setattr("talking_portrait.pipelines.instant.animate.InstantRenderer", render)
         NODES["InstantRender"].execute(sample[0], sample[2], drive())
 
     with pytest.raises(TalkingPortraitError, match="Instant Render: This needs more memory than there is"):

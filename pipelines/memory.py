@@ -66,6 +66,21 @@ class Managed(Protocol):
         """Brings the network, and room for `memory` bytes of work, to the device it is to run on; returns that."""
 
 
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+def loaded(managed: Managed, kind: type[Network], memory: int = 0) -> tuple[Network, torch.device]:
+    """The network, of the class `kind`, and the device that it is on now, with room for `memory` bytes of work.
+
+    Whoever manages memory may move a network out whenever another one is loaded, a host's VAE for instance. So this is
+    called right before each run of a network, and its result is not kept from one run to the next.
+    """
+    device = managed.load(memory)
+    if not isinstance(managed.module, kind):
+        raise TypeError(f"a {kind.__name__} is expected, not a {type(managed.module).__name__}")
+    return managed.module, device
+
+
 class Resident:
     """`Managed` without a manager: the network goes to `device` at its first use and stays there."""
 

@@ -208,7 +208,7 @@ class _RememberingLandmarker:
         return self.landmarker.name
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
-        key = (hashlib.blake2b(np.ascontiguousarray(picture)).digest(), picture.shape, min_confidence)
+        key = (hashlib.blake2b(picture.tobytes()).digest(), picture.shape, min_confidence)
         if key not in self.results:
             self.results[key] = self.landmarker.faces(picture, min_confidence)
         return self.results[key]

@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import torch
-
 from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
@@ -50,11 +48,13 @@ def checked_node(execute: Execute) -> Execute:
     @functools.wraps(execute)
     def with_title(cls: Any, *args: Any, **inputs: Any) -> Any:
         try:
-            _check_own_values(cls, {**dict(zip(names, args, strict=False)), **inputs})
+            _check_own_values(
+                _own_inputs(cls.define_schema.__func__, cls), dict(zip(names, args, strict=False)) | inputs
+            )
             return execute(cls, *args, **inputs)
-        except (TalkingPortraitError, MemoryError, RuntimeError) as error:
+        except Exception as error:
             title = cls.define_schema().display_name
-            if is_out_of_memory(error) or (not host.IN_COMFYUI and isinstance(error, torch.OutOfMemoryError)):
+            if is_out_of_memory(error) and not host.handles_out_of_memory(error):
                 raise TalkingPortraitError(
                     f"{title}: This needs more memory than there is; take smaller pictures or fewer frames at once."
                 ) from error
@@ -65,15 +65,32 @@ def checked_node(execute: Execute) -> Execute:
     return with_title  # type: ignore[return-value]
 
 
-def _check_own_values(cls: Any, inputs: Mapping[str, Any]) -> None:
-    for entry in cls.define_schema().inputs:
-        value = inputs.get(entry.id)
-        if entry.io_type not in OWN_VALUES or (value is None and entry.optional):
+_OWN_INPUTS: dict[Callable[..., Any], Mapping[str, tuple[str, bool]]] = {}
+
+
+def _own_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Mapping[str, tuple[str, bool]]:
+    """Type and optionality of a node's inputs of our own types, by name.
+
+    Remembered, as a schema lists model folders, which these inputs do not depend on, and which may be slow. The host
+    executes a class of its own that inherits the node's `define_schema`.
+    """
+    if define_schema not in _OWN_INPUTS:
+        inputs = define_schema(cls).inputs
+        _OWN_INPUTS[define_schema] = {
+            entry.id: (entry.io_type, bool(entry.optional)) for entry in inputs if entry.io_type in OWN_VALUES
+        }
+    return _OWN_INPUTS[define_schema]
+
+
+def _check_own_values(own: Mapping[str, tuple[str, bool]], inputs: Mapping[str, Any]) -> None:
+    for name, (io_type, optional) in own.items():
+        value = inputs.get(name)
+        if value is None and optional:
             continue
-        expected, what, source = OWN_VALUES[entry.io_type]
+        expected, what, source = OWN_VALUES[io_type]
         if not isinstance(value, expected):
             raise TalkingPortraitError(
-                f'The input "{entry.id}" is {described(value)}, but {what} is expected; connect {source}.'
+                f'The input "{name}" is {described(value)}, but {what} is expected; connect {source}.'
             )
 
 

@@ -118,6 +118,16 @@ def fast_dtype() -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def handles_out_of_memory(error: BaseException) -> bool:
+    """Whether the host has to see this error as it is, to unload its networks and to advise the user itself."""
+    if not IN_COMFYUI:
+        return False
+    from comfy import model_management
+
+    is_oom = getattr(model_management, "is_oom", None)  # newer than the oldest version that the pack runs in
+    return bool(is_oom(error)) if is_oom else isinstance(error, torch.OutOfMemoryError)
+
+
 def to_socket(tensor: torch.Tensor) -> torch.Tensor:
     """An IMAGE or MASK on the device and in the precision in which nodes hand pictures to each other."""
     if not IN_COMFYUI:

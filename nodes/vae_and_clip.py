@@ -13,6 +13,7 @@ import torch
 
 from ..pipelines.diffusion.latents import LATENT_SCALE, ImageCodec, PictureEncoder
 from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.memory import loaded
 from . import host
 from .checked_node import described
 
@@ -87,17 +88,17 @@ class LoadedVae:
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """The distribution's mean."""
-        pixels = pictures[..., :3].movedim(-1, 1).to(self.memory.load()) * 2 - 1
-        return self._network.encode(pixels).latent_dist.mean.cpu()
+        network: Any
+        network, device = loaded(self.memory, torch.nn.Module)
+        pixels = pictures[..., :3].movedim(-1, 1).to(device) * 2 - 1
+        return network.encode(pixels).latent_dist.mean.cpu()
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        pixels = self._network.decode(latents.to(self.memory.load())).sample
+        network: Any
+        network, device = loaded(self.memory, torch.nn.Module)
+        pixels = network.decode(latents.to(device)).sample
         return (pixels / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
-
-    @property
-    def _network(self) -> Any:
-        return self.memory.module
 
 
 class LoadedClipVision:
@@ -114,5 +115,5 @@ class LoadedClipVision:
         from ..pipelines.aniportrait.pictures import CLIP_MEAN, CLIP_STD
 
         pixels = (image - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
-        network: Any = self.memory.module
-        return {"image_embeds": network(pixel_values=pixels.movedim(-1, 1).to(self.memory.load())).image_embeds.cpu()}
+        network, device = loaded(self.memory, torch.nn.Module)
+        return {"image_embeds": network(pixel_values=pixels.movedim(-1, 1).to(device)).image_embeds.cpu()}

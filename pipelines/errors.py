@@ -1,12 +1,37 @@
-"""The error class whose messages users read; it is defined in models, so that checkpoints can raise it too."""
+"""The error class whose messages users read, and the test for memory that ran out; torch is not imported for either."""
 
 from __future__ import annotations
+
+import errno
 
 from ..models.errors import TalkingPortraitError, quoted
 
 __all__ = ["TalkingPortraitError", "is_out_of_memory", "quoted"]
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED and their like
+)
+"""How allocators report it where their error has no class of its own, in lower case."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether main memory was refused; torch has no class for that. The host handles graphics memory."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    """Whether main or graphics memory was refused.
+
+    By class where there is one (Python's, torch's, which ComfyUI calls OOM_EXCEPTION, and the system's error number),
+    else by the message of a RuntimeError.
+    """
+    if isinstance(error, TalkingPortraitError):
+        return False
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in message for words in _OUT_OF_MEMORY)

@@ -7,18 +7,9 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, is_out_of_memory
 
 Result = TypeVar("Result")
-
-_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
-"""How allocators other than CUDA's say it, with a plain RuntimeError."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in _CPU_MESSAGES)
 
 
 class HalvingBatches:
@@ -42,7 +33,7 @@ class HalvingBatches:
             fits = True
             try:
                 result = work(start, end)
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 fits = False
@@ -73,6 +64,21 @@ class Managed(Protocol):
 
     def load(self, memory: int = 0) -> torch.device:
         """Brings the network, and room for `memory` bytes of work, to the device it is to run on; returns that."""
+
+
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+def loaded(managed: Managed, kind: type[Network], memory: int = 0) -> tuple[Network, torch.device]:
+    """The network, of the class `kind`, and the device that it is on now, with room for `memory` bytes of work.
+
+    Whoever manages memory may move a network out whenever another one is loaded, a host's VAE for instance. So this is
+    called right before each run of a network, and its result is not kept from one run to the next.
+    """
+    device = managed.load(memory)
+    if not isinstance(managed.module, kind):
+        raise TypeError(f"a {kind.__name__} is expected, not a {type(managed.module).__name__}")
+    return managed.module, device
 
 
 class Resident:

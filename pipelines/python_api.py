@@ -81,11 +81,11 @@ def render(
 
     `image` is a file or (H, W, 3) in 0..1.
     """
-    from .instant.renderer.renderer import InstantRenderer
+    from .instant.animate import prepare_portrait
     from .types import no_progress
 
     picture, track = _portrait(image)
-    for frames in InstantRenderer(picture, track).frames_uint8(motion, progress=progress or no_progress):
+    for frames in prepare_portrait(picture, track).frames_uint8(motion, progress=progress or no_progress):
         yield from frames
 
 

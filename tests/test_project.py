@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -219,3 +220,10 @@ def test_importing_the_pack_loads_nothing_heavy_and_touches_nothing():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.parametrize("system", ["instant", "aniportrait", "anitalker", "apasco"])
+def test_every_system_has_the_same_two_doors(system):
+    doors = importlib.import_module(f"talking_portrait.pipelines.{system}.animate")
+    for name in ("prepare_portrait", "animate"):
+        assert callable(getattr(doors, name, None)), f"{system} has no {name}"

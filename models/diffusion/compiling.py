@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from .attention import TransformerBlock
 from .motion_module import TemporalTransformer
 from .unet import UNet
 
 
-def compile_blocks(unet: UNet) -> None:
-    """From now on this network's attention blocks run compiled, spatial and temporal. The first runs take minutes."""
+def set_compiled(unet: UNet, compiled: bool) -> None:
+    """Whether this network's attention blocks, spatial and temporal, run compiled from now on.
+
+    The first compiled runs take minutes. Switched off, the network is again what it was before.
+    """
     for module in unet.modules():
         if isinstance(module, TransformerBlock | TemporalTransformer):
-            _compile(module)
-
-
-def _compile(module: nn.Module) -> None:
-    if getattr(module, "_compiled_call_impl", None) is None:
-        module.compile(dynamic=False)
+            if not compiled:
+                module._compiled_call_impl = None  # torch has a call for the one way only
+            elif getattr(module, "_compiled_call_impl", None) is None:
+                module.compile(dynamic=False)

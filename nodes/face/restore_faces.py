@@ -170,22 +170,16 @@ def _given_tracks(landmarks: Any, faces: str) -> list[FaceTrack]:
 
 
 def _found_tracks(pictures: torch.Tensor, faces: str, progress: Progress) -> list[FaceTrack]:
-    from ...pipelines.face.landmarks import detect
-    from ...pipelines.progress import share
+    from ...pipelines.face.landmarks import detect, detect_all
 
     engine = landmarker()
 
-    def track(index: int) -> FaceTrack:
-        # Nobody knows how many faces there are, so each one's search takes half of what the bar has left.
-        part = progress if faces == "centre" else share(progress, 1 - 0.5**index, 1 - 0.5 ** (index + 1))
+    def show(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        progress(done, total, colours(pictures[done - 1]))
 
-        def show(done: int, total: int, preview: Any = None) -> None:
-            part(done, total, colours(pictures[done - 1]))
-
-        choose: Any = "nearest" if faces == "centre" else "index"
-        return detect(pictures, engine, choose=choose, index=index, progress=show)[0]
-
-    return _each_face(track, most=1 if faces == "centre" else MOST_FACES)
+    if faces == "all":
+        return detect_all(pictures, engine, most=MOST_FACES, progress=show)
+    return _each_face(lambda index: detect(pictures, engine, choose="nearest", progress=show)[0], most=1)
 
 
 def _each_face(track: Callable[[int], FaceTrack], most: int = MOST_FACES) -> list[FaceTrack]:

@@ -125,32 +125,29 @@ class AniTalkerMotion(io.ComfyNode):
         window_seconds: float = 0.0,
         noise: Any = "own",
     ) -> Any:
-        from ...pipelines.anitalker.controls import HeadControls, head_controls
-        from ...pipelines.anitalker.motion import generate_motion, motion_frames
-        from ...pipelines.anitalker.noise import published_noise
-        from ...pipelines.anitalker.portrait import check_landmarks, encode_portrait
-        from ...pipelines.anitalker.sampling import possible_steps
+        from ...pipelines.anitalker.animate import HeadControls, MotionSettings, motion_from_speech
         from ...pipelines.face.landmark_payload import from_payload
 
-        network: Any = anitalker.stage2.module
-        frames = motion_frames(network.config, features)
         picture = portrait_socket(portrait, "portrait")
-        track = None if landmarks is None else first_frame(from_payload(landmarks))
-        if track is not None:
-            check_landmarks(picture, track)
-        numbers = HeadControls.constant(yaw, pitch, roll, location, scale)
-        controls = head_controls(control, numbers, curves, frames, motion, track)
+        settings = MotionSettings(
+            control=control,
+            head=HeadControls.constant(yaw, pitch, roll, location, scale),
+            curves=curves,
+            steps=steps,
+            seed=seed,
+            noise=noise,
+            seconds=window_seconds or None,
+        )
         progress = host.progress()
         progress(0, 1, picture)
-        codes = generate_motion(
+        codes = motion_from_speech(
+            anitalker.stage1,
             anitalker.stage2,
             features,
-            encode_portrait(anitalker.stage1, picture),
-            controls=controls,
-            steps=possible_steps(steps),
-            seed=seed,
-            noise=published_noise(network, frames, seed) if noise == "published" else None,
-            seconds=window_seconds or None,
+            picture,
+            settings,
+            motion=motion,
+            track=None if landmarks is None else first_frame(from_payload(landmarks)),
             progress=progress,
         )
         return io.NodeOutput(codes)

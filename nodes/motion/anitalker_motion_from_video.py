@@ -60,7 +60,7 @@ class AniTalkerMotionFromVideo(io.ComfyNode):
         portrait: Any = None,
         batch_size: int = 8,
     ) -> Any:
-        from ...pipelines.anitalker.portrait import motion_from_video
+        from ...pipelines.anitalker.animate import motion_from_video
         from ...pipelines.errors import TalkingPortraitError
 
         if transfer == "relative" and portrait is None:

@@ -51,17 +51,15 @@ class AniTalkerRender(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, anitalker: LoadedAniTalker, portrait: Any, motion: Any, batch_size: int = 8) -> Any:
-        from ...pipelines.anitalker.portrait import encode_portrait
-        from ...pipelines.anitalker.rendering import render
+        from ...pipelines.anitalker.animate import animate
 
         picture = portrait_socket(portrait, "portrait")
         progress = host.progress()
         progress(0, motion.frames, picture)
-        network: Any = anitalker.stage1.module
-        images = torch.empty(motion.frames, network.size, network.size, 3)
-        done = 0
-        encoded = encode_portrait(anitalker.stage1, picture)
-        for frames in render(anitalker.stage1, encoded, motion, batch=batch_size, progress=progress):
+        images, done = torch.empty(0), 0
+        for frames in animate(anitalker.stage1, picture, motion, batch=batch_size, progress=progress):
+            if not done:
+                images = frames.new_empty(motion.frames, *frames.shape[1:])
             images[done : done + len(frames)] = frames
             done += len(frames)
         return io.NodeOutput(host.to_socket(images), float(motion.fps))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.memory import loaded
 from .. import host
 from ..checked_node import checked_node, described
 from ..inputs import colours, images_socket, rate_input
@@ -77,13 +78,13 @@ def _network(model: Any) -> Any:
             f'The input "model" is {described(model)}, but a frame interpolation network is expected; connect Load '
             "Frame Interpolation Model."
         )
-    network = model.model
-    device = host.ManagedModule(network, patcher=model).load()
-    dtype = next(network.parameters()).dtype
-    multiple = getattr(network, "pad_align", 1)
+    managed = host.ManagedModule(model.model, patcher=model)
+    multiple = getattr(model.model, "pad_align", 1)
 
     @torch.no_grad()
     def between(first: torch.Tensor, last: torch.Tensor, time: float) -> torch.Tensor:
+        network, device = loaded(managed, torch.nn.Module)
+        dtype = next(network.parameters()).dtype
         height, width = first.shape[1:3]
         pads = (0, -width % multiple, 0, -height % multiple)
         pair = [

@@ -52,18 +52,18 @@ class InstantRender(io.ComfyNode):
     @checked_node
     def execute(cls, image: Any, landmarks: Any, motion: Any, batch_size: int = 8) -> Any:
         from ...pipelines.face.landmark_payload import from_payload
-        from ...pipelines.instant.renderer.renderer import InstantRenderer
+        from ...pipelines.instant.animate import animate
 
         portrait = portrait_socket(image)
         progress = host.progress()
         progress(0, motion.frames, portrait)
-        renderer = InstantRenderer(portrait, first_frame(from_payload(landmarks)), device=host.torch_device())
+        track = first_frame(from_payload(landmarks))
         # Made in the host's own kind from the start: a clip is never in memory twice.
         images = host.to_socket(torch.empty(0)).new_empty(motion.frames, *portrait.shape)
         masks = images.new_empty(images.shape[:3])
         done = 0
-        for frames, moved in renderer.frames(motion, batch=batch_size):
+        rendered = animate(portrait, track, motion, batch=batch_size, device=host.torch_device(), progress=progress)
+        for frames, moved in rendered:
             images[done : done + len(frames)], masks[done : done + len(frames)] = frames, moved
             done += len(frames)
-            progress(done, motion.frames, frames[-1])
         return io.NodeOutput(images, masks, float(motion.fps))

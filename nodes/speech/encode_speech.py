@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from .. import host
@@ -11,6 +12,8 @@ from ..loaded_models import LoadedAniTalker, LoadedSpeechEncoder
 from ..sockets import AniTalkerSocket, SpeechEncoderSocket, SpeechFeaturesSocket
 
 io: Any = host.io
+
+_log = logging.getLogger(__name__)
 
 
 class EncodeSpeech(io.ComfyNode):
@@ -83,6 +86,12 @@ class EncodeSpeech(io.ComfyNode):
 
         model: Any = anitalker and anitalker.stage2.module
         mix = layer_mix(model) if model else None
+        if mix is not None and timing != "paired":
+            _log.warning(
+                'Encode Speech: the timing "%s" is not used, as the connected AniTalker takes paired; choose paired, '
+                "or disconnect it.",
+                timing,
+            )
         features = encode(
             check_audio(audio),
             encoder.encoder,

@@ -20,7 +20,7 @@ from .modes import SamplingJob, reference_video, seamless_video
 from .portrait import prepare_portrait
 from .settings import AnimationState, Drawings, Networks, Settings, check_drawings, check_settings, check_state
 
-__all__ = ["Animation", "AnimationState", "Drawings", "Networks", "Settings", "animate"]
+__all__ = ["Animation", "AnimationState", "Drawings", "Networks", "Settings", "animate", "prepare_portrait"]
 
 
 class Animation(Iterator[torch.Tensor]):

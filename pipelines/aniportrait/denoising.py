@@ -29,7 +29,7 @@ from ..diffusion.samplers import (
     sample_multistep,
 )
 from ..errors import TalkingPortraitError
-from ..memory import HalvingBatches, Managed
+from ..memory import HalvingBatches, Managed, loaded
 from ..types import Progress, no_progress
 from .pose import PoseFeatures
 from .settings import Scheduler
@@ -48,7 +48,7 @@ class Denoiser:
     """The denoising UNet, ready for one portrait and one sequence of drawn faces.
 
     Args:
-        denoising_unet: comes to its device here, and again after the pose guider has run.
+        denoising_unet: comes to its device here and again at each run, as other networks may have taken its place.
         bank: the reference UNet's, of one picture.
         token: CLIP's embedding of the portrait (1, 1, C).
         features: from `pipelines/aniportrait/pose.py`, by the frame numbers of the windows.
@@ -82,15 +82,10 @@ class Denoiser:
         self._weights, self._deep_every = weights, deep_every
         self._deep: dict[tuple[object, ...], DeepFeatures] = {}
         self._batches = HalvingBatches(batch, "window")
-        self.device = denoising_unet.load()
+        unet, self.device = loaded(denoising_unet, UNet)
         self._token = token.to(self.device)
         on_device = {name: tokens.to(self.device) for name, tokens in bank.items()}
-        self._keys_values = self._unet.read_bank(on_device, rounding=bank_rounding).keys_values
-        self._made = -1
-
-    @property
-    def _unet(self) -> UNet:
-        return cast(UNet, self._managed.module)
+        self._keys_values = unet.read_bank(on_device, rounding=bank_rounding).keys_values
 
     def guided(self, step: int) -> bool:
         return self.cfg > 1 and self._guided_step(step)
@@ -103,9 +98,7 @@ class Denoiser:
         """
         guided = guided and self.cfg > 1
         pose = [torch.cat(level) for level in zip(*(self._features(window) for window in windows), strict=True)]
-        if self._made != self._features.made:
-            self._made = self._features.made
-            self._load(latents, windows)
+        unet = self._loaded(latents, windows)
         sample = torch.cat([latents[:, :, list(window)] for window in windows])
         context = self._token.expand(len(sample), -1, -1)
         unconditional_rows = 0
@@ -117,7 +110,7 @@ class Denoiser:
         deep = None
         if self._deep_every > 1:
             deep = self._deep.setdefault((guided, *map(tuple, windows)), DeepFeatures())
-        velocities = self._unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference, deep=deep)
+        velocities = unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference, deep=deep)
         return velocities.to(latents.dtype)
 
     def velocity(
@@ -159,11 +152,12 @@ class Denoiser:
             return total
         return total / times.clamp_min(torch.finfo(times.dtype).tiny)[:, None, None]
 
-    def _load(self, latents: torch.Tensor, windows: Windows) -> None:
+    def _loaded(self, latents: torch.Tensor, windows: Windows) -> UNet:
         height, width = latents.shape[-2:]
         rows = min(self._batches.size, len(windows)) * len(windows[0]) * (2 if self.cfg > 1 else 1)
-        values = rows * height * width * self._unet.config.channels[0] * _WORK
-        self._managed.load(values * self._token.element_size())
+        values = rows * height * width * cast(UNet, self._managed.module).config.channels[0] * _WORK
+        unet, _ = loaded(self._managed, UNet, values * self._token.element_size())
+        return unet
 
 
 @dataclass(frozen=True)

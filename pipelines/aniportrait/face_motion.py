@@ -15,7 +15,7 @@ from ...models.face.mouth_shapes import close_lips
 from ..errors import TalkingPortraitError
 from ..face.head_pose import tile_template
 from ..face.metric_mesh import metric_mesh
-from ..memory import Managed
+from ..memory import Managed, loaded
 from ..motion.edit import resample
 from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress
@@ -24,8 +24,8 @@ from .audio_motion import predict_offsets, predict_poses
 
 def offsets_of(audio: Audio, audio2mesh: Managed, *, progress: Progress = no_progress) -> np.ndarray:
     """How the face moves with the speech: (frames, 468, 3) cm at 30 frames a second."""
-    audio2mesh.load()
-    return predict_offsets(audio, cast(Audio2Mesh, audio2mesh.module), progress=progress)
+    model, _ = loaded(audio2mesh, Audio2Mesh)
+    return predict_offsets(audio, model, progress=progress)
 
 
 def offsets_of_features(features: SpeechFeatures, audio2mesh: Managed) -> np.ndarray:
@@ -33,25 +33,25 @@ def offsets_of_features(features: SpeechFeatures, audio2mesh: Managed) -> np.nda
 
     Raises TalkingPortraitError for features of another timing, rate or width, or mixed of several layers.
     """
-    model = cast(Audio2Mesh, audio2mesh.module)
+    width = cast(Audio2Mesh, audio2mesh.module).in_fn.in_features
     channels = features.states.shape[-1]
-    if features.timing != "resampled" or features.fps != FPS or features.mixed or channels != model.in_fn.in_features:
+    if features.timing != "resampled" or features.fps != FPS or features.mixed or channels != width:
         mixture = ", mixed of several layers" if features.mixed else ""
         raise TalkingPortraitError(
             f"The speech features are {features.model}'s, {channels} wide, {features.timing} at "
-            f"{float(features.fps):g} frames a second{mixture}, but {model.in_fn.in_features} wide, resampled at {FPS} "
+            f"{float(features.fps):g} frames a second{mixture}, but {width} wide, resampled at {FPS} "
             "is expected; load audio2mesh as the speech encoder and encode with that timing."
         )
-    states = features.states[:, -1].to(audio2mesh.load())
-    return model(states.to(model.in_fn.weight.dtype)).cpu().numpy()
+    model, device = loaded(audio2mesh, Audio2Mesh)
+    return model(features.states[:, -1].to(device, model.in_fn.weight.dtype)).cpu().numpy()
 
 
 def predicted_poses(
     audio: Audio, audio2pose: Managed, style: int, *, progress: Progress = no_progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rotation and translation (frames, 3) from the portrait's own pose; see `predict_poses`."""
-    audio2pose.load()
-    return predict_poses(audio, cast(Audio2Pose, audio2pose.module), style, progress=progress)
+    model, _ = loaded(audio2pose, Audio2Pose)
+    return predict_poses(audio, model, style, progress=progress)
 
 
 def motion_of_offsets(

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 
 from ...models.aniportrait.pose_guider import Statistics
-from ...models.diffusion.compiling import compile_blocks
+from ...models.diffusion.compiling import set_compiled
 from ...models.diffusion.unet import UNet
 from ..diffusion.context_windows import open_windows, spread_over, triangle_weights, uniform_windows
 from ..diffusion.latents import LATENT_SIDE, ImageCodec, decoded
@@ -61,8 +61,7 @@ class SamplingJob:
 
     def denoiser(self, features: PoseFeatures) -> Denoiser:
         settings = self.settings
-        if settings.compiled:
-            compile_blocks(cast(UNet, self.networks.denoising_unet.module))
+        set_compiled(cast(UNet, self.networks.denoising_unet.module), settings.compiled)
         return Denoiser(
             self.networks.denoising_unet,
             self.portrait.bank,

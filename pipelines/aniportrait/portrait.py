@@ -8,9 +8,10 @@ from typing import cast
 import torch
 
 from ...models.diffusion.attention import Bank
-from ...models.diffusion.unet import UNet
+from ...models.diffusion.unet import UNet, UNetConfig
 from ..diffusion.latents import ImageCodec, PictureEncoder, check_precision
 from ..errors import TalkingPortraitError
+from ..memory import loaded
 from ..types import FaceTrack
 from .pictures import reference_picture
 from .settings import Networks
@@ -45,9 +46,10 @@ def prepare_portrait(
     _check_numbers(embedding, "CLIP's image encoder")
 
     height, width = latents.shape[-2:]
-    unet = cast(UNet, networks.reference_unet.module)
-    _check_token(embedding, unet)
-    device = networks.reference_unet.load(height * width * unet.config.channels[0] * 24 * networks.dtype.itemsize)
+    config = cast(UNet, networks.reference_unet.module).config
+    _check_token(embedding, config)
+    memory = height * width * config.channels[0] * 24 * networks.dtype.itemsize
+    unet, device = loaded(networks.reference_unet, UNet, memory)
     check_precision(device, networks.dtype)
     token = embedding[:, None].to(device, networks.dtype)
     bank = unet.write_bank(latents[:, :, None].to(device, networks.dtype), token)
@@ -69,11 +71,11 @@ def check_landmarks(portrait: torch.Tensor, track: FaceTrack) -> None:
         )
 
 
-def _check_token(embedding: torch.Tensor, unet: UNet) -> None:
-    if embedding.shape[-1] != unet.config.context:
+def _check_token(embedding: torch.Tensor, config: UNetConfig) -> None:
+    if embedding.shape[-1] != config.context:
         raise TalkingPortraitError(
             f"CLIP's embedding has {embedding.shape[-1]} values, but AniPortrait's networks expect "
-            f"{unet.config.context}; load the image encoder ViT-L/14 with its projection."
+            f"{config.context}; load the image encoder ViT-L/14 with its projection."
         )
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 import torch
 
 from ...models.aniportrait.pose_guider import PoseGuider, Statistics
-from ..memory import Managed
+from ..memory import Managed, loaded
 from .pictures import pose_pixels
 from .settings import Drawings, check_drawing
 
@@ -21,9 +21,7 @@ Features = list[torch.Tensor]
 
 
 class PoseFeatures(Protocol):
-    """Where a denoiser gets a window's features from. `made` counts how often the pose guider had to run."""
-
-    made: int
+    """Where a denoiser gets a window's features from."""
 
     def __call__(self, window: Sequence[int]) -> Features: ...
 
@@ -71,8 +69,9 @@ class PoseGuidance:
         )
         height, width = self._size
         # The widest layers have 16 channels at half the size and the inner width of attention at a sixteenth.
-        device = self._guider.load(len(frames) * height * width * 64 * self._dtype.itemsize)
-        return cast(PoseGuider, self._guider.module), pixels.to(device, self._dtype)
+        memory = len(frames) * height * width * 64 * self._dtype.itemsize
+        guider, device = loaded(self._guider, torch.nn.Module, memory)
+        return cast(PoseGuider, guider), pixels.to(device, self._dtype)
 
 
 class WindowFeatures:
@@ -85,6 +84,7 @@ class WindowFeatures:
         self._guidance, self._budget = guidance, budget
         self._kept: dict[tuple[int, ...], Features] = {}
         self.made = 0
+        """How often the pose guider had to run."""
 
     def __call__(self, window: Sequence[int]) -> Features:
         key = tuple(window)
@@ -111,6 +111,7 @@ class FrameFeatures:
         self._pieces: dict[int, Features] = {}
         self._start = 0
         self.made = 0
+        """How often the pose guider had to run."""
 
     def begin(self, start: int) -> None:
         """From now on windows count from frame `start`; what earlier frames had is freed."""

@@ -26,6 +26,7 @@ from ..motion.edit import resample
 from ..types import FaceMotion, FaceTrack
 
 FPS = 25
+Control = Literal["none", "numbers", "face motion"]
 NAMES = ("yaw", "pitch", "roll", "location", "scale")
 PORTRAIT_HOLDS = 0.5
 """Seconds for which the last pose of a face motion may be held when the speech goes on."""
@@ -76,7 +77,7 @@ class HeadControls:
 
 
 def head_controls(
-    kind: Literal["none", "numbers", "face motion"],
+    kind: Control,
     numbers: HeadControls,
     curves: str,
     frames: int,

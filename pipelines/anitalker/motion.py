@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import cast
 
 import torch
 
@@ -11,7 +12,7 @@ from ...models.anitalker.stage2 import Controls, Stage2, Stage2Config
 from ..audio.overlapping_windows import blended_windows, window_seconds
 from ..diffusion.samplers import StepCallback, no_callback
 from ..errors import TalkingPortraitError
-from ..memory import Managed
+from ..memory import Managed, loaded
 from ..types import MotionLatents, Progress, SpeechFeatures, no_progress
 from .controls import FPS
 from .noise import seeded_noise
@@ -88,9 +89,7 @@ def generate_motion(
 
     Raises TalkingPortraitError for features, controls or steps that do not fit, and where the network gives NaN.
     """
-    network = stage2.module
-    assert isinstance(network, Stage2)
-    config = network.config
+    config = cast(Stage2, stage2.module).config
     frames = motion_frames(config, features)
     _check_portrait(config, portrait)
     if controls is not None and not config.pose:
@@ -109,7 +108,7 @@ def generate_motion(
         done += 1
         progress(done, total)
 
-    device = stage2.load()
+    network, device = loaded(stage2, Stage2)
     audio = network.encode_audio(_rows(network, features, frames)[None].to(device))
     if config.speech:
         audio = _by_windows(windows, audio, network.encode_sequence, tick)
@@ -121,6 +120,7 @@ def generate_motion(
     places = {length: network.coarse_decoder.place_keys(length) for length in lengths}
 
     def predict(x: torch.Tensor, timestep: int) -> torch.Tensor:
+        network, device = loaded(stage2, Stage2)
         time = torch.tensor([timestep], device=device)
 
         def noise_of(piece: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from ...models.anitalker.stage1 import Stage1
 from ..errors import TalkingPortraitError
 from ..image.resizing import resized_on_bytes
-from ..memory import HalvingBatches, Managed
+from ..memory import HalvingBatches, Managed, loaded
 from ..timing import as_rate
 from ..types import FaceTrack, MotionLatents, Progress, no_progress
 
@@ -64,14 +64,14 @@ def check_numbers(values: torch.Tensor, stage: str) -> None:
 
 
 @torch.no_grad()
-def encode_portrait(stage1: Managed, picture: torch.Tensor) -> Portrait:
+def prepare_portrait(stage1: Managed, picture: torch.Tensor) -> Portrait:
     """The portrait (H, W, 3) in 0..1, a square, encoded.
 
     Raises TalkingPortraitError for a picture that is no square, and where stage 1 gives NaN.
     """
     check_square(picture[None], "portrait")
-    network = _stage1(stage1)
-    encoded = network.enc(portrait_pixels(picture[None], network.size).to(stage1.load()))
+    network, device = loaded(stage1, Stage1)
+    encoded = network.enc(portrait_pixels(picture[None], network.size).to(device))
     check_numbers(encoded.code, "stage 1")
     return Portrait(encoded.start.cpu(), encoded.code.cpu(), [features.cpu() for features in encoded.maps])
 
@@ -94,10 +94,10 @@ def motion_from_video(
     Raises TalkingPortraitError for pictures that are no squares, and where stage 1 gives NaN.
     """
     check_square(pictures, "driving video")
-    network, rate = _stage1(stage1), as_rate(fps)
-    device = stage1.load()
+    rate = as_rate(fps)
 
     def encode(start: int, end: int) -> torch.Tensor:
+        network, device = loaded(stage1, Stage1)
         pixels = portrait_pixels(pictures[start:end], network.size).to(device)
         return network.enc.code(network.enc.appearance(pixels)).cpu()
 
@@ -110,11 +110,5 @@ def motion_from_video(
     motion = torch.cat(codes)
     check_numbers(motion, "stage 1")
     if portrait is not None:
-        motion = motion - motion[:1] + encode_portrait(stage1, portrait).code
+        motion = motion - motion[:1] + prepare_portrait(stage1, portrait).code
     return MotionLatents(motion, rate)
-
-
-def _stage1(managed: Managed) -> Stage1:
-    if not isinstance(managed.module, Stage1):
-        raise TypeError(f"stage 1 is a {type(managed.module).__name__}")
-    return managed.module

@@ -16,17 +16,29 @@ from dataclasses import dataclass
 import torch
 
 from ...models.diffusion.audio_attention import Speech
+from ...models.diffusion.unet import UNet
 from ..diffusion.latents import ImageCodec, decoded, rough_picture
 from ..errors import TalkingPortraitError
+from ..memory import loaded
 from ..types import Progress, no_progress
 from .audio_context import audio_layers, audio_windows
 from .deflicker import faded, smooth_over_time
 from .denoising import Denoiser, denoise
 from .pictures import match_colours
-from .portrait import PreparedPortrait, prepare, with_motion
+from .portrait import PreparedPortrait, prepare_portrait, with_motion
 from .settings import AnimationState, Inputs, Networks, Settings, check_inputs, check_settings, check_state
 
-__all__ = ["Animation", "AnimationState", "Clip", "Inputs", "Networks", "Run", "Settings", "animate"]
+__all__ = [
+    "Animation",
+    "AnimationState",
+    "Clip",
+    "Inputs",
+    "Networks",
+    "Run",
+    "Settings",
+    "animate",
+    "prepare_portrait",
+]
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,7 @@ class Run:
         counts = plan_clips(end - start, settings.clip, settings.overlap)
         self.total = len(counts) * settings.steps + end - start
         with torch.no_grad():
-            portrait = prepare(self.networks, self.codec, self.inputs, settings)
+            portrait = prepare_portrait(self.networks, self.codec, self.inputs, settings)
         for count in counts:
             # No gradients, but also no change of that mode for whoever takes the clips.
             with torch.no_grad():
@@ -158,17 +170,16 @@ class Run:
 
     def _speech(self, portrait: PreparedPortrait, start: int) -> Speech:
         settings, networks, end = self.settings, self.networks, start + self.settings.clip
-        device = networks.audioproj.load()
-        windows = audio_windows(self.states, start, end).to(device, networks.dtype)
-        audio = networks.audioproj.module(windows)[0]
+        audioproj, device = loaded(networks.audioproj, torch.nn.Module)
+        audio = audioproj(audio_windows(self.states, start, end).to(device, networks.dtype))[0]
         mesh = None
         if self.inputs.geometry is not None and networks.mesh_encoder is not None:
-            device = networks.mesh_encoder.load()
             geometry = self.inputs.geometry
-            meshes = geometry.frames(start, end).to(device, networks.dtype)
-            mesh = networks.mesh_encoder.module(meshes, geometry.portrait.to(device, networks.dtype))[0]
-        device = networks.denoising_unet.load()
-        return networks.denoiser.project_audio(
+            meshes = geometry.frames(start, end)
+            encoder, device = loaded(networks.mesh_encoder, torch.nn.Module)
+            mesh = encoder(meshes.to(device, networks.dtype), geometry.portrait.to(device, networks.dtype))[0]
+        unet, device = loaded(networks.denoising_unet, UNet)
+        return unet.project_audio(
             audio.to(device),
             portrait.masks,
             mesh=None if mesh is None else mesh.to(device),

@@ -9,9 +9,10 @@ import torch
 
 from ...models.diffusion.attention import Reference
 from ...models.diffusion.audio_attention import Speech
+from ...models.diffusion.unet import UNet
 from ..diffusion.samplers import StepCallback, sample_ddim
 from ..errors import TalkingPortraitError
-from ..memory import HalvingBatches
+from ..memory import HalvingBatches, loaded
 from .portrait import PreparedPortrait
 from .settings import Networks, Settings
 
@@ -33,7 +34,7 @@ class Denoiser:
         self._networks, self._settings = networks, settings
         self._portrait, self._reference, self._speech = portrait, reference, speech
         self._batches = HalvingBatches(portrait.rows, "sample")
-        self.device = networks.denoising_unet.load()
+        _, self.device = loaded(networks.denoising_unet, UNet)
 
     def velocity(self, latents: torch.Tensor, timestep: int) -> torch.Tensor:
         """The guided velocity (1, 4, F, h, w), in the precision of the latents."""
@@ -46,7 +47,7 @@ class Denoiser:
         return unconditional + self._settings.cfg * (conditional - unconditional)
 
     def _predict(self, latents: torch.Tensor, timestep: int, start: int, end: int) -> torch.Tensor:
-        portrait, device = self._portrait, self.device
+        portrait = self._portrait
         dtype = self._networks.dtype
         unconditional_rows = max(portrait.rows - 1 - start, 0) if portrait.rows > 1 else 0
         reference = replace(
@@ -56,7 +57,8 @@ class Denoiser:
         )
         has_audio = end == portrait.rows
         feature = portrait.feature[start:end].expand(-1, -1, latents.shape[2], -1, -1)
-        return self._networks.denoiser(
+        unet, device = loaded(self._networks.denoising_unet, UNet)
+        return unet(
             latents.to(device, dtype).expand(end - start, -1, -1, -1, -1),
             timestep,
             portrait.tokens[start:end].to(device),

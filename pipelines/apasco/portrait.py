@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 
@@ -11,7 +10,7 @@ from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import UNet
 from ..diffusion.latents import ImageCodec, check_precision
 from ..errors import TalkingPortraitError
-from ..memory import HalvingBatches
+from ..memory import HalvingBatches, loaded
 from .pictures import portrait_picture
 from .settings import Inputs, Networks, Settings
 
@@ -38,7 +37,7 @@ class PreparedPortrait:
         return len(self.tokens)
 
 
-def prepare(networks: Networks, codec: ImageCodec, inputs: Inputs, settings: Settings) -> PreparedPortrait:
+def prepare_portrait(networks: Networks, codec: ImageCodec, inputs: Inputs, settings: Settings) -> PreparedPortrait:
     """Runs every network that does not depend on speech or time.
 
     Raises TalkingPortraitError where a network gives NaN.
@@ -48,20 +47,20 @@ def prepare(networks: Networks, codec: ImageCodec, inputs: Inputs, settings: Set
     _check_numbers(latents, "The VAE")
     dtype = networks.dtype
 
-    device = networks.imageproj.load()
+    imageproj, device = loaded(networks.imageproj, torch.nn.Module)
     embedding = inputs.embedding.to(device, dtype)
-    tokens = networks.imageproj.module(embedding)
+    tokens = imageproj(embedding)
     if settings.guided:
-        tokens = torch.cat([networks.imageproj.module(torch.zeros_like(embedding)), tokens])
+        tokens = torch.cat([imageproj(torch.zeros_like(embedding)), tokens])
 
-    device = networks.face_locator.load()
-    feature = networks.face_locator.module(inputs.masks.located(settings.size).to(device, dtype))
+    located = inputs.masks.located(settings.size)
+    locator, device = loaded(networks.face_locator, torch.nn.Module)
+    feature = locator(located.to(device, dtype))
     if settings.guided:
         feature = torch.cat([torch.zeros_like(feature), feature])
 
     bank = written(networks, latents.expand(len(tokens), -1, -1, -1), tokens)
-    device = networks.denoising_unet.load()
-    unet = networks.denoiser
+    unet, device = loaded(networks.denoising_unet, UNet)
     reference = unet.read_bank(
         {name: x.to(device) for name, x in bank.items()}, unconditional_rows=len(tokens) - 1, rounding=settings.rounding
     )
@@ -86,8 +85,7 @@ def _ordered(reference: Reference, settings: Settings) -> Reference:
 
 def written(networks: Networks, latents: torch.Tensor, tokens: torch.Tensor) -> Bank:
     """The reference UNet's tokens of clean pictures (n, 4, h, w), each with its own face tokens."""
-    unet = cast(UNet, networks.reference_unet.module)
-    device = networks.reference_unet.load()
+    unet, device = loaded(networks.reference_unet, UNet)
     check_precision(device, networks.dtype)
     pictures, faces = latents[:, :, None].to(device, networks.dtype), tokens.to(device)
     batches = HalvingBatches(len(pictures), "picture")
@@ -123,9 +121,9 @@ def with_motion(
         )
         places = [distinct.index(pair) for pair in wanted]
         bank = {name: tokens[places] for name, tokens in new.items()}
-    device = networks.denoising_unet.load()
+    unet, device = loaded(networks.denoising_unet, UNet)
     moved = {name: tokens.to(device) for name, tokens in bank.items()}
-    motion = networks.denoiser.read_motion(moved, settings.past_frames, rounding=settings.rounding)
+    motion = unet.read_motion(moved, settings.past_frames, rounding=settings.rounding)
     return replace(portrait.reference, motion=motion)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -51,10 +51,6 @@ class Networks:
             networks.denoising_unet.conv_in.weight.dtype,
             networks.config,
         )
-
-    @property
-    def denoiser(self) -> models.UNet:
-        return cast("models.UNet", self.denoising_unet.module)
 
 
 @dataclass(frozen=True)

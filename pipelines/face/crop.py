@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from ..image.affine_sampling import Border, apply_map, invert_map, sample_pictur
 from ..types import Crop, FaceTrack, Progress, no_progress
 from .crop_boxes import PRESETS, Preset, app_boxes, portrait_boxes
 from .metric_mesh import metric_mesh
+
+_log = logging.getLogger(__name__)
 
 
 def crop_portrait(
@@ -39,6 +42,12 @@ def crop_portrait(
     """
     _check(images, track, scale)
     if preset == "AniPortrait app":
+        ignored = {"scale": scale != 1, "upright": upright, "follow": follow}
+        if any(ignored.values()):
+            _log.warning(
+                "The crop AniPortrait app has a rule of its own and does not use: %s; choose another framing for that.",
+                ", ".join(name for name, changed in ignored.items() if changed),
+            )
         matrices, out = app_boxes(track, size)
         border = "black"
     else:

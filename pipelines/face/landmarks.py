@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from .face_search import (
     turn_between,
     view_of,
 )
-from .face_tracking import Choice, FacePicker, Missing, frame_without_face, report_on, track_of
+from .face_tracking import Choice, FacePicker, Missing, NoFaceError, frame_without_face, report_on, track_of
 
 if TYPE_CHECKING:
     from .landmarker_mediapipe import MediaPipeLandmarker
@@ -120,6 +121,51 @@ def detect(
     return track, f"{report_on(track, missing)} Faces seen: {follower.most_seen}. Engine: {landmarker.name}."
 
 
+def detect_all(
+    images: torch.Tensor,
+    landmarker: Landmarker,
+    *,
+    most: int,
+    min_confidence: float = 0.5,
+    smoothing: float = 1.0,
+    progress: Progress = no_progress,
+) -> list[FaceTrack]:
+    """Follows every face of the first picture that shows any, at most `most`, from left to right; no face, no track.
+
+    Each track is what `detect` gives for its index, but the faces of a picture are detected once for all of them.
+    """
+    frames = _as_rgb(images)
+    total, size = len(frames), (int(frames.shape[1]), int(frames.shape[2]))
+    reporting = _ProgressLandmarker(landmarker, progress, total)
+    remembering = _RememberingLandmarker(reporting)
+
+    def follower(index: int) -> _Follower:
+        return _Follower(remembering, FacePicker(size, "index", index), min_confidence, clip=total > 1)
+
+    followers = [follower(0)]
+    faces: list[list[Face | None]] = [[]]
+    for number in range(total):
+        picture = _rgb(frames[number])
+        searched = followers[0].picker.last is None
+        for one, seen in zip(followers, faces, strict=True):
+            seen.append(one.next(picture))
+        if searched and followers[0].picker.last is not None:
+            while len(followers) < most:
+                another = follower(len(followers))
+                try:
+                    first = another.next(picture)
+                except NoFaceError:
+                    break
+                followers.append(another)
+                faces.append([*[None] * number, first])
+        remembering.results.clear()
+        reporting.done = number + 1
+        progress(number + 1, total)
+    if followers[0].picker.last is None:
+        return []
+    return [track_of(seen, size, "hold", smoothing) for seen in faces]
+
+
 def follow(
     frames: Iterable[torch.Tensor], image_size: tuple[int, int], landmarker: Landmarker, *, min_confidence: float = 0.5
 ) -> Iterator[Face | None]:
@@ -148,6 +194,24 @@ class _ProgressLandmarker:
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
         self.progress(self.done, self.total)
         return self.landmarker.faces(picture, min_confidence)
+
+
+@dataclass
+class _RememberingLandmarker:
+    """A landmarker that runs once for each of the pictures that it is given until `results` are cleared."""
+
+    landmarker: Landmarker
+    results: dict[tuple[bytes, tuple[int, ...], float], list[Face]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.landmarker.name
+
+    def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
+        key = (hashlib.blake2b(picture.tobytes()).digest(), picture.shape, min_confidence)
+        if key not in self.results:
+            self.results[key] = self.landmarker.faces(picture, min_confidence)
+        return self.results[key]
 
 
 @dataclass

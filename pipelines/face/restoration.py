@@ -19,7 +19,7 @@ from ...models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE
 from ...models.gfpgan import GFPGAN
 from ..errors import TalkingPortraitError
 from ..image.affine_sampling import apply_map, box_map, invert_map, over_white, sample_picture
-from ..memory import HalvingBatches, Managed
+from ..memory import HalvingBatches, Managed, loaded
 from ..types import FaceTrack, Progress, no_progress
 from .paste import RimColour, paste_frame
 from .smoothing import average_over_time
@@ -177,12 +177,12 @@ def _cut(picture: torch.Tensor, matrix: np.ndarray, side: int) -> torch.Tensor:
 
 def _restored(faces: torch.Tensor, network: Managed, shrinking: HalvingBatches) -> torch.Tensor:
     """(B, S, S, 3) in 0..1."""
-    dtype = next(network.module.parameters()).dtype
 
     @torch.no_grad()
     def work(start: int, end: int) -> torch.Tensor:
-        device = network.load()
-        result = network.module(faces[start:end].to(device, dtype)).to("cpu", torch.float32)
+        restorer, device = loaded(network, GFPGAN)
+        dtype = next(restorer.parameters()).dtype
+        result = restorer(faces[start:end].to(device, dtype)).to("cpu", torch.float32)
         if not bool(torch.isfinite(result).all()):
             raise TalkingPortraitError(
                 "The face restorer gave values that are not numbers; its file is damaged, or it needs float32."

@@ -1,7 +1,8 @@
-"""The whole way of Instant: a portrait and a voice become a video file, in constant memory."""
+"""The whole way of Instant: a portrait and a motion become frames, or with a voice a video file; memory is constant."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +46,31 @@ def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None
     return resized[0].permute(1, 2, 0).clamp(0, 1), replace(track, points=track.points * stretch, image_size=size)
 
 
+def prepare_portrait(image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu") -> InstantRenderer:
+    """The portrait (H, W, 3) in 0..1 with one frame of landmarks in it, ready for any motion."""
+    return InstantRenderer(image, track, device=device)
+
+
+def animate(
+    image: torch.Tensor,
+    track: FaceTrack,
+    motion: FaceMotion,
+    *,
+    batch: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = no_progress,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Frames (B, H, W, 3) in 0..1 and masks (B, H, W) of what moved, batch by batch; see `InstantRenderer.frames`.
+
+    `progress` is called after each batch with its last frame.
+    """
+    done = 0
+    for frames, masks in prepare_portrait(image, track, device=device).frames(motion, batch=batch):
+        yield frames, masks
+        done += len(frames)
+        progress(done, motion.frames, frames[-1])
+
+
 def write_animation(
     path: str | Path,
     image: torch.Tensor,
@@ -63,9 +89,9 @@ def write_animation(
         motion: what the face does; its rate is the video's.
         audio: the sound, in memory or as the track of a file, or None for a silent video.
         crf: H.264 quality, 0 (lossless) to 51; 18 is visually clean.
-        renderer_options: passed to `InstantRenderer`.
+        renderer_options: passed to `prepare_portrait`.
     """
-    renderer = InstantRenderer(image, track, **renderer_options)
+    renderer = prepare_portrait(image, track, **renderer_options)
     height, width = image.shape[:2]
     with VideoWriter(path, (height, width), motion.fps, audio, crf=crf) as video:
         for frames in renderer.frames_uint8(motion, progress=progress):

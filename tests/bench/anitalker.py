@@ -33,7 +33,7 @@ from talking_portrait.models.anitalker.stage1 import Stage1
 from talking_portrait.models.anitalker.stage2 import Stage2, Stage2Config
 from talking_portrait.pipelines.anitalker.motion import generate_motion
 from talking_portrait.pipelines.anitalker.noise import seeded_noise
-from talking_portrait.pipelines.anitalker.portrait import Portrait, encode_portrait, portrait_pixels
+from talking_portrait.pipelines.anitalker.portrait import Portrait, portrait_pixels, prepare_portrait
 from talking_portrait.pipelines.anitalker.rendering import render
 from talking_portrait.pipelines.files.example import sample_portrait
 from talking_portrait.pipelines.memory import Resident
@@ -73,8 +73,8 @@ def bench_stage1(options: argparse.Namespace, device: torch.device) -> None:
     picture = sample_portrait()[0]
     codes = torch.randn(options.frames, 20, generator=torch.Generator().manual_seed(1)) * 0.5
     motion = MotionLatents(codes, Fraction(25))
-    portrait = encode_portrait(stage1, picture)
-    encodes: dict[str, Work] = {"ours": lambda: encode_portrait(stage1, picture).code}
+    portrait = prepare_portrait(stage1, picture)
+    encodes: dict[str, Work] = {"ours": lambda: prepare_portrait(stage1, picture).code}
     renders: dict[str, Work] = {"ours": lambda: torch.cat(list(render(stage1, portrait, motion, batch=options.batch)))}
     reference = reference_stage1(state, device)
     if reference is not None:

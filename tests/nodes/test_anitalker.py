@@ -99,6 +99,16 @@ def test_a_video_drives_a_portrait(portrait: torch.Tensor) -> None:
         node.execute(anitalker, frames, 25.0, "relative")
 
 
+@pytest.mark.parametrize(("timing", "warned"), [("stock", True), ("paired", False)])
+def test_a_timing_that_anitalker_overrules_is_named(
+    timing: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = NODES["LoadSpeechEncoder"].execute("chinese-hubert-large.bin").args[0]
+    features = NODES["EncodeSpeech"].execute(sound(0.6), encoder, 25.0, timing, anitalker=load()).args[0]
+    assert features.timing == "paired"
+    assert any(f'the timing "{timing}" is not used' in line for line in caplog.messages) == warned
+
+
 def test_layers_mixed_by_the_encoder_move_the_portrait_alike(portrait: torch.Tensor) -> None:
     anitalker = load()
     every, mixed = encode_speech(), encode_speech(anitalker=anitalker)

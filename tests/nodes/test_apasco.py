@@ -195,7 +195,7 @@ def test_cancelling_and_too_little_memory_end_a_run(monkeypatch):
     def no_memory(*inputs, **options):
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(sample.apasco.denoiser, "forward", no_memory)
+    monkeypatch.setattr(sample.apasco.denoising_unet.module, "forward", no_memory)
     assert "Memory does not suffice for even one sample" in refusal(sample, {})
     monkeypatch.setattr(sample.apasco.audioproj.module, "forward", no_memory)
     assert "This needs more memory than there is" in refusal(sample, {})

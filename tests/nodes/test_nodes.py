@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -367,7 +368,7 @@ def test_too_little_memory_is_told_and_other_faults_stay_themselves(sample, monk
         def render(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("talking_portrait.pipelines.instant.renderer.renderer.InstantRenderer", render)
+        monkeypatch.setattr("talking_portrait.pipelines.instant.animate.InstantRenderer", render)
         NODES["InstantRender"].execute(sample[0], sample[2], drive())
 
     with pytest.raises(TalkingPortraitError, match="Instant Render: This needs more memory than there is"):
@@ -376,3 +377,22 @@ def test_too_little_memory_is_told_and_other_faults_stay_themselves(sample, monk
         fail(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
     with pytest.raises(RuntimeError, match="a fault"):
         fail(RuntimeError("a fault"))
+
+
+def test_an_execution_lists_no_model_folder(monkeypatch):
+    from talking_portrait.nodes import host
+
+    listed = []
+    node = NODES["LoadSpeechEncoder"]
+    with pytest.raises(TalkingPortraitError):
+        node.execute("missing.safetensors")
+    names = host.model_names
+    monkeypatch.setattr(host, "model_names", lambda *args, **options: listed.append(args) or names(*args, **options))
+    monkeypatch.setattr(
+        "talking_portrait.models.speech.loading.wrap_audio_encoder",
+        lambda encoder: SimpleNamespace(model=torch.nn.Linear(1, 1)),
+    )
+    node.execute("", audio_encoder=object())
+    assert listed == []
+    node.define_schema()
+    assert listed

@@ -8,7 +8,7 @@ from fractions import Fraction
 import torch
 from talking_portrait.pipelines.anitalker.controls import HeadControls
 from talking_portrait.pipelines.anitalker.motion import generate_motion
-from talking_portrait.pipelines.anitalker.portrait import encode_portrait, portrait_pixels
+from talking_portrait.pipelines.anitalker.portrait import portrait_pixels, prepare_portrait
 from talking_portrait.pipelines.anitalker.rendering import render
 from talking_portrait.pipelines.audio.mfcc import mfcc
 from talking_portrait.pipelines.image.resizing import resized_on_bytes
@@ -40,9 +40,9 @@ def whole(golden: Golden) -> None:
     config, allowed = golden.meta["config"], golden.meta["tol_codes"]
     stage1, stage2 = Resident(stage1_of(golden)), Resident(stage2_of(golden, config["infer_type"]))
     frames, size = config["F"], stage1.module.size
-    # The published program squeezes a picture that is no square, which `encode_portrait` refuses.
+    # The published program squeezes a picture that is no square, which `prepare_portrait` refuses.
     squeezed = resized_on_bytes(golden.tensor("portrait_u8").float() / 255, (size, size), "BICUBIC")
-    portrait = encode_portrait(stage1, squeezed[0].permute(1, 2, 0))
+    portrait = prepare_portrait(stage1, squeezed[0].permute(1, 2, 0))
     golden.compare("start", portrait.start, **allowed)
     golden.compare("dir0", portrait.code, **allowed)
     if "wave" in golden:

@@ -343,3 +343,22 @@ def test_a_state_needs_the_seamless_mode_and_its_own_size() -> None:
         run(state=animation.state)
     with pytest.raises(TalkingPortraitError, match="previous clip was 64 x 64 pixels, but 72 x 72"):
         run(Drawings(5, 72), replace(SEAMLESS, size=(72, 72)), state=animation.state)
+
+
+def test_compiling_can_be_switched_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node's network stays from run to run, so the switch of one run must not reach the next."""
+    runs: list[torch.nn.Module] = []
+
+    def compile_(module: torch.nn.Module, **options: object) -> None:
+        def call(*args: object, **named: object) -> object:
+            runs.append(module)
+            return module._call_impl(*args, **named)
+
+        module._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    nets = networks()
+    for compiled in (False, True, False, True):
+        runs.clear()
+        run(Drawings(3), replace(BASE, compiled=compiled), nets=nets)
+        assert bool(runs) == compiled

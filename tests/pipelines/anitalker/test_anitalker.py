@@ -18,7 +18,7 @@ from talking_portrait.models.anitalker.stage2 import Stage2
 from talking_portrait.models.face.face_mesh import face_mesh
 from talking_portrait.pipelines.anitalker.controls import HeadControls, from_motion, head_controls, with_curves
 from talking_portrait.pipelines.anitalker.motion import generate_motion, layer_mix, motion_frames
-from talking_portrait.pipelines.anitalker.portrait import Portrait, encode_portrait, motion_from_video
+from talking_portrait.pipelines.anitalker.portrait import Portrait, motion_from_video, prepare_portrait
 from talking_portrait.pipelines.anitalker.rendering import render
 from talking_portrait.pipelines.anitalker.sampling import possible_steps, sample, strided_schedule
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -52,7 +52,7 @@ def stage2() -> dict[str, Resident]:
 
 @pytest.fixture(scope="module")
 def portrait(stage1: Resident) -> Portrait:
-    return encode_portrait(stage1, sample_portrait()[0])
+    return prepare_portrait(stage1, sample_portrait()[0])
 
 
 def speech(file: str, frames: int, seed: int = 0) -> SpeechFeatures:
@@ -307,7 +307,7 @@ def test_cancelling_motion_stops_at_once(stage2: dict[str, Resident], portrait: 
 @pytest.mark.parametrize("size", [(16, 24), (480, 640), (2160, 3840)])
 def test_pictures_that_are_no_squares_are_refused(stage1: Resident, size: tuple[int, int]) -> None:
     with pytest.raises(TalkingPortraitError, match=rf"The portrait is {size[1]} x {size[0]} pixels, but a square"):
-        encode_portrait(stage1, torch.zeros(*size, 3))
+        prepare_portrait(stage1, torch.zeros(*size, 3))
     with pytest.raises(TalkingPortraitError, match="The driving video is .* but a square picture"):
         motion_from_video(stage1, torch.zeros(1, *size, 3))
 
@@ -328,11 +328,11 @@ def test_a_video_drives_absolutely_or_from_the_portraits_pose(stage1: Resident, 
     assert driven.fps == Fraction(24000, 1001)
     assert seen[-1] == 5
     picture = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(7))
-    own = encode_portrait(stage1, picture).code
+    own = prepare_portrait(stage1, picture).code
     relative = motion_from_video(stage1, frames, portrait=picture, batch=batch)
     torch.testing.assert_close(relative.codes[0], own[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(relative.codes - own, driven.codes - driven.codes[:1], atol=1e-5, rtol=1e-4)
-    first = encode_portrait(stage1, frames[0]).code
+    first = prepare_portrait(stage1, frames[0]).code
     torch.testing.assert_close(driven.codes[:1], first, atol=1e-5, rtol=1e-4)
 
 
@@ -352,7 +352,7 @@ def test_frames_come_in_order_whatever_the_batch(stage1: Resident, portrait: Por
 
 def test_the_same_motion_moves_another_portrait(stage1: Resident, portrait: Portrait) -> None:
     motion = MotionLatents(torch.randn(1, 20, generator=torch.Generator().manual_seed(9)), Fraction(25))
-    other = encode_portrait(stage1, torch.rand(48, 48, 3, generator=torch.Generator().manual_seed(10)))
+    other = prepare_portrait(stage1, torch.rand(48, 48, 3, generator=torch.Generator().manual_seed(10)))
     one, two = (next(iter(render(stage1, face, motion))) for face in (portrait, other))
     assert (one - two).abs().max() > 0.05
 

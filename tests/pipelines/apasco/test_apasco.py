@@ -181,7 +181,8 @@ def test_unmixed_rows_are_another_and_need_no_more(networks):
 def test_rows_that_do_not_fit_together_pass_one_by_one(networks, monkeypatch):
     inputs, settings = inputs_of(4), replace(QUICK, steps=2)
     whole = made(networks, inputs, settings)
-    unet, forward = networks.denoiser, networks.denoiser.forward
+    unet = networks.denoising_unet.module
+    forward = unet.forward
 
     def short_of_memory(sample, *rest, **options):
         if len(sample) > 1:
@@ -234,7 +235,7 @@ def test_nothing_stays_behind_a_run_that_is_stopped(networks, monkeypatch, stopp
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
     before = tensors()
-    where = networks.denoiser if stopped_by == "memory in a step" else networks.reference_unet.module
+    where = networks.denoising_unet.module if stopped_by == "memory in a step" else networks.reference_unet.module
     forward, runs = where._run, []
 
     def run(*rest, **options):

@@ -309,3 +309,16 @@ def test_what_does_not_fit_is_named():
     ):
         with pytest.raises(TalkingPortraitError, match=message):
             call()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"scale": 2.0}, "scale"), ({"upright": True, "follow": True}, "upright, follow"), ({}, None)],
+)
+def test_inputs_that_a_crop_has_no_use_for_are_named(options, named, caplog):
+    source, track = noise(1, 200, 300, 3), a_track((200, 300), [(150, 100)], face=60.0)
+    crop_portrait(source, track, preset="AniPortrait app", **options)
+    assert [f"does not use: {named};" in line for line in caplog.messages] == ([True] if named else [])
+    caplog.clear()
+    crop_portrait(source, track, preset="head", **options)
+    assert not caplog.messages

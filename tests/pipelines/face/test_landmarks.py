@@ -20,7 +20,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face import landmarker_opencv as landmarks_tflite
 from talking_portrait.pipelines.face.expression_scores import scores_from_shape
 from talking_portrait.pipelines.face.face import Face
-from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
+from talking_portrait.pipelines.face.landmarks import detect, detect_all, open_landmarker
 from talking_portrait.pipelines.face.smoothing import smooth_points
 from talking_portrait.pipelines.files.example import sample_portrait
 from talking_portrait.pipelines.image.affine_sampling import apply_map, box_map, invert_map, sample_picture, turned_map
@@ -112,6 +112,39 @@ def test_small_and_cut_faces_are_found(size, square):
     np.testing.assert_allclose(flat.min(axis=0), (left, top), atol=tolerance)
     if visible == side * WIDTH / HEIGHT:
         assert abs(np.ptp(flat[:, 1]) - side) < tolerance
+
+
+class PicturesSeen(ColourLandmarker):
+    """Remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bytes] = []
+
+    def faces(self, picture, min_confidence):
+        self.seen.append(picture.tobytes())
+        return super().faces(picture, min_confidence)
+
+
+@pytest.mark.parametrize("empty", [0, 2])
+def test_all_faces_of_a_clip_are_followed_and_its_pictures_detected_once(empty):
+    """Faces that begin after some frames without any, one of which leaves for a frame."""
+    size = (400, 900)
+    clip = [picture(size)] * empty
+    for step in range(5):
+        squares = [("red", 700 - 5 * step, 100, 90), ("green", 400, 150 + 4 * step, 110), ("blue", 100, 100, 100)]
+        clip.append(picture(size, *(squares[:2] if step == 3 else squares)))
+    frames = torch.cat(clip) + torch.linspace(0, 0.05, len(clip))[:, None, None, None]
+    landmarker = PicturesSeen()
+    tracks = detect_all(frames.clamp(0, 1), landmarker, most=16)
+    assert len(tracks) == 3
+    for index, track in enumerate(tracks):
+        alone, _ = detect(frames.clamp(0, 1), ColourLandmarker(), choose="index", index=index)
+        np.testing.assert_allclose(track.points, alone.points, atol=1e-3)
+        np.testing.assert_array_equal(track.found, alone.found)
+    assert len(landmarker.seen) == len(set(landmarker.seen))
+    assert len(detect_all(frames, ColourLandmarker(), most=2)) == 2
+    assert detect_all(picture(size), ColourLandmarker(), most=16) == []
 
 
 def test_one_of_several_faces():

@@ -13,6 +13,7 @@ from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import FaceTrack
 
 from ...tiny_weights.gfpgan import CONFIG, gfpgan
+from ..evicting_host import EvictingHost
 from .test_crop import a_track, noise, ramps
 
 SIZE = (240, 320)
@@ -166,3 +167,14 @@ def test_bad_input_gets_a_sentence():
         restore(images, track, strength=2)
     with pytest.raises(TalkingPortraitError, match="not numbers"):
         restore(images, track, paint=lambda faces: faces * torch.nan)
+
+
+def test_the_network_is_there_for_each_batch_whatever_ran_in_between():
+    host = EvictingHost()
+    network, images, track = gfpgan(), noise(3, *SIZE, 3), moving(3)
+    expected = torch.stack(list(restored_frames(images, [track], Resident(network), batch=1)))
+    frames = []
+    for frame in restored_frames(images, [track], host.manage(network), batch=1):
+        frames.append(frame)
+        host.evict()
+    torch.testing.assert_close(torch.stack(frames), expected, atol=5e-4, rtol=0)

@@ -1,0 +1,44 @@
+"""A host without room: whatever is loaded drives everything else out of the device."""
+
+from __future__ import annotations
+
+import torch
+
+
+class EvictingHost:
+    """Manages networks such that one at a time is there; the weights of the others are away, so that none can run."""
+
+    def __init__(self) -> None:
+        self.networks: list[EvictedNetwork] = []
+
+    def manage(self, module: torch.nn.Module) -> EvictedNetwork:
+        self.networks.append(EvictedNetwork(self, module))
+        return self.networks[-1]
+
+    def evict(self, all_but: EvictedNetwork | None = None) -> None:
+        """As a host does when it loads a network that is not ours, such as its VAE."""
+        for network in self.networks:
+            if network is not all_but:
+                network.leave()
+
+
+class EvictedNetwork:
+    """`Managed` by such a host."""
+
+    def __init__(self, host: EvictingHost, module: torch.nn.Module) -> None:
+        self.module, self._host = module, host
+        self._away: list[tuple[torch.nn.Module, str, torch.nn.Parameter]] = []
+
+    def load(self, memory: int = 0) -> torch.device:
+        self._host.evict(all_but=self)
+        for module, name, parameter in self._away:
+            module._parameters[name] = parameter
+        self._away = []
+        return torch.device("cpu")
+
+    def leave(self) -> None:
+        for module in self.module.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    self._away.append((module, name, parameter))
+                    module._parameters[name] = None

@@ -33,7 +33,7 @@ SAFE_TORCH = (2, 10)
 MAX_PICKLE = 256 * 1024**2
 """Bytes of names and shapes in an archive of weights; the tensors lie beside them. More is a bomb."""
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params", "model", "net")
-"""Names under which training scripts put a state dict, the most wanted first."""
+"""Names under which training scripts put a state dict, the preferred one first."""
 
 _SAFE_GLOBALS = re.compile(
     r"collections OrderedDict|_codecs encode|torch\.nn\.parameter Parameter|torch (\w+Storage|Size|device)"
@@ -64,7 +64,7 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
 
 
 def check_file(path: Path) -> None:
-    """Raises TalkingPortraitError when there is no file, or one that is no model whatever its name says."""
+    """Raises TalkingPortraitError when there is no file, or one that is no model whatever its name."""
     if not path.is_file():
         raise TalkingPortraitError(
             f"{path} is {'a folder' if path.is_dir() else 'not there'}, but a model file is expected; check its name "
@@ -232,7 +232,7 @@ def rename_keys(state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, st
 def strict_load(
     module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, path: str | Path, unused: Sequence[str] = ()
 ) -> None:
-    """Fills every parameter and buffer of `module`, or says in one sentence what does not fit.
+    """Fills every parameter and buffer of `module`, or raises one sentence on what does not fit.
 
     `unused` are regular expressions for names that the file may hold beyond the module's (training heads and the like).
     A module on the meta device takes the tensors over instead of copying; numbers keep the module's dtype.

@@ -1,6 +1,6 @@
 """GFPGAN: a blurred face becomes a sharp one.
 
-A U-Net reads the face and says, level by level, how a StyleGAN2 decoder's features are to be scaled and shifted
+A U-Net encodes the face and predicts, level by level, how a StyleGAN2 decoder's features are scaled and shifted
 (Wang et al. 2021, section 3; the "clean" network of versions 1.3 and 1.4, in plain convolutions). Only half of the
 channels are modulated so, and each layer has a style vector of its own.
 
@@ -230,7 +230,7 @@ def build_gfpgan(state: Mapping[str, torch.Tensor], *, path: str | Path, dtype: 
 
 
 def restorer_from(upscale_model: Any, *, dtype: torch.dtype = torch.float32) -> GFPGAN:
-    """The GFPGAN in another program's hands: an object whose `model` is a torch module with the published names.
+    """A GFPGAN that another program has loaded: an object whose `model` is a torch module with the published names.
 
     Raises TalkingPortraitError for another network.
     """

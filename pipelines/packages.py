@@ -1,4 +1,4 @@
-"""Python packages that may be missing, or that the system lets down: one sentence with the command that helps."""
+"""Python packages that may be missing or broken: errors in one sentence with the command that installs them."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def load_opencv() -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another package says, short enough for a sentence."""
+    """The first line of another package's error, short enough for a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

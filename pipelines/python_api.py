@@ -30,7 +30,7 @@ def animate(
         image: the portrait, a file or (H, W, 3) in 0..1; its largest face speaks.
         audio: the voice, any sound or video file, or `Audio`.
         out: the video to write, .mp4.
-        motion: what the face does, for example from `drive`; by default what the voice says.
+        motion: what the face does, for example from `drive`; by default Instant's motion for the speech.
         fps: frames a second, 1 to 240, when there is no `motion`.
         longest_side: of the video in pixels; by default the picture's own.
         crf: H.264 quality, 0 (lossless) to 51.
@@ -60,7 +60,7 @@ def animate(
 
 
 def drive(audio: str | Path | Audio, *, fps: float | str = 25, **options: Any) -> FaceMotion:
-    """The motion of a face that says this, by Instant's driver: lips, head, brows and blinks.
+    """The motion of a face that speaks this audio, by Instant's driver: lips, head, brows and blinks.
 
     `audio` is any sound or video file, or `Audio`; `options` are those of `pipelines.instant.driver.driver.drive`:
     seed, and amounts from 0 (still) over 1 (natural) for mouth, head, nod, brows, blinks, blink_rate and drift.

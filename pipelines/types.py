@@ -46,7 +46,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class SpeechFeatures:
-    """What a speech encoder heard.
+    """The hidden states that a speech encoder computes from audio.
 
     `states` (frames, layers, channels) float32; `fps` frames a second; `model` the encoder's name
     ("wav2vec2-base", "hubert-large", "mfcc" ...); `timing` how frames came to be: "resampled" (to fps before the

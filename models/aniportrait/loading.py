@@ -77,7 +77,7 @@ def load_audio2mesh(path: str | Path) -> Audio2Mesh:
 def build_audio2mesh(
     state: Mapping[str, torch.Tensor], *, path: str | Path, encoder: Mapping[str, Any] | None = None
 ) -> Audio2Mesh:
-    """`encoder` completes the wav2vec2's configuration where shapes cannot tell."""
+    """`encoder` completes the wav2vec2's configuration where shapes do not determine it."""
     state = rename_keys(state, speech.WEIGHT_NORM)
     audio_encoder = _build_encoder(state, encoder)
     with torch.device("meta"):

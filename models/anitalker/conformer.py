@@ -79,7 +79,7 @@ class RelativeAttention(nn.Module):
 def _rows_shifted(scores: torch.Tensor) -> torch.Tensor:
     """(B, heads, T, 2 T - 1) by distance, the furthest behind last, to (B, heads, T, T) by key.
 
-    Row i wants distances i ... i - T + 1, which begin T - 1 - i columns in: a view with one column less to each row.
+    Row i uses distances i ... i - T + 1, which begin T - 1 - i columns in: a view with one column less to each row.
     """
     frames = scores.shape[-2]
     batch, heads, row, _ = scores.contiguous().stride()

@@ -102,7 +102,7 @@ def _conformer_config(state: Mapping[str, torch.Tensor], name: str) -> Conformer
 
 @contextmanager
 def _complete(state: Mapping[str, torch.Tensor], path: str | Path) -> Iterator[None]:
-    """Tells of a tensor that the sizes are to be read from and that is not there."""
+    """Raises a one-sentence error for a missing tensor from which sizes are read."""
     try:
         yield
     except KeyError as missing:

@@ -1,4 +1,4 @@
-"""Stage 1's renderer: a portrait's feature maps, warped and painted over level by level as a motion code says.
+"""Stage 1's renderer: a portrait's feature maps, warped and painted over level by level by a motion code.
 
 Source: AniTalker's published program; Wang et al. 2022 (LIA). Kept as published, since the weights have learned it:
 the sampling grid puts its corners on the middles of the corner pixels while the sampling takes them for the picture's

@@ -1,9 +1,9 @@
 """Stable Diffusion 1.5's UNet for pictures and videos: pose features, reference attention, speech, motion modules.
 
-One network serves four ends. With `output=False` it is the reference UNet: a picture's tokens, written block by block.
-With `motion_frames` it is the denoising UNet of AniPortrait, whose every convolution and norm works on single frames,
-and whose motion modules alone attend along time. With `audio` too it is that of Hallo and APasco, which also attends
-to speech and to the frames before. With none of these it is Stable Diffusion's own.
+The configuration selects one of four networks. With `output=False` it is the reference UNet, which returns a picture's
+tokens block by block. With `motion_frames` it is the denoising UNet of AniPortrait, whose every convolution and norm
+works on single frames, and whose motion modules alone attend along time. With `audio` too it is that of Hallo and
+APasco, which also attends to speech and to the frames before. With none of these it is Stable Diffusion's own.
 
 diffusers has the same trunk, but pose features between its blocks, motion modules within them and a bank as an argument
 would need its private hooks; parameters keep its names all the same.
@@ -63,7 +63,7 @@ class Conditions:
     """What every block of one evaluation is given.
 
     `time` (samples, width) embedding of the time step; `context` (samples, n, width); `frames` of each sample;
-    `written` gathers the bank, where one is wanted.
+    `written` collects the bank, where one is to be written.
     """
 
     time: torch.Tensor

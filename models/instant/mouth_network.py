@@ -1,4 +1,4 @@
-"""The Instant driver's ear: log-mel frames in, mouth controls out.
+"""The Instant driver's network: log-mel frames to mouth controls.
 
 A residual stack of dilated 1-D convolutions at 50 frames a second, about 1.2 s of context to either side. It was
 trained on synthetic speech only (docs/instant-driver.md); `mouth.safetensors` carries its configuration and the
@@ -25,17 +25,17 @@ FRAME_RATE = 50
 STEM_FRAMES = 5
 """Mel frames that the first layer joins to one control frame."""
 CONTROLS = ("jaw", "width", "round", "press", "upper", "tongue")
-"""What the network steers, each 0..1; see models/face/mouth_shapes.py for the shapes."""
+"""The network's outputs, each 0..1; see models/face/mouth_shapes.py for the shapes."""
 
 FLOOR_DB = -50.0
-"""Anything this far below the speech level counts as silence."""
+"""Levels this far below the speech level count as silence."""
 QUIETEST_DB = -98.0
 """Speech level, in dB of full scale, below which a recording is silent: 12 dB over the dither of 16-bit sound."""
 SILENT_DB = -45.0
-"""What lies this far below the loudest frame does not count towards the speech level."""
+"""Frames this far below the loudest one are left out of the speech level."""
 ACTIVE_DB = -22.0
 PRIOR_FRAMES = 150.0
-"""Frames (1.5 s) by which the average spectrum of the training data steadies that of a short clip."""
+"""Frames (1.5 s) whose weight the training data's average spectrum has in that of a short recording."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def frame_level(power: torch.Tensor) -> torch.Tensor:
 
 
 def speech_level(energy: torch.Tensor) -> torch.Tensor:
-    """The level (..., 1) in dB that a recording speaks at, from its `frame_level` (..., frames).
+    """The speech level (..., 1) of a recording in dB, from its `frame_level` (..., frames).
 
     The 95th percentile of what is not silent, so that one word in a long silence has its own level.
     """
@@ -96,10 +96,10 @@ def speech_level(energy: torch.Tensor) -> torch.Tensor:
 
 
 def normalise(power: torch.Tensor, average: torch.Tensor) -> torch.Tensor:
-    """Mel power (..., frames, mels) to network input: level and colour of the recording taken out.
+    """Mel power (..., frames, mels) to network input, without the recording's level and average spectrum.
 
     What lies FLOOR_DB below the speech level is cut off. Then each band's mean over the loud frames is subtracted,
-    drawn towards `average` (mels,), the training data's own.
+    averaged with `average` (mels,), that of the training data, as if PRIOR_FRAMES more frames had it.
     """
     energy = frame_level(power)
     level = speech_level(energy)
@@ -111,7 +111,7 @@ def normalise(power: torch.Tensor, average: torch.Tensor) -> torch.Tensor:
 
 
 class ChannelNorm(nn.Module):
-    """Root-mean-square normalisation over channels, frame by frame, so that nothing leaks between frames."""
+    """Root-mean-square normalisation over channels, separately for each frame."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

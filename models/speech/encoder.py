@@ -45,7 +45,7 @@ def normalise_wave(wave: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class SpeechEncoder:
-    """A wav2vec2 or HuBERT and how it wants its input.
+    """A wav2vec2 or HuBERT and how its input is prepared.
 
     `model` has `feature_extractor`, `feature_projection` and `encoder` in transformers' naming; whoever owns it moves
     it between devices. `name` such as "wav2vec2-base"; `normalise` whether the wave is normalised over the clip first.
@@ -92,7 +92,7 @@ class SpeechEncoder:
         return isinstance(getattr(first, "layer_norm", None), torch.nn.GroupNorm)
 
     def prepare(self, wave: torch.Tensor) -> torch.Tensor:
-        """(samples,) at 16 kHz as the network wants it."""
+        """(samples,) at 16 kHz, normalised where the network was trained so."""
         return normalise_wave(wave) if self.normalise else wave
 
     def convolve(

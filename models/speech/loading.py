@@ -37,9 +37,9 @@ _HEADS = (
 def load_speech_encoder(path: str | Path) -> SpeechEncoder:
     """A speech encoder from a .safetensors or .bin file, or from a Hugging Face folder, in float32 on the CPU.
 
-    Sizes come from the tensors; what shapes cannot tell (heads, strides, where layer norm stands) from a config.json
+    Sizes come from the tensors; what shapes leave open (heads, strides, place of layer norm) from a config.json
     beside the file, or else by the rule that all published models follow. The wave is normalised unless a
-    preprocessor_config.json says otherwise. The encoder inside AniPortrait's audio2mesh or audio2pose loads as well.
+    preprocessor_config.json sets otherwise. The encoder inside AniPortrait's audio2mesh or audio2pose loads as well.
 
     Raises TalkingPortraitError for a file that is something else or incomplete.
     """
@@ -74,7 +74,7 @@ def load_speech_encoder(path: str | Path) -> SpeechEncoder:
 
 
 def wrap_audio_encoder(audio_encoder: Any) -> SpeechEncoder:
-    """ComfyUI's AUDIO_ENCODER as a speech encoder, its wave normalised as the published base and large models want it.
+    """ComfyUI's AUDIO_ENCODER as a speech encoder, its wave normalised as for the published base and large models.
 
     Raises TalkingPortraitError for one of another family, for instance Whisper.
     """

@@ -1,4 +1,4 @@
-"""Sound to head movement and to the shape of the face, as AniPortrait plans it: 30 frames a second."""
+"""AniPortrait's audio networks: speech to head movement and to the shape of the face, at 30 frames a second."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ from .pose import PoseFeatures
 from .settings import Scheduler
 
 Windows = Sequence[Sequence[int]]
-"""Frame numbers that the network processes together, as `context_windows` plans them; all of one length."""
-WindowPlan = Callable[[int], Windows]
+"""Frame numbers that the network processes together, as `context_windows` lays them; all of one length."""
+ContextSchedule = Callable[[int], Windows]
 """Step, counted from 0, to its windows."""
 
 _WORK = 24
@@ -184,7 +184,7 @@ class FinishedFrames:
 def denoise(
     denoiser: Denoiser,
     noise: torch.Tensor,
-    plan: WindowPlan,
+    context_schedule: ContextSchedule,
     steps: int = 25,
     *,
     schedule: NoiseSchedule | None = None,
@@ -197,7 +197,7 @@ def denoise(
     """Noise (1, 4, F, H, W) to clean latents of a video.
 
     Args:
-        plan: the windows of each step; over the finished frames there need not be any.
+        context_schedule: the windows of each step; over the finished frames there need not be any.
         fresh: noise that "lcm" adds after a step (counted from 1).
         callback: called after each step.
         progress: called after each run of the UNet with the windows done and those to do, and after each step with a
@@ -207,7 +207,7 @@ def denoise(
     """
     schedule = schedule or published_schedule()
     frames = range(finished.frames if finished else 0, noise.shape[2])
-    total = sum(len(plan(step)) for step in range(steps))
+    total = sum(len(context_schedule(step)) for step in range(steps))
     done = step = 0
 
     def tick(windows: int) -> None:
@@ -217,7 +217,7 @@ def denoise(
 
     def predict(latents: torch.Tensor, timestep: int) -> torch.Tensor:
         nonlocal step
-        windows = plan(step)
+        windows = context_schedule(step)
         _check_cover(windows, frames)
         if finished:
             latents = finished.put_into(latents, timestep, schedule)

@@ -15,7 +15,7 @@ from ..diffusion.context_windows import open_windows, spread_over, triangle_weig
 from ..diffusion.latents import LATENT_SIDE, ImageCodec, decoded
 from ..diffusion.segments import Segment, frame_noise, plan_segments
 from ..types import Progress
-from .denoising import Denoiser, FinishedFrames, WindowPlan, denoise
+from .denoising import ContextSchedule, Denoiser, FinishedFrames, denoise
 from .portrait import PreparedPortrait
 from .pose import FrameFeatures, PoseFeatures, PoseGuidance, WindowFeatures
 from .settings import AnimationState, Drawings, Networks, Settings
@@ -132,8 +132,8 @@ def seamless_video(job: SamplingJob, state: AnimationState | None, progress: Pro
             ahead=ahead,
         )
     )
-    plans = [_window_plan(settings, segment) for segment in segments]
-    windows = sum(len(plan(step)) for plan in plans for step in range(settings.steps))
+    schedules = [_context_schedule(settings, segment) for segment in segments]
+    windows = sum(len(schedule(step)) for schedule in schedules for step in range(settings.steps))
     tally = ProgressTally(progress, windows + job.frames)
 
     statistics = _statistics(job, guidance, state)
@@ -141,7 +141,7 @@ def seamless_video(job: SamplingJob, state: AnimationState | None, progress: Pro
     denoiser = job.denoiser(features)
     tail = state.latents if state else torch.empty(1, job.latent_shape[0], 0, *job.latent_shape[1:])
     earlier = state.frames if state else 0
-    for segment, plan in zip(segments, plans, strict=True):
+    for segment, schedule in zip(segments, schedules, strict=True):
         features.begin(segment.start)
         numbers = range(earlier + segment.start, earlier + segment.end)
         noise = _noise(job, numbers).to(denoiser.device)
@@ -153,7 +153,7 @@ def seamless_video(job: SamplingJob, state: AnimationState | None, progress: Pro
         latents = denoise(
             denoiser,
             noise,
-            plan,
+            schedule,
             settings.steps,
             scheduler=settings.scheduler,
             fresh=fresh,
@@ -183,7 +183,7 @@ class ContinuedDrawings:
         return self._drawings[min(frame, len(self) - 1)]
 
 
-def _window_plan(settings: Settings, segment: Segment) -> WindowPlan:
+def _context_schedule(settings: Settings, segment: Segment) -> ContextSchedule:
     frames = segment.end - segment.start
 
     def windows(step: int) -> Sequence[Sequence[int]]:

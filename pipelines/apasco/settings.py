@@ -67,7 +67,7 @@ class Settings:
         weights: how much speech moves what is outside the face ("pose"), the face, and the lips.
         geometry: how much the mesh shapes it, where there is one.
         past_frames: frames before a clip that it continues.
-        mixed_rows: the published program hands the tokens and the picture of conditional rows to unconditional ones in
+        mixed_rows: the published program gives the tokens and the picture of conditional rows to unconditional ones in
             turn, and its results come from that; without, each row gets its own.
         rounded_bank: whether the reference UNet's tokens are kept in half precision, as published.
         decode_batch: frames that the VAE decodes at once; halved by itself when memory runs out.

@@ -52,7 +52,7 @@ def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion) -> 
 
 
 def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
-    """The motion for all of a sound, which sets the video's length; says so where it has another length."""
+    """The motion for all of the audio, which sets the video's length; reports where it has another length."""
     from ..motion.edit import fit_length
     from ..timing import frame_count
 
@@ -119,7 +119,7 @@ def _device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):  # torch has no one error for a device that is not there
         raise TalkingPortraitError(
-            f"Frames can't be computed on {quoted(name)} here, but a device that torch knows is expected; leave out "
+            f"Frames can't be computed on {quoted(name)} here, but a device that torch supports is expected; leave out "
             "--device for the CPU."
         ) from None
     return device
@@ -149,7 +149,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
 
 
 def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:
-    """The longer side that was asked for, or None for the picture's own; says so where that is made smaller."""
+    """The longer side that was asked for, or None for the picture's own; reports where that is made smaller."""
     from ..instant.animate import USUAL_LONGEST_SIDE
 
     height, width = image.shape[:2]

@@ -48,7 +48,7 @@ def driver_option(options: argparse.Namespace, name: str) -> Any:
 
 
 def drive_with(options: argparse.Namespace, speech: Audio, fps: Fraction) -> FaceMotion:
-    """The motion of a face that says this, as the options have it."""
+    """The motion of a face that speaks this audio, by the options."""
     from ..instant.driver.driver import drive
 
     amounts = {name: driver_option(options, name) for name in DRIVER_DEFAULTS if name != "fps"}

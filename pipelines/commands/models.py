@@ -50,7 +50,7 @@ def main_check(options: argparse.Namespace) -> int:
 
 
 def main_get(options: argparse.Namespace) -> int:
-    """Fetches and says where the files are."""
+    """Fetches the files and prints where they are."""
     folders = _folders_of(options)
     for path in get(options.name, folders, ProgressBar("fetching", "MB", per_unit=1_000_000)):
         _say(str(path))

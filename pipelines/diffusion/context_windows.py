@@ -11,14 +11,14 @@ from ..errors import TalkingPortraitError
 def uniform_windows(
     frames: int, size: int = 16, overlap: int = 4, *, stride: int = 1, step: int = 0
 ) -> list[list[int]]:
-    """Windows of `size` frame numbers, each `overlap` frames into the one before, round and round the clip.
+    """Windows of `size` frame numbers, each `overlap` frames into the one before, round and round the video.
 
-    The plan of AnimateDiff's long videos, which AniPortrait samples with (step 0 and stride 1 at every step). The clip
-    is taken as a closed loop, so the last windows run on into its beginning. A clip that fits one window is one.
+    AnimateDiff's context schedule for long videos, by which AniPortrait samples (step 0 and stride 1 at every step).
+    The video is taken as a closed loop, so the last windows run on into its beginning. One that fits one window is one.
 
     Args:
         stride: how many spacings there are, at most: windows of every frame, of every second, every fourth ...
-        step: shifts all windows by a share of the clip that is distributed evenly over steps.
+        step: shifts all windows by a share of the video that is distributed evenly over steps.
 
     Raises TalkingPortraitError unless 0 <= overlap < size.
     """
@@ -38,7 +38,7 @@ def uniform_windows(
 def open_windows(frames: int, size: int = 16, overlap: int = 4, *, step: int = 0, finished: int = 0) -> list[list[int]]:
     """Windows of `size` frame numbers from the first frame to the last, moved with each step so that no seam stays.
 
-    Neighbours share `overlap` frames or more. A clip that fits one window is one.
+    Neighbours share `overlap` frames or more. A video that fits one window is one.
 
     Args:
         step: moves the windows by a share of their distance that is distributed evenly over steps; 0 doesn't.
@@ -59,7 +59,7 @@ def open_windows(frames: int, size: int = 16, overlap: int = 4, *, step: int = 0
 
 
 def spread_over(frames: int, count: int) -> list[int]:
-    """Numbers of `count` frames of a clip of `frames`, evenly spread from the first to the last."""
+    """Numbers of `count` frames of a video of `frames`, evenly spread from the first to the last."""
     return [round(Fraction(place * (frames - 1), max(count - 1, 1))) for place in range(count)]
 
 

@@ -33,11 +33,11 @@ def crop_portrait(
     """Cuts the tracked face out of `images` (F, H, W, C) in 0..1.
 
     `size` of the result in pixels: one number for a square, (height, width), or None for the box's own size. `preset`
-    says how much is in the box and `scale` makes it larger or smaller; "AniPortrait app" is that app's rule for its
+    sets how much is in the box and `scale` makes it larger or smaller; "AniPortrait app" is that app's rule for its
     first picture, in whole pixels with black beyond the edge, and takes no scale. `upright` turns the box so that the
-    eyes are level. One box serves all frames and holds the face in each, unless it is to `follow` the face, smoothly.
+    eyes are level. One box holds the face in all frames, unless it is to `follow` the face, smoothly.
     A box that would reach beyond the picture is moved and made smaller to stay `inside`, as far as the face allows;
-    what still lies beyond repeats the picture's edge or is black, as `border` says.
+    what still lies beyond repeats the picture's edge or is black, as `border` sets.
     Returns the cut pictures (F, height, width, C), how they were cut, and the track in their pixels.
     """
     _check(images, track, scale)

@@ -1,4 +1,4 @@
-"""Which of several faces is meant, the same one in every frame, and what frames without it get."""
+"""Which of several faces is tracked through the frames, and what frames without it get."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SAME_PLACE = 1.0
 
 
 class NoFaceError(TalkingPortraitError):
-    """The wanted face is not detected in any frame."""
+    """The chosen face is not detected in any frame."""
 
 
 @dataclass
 class FacePicker:
-    """Picks the wanted face of each frame's faces; `last` is the one picked before.
+    """Picks the chosen face among each frame's faces; `last` is the one picked before.
 
     "largest", "nearest" to the middle of the picture, or number `index` from left to right; after the first pick the
     same face is followed, and after a cut the rule picks anew.
@@ -45,7 +45,7 @@ class FacePicker:
             )
 
     def pick(self, faces: list[Face]) -> Face | None:
-        """The wanted face, None if there is none. Raises TalkingPortraitError for a number beyond the first faces."""
+        """The chosen face, None if there is none. Raises TalkingPortraitError for a number beyond the first faces."""
         face = self.again(faces)
         if face is None and faces:
             face = self._chosen(faces)

@@ -143,7 +143,7 @@ def pose_template(matrices: np.ndarray, fps: float | Fraction) -> np.ndarray:
     # Detectors' matrices are kept in single precision in the published tool, and so are its templates.
     matrices = np.asarray(matrices, dtype=np.float32)
     if len(matrices) == 0:
-        raise TalkingPortraitError("A head-pose template was asked of no frames at all; give a video with a face.")
+        raise TalkingPortraitError("A head-pose template was requested for no frames; give a video with a face.")
     relative = np.linalg.inv(matrices[0]).astype(np.float32) @ matrices
     poses = np.concatenate(split_matrix(relative), axis=-1)
     seconds = len(poses) / float(fps)

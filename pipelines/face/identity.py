@@ -18,7 +18,7 @@ from ..errors import TalkingPortraitError
 from ..packages import load_opencv
 
 NoFace = Literal["stop", "nobody"]
-"""What becomes of a picture without a face: an error, or an embedding of zeros, which stands for no one."""
+"""What becomes of a picture without a face: an error, or an embedding of zeros, the unconditional one."""
 DETECTION_SIDE = 640
 EMBEDDING = 512
 

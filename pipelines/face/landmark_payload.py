@@ -132,7 +132,7 @@ def _read_face(face: Any) -> Face:
         raise _refusal("A face has landmarks or scores that are NaN or infinite, but numbers are expected")
     if np.ptp(flat, axis=0).min() < MIN_SIZE or np.ptp(solid[:, :2], axis=0).min() == 0:
         raise _refusal("All landmarks of a face lie in one spot or line, but a face is expected")
-    # The network's crop may be turned and of any size; the map from it to the picture says how deep a unit is.
+    # The network's crop may be turned and of any size; the map from it to the picture gives the depth of a unit.
     crop = np.column_stack([solid[:, :2], np.ones(len(solid))])
     to_picture, *_ = np.linalg.lstsq(crop, flat, rcond=None)
     scale = float(np.linalg.norm(to_picture[0]))

@@ -39,7 +39,7 @@ class TFLiteLandmarker:
     name = "OpenCV"
 
     def __init__(self, hint: str = "") -> None:
-        """`hint` says how to get a better engine, "" where none is wanted.
+        """`hint` is a sentence on how to get a better engine, or "".
 
         Raises TalkingPortraitError where OpenCV can't be loaded, and for a network that is damaged.
         """

@@ -1,4 +1,4 @@
-"""Face landmarks of pictures and clips: find the face, follow it, bridge the frames without one."""
+"""Face landmarks of pictures and videos: one face is detected, tracked, and filled in where it is missing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Engine = Literal["auto", "mediapipe", "opencv"]
 
 SEARCH_AGAIN = 25
-"""In a clip without a face, the slow search is repeated after this many frames."""
+"""In a video without a face, the slow search is repeated after this many frames."""
 
 
 def open_landmarker(
@@ -49,7 +49,7 @@ def open_landmarker(
     "mediapipe" (478 points, learnt expression scores) runs the `.task` file `path`, or the one in the folder `path`;
     None takes face_landmarker.task of the default model folder. "opencv" (468 points, expression scores from
     distances) runs the networks that ship with the pack. "auto" takes mediapipe where its file and its package are
-    there, and else opencv, whose `hint` then says how to get the other. `command` says how this host's users call
+    there, and else opencv, whose `hint` then names how to get the other. `command` says how this host's users call
     `models`, for the messages.
     Raises TalkingPortraitError for a path that is not there or holds something else, and when the package that runs
     the engine is missing.
@@ -92,13 +92,13 @@ def detect(
     smoothing: float = 1.0,
     progress: Progress = no_progress,
 ) -> tuple[FaceTrack, str]:
-    """Follows one face through pictures and says in words how that went.
+    """Tracks one face through pictures; returns the track and a report in words.
 
-    `images` (F, H, W, C) in 0..1, C 1, 3 or 4 (alpha over grey). `choose` says which of several faces: the largest,
+    `images` (F, H, W, C) in 0..1, C 1, 3 or 4 (alpha over grey). `choose` is which of several faces: the largest,
     the nearest to the middle, or number `index` from left to right; in later frames the same face is followed.
-    `missing` says what a frame without the face gets: the points of the last frame that has it, points between its
-    neighbours, or an error. `smoothing` 0..2 calms the trembling of points in a clip without delaying them and without
-    touching quick movement; single pictures and cuts stay as they are.
+    `missing` is what a frame without the face gets: the points of the last frame that has it, points between its
+    neighbours, or an error. `smoothing` 0..2 removes jitter of points in a video without delay and without changing
+    quick movement; single pictures and cuts stay as they are.
     Raises TalkingPortraitError when no frame has a face, and for pictures of another shape.
     """
     frames = _as_rgb(images)
@@ -109,7 +109,7 @@ def detect(
     total = len(frames)
     size = (int(frames.shape[1]), int(frames.shape[2]))
     reporting = _ProgressLandmarker(landmarker, progress, total)
-    follower = _Follower(reporting, FacePicker(size, choose, index), min_confidence, clip=total > 1)
+    follower = _Follower(reporting, FacePicker(size, choose, index), min_confidence, video=total > 1)
     faces: list[Face | None] = []
     for number in range(total):
         faces.append(follower.next(_rgb(frames[number])))
@@ -173,7 +173,7 @@ def follow(
 
     For videos too long to hold: a frame is read when its face is requested, and then dropped.
     """
-    follower = _Follower(landmarker, FacePicker(image_size), min_confidence, clip=True)
+    follower = _Follower(landmarker, FacePicker(image_size), min_confidence, video=True)
     for frame in frames:
         yield follower.next(_rgb(frame))
 
@@ -216,12 +216,12 @@ class _RememberingLandmarker:
 
 @dataclass
 class _Follower:
-    """Searches the wanted face where it was, then everywhere."""
+    """Searches the chosen face where it was, then everywhere."""
 
     landmarker: Landmarker
     picker: FacePicker
     min_confidence: float
-    clip: bool
+    video: bool
     most_seen: int = 0
     _since_search: int = field(default=SEARCH_AGAIN, repr=False)
     _view: View | None = field(default=None, repr=False)
@@ -252,7 +252,7 @@ class _Follower:
             faces = search_small(pyramid, self.landmarker, self.min_confidence, faces, thorough=True)
         if not faces:
             self._since_search += 1
-            if not self.clip or self._since_search >= SEARCH_AGAIN:
+            if not self.video or self._since_search >= SEARCH_AGAIN:
                 self._since_search = 0
                 faces = search(pyramid, self.landmarker, self.min_confidence)
             elif self.picker.last is not None:
@@ -305,7 +305,7 @@ def _rgb(frame: torch.Tensor) -> torch.Tensor:
 
 
 def _task_file(path: str | Path | None, way: str) -> Path | None:
-    """The MediaPipe model that is meant, or None for a folder without one; `way` says how to get one."""
+    """The MediaPipe model that is meant, or None for a folder without one; `way` is how to get one, for errors."""
     if path is None:
         (model,) = list_files("face_landmarker")
         return find(model)

@@ -1,7 +1,7 @@
-"""From landmarks in a picture to a face in space: MediaPipe's metric mesh and head matrix.
+"""Landmarks in a picture to a face in space: MediaPipe's metric mesh and head matrix.
 
 MediaPipe's landmarks are a weak-perspective picture of a face. Its face-geometry stage takes the canonical head as
-a ruler: weighted Procrustes fits say how large and how far away the face is, then the landmarks are carried into
+the scale: weighted Procrustes fits give the size and the distance of the face, then the landmarks are converted to
 centimetres under a camera with 63 degrees of vertical field of view.
 """
 
@@ -19,7 +19,7 @@ from ..types import Camera
 def metric_mesh(
     points: np.ndarray, image_size: tuple[int, int], camera: Camera | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The metric face behind landmarks.
+    """The metric face of landmarks.
 
     `points` (P, 3) or (F, P, 3), P >= 468: x and y in pixels, z in the same pixel scale, as FaceTrack holds them;
     `image_size` (height, width). Returns the face's own shape in the canonical head frame, (..., 468, 3) in cm, and

@@ -1,4 +1,4 @@
-"""Keeps what native code prints past Python, such as mediapipe's greetings, off the terminal of a command line."""
+"""Keeps what native code prints past Python, such as mediapipe's log lines, off the terminal of a command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back into the picture: a cut part, once it is rendered, over the frame it was cut from."""
+"""Pastes rendered crops back over the frames they were cut from."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def paste_frames(
 ) -> Iterator[torch.Tensor]:
     """Pastes frames (h, w, 3 or 4) into the pictures they were cut from, a few at once, in constant memory.
 
-    `frames` may have another size than the crop, for instance after an upscaler; `count` says how many there are, if
+    `frames` may have another size than the crop, for instance after an upscaler; `count` is how many there are, if
     that is known, so that a mismatch raises at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
-    one picture serves any number of frames. `feather` 0..0.5 is the width of the soft rim over the crop's shorter side;
+    one picture is used for all frames. `feather` 0..0.5 is the width of the soft rim over the crop's shorter side;
     a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w) or (1 or N, h, w) in 0..1 lets
     through only part of the crop, as a frame's alpha does. `colour_match` 0..1 brings the brightness and contrast of
     each channel to the picture's, judged in the rim. Every pixel outside the mask is the source's, bit for bit; an
@@ -213,11 +213,11 @@ def _remembered(before: RimColour | None, now: RimColour) -> RimColour:
 
 
 def _of_frame(items: Any, index: int) -> Any:
-    """The item of a frame, where one item may serve all frames."""
+    """The item of a frame; a single item is used for all frames."""
     if len(items) > 1 and index >= len(items):
         raise TalkingPortraitError(
             f"There are more than {len(items)} frames to paste, but only {len(items)} pictures, boxes or masks; "
-            "give the frames of one and the same clip."
+            "give the frames of one and the same video."
         )
     return items[index if len(items) > 1 else 0]
 
@@ -254,5 +254,5 @@ def _check_paste(
         if count is not None and number not in (1, count):
             raise TalkingPortraitError(
                 f"There are {count} frames to paste and {number} {what}, but 1 or {count} is expected; "
-                "give the frames of one and the same clip."
+                "give the frames of one and the same video."
             )

@@ -1,8 +1,8 @@
-"""Faces of a picture or a video, restored: cut out in the pose that the network was trained on, sharpened, pasted back.
+"""Restores faces of pictures and videos: cut out in the alignment of the network's training, sharpened, pasted back.
 
-The pose is FFHQ's: two eyes, nose and the corners of the mouth at fixed places of a square. In a video the cut moves as
-smoothly as the head, whatever the landmarks tremble, because a network invents other pores in each frame that is a
-little shifted.
+The alignment is FFHQ's: two eyes, nose and the corners of the mouth at fixed places of a square. In a video the cut
+moves as smoothly as the head in spite of jitter in the landmarks, because a network invents other pores in each frame
+that is a little shifted.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class RestoreReport:
 
 
 def report_on(tracks: Sequence[FaceTrack], frames: int) -> RestoreReport:
-    """What `restored_frames` will do with these tracks."""
+    """Counts of what `restored_frames` does with these tracks."""
     found = np.zeros(frames, dtype=bool)
     for track in tracks:
         found |= np.broadcast_to(track.found, frames)

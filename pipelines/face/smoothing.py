@@ -1,4 +1,4 @@
-"""Calming the trembling of points over time without delay."""
+"""Removes jitter from points over time without delay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...models.face.face_mesh import OUTER_EYE_CORNERS
 REACH = 3
 """Frames averaged on either side."""
 TREMBLE = 0.012
-"""Movement below this part of the eye distance counts as trembling; landmarkers tremble by 0.002 to 0.005."""
+"""Movement below this part of the eye distance counts as jitter; that of landmarkers is 0.002 to 0.005."""
 HEAD_TREMBLE = 0.03
 """The same for the head as a whole, whose steady movement an average in both directions of time does not delay."""
 CUT = 0.12

@@ -151,6 +151,6 @@ def _camera(name: str, arrays: dict[str, np.ndarray]) -> Camera:
     fov, near, far = (float(value) for value in values)
     if not (0 < fov < 180 and 0 < near < far < np.inf):
         raise TalkingPortraitError(
-            f"{name} holds a camera of {fov:g} degrees between {near:g} and {far:g} cm, which sees nothing."
+            f"{name} holds a camera of {fov:g} degrees between {near:g} and {far:g} cm, which shows nothing."
         )
     return Camera(fov, near, far)

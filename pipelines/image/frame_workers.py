@@ -1,8 +1,7 @@
 """Threads that each draw whole frames, instead of threads that share every small operation.
 
-Drawing is thousands of operations of some microseconds. Shared out among threads, each of them waits at every one for
-the slowest; on a machine that does anything else beside, that costs ten times the work itself. Whole frames need no
-waiting.
+Drawing is thousands of operations of some microseconds. Divided among threads, each operation waits for the slowest
+thread; on a machine with other load that costs ten times the work itself. Whole frames need no waiting.
 """
 
 from __future__ import annotations

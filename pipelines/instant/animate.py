@@ -1,4 +1,4 @@
-"""The whole way of Instant: a portrait and a motion become frames, or with a voice a video file; memory is constant."""
+"""Instant from end to end: a portrait and a motion become frames, or with speech a video file, in constant memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .renderer.renderer import InstantRenderer
 
 MIN_SIDE = 16
 USUAL_LONGEST_SIDE = 1920
-"""A larger picture becomes a video of this many pixels unless more are asked for: time and memory grow with them."""
+"""Pixels of a frame to which a larger picture is scaled down by default: time and memory grow with them."""
 
 
 def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None) -> tuple[torch.Tensor, FaceTrack]:

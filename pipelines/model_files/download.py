@@ -188,7 +188,7 @@ def _check_room(part: Path, needed: int) -> None:
 
 @contextmanager
 def _disk_errors(target: Path) -> Iterator[None]:
-    """Says in one sentence why a file could not be written; a full disk gets its part download back."""
+    """Raises one sentence on why a file could not be written; a full disk gets its part download back."""
     try:
         yield
     except OSError as error:

@@ -18,10 +18,10 @@ _DOUBLE_CHANCE = 0.08
 
 
 def blink_times(seconds: float, phrases: np.ndarray, rate: float, seed: int) -> np.ndarray:
-    """When the eyes are shut, in seconds (N,), for a clip with speech in `phrases` (M, 2).
+    """When the eyes are shut, in seconds (N,), for a video with speech in `phrases` (M, 2).
 
     Intervals are log-normal; a blink that is due near the end of a phrase waits for it or comes early, as speakers do.
-    Now and then a second blink follows at once.
+    Some blinks are followed by a second one at once.
     """
     if rate <= 0:
         return np.zeros(0)

@@ -1,4 +1,4 @@
-"""Looking at a face motion without a portrait: a drawn face over time, and its curves in one picture."""
+"""Previews of a face motion without a portrait: a drawn face over time, and its curves in one picture."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def draw_motion(
     """A drawn face that moves: pictures (F, H, W, 3) in 0..1 of `size` (height, width).
 
     A motion that is relative to a portrait's pose is drawn on a head that faces the camera; one with camera poses where
-    its camera sees it. Raises TalkingPortraitError for sizes outside 64..4096.
+    its camera shows it. Raises TalkingPortraitError for sizes outside 64..4096.
     """
     from PIL import Image, ImageDraw
 
@@ -203,7 +203,7 @@ def _curves(motion: FaceMotion) -> list[_Curve]:
 
 
 def _waveform(audio: Audio | None) -> np.ndarray | None:
-    """Samples (N,) scaled so that the loudest is 1, or None where there is nothing to see."""
+    """Samples (N,) scaled so that the loudest is 1, or None for silence."""
     if audio is None or audio.samples == 0:
         return None
     wave = mono(audio).numpy()

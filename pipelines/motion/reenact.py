@@ -27,7 +27,7 @@ MAX_LIP_FLOOR = 0.02
 SHUT_EYE = 0.18
 """Landmarkers report a shut eye as about this part of its open height."""
 _REST_SHARE = 0.05
-"""Share of a video's frames, the calmest, whose mean is the driving face at rest."""
+"""Share of a video's frames, those that move least, whose mean is the driving face at rest."""
 _CHUNK = 512
 
 
@@ -154,7 +154,7 @@ def _calmest(track: FaceTrack, meshes: np.ndarray) -> np.ndarray:
 
 
 def _with_true_closures(meshes: np.ndarray) -> np.ndarray:
-    """The meshes with lips that really meet where a landmarker, which never says 0, means that they do."""
+    """The meshes with lips closed where a landmarker reports nearly closed ones: it never reports an opening of 0."""
     opening = mouth_opening(meshes)
     floor = min(float(np.percentile(opening, 2)), MAX_LIP_FLOOR)
     return close_lips(meshes, np.minimum(floor / np.maximum(opening, 1e-6), 1.0))

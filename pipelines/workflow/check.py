@@ -26,7 +26,7 @@ class InputError:
 
 
 class GraphRefusedError(TalkingPortraitError):
-    """A graph that must not run. `errors` lists what is wrong with each node; the message says it all in lines."""
+    """A graph that must not run. `errors` lists what is wrong with each node; the message lists it all in lines."""
 
     def __init__(self, summary: str, errors: Mapping[str, list[InputError]], titles: Mapping[str, str]) -> None:
         self.errors = dict(errors)
@@ -134,7 +134,7 @@ def _checked_node(check: _Check, node: str) -> dict[str, Any]:
 
 
 def _checked_input(check: _Check, node: str, name: str, spec: Any, value: Any, own: bool) -> Any:
-    """A converted value; `own` says that the class checks this input's range or list itself."""
+    """A converted value; `own` means that the class checks this input's range or list itself."""
     kind, options = spec[0], spec[1] if len(spec) > 1 else {}
     if isinstance(value, list):
         _check_link(check, node, name, kind, value)

@@ -123,10 +123,10 @@ def to_prompt(
     """API format of a workflow in either format, as ComfyUI's editor would send it.
 
     Muted nodes are left out with their links, bypassed ones are wired through, reroutes, primitives and Set and Get
-    nodes dissolved, subgraphs unfolded (their nodes get ids like "7:2"). A node that `node_info` does not know is taken
+    nodes dissolved, subgraphs unfolded (their nodes get ids like "7:2"). A node that is not in `node_info` is taken
     for one that only the editor shows when nothing is connected to it: it is left out, and `say` gets a line that names
     it. Raises TalkingPortraitError for broken links, for Get nodes without their Set node, and for connected nodes that
-    `node_info` does not know.
+    `node_info` does not hold.
     """
     if not is_ui_format(workflow):
         return {str(key): {**node, "inputs": dict(node.get("inputs", {}))} for key, node in workflow.items()}
@@ -334,7 +334,7 @@ def _level(
 
 
 def _passed_through(node: Mapping[str, Any], slot: int) -> int | None:
-    """The link whose value a bypassed node hands on at an output: the input of that type, same position first."""
+    """The link whose value a bypassed node passes on at an output: the input of that type, same position first."""
     outputs, inputs = node.get("outputs", []), node.get("inputs", [])
     if node["type"] in _PASS_ON:
         return _only_input(node)

@@ -1,6 +1,6 @@
 """Runs a workflow without ComfyUI: each needed node once, in order of need, lazy inputs only when they are requested.
 
-The node classes are handed in, as pipelines do not import nodes; they follow ComfyUI's V3 API.
+The node classes are an argument, as pipelines do not import nodes; they follow ComfyUI's V3 API.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Run:
             stack.pop()
 
     def _missing(self, node: str) -> list[str]:
-        """Nodes that have to run before `node` can; a lazy input counts once the node's class asks for it."""
+        """Nodes that have to run before `node` can; a lazy input counts once the node's class requires it."""
         inputs = self.prompt[node]["inputs"]
         sections = self.info[self.prompt[node]["class_type"]]["input"]
         options = {name: spec[1] for entries in sections.values() for name, spec in entries.items() if len(spec) > 1}

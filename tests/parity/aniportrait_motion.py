@@ -61,7 +61,7 @@ def landmark_draw(golden: Golden) -> None:
         if size == (CANVAS, CANVAS):  # in a stretched one, rounding decides whether a pixel counts
             golden.check(f"coloured pixels {index}", drawn.any(axis=-1).sum(), picture["nonzero"])
         expected = np.asarray(Image.open(golden.file(picture["png"])).convert("RGB"))
-        # Exact as drawn; where the drawing is stretched, OpenCV's fixed-point rounding is allowed for.
+        # Exact as drawn; where the drawing is resized, the rounding of another OpenCV is allowed for.
         golden.check(f"image {index}", drawn, expected, atol=0 if size == (CANVAS, CANVAS) else 1)
 
 

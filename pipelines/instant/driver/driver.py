@@ -1,4 +1,4 @@
-"""Audio to face motion: the mouth by a small network, head, brows and blinks by the rhythm of the speech."""
+"""Audio to face motion: the mouth by a small network, head, brows and blinks by the prosody of the speech."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def drive(
     drift: float = 1.0,
     progress: Progress = no_progress,
 ) -> FaceMotion:
-    """The motion of a face that says `audio`, on the canonical head.
+    """The motion of a face that speaks `audio`, on the canonical head.
 
     Args:
         audio: speech of any rate and number of channels.

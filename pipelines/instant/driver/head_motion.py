@@ -1,4 +1,4 @@
-"""Head motion that belongs to the speech, and the slow drift of a living head.
+"""Head motion that accompanies speech, and the slow drift of a head at rest.
 
 Heads of speakers (Munhall et al. 2004; Tiede et al. 2022): movement follows loudness and pitch, stressed
 syllables get a nod, and most of it happens between 0.5 and 2 Hz. Between phrases the head comes back to rest.
@@ -38,11 +38,11 @@ def speech_rotation(prosody: Prosody, seed: int, nod: float = 1.0) -> np.ndarray
 
 
 def resting_drift(frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Angles (T, 3) and translation (T, 3) in cm of a head at ease: slow, small, with a breath in it."""
+    """Angles (T, 3) and translation (T, 3) in cm of a head at rest: slow and small, with breathing."""
     random = stream(seed, "drift")
     slow = gaussian(wandering(random, frames, RATE, 4.0, 6), 0.3 * RATE)
     slow = 2 * np.tanh(slow / 2)
-    # Breaths of about four seconds, none like the last.
+    # Breaths of about four seconds, each of another length.
     pace = 0.25 * np.exp(0.25 * gaussian(wandering(random, frames, RATE, 6.0, 1)[:, 0], 0.3 * RATE))
     breath = np.sin(2 * np.pi * (np.cumsum(pace) / RATE + random.random()))
     rotation = slow[:, :3] * _DRIFT_DEGREES
@@ -91,7 +91,7 @@ def _posture(random: np.random.Generator) -> np.ndarray:
 
 
 def _nods(prosody: Prosody, random: np.random.Generator) -> np.ndarray:
-    """A dip on three of four accents: a hint of a lift before, quickly down, back more slowly."""
+    """A nod on three of four accents: a small lift before, quickly down, back more slowly."""
     hits = np.zeros(prosody.frames)
     for seconds, strength in prosody.accents:
         size = strength * np.exp(0.3 * random.standard_normal())

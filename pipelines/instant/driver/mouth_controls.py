@@ -47,7 +47,7 @@ _TOUCH = 0.74
 _APPROACH = 0.04
 """Standard deviation in seconds of the way to and from a closure: lips have mass."""
 _CONTRAST, _KEPT_OPENING = 1.2, 0.11
-"""Openings are raised to this power about one, in eye distances, that stays: the network, taught by the mean of many
+"""Openings are raised to this power about one, in eye distances, that stays: the network, trained on the mean of many
 ways to say a sound, opens too alike."""
 _SILENT = -40.0
 """dB under the speech level of a moment that is silent whatever the network predicts in it."""
@@ -151,7 +151,7 @@ def _contrast(controls: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int = CHUNK) -> MouthControls:
-    """How a mouth moves that says `audio` (any rate and channels): controls at 50 frames a second.
+    """Predicts how the mouth moves in speech `audio` (any rate and channels): controls at 50 frames a second.
 
     Silence, noise and music without speech leave the mouth closed and still. `chunk` (control frames) changes nothing
     but memory: each piece is computed with all the context its frames depend on.

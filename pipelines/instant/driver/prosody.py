@@ -1,6 +1,6 @@
-"""How something is said: loudness, pitch, phrases and accents, which head and brows answer to.
+"""Prosody: loudness, pitch, phrases and accents, from which head and brow movement is made.
 
-Analysed in blocks, so that memory beyond the sound itself stays a few numbers for each 10 ms.
+It is analysed in blocks, so that memory beyond the audio itself is a few numbers for each 10 ms.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FLOOR_DB = -100.0
 class Prosody:
     """One row for each 10 ms.
 
-    `loudness` (T,) dB over the clip's usual speech level, about -20..6 within speech; `pitch` (T,) semitones over the
+    `loudness` (T,) dB over the usual speech level, about -20..6 within speech; `pitch` (T,) semitones over the
     speaker's median, carried smoothly through unvoiced stretches; `voiced` (T,) bool; `speech` (T,) bool, short
     gaps closed; `phrases` (N, 2) seconds from start to end; `accents` (M, 2) seconds and strength (0.3 weak, 1 strong)
     of stressed syllables.
@@ -82,7 +82,7 @@ def gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def find_phrases(talking: np.ndarray) -> np.ndarray:
-    """Stretches of speech (N, 2) in seconds; silences up to PAUSE_SECONDS are part of them, blips of 80 ms are not."""
+    """Segments of speech (N, 2) in seconds; silences up to PAUSE_SECONDS are part of them, blips of 80 ms are not."""
     edges = np.diff(np.concatenate([[0], talking.astype(np.int8), [0]]))
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     if len(starts) == 0:
@@ -197,7 +197,7 @@ def _choose_pitch(f0: np.ndarray, strength: np.ndarray, talking: np.ndarray) -> 
 
 
 def _carried_pitch(f0: np.ndarray, voiced: np.ndarray) -> np.ndarray:
-    """Semitones over the median; unvoiced stretches bridged, single wild frames taken out, smoothed."""
+    """Semitones over the median; unvoiced segments bridged, single wild frames taken out, smoothed."""
     if voiced.sum() < 5:
         return np.zeros(len(f0))
     from scipy.ndimage import median_filter

@@ -1,7 +1,7 @@
 """Sounds without words, separated from speech over several seconds; the mouth network's context is only one.
 
-Of speech most frames with sound are classified as speech, of music only some. And speech changes its colour,
-while rustling, sawing or the hiss of a machine keep theirs however their loudness swings.
+Of speech most frames with sound are classified as speech, of music only some. And the spectrum of speech changes,
+while that of rustling, sawing or the hiss of a machine stays, however their loudness varies.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _SPOKEN = (0.55, 0.70)
 """Share of the sound in a window that must be classified as speech."""
 _COLOUR_FLOOR = -45.0
 _STEADY = 11
-"""Mel frames over which a noise's own flutter is averaged out of its colour."""
+"""Mel frames over which a noise's fast changes are averaged out of its spectrum."""
 _CHANGING = (0.50, 0.65)
-"""How far the colour changes, over how far it flutters: up to 0.5 in noises of one colour, above 0.7 in speech."""
+"""Slow changes of the spectrum over fast ones: up to 0.5 in steady noises, above 0.7 in speech."""
 _WELL_FILLED = 0.7
 """Of the windows around a frame, those with less than this part of the most sound don't count."""
 _JUDGEABLE = (0.6, 1.0)
-"""Seconds of sound in a window from which its colour can be judged: a word alone is too short."""
+"""Seconds of sound in a window from which its spectrum is measured: one word is too short."""
 
 
 def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: float) -> np.ndarray:
@@ -68,7 +68,7 @@ def _colour_change(power: np.ndarray, sounding: np.ndarray, speech_level: float)
     frames, bands = len(sounding), power.shape[1]
 
     def decibels(band: int) -> np.ndarray:
-        """A band's level (2, mel frames): steady, and how it flutters about that."""
+        """A band's level (2, mel frames): averaged, and how it deviates from that."""
         now = power[:, band].astype(np.float64)
         steady = 10 * np.log10(np.maximum(uniform_filter1d(now, _STEADY), 0) + floor)
         return np.stack([steady, 10 * np.log10(now + floor) - steady])

@@ -1,7 +1,7 @@
-"""How the skin moves with the expression, in the portrait's own pose: two fields that part along the lips.
+"""How the skin moves with the expression, in the portrait's own pose: two fields, separated along the lips.
 
 The upper field carries everything above the line where the lips meet, the lower field everything below. Each is
-smooth across that line, where it goes on as if the other lip moved along; which one a pixel follows is decided later.
+smooth across that line, where it continues as if the other lip moved along; `lips` chooses the field of each pixel.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ExpressionField:
         self.grid = Grid.over(left, top, right, bottom, self.spacing)
         nodes = self.grid.nodes()
         spread, rows = self._spreading(nodes)
-        window, apart = self._window(nodes), self._apart(nodes)
+        falloff, apart = self._falloff(nodes), self._apart(nodes)
         beside = apart < 1
         fields = []
         for mix in _parted():
@@ -50,7 +50,7 @@ class ExpressionField:
             field[beside] = spread[beside] @ rows(np.eye(VERTICES))
             between = beside & (apart > 0)
             field[between] += apart[between, None] * (spread[between] @ rows(mix - np.eye(VERTICES)))
-            fields.append(torch.from_numpy(field * window[:, None].astype(np.float32)).to(device))
+            fields.append(torch.from_numpy(field * falloff[:, None].astype(np.float32)).to(device))
         self.upper, self.lower = fields
         self.nodes = torch.from_numpy(nodes).float().to(device).view(self.grid.rows, self.grid.columns, 2)
 
@@ -77,7 +77,7 @@ class ExpressionField:
     def _spreading(self, nodes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """Nodes from sites (N, S), and a function that gives the sites' displacements as rows over the vertices.
 
-        Its argument (468, 468) says whose displacement each vertex takes. The eyes and all around the face are still.
+        Its argument (468, 468) maps displacements to those of each vertex. The eyes and all around the face are still.
         """
         mesh = self.mesh
         sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())
@@ -95,7 +95,7 @@ class ExpressionField:
 
         return scattered_operator(places, nodes, 0.05 * mesh.eye_distance, ridge=0.05).astype(np.float32), rows
 
-    def _window(self, nodes: np.ndarray) -> np.ndarray:
+    def _falloff(self, nodes: np.ndarray) -> np.ndarray:
         """1 on the face, 0 on the grid's border."""
         grid = self.grid
         sides = np.stack(

@@ -49,7 +49,7 @@ class Eyelid:
         below_brow = np.interp(eye.table_along, edge[order, 0], edge[order, 1]) + BROW_MARGIN * eye.half
         room = np.maximum(eye.upper - self.lashes - below_brow, LEAST_ROOM * eye.half)
         self.hidden = False
-        """Whether spectacles leave nothing of a blink to be seen."""
+        """Whether spectacles hide a blink entirely."""
         if abs(bridge) > LEAST_BRIDGE:
             room = self._below_rim(room, lowest_of_rim(portrait, mesh.points, eye, below_brow, self.lashes, bridge))
         self.lower_room = float(max(0.9 * eye.half, 1.0))

@@ -1,9 +1,9 @@
-"""Which pixels belong to the head and body, and what is behind them: no network, colours and a spring model.
+"""Which pixels belong to the head and body, and what is behind them, by colour densities without a network.
 
-Face landmarks say what surely is head; the far border of the picture above the shoulders says what surely is not.
-Colours learnt from both vote on the rest. A random walk that does not like to cross edges (Grady 2006, "Random walks
-for image segmentation") settles the vote, and a guided filter (He 2010) carries it to the picture's own resolution.
-Where the vote stays open, a pixel counts as head: background that moves along a little with a head is less
+Pixels inside the face landmarks are head; the far border of the picture above the shoulders is background. The colour
+densities of both classify the rest. A random walk with weak links across edges (Grady 2006, "Random walks for image
+segmentation") smooths the result, and a guided filter (He 2010) upsamples it to the picture's own resolution.
+Where the classification is uncertain, a pixel counts as head: background that moves along a little with a head is less
 disturbing than hair that stays behind.
 """
 
@@ -21,14 +21,14 @@ from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
 WORK_HEAD = 120
-"""Width of the head in pixels at which the vote is held."""
+"""Width of the head in pixels at which pixels are classified."""
 BAND = 0.02
 """Head widths around the head in which its wisps are searched."""
 CLUSTERS = 10
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the picture's border, and beyond which all, is taken for background at first."""
 UNARY = 0.06
-"""How much each pixel's own colour counts against its neighbours' votes."""
+"""Weight of each pixel's own colour against the links to its neighbours."""
 ROUNDS = 2
 
 
@@ -41,12 +41,12 @@ class HeadMatte:
         scale = min(1.0, WORK_HEAD / (2 * SKULL_RADII[0] * mesh.pixels_per_cm))
         size = (max(2, round(inside.shape[1] * scale)), max(2, round(inside.shape[2] * scale)))
         small = F.interpolate(inside[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
-        vote = self._vote(small.permute(1, 2, 0).double().numpy(), mesh, box)
-        if vote is None:
+        shares = self._classify(small.permute(1, 2, 0).double().numpy(), mesh, box)
+        if shares is None:
             self.alpha = torch.ones_like(inside[:1])
             self.backdrop = inside.clone()
             return
-        share, near, open_air = (torch.from_numpy(values).float()[None] for values in vote)
+        share, near, open_air = (torch.from_numpy(values).float()[None] for values in shares)
         alpha = _guided(inside, small, share, radius=round(0.05 * WORK_HEAD))
         near, open_air = F.interpolate(
             torch.stack([near, open_air], dim=1), size=inside.shape[1:], mode="bilinear", align_corners=False
@@ -55,13 +55,13 @@ class HeadMatte:
         filled = _fill(inside, self.alpha, size)
         self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
 
-    def _vote(
+    def _classify(
         self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where there is no background.
 
         Also how near (h, w) in 0..1 a pixel is to what is solidly head; and where (h, w) in 0..1, beside jaw and neck,
-        background is to be expected whatever the vote says: moving it along with the head is harmless, but what was
+        background is expected whatever the classification is: moving it along with the head is harmless, but what was
         filled in behind it would be visible at its edge.
         """
         rows, columns = small.shape[:2]
@@ -103,7 +103,7 @@ class HeadMatte:
             sure = air & (evidence < 0.5)
             belief, weight = np.where(sure, 0, belief), np.where(sure, 1.0, weight)
             share = np.clip(_walk(colours, belief, weight), 0, 1)
-            # The result of the first vote gives the second the colours of hair and background nearby.
+            # The result of the first round gives the second the colours of hair and background nearby.
             known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
             if known_air.mean() < 0.004:
                 return None
@@ -123,28 +123,28 @@ def _features(picture: np.ndarray) -> np.ndarray:
 def _density(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """How common each colour (h, w, 3) is among those of `mask` (h, w), as a probability density (h, w)."""
     density = np.zeros(mask.shape)
-    samples = colours[mask]
-    samples = samples[:: max(1, len(samples) // 4000)]
-    for members in _clusters(samples):
+    pixels = colours[mask]
+    pixels = pixels[:: max(1, len(pixels) // 4000)]
+    for members in _clusters(pixels):
         centre, spread = members.mean(axis=0), np.maximum(members.var(axis=0), 0.018**2)
         distance = ((colours - centre) ** 2 / spread).sum(axis=-1)
-        density += len(members) / len(samples) * np.exp(-distance / 2) / np.sqrt(spread.prod())
+        density += len(members) / len(pixels) * np.exp(-distance / 2) / np.sqrt(spread.prod())
     return density
 
 
-def _clusters(samples: np.ndarray) -> list[np.ndarray]:
-    """Groups of like colours among `samples` (N, 3): k-means from seeds that lie as far apart as they can."""
-    if len(samples) == 0:
+def _clusters(pixels: np.ndarray) -> list[np.ndarray]:
+    """Groups of similar colours among `pixels` (N, 3): k-means from seeds far apart in colour."""
+    if len(pixels) == 0:
         return []
-    seeds = [samples.mean(axis=0)]
+    seeds = [pixels.mean(axis=0)]
     while len(seeds) < CLUSTERS:
-        apart = ((samples[:, None] - np.array(seeds)[None]) ** 2).sum(axis=-1).min(axis=1)
-        # The very farthest colour is often a speck; nearly the farthest has company.
-        seeds.append(samples[apart.argsort()[int(0.98 * (len(samples) - 1))]])
+        apart = ((pixels[:, None] - np.array(seeds)[None]) ** 2).sum(axis=-1).min(axis=1)
+        # The farthest colour is often a single speck; the 98th percentile belongs to a group.
+        seeds.append(pixels[apart.argsort()[int(0.98 * (len(pixels) - 1))]])
     centres = np.array(seeds)
     for _ in range(10):
-        label = ((samples[:, None] - centres[None]) ** 2).sum(axis=-1).argmin(axis=1)
-        groups = [samples[label == cluster] for cluster in range(CLUSTERS)]
+        label = ((pixels[:, None] - centres[None]) ** 2).sum(axis=-1).argmin(axis=1)
+        groups = [pixels[label == cluster] for cluster in range(CLUSTERS)]
         centres = np.array(
             [members.mean(axis=0) if len(members) else c for members, c in zip(groups, centres, strict=True)]
         )
@@ -152,7 +152,7 @@ def _clusters(samples: np.ndarray) -> list[np.ndarray]:
 
 
 def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Smooths `belief` (h, w), held to its own value by `weight`, between neighbours of like colour."""
+    """Smooths `belief` (h, w), held to its own value by `weight`, between neighbours of similar colour."""
     from scipy.sparse import coo_matrix, diags
     from scipy.sparse.linalg import cg
 
@@ -177,8 +177,8 @@ def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.nda
     diagonal = degree + weight.ravel()
     system = (diags(diagonal) - pairs).tocsr()
     start = belief.ravel().astype(np.float64)
-    settled, _ = cg(system, (weight * belief).ravel(), x0=start, rtol=1e-4, maxiter=1000, M=diags(1 / diagonal))
-    return settled.reshape(rows, columns)
+    smoothed, _ = cg(system, (weight * belief).ravel(), x0=start, rtol=1e-4, maxiter=1000, M=diags(1 / diagonal))
+    return smoothed.reshape(rows, columns)
 
 
 def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
@@ -195,7 +195,7 @@ def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
 def _near_solid(mask: np.ndarray, seeds: np.ndarray, thin: float, reach: float) -> np.ndarray:
     """1 (h, w) close to the parts of `mask` that hang together with `seeds` and are thicker than twice `thin`, else 0.
 
-    Railings and horizons that touch a head in the picture are taken for strands of it by the vote.
+    Railings and horizons that touch a head in the picture are classified as strands of hair.
     """
     from scipy.ndimage import distance_transform_edt, label
 
@@ -215,19 +215,19 @@ def _near(mask: np.ndarray, close: float, far: float) -> np.ndarray:
     return 1 - smoothstep(close, far, distance_transform_edt(~mask))
 
 
-def _guided(picture: torch.Tensor, small: torch.Tensor, vote: torch.Tensor, radius: int) -> torch.Tensor:
-    """`vote` (1, h, w), made on the `small` picture (3, h, w), drawn (1, H, W) along the edges of `picture` (3, H, W).
+def _guided(picture: torch.Tensor, small: torch.Tensor, alpha: torch.Tensor, radius: int) -> torch.Tensor:
+    """`alpha` (1, h, w) of the `small` picture (3, h, w), upsampled (1, H, W) along the edges of `picture` (3, H, W).
 
-    In each window of the small picture the vote is fitted as a linear function of colour, which the large one follows.
+    In each box of the small picture alpha is fitted as a linear function of colour, which is applied to the large one.
     """
     mean = lambda values: _box_mean(values, radius)  # noqa: E731
-    small_mean, vote_mean = mean(small), mean(vote)
+    small_mean, alpha_mean = mean(small), mean(alpha)
     pairs = torch.stack([small[i] * small[j] for i in range(3) for j in range(3)])
     covariance = mean(pairs) - torch.stack([small_mean[i] * small_mean[j] for i in range(3) for j in range(3)])
     covariance = covariance.permute(1, 2, 0).reshape(*small.shape[1:], 3, 3) + 2e-4 * torch.eye(3)
-    shared = (mean(small * vote) - small_mean * vote_mean).permute(1, 2, 0)
+    shared = (mean(small * alpha) - small_mean * alpha_mean).permute(1, 2, 0)
     slope = torch.linalg.solve(covariance, shared).permute(2, 0, 1)
-    offset = vote_mean - (slope * small_mean).sum(dim=0, keepdim=True)
+    offset = alpha_mean - (slope * small_mean).sum(dim=0, keepdim=True)
     fit = F.interpolate(
         torch.cat([mean(slope), mean(offset)])[None], size=picture.shape[1:], mode="bilinear", align_corners=False
     )[0]
@@ -243,7 +243,7 @@ def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
 def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
     """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around: pull and push over a pyramid.
 
-    `work` (rows, columns) is the resolution of the vote.
+    `work` (rows, columns) is the resolution of the classification.
     """
     # Pixels next to the head still carry its wisps; what they differ by from the fill moves with the head, too.
     hard = F.adaptive_max_pool2d((alpha > 0.08).float()[None], work)
@@ -264,7 +264,7 @@ def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> 
         above = F.interpolate(filled[None], size=weight.shape[1:], mode="bilinear", align_corners=False)[0]
         share = (4 * weight).clamp(0, 1)
         filled = colours / weight.clamp(min=1e-6) * share + above * (1 - share)
-    # What looks like the fill is background in any case, and stays as it is.
+    # Pixels of nearly the fill's colour are background in any case, and stay as they are.
     alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
     backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))
     return torch.where(known == 1, picture, backdrop)

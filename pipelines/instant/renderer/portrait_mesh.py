@@ -1,4 +1,4 @@
-"""A portrait's face in space, and how a motion moves it: the geometry half of the Instant renderer."""
+"""A portrait's face in space, and how a motion moves it: the geometry of the Instant renderer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAX_ROTATION = 20.0
 SOFT_ROTATION = 12.0
 """Degrees from which a turn is eased towards the maximum."""
 VISIBLE_OPENING, OPENING_BEND, MIDDLE_OPENING = 1.0, 1.12, 0.13
-"""An opening o is drawn as o (o / 0.13)^0.12 eye distances: eyes and landmarkers fall behind wide openings."""
+"""An opening o is drawn as o (o / 0.13)^0.12 eye distances: landmarkers underestimate wide openings."""
 SMILE_GAIN, MAX_SMILE = 1.9, 0.2
 """How much wider smiling lips open per curve (see `PortraitMesh.smile`), and the largest curve: the gap of lips whose
 ends point up is read as smaller than it is."""
@@ -98,7 +98,7 @@ class PoseAndShape:
 
 
 class PortraitMesh:
-    """The metric mesh behind one portrait's landmarks.
+    """The metric mesh of one portrait's landmarks.
 
     `points` (468, 2) pixels; `vertices` (468, 3) cm in the canonical head frame; `matrix` (4, 4) head to camera;
     `eye_distance` between the outer eye corners in pixels, with depth; `pixels_per_cm` at the mouth.

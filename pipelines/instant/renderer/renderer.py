@@ -1,9 +1,9 @@
-"""Instant's renderer: one picture, warped and completed so that its face does what a motion says.
+"""Instant's renderer: frames of one picture whose face is warped by a face motion.
 
 Everything that depends on the portrait alone is computed once. For each batch of frames the head's motion and the
-expression become displacement fields on small grids, the fields grow to the pixels of the moving box, and the picture
-is sampled there once; mouth and eyes are painted over in their own small boxes. Pixels outside the moving box are
-the picture's own.
+expression become displacement fields on small grids, the fields are interpolated at the pixels of the moving box, and
+the picture is sampled there once; mouth and eyes are painted over in their own small boxes. Pixels outside the moving
+box are the picture's own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .warp import Layer, sample_field
 FIELD_BATCH = 8
 """Frames whose displacement fields are computed together."""
 BATCH_PIXELS = 16_000_000
-"""Pixels of all frames that are handed over at once, unless asked otherwise."""
+"""Pixels of all frames of a batch, where the caller sets no batch size."""
 MIN_REACH = 8.0
 """Pixels of displacement that the first list of moving pixels allows for, at least."""
 MIN_BOX = 3
@@ -41,8 +41,8 @@ MIN_CLOSURE = 1e-4
 
 
 @dataclass(frozen=True)
-class Pose:
-    """One frame: its shape, and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
+class FrameFields:
+    """One frame's shape and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
 
     `head_reach` and `skin_reach` are how far in pixels, at most, either moves anything here and in near frames.
     """
@@ -99,7 +99,7 @@ class InstantRenderer:
         """Frames (B, H, W, 3) in 0..1 and masks (B, H, W), 1 where something moved, batch by batch on the CPU.
 
         Outside its mask every frame equals the picture bit by bit; without any motion it is the picture. `batch`
-        is how many frames are handed over at once and changes nothing else.
+        is how many frames are yielded at once and changes nothing else.
         """
         yield from self._batches(motion, batch, progress, self.image)
 
@@ -124,24 +124,24 @@ class InstantRenderer:
         _check_motion(motion)
         height, width = picture.shape[:2]
         batch = max(1, batch or min(FIELD_BATCH, BATCH_PIXELS // (height * width)))
-        upcoming = self._poses(motion)
+        upcoming = self._frame_fields(motion)
         with FrameWorkers(self.device) as workers:
             ready = workers.submit(list, islice(upcoming, batch))
             for start in range(0, motion.frames, batch):
-                poses = ready.result()
-                count = len(poses)
-                farthest = max(pose.head_reach for pose in poses), max(pose.skin_reach for pose in poses)
+                fields = ready.result()
+                count = len(fields)
+                farthest = max(f.head_reach for f in fields), max(f.skin_reach for f in fields)
                 pixels = workers.submit(self._reach, *farthest).result()
                 frames = picture[None].repeat(count, 1, 1, 1)
                 masks = torch.zeros(count, height, width, device=self.device)
-                # One worker alone can find poses: it does so while the others draw those before.
+                # One worker alone computes the next fields while the others draw the frames before.
                 ready = workers.submit(list, islice(upcoming, batch))
-                workers.map(self._draw, poses, repeat(pixels), frames, masks)
+                workers.map(self._draw, fields, repeat(pixels), frames, masks)
                 yield frames.cpu(), masks.cpu()
                 progress(start + count, motion.frames)
 
-    def _poses(self, motion: FaceMotion) -> Iterator[Pose]:
-        """One pose a frame; fields are computed in blocks of fixed size, so that no number depends on the batch."""
+    def _frame_fields(self, motion: FaceMotion) -> Iterator[FrameFields]:
+        """The fields of each frame, computed in blocks of fixed size, so that no number depends on the batch."""
         speaking = self.mesh.speech_activity(motion)
         for start in range(0, motion.frames, FIELD_BATCH):
             indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
@@ -152,14 +152,14 @@ class InstantRenderer:
             reach = float(head.abs().max()), float(skin.abs().max())
             for i in range(min(FIELD_BATCH, motion.frames - start)):
                 one = slice(i, i + 1)
-                yield Pose(shape.frame(i), head[one], upper[one], lower[one], skin[one], *reach)
+                yield FrameFields(shape.frame(i), head[one], upper[one], lower[one], skin[one], *reach)
 
-    def _draw(self, pose: Pose, pixels: MovingPixels, frame: torch.Tensor, mask: torch.Tensor) -> None:
+    def _draw(self, fields: FrameFields, pixels: MovingPixels, frame: torch.Tensor, mask: torch.Tensor) -> None:
         """Draws one frame (H, W, 3), which holds the picture, and its mask (H, W), which is empty."""
-        shape = pose.shape
+        shape = fields.shape
         if shape.still:
             return
-        sources = pixels.sources(self.layer, pose.head, pose.skin, self.skin.grid)
+        sources = pixels.sources(self.layer, fields.head, fields.skin, self.skin.grid)
         # What did not move keeps the picture's own value, which sampling would change by rounding.
         colours, moved = pixels.colours(self.layer, sources)
         still = frame.view(-1, 3)[pixels.index]
@@ -167,12 +167,12 @@ class InstantRenderer:
         mask.view(-1).index_copy_(0, pixels.index, moved.float())
         for eye, closure in zip(self.eyes, shape.closure[0], strict=False):
             if abs(closure) > MIN_CLOSURE:
-                box, positions = self._box(eye.box, pose)
-                sources = positions + self.skin.sample(pose.skin, positions)
+                box, positions = self._box(eye.box, fields)
+                sources = positions + self.skin.sample(fields.skin, positions)
                 self._paint(*eye.paint(self.layer, sources, closure[None]), box, frame, mask)
         if shape.expression.any():
-            box, positions = self._box(self.lips.box(shape.expression), pose)
-            colours = self.lips.paint(self.layer, positions, pose.upper, pose.lower, shape.jaw)
+            box, positions = self._box(self.lips.box(shape.expression), fields)
+            colours = self.lips.paint(self.layer, positions, fields.upper, fields.lower, shape.jaw)
             self._paint(colours, torch.ones_like(colours[:, 0], dtype=torch.bool), box, frame, mask)
 
     def _paint(
@@ -192,13 +192,13 @@ class InstantRenderer:
         here.copy_(torch.where(where[0, ..., None], _as(frame.dtype, colours), here))
         mask[y0:y1, x0:x1].masked_fill_(where[0], 1)
 
-    def _box(self, corners: torch.Tensor, pose: Pose) -> tuple[tuple[int, int, int, int], torch.Tensor]:
-        """The box of pixels (left, top, right, bottom) that `corners` (N, 2) of the portrait reach in a pose.
+    def _box(self, corners: torch.Tensor, fields: FrameFields) -> tuple[tuple[int, int, int, int], torch.Tensor]:
+        """The box of pixels (left, top, right, bottom) that `corners` (N, 2) of the portrait reach in a frame.
 
         Also its positions (1, h, w, 2) with the head's motion undone.
         """
-        travel = self.head.travel(corners, pose.shape.camera_motion)[0]
-        margin = 2 + (pose.skin.abs().max() if len(corners) else 0)
+        travel = self.head.travel(corners, fields.shape.camera_motion)[0]
+        margin = 2 + (fields.skin.abs().max() if len(corners) else 0)
         left, top, right, bottom = self.head.box
         low = (travel.amin(dim=0) - margin).floor().long().tolist()
         high = (travel.amax(dim=0) + margin).ceil().long().tolist()
@@ -207,7 +207,7 @@ class InstantRenderer:
         y = torch.arange(y0, y1, device=self.device) + 0.5
         x = torch.arange(x0, x1, device=self.device) + 0.5
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
-        return (x0, y0, x1, y1), pixels + sample_field(pose.head, self.head.grid, pixels)
+        return (x0, y0, x1, y1), pixels + sample_field(fields.head, self.head.grid, pixels)
 
     def _reach(self, head: float, skin: float) -> MovingPixels:
         """Pixels among which are all that change when the head moves nothing further than `head`, and the expression

@@ -1,4 +1,4 @@
-"""Spectacles: where the upper rim of their frame lies over an eye, so that no lid pulls at it."""
+"""Spectacles: finds where the upper rim of their frame lies over an eye, so that no moving lid distorts it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def lowest_of_rim(
 
     `brow` is where the brow ends and the result are heights `across` over `eye.table_along`; `lashes` is how far
     lashes reach above the lid, all in pixels; `contrast` is that of the bridge. None where the lens hides the lids, and
-    where frame and lid are not to be told apart.
+    where frame and lid cannot be distinguished.
     """
     brightness = float(np.median(_colours_at(portrait, points[list(CHEEKS)])))
     least = float(np.clip(FRAME_SHARE * abs(contrast) * brightness, LEAST_FRAME, MOST_FRAME))

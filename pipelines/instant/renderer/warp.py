@@ -1,8 +1,8 @@
 """Smooth displacement fields: from scattered points to grids, from forward to backward, from grids to pixels.
 
-A picture is warped backwards: every output pixel asks where its colour comes from. Motion is known forwards, at the
-vertices of a face. `scattered_operator` makes the step from vertices to a grid a single matrix that is computed once
-for a portrait; `invert` turns a forward field into a backward one by fixed-point iteration.
+A picture is warped backwards: each output pixel takes its colour from a source position. Motion is given forwards, at
+the vertices of a face. `scattered_operator` interpolates from vertices to a grid by one matrix, computed once for a
+portrait; `invert` turns a forward field into a backward one by fixed-point iteration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 MIN_STRETCH = 0.3
-"""Least area ratio of moved to resting skin that the inversion takes seriously."""
+"""Least area ratio of moved to resting skin in the inversion; smaller ones are raised to it."""
 
 STEEP, STEEP_ROUNDS = 3.0, 2
 """Slope from which a wide mouth's field takes more rounds to invert, and how many: else its corners fray."""
@@ -142,7 +142,7 @@ class Layer:
 
     @classmethod
     def mirrored_around(cls, values: torch.Tensor, left: int, top: int, margin: int) -> Layer:
-        """A layer that goes on as its mirror image for `margin` pixels: hair and cloth stay hair and cloth.
+        """A layer extended by its mirror image for `margin` pixels: hair and cloth stay hair and cloth.
 
         It goes on by the share that the last channel, its matte, has at the border: what ends inside is not repeated.
         """

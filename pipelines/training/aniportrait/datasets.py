@@ -1,4 +1,4 @@
-"""Samples for AniPortrait's training stages: pictures with drawn faces, and speech with what a face does."""
+"""Datasets of AniPortrait's training stages: pictures with drawn faces, and speech with face and head movement."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ...face.head_pose import split_matrix
 from ...motion.reenact import most_neutral_frame
 from ...timing import sample_index
 from ..data.clips import Clip
-from ..data.datasets import Clips, Sample, check_rate
+from ..data.datasets import Clips, Item, check_rate
 
 
 class PortraitVideos(Clips):
     """A picture of a face, and frames of the same clip with their drawings.
 
-    `frames` of a sample, 1 for single pictures; `strides` between them, each as likely, of those that fit the clip.
+    `frames` of an item, 1 for single pictures; `strides` between them, each as likely, of those that fit the clip.
 
-    A sample: `reference` (H, W, 3) and `frames` (F, H, W, 3), `drawings` (F, H, W, 3), all uint8;
+    An item: `reference` (H, W, 3) and `frames` (F, H, W, 3), `drawings` (F, H, W, 3), all uint8;
     `clip_image` (3, 224, 224) the reference as CLIP's input.
     """
 
@@ -33,7 +33,7 @@ class PortraitVideos(Clips):
         super().__init__(clips, seed, frames)
         self.frames, self.strides = frames, strides
 
-    def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
+    def item(self, clip: Clip, rng: np.random.Generator) -> Item:
         stride = int(rng.choice(self.strides))
         if (self.frames - 1) * stride >= clip.frames:
             stride = min(self.strides)
@@ -74,7 +74,7 @@ class SpokenShapes(SpokenClips):
     The rest is the clip's calmest frame, as nothing else of that face is known.
     """
 
-    def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
+    def item(self, clip: Clip, rng: np.random.Generator) -> Item:
         start, end, wave = self.slice(clip, rng)
         vertices = clip.array("vertices")
         rest = vertices[most_neutral_frame(clip.array("blendshapes")[:, 1:])]
@@ -82,7 +82,7 @@ class SpokenShapes(SpokenClips):
 
 
 class SpokenPoses(SpokenClips):
-    """Speech, head movement and whose it is: `wave` (samples,), `poses` (F, 6), `identity` ().
+    """Speech, head movement and the person's number: `wave` (samples,), `poses` (F, 6), `identity` ().
 
     Poses are Euler angles in degrees and cm, in the head's own frame from where it is at the slice's beginning, as
     sampling begins every piece at rest. Identities are numbers of persons in the order of their names.
@@ -97,7 +97,7 @@ class SpokenPoses(SpokenClips):
                 "prepare fewer videos, or name who is seen in several of them by --person."
             )
 
-    def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
+    def item(self, clip: Clip, rng: np.random.Generator) -> Item:
         start, end, wave = self.slice(clip, rng)
         matrices = np.array(clip.array("matrix")[start:end], dtype=np.float64)
         poses = np.concatenate(split_matrix(np.linalg.inv(matrices[0]) @ matrices), axis=-1)

@@ -1,4 +1,4 @@
-"""What AniPortrait's two stages of diffusion training share: they differ in what moves, and in how many frames."""
+"""What AniPortrait's two stages of diffusion training share: they differ in the trained networks and in frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..diffusion.latents import (
 from ..diffusion.loss import training_schedule, velocity_loss
 
 UNCONDITIONAL = 0.1
-"""Share of steps without the reference picture, from which guidance lives."""
+"""Share of unconditional steps, without the reference picture, for classifier-free guidance."""
 
 
 class AniPortraitDiffusion(Trainer):
@@ -88,7 +88,7 @@ class AniPortraitDiffusion(Trainer):
         raise NotImplementedError
 
     def picture(self, batch: Batch) -> torch.Tensor:
-        """The reference, the drawings, what becomes of them, and what it should have been, a row each."""
+        """The reference, the drawings, the prediction and the target, a row each."""
         token = self.token(batch["clip_image"][:1], False)
         reference = self.read(batch["reference"][:1], token)
         pose = self.pose_features(unit_pixels(batch["drawings"][:1]))

@@ -1,7 +1,7 @@
 """AniPortrait's Audio2Mesh: speech to how a face moves from its rest.
 
 What is known of the published training: the loss is the distance of each coordinate (L1), the speech encoder learns too
-but for its convolutions, from random slices of about an hour of good speech. The rest follows from how it is used.
+but for its convolutions, from random slices of about an hour of good speech. The rest is chosen to fit inference.
 """
 
 from __future__ import annotations

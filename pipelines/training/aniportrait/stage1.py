@@ -18,7 +18,7 @@ _LAST_BLOCK = "up_blocks.3."
 
 
 class AniPortraitStage1(AniPortraitDiffusion):
-    """See the module. The reference UNet's last block stays as it is: what it computes is hardly read."""
+    """See the module. The reference UNet's last block is frozen: hardly any of its output is used."""
 
     title = "aniportrait-stage1"
 
@@ -29,7 +29,7 @@ class AniPortraitStage1(AniPortraitDiffusion):
         freeze(self.pose_guider, but=lambda name: True)
 
     def pose_features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        # Modules in training mode use the batch's own statistics and gather them, for whoever works without a batch.
+        # Modules in training mode use the batch's own statistics and gather them for inference without a batch.
         return self.pose_guider(pixels, batch_statistics=False)
 
     def export(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -39,7 +39,7 @@ class AniPortraitStage1(AniPortraitDiffusion):
 
 
 def new_pose_guider(channels: int) -> PoseGuider:
-    """A pose guider that says nothing at first: its features begin from zero, so the UNet begins as it was."""
+    """A pose guider whose last layer is zero, so that at first the UNet predicts what it did without it."""
     guider = PoseGuider(PoseGuiderConfig(channels))
     assert guider.final_proj.bias is not None
     nn.init.zeros_(guider.final_proj.weight)

@@ -1,4 +1,4 @@
-"""AniPortrait's second stage: clips. Motion modules learn, everything else stays as the first stage left it.
+"""AniPortrait's second stage: clips. Motion modules are trained, everything else is frozen.
 
 Published: 40,000 steps of 1 clip of 16 frames on each of 4 GPUs, rate 1e-5, from AnimateDiff's mm_sd_v15_v2.
 """
@@ -42,7 +42,7 @@ class AniPortraitStage2(AniPortraitDiffusion):
 
 
 def with_new_motion(path: str | Path) -> UNet:
-    """A denoising UNet from a file without motion modules, which begin without a say: their last layers give zeros."""
+    """A denoising UNet from a file without motion modules, which begin without effect: their last layers give zeros."""
     state = read_checkpoint(path)
     expect_kind(state, ("sd_unet",), "a denoising UNet without motion modules", path)
     network = UNet(replace(derive_unet_config(state), motion_frames=POSITIONS))

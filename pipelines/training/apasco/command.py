@@ -86,7 +86,7 @@ class Stage2:
 
 
 def _networks(options: argparse.Namespace, audio_shape: tuple[int, int]) -> Networks:
-    """What the second stage begins from: every network of net.pth, untrained ones made anew."""
+    """The second stage's initial networks: every network of net.pth, untrained ones initialised."""
     from ....models.apasco.loading import build_net, load_net
     from ....models.apasco.networks import Networks, NetworksConfig
     from ....models.apasco.projections import WINDOW

@@ -1,4 +1,4 @@
-"""Samples of clips as APasco's and Hallo's two stages take them; see `datasets.py` for what they have in common."""
+"""Datasets of clips for APasco's and Hallo's two stages; `../data/datasets.py` has what they share."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ...apasco.geometry import normalised
 from ...apasco.masks import RegionMasks, training_masks
 from ...errors import TalkingPortraitError
 from ..data.clips import Clip
-from ..data.datasets import Clips, Sample, check_rate
+from ..data.datasets import Clips, Item, check_rate
 
 FPS = 25
 APART = 30
-"""Frames that the two pictures of a sample are apart where the clip is long enough."""
+"""Frames between the two pictures of an item where the clip is long enough."""
 _LIPS = sorted({*LIPS_INNER, *LIPS_OUTER})
 
 
 class FacePictures(Clips):
-    """Two pictures of a person, where the face is, and whose.
+    """Two pictures of a person, the face's region and the person's embedding.
 
-    A sample: `reference` and `picture` (H, W, 3) uint8, `region` (3, 1, H, W) in 0..1, `embedding` (512,).
+    An item: `reference` and `picture` (H, W, 3) uint8, `region` (3, 1, H, W) in 0..1, `embedding` (512,).
     """
 
     def __init__(self, clips: Sequence[Clip], seed: int, shortest: int = 1) -> None:
         identified = [clip for clip in clips if clip.has("identity")]
         if not identified:
             raise TalkingPortraitError(
-                "No clip says whose face it shows; run prepare again with --face-detector and --face-recogniser."
+                "No clip has a face embedding; run prepare again with --face-detector and --face-recogniser."
             )
         super().__init__(identified, seed, shortest)
 
-    def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
+    def item(self, clip: Clip, rng: np.random.Generator) -> Item:
         first = int(rng.integers(clip.frames))
         if first + APART < clip.frames:
             second = int(rng.integers(first + APART, clip.frames))
@@ -56,7 +56,7 @@ class FacePictures(Clips):
 class SpokenVideos(FacePictures):
     """Frames of a person who speaks, those before them, another picture, the face's regions, its mesh, speech features.
 
-    A sample: `pictures` (1 + 2, H, W, 3) the reference and the frames before, `frames` (F, H, W, 3), all uint8;
+    An item: `pictures` (1 + 2, H, W, 3) the reference and the frames before, `frames` (F, H, W, 3), all uint8;
     `region`, `embedding` as in `FacePictures`; `masks0` ... (3, h, w) for each of `levels` resolutions; `windows`
     (F, 5, layers, channels); `portrait` (468, 3) and `meshes` (F, 468, 3) in units of the reference's face.
     """
@@ -75,7 +75,7 @@ class SpokenVideos(FacePictures):
         layers, channels = self.clips[0].array("speech_features").shape[1:]
         return int(layers), int(channels)
 
-    def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
+    def item(self, clip: Clip, rng: np.random.Generator) -> Item:
         start = int(rng.integers(MOTION_FRAMES, clip.frames - self.frames + 1))
         reference = int(rng.integers(clip.frames))
         numbers = range(start, start + self.frames)

@@ -1,8 +1,8 @@
 """What the networks of APasco and Hallo predict in training, and the loss: one picture, then clips with speech.
 
-The published program lays out the pictures of a batch one after the other, but hands face tokens and reference pictures
-to rows in turn, so that in a batch of several people identities are mixed up. `mixed_rows` does the same, for
-comparison with it; without, every row gets its own.
+The published program lays out the pictures of a batch one after the other, but gives face tokens and references to rows
+in turn, so that in a batch of several people identities are mixed up. `mixed_rows` does the same, for comparison
+with it; without, every row gets its own.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ..diffusion.loss import training_schedule, velocity_loss
 from .diffusion import picture_velocity
 
 UNCONDITIONAL = 0.1
-"""Share of steps without reference and identity, from which guidance lives."""
+"""Share of unconditional steps, without reference and identity, for classifier-free guidance."""
 
 
 class APascoStage1(Trainer):
@@ -62,7 +62,7 @@ class APascoStage1(Trainer):
         return velocity_loss(velocity, clean, noise, times, self.schedule)
 
     def picture(self, batch: Batch) -> torch.Tensor:
-        """The reference, where the face is, what becomes of them, and what it should have been, a row each."""
+        """The reference, the face's region, the prediction and the target, a row each."""
         region, embedding = batch["region"][:1], batch["embedding"][:1]
         reference = sampled_latents(self.vae, batch["reference"][:1, None])[:, :, 0]
         target = sampled_latents(self.vae, batch["picture"][:1, None])

@@ -73,7 +73,7 @@ class APascoStage2(Trainer):
         return clip_loss(velocity, clean, noise, times, self.schedule)
 
     def picture(self, batch: Batch) -> torch.Tensor:
-        """The reference, where the face is, what becomes of it and the speech, and what it should have been."""
+        """The reference, the face's region, the prediction from it and speech, and the target, a row each."""
         batch = {name: values[:1] for name, values in batch.items()}
         target = sampled_latents(self.vae, batch["frames"])
         picture_latents = self._picture_latents(batch["pictures"], False)
@@ -130,7 +130,7 @@ class APascoStage2(Trainer):
 
 
 def learns(name: str) -> bool:
-    """Whether the second stage moves a parameter of this name in net.pth."""
+    """Whether the second stage trains a parameter of this name in net.pth."""
     if name.startswith("denoising_unet."):
         return ".audio_modules." in name or ".motion_modules." in name
     return name.startswith(("audioproj.", "mesh_encoder."))

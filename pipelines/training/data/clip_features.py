@@ -1,4 +1,4 @@
-"""What APasco's training also needs of every clip: speech features and a face embedding.
+"""Files that APasco's training also needs for every clip: speech features and a face embedding.
 
 CLIP/speech_features.npy   (frames, layers, channels) float16, the speech encoder's hidden states of all layers
 CLIP/identity.npy          (512,) float32, the face recogniser's embedding

@@ -1,6 +1,6 @@
 """The folder that training reads: clips of one face each, cut out, with landmarks and speech.
 
-    FOLDER/manifest.json                  settings, and what has become of each video
+    FOLDER/manifest.json                  the recipe, and the state of each video
     FOLDER/clips/NAME/clip.json           what `Clip` holds; what lies in clips/ without it is none of ours
     FOLDER/clips/NAME/frames/000000.jpg   pictures, all of one size
     FOLDER/clips/NAME/points.npy          (frames, 478, 3) pixels of the cut pictures, as FaceTrack has them

@@ -1,8 +1,7 @@
-"""Samples from prepared clips, for the trainers.
+"""Datasets of prepared clips, for the trainers.
 
-A dataset is endless: sample n is always the same, whatever was read before, so that a resumed run
-gets the same samples. Every clip comes once before any comes again. Nothing is mirrored: the drawings of faces
-mark left and right by colour.
+A dataset is endless: item n is always the same, whatever was read before, so that a resumed run gets the same items.
+Every clip comes once before any comes again. Nothing is mirrored: the drawings of faces mark left and right by colour.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from ...errors import TalkingPortraitError
 from .clips import Clip
 
-Sample = dict[str, torch.Tensor]
+Item = dict[str, torch.Tensor]
 
 
 class Clips(torch.utils.data.Dataset):
@@ -29,12 +28,12 @@ class Clips(torch.utils.data.Dataset):
                 f"None of the {len(clips)} clips has the {shortest} frames that are needed; prepare longer ones."
             )
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> Item:
         turn, place = divmod(number, len(self.clips))
         order = np.random.default_rng([self.seed, 0, turn]).permutation(len(self.clips))
-        return self.sample(self.clips[order[place]], np.random.default_rng([self.seed, 1, number]))
+        return self.item(self.clips[order[place]], np.random.default_rng([self.seed, 1, number]))
 
-    def sample(self, clip: Clip, rng: np.random.Generator) -> Sample:
+    def item(self, clip: Clip, rng: np.random.Generator) -> Item:
         raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
-"""From videos to the folder that training reads: clips of one face, cut out, with landmarks and speech.
+"""Prepares videos for training: a folder of clips of one face, cut out, with landmarks and speech.
 
-Each video is gone through twice, once to follow the face and once to cut it out, so memory stays the same for any
-length. A video is written whole or not at all; what is done is skipped in the next run.
+Each video is read twice, once to track the face and once to cut it out, so memory stays the same for any length.
+A video is written whole or not at all; what is done is skipped in the next run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ QUALITY = 95
 """Of the JPEG files."""
 _BLENDSHAPES = 52
 _SCRATCH, _MARK = ".prepare-", "talking_portrait.lock"
-"""Start of the name of a folder for what is not finished, and the file in it that says whose it is."""
+"""Start of the name of a folder for unfinished clips, and the lock file in it that marks it as ours."""
 _SCRATCH_NAME = re.compile(re.escape(_SCRATCH) + r"[a-z0-9_]{8}")
 
 
@@ -128,21 +128,21 @@ def find_videos(places: Sequence[Path]) -> list[Path]:
 
 
 class _ClipFolder:
-    """The folder and its manifest. Others may put things there too: only what is known to be ours is removed."""
+    """The folder and its manifest. Others may put things there too: only what `prepare` made is removed."""
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder, self.recipe = folder, recipe
-        self._settings = asdict(recipe) | {"fps": str(recipe.fps)}
-        self.manifest = self._stored() or {"recipe": self._settings, "videos": {}}
+        self._recipe = asdict(recipe) | {"fps": str(recipe.fps)}
+        self.manifest = self._stored() or {"recipe": self._recipe, "videos": {}}
         _clear(folder)
 
     def _stored(self) -> dict[str, Any] | None:
         """The manifest on the disk, None where there is none."""
         manifest = _read_manifest(self.folder / MANIFEST)
-        if manifest is not None and manifest["recipe"] != self._settings:
+        if manifest is not None and manifest["recipe"] != self._recipe:
             raise TalkingPortraitError(
                 f"{self.folder} was prepared by another recipe ({_words(manifest['recipe'])}) than now asked for "
-                f"({_words(self._settings)}); use the same one, or another folder."
+                f"({_words(self._recipe)}); use the same one, or another folder."
             )
         return manifest
 
@@ -172,7 +172,7 @@ class _ClipFolder:
         return clip_name(video.stem[:80], hashlib.sha256(identity.encode()).hexdigest()[:6], number)
 
     def add(self, video: Path, clips: list[Clip]) -> str:
-        """Puts a finished video's clips in place and enters it in the manifest; a sentence about it."""
+        """Moves a finished video's clips into the folder and enters it in the manifest; returns the report's line."""
         report = _report(video, clips, self.recipe)
         self.manifest = self._stored() or self.manifest  # another process may have added to it
         places = [self.folder / CLIPS / clip.folder.name for clip in clips]
@@ -216,7 +216,7 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what runs left that were ended with no time to do it: a run that still goes holds its lock."""
+    """Removes the scratch folders of killed runs; a run that still goes on holds the lock of its own."""
     for place in folder.iterdir():
         mark = place / _MARK
         if not _SCRATCH_NAME.fullmatch(place.name) or place.is_symlink() or not mark.is_file():
@@ -251,7 +251,7 @@ def _report(video: Path, clips: list[Clip], recipe: Recipe) -> str:
 
 
 class _Video:
-    """One video on its way."""
+    """One video while its clips are made."""
 
     def __init__(
         self,
@@ -286,7 +286,7 @@ class _Video:
             return None
 
     def _track_face(self) -> list[Frame]:
-        """Follows the face through the video; its landmarks go to the disk."""
+        """Tracks the face through the video; its landmarks are written to the disk."""
         frames: list[Frame] = []
         before: np.ndarray | None = None
         changes: list[float] = []
@@ -307,7 +307,7 @@ class _Video:
         return frames
 
     def _cut(self, spans: list[tuple[int, int]], speech: np.ndarray | None) -> Iterator[Clip]:
-        """Goes through the video again and writes the clips."""
+        """Reads the video again and writes the clips."""
         numbered = enumerate(self.video.frames())
         for number, (start, end) in enumerate(spans):
             name = self.clip_folder.clip_name(self.name, number)
@@ -350,7 +350,7 @@ class _Rows:
         self._waiting = 0
 
     def append(self, face: Face | None) -> None:
-        """A row of zeros stands for no face. The first ones wait for the first face, which says how long a row is."""
+        """A row of zeros stands for no face. The first ones wait for the first face, which sets a row's length."""
         if face is None and not self._points:
             self._waiting += 1
         else:

@@ -22,7 +22,7 @@ GAP = 3
 
 @dataclass(frozen=True)
 class Frame:
-    """What is remembered of a frame: `change` from the one before; where the face is and how large, None without."""
+    """What is kept of a frame: `change` from the one before; where the face is and how large, None without."""
 
     change: float
     centre: tuple[float, float] | None = None

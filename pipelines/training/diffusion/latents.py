@@ -1,4 +1,4 @@
-"""Pictures as the diffusion networks learn from them: latents, noise, and a contact sheet of what they can do."""
+"""Pictures for the training of diffusion networks: latents, noise, and a contact sheet of predictions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def guided_latents(
     like: torch.Tensor,
     steps: int,
 ) -> torch.Tensor:
-    """What the networks make of noise like these latents, guided away from their unconditional prediction."""
+    """Latents sampled from noise of the shape of `like` in `steps` steps, with classifier-free guidance."""
 
     def predict(latents: torch.Tensor, time: int) -> torch.Tensor:
         without = unconditional(latents, time)

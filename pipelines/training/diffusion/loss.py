@@ -1,4 +1,4 @@
-"""What the diffusion networks learn from: noise, a velocity to predict, and how errors at each time step weigh."""
+"""The loss of the diffusion networks: the noise schedule, the velocity to predict, the weight of each time step."""
 
 from __future__ import annotations
 

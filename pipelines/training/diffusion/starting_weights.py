@@ -1,4 +1,4 @@
-"""What the training of a diffusion begins with: an earlier stage's files, a reference UNet, motion without effect."""
+"""Initial weights of diffusion training: an earlier stage's files, a reference UNet, motion modules without effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sounds without speech, for the mouth to rest in: noise, music, percussion, bursts, plucked strings, machines, tones.
+"""Sounds without speech, the mouth closed: noise, music, percussion, bursts, plucked strings, machines, tones.
 
 All of it is drawn at random. They lie under the speech of the training crops and fill the crops that have none.
 """

@@ -73,7 +73,7 @@ def make_corpus(folder: Path, seed: int, shards: int, held_out_shards: int, work
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder, seed, n, True) for n in range(held_out_shards)] + [(folder, seed, n, False) for n in range(shards)]
     jobs = [job for job in jobs if not _shard_path(job).exists()]
-    # espeak-ng remembers what it said before, so each file gets a process of its own and is the same every time.
+    # espeak-ng keeps state between utterances, so each file gets a process of its own and is the same every time.
     with get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         for _ in pool.imap_unordered(_make_shard, jobs):
             pass

@@ -1,4 +1,4 @@
-"""Synthetic speech whose phones are known to the sample: the training data of the Instant driver's mouth.
+"""Synthetic speech with the exact times of its phones: the training data of the Instant driver's mouth.
 
 Two free synthesisers, both Debian packages, speak text of our own: flite (its `-psdur` prints when each phone ends;
 statistical and diphone voices cut from real speakers) and espeak-ng (phoneme events through libespeak-ng; formant
@@ -179,10 +179,10 @@ class Espeak:
         self.pieces: list[bytes] = []
         self.events: list[tuple[int, str]] = []
         signature = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-        self.callback = signature(self._hear)  # the library keeps the pointer, so this object must
+        self.callback = signature(self._receive)  # the library keeps the pointer, so this object must
         self.library.espeak_SetSynthCallback(self.callback)
 
-    def _hear(self, samples, count: int, events) -> int:
+    def _receive(self, samples, count: int, events) -> int:
         if samples and count:
             self.pieces.append(ctypes.string_at(samples, 2 * count))
         index = 0

@@ -1,8 +1,8 @@
-"""From phones with times to how a mouth moves when it says them: the targets the Instant driver learns.
+"""Training targets of the Instant driver: mouth movement computed from phones with their times.
 
 Each phone has a goal and a dominance for every articulator; the movement is the dominance-weighted mean of the goals
 under a Gaussian window (Cohen and Massaro's dominance functions in the form of a normalised convolution), so long
-phones reach their goal, short ones fall short of it and neighbours colour each other. Lips lead the sound. Loudness
+phones reach their goal, short ones fall short of it and neighbours affect each other. Lips lead the sound. Loudness
 drives the jaw (as in JALI, doi 10.1145/2897824.2925984). Full closures are added on top with their own sharp timing.
 The goals come from general phonetics (vowel height, rounding, place of articulation), not from any recording.
 """
@@ -122,7 +122,7 @@ def mouth_targets(
         if strength is None:
             continue
         start, end = float(edges[position]), float(edges[position + 1])
-        # Lips shut before the sound says so, all the more out of a pause; they part with the burst.
+        # Lips shut before the sound, all the more out of a pause; they part with the burst.
         start -= 0.05 if position and phones[position - 1] == PHONE_INDEX["sil"] else 0.035
         end = end - (0.02 if PHONES[phone] == "m" else 0.25 * (end - start))
         end = max(end, start + 0.05)

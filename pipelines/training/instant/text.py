@@ -1,4 +1,4 @@
-"""What the synthesisers say: short word lists of our own, strung together at random, and made-up words.
+"""Text for the synthesisers: words from short lists of our own in random order, and made-up words.
 
 Meaning does not matter, only that every phone meets every other; made-up words bring the rare neighbours. Words are
 written in each language's own spelling, so that espeak-ng reads them by that language's rules.

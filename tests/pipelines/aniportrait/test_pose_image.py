@@ -3,68 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from talking_portrait.models.face.face_mesh import face_mesh
-from talking_portrait.pipelines.aniportrait.pose_image import contour_groups, draw_pose_image, thick_line
+from talking_portrait.pipelines.aniportrait.pose_image import contour_groups, draw_pose_image
 from talking_portrait.pipelines.errors import TalkingPortraitError
-
-# What OpenCV 5.0 draws on 11 x 9 pixels: a gentle slope, a steep one, one on the border, a line without length.
-LINES = {
-    (2, 2, 8, 4): """
-        ...........
-        ..##.......
-        .######....
-        ..#######..
-        ....######.
-        .......##..
-    """,
-    (2, 7, 5, 2): """
-        ...........
-        ....##.....
-        ....###....
-        ...####....
-        ..####.....
-        ..####.....
-        .####......
-        .###.......
-        ..##.......
-    """,
-    (0, 0, 6, 1): """
-        #######....
-        ########...
-        ...####....
-    """,
-    (3, 3, 3, 3): """
-        ...........
-        ...........
-        ...#.......
-        ..###......
-        ...#.......
-    """,
-}
-
-
-@pytest.mark.parametrize("ends", LINES)
-def test_lines_have_the_known_pixels(ends):
-    expected = {
-        (row, column) for row, line in enumerate(LINES[ends].split()) for column, mark in enumerate(line) if mark == "#"
-    }
-    rows, columns = thick_line(*ends, 11, 9)
-    assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == expected
-
-
-def test_lines_equal_opencv():
-    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
-    random = np.random.default_rng(0)
-    size = 48
-    for trial in range(1500):
-        ends = random.integers(0, size, 4)
-        if trial % 3 == 0:  # along the borders, where OpenCV clips
-            ends = np.where(random.random(4) < 0.6, random.choice([0, 1, 2, size - 3, size - 2, size - 1], 4), ends)
-        x0, y0, x1, y1 = ends.tolist()
-        expected = np.zeros((size, size), np.uint8)
-        cv2.line(expected, (x0, y0), (x1, y1), 1, 2, 8)
-        drawn = np.zeros_like(expected)
-        drawn[thick_line(x0, y0, x1, y1, size, size)] = 1
-        assert np.array_equal(drawn, expected), ends
 
 
 def canonical_points(size: int) -> np.ndarray:

@@ -29,7 +29,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 
 
 class Names(Clips):
-    def sample(self, clip: Clip, rng: np.random.Generator) -> dict:
+    def item(self, clip: Clip, rng: np.random.Generator) -> dict:
         return {"name": clip.folder.name, "random": rng.random()}
 
 

@@ -140,7 +140,7 @@ def detect_all(
     remembering = _RememberingLandmarker(reporting)
 
     def follower(index: int) -> _Follower:
-        return _Follower(remembering, FacePicker(size, "index", index), min_confidence, clip=total > 1)
+        return _Follower(remembering, FacePicker(size, "index", index), min_confidence, video=total > 1)
 
     followers = [follower(0)]
     faces: list[list[Face | None]] = [[]]

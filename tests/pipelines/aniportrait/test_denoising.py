@@ -227,7 +227,7 @@ def test_guidance_can_be_left_out_of_some_steps() -> None:
 def test_deep_layers_are_kept_until_their_next_turn() -> None:
     first, second = noise(1, 4, FRAMES, SIDE, SIDE), noise(1, 4, FRAMES, SIDE, SIDE, seed=1)
     model = denoiser(deep_every=2, batch=2)
-    deep = model._unet.mid_block.register_forward_hook(lambda *call: runs.append(1))
+    deep = model._managed.module.mid_block.register_forward_hook(lambda *call: runs.append(1))
     runs: list[int] = []
     exact = denoiser(batch=2).velocity(second, 400, WINDOWS)
     model.velocity(first, 500, WINDOWS, step=0)

@@ -256,14 +256,14 @@ def anitalker_stage1(bench: Bench) -> Any:
 
 
 def anitalker_render(bench: Bench, row: Row, batch: int) -> None:
-    from talking_portrait.pipelines.anitalker.portrait import encode_portrait
+    from talking_portrait.pipelines.anitalker.animate import prepare_portrait
     from talking_portrait.pipelines.anitalker.rendering import render
     from talking_portrait.pipelines.types import MotionLatents
 
     stage1 = anitalker_stage1(bench)
     row.frames = 8 if bench.tiny else 320
     codes = torch.randn(row.frames, 20, generator=torch.Generator().manual_seed(1)) * 0.5
-    face = encode_portrait(stage1, portrait(64 if bench.tiny else 512))
+    face = prepare_portrait(stage1, portrait(64 if bench.tiny else 512))
     motion = MotionLatents(codes, Fraction(25))
 
     def run() -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROWS = ["aniportrait_exact", "aniportrait_fast", "apasco", "anitalker_render", "anitalker_motion", "gfpgan"]
+ROWS = ["aniportrait_exact", "aniportrait_fast", "apasco", "anitalker_render", "gfpgan", "anitalker_motion"]
 BARE = """
 import runpy, sys
 sys.path.insert(0, {root!r})

@@ -12,7 +12,7 @@ ROWS = ["aniportrait_exact", "aniportrait_fast", "apasco", "anitalker_render", "
 BARE = """
 import runpy, sys
 sys.path.insert(0, {root!r})
-for name in ("diffusers", "mediapipe", "av", "insightface", "PIL"):
+for name in ("diffusers", "mediapipe", "av", "insightface"):
     sys.modules[name] = None
 sys.argv = ["gpu", "--out", {out!r}, "--tiny", "--only", *{rows!r}]
 runpy.run_module("tests.bench.gpu", run_name="__main__")

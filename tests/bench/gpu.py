@@ -3,10 +3,10 @@
     python -m tests.bench.gpu --out DIR [--minutes 8] [--only ROW ...]
     python -m tests.bench.gpu --out DIR --tiny             # tiny networks on a CPU: whether it runs, not how fast
 
-It needs torch, numpy, safetensors, einops and transformers, nothing installed of this pack, and no network. Weights are
-random and of the published shapes, made on the device. The VAE is the host's and is left out, as CLIP is. A row's
-first run warms up and is counted in floating-point operations; the median of the next ones is its speed. Rows come
-most wanted first; gpu.json and gpu.md are written after each, so that what is measured when time is up stays.
+It needs torch, numpy, safetensors, einops, transformers, Pillow, OpenCV and scipy, nothing installed of this pack, and
+no network. Weights are random and of the published shapes. The VAE is the host's and is left out, as CLIP is. A row's
+first run warms up and is counted in floating-point operations; the median of later ones is its speed. Rows come most
+wanted first; gpu.json and gpu.md are written after each, so that what is measured when time is up stays.
 """
 
 from __future__ import annotations

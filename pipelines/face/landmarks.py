@@ -100,6 +100,7 @@ def detect(
     touching quick movement; single pictures and cuts stay as they are.
     Raises TalkingPortraitError when no frame has a face, and for pictures of another shape.
     """
+    check_missing(missing)
     frames = _as_rgb(images)
     if not 0 < min_confidence <= 1:
         raise TalkingPortraitError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def check_missing(missing: object) -> None:
     """Raises TalkingPortraitError for what is no `Missing`."""
     if missing not in get_args(Missing):
         raise TalkingPortraitError(
-            f"Frames without a face are to get {quoted(missing)}, but hold, interpolate or error is expected."
+            f'"{missing}" was asked for in frames without a face, but hold, interpolate or error is expected.'
         )
 
 

@@ -28,7 +28,7 @@ from .face_search import (
     turn_between,
     view_of,
 )
-from .face_tracking import Choice, FacePicker, Missing, frame_without_face, report_on, track_of
+from .face_tracking import Choice, FacePicker, Missing, check_missing, frame_without_face, report_on, track_of
 
 if TYPE_CHECKING:
     from .landmarker_mediapipe import MediaPipeLandmarker

@@ -176,8 +176,8 @@ def read_audio(path: str | Path) -> Audio:
         if len(samples) + block.nbytes > MAX_SOUND_BYTES:
             raise TalkingPortraitError(
                 f"The audio {sound.path.name} ({sound.channels} channels at {sound.rate} Hz) needs more than "
-                f"{MAX_SOUND_BYTES // 10**9} GB of memory; save it with one or two channels at 48000 Hz, or cut it into "
-                "parts."
+                f"{MAX_SOUND_BYTES // 10**9} GB of memory; save it with one or two channels at 48000 Hz, or cut it "
+                "into parts."
             )
         samples += block.data
     waveform = torch.frombuffer(samples, dtype=torch.float32)

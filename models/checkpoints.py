@@ -30,8 +30,18 @@ PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 SAFE_TORCH = (2, 10)
 """Earlier versions run code from a pickle even with `weights_only`."""
-MAX_PICKLE = 256 * 1024**2
+MAX_PICKLE = 32 * 1024**2
 """Bytes of names and shapes in an archive of weights; the tensors lie beside them. More is a bomb."""
+MAX_OPCODES = 3_000_000
+"""Steps of a pickle; a network of ten thousand tensors takes about a third of a million."""
+MAX_HEADER = 100_000_000
+"""Bytes of a .safetensors file's list of tensors, as its own library has it."""
+MAX_UNPACKED = 20
+"""How many times larger than its file an archive may unpack; torch does not compress at all."""
+MAX_REPEATED = 1_000_000_000
+"""Numbers of a tensor whose file stores fewer and repeats them; no layer here is nearly as large."""
+MAX_WRAPPERS = 8
+"""State dicts within each other."""
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params", "model", "net")
 """Names under which training scripts put a state dict, the preferred one first."""
 
@@ -55,7 +65,7 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
     check_file(path)
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
-        return _strip(_read_safetensors(path))
+        return _strip(_unwrap(_read_safetensors(path), path))
     if suffix not in PICKLE_SUFFIXES:
         raise TalkingPortraitError(
             f"{path.name} is no file of weights by its ending; one of {', '.join(SUFFIXES)} is expected."
@@ -98,7 +108,7 @@ def _read_safetensors(path: Path) -> State:
     with path.open("rb") as file:
         head = file.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        header = file.read(length) if 0 < length < size else b""
+        header = file.read(length) if 0 < length < min(size, MAX_HEADER) else b""
     try:
         entries = json.loads(header)
         end = 8 + length + max((e["data_offsets"][1] for k, e in entries.items() if k != "__metadata__"), default=0)
@@ -158,6 +168,9 @@ def _pickles(path: Path) -> Iterator[BinaryIO]:
                     f"{path.name} is a TorchScript program, but weights alone are expected here; choose a file of "
                     "weights."
                 )
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > MAX_UNPACKED * path.stat().st_size + MAX_PICKLE:
+                raise _cut_short(path, f"its {path.stat().st_size} bytes would unpack to {unpacked}")
             for name in archive.namelist():
                 if name.endswith(".pkl"):
                     if archive.getinfo(name).file_size > MAX_PICKLE:
@@ -174,7 +187,9 @@ def _pickles(path: Path) -> Iterator[BinaryIO]:
 
 
 def _check_globals(path: Path, file: BinaryIO) -> None:
-    for opcode, argument, _ in pickletools.genops(file):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if count > MAX_OPCODES:
+            raise _cut_short(path, f"its list of tensors has more than {MAX_OPCODES} steps")
         if opcode.name == "GLOBAL" and _SAFE_GLOBALS.fullmatch(str(argument)):
             continue
         if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") or opcode.name.startswith("EXT"):
@@ -186,15 +201,40 @@ def _check_globals(path: Path, file: BinaryIO) -> None:
 
 
 def _unwrap(value: Any, path: Path) -> State:
-    while isinstance(value, Mapping):
-        tensors = {str(k): v for k, v in value.items() if isinstance(v, torch.Tensor)}
+    for _ in range(MAX_WRAPPERS):
+        if not isinstance(value, Mapping):
+            break
+        tensors = {str(k): v for k, v in value.items() if isinstance(k, str | int) and isinstance(v, torch.Tensor)}
         inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
         if inner is None or len(tensors) > len(inner):
             if tensors:
+                _check_extent(tensors, path)
                 return tensors
             break
         value = inner
     raise TalkingPortraitError(f"{path.name} holds no named tensors ({type(value).__name__}), so it is no state dict.")
+
+
+def _check_extent(tensors: State, path: Path) -> None:
+    """Raises TalkingPortraitError for tensors that repeat a few stored numbers, as a copy of one would fill memory."""
+    for name, tensor in tensors.items():
+        stored = tensor.untyped_storage().nbytes() if tensor.layout == torch.strided and not tensor.is_quantized else 0
+        if tensor.numel() > MAX_REPEATED and tensor.numel() * tensor.element_size() > stored:
+            raise _cut_short(path, f"{name[:80]} has the shape {tuple(tensor.shape)}, but only {stored} bytes")
+
+
+def layer_count(state: Mapping[str, torch.Tensor], prefix: str) -> int:
+    """How many layers the names `prefix` NUMBER.… have; they count from 0 without a gap.
+
+    Raises TalkingPortraitError where one is missing, lest a single large number makes millions of layers.
+    """
+    numbers = {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
+    if not numbers or numbers != {str(number) for number in range(len(numbers))}:
+        raise TalkingPortraitError(
+            f"The file's {len(numbers)} layers {prefix}* ({_first(sorted(name[:20] for name in numbers))}) are not "
+            "numbered from 0 without a gap, as those of a network are; take the published file."
+        )
+    return len(numbers)
 
 
 def _strip(state: State) -> State:
@@ -214,6 +254,12 @@ def expect_kind(state: Mapping[str, torch.Tensor], names: Iterable[str], wanted:
         raise TalkingPortraitError(
             f"{Path(path).name} is {describe(state)}, but {wanted} is expected here; choose such a file."
         )
+    for name, tensor in state.items():
+        if tensor.numel() == 0 or (tensor.ndim == 0 and name.endswith((".weight", ".bias"))):
+            raise TalkingPortraitError(
+                f"{Path(path).name} holds {name[:80]} of the shape {tuple(tensor.shape)}, which no network has; take "
+                "the published file."
+            )
 
 
 def rename_keys(state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, str]]) -> State:

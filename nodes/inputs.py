@@ -34,7 +34,10 @@ def audio_socket(audio: Audio) -> dict[str, Any]:
 
 
 def images_socket(images: Any, name: str = "images") -> torch.Tensor:
-    """IMAGE as (B, H, W, 1, 3 or 4) float32 on the CPU. Raises TalkingPortraitError for another object, and for NaN."""
+    """IMAGE as (B, H, W, 1, 3 or 4) float32 on the CPU; bytes become 0..1.
+
+    Raises TalkingPortraitError for another object, another scale than 0..1, and NaN.
+    """
     if (
         not isinstance(images, torch.Tensor)
         or images.ndim != 4
@@ -45,26 +48,37 @@ def images_socket(images: Any, name: str = "images") -> torch.Tensor:
             f'The input "{name}" is {_shape_of(images)}, but pictures (batch, height, width, 1 to 4 colours) are '
             "expected; connect a Load Image node."
         )
-    return _finite(images, name)
+    if images.dtype == torch.uint8:
+        images = images.detach().to("cpu", torch.float32) / 255
+    return _checked_values(images, name)
 
 
 def mask_socket(mask: Any, name: str = "mask") -> torch.Tensor:
-    """MASK as (B, H, W) float32 on the CPU. Raises TalkingPortraitError for another object, and for NaN."""
+    """MASK as (B, H, W) float32 on the CPU. Raises TalkingPortraitError for another object or scale, and for NaN."""
     if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         raise TalkingPortraitError(
             f'The input "{name}" is {_shape_of(mask)}, but a mask (batch, height, width) is expected; connect a node '
             "that makes masks."
         )
-    return _finite(mask.reshape(-1, *mask.shape[-2:]), name)
+    return _checked_values(mask.reshape(-1, *mask.shape[-2:]), name)
 
 
 def _shape_of(value: Any) -> str:
     return f"a tensor of the shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else described(value)
 
 
-def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
-    if values.is_complex():
-        raise TalkingPortraitError(f'The input "{name}" holds complex numbers, but values from 0 to 1 are expected.')
+LOWEST, HIGHEST = -0.5, 4.0
+"""Filters and upscalers go a little beyond 0..1, and highlights further; what goes beyond these has another scale."""
+
+
+def _checked_values(values: torch.Tensor, name: str) -> torch.Tensor:
+    """Pictures or masks as float32 on the CPU; TalkingPortraitError for another type or scale, and for NaN."""
+    if not (values.is_floating_point() or values.dtype == torch.bool):
+        kind = str(values.dtype).removeprefix("torch.")
+        raise TalkingPortraitError(
+            f'The input "{name}" holds numbers of the type {kind}, but real numbers from 0 to 1 are expected; divide '
+            "them by their largest value."
+        )
     values = values.detach().to("cpu", torch.float32)
     # By its sum, one by one: quick, and nothing is made that is as large as the pictures.
     for number, item in enumerate(values):
@@ -72,6 +86,12 @@ def _finite(values: torch.Tensor, name: str) -> torch.Tensor:
             raise TalkingPortraitError(
                 f'Picture {number} of the input "{name}" holds NaN or infinite values, which no colour has; a VAE that '
                 "decodes in half precision makes such pictures, so let it run in full precision."
+            )
+        lowest, highest = (float(value) for value in item.aminmax())
+        if lowest < LOWEST or highest > HIGHEST:
+            raise TalkingPortraitError(
+                f'Picture {number} of the input "{name}" has values from {lowest:g} to {highest:g}, but 0 to 1 is '
+                "expected; scale them first."
             )
     return values
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import expect_kind, read_checkpoint, strict_load
+from ..checkpoints import expect_kind, layer_count, read_checkpoint, strict_load
 from ..errors import TalkingPortraitError
 
 _UNUSED = (r"vision_model\.embeddings\.position_ids$", r"text_model\.", r"text_projection\.", r"logit_scale$")
@@ -49,11 +49,10 @@ def derive_clip_config(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     hidden = len(state[f"{embeddings}class_embedding"])
     patch = state[f"{embeddings}patch_embedding.weight"].shape[-1]
     side = math.isqrt(len(state[f"{embeddings}position_embedding.weight"]) - 1)
-    layers = {int(name.split(".")[3]) for name in state if name.startswith("vision_model.encoder.layers.")}
     return {
         "hidden_size": hidden,
         "intermediate_size": len(state["vision_model.encoder.layers.0.mlp.fc1.weight"]),
-        "num_hidden_layers": max(layers) + 1,
+        "num_hidden_layers": layer_count(state, "vision_model.encoder.layers."),
         "num_attention_heads": 16 if hidden > 1024 else max(hidden // 64, 1),
         "image_size": side * patch,
         "patch_size": patch,

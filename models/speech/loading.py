@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import expect_kind, read_checkpoint, rename_keys, strict_load
+from ..checkpoints import expect_kind, layer_count, read_checkpoint, rename_keys, strict_load
 from ..errors import TalkingPortraitError
 from .encoder import SpeechEncoder
 
@@ -103,10 +103,9 @@ def derive_config(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         position = state.get(
             "encoder.pos_conv_embed.conv.weight", torch.zeros(hidden, hidden // 16, 128, device="meta")
         )
-    layers = {int(k.split(".")[2]) for k in state if k.startswith("encoder.layers.")}
     return {
         "hidden_size": hidden,
-        "num_hidden_layers": max(layers) + 1,
+        "num_hidden_layers": layer_count(state, "encoder.layers."),
         "num_attention_heads": 16 if hidden > 1024 else max(hidden // 64, 1),
         "intermediate_size": len(state["encoder.layers.0.feed_forward.intermediate_dense.weight"]),
         "conv_dim": [len(weight) for weight in convolutions],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -86,6 +86,14 @@ class FacePicker:
         )
 
 
+def check_missing(missing: object) -> None:
+    """Raises TalkingPortraitError for what is no `Missing`."""
+    if missing not in get_args(Missing):
+        raise TalkingPortraitError(
+            f'"{missing}" was asked for in frames without a face, but hold, interpolate or error is expected.'
+        )
+
+
 def track_of(
     faces: list[Face | None], image_size: tuple[int, int], missing: Missing = "hold", smoothing: float = 0.0
 ) -> FaceTrack:
@@ -95,10 +103,7 @@ def track_of(
     between their neighbours, or are an error. `smoothing` as in `smooth_points`; 0 leaves the points alone.
     Raises NoFaceError when no frame has a face.
     """
-    if missing not in ("hold", "interpolate", "error"):
-        raise TalkingPortraitError(
-            f'"{missing}" was asked for in frames without a face, but hold, interpolate or error is expected.'
-        )
+    check_missing(missing)
     known = [face for face in faces if face is not None]
     height, width = image_size
     if not known:

@@ -29,7 +29,16 @@ from .face_search import (
     turn_between,
     view_of,
 )
-from .face_tracking import Choice, FacePicker, Missing, NoFaceError, frame_without_face, report_on, track_of
+from .face_tracking import (
+    Choice,
+    FacePicker,
+    Missing,
+    NoFaceError,
+    check_missing,
+    frame_without_face,
+    report_on,
+    track_of,
+)
 
 if TYPE_CHECKING:
     from .landmarker_mediapipe import MediaPipeLandmarker
@@ -101,6 +110,7 @@ def detect(
     quick movement; single pictures and cuts stay as they are.
     Raises TalkingPortraitError when no frame has a face, and for pictures of another shape.
     """
+    check_missing(missing)
     frames = _as_rgb(images)
     if not 0 < min_confidence <= 1:
         raise TalkingPortraitError(

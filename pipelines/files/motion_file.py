@@ -16,6 +16,14 @@ from .output_paths import file_to_write, shortened, unfinished
 
 MAX_BYTES = 4 * 1024**3
 """More than an hour at 120 frames a second; a larger file is a mistake or an attack."""
+MAX_UNPACKED, SMALL = 50, 64 * 1024**2
+"""How many times larger than its file a motion may unpack, and the bytes that are taken in any case."""
+ARRAYS = (
+    *("vertices", "neutral", "rotation", "translation", "blendshapes"),
+    *("fps", "fps_fraction", "pose", "camera"),
+)
+LARGEST = {"vertices": 1000.0, "neutral": 1000.0, "rotation": 36_000.0, "translation": 100_000.0, "blendshapes": 100.0}
+"""By array, in its unit: far beyond what any face does, but numbers that can be computed with."""
 
 
 def check_motion_name(path: str | Path) -> None:
@@ -84,10 +92,11 @@ def load_motion(path: str | Path) -> FaceMotion:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-            raise ValueError("too large")
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > min(MAX_BYTES, MAX_UNPACKED * path.stat().st_size + SMALL):
+        raise ValueError("too large")
     with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        return {name: stored[name] for name in stored.files if name in ARRAYS}
 
 
 def _as_motion(name: str, arrays: dict[str, np.ndarray]) -> FaceMotion:
@@ -112,6 +121,11 @@ def _as_motion(name: str, arrays: dict[str, np.ndarray]) -> FaceMotion:
         values[key] = array.astype(np.float32, copy=False)
         if not np.isfinite(values[key]).all():
             raise TalkingPortraitError(f"{name} holds NaN or infinite {key}, so the motion is lost; make it again.")
+        largest = float(np.abs(values[key]).max())
+        if largest > LARGEST[key]:
+            raise TalkingPortraitError(
+                f"{name} holds {key} of {largest:g}, but at most {LARGEST[key]:g} is expected; make the motion again."
+            )
     pose = str(arrays.get("pose", "head"))
     if pose not in ("head", "camera"):
         raise TalkingPortraitError(f'{name} says its pose is {quoted(pose)}, but "head" or "camera" is expected.')

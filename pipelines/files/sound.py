@@ -29,6 +29,10 @@ from .media_streams import (
 )
 
 MAX_AAC_CHANNELS = 8
+MAX_CHANNELS = 64
+"""Of a file's sound."""
+MAX_SOUND_BYTES = 2_000_000_000
+"""What one sound may take in memory: an hour of two channels at 48 kHz has 1.4 GB."""
 WAV_BLOCK = 1 << 20
 """Samples of each channel that are written at once."""
 
@@ -142,6 +146,11 @@ def open_sound(path: str | Path) -> SoundTrack:
     path = existing_file(path, "audio")
     streams, reason = streams_or_reason(path)
     if streams is not None and streams.audio is not None:
+        if streams.audio.channels > MAX_CHANNELS:
+            raise TalkingPortraitError(
+                f"The audio {path.name} has {streams.audio.channels} channels, but at most {MAX_CHANNELS} are taken; "
+                "save it with one or two."
+            )
         return SoundTrack(path, streams.audio, streams.origin)
     if streams is not None:
         raise NoSoundError(f"The audio {path.name} can't be read (it has no sound track); {_SOUND_ADVICE}")
@@ -164,6 +173,12 @@ def read_audio(path: str | Path) -> Audio:
     sound = open_sound(path)
     samples = bytearray()
     for block in sound.blocks():
+        if len(samples) + block.nbytes > MAX_SOUND_BYTES:
+            raise TalkingPortraitError(
+                f"The audio {sound.path.name} ({sound.channels} channels at {sound.rate} Hz) needs more than "
+                f"{MAX_SOUND_BYTES // 10**9} GB of memory; save it with one or two channels at 48000 Hz, or cut it "
+                "into parts."
+            )
         samples += block.data
     waveform = torch.frombuffer(samples, dtype=torch.float32)
     # A view: a copy with the channels one after the other would need as much memory again.

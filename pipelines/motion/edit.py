@@ -190,7 +190,8 @@ def limit(motion: FaceMotion, *, max_angle: float | None = None, max_opening: fl
         gain = _drawn_in(opening, max_opening) / np.maximum(opening, 1e-6)
         factor = 1 - _mouth_region() * (1 - gain.astype(np.float32)[:, None, None])
         vertices = motion.neutral + (motion.vertices - motion.neutral) * factor
-        motion = replace(motion, vertices=vertices)
+        blendshapes = _scaled_mouth_scores(motion.blendshapes, gain[:, None])
+        motion = replace(motion, vertices=vertices, blendshapes=blendshapes)
     return motion
 
 
@@ -282,6 +283,11 @@ def join(motions: Sequence[FaceMotion], crossfade: float = 0.0) -> FaceMotion:
                 f'A motion whose pose is "{motion.pose}" can\'t follow one whose pose is "{first.pose}"; '
                 "make both with the same driver, or re-enact both in the same way."
             )
+        if first.pose == "camera" and motion.camera.vertical_fov != first.camera.vertical_fov:
+            raise TalkingPortraitError(
+                f"A motion of a camera of {motion.camera.vertical_fov:g} degrees can't follow one of a camera of "
+                f"{first.camera.vertical_fov:g} degrees; re-enact both with the same camera."
+            )
         motion = resample(motion, first.fps)
         motion = replace(motion, vertices=motion.vertices - motion.neutral + first.neutral, neutral=first.neutral)
         parts.append(_faded_in(motion, parts[-1], round(crossfade * float(first.fps))))
@@ -352,11 +358,11 @@ def _other_side(name: str) -> str:
     return name
 
 
-def _scaled_mouth_scores(blendshapes: np.ndarray | None, gain: float) -> np.ndarray | None:
+def _scaled_mouth_scores(blendshapes: np.ndarray | None, gain: float | np.ndarray) -> np.ndarray | None:
     if blendshapes is None:
         return None
     mouth = np.array([name.startswith(("mouth", "jaw")) for name in BLENDSHAPES])
-    return np.where(mouth, np.clip(blendshapes * np.float32(gain), 0, 1), blendshapes)
+    return np.where(mouth, np.clip(blendshapes * np.asarray(gain, np.float32), 0, 1), blendshapes)
 
 
 def _neck(motion: FaceMotion) -> np.ndarray:

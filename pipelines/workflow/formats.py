@@ -23,6 +23,8 @@ NodeInfo = Mapping[str, Mapping[str, Any]]
 """`/object_info`: class name to its description."""
 
 MAX_BYTES = 20_000_000
+MAX_PARTS, MAX_DEPTH = 20_000, 32
+"""Nodes and links of a workflow once its subgraphs are unfolded, and subgraphs within each other."""
 _MUTED, _BYPASSED = 2, 4
 _REROUTES = ("Reroute", "Reroute (rgthree)")
 _SETTER_OF = {"GetNode": "SetNode", "easy getNode": "easy setNode"}
@@ -133,7 +135,7 @@ def to_prompt(
     try:
         converter = _Converter(workflow, node_info)
         prompt = converter.prompt()
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(error) from None
     if converter.left_out:
         say(
@@ -182,7 +184,8 @@ class _Converter:
     def __init__(self, workflow: Mapping[str, Any], node_info: NodeInfo) -> None:
         self.node_info = node_info
         self.subgraphs = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", [])}
-        self.top = _level("", workflow)
+        self.parts = 0
+        self.top = self._counted(_level("", workflow))
         self.inner: dict[str, _Graph] = {}
         self.left_out: list[str] = []
 
@@ -225,12 +228,27 @@ class _Converter:
         if prefix not in self.inner:
             definition = self.subgraphs[node["type"]]
             outer: _Graph | None = graph
+            if prefix.count(":") > MAX_DEPTH:
+                raise TalkingPortraitError(
+                    f"The workflow's subgraphs lie more than {MAX_DEPTH} deep in each other, more than are taken; "
+                    "unpack some of them in ComfyUI."
+                )
             while outer is not None:
                 if outer.definition.get("id") == definition["id"]:
                     raise TalkingPortraitError("The workflow's subgraphs contain themselves; take one of them out.")
                 outer = outer.outer
-            self.inner[prefix] = _level(prefix, definition, graph, node)
+            self.inner[prefix] = self._counted(_level(prefix, definition, graph, node))
         return self.inner[prefix]
+
+    def _counted(self, graph: _Graph) -> _Graph:
+        """`graph`, while all that are unfolded together are not too many."""
+        self.parts += len(graph.nodes) + len(graph.links)
+        if self.parts > MAX_PARTS:
+            raise TalkingPortraitError(
+                f"The workflow has more than {MAX_PARTS} nodes and links with its subgraphs unfolded, more than are "
+                "taken; run it in parts."
+            )
+        return graph
 
     def _inputs(self, graph: _Graph, node: Mapping[str, Any]) -> dict[str, Any]:
         values = widget_values(node, self._info(node["type"]))

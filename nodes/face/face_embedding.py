@@ -9,7 +9,7 @@ import torch
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import portrait_socket
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint
 from ..sockets import FaceEmbeddingSocket
 
 io: Any = host.io
@@ -32,17 +32,17 @@ class FaceEmbedding(io.ComfyNode):
             search_aliases=["insightface", "arcface", "face id", "identity"],
             inputs=[
                 io.Image.Input("image", tooltip="The portrait; of a batch the first picture is taken."),
-                io.Combo.Input(
+                file_input(
                     "detector",
-                    options=sorted({*files, DETECTOR_FILE}),
-                    default=DETECTOR_FILE,
-                    tooltip="What finds faces: an SCRFD network as ONNX, in models/talking_portrait.",
+                    files,
+                    DETECTOR_FILE,
+                    "What finds faces: an SCRFD network as ONNX, in models/talking_portrait.",
                 ),
-                io.Combo.Input(
+                file_input(
                     "recogniser",
-                    options=sorted({*files, RECOGNISER_FILE}),
-                    default=RECOGNISER_FILE,
-                    tooltip="What describes them. Hallo was trained with glintr100; another one's numbers mean nothing "
+                    files,
+                    RECOGNISER_FILE,
+                    "What describes them. Hallo was trained with glintr100; another one's numbers mean nothing "
                     "to it.",
                 ),
                 io.Combo.Input(
@@ -65,15 +65,17 @@ class FaceEmbedding(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, detector: Any, recogniser: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(host.OWN_CATEGORY, detector, recogniser)
+
+    @classmethod
     @checked_node
     def execute(cls, image: Any, detector: str, recogniser: str, no_face: Any) -> Any:
         from ...pipelines.face.identity import FaceRecogniser, identify
 
         picture = portrait_socket(image)
-        network = FaceRecogniser(
-            chosen_model(host.OWN_CATEGORY, detector, DETECTOR), chosen_model(host.OWN_CATEGORY, recogniser, RECOGNISER)
-        )
-        identity = identify(network, picture, no_face)
+        paths = chosen_models(host.OWN_CATEGORY, {DETECTOR: detector, RECOGNISER: recogniser})
+        identity = identify(FaceRecogniser(paths[DETECTOR], paths[RECOGNISER]), picture, no_face)
         left, top, right, bottom = (max(round(side), 0) for side in identity.box)
         box = torch.zeros(1, *picture.shape[:2])
         box[:, top:bottom, left:right] = 1

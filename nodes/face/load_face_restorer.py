@@ -7,7 +7,7 @@ from typing import Any
 from .. import host
 from ..checked_node import checked_node
 from ..loaded_models import LoadedFaceRestorer
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 from ..sockets import FaceRestorerSocket
 
 io: Any = host.io
@@ -28,11 +28,11 @@ class LoadFaceRestorer(io.ComfyNode):
             description="Loads GFPGAN 1.3 or 1.4, which makes blurred faces sharp.",
             search_aliases=["gfpgan", "face restoration", "face enhancer"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "file",
-                    options=sorted({*host.model_names(CATEGORY, (".pth", ".safetensors")), DEFAULT_FILE}),
-                    default=DEFAULT_FILE,
-                    tooltip="GFPGANv1.4.pth or GFPGANv1.3.pth, in models/upscale_models.",
+                    host.model_names(CATEGORY, (".pth", ".safetensors")),
+                    DEFAULT_FILE,
+                    "GFPGANv1.4.pth or GFPGANv1.3.pth, in models/upscale_models.",
                 )
             ],
             outputs=[FaceRestorerSocket.Output(display_name="restorer", tooltip="For Restore Faces.")],
@@ -42,6 +42,10 @@ class LoadFaceRestorer(io.ComfyNode):
     def validate_inputs(cls, file: str) -> bool | str:
         # A missing file is reported by execute, with the way to get it.
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(CATEGORY, file)
 
     @classmethod
     @checked_node

@@ -9,6 +9,7 @@ from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..aniportrait_files import FILES, LoadedAniPortrait
 from ..checked_node import checked_node
+from ..model_paths import Fingerprint, file_input, files_fingerprint
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import AniPortraitSocket
 
@@ -32,10 +33,6 @@ class LoadAniPortrait(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
         files = host.model_names(host.OWN_CATEGORY, ENDINGS)
-        combos = [
-            io.Combo.Input(name, options=sorted({*files, FILES[name]}), default=FILES[name], tooltip=TOOLTIPS[name])
-            for name in FILES
-        ]
         return host.schema(
             node_id="TalkingPortraitLoadAniPortrait",
             display_name="Load AniPortrait",
@@ -43,7 +40,7 @@ class LoadAniPortrait(io.ComfyNode):
             description="Chooses AniPortrait's files, tells them apart by what they hold, and loads them when needed.",
             search_aliases=["aniportrait", "portrait diffusion", "reference unet", "pose guider"],
             inputs=[
-                *combos,
+                *(file_input(name, files, FILES[name], TOOLTIPS[name]) for name in FILES),
                 dtype_input(),
                 host.advanced(
                     io.Combo.Input(
@@ -82,6 +79,11 @@ class LoadAniPortrait(io.ComfyNode):
     ) -> bool | str:
         # Missing files are reported by execute, with the way to get them.
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, lora: Any = NO_LORA, **inputs: Any) -> Fingerprint:
+        files = files_fingerprint(host.OWN_CATEGORY, *(inputs.get(name) for name in FILES))
+        return files + files_fingerprint("loras", lora)
 
     @classmethod
     @checked_node

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import APascoSocket
 
@@ -29,11 +29,11 @@ class LoadAPasco(io.ComfyNode):
             description="Loads net.pth of Hallo, or of an APasco that was trained here; none is published for APasco.",
             search_aliases=["apasco", "hallo", "audio diffusion", "portrait diffusion"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "net",
-                    options=sorted({*files, NET_FILE}),
-                    default=NET_FILE,
-                    tooltip="net.pth, or the same as .safetensors, in models/talking_portrait; names of both projects.",
+                    files,
+                    NET_FILE,
+                    "net.pth, or the same as .safetensors, in models/talking_portrait; names of both projects.",
                 ),
                 dtype_input(),
             ],
@@ -44,6 +44,10 @@ class LoadAPasco(io.ComfyNode):
     def validate_inputs(cls, net: str) -> bool | str:
         # A missing file is reported by execute, with the way to get it.
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, net: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(host.OWN_CATEGORY, net)
 
     @classmethod
     @checked_node

@@ -7,7 +7,7 @@ from typing import Any
 from .. import host
 from ..checked_node import checked_node
 from ..loaded_models import LoadedSpeechEncoder
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 from ..sockets import CoreAudioEncoder, SpeechEncoderSocket
 
 io: Any = host.io
@@ -32,10 +32,11 @@ class LoadSpeechEncoder(io.ComfyNode):
             description="Loads wav2vec2 or HuBERT, base or large, recognised from the file itself.",
             search_aliases=["wav2vec2", "hubert", "audio encoder"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "file",
-                    options=files or [DEFAULT_FILE],
-                    tooltip="A .safetensors or .bin file, or a Hugging Face folder, in models/audio_encoders.",
+                    files,
+                    DEFAULT_FILE if DEFAULT_FILE in files or not files else files[0],
+                    "A .safetensors or .bin file, or a Hugging Face folder, in models/audio_encoders.",
                 ),
                 CoreAudioEncoder.Input(
                     "audio_encoder",
@@ -50,6 +51,10 @@ class LoadSpeechEncoder(io.ComfyNode):
     def validate_inputs(cls, file: str) -> bool | str:
         # A missing file is reported by execute, with the way to get it, and is no error when an encoder is connected.
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(CATEGORY, file)
 
     @classmethod
     @checked_node

@@ -8,7 +8,7 @@ from typing import Any
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import audio_socket
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 
 io: Any = host.io
 
@@ -35,11 +35,11 @@ class SeparateVocals(io.ComfyNode):
             search_aliases=["vocal isolation", "remove music", "stem separation", "audio separator"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The recording, at any rate and with any number of channels."),
-                io.Combo.Input(
+                file_input(
                     "model",
-                    options=sorted({DEFAULT_FILE, *files}),
-                    default=DEFAULT_FILE,
-                    tooltip="A separation model in models/talking_portrait that audio-separator can run.",
+                    files,
+                    DEFAULT_FILE,
+                    "A separation model in models/talking_portrait that audio-separator can run.",
                 ),
                 io.Boolean.Input(
                     "enabled",
@@ -61,6 +61,10 @@ class SeparateVocals(io.ComfyNode):
     def validate_inputs(cls, model: str) -> bool | str:
         # A missing file is reported by execute, with the way to get it, and is no error while the node is switched off.
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, model: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(host.OWN_CATEGORY, model)
 
     @classmethod
     @checked_node

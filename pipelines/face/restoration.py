@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from ...models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE
 from ...models.gfpgan import GFPGAN
 from ..errors import TalkingPortraitError
+from ..finite import check_finite
 from ..image.affine_sampling import apply_map, box_map, invert_map, over_white, sample_picture
 from ..memory import HalvingBatches, Managed, loaded
 from ..types import FaceTrack, Progress, no_progress
@@ -183,10 +184,7 @@ def _restored(faces: torch.Tensor, network: Managed, shrinking: HalvingBatches) 
         restorer, device = loaded(network, GFPGAN)
         dtype = next(restorer.parameters()).dtype
         result = restorer(faces[start:end].to(device, dtype)).to("cpu", torch.float32)
-        if not bool(torch.isfinite(result).all()):
-            raise TalkingPortraitError(
-                "The face restorer gave values that are not numbers; its file is damaged, or it needs float32."
-            )
+        check_finite(result, "The face restorer", "its file is damaged, or it needs float32")
         return (result.clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1)
 
     return torch.cat(list(shrinking.each(len(faces), work)))

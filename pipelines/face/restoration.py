@@ -226,15 +226,5 @@ def _check(images: torch.Tensor, tracks: Sequence[FaceTrack], strength: float, e
         raise TalkingPortraitError(
             f"The strength is {strength} and the enlargement {enlarge}, but 0 to 1 and 1 to 4 are expected."
         )
-    height, width = images.shape[1:3]
     for track in tracks:
-        if tuple(track.image_size) != (height, width):
-            raise TalkingPortraitError(
-                f"The pictures are {width} x {height} pixels, but the landmarks were found in "
-                f"{track.image_size[1]} x {track.image_size[0]}; detect them in these very pictures."
-            )
-        if track.frames not in (1, len(images)):
-            raise TalkingPortraitError(
-                f"There are {len(images)} pictures and landmarks for {track.frames}, but equally many are expected; "
-                "detect them in these very pictures."
-            )
+        track.check_pictures(images)

@@ -30,7 +30,6 @@ from .. import host
 from ..checked_node import checked_node
 from ..inputs import colours, images_socket
 from ..model_paths import chosen_model
-from ..vae_and_clip import LoadedClipVision, LoadedVae
 from . import node_api as io
 
 CATEGORY = "files"
@@ -420,7 +419,11 @@ class VAELoader(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, vae_name: str) -> io.NodeOutput:
-        return io.NodeOutput(LoadedVae(chosen_model("vae", vae_name, "sd_vae_ft_mse")))
+        from ...models.diffusion.vae import load_vae
+        from ...pipelines.diffusion.vae import LoadedVae
+
+        network = load_vae(chosen_model("vae", vae_name, "sd_vae_ft_mse"))
+        return io.NodeOutput(LoadedVae(host.ManagedModule(network)))
 
 
 class CLIPVisionLoader(io.ComfyNode):
@@ -442,7 +445,11 @@ class CLIPVisionLoader(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, clip_name: str) -> io.NodeOutput:
-        return io.NodeOutput(LoadedClipVision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder")))
+        from ...models.diffusion.clip_vision import load_clip_vision
+        from ...pipelines.aniportrait.clip_encoder import LoadedClipVision
+
+        network = load_clip_vision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder"))
+        return io.NodeOutput(LoadedClipVision(host.ManagedModule(network)))
 
 
 class ImageBatch(io.ComfyNode):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import torch
 from ..errors import TalkingPortraitError
 from ..types import Audio
 from .images import to_uint8
+from .output_paths import file_to_write
 from .sound import SoundTrack
-from .video import VideoWriter
+from .video import VideoWriter, check_video_name
 
 
 def write_stream(
@@ -30,9 +31,12 @@ def write_stream(
     Nothing is held but the batch at hand. When a batch or the file fails, an iterator that can be closed is closed,
     and nothing is left of the file. Raises TalkingPortraitError as `VideoWriter` does, and where there is no frame.
     """
+    check_video_name(path, crf)
+    file_to_write(path)  # before the first batch, which may take long
     with ExitStack() as stack:
-        if hasattr(batches, "close"):
-            stack.enter_context(closing(batches))
+        close = getattr(batches, "close", None)
+        if close is not None:
+            stack.callback(close)
         frames = map(_bytes, batches)
         first = next(frames, None)
         if first is None or not len(first):

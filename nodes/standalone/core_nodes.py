@@ -7,6 +7,7 @@ Inside ComfyUI they are not registered.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -142,6 +143,8 @@ class VideoPayload:
     audio: Audio | None = None
     fps: Fraction = Fraction(25)
     path: Path | None = None
+    encoded: bool = False
+    """Whether the file is one of this pack's own encoder, an MP4 as Save Video writes it."""
 
     def components(self) -> tuple[torch.Tensor, Audio | None, Fraction]:
         """Frames, sound and rate in memory."""
@@ -294,6 +297,10 @@ class SaveVideo(Saver):
 
     @classmethod
     def execute(cls, video: VideoPayload, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
+        if video.path is not None and video.encoded:
+            with output_file(filename_prefix, ".mp4") as path:
+                _copy(video.path, path)
+            return io.NodeOutput(video, ui=_shown("images", [path]))
         images, audio, fps = video.components()
         if audio is not None and video.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
             audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
@@ -306,6 +313,15 @@ class SaveVideo(Saver):
                 writer.write(to_uint8(colours(frame)))
                 progress(index + 1, len(images))
         return io.NodeOutput(video, ui=_shown("images", [path]))
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The video {target.name} can't be written ({error.strerror}); free some space and try again."
+        ) from None
 
 
 class SaveImage(Saver):

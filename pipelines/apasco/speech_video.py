@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ..memory import Resident
 from ..speech_video import DTYPES, FRAMINGS, SpeechVideo, Stage, framed, option, precision
 from ..timing import as_rate
 from ..types import Audio, FaceMotion, FaceTrack
-from .animate import Animation, Inputs, Networks, Settings, animate
+from .animate import Inputs, Networks, Settings, animate
 from .masks import region_masks
 from .settings import SCHEDULES
 
@@ -110,9 +110,4 @@ def speech_video(
         ),
         progress=stage("rendering", "steps"),
     )
-    return SpeechVideo(_frames(animation), animation.frames, features.fps)
-
-
-def _frames(animation: Animation) -> Iterator[torch.Tensor]:
-    for clip in animation:
-        yield clip.frames
+    return SpeechVideo(animation.pictures(), animation.frames, features.fps)

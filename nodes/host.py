@@ -70,8 +70,9 @@ def are_linked(node: Any, outputs: Collection[int]) -> bool | None:
 
     `node` is the class of `execute` or `fingerprint_inputs`, whose schema lists `Hidden.prompt` and `Hidden.unique_id`.
     """
-    prompt, own_id = node.hidden.prompt or _running_prompt(), node.hidden.unique_id
-    if not prompt:
+    hidden = node.hidden
+    prompt, own_id = hidden.prompt or _running_prompt(), hidden.unique_id or _running_node()
+    if not prompt or own_id is None:
         return None
     if own_id not in prompt:  # a node that another one put into the graph, whose links are not in the prompt
         return True
@@ -90,6 +91,16 @@ def _running_prompt() -> dict[str, Any]:
     except (ImportError, AttributeError):  # a host that runs prompts without a server
         return {}
     return running[0][2] if len(running) == 1 else {}
+
+
+def _running_node() -> str | None:
+    """The id of the node at work; ComfyUI's older versions give `fingerprint_inputs` no hidden inputs at all."""
+    if not IN_COMFYUI:
+        return None
+    from comfy_execution.utils import get_executing_context
+
+    context = get_executing_context()
+    return context.node_id if context else None
 
 
 # ---- progress and cancelling

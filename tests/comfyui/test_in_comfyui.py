@@ -318,9 +318,9 @@ async def interrupted_at(server: str, prompt: dict, kind: str, step: int) -> tup
 def test_aniportrait_goes_on_from_a_state(server, aniportrait, tmp_path, capsys):
     prompt = json.loads(small_aniportrait("aniportrait_instant", tmp_path).read_text())
     (sampler,) = [node for node, entry in prompt.items() if entry["class_type"] == "TalkingPortraitAniPortraitSampler"]
-    (save,) = [node for node, entry in prompt.items() if entry["class_type"] == "CreateVideo"]
+    (save,) = [node for node, entry in prompt.items() if entry["class_type"] == "SaveVideo"]
     prompt["90"] = {**prompt[sampler], "inputs": {**prompt[sampler]["inputs"], "previous": [sampler, 2]}}
-    prompt[save]["inputs"]["images"] = ["90", 0]
+    prompt[save]["inputs"]["video"] = ["90", 3]
     workflow = tmp_path / "continued.json"
     workflow.write_text(json.dumps(prompt))
     assert run(server, workflow, "--out", str(tmp_path)) == 0
@@ -474,7 +474,7 @@ def streamed(folder: Path, *, seed: int, images: bool, video: bool = True, size:
     prompt[driver]["inputs"] |= {"seed": seed, "fps": 5}
     prompt[render]["inputs"] |= {"image": ["crop", 0], "landmarks": ["crop", 2], "audio": [sample, 1]}
     options = {**prompt[by_class["SaveVideo"]]["inputs"], "filename_prefix": f"streamed{seed}"}
-    prompt = {node: entry for node, entry in prompt.items() if entry["class_type"] not in ("CreateVideo", "SaveVideo")}
+    del prompt[by_class["SaveVideo"]]
     if video:
         prompt["video"] = {"class_type": "SaveVideo", "inputs": {**options, "video": [render, 3]}}
     if images:

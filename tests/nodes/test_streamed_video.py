@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,7 @@ from talking_portrait.pipelines.workflow.run import NodeFailedError, run_graph
 
 from ..tiny_weights import aniportrait, anitalker, apasco
 
+ROOT = Path(__file__).parents[2]
 LOADERS: dict[str, Any] = {
     "sample": {"class_type": "TalkingPortraitSample", "inputs": {}},
     "speech": {"class_type": "LoadAudio", "inputs": {"audio": "voice.wav"}},
@@ -330,3 +332,17 @@ def test_the_video_can_be_taken_apart(tmp_path):
     prompt["save"] = {"class_type": "SaveImage", "inputs": save}
     run(json.loads(json.dumps(prompt)), tmp_path)
     assert len(list((tmp_path / "out").glob("frame_*.png"))) == 13
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read from Linux's /proc")
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_long_video_takes_no_more_memory_than_a_short_one(renderer, models, tmp_path):
+    """What the node adds to what is there when it begins, for 100 seconds and for 10."""
+    (tmp_path / "models").symlink_to(models)
+    script = [sys.executable, "-m", "tests.nodes.streamed_memory", renderer]
+    (short_begins, short_peak), (begins, peak) = (
+        map(int, subprocess.check_output([*script, str(seconds), str(tmp_path)], cwd=ROOT, text=True).split())
+        for seconds in (10, 100)
+    )
+    assert peak - begins <= short_peak - short_begins + 0.05 * short_peak

@@ -299,6 +299,8 @@ def _drop_lines_after(path: Path, step: int) -> None:
 
 def _is_log(path: Path) -> bool:
     """Whether every line is one that `_append` writes, but for a last one that was cut short."""
+    if not path.is_file():  # reading a pipe or a device need not end
+        return False
     try:
         *lines, last = path.read_text().split("\n")
     except (OSError, ValueError):

@@ -53,8 +53,19 @@ class _Samples(torch.utils.data.Dataset):
             return error
 
 
-def _collate(samples: list[Any]) -> Any:
+def _collate(samples: list[Any]) -> Batch | TalkingPortraitError:
+    """One batch; an error instead where a sample is one, or where samples do not fit together."""
     from torch.utils.data import default_collate
 
-    errors = [sample for sample in samples if isinstance(sample, TalkingPortraitError)]
-    return errors[0] if errors else default_collate(samples)
+    first = samples[0]
+    for sample in samples:
+        if isinstance(sample, TalkingPortraitError):
+            return sample
+        for name, tensor in sample.items():
+            if tensor.shape != first[name].shape:
+                one, other = tuple(first[name].shape), tuple(tensor.shape)
+                return TalkingPortraitError(
+                    f"Samples of one batch differ in size ({name} is {one} in one and {other} in another); prepare all "
+                    "videos alike, or train with --batch 1."
+                )
+    return default_collate(samples)

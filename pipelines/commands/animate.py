@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import TalkingPortraitError, quoted
 from .driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .progress_bar import ProgressBar
+from .terminal import note, say
 
 if TYPE_CHECKING:
     import torch
@@ -44,10 +44,9 @@ def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion) -> 
     """A line about driver options that were given with a motion, which is taken as it is."""
     given = [f"--{name.replace('_', '-')}" for name in DRIVER_DEFAULTS if getattr(options, name) is not None]
     if given:
-        print(
+        note(
             f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect with --motion: the motion is taken as "
-            f"it was saved, at {float(motion.fps):g} frames a second.",
-            file=sys.stderr,
+            f"it was saved, at {float(motion.fps):g} frames a second."
         )
 
 
@@ -59,10 +58,7 @@ def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
     frames = frame_count(speech.waveform.shape[1], speech.sample_rate, motion.fps)
     if frames != motion.frames:
         done = "the motion is cut where the sound ends" if motion.frames > frames else "its last pose is held"
-        print(
-            f"The motion lasts {float(motion.seconds):.2f} s and the sound {float(speech.seconds):.2f} s, so {done}.",
-            file=sys.stderr,
-        )
+        note(f"The motion lasts {float(motion.seconds):.2f} s and the sound {float(speech.seconds):.2f} s, so {done}.")
     return fit_length(motion, frames)
 
 
@@ -107,7 +103,7 @@ def _animate(options: argparse.Namespace) -> None:
     seconds = time.monotonic() - start
     if options.save_motion:
         save_motion(options.save_motion, motion)
-    print(f"{options.out}: {frames} frames at {float(motion.fps):g} fps, {frames / seconds:.1f} frames a second")
+    say(f"{options.out}: {frames} frames at {float(motion.fps):g} fps, {frames / seconds:.1f} frames a second")
 
 
 def _device(name: str) -> torch.device:
@@ -142,7 +138,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     with redirect_native_stderr():
         landmarker = open_landmarker()
         if landmarker.hint:
-            print(landmarker.hint, file=sys.stderr)
+            note(landmarker.hint)
         if options.face is None:
             return image, detect(image[None], landmarker)[0]
         return image, detect(image[None], landmarker, choose="index", index=options.face)[0]
@@ -155,9 +151,8 @@ def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | Non
     height, width = image.shape[:2]
     if options.size is not None or max(height, width) <= USUAL_LONGEST_SIDE:
         return options.size
-    print(
+    note(
         f"{options.image} has {width} x {height} pixels; the longer side of the video gets {USUAL_LONGEST_SIDE} "
-        "(choose another with --size).",
-        file=sys.stderr,
+        "(choose another with --size)."
     )
     return USUAL_LONGEST_SIDE

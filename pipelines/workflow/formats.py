@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError, one_line, quoted
 from ..files.output_paths import shortened
 
 Prompt = dict[str, dict[str, Any]]
@@ -54,16 +54,23 @@ def load_workflow(path: str | Path) -> dict[str, Any]:
     """A workflow file of either format. Raises TalkingPortraitError when it is none."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise TalkingPortraitError(f"{path.name} is larger than any workflow; give a workflow JSON file.")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
+        with path.open("rb") as file:
+            stored = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # the second: a name that no file can have
         raise TalkingPortraitError(
-            f"The workflow {shortened(path)} can't be read ({error.strerror}); check its name and folder."
+            f"The workflow {shortened(path)} can't be read ({getattr(error, 'strerror', error)}); check its name and "
+            "folder."
         ) from None
+    if len(stored) > MAX_BYTES:
+        raise TalkingPortraitError(
+            f"{shortened(path)} has more than {MAX_BYTES // 10**6} MB, which no workflow has; give a workflow JSON file."
+        )
+    try:
+        content = json.loads(stored.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise TalkingPortraitError(
-            f"{shortened(path)} is no JSON ({error}); save the workflow again with ComfyUI's Save or Export (API)."
+            f"{shortened(path)} is no JSON ({one_line(error, 160)}); save the workflow again with ComfyUI's Save or "
+            "Export (API)."
         ) from None
     if isinstance(content, dict) and isinstance(content.get("prompt"), dict):
         content = content["prompt"]

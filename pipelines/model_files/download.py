@@ -202,8 +202,8 @@ def _span(url: str, answer: Any, have: int, expected: Expected) -> tuple[int, in
     length = answer.headers.get("Content-Length")
     if length is not None and not re.fullmatch(r"\d{1,18}", length.strip()):
         raise TalkingPortraitError(
-            f"{host_of(url)} does not say rightly how long the file is (Content-Length); try again later, or use another "
-            "source."
+            f"{host_of(url)} does not say rightly how long the file is (Content-Length); try again later, or use "
+            "another source."
         )
     start = have if answer.status == 206 else 0
     totals = {start + int(length)} if length is not None else set()
@@ -251,9 +251,8 @@ def _blocks(answer: Any) -> Iterator[bytes]:
 
 def _stored_tag(part: Path) -> str:
     """The version that a part is of, "" where none is stored that can be sent."""
-    with suppress(OSError, ValueError):
-        with _tag_of(part).open("rb") as file:
-            return _sendable(file.read(MAX_TAG + 1).decode("ascii"))
+    with suppress(OSError, ValueError), _tag_of(part).open("rb") as file:
+        return _sendable(file.read(MAX_TAG + 1).decode("ascii"))
     return ""
 
 

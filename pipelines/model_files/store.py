@@ -142,7 +142,8 @@ def get(
 ) -> list[Path]:
     """Fetches a file, or all of a system's files, into the first folder of its category; returns where they lie.
 
-    Files that are here and whole are left alone; `say` gets a line where another process is fetching the same one. An unreachable host is reported once the others' files are here.
+    Files that are here and whole are left alone; `say` gets a line where another process is fetching the same one. An
+    unreachable host is reported once the others' files are here.
     Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, and failed downloads.
     """
     if not name:

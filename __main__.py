@@ -25,11 +25,14 @@ if __name__ == "__main__":
 
 # What takes time is imported once an interruption is no traceback.
 import argparse  # noqa: E402
+import getpass  # noqa: E402
 import importlib.util  # noqa: E402
 import runpy  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from contextlib import suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any, NoReturn  # noqa: E402
 
@@ -78,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         return code
     except (Exception, KeyboardInterrupt) as error:
         return _tell(error, command, interrupted=bool(asked))
+    finally:
+        _remove_empty_cache()
 
 
 def _tell(error: BaseException, command: str, *, interrupted: bool) -> int:
@@ -103,6 +108,13 @@ def _tell(error: BaseException, command: str, *, interrupted: bool) -> int:
     if said:
         terminal.last_words(said)
     return code
+
+
+def _remove_empty_cache() -> None:
+    """The folder for compiled code that torch makes as soon as an optimiser takes a step, unless something is in it."""
+    if "torch._inductor" in sys.modules:
+        with suppress(OSError, KeyError):  # not empty, or not there; a user without a name
+            os.rmdir(Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}"))
 
 
 def _check_current_folder() -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, escaped
 from ..face.crop_boxes import PRESETS
 from ..training.aniportrait import command as aniportrait_command
 from ..training.apasco import command as apasco_command
@@ -29,6 +29,8 @@ class TrainerCommand(Protocol):
         """The trainer and its samples."""
 
 
+MOST_NAMES = 10
+"""Of videos that are named in one sentence."""
 TRAINERS: tuple[TrainerCommand, ...] = (*aniportrait_command.TRAINERS, *apasco_command.TRAINERS)
 
 
@@ -75,6 +77,7 @@ def _prepare(options: argparse.Namespace) -> None:
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
         _say(landmarker.hint)
+    left_out: list[Path] = []
     count = prepare(
         videos,
         options.out,
@@ -83,10 +86,23 @@ def _prepare(options: argparse.Namespace) -> None:
         person=options.person,
         say=_say,
         progress=ProgressBar("preparing", "frames"),
+        left_out=left_out,
     )
     _say(f"{options.out}: {count} clips")
     if count:
         _add_features(options)
+    if left_out:
+        names = ", ".join(video.name for video in left_out[:MOST_NAMES])
+        more = f" and {len(left_out) - MOST_NAMES} more" if len(left_out) > MOST_NAMES else ""
+        raise TalkingPortraitError(
+            f"{len(left_out)} of {len(videos)} videos could not be prepared ({names}{more}), for the reasons above; "
+            "check them and run this again, which goes on with those that are missing."
+        )
+    if not count:
+        raise TalkingPortraitError(
+            f"None of {len(videos)} videos gave a clip, for the reasons above; give videos in which a face is seen for "
+            f"{options.shortest:g} s on end, or a smaller --shortest."
+        )
 
 
 def _add_features(options: argparse.Namespace) -> None:
@@ -150,5 +166,5 @@ def _train(options: argparse.Namespace, command: TrainerCommand) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(escaped(line) + "\n")
     sys.stdout.flush()

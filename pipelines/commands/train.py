@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, escaped
 from ..face.crop_boxes import PRESETS
 from ..training.aniportrait import command as aniportrait_command
 from ..training.apasco import command as apasco_command
@@ -31,6 +31,8 @@ class TrainerCommand(Protocol):
         """The trainer and its samples."""
 
 
+MOST_NAMES = 10
+"""Of videos that are named in one sentence."""
 TRAINERS: tuple[TrainerCommand, ...] = (*aniportrait_command.TRAINERS, *apasco_command.TRAINERS)
 
 
@@ -78,6 +80,7 @@ def _prepare(options: argparse.Namespace) -> None:
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
         _say(landmarker.hint)
+    left_out: list[Path] = []
     count = prepare(
         videos,
         options.out,
@@ -86,10 +89,23 @@ def _prepare(options: argparse.Namespace) -> None:
         person=options.person,
         say=_say,
         progress=ProgressBar("preparing", "frames"),
+        left_out=left_out,
     )
     _say(f"{options.out}: {count} clips")
     if count:
         _add_features(options)
+    if left_out:
+        names = ", ".join(video.name for video in left_out[:MOST_NAMES])
+        more = f" and {len(left_out) - MOST_NAMES} more" if len(left_out) > MOST_NAMES else ""
+        raise TalkingPortraitError(
+            f"{len(left_out)} of {len(videos)} videos could not be prepared ({names}{more}), for the reasons above; "
+            "check them and run this again, which goes on with those that are missing."
+        )
+    if not count:
+        raise TalkingPortraitError(
+            f"None of {len(videos)} videos gave a clip, for the reasons above; give videos in which a face is seen for "
+            f"{options.shortest:g} s on end, or a smaller --shortest."
+        )
 
 
 def _add_features(options: argparse.Namespace) -> None:
@@ -194,5 +210,5 @@ def _check_folder(folder: Path) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(escaped(line) + "\n")
     sys.stdout.flush()

@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,15 @@ def handles_out_of_memory(error: BaseException) -> bool:
     return bool(is_oom(error)) if is_oom else isinstance(error, torch.OutOfMemoryError)
 
 
+def free_memory() -> int | None:
+    """Bytes that an IMAGE may still take where nodes keep pictures, or None where that is not known."""
+    if IN_COMFYUI:
+        from comfy import model_management
+
+        return int(model_management.get_free_memory(model_management.intermediate_device()))
+    return standalone.free_memory()
+
+
 def to_socket(tensor: torch.Tensor) -> torch.Tensor:
     """An IMAGE or MASK on the device and in the precision in which nodes hand pictures to each other."""
     if not IN_COMFYUI:
@@ -185,20 +195,30 @@ def to_socket(tensor: torch.Tensor) -> torch.Tensor:
 class ManagedModule:
     """A network whose place in memory the host decides: it is loaded for each use and may be moved out between."""
 
-    def __init__(self, module: torch.nn.Module, patcher: Any = None) -> None:
-        """`patcher` is the host's own, for a network that the host has loaded."""
-        self.module = module
-        self._patcher = patcher
-        if IN_COMFYUI and patcher is None:
-            from comfy import model_management
-            from comfy.model_patcher import ModelPatcher
+    def __init__(self, module: torch.nn.Module | Callable[[], torch.nn.Module], patcher: Any = None) -> None:
+        """`module` may be what reads the network, which is then called when it is first needed.
 
-            # The patcher writes attributes such as `device`, which transformers' models have as read-only properties.
-            self._patcher = ModelPatcher(
-                torch.nn.ModuleList([module]),
-                load_device=model_management.get_torch_device(),
-                offload_device=model_management.text_encoder_offload_device(),
-            )
+        `patcher` is the host's own, for a network that the host has loaded.
+        """
+        self._module, self._hosts_patcher = module, patcher
+
+    @cached_property
+    def module(self) -> torch.nn.Module:
+        return self._module if isinstance(self._module, torch.nn.Module) else self._module()
+
+    @cached_property
+    def _patcher(self) -> Any:
+        if not IN_COMFYUI or self._hosts_patcher is not None:
+            return self._hosts_patcher
+        from comfy import model_management
+        from comfy.model_patcher import ModelPatcher
+
+        # The patcher writes attributes such as `device`, which transformers' models have as read-only properties.
+        return ModelPatcher(
+            torch.nn.ModuleList([self.module]),
+            load_device=model_management.get_torch_device(),
+            offload_device=model_management.text_encoder_offload_device(),
+        )
 
     def load(self, memory: int = 0) -> torch.device:
         """Brings the network, and room for `memory` bytes of work, to the device it is to run on; returns that."""

@@ -1,7 +1,9 @@
-"""Inputs that several nodes have, and the values that come through sockets: checked, in the pipelines' own form."""
+"""Inputs that several nodes have, and the values of sockets: checked, in the pipelines' own form, and back."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -29,9 +31,58 @@ def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 
     return host.io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
 
 
+def frame_rate(fps: Any) -> Fraction:
+    """A rate as it comes from a widget or a socket. Raises TalkingPortraitError for what is none."""
+    from ..pipelines.timing import as_rate
+
+    return as_rate(fps)
+
+
+def sound_from(audio: Any) -> Audio:
+    """AUDIO as `Audio`. Raises TalkingPortraitError for what is none."""
+    from ..pipelines.audio.waveform import check_audio
+
+    return check_audio(audio)
+
+
 def audio_socket(audio: Audio) -> dict[str, Any]:
     """`Audio` as AUDIO."""
     return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+
+
+def track_from(landmarks: Any, face: str = "largest", index: int = 0) -> FaceTrack:
+    """FACE_LANDMARKS of one face as a track.
+
+    Raises TalkingPortraitError for what is none, and where there is no such face.
+    """
+    from ..pipelines.face.landmark_payload import from_payload
+
+    return from_payload(landmarks, choose=face, index=index)  # type: ignore[arg-type]
+
+
+def tracks_from(landmarks: Any, most: int) -> list[FaceTrack]:
+    """Each face of FACE_LANDMARKS, from left to right; none where there is no face."""
+    from ..pipelines.face.face_tracking import NoFaceError
+
+    tracks: list[FaceTrack] = []
+    while len(tracks) < most:
+        try:
+            tracks.append(track_from(landmarks, "index", len(tracks)))
+        except NoFaceError:
+            break
+    return tracks
+
+
+def portrait_track(landmarks: Any) -> FaceTrack:
+    """The largest face of FACE_LANDMARKS in the first picture."""
+    return first_frame(track_from(landmarks))
+
+
+def landmarks_socket(track: FaceTrack) -> dict[str, Any]:
+    """A track as FACE_LANDMARKS."""
+    from ..pipelines.face.landmark_payload import to_payload
+
+    return to_payload(track)
 
 
 def images_socket(images: Any, name: str = "images") -> torch.Tensor:
@@ -109,7 +160,6 @@ def colours(pictures: torch.Tensor) -> torch.Tensor:
 
 def first_frame(track: FaceTrack) -> FaceTrack:
     """The landmarks of a clip's first picture."""
-    from dataclasses import replace
 
     def first(values: Any) -> Any:
         return None if values is None else values[:1]

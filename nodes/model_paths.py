@@ -1,4 +1,4 @@
-"""Model files of nodes: their lists, their paths in the host's folders, and one sentence on how to get what is missing."""
+"""Model files of nodes: their lists, their paths in the host's folders, and one sentence on how to get missing ones."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def chosen_models(category: str, names: Mapping[str, str]) -> dict[str, Path]:
 
 def _several_missing(category: str, names: Mapping[str, str]) -> TalkingPortraitError:
     models = [model for known in names for model in list_files(known)]
-    files = ", ".join(name if name == model.file else quoted(name) for name, model in zip(names.values(), models))
+    files = ", ".join(
+        name if name == model.file else quoted(name) for name, model in zip(names.values(), models, strict=True)
+    )
     if len(models) > 2:  # rather the system as a whole than many commands
         commands = [f"get {models[0].systems[0]}"]
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import images_socket
+from ..inputs import images_socket, landmarks_socket, track_from
 from ..sockets import CropSocket, FaceLandmarks
 
 io: Any = host.io
@@ -86,11 +86,10 @@ class CropPortrait(io.ComfyNode):
         border: Any = "edge",
     ) -> Any:
         from ...pipelines.face.crop import crop_portrait
-        from ...pipelines.face.landmark_payload import from_payload, to_payload
 
         cut, crop, track = crop_portrait(
             images_socket(images),
-            from_payload(landmarks),
+            track_from(landmarks),
             size=size or None,
             preset=framing,
             scale=scale,
@@ -99,4 +98,4 @@ class CropPortrait(io.ComfyNode):
             border=border,
             progress=host.progress(),
         )
-        return io.NodeOutput(host.to_socket(cut), crop, to_payload(track))
+        return io.NodeOutput(host.to_socket(cut), crop, landmarks_socket(track))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import portrait_socket
@@ -42,8 +40,7 @@ class FaceEmbedding(io.ComfyNode):
                     "recogniser",
                     files,
                     RECOGNISER_FILE,
-                    "What describes them. Hallo was trained with glintr100; another one's numbers mean nothing "
-                    "to it.",
+                    "What describes them. Hallo was trained with glintr100; another one's numbers mean nothing to it.",
                 ),
                 io.Combo.Input(
                     "no_face",
@@ -76,7 +73,4 @@ class FaceEmbedding(io.ComfyNode):
         picture = portrait_socket(image)
         paths = chosen_models(host.OWN_CATEGORY, {DETECTOR: detector, RECOGNISER: recogniser})
         identity = identify(FaceRecogniser(paths[DETECTOR], paths[RECOGNISER]), picture, no_face)
-        left, top, right, bottom = (max(round(side), 0) for side in identity.box)
-        box = torch.zeros(1, *picture.shape[:2])
-        box[:, top:bottom, left:right] = 1
-        return io.NodeOutput(identity, host.to_socket(box))
+        return io.NodeOutput(identity, host.to_socket(identity.mask((picture.shape[0], picture.shape[1]))[None]))

@@ -8,6 +8,7 @@ from ...pipelines.types import Crop
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import images_socket, mask_socket
+from ..renderer_node import even_sides
 from ..sockets import CropSocket
 
 io: Any = host.io
@@ -79,4 +80,4 @@ class PasteBack(io.ComfyNode):
             colour_match=colour_match,
             progress=host.progress(),
         )
-        return io.NodeOutput(host.to_socket(pasted))
+        return io.NodeOutput(host.to_socket(even_sides(pasted) if len(pasted) > 1 else pasted))

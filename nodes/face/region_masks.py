@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import portrait_socket
+from ..inputs import portrait_socket, track_from
 from ..sockets import FaceLandmarks, RegionMasksSocket
 
 io: Any = host.io
@@ -52,19 +51,13 @@ class RegionMasks(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, face_ratio: float, lip_ratio: float, landmarks: Any = None, image: Any = None) -> Any:
-        from ...pipelines.apasco.masks import region_masks, whole_picture
-        from ...pipelines.face.landmark_payload import from_payload
+        from ...pipelines.apasco.masks import portrait_masks
 
-        if landmarks is not None:
-            track = from_payload(landmarks)
-            masks = region_masks(track.points[0], track.image_size, face_ratio=face_ratio, lip_ratio=lip_ratio)
-        elif image is not None:
-            height, width = portrait_socket(image).shape[:2]
-            masks = whole_picture((height, width))
-        else:
-            raise TalkingPortraitError(
-                "Neither landmarks nor an image are connected, but one of the two is expected; connect Detect "
-                "Landmarks."
-            )
+        masks = portrait_masks(
+            None if landmarks is None else track_from(landmarks),
+            None if image is None or landmarks is not None else portrait_socket(image),
+            face_ratio=face_ratio,
+            lip_ratio=lip_ratio,
+        )
         outputs = (host.to_socket(masks.mask_of(region)) for region in ("full", "face", "lip"))
         return io.NodeOutput(masks, *outputs)

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import audio_socket
+from ..inputs import audio_socket, landmarks_socket
 from ..sockets import FaceLandmarks
 
 io: Any = host.io
@@ -34,8 +34,7 @@ class Sample(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls) -> Any:
-        from ...pipelines.face.landmark_payload import to_payload
         from ...pipelines.files.example import sample_portrait, sample_speech
 
         image, track = sample_portrait()
-        return io.NodeOutput(host.to_socket(image[None]), audio_socket(sample_speech()), to_payload(track))
+        return io.NodeOutput(host.to_socket(image[None]), audio_socket(sample_speech()), landmarks_socket(track))

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import first_frame, portrait_socket
+from ..inputs import portrait_socket, portrait_track
 from ..loaded_models import LoadedAniTalker
 from ..sockets import AniTalkerSocket, FaceLandmarks, FaceMotionSocket, MotionLatentsSocket, SpeechFeaturesSocket
 
@@ -126,7 +126,6 @@ class AniTalkerMotion(io.ComfyNode):
         noise: Any = "own",
     ) -> Any:
         from ...pipelines.anitalker.animate import HeadControls, MotionSettings, motion_from_speech
-        from ...pipelines.face.landmark_payload import from_payload
 
         picture = portrait_socket(portrait, "portrait")
         settings = MotionSettings(
@@ -147,7 +146,7 @@ class AniTalkerMotion(io.ComfyNode):
             picture,
             settings,
             motion=motion,
-            track=None if landmarks is None else first_frame(from_payload(landmarks)),
+            track=None if landmarks is None else portrait_track(landmarks),
             progress=progress,
         )
         return io.NodeOutput(codes)

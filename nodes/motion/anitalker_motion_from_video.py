@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import colours, images_socket, portrait_socket, rate_input
@@ -61,7 +62,6 @@ class AniTalkerMotionFromVideo(io.ComfyNode):
         batch_size: int = 8,
     ) -> Any:
         from ...pipelines.anitalker.animate import motion_from_video
-        from ...pipelines.errors import TalkingPortraitError
 
         if transfer == "relative" and portrait is None:
             raise TalkingPortraitError(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import first_frame, size_input
+from ..inputs import portrait_track, size_input
+from ..renderer_node import frames_in_memory
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
 io: Any = host.io
@@ -45,14 +44,8 @@ class DrawPose(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, motion: Any, width: int, height: int, landmarks: Any = None) -> Any:
-        from ...pipelines.aniportrait.pose_drawings import PoseDrawings
-        from ...pipelines.face.landmark_payload import from_payload
+        from ...pipelines.aniportrait.pose_drawings import drawn_frames
 
-        portrait = None if landmarks is None else first_frame(from_payload(landmarks))
-        drawings = PoseDrawings(motion, (height, width), portrait)
-        progress = host.progress()
-        images = torch.empty(len(drawings), height, width, 3)
-        for frame in range(len(drawings)):
-            images[frame] = drawings[frame]
-            progress(frame + 1, len(drawings), images[frame])
-        return io.NodeOutput(host.to_socket(images), float(motion.fps))
+        portrait = None if landmarks is None else portrait_track(landmarks)
+        frames = drawn_frames(motion, (height, width), portrait, progress=host.progress())
+        return io.NodeOutput(frames_in_memory(frames, motion.frames, (height, width)), float(motion.fps))

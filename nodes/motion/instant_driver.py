@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import amount_input, rate_input
+from ..inputs import amount_input, rate_input, sound_from
 from ..sockets import FaceMotionSocket
 
 io: Any = host.io
@@ -73,11 +73,10 @@ class InstantDriver(io.ComfyNode):
         nod: float = 1.0,
         blink_rate: float = 20.0,
     ) -> Any:
-        from ...pipelines.audio.waveform import check_audio
         from ...pipelines.instant.driver.driver import drive
 
         motion = drive(
-            check_audio(audio),
+            sound_from(audio),
             fps=fps,
             seed=seed,
             mouth=mouth,

@@ -7,6 +7,7 @@ from typing import Any
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..inputs import sound_from
 from ..sockets import FaceMotionSocket
 
 io: Any = host.io
@@ -46,10 +47,13 @@ class PreviewMotion(io.ComfyNode):
     def execute(
         cls, motion: FaceMotion, size: int, audio: Any = None, plot_width: int = 1280, plot_height: int = 720
     ) -> Any:
-        from ...pipelines.audio.waveform import check_audio
-        from ...pipelines.motion.preview import draw_motion, plot_motion
+        from ...pipelines.motion.preview import preview
 
-        sound = None if audio is None else check_audio(audio)
-        images = draw_motion(motion, (size, size), progress=host.progress())
-        plot = plot_motion(motion, sound, (plot_height, plot_width))
+        images, plot = preview(
+            motion,
+            None if audio is None else sound_from(audio),
+            (size, size),
+            (plot_height, plot_width),
+            progress=host.progress(),
+        )
         return io.NodeOutput(host.to_socket(images), host.to_socket(plot[None]), float(motion.fps))

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import amount_input, first_frame, rate_input
+from ..inputs import amount_input, portrait_track, rate_input, track_from
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
 io: Any = host.io
@@ -74,12 +74,11 @@ class ReenactMotion(io.ComfyNode):
         window: int = 3,
         transfer: Any = "fitted",
     ) -> Any:
-        from ...pipelines.face.landmark_payload import from_payload
         from ...pipelines.motion.reenact import reenact
 
         motion = reenact(
-            from_payload(driving),
-            first_frame(from_payload(portrait)),
+            track_from(driving),
+            portrait_track(portrait),
             fps=fps,
             expression=expression,
             head=head,

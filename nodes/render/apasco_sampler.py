@@ -7,7 +7,7 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import amount_input, portrait_socket, size_input
+from ..inputs import amount_input, portrait_socket, size_input, track_from
 from ..renderer_node import (
     HIDDEN,
     RendererNode,
@@ -234,19 +234,15 @@ class APascoSampler(RendererNode):
         if not cls.keeps_frames():
             video = streamed_video(animation.pictures(), features.fps, sound)
             return io.NodeOutput(None, float(features.fps), animation.state, video)
-        images = frames_in_memory(animation.pictures(), animation.frames)
+        images = frames_in_memory(animation.pictures(), animation.frames, (height, width))
         return io.NodeOutput(images, float(features.fps), animation.state, video_of(images, features.fps, sound))
 
 
 def _geometry(landmarks: Any, motion: Any) -> Any:
-    from ...pipelines.apasco.geometry import geometry_of_motion, geometry_of_track
-    from ...pipelines.face.landmark_payload import from_payload
-
+    """The face geometry's source: a track or a motion, or None."""
     if landmarks is not None and motion is not None:
         raise TalkingPortraitError(
             "Both landmarks and a motion are connected as face geometry, but at most one of the two is expected; "
             "disconnect one."
         )
-    if motion is not None:
-        return geometry_of_motion(motion)
-    return None if landmarks is None else geometry_of_track(from_payload(landmarks))
+    return motion if landmarks is None else track_from(landmarks)

@@ -10,7 +10,8 @@ from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.memory import loaded
 from .. import host
 from ..checked_node import checked_node, described
-from ..inputs import colours, images_socket, rate_input
+from ..inputs import colours, frame_rate, images_socket, rate_input
+from ..renderer_node import frames_in_memory
 from ..sockets import InterpolationModel
 
 io: Any = host.io
@@ -53,14 +54,12 @@ class FrameInterpolation(io.ComfyNode):
     @checked_node
     def execute(cls, images: Any, fps: float, insert: int, model: Any = None) -> Any:
         from ...pipelines.image.frame_interpolation import interpolated
-        from ...pipelines.timing import as_rate
 
         frames = colours(images_socket(images))
         between = _network(model)
-        result = torch.empty((len(frames) - 1) * (insert + 1) + 1, *frames.shape[1:])
-        for index, frame in enumerate(interpolated(frames, insert, between, host.progress())):
-            result[index] = frame[0]
-        return io.NodeOutput(host.to_socket(result), float(as_rate(fps) * (insert + 1)))
+        count = (len(frames) - 1) * (insert + 1) + 1
+        result = frames_in_memory(interpolated(frames, insert, between, host.progress()), count)
+        return io.NodeOutput(result, float(frame_rate(fps) * (insert + 1)))
 
 
 def _network(model: Any) -> Any:

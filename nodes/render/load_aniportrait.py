@@ -7,7 +7,7 @@ from typing import Any
 
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
-from ..aniportrait_files import FILES, LoadedAniPortrait
+from ..aniportrait_files import FILES, load_aniportrait
 from ..checked_node import checked_node
 from ..model_paths import Fingerprint, file_input, files_fingerprint
 from ..precision import chosen_dtype, dtype_input
@@ -108,7 +108,7 @@ class LoadAniPortrait(io.ComfyNode):
             "audio2pose": audio2pose,
         }
         added = None if lora == NO_LORA else _lora_path(lora)
-        return io.NodeOutput(LoadedAniPortrait.find(names, chosen_dtype(dtype), added, lora_strength))
+        return io.NodeOutput(load_aniportrait(names, chosen_dtype(dtype), added, lora_strength))
 
 
 def _lora_path(name: str) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import audio_socket
+from ..inputs import audio_socket, sound_from
 from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 
 io: Any = host.io
@@ -69,12 +70,9 @@ class SeparateVocals(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, audio: Any, model: str, enabled: bool) -> Any:
-        from dataclasses import replace
-
-        from ...pipelines.audio.waveform import check_audio
         from ...pipelines.vocals.separation import separate
 
-        sound = check_audio(audio)
+        sound = sound_from(audio)
         if not enabled:
             silence = replace(sound, waveform=sound.waveform.new_zeros(sound.waveform.shape))
             return io.NodeOutput(audio_socket(sound), audio_socket(silence))

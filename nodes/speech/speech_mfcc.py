@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..inputs import sound_from
 from ..sockets import SpeechFeaturesSocket
 
 io: Any = host.io
@@ -39,6 +40,5 @@ class SpeechMFCC(io.ComfyNode):
     @checked_node
     def execute(cls, audio: Any, recipe: Any) -> Any:
         from ...pipelines.audio.mfcc import mfcc
-        from ...pipelines.audio.waveform import check_audio
 
-        return io.NodeOutput(mfcc(check_audio(audio), recipe=recipe, progress=host.progress()))
+        return io.NodeOutput(mfcc(sound_from(audio), recipe=recipe, progress=host.progress()))

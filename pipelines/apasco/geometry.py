@@ -48,6 +48,13 @@ def normalised(portrait: np.ndarray, meshes: np.ndarray) -> Geometry:
     return Geometry(tensor(portrait), tensor(meshes))
 
 
+def as_geometry(source: Geometry | FaceTrack | FaceMotion) -> Geometry:
+    """The geometry of landmarks or of a motion."""
+    if isinstance(source, FaceTrack):
+        return geometry_of_track(source)
+    return geometry_of_motion(source) if isinstance(source, FaceMotion) else source
+
+
 def geometry_of_track(track: FaceTrack, portrait: FaceTrack | None = None) -> Geometry:
     """The meshes of landmarks; one frame alone stands still. Without a `portrait` the first frame is it."""
     points = track.points[:, :VERTICES]

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from talking_portrait.models import checkpoints
+from talking_portrait.models import checkpoints, torch_file
 from talking_portrait.models.checkpoints import expect_kind, read_checkpoint, rename_keys, strict_load
 from talking_portrait.models.errors import TalkingPortraitError
 
@@ -149,7 +149,7 @@ def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, name: str
 
 
 def test_an_archive_whose_names_unpack_to_a_flood_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(checkpoints, "MAX_PICKLE", 10)
+    monkeypatch.setattr(torch_file, "MAX_PICKLE", 10)
     torch.save({"w": torch.ones(1)}, tmp_path / "a.pth")
     assert "unpacks to" in sentence(tmp_path / "a.pth")
 

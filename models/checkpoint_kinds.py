@@ -147,7 +147,7 @@ def _same(shape: tuple[int, ...] | None, wanted: Shape) -> bool:
 def network_prefix(kind: Kind, state: Mapping[str, Any]) -> str:
     """What stands before the names of a network of this kind: "", "module.", "model.lia." or anything else.
 
-    Of several copies a complete one counts, not a teacher's, and an averaged one rather than a plain one.
+    Of several copies an averaged one counts rather than a plain one, the largest of those, and never a teacher's.
     """
     own = kind.has[-1]
     found = [name.removesuffix(own) for name in state if name == own or name.endswith(f".{own}")]
@@ -157,8 +157,8 @@ def network_prefix(kind: Kind, state: Mapping[str, Any]) -> str:
     def rank(prefix: str) -> tuple[bool, bool, bool, int]:
         return (
             bool(_OTHER_COPIES.search(prefix)),
-            sizes[prefix] < max(sizes.values()),
             not is_averaged(prefix),
+            sizes[prefix] < max(sizes.values()),
             len(prefix),
         )
 

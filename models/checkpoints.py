@@ -70,8 +70,11 @@ def _read(path: Path, mapped: bool) -> State:
             f"{path.name} is no file of weights by its ending; one of {', '.join(SUFFIXES)} is expected."
         )
     opened = _open(path)
+    tensors = _named(opened.value, path)
     try:
-        return {name: _tensor(opened, name, leaf, mapped) for name, leaf in _named(opened.value, path).items()}
+        return {name: _tensor(opened, name, leaf, mapped) for name, leaf in tensors.items()}
+    except TalkingPortraitError:
+        raise
     except DAMAGE as error:
         raise _damaged(path, error) from None
 
@@ -84,16 +87,19 @@ def _shards(index: Path) -> list[Path]:
         raise TalkingPortraitError(
             f"{index.name} is no readable index of a model's files; download it again."
         ) from None
-    outside = [
-        name for name in files if not re.fullmatch(r"[\w-][\w. -]*", name) or not name.lower().endswith(SUFFIXES)
-    ]
+    outside = [name for name in files if not _lies_beside(name)]
     if outside or not 0 < len(files) <= MAX_SHARDS:
-        what = f"the file {shown(outside[0])}" if outside else f"{len(files)} files"
+        what = f"the file {shown(str(outside[0]))}" if outside else f"{len(files)} files"
         raise TalkingPortraitError(
             f"{index.name} names {what}, but 1 to {MAX_SHARDS} files of weights in its own folder are expected; take "
             "the published index."
         )
     return [index.parent / name for name in files]
+
+
+def _lies_beside(name: Any) -> bool:
+    """Whether an index's entry is the plain name of a file of weights."""
+    return isinstance(name, str) and bool(re.fullmatch(r"\w[\w. -]*", name)) and name.lower().endswith(SUFFIXES)
 
 
 def check_file(path: Path) -> None:
@@ -247,6 +253,8 @@ def sizes_of(state: Mapping[str, torch.Tensor], path: str | Path) -> Iterator[No
     """
     try:
         yield
+    except TalkingPortraitError:
+        raise
     except KeyError as missing:
         raise TalkingPortraitError(
             f"{Path(path).name} is {describe(state)} that lacks {shown(str(missing.args[0]), 140)}; take the published "
@@ -301,14 +309,16 @@ def _report(title: str, names: Sequence[str], expected: bool = False) -> None:
 
 
 def rename_keys(state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, str]]) -> State:
-    """Names changed by regular expressions, each rule in turn; two names that become one are an error in the rules."""
+    """Names changed by regular expressions, each rule in turn; no two may become one."""
     renamed: State = {}
     for name, tensor in state.items():
         new = name
         for pattern, replacement in rules:
             new = re.sub(pattern, replacement, new)
         if new in renamed:
-            raise ValueError(f"two tensors are named {new} after renaming")
+            raise TalkingPortraitError(
+                f"In this file two tensors are named {shown(new)} in two spellings; take the published file."
+            )
         renamed[new] = tensor
     return renamed
 

@@ -151,6 +151,7 @@ class PickleReader:
     ) -> None:
         self.persistent, self.nested, self.budget = persistent, nested, budget or Budget()
         self.names: set[Name] = set()
+        self._encoded: dict[int, tuple[str, bytes]] = {}
 
     def read(self, file: BinaryIO) -> Any:
         """The next pickle's value. The file stands behind it then.
@@ -270,11 +271,19 @@ class PickleReader:
             return arguments[0]
         if str(function) == "torch.storage _load_from_bytes" and self.nested and isinstance(arguments[0], bytes):
             return self.nested(arguments[0])
+        if str(function) == "_codecs encode" and arguments[1:] == ("latin1",):
+            return self._bytes(arguments[0])
         if module == "torch.nn.parameter" and name in ("Parameter", "Buffer"):
             return arguments[0] if arguments else Stub(function)
         if module in ("torch._utils", "torch._tensor", "torch.tensor"):
             return self._rebuilt(function, arguments)
         return Stub(function)
+
+    def _bytes(self, text: str) -> bytes:
+        """Of a text that stands for bytes, as protocols before 3 write them; each text becomes bytes once."""
+        if id(text) not in self._encoded:
+            self._encoded[id(text)] = text, text.encode("latin-1")
+        return self._encoded[id(text)][1]
 
     def _dictionary(self, arguments: tuple[Any, ...]) -> dict[str | int, Any]:
         """From nothing, from a dictionary, or from pairs as Python 2 wrote them."""

@@ -212,9 +212,9 @@ class APascoSampler(io.ComfyNode):
             deflicker=calming,
             anchoring=anchoring,
         )
-        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion))
+        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion, masks))
         progress = host.progress()
-        progress(0, features.frames, picture)
+        progress(0, features.frames - features.padding, picture)
         animation = animate(apasco, codec(vae), inputs, settings, frames=frames, state=previous, progress=progress)
         images = torch.empty(animation.frames, height, width, 3)
         done, state = 0, previous
@@ -224,7 +224,7 @@ class APascoSampler(io.ComfyNode):
         return io.NodeOutput(host.to_socket(images), float(features.fps), state)
 
 
-def _geometry(landmarks: Any, motion: Any) -> Any:
+def _geometry(landmarks: Any, motion: Any, masks: Any) -> Any:
     from ...pipelines.apasco.geometry import geometry_of_motion, geometry_of_track
     from ...pipelines.face.landmark_payload import from_payload
 
@@ -235,4 +235,4 @@ def _geometry(landmarks: Any, motion: Any) -> Any:
         )
     if motion is not None:
         return geometry_of_motion(motion)
-    return None if landmarks is None else geometry_of_track(from_payload(landmarks))
+    return None if landmarks is None else geometry_of_track(from_payload(landmarks), masks.points)

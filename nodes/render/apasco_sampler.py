@@ -226,9 +226,9 @@ class APascoSampler(RendererNode):
             deflicker=calming,
             anchoring=anchoring,
         )
-        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion))
+        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion, masks))
         progress = host.progress()
-        progress(0, features.frames, picture)
+        progress(0, features.frames - features.padding, picture)
         animation = animate(apasco, codec(vae), inputs, settings, frames=frames, state=previous, progress=progress)
         sound = sound_of(audio, animation.frames, features.fps, first=previous.frames if previous else 0)
         if not cls.keeps_frames():
@@ -238,7 +238,7 @@ class APascoSampler(RendererNode):
         return io.NodeOutput(images, float(features.fps), animation.state, video_of(images, features.fps, sound))
 
 
-def _geometry(landmarks: Any, motion: Any) -> Any:
+def _geometry(landmarks: Any, motion: Any, masks: Any) -> Any:
     from ...pipelines.apasco.geometry import geometry_of_motion, geometry_of_track
     from ...pipelines.face.landmark_payload import from_payload
 
@@ -249,4 +249,4 @@ def _geometry(landmarks: Any, motion: Any) -> Any:
         )
     if motion is not None:
         return geometry_of_motion(motion)
-    return None if landmarks is None else geometry_of_track(from_payload(landmarks))
+    return None if landmarks is None else geometry_of_track(from_payload(landmarks), masks.points)

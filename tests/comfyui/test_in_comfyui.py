@@ -20,7 +20,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,9 @@ import pytest
 import soundfile
 from talking_portrait.models.gfpgan import GFPGANConfig
 from talking_portrait.nodes.standalone import command as cli
-from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
-from talking_portrait.pipelines.files.images import to_uint8
+from talking_portrait.pipelines.files.example import sample_speech
 from talking_portrait.pipelines.files.sound import read_audio
-from talking_portrait.pipelines.files.video import VideoWriter, open_video
+from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.workflow import server as comfy_client
 
 from ..tiny_weights import anitalker as tiny_anitalker
@@ -255,12 +253,9 @@ def landmarker(models) -> None:
 
 @pytest.fixture(scope="module")
 def clips(base) -> None:
-    """short.wav, 0.2 s of the sample's speech, and driving.mp4, three frames of its portrait."""
-    audio, (portrait, _) = sample_speech(), sample_portrait()
+    """short.wav, 0.2 s of the sample's speech."""
+    audio = sample_speech()
     soundfile.write(base / "input" / "short.wav", audio.waveform[0, : audio.sample_rate // 5], audio.sample_rate)
-    with VideoWriter(base / "input" / "driving.mp4", (512, 512), Fraction(25)) as writer:
-        for _ in range(3):
-            writer.write(to_uint8(portrait))
 
 
 def saying_less(workflow: Path) -> Path:
@@ -279,7 +274,7 @@ def test_aniportrait_hears_and_is_driven_by_a_video_in_comfyui(
 ):
     for workflow, frames in (
         (saying_less(small_aniportrait("aniportrait_audio", tmp_path)), 6),
-        (small_aniportrait("aniportrait_video", tmp_path), 3),
+        (small_aniportrait("aniportrait_video", tmp_path), 17),
     ):
         assert run(server, workflow, "--out", str(tmp_path)) == 0
         (path,) = map(Path, capsys.readouterr().out.split())
@@ -410,7 +405,11 @@ def small_anitalker(name: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "frames"), [("anitalker", 5), ("anitalker_pose", 5), ("anitalker_video", 3), ("anitalker_restored", 5)]
+    ("name", "frames"),
+    [
+        *[("anitalker", 5), ("anitalker_pose", 5), ("anitalker_video", 5), ("anitalker_restored", 5)],
+        *[("anitalker_full_control", 5), ("anitalker_mfcc", 4), ("anitalker_mfcc_full_control", 4)],
+    ],
 )
 def test_anitalker_runs_in_comfyui(server, landmarker, clips, anitalker, tmp_path, capsys, name, frames):
     assert run(server, small_anitalker(name, tmp_path), "--out", str(tmp_path)) == 0

@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.landmark_payload import from_payload
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
 from talking_portrait.pipelines.files.example import sample_speech
-from talking_portrait.pipelines.files.images import to_uint8
-from talking_portrait.pipelines.files.video import VideoWriter, open_video
+from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.timing import as_rate, frame_count
 
 from ..tiny_weights.aniportrait import write_all
@@ -410,15 +408,15 @@ def short_speech():
 
 
 @pytest.mark.skipif(not TASK.is_file(), reason="no face landmark model beside the repository")
-def test_the_example_that_a_video_drives_runs_from_the_command_line(tmp_path, sample, models):
+def test_the_example_that_a_video_drives_runs_from_the_command_line(tmp_path, models, monkeypatch):
     (models / "detection").mkdir(exist_ok=True)
     shutil.copy(TASK, models / "detection")
-    driving = tmp_path / "driving.mp4"
-    with VideoWriter(driving, (512, 512), Fraction(25)) as writer:
-        for _ in range(3):
-            writer.write(to_uint8(sample[0][0]))
+    monkeypatch.setattr("talking_portrait.pipelines.files.example.sample_speech", short_speech)
     workflow = small_version("aniportrait_video", tmp_path)
-    prompt = json.loads(workflow.read_text())
-    (loader,) = [node for node, entry in prompt.items() if entry["class_type"] == "LoadVideo"]
-    assert run(workflow, "--set", f"{loader}.file={driving}", "--out", str(tmp_path / "out")) == 0
-    assert len(list(open_video(made(tmp_path / "out")).frames())) == 3
+    assert run(workflow, "--out", str(tmp_path / "out")) == 0
+    assert len(list(open_video(made(tmp_path / "out")).frames())) == 5
+
+
+def test_the_example_of_a_newer_comfyui_says_what_the_command_line_lacks(tmp_path, capsys):
+    assert run(small_version("aniportrait_interpolated", tmp_path), "--out", str(tmp_path / "out")) != 0
+    assert "FrameInterpolationModelLoader" in capsys.readouterr().err

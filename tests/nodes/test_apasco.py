@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from talking_portrait.nodes import extension
 from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.nodes.standalone.command import registry
@@ -20,6 +21,7 @@ from ..tiny_weights.apasco import CONFIG, DETECTOR, NET, RECOGNISER, net_state, 
 
 ROOT = Path(__file__).parents[2]
 NODES = {node.__name__: node for node in extension.NODES}
+TRAINED = "apasco/net.safetensors"
 EXAMPLES = ("apasco", "apasco_lips", "apasco_geometry", "apasco_long")
 
 
@@ -28,7 +30,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_all(folder)
     write_net(folder / "trained", CONFIG.with_geometry(4))
-    (folder / "trained" / "talking_portrait" / NET).rename(folder / "talking_portrait" / "geometry.pth")
+    (folder / "talking_portrait" / "apasco").mkdir()
+    trained = torch.load(folder / "trained" / "talking_portrait" / NET, weights_only=True)
+    save_file({name: tensor.contiguous() for name, tensor in trained.items()}, folder / "talking_portrait" / TRAINED)
     return folder
 
 
@@ -52,8 +56,6 @@ def test_an_example_makes_its_video(name, monkeypatch, tmp_path):
     (sample,), (find,) = of_kind(prompt, "Sample"), of_kind(prompt, "DetectLandmarks")
     del prompt[find]  # its model is no random one; the sample comes with landmarks
     prompt[of_kind(prompt, "RegionMasks")[0]]["inputs"]["landmarks"] = [sample, 2]
-    if name == "apasco_geometry":
-        prompt[of_kind(prompt, "LoadAPasco")[0]]["inputs"]["net"] = "geometry.pth"
     samplers = of_kind(prompt, "APascoSampler")
     for key in samplers:
         prompt[key]["inputs"] |= {"width": 64, "height": 72, "steps": 1, "clip_length": 4, "frames": 6}
@@ -111,6 +113,10 @@ def test_missing_and_wrong_files_are_told_with_the_way_to_get_them(monkeypatch, 
         execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")
     with pytest.raises(TalkingPortraitError, match=r"Load APasco: .*net.pth is not in .*models get hallo_net"):
         execute("LoadAPasco", NET, "auto")
+    with pytest.raises(
+        TalkingPortraitError, match=r"apasco/net.safetensors is not in .*train apasco-stage2 --geometry"
+    ):
+        execute("LoadAPasco", "apasco/net.safetensors", "auto")
 
 
 def test_half_precision_on_a_cpu_is_refused_when_it_is_chosen():

@@ -17,14 +17,14 @@ from talking_portrait.models.apasco.loading import build_net
 from talking_portrait.pipelines.apasco.animate import Inputs, Settings, animate, plan_clips
 from talking_portrait.pipelines.apasco.audio_context import audio_layers, audio_windows
 from talking_portrait.pipelines.apasco.deflicker import faded, smooth_over_time
-from talking_portrait.pipelines.apasco.geometry import normalised
+from talking_portrait.pipelines.apasco.geometry import geometry_of_track, normalised
 from talking_portrait.pipelines.apasco.masks import RegionMasks, filled
 from talking_portrait.pipelines.apasco.pictures import match_colours
 from talking_portrait.pipelines.apasco.settings import Networks
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.evaluation.flicker import flicker
 from talking_portrait.pipelines.memory import Resident
-from talking_portrait.pipelines.types import SpeechFeatures
+from talking_portrait.pipelines.types import FaceTrack, SpeechFeatures
 
 from ...tiny_weights.apasco import CHANNELS, CONFIG, LAYERS, net_state
 
@@ -273,11 +273,11 @@ def test_progress_counts_every_step_and_frame(networks):
     assert seen[-1][0] == 12
 
 
-def test_broken_weights_are_told(networks):
-    state = net_state(SMALL)
-    state["denoising_unet.conv_out.bias"] = torch.full((4,), float("nan"))
+def test_numbers_that_overflow_are_told():
+    networks = networks_of()
+    networks.denoising_unet.module.state_dict()["conv_out.bias"].fill_(torch.nan)
     with pytest.raises(TalkingPortraitError, match=r"denoising UNet gave values that are not numbers \(NaN\)"):
-        made(networks_of(state=state), inputs_of(4))
+        made(networks, inputs_of(4))
 
 
 @pytest.mark.parametrize(
@@ -350,6 +350,46 @@ def test_geometry_moves_trained_networks_only_and_holds_its_ends():
     torch.testing.assert_close(made(trained, with_mesh, replace(QUICK, geometry=0.0)), plain, atol=1e-4, rtol=0)
     assert torch.equal(geometry.frames(2, 5)[:, 0], geometry.frames(2, 5)[:, 2])
     assert geometry.portrait.mean(1).abs().max() < 1e-6
+
+
+def test_silence_that_fills_the_last_clip_is_sampled_and_gives_no_frames(networks):
+    filled = inputs_of(8)
+    filled = replace(filled, speech=replace(filled.speech, padding=2))
+    run = animate(networks, PatchCodec(), filled, replace(QUICK, clip=4))
+    clips = list(run)
+    assert run.frames == 6
+    assert [len(clip.frames) for clip in clips] == [4, 2]
+    whole = torch.cat(
+        [
+            clip.frames
+            for clip in animate(
+                networks,
+                PatchCodec(),
+                replace(filled, speech=replace(filled.speech, padding=0)),
+                replace(QUICK, clip=4),
+            )
+        ]
+    )
+    torch.testing.assert_close(torch.cat([clip.frames for clip in clips]), whole[:6], atol=1e-4, rtol=0)
+    with pytest.raises(TalkingPortraitError, match="6 of the speech's 6 frames are made already"):
+        animate(networks, PatchCodec(), filled, replace(QUICK, clip=4), state=clips[-1].state)
+
+
+def test_the_portraits_own_mesh_is_the_reference_of_a_driving_video():
+    random = np.random.default_rng(2)
+    portrait = random.normal(size=(478, 3)) * 50 + 200
+    open_mouth = portrait + random.normal(size=(478, 3)) * 3
+    driving = np.stack([open_mouth, portrait, open_mouth]) * 3.5 - 40  # of a larger picture, and somewhere else in it
+    track = FaceTrack(driving, np.ones(3, bool), (1080, 1920), np.tile(np.eye(4), (3, 1, 1)))
+    found, still = geometry_of_track(track, portrait), geometry_of_track(track)
+    expected = normalised(portrait[:468], portrait[None, :468])
+    torch.testing.assert_close(found.portrait, expected.portrait)
+    assert not torch.allclose(found.meshes[0, 0], found.portrait[0], atol=1e-3), "the first frame is no face at rest"
+    torch.testing.assert_close(still.portrait[0], still.meshes[0, 0])
+    alone = geometry_of_track(replace(track, points=portrait[None]), portrait)
+    torch.testing.assert_close(alone.meshes[0], alone.portrait)
+    with pytest.raises(TalkingPortraitError, match="face geometry has points"):
+        geometry_of_track(track, portrait[:100])
 
 
 # ---- audio context

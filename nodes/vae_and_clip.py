@@ -1,6 +1,6 @@
 """ComfyUI's VAE and CLIP_VISION as diffusion pipelines use them, and what stands in for both without ComfyUI.
 
-The stand-ins answer to ComfyUI's own method names, so one adapter serves in both worlds.
+The stand-ins have ComfyUI's method names, so that one adapter is enough for both.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Encoder:
         from ..pipelines.aniportrait.pictures import CLIP_SIZE
         from ..pipelines.image.resizing import resized_on_bytes
 
-        # Squeezed as published; ComfyUI's own resizing would cut the sides off.
+        # Resized to a square as published; ComfyUI's own resizing would cut the sides off.
         picture = resized_on_bytes(portrait, (CLIP_SIZE, CLIP_SIZE), "BICUBIC").movedim(1, -1)
         embedding = self.clip_vision.encode_image(picture)["image_embeds"]
         if not isinstance(embedding, torch.Tensor):

@@ -137,9 +137,9 @@ def test_templates_texts_and_help_are_served(server):
         assert fetch(server, f"/api/workflow_templates/{PACK}/{name}.json")
     assert fetch(server, "/i18n")["zh"]["nodeDefs"]["TalkingPortraitInstantDriver"]["display_name"] == "Instant 驱动"
     assert fetch(server, "/i18n")["zh"]["nodeCategories"]["input"] == "输入"
-    for language, title in (("en", "Instant Driver"), ("zh", "Instant 驱动")):
-        page = fetch(server, f"/extensions/{PACK}/docs/TalkingPortraitInstantDriver/{language}.md")
-        assert page.decode().startswith(f"# {title}\n")
+    for page, title in (("", "Instant Driver"), ("/zh", "Instant 驱动")):
+        text = fetch(server, f"/extensions/{PACK}/docs/TalkingPortraitInstantDriver{page}.md")
+        assert text.decode().startswith(f"# {title}\n")
 
 
 def test_the_example_runs_and_comes_back(server, tmp_path, capsys):

@@ -272,7 +272,7 @@ BAD = {
     "an odd size": ({"width": 65}, "steps of 8"),
     "no VAE": ({"vae": "vae"}, 'The input "vae" is'),
     "no CLIP": ({"clip_vision": None}, 'The input "clip_vision" is'),
-    "a text as state": ({"previous": "state", "mode": "seamless"}, "the state of a clip is expected"),
+    "a text as state": ({"previous": "state", "mode": "seamless"}, "the state of a sampler is expected"),
     "drawings of another shape": ({"pose_frames": torch.rand(2, 64, 128, 3)}, "another shape"),
     "landmarks of another picture": ({"portrait": torch.rand(1, 96, 64, 3)}, "of a picture of 512 x 512 pixels, but"),
     "no drawings": ({"pose_frames": torch.rand(0, 64, 64, 3)}, "pose_frames"),

@@ -66,7 +66,7 @@ def reached(path: Path, node: ast.stmt, module: str, level: int) -> list[list[st
     return [[*place, name] for name in names] if level else []
 
 
-def test_systems_stand_apart():
+def test_systems_do_not_import_each_other():
     for path in sources("models", "pipelines"):
         own = SYSTEMS.intersection(path.relative_to(ROOT).parts)
         if not own:
@@ -79,7 +79,7 @@ def test_systems_stand_apart():
                 )
 
 
-def test_what_systems_share_knows_none_of_them():
+def test_what_systems_share_imports_none_of_them():
     shared = ("audio", "diffusion", "face", "files", "image", "model_files", "motion", "vocals", "workflow")
     for path in sources(*(f"pipelines/{name}" for name in shared), "models/face", "models/diffusion", "models/speech"):
         for node, module, level, _ in imports(path):
@@ -110,7 +110,7 @@ def test_folders_and_files_hold_one_subject():
         assert lines <= 400 or name in LONG_FILES, f"{name} has {lines} lines; more than 400 are two subjects"
 
 
-def test_only_the_host_file_knows_comfyui():
+def test_only_the_host_file_imports_comfyui():
     for path in sources("models", "pipelines", "nodes"):
         if path == ROOT / "nodes" / "host.py":
             continue
@@ -149,7 +149,7 @@ def test_what_must_be_compiled_is_not_required():
     assert not requirements().keys() & must_be_compiled
     vocals = requirements("vocals")
     assert vocals.keys() & must_be_compiled == {"audio-separator"}
-    # pip passes over this line in `pip install -r`, where no extra is asked for.
+    # pip passes over this line in `pip install -r`, where no extra is requested.
     assert vocals["audio-separator"].endswith('; extra == "vocals"')
     assert not vocals.keys() & {"torch", "torchvision", "torchaudio", "numpy"}
 

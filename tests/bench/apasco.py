@@ -75,7 +75,7 @@ def empty(arguments: argparse.Namespace) -> Any:
 
 
 def make_weights(arguments: argparse.Namespace) -> None:
-    """Random numbers for each network, in files: whoever reads them there holds no copy of his own."""
+    """Random numbers for each network, in files, so that a process that maps them needs no copy."""
     from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 
     generator = torch.Generator().manual_seed(0)
@@ -151,7 +151,7 @@ def ours(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
 def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
     """The checkout's own pipeline, fed as its inference script does."""
     sys.path.insert(0, os.environ["HALLO_DIR"])
-    for name in ("xformers", "xformers.ops"):  # imported and, unless asked for, not used
+    for name in ("xformers", "xformers.ops"):  # imported and, by default, not used
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
     from diffusers import DDIMScheduler  # type: ignore[attr-defined]

@@ -385,12 +385,12 @@ def numbers(bench: Bench) -> None:
         ),
     }
     for name, (network, run) in cases.items():
-        want = run(network, lambda tensor: tensor).double()
+        expected = run(network, lambda tensor: tensor).double()
         bench.errors[name] = {}
         for precision, dtype in PRECISIONS.items():
             network.to(bench.device, dtype)
             got = run(network, lambda tensor, dtype=dtype: tensor.to(bench.device, dtype)).double().cpu()
-            bench.errors[name][precision] = float((got - want).norm() / want.norm())
+            bench.errors[name][precision] = float((got - expected).norm() / expected.norm())
             network.to(cpu, torch.float32)
 
 
@@ -410,7 +410,7 @@ def _drawn(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 
 def work(bench: Bench) -> Iterator[tuple[str, str, Callable[[Row], None]]]:
-    """(name, description, measurement), most wanted first."""
+    """(name, description, measurement), most important first."""
     networks = functools.cache(lambda: aniportrait_networks(bench))
 
     yield (

@@ -18,7 +18,7 @@ EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 MODELS = {"TalkingPortraitSeparateVocals": "kim_vocal_2"}
 WITHOUT_USE_YET = {"TalkingPortraitSpeechMFCC", "TalkingPortraitFrameInterpolation"}
-"""What the first feeds is still to come, or better served by HuBERT; the other needs a node of newer ComfyUIs."""
+"""The first is for systems not here yet, or that work better with HuBERT; the other needs a newer ComfyUI's node."""
 
 
 def read(path: Path) -> dict:
@@ -65,7 +65,7 @@ def test_an_example_explains_itself_and_names_its_models(path):
             assert value not in ("randomize", "increment", "decrement"), "an example repeats itself"
 
 
-def test_only_what_a_video_drives_asks_for_a_file():
+def test_only_examples_driven_by_a_video_need_a_file():
     for path in EXAMPLES:
         kinds = class_names(read(path))
         assert bool(kinds & {"LoadImage", "LoadAudio", "LoadVideo"}) == (

@@ -118,9 +118,9 @@ def test_an_overall_comparison_lets_single_values_be_out(example: Golden) -> Non
 
 def test_numbers_in_prose_are_found_or_the_golden_fails(example: Golden) -> None:
     example.meta["note"] = "rows 3 and 7"
-    assert example.said("note", r"rows (\d+) and (\d+)").groups() == ("3", "7")
+    assert example.matched("note", r"rows (\d+) and (\d+)").groups() == ("3", "7")
     with pytest.raises(AssertionError, match="'note' should match"):
-        example.said("note", r"columns (\d+)")
+        example.matched("note", r"columns (\d+)")
 
 
 def test_a_trap_must_not_be_met(example: Golden) -> None:

@@ -92,7 +92,7 @@ def write_speech_encoder(models: Path, *, layers: int = LAYERS, seed: int = 0) -
 
 
 def write_insightface(models: Path, *, seed: int = 0) -> tuple[Path, Path]:
-    """A detector that sees one face in the middle of every picture that is not black, and a recogniser of colours."""
+    """A detector that finds one face in the middle of every picture that is not black, and a recogniser of colours."""
     import onnx
 
     folder = models / "talking_portrait"

@@ -276,7 +276,7 @@ def test_frames_stream_one_by_one_into_one_picture():
     assert torch.equal(source, noise(1, 80, 90, 3))
 
 
-def test_colours_are_brought_to_the_pictures():
+def test_colours_are_matched_to_the_picture():
     source = ramps(300, 400) * 0.2 + 0.6
     cut, crop, _ = crop_portrait(source, a_track((300, 400), [(200, 150)]), size=None, preset="head")
     darker = (cut * 0.8 - 0.1).expand(5, -1, -1, -1)

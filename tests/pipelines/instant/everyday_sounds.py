@@ -153,7 +153,7 @@ def tone(hertz: float, depth: float = 0.0) -> torch.Tensor:
 
 RHYTHM_SECTION = {"kick": "x.......x.x.....", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."}
 
-WORDLESS = {
+WITHOUT_SPEECH = {
     "silence": torch.zeros(SECONDS * RATE),
     "hiss": torch.from_numpy(1e-5 * noise(0.0)).float(),
     "tape hiss": torch.from_numpy(1e-3 * noise(0.0)).float(),

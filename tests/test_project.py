@@ -41,7 +41,7 @@ def imports(path: Path) -> list[tuple[ast.stmt, str, int, bool]]:
 
 
 @pytest.mark.parametrize(("layer", "forbidden"), [("models", {"pipelines", "nodes"}), ("pipelines", {"nodes"})])
-def test_arrows_run_one_way(layer, forbidden):
+def test_layers_import_in_one_direction(layer, forbidden):
     for path in sources(layer):
         depth = len(path.relative_to(ROOT).parts)
         for node, module, level, _ in imports(path):
@@ -118,7 +118,7 @@ def test_only_the_host_file_imports_comfyui():
             assert level or module.split(".")[0] not in HOST_MODULES, f"{path}:{node.lineno} imports {module}"
 
 
-def test_imports_inside_the_pack_are_relative_and_heavy_ones_wait():
+def test_imports_inside_the_pack_are_relative_and_heavy_ones_lazy():
     for path in sources("models", "pipelines", "nodes"):
         for node, module, level, at_top in imports(path):
             name = module.split(".")[0]
@@ -223,7 +223,7 @@ def test_importing_the_pack_loads_nothing_heavy_and_touches_nothing():
 
 
 @pytest.mark.parametrize("system", ["instant", "aniportrait", "anitalker", "apasco"])
-def test_every_system_has_the_same_two_doors(system):
-    doors = importlib.import_module(f"talking_portrait.pipelines.{system}.animate")
+def test_every_system_has_prepare_portrait_and_animate(system):
+    system_module = importlib.import_module(f"talking_portrait.pipelines.{system}.animate")
     for name in ("prepare_portrait", "animate"):
-        assert callable(getattr(doors, name, None)), f"{system} has no {name}"
+        assert callable(getattr(system_module, name, None)), f"{system} has no {name}"

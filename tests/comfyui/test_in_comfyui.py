@@ -106,7 +106,7 @@ def run(server: str, workflow: Path, *arguments: str) -> int:
     return options.run(options)
 
 
-def test_comfyui_describes_our_nodes_as_we_do(server):
+def test_object_info_of_comfyui_equals_ours(server):
     theirs = fetch(server, "/object_info")
     ours = {name: node.GET_NODE_INFO_V1() for name, node in cli.registry().items() if name.startswith("Talking")}
     for name, info in ours.items():

@@ -129,7 +129,7 @@ def test_a_safetensors_with_an_invalid_list_of_tensors_is_reported_as_damaged(tm
 @settings(max_examples=50)
 @given(places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5))
 @pytest.mark.parametrize("name", ["a.safetensors", "zipped.pth", "old.pth"])
-def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, name: str, places) -> None:
+def test_changed_bytes_never_raise_another_error(tmp_path_factory, name: str, places) -> None:
     path = tmp_path_factory.mktemp("changed") / name
     if name.endswith("safetensors"):
         save_file(STATE, path)

@@ -201,7 +201,7 @@ def test_frames_and_too_short_a_wave() -> None:
         encoder.convolve(torch.zeros(399))
 
 
-def test_normalising_is_over_the_clip_and_keeps_silence_silent() -> None:
+def test_normalising_is_over_the_whole_sound_and_keeps_silence_silent() -> None:
     normal = normalise_wave(wave(1) + 0.3)
     assert abs(float(normal.mean())) < 1e-6
     assert float(normal.var(correction=0)) == pytest.approx(1, abs=1e-5)

@@ -177,7 +177,7 @@ def test_a_motion_and_its_drawings_make_the_same_video(aniportrait, sample, enco
     torch.testing.assert_close(swapped[0], images, atol=1e-4, rtol=0)
 
 
-def test_a_clip_goes_on_from_the_one_before(aniportrait, sample, encoders, motion):
+def test_a_video_continues_from_a_state(aniportrait, sample, encoders, motion):
     drawn = NODES["DrawPose"].execute(motion, SIZE, SIZE, sample[2]).args[0]
     options = {"mode": "seamless", "window": 4, "overlap": 1, "continued": True}
     first, _, state = animate(aniportrait, sample, encoders, pose_frames=drawn[:3], **options)

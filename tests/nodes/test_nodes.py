@@ -179,7 +179,7 @@ def test_reenacting_the_portrait_itself_keeps_it_still(sample):
     assert abs(motion.rotation).max() < 0.01
 
 
-def test_crops_go_back_to_where_they_were_cut(sample):
+def test_crops_are_pasted_back_at_their_position(sample):
     image, _, landmarks = sample
     cut, crop, inside = NODES["CropPortrait"].execute(image, landmarks, 256, "head", 1.0, False, False).args
     assert cut.shape == (1, 256, 256, 3)
@@ -363,7 +363,7 @@ def test_numbers_that_are_no_colours_are_reported(where):
         NODES["PasteBack"].execute(crop=SOCKETS["TALKING_PORTRAIT_CROP"](), feather=0.1, **bad)
 
 
-def test_too_little_memory_is_reported_and_other_faults_stay_themselves(sample, monkeypatch):
+def test_too_little_memory_is_reported_and_other_errors_are_unchanged(sample, monkeypatch):
     def fail(error: Exception):
         def render(*_: object, **__: object) -> None:
             raise error

@@ -76,7 +76,9 @@ def test_frames_may_be_taller_than_wide_and_no_multiple_of_the_deepest_layer() -
     mode=st.sampled_from(["reference", "seamless"]),
     continued=st.booleans(),
 )
-def test_every_frame_leaves_once_and_in_order(frames, window, overlap, segment_windows, batch, mode, continued) -> None:
+def test_every_frame_is_yielded_once_and_in_order(
+    frames, window, overlap, segment_windows, batch, mode, continued
+) -> None:
     """A network that predicts zeros leaves each frame its own noise, which identifies the frame."""
     codec = Codec()
     chosen = replace(
@@ -105,7 +107,7 @@ SILENT.denoising_unet.module.conv_out.weight.zero_()
 SILENT.denoising_unet.module.conv_out.bias.zero_()
 
 
-def test_a_clip_in_one_segment_equals_its_part_of_a_longer_clip() -> None:
+def test_a_video_in_one_segment_equals_its_part_of_a_longer_one() -> None:
     whole, _ = run(Drawings(9), replace(SEAMLESS, segment_windows=8))
     torch.testing.assert_close(run(Drawings(9), replace(SEAMLESS, segment_windows=30))[0], whole, atol=5e-4, rtol=0)
 
@@ -125,7 +127,7 @@ def test_drawings_are_requested_as_they_are_needed() -> None:
     animation.close()
 
 
-def test_state_continues_a_clip_with_the_frames_of_a_longer_one() -> None:
+def test_a_state_continues_a_video_with_the_frames_of_a_longer_one() -> None:
     chosen = replace(SEAMLESS, continued=True)
     drawings = Drawings(20)
     nets = networks()
@@ -168,7 +170,7 @@ def test_progress_counts_windows_and_frames_and_shows_pictures() -> None:
         {"deep_every": 2},
     ],
 )
-def test_faster_ways_give_other_frames_and_the_same_ones_again(change: dict) -> None:
+def test_faster_settings_change_the_frames_reproducibly(change: dict) -> None:
     plain = replace(SEAMLESS if "deep_every" in change else BASE, steps=3)
     frames, _ = run(Drawings(5), replace(plain, **change))
     torch.testing.assert_close(run(Drawings(5), replace(plain, **change))[0], frames, atol=5e-4, rtol=0)

@@ -173,7 +173,7 @@ def test_features_of_frames_do_not_depend_on_the_window_and_are_made_once() -> N
     assert features.made == made == 5
 
 
-def test_frames_can_begin_anew_and_then_hold_nothing_of_what_went_before() -> None:
+def test_features_can_restart_at_a_frame_without_earlier_ones() -> None:
     source = guidance(frames=20)
     statistics = source.statistics(range(20))
     features = FrameFeatures(source, statistics, range(20), batch=4)

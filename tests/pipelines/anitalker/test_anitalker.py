@@ -377,7 +377,7 @@ def test_cancelling_a_render_stops_at_the_next_batch(stage1: Resident, portrait:
     assert reports == [2]
 
 
-def test_where_memory_is_short_fewer_frames_are_painted_at_once(
+def test_where_memory_is_short_fewer_frames_are_rendered_at_once(
     stage1: Resident, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = stage1.module

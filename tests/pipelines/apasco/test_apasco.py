@@ -226,7 +226,7 @@ def test_cancelling_stops_within_a_step(networks):
 
 
 @pytest.mark.parametrize("stopped_by", ["cancelling", "memory in a step", "memory at a picture"])
-def test_nothing_stays_behind_a_run_that_is_stopped(networks, monkeypatch, stopped_by):
+def test_a_stopped_run_leaves_no_tensors(networks, monkeypatch, stopped_by):
     inputs, settings = inputs_of(12), replace(QUICK, steps=3)
     made(networks, inputs, settings)
 
@@ -425,7 +425,7 @@ def test_each_option_lowers_the_flicker_that_it_is_for(networks, options, figure
 
 
 @pytest.mark.parametrize(("anchoring", "most"), [(0.0, 8.0), (0.5, 3.0)])
-def test_colours_do_not_run_away_over_sixty_clips(networks, anchoring, most):
+def test_colours_do_not_drift_over_sixty_clips(networks, anchoring, most):
     """Mean and deviation of the last clips' colours equal the first's, within a few grey levels; and in between."""
     settings = replace(QUICK, clip=2, anchoring=anchoring)
     clips = [clip.frames for clip in animate(networks, PatchCodec(), inputs_of(120), settings)]

@@ -30,7 +30,7 @@ class HostCodec(PatchCodec):
         return super().decode(latents)
 
 
-def test_every_network_is_there_when_it_runs() -> None:
+def test_every_network_is_resident_when_it_runs() -> None:
     host, settings = EvictingHost(), replace(QUICK, steps=2)
     evicted = Networks.of(build_net(net_state(SMALL), path="net.pth", config=SMALL), host.manage)
     host.evict()

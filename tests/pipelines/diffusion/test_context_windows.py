@@ -9,7 +9,7 @@ from talking_portrait.pipelines.diffusion.context_windows import open_windows, t
 from talking_portrait.pipelines.errors import TalkingPortraitError
 
 
-def test_a_short_clip_is_one_window() -> None:
+def test_a_short_video_is_one_window() -> None:
     assert uniform_windows(1) == [[0]]
     assert uniform_windows(16) == [list(range(16))]
 

@@ -127,7 +127,7 @@ class PicturesSeen(ColourLandmarker):
 
 
 @pytest.mark.parametrize("empty", [0, 2])
-def test_all_faces_of_a_clip_are_followed_and_its_pictures_detected_once(empty):
+def test_all_faces_of_a_video_are_tracked_and_its_pictures_detected_once(empty):
     """Faces that begin after some frames without any, one of which leaves for a frame."""
     size = (400, 900)
     clip = [picture(size)] * empty
@@ -208,7 +208,7 @@ def test_a_small_face_is_followed_without_searching_every_frame():
     np.testing.assert_allclose([place(track, frame)[0] for frame in range(8)], 700 + 6 * np.arange(8), atol=2)
 
 
-def test_a_clip_without_a_face_is_not_searched_in_every_frame():
+def test_a_video_without_a_face_is_not_searched_in_every_frame():
     landmarker = ColourLandmarker()
     with pytest.raises(TalkingPortraitError, match="None of the 20 frames shows a face"):
         detect(picture((720, 1280)).expand(20, -1, -1, -1), landmarker)
@@ -293,7 +293,7 @@ def disc(degrees: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 120, 150, 180, -150, -120, -30])
-def test_a_face_on_its_head_is_found_as_it_is_turned(degrees):
+def test_an_upside_down_face_is_found_with_its_rotation(degrees):
     track, _ = detect(disc(degrees), DiscLandmarker())
     across = track.points[0, 263, :2] - track.points[0, 33, :2]
     roll = np.degrees(np.arctan2(across[1], across[0]))

@@ -63,7 +63,7 @@ def test_the_eyes_nose_and_mouth_are_aligned_to_the_network_template(roll):
         assert np.allclose(matrix[0, 1], -matrix[1, 0])
 
 
-def test_the_cut_follows_the_head_and_not_the_tremble():
+def test_the_crop_follows_the_head_and_not_the_jitter():
     def unsteadiness(maps: np.ndarray) -> float:
         return float(np.abs(np.diff(maps, n=2, axis=0)[2:-2]).max())
 
@@ -72,7 +72,7 @@ def test_the_cut_follows_the_head_and_not_the_tremble():
     assert unsteadiness(alignment(trembling, 1)) < 0.25 * unsteadiness(alignment(trembling, 0))
 
 
-def test_a_cut_in_the_film_is_not_averaged_over():
+def test_smoothing_stops_at_a_cut_in_the_video():
     track = a_track(SIZE, [(80, 120)] * 10 + [(240, 100)] * 10, face=90.0)
     assert np.allclose(alignment(track, 1), alignment(track, 0), atol=1e-6)
 

@@ -118,7 +118,7 @@ def test_sound_keeps_rate_channels_and_samples(tmp_path, rate, channels):
 
 @pytest.mark.parametrize("source", ["memory", "file"])
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (22050, 3), (48000, 6), (44100, 7), (96000, 8), (16000, 11)])
-def test_any_sound_finds_its_way_into_a_video(tmp_path, source, rate, channels):
+def test_any_sound_can_be_written_into_a_video(tmp_path, source, rate, channels):
     sent = tone(0.5, rate, channels)
     write_wav(tmp_path / "a.wav", sent)
     speech, track = read_speech(tmp_path / "a.wav", Fraction(25))
@@ -175,7 +175,7 @@ def test_a_link_leads_to_the_file_that_is_renewed(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["out.mp4", "real.mp4", "there"]
 
 
-def test_a_link_in_a_circle_and_endless_names_are_reported(tmp_path):
+def test_circular_links_and_endless_names_are_reported(tmp_path):
     (tmp_path / "a.mp4").symlink_to(tmp_path / "b.mp4")
     (tmp_path / "b.mp4").symlink_to(tmp_path / "a.mp4")
     for name in ("a.mp4", "x" * 250 + ".mp4", "x" * 5000 + ".mp4", "a\0b.mp4"):
@@ -277,7 +277,7 @@ def test_broken_pictures_are_refused(tmp_path):
         read_image(tmp_path / "huge.png")
 
 
-def test_the_samples_fit_each_other():
+def test_the_example_portrait_has_its_landmarks_and_a_speech():
     image, track = sample_portrait()
     assert image.shape == (*track.image_size, 3)
     assert track.points.shape == (1, 478, 3)

@@ -82,7 +82,7 @@ def test_a_hole_in_the_sound_becomes_silence(tmp_path, ending):
     ],
 )
 @pytest.mark.parametrize("name", ["My Video: take 1", " Video: 32x32, 10 fps", "a%03d", "concat:x|y", "-i"])
-def test_words_in_titles_and_names_mean_nothing(tmp_path, metadata, name):
+def test_metadata_and_file_names_have_no_effect(tmp_path, metadata, name):
     words = [part for key, value in metadata.items() for part in ("-metadata", f"{key}={value}")]
     path = make_clap(tmp_path, "clap.mp4", options=(*CONTAINERS["mp4"], *words)).rename(tmp_path / f"{name}.mp4")
     frames, flashes, beeps = times(path)
@@ -152,7 +152,7 @@ def test_frames_that_were_left_out_are_held(tmp_path, ending, pattern):
     assert np.abs(green - wanted[: len(green), 10, -10, 1].astype(int)).max() <= 8
 
 
-def test_a_trembling_clock_keeps_the_mean_rate(tmp_path):
+def test_jittered_timestamps_keep_the_mean_rate(tmp_path):
     trembling = (
         "-vf",
         "settb=1/1000,setpts='floor(N*1000/30+6*sin(N*2.3))'",

@@ -131,7 +131,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 @settings(max_examples=60)
 @given(places=st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 255)), min_size=1, max_size=4))
-def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, places):
+def test_changed_bytes_never_raise_another_error(tmp_path_factory, places):
     path = tmp_path_factory.mktemp("changed") / "m.npz"
     save_motion(path, face_motion(1))
     raw = bytearray(path.read_bytes())

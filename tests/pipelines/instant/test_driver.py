@@ -266,7 +266,7 @@ def test_blinks_come_at_the_given_rate_with_natural_intervals(rate):
     assert intervals.min() > 0.35
 
 
-def test_blinks_like_the_ends_of_phrases():
+def test_blinks_are_more_frequent_at_the_ends_of_phrases():
     prosody = synthetic_speech(600)
     times = np.concatenate([blink_times(600, prosody.phrases, 20, seed) for seed in range(4)])
     after_end = times[:, None] - prosody.phrases[:, 1]
@@ -276,7 +276,7 @@ def test_blinks_like_the_ends_of_phrases():
 
 
 @pytest.mark.parametrize("seconds", [10, 20, 60])
-def test_short_clips_blink_10_to_35_times_a_minute_too(seconds):
+def test_short_motions_have_10_to_35_blinks_a_minute_too(seconds):
     rates = [
         len(blink_times(seconds, synthetic_speech(seconds, seed).phrases, 20, seed)) / seconds * 60
         for seed in range(60)

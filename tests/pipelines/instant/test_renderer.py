@@ -261,7 +261,7 @@ def test_inversion_undoes_a_field(renderer):
     assert back[0][above].norm(dim=-1).max() < 0.1
 
 
-def test_a_mouth_torn_open_is_inverted_too(renderer):
+def test_an_extreme_opening_is_inverted_too(renderer):
     shape = renderer.mesh.move(motion_of(np.array([[0.9, 0, 0, 0, 0, 0]])), np.arange(1), np.ones(1))
     skin = renderer.skin
     forward = skin.forward(1.3 * shape.expression, lower=True)

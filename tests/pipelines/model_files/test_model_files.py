@@ -165,7 +165,7 @@ def test_a_file_of_that_name_is_never_written_over(server, target, there):
     assert left_over(target) == [target.name]
 
 
-def test_what_another_program_has_begun_to_fetch_is_left_alone(server, target):
+def test_a_download_of_another_program_is_not_touched(server, target):
     """Firefox, too, calls it FILE.part."""
     target.parent.mkdir(parents=True)
     other = target.with_name(target.name + ".part")
@@ -224,7 +224,7 @@ def test_a_full_disk_is_reported_before_the_download(server, target, monkeypatch
     assert left_over(target) == []
 
 
-def test_a_disk_that_fills_up_gets_its_room_back(server, target):
+def test_a_disk_that_fills_up_is_freed_again(server, target):
     def fill(done, total):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -398,7 +398,7 @@ def test_unknown_names_and_files_to_be_fetched_by_hand_are_explained(root):
         model_files.get("audiodvp_bfm2009", root)
 
 
-def test_a_host_that_cannot_be_reached_does_not_keep_the_other_files_away(root, monkeypatch):
+def test_an_unreachable_host_does_not_prevent_other_downloads(root, monkeypatch):
     def fake(url, target, **options):
         if "far" in url:
             raise UnreachableError("far can't be reached")

@@ -144,7 +144,7 @@ def test_speech_networks_learn_but_for_their_convolutions(build, clip) -> None:
 
 
 @torch.no_grad()
-def test_teaching_is_running_with_given_poses(clip) -> None:
+def test_teacher_forcing_equals_running_with_given_poses(clip) -> None:
     model = audio2pose().model.eval()
     states = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(1))
     identities = torch.tensor([3, 70])

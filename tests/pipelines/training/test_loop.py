@@ -13,7 +13,7 @@ from talking_portrait.pipelines.training.core.checkpoints import newest_checkpoi
 from talking_portrait.pipelines.training.core.trainer import Plan
 
 from . import training_bench as bench
-from .toy_trainer import Adder, Plain, TwoObjectives, run
+from .toy_trainer import Adder, Plain, Rivals, run
 from .training_bench import read_log
 
 JOB = Path(__file__).with_name("toy_trainer.py")
@@ -70,14 +70,14 @@ def test_pieces_add_up_to_one_gradient(tmp_path: Path) -> None:
 
 
 def test_each_optimizer_moves_its_own_network(tmp_path: Path) -> None:
-    trainer = run(tmp_path, 1, TwoObjectives(), accumulate=1, weight_decay=0.0)
-    assert trainer.first.weight.item() == pytest.approx(0.01, rel=1e-3)  # Adam's first step is the rate
-    assert trainer.second.weight.item() == pytest.approx(1.005, rel=1e-4)
-    run(tmp_path / "parts", 3, TwoObjectives(), accumulate=1)
-    parts = run(tmp_path / "parts", 6, TwoObjectives(), accumulate=1)
-    whole = run(tmp_path / "whole", 6, TwoObjectives(), accumulate=1)
-    torch.testing.assert_close(parts.second.weight, whole.second.weight)
-    names = {"step", "rate", "approach", "approach gradient", "retreat", "retreat gradient"}
+    trainer = run(tmp_path, 1, Rivals(), accumulate=1, weight_decay=0.0)
+    assert trainer.hunter.weight.item() == pytest.approx(0.01, rel=1e-3)  # Adam's first step is the rate
+    assert trainer.hare.weight.item() == pytest.approx(1.005, rel=1e-4)
+    run(tmp_path / "parts", 3, Rivals(), accumulate=1)
+    parts = run(tmp_path / "parts", 6, Rivals(), accumulate=1)
+    whole = run(tmp_path / "whole", 6, Rivals(), accumulate=1)
+    torch.testing.assert_close(parts.hare.weight, whole.hare.weight)
+    names = {"step", "rate", "hunt", "hunt gradient", "flight", "flight gradient"}
     assert set(read_log(tmp_path / "whole")[0]) == names
 
 
@@ -145,8 +145,8 @@ def test_a_run_is_neither_overwritten_nor_resumed_by_another_trainer(tmp_path: P
     run(tmp_path, 5)
     with pytest.raises(TalkingPortraitError, match="5 steps already; go on with it by --resume"):
         run(tmp_path, 10, resume=False)
-    with pytest.raises(TalkingPortraitError, match="is a checkpoint of adder, but two-objectives is to go on"):
-        run(tmp_path, 10, TwoObjectives())
+    with pytest.raises(TalkingPortraitError, match="is a checkpoint of adder, but rivals is to go on"):
+        run(tmp_path, 10, Rivals())
     larger = Adder()
     larger.network[0] = torch.nn.Linear(4, 16)
     with pytest.raises(TalkingPortraitError, match="written with other networks"):

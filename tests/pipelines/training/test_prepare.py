@@ -174,7 +174,7 @@ def test_other_files_in_the_folder_stay_and_are_no_clips(videos: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["speech_features.npy", "heard.npy"])
-def test_clips_stay_when_the_manifest_is_lost_and_take_the_place_of_their_like(
+def test_clips_stay_when_the_manifest_is_lost_and_are_replaced_by_equal_ones(
     videos: Path, tmp_path: Path, name: str
 ) -> None:
     prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)

@@ -58,32 +58,32 @@ class Plain(Adder):
         return (self.network[3](self.network[0](batch["x"])) - batch["y"]).square().mean()
 
 
-class TwoObjectives(Trainer):
-    """Two weights with opposite objectives: the first reduces their distance, the second increases it."""
+class Rivals(Trainer):
+    """Two numbers that work against each other: one follows the other, which flees."""
 
-    title = "two-objectives"
+    title = "rivals"
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
-        nn.init.constant_(self.first.weight, 0.0)
-        nn.init.constant_(self.second.weight, 1.0)
+        self.hunter, self.hare = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.hunter.weight, 0.0)
+        nn.init.constant_(self.hare.weight, 1.0)
 
     def objectives(self) -> list[Objective]:
         def distance(batch: Batch, step: int) -> torch.Tensor:
-            return (self.first.weight - self.second.weight).square().sum()
+            return (self.hunter.weight - self.hare.weight).square().sum()
 
         def closeness(batch: Batch, step: int) -> torch.Tensor:
-            assert not self.first.weight.requires_grad
+            assert not self.hunter.weight.requires_grad
             return -distance(batch, step)
 
         return [
-            Objective({"first.weight": self.first.weight}, distance, "approach"),
-            Objective({"second.weight": self.second.weight}, closeness, "retreat", {"": 2.0, "second": 0.5}),
+            Objective({"hunter.weight": self.hunter.weight}, distance, "hunt"),
+            Objective({"hare.weight": self.hare.weight}, closeness, "flight", {"": 2.0, "hare": 0.5}),
         ]
 
     def export(self) -> dict[str, dict[str, torch.Tensor]]:
-        return {"two_objectives": self.state_dict()}
+        return {"rivals": self.state_dict()}
 
 
 def run(folder: Path, steps: int, trainer: Trainer | None = None, **options: Any) -> Trainer:

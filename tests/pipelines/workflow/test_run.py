@@ -120,7 +120,7 @@ def test_all_errors_are_reported_at_once_with_the_nodes_title(toy_nodes):
     assert str(refused.value).count("How many (node 1)") == 2
 
 
-def test_a_circle_is_reported_with_its_members_only(toy_nodes):
+def test_a_cycle_is_reported_with_its_nodes_only(toy_nodes):
     prompt = {"1": add(["2", 0]), "2": add(["1", 0]), "3": add(["2", 0], ["4", 0]), "4": number(), "5": show("3")}
     with pytest.raises(GraphRefusedError) as refused:
         run_graph(prompt, toy_nodes)

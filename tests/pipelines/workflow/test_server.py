@@ -134,7 +134,7 @@ def run(server: FakeComfy, out: Path, **options: Any) -> comfy_client.ServerRun:
     return comfy_client.run_on_server(server.address, PROMPT, INFO, out=out, **options)
 
 
-def test_files_go_up_and_results_come_down(tmp_path):
+def test_files_are_uploaded_and_results_downloaded(tmp_path):
     picture = tmp_path / "my face.png"
     picture.write_bytes(b"pixels")
     reported = []
@@ -262,7 +262,7 @@ BROKEN = {"node_id": "1", "exception_type": "RuntimeError", "exception_message":
         ),
     ],
 )
-def test_every_other_end_has_its_words_and_exit_code(tmp_path, server, error, code, words):
+def test_every_other_outcome_has_its_message_and_exit_code(tmp_path, server, error, code, words):
     with server, pytest.raises(error) as raised:
         run(server, tmp_path)
     assert words in str(raised.value)
@@ -282,7 +282,7 @@ def test_a_part_that_the_server_leaves_out_is_reported(tmp_path):
     assert len(result.files) == 1
 
 
-def test_a_run_that_takes_too_long_is_taken_off_the_server(tmp_path):
+def test_a_run_that_takes_too_long_is_removed_from_the_server(tmp_path):
     with FakeComfy([("executing", {"node": "1"})]) as server, pytest.raises(comfy_client.ServerTimeoutError) as raised:
         run(server, tmp_path, timeout=0.2)
     assert raised.value.exit_code == 5

@@ -1,4 +1,4 @@
-"""The command line as people use it: real files in, real files out, sentences and exit codes."""
+"""The command line on real files: results, error sentences and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users do: `pip install -r requirements.txt` into ComfyUI's Python, on a machine that has no compiler."""
+"""Installation by users: `pip install -r requirements.txt` into ComfyUI's Python, on a machine that has no compiler."""
 
 from __future__ import annotations
 

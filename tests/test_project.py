@@ -1,4 +1,4 @@
-"""Rules of the whole project: who may import whom, what is required, what is forbidden."""
+"""Rules of the whole project: allowed imports, required packages, forbidden calls."""
 
 from __future__ import annotations
 

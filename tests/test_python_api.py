@@ -1,4 +1,4 @@
-"""What `import talking_portrait` offers: files in, files out, and the steps between."""
+"""The Python API `import talking_portrait`: from files to files, and the steps between."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def channels(arguments: argparse.Namespace) -> tuple[int, ...]:
 
 
 def empty(arguments: argparse.Namespace) -> Any:
-    """Ours without numbers."""
+    """Our networks without weights."""
     from talking_portrait.models.apasco.networks import Networks, NetworksConfig
 
     config = NetworksConfig()

@@ -100,7 +100,7 @@ def add_models(described: dict[str, Any], node: dict[str, Any]) -> None:
 
 
 def twin_of(path: Path) -> dict[str, Any]:
-    """What the newest host's front end makes of an example."""
+    """An example in API format, as the newest host's front end converts it."""
     return for_newest(json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8")))
 
 

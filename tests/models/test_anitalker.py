@@ -1,4 +1,4 @@
-"""AniTalker's files: recognised, loaded strictly, refused in a sentence; and what its parts must keep."""
+"""AniTalker's files: recognised, loaded strictly, refused in a sentence; and invariants of its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights: what is read, what is refused, and in which words."""
+"""Files of weights: what is read, what is refused, and the error texts."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_each_control_does_what_it_is_called():
 
 
 def test_movement_is_smooth_across_the_skin():
-    """No edge of the mesh away from the lips' own gap tears: it keeps between a third and three times its length."""
+    """Outside the gap between the lips every edge of the mesh keeps between a third and three times its length."""
     triangles = face_mesh().triangles
     edges = np.unique(
         np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0

@@ -113,7 +113,7 @@ def test_what_is_transparent_is_white():
 
 
 def cut_out(image: torch.Tensor, beneath: tuple[float, float, float]) -> torch.Tensor:
-    """A picture (1, H, W, 3) of which only a disc shows, with a soft edge; `beneath` lies where nothing shows."""
+    """A picture (1, H, W, 3) with an opaque disc with a soft edge; `beneath` is the colour where it is transparent."""
     height, width = image.shape[1:3]
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     alpha = ((0.95 - torch.hypot(x, y)) * width / 8).clamp(0, 1)[None, ..., None]
@@ -340,7 +340,7 @@ SOCKETS = {
 @pytest.mark.parametrize("value", [None, 5, "text", {}, "x" * 5000])
 @pytest.mark.parametrize("name", list(NODES))
 def test_what_no_driver_or_loader_made_is_reported_by_every_node(name, value):
-    """ComfyUI hands constants in a prompt on to any socket, and None from a node that found nothing."""
+    """ComfyUI passes constants in a prompt to any socket, and None from a node that found nothing."""
     schema = NODES[name].define_schema()
     for entry in schema.inputs:
         if entry.io_type not in SOCKETS or (value is None and entry.optional):

@@ -124,7 +124,7 @@ def test_every_own_socket_and_category_has_a_name():
 
 
 def test_chinese_texts_name_nodes_as_the_menu_does():
-    """What stands in Chinese quotation marks is a node of ours or of ComfyUI, or a value of a widget."""
+    """Chinese quotation marks enclose the name of a node of ours or of ComfyUI, or a value of a widget."""
     of_comfyui = {
         "加载图像", "加载音频", "加载视频", "加载VAE", "加载CLIP视觉", "加载放大模型", "加载音频编码器",
         "加载帧插值模型", "获取视频元素", "创建视频", "保存视频", "预览图像",
@@ -163,7 +163,7 @@ def test_every_node_has_a_help_page(name):
 
 @pytest.mark.parametrize("name", IDS)
 def test_every_node_has_a_chinese_help_page(name):
-    """Inputs and outputs stand in it under the labels that the editor shows in Chinese."""
+    """It names inputs and outputs by the labels that the editor has in Chinese."""
     text, english, labels = help_page(name, "zh"), help_page(name, "en"), CHINESE[name]
     assert text.startswith(f"# {labels['display_name']}\n")
     inputs, outputs = ({part["name"] for part in labels[side].values()} for side in ("inputs", "outputs"))

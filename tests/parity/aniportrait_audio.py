@@ -1,4 +1,4 @@
-"""AniPortrait's way from sound to the face's shape and the head's movement."""
+"""AniPortrait's networks from sound to face shape and head movement."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def state_of(golden: Golden, keys: Mapping[str, Any], prefix: str) -> dict[str, 
 
 
 def unet_config(config: Mapping[str, Any], *, output: bool) -> UNetConfig:
-    """A golden's sizes, in diffusers' words."""
+    """A golden's sizes, in diffusers' terms."""
     base = config["base"]
     extra = config["extra"] if output else {}
     motion = extra.get("motion_module_kwargs") if extra.get("use_motion_module") else None

@@ -1,4 +1,4 @@
-"""A training step of each stage: what is predicted, what it costs, and where its gradient goes."""
+"""A training step of each stage: prediction, loss and gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison itself: what it lets pass, what it refuses, and which runner answers for which golden."""
+"""The comparison itself: what it accepts, what it refuses, and which runner belongs to which golden."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ SIDE = 640
 
 
 def net_state(config: NetworksConfig = CONFIG, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What net.pth holds, in numbers at which everything moves. Its tensors are shared; change none in place."""
+    """What net.pth holds, in numbers scaled so that all outputs vary. Its tensors are shared; change none in place."""
     return dict(_net_state(config, seed))
 
 

@@ -1,4 +1,4 @@
-"""AniPortrait's whole diffusion on small networks: frames, memory, continuing, and what is wrong in words."""
+"""AniPortrait's whole diffusion on small networks: frames, memory, continuation, and error texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Face motions made by hand, for tests."""
+"""Synthetic face motions for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def face_motion(
     closed: np.ndarray | None = None,
     pose: str = "head",
 ) -> FaceMotion:
-    """A smooth random talker; `jaw` and `closed` (F,) set the mouth and the eyelids instead."""
+    """Smooth random face motion; `jaw` and `closed` (F,) set the mouth and the eyelids instead."""
     random = np.random.default_rng(seed)
     phase = np.arange(frames)[:, None] / 7 + random.uniform(0, 6, 12)
     waves = np.sin(phase * random.uniform(0.5, 2, 12))

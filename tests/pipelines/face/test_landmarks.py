@@ -1,4 +1,4 @@
-"""Finding, choosing, following and bridging with a made-up engine; then the real engines on real portraits."""
+"""Detection, selection, tracking and interpolation with a fake engine; then the real engines on real portraits."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class PicturesSeen(ColourLandmarker):
 
 @pytest.mark.parametrize("empty", [0, 2])
 def test_all_faces_of_a_video_are_tracked_and_its_pictures_detected_once(empty):
-    """Faces that begin after some frames without any, one of which leaves for a frame."""
+    """Faces that begin after some frames without any, one of which is missing for a frame."""
     size = (400, 900)
     clip = [picture(size)] * empty
     for step in range(5):

@@ -1,4 +1,4 @@
-"""Films and recordings as people have them: containers, clocks, rates, orientations, colours."""
+"""Common videos and recordings: containers, clocks, rates, orientations, colours."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Sounds without a word, made here by other means than the training data's, and speech to set beside them.
+"""Sounds without speech, synthesised otherwise than the training data, and speech to mix with them.
 
 Each is (samples,) float32 at 16 kHz with a peak of one half.
 """

@@ -87,7 +87,7 @@ def test_the_last_word_before_music_and_the_first_after_it_move_the_lips(monkeyp
 
 @pytest.mark.parametrize("share", [1.0, 0.2])
 def test_sound_that_is_seldom_classified_as_speech_is_none(share: float):
-    """A sound that sways in colour, of which all, or every fifth moment, was classified as speech."""
+    """A sound whose spectrum varies slowly, of which all, or every fifth moment, was classified as speech."""
     colours = 1 + np.sin(np.arange(2000)[:, None] / 8 + np.arange(40)[None] / 4)
     activity = (np.arange(1000) % 20 < 20 * share).astype(np.float32)
     trusted = speech_likelihood(activity, (1e-3 * colours**2).astype(np.float32), -27.0)

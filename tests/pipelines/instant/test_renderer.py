@@ -1,4 +1,4 @@
-"""The Instant renderer: what it must leave alone, and what must follow the motion."""
+"""The Instant renderer: what must stay unchanged, and what must follow the motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""APasco's trainers: what learns and what does not, that it does, and that their files load again."""
+"""APasco's trainers: which parameters are trained, that losses fall, and that the files load again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop: it learns, and goes on after anything as if nothing had been."""
+"""The training loop: losses fall, and an interrupted run continues as if uninterrupted."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ def test_what_a_killed_run_left_is_removed_and_what_a_running_one_works_on_is_no
 
 
 def test_two_runs_at_once_do_not_interfere(videos: Path, tmp_path: Path) -> None:
-    """One begins and ends while the other is at work."""
+    """One begins and ends while the other is running."""
 
     def other(done: int, total: int, preview: torch.Tensor | None = None) -> None:
         if done == 20:

@@ -1,4 +1,4 @@
-"""Separating vocals: real audio-separator code over small networks made here, offline and without a trace."""
+"""Separating vocals: real audio-separator code over small networks made here, offline and without leaving files."""
 
 from __future__ import annotations
 

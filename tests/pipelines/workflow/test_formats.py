@@ -1,4 +1,4 @@
-"""Both workflow formats: what the editor saves becomes what it would send.
+"""Both workflow formats: conversion of the editor's format into the API format.
 
 `workflows/wiring.json` was built in ComfyUI's front end with everything that makes the two differ (nested subgraphs
 with promoted widgets, a reroute, a primitive, muted and bypassed nodes, notes, seeds with their control);

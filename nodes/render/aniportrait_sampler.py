@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.types import FaceTrack
 from .. import host
 from ..aniportrait_files import LoadedAniPortrait
 from ..checked_node import checked_node
 from ..inputs import colours, first_frame, images_socket, portrait_socket, rate_input, size_input
+from ..renderer_node import (
+    HIDDEN,
+    RendererNode,
+    frames_in_memory,
+    sound_input,
+    sound_of,
+    streamed_video,
+    video_of,
+    video_output,
+)
 from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, FaceMotionSocket
 
 io: Any = host.io
@@ -20,8 +28,10 @@ LONGEST_WINDOW = 32
 """Frames that the published motion modules have positions for."""
 
 
-class AniPortraitSampler(io.ComfyNode):
+class AniPortraitSampler(RendererNode):
     """Portrait, pose frames or FACE_MOTION, VAE and CLIP_VISION to frames."""
+
+    VIDEO_OUTPUT = 3
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -203,6 +213,7 @@ class AniPortraitSampler(io.ComfyNode):
                         "card.",
                     )
                 ),
+                sound_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
@@ -210,7 +221,9 @@ class AniPortraitSampler(io.ComfyNode):
                 AniPortraitStateSocket.Output(
                     display_name="state", tooltip="For the input previous of a sampler that continues this one."
                 ),
+                video_output(),
             ],
+            hidden=HIDDEN,
         )
 
     @classmethod
@@ -245,11 +258,13 @@ class AniPortraitSampler(io.ComfyNode):
         swap_colours: bool = False,
         deep_every: int = 1,
         compiled: bool = False,
+        audio: Any = None,
     ) -> Any:
         from ...pipelines.aniportrait.animate import Settings, animate
         from ...pipelines.aniportrait.portrait import check_landmarks
         from ...pipelines.aniportrait.settings import check_drawings, check_settings, check_state
         from ...pipelines.face.landmark_payload import from_payload
+        from ...pipelines.timing import as_rate
         from ..vae_and_clip import codec, picture_encoder
 
         picture = portrait_socket(portrait, "portrait")
@@ -280,6 +295,8 @@ class AniPortraitSampler(io.ComfyNode):
         check_settings(settings, LONGEST_WINDOW)
         check_drawings(drawings, settings.size)
         check_state(previous, settings)
+        rate = as_rate(fps) if motion is None else motion.fps
+        sound = sound_of(audio, len(drawings), rate)
         progress = host.progress()
         progress(0, len(drawings), picture)
         animation = animate(
@@ -292,13 +309,11 @@ class AniPortraitSampler(io.ComfyNode):
             state=previous,
             progress=progress,
         )
-        images = torch.empty(animation.frames, height, width, 3)
-        done = 0
-        for frames in animation:
-            images[done : done + len(frames)] = frames
-            done += len(frames)
-        rate = fps if motion is None else float(motion.fps)
-        return io.NodeOutput(host.to_socket(images), rate, animation.state)
+        if not cls.keeps_frames():
+            video = streamed_video(animation, rate, sound)
+            return io.NodeOutput(None, float(rate), animation.state, video)
+        images = frames_in_memory(animation, animation.frames)
+        return io.NodeOutput(images, float(rate), animation.state, video_of(images, rate, sound))
 
 
 def _drawings(motion: Any, track: FaceTrack | None, pose_frames: Any, size: tuple[int, int], swapped: bool) -> Any:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import portrait_socket
 from ..loaded_models import LoadedAniTalker
+from ..renderer_node import (
+    HIDDEN,
+    RendererNode,
+    frames_in_memory,
+    sound_input,
+    sound_of,
+    streamed_video,
+    video_of,
+    video_output,
+)
 from ..sockets import AniTalkerSocket, MotionLatentsSocket
 
 io: Any = host.io
 
 
-class AniTalkerRender(io.ComfyNode):
+class AniTalkerRender(RendererNode):
     """A portrait and MOTION_LATENTS to frames."""
+
+    VIDEO_OUTPUT = 2
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -41,25 +51,29 @@ class AniTalkerRender(io.ComfyNode):
                         tooltip="Frames that are computed at once; reduced when memory runs out.",
                     )
                 ),
+                sound_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
                 io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
+                video_output(),
             ],
+            hidden=HIDDEN,
         )
 
     @classmethod
     @checked_node
-    def execute(cls, anitalker: LoadedAniTalker, portrait: Any, motion: Any, batch_size: int = 8) -> Any:
+    def execute(
+        cls, anitalker: LoadedAniTalker, portrait: Any, motion: Any, batch_size: int = 8, audio: Any = None
+    ) -> Any:
         from ...pipelines.anitalker.animate import animate
 
         picture = portrait_socket(portrait, "portrait")
         progress = host.progress()
         progress(0, motion.frames, picture)
-        images, done = torch.empty(0), 0
-        for frames in animate(anitalker.stage1, picture, motion, batch=batch_size, progress=progress):
-            if not done:
-                images = frames.new_empty(motion.frames, *frames.shape[1:])
-            images[done : done + len(frames)] = frames
-            done += len(frames)
-        return io.NodeOutput(host.to_socket(images), float(motion.fps))
+        sound = sound_of(audio, motion.frames, motion.fps)
+        frames = animate(anitalker.stage1, picture, motion, batch=batch_size, progress=progress)
+        if not cls.keeps_frames():
+            return io.NodeOutput(None, float(motion.fps), streamed_video(frames, motion.fps, sound))
+        images = frames_in_memory(frames, motion.frames)
+        return io.NodeOutput(images, float(motion.fps), video_of(images, motion.fps, sound))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import amount_input, portrait_socket, size_input
+from ..renderer_node import (
+    HIDDEN,
+    RendererNode,
+    frames_in_memory,
+    sound_input,
+    sound_of,
+    streamed_video,
+    video_of,
+    video_output,
+)
 from ..sockets import (
     APascoSocket,
     APascoStateSocket,
@@ -27,8 +35,10 @@ def share_input(name: str, tooltip: str) -> Any:
     return host.advanced(io.Float.Input(name, default=0.0, min=0.0, max=1.0, step=0.05, round=0.001, tooltip=tooltip))
 
 
-class APascoSampler(io.ComfyNode):
+class APascoSampler(RendererNode):
     """Portrait, SPEECH_FEATURES, FACE_EMBEDDING, REGION_MASKS and VAE to frames."""
+
+    VIDEO_OUTPUT = 3
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -151,6 +161,7 @@ class APascoSampler(io.ComfyNode):
                         tooltip="Frames that the VAE decodes at once; halved when memory runs out.",
                     )
                 ),
+                sound_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
@@ -158,7 +169,9 @@ class APascoSampler(io.ComfyNode):
                 APascoStateSocket.Output(
                     display_name="state", tooltip="For the input previous of a sampler that continues this one."
                 ),
+                video_output(),
             ],
+            hidden=HIDDEN,
         )
 
     @classmethod
@@ -192,6 +205,7 @@ class APascoSampler(io.ComfyNode):
         anchoring: float = 0.0,
         mixed_rows: bool = True,
         decode_batch: int = 4,
+        audio: Any = None,
     ) -> Any:
         from ...pipelines.apasco.animate import Inputs, Settings, animate
         from ..vae_and_clip import codec
@@ -217,12 +231,12 @@ class APascoSampler(io.ComfyNode):
         progress = host.progress()
         progress(0, features.frames, picture)
         animation = animate(apasco, codec(vae), inputs, settings, frames=frames, state=previous, progress=progress)
-        images = torch.empty(animation.frames, height, width, 3)
-        done, state = 0, previous
-        for clip in animation:
-            images[done : done + len(clip.frames)] = clip.frames
-            done, state = done + len(clip.frames), clip.state
-        return io.NodeOutput(host.to_socket(images), float(features.fps), state)
+        sound = sound_of(audio, animation.frames, features.fps, first=previous.frames if previous else 0)
+        if not cls.keeps_frames():
+            video = streamed_video(animation.pictures(), features.fps, sound)
+            return io.NodeOutput(None, float(features.fps), animation.state, video)
+        images = frames_in_memory(animation.pictures(), animation.frames)
+        return io.NodeOutput(images, float(features.fps), animation.state, video_of(images, features.fps, sound))
 
 
 def _geometry(landmarks: Any, motion: Any) -> Any:

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -111,6 +112,13 @@ def _socket(io_type: str, input_class: type[Input] = Input) -> Any:
     return type(io_type, (), ends)
 
 
+class Hidden(str, Enum):
+    """What a node can be given beside its inputs: its own id, and the whole prompt that is run."""
+
+    unique_id = "UNIQUE_ID"
+    prompt = "PROMPT"
+
+
 Custom = _socket
 Boolean = _socket("BOOLEAN", _BooleanInput)
 Int = _socket("INT", _IntInput)
@@ -137,6 +145,7 @@ class Schema:
     description: str = ""
     is_output_node: bool = False
     search_aliases: list[str] | None = None
+    hidden: list[Hidden] = field(default_factory=list)
 
 
 class NodeOutput:
@@ -150,6 +159,7 @@ class ComfyNode:
     """Base of all nodes: `define_schema` and `execute` are class methods, nothing is kept between runs."""
 
     RELATIVE_PYTHON_MODULE: ClassVar[str] = "custom_nodes.talking_portrait"
+    hidden: ClassVar[SimpleNamespace] = SimpleNamespace(unique_id=None, prompt=None)
 
     @classmethod
     def define_schema(cls) -> Schema:
@@ -159,6 +169,11 @@ class ComfyNode:
     def check_lazy_status(cls, **inputs: Any) -> list[str]:
         """Names of the lazy inputs (None so far) that must be computed first; all of them unless overridden."""
         return [name for name, value in inputs.items() if value is None]
+
+    @classmethod
+    def with_hidden(cls, **values: Any) -> type[ComfyNode]:
+        """The node as one run sees it, with the values of `Hidden`; ComfyUI makes such a class for each run too."""
+        return type(cls.__name__, (cls,), {"hidden": SimpleNamespace(**values)})
 
     @classmethod
     def GET_SCHEMA(cls) -> Schema:  # noqa: N802 (ComfyUI's name)
@@ -176,6 +191,8 @@ class ComfyNode:
         for entry in schema.inputs:
             section = inputs.setdefault("optional" if entry.optional else "required", {})
             section[entry.id] = (entry.io_type, entry.as_dict())
+        if schema.hidden:
+            inputs["hidden"] = {entry.name: (entry.value,) for entry in schema.hidden}
         return {
             "input": inputs,
             "input_order": {section: list(entries) for section, entries in inputs.items()},

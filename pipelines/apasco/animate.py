@@ -50,13 +50,22 @@ class Clip:
 
 
 class Animation(Iterator[Clip]):
-    """Clips as they are finished; `frames` is how many frames there will be altogether."""
+    """Clips as they are finished; `frames` is how many frames there will be altogether.
 
-    def __init__(self, frames: int, clips: Iterator[Clip]) -> None:
-        self.frames, self._clips = frames, clips
+    `state` is what a next call continues from: the last clip's, at first the one that this call continues.
+    """
+
+    def __init__(self, frames: int, clips: Iterator[Clip], state: AnimationState | None = None) -> None:
+        self.frames, self.state, self._clips = frames, state, clips
 
     def __next__(self) -> Clip:
-        return next(self._clips)
+        clip = next(self._clips)
+        self.state = clip.state
+        return clip
+
+    def pictures(self) -> Iterator[torch.Tensor]:
+        """The frames (n, H, W, 3) of clip after clip."""
+        return (clip.frames for clip in self)
 
 
 def animate(
@@ -94,7 +103,7 @@ def animate(
         )
     end = min(done + frames, len(states)) if frames else len(states)
     run = Run(networks, codec, inputs, settings, states, progress)
-    return Animation(end - done, run.clips(done, end, state))
+    return Animation(end - done, run.clips(done, end, state), state)
 
 
 def plan_clips(frames: int, clip: int, overlap: int) -> list[int]:

@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 import soundfile
 from talking_portrait.models.gfpgan import GFPGANConfig
 from talking_portrait.nodes.standalone import command as cli
 from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
 from talking_portrait.pipelines.files.images import to_uint8
+from talking_portrait.pipelines.files.sound import read_audio
 from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.workflow import server as comfy_client
 
@@ -316,9 +318,9 @@ async def interrupted_at(server: str, prompt: dict, kind: str, step: int) -> tup
 def test_aniportrait_goes_on_from_a_state(server, aniportrait, tmp_path, capsys):
     prompt = json.loads(small_aniportrait("aniportrait_instant", tmp_path).read_text())
     (sampler,) = [node for node, entry in prompt.items() if entry["class_type"] == "TalkingPortraitAniPortraitSampler"]
-    (save,) = [node for node, entry in prompt.items() if entry["class_type"] == "CreateVideo"]
+    (save,) = [node for node, entry in prompt.items() if entry["class_type"] == "SaveVideo"]
     prompt["90"] = {**prompt[sampler], "inputs": {**prompt[sampler]["inputs"], "previous": [sampler, 2]}}
-    prompt[save]["inputs"]["images"] = ["90", 0]
+    prompt[save]["inputs"]["video"] = ["90", 3]
     workflow = tmp_path / "continued.json"
     workflow.write_text(json.dumps(prompt))
     assert run(server, workflow, "--out", str(tmp_path)) == 0
@@ -449,3 +451,70 @@ def test_anitalker_reports_errors_in_a_sentence(server, anitalker, clips, tmp_pa
         changed.write_text(json.dumps(graph))
         assert run(server, changed) == 3
         assert words in capsys.readouterr().err
+
+
+def streamed(folder: Path, *, seed: int, images: bool, video: bool = True, size: int = 96) -> Path:
+    """Instant on a crop of the sample, its VIDEO and, with `images`, its IMAGE too saved as videos."""
+    prompt = json.loads((INSTANT.parent / "api" / INSTANT.name).read_text())
+    by_class = {entry["class_type"]: node for node, entry in prompt.items()}
+    sample, driver, render, save = (
+        by_class[name]
+        for name in (
+            "TalkingPortraitSample",
+            "TalkingPortraitInstantDriver",
+            "TalkingPortraitInstantRender",
+            "SaveVideo",
+        )
+    )
+    crop = {"images": [sample, 0], "landmarks": [sample, 2], "size": size, "framing": "head", "scale": 1}
+    prompt["crop"] = {
+        "class_type": "TalkingPortraitCropPortrait",
+        "inputs": {**crop, "upright": False, "follow": False},
+    }
+    prompt[driver]["inputs"] |= {"seed": seed, "fps": 5}
+    prompt[render]["inputs"] |= {"image": ["crop", 0], "landmarks": ["crop", 2], "audio": [sample, 1]}
+    options = {**prompt[by_class["SaveVideo"]]["inputs"], "filename_prefix": f"streamed{seed}"}
+    del prompt[by_class["SaveVideo"]]
+    if video:
+        prompt["video"] = {"class_type": "SaveVideo", "inputs": {**options, "video": [render, 3]}}
+    if images:
+        prompt["parts"] = {"class_type": "GetVideoComponents", "inputs": {"video": [render, 3]}}
+        for name in ("parts", render):
+            shown = {"images": [name, 0], "filename_prefix": f"of_{name}"}
+            prompt[f"save {name}"] = {"class_type": "SaveImage", "inputs": shown}
+    path = folder / "streamed.json"
+    path.write_text(json.dumps(prompt))
+    return path
+
+
+def test_what_was_streamed_is_made_again_once_frames_are_needed(server, tmp_path, capsys):
+    """ComfyUI keeps results of a node: those of a run without frames must not reach a node that takes frames."""
+    videos = []
+    for number, images in enumerate((False, True, False)):
+        out = tmp_path / str(number)
+        assert run(server, streamed(tmp_path, seed=5, images=images), "--out", str(out)) == 0
+        paths = [Path(line) for line in capsys.readouterr().out.split()]
+        videos += [path for path in paths if path.suffix == ".mp4"]
+        assert len([path for path in paths if path.suffix == ".png"]) == (2 * 81 if images else 0)
+    assert len(videos) >= 2, "what has not changed is not saved again"
+    for path in videos:
+        frames = np.stack(list(open_video(path).frames())).astype(float)
+        assert frames.shape == (81, 96, 96, 3)
+        assert np.abs(frames - np.stack(list(open_video(videos[0]).frames()))).mean() < 0.5
+        assert abs(float(read_audio(path).seconds) - 16) < 0.3
+
+
+def test_a_result_with_frames_serves_whoever_needs_the_video_later(server, tmp_path, capsys):
+    assert run(server, streamed(tmp_path, seed=6, images=True, video=False), "--out", str(tmp_path)) == 0
+    capsys.readouterr()
+    assert run(server, streamed(tmp_path, seed=6, images=True), "--out", str(tmp_path)) == 0
+    (path,) = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".mp4")]
+    assert len(list(open_video(path).frames())) == 81
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_odd_sides_are_saved(server, tmp_path, capsys, images):
+    assert run(server, streamed(tmp_path, seed=7, images=images, size=97), "--out", str(tmp_path)) == 0
+    (path,) = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".mp4")]
+    assert open_video(path).size == (98, 98)
+    assert float(read_audio(path).seconds) > 15

@@ -158,7 +158,7 @@ def test_a_motion_and_its_drawings_make_the_same_video(aniportrait, sample, enco
     reports = []
     watching = standalone.Session(progress=lambda done, total, preview=None: reports.append((done, total, preview)))
     with standalone.use_session(watching):
-        images, fps, state = animate(aniportrait, sample, encoders, motion=motion, window=4, overlap=1)
+        images, fps, state, _ = animate(aniportrait, sample, encoders, motion=motion, window=4, overlap=1)
     assert images.shape == (6, SIZE, SIZE, 3)
     assert 0 <= images.min() < images.max() <= 1
     assert fps == 30.0
@@ -169,7 +169,7 @@ def test_a_motion_and_its_drawings_make_the_same_video(aniportrait, sample, enco
     assert sum(preview is not None for *_, preview in reports) >= 3, "the portrait, rough pictures and decoded frames"
     drawn, rate = NODES["DrawPose"].execute(motion, SIZE, SIZE, sample[2]).args
     assert rate == 30.0
-    again, fps, _ = animate(aniportrait, sample, encoders, pose_frames=drawn, fps=12.0, window=4, overlap=1)
+    again, fps, *_ = animate(aniportrait, sample, encoders, pose_frames=drawn, fps=12.0, window=4, overlap=1)
     assert fps == 12.0
     torch.testing.assert_close(again, images, atol=1e-4, rtol=0)
     assert not torch.allclose(animate(aniportrait, sample, encoders, motion=motion, seed=2)[0], images, atol=0.01)
@@ -180,9 +180,9 @@ def test_a_motion_and_its_drawings_make_the_same_video(aniportrait, sample, enco
 def test_a_video_continues_from_a_state(aniportrait, sample, encoders, motion):
     drawn = NODES["DrawPose"].execute(motion, SIZE, SIZE, sample[2]).args[0]
     options = {"mode": "seamless", "window": 4, "overlap": 1, "continued": True}
-    first, _, state = animate(aniportrait, sample, encoders, pose_frames=drawn[:3], **options)
-    then, _, last = animate(aniportrait, sample, encoders, pose_frames=drawn[3:], previous=state, **options)
-    alone, _, _ = animate(aniportrait, sample, encoders, pose_frames=drawn[3:], **options)
+    first, _, state, _ = animate(aniportrait, sample, encoders, pose_frames=drawn[:3], **options)
+    then, _, last, _ = animate(aniportrait, sample, encoders, pose_frames=drawn[3:], previous=state, **options)
+    alone, *_ = animate(aniportrait, sample, encoders, pose_frames=drawn[3:], **options)
     assert len(first) == len(then) == 3
     assert last.frames == 6
     assert not torch.allclose(then, alone, atol=1e-3)

@@ -159,7 +159,7 @@ def refusal(sample: Sampling, options: dict) -> str:
 
 def test_the_sampler_refuses_what_does_not_fit():
     sample = Sampling()
-    images, fps, state = sample(clip_length=8)
+    images, fps, state, _ = sample(clip_length=8)
     assert images.shape == (sample.features.frames, 64, 64, 3)
     assert fps == 25
     assert state.frames == sample.features.frames

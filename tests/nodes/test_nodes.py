@@ -68,7 +68,7 @@ def test_speech_becomes_frames(sample):
     watching = standalone.Session(progress=lambda done, total, preview=None: reports.append((done, total, preview)))
     motion = drive(audio=sound(0.2), fps=23.976)
     with standalone.use_session(watching):
-        images, mask, fps = NODES["InstantRender"].execute(image, landmarks, motion, 2).args
+        images, mask, fps, _ = NODES["InstantRender"].execute(image, landmarks, motion, 2).args
     assert images.shape == (5, 512, 512, 3)
     assert mask.shape == (5, 512, 512)
     assert fps == pytest.approx(24000 / 1001)

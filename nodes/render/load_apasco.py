@@ -29,14 +29,16 @@ class LoadAPasco(io.ComfyNode):
             node_id="TalkingPortraitLoadAPasco",
             display_name="Load APasco",
             category="Talking Portrait/render",
-            description="Loads net.pth of Hallo, or of an APasco that was trained here; none is published for APasco.",
+            description="Loads net.pth of Hallo, or of an APasco that was trained here; APasco itself has published "
+            "none.",
             search_aliases=["apasco", "hallo", "audio diffusion", "portrait diffusion"],
             inputs=[
                 io.Combo.Input(
                     "net",
                     options=sorted({*files, NET_FILE, TRAINED_FILE}),
                     default=NET_FILE,
-                    tooltip="net.pth, or the same as .safetensors, in models/talking_portrait; names of both projects.",
+                    tooltip="net.pth, or the same as .safetensors, in models/talking_portrait, with the tensor names "
+                    "of either project.",
                 ),
                 dtype_input(),
             ],

@@ -1,4 +1,4 @@
-"""Files of weights: what is read, what is refused, and in which words."""
+"""Files of weights: what is read, what is refused, and the error texts."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_parameter_named_module_in_part_keeps_its_name(tmp_path: Path) -> None
     ],
 )
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
-def test_what_is_no_weights_is_said(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_what_is_no_weights_is_reported(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert words in sentence(tmp_path / name)
 
@@ -96,7 +96,7 @@ def test_missing_file_folder_and_foreign_ending(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [4, 40, -1, -9])
-def test_a_cut_safetensors_is_told_by_its_length(tmp_path: Path, keep: int) -> None:
+def test_a_cut_safetensors_is_detected_by_its_length(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "a.safetensors"
     save_file(STATE, path)
     whole = path.read_bytes()
@@ -120,7 +120,7 @@ def test_a_cut_safetensors_is_told_by_its_length(tmp_path: Path, keep: int) -> N
         "[" * 100_000,
     ],
 )
-def test_a_safetensors_with_a_mad_list_of_tensors_is_said_to_be_damaged(tmp_path: Path, header: str) -> None:
+def test_a_safetensors_with_an_invalid_list_of_tensors_is_reported_as_damaged(tmp_path: Path, header: str) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(8))
     assert "is damaged or cut short" in sentence(path)
@@ -129,7 +129,7 @@ def test_a_safetensors_with_a_mad_list_of_tensors_is_said_to_be_damaged(tmp_path
 @settings(max_examples=50)
 @given(places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5))
 @pytest.mark.parametrize("name", ["a.safetensors", "zipped.pth", "old.pth"])
-def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, name: str, places) -> None:
+def test_changed_bytes_never_raise_another_error(tmp_path_factory, name: str, places) -> None:
     path = tmp_path_factory.mktemp("changed") / name
     if name.endswith("safetensors"):
         save_file(STATE, path)
@@ -139,13 +139,13 @@ def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, name: str
     for place, value in places:
         raw[place % len(raw)] = value
     path.write_bytes(bytes(raw))
-    told = ""
+    raised = ""
     try:
         read_checkpoint(path)
     except TalkingPortraitError as error:
-        told = str(error)
-    assert "\n" not in told
-    assert len(told) < 600
+        raised = str(error)
+    assert "\n" not in raised
+    assert len(raised) < 600
 
 
 def test_an_archive_whose_names_unpack_to_a_flood_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
@@ -167,7 +167,7 @@ def test_a_safetensors_whose_first_byte_is_a_brace_is_no_json(tmp_path: Path) ->
 
 @pytest.mark.parametrize("keep", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_cut_pickle_is_said_to_be_cut(tmp_path: Path, keep: float, zipped: bool) -> None:
+def test_a_cut_pickle_is_reported_as_cut(tmp_path: Path, keep: float, zipped: bool) -> None:
     path = tmp_path / "a.pth"
     torch.save({"w": torch.rand(1000)}, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()

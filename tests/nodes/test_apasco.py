@@ -96,7 +96,7 @@ def test_the_largest_face_is_described_and_its_box_marked():
     assert box.min() == 1
 
 
-def test_missing_and_wrong_files_are_told_with_the_way_to_get_them(monkeypatch, tmp_path, models):
+def test_missing_and_wrong_files_are_reported_with_the_way_to_get_them(monkeypatch, tmp_path, models):
     image = execute("Sample")[0]
     with pytest.raises(
         TalkingPortraitError, match=r"Face Embedding: glintr100.onnx is a network for recognition, but a"
@@ -172,7 +172,7 @@ def test_the_sampler_refuses_what_does_not_fit():
     stock = execute("EncodeSpeech", sample.sound, sample.encoder, 25.0, "stock")[0]
     motion = execute("InstantDriver", sample.sound, 25.0, 0, 1.0, 1.0, 1.0, 1.0, 1.0)[0]
     one_layer = replace(sample.features, states=sample.features.states[:, -1:])
-    for options, said in (
+    for options, message in (
         ({"picture": sample.image[:, :-8]}, "region masks are made for"),
         ({"identity": replace(sample.identity, embedding=torch.zeros(1, 256))}, "embedding has the shape (1, 256)"),
         ({"features": stock}, "in the stock timing"),
@@ -183,20 +183,20 @@ def test_the_sampler_refuses_what_does_not_fit():
         ({"landmarks": sample.landmarks, "motion": motion}, "Both landmarks and a motion"),
         ({"previous": state}, "nothing is left to do"),
     ):
-        assert said in refusal(sample, options)
+        assert message in refusal(sample, options)
 
 
 def test_cancelling_and_too_little_memory_end_a_run(monkeypatch):
-    sample, seen = Sampling(), []
+    sample, reports = Sampling(), []
 
     def cancel(done, total, preview=None):
-        seen.append((done, total))
+        reports.append((done, total))
         if done == 2:
             raise KeyboardInterrupt
 
     with standalone.use_session(standalone.Session(progress=cancel)), pytest.raises(KeyboardInterrupt):
         sample(steps=8)
-    assert seen[-1] == (2, 8 + sample.features.frames)
+    assert reports[-1] == (2, 8 + sample.features.frames)
 
     def no_memory(*inputs, **options):
         raise torch.OutOfMemoryError("no room")

@@ -62,7 +62,7 @@ def test_an_example_is_fit_to_run(path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_explains_itself_and_names_its_models(path):
+def test_an_example_has_a_note_and_names_its_models(path):
     nodes = read(path)["nodes"]
     assert any(node["type"] == "MarkdownNote" for node in nodes)
     files = {model.file: model for model in list_files()}

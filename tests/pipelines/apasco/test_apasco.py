@@ -226,7 +226,7 @@ def test_cancelling_stops_within_a_step(networks):
 
 
 @pytest.mark.parametrize("stopped_by", ["cancelling", "memory in a step", "memory at a picture"])
-def test_nothing_stays_behind_a_run_that_is_stopped(networks, monkeypatch, stopped_by):
+def test_a_stopped_run_leaves_no_tensors(networks, monkeypatch, stopped_by):
     inputs, settings = inputs_of(12), replace(QUICK, steps=3)
     made(networks, inputs, settings)
 
@@ -257,20 +257,20 @@ def test_nothing_stays_behind_a_run_that_is_stopped(networks, monkeypatch, stopp
     animation = animate(networks, PatchCodec(), inputs, settings)
     next(animation)
     del animation
-    assert tensors() == before, "nor behind one that nobody takes the rest of"
+    assert tensors() == before, "nor behind one whose other frames are not taken"
 
 
 def test_progress_counts_every_step_and_frame(networks):
-    seen = []
+    reports = []
     made(
         networks,
         inputs_of(6),
         replace(QUICK, steps=3),
-        progress=lambda done, total, preview=None: seen.append((done, total)),
+        progress=lambda done, total, preview=None: reports.append((done, total)),
     )
-    assert {total for _, total in seen} == {2 * 3 + 6}
-    assert all(before <= after for (before, _), (after, _) in pairwise(seen))
-    assert seen[-1][0] == 12
+    assert {total for _, total in reports} == {2 * 3 + 6}
+    assert all(before <= after for (before, _), (after, _) in pairwise(reports))
+    assert reports[-1][0] == 12
 
 
 def test_numbers_that_overflow_are_told():
@@ -281,7 +281,7 @@ def test_numbers_that_overflow_are_told():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"clip": 31}, "clip length is 31 frames, but the motion modules take 1 to 30"),
         ({"clip": 0}, "clip length is 0 frames"),
@@ -294,8 +294,8 @@ def test_numbers_that_overflow_are_told():
         ({"weights": (1.0, float("nan"), 1.0)}, "no finite number"),
     ],
 )
-def test_impossible_settings_are_refused(networks, changes, said):
-    with pytest.raises(TalkingPortraitError, match=said) as caught:
+def test_impossible_settings_are_refused(networks, changes, message):
+    with pytest.raises(TalkingPortraitError, match=message) as caught:
         animate(networks, PatchCodec(), inputs_of(4), replace(QUICK, **changes))
     assert "\n" not in str(caught.value)
 
@@ -312,7 +312,7 @@ def with_states(states, timing="resampled"):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (changed(embedding=torch.zeros(1, 256)), r"embedding has the shape \(1, 256\), but \(1, 512\)"),
         (changed(portrait=torch.rand(50, 40, 3)), "for a picture of 40 x 48 pixels, but the portrait has 40 x 50"),
@@ -324,8 +324,8 @@ def with_states(states, timing="resampled"):
         (changed(geometry=normalised(FACE, np.zeros((4, 478, 3)))), "no mesh encoder"),
     ],
 )  # fmt: skip
-def test_inputs_that_do_not_fit_are_refused(networks, change, said):
-    with pytest.raises(TalkingPortraitError, match=said) as caught:
+def test_inputs_that_do_not_fit_are_refused(networks, change, message):
+    with pytest.raises(TalkingPortraitError, match=message) as caught:
         animate(networks, PatchCodec(), change(inputs_of(4)), QUICK)
     assert "\n" not in str(caught.value)
 
@@ -428,7 +428,7 @@ def test_smoothing_leaves_the_lips_alone_and_steady_motion_too():
     assert torch.allclose(smooth_over_time(steady, steady[:, :, :1] - 1, mask, 1.0)[:, :, :-1], steady[:, :, :-1])
 
 
-def test_anchoring_matches_mean_and_spread():
+def test_anchoring_matches_mean_and_standard_deviation():
     portrait, frames = 0.3 + 0.4 * torch.rand(8, 8, 3), 0.6 + 0.2 * torch.rand(4, 8, 8, 3)
     matched = match_colours(frames, portrait, 1.0)
     assert torch.allclose(matched.mean((0, 1, 2)), portrait.mean((0, 1)), atol=0.01)
@@ -436,7 +436,7 @@ def test_anchoring_matches_mean_and_spread():
     assert torch.equal(match_colours(frames, portrait, 0.0), frames)
 
 
-def test_the_metric_sees_jitter_jumps_and_drift():
+def test_the_metric_measures_jitter_jumps_and_drift():
     ramp = torch.linspace(0, 0.4, 12)[:, None, None, None].expand(12, 8, 8, 3)
     steady = flicker(ramp.split(4))
     assert steady.jitter < 1e-3
@@ -465,8 +465,8 @@ def test_each_option_lowers_the_flicker_that_it_is_for(networks, options, figure
 
 
 @pytest.mark.parametrize(("anchoring", "most"), [(0.0, 8.0), (0.5, 3.0)])
-def test_colours_do_not_run_away_over_sixty_clips(networks, anchoring, most):
-    """Mean and spread of the last clips' colours are those of the first, within a few grey levels; and in between."""
+def test_colours_do_not_drift_over_sixty_clips(networks, anchoring, most):
+    """Mean and deviation of the last clips' colours equal the first's, within a few grey levels; and in between."""
     settings = replace(QUICK, clip=2, anchoring=anchoring)
     clips = [clip.frames for clip in animate(networks, PatchCodec(), inputs_of(120), settings)]
     assert len(clips) == 60

@@ -25,7 +25,7 @@ FILES: Mapping[str, str] = {
 """Published names in our model folder. FILM's, the seventh, is a program and not weights, so it is not among them."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "denoising_unet": ("sd_unet", "motion_unet"),
-    **{name: (name,) for name in FILES if name != "denoising_unet"},
+    **{name: (name,) for name in FILES if name not in ("denoising_unet", "reference_unet")},
 }
 AUDIO = ("audio2mesh", "audio2pose")
 """Needed by speech alone; a video or another motion does without."""
@@ -48,7 +48,10 @@ def load_aniportrait(
     needed = [name for name in FILES if name not in absent] if set(absent) <= set(AUDIO) else [*FILES]
     paths = _found(names, needed)
     for name, path in paths.items():
-        expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
+        if name == "reference_unet":
+            loading.read_reference_unet(path, mapped=True)
+        else:
+            expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
 
     def denoising_unet() -> torch.nn.Module:
         network = loading.load_denoising_unet(paths["denoising_unet"], paths["motion_module"], dtype=dtype)

@@ -1,4 +1,4 @@
-"""A picture and a motion become frames, by warping the picture."""
+"""Renders a motion by warping a picture."""
 
 from __future__ import annotations
 
@@ -38,14 +38,19 @@ class InstantRender(RendererNode):
             node_id="TalkingPortraitInstantRender",
             display_name="Instant Render",
             category="Talking Portrait/render",
-            description="Makes one picture move: warps the face, opens the mouth, closes the eyes. Needs no download.",
+            description="Animates one picture by warping it: moves the face, opens the mouth, closes the eyes. Needs "
+            "no download.",
             search_aliases=["animate portrait", "talking photo", "lip sync", "face animation"],
             inputs=[
-                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is taken."),
+                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is used."),
                 FaceLandmarks.Input(
-                    "landmarks", tooltip="The face in this very picture, from Detect Landmarks; the first frame counts."
+                    "landmarks",
+                    tooltip="The landmarks of the face in this picture, from Detect Landmarks; the first "
+                    "frame is used.",
                 ),
-                FaceMotionSocket.Input("motion", tooltip="What the face does, from a driver, Reenact or Edit Motion."),
+                FaceMotionSocket.Input(
+                    "motion", tooltip="The motion of the face, from a driver, Reenact Motion or Edit Motion."
+                ),
                 host.advanced(
                     io.Int.Input(
                         "batch_size",
@@ -59,8 +64,10 @@ class InstantRender(RendererNode):
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
-                io.Mask.Output(display_name="mask", tooltip="1 where a pixel moved; all others are the picture's own."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="1 where a pixel moved; all other pixels are those of the picture."
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
                 video_output(),
             ],
             hidden=HIDDEN,

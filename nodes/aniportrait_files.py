@@ -69,13 +69,17 @@ def load_aniportrait(
             managed("pose_guider", partial(loading.load_pose_guider, paths["pose_guider"], dtype=dtype)),
             dtype,
         ),
-        managed("audio2mesh", lambda: loading.load_audio2mesh(_audio_file("audio2mesh", names))),
-        managed("audio2pose", lambda: loading.load_audio2pose(_audio_file("audio2pose", names))),
+        managed(
+            "audio2mesh", lambda: loading.load_audio2mesh(paths.get("audio2mesh") or _audio_file("audio2mesh", names))
+        ),
+        managed(
+            "audio2pose", lambda: loading.load_audio2pose(paths.get("audio2pose") or _audio_file("audio2pose", names))
+        ),
     )
 
 
 def _audio_file(name: str, names: Mapping[str, str]) -> Path:
-    """Raises TalkingPortraitError for a file that is not there, and names the other one with it if that lacks too."""
+    """A file that was not there at first. Raises TalkingPortraitError, for both of `AUDIO` if both are missing."""
     if host.model_path((host.OWN_CATEGORY,), names[name]) is None:
         _found(names, AUDIO)
     return _found(names, [name])[name]

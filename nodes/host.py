@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,16 +26,25 @@ from ..pipelines.files.output_paths import free_name
 from ..pipelines.types import Audio, Progress
 from .standalone import node_api as standalone
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    # The stand-ins have the types of what nodes use of ComfyUI's own.
+    from .standalone import node_api as io
+    from .standalone.node_api import ComfyExtension
+
 try:
     import folder_paths
-    from comfy_api.latest import ComfyExtension, io
+
+    if not TYPE_CHECKING:
+        from comfy_api.latest import ComfyExtension, io
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in ("folder_paths", "comfy_api"):
         raise
     if "folder_paths" in sys.modules:
         raise ImportError("Talking Portrait needs ComfyUI 0.3.64 or newer; update ComfyUI.") from missing
-    io: Any = standalone  # type: ignore[no-redef]
-    ComfyExtension: Any = standalone.ComfyExtension  # type: ignore[no-redef]
+    if not TYPE_CHECKING:
+        io, ComfyExtension = standalone, standalone.ComfyExtension
     IN_COMFYUI = False
 else:
     IN_COMFYUI = True
@@ -50,13 +59,13 @@ PREVIEW_SECONDS = 0.25
 # ---- schemas of nodes
 
 
-def schema(**fields: Any) -> Any:
+def schema(**fields: Any) -> io.Schema:
     """`io.Schema` of the fields that this host's Schema has; newer optional ones are left out on an older host."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
 
 
-def advanced(entry: Any) -> Any:
+def advanced(entry: io.Input) -> io.Input:
     """Marks an input as a rare one: the front end may fold it away, and an API client may leave it out.
 
     Older hosts have no argument for the former.
@@ -134,7 +143,7 @@ class _ComfyProgress:
         self.bar.update_absolute(done, total, shown)
 
 
-def _picture(image: torch.Tensor) -> Any:
+def _picture(image: torch.Tensor) -> Picture:
     from PIL import Image
 
     return Image.fromarray((image.detach().clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy())

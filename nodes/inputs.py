@@ -12,23 +12,23 @@ from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.finite import all_finite
 from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.types import Audio, FaceTrack
-from . import host
 from .checked_node import described
+from .host import io
 
 
-def rate_input(name: str, tooltip: str, default: float = 25.0) -> Any:
+def rate_input(name: str, tooltip: str, default: float = 25.0) -> io.Input:
     """A frame rate; three decimals, so that 23.976, 29.97 and 59.94 can be given."""
-    return host.io.Float.Input(name, default=default, min=1.0, max=240.0, step=1.0, round=0.001, tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=1.0, max=240.0, step=1.0, round=0.001, tooltip=tooltip)
 
 
-def size_input(name: str, tooltip: str) -> Any:
+def size_input(name: str, tooltip: str) -> io.Input:
     """A side of frames that Stable Diffusion makes."""
-    return host.io.Int.Input(name, default=512, min=64, max=2048, step=8, tooltip=tooltip)
+    return io.Int.Input(name, default=512, min=64, max=2048, step=8, tooltip=tooltip)
 
 
-def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 3.0, min: float = 0.0) -> Any:
+def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 3.0, min: float = 0.0) -> io.Input:
     """A strength; 1 is natural."""
-    return host.io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
 
 
 def frame_rate(fps: Any) -> Fraction:

@@ -9,18 +9,19 @@ from typing import Any
 from ..pipelines.errors import TalkingPortraitError, quoted
 from ..pipelines.model_files.store import find, list_files, way_to_get
 from . import host
+from .host import io
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 """Path, size and time of change of files: what tells a file from another one that took its name."""
 
 
-def file_input(name: str, files: list[str], default: str, tooltip: str) -> Any:
+def file_input(name: str, files: list[str], default: str, tooltip: str) -> io.Input:
     """A list of the model files that are there; `default` is chosen at first, there or not.
 
     ComfyUI offers to download a workflow's file where the list lacks it. So an absent file is never in the list, and
     each node that has one names it in `validate_inputs`: its `execute` then says how to get the file.
     """
-    return host.io.Combo.Input(name, options=files, default=default, tooltip=tooltip)
+    return io.Combo.Input(name, options=files, default=default, tooltip=tooltip)
 
 
 def known_model(name: str) -> Path | None:

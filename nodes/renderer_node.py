@@ -15,8 +15,7 @@ from ..pipelines.files.frame_stream import write_stream
 from ..pipelines.timing import frame_end
 from ..pipelines.types import Audio
 from . import host
-
-io: Any = host.io
+from .host import io
 
 HIDDEN: Any = [io.Hidden.prompt, io.Hidden.unique_id]
 """Of every renderer's schema: `RendererNode.keeps_frames` reads them."""
@@ -41,7 +40,7 @@ class RendererNode(io.ComfyNode):
         return host.are_linked(cls, cls.FRAME_OUTPUTS) is not False or not host.are_linked(cls, [cls.VIDEO_OUTPUT])
 
     @classmethod
-    def fingerprint_inputs(cls, **inputs: Any) -> Any:
+    def fingerprint_inputs(cls, **inputs: Any) -> float | bool:
         """Part of ComfyUI's cache key: results of a run that kept no frames cannot be used where frames are needed.
 
         NaN, which equals nothing, where links are not available before the node runs.
@@ -49,11 +48,11 @@ class RendererNode(io.ComfyNode):
         return math.nan if host.are_linked(cls, cls.FRAME_OUTPUTS) is None else cls.keeps_frames()
 
 
-def sound_input() -> Any:
+def sound_input() -> io.Input:
     return io.Audio.Input("audio", optional=True, tooltip="The sound of the video; it ends with the last frame.")
 
 
-def video_output() -> Any:
+def video_output() -> io.Output:
     return io.Video.Output(
         display_name="video",
         tooltip="The frames with the sound, for Save Video. If images is not connected, frames are encoded while they "

@@ -6,17 +6,16 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import images_socket, landmarks_socket, track_from
 from ..sockets import CropSocket, FaceLandmarks
-
-io: Any = host.io
 
 
 class CropPortrait(io.ComfyNode):
     """IMAGE and FACE_LANDMARKS to a cropped IMAGE and CROP."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitCropPortrait",
             display_name="Crop Portrait",
@@ -86,7 +85,7 @@ class CropPortrait(io.ComfyNode):
         upright: bool,
         follow: bool,
         border: Any = "edge",
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.face.crop import crop_portrait
 
         cut, crop, track = crop_portrait(

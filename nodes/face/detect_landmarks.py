@@ -6,19 +6,18 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import amount_input, colours, images_socket, landmarks_socket
 from ..loaded_models import landmarker, landmarker_fingerprint
 from ..model_paths import Fingerprint
 from ..sockets import FaceLandmarks
-
-io: Any = host.io
 
 
 class DetectLandmarks(io.ComfyNode):
     """IMAGE batch to ComfyUI's FACE_LANDMARKS, by MediaPipe or OpenCV."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitDetectLandmarks",
             display_name="Detect Landmarks",
@@ -94,7 +93,7 @@ class DetectLandmarks(io.ComfyNode):
         min_confidence: float = 0.5,
         smoothing: float = 1.0,
         engine: Any = "auto",
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.face.landmarks import detect
 
         progress = host.progress()

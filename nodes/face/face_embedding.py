@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import portrait_socket
 from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint
 from ..sockets import FaceEmbeddingSocket
-
-io: Any = host.io
 
 DETECTOR, RECOGNISER = "antelope_scrfd_10g_bnkps", "antelope_glintr100"
 DETECTOR_FILE, RECOGNISER_FILE = "insightface/scrfd_10g_bnkps.onnx", "insightface/glintr100.onnx"
@@ -20,7 +19,7 @@ class FaceEmbedding(io.ComfyNode):
     """IMAGE to FACE_EMBEDDING, and the face's box as a mask."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(host.OWN_CATEGORY, (".onnx",))
         return host.schema(
             node_id="TalkingPortraitFaceEmbedding",
@@ -69,7 +68,7 @@ class FaceEmbedding(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, image: Any, detector: str, recogniser: str, no_face: Any) -> Any:
+    def execute(cls, image: Any, detector: str, recogniser: str, no_face: Any) -> io.NodeOutput:
         from ...pipelines.face.identity import FaceRecogniser, identify
 
         picture = portrait_socket(image)

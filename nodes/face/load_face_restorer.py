@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..loaded_models import LoadedFaceRestorer
 from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 from ..sockets import FaceRestorerSocket
-
-io: Any = host.io
 
 CATEGORY = "upscale_models"
 DEFAULT, DEFAULT_FILE = "gfpgan", "GFPGANv1.4.pth"
@@ -20,7 +19,7 @@ class LoadFaceRestorer(io.ComfyNode):
     """File to FACE_RESTORER."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitLoadFaceRestorer",
             display_name="Load Face Restorer",
@@ -49,7 +48,7 @@ class LoadFaceRestorer(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, file: str) -> Any:
+    def execute(cls, file: str) -> io.NodeOutput:
         from ...models.gfpgan import load_gfpgan
 
         restorer = load_gfpgan(chosen_model(CATEGORY, file, DEFAULT), dtype=host.fast_dtype())

@@ -7,18 +7,17 @@ from typing import Any
 from ...pipelines.types import Crop
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import images_socket, mask_socket
 from ..renderer_node import even_sides
 from ..sockets import CropSocket
-
-io: Any = host.io
 
 
 class PasteBack(io.ComfyNode):
     """IMAGE and CROP to IMAGE."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitPasteBack",
             display_name="Paste Back",
@@ -70,7 +69,7 @@ class PasteBack(io.ComfyNode):
         source: Any = None,
         mask: Any = None,
         colour_match: float = 0.0,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.face.paste import paste_back
 
         pasted = paste_back(

@@ -6,13 +6,12 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import portrait_socket, track_from
 from ..sockets import FaceLandmarks, RegionMasksSocket
 
-io: Any = host.io
 
-
-def ratio_input(name: str, default: float, tooltip: str) -> Any:
+def ratio_input(name: str, default: float, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=default, min=0.1, max=10.0, step=0.1, round=0.01, tooltip=tooltip)
 
 
@@ -20,7 +19,7 @@ class RegionMasks(io.ComfyNode):
     """FACE_LANDMARKS to REGION_MASKS, and to the same as three MASKs."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitRegionMasks",
             display_name="Region Masks",
@@ -52,7 +51,7 @@ class RegionMasks(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, face_ratio: float, lip_ratio: float, landmarks: Any = None, image: Any = None) -> Any:
+    def execute(cls, face_ratio: float, lip_ratio: float, landmarks: Any = None, image: Any = None) -> io.NodeOutput:
         from ...pipelines.apasco.masks import portrait_masks
 
         masks = portrait_masks(

@@ -7,20 +7,19 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import amount_input, colours, images_socket, track_from, tracks_from
 from ..loaded_models import LoadedFaceRestorer, landmarker, landmarker_fingerprint
 from ..model_paths import Fingerprint
 from ..renderer_node import frames_in_memory
 from ..sockets import FaceLandmarks, FaceRestorerSocket, UpscaleModel
 
-io: Any = host.io
-
 
 class RestoreFaces(io.ComfyNode):
     """IMAGE and FACE_RESTORER to IMAGE."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitRestoreFaces",
             display_name="Restore Faces",
@@ -109,14 +108,14 @@ class RestoreFaces(io.ComfyNode):
         images: Any,
         strength: float,
         faces: str,
-        restorer: Any = None,
+        restorer: LoadedFaceRestorer | None = None,
         upscale_model: Any = None,
         landmarks: Any = None,
         batch_size: int = 4,
         smoothing: float = 1.0,
         colour_match: float = 0.5,
         enlarge: float = 1.0,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.face.restoration import MOST_FACES, restore_faces
 
         network = _network(restorer, upscale_model)

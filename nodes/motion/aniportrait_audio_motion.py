@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...pipelines.errors import TalkingPortraitError, quoted
+from ...pipelines.errors import TalkingPortraitError, one_line
+from ...pipelines.types import FaceMotion, SpeechFeatures
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import portrait_track, rate_input, sound_from
 from ..loaded_models import LoadedAniPortrait
 from ..model_paths import Fingerprint, files_fingerprint
 from ..sockets import AniPortraitSocket, FaceLandmarks, FaceMotionSocket, SpeechFeaturesSocket
-
-io: Any = host.io
 
 NO_TEMPLATE = "none"
 
@@ -22,7 +22,7 @@ class AniPortraitAudioMotion(io.ComfyNode):
     """AUDIO or SPEECH_FEATURES, and a portrait's FACE_LANDMARKS, to FACE_MOTION."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitAniPortraitAudioMotion",
             display_name="AniPortrait Audio Motion",
@@ -102,10 +102,10 @@ class AniPortraitAudioMotion(io.ComfyNode):
         style: int,
         fps: float,
         audio: Any = None,
-        features: Any = None,
-        head_motion: Any = None,
+        features: SpeechFeatures | None = None,
+        head_motion: FaceMotion | None = None,
         template: Any = NO_TEMPLATE,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.aniportrait.face_motion import HeadMovement, motion_from_speech
 
         motion = motion_from_speech(
@@ -131,6 +131,6 @@ def _template_file(name: str) -> Path:
     path = host.model_path((host.OWN_CATEGORY,), name)
     if path is None:
         raise TalkingPortraitError(
-            f"The head-pose template {quoted(name)} is not in {folder}; put it there or pick another from the list."
+            f"The head-pose template {one_line(name)} is not in {folder}; put it there or pick another from the list."
         )
     return path

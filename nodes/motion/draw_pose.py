@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import portrait_track, size_input
 from ..renderer_node import frames_in_memory
 from ..sockets import FaceLandmarks, FaceMotionSocket
-
-io: Any = host.io
 
 
 class DrawPose(io.ComfyNode):
     """FACE_MOTION to pose frames."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitDrawPose",
             display_name="Draw Pose",
@@ -48,7 +48,7 @@ class DrawPose(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, motion: Any, width: int, height: int, landmarks: Any = None) -> Any:
+    def execute(cls, motion: FaceMotion, width: int, height: int, landmarks: Any = None) -> io.NodeOutput:
         from ...pipelines.aniportrait.pose_drawings import drawn_frames
 
         portrait = None if landmarks is None else portrait_track(landmarks)

@@ -6,17 +6,16 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import amount_input, rate_input, sound_from
 from ..sockets import FaceMotionSocket
-
-io: Any = host.io
 
 
 class InstantDriver(io.ComfyNode):
     """AUDIO to FACE_MOTION on a plain CPU."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitInstantDriver",
             display_name="Instant Driver",
@@ -79,7 +78,7 @@ class InstantDriver(io.ComfyNode):
         drift: float,
         nod: float = 1.0,
         blink_rate: float = 20.0,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.instant.driver.driver import drive
 
         motion = drive(

@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..loaded_models import LoadedAniTalker
 from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint
 from ..sockets import AniTalkerSocket
-
-io: Any = host.io
 
 STAGE1, STAGE2 = "anitalker_stage1", "anitalker_audio_only_hubert"
 STAGE1_FILE, STAGE2_FILE = "anitalker/stage1.ckpt", "anitalker/stage2_audio_only_hubert.ckpt"
@@ -21,7 +20,7 @@ class LoadAniTalker(io.ComfyNode):
     """Two files to ANITALKER."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(host.OWN_CATEGORY, ENDINGS)
         return host.schema(
             node_id="TalkingPortraitLoadAniTalker",
@@ -58,7 +57,7 @@ class LoadAniTalker(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, stage1: str, stage2: str) -> Any:
+    def execute(cls, stage1: str, stage2: str) -> io.NodeOutput:
         from ...models.anitalker.loading import load_stage1, load_stage2
 
         paths = chosen_models(host.OWN_CATEGORY, {STAGE1: stage1, STAGE2: stage2})

@@ -7,18 +7,17 @@ from typing import Any
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import sound_from
 from ..sockets import FaceMotionSocket
-
-io: Any = host.io
 
 
 class PreviewMotion(io.ComfyNode):
     """FACE_MOTION to a drawn IMAGE batch and a plot."""
 
     @classmethod
-    def define_schema(cls) -> Any:
-        def side(name: str, default: int, tooltip: str) -> Any:
+    def define_schema(cls) -> io.Schema:
+        def side(name: str, default: int, tooltip: str) -> io.Input:
             return io.Int.Input(name, default=default, min=64, max=4096, step=8, tooltip=tooltip)
 
         return host.schema(
@@ -46,7 +45,7 @@ class PreviewMotion(io.ComfyNode):
     @checked_node
     def execute(
         cls, motion: FaceMotion, size: int, audio: Any = None, plot_width: int = 1280, plot_height: int = 720
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.motion.preview import preview
 
         images, plot = preview(

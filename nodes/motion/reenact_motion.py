@@ -6,17 +6,16 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import amount_input, portrait_track, rate_input, track_from
 from ..sockets import FaceLandmarks, FaceMotionSocket
-
-io: Any = host.io
 
 
 class ReenactMotion(io.ComfyNode):
     """Two FACE_LANDMARKS to FACE_MOTION."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitReenactMotion",
             display_name="Reenact Motion",
@@ -77,7 +76,7 @@ class ReenactMotion(io.ComfyNode):
         pose: Any,
         window: int = 3,
         transfer: Any = "fitted",
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.motion.reenact import reenact
 
         motion = reenact(

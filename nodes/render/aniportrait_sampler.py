@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from ...pipelines.aniportrait.settings import LONGEST_WINDOW, AnimationState
 from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import (
     colours,
     frame_rate,
@@ -29,11 +34,6 @@ from ..renderer_node import (
 )
 from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, FaceMotionSocket
 
-io: Any = host.io
-
-LONGEST_WINDOW = 32
-"""As in `pipelines/aniportrait/settings.py`, which the schema does not import."""
-
 
 class AniPortraitSampler(RendererNode):
     """Portrait, pose frames or FACE_MOTION, VAE and CLIP_VISION to frames."""
@@ -41,7 +41,7 @@ class AniPortraitSampler(RendererNode):
     VIDEO_OUTPUT = 3
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitAniPortraitSampler",
             display_name="AniPortrait Sampler",
@@ -249,10 +249,10 @@ class AniPortraitSampler(RendererNode):
         seed: int,
         mode: Any,
         fps: float,
-        motion: Any = None,
+        motion: FaceMotion | None = None,
         landmarks: Any = None,
         pose_frames: Any = None,
-        previous: Any = None,
+        previous: AnimationState | None = None,
         window: int = 16,
         overlap: int = 4,
         window_batch: int = 1,
@@ -266,13 +266,13 @@ class AniPortraitSampler(RendererNode):
         deep_every: int = 1,
         compiled: bool = False,
         audio: Any = None,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.aniportrait.animate import Settings, animate
         from ..vae_and_clip import codec, picture_encoder
 
         picture = portrait_socket(portrait, "portrait")
         faces = _faces(motion, pose_frames, swap_colours)
-        count, rate = (len(faces), frame_rate(fps)) if motion is None else (motion.frames, motion.fps)
+        count, rate = (faces.frames, faces.fps) if isinstance(faces, FaceMotion) else (len(faces), frame_rate(fps))
         sound = sound_of(audio, count, rate)
         progress = host.progress()
         settings = Settings(
@@ -312,12 +312,12 @@ class AniPortraitSampler(RendererNode):
         return io.NodeOutput(images, float(rate), animation.state, video_of(images, rate, sound))
 
 
-def _faces(motion: Any, pose_frames: Any, swapped: bool) -> Any:
+def _faces(motion: FaceMotion | None, pose_frames: Any, swapped: bool) -> torch.Tensor | FaceMotion:
     """What the face is to do: the motion, or the pose frames."""
     if (motion is None) == (pose_frames is None):
         found = "Neither a motion nor pose frames are" if motion is None else "Both a motion and pose frames are"
         raise TalkingPortraitError(f"{found} connected, but one of the two is expected; connect one.")
-    if pose_frames is None:
+    if motion is not None:
         return motion
     drawn = colours(images_socket(pose_frames, "pose_frames"))
     return drawn.flip(-1) if swapped else drawn

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import portrait_socket, portrait_track
 from ..renderer_node import (
     HIDDEN,
@@ -21,8 +23,6 @@ from ..renderer_node import (
 )
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
-io: Any = host.io
-
 SMALLER = "scale the picture down with ComfyUI's Scale Image to Total Pixels, before Detect Landmarks"
 
 
@@ -33,7 +33,7 @@ class InstantRender(RendererNode):
     VIDEO_OUTPUT = 3
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitInstantRender",
             display_name="Instant Render",
@@ -75,7 +75,9 @@ class InstantRender(RendererNode):
 
     @classmethod
     @checked_node
-    def execute(cls, image: Any, landmarks: Any, motion: Any, batch_size: int = 8, audio: Any = None) -> Any:
+    def execute(
+        cls, image: Any, landmarks: Any, motion: FaceMotion, batch_size: int = 8, audio: Any = None
+    ) -> io.NodeOutput:
         from ...pipelines.instant.animate import animate, frames_of
 
         portrait, track = portrait_socket(image), portrait_track(landmarks)

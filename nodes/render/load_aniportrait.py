@@ -9,11 +9,10 @@ from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..aniportrait_files import FILES, load_aniportrait
 from ..checked_node import checked_node
+from ..host import io
 from ..model_paths import Fingerprint, file_input, files_fingerprint
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import AniPortraitSocket
-
-io: Any = host.io
 
 NO_LORA = "none"
 ENDINGS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
@@ -32,7 +31,7 @@ class LoadAniPortrait(io.ComfyNode):
     """Files to ANIPORTRAIT."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(host.OWN_CATEGORY, ENDINGS)
         return host.schema(
             node_id="TalkingPortraitLoadAniPortrait",
@@ -100,7 +99,7 @@ class LoadAniPortrait(io.ComfyNode):
         dtype: Any,
         lora: Any = NO_LORA,
         lora_strength: float = 1.0,
-    ) -> Any:
+    ) -> io.NodeOutput:
         names = {
             "reference_unet": reference_unet,
             "denoising_unet": denoising_unet,

@@ -7,11 +7,10 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import APascoSocket
-
-io: Any = host.io
 
 NET, NET_FILE = "hallo_net", "hallo/net.pth"
 TRAINED_FILE = "apasco/net.safetensors"
@@ -23,7 +22,7 @@ class LoadAPasco(io.ComfyNode):
     """File to APASCO."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(host.OWN_CATEGORY, ENDINGS)
         return host.schema(
             node_id="TalkingPortraitLoadAPasco",
@@ -56,7 +55,7 @@ class LoadAPasco(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, net: str, dtype: Any) -> Any:
+    def execute(cls, net: str, dtype: Any) -> io.NodeOutput:
         from ...models.apasco.loading import load_net
         from ...pipelines.apasco.settings import Networks
 

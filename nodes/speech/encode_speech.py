@@ -6,18 +6,17 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import rate_input, sound_from
 from ..loaded_models import LoadedAniTalker, LoadedSpeechEncoder
 from ..sockets import AniTalkerSocket, SpeechEncoderSocket, SpeechFeaturesSocket
-
-io: Any = host.io
 
 
 class EncodeSpeech(io.ComfyNode):
     """AUDIO and SPEECH_ENCODER to SPEECH_FEATURES."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitEncodeSpeech",
             display_name="Encode Speech",
@@ -81,7 +80,7 @@ class EncodeSpeech(io.ComfyNode):
         frame_multiple: int = 1,
         window_seconds: float = 0.0,
         anitalker: LoadedAniTalker | None = None,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.anitalker.speech_features import encode_speech
 
         features = encode_speech(

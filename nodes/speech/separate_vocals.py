@@ -8,10 +8,9 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import audio_socket, sound_from
 from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
-
-io: Any = host.io
 
 DEFAULT_FILE = "Kim_Vocal_2.onnx"
 
@@ -24,7 +23,7 @@ class SeparateVocals(io.ComfyNode):
     """
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         # Other systems' files lie in folders of their own below this one.
         files = [name for name in host.model_names(host.OWN_CATEGORY, (".onnx", ".ckpt")) if Path(name).name == name]
         return host.schema(
@@ -70,7 +69,7 @@ class SeparateVocals(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, audio: Any, model: str, enabled: bool) -> Any:
+    def execute(cls, audio: Any, model: str, enabled: bool) -> io.NodeOutput:
         from ...pipelines.vocals.separation import separate
 
         sound = sound_from(audio)

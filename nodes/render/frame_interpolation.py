@@ -52,12 +52,12 @@ class FrameInterpolation(io.ComfyNode):
     def execute(cls, images: Any, fps: float, insert: int, model: Any = None) -> io.NodeOutput:
         from ...pipelines.image.frame_interpolation import interpolated_by
 
-        frames = colours(images_socket(images))
+        frames, rate = colours(images_socket(images)), frame_rate(fps)
         network = _network(model)
         multiple = getattr(network.module, "pad_align", 1)
         made = interpolated_by(network, frames, insert, multiple=multiple, progress=host.progress())
         result = frames_in_memory(made, (len(frames) - 1) * (insert + 1) + 1)
-        return io.NodeOutput(result, float(frame_rate(fps) * (insert + 1)))
+        return io.NodeOutput(result, float(rate * (insert + 1)))
 
 
 def _network(model: Any) -> host.ManagedModule:

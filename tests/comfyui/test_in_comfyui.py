@@ -518,3 +518,73 @@ def test_odd_sides_are_saved(server, tmp_path, capsys, images):
     (path,) = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".mp4")]
     assert open_video(path).size == (98, 98)
     assert float(read_audio(path).seconds) > 15
+
+
+def test_odd_pictures_frames_are_saved_by_comfyuis_own_encoder(server, tmp_path, capsys):
+    prompt = json.loads(streamed(tmp_path, seed=8, images=False, size=97).read_text())
+    render = next(node for node, entry in prompt.items() if entry["class_type"] == "TalkingPortraitInstantRender")
+    joined = {"images": [render, 0], "fps": [render, 2]}
+    prompt["joined"] = {"class_type": "CreateVideo", "inputs": joined}
+    prompt["video"]["inputs"]["video"] = ["joined", 0]
+    workflow = tmp_path / "joined.json"
+    workflow.write_text(json.dumps(prompt))
+    assert run(server, workflow, "--out", str(tmp_path)) == 0
+    (path,) = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".mp4")]
+    assert open_video(path).size == (98, 98)
+
+
+def last_error(server: str) -> dict[str, Any]:
+    """The message by which ComfyUI reports to the front end what failed last."""
+    return next(data for kind, data in last_messages(server) if kind == "execution_error")
+
+
+def test_missing_files_are_absent_from_lists_and_named_together(server, models, tmp_path, capsys):
+    graph = {
+        "1": {
+            "class_type": "TalkingPortraitLoadAniTalker",
+            "inputs": {"stage1": "anitalker/gone.ckpt", "stage2": "anitalker/stage2_pose_only_hubert.gone.ckpt"},
+        },
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
+    described = fetch(server, "/object_info/TalkingPortraitSeparateVocals")["TalkingPortraitSeparateVocals"]
+    assert "Kim_Vocal_2.onnx" not in described["input"]["required"]["model"][1]["options"]
+    workflow = tmp_path / "missing.json"
+    workflow.write_text(json.dumps(graph))
+    assert run(server, workflow) == 3
+    stderr = capsys.readouterr().err
+    for name in ("anitalker/gone.ckpt", "anitalker/stage2_pose_only_hubert.gone.ckpt", "anitalker_ckpts", str(models)):
+        assert name in stderr
+    error = last_error(server)
+    assert error["exception_type"] == "TalkingPortraitError", "no module path before the sentence"
+    assert error["exception_message"].startswith("Load AniTalker: The model files ")
+
+
+def test_faces_are_detected_anew_once_a_better_model_is_there(server, models, tmp_path, capsys):
+    graph = {
+        "1": {"class_type": "TalkingPortraitSample", "inputs": {}},
+        "2": {
+            "class_type": "TalkingPortraitDetectLandmarks",
+            "inputs": {"images": ["1", 0], "face": "largest", "index": 0, "missing": "hold", "min_confidence": 0.45},
+        },
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 1]}},
+    }
+    workflow = tmp_path / "detect.json"
+    workflow.write_text(json.dumps(graph))
+    model = models / "detection" / "face_landmarker.task"
+    kept = model.rename(tmp_path / "kept.task") if model.is_file() else None
+    try:
+        assert run(server, workflow) == cli.NO_OUTPUTS
+        assert run(server, workflow) == cli.NO_OUTPUTS
+        assert "2" in next(data["nodes"] for kind, data in last_messages(server) if kind == "execution_cached")
+        model.parent.mkdir(exist_ok=True)
+        model.write_bytes(b"no model")
+        assert run(server, workflow) == 3
+        assert last_error(server)["node_id"] == "2", "the node was run again, with the file that came"
+    finally:
+        model.unlink(missing_ok=True)
+        if kept:
+            kept.rename(model)
+
+
+def last_messages(server: str) -> list[Any]:
+    return next(reversed(fetch(server, "/history").values()))["status"]["messages"]

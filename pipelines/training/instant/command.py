@@ -48,6 +48,7 @@ class Mouth:
         command.add_argument(
             "--workers", type=int, default=2, dest="speakers", metavar="N", help="processes that speak the corpus"
         )
+        command.add_argument("--corpus", type=Path, help="a corpus that was spoken before (default: WORK/corpus)")
         command.add_argument("--threads", type=int, default=1, help="threads that train")
 
     def open(self, options: argparse.Namespace, progress: Progress = no_progress) -> tuple[MouthTrainer, Crops]:
@@ -107,7 +108,7 @@ class Mouth:
 
 
 def _corpus(options: argparse.Namespace) -> Path:
-    return Path(options.work) / "corpus"
+    return Path(options.corpus or options.work / "corpus")
 
 
 def _read_start(path: Path) -> MouthNetwork:

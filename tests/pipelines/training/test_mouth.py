@@ -164,6 +164,11 @@ def test_the_command_trains_scores_and_goes_on(work: Path, capsys: pytest.Captur
     assert train(work, "--steps", 2, "--resume") == 0
     assert [line["step"] for line in bench.read_log(work)] == [1, 2]
     assert bench.read_log(work)[0]["rate"] == pytest.approx(0.02 / 100)
+    other = work.parent / "other"
+    assert train(other, "--corpus", work / "corpus", "--start", out, "--steps", 1) == 0
+    with safe_open(other / "mouth.safetensors", framework="pt") as file:
+        assert file.metadata()["start"] == out.name
+    assert not (other / "corpus").exists()
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_bad_input_is_told_in_a_sentence(work: Path, capsys: pytest.CaptureFixtu
         ("audio2mesh", ["--speech-encoder", ear], "data25", "25 frames a second, but this network works at 30"),
         ("audio2mesh", ["--speech-encoder", ear], "data", "None of the 1 clips has the 150 frames"),
         ("audio2pose", ["--start", ear, "--frames", "30"], "data", "AniPortrait's audio2pose is expected"),
+        ("aniportrait-stage1", [*unet[:2], *encoders(work), "--unconditional", "nan"], "data", "a share from 0 to 1"),
         ("aniportrait-stage1", ["--unet", ear, *encoders(work)], "data", "an SD 1.5 UNet in diffusers' spelling"),
         ("aniportrait-stage2", ["--stage1", str(work), *encoders(work)], "data", "holds no reference_unet"),
         ("apasco-stage1", unet, "data", "run prepare again with --face-detector"),

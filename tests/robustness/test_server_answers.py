@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,8 @@ def test_any_value_may_stand_anywhere_in_an_answer(value):
     client = server._Client("http://x", INFO, Path("out"), 1.0, lambda title, done, total: None)
     for kind in ("executing", "progress", "execution_error", "execution_interrupted", "execution_success"):
         for data in (value, {"node": value, "value": value, "max": value}, {"node_id": value, "exception_type": value}):
-            try:
-                client._handle({"type": kind, "data": data}, "p1")
-            except TalkingPortraitError as error:
-                assert "\n" not in str(error)
+            with suppress(TalkingPortraitError):
+                assert client._handle({"type": kind, "data": data}, "p1") in (True, False)
     assert isinstance(client._error_lines({"1": value, "2": {"errors": value}, "3": {"errors": [value]}}), list)
     assert isinstance(files_of({"2": value, "3": {"images": [value, {"filename": value}]}}), list)
     info = server._node_info({"input": {"required": {"image": value, "b": [value, value]}, "optional": value}})

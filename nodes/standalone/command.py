@@ -117,7 +117,7 @@ def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
 def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
     if not options.timeout > 0:
         raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but more than 0 is expected.")
-    info = comfy_client.fetch_node_info(options.server)
+    info = comfy_client.fetch_node_info(options.server, options.timeout)
     prompt = to_prompt(workflow, info, note)
     files = _assign(prompt, options, info)
     for _, _, value in comfy_client.upload_inputs(prompt, info):

@@ -79,7 +79,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that are reached within a test."""
     monkeypatch.setattr(server_connection, "MAX_ANSWER", 500_000)
     monkeypatch.setattr(server, "MAX_RESULT_BYTES", 500_000)
-    monkeypatch.setattr(server_connection._json_of, "__defaults__", ((200,), 0.5))
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(server_connection.get_json, "__defaults__", (0.5,))
     monkeypatch.setattr(server_connection.post_json, "__kwdefaults__", {"allowed": (200,), "within": 0.5})
 
 
@@ -241,6 +242,14 @@ def test_no_redirect_is_followed(tmp_path, capsys, path, place):
     code, told = run(answering(path, elsewhere), tmp_path, capsys)
     assert code == 6
     assert "passes requests on to" in told
+
+
+def test_a_result_of_which_next_to_nothing_comes_is_given_up(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(server_connection, "SLOW_SECONDS", 0.3)
+    code, told = run(answering("/view", dripping), tmp_path, capsys)
+    assert code == 6
+    assert "does not answer any more" in told
+    assert not [place for place in (tmp_path / "out").rglob("*") if place.is_file()]
 
 
 NAMES = [

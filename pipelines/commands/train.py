@@ -88,8 +88,8 @@ def _prepare(options: argparse.Namespace) -> None:
         recipe,
         person=options.person,
         say=_say,
+        failed=left_out.append,
         progress=ProgressBar("preparing", "frames"),
-        left_out=left_out,
     )
     _say(f"{options.out}: {count} clips")
     if count:

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import os
-import runpy
 import signal
-import sys
-from pathlib import Path
+
+
+def _on_request(handler: Any) -> None:
+    """Sets what a request to end does: one from the keyboard or the system, or that the terminal goes."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the last
+            signal.signal(number, handler)
+
+
+def _end_at_once(number: int, frame: object) -> None:
+    """Until a command begins there is nothing to clean up, and a library that is just loading would fail in its way."""
+    os.write(2, b"\ninterrupted\n")
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    _on_request(_end_at_once)
+
+# What takes time is imported once an interruption is no traceback.
+import argparse  # noqa: E402
+import getpass  # noqa: E402
+import importlib.util  # noqa: E402
+import runpy  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from contextlib import suppress  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, NoReturn  # noqa: E402
 
 if __package__ in (None, ""):
     # Run as `python path/to/this/folder`, for example from ComfyUI's custom_nodes: give the folder its package name.
@@ -23,65 +49,121 @@ if __package__ in (None, ""):
     runpy.run_module("talking_portrait", run_name="__main__", alter_sys=True)
     sys.exit()
 
-from .pipelines.errors import TalkingPortraitError, is_out_of_memory
+from .pipelines.commands import terminal  # noqa: E402
+from .pipelines.errors import TalkingPortraitError, escaped, is_out_of_memory  # noqa: E402
+
+LESS_MEMORY = {
+    "animate": "choose a smaller --size or shorter audio",
+    "motion": "choose shorter audio",
+    "run": "take smaller pictures or fewer frames at once, which --set can change",
+    "models": "close other programs",
+    "prepare": "choose a smaller --size, or a smaller --longest for the clips",
+    "train": "choose a smaller --batch, with more --accumulate in its place",
+}
+"""What helps a command that needs more memory than there is."""
+SECONDS_TO_CLEAN_UP = 2.0
+"""For so long after a request to end another one, as an impatient user's, does not break into the cleaning up."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for input that can't be used, 130 when interrupted, 141 when nobody reads what it
     prints any more, or the command's own code."""
-    asked = _end_cleanly_when_asked()
+    terminal.make_usable()
+    asked: list[float] = []
+    command = ""
     try:
+        _check_current_folder()
         options = _parser().parse_args(arguments)
+        command = options.command
+        _on_request(_interrupting(asked))
         code = options.run(options) or 0
-        sys.stdout.flush()
+        terminal.flush()
         return code
     except (Exception, KeyboardInterrupt) as error:
-        return _tell(error, interrupted=bool(asked))
+        return _tell(error, command, interrupted=bool(asked))
+    finally:
+        _remove_empty_cache()
 
 
-def _tell(error: BaseException, *, interrupted: bool) -> int:
+def _tell(error: BaseException, command: str, *, interrupted: bool) -> int:
     """Says in one line how a command ended, and returns its code; a fault of the program itself is raised again."""
     # An interruption may come out as any other error, when it hits a library that was just being loaded.
     if interrupted or isinstance(error, KeyboardInterrupt):
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    if isinstance(error, BrokenPipeError):
-        # Else the interpreter would complain at its end of what it could not flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    if is_out_of_memory(error):
-        print("error: This needs more memory than there is; choose a smaller --size or shorter audio.", file=sys.stderr)
-        return 2
-    if isinstance(error, (TalkingPortraitError, OSError)):
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    raise error
+        said, code = "\ninterrupted", 130
+    elif isinstance(error, BrokenPipeError):
+        said, code = "", 141
+    elif is_out_of_memory(error):
+        said, code = f"error: This needs more memory than there is; {LESS_MEMORY[command]}.", 2
+    elif isinstance(error, TalkingPortraitError):
+        said, code = f"error: {error}", 2
+    elif isinstance(error, OSError):
+        said, code = f"error: {_sentence(error)}", 2
+    else:
+        raise error
+    try:
+        terminal.flush()
+    except OSError as unprinted:
+        if unprinted is not error and not isinstance(unprinted, BrokenPipeError):
+            said = said or f"error: {_sentence(unprinted)}"
+    if said:
+        terminal.last_words(said)
+    return code
 
 
-def _end_cleanly_when_asked() -> list[int]:
-    """Makes a polite request to end, or the end of the terminal, an interruption, so that what was begun is cleaned up.
+def _remove_empty_cache() -> None:
+    """The folder for compiled code that torch makes as soon as an optimiser takes a step, unless something is in it."""
+    if "torch._inductor" in sys.modules:
+        with suppress(OSError, KeyError):  # not empty, or not there; a user without a name
+            os.rmdir(Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}"))
 
-    Returns a list that is filled with the signals that come.
+
+def _check_current_folder() -> None:
+    """Native libraries end the process in their own way where there is none."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise TalkingPortraitError(
+            "The current folder has been removed; change to another one and run it again."
+        ) from None
+
+
+def _sentence(error: OSError) -> str:
+    """What the system refused."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return (
+            f"The system refused to read or write ({reason}); check the folders named, the free space and the output."
+        )
+    return f"{error.filename} can't be used ({reason}); check that it is there, its permissions and the free space."
+
+
+def _interrupting(asked: list[float]) -> Callable[[int, object], None]:
+    """A handler that makes a request to end an interruption, so that what was begun is cleaned up.
+
+    `asked` is filled with the times at which requests come.
     """
-    asked: list[int] = []
 
     def interrupt(number: int, frame: object) -> None:
-        asked.append(number)
-        raise KeyboardInterrupt
+        asked.append(time.monotonic())
+        if len(asked) == 1 or asked[-1] - asked[0] > SECONDS_TO_CLEAN_UP:
+            raise KeyboardInterrupt
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the last
-            signal.signal(number, interrupt)
-    return asked
+    return interrupt
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that prints no control characters: names of files come from shell patterns too."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped(message))
 
 
 def _parser() -> argparse.ArgumentParser:
     from .nodes.standalone import command as run
     from .pipelines.commands import animate, models, motion, train
 
-    parser = argparse.ArgumentParser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
     for command in (animate, motion, run, models, train):
         command.add_commands(commands)
     return parser
@@ -89,5 +171,5 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     code = main()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing left to clean up, and nobody to catch it
+    _on_request(signal.SIG_DFL)  # there is nothing left to clean up, and nobody to catch it
     sys.exit(code)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.finite import all_finite
 from ..pipelines.model_files.store import list_files
 from . import host
 from .model_paths import chosen_model
@@ -99,7 +100,7 @@ class LoadedAniPortrait:
 
     def _check_numbers(self, name: str, network: torch.nn.Module) -> None:
         for key, tensor in network.state_dict().items():
-            if not bool(torch.isfinite(tensor).all()):
+            if not all_finite(tensor):
                 file = "motion_module" if name == "denoising_unet" and ".motion_modules." in key else name
                 half = "; load it in float32 or bfloat16, or" if self.dtype == torch.float16 else ";"
                 raise TalkingPortraitError(

@@ -327,7 +327,7 @@ def model_names(
         else:
             roots = model_folders(category)
             names = [str(path.relative_to(root)) for root in roots for path in root.rglob("*") if path.is_file()]
-    except (KeyError, OSError):
+    except (KeyError, OSError, TalkingPortraitError):  # the last: without ComfyUI, where there is no home folder
         return []
     files = [Path(name) for name in names if Path(name).suffix.lower() in endings]
     return sorted({str(file.parent if file.parent.parts and file.name in folder_files else file) for file in files})

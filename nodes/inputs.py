@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.finite import all_finite
 from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.types import Audio, FaceTrack
 from . import host
@@ -80,9 +81,8 @@ def _checked_values(values: torch.Tensor, name: str) -> torch.Tensor:
             "them by their largest value."
         )
     values = values.detach().to("cpu", torch.float32)
-    # By its sum, one by one: quick, and nothing is made that is as large as the pictures.
     for number, item in enumerate(values):
-        if not bool(torch.isfinite(item.sum())):
+        if not all_finite(item):
             raise TalkingPortraitError(
                 f'Picture {number} of the input "{name}" holds NaN or infinite values, which no colour has; a VAE that '
                 "decodes in half precision makes such pictures, so let it run in full precision."

@@ -100,6 +100,20 @@ class FaceTrack:
     def frames(self) -> int:
         return len(self.points)
 
+    def check_pictures(self, images: torch.Tensor) -> None:
+        """Raises TalkingPortraitError for pictures (F, H, W, C) of another size or another number of frames."""
+        height, width = images.shape[1:3]
+        if tuple(self.image_size) != (height, width):
+            raise TalkingPortraitError(
+                f"The pictures are {width} x {height} pixels, but the landmarks were found in {self.image_size[1]} x "
+                f"{self.image_size[0]}; detect them in these very pictures."
+            )
+        if self.frames not in (1, len(images)):
+            raise TalkingPortraitError(
+                f"There are {len(images)} pictures and landmarks for {self.frames}, but equally many, or landmarks for "
+                "one, are expected; detect them in these very pictures."
+            )
+
 
 @dataclass(frozen=True)
 class FaceMotion:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from ..checkpoints import expect_kind, layer_count, read_checkpoint, rename_keys, strict_load
 from ..errors import TalkingPortraitError
+from ..json_file import read_json
 from .encoder import SpeechEncoder
 
 WANTED = "a wav2vec2 or HuBERT encoder"
@@ -59,7 +59,7 @@ def load_speech_encoder(path: str | Path) -> SpeechEncoder:
     state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     state = rename_keys(state, WEIGHT_NORM)
 
-    given = _read_json(folder / "config.json")
+    given = _beside(folder, "config.json")
     given = given if given.get("model_type") in ("wav2vec2", "hubert") else {}
     # Both families have the same tensors and the same arithmetic; without any other sign the name decides.
     title = (folder.name if file.name in FOLDER_FILES else file.stem).lower()
@@ -69,7 +69,7 @@ def load_speech_encoder(path: str | Path) -> SpeechEncoder:
 
     channels = model.config.hidden_size
     size = {768: "base", 1024: "large", 1280: "xlarge"}.get(channels, str(channels))
-    normalise = bool(_read_json(folder / "preprocessor_config.json").get("do_normalize", True))
+    normalise = bool(_beside(folder, "preprocessor_config.json").get("do_normalize", True))
     return SpeechEncoder(model, f"{'hubert' if hubert else 'wav2vec2'}-{size}", normalise)
 
 
@@ -141,13 +141,6 @@ def build(config: Mapping[str, Any], *, hubert: bool = False) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        value = None
-    if not isinstance(value, dict):
-        raise TalkingPortraitError(f"{path} is no readable JSON; download it again or remove it.")
-    return value
+def _beside(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    return read_json(path) if path.is_file() else {}

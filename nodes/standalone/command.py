@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...pipelines.commands.progress_bar import ProgressBar
+from ...pipelines.commands.terminal import last_words, note, say
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.face.native_stderr import redirect_native_stderr
 from ...pipelines.files.input_paths import is_file
@@ -21,7 +21,7 @@ from ...pipelines.workflow.formats import NodeInfo, Prompt, class_names, file_re
 from ...pipelines.workflow.run import NodeFailedError, run_graph, set_input
 from . import node_api as standalone
 
-OK, REFUSED, FAILED, INTERRUPTED, NO_OUTPUTS = 0, 2, 3, 4, 7
+OK, REFUSED, FAILED, NO_OUTPUTS = 0, 2, 3, 7
 
 DESCRIPTION = """\
 Runs a workflow in ComfyUI's API format or as the editor saves it. Without --server it runs right here, with this
@@ -29,8 +29,8 @@ pack's nodes and ComfyUI's loaders and savers of pictures, sound and video; with
 local files are uploaded and the results downloaded.
 """
 EXIT_CODES = """\
-exit status: 0 done, 2 the workflow was refused, 3 a node failed, 4 interrupted, 5 took too long, 6 no server answers,
-7 done but nothing was saved
+exit status: 0 done, 2 the workflow was refused, 3 a node failed, 4 interrupted on the server, 5 took too long,
+6 no server answers, 7 done but nothing was saved, 130 interrupted here
 """
 
 
@@ -77,23 +77,17 @@ def _run(options: argparse.Namespace) -> int:
         return _complain(error, FAILED)
     except TalkingPortraitError as error:
         return _complain(error, REFUSED)
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def _complain(error: object, code: int) -> int:
-    sys.stderr.write(f"\nerror: {error}\n" if code != INTERRUPTED else f"\n{error}\n")
+    last_words(f"\nerror: {error}")
     return code
 
 
 def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
     nodes = registry()
     info = describe(nodes, class_names(workflow))
-    prompt = to_prompt(workflow, info, _say)
+    prompt = to_prompt(workflow, info, note)
     files = _assign(prompt, options, info)
     started = time.monotonic()
 
@@ -123,7 +117,7 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
     if not options.timeout > 0:
         raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but more than 0 is expected.")
     info = comfy_client.fetch_node_info(options.server)
-    prompt = to_prompt(workflow, info, _say)
+    prompt = to_prompt(workflow, info, note)
     files = _assign(prompt, options, info)
     for _, _, value in comfy_client.upload_inputs(prompt, info):
         with suppress(TalkingPortraitError):  # a name that leads out of the folder is the server's to judge
@@ -141,7 +135,7 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
         options.server, prompt, info, files=files, out=options.out, timeout=options.timeout, report=report
     )
     for line in run.warnings:
-        _say(line)
+        note(line)
     return _list(run.files, started)
 
 
@@ -165,6 +159,6 @@ def registry() -> dict[str, Any]:
 
 def _list(paths: list[Path], started: float) -> int:
     for path in paths:
-        sys.stdout.write(f"{path}\n")
-    sys.stderr.write(f"{len(paths)} files in {time.monotonic() - started:.1f} s\n")
+        say(str(path))
+    note(f"{len(paths)} files in {time.monotonic() - started:.1f} s")
     return OK if paths else NO_OUTPUTS

@@ -7,10 +7,12 @@ Inside ComfyUI they are not registered.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,8 +20,8 @@ from typing import Any
 import torch
 
 from ...pipelines.audio.waveform import check_audio
-from ...pipelines.errors import TalkingPortraitError, quoted
-from ...pipelines.files.images import read_image, to_uint8, write_image
+from ...pipelines.errors import TalkingPortraitError, escaped, quoted
+from ...pipelines.files.images import to_uint8, write_image
 from ...pipelines.files.input_paths import is_file
 from ...pipelines.files.output_paths import folder_for_results, free_name
 from ...pipelines.files.sound import NoSoundError, read_audio, write_wav
@@ -27,11 +29,14 @@ from ...pipelines.files.video import VideoWriter, open_video
 from ...pipelines.timing import as_rate, frame_end
 from ...pipelines.types import Audio
 from ...pipelines.workflow.formats import file_reference
+from ...pipelines.workflow.name_patterns import filled_by_server
+from ...pipelines.workflow.result_names import check_inside
 from .. import host
-from ..checked_node import checked_node
+from ..checked_node import checked_node, described
 from ..inputs import colours, images_socket
 from ..model_paths import chosen_model
 from . import node_api as io
+from .picture_file import read_pictures
 
 CATEGORY = "files"
 MAX_VIDEO_BYTES = 12_000_000_000
@@ -64,14 +69,16 @@ def input_file(name: str) -> Path:
 
 
 @contextmanager
-def output_file(prefix: str, ending: str) -> Iterator[Path]:
+def output_file(prefix: str, ending: str, width: int = 0, height: int = 0) -> Iterator[Path]:
     """The next free numbered name for a file inside the output folder, which is made where it is missing.
 
+    Patterns in the prefix such as %year% and %width% are filled in, as in ComfyUI.
     Leaving the block by an exception takes the file and the folders away again that were made for it.
     """
     root = io.session().output_folder.resolve()
-    plain = _plain_name(prefix)
+    plain = _plain_name(filled_by_server(prefix, width, height, datetime.now()))
     folder = root / plain.parent
+    check_inside(folder, root)
     with ExitStack() as stack:
         try:
             stack.enter_context(folder_for_results(folder))
@@ -86,7 +93,8 @@ def output_file(prefix: str, ending: str) -> Iterator[Path]:
 def _plain_name(prefix: str) -> PurePosixPath:
     """Folder and start of a file's name inside the output folder. Raises for what leads out of it or is no name."""
     plain = PurePosixPath(prefix.replace("\\", "/"))
-    if plain.is_absolute() or ".." in plain.parts or ":" in prefix or not plain.name:
+    drive = re.match(r"[A-Za-z]:", prefix)
+    if plain.is_absolute() or ".." in plain.parts or drive or not plain.name:
         raise TalkingPortraitError(
             f"The name {quoted(prefix)} leads out of the output folder, but a plain name is expected, as in video/talk."
         )
@@ -110,8 +118,10 @@ class Saver(io.ComfyNode):
 
 
 def _can_be_a_name(part: str) -> bool:
+    if escaped(part) != part or "\n" in part or (os.name == "nt" and re.search(r'[<>:"|?*]', part)):
+        return False
     try:
-        return "\0" not in part and len(os.fsencode(part)) <= MAX_NAME_BYTES
+        return len(os.fsencode(part)) <= MAX_NAME_BYTES
     except UnicodeEncodeError:
         return False
 
@@ -171,6 +181,15 @@ class VideoPayload:
         return images, audio, video.fps
 
 
+def video_socket(video: Any) -> VideoPayload:
+    """VIDEO. Raises TalkingPortraitError for another object."""
+    if not isinstance(video, VideoPayload):
+        raise TalkingPortraitError(
+            f'The input "video" is {described(video)}, but a video is expected; connect Load Video or Create Video.'
+        )
+    return video
+
+
 class LoadImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -188,8 +207,7 @@ class LoadImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
-        picture = read_image(input_file(image))
-        return io.NodeOutput(picture[None], torch.zeros(1, *picture.shape[:2]))
+        return io.NodeOutput(*read_pictures(input_file(image)))
 
 
 class LoadAudio(io.ComfyNode):
@@ -251,8 +269,9 @@ class GetVideoComponents(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, video: VideoPayload) -> io.NodeOutput:
-        images, audio, fps = video.components()
+    @checked_node
+    def execute(cls, video: Any) -> io.NodeOutput:
+        images, audio, fps = video_socket(video).components()
         sound = None if audio is None else {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
         return io.NodeOutput(images, sound, float(fps), 8, "sRGB")  # which every video here has become
 
@@ -273,9 +292,10 @@ class CreateVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: torch.Tensor, fps: float, audio: Any = None) -> io.NodeOutput:
+    @checked_node
+    def execute(cls, images: Any, fps: float, audio: Any = None) -> io.NodeOutput:
         sound = None if audio is None else check_audio(audio)
-        return io.NodeOutput(VideoPayload(images, sound, as_rate(fps)))
+        return io.NodeOutput(VideoPayload(images_socket(images), sound, as_rate(fps)))
 
 
 class SaveVideo(Saver):
@@ -296,7 +316,9 @@ class SaveVideo(Saver):
         )
 
     @classmethod
-    def execute(cls, video: VideoPayload, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
+    @checked_node
+    def execute(cls, video: Any, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
+        video = video_socket(video)
         if video.path is not None and video.encoded:
             with output_file(filename_prefix, ".mp4") as path:
                 _copy(video.path, path)
@@ -306,7 +328,7 @@ class SaveVideo(Saver):
             audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
         progress = io.session().progress
         with (
-            output_file(filename_prefix, ".mp4") as path,
+            output_file(filename_prefix, ".mp4", images.shape[2], images.shape[1]) as path,
             VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer,
         ):
             for index, frame in enumerate(images):
@@ -340,8 +362,9 @@ class SaveImage(Saver):
         )
 
     @classmethod
-    def execute(cls, images: torch.Tensor, filename_prefix: str) -> io.NodeOutput:
-        return io.NodeOutput(images, ui=_shown("images", _save_images(images, filename_prefix)))
+    @checked_node
+    def execute(cls, images: Any, filename_prefix: str) -> io.NodeOutput:
+        return io.NodeOutput(images, ui=_shown("images", _save_images(images_socket(images), filename_prefix)))
 
 
 class PreviewImage(io.ComfyNode):
@@ -357,15 +380,16 @@ class PreviewImage(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: torch.Tensor) -> io.NodeOutput:
-        return io.NodeOutput(images, ui=_shown("images", _save_images(images, f"{PREVIEWS}/image")))
+    @checked_node
+    def execute(cls, images: Any) -> io.NodeOutput:
+        return io.NodeOutput(images, ui=_shown("images", _save_images(images_socket(images), f"{PREVIEWS}/image")))
 
 
 def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
     paths = []
     for image in images:
-        with output_file(prefix, ".png") as path:
-            write_image(path, image)
+        with output_file(prefix, ".png", image.shape[1], image.shape[0]) as path:
+            write_image(path, colours(image) if image.shape[-1] == 1 else image)
         paths.append(path)
     return paths
 
@@ -387,6 +411,7 @@ class SaveAudio(Saver):
         )
 
     @classmethod
+    @checked_node
     def execute(cls, audio: Any, filename_prefix: str) -> io.NodeOutput:
         return io.NodeOutput(audio, ui=_shown("audio", [_save_audio(audio, filename_prefix)]))
 
@@ -404,6 +429,7 @@ class PreviewAudio(io.ComfyNode):
         )
 
     @classmethod
+    @checked_node
     def execute(cls, audio: Any) -> io.NodeOutput:
         return io.NodeOutput(audio, ui=_shown("audio", [_save_audio(audio, f"{PREVIEWS}/audio")]))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from ..renderers import INSTANT
 from .driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .progress_bar import ProgressBar
 from .renderer_options import add_renderer_options, chosen_renderer
+from .terminal import note, say
 
 if TYPE_CHECKING:
     import torch
@@ -53,10 +53,9 @@ def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion) -> 
     names = DRIVER_DEFAULTS if options.renderer == INSTANT else ("fps",)  # what else others take, they use
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
     if given:
-        print(
+        note(
             f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect with --motion: the motion is taken as "
-            f"it was saved, at {float(motion.fps):g} frames a second.",
-            file=sys.stderr,
+            f"it was saved, at {float(motion.fps):g} frames a second."
         )
 
 
@@ -68,10 +67,7 @@ def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
     frames = frame_count(speech.waveform.shape[1], speech.sample_rate, motion.fps)
     if frames != motion.frames:
         done = "the motion is cut where the sound ends" if motion.frames > frames else "its last pose is held"
-        print(
-            f"The motion lasts {float(motion.seconds):.2f} s and the sound {float(speech.seconds):.2f} s, so {done}.",
-            file=sys.stderr,
-        )
+        note(f"The motion lasts {float(motion.seconds):.2f} s and the sound {float(speech.seconds):.2f} s, so {done}.")
     return fit_length(motion, frames)
 
 
@@ -123,7 +119,7 @@ def _animate(options: argparse.Namespace) -> None:
     if options.save_motion:
         assert motion is not None
         save_motion(options.save_motion, motion)
-    print(f"{options.out}: {frames} frames at {float(fps):g} fps, {frames / seconds:.1f} frames a second")
+    say(f"{options.out}: {frames} frames at {float(fps):g} fps, {frames / seconds:.1f} frames a second")
 
 
 def _device(options: argparse.Namespace) -> torch.device:
@@ -162,7 +158,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     with redirect_native_stderr():
         landmarker = open_landmarker()
         if landmarker.hint:
-            print(landmarker.hint, file=sys.stderr)
+            note(landmarker.hint)
         if options.face is None:
             return image, detect(image[None], landmarker)[0]
         return image, detect(image[None], landmarker, choose="index", index=options.face)[0]
@@ -175,9 +171,8 @@ def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | Non
     height, width = image.shape[:2]
     if options.size is not None or max(height, width) <= USUAL_LONGEST_SIDE:
         return options.size
-    print(
+    note(
         f"{options.image} has {width} x {height} pixels; the longer side of the video gets {USUAL_LONGEST_SIDE} "
-        "(choose another with --size).",
-        file=sys.stderr,
+        "(choose another with --size)."
     )
     return USUAL_LONGEST_SIDE

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..model_files.store import Folders, check, default_folders, get, list_files
 from ..model_files.table import ModelFile
 from .progress_bar import ProgressBar
+from .terminal import note, say
 
 
 def add_commands(subparsers: Any) -> None:
@@ -30,13 +30,13 @@ def add_commands(subparsers: Any) -> None:
 def main_list(options: argparse.Namespace) -> int:
     """Prints the table."""
     for model in list_files(options.name):
-        _say(f"{model.name}  ({', '.join(model.systems)})")
-        _say(f"    {model.purpose}")
-        _say(f"    file     {model.folder}/{model.file}, {_size(model.size)}")
-        _say(f"    sha256   {model.sha256 or 'unknown'}")
-        _say(f"    page     {model.page}")
-        _say(f"    from     {_origin(model)}")
-        _say(f"    licence  code: {model.code_licence}; weights: {model.weight_licence}")
+        say(f"{model.name}  ({', '.join(model.systems)})")
+        say(f"    {model.purpose}")
+        say(f"    file     {model.folder}/{model.file}, {_size(model)}")
+        say(f"    sha256   {model.sha256 or 'unknown'}")
+        say(f"    page     {model.page}")
+        say(f"    from     {_origin(model)}")
+        say(f"    licence  code: {model.code_licence}; weights: {model.weight_licence}")
     return 0
 
 
@@ -44,19 +44,19 @@ def main_check(options: argparse.Namespace) -> int:
     """Prints what is here; 1 if a file is broken."""
     rows = check(folders_of(options), list_files(options.name))
     for row in rows:
-        note = "" if row.model.sha256 or row.state == "missing" else " (no published checksum to compare with)"
-        _say(f"{row.state:<15} {row.model.name:<32} {row.path}{note}")
+        remark = "" if row.model.sha256 or row.state == "missing" else " (no published checksum to compare with)"
+        say(f"{row.state:<15} {row.model.name:<32} {row.path}{remark}")
     return int(any(row.state.startswith("wrong") for row in rows))
 
 
 def main_get(options: argparse.Namespace) -> int:
     """Fetches the files and prints where they are."""
     folders = folders_of(options)
-    for path in get(options.name, folders, ProgressBar("fetching", "MB", per_unit=1_000_000)):
-        _say(str(path))
+    for path in get(options.name, folders, ProgressBar("fetching", "MB", per_unit=1_000_000), note):
+        say(str(path))
     for model in list_files(options.name):
         if model.by_hand:
-            _say(f"not fetched: {model.name}, from {model.page} ({model.by_hand})")
+            say(f"not fetched: {model.name}, from {model.page} ({model.by_hand})")
     return 0
 
 
@@ -70,10 +70,7 @@ def _origin(model: ModelFile) -> str:
     return model.url or f"by hand: {model.by_hand}"
 
 
-def _size(size: int | None) -> str:
-    return "size unknown" if size is None else f"{size / 1e6:.1f} MB ({size} bytes)"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+def _size(model: ModelFile) -> str:
+    if model.size is not None:
+        return f"{model.size / 1e6:.1f} MB ({model.size} bytes)"
+    return "size unknown" if model.about is None else f"about {model.about / 1e6:.0f} MB"

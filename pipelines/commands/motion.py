@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .driver_options import add_driver_options, drive_with, driver_option
-
-if TYPE_CHECKING:
-    pass
+from .terminal import say
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -33,4 +30,4 @@ def _motion(options: argparse.Namespace) -> None:
     speech, _ = read_speech(options.audio or SPEECH_FILE, fps)
     motion = drive_with(options, speech, fps)
     save_motion(options.out, motion)
-    print(f"{options.out}: {motion.frames} frames at {float(motion.fps):g} fps")
+    say(f"{options.out}: {motion.frames} frames at {float(motion.fps):g} fps")

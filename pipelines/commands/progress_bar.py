@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from ..errors import one_line
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,7 +23,8 @@ class ProgressBar:
 
     def __init__(self, label: str, unit: str = "frames", *, per_unit: int = 1, announce: bool = False) -> None:
         """`per_unit`: steps that make one of the `unit`, for example 1,000,000 bytes in MB."""
-        self._label, self._unit, self._per_unit, self._announce = label, unit, per_unit, announce
+        self._label, self._unit = one_line(label), unit
+        self._per_unit, self._announce = per_unit, announce
         self._start = time.monotonic()
         self._drawn = 0.0
 

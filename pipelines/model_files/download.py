@@ -1,33 +1,67 @@
-"""Fetching one file: resumable, checked against its checksum, put in place only when it is whole."""
+"""Fetching one file: resumable, bounded, checked against what is known of it, put in place only when it is whole."""
 
 from __future__ import annotations
 
-import base64
 import errno
 import hashlib
 import os
 import re
 import shutil
-import ssl
+import time
 import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..errors import TalkingPortraitError
+from ..files.output_paths import folder_for_results
 from ..types import Progress, no_progress
+from .connection import UnreachableError, check_address, host_of, opened, refusal
+from .contents import fault_of, head_fault
+
+__all__ = ["UnreachableError", "download", "file_sha256"]
 
 CHUNK = 1 << 20
-TIMEOUT = 30
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MAX_BYTES = 10_000_000_000
+"""Of a file of which nothing is known."""
+SLOWEST, SLOW_SECONDS = 500, 60
+"""Bytes a second, over so many seconds, below which a download counts as broken off."""
+MAX_TAG = 200
 
 
-class UnreachableError(TalkingPortraitError):
-    """The host could not be reached at all, so files of other hosts may still be fetched."""
+def no_words(line: str) -> None:
+    """The default: nobody reads what is said."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of a file: its exact `size` in bytes, or `about` how large it is, and its `sha256`."""
+
+    name: str
+    size: int | None = None
+    about: int | None = None
+    sha256: str | None = None
+
+    @property
+    def most(self) -> int:
+        """What it has at most: an approximate size is never off by half."""
+        return self.size or (2 * self.about if self.about else MAX_BYTES)
+
+    def fault_of_size(self, size: int) -> str:
+        """Why a file of this size is not the one, "" where it may be."""
+        if self.size is not None:
+            return "" if size == self.size else f"it has {size} bytes and not {self.size}"
+        if self.about is not None and not self.about // 2 <= size <= self.most:
+            return f"it has {size} bytes and not about {self.about}"
+        return "" if size <= self.most else f"it has {size} bytes, more than {self.most}"
+
+    def fault_of(self, path: Path) -> str:
+        """Why a whole file is not the one, by all but its checksum, which says more than a look at the content."""
+        fault = self.fault_of_size(path.stat().st_size)
+        return fault or ("" if self.sha256 else fault_of(path, self.name))
 
 
 def download(
@@ -35,35 +69,41 @@ def download(
     target: Path,
     *,
     size: int | None = None,
+    about: int | None = None,
     sha256: str | None = None,
     progress: Progress = no_progress,
+    say: Callable[[str], None] = no_words,
     allow_http_on_loopback: bool = False,
 ) -> Path:
     """Fetches `url` to `target` and returns it.
 
-    What has arrived is kept in `.<target>.part`, so that a broken or cancelled download goes on where it stopped.
+    What has arrived is kept in `.<target>.part`, so that a broken or cancelled download goes on where it stopped; of
+    two processes that fetch the same file one waits for the other, of which `say` gets a line.
     Nothing else is touched: a file that has the target's name already is not ours, and refused.
-    `progress` counts bytes (total 0 when unknown). The file is refused and deleted when its SHA-256 is not `sha256`;
-    without one, the checksum that Hugging Face announces is used, if there is one.
+    `progress` counts bytes (total 0 when unknown). The file is refused and deleted when it has another `size` in
+    bytes, is far from `about`, or has another SHA-256; without one, the checksum that Hugging Face announces is used,
+    if there is one, and else its first bytes have to fit the name's ending.
     Raises TalkingPortraitError for a target that is there, an address that is not https, an unreachable host
-    (UnreachableError), a refusal by the server, a short body, a full disk, or a wrong checksum.
+    (UnreachableError), a refusal by the server, a body that is too short or too long, a full disk, or a wrong file.
     """
-    _check_address(url, allow_http_on_loopback)
-    if os.path.lexists(target):
-        raise TalkingPortraitError(
-            f"{target} is there, but is not the file that is offered for download; move it elsewhere, or remove it, "
-            "and run this again."
-        )
+    check_address(url, allow_http_on_loopback)
+    expected = Expected(target.name, size, about, sha256)
     part = _part_of(target)
-    with _disk_errors(target):
-        announced = _fetch(url, part, size, bool(sha256), progress, allow_http_on_loopback)
-        expected = sha256 or announced
-        actual = file_sha256(part) if expected else ""
-        if actual != (expected or ""):
+    with _disk_errors(target), folder_for_results(target.parent), _only_writer(part, target, say) as waited:
+        if os.path.lexists(target):
+            if (waited or sha256) and target.is_file() and not _wrong_file(target, expected, None):
+                return target  # which another process has fetched
+            raise TalkingPortraitError(
+                f"{target} is there, but is not the file that is offered for download; move it elsewhere, or remove "
+                "it, and run this again."
+            )
+        announced = _fetch(url, part, expected, progress, allow_http_on_loopback)
+        fault = _wrong_file(part, expected, announced)
+        if fault:
             _forget(part)
             raise TalkingPortraitError(
-                f"The file from {_host(url)} has the SHA-256 {actual}, but {expected} is expected, so it was deleted; "
-                "try again, and if it stays so, don't use that source."
+                f"The file from {host_of(url)} is not {target.name}: {fault}, so it was deleted; try again, and if it "
+                "stays so, don't use that source."
             )
         os.replace(part, target)
         _forget(part)
@@ -79,105 +119,189 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _fetch(
-    url: str, part: Path, size: int | None, pinned: bool, progress: Progress, allow_http_on_loopback: bool
-) -> str | None:
+def _wrong_file(path: Path, expected: Expected, announced: str | None) -> str:
+    """Why a whole file is not the expected one, "" where it is."""
+    fault = expected.fault_of(path)
+    checksum = expected.sha256 or announced
+    if fault or not checksum:
+        return fault
+    actual = file_sha256(path)
+    return "" if actual == checksum else f"it has the SHA-256 {actual}, but {checksum} is expected"
+
+
+def _fetch(url: str, part: Path, expected: Expected, progress: Progress, allow_http_on_loopback: bool) -> str | None:
     """Fills `part`; returns the SHA-256 that the host announced, if any."""
-    tag_file = part.with_name(part.name + ".tag")
     have = part.stat().st_size if part.exists() else 0
+    if have > expected.most:
+        _forget(part)
+        have = 0
+    if have and have == expected.size:
+        return None
+    tag = _stored_tag(part)
     headers = {}
-    if have:
-        tag = tag_file.read_text() if tag_file.exists() else ""
-        if tag:
-            headers = {"Range": f"bytes={have}-", "If-Range": tag}
-        elif pinned:  # a part of another version would be found out by the checksum
-            headers = {"Range": f"bytes={have}-"}
+    if have and (tag or expected.sha256):  # a part of another version would be found out by the checksum
+        headers = {"Range": f"bytes={have}-", **({"If-Range": tag} if tag else {})}
     try:
-        with _open(url, headers, allow_http_on_loopback) as answer:
-            resumed = answer.status == 206 and str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
-            have = have if resumed else 0
-            total = have + int(answer.headers.get("Content-Length") or 0)
-            total = total if total > have else (size or 0)
-            part.parent.mkdir(parents=True, exist_ok=True)
-            _check_room(part, total - have)
-            tag = answer.headers.get("ETag") or ""
-            tag_file.write_text("" if tag.startswith("W/") else tag)
-            with part.open("ab" if resumed else "wb") as file:
-                while block := answer.read(CHUNK):
+        with opened(url, headers, allow_http_on_loopback) as answer:
+            span = _span(url, answer, have if headers else 0, expected)
+            if span is None:
+                raise _OtherPartError
+            start, total = span
+            _check_room(part, total - start)
+            _store_tag(part, str(answer.headers.get("ETag") or ""))
+            done, fault = start, ""
+            with part.open("ab" if start else "wb") as file:
+                for block in _blocks(answer):
+                    if done + len(block) > expected.most:
+                        fault = f"more comes than the {expected.most} bytes that the file can have"
+                    elif not done and not expected.sha256:
+                        fault = head_fault(block, expected.name)
+                    if fault:
+                        break
                     file.write(block)
-                    have += len(block)
-                    progress(have, max(total, have) if total else 0)
+                    done += len(block)
+                    progress(done, max(total, done) if total else 0)
             announced = answer.announced_sha256
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and have:
-            # Nothing is left to send: the part is whole, or it is of something else and its checksum says so.
+    except (urllib.error.HTTPError, _OtherPartError) as error:
+        code = error.code if isinstance(error, urllib.error.HTTPError) else 206
+        if code not in (206, 416) or not headers:
+            raise refusal(url, code, str(getattr(error, "reason", "another part of it"))) from error
+        if code == 416 and expected.sha256:  # the part is whole, or of something else, as its checksum says
             return None
-        raise _refusal(url, error) from error
+        _forget(part)
+        return _fetch(url, part, expected, progress, allow_http_on_loopback)
     except (HTTPException, TimeoutError, ConnectionError) as error:
         raise _broken_off(url, part) from error
-    if total and have < total:
+    if fault:
+        _forget(part)
+        raise TalkingPortraitError(
+            f"The download of {expected.name} from {host_of(url)} was stopped, as {fault}; try again, and if it stays "
+            "so, don't use that source."
+        )
+    if done < max(total, expected.size or 0):
         raise _broken_off(url, part)
     return announced
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https only, and remembers the checksum that Hugging Face announces on the way."""
+class _OtherPartError(Exception):
+    """An answer with another part of the file than was asked for."""
 
-    def __init__(self, allow_http_on_loopback: bool) -> None:
-        self.announced: str | None = None
-        self._allow = allow_http_on_loopback
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _check_address(newurl, self._allow)
-        tag = str(headers.get("X-Linked-ETag") or "").strip('"')
-        if re.fullmatch(r"[0-9a-f]{64}", tag):
-            self.announced = tag
-        request = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if request is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
-            request.headers.pop("Authorization", None)
-        return request
+def _span(url: str, answer: Any, have: int, expected: Expected) -> tuple[int, int] | None:
+    """From which byte on an answer has the file, and the file's length, 0 where it is not known; None for another part
+    than the one after the `have` bytes that are here.
+
+    Raises TalkingPortraitError for an answer that has no file, or one of another length.
+    """
+    if answer.status not in (200, 206):
+        raise refusal(url, answer.status, str(answer.reason))
+    if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
+        raise TalkingPortraitError(
+            f"{host_of(url)} sends the file packed, which was not asked for; use another source."
+        )
+    length = answer.headers.get("Content-Length")
+    if length is not None and not re.fullmatch(r"\d{1,18}", length.strip()):
+        raise TalkingPortraitError(
+            f"{host_of(url)} does not say rightly how long the file is (Content-Length); try again later, or use "
+            "another source."
+        )
+    start = have if answer.status == 206 else 0
+    totals = {start + int(length)} if length is not None else set()
+    if answer.status == 206:
+        stated = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", answer.headers.get("Content-Range") or "")
+        if not have or not stated or int(stated[1]) != have:
+            return None
+        totals |= {int(stated[2]) + 1, *(() if stated[3] == "*" else (int(stated[3]),))}
+        if len(totals) > 1:
+            return None
+    for total in totals:
+        if fault := expected.fault_of_size(total):
+            raise TalkingPortraitError(
+                f"What {host_of(url)} offers is not {expected.name}, as {fault}; try again, and if it stays so, don't "
+                "use that source."
+            )
+    return start, max(totals, default=expected.size or 0)
+
+
+def _blocks(answer: Any) -> Iterator[bytes]:
+    """The body in pieces, as large as come in about a second; TimeoutError where next to nothing comes."""
+    began = time.monotonic()
+    arrived = 0
+    while True:
+        block = bytearray()
+        until = time.monotonic() + 1
+        while len(block) < CHUNK and time.monotonic() < until:
+            try:
+                piece = answer.read1(CHUNK - len(block))
+            except OSError as error:  # of the network, not of the disk
+                raise ConnectionError from error
+            if not piece:
+                if block:
+                    yield bytes(block)
+                return
+            block += piece
+        arrived += len(block)
+        now = time.monotonic()
+        if now - began > SLOW_SECONDS:
+            if arrived < SLOWEST * (now - began):
+                raise TimeoutError
+            began, arrived = now, 0
+        yield bytes(block)
+
+
+def _stored_tag(part: Path) -> str:
+    """The version that a part is of, "" where none is stored that can be sent."""
+    with suppress(OSError, ValueError), _tag_of(part).open("rb") as file:
+        return _sendable(file.read(MAX_TAG + 1).decode("ascii"))
+    return ""
+
+
+def _store_tag(part: Path, tag: str) -> None:
+    _tag_of(part).write_text(_sendable(tag))
+
+
+def _sendable(tag: str) -> str:
+    """A strong ETag as it is, anything else as ""."""
+    return tag if len(tag) <= MAX_TAG and re.fullmatch(r'"[!#-~]*"', tag) else ""
 
 
 @contextmanager
-def _open(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> Iterator[Any]:
-    address = urlsplit(url)
-    if address.username:
-        secret = f"{unquote(address.username)}:{unquote(address.password or '')}"
-        headers = {**headers, "Authorization": "Basic " + base64.b64encode(secret.encode()).decode()}
-        url = urlunsplit(address._replace(netloc=address.netloc.rsplit("@", 1)[1]))
-    redirects = _Redirects(allow_http_on_loopback)
-    context = ssl.create_default_context()
-    for variable in ("PIP_CERT", "REQUESTS_CA_BUNDLE"):
-        if os.path.isfile(os.environ.get(variable, "")):
-            context.load_verify_locations(os.environ[variable])
-    opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=context))
-    request = urllib.request.Request(url, headers={"User-Agent": "talking-portrait", **headers})
+def _only_writer(part: Path, target: Path, say: Callable[[str], None]) -> Iterator[bool]:
+    """Keeps other processes that fetch the same file waiting; gives whether this one had to.
+
+    Each try opens the lock's file anew, as the one before removes it. A killed process holds no lock.
+    """
+    from filelock import FileLock, Timeout
+
+    place = part.with_name(part.name + ".lock")
+    waited = False
+    while True:
+        lock = FileLock(place, timeout=0)
+        try:
+            lock.acquire()
+            break
+        except Timeout:
+            if not waited:
+                say(f"Another process is fetching {target.name}; waiting for it.")
+            waited = True
+            time.sleep(0.2)
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _WITHOUT_LOCKS:
+                raise
+            break
     try:
-        answer = opener.open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError:
-        raise
-    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, OSError) and reason.errno == errno.ENOSPC:
-            raise reason from error
-        raise UnreachableError(
-            f"{_host(url)} can't be reached ({reason}); check the connection or the proxy, or fetch the file elsewhere "
-            "and put it into the model folder."
-        ) from error
-    with answer:
-        answer.announced_sha256 = redirects.announced
-        yield answer
+        yield waited
+    finally:
+        if os.name == "posix":  # elsewhere an open file can't be removed
+            place.unlink(missing_ok=True)
+        lock.release()
+        if os.name != "posix":
+            with suppress(OSError):  # another process has it open
+                place.unlink()
 
 
-def _check_address(url: str, allow_http_on_loopback: bool) -> None:
-    address = urlsplit(url)
-    if address.scheme == "https" and address.hostname:
-        return
-    if address.scheme == "http" and address.hostname in LOOPBACK and allow_http_on_loopback:
-        return
-    raise TalkingPortraitError(
-        f"The address {address.scheme}://{address.hostname or ''} was refused: files are fetched over https only."
-    )
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What some network drives answer, which have no locks."""
 
 
 def _check_room(part: Path, needed: int) -> None:
@@ -192,8 +316,6 @@ def _disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, (urllib.error.URLError, TimeoutError, ConnectionError)):
-            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _forget(_part_of(target))
             raise TalkingPortraitError(
@@ -205,21 +327,10 @@ def _disk_errors(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _refusal(url: str, error: urllib.error.HTTPError) -> TalkingPortraitError:
-    if error.code in (401, 403):
-        return TalkingPortraitError(
-            f"{_host(url)} does not give the file out ({error.code}); it may need an account or an accepted licence: "
-            "open its page in a browser, fetch it there, and put it into the model folder."
-        )
-    if error.code == 404:
-        return TalkingPortraitError(f"{_host(url)} does not have the file (404); look at its page for where it is now.")
-    return TalkingPortraitError(f"{_host(url)} answered {error.code} ({error.reason}); try again later.")
-
-
 def _broken_off(url: str, part: Path) -> TalkingPortraitError:
     size = part.stat().st_size if part.exists() else 0
     return TalkingPortraitError(
-        f"The download from {_host(url)} broke off after {size} bytes; run it again, and it goes on from there."
+        f"The download from {host_of(url)} broke off after {size} bytes; run it again, and it goes on from there."
     )
 
 
@@ -228,10 +339,10 @@ def _part_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
+def _tag_of(part: Path) -> Path:
+    return part.with_name(part.name + ".tag")
+
+
 def _forget(part: Path) -> None:
     part.unlink(missing_ok=True)
-    part.with_name(part.name + ".tag").unlink(missing_ok=True)
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or "the server"
+    _tag_of(part).unlink(missing_ok=True)

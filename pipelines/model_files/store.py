@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import TalkingPortraitError
+from ..files.input_paths import is_file
 from ..packages import PACK
 from ..types import Progress, no_progress
-from .download import UnreachableError, download, file_sha256
+from .connection import check_address, without_secret
+from .download import Expected, UnreachableError, download, file_sha256, no_words
 from .table import HUGGING_FACE, MODEL_FILES, ModelFile
 
 Folders = Callable[[str], list[Path]]
@@ -26,7 +28,7 @@ Command = Callable[[str], str]
 
 @dataclass(frozen=True)
 class FileStatus:
-    """`state`: "ok" (size and checksum agree as far as known), "missing", "wrong size" or "wrong checksum"."""
+    """`state`: "ok" (all that is known agrees), "missing", "wrong size", "wrong checksum" or "wrong content"."""
 
     model: ModelFile
     state: str
@@ -35,19 +37,31 @@ class FileStatus:
 
 def default_model_root() -> Path:
     """Where model folders lie without ComfyUI: TALKING_PORTRAIT_MODELS, the `models` folder of the ComfyUI that this
-    pack is installed in, or the user's cache folder."""
+    pack is installed in, or the user's cache folder.
+
+    Raises TalkingPortraitError where that needs a home folder, and the user has none.
+    """
+    try:
+        return _model_root()
+    except RuntimeError:  # pathlib's, for an unknown user or one without a home
+        raise TalkingPortraitError(
+            "There is no home folder here to keep model files in (~ leads nowhere); name a folder for them in the "
+            "environment variable TALKING_PORTRAIT_MODELS."
+        ) from None
+
+
+def _model_root() -> Path:
     chosen = os.environ.get("TALKING_PORTRAIT_MODELS")
     if chosen:
         return Path(chosen).expanduser()
     if PACK.parent.name == "custom_nodes" and (PACK.parents[1] / "models").is_dir():
         return PACK.parents[1] / "models"
-    home = Path.home()
-    if sys.platform == "win32":
-        cache = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        cache = home / "Library" / "Caches"
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    cache = Path(os.environ.get(variable) or "")
+    if not cache.is_absolute():  # which counts as not set
+        home = Path.home()
+        usual = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
+        cache = usual.get(sys.platform, home / ".cache")
     return cache / "talking_portrait" / "models"
 
 
@@ -88,7 +102,7 @@ def list_files(name: str = "") -> list[ModelFile]:
 
 def find(model: ModelFile, folders: Folders = default_folders) -> Path | None:
     """Where the file lies, or None."""
-    return next((path for path in _places(model, folders) if path.is_file()), None)
+    return next((path for path in _places(model, folders) if is_file(path)), None)
 
 
 def check(
@@ -98,21 +112,38 @@ def check(
     rows = []
     for model in models:
         path = find(model, folders)
-        state = "ok"
         if path is None:
             path, state = _places(model, folders)[0], "missing"
-        elif model.size is not None and path.stat().st_size != model.size:
-            state = "wrong size"
-        elif checksums and model.sha256 and file_sha256(path) != model.sha256:
-            state = "wrong checksum"
+        else:
+            state = _state(model, path, checksums)
         rows.append(FileStatus(model, state, path))
     return rows
 
 
-def get(name: str, folders: Folders = default_folders, progress: Progress = no_progress) -> list[Path]:
+def _state(model: ModelFile, path: Path, checksums: bool) -> str:
+    """`FileStatus.state` of a file that is here. Raises TalkingPortraitError where it can't be read."""
+    try:
+        expected = Expected(path.name, model.size, model.about, model.sha256)
+        if expected.fault_of_size(path.stat().st_size):
+            return "wrong size"
+        if checksums and model.sha256 and file_sha256(path) != model.sha256:
+            return "wrong checksum"
+        # What users fetch by hand may have any form.
+        return "wrong content" if model.source and expected.fault_of(path) else "ok"
+    except OSError as error:
+        raise TalkingPortraitError(f"{path} can't be read ({error.strerror}); check its permissions.") from None
+
+
+def get(
+    name: str,
+    folders: Folders = default_folders,
+    progress: Progress = no_progress,
+    say: Callable[[str], None] = no_words,
+) -> list[Path]:
     """Fetches a file, or all of a system's files, into the first folder of its category; returns where they lie.
 
-    Files that are here and whole are left alone. An unreachable host is reported once the others' files are here.
+    Files that are here and whole are left alone; `say` gets a line where another process is fetching the same one. An
+    unreachable host is reported once the others' files are here.
     Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, and failed downloads.
     """
     if not name:
@@ -130,7 +161,7 @@ def get(name: str, folders: Folders = default_folders, progress: Progress = no_p
             continue
         (status,) = check(folders, [model])
         try:
-            paths.append(status.path if status.state == "ok" else _get_one(model, folders, progress))
+            paths.append(status.path if status.state == "ok" else _get_one(model, folders, progress, say))
         except UnreachableError as error:
             unreachable = unreachable or error
     if unreachable:
@@ -138,20 +169,34 @@ def get(name: str, folders: Folders = default_folders, progress: Progress = no_p
     return paths
 
 
-def _get_one(model: ModelFile, folders: Folders, progress: Progress) -> Path:
+def _get_one(model: ModelFile, folders: Folders, progress: Progress, say: Callable[[str], None]) -> Path:
     target = _places(model, folders)[0]
     url = _mirrored(model)
     return download(
-        url, target, size=model.size, sha256=model.sha256, progress=progress, allow_http_on_loopback=_is_http(url)
+        url,
+        target,
+        size=model.size,
+        about=model.about,
+        sha256=model.sha256,
+        progress=progress,
+        say=say,
+        allow_http_on_loopback=_is_http(url),
     )
 
 
 def _mirrored(model: ModelFile) -> str:
     """The file's address; HF_ENDPOINT names another host for files of Hugging Face."""
     endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")
-    if endpoint and model.on_hugging_face:
-        return endpoint + model.url.removeprefix(HUGGING_FACE)
-    return model.url
+    if not endpoint or not model.on_hugging_face:
+        return model.url
+    try:
+        check_address(endpoint, _is_http(endpoint))
+    except TalkingPortraitError as error:
+        raise TalkingPortraitError(
+            f"HF_ENDPOINT is {without_secret(endpoint)}, but an address like {HUGGING_FACE} is expected (files are "
+            "fetched over https only); correct that environment variable, or remove it."
+        ) from error
+    return endpoint + model.url.removeprefix(HUGGING_FACE)
 
 
 def _is_http(url: str) -> bool:

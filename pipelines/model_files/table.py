@@ -1,8 +1,8 @@
 """Every published model file that the pack can use: where it lies, where it goes, under which licence.
 
-Sizes and checksums stand here only where they are published; None means unknown. "see the page" stands where a
-page's licence for the weights was not read by us. Sources: the model pages, the systems' own instructions, and the
-checksums that their hosts publish.
+Sizes and checksums stand here only where they are published; None means unknown. Where a page rounds the size, or the
+shapes of the tensors give it, it stands as `about`. "see the page" stands where a page's licence for the weights was
+not read by us. Sources: the model pages, the systems' own instructions, and the checksums that their hosts publish.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ModelFile:
     """One file. `file` is its path below the model folder `folder` (ComfyUI's category name), with forward slashes.
 
     `source` is "owner/name/path" on Hugging Face, or an https address, or "" if it must be fetched by hand from `page`.
-    `size` in bytes.
+    `size` in bytes; `about` is an approximate one, where the exact one is not known.
     """
 
     name: str
@@ -29,6 +29,7 @@ class ModelFile:
     page: str
     source: str = ""
     size: int | None = None
+    about: int | None = None
     sha256: str | None = None
     code_licence: str = ""
     weight_licence: str = SEE_PAGE
@@ -48,7 +49,9 @@ class ModelFile:
         return f"{HUGGING_FACE}/{owner}/{name}/resolve/main/{path}"
 
 
-def _aniportrait(name: str, file: str, purpose: str) -> ModelFile:
+def _aniportrait(
+    name: str, file: str, purpose: str, sha256: str, size: int | None = None, about: int | None = None
+) -> ModelFile:
     return ModelFile(
         name=f"aniportrait_{name}",
         file=f"aniportrait/{file}",
@@ -56,12 +59,17 @@ def _aniportrait(name: str, file: str, purpose: str) -> ModelFile:
         systems=("aniportrait",),
         page=f"{HUGGING_FACE}/ZJYang/AniPortrait",
         source=f"ZJYang/AniPortrait/{file}",
+        size=size,
+        about=about,
+        sha256=sha256,
         code_licence="Apache-2.0",
         purpose=purpose,
     )
 
 
-def _anitalker(name: str, file: str, purpose: str) -> ModelFile:
+def _anitalker(
+    name: str, file: str, purpose: str, sha256: str, size: int | None = None, about: int | None = None
+) -> ModelFile:
     return ModelFile(
         name=f"anitalker_{name}",
         file=f"anitalker/{file}",
@@ -69,12 +77,15 @@ def _anitalker(name: str, file: str, purpose: str) -> ModelFile:
         systems=("anitalker",),
         page=f"{HUGGING_FACE}/taocode/anitalker_ckpts",
         source=f"taocode/anitalker_ckpts/{file}",
+        size=size,
+        about=about,
+        sha256=sha256,
         code_licence="Apache-2.0",
         purpose=purpose,
     )
 
 
-def _antelope(file: str, sha256: str, size: int | None, purpose: str) -> ModelFile:
+def _antelope(file: str, sha256: str, size: int, purpose: str) -> ModelFile:
     return ModelFile(
         name=f"antelope_{file.removesuffix('.onnx')}",
         file=f"insightface/{file}",
@@ -155,6 +166,7 @@ MODEL_FILES: tuple[ModelFile, ...] = (
         systems=("anitalker", "audiodvp", "syncanimation"),
         page=f"{HUGGING_FACE}/TencentGameMate/chinese-hubert-large",
         source="TencentGameMate/chinese-hubert-large/pytorch_model.bin",
+        about=1_260_000_000,
         code_licence="Apache-2.0 (transformers)",
         purpose="speech features of AniTalker",
     ),
@@ -184,21 +196,90 @@ MODEL_FILES: tuple[ModelFile, ...] = (
         weight_licence="CreativeML OpenRAIL-M",
         purpose="CLIP image token of AniPortrait (ViT-L/14)",
     ),
-    _aniportrait("reference_unet", "reference_unet.pth", "features of the portrait"),
-    _aniportrait("denoising_unet", "denoising_unet.pth", "the denoiser"),
-    _aniportrait("motion_module", "motion_module.pth", "attention over time"),
-    _aniportrait("pose_guider", "pose_guider.pth", "reads the landmark drawing"),
-    _aniportrait("audio2mesh", "audio2mesh.pt", "speech to face shapes"),
-    _aniportrait("audio2pose", "audio2pose.pt", "speech to head pose"),
     _aniportrait(
-        "film", "film_net_fp16.pt", "not used: a program (FILM) and not weights; ComfyUI's own takes its place"
+        "reference_unet",
+        "reference_unet.pth",
+        "features of the portrait",
+        "2e3603f7d44917ca3330a4a4be81b9578b308e9b9e3398fd6b8a1c4c86c474bd",
+        3438324501,
     ),
-    _anitalker("stage1", "stage1.ckpt", "motion encoder and renderer"),
-    _anitalker("audio_only_hubert", "stage2_audio_only_hubert.ckpt", "speech to motion, HuBERT, nothing else"),
-    _anitalker("pose_only_hubert", "stage2_pose_only_hubert.ckpt", "speech to motion, HuBERT, with head pose"),
-    _anitalker("full_control_hubert", "stage2_full_control_hubert.ckpt", "speech to motion, HuBERT, all controls"),
-    _anitalker("pose_only_mfcc", "stage2_pose_only_mfcc.ckpt", "speech to motion, MFCC, with head pose"),
-    _anitalker("full_control_mfcc", "stage2_full_control_mfcc.ckpt", "speech to motion, MFCC, all controls"),
+    _aniportrait(
+        "denoising_unet",
+        "denoising_unet.pth",
+        "the denoiser",
+        "ddc4990e0d33dd5393190e8609fd7b32bfc0b5c386763624a3bff8038e0c054c",
+        about=3_440_000_000,
+    ),
+    _aniportrait(
+        "motion_module",
+        "motion_module.pth",
+        "attention over time",
+        "954aee616a81f143e0316d210445d1933cca05a397c760661b7046738c4c1f06",
+        1817900817,
+    ),
+    _aniportrait(
+        "pose_guider",
+        "pose_guider.pth",
+        "reads the landmark drawing",
+        "b6e8a6c72efcbb4ed49421baeb2c218b6047e94f5f0c90b554748019f757e64f",
+        670182863,
+    ),
+    _aniportrait(
+        "audio2mesh",
+        "audio2mesh.pt",
+        "speech to face shapes",
+        "04996bebdad780a33642b0046036dae5d3c6db76e8f4ef5860e551fb9a1f0a1a",
+        about=382_000_000,
+    ),
+    _aniportrait(
+        "audio2pose",
+        "audio2pose.pt",
+        "speech to head pose",
+        "e61ffd104f8d1fe40476de1a8df9050559315976c830e5fdead1c31d1c5661f3",
+        about=482_000_000,
+    ),
+    _anitalker(
+        "stage1",
+        "stage1.ckpt",
+        "motion encoder and renderer",
+        "cb07be497b8c3e6c32a0b6f960d958a1e03d3ee82982f6f1e7bc972077d3f36f",
+        about=188_000_000,
+    ),
+    _anitalker(
+        "audio_only_hubert",
+        "stage2_audio_only_hubert.ckpt",
+        "speech to motion, HuBERT, nothing else",
+        "7b9c6c027ff8bfc2b9ab2531d68eb52d9c2e89bbde67cea271ff67a89c2a436e",
+        342029570,
+    ),
+    _anitalker(
+        "pose_only_hubert",
+        "stage2_pose_only_hubert.ckpt",
+        "speech to motion, HuBERT, with head pose",
+        "b0e18c9cb2c2f6c3a31aa498c4871cea3f70bed5d24165537b7e044784102ed0",
+        347857390,
+    ),
+    _anitalker(
+        "full_control_hubert",
+        "stage2_full_control_hubert.ckpt",
+        "speech to motion, HuBERT, all controls",
+        "cf5783a946f69eaf5ec3baa31677838c7af8bbdd5986258e070326d962125a2b",
+        359493190,
+    ),
+    _anitalker(
+        "pose_only_mfcc",
+        "stage2_pose_only_mfcc.ckpt",
+        "speech to motion, MFCC, with head pose",
+        "c0c27b3e4d3282f4a62ed1ab1e3bb983004d0b39238c66135973874101f1f459",
+        237213440,
+    ),
+    _anitalker(
+        "full_control_mfcc",
+        "stage2_full_control_mfcc.ckpt",
+        "speech to motion, MFCC, all controls",
+        "6e6746d2e50def9cda65f96edf748ac158c5a8dc3743c86584381dd8e760a177",
+        248849176,
+    ),
     ModelFile(
         name="gfpgan",
         file="GFPGANv1.4.pth",
@@ -218,6 +299,7 @@ MODEL_FILES: tuple[ModelFile, ...] = (
         systems=("apasco",),
         page=f"{HUGGING_FACE}/fudan-generative-ai/hallo",
         source="fudan-generative-ai/hallo/hallo/net.pth",
+        about=4_850_000_000,
         code_licence="MIT",
         purpose="all trained parts of Hallo, which APasco shares",
     ),
@@ -230,7 +312,7 @@ MODEL_FILES: tuple[ModelFile, ...] = (
     _antelope(
         "glintr100.onnx",
         "4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf",
-        None,
+        260665334,
         "identity embedding of the face",
     ),
     ModelFile(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError, one_line, quoted
 from .formats import WIDGET_TYPES, NodeInfo, Prompt
 
 
@@ -31,12 +31,11 @@ class GraphRefusedError(TalkingPortraitError):
     def __init__(self, summary: str, errors: Mapping[str, list[InputError]], titles: Mapping[str, str]) -> None:
         self.errors = dict(errors)
         found = [(node, error) for node in errors for error in errors[node]]
-        lines = [_clipped(f"  {_clipped(titles.get(node, node), 80)} (node {node}): {error}") for node, error in found]
+        lines = [
+            f"  {one_line(titles.get(node, node))} (node {one_line(node)}): {one_line(error, 500)}"
+            for node, error in found
+        ]
         super().__init__("\n".join([summary, *lines]))
-
-
-def _clipped(text: str, limit: int = 500) -> str:
-    return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
 Registry = Mapping[str, Any]

@@ -11,11 +11,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError, one_line, quoted
 from ..files.output_paths import shortened
+from .name_patterns import NAMED_BY_PATTERN, filled_by_editor
 
 Prompt = dict[str, dict[str, Any]]
 """A graph in API format."""
@@ -48,22 +50,31 @@ DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO)
 """Types whose values the editor stores itself; all others come through links."""
 _SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
+_SEARCH_NAME = "Node name for S&R"
+"""The property by which patterns in the names of results mean a node."""
 
 
 def load_workflow(path: str | Path) -> dict[str, Any]:
     """A workflow file of either format. Raises TalkingPortraitError when it is none."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise TalkingPortraitError(f"{path.name} is larger than any workflow; give a workflow JSON file.")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
+        with path.open("rb") as file:
+            stored = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # the second: a name that no file can have
         raise TalkingPortraitError(
-            f"The workflow {shortened(path)} can't be read ({error.strerror}); check its name and folder."
+            f"The workflow {shortened(path)} can't be read ({getattr(error, 'strerror', error)}); check its name and "
+            "folder."
         ) from None
+    if len(stored) > MAX_BYTES:
+        raise TalkingPortraitError(
+            f"{shortened(path)} has more than {MAX_BYTES // 10**6} MB, which no workflow has; give a workflow's JSON."
+        )
+    try:
+        content = json.loads(stored.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise TalkingPortraitError(
-            f"{shortened(path)} is no JSON ({error}); save the workflow again with ComfyUI's Save or Export (API)."
+            f"{shortened(path)} is no JSON ({one_line(error, 160)}); save the workflow again with ComfyUI's Save or "
+            "Export (API)."
         ) from None
     if isinstance(content, dict) and isinstance(content.get("prompt"), dict):
         content = content["prompt"]
@@ -111,7 +122,7 @@ def file_reference(name: str) -> tuple[str, PurePosixPath]:
     annotated = re.fullmatch(r"(.*) \[(input|output|temp)\]", name, re.DOTALL)
     plain, folder = (annotated[1], annotated[2]) if annotated else (name, "input")
     path = PurePosixPath(plain.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in plain:
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", plain):
         raise TalkingPortraitError(
             f"The workflow's file name {quoted(name)} leads out of the {folder} folder; name the file itself with "
             "--set."
@@ -148,7 +159,7 @@ def to_prompt(
 
 def _damaged(error: Exception) -> TalkingPortraitError:
     return TalkingPortraitError(
-        f"The workflow's JSON is damaged ({type(error).__name__}: {error}); save it again in ComfyUI."
+        f"The workflow's JSON is damaged ({type(error).__name__}: {one_line(error)}); save it again in ComfyUI."
     )
 
 
@@ -188,6 +199,7 @@ class _Converter:
         self.top = self._counted(_level("", workflow))
         self.inner: dict[str, _Graph] = {}
         self.left_out: list[str] = []
+        self.now = datetime.now()
 
     def prompt(self) -> Prompt:
         result: Prompt = {}
@@ -202,7 +214,7 @@ class _Converter:
             if kind in self.subgraphs:
                 self._add(self._unfold(graph, node), result)
             elif kind not in self.node_info and not graph.is_connected(node):
-                self.left_out.append(f"{str(kind)[:80]} (node {graph.name(node)})")
+                self.left_out.append(f"{one_line(kind)} (node {graph.name(node)})")
             else:
                 meta = {"title": node.get("title") or self._info(kind).get("display_name") or kind}
                 if pack := node.get("properties", {}).get("cnr_id"):
@@ -214,11 +226,11 @@ class _Converter:
         if kind not in self.node_info:
             if str(kind).startswith(("workflow>", "workflow/")):
                 raise TalkingPortraitError(
-                    f"The workflow uses the group node {str(kind)[9:89]}, a kind that is not taken; convert it to a "
-                    "subgraph in ComfyUI and save the workflow again."
+                    f"The workflow uses the group node {one_line(str(kind)[9:])}, a kind that is not taken; convert it to "
+                    "a subgraph in ComfyUI and save the workflow again."
                 )
             raise TalkingPortraitError(
-                f"The workflow uses the node {str(kind)[:80]}, which is not known here; install the pack it is from, "
+                f"The workflow uses the node {one_line(kind)}, which is not known here; install the pack it is from, "
                 "or run the workflow on a ComfyUI that has it with --server."
             )
         return self.node_info[kind]
@@ -252,6 +264,9 @@ class _Converter:
 
     def _inputs(self, graph: _Graph, node: Mapping[str, Any]) -> dict[str, Any]:
         values = widget_values(node, self._info(node["type"]))
+        prefix = values.get("filename_prefix")
+        if node["type"] in NAMED_BY_PATTERN and isinstance(prefix, str):
+            values["filename_prefix"] = filled_by_editor(prefix, self._widget, self.now)
         inputs = {name: {"__value__": value} if isinstance(value, list) else value for name, value in values.items()}
         for socket in node.get("inputs", []):
             if socket.get("link") is None:
@@ -265,12 +280,22 @@ class _Converter:
                 inputs.pop(socket["name"], None)
         return inputs
 
+    def _widget(self, name: str, widget: str) -> Any:
+        """A widget's value of the first node that has this name for searches, or else as its title."""
+        graphs = (self.top.definition, *self.subgraphs.values())
+        nodes = [node for graph in graphs for node in graph.get("nodes", [])]
+        found = [node for node in nodes if (node.get("properties") or {}).get(_SEARCH_NAME) == name]
+        node = (found or [node for node in nodes if node.get("title") == name])[0]
+        if node["type"] == "PrimitiveNode":
+            return {"value": (node.get("widgets_values") or [None])[0]}[widget]
+        return widget_values(node, self.node_info.get(node["type"], {}))[widget]
+
     def _source(self, graph: _Graph, link: int) -> tuple[str, int] | _Constant | None:
         """Where a link really comes from: (node id, output), a constant, or None when that end is muted."""
         for _ in range(1000):
             if link not in graph.links:
                 raise TalkingPortraitError(
-                    f"The workflow has a link {str(link)[:80]} that leads nowhere; save it again in ComfyUI."
+                    f"The workflow has a link {one_line(link)} that leads nowhere; save it again in ComfyUI."
                 )
             origin, slot, target, target_slot = graph.links[link]
             if origin == _SUBGRAPH_INPUT and graph.outer is not None:
@@ -300,7 +325,9 @@ class _Converter:
                 output = graph.definition["outputs"][slot]
                 inward = [key for key, ends in graph.links.items() if ends[2:] == (_SUBGRAPH_OUTPUT, slot)]
                 if not inward:
-                    raise TalkingPortraitError(f"The subgraph output {output['name']} is connected to nothing inside.")
+                    raise TalkingPortraitError(
+                        f"The subgraph output {one_line(output['name'])} is connected to nothing inside."
+                    )
                 link = inward[0]
                 continue
             return graph.name(node), slot

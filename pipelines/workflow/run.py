@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line, quoted
 from .check import Registry, check_graph, describe, is_link, output_nodes
 from .formats import NodeInfo, Prompt, class_names
 
@@ -29,7 +29,9 @@ class NodeFailedError(TalkingPortraitError):
 
     def __init__(self, node: str, title: str, error: BaseException) -> None:
         self.node = node
-        text = str(error) if isinstance(error, TalkingPortraitError) else f"{type(error).__name__}: {error}"
+        text = (
+            str(error) if isinstance(error, TalkingPortraitError) else one_line(f"{type(error).__name__}: {error}", 500)
+        )
         super().__init__(text if text.startswith(title) else f"{title}: {text}")
 
 
@@ -130,7 +132,7 @@ class _Run:
     def _title(self, node: str) -> str:
         entry = self.prompt[node]
         named = entry.get("_meta", {}).get("title") or self.info[entry["class_type"]].get("display_name")
-        return str(named or entry["class_type"])
+        return one_line(named or entry["class_type"])
 
 
 def set_input(prompt: Prompt, assignment: str, info: NodeInfo) -> tuple[str, str]:
@@ -142,13 +144,13 @@ def set_input(prompt: Prompt, assignment: str, info: NodeInfo) -> tuple[str, str
     target, equals, text = assignment.partition("=")
     wanted, dot, name = target.rpartition(".")
     if not equals or not dot:
-        raise TalkingPortraitError(f"--set got {assignment!r}, but NODE.INPUT=VALUE is expected, as in 3.seed=7.")
+        raise TalkingPortraitError(f"--set got {quoted(assignment)}, but NODE.INPUT=VALUE is expected, as in 3.seed=7.")
     node = _find_node(prompt, wanted, info)
     sections = info.get(prompt[node]["class_type"], {}).get("input", {})
     specs = {key: spec for section in ("required", "optional") for key, spec in sections.get(section, {}).items()}
     if specs and name not in specs:
         raise TalkingPortraitError(
-            f"Node {node} ({prompt[node]['class_type']}) has no input {name!r}; it has: {', '.join(specs)}."
+            f"Node {node} ({prompt[node]['class_type']}) has no input {quoted(name)}; it has: {', '.join(specs)}."
         )
     kind = specs[name][0] if name in specs else None
     prompt[node]["inputs"][name] = text if kind in ("STRING", "COMBO") or isinstance(kind, list) else _parsed(text)
@@ -166,8 +168,8 @@ def _find_node(prompt: Prompt, wanted: str, info: NodeInfo) -> str:
     found = [node for node, entry in prompt.items() if wanted in names(entry)]
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(f"{node} ({entry.get('class_type')})" for node, entry in prompt.items())
-    problem = f"{len(found)} nodes are called {wanted!r}" if found else f"no node is called {wanted!r}"
+    listed = one_line(", ".join(f"{node} ({entry.get('class_type')})" for node, entry in prompt.items()), 1000)
+    problem = f"{len(found)} nodes are called {quoted(wanted)}" if found else f"no node is called {quoted(wanted)}"
     raise TalkingPortraitError(f"--set: {problem}; name one of these by its id: {listed}.")
 
 

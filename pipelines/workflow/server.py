@@ -7,50 +7,57 @@ Speaks the server's own HTTP and websocket API (`/object_info`, `/upload/image`,
 from __future__ import annotations
 
 import asyncio
-import json
-import time
+import math
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
-from ..errors import TalkingPortraitError, quoted
+from ..errors import one_line
 from ..files.output_paths import folder_for_results, free_name, replacing
 from .formats import NodeInfo, Prompt
+from .server_connection import (
+    MAX_MESSAGE,
+    ServerError,
+    ServerInterruptedError,
+    ServerRefusedError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+    get_json,
+    list_of,
+    open_session,
+    parsed,
+    post_json,
+    run_connected,
+    table_of,
+    text_of,
+)
+from .server_results import MAX_RESULT_BYTES, files_of, place_of, too_much
+
+__all__ = [
+    "ServerError",
+    "ServerInterruptedError",
+    "ServerRefusedError",
+    "ServerRun",
+    "ServerTimeoutError",
+    "ServerUnreachableError",
+    "fetch_node_info",
+    "run_on_server",
+    "upload_inputs",
+]
+
+Value = TypeVar("Value")
 
 UPLOADS = ("image_upload", "audio_upload", "video_upload", "file_upload")
-
-
-class ServerError(TalkingPortraitError):
-    """A run on a server that did not succeed; `exit_code` is what a command line should end with."""
-
-    exit_code = 3
-
-
-class ServerRefusedError(ServerError):
-    """The server's validation refused the workflow."""
-
-    exit_code = 2
-
-
-class ServerInterruptedError(ServerError):
-    """The run was interrupted."""
-
-    exit_code = 4
-
-
-class ServerTimeoutError(ServerError):
-    """The run took longer than it was given."""
-
-    exit_code = 5
-
-
-class ServerUnreachableError(ServerError):
-    """No ComfyUI answers at the address."""
-
-    exit_code = 6
+MAX_STEPS = 1_000_000_000
+"""Of a progress that is shown."""
+MAX_LINES = 40
+"""Of complaints that are shown."""
+SECONDS_TO_WITHDRAW = 10.0
+SECONDS_TO_CLOSE = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,13 +83,32 @@ Report = Callable[[str, int, int], None]
 
 
 def fetch_node_info(server: str) -> dict[str, Any]:
-    """`/object_info` of a server. Raises ServerUnreachableError."""
+    """`/object_info` of a server, as far as it is of the right types. Raises ServerUnreachableError."""
 
     async def fetch() -> dict[str, Any]:
-        async with _session(server) as http:
-            return await _get_json(http, "/object_info")
+        async with open_session(server) as http:
+            return await get_json(http, "object_info")
 
-    return _run(fetch(), server)
+    found = run_connected(fetch(), server)
+    return {name: _node_info(entry) for name, entry in found.items() if isinstance(entry, dict)}
+
+
+def _node_info(entry: dict[str, Any]) -> dict[str, Any]:
+    """A class of `/object_info` with inputs of the form [type, options] and nothing else."""
+    sections = {
+        section: {
+            name: [spec[0], table_of(spec[1] if len(spec) > 1 else None)]
+            for name, spec in table_of(table_of(entry.get("input")).get(section)).items()
+            if isinstance(spec, list) and spec
+        }
+        for section in ("required", "optional")
+    }
+    order = {
+        section: [name for name in names if isinstance(name, str) and name in sections[section]]
+        for section, names in table_of(entry.get("input_order")).items()
+        if section in sections and isinstance(names, list)
+    }
+    return {**entry, "input": sections, "input_order": order, "display_name": text_of(entry.get("display_name"))}
 
 
 def run_on_server(
@@ -101,56 +127,12 @@ def run_on_server(
     first. Raises a ServerError whose `exit_code` says how it ended; an interrupted caller (KeyboardInterrupt) and a
     timeout take the run off the server's queue before they are passed on.
     """
-    return _run(_Client(server, node_info, out, timeout, report).run(prompt, files or {}), server)
-
-
-def _run(work: Any, server: str) -> Any:
-    try:
-        import aiohttp
-    except ImportError:
-        work.close()
-        raise TalkingPortraitError("Talking to a ComfyUI server needs aiohttp; run: pip install aiohttp") from None
-    try:
-        return asyncio.run(work)
-    except aiohttp.InvalidURL:
-        raise ServerUnreachableError(f"{server} is no address; give one like http://127.0.0.1:8188.") from None
-    except (aiohttp.ClientConnectionError, asyncio.TimeoutError) as error:
-        raise ServerUnreachableError(
-            f"No ComfyUI answers at {server} ({error or type(error).__name__}); start it or correct the address."
-        ) from None
-    except TalkingPortraitError:
-        raise
-    except (aiohttp.ClientPayloadError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ServerUnreachableError(
-            f"{server} did not answer as ComfyUI does ({type(error).__name__}: {error}); check the address."
-        ) from None
-    except aiohttp.ClientResponseError as error:
-        raise ServerUnreachableError(
-            f"{error.request_info.url} answered {error.status} {error.message}, but ComfyUI's API was expected; "
-            "check the address."
-        ) from None
-
-
-def _session(server: str) -> Any:
-    import aiohttp
-
-    if not server.startswith(("http://", "https://")):
-        raise ServerUnreachableError(f"{quoted(server)} is no address; give one like http://127.0.0.1:8188.")
-    # No limit on the whole of a request, as videos take their time; only on silence.
-    patience = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
-    return aiohttp.ClientSession(server.rstrip("/") + "/", timeout=patience)
-
-
-async def _get_json(http: Any, path: str) -> Any:
-    async with http.get(path.lstrip("/")) as response:
-        response.raise_for_status()
-        return await response.json()
+    return run_connected(_Client(server, node_info, out, timeout, report).run(prompt, files or {}), server)
 
 
 class _Client:
     def __init__(self, server: str, node_info: NodeInfo, out: Path, timeout: float, report: Report) -> None:
         self.server, self.node_info, self.out, self.report = server, node_info, out, report
-        self.deadline = time.monotonic() + timeout
         self.timeout = timeout
         self.client_id = uuid.uuid4().hex
         self.warnings: list[str] = []
@@ -160,19 +142,35 @@ class _Client:
         for node, entry in prompt.items():
             kind = entry["class_type"]
             named = entry.get("_meta", {}).get("title") or self.node_info.get(kind, {}).get("display_name")
-            self.titles[node] = str(named or kind)
-        async with _session(self.server) as http:
-            prompt = await self._with_uploads(http, prompt, files)
-            async with http.ws_connect("ws", params={"clientId": self.client_id}, max_msg_size=0) as socket:
-                number = await self._queue(http, prompt)
-                try:
-                    await self._follow(http, socket, number)
-                except (asyncio.CancelledError, ServerTimeoutError):
-                    await self._withdraw(http, number)
-                    raise
-            outputs = await self._outputs(http, number)
-            found = [await self._download(http, entry) for entry in _files_of(outputs)]
-            return ServerRun(found, self.warnings)
+            self.titles[node] = one_line(named or kind)
+        async with open_session(self.server) as http:
+            outputs = await self._in_time(
+                self._work(http, prompt, files), "The run took longer than {} and was interrupted"
+            )
+            fetching = self._fetch(http, files_of(outputs))
+            return ServerRun(await self._in_time(fetching, "The results took longer than {} to come"), self.warnings)
+
+    async def _in_time(self, work: Awaitable[Value], complaint: str) -> Value:
+        try:
+            return await asyncio.wait_for(_timeouts_named(work), self.timeout)
+        except asyncio.TimeoutError:
+            raise ServerTimeoutError(f"{complaint.format(f'{self.timeout:g} s')}; allow more with --timeout.") from None
+
+    async def _work(self, http: Any, prompt: Prompt, files: Mapping[str, Path]) -> Any:
+        """Runs the prompt to its end; returns its outputs."""
+        import aiohttp
+
+        prompt = await self._with_uploads(http, prompt, files)
+        patience = aiohttp.ClientWSTimeout(ws_close=SECONDS_TO_CLOSE)
+        params = {"clientId": self.client_id}
+        async with http.ws_connect("ws", params=params, max_msg_size=MAX_MESSAGE, timeout=patience) as socket:
+            number = await self._queue(http, prompt)
+            try:
+                await self._follow(http, socket, number)
+            except asyncio.CancelledError:
+                await self._withdraw(http, number)
+                raise
+        return await self._outputs(http, number)
 
     async def _with_uploads(self, http: Any, prompt: Prompt, files: Mapping[str, Path]) -> Prompt:
         import aiohttp
@@ -186,112 +184,124 @@ class _Client:
                 form = aiohttp.FormData(quote_fields=False)
                 with open(files[value], "rb") as content:
                     form.add_field("image", content, filename=files[value].name)
-                    async with http.post("upload/image", data=form) as response:
-                        response.raise_for_status()
-                        stored = await response.json()
-                names[value] = str(PurePosixPath(stored.get("subfolder") or "", stored["name"]))
+                    stored = await post_json(http, "upload/image", data=form, within=self.timeout)
+                if not text_of(stored.get("name")):
+                    raise ServerUnreachableError(
+                        f"ComfyUI does not say under which name it has put {files[value].name}; look at its log."
+                    )
+                names[value] = str(PurePosixPath(text_of(stored.get("subfolder")), stored["name"]))
             result[node]["inputs"][name] = names[value]
         return result
 
     async def _queue(self, http: Any, prompt: Prompt) -> str:
-        async with http.post("prompt", json={"prompt": prompt, "client_id": self.client_id}) as response:
-            if response.status not in (200, 400):
-                response.raise_for_status()
-            answer = await response.json()
-        lines = self._error_lines(answer.get("node_errors") or {})
-        if "prompt_id" not in answer:
-            error = answer.get("error") or {}
-            summary = error.get("message", str(error)) if isinstance(error, dict) else str(error)
-            if not lines and isinstance(error, dict) and error.get("details"):
-                lines = [f"  {error['details']}"]
+        body = {"prompt": prompt, "client_id": self.client_id}
+        answer = await post_json(http, "prompt", allowed=(200, 400), json=body)
+        lines = self._error_lines(table_of(answer.get("node_errors")))
+        number = answer.get("prompt_id")
+        if not isinstance(number, (str, int)) or not number:
+            error = answer.get("error")
+            summary = one_line(table_of(error).get("message") or error or "it does not say why", 500)
+            if not lines and table_of(error).get("details"):
+                lines = [f"  {one_line(table_of(error)['details'], 500)}"]
             raise ServerRefusedError("\n".join([f"ComfyUI refused the workflow: {summary}", *lines]))
         if lines:
             self.warnings = ["ComfyUI left out a part of the workflow:", *lines]
-        return answer["prompt_id"]
+        return str(number)
 
     async def _follow(self, http: Any, socket: Any, number: str) -> None:
         """Returns when the run has succeeded; raises when it ends in any other way."""
         import aiohttp
 
         while True:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                raise ServerTimeoutError(
-                    f"The run took longer than {self.timeout:g} s and was interrupted; allow more with --timeout."
-                )
             try:
-                message = await socket.receive(timeout=min(left, 30))
+                message = await socket.receive(timeout=30)
             except asyncio.TimeoutError:
                 # Silence is normal in a long queue; a run whose end message was missed is in the history.
                 if await self._finished(http, number):
                     return
                 continue
             if message.type == aiohttp.WSMsgType.TEXT:
-                if self._handle(json.loads(message.data), number):
+                if self._handle(parsed(message.data), number):
                     return
             elif message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                 if await self._finished(http, number):
                     return
                 raise ServerUnreachableError(f"{self.server} closed the connection while it worked; look at its log.")
 
-    def _handle(self, message: Mapping[str, Any], number: str) -> bool:
-        """Handles one message; True when the run has succeeded."""
-        kind, data = message.get("type"), message.get("data") or {}
-        if data.get("prompt_id") not in (None, number):
+    def _handle(self, message: Any, number: str) -> bool:
+        """Handles one message; True when the run has succeeded. Packs send messages of their own, of any form."""
+        kind, data = table_of(message).get("type"), table_of(table_of(message).get("data"))
+        if str(data.get("prompt_id", number)) != number:
             return False
         if kind == "executing" and data.get("node") is not None:
             self.report(self._title(data["node"]), 0, 0)
         elif kind == "progress" and data.get("node") is not None:
-            self.report(self._title(data["node"]), int(data["value"]), int(data["max"]))
+            total = _steps(data.get("max"))
+            self.report(self._title(data["node"]), min(_steps(data.get("value")), total), total)
         elif kind == "execution_error":
             raise ServerError(self._failure(data))
         elif kind == "execution_interrupted":
             raise ServerInterruptedError(f"The run was interrupted at {self._title(data.get('node_id'))}.")
         return kind == "execution_success"
 
+    async def _history(self, http: Any, number: str) -> dict[str, Any] | None:
+        """What the server keeps of the run, None before its end."""
+        entry = (await get_json(http, f"history/{quote(number, safe='')}")).get(number)
+        return entry if isinstance(entry, dict) else None
+
     async def _finished(self, http: Any, number: str) -> bool:
-        entry = (await _get_json(http, f"/history/{number}")).get(number)
+        entry = await self._history(http, number)
         if entry is None:
             return False
-        status = entry.get("status") or {}
+        status = table_of(entry.get("status"))
         if status.get("status_str") == "error":
-            messages: dict[str, Any] = dict(status.get("messages", []))
-            for kind in ("execution_interrupted", "execution_error"):
-                if kind in messages:
-                    self._handle({"type": kind, "data": messages[kind]}, number)
+            messages = [pair for pair in list_of(status.get("messages")) if len(list_of(pair)) == 2]
+            for wanted in ("execution_interrupted", "execution_error"):
+                for kind, data in messages:
+                    if kind == wanted:
+                        self._handle({"type": kind, "data": data}, number)
             raise ServerError("The run failed, but ComfyUI's history does not say why; look at its log.")
         return True
 
     async def _withdraw(self, http: Any, number: str) -> None:
         for path, body in (("queue", {"delete": [number]}), ("interrupt", {"prompt_id": number})):
             with suppress(Exception):
-                async with http.post(path, json=body):
-                    pass
+                await asyncio.wait_for(post_json(http, path, json=body), SECONDS_TO_WITHDRAW)
 
-    async def _outputs(self, http: Any, number: str) -> dict[str, Any]:
+    async def _outputs(self, http: Any, number: str) -> Any:
         # The success message is sent just before the history is written.
         for _ in range(200):
-            entry = (await _get_json(http, f"/history/{number}")).get(number)
+            entry = await self._history(http, number)
             if entry is not None:
-                return entry.get("outputs") or {}
+                return entry.get("outputs")
             await asyncio.sleep(0.05)
         raise ServerError("ComfyUI reports success but keeps no history of the run; look at its log.")
 
-    async def _download(self, http: Any, entry: Mapping[str, str]) -> Path:
+    async def _fetch(self, http: Any, entries: list[dict[str, str]]) -> list[Path]:
+        """Downloads results; together they have at most MAX_RESULT_BYTES."""
+        places, left = [], MAX_RESULT_BYTES
+        for entry in entries:
+            place = await self._download(http, entry, left)
+            left -= place.stat().st_size
+            places.append(place)
+        return places
+
+    async def _download(self, http: Any, entry: Mapping[str, str], most: int) -> Path:
         import aiohttp
 
-        named = PurePosixPath(entry["subfolder"].replace("\\", "/"), entry["filename"].replace("\\", "/"))
-        parts = [part for part in named.parts if part != ".." and not {"/", ":"} & set(part)]
-        target = self.out.joinpath(*(parts or ["result"]))
+        target = place_of(entry, self.out)
         try:
             with folder_for_results(target.parent), free_name(target) as place, replacing(place) as partial:
                 async with http.get("view", params=dict(entry)) as response:
                     response.raise_for_status()
                     with partial.open("wb") as file:
                         async for block in response.content.iter_chunked(1 << 20):
+                            most -= len(block)
+                            if most < 0:
+                                raise too_much()
                             file.write(block)
             return place
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, asyncio.TimeoutError):
             raise
         except OSError as error:
             raise ServerError(
@@ -299,34 +309,38 @@ class _Client:
             ) from None
 
     def _title(self, node: Any) -> str:
-        return self.titles.get(str(node), f"node {node}")
+        return self.titles.get(str(node), f"node {one_line(node)}")
 
     def _failure(self, data: Mapping[str, Any]) -> str:
         title = self._title(data.get("node_id"))
-        message = str(data.get("exception_message") or "no reason was given").strip()
-        kind = str(data.get("exception_type") or "").rpartition(".")[2]
+        message = one_line(data.get("exception_message") or "no reason was given", 1000)
+        kind = one_line(text_of(data.get("exception_type")).rpartition(".")[2])
         if message.startswith(title):
             return message
         return f"{title}: {message}" if kind in ("", "TalkingPortraitError") else f"{title}: {kind}: {message}"
 
     def _error_lines(self, node_errors: Mapping[str, Any]) -> list[str]:
         """One line for each thing that validation found."""
-        return [
-            f"  {self._title(node)} (node {node}): {error.get('message', '')}"
-            + (f": {error['details']}" if error.get("details") else "")
+        lines = [
+            f"  {self._title(node)} (node {one_line(node)}): {one_line(error.get('message', ''), 200)}"
+            + (f": {one_line(error['details'], 500)}" if error.get("details") else "")
             for node, found in node_errors.items()
-            for error in found.get("errors", [])
+            for error in list_of(table_of(found).get("errors"))
+            if isinstance(error, dict)
         ]
+        return lines if len(lines) <= MAX_LINES else [*lines[:MAX_LINES], f"  and {len(lines) - MAX_LINES} more"]
 
 
-def _files_of(outputs: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Files that a run saved; previews only when it saved nothing."""
-    entries = [
-        {"filename": item["filename"], "subfolder": item.get("subfolder") or "", "type": item.get("type") or "output"}
-        for values in outputs.values()
-        for items in values.values()
-        if isinstance(items, list)
-        for item in items
-        if isinstance(item, dict) and item.get("filename")
-    ]
-    return [entry for entry in entries if entry["type"] == "output"] or entries
+async def _timeouts_named(work: Awaitable[Value]) -> Value:
+    """Keeps a timeout of a single request apart from that of the whole."""
+    try:
+        return await work
+    except asyncio.TimeoutError:
+        raise ServerUnreachableError("ComfyUI does not answer any more; look at its log.") from None
+
+
+def _steps(value: Any) -> int:
+    """A count of steps as it can be shown."""
+    if not isinstance(value, (int, float)) or math.isnan(value := min(value, MAX_STEPS)):
+        return 0
+    return int(max(0, value))

@@ -94,12 +94,13 @@ def make_weights(folder: Path) -> None:
         with torch.device("meta"):
             shapes = networks[name]().state_dict()
         generator = torch.Generator().manual_seed(number)
-        state = {key: _random(key, tensor, generator) for key, tensor in shapes.items()}
+        state = {key: random_weight(key, tensor, generator) for key, tensor in shapes.items()}
         save_file(state, path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)
 
 
-def _random(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def random_weight(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A float32 tensor of this shape, on the generator's device, that neither shrinks nor enlarges what passes it."""
     from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 
     if name.endswith(".pe"):
@@ -108,7 +109,7 @@ def _random(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.
         return torch.zeros(like.shape, dtype=like.dtype)
     if like.ndim <= 1:
         return torch.full(like.shape, float(name.endswith(("weight", "running_var", "scale"))))
-    return torch.randn(like.shape, generator=generator) * like[0].numel() ** -0.5
+    return torch.randn(like.shape, generator=generator, device=generator.device) * like[0].numel() ** -0.5
 
 
 def read(folder: Path, name: str) -> dict[str, torch.Tensor]:
@@ -174,10 +175,10 @@ class Codec:
 def measured(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds, and what the work gave. On a CPU those of the processor, which others at work there delay less."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    _synchronise(device)
+    synchronise(device)
     start = clock()
     result = work()
-    _synchronise(device)
+    synchronise(device)
     return clock() - start, result
 
 
@@ -201,7 +202,7 @@ def peak_memory(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 1e9
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
     if device.type != "cpu":
         torch.cuda.synchronize(device)
 

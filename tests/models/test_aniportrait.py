@@ -14,6 +14,8 @@ from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuid
 from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 from talking_portrait.models.errors import TalkingPortraitError
 
+from ..tiny_weights.weight_norm import old_names
+
 TINY_EAR = {
     "hidden_size": 64,
     "num_hidden_layers": 1,
@@ -176,17 +178,6 @@ def test_nearer_frames_count_more() -> None:
 
 
 # --- files ---
-
-
-def old_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weight norm as torch 2.0 saved it, which the published files have."""
-    spelled = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
-    out = {}
-    for name, tensor in state.items():
-        for new, old in spelled.items():
-            name = name.replace(new, old)
-        out[name] = tensor
-    return out
 
 
 def test_audio_models_load_as_they_were_saved(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from talking_portrait.models.aniportrait.loading import load_denoising_unet, load_reference_unet
+from talking_portrait.models.diffusion.attention import Attention
 from talking_portrait.models.diffusion.loading import derive_unet_config, load_unet
-from talking_portrait.models.diffusion.motion_module import MotionModule, sinusoidal_table
+from talking_portrait.models.diffusion.motion_module import MotionModule, attend_in_groups, sinusoidal_table
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.models.errors import TalkingPortraitError
 
@@ -327,3 +328,11 @@ def test_wrong_and_incomplete_files_are_named(tmp_path: Path) -> None:
         TalkingPortraitError, match=r"1 missing \(mid_block.resnets.0.norm1.bias\); 1 unknown \(surplus"
     ):
         load_denoising_unet(saved(spatial, tmp_path / "d.pth"), module)
+
+
+@pytest.mark.parametrize(("frames", "keys"), [(16, 16), (4, 8)])
+def test_attention_in_groups_is_attention_row_by_row(frames: int, keys: int) -> None:
+    queries = noise(12, 2, frames, 8)
+    others = [noise(12, 2, keys, 8, seed=seed) for seed in (2, 3)]
+    expected = Attention.attend(queries, *others)
+    torch.testing.assert_close(attend_in_groups(queries, *others, group=4), expected, atol=1e-6, rtol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -20,6 +22,21 @@ class EvictingHost:
         for network in self.networks:
             if network is not all_but:
                 network.leave()
+
+
+class EvictingCodec:
+    """A VAE that the host loads for each call."""
+
+    def __init__(self, host: EvictingHost, codec: Any) -> None:
+        self._host, self._codec = host, codec
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        self._host.evict()
+        return self._codec.encode(pictures)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self._host.evict()
+        return self._codec.decode(latents)
 
 
 class EvictedNetwork:

@@ -20,6 +20,8 @@ from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuid
 from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 
+from .weight_norm import old_names
+
 CHANNELS = 32
 CONTEXT = 24
 UNET = UNetConfig(channels=(CHANNELS, 2 * CHANNELS, 4 * CHANNELS, 4 * CHANNELS), context=CONTEXT, motion_frames=32)
@@ -52,9 +54,9 @@ def write_aniportrait(models: Path, *, context: int = CONTEXT, seed: int = 0) ->
         torch.save(_random(PoseGuider, PoseGuiderConfig(channels=CHANNELS)), folder / "pose_guider.pth")
         mesh = Audio2Mesh(_ear(), width=16).state_dict()
         mesh["out_fn.weight"] *= 0.2
-        torch.save(_old_names(mesh), folder / "audio2mesh.pt")
+        torch.save(old_names(mesh), folder / "audio2mesh.pt")
         pose = Audio2Pose(_ear(), width=64, inner=64, layers=2).state_dict()
-        torch.save({**_old_names(pose), "PPE.pe": sinusoidal_table(600, 64)}, folder / "audio2pose.pt")
+        torch.save({**old_names(pose), "PPE.pe": sinusoidal_table(600, 64)}, folder / "audio2pose.pt")
 
 
 def write_vae(models: Path, *, seed: int = 0) -> None:
@@ -150,17 +152,6 @@ def _ear() -> Any:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     return Wav2Vec2Model(Wav2Vec2Config(**EAR)).eval()
-
-
-def _old_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weight norm as torch 2.0 saved it, which the published files have."""
-    ends = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-    renamed = {}
-    for name, tensor in state.items():
-        for new, old in ends.items():
-            name = name.replace(new, old)
-        renamed[name] = tensor
-    return renamed
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class Stage2:
         return trainer, dataset
 
 
-def _networks(options: argparse.Namespace, audio_shape: tuple[int, int]) -> Networks:
+def _networks(options: argparse.Namespace, audio_shape: tuple[int, ...]) -> Networks:
     """The second stage's initial networks: every network of net.pth, untrained ones initialised."""
     from ....models.apasco.loading import build_net, load_net
     from ....models.apasco.networks import Networks, NetworksConfig

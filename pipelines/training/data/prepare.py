@@ -86,6 +86,7 @@ def prepare(
     person: str | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = no_progress,
+    left_out: list[Path] | None = None,
 ) -> int:
     """Adds the clips of these videos to a training folder; returns how many clips it holds then.
 
@@ -93,6 +94,7 @@ def prepare(
         person: who speaks, the same name for all these videos; by default each video shows a person of its own.
         say: gets a sentence for each video: what was kept of it, or why nothing was.
         progress: called after each frame; may raise to stop, which loses the work on the video at hand alone.
+        left_out: gets the videos that could not be read.
 
     Raises TalkingPortraitError for a folder that was prepared by another recipe or can't be written. A video that can't
     be read is reported and left out.
@@ -113,6 +115,8 @@ def prepare(
                     say(clip_folder.add(video, list(work.clips())))
             except TalkingPortraitError as error:
                 say(f"{video.name}: left out. {error}")
+                if left_out is not None:
+                    left_out.append(video)
         return clip_folder.clip_count
 
 

@@ -8,24 +8,8 @@ import pytest
 import torch
 from talking_portrait.pipelines.aniportrait.animate import Settings, animate
 
-from ..evicting_host import EvictingHost
+from ..evicting_host import EvictingCodec, EvictingHost
 from .tiny_aniportrait import SIZE, Codec, Drawings, Encoder, networks, portrait
-
-
-class HostCodec(Codec):
-    """A VAE that the host loads for each call."""
-
-    def __init__(self, host: EvictingHost) -> None:
-        super().__init__()
-        self.host = host
-
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        self.host.evict()
-        return super().encode(pictures)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        self.host.evict()
-        return super().decode(latents)
 
 
 @pytest.mark.parametrize("mode", ["reference", "seamless"])
@@ -37,7 +21,7 @@ def test_every_network_is_there_when_it_runs(mode, published_pose: bool) -> None
     host = EvictingHost()
     nets = networks(host.manage)
     frames = []
-    for part in animate(nets, HostCodec(host), Encoder(), portrait(), Drawings(20), settings):
+    for part in animate(nets, EvictingCodec(host, Codec()), Encoder(), portrait(), Drawings(20), settings):
         frames.append(part)
         host.evict()
     torch.testing.assert_close(torch.cat(frames), expected, atol=5e-4, rtol=0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import errno
 import hashlib
+import json
 import re
 import shlex
 import shutil
@@ -20,7 +21,12 @@ from talking_portrait.pipelines.model_files import store as model_files
 from talking_portrait.pipelines.model_files.download import UnreachableError, download
 from talking_portrait.pipelines.model_files.table import MODEL_FILES, ModelFile
 
-CONTENT = bytes(range(256)) * 12000  # 3 MB: several chunks
+NUMBERS = bytes(range(256)) * 12000  # 3 MB: several chunks
+HEADER = json.dumps({"weight": {"dtype": "U8", "shape": [len(NUMBERS)], "data_offsets": [0, len(NUMBERS)]}}).encode()
+CONTENT = len(HEADER).to_bytes(8, "little") + HEADER + NUMBERS
+"""A safetensors file."""
+PICKLE = b"\x80\x02}."
+"""As old versions of torch stored weights."""
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -284,6 +290,7 @@ def test_every_row_of_the_table_can_be_fetched_or_says_how(model: ModelFile):
     assert PurePosixPath(model.file).suffix in ENDINGS
     assert model.folder in CATEGORIES
     if model.source:
+        assert model.size or model.about
         assert leads_to_a_file(model.url, ENDINGS)
         assert PurePosixPath(model.url).suffix == PurePosixPath(model.file).suffix
     else:
@@ -367,7 +374,7 @@ def test_get_uses_the_mirror_and_leaves_whole_files_alone(root, monkeypatch):
     def fake(url, target, **options):
         fetched.append(url)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"x")
+        target.write_bytes(PICKLE)
         return target
 
     monkeypatch.setattr(model_files, "download", fake)
@@ -403,7 +410,7 @@ def test_a_host_that_cannot_be_reached_does_not_keep_the_other_files_away(root, 
         if "far" in url:
             raise UnreachableError("far can't be reached")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"x")
+        target.write_bytes(PICKLE)
         return target
 
     monkeypatch.setattr(model_files, "download", fake)
@@ -428,7 +435,7 @@ def test_the_commands_print_the_table_and_report_broken_files(tmp_path, capsys):
     assert "weights: MIT" in text
     assert run("list", "hallo_net") == 0
     text = capsys.readouterr().out
-    assert "size unknown" in text
+    assert "about 4850 MB" in text
     assert "sha256   unknown" in text
     assert run("check", "instant", "--models", str(tmp_path)) == 0
     (tmp_path / "detection").mkdir()

@@ -70,21 +70,6 @@ def spoken(trainer: Trainer, clip: bench.Clip) -> Batch:
     return default_collate([samples[0], samples[1]])
 
 
-def falls(trainer: Trainer, batch: Batch, rate: float, steps: int) -> float:
-    """How many times smaller the loss of one noisy batch has become."""
-    trainer.train()
-    optimiser = torch.optim.AdamW(trainable(trainer).values(), lr=rate)
-    losses = []
-    for _ in range(steps):
-        torch.manual_seed(0)
-        loss = trainer.loss(batch, 0)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        losses.append(float(loss))
-    return losses[0] / losses[-1]
-
-
 def test_stage_1_moves_three_networks_but_the_last_block_of_the_reference(stage1, pictures) -> None:
     wanted = set()
     for name, weight in stage1.named_parameters():
@@ -118,13 +103,13 @@ def test_without_a_reference_the_reference_unet_learns_nothing(pictures) -> None
 def test_stage_1_learns(pictures) -> None:
     trainer = AniPortraitStage1(*bench.portrait_networks(motion=False), unconditional=0.0)
     before = trainer.pose_guider.conv_layers[1].running_mean.clone()
-    assert falls(trainer, pictures, 1e-3, 8) > 2.5
+    assert bench.falls(trainer, pictures, 1e-3, 8) > 2.5
     assert not torch.allclose(before, trainer.pose_guider.conv_layers[1].running_mean, atol=1e-3)
 
 
 def test_stage_2_learns(video) -> None:
     trainer = AniPortraitStage2(*bench.portrait_networks(motion=True), unconditional=0.0)
-    assert falls(trainer, video, 3e-3, 8) > 1.5
+    assert bench.falls(trainer, video, 3e-3, 8) > 1.5
 
 
 @pytest.mark.parametrize("build", [audio2mesh, audio2pose])
@@ -140,7 +125,7 @@ def test_speech_networks_learn_but_for_their_convolutions(build, clip) -> None:
         assert moved == {"model.out_fn.weight", "model.out_fn.bias"}
         torch.nn.init.normal_(trainer.model.out_fn.weight, 0, 0.02)
     assert set(bench.gradients(trainer, batch)) == set(trainable(trainer))
-    assert falls(build(), batch, 3e-4, 40) > 1.5
+    assert bench.falls(build(), batch, 3e-4, 40) > 1.5
 
 
 @torch.no_grad()

@@ -83,20 +83,6 @@ def stage2(*, geometry: bool = False) -> APascoStage2:
     return APascoStage2(networks, bench.vae(), picture_steps=2)
 
 
-def falls(trainer: torch.nn.Module, batch: Batch, rate: float, steps: int) -> float:
-    trainer.train()
-    optimiser = torch.optim.AdamW(trainable(trainer).values(), lr=rate)
-    losses = []
-    for _ in range(steps):
-        torch.manual_seed(0)
-        loss = trainer.loss(batch, 0)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        losses.append(float(loss.detach()))
-    return losses[0] / losses[-1]
-
-
 def test_stage_1_moves_everything_but_the_vae(pictures) -> None:
     trainer = stage1()
     torch.nn.init.normal_(trainer.face_locator.conv_out.weight, 0, 0.1)  # it begins at zero and lets nothing through
@@ -144,8 +130,8 @@ def test_stage_2_moves_what_listens_and_looks_along_time(
 
 
 def test_both_stages_learn(pictures, videos) -> None:
-    assert falls(stage1(), pictures, 1e-3, 6) > 1.5
-    assert falls(stage2(geometry=True), videos, 3e-3, 8) > 1.2
+    assert bench.falls(stage1(), pictures, 1e-3, 6) > 1.5
+    assert bench.falls(stage2(geometry=True), videos, 3e-3, 8) > 1.2
 
 
 def test_dropped_conditions_are_dropped(videos, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,7 +20,10 @@ from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuid
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
 from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.training.core.trainer import Batch, Trainer, trainable
 from talking_portrait.pipelines.training.data.clips import CLIPS, FRAMES, Clip
+
+from .halted_training import HALTED
 
 CONTEXT = 16
 PICTURE = UNetConfig(channels=(32, 64, 128, 128), layers=1, context=CONTEXT)
@@ -123,6 +127,37 @@ def gradients(trainer: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[
     found = {name: weight.grad for name, weight in trainer.named_parameters() if weight.grad is not None}
     trainer.zero_grad()
     return found
+
+
+def falls(trainer: Trainer, batch: Batch, rate: float, steps: int) -> float:
+    """How many times smaller the loss of one noisy batch has become."""
+    trainer.train()
+    optimiser = torch.optim.AdamW(trainable(trainer).values(), lr=rate)
+    losses = []
+    for _ in range(steps):
+        torch.manual_seed(0)
+        loss = trainer.loss(batch, 0)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(loss.detach()))
+    return losses[0] / losses[-1]
+
+
+def kill(*command: Any) -> None:
+    """Runs `python COMMAND`, which halts at a moment as `halted_training.py` does, and kills it there."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        said = process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        assert said.strip() == HALTED, process.stderr.read()
+    assert process.returncode == -signal.SIGKILL
 
 
 def in_two_processes(*command: Any) -> None:

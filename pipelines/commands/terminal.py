@@ -1,0 +1,66 @@
+"""What commands print: without control characters, in any encoding, wherever the streams lead."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+from ..errors import escaped
+
+
+def say(line: str) -> None:
+    """Prints a line of the result at once; a name in it that has lines stays on this one."""
+    sys.stdout.write(escaped(line).replace("\n", "\\n") + "\n")
+    sys.stdout.flush()
+
+
+def note(line: str) -> None:
+    """Prints a line, or several, beside the result, on the error stream."""
+    sys.stderr.write(escaped(line) + "\n")
+
+
+def last_words(line: str) -> None:
+    """As `note`, where a stream that takes nothing is no reason to fail."""
+    with suppress(OSError, ValueError):
+        note(line)
+
+
+def make_usable() -> None:
+    """Gives streams that the caller has closed a place to go to, and lets no letter be one that can't be printed."""
+    for number in range(3):  # else the next file that is opened gets the number, and what is printed
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not one that a test puts in its place
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Writes out what was printed.
+
+    Raises OSError where that fails, after which nothing more is written there: the interpreter would complain at its
+    end of what it could not flush.
+    """
+    failed: OSError | None = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            failed = failed or error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if failed:
+        raise failed
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")

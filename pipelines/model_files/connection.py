@@ -1,0 +1,137 @@
+"""Opening an address: https only, redirects held to the same rule, every refusal one sentence."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import re
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from ..errors import TalkingPortraitError, quoted
+
+TIMEOUT = 30
+"""Seconds of silence."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class UnreachableError(TalkingPortraitError):
+    """The host could not be reached at all, so files of other hosts may still be fetched."""
+
+
+@contextmanager
+def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> Iterator[Any]:
+    """The answer to a request for an address, its body not yet read; `announced_sha256` is what a redirect named.
+
+    Raises UnreachableError where no connection comes about, urllib's HTTPError for an answer that is no success, and
+    TalkingPortraitError for an address, or one that a redirect leads to, which is not https.
+    """
+    check_address(url, allow_http_on_loopback)
+    address = urlsplit(url)
+    if address.username:
+        secret = f"{unquote(address.username)}:{unquote(address.password or '')}"
+        headers = {**headers, "Authorization": "Basic " + base64.b64encode(secret.encode()).decode()}
+        url = urlunsplit(address._replace(netloc=address.netloc.rsplit("@", 1)[1]))
+    redirects = _Redirects(allow_http_on_loopback)
+    context = ssl.create_default_context()
+    for variable in ("PIP_CERT", "REQUESTS_CA_BUNDLE"):
+        if os.path.isfile(os.environ.get(variable, "")):
+            context.load_verify_locations(os.environ[variable])
+    opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=context))
+    try:
+        request = urllib.request.Request(
+            url, headers={"User-Agent": "talking-portrait", "Accept-Encoding": "identity", **headers}
+        )
+        answer = opener.open(request, timeout=TIMEOUT)
+    except (urllib.error.HTTPError, TalkingPortraitError):
+        raise
+    # The last three: letters or numbers that no address has, in the one given or in one that a redirect leads to.
+    except (OSError, HTTPException, ValueError, OverflowError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, OSError) and reason.errno == errno.ENOSPC:
+            raise reason from error
+        raise UnreachableError(
+            f"{host_of(url)} can't be reached ({_in_one_line(reason)}); check the connection or the proxy, or fetch "
+            "the file elsewhere and put it into the model folder."
+        ) from error
+    with answer:
+        answer.announced_sha256 = redirects.announced
+        yield answer
+
+
+def check_address(url: str, allow_http_on_loopback: bool) -> None:
+    """Raises TalkingPortraitError for what is no https address; http counts on this machine, where it is allowed."""
+    try:
+        address = urlsplit(url)
+        address.port  # noqa: B018 (raises for what is no number)
+    except ValueError:
+        raise TalkingPortraitError(
+            f"{without_secret(url)} is no address that can be reached; try again later, or check the address of the "
+            "mirror if one is set."
+        ) from None
+    if address.scheme == "https" and address.hostname:
+        return
+    if address.scheme == "http" and address.hostname in LOOPBACK and allow_http_on_loopback:
+        return
+    where = quoted(f"{address.scheme}://{address.hostname or ''}", 100)
+    raise TalkingPortraitError(f"The address {where} was refused: files are fetched over https only.")
+
+
+def host_of(url: str) -> str:
+    """The host's name, for a sentence."""
+    return urlsplit(url).hostname or "the server"
+
+
+def without_secret(url: str) -> str:
+    """An address for a sentence: a password in it is left out."""
+    return quoted(re.sub(r"//[^/@]*@", "//", url), 100)
+
+
+def refusal(url: str, code: int, reason: str) -> TalkingPortraitError:
+    """What an answer without the file means."""
+    if code in (401, 403):
+        return TalkingPortraitError(
+            f"{host_of(url)} does not give the file out ({code}); it may need an account or an accepted licence: "
+            "open its page in a browser, fetch it there, and put it into the model folder."
+        )
+    if code == 404:
+        return TalkingPortraitError(
+            f"{host_of(url)} does not have the file (404); look at its page for where it is now."
+        )
+    if 300 <= code < 400:
+        return TalkingPortraitError(
+            f"{host_of(url)} passes the request on ({code}), but to nowhere or in a circle; try again later, or check "
+            "the address of the mirror if one is set."
+        )
+    said = f"{code} ({_in_one_line(reason)})" if reason else str(code)
+    return TalkingPortraitError(f"{host_of(url)} answered {said} and not with the file; try again later.")
+
+
+def _in_one_line(reason: object) -> str:
+    """What a server or library said, as text of one short line."""
+    return quoted(str(reason) or type(reason).__name__, 160)[1:-1]
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https only, and remembers the checksum that Hugging Face announces on the way."""
+
+    def __init__(self, allow_http_on_loopback: bool) -> None:
+        self.announced: str | None = None
+        self._allow = allow_http_on_loopback
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        check_address(newurl, self._allow)
+        tag = str(headers.get("X-Linked-ETag") or "").strip('"')
+        if re.fullmatch(r"[0-9a-f]{64}", tag):
+            self.announced = tag
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+            request.headers.pop("Authorization", None)
+        return request

@@ -1,0 +1,176 @@
+"""Talking to a server: its answers are bounded in size and time, of the right types, and never from somewhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from ..errors import TalkingPortraitError, one_line, quoted
+
+Answer = TypeVar("Answer")
+
+MAX_ANSWER = 64_000_000
+"""Bytes of one JSON answer; the longest, /object_info, has some 10 MB with many packs."""
+ANSWER_SECONDS = 120.0
+"""Longest wait for one; the first /object_info after a start takes its time."""
+MAX_MESSAGE = 64_000_000
+"""Bytes of one message; the longest carry preview pictures."""
+SILENCE_SECONDS = 120.0
+
+
+class ServerError(TalkingPortraitError):
+    """A run on a server that did not succeed; `exit_code` is what a command line should end with."""
+
+    exit_code = 3
+
+
+class ServerRefusedError(ServerError):
+    """The server's validation refused the workflow."""
+
+    exit_code = 2
+
+
+class ServerInterruptedError(ServerError):
+    """The run was interrupted."""
+
+    exit_code = 4
+
+
+class ServerTimeoutError(ServerError):
+    """The run took longer than it was given."""
+
+    exit_code = 5
+
+
+class ServerUnreachableError(ServerError):
+    """No ComfyUI answers at the address."""
+
+    exit_code = 6
+
+
+def run_connected(work: Coroutine[Any, Any, Answer], server: str) -> Answer:
+    """Runs `work`; whatever goes wrong with the connection becomes one sentence."""
+    try:
+        import aiohttp
+    except ImportError:
+        work.close()
+        raise TalkingPortraitError("Talking to a ComfyUI server needs aiohttp; run: pip install aiohttp") from None
+    shown = _shown(server)
+    try:
+        return asyncio.run(work)
+    except TalkingPortraitError:
+        raise
+    except aiohttp.InvalidURL:
+        raise ServerUnreachableError(f"{shown} is no address; give one like http://127.0.0.1:8188.") from None
+    except (asyncio.TimeoutError, aiohttp.ServerTimeoutError):
+        raise ServerUnreachableError(
+            f"No ComfyUI answers at {shown} in time; start it or correct the address."
+        ) from None
+    except (aiohttp.ClientConnectionError, OSError) as error:
+        reason = one_line(error or type(error).__name__, 160)
+        raise ServerUnreachableError(
+            f"No ComfyUI answers at {shown} ({reason}); start it or correct the address."
+        ) from None
+    except aiohttp.ClientResponseError as error:
+        where = one_line(error.request_info.url.path, 160)
+        raise ServerUnreachableError(
+            f"{shown} answered {where} with {error.status} {one_line(error.message, 160)}, but ComfyUI's API was "
+            "expected; check the address."
+        ) from None
+    except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        reason = one_line(f"{type(error).__name__}: {error}", 160)
+        raise ServerUnreachableError(f"{shown} did not answer as ComfyUI does ({reason}); check the address.") from None
+
+
+def open_session(server: str) -> Any:
+    """A session with the server. Its requests have no limit on their whole time, as videos take theirs; only on
+    silence. None follows a redirect, which may lead to anywhere."""
+    import aiohttp
+
+    if not server.startswith(("http://", "https://")):
+        raise ServerUnreachableError(f"{quoted(server)} is no address; give one like http://127.0.0.1:8188.")
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
+    trace = aiohttp.TraceConfig()
+
+    async def refuse(session: Any, context: Any, request: Any) -> None:
+        place = one_line(request.response.headers.get("Location", "nowhere"), 160)
+        raise ServerUnreachableError(
+            f"{_shown(server)} passes requests on to {place}; give the address that answers itself with --server."
+        )
+
+    trace.on_request_redirect.append(refuse)
+    return aiohttp.ClientSession(
+        server.split("?")[0].split("#")[0].rstrip("/") + "/",
+        timeout=patience,
+        trace_configs=[trace],
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
+async def get_json(http: Any, path: str) -> dict[str, Any]:
+    """An answer of the API. Raises ServerUnreachableError for one that is none."""
+    return await _json_of(http.get(path))
+
+
+async def post_json(
+    http: Any, path: str, *, allowed: tuple[int, ...] = (200,), within: float = ANSWER_SECONDS, **body: Any
+) -> dict[str, Any]:
+    """The answer to what is posted; `allowed` are the statuses of answers that say something."""
+    return await _json_of(http.post(path, **body), allowed, within)
+
+
+async def _json_of(request: Any, allowed: tuple[int, ...] = (200,), within: float = ANSWER_SECONDS) -> dict[str, Any]:
+    async def read() -> dict[str, Any]:
+        async with request as response:
+            if response.status not in allowed:
+                response.raise_for_status()
+                raise _not_comfyui(response, f"its status is {response.status}")
+            body = bytearray()
+            async for block in response.content.iter_chunked(1 << 16):
+                body += block
+                if len(body) > MAX_ANSWER:
+                    raise _not_comfyui(response, f"it has more than {MAX_ANSWER // 10**6} MB")
+            content = parsed(body)
+            if not isinstance(content, dict):
+                raise _not_comfyui(response, "it is no JSON object")
+            return content
+
+    return await asyncio.wait_for(read(), within)
+
+
+def parsed(text: str | bytes | bytearray) -> Any:
+    """JSON as values, or None for what is no JSON, or nested beyond measure."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def text_of(value: Any, default: str = "") -> str:
+    """A value that should be text, or `default` where it is none."""
+    return value if isinstance(value, str) else default
+
+
+def table_of(value: Any) -> dict[str, Any]:
+    """A value that should be a JSON object, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def list_of(value: Any) -> list[Any]:
+    """A value that should be a list, or an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def _not_comfyui(response: Any, reason: str) -> ServerUnreachableError:
+    return ServerUnreachableError(
+        f"The answer to {one_line(response.url.path, 160)} is none of ComfyUI's ({reason}); check the address and the "
+        "server's log."
+    )
+
+
+def _shown(server: str) -> str:
+    """The address for a sentence: a password in it is left out."""
+    return one_line(re.sub(r"//[^/@]*@", "//", server), 160)

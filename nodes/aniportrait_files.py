@@ -27,7 +27,7 @@ FILES: Mapping[str, str] = {
 """Published names in our model folder. FILM's, the seventh, is a program and not weights, so it is not among them."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "denoising_unet": ("sd_unet", "motion_unet"),
-    **{name: (name,) for name in FILES if name != "denoising_unet"},
+    **{name: (name,) for name in FILES if name not in ("denoising_unet", "reference_unet")},
 }
 AUDIO = ("audio2mesh", "audio2pose")
 """Needed by speech alone; a video or another motion does without."""
@@ -52,6 +52,7 @@ class LoadedAniPortrait:
         Raises TalkingPortraitError for files that are missing, but for the audio networks', which not everybody needs,
         and for files of another system.
         """
+        from ..models.aniportrait.loading import read_reference_unet
         from ..models.checkpoints import expect_kind, read_checkpoint
 
         missing = [name for name in FILES if host.model_path((host.OWN_CATEGORY,), names[name]) is None]
@@ -59,7 +60,10 @@ class LoadedAniPortrait:
             raise _several_missing(missing)
         paths = {name: _path(name, names) for name in FILES if name not in missing or name not in AUDIO}
         for name, path in paths.items():
-            expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
+            if name == "reference_unet":
+                read_reference_unet(path, mapped=True)
+            else:
+                expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
         return cls(names, paths, dtype, lora, lora_strength)
 
     @cached_property

@@ -1,6 +1,6 @@
-"""The one door to ComfyUI: node API, progress and cancelling, devices and memory, model folders.
+"""The only module that imports ComfyUI: node API, progress and cancelling, devices and memory, model folders.
 
-Nothing else in the pack imports `comfy*`, `folder_paths` or `server`. Outside ComfyUI the stand-ins of `standalone.py`
+No other file of the pack imports `comfy*`, `folder_paths` or `server`. Outside ComfyUI the stand-ins of `standalone.py`
 take their place, and the same nodes run from the command line and in tests.
 """
 
@@ -46,11 +46,11 @@ PREVIEW_SECONDS = 0.25
 """Shortest time between two previews, so that encoding them never slows a node down."""
 
 
-# ---- what nodes look like
+# ---- schemas of nodes
 
 
 def schema(**fields: Any) -> Any:
-    """`io.Schema` of the fields that this host's Schema knows; newer optional ones are left out on an older host."""
+    """`io.Schema` of the fields that this host's Schema has; newer optional ones are left out on an older host."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
 
@@ -163,7 +163,7 @@ def fast_dtype() -> torch.dtype:
 
 
 def handles_out_of_memory(error: BaseException) -> bool:
-    """Whether the host has to see this error as it is, to unload its networks and to advise the user itself."""
+    """Whether this error has to reach the host unchanged, to unload its networks and to advise the user itself."""
     if not IN_COMFYUI:
         return False
     from comfy import model_management
@@ -216,7 +216,7 @@ class ManagedModule:
 
 
 def register_model_folders() -> None:
-    """Makes ComfyUI list our own model folder, and `detection` where this version does not know it. Creates nothing."""
+    """Makes ComfyUI list our own model folder, and `detection` where this version does not have it. Creates nothing."""
     if not IN_COMFYUI:
         return
     known = folder_paths.folder_names_and_paths

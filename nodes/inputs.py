@@ -97,18 +97,18 @@ def _checked_values(values: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def portrait_socket(images: Any, name: str = "image") -> torch.Tensor:
-    """The first picture of an IMAGE as (H, W, 3); grey is spread, transparency laid over white."""
+    """The first picture of an IMAGE as (H, W, 3); grey is expanded, transparency composited over white."""
     first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
     return colours(images_socket(first, name)[0])
 
 
 def colours(pictures: torch.Tensor) -> torch.Tensor:
-    """(..., 1, 3 or 4) as (..., 3); grey is spread, transparency laid over white as in picture files."""
+    """(..., 1, 3 or 4) as (..., 3); grey is expanded, transparency composited over white as in picture files."""
     return pictures.expand(*pictures.shape[:-1], 3) if pictures.shape[-1] == 1 else over_white(pictures)
 
 
 def first_frame(track: FaceTrack) -> FaceTrack:
-    """The landmarks of a clip's first picture."""
+    """The landmarks of a batch's first picture."""
     from dataclasses import replace
 
     def first(values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What all renderers share: frames go into memory where IMAGE leads somewhere, else straight into a video file."""
+"""What all renderers share: frames are collected in memory if IMAGE is connected, else encoded into a video file."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from . import host
 io: Any = host.io
 
 HIDDEN: Any = [io.Hidden.prompt, io.Hidden.unique_id]
-"""Of every renderer's schema: `RendererNode.keeps_frames` looks there."""
+"""Of every renderer's schema: `RendererNode.keeps_frames` reads them."""
 
 
 class RendererNode(io.ComfyNode):
     """A node that makes frames, as IMAGE and as VIDEO.
 
-    A whole clip of IMAGE grows with its length, a video does not. So where VIDEO alone leads somewhere, frames are
-    encoded as they come and none is kept.
+    The memory of an IMAGE grows with its length, that of a VIDEO does not. So if only VIDEO is connected, frames are
+    encoded as they are rendered and not kept.
     """
 
     FRAME_OUTPUTS: ClassVar[tuple[int, ...]] = (0,)
-    """Numbers of the outputs that hold frames or masks of the whole clip."""
+    """Numbers of the outputs that hold all frames or masks."""
     VIDEO_OUTPUT: ClassVar[int]
 
     @classmethod
     def keeps_frames(cls) -> bool:
-        """Whether frames stay in memory: where they lead somewhere, or the video does not, or that is not known."""
+        """Whether frames stay in memory: if they are connected, or the video is not, or the links are not available."""
         return host.are_linked(cls, cls.FRAME_OUTPUTS) is not False or not host.are_linked(cls, [cls.VIDEO_OUTPUT])
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> Any:
-        """Part of what ComfyUI finds results by: those of a run that kept no frames don't serve where some are needed.
+        """Part of ComfyUI's cache key: results of a run that kept no frames cannot be used where frames are needed.
 
-        NaN, which equals nothing, where links are not known before the node runs.
+        NaN, which equals nothing, where links are not available before the node runs.
         """
         return math.nan if host.are_linked(cls, cls.FRAME_OUTPUTS) is None else cls.keeps_frames()
 
@@ -53,8 +53,8 @@ def sound_input() -> Any:
 def video_output() -> Any:
     return io.Video.Output(
         display_name="video",
-        tooltip="The frames with the sound, for Save Video. Where images lead nowhere, frames are encoded as they are "
-        "made, and a longer video takes no more memory.",
+        tooltip="The frames with the sound, for Save Video. If images is not connected, frames are encoded while they "
+        "are rendered, and memory does not grow with the length.",
     )
 
 
@@ -73,7 +73,7 @@ def frames_in_memory(batches: Iterable[torch.Tensor], count: int) -> torch.Tenso
     clip = torch.empty(0)
     done = 0
     for batch in batches:
-        if not done:  # made in the host's own kind from the start: a clip is never in memory twice
+        if not done:  # made in the host's own kind from the start: the frames are never in memory twice
             clip = host.to_socket(batch[:0]).new_empty(count, *batch.shape[1:])
         clip[done : done + len(batch)] = batch
         done += len(batch)

@@ -52,6 +52,7 @@ class SpeechFeatures:
     ("wav2vec2-base", "hubert-large", "mfcc" ...); `timing` how frames came to be: "resampled" (to fps before the
     transformer), "stock" (the encoder's own 50 Hz), "paired" (stock, padded and cut to two per 25 fps frame).
     `mixed` are the shares of all hidden states that the one layer here is the sum of; empty for states as they are.
+    `padding` counts the last frames that are silence after the audio, filled up to a multiple.
     """
 
     states: torch.Tensor
@@ -59,6 +60,7 @@ class SpeechFeatures:
     model: str
     timing: Literal["resampled", "stock", "paired"] = "stock"
     mixed: tuple[float, ...] = ()
+    padding: int = 0
 
     @property
     def frames(self) -> int:

@@ -1,4 +1,4 @@
-"""A portrait and drawn faces become a video, by AniPortrait's diffusion."""
+"""Samples a video from a portrait and pose images, by AniPortrait's diffusion."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class AniPortraitSampler(RendererNode):
             node_id="TalkingPortraitAniPortraitSampler",
             display_name="AniPortrait Sampler",
             category="Talking Portrait/render",
-            description="Makes a portrait move as a motion or pose frames say, by AniPortrait's video diffusion.",
+            description="Animates a portrait with a motion or with pose frames, by AniPortrait's video diffusion.",
             search_aliases=["aniportrait", "animate portrait", "portrait diffusion", "talking head"],
             inputs=[
                 AniPortraitSocket.Input("aniportrait", tooltip="From Load AniPortrait."),
                 io.Image.Input(
                     "portrait",
-                    tooltip="The picture that is to move, squeezed to width and height; of a batch the first is taken.",
+                    tooltip="The picture to animate, resized to width and height; of a batch the first is used.",
                 ),
                 io.Vae.Input("vae", tooltip="Stable Diffusion 1.x's VAE, sd-vae-ft-mse, from Load VAE."),
                 io.ClipVision.Input(
                     "clip_vision", tooltip="The image encoder of sd-image-variations, from Load CLIP Vision."
                 ),
                 size_input("width", "Width of the video; the networks were trained on 512 x 512."),
-                size_input("height", "Height of the video; give it the shape of the portrait."),
+                size_input("height", "Height of the video; use the aspect ratio of the portrait."),
                 io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Denoising steps; 25 as published."),
                 io.Float.Input(
                     "cfg",
@@ -61,7 +61,7 @@ class AniPortraitSampler(RendererNode):
                     max=20.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="How strictly the portrait is followed; 1 and less go without guidance, at half the cost.",
+                    tooltip="Classifier-free guidance scale; 1 and less turn guidance off, at half the cost.",
                 ),
                 io.Combo.Input(
                     "scheduler",
@@ -76,29 +76,32 @@ class AniPortraitSampler(RendererNode):
                     min=0,
                     max=2**64 - 1,
                     control_after_generate=True,
-                    tooltip="Chooses the noise; the same seed gives the same video.",
+                    tooltip="Selects the noise; the same seed gives the same video.",
                 ),
                 io.Combo.Input(
                     "mode",
                     options=["reference", "seamless"],
                     default="reference",
-                    tooltip="reference: as published, the whole clip at once. seamless: stretch by stretch in constant "
-                    "memory, without seams; another clip can follow.",
+                    tooltip="reference: as published, all frames at once. seamless: segment by segment in constant "
+                    "memory, without seams; another sampler can continue the video.",
                 ),
-                rate_input("fps", "Frames a second of pose frames; a motion brings its own rate.", 30.0),
-                FaceMotionSocket.Input("motion", optional=True, tooltip="What the face is to do; it is drawn here."),
+                rate_input("fps", "Frames per second of the pose frames; a motion has its own rate.", 30.0),
+                FaceMotionSocket.Input(
+                    "motion", optional=True, tooltip="The motion of the face; the node draws it as pose images."
+                ),
                 FaceLandmarks.Input(
                     "landmarks",
                     optional=True,
-                    tooltip="The face in the portrait, from Detect Landmarks; a motion is drawn onto it.",
+                    tooltip="The landmarks of the face in the portrait, from Detect Landmarks; a motion is drawn onto "
+                    "it.",
                 ),
                 io.Image.Input(
                     "pose_frames",
                     optional=True,
-                    tooltip="Drawn faces, from Draw Pose or a pose video, in place of a motion.",
+                    tooltip="Pose images, from Draw Pose or a pose video, in place of a motion.",
                 ),
                 AniPortraitStateSocket.Input(
-                    "previous", optional=True, tooltip="The state of the clip before, which this one goes on from."
+                    "previous", optional=True, tooltip="The state of the sampler before, which this one continues."
                 ),
                 host.advanced(
                     io.Int.Input(
@@ -106,7 +109,8 @@ class AniPortraitSampler(RendererNode):
                         default=16,
                         min=1,
                         max=LONGEST_WINDOW,
-                        tooltip="Frames that the network processes together; 16 as published.",
+                        tooltip="Length of the context window: frames that the network denoises together; 16 as "
+                        "published.",
                     )
                 ),
                 host.advanced(
@@ -115,7 +119,7 @@ class AniPortraitSampler(RendererNode):
                         default=4,
                         min=0,
                         max=31,
-                        tooltip="Frames that the next window has again; fewer than the window has.",
+                        tooltip="Frames that neighbouring windows share; fewer than the length of the window.",
                     )
                 ),
                 host.advanced(
@@ -124,8 +128,8 @@ class AniPortraitSampler(RendererNode):
                         default=1,
                         min=1,
                         max=64,
-                        tooltip="Windows computed together: faster on a large graphics card; halved when memory is "
-                        "short.",
+                        tooltip="Windows computed at once: faster on a large graphics card; halved when memory runs "
+                        "out.",
                     )
                 ),
                 host.advanced(
@@ -134,7 +138,7 @@ class AniPortraitSampler(RendererNode):
                         default=4,
                         min=1,
                         max=64,
-                        tooltip="Frames that the VAE decodes together; halved when memory is short.",
+                        tooltip="Frames that the VAE decodes at once; halved when memory runs out.",
                     )
                 ),
                 host.advanced(
@@ -143,22 +147,23 @@ class AniPortraitSampler(RendererNode):
                         default=16,
                         min=1,
                         max=1000,
-                        tooltip="For seamless: windows' worth of frames in a stretch; longer ones cost less and hold "
-                        "more memory.",
+                        tooltip="For seamless: length of a segment in windows; longer segments cost less time and more "
+                        "memory.",
                     )
                 ),
                 host.advanced(
                     io.Boolean.Input(
                         "continued",
                         default=False,
-                        tooltip="For seamless: another clip follows, so its beginning is prepared for.",
+                        tooltip="For seamless: another sampler continues the video; a few frames beyond the end are "
+                        "sampled, so that there is no seam.",
                     )
                 ),
                 host.advanced(
                     io.Boolean.Input(
                         "published_pose",
                         default=True,
-                        tooltip="Drawn faces reach the network as in the published program; off, as in its training.",
+                        tooltip="Pose images are normalised as in the published program; off, as in its training.",
                     )
                 ),
                 host.advanced(
@@ -168,7 +173,7 @@ class AniPortraitSampler(RendererNode):
                         min=0.0,
                         max=1.0,
                         step=0.05,
-                        tooltip="Part of the steps from which guidance is used; 0 is the first.",
+                        tooltip="Fraction of the steps at which guidance begins; 0 is the first step.",
                     )
                 ),
                 host.advanced(
@@ -178,7 +183,7 @@ class AniPortraitSampler(RendererNode):
                         min=0.0,
                         max=1.0,
                         step=0.05,
-                        tooltip="Part of the steps up to which guidance is used; 1 is the last. Less is faster and "
+                        tooltip="Fraction of the steps at which guidance ends; 1 is the last step. Less is faster and "
                         "changes the result.",
                     )
                 ),
@@ -186,8 +191,8 @@ class AniPortraitSampler(RendererNode):
                     io.Boolean.Input(
                         "swap_colours",
                         default=False,
-                        tooltip="For pose frames from a video that AniPortrait's own tool made: red and blue are "
-                        "exchanged in those.",
+                        tooltip="For pose frames from a video made by AniPortrait's own tool, in which red and blue "
+                        "are swapped.",
                     )
                 ),
                 host.advanced(
@@ -196,15 +201,15 @@ class AniPortraitSampler(RendererNode):
                         default=1,
                         min=1,
                         max=10,
-                        tooltip="For seamless: every how many steps the deep layers are computed anew; above 1 is "
-                        "faster and changes the result.",
+                        tooltip="For seamless: the deep layers are computed in every n-th step only; above 1 is faster "
+                        "and changes the result.",
                     )
                 ),
                 host.advanced(
                     io.Boolean.Input(
                         "compiled",
                         default=False,
-                        tooltip="Let torch.compile translate the network: slow at first, then faster on a graphics "
+                        tooltip="Compiles the network with torch.compile: slow at first, then faster on a graphics "
                         "card.",
                     )
                 ),
@@ -212,9 +217,9 @@ class AniPortraitSampler(RendererNode):
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
                 AniPortraitStateSocket.Output(
-                    display_name="state", tooltip="For previous of another sampler that goes on from here."
+                    display_name="state", tooltip="For the input previous of a sampler that continues this one."
                 ),
                 video_output(),
             ],

@@ -1,4 +1,4 @@
-"""AniTalker's motion becomes frames."""
+"""Renders AniTalker's motion latents as frames."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class AniTalkerRender(RendererNode):
             node_id="TalkingPortraitAniTalkerRender",
             display_name="AniTalker Render",
             category="Talking Portrait/render",
-            description="Makes a portrait move as the motion says: 256 x 256 pixels, by a warping network.",
+            description="Animates a portrait with AniTalker's warping network, at 256 x 256 pixels.",
             search_aliases=["anitalker", "animate portrait", "talking head", "face animation"],
             inputs=[
                 AniTalkerSocket.Input("anitalker", tooltip="From Load AniTalker."),
                 io.Image.Input(
-                    "portrait", tooltip="A square picture with the head in its middle; of a batch the first is taken."
+                    "portrait", tooltip="A square picture with the head in its centre; of a batch the first is used."
                 ),
                 MotionLatentsSocket.Input("motion", tooltip="From AniTalker Motion or AniTalker Motion from Video."),
                 host.advanced(
@@ -48,14 +48,14 @@ class AniTalkerRender(RendererNode):
                         default=8,
                         min=1,
                         max=256,
-                        tooltip="Frames that are computed together; fewer are taken where memory is short.",
+                        tooltip="Frames that are computed at once; reduced when memory runs out.",
                     )
                 ),
                 sound_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
                 video_output(),
             ],
             hidden=HIDDEN,

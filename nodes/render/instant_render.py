@@ -1,4 +1,4 @@
-"""A picture and a motion become frames, by warping the picture."""
+"""Renders a motion by warping a picture."""
 
 from __future__ import annotations
 
@@ -27,14 +27,19 @@ class InstantRender(RendererNode):
             node_id="TalkingPortraitInstantRender",
             display_name="Instant Render",
             category="Talking Portrait/render",
-            description="Makes one picture move: warps the face, opens the mouth, closes the eyes. Needs no download.",
+            description="Animates one picture by warping it: moves the face, opens the mouth, closes the eyes. Needs "
+            "no download.",
             search_aliases=["animate portrait", "talking photo", "lip sync", "face animation"],
             inputs=[
-                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is taken."),
+                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is used."),
                 FaceLandmarks.Input(
-                    "landmarks", tooltip="The face in this very picture, from Detect Landmarks; the first frame counts."
+                    "landmarks",
+                    tooltip="The landmarks of the face in this picture, from Detect Landmarks; the first "
+                    "frame is used.",
                 ),
-                FaceMotionSocket.Input("motion", tooltip="What the face does, from a driver, Reenact or Edit Motion."),
+                FaceMotionSocket.Input(
+                    "motion", tooltip="The motion of the face, from a driver, Reenact Motion or Edit Motion."
+                ),
                 host.advanced(
                     io.Int.Input(
                         "batch_size",
@@ -48,8 +53,10 @@ class InstantRender(RendererNode):
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
-                io.Mask.Output(display_name="mask", tooltip="1 where a pixel moved; all others are the picture's own."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="1 where a pixel moved; all other pixels are those of the picture."
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
                 video_output(),
             ],
             hidden=HIDDEN,
@@ -69,7 +76,7 @@ class InstantRender(RendererNode):
         if not cls.keeps_frames():
             stream = frames_of(portrait, track, motion, batch=batch_size, device=device, progress=progress)
             return io.NodeOutput(None, None, float(motion.fps), streamed_video(stream, motion.fps, sound))
-        # Made in the host's own kind from the start: a clip is never in memory twice.
+        # Made in the host's own kind from the start: the frames are never in memory twice.
         images = host.to_socket(torch.empty(0)).new_empty(motion.frames, *portrait.shape)
         masks = images.new_empty(images.shape[:3])
         done = 0

@@ -451,7 +451,7 @@ class VAELoader(io.ComfyNode):
             "loaders",
             inputs=[io.Combo.Input("vae_name", options=files or ["sd-vae-ft-mse.safetensors"], tooltip="A VAE file.")],
             outputs=[io.Vae.Output()],
-            description="Outside ComfyUI only VAEs of Stable Diffusion 1.x are known.",
+            description="Outside ComfyUI only VAEs of Stable Diffusion 1.x are supported.",
         )
 
     @classmethod

@@ -1,7 +1,7 @@
 """What stands in for ComfyUI's node API where there is no ComfyUI: only the few names that this pack uses.
 
 The shapes follow ComfyUI's V3 API (`comfy_api.latest.io`), so node files read the same in both worlds and
-`GET_NODE_INFO_V1` gives the dictionary that `/object_info` would. What nodes see of their surroundings (progress,
+`GET_NODE_INFO_V1` gives the dictionary that `/object_info` would. What nodes use of their environment (progress,
 folders) is the `Session` of the command that runs them.
 """
 
@@ -214,7 +214,7 @@ class ComfyNode:
 
 
 class ComfyExtension:
-    """A set of nodes, as the loader asks for it."""
+    """A set of nodes, as the loader requests it."""
 
     async def get_node_list(self) -> list[type[ComfyNode]]:
         raise NotImplementedError
@@ -222,7 +222,7 @@ class ComfyExtension:
 
 @dataclass(frozen=True)
 class Session:
-    """The surroundings of one run: who watches it and which folders it may use.
+    """The environment of one run: its progress callback and the folders it may use.
 
     `files` maps names to files that the user named on the command line; all other names in a workflow are looked up
     inside `input_folder` and can't lead out of it.
@@ -238,13 +238,13 @@ _session: ContextVar[Session | None] = ContextVar("talking_portrait_session", de
 
 
 def session() -> Session:
-    """The current run's surroundings, or the defaults."""
+    """The current run's environment, or the defaults."""
     return _session.get() or Session()
 
 
 @contextmanager
 def use_session(current: Session) -> Iterator[None]:
-    """Nodes that run inside the block see `current`."""
+    """Nodes that run inside the block use `current`."""
     token = _session.set(current)
     try:
         yield

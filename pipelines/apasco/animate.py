@@ -5,7 +5,8 @@
         clip.state      # what a next call continues from
 
 Each clip continues the last two frames of the one before. What is held does not grow with the speech, which itself is
-the clock: there is one frame for each row of it. The last clip is sampled whole and cut.
+the clock: there is one frame for each row of it. The last clip is sampled whole and cut;
+silence that fills it (`SpeechFeatures.padding`), as in the published program, gives no frames.
 """
 
 from __future__ import annotations
@@ -96,12 +97,13 @@ def animate(
     check_state(state, settings)
     states = audio_layers(inputs.speech.states, networks.config.audio_inputs)
     done = state.frames if state else 0
-    if done >= len(states) or frames < 0:
+    spoken = len(states) - inputs.speech.padding
+    if done >= spoken or frames < 0:
         raise TalkingPortraitError(
-            f"{done} of the speech's {len(states)} frames are made already and {frames} more are asked for, so nothing "
+            f"{done} of the speech's {spoken} frames are made already and {frames} more are asked for, so nothing "
             "is left to do; disconnect the previous state, or connect longer speech."
         )
-    end = min(done + frames, len(states)) if frames else len(states)
+    end = min(done + frames, spoken) if frames else spoken
     run = Run(networks, codec, inputs, settings, states, progress)
     return Animation(end - done, run.clips(done, end, state), state)
 

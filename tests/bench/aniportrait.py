@@ -113,7 +113,7 @@ def random_weight(name: str, like: torch.Tensor, generator: torch.Generator) -> 
 
 
 def read(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """The file's tensors, lying in the file itself until they are moved."""
+    """The file's tensors, memory-mapped until they are moved."""
     return load_file(folder / f"{name}.safetensors")
 
 
@@ -126,7 +126,7 @@ def portrait(size: int) -> torch.Tensor:
 
 
 def drawings(frames: int, size: int) -> torch.Tensor:
-    """A coloured square that wanders: (F, size, size, 3)."""
+    """A coloured square that moves: (F, size, size, 3)."""
     pictures = torch.zeros(frames, size, size, 3)
     for frame in range(frames):
         left = size // 4 + 2 * frame % (size // 4)
@@ -173,7 +173,7 @@ class Codec:
 
 
 def measured(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what the work gave. On a CPU those of the processor, which others at work there delay less."""
+    """Seconds, and what the work gave. On a CPU those of the processor, which other processes delay less."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     synchronise(device)
     start = clock()

@@ -60,7 +60,7 @@ def channels(arguments: argparse.Namespace) -> tuple[int, ...]:
 
 
 def empty(arguments: argparse.Namespace) -> Any:
-    """Ours without numbers."""
+    """Our networks without weights."""
     from talking_portrait.models.apasco.networks import Networks, NetworksConfig
 
     config = NetworksConfig()
@@ -75,7 +75,7 @@ def empty(arguments: argparse.Namespace) -> Any:
 
 
 def make_weights(arguments: argparse.Namespace) -> None:
-    """Random numbers for each network, in files: whoever reads them there holds no copy of his own."""
+    """Random numbers for each network, in files, so that a process that maps them needs no copy."""
     generator = torch.Generator().manual_seed(0)
     for part, network in empty(arguments).named_children():
         state = {name: random_weight(name, like, generator) for name, like in network.state_dict().items()}
@@ -141,7 +141,7 @@ def ours(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
 def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
     """The checkout's own pipeline, fed as its inference script does."""
     sys.path.insert(0, os.environ["HALLO_DIR"])
-    for name in ("xformers", "xformers.ops"):  # imported and, unless asked for, not used
+    for name in ("xformers", "xformers.ops"):  # imported and, by default, not used
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
     from diffusers import DDIMScheduler  # type: ignore[attr-defined]

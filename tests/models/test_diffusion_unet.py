@@ -102,7 +102,7 @@ def test_a_bank_holds_what_each_block_attends_with_and_leaves_no_trace() -> None
         assert not torch.allclose(tokens, other[name], atol=1e-2)
 
 
-def test_only_the_rows_that_read_see_the_reference() -> None:
+def test_only_conditional_rows_attend_to_the_reference() -> None:
     network, context = unet(VIDEO), noise(2, 1, SMALL.context)
     sample = noise(2, 4, 3, 8, 8)
     banks = [unet(PICTURE, seed=1).write_bank(noise(1, 4, 1, 8, 8, seed=s), context[1:]) for s in (3, 4)]
@@ -114,8 +114,8 @@ def test_only_the_rows_that_read_see_the_reference() -> None:
     torch.testing.assert_close(one[:1], two[:1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(one[1:], two[1:], atol=1e-3)
     assert not torch.allclose(one[1:], plain[1:], atol=1e-3)
-    seen = network(sample[1:], 500, context[1:], reference=network.read_bank(banks[0]))
-    torch.testing.assert_close(seen, one[1:], atol=1e-4, rtol=1e-4)
+    conditional = network(sample[1:], 500, context[1:], reference=network.read_bank(banks[0]))
+    torch.testing.assert_close(conditional, one[1:], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 4, 77])
@@ -145,14 +145,14 @@ def test_reading_a_bank_attends_to_own_and_reference_tokens_at_once() -> None:
     keys_values = block.attn1.keys_values(bank)
     found = block._attend_to_reference(tokens, keys_values, 1)
     for row in range(3):
-        seen = tokens[row : row + 1] if row < 1 else torch.cat([tokens[row : row + 1], bank], dim=1)
+        conditional = tokens[row : row + 1] if row < 1 else torch.cat([tokens[row : row + 1], bank], dim=1)
         expected = block.attn1.to_out(
-            block.attn1.attend(block.attn1.queries(tokens[row : row + 1]), *block.attn1.keys_values(seen))
+            block.attn1.attend(block.attn1.queries(tokens[row : row + 1]), *block.attn1.keys_values(conditional))
         )
         torch.testing.assert_close(found[row : row + 1], expected, atol=1e-6, rtol=1e-5)
 
 
-def test_a_bank_is_rounded_as_published_unless_told_otherwise() -> None:
+def test_a_bank_is_rounded_as_published_by_default() -> None:
     network, token = unet(VIDEO), noise(1, 1, SMALL.context)
     bank = unet(PICTURE, seed=1).write_bank(noise(1, 4, 1, 8, 8), token)
     rounded, exact = network.read_bank(bank), network.read_bank(bank, rounding=None)
@@ -245,7 +245,7 @@ def test_computing_layers_anew_gives_the_same_gradients() -> None:
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
-def test_motion_knows_the_order_of_frames_and_each_pixel_alone() -> None:
+def test_motion_modules_depend_on_frame_order_and_treat_pixels_separately() -> None:
     torch.manual_seed(0)
     module = MotionModule(32, frames=8)
     hidden = noise(2 * 4, 32, 3, 5)

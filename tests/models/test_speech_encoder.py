@@ -101,7 +101,7 @@ def test_every_spelling_loads_and_computes_what_transformers_computes(tmp_path: 
 
 
 @pytest.mark.parametrize(("large", "hubert"), [(False, False), (True, False), (True, True)])
-def test_published_sizes_are_told_from_shapes(large: bool, hubert: bool) -> None:
+def test_published_sizes_are_determined_from_shapes(large: bool, hubert: bool) -> None:
     from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
     config: dict[str, Any] = {}
@@ -116,7 +116,7 @@ def test_published_sizes_are_told_from_shapes(large: bool, hubert: bool) -> None
         assert value == (list(expected) if isinstance(expected, tuple) else expected), name
 
 
-def test_a_config_beside_the_file_decides_what_shapes_cannot_tell(tmp_path: Path) -> None:
+def test_a_config_beside_the_file_sets_what_shapes_do_not_determine(tmp_path: Path) -> None:
     model = build("wav2vec2-base")
     save_file({k: v.clone() for k, v in model.state_dict().items()}, tmp_path / "model.safetensors")
     assert load_speech_encoder(tmp_path).model.config.num_attention_heads == 2
@@ -196,7 +196,7 @@ def test_frames_and_too_short_a_wave() -> None:
         encoder.convolve(torch.zeros(399))
 
 
-def test_normalising_is_over_the_clip_and_keeps_silence_silent() -> None:
+def test_normalising_is_over_the_whole_sound_and_keeps_silence_silent() -> None:
     normal = normalise_wave(wave(1) + 0.3)
     assert abs(float(normal.mean())) < 1e-6
     assert float(normal.var(correction=0)) == pytest.approx(1, abs=1e-5)

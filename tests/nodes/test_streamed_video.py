@@ -169,11 +169,11 @@ def test_video_alone_gives_the_frames_and_the_sound_of_both(renderer, tmp_path, 
     made = []
     wrapped = standalone.NodeOutput.__init__
 
-    def seen(self: Any, *args: Any, **options: Any) -> None:
+    def reports(self: Any, *args: Any, **options: Any) -> None:
         wrapped(self, *args, **options)
         made.append(args)
 
-    monkeypatch.setattr(standalone.NodeOutput, "__init__", seen)
+    monkeypatch.setattr(standalone.NodeOutput, "__init__", reports)
     (alone,) = run(graph(renderer, "video"), tmp_path)
     alone = alone.rename(tmp_path / "alone.mp4")
     number = RENDERERS[renderer][1]
@@ -245,7 +245,7 @@ def test_an_odd_picture_is_encoded_in_both_ways(tmp_path):
     assert [open_video(path).size for path in run(prompt, tmp_path)] == [(134, 134)] * 3
 
 
-def test_a_disk_that_is_full_is_told(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_is_reported(tmp_path, monkeypatch):
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -294,8 +294,8 @@ def test_comfyui_is_asked_for_the_prompt_before_a_node_runs(monkeypatch):
     for outputs, keeps in ((("video",), False), (("video", "images"), True), (("images",), True), ((), True)):
         running[0] = (0, "id", graph("InstantRender", *outputs), {})
         assert node.fingerprint_inputs(batch_size=8) is keeps
-        seen = node.with_hidden(prompt=running[0][2], unique_id="render")
-        assert seen.keeps_frames() is keeps, "the run decides as the fingerprint does"
+        reports = node.with_hidden(prompt=running[0][2], unique_id="render")
+        assert reports.keeps_frames() is keeps, "the run decides as the fingerprint does"
     older = node.with_hidden(prompt=None, unique_id=None)
     assert math.isnan(older.fingerprint_inputs())
     utils.get_executing_context = lambda: SimpleNamespace(node_id="render")

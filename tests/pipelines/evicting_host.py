@@ -1,4 +1,4 @@
-"""A host without room: whatever is loaded drives everything else out of the device."""
+"""A host with little memory: loading a network evicts all others from the device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class EvictingHost:
-    """Manages networks such that one at a time is there; the weights of the others are away, so that none can run."""
+    """Keeps one network at a time on the device; the weights of the others are removed, so that they cannot run."""
 
     def __init__(self) -> None:
         self.networks: list[EvictedNetwork] = []

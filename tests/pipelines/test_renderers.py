@@ -88,7 +88,7 @@ def test_an_interruption_in_the_middle_leaves_nothing(renderer, models, tmp_path
 
 
 @pytest.mark.parametrize("renderer", renderers.WITH_FILES)
-def test_all_missing_files_are_told_at_once(renderer, tmp_path, models, capsys):
+def test_all_missing_files_are_reported_at_once(renderer, tmp_path, models, capsys):
     sound = voice(tmp_path / "voice.wav", 0.2)
     empty = tmp_path / "nothing"
     assert main(command(renderer, empty, sound, tmp_path / "out.mp4")) == 2
@@ -161,7 +161,7 @@ def test_a_saved_motion_moves_aniportrait_without_its_audio_networks(models, tmp
         ("aniportrait", ["--dtype", "float16"], "float16, which a CPU cannot compute well"),
     ],
 )
-def test_what_a_renderer_cannot_do_is_told(renderer, options, words, models, tmp_path, capsys):
+def test_what_a_renderer_cannot_do_is_reported(renderer, options, words, models, tmp_path, capsys):
     sound = voice(tmp_path / "voice.wav", 0.2)
     assert main([*command(renderer, models, sound, tmp_path / "out.mp4"), *options, "--device", "cpu"]) == 2
     assert words in capsys.readouterr().err
@@ -191,7 +191,7 @@ def test_a_whole_picture_keeps_its_shape(renderer, models, tmp_path):
 def test_the_python_api_names_the_same_renderers(renderer, models, tmp_path):
     fast = {name: float(value) if name == "cfg" else int(value) for name, value in FAST[renderer].items()}
     side = fast.pop("size", None)
-    seen = []
+    reports = []
     out = tp.animate(
         sample_portrait()[0],
         Audio(0.1 * torch.randn(2, 8820), 44100),
@@ -199,11 +199,11 @@ def test_the_python_api_names_the_same_renderers(renderer, models, tmp_path):
         renderer=renderer,
         longest_side=side,
         models=models,
-        progress=lambda done, total, preview=None: seen.append((done, total)),
+        progress=lambda done, total, preview=None: reports.append((done, total)),
         **fast,
     )
     assert len(list(open_video(out).frames())) == RATES[renderer] / 5
-    assert seen[-1][0] == seen[-1][1]
+    assert reports[-1][0] == reports[-1][1]
     with pytest.raises(TalkingPortraitError, match="mouth was given, but the renderer"):
         tp.animate(sample_portrait()[0], out, tmp_path / "x.mp4", renderer=renderer, models=models, mouth=1)
     with pytest.raises(TalkingPortraitError, match="The steps is '2', but a whole number is expected"):

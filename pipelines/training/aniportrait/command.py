@@ -55,8 +55,9 @@ class Stage1(_Diffusion):
         from .stage1 import AniPortraitStage1, new_pose_guider
 
         dataset = PortraitVideos(read_clips(options.data), options.seed)
-        state = read_checkpoint(options.unet)
-        expect_kind(state, ("sd_unet",), "an SD 1.5 UNet in diffusers' spelling", options.unet)
+        state = expect_kind(
+            read_checkpoint(options.unet), ("sd_unet",), "an SD 1.5 UNet in diffusers' spelling", options.unet
+        )
         denoising = load_unet(state, path=options.unet)
         if options.reference_unet:
             reference = load_reference_unet(options.reference_unet)

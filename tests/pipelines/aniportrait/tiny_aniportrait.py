@@ -55,11 +55,11 @@ class Encoder:
 
 
 class Drawings:
-    """Draws a moving square when it is asked; knows the frames that were asked for."""
+    """Draws a moving square on request, and records the requested frames."""
 
     def __init__(self, frames: int, size: int = SIZE, start: int = 0) -> None:
         self.frames, self.size, self.start = frames, size, start
-        self.asked: list[int] = []
+        self.requested: list[int] = []
 
     def __len__(self) -> int:
         return self.frames
@@ -67,7 +67,7 @@ class Drawings:
     def __getitem__(self, frame: int, /) -> torch.Tensor:
         if not 0 <= frame < self.frames:
             raise IndexError(frame)
-        self.asked.append(frame)
+        self.requested.append(frame)
         drawing = torch.zeros(self.size, self.size, 3)
         left = (frame + self.start) * 3 % (self.size - 16)
         drawing[left : left + 16, 20:40] = 200 / 255

@@ -14,7 +14,7 @@ from ..evicting_host import EvictingCodec, EvictingHost
 from .test_apasco import QUICK, SMALL, PatchCodec, inputs_of, made, networks_of
 
 
-def test_every_network_is_there_when_it_runs() -> None:
+def test_every_network_is_resident_when_it_runs() -> None:
     host, settings = EvictingHost(), replace(QUICK, steps=2)
     evicted = Networks.of(build_net(net_state(SMALL), path="net.pth", config=SMALL), host.manage)
     host.evict()

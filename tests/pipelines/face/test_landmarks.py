@@ -1,4 +1,4 @@
-"""Finding, choosing, following and bridging with a made-up engine; then the real engines on real portraits."""
+"""Detection, selection, tracking and interpolation with a fake engine; then the real engines on real portraits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WIDTH, HEIGHT = SHAPE[:, 0].max(), SHAPE[:, 1].max()
 
 
 class ColourLandmarker:
-    """Sees squares of pure colour as faces; like the real ones only if they lie inside and are 15 % of the view."""
+    """Detects squares of pure colour as faces; like the real ones only if they lie inside and are 15 % of the view."""
 
     name = "colours"
 
@@ -115,20 +115,20 @@ def test_small_and_cut_faces_are_found(size, square):
 
 
 class PicturesSeen(ColourLandmarker):
-    """Remembers what it was given."""
+    """Records its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[bytes] = []
+        self.reports: list[bytes] = []
 
     def faces(self, picture, min_confidence):
-        self.seen.append(picture.tobytes())
+        self.reports.append(picture.tobytes())
         return super().faces(picture, min_confidence)
 
 
 @pytest.mark.parametrize("empty", [0, 2])
-def test_all_faces_of_a_clip_are_followed_and_its_pictures_detected_once(empty):
-    """Faces that begin after some frames without any, one of which leaves for a frame."""
+def test_all_faces_of_a_video_are_tracked_and_its_pictures_detected_once(empty):
+    """Faces that begin after some frames without any, one of which is missing for a frame."""
     size = (400, 900)
     clip = [picture(size)] * empty
     for step in range(5):
@@ -142,7 +142,7 @@ def test_all_faces_of_a_clip_are_followed_and_its_pictures_detected_once(empty):
         alone, _ = detect(frames.clamp(0, 1), ColourLandmarker(), choose="index", index=index)
         np.testing.assert_allclose(track.points, alone.points, atol=1e-3)
         np.testing.assert_array_equal(track.found, alone.found)
-    assert len(landmarker.seen) == len(set(landmarker.seen))
+    assert len(landmarker.reports) == len(set(landmarker.reports))
     assert len(detect_all(frames, ColourLandmarker(), most=2)) == 2
     assert detect_all(picture(size), ColourLandmarker(), most=16) == []
 
@@ -208,7 +208,7 @@ def test_a_small_face_is_followed_without_searching_every_frame():
     np.testing.assert_allclose([place(track, frame)[0] for frame in range(8)], 700 + 6 * np.arange(8), atol=2)
 
 
-def test_a_clip_without_a_face_is_not_searched_in_every_frame():
+def test_a_video_without_a_face_is_not_searched_in_every_frame():
     landmarker = ColourLandmarker()
     with pytest.raises(TalkingPortraitError, match="None of the 20 frames shows a face"):
         detect(picture((720, 1280)).expand(20, -1, -1, -1), landmarker)
@@ -219,14 +219,14 @@ def test_a_clip_without_a_face_is_not_searched_in_every_frame():
 
 
 def test_progress_counts_frames_and_can_cancel_within_a_search():
-    seen = []
+    reports = []
     detect(
         picture((300, 400), ("red", 100, 60, 120)).expand(3, -1, -1, -1),
         ColourLandmarker(),
-        progress=lambda *a: seen.append(a),
+        progress=lambda *a: reports.append(a),
     )
-    assert seen[-1] == (3, 3)
-    assert {done for done, _ in seen} == {0, 1, 2, 3}
+    assert reports[-1] == (3, 3)
+    assert {done for done, _ in reports} == {0, 1, 2, 3}
 
     class CancelledError(Exception):
         pass
@@ -257,7 +257,7 @@ def test_grey_and_transparent_pictures_are_taken(channels):
 
 
 class DiscLandmarker:
-    """Sees red discs as faces whose forehead is a blue dot; in one on its head it sees a face that trembles."""
+    """Detects red discs as faces whose forehead is a blue dot; for one upside down its landmarks jitter."""
 
     name = "discs"
 
@@ -293,14 +293,14 @@ def disc(degrees: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 120, 150, 180, -150, -120, -30])
-def test_a_face_on_its_head_is_found_as_it_is_turned(degrees):
+def test_an_upside_down_face_is_found_with_its_rotation(degrees):
     track, _ = detect(disc(degrees), DiscLandmarker())
     across = track.points[0, 263, :2] - track.points[0, 33, :2]
     roll = np.degrees(np.arctan2(across[1], across[0]))
     assert abs((roll - degrees + 180) % 360 - 180) < 5
 
 
-def test_only_a_new_face_is_looked_at_twice():
+def test_only_a_new_face_is_detected_twice():
     engine = DiscLandmarker()
     detect(disc(0), engine)
     once = engine.runs
@@ -338,13 +338,13 @@ def moving_mesh(frames: int) -> np.ndarray:
     return mesh + drift[:, None]
 
 
-def test_smoothing_calms_trembling_without_delay():
+def test_smoothing_reduces_jitter_without_delay():
     still = moving_mesh(60)
     rng = np.random.default_rng(0)
     shaken = still + rng.normal(0, 0.25, still.shape)
-    calm = smooth_points(shaken)
-    assert np.abs(calm - still).mean() < 0.65 * np.abs(shaken - still).mean()
-    lag = (calm - still)[5:-5, :, 0].mean()
+    smoothed = smooth_points(shaken)
+    assert np.abs(smoothed - still).mean() < 0.65 * np.abs(shaken - still).mean()
+    lag = (smoothed - still)[5:-5, :, 0].mean()
     assert abs(lag) < 0.02  # the face moves a pixel a frame
 
 
@@ -354,10 +354,10 @@ def test_smoothing_leaves_a_quick_closure_and_a_cut_alone():
     points[10, 14, 1] -= 12  # the lips meet for one frame
     other = moving_mesh(5) * 0.7
     clip = np.concatenate([points, other])
-    calm = smooth_points(clip, 2.0)
+    smoothed = smooth_points(clip, 2.0)
     opening = mouth_opening(clip)
-    np.testing.assert_allclose(mouth_opening(calm)[[9, 10, 11]], opening[[9, 10, 11]], atol=2e-3)
-    np.testing.assert_allclose(calm[19:21], clip[19:21], atol=1e-9)
+    np.testing.assert_allclose(mouth_opening(smoothed)[[9, 10, 11]], opening[[9, 10, 11]], atol=2e-3)
+    np.testing.assert_allclose(smoothed[19:21], clip[19:21], atol=1e-9)
 
 
 # --- expression scores from the shape ---
@@ -459,7 +459,7 @@ def test_a_turned_face(engine, degrees):
     assert difference(track.points[0], expected) < 0.04
 
 
-def test_no_face_is_seen_in_noise(engine):
+def test_no_face_is_detected_in_noise(engine):
     noise = torch.rand(1, 300, 400, 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(TalkingPortraitError, match="no face"):
         detect(noise, engine)
@@ -555,13 +555,13 @@ def test_where_mediapipe_cannot_be_loaded_the_shipped_networks_are_taken(tmp_pat
 
 
 @pytest.mark.parametrize("cv2", [None, SimpleNamespace(__version__="4.7.0", dnn=SimpleNamespace()), SimpleNamespace()])
-def test_without_a_usable_opencv_one_sentence_says_what_to_run(monkeypatch, cv2):
+def test_without_a_usable_opencv_one_sentence_names_the_command(monkeypatch, cv2):
     monkeypatch.setitem(sys.modules, "cv2", cv2)
     with pytest.raises(
         TalkingPortraitError, match=r"OpenCV 4\.8 or later is needed.*; run: .*opencv-python-headless$"
-    ) as told:
+    ) as raised:
         open_landmarker(engine="opencv")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_the_shipped_networks_are_those_of_their_notice():

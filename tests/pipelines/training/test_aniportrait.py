@@ -1,4 +1,4 @@
-"""AniPortrait's trainers: what learns and what does not, that it does, and that its files load again."""
+"""AniPortrait's trainers: which parameters are trained, that losses fall, and that the files load again."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def stage2() -> AniPortraitStage2:
 
 def audio2mesh() -> Audio2MeshTrainer:
     torch.manual_seed(0)
-    return Audio2MeshTrainer(new_audio2mesh(bench.ear()))
+    return Audio2MeshTrainer(new_audio2mesh(bench.speech_encoder()))
 
 
 def audio2pose() -> Audio2PoseTrainer:
     torch.manual_seed(0)
-    return Audio2PoseTrainer(Audio2Pose(bench.ear(), 32, 32, 2), dropout=0.0)
+    return Audio2PoseTrainer(Audio2Pose(bench.speech_encoder(), 32, 32, 2), dropout=0.0)
 
 
 def spoken(trainer: Trainer, clip: bench.Clip) -> Batch:
@@ -129,7 +129,7 @@ def test_speech_networks_learn_but_for_their_convolutions(build, clip) -> None:
 
 
 @torch.no_grad()
-def test_teaching_is_running_with_given_poses(clip) -> None:
+def test_teacher_forcing_equals_running_with_given_poses(clip) -> None:
     model = audio2pose().model.eval()
     states = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(1))
     identities = torch.tensor([3, 70])
@@ -190,7 +190,7 @@ def test_what_is_trained_loads_again_by_the_published_names(tmp_path, stage1, st
     torch.testing.assert_close(pose(states, 1), audio2pose().model.eval()(states, 1), atol=1e-5, rtol=1e-4)
 
 
-def test_new_networks_begin_without_a_say(tmp_path) -> None:
+def test_new_networks_change_nothing_at_first(tmp_path) -> None:
     torch.manual_seed(0)
     plain = UNet(bench.PICTURE).eval()
     write_tensors(tmp_path / "denoising_unet.safetensors", plain.state_dict())

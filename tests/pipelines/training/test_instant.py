@@ -131,7 +131,7 @@ def test_varied_speech_is_finite_and_never_twice_the_same():
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
-def test_flite_tells_when_each_phone_ends():
+def test_flite_reports_phone_times():
     spoken = flite("a baby", "slt", 1.0, 120.0)
     names = [PHONES[phone] for phone in spoken.phones]
     assert names[0] == names[-1] == "sil"
@@ -140,7 +140,7 @@ def test_flite_tells_when_each_phone_ends():
     assert (np.diff(spoken.edges) > 0).all()
 
 
-def test_espeak_tells_when_each_phone_ends_and_held_out_voices_are_kept_apart():
+def test_espeak_reports_phone_times_and_held_out_voices_are_separate():
     try:
         espeak = Espeak()
     except ValueError as error:

@@ -28,7 +28,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(work: Path, stage: str, out: Path, *plan: str) -> list[str]:
-    """What follows `talking_portrait`; one sample at once, unless `plan` says more."""
+    """What follows `talking_portrait`; one sample at once, unless `plan` has more."""
     own = {
         "aniportrait-stage1": ["--pose-guider", "guider", "--clip-vision", "clip", "--data", "data"],
         "apasco-stage1": ["--data", "data25"],
@@ -74,7 +74,7 @@ def test_a_killed_stage_goes_on_as_if_it_had_not_been(work: Path, tmp_path: Path
 def test_two_processes_learn_what_one_would_from_the_same_samples(
     work: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One process takes both samples in turn, each with the random numbers of the process that would see it."""
+    """One process takes both samples in turn, each with the random numbers of the process that would have it."""
     bench.in_two_processes("-m", "talking_portrait", *command(work, stage, tmp_path / "two", "--steps", "2"))
     trainer = STAGES[stage]
     loss = trainer.loss

@@ -1,4 +1,4 @@
-"""The training loop: it learns, and goes on after anything as if nothing had been."""
+"""The training loop: losses fall, and an interrupted run continues as if uninterrupted."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def test_the_moving_average_is_what_is_written(tmp_path: Path) -> None:
 def test_pictures_show_the_moving_average(tmp_path: Path) -> None:
     class Seen(Plain):
         def picture(self, batch):
-            self.seen = self.network[0].weight.detach().clone()
+            self.reports = self.network[0].weight.detach().clone()
             return super().picture(batch)
 
     trainer = run(tmp_path, 6, Seen(), average=0.9, picture_every=6)
-    torch.testing.assert_close(trainer.seen, load_file(tmp_path / "adder.safetensors")["0.weight"])
-    assert not torch.allclose(trainer.seen, trainer.network[0].weight, atol=1e-3)
+    torch.testing.assert_close(trainer.reports, load_file(tmp_path / "adder.safetensors")["0.weight"])
+    assert not torch.allclose(trainer.reports, trainer.network[0].weight, atol=1e-3)
 
 
 class Muons(Plain):
@@ -163,7 +163,7 @@ def test_pieces_add_up_to_one_gradient(tmp_path: Path) -> None:
     bench.assert_same_log(*logs)
 
 
-def test_rivals_move_each_for_itself(tmp_path: Path) -> None:
+def test_each_optimizer_moves_its_own_network(tmp_path: Path) -> None:
     trainer = run(tmp_path, 1, Rivals(), accumulate=1, weight_decay=0.0)
     assert trainer.hunter.weight.item() == pytest.approx(0.01, rel=1e-3)  # Adam's first step is the rate
     assert trainer.hare.weight.item() == pytest.approx(1.005, rel=1e-4)
@@ -235,7 +235,7 @@ def test_checkpoints_of_others_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted([*others, *own])
 
 
-def test_a_run_is_not_overwritten_nor_gone_on_with_by_another(tmp_path: Path) -> None:
+def test_a_run_is_neither_overwritten_nor_resumed_by_another_trainer(tmp_path: Path) -> None:
     run(tmp_path, 5)
     with pytest.raises(TalkingPortraitError, match="5 steps already; go on with it by --resume"):
         run(tmp_path, 10, resume=False)
@@ -321,7 +321,7 @@ class Damaged(Sums):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_samples_of_different_sizes_are_told_in_a_sentence(tmp_path: Path, workers: int) -> None:
+def test_samples_of_different_sizes_are_reported_in_a_sentence(tmp_path: Path, workers: int) -> None:
     with pytest.raises(TalkingPortraitError) as caught:
         train(Plain(), Growing(), Plan(steps=3, workers=workers, batch=2), tmp_path)
     assert "x is (1,) in one and (2,) in another" in str(caught.value)

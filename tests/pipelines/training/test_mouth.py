@@ -177,7 +177,7 @@ def test_the_command_trains_scores_and_goes_on(work: Path, capsys: pytest.Captur
         (["--work", "{work}/corpus/speech-0000.npz"], "is a file, but a folder for the run is expected"),
     ],
 )
-def test_options_that_cannot_be_are_told_in_a_sentence(
+def test_options_that_cannot_be_are_reported_in_a_sentence(
     work: Path, capsys: pytest.CaptureFixture, options: list, words: str
 ) -> None:
     assert train(work, *[str(option).format(work=work) for option in options]) == 2
@@ -211,14 +211,14 @@ def test_a_network_of_other_bands_is_not_gone_on_with(work: Path, capsys: pytest
         {"voices": np.array([None, {}], dtype=object)},
     ],
 )
-def test_a_damaged_corpus_is_told_in_a_sentence(tmp_path: Path, changes: dict) -> None:
+def test_a_damaged_corpus_is_reported_in_a_sentence(tmp_path: Path, changes: dict) -> None:
     write_shard(tmp_path / "speech-0000.npz", **changes)
     with pytest.raises(TalkingPortraitError, match=r"speech-0000.npz is no part of a spoken corpus \(.+\); remove it"):
         read_corpus(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 2000])
-def test_a_truncated_corpus_is_told_in_a_sentence(tmp_path: Path, keep: int) -> None:
+def test_a_truncated_corpus_is_reported_in_a_sentence(tmp_path: Path, keep: int) -> None:
     write_shard(tmp_path / "speech-0000.npz")
     whole = (tmp_path / "speech-0000.npz").read_bytes()
     (tmp_path / "speech-0000.npz").write_bytes(whole[:keep])

@@ -29,7 +29,7 @@ CONTEXT = 16
 PICTURE = UNetConfig(channels=(32, 64, 128, 128), layers=1, context=CONTEXT)
 VIDEO = replace(PICTURE, motion_frames=16)
 REFERENCE = replace(PICTURE, output=False)
-EAR = {
+ENCODER = {
     "hidden_size": 32,
     "num_hidden_layers": 1,
     "num_attention_heads": 1,
@@ -76,7 +76,13 @@ def make_work(folder: Path) -> Path:
     np.save(clip.folder / "identity.npy", rng.standard_normal(512).astype(np.float32))
     torch.manual_seed(0)
     # The pose guider's real inner width would be most of the work.
-    networks = {"unet": UNet(PICTURE), "vae": vae(), "clip": image_encoder(), "ear": ear(), "guider": pose_guider()}
+    networks = {
+        "unet": UNet(PICTURE),
+        "vae": vae(),
+        "clip": image_encoder(),
+        "speech_encoder": speech_encoder(),
+        "guider": pose_guider(),
+    }
     for name, network in networks.items():
         state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
         save_file(state, folder / f"{name}.safetensors")
@@ -101,10 +107,10 @@ def image_encoder() -> Any:
     return CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, patch_size=112, projection_dim=CONTEXT))
 
 
-def ear() -> Any:
+def speech_encoder() -> Any:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    return Wav2Vec2Model(Wav2Vec2Config(**EAR))
+    return Wav2Vec2Model(Wav2Vec2Config(**ENCODER))
 
 
 def pose_guider() -> PoseGuider:

@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 Bank = dict[str, torch.Tensor]
@@ -67,7 +68,7 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(channels, channels))  # a list of one in the published names
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
 
     def queries(self, x: torch.Tensor) -> torch.Tensor:
         return self._split(self.to_q(x))
@@ -78,7 +79,7 @@ class Attention(nn.Module):
     @staticmethod
     def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """(rows, heads, tokens, channels per head) to (rows, tokens, C), before the output layer."""
-        return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+        return rearrange(F.scaled_dot_product_attention(queries, keys, values), "b h n d -> b n (h d)")
 
     def to_few(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Attention of (rows, tokens, C) to tokens (samples, n, width) that are few; a sample's rows lie together.

@@ -1,7 +1,8 @@
 """The pack inside a real ComfyUI: COMFYUI_DIR=<checkout> make comfyui.
 
 COMFYUI_PYTHON names the interpreter of ComfyUI's own environment (default: its .venv or venv, else the one that runs
-the tests). The server gets an empty base directory of its own, so nothing in the checkout is touched.
+the tests). The server gets an empty base directory of its own, so nothing in the checkout is touched. Long, as starting
+it takes longer than most tests, so that one serves all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""AniPortrait's nodes on tiny weights under the published names: speech, motion and drawings to frames; bad input."""
+"""AniPortrait's nodes on tiny weights under the published names: speech, motion and drawings to frames; bad input.
+
+Long, as all of it goes through the same graph of nodes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""APasco's animation: frame counts, clips that continue each other, options, memory, and what it refuses."""
+"""APasco's animation: frame counts, clips that continue each other, options, memory, and what it refuses.
+
+Long, as all of it runs the same tiny networks on the same inputs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Common videos and recordings: containers, clocks, rates, orientations, colours."""
+"""Common videos and recordings: containers, clocks, rates, orientations, colours.
+
+Long, as every case writes its own file with the same few helpers.
+"""
 
 from fractions import Fraction
 

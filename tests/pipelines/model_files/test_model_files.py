@@ -1,3 +1,8 @@
+"""The table of model files, where they are looked for, and their download from a server on this machine.
+
+Long, as all of it needs the same small server.
+"""
+
 from __future__ import annotations
 
 import argparse

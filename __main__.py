@@ -95,9 +95,9 @@ def _tell(error: BaseException, command: str, *, interrupted: bool) -> int:
     elif is_out_of_memory(error):
         said, code = f"error: This needs more memory than there is; {LESS_MEMORY[command]}.", 2
     elif isinstance(error, TalkingPortraitError):
-        said, code = f"error: {error}", 2
+        said, code = f"error: {terminal.on_one_line(str(error))}", 2
     elif isinstance(error, OSError):
-        said, code = f"error: {_sentence(error)}", 2
+        said, code = f"error: {terminal.on_one_line(_sentence(error))}", 2
     else:
         raise error
     try:

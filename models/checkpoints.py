@@ -21,17 +21,16 @@ import torch
 from .checkpoint_kinds import describe, identify, is_averaged, network_prefix, shown
 from .errors import TalkingPortraitError
 from .pickle_reader import ProgramInPickleError, UnreadableTensor
+from .shards import INDEX_SUFFIX, shard_files
 from .torch_file import DAMAGE, MAX_PICKLE, TorchFile, TorchScriptError, open_torch_file
 from .wrappers import TRAINING, Leaf, strip, unbuilt_object, unwrap
 
 State = dict[str, torch.Tensor]
 
 PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
-INDEX_SUFFIX = ".index.json"
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 MAX_HEADER = MAX_PICKLE
 """Bytes of a .safetensors file's list of tensors."""
-MAX_SHARDS = 256
 MAX_REPEATED = 1_000_000_000
 """Numbers of a tensor whose file stores fewer and repeats them; no layer here is nearly as large."""
 MAX_LAYERS = 256
@@ -56,19 +55,21 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
     """
     path = Path(path)
     if path.name.lower().endswith(INDEX_SUFFIX) and path.is_file():
-        return strip({name: tensor for shard in _shards(path) for name, tensor in _read(shard, mapped).items()})
+        return strip(
+            {name: tensor for shard in shard_files(path, SUFFIXES) for name, tensor in _read(shard, mapped).items()}
+        )
     return strip(_read(path, mapped))
 
 
 def _read(path: Path, mapped: bool) -> State:
     check_file(path)
     suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        return {name: t for name, t in _named(_read_safetensors(path), path).items() if isinstance(t, torch.Tensor)}
-    if suffix not in PICKLE_SUFFIXES:
+    if suffix not in SUFFIXES:
         raise TalkingPortraitError(
             f"{path.name} is no file of weights by its ending; one of {', '.join(SUFFIXES)} is expected."
         )
+    if _is_safetensors(path):
+        return _read_safetensors(path)
     opened = _open(path)
     tensors = _named(opened.value, path)
     try:
@@ -79,27 +80,13 @@ def _read(path: Path, mapped: bool) -> State:
         raise _damaged(path, error) from None
 
 
-def _shards(index: Path) -> list[Path]:
-    """The files that an index lists, which all lie beside it."""
-    try:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise TalkingPortraitError(
-            f"{index.name} is no readable index of a model's files; download it again."
-        ) from None
-    outside = [name for name in files if not _lies_beside(name)]
-    if outside or not 0 < len(files) <= MAX_SHARDS:
-        what = f"the file {shown(str(outside[0]))}" if outside else f"{len(files)} files"
-        raise TalkingPortraitError(
-            f"{index.name} names {what}, but 1 to {MAX_SHARDS} files of weights in its own folder are expected; take "
-            "the published index."
-        )
-    return [index.parent / name for name in files]
-
-
-def _lies_beside(name: Any) -> bool:
-    """Whether an index's entry is the plain name of a file of weights."""
-    return isinstance(name, str) and bool(re.fullmatch(r"\w[\w. -]*", name)) and name.lower().endswith(SUFFIXES)
+def _is_safetensors(path: Path) -> bool:
+    """By its content, as people rename files; by its ending where that says nothing."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size:
+        return True
+    return path.suffix.lower() == ".safetensors" and not start.startswith((b"PK\x03\x04", b"\x80"))
 
 
 def check_file(path: Path) -> None:
@@ -150,9 +137,11 @@ def _read_safetensors(path: Path) -> State:
     if size < end:
         raise _cut_short(path, f"{size} of {end} bytes are there")
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, *DAMAGE) as error:
         raise _damaged(path, error) from None
+    _named(tensors, path)
+    return tensors
 
 
 def _open(path: Path) -> TorchFile:
@@ -160,7 +149,8 @@ def _open(path: Path) -> TorchFile:
         return open_torch_file(path)
     except TorchScriptError:
         raise TalkingPortraitError(
-            f"{path.name} is a TorchScript program, but weights alone are expected here; choose a file of weights."
+            f"{path.name} is a TorchScript program, but weights alone are expected here; choose a file of "
+            "weights, or save its own with torch.save(torch.jit.load(file).state_dict(), ...)."
         ) from None
     except ProgramInPickleError as error:
         raise TalkingPortraitError(
@@ -267,8 +257,17 @@ def sizes_of(state: Mapping[str, torch.Tensor], path: str | Path) -> Iterator[No
         ) from None
 
 
-def expect_kind(state: Mapping[str, torch.Tensor], names: Iterable[str], wanted: str, path: str | Path) -> State:
+def expect_kind(
+    state: Mapping[str, torch.Tensor],
+    names: Iterable[str],
+    wanted: str,
+    path: str | Path,
+    *,
+    unused: Sequence[str] = (),
+) -> State:
     """The tensors of the network that is expected, without what stands before its names, and reports the others.
+
+    `unused` are regular expressions for names beside it that published files have.
 
     Raises TalkingPortraitError, saying what the file is, unless it is one of these kinds (`checkpoint_kinds.KINDS`),
     and where its weights are quantised or empty. `wanted` completes "... but {wanted} is expected".
@@ -279,7 +278,8 @@ def expect_kind(state: Mapping[str, torch.Tensor], names: Iterable[str], wanted:
         raise TalkingPortraitError(f"{title} is {describe(state)}, but {wanted} is expected here; choose such a file.")
     prefix = network_prefix(kind, state)
     network = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    _report(title, [name for name in state if not name.startswith(prefix)], is_averaged(prefix))
+    beside = [name for name in state if not name.startswith(prefix)]
+    _report(title, [name for name in beside if not _matches(name, unused)], is_averaged(prefix))
     for name, tensor in network.items():
         is_weight = name.endswith((".weight", ".bias"))
         if tensor.numel() == 0 or (tensor.ndim == 0 and is_weight):
@@ -334,7 +334,7 @@ def strict_load(
     Raises TalkingPortraitError that counts and names what is missing, surplus or of another shape.
     """
     own, title = module.state_dict(), Path(path).name
-    surplus = [k for k in state if k not in own and not any(re.match(pattern, k) for pattern in unused)]
+    surplus = [k for k in state if k not in own and not _matches(k, unused)]
     training = [k for k in surplus if TRAINING.match(k)]
     missing = [k for k in own if k not in state]
     reshaped = [
@@ -371,6 +371,10 @@ def _converted(tensor: torch.Tensor, wanted: torch.Tensor, name: str, title: str
                 f"{title} holds weights that are no numbers or too large ({shown(name)}){half} download it again."
             )
     return result
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(re.match(pattern, name) for pattern in patterns)
 
 
 def _first(names: Sequence[str]) -> str:

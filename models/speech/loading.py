@@ -58,7 +58,7 @@ def load_speech_encoder(path: str | Path) -> SpeechEncoder:
                 f"The folder {path.name} holds neither {' nor '.join(FOLDER_FILES)}; put the whole model folder there."
             )
     state = read_checkpoint(file)
-    expect_kind(state, ("speech_encoder", "audio2mesh", "audio2pose"), WANTED, file)
+    expect_kind(state, ("speech_encoder", "audio2mesh", "audio2pose"), WANTED, file, unused=_HEADS)
     anchor = "feature_projection.projection.weight"
     prefix = next(name for name in state if name.endswith(anchor)).removesuffix(anchor)
     state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ...pipelines.commands.progress_bar import ProgressBar
-from ...pipelines.commands.terminal import last_words, note, say
+from ...pipelines.commands.terminal import last_words, note, on_one_line, say
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.face.native_stderr import redirect_native_stderr
 from ...pipelines.files.input_paths import is_file
 from ...pipelines.files.output_paths import check_output_folder
 from ...pipelines.workflow import server as comfy_client
-from ...pipelines.workflow.check import describe
+from ...pipelines.workflow.check import GraphRefusedError, describe
 from ...pipelines.workflow.formats import NodeInfo, Prompt, class_names, file_reference, load_workflow, to_prompt
 from ...pipelines.workflow.run import NodeFailedError, run_graph, set_input
 from . import node_api as standalone
@@ -80,7 +80,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _complain(error: object, code: int) -> int:
-    last_words(f"\nerror: {error}")
+    listed = isinstance(error, (GraphRefusedError, comfy_client.ServerRefusedError))  # one thing on each line
+    last_words(f"\nerror: {error if listed else on_one_line(str(error))}")
     return code
 
 
@@ -116,7 +117,7 @@ def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
 def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
     if not options.timeout > 0:
         raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but more than 0 is expected.")
-    info = comfy_client.fetch_node_info(options.server)
+    info = comfy_client.fetch_node_info(options.server, options.timeout)
     prompt = to_prompt(workflow, info, note)
     files = _assign(prompt, options, info)
     for _, _, value in comfy_client.upload_inputs(prompt, info):

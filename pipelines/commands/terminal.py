@@ -12,8 +12,13 @@ from ..errors import escaped
 
 def say(line: str) -> None:
     """Prints a line of the result at once; a name in it that has lines stays on this one."""
-    sys.stdout.write(escaped(line).replace("\n", "\\n") + "\n")
+    sys.stdout.write(on_one_line(line) + "\n")
     sys.stdout.flush()
+
+
+def on_one_line(text: str) -> str:
+    """Text as it may be printed, ends of lines, as in a hostile file's name, written as escapes too."""
+    return escaped(text).replace("\n", "\\n")
 
 
 def note(line: str) -> None:

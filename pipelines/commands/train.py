@@ -88,8 +88,8 @@ def _prepare(options: argparse.Namespace) -> None:
         recipe,
         person=options.person,
         say=_say,
+        failed=left_out.append,
         progress=ProgressBar("preparing", "frames"),
-        left_out=left_out,
     )
     _say(f"{options.out}: {count} clips")
     if count:
@@ -192,7 +192,7 @@ def _train_mouth(options: argparse.Namespace) -> None:
     _check_folder(options.work)
     options.out = options.out and file_to_write(options.out)
     seed_everything(plan.seed, 0)
-    trainer, crops = command.open(options, ProgressBar("speaking the corpus", "files"))
+    trainer, crops = command.open(options, ProgressBar)
     _say(trainer.description["data"])
     files = train(trainer, crops, plan, options.work, resume=options.resume, progress=ProgressBar("training", "steps"))
     for path in files.values():  # only the first of several processes has written them

@@ -1,4 +1,7 @@
-"""Removes jitter from points over time without delay."""
+"""Removes jitter from points over time without delay.
+
+Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
+"""
 
 from __future__ import annotations
 

@@ -36,12 +36,14 @@ def head_fault(start: bytes, name: str) -> str:
     """The same by the first bytes alone."""
     if not start:
         return "it is empty"
+    kind = _KINDS.get(_ending(name))
+    if kind is not None and kind[1](start):
+        return ""
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return "it is a web page"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer in the place of the file"
-    kind = _KINDS.get(_ending(name))
-    return "" if kind is None or kind[1](start) else f"it is no {kind[0]}"
+    return "" if kind is None else f"it is no {kind[0]}"
 
 
 _ZIP = b"PK\x03\x04"

@@ -226,8 +226,8 @@ class _Converter:
         if kind not in self.node_info:
             if str(kind).startswith(("workflow>", "workflow/")):
                 raise TalkingPortraitError(
-                    f"The workflow uses the group node {one_line(str(kind)[9:])}, a kind that is not taken; convert it "
-                    "to a subgraph in ComfyUI and save the workflow again."
+                    f"The workflow uses the group node {one_line(str(kind)[9:])}, a kind that is not taken; "
+                    "convert it to a subgraph in ComfyUI and save the workflow again."
                 )
             raise TalkingPortraitError(
                 f"The workflow uses the node {one_line(kind)}, which is not known here; install the pack it is from, "

@@ -20,12 +20,14 @@ from ..errors import one_line
 from ..files.output_paths import folder_for_results, free_name, replacing
 from .formats import NodeInfo, Prompt
 from .server_connection import (
+    ANSWER_SECONDS,
     MAX_MESSAGE,
     ServerError,
     ServerInterruptedError,
     ServerRefusedError,
     ServerTimeoutError,
     ServerUnreachableError,
+    blocks_of,
     get_json,
     list_of,
     open_session,
@@ -82,12 +84,12 @@ Report = Callable[[str, int, int], None]
 """Called with a node's title, steps done and steps in all."""
 
 
-def fetch_node_info(server: str) -> dict[str, Any]:
+def fetch_node_info(server: str, timeout: float = ANSWER_SECONDS) -> dict[str, Any]:
     """`/object_info` of a server, as far as it is of the right types. Raises ServerUnreachableError."""
 
     async def fetch() -> dict[str, Any]:
         async with open_session(server) as http:
-            return await get_json(http, "object_info")
+            return await get_json(http, "object_info", min(timeout, ANSWER_SECONDS))
 
     found = run_connected(fetch(), server)
     return {name: _node_info(entry) for name, entry in found.items() if isinstance(entry, dict)}
@@ -295,7 +297,7 @@ class _Client:
                 async with http.get("view", params=dict(entry)) as response:
                     response.raise_for_status()
                     with partial.open("wb") as file:
-                        async for block in response.content.iter_chunked(1 << 20):
+                        async for block in blocks_of(response):
                             most -= len(block)
                             if most < 0:
                                 raise too_much()

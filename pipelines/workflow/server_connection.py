@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Coroutine
+import time
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from ..errors import TalkingPortraitError, one_line, quoted
@@ -14,11 +15,13 @@ Answer = TypeVar("Answer")
 
 MAX_ANSWER = 64_000_000
 """Bytes of one JSON answer; the longest, /object_info, has some 10 MB with many packs."""
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 60.0
 """Longest wait for one; the first /object_info after a start takes its time."""
+SLOWEST, SLOW_SECONDS = 500, 60.0
+"""Bytes a second, over so many seconds, below which a body counts as one that does not come."""
 MAX_MESSAGE = 64_000_000
 """Bytes of one message; the longest carry preview pictures."""
-SILENCE_SECONDS = 120.0
+SILENCE_SECONDS = 60.0
 
 
 class ServerError(TalkingPortraitError):
@@ -110,9 +113,9 @@ def open_session(server: str) -> Any:
     )
 
 
-async def get_json(http: Any, path: str) -> dict[str, Any]:
+async def get_json(http: Any, path: str, within: float = ANSWER_SECONDS) -> dict[str, Any]:
     """An answer of the API. Raises ServerUnreachableError for one that is none."""
-    return await _json_of(http.get(path))
+    return await _json_of(http.get(path), within=within)
 
 
 async def post_json(
@@ -139,6 +142,19 @@ async def _json_of(request: Any, allowed: tuple[int, ...] = (200,), within: floa
             return content
 
     return await asyncio.wait_for(read(), within)
+
+
+async def blocks_of(response: Any) -> AsyncIterator[bytes]:
+    """The body in pieces; asyncio.TimeoutError where next to nothing comes."""
+    began, arrived = time.monotonic(), 0
+    async for block in response.content.iter_chunked(1 << 20):
+        arrived += len(block)
+        passed = time.monotonic() - began
+        if passed > SLOW_SECONDS:
+            if arrived < SLOWEST * passed:
+                raise asyncio.TimeoutError
+            began, arrived = time.monotonic(), 0
+        yield block
 
 
 def parsed(text: str | bytes | bytearray) -> Any:

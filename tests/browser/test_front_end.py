@@ -31,7 +31,7 @@ PLAYWRIGHT = "playwright-core@1.56.1"
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 WIRING = ROOT / "tests" / "pipelines" / "workflow" / "workflows" / "wiring.json"
 BLUEPRINT = ROOT / "subgraphs" / "Talking Portrait (Instant).json"
-INPUT_FILES = {"LoadImage": ("image", "example.png"), "LoadVideo": ("file", "driving.mp4")}
+INPUT_FILES = {"LoadImage": ("image", "example.png"), "LoadAudio": ("audio", "voice.wav")}
 """What the workflows find in ComfyUI's input folder."""
 
 

@@ -30,6 +30,27 @@ def test_stage1_loads_with_and_without_its_prefix(tmp_path: Path, prefix: str) -
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("prefix", ["model.lia.", "module.lia.", "_orig_mod.lia.", "gen.", "netG.module.", "model."])
+def test_stage1_loads_from_inside_of_a_training_program(tmp_path: Path, prefix: str) -> None:
+    plain = stage1_state("")
+    heads = {"loss_fn.vgg.0.weight": torch.ones(2), "model.discriminator.conv.weight": torch.ones(2)}
+    value = {"state_dict": {prefix + name: tensor for name, tensor in plain.items()} | heads, "epoch": 1}
+    model = load_stage1(saved(tmp_path, "stage1", value))
+    torch.testing.assert_close(model.state_dict()["dec.direction.weight"], plain["dec.direction.weight"])
+
+
+@pytest.mark.parametrize("outer", [(), ("module",), ("state_dict",)])
+@pytest.mark.parametrize("prefix", ["", "module.", "predictor."])
+def test_stage2_loads_its_averaged_copy_from_any_wrapper(tmp_path: Path, outer: tuple[str, ...], prefix: str) -> None:
+    file = "stage2_full_control_mfcc"
+    value = {prefix + name: tensor for name, tensor in stage2_state(file).items()}
+    for name in outer:
+        value = {name: value}
+    weight = load_stage2(saved(tmp_path, file, value)).state_dict()["out_proj.weight"]
+    torch.testing.assert_close(weight, stage2_state(file)["ema_model.out_proj.weight"])
+    assert weight.any(), "the plain copy is zero here"
+
+
 def test_where_both_names_are_there_the_plain_one_counts(tmp_path: Path) -> None:
     state = {**stage1_state(""), "lia.dec.direction.weight": torch.zeros(24, 20)}
     model = load_stage1(saved(tmp_path, "stage1", state))

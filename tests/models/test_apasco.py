@@ -72,6 +72,15 @@ def test_another_file_is_refused_in_one_sentence(broken, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("layers", [(), ("conv_out",), ("conv_norm_out", "conv_out")])
+def test_net_loads_from_deepspeeds_wrapper_and_with_output_layers(tmp_path, layers):
+    state = net_state()
+    extra = {f"reference_unet.{layer}.{part}": torch.ones(4) for layer in layers for part in ("weight", "bias")}
+    wrapped = {f"_orig_mod.module.{name}": tensor for name, tensor in {**state, **extra}.items()}
+    torch.save({"module": wrapped, "optimizer": None, "lr_scheduler": {}}, tmp_path / "net.pth")
+    assert load_net(tmp_path / "net.pth").state_dict().keys() == state.keys()
+
+
 def test_a_file_of_another_system_is_refused(tmp_path):
     path = tmp_path / "reference_unet.pth"
     torch.save(

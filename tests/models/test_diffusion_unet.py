@@ -310,6 +310,19 @@ def test_tables_of_positions_may_be_missing_from_a_file(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, motion[name].half()) for name, tensor in tables.items())
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "reference_unet."])
+@pytest.mark.parametrize("layers", [("conv_out",), ("conv_norm_out", "conv_out")])
+def test_a_reference_unet_with_output_layers_loads_without_them(tmp_path: Path, prefix: str, layers) -> None:
+    plain = unet(PICTURE).state_dict()
+    extra = {f"{layer}.{part}": torch.ones(4) for layer in layers for part in ("weight", "bias")}
+    state = {prefix + name: tensor for name, tensor in {**plain, **extra}.items()}
+    network = load_reference_unet(saved({"module": state}, tmp_path / "reference_unet.pth"))
+    assert network.state_dict().keys() == plain.keys()
+    if len(layers) == 2:
+        with pytest.raises(TalkingPortraitError, match=r"a name with reference_unet in it"):
+            load_reference_unet(saved(state, tmp_path / "x.pth"))
+
+
 def test_wrong_and_incomplete_files_are_named(tmp_path: Path) -> None:
     spatial, motion = split(unet(VIDEO).state_dict())
     reference = saved(unet(PICTURE).state_dict(), tmp_path / "reference_unet.pth")

@@ -279,6 +279,15 @@ def test_a_model_in_several_files_is_read_by_its_index(tmp_path: Path, ending: s
     assert same(read_checkpoint(index), STATE)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("a.safetensors", "zip"), ("a.pth", "safetensors"), ("a.ckpt", "legacy")])
+def test_a_file_counts_by_its_content_whatever_it_was_renamed_to(tmp_path: Path, name: str, kind: str) -> None:
+    if kind == "safetensors":
+        save_file(STATE, tmp_path / name)
+    else:
+        torch.save(STATE, tmp_path / name, _use_new_zipfile_serialization=kind == "zip")
+    assert same(read_checkpoint(tmp_path / name), STATE)
+
+
 # --- a network among other tensors ---
 
 

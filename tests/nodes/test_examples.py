@@ -22,6 +22,12 @@ BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 MODELS = {"TalkingPortraitSeparateVocals": "kim_vocal_2"}
 OF_NEWER_HOSTS = {"FrameInterpolationModelLoader"}
 """Nodes of newer ComfyUIs that the command line has no stand-in for."""
+FILM = {
+    "name": "film_net_fp16.safetensors",
+    "url": "https://huggingface.co/Comfy-Org/frame_interpolation/resolve/main/frame_interpolation/film_net_fp16.safetensors",
+    "directory": "frame_interpolation",
+}
+"""What ComfyUI's own loader of interpolation networks is given, which is no file of this pack's."""
 RESULTS = {"a_your_picture_and_voice", "crop_and_paste", "instant", "preview_motion", "reenact", "vocals"}
 """Examples whose weights ship with the pack or were at hand, so that their pictures are results."""
 
@@ -70,6 +76,7 @@ def test_an_example_has_a_note_and_names_its_models(path):
         chosen = [files[value] for value in node.get("widgets_values") or [] if value in files]
         models = list_files(MODELS[node["type"]]) if node["type"] in MODELS else chosen
         entries = [{"name": model.file, "url": model.url, "directory": model.folder} for model in models]
+        entries += [FILM] if node["type"] in OF_NEWER_HOSTS else []
         assert node["properties"].get("models", []) == entries
         for value in node.get("widgets_values") or []:
             assert value not in ("randomize", "increment", "decrement"), "an example repeats itself"

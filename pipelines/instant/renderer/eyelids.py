@@ -1,4 +1,7 @@
-"""Blinking: lids that carry their skin and lashes over an eyeball that stays where it is."""
+"""Blinking: lids that carry their skin and lashes over an eyeball that stays where it is.
+
+Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The frame of a mouth or an eye: its corners, and the two edges that meet when it shuts."""
+"""The frame of a mouth or an eye: its corners, and the two edges that meet when it shuts.
+
+Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
+"""
 
 from __future__ import annotations
 

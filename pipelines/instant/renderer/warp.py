@@ -3,6 +3,8 @@
 A picture is warped backwards: each output pixel takes its colour from a source position. Motion is given forwards, at
 the vertices of a face. `scattered_operator` interpolates from vertices to a grid by one matrix, computed once for a
 portrait; `invert` turns a forward field into a backward one by fixed-point iteration.
+
+Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
 """
 
 from __future__ import annotations

@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...errors import TalkingPortraitError
+from ..diffusion.starting_weights import find_file, reference_from
+
 if TYPE_CHECKING:
     from ..core.trainer import Trainer
-from ..diffusion.starting_weights import find_file, reference_from
 
 
 class _Diffusion:
@@ -26,6 +28,10 @@ class _Diffusion:
         )
 
     def options_of(self, options: argparse.Namespace) -> dict[str, Any]:
+        if not 0 <= options.unconditional <= 1:
+            raise TalkingPortraitError(
+                f"--unconditional {options.unconditional} was given, but a share from 0 to 1 is expected."
+            )
         return {name: getattr(options, name) for name in ("recompute", "unconditional", "blank_token")}
 
     def encoders_of(self, options: argparse.Namespace) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,6 +83,8 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def read_training_checkpoint(path: Path) -> Checkpoint:
     """Raises TalkingPortraitError for a file that `save_checkpoint` did not write, or that is damaged."""
+    if not os.access(path, os.R_OK):
+        raise TalkingPortraitError(f"{path} can't be read; check its permissions.")
     try:
         notes, tensors = _read(path, tensors=True)
     except ValueError as error:

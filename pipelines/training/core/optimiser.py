@@ -8,11 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...errors import TalkingPortraitError
 from .trainer import Objective, Plan
 
 
 def build_optimiser(objective: Objective, plan: Plan) -> torch.optim.Optimizer:
-    """AdamW; for the matrices that the objective names Muon, as one optimiser with the rest."""
+    """AdamW; for the matrices that the objective names Muon, as one optimiser with the rest.
+
+    Raises TalkingPortraitError where this PyTorch has no Muon.
+    """
     matrices = {name: weight for name, weight in objective.parameters.items() if name in objective.muon}
     others = {name: weight for name, weight in objective.parameters.items() if name not in objective.muon}
     built: list[torch.optim.Optimizer] = []
@@ -22,6 +26,11 @@ def build_optimiser(objective: Objective, plan: Plan) -> torch.optim.Optimizer:
             torch.optim.AdamW(groups, lr=plan.rate, betas=plan.betas, weight_decay=plan.weight_decay, eps=plan.epsilon)
         )
     if matrices:
+        if not hasattr(torch.optim, "Muon"):
+            raise TalkingPortraitError(
+                f"Muon came with PyTorch 2.9, but this is {torch.__version__}; install a newer one to train this "
+                "network."
+            )
         groups = _groups(objective, matrices)
         built.append(torch.optim.Muon(groups, lr=plan.rate, weight_decay=plan.muon_weight_decay))
     return built[0] if len(built) == 1 else _Together(built)

@@ -85,19 +85,17 @@ def prepare(
     *,
     person: str | None = None,
     say: Callable[[str], None] = lambda line: None,
+    failed: Callable[[Path], None] = lambda video: None,
     progress: Progress = no_progress,
-    left_out: list[Path] | None = None,
 ) -> int:
     """Adds the clips of these videos to a training folder; returns how many clips it holds then.
 
     Args:
         person: who speaks, the same name for all these videos; by default each video shows a person of its own.
-        say: gets a sentence for each video: what was kept of it, or why nothing was.
+        say, failed: get a sentence for each video on what was kept or why nothing was, and each that can't be read.
         progress: called after each frame; may raise to stop, which loses the work on the video at hand alone.
-        left_out: gets the videos that could not be read.
 
-    Raises TalkingPortraitError for a folder that was prepared by another recipe or can't be written. A video that can't
-    be read is reported and left out.
+    Raises TalkingPortraitError for a folder that was prepared by another recipe or can't be written.
     """
     with ExitStack() as stack:
         try:
@@ -115,8 +113,7 @@ def prepare(
                     say(clip_folder.add(video, list(work.clips())))
             except TalkingPortraitError as error:
                 say(f"{video.name}: left out. {error}")
-                if left_out is not None:
-                    left_out.append(video)
+                failed(video)
         return clip_folder.clip_count
 
 

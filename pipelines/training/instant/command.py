@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TalkingPortraitError, quoted
-from ...types import Progress, no_progress
+from ...types import Progress
 
 if TYPE_CHECKING:
     from ....models.instant.mouth_network import MouthNetwork
@@ -48,10 +49,14 @@ class Mouth:
         command.add_argument(
             "--workers", type=int, default=2, dest="speakers", metavar="N", help="processes that speak the corpus"
         )
+        command.add_argument("--corpus", type=Path, help="a corpus that was spoken before (default: WORK/corpus)")
         command.add_argument("--threads", type=int, default=1, help="threads that train")
 
-    def open(self, options: argparse.Namespace, progress: Progress = no_progress) -> tuple[MouthTrainer, Crops]:
-        """The trainer and its crops; what is missing of the corpus is spoken before, with `progress`."""
+    def open(self, options: argparse.Namespace, report: Callable[[str, str], Progress]) -> tuple[MouthTrainer, Crops]:
+        """The trainer and its crops; what is missing of the corpus is spoken before.
+
+        `report(label, unit)` returns what is called with the progress of one part of that.
+        """
         import torch
 
         from ....models.instant.mouth_network import MouthConfig
@@ -71,6 +76,7 @@ class Mouth:
         torch.set_num_threads(options.threads)
         start = _read_start(options.start) if options.start else None
         folder = _corpus(options)
+        progress = report("speaking the corpus", "files")
         make_corpus(folder, options.seed, options.shards, _HELD_OUT_SHARDS, options.speakers, progress)
         corpus = read_corpus(folder)[: options.shards * SHARD]
         if start:
@@ -89,8 +95,8 @@ class Mouth:
             "batch": str(options.batch),
             "licence": "Apache-2.0",
         }
-        crops = Crops(corpus, make_backgrounds(options.seed, BACKGROUNDS), options.seed)
-        return MouthTrainer(network, description), crops
+        backgrounds = make_backgrounds(options.seed, BACKGROUNDS, report("making backgrounds", "sounds"))
+        return MouthTrainer(network, description), Crops(corpus, backgrounds, options.seed)
 
     def finish(self, options: argparse.Namespace, written: Path) -> dict[str, float]:
         """Copies the network to where it was wanted; returns its metrics on held-out voices."""
@@ -107,7 +113,7 @@ class Mouth:
 
 
 def _corpus(options: argparse.Namespace) -> Path:
-    return Path(options.work) / "corpus"
+    return Path(options.corpus or options.work / "corpus")
 
 
 def _read_start(path: Path) -> MouthNetwork:

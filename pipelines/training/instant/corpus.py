@@ -8,9 +8,13 @@ the synthesisers' part.
 from __future__ import annotations
 
 import signal
+import sys
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,13 +86,60 @@ def make_corpus(
     if not jobs:
         return
     require_synthesisers()
+    _require_import()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     # espeak-ng keeps state between utterances, so each file gets a process of its own and is the same every time.
-    ignoring = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal, but this one ends them
-    with get_context("spawn").Pool(workers, signal.signal, ignoring, maxtasksperchild=1) as pool:
-        for done, _ in enumerate(pool.imap_unordered(_make_shard, jobs), 1):
-            progress(done, len(jobs))
+    context = get_context("spawn")
+    errors = context.SimpleQueue()
+    running: dict[Any, Any] = {}
+    done = 0
+    try:
+        while done < len(jobs):
+            for job in jobs[done + len(running) :][: workers - len(running)]:
+                process = context.Process(target=_speak, args=(job, errors))
+                process.start()
+                running[process.sentinel] = process
+            for sentinel in wait(running):
+                code = _ended(running.pop(sentinel))
+                if code:
+                    ended = f"a process ended with code {code}; start again with fewer --workers."
+                    raise TalkingPortraitError(
+                        f"The corpus can't be spoken: {ended if errors.empty() else errors.get()}"
+                    )
+                done += 1
+                progress(done, len(jobs))
+    finally:
+        for process in running.values():
+            process.terminate()
+            _ended(process)
+
+
+def _speak(job: tuple[Path, int, int, bool], errors: SimpleQueue[str]) -> None:
+    """What a process does: an error that users can mend is put into `errors`."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the first ends the others
+    try:
+        _make_shard(job)
+    except TalkingPortraitError as error:
+        errors.put(str(error))
+        sys.exit(1)
+
+
+def _ended(process: Any) -> int:
+    process.join()
+    return int(process.exitcode)
+
+
+def _require_import() -> None:
+    """Raises TalkingPortraitError where a new process could not import the pack, which was started as a folder."""
+    pack = __name__.partition(".")[0]
+    if not any(finder.find_spec(pack, None) for finder in sys.meta_path):
+        raise TalkingPortraitError(
+            f"The processes that speak the corpus can't import {pack}; install it (pip install --no-deps -e FOLDER) "
+            f"and train by: python -m {pack} train"
+        )
 
 
 def read_corpus(folder: Path, held_out: bool = False) -> list[Spoken]:

@@ -89,6 +89,7 @@ def test_bad_input_is_reported_in_a_sentence(work: Path, capsys: pytest.CaptureF
         ),
         ("audio2mesh", ["--speech-encoder", speech_encoder], "data", "None of the 1 clips has the 150 frames"),
         ("audio2pose", ["--start", speech_encoder, "--frames", "30"], "data", "AniPortrait's audio2pose is expected"),
+        ("aniportrait-stage1", [*unet[:2], *encoders(work), "--unconditional", "nan"], "data", "a share from 0 to 1"),
         (
             "aniportrait-stage1",
             ["--unet", speech_encoder, *encoders(work)],

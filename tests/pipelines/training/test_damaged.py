@@ -96,6 +96,11 @@ def test_what_is_no_file(begun: Path) -> None:
         assert "it is no ordinary file" in go_on(begun)
 
 
+def test_a_checkpoint_of_somebody_else(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # permissions do not stop an administrator
+    assert go_on(begun).endswith(f"{NEWEST} can't be read; check its permissions.")
+
+
 @pytest.mark.parametrize(
     ("notes", "words"),
     [

@@ -108,6 +108,13 @@ def test_muon_moves_what_it_is_given_and_adamw_the_rest(tmp_path: Path) -> None:
     torch.testing.assert_close(decayed.network[0].weight, trainer.network[0].weight - 0.1 * before.network[0].weight)
 
 
+def test_a_pytorch_without_muon_is_told_of_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    run(tmp_path / "adamw", 1, Plain())
+    with pytest.raises(TalkingPortraitError, match=r"Muon came with PyTorch 2.9, but this is .+; install a newer one"):
+        run(tmp_path / "muon", 1, Muons())
+
+
 def test_a_run_in_parts_with_muon_is_the_run_in_one(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", 8, Muons(), average=0.5)
     stop_after(tmp_path / "parts", 7, steps=8, trainer=Muons(), average=0.5)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from talking_portrait.__main__ import main
 from talking_portrait.models.instant.mouth_network import CONTROLS, MouthNetwork, load_mouth_network, save_mouth_network
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.training.instant import command as mouth_command
+from talking_portrait.pipelines.training.instant import corpus
 from talking_portrait.pipelines.training.instant.corpus import read_corpus
 from talking_portrait.pipelines.training.instant.mouth import MouthTrainer, new_mouth_network, training_copy
 
@@ -161,6 +164,11 @@ def test_the_command_trains_scores_and_goes_on(work: Path, capsys: pytest.Captur
     assert train(work, "--steps", 2, "--resume") == 0
     assert [line["step"] for line in bench.read_log(work)] == [1, 2]
     assert bench.read_log(work)[0]["rate"] == pytest.approx(0.02 / 100)
+    other = work.parent / "other"
+    assert train(other, "--corpus", work / "corpus", "--start", out, "--steps", 1) == 0
+    with safe_open(other / "mouth.safetensors", framework="pt") as file:
+        assert file.metadata()["start"] == out.name
+    assert not (other / "corpus").exists()
 
 
 @pytest.mark.parametrize(
@@ -224,3 +232,41 @@ def test_a_truncated_corpus_is_reported_in_a_sentence(tmp_path: Path, keep: int)
     (tmp_path / "speech-0000.npz").write_bytes(whole[:keep])
     with pytest.raises(TalkingPortraitError, match=r"speech-0000.npz is no part of a spoken corpus"):
         read_corpus(tmp_path)
+
+
+SPEAKERS = Path(__file__).with_name("toy_speakers.py")
+
+
+def speak(folder: Path, fault: str) -> list[str]:
+    """What is said while a corpus of two files is spoken by two processes."""
+    command = [sys.executable, str(SPEAKERS), str(folder), fault]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_every_file_of_the_corpus_is_spoken_by_a_process_of_its_own_unless_it_is_there(tmp_path: Path) -> None:
+    assert speak(tmp_path, "none") == ["1 of 2", "2 of 2"]
+    first, second = (tmp_path / f"speech-000{number}.npz" for number in (0, 1))
+    assert sorted(tmp_path.iterdir()) == [first, second]
+    assert first.read_text() != second.read_text()
+    first.unlink()
+    kept = second.read_text()
+    assert speak(tmp_path, "none") == ["1 of 1"]
+    assert second.read_text() == kept
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("error", "There is no voice; install one."), ("killed", "a process ended with code 9; start again with fewer")],
+)
+def test_a_process_that_cannot_speak_is_told_in_a_sentence(tmp_path: Path, fault: str, words: str) -> None:
+    assert speak(tmp_path, fault)[-1].startswith(f"The corpus can't be spoken: {words}")
+    assert not (tmp_path / "speech-0000.npz").exists()
+
+
+def test_a_pack_that_new_processes_cannot_import_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "require_synthesisers", lambda: None)
+    monkeypatch.setattr(sys, "meta_path", [])
+    with pytest.raises(TalkingPortraitError, match="can't import talking_portrait; install it"):
+        corpus.make_corpus(tmp_path, 0, 1, 0, 1)

@@ -47,7 +47,6 @@ def run(folder: Path, steps: int, network: MouthNetwork | None = None, **options
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     from halted_training import halt_at
 
     torch.set_num_threads(1)

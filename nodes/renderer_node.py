@@ -101,6 +101,13 @@ def even_sides(frames: torch.Tensor) -> torch.Tensor:
     return frames
 
 
+def as_before(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Frames (B, H, W, ...) without what `even_sides` added to those of `size` (height, width); others as they are."""
+    height, width = size
+    padded = tuple(frames.shape[1:3]) == (height + height % 2, width + width % 2)
+    return frames[:, :height, :width] if padded else frames
+
+
 def frames_in_memory(batches: Iterable[torch.Tensor], count: int, size: tuple[int, int] | None = None) -> torch.Tensor:
     """IMAGE of `count` frames, from batches of them; more than one frame gets even sides.
 

@@ -9,7 +9,7 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..inputs import images_socket, mask_socket
-from ..renderer_node import even_sides
+from ..renderer_node import as_before, even_sides
 from ..sockets import CropSocket
 
 
@@ -73,11 +73,11 @@ class PasteBack(io.ComfyNode):
         from ...pipelines.face.paste import paste_back
 
         pasted = paste_back(
-            images_socket(images),
+            as_before(images_socket(images), crop.size),
             crop,
             None if source is None else images_socket(source, "source"),
             feather=feather,
-            mask=None if mask is None else mask_socket(mask),
+            mask=None if mask is None else as_before(mask_socket(mask), crop.size),
             colour_match=colour_match,
             progress=host.progress(),
         )

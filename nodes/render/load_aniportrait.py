@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.errors import TalkingPortraitError, one_line
 from .. import host
 from ..aniportrait_files import FILES, load_aniportrait
 from ..checked_node import checked_node
@@ -116,6 +116,7 @@ def _lora_path(name: str) -> Path:
     path = host.model_path(("loras", host.OWN_CATEGORY), name)
     if path is None:
         raise TalkingPortraitError(
-            f"The LoRA {name} is not in {host.model_folders('loras')[0]}; put it there or pick another from the list."
+            f"The LoRA {one_line(name)} is not in {host.model_folders('loras')[0]}; put it there or pick another from "
+            "the list."
         )
     return path

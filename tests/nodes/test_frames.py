@@ -63,6 +63,22 @@ def test_pasted_frames_get_even_sides_and_a_single_picture_keeps_its_size(sample
     assert pasted.shape == (count, *((511, 509) if count == 1 else (512, 510)), 3)
 
 
+def test_frames_with_even_sides_are_pasted_where_odd_ones_were_cropped(sample):
+    """Crop Portrait's size 0 may be odd, and Instant Render's frames and mask have even sides then."""
+    image, landmarks = sample[0], sample[2]
+    cut, crop, _ = NODES["CropPortrait"].execute(image, landmarks, 101, "head", 1.0, False, False).args
+    mask = torch.ones(cut.shape[:3])
+    mask[:, :20] = 0
+    odd, even = (
+        NODES["PasteBack"].execute(crops, crop, 0.0, image, part).args[0]
+        for crops, part in ((cut, mask), (renderer_node.even_sides(cut), renderer_node.even_sides(mask)))
+    )
+    torch.testing.assert_close(odd, even)
+    for size in ((100, 101), (102, 101), (202, 202)):
+        assert renderer_node.as_before(torch.zeros(1, *size, 3), (101, 101)).shape[1:3] == size
+    assert renderer_node.as_before(torch.zeros(1, 102, 102), (101, 101)).shape == (1, 101, 101)
+
+
 def test_frames_between_odd_frames_get_even_sides(monkeypatch):
     monkeypatch.setattr(
         "talking_portrait.pipelines.image.frame_interpolation.interpolated_by",

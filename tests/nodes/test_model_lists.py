@@ -122,7 +122,10 @@ def test_commands_for_two_files_fetch_no_more_than_those(models):
     with pytest.raises(TalkingPortraitError) as raised:
         NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "anitalker/stage2_full_control_mfcc.ckpt")
     commands = str(raised.value).partition("or run: ")[2].split(", then: ")
-    assert [command.rpartition(" ")[2] for command in commands] == ["anitalker_stage1", "anitalker_audio_only_hubert"]
+    assert [command.rpartition(" ")[2] for command in commands] == ["anitalker_stage1", "anitalker_full_control_mfcc"]
+    with pytest.raises(TalkingPortraitError) as raised:
+        NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "mine.ckpt")
+    assert "The model files anitalker/stage1.ckpt, 'mine.ckpt' are not in" in str(raised.value)
     put(models, "anitalker_stage1")
     with pytest.raises(TalkingPortraitError, match="'mine.ckpt' is not in .*get anitalker_audio_only_hubert$"):
         NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "mine.ckpt")

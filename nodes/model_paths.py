@@ -14,8 +14,6 @@ from .host import io
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 """Path, size and time of change of files: what tells a file from another one that took its name."""
-
-
 ONE, SEVERAL = ("file", "is", "it", "it belongs"), ("files", "are", "them", "they belong")
 
 

@@ -383,7 +383,7 @@ def test_apasco_shows_pictures_and_stops_within_a_step(server, apasco, tmp_path)
 
 def test_apasco_reports_errors_in_a_sentence(server, apasco, tmp_path, capsys):
     for name, changes, words in (
-        ("apasco_geometry", {}, "APasco Sampler: This checkpoint has no mesh encoder"),
+        ("apasco_geometry", {"net": "hallo/net.pth"}, "APasco Sampler: This checkpoint has no mesh encoder"),
         ("apasco", {"net": "aniportrait/denoising_unet.pth"}, "but net.pth of Hallo or APasco is expected"),
     ):
         assert run(server, small_apasco(name, tmp_path, **changes)) == 3

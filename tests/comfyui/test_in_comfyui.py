@@ -535,9 +535,15 @@ def test_odd_pictures_frames_are_saved_by_comfyuis_own_encoder(server, tmp_path,
     assert open_video(path).size == (98, 98)
 
 
-def last_error(server: str) -> dict[str, Any]:
-    """The message by which ComfyUI reports to the front end what failed last."""
-    return next(data for kind, data in last_messages(server) if kind == "execution_error")
+def last_message(server: str, kind: str) -> dict[str, Any]:
+    """What ComfyUI sent to the front end about the last run; the history has it soon after the run."""
+    for _ in range(50):
+        messages = next(reversed(fetch(server, "/history").values()))["status"]["messages"]
+        found = [data for name, data in messages if name == kind]
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError(f"no {kind} in {messages}")
 
 
 def test_missing_files_are_absent_from_lists_and_named_together(server, models, tmp_path, capsys):
@@ -556,7 +562,7 @@ def test_missing_files_are_absent_from_lists_and_named_together(server, models, 
     stderr = capsys.readouterr().err
     for name in ("anitalker/gone.ckpt", "anitalker/stage2_pose_only_hubert.gone.ckpt", "anitalker_ckpts", str(models)):
         assert name in stderr
-    error = last_error(server)
+    error = last_message(server, "execution_error")
     assert error["exception_type"] == "TalkingPortraitError", "no module path before the sentence"
     assert error["exception_message"].startswith("Load AniTalker: The model files ")
 
@@ -577,16 +583,14 @@ def test_faces_are_detected_anew_once_a_better_model_is_there(server, models, tm
     try:
         assert run(server, workflow) == cli.NO_OUTPUTS
         assert run(server, workflow) == cli.NO_OUTPUTS
-        assert "2" in next(data["nodes"] for kind, data in last_messages(server) if kind == "execution_cached")
+        assert "2" in last_message(server, "execution_cached")["nodes"]
         model.parent.mkdir(exist_ok=True)
         model.write_bytes(b"no model")
         assert run(server, workflow) == 3
-        assert last_error(server)["node_id"] == "2", "the node was run again, with the file that came"
+        assert last_message(server, "execution_error")["node_id"] == "2", (
+            "it was run again, with the file that came"
+        )
     finally:
         model.unlink(missing_ok=True)
         if kept:
             kept.rename(model)
-
-
-def last_messages(server: str) -> list[Any]:
-    return next(reversed(fetch(server, "/history").values()))["status"]["messages"]

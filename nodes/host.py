@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Collection
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -358,7 +358,10 @@ def model_names(
             names = [str(path.relative_to(root)) for root in roots for path in root.rglob("*") if path.is_file()]
     except (KeyError, OSError, TalkingPortraitError):  # the last: without ComfyUI, where there is no home folder
         return []
-    files = [Path(name) for name in names if Path(name).suffix.lower() in endings]
+    # With slashes on Windows too, as workflows name them, which come from anywhere.
+    files = [
+        file for file in (PurePosixPath(name.replace("\\", "/")) for name in names) if file.suffix.lower() in endings
+    ]
     return sorted({str(file.parent if file.parent.parts and file.name in folder_files else file) for file in files})
 
 

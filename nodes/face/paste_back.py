@@ -7,9 +7,9 @@ from typing import Any
 from ...pipelines.types import Crop
 from .. import host
 from ..checked_node import checked_node
+from ..frames import as_before, even_sides
 from ..host import io
 from ..inputs import images_socket, mask_socket
-from ..renderer_node import as_before, even_sides
 from ..sockets import CropSocket
 
 

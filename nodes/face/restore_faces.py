@@ -7,11 +7,11 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
+from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import amount_input, colours, images_socket, track_from, tracks_from
 from ..loaded_models import LoadedFaceRestorer, landmarker, landmarker_fingerprint
 from ..model_paths import Fingerprint
-from ..renderer_node import frames_in_memory
 from ..sockets import FaceLandmarks, FaceRestorerSocket, UpscaleModel
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import portrait_track, size_input
-from ..renderer_node import frames_in_memory
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
 

@@ -11,6 +11,7 @@ from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import (
     colours,
@@ -22,16 +23,7 @@ from ..inputs import (
     size_input,
 )
 from ..loaded_models import LoadedAniPortrait
-from ..renderer_node import (
-    HIDDEN,
-    RendererNode,
-    frames_in_memory,
-    sound_input,
-    sound_of,
-    streamed_video,
-    video_of,
-    video_output,
-)
+from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, FaceMotionSocket
 
 

@@ -7,19 +7,11 @@ from typing import Any
 from ...pipelines.types import MotionLatents
 from .. import host
 from ..checked_node import checked_node
+from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import portrait_socket
 from ..loaded_models import LoadedAniTalker
-from ..renderer_node import (
-    HIDDEN,
-    RendererNode,
-    frames_in_memory,
-    sound_input,
-    sound_of,
-    streamed_video,
-    video_of,
-    video_output,
-)
+from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import AniTalkerSocket, MotionLatentsSocket
 
 

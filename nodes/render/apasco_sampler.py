@@ -11,18 +11,10 @@ from ...pipelines.face.identity import FaceIdentity
 from ...pipelines.types import FaceMotion, FaceTrack, SpeechFeatures
 from .. import host
 from ..checked_node import checked_node
+from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import amount_input, portrait_socket, size_input, track_from
-from ..renderer_node import (
-    HIDDEN,
-    RendererNode,
-    frames_in_memory,
-    sound_input,
-    sound_of,
-    streamed_video,
-    video_of,
-    video_output,
-)
+from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import (
     APascoSocket,
     APascoStateSocket,

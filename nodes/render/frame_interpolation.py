@@ -7,9 +7,9 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node, described
+from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import colours, frame_rate, images_socket, rate_input
-from ..renderer_node import frames_in_memory
 from ..sockets import InterpolationModel
 
 

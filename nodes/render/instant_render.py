@@ -7,20 +7,10 @@ from typing import Any
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..frames import check_memory, even_sides, new_clip
 from ..host import io
 from ..inputs import portrait_socket, portrait_track
-from ..renderer_node import (
-    HIDDEN,
-    RendererNode,
-    check_memory,
-    even_sides,
-    new_clip,
-    sound_input,
-    sound_of,
-    streamed_video,
-    video_of,
-    video_output,
-)
+from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
 SMALLER = "scale the picture down with ComfyUI's Scale Image to Total Pixels, before Detect Landmarks"

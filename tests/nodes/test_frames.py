@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from talking_portrait.nodes import extension, host, renderer_node
+from talking_portrait.nodes import extension, frames, host
 from talking_portrait.pipelines.errors import TalkingPortraitError
 
 NODES = {node.__name__: node for node in extension.NODES}
@@ -46,13 +46,13 @@ def test_frames_of_an_odd_picture_get_even_sides(sample, motion, height, width):
 
 
 def test_one_more_row_and_column_are_the_last_ones():
-    frames = torch.arange(2 * 3 * 5 * 3).reshape(2, 3, 5, 3)
-    padded = renderer_node.even_sides(frames)
+    clip = torch.arange(2 * 3 * 5 * 3).reshape(2, 3, 5, 3)
+    padded = frames.even_sides(clip)
     assert padded.shape == (2, 4, 6, 3)
-    assert padded[:, :3, :5].tolist() == frames.tolist()
-    assert padded[:, 3, :5].tolist() == frames[:, 2].tolist()
+    assert padded[:, :3, :5].tolist() == clip.tolist()
+    assert padded[:, 3, :5].tolist() == clip[:, 2].tolist()
     assert padded[:, :, 5].tolist() == padded[:, :, 4].tolist()
-    assert renderer_node.even_sides(padded) is padded
+    assert frames.even_sides(padded) is padded
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -71,12 +71,12 @@ def test_frames_with_even_sides_are_pasted_where_odd_ones_were_cropped(sample):
     mask[:, :20] = 0
     odd, even = (
         NODES["PasteBack"].execute(crops, crop, 0.0, image, part).args[0]
-        for crops, part in ((cut, mask), (renderer_node.even_sides(cut), renderer_node.even_sides(mask)))
+        for crops, part in ((cut, mask), (frames.even_sides(cut), frames.even_sides(mask)))
     )
     torch.testing.assert_close(odd, even)
     for size in ((100, 101), (102, 101), (202, 202)):
-        assert renderer_node.as_before(torch.zeros(1, *size, 3), (101, 101)).shape[1:3] == size
-    assert renderer_node.as_before(torch.zeros(1, 102, 102), (101, 101)).shape == (1, 101, 101)
+        assert frames.as_before(torch.zeros(1, *size, 3), (101, 101)).shape[1:3] == size
+    assert frames.as_before(torch.zeros(1, 102, 102), (101, 101)).shape == (1, 101, 101)
 
 
 def test_frames_between_odd_frames_get_even_sides(monkeypatch):
@@ -95,8 +95,8 @@ def test_frames_that_memory_cannot_hold_are_refused_before_rendering(sample, mot
     calls = []
     monkeypatch.setattr(host, "free_memory", lambda: 16_000_000_000)
     monkeypatch.setattr("talking_portrait.pipelines.instant.animate.prepare_portrait", lambda *a, **b: calls.append(a))
-    frames = torch.zeros(200, dtype=torch.long).numpy()
-    changed = {name: getattr(motion, name)[frames] for name in ("vertices", "rotation", "translation")}
+    repeated = torch.zeros(200, dtype=torch.long).numpy()
+    changed = {name: getattr(motion, name)[repeated] for name in ("vertices", "rotation", "translation")}
     long = replace(motion, **changed, blendshapes=None)
     photo = torch.zeros(1, 1, 1, 3).expand(1, 3000, 4000, 3)
     landmarks = {**sample[2], "image_size": (3000, 4000)}
@@ -125,7 +125,7 @@ def test_a_clip_is_refused_before_or_at_its_first_frames(size, monkeypatch):
         yield torch.zeros(2, 64, 64, 3)
 
     with pytest.raises(TalkingPortraitError, match=r"100 frames of 64 x 64 pixels take 0\.0 GB of memory"):
-        renderer_node.frames_in_memory(batches(), 100, size)
+        frames.frames_in_memory(batches(), 100, size)
     assert len(made) == (0 if size else 1)
 
 

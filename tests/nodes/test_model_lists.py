@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from talking_portrait.nodes import extension, model_paths
+from talking_portrait.nodes import extension, host, model_paths
 from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files.store import list_files
@@ -13,7 +14,6 @@ from talking_portrait.pipelines.model_files.table import MODEL_FILES
 from talking_portrait.pipelines.workflow.check import check_graph
 
 NODES = {node.__name__: node for node in extension.NODES}
-SPEECH = {"waveform": None, "sample_rate": 16000}
 LISTS = {
     "LoadSpeechEncoder": {"file": "wav2vec2_base_960h"},
     "SeparateVocals": {"model": "kim_vocal_2"},
@@ -65,6 +65,16 @@ def test_a_list_holds_only_the_files_that_are_there(models, node, entry, known):
     put(models, known)
     assert listed(node, entry)["options"] == [model.file]
     assert listed(node, entry)["default"] == model.file
+
+
+def test_windows_lists_files_as_workflows_name_them(monkeypatch):
+    """Else ComfyUI would offer a file for download that is there."""
+    names = ["aniportrait\\pose_guider.pth", "hubert\\model.safetensors", "net.pth"]
+    monkeypatch.setattr(host, "IN_COMFYUI", True)
+    folders = SimpleNamespace(get_filename_list=lambda category: names)
+    monkeypatch.setattr(host, "folder_paths", folders, raising=False)
+    listed = host.model_names(host.OWN_CATEGORY, folder_files=("model.safetensors",))
+    assert listed == ["aniportrait/pose_guider.pth", "hubert", "net.pth"]
 
 
 def test_of_several_speech_encoders_one_that_is_there_is_chosen(models):

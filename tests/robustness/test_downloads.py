@@ -347,3 +347,13 @@ def test_a_password_of_the_mirror_is_not_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_ENDPOINT", "http://me:secret@192.0.2.1")
     assert main(["models", "get", "anitalker_stage1", "--models", str(tmp_path)]) == 2
     assert "secret" not in capsys.readouterr().err
+
+
+def test_certificates_that_are_none_are_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "company.pem").write_text("no certificate")
+    monkeypatch.setenv("PIP_CERT", str(tmp_path / "company.pem"))
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
+    assert main(["models", "get", "hallo_net", "--models", str(tmp_path / "m")]) == 2
+    told = capsys.readouterr().err
+    assert "company.pem, which PIP_CERT names, can't be read" in told
+    assert told.count("\n") == 1

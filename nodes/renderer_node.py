@@ -19,8 +19,6 @@ io: Any = host.io
 
 HIDDEN: Any = [io.Hidden.prompt, io.Hidden.unique_id]
 """Of every renderer's schema: `RendererNode.keeps_frames` reads them."""
-ENCODED_TOGETHER = 16
-"""Frames between two checks for cancelling while frames in memory are encoded."""
 
 
 class RendererNode(io.ComfyNode):
@@ -94,6 +92,6 @@ def video_of(images: torch.Tensor, fps: Fraction, audio: Audio | None) -> Any:
 
 def _with_progress(images: torch.Tensor) -> Iterator[torch.Tensor]:
     progress = host.progress()
-    for start in range(0, len(images), ENCODED_TOGETHER):
-        yield images[start : start + ENCODED_TOGETHER]
-        progress(min(start + ENCODED_TOGETHER, len(images)), len(images))
+    for number in range(len(images)):
+        yield images[number : number + 1]
+        progress(number + 1, len(images))

@@ -75,7 +75,7 @@ class Renderer:
             name,
             module.FILES,
             files,
-            spare=module.spare_files(files, motion),
+            spare=lambda option, found: module.is_spare(option, found, motion),
             folders=folders or default_folders,
             command=command or models_command,
         )

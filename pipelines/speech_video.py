@@ -92,10 +92,18 @@ def checked_options(kind: type[Options], renderer: str, given: Mapping[str, Any]
             f"{_listed(known)}; leave out what it does not take."
         )
     for name, value in given.items():
+        _check_number(name, value, known[name].default)
         choices = known[name].metadata["choices"]
         if choices and value not in choices:
             raise TalkingPortraitError(f"The {name} is {quoted(value)}, but one of {', '.join(choices)} is expected.")
     return kind(**given)
+
+
+def _check_number(name: str, value: Any, default: Any) -> None:
+    """Raises TalkingPortraitError where a number is expected and another object came."""
+    kinds, wanted = ((int,), "a whole number") if isinstance(default, int) else ((int, float), "a number")
+    if isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, kinds)):
+        raise TalkingPortraitError(f"The {name.replace('_', '-')} is {quoted(value)}, but {wanted} is expected.")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +64,9 @@ class Options:
     dtype: str = option("auto", "precision of the weights", ("auto", *DTYPES))
 
 
-def spare_files(given: Collection[str], motion: bool) -> Collection[str]:
-    """Files that are not needed: where a motion is given, those that make one."""
-    return ("audio2mesh", "audio2pose") if motion else ()
+def is_spare(option: str, found: Mapping[str, Path], motion: bool) -> bool:
+    """Whether a file is not needed: where a motion is given, one that makes it."""
+    return motion and option in ("audio2mesh", "audio2pose")
 
 
 def speech_video(

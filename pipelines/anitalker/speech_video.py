@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,6 @@ from ...models.speech.loading import load_speech_encoder
 from ..audio.mfcc import mfcc
 from ..audio.speech_features import encode
 from ..memory import Resident
-from ..model_files.required import missing_files
-from ..model_files.store import list_files
 from ..speech_video import FRAMINGS, SpeechVideo, Stage, framed, option
 from ..timing import frame_count
 from ..types import Audio, FaceMotion, FaceTrack, MotionLatents, SpeechFeatures
@@ -45,9 +43,9 @@ class Options:
     batch: int = option(8, "frames that are computed together")
 
 
-def spare_files(given: Collection[str], motion: bool) -> Collection[str]:
-    """Files that are not needed: some models, which have to be named, take no speech encoder's features."""
-    return ("speech_encoder",) if "stage2" in given else ()
+def is_spare(option: str, found: Mapping[str, Path], motion: bool) -> bool:
+    """Whether a file is not needed: the speech encoder, for a model that takes MFCC."""
+    return option == "speech_encoder" and "stage2" in found and not load_stage2(found["stage2"]).config.layers
 
 
 def speech_video(
@@ -105,8 +103,6 @@ def _features(
     progress = stage("reading the speech", "parts")
     if not network.config.layers:
         return mfcc(speech, recipe="anitalker", progress=progress)
-    if "speech_encoder" not in files:
-        raise missing_files("anitalker", list_files(FILES["speech_encoder"]))
     encoder = load_speech_encoder(files["speech_encoder"])
     place = Resident(encoder.model, device).load()
     return encode(speech, encoder, timing="paired", mix=layer_mix(network), device=place, progress=progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +54,9 @@ class Options:
     dtype: str = option("auto", "precision of the weights", ("auto", *DTYPES))
 
 
-def spare_files(given: Collection[str], motion: bool) -> Collection[str]:
-    """Files that are not needed: none."""
-    return ()
+def is_spare(option: str, found: Mapping[str, Path], motion: bool) -> bool:
+    """Whether a file is not needed; all are."""
+    return False
 
 
 def speech_video(

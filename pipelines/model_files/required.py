@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import TalkingPortraitError
@@ -15,14 +15,14 @@ def required_files(
     names: Mapping[str, str],
     given: Mapping[str, str | Path] | None = None,
     *,
-    spare: Collection[str] = (),
+    spare: Callable[[str, Mapping[str, Path]], bool] = lambda option, found: False,
     folders: Folders = default_folders,
     command: Command = models_command,
 ) -> dict[str, Path]:
     """Where the files of `names` (option to name in the table of models) lie, by option.
 
     `given` are other files for some options: paths, or names below the option's model folder, as nodes list them.
-    Those of `spare` are left out where they are missing.
+    One that is missing is left out where `spare` says, by its option and the files found so far, that it is not needed.
 
     Raises TalkingPortraitError, once for all that are missing, with the command that fetches them.
     """
@@ -34,24 +34,17 @@ def required_files(
         path = _named(option, given[option], folders(model.folder)) if option in given else find(model, folders)
         if path is not None:
             paths[option] = path
-        elif option not in spare:
+        elif not spare(option, paths):
             missing.append(model)
     if missing:
-        raise missing_files(system, missing, folders=folders, command=command)
+        places = ", ".join(str(folders(model.folder)[0] / model.file) for model in missing)
+        pages = ", ".join(dict.fromkeys(model.page for model in missing))
+        one = len(missing) == 1
+        raise TalkingPortraitError(
+            f"The model {'file' if one else 'files'} {places} {'is' if one else 'are'} missing; download "
+            f"{'it' if one else 'them'} from {pages}, or run: {command(f'get {missing[0].name if one else system}')}"
+        )
     return paths
-
-
-def missing_files(
-    system: str, models: list[ModelFile], *, folders: Folders = default_folders, command: Command = models_command
-) -> TalkingPortraitError:
-    """The sentence about files that are not where they belong."""
-    places = ", ".join(str(folders(model.folder)[0] / model.file) for model in models)
-    pages = ", ".join(dict.fromkeys(model.page for model in models))
-    one = len(models) == 1
-    return TalkingPortraitError(
-        f"The model {'file' if one else 'files'} {places} {'is' if one else 'are'} missing; download "
-        f"{'it' if one else 'them'} from {pages}, or run: {command(f'get {models[0].name if one else system}')}"
-    )
 
 
 def _named(option: str, name: str | Path, folders: list[Path]) -> Path:

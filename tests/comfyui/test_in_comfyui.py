@@ -151,7 +151,8 @@ def test_the_example_runs_and_comes_back(server, tmp_path, capsys):
     assert frames[0].shape == (512, 512, 3)
 
 
-def test_a_run_can_be_cancelled_midway(server):
+def test_a_run_can_be_cancelled_midway(server, base):
+    encoded = set(base.glob("temp/*"))
     prompt = json.loads((INSTANT.parent / "api" / INSTANT.name).read_text())
     prompt["2"]["inputs"]["seed"] = 77
     reports = []
@@ -171,6 +172,7 @@ def test_a_run_can_be_cancelled_midway(server):
             break
         time.sleep(0.1)
     assert fetch(server, "/queue") == {"queue_running": [], "queue_pending": []}
+    assert set(base.glob("temp/*")) == encoded, "nothing is left of the video that was being encoded"
 
 
 def test_bad_input_is_reported_in_a_sentence(server, models, capsys):

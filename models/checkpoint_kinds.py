@@ -7,10 +7,10 @@ so a prefix does not hide a file. Source: the state dicts of the published syste
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
+from typing import Any
 
 Shape = tuple[int | None, ...]
 
@@ -18,6 +18,8 @@ Shape = tuple[int | None, ...]
 @dataclass(frozen=True)
 class Kind:
     """`name` for code, `title` for sentences; `has` all of these tensors and `lacks` all of those.
+
+    The last of `has` lies at the network's own level, not inside of one of its parts.
 
     `shapes` restricts tensors further, None being any size; `count` is how many tensors the file holds.
     """
@@ -115,8 +117,8 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
-def identify(state: Mapping[str, torch.Tensor]) -> Kind | None:
-    """The kind of file these tensors come from, or None for one that is not known here."""
+def identify(state: Mapping[str, Any]) -> Kind | None:
+    """The kind of file these tensors, or whatever has a `shape`, come from; None for one that is not known here."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, tensor in state.items():
         parts = name.split(".")
@@ -142,9 +144,44 @@ def _same(shape: tuple[int, ...] | None, wanted: Shape) -> bool:
     )
 
 
-def describe(state: Mapping[str, torch.Tensor]) -> str:
+def network_prefix(kind: Kind, state: Mapping[str, Any]) -> str:
+    """What stands before the names of a network of this kind: "", "module.", "model.lia." or anything else.
+
+    Of several copies an averaged one counts rather than a plain one, the largest of those, and never a teacher's.
+    """
+    own = kind.has[-1]
+    found = [name.removesuffix(own) for name in state if name == own or name.endswith(f".{own}")]
+    whole = [prefix for prefix in found if all(prefix + name in state for name in kind.has)] or found
+    sizes = {prefix: sum(name.startswith(prefix) for name in state) for prefix in whole}
+
+    def rank(prefix: str) -> tuple[bool, bool, bool, int]:
+        return (
+            bool(_OTHER_COPIES.search(prefix)),
+            not is_averaged(prefix),
+            sizes[prefix] < max(sizes.values()),
+            len(prefix),
+        )
+
+    return min(whole, key=rank, default="")
+
+
+def is_averaged(prefix: str) -> bool:
+    """Whether names with this prefix are those of an averaged copy of a network."""
+    return bool(_AVERAGED_COPY.search(prefix))
+
+
+_AVERAGED_COPY = re.compile(r"(^|[._])ema([._]|$)")
+_OTHER_COPIES = re.compile(r"teacher|discriminator|loss|perceptual")
+
+
+def describe(state: Mapping[str, Any]) -> str:
     """What the file is, for a sentence: "AniPortrait's pose guider", or the first names of an unknown one."""
     kind = identify(state)
     if kind:
         return kind.title
-    return f"an unknown file with {len(state)} tensors ({', '.join(list(state)[:3])} ...)"
+    return f"an unknown file with {len(state)} tensors ({', '.join(map(shown, list(state)[:3]))} ...)"
+
+
+def shown(text: str, longest: int = 80) -> str:
+    """A name or another text out of a file, for a sentence: its first line, printable, and not too long."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text.partition("\n")[0][:longest])

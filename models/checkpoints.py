@@ -1,76 +1,92 @@
 """Reading files of weights safely, and loading them strictly with differences in words.
 
-`.safetensors` is read as it is. Pickled files (.bin, .pth, .pt, .ckpt) are searched for anything but tensors and plain
-containers before torch reads them with `weights_only=True`, and only with a torch whose own check is sound
-(CVE-2026-24747 was closed in 2.10).
+`.safetensors` is read as it is. Of pickled files (.bin, .pth, .pt, .ckpt) only the tensors are read, without importing
+or executing anything that they name (`pickle_reader`, `torch_file`), whatever else training has left in them.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickletools
+import logging
+import math
 import re
 import struct
-import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
-from .checkpoint_kinds import describe, identify
+from .checkpoint_kinds import describe, identify, is_averaged, network_prefix, shown
 from .errors import TalkingPortraitError
+from .pickle_reader import ProgramInPickleError, UnreadableTensor
+from .shards import INDEX_SUFFIX, shard_files
+from .torch_file import DAMAGE, MAX_PICKLE, TorchFile, TorchScriptError, open_torch_file
+from .wrappers import TRAINING, Leaf, strip, unbuilt_object, unwrap
 
 State = dict[str, torch.Tensor]
 
 PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
-SAFE_TORCH = (2, 10)
-"""Earlier versions run code from a pickle even with `weights_only`."""
-MAX_PICKLE = 32 * 1024**2
-"""Bytes of names and shapes in an archive of weights; the tensors lie beside them. More is a bomb."""
-MAX_OPCODES = 3_000_000
-"""Steps of a pickle; a network of ten thousand tensors takes about a third of a million."""
-MAX_HEADER = 100_000_000
-"""Bytes of a .safetensors file's list of tensors, as its own library has it."""
-MAX_UNPACKED = 20
-"""How many times larger than its file an archive may unpack; torch does not compress at all."""
+MAX_HEADER = MAX_PICKLE
+"""Bytes of a .safetensors file's list of tensors."""
 MAX_REPEATED = 1_000_000_000
 """Numbers of a tensor whose file stores fewer and repeats them; no layer here is nearly as large."""
-MAX_WRAPPERS = 8
-"""State dicts within each other."""
-WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params", "model", "net")
-"""Names under which training scripts put a state dict, the preferred one first."""
+MAX_LAYERS = 256
+"""Layers of one kind in a network; the deepest of those here has 48."""
 
-_SAFE_GLOBALS = re.compile(
-    r"collections OrderedDict|_codecs encode|torch\.nn\.parameter Parameter|torch (\w+Storage|Size|device)"
-    r"|torch\._utils _rebuild_(tensor(_v2)?|parameter(_with_state)?)|torch\.storage \w+Storage"
-    r"|torch (bfloat16|float(16|32|64)?|half|double|u?int(8|16|32|64)|short|long|bool)"
+_QUANTISED = re.compile(
+    r"(.*\.)?(SCB|absmax|nested_absmax|quant_map|quant_state\..*|qweight|qzeros|scale_weight|weight_scale|scaled_fp8"
+    r"|weight_zero_point|comfy_quant|_packed_params.*)"
 )
-"""What a pickled state dict is made of, as `module name`."""
+"""Names that programs which quantise weights put beside them."""
+_log = logging.getLogger(__name__)
 
 
 def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
-    """Name to tensor (on the CPU, as stored) of any file of weights; wrappers and `module.` are taken off.
+    """Name to tensor (on the CPU, as stored) of any file of weights; wrappers and prefixes of training are taken off.
 
-    `mapped` leaves the numbers in the file where it can: fast for a look at names and shapes.
+    Besides the four endings, the index (.index.json) of a model in several files. `mapped` leaves the numbers in the
+    file where it can: fast for a look at names and shapes.
 
     Raises TalkingPortraitError, one sentence, for a file that is missing, cut short, a web page or a git-lfs pointer
-    under a weight file's name, a pickle that holds code, or without a single tensor.
+    under a weight file's name, a pickle whose tensors only its author's program can bring out, or one without a tensor.
     """
     path = Path(path)
+    if path.name.lower().endswith(INDEX_SUFFIX) and path.is_file():
+        return strip(
+            {name: tensor for shard in shard_files(path, SUFFIXES) for name, tensor in _read(shard, mapped).items()}
+        )
+    return strip(_read(path, mapped))
+
+
+def _read(path: Path, mapped: bool) -> State:
     check_file(path)
     suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        return _strip(_unwrap(_read_safetensors(path), path))
-    if suffix not in PICKLE_SUFFIXES:
+    if suffix not in SUFFIXES:
         raise TalkingPortraitError(
             f"{path.name} is no file of weights by its ending; one of {', '.join(SUFFIXES)} is expected."
         )
-    return _strip(_unwrap(_read_pickle(path, mapped), path))
+    if _is_safetensors(path):
+        return _read_safetensors(path)
+    opened = _open(path)
+    tensors = _named(opened.value, path)
+    try:
+        return {name: _tensor(opened, name, leaf, mapped) for name, leaf in tensors.items()}
+    except TalkingPortraitError:
+        raise
+    except DAMAGE as error:
+        raise _damaged(path, error) from None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its content, as people rename files; by its ending where that says nothing."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size:
+        return True
+    return path.suffix.lower() == ".safetensors" and not start.startswith((b"PK\x03\x04", b"\x80"))
 
 
 def check_file(path: Path) -> None:
@@ -97,7 +113,11 @@ def check_file(path: Path) -> None:
 
 
 def _cut_short(path: Path, detail: str) -> TalkingPortraitError:
-    return TalkingPortraitError(f"{path.name} is damaged or cut short ({detail}); download it again.")
+    return TalkingPortraitError(f"{path.name} is damaged or cut short ({shown(detail, 140)}); download it again.")
+
+
+def _damaged(path: Path, error: BaseException) -> TalkingPortraitError:
+    return _cut_short(path, str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}")
 
 
 def _read_safetensors(path: Path) -> State:
@@ -117,26 +137,45 @@ def _read_safetensors(path: Path) -> State:
     if size < end:
         raise _cut_short(path, f"{size} of {end} bytes are there")
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise _cut_short(path, str(error)) from None
+        tensors = load_file(path)
+    except (SafetensorError, *DAMAGE) as error:
+        raise _damaged(path, error) from None
+    _named(tensors, path)
+    return tensors
 
 
-def _read_pickle(path: Path, mapped: bool) -> Any:
-    refuse_code(path)
+def _open(path: Path) -> TorchFile:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd pickle protocols, which only damaged files have
-            mapped = mapped and zipfile.is_zipfile(path)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # zip, pickle and torch each have their own for a damaged file
-        raise _cut_short(path, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}") from None
+        return open_torch_file(path)
+    except TorchScriptError:
+        raise TalkingPortraitError(
+            f"{path.name} is a TorchScript program, but weights alone are expected here; choose a file of "
+            "weights, or save its own with torch.save(torch.jit.load(file).state_dict(), ...)."
+        ) from None
+    except ProgramInPickleError as error:
+        raise TalkingPortraitError(
+            f"{path.name} holds code ({shown(str(error))}), which would run in software that opens it carelessly, so "
+            "it is not read; take a .safetensors, or a file made with torch.save(model.state_dict(), ...)."
+        ) from None
+    except DAMAGE as error:
+        raise _damaged(path, error) from None
+
+
+SAFE_TORCH = (2, 10)
+"""Earlier versions run code from a pickle even with `weights_only` (CVE-2026-24747)."""
+_SAFE_NAMES = re.compile(
+    r"collections OrderedDict|_codecs encode|torch\.nn\.parameter Parameter|torch (\w+Storage|Size|device)"
+    r"|torch\._utils _rebuild_(tensor(_v2)?|parameter(_with_state)?)|torch\.storage \w+Storage"
+    r"|torch (bfloat16|float(16|32|64)?|half|double|u?int(8|16|32|64)|short|long|bool)"
+)
+"""What a pickled state dict is made of, as `module name`."""
 
 
 def refuse_code(path: Path) -> None:
     """Raises TalkingPortraitError when a pickled file names anything but tensors and plain containers.
 
-    Nothing is executed. Also refuses every pickle under a torch too old to read one safely.
+    For files that another library opens, with torch's own reader. Nothing is executed. Also refuses every pickle under
+    a torch too old to read one safely.
     """
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < SAFE_TORCH:
@@ -144,133 +183,142 @@ def refuse_code(path: Path) -> None:
             f"{path.name} is a pickle, which torch {torch.__version__} cannot read safely; "
             f"update torch to {'.'.join(map(str, SAFE_TORCH))} or take the file as .safetensors."
         )
-    try:
-        for pickle in _pickles(path):
-            _check_globals(path, pickle)
-    except TalkingPortraitError:
-        raise
-    except _DAMAGE as error:
-        raise _cut_short(path, f"{type(error).__name__}: {error}") from None
-
-
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, ArithmeticError, LookupError),
-    *(EOFError, OSError, MemoryError),
-)
-"""What zipfile, zlib and pickletools raise for bytes that are no archive or no pickle."""
-
-
-def _pickles(path: Path) -> Iterator[BinaryIO]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
-                raise TalkingPortraitError(
-                    f"{path.name} is a TorchScript program, but weights alone are expected here; choose a file of "
-                    "weights."
-                )
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > MAX_UNPACKED * path.stat().st_size + MAX_PICKLE:
-                raise _cut_short(path, f"its {path.stat().st_size} bytes would unpack to {unpacked}")
-            for name in archive.namelist():
-                if name.endswith(".pkl"):
-                    if archive.getinfo(name).file_size > MAX_PICKLE:
-                        raise _cut_short(path, f"{name} in it unpacks to {archive.getinfo(name).file_size} bytes")
-                    with archive.open(name) as file:
-                        yield io.BytesIO(file.read())
-        return
-    with path.open("rb") as file:
-        if file.read(2) == b"PK":
-            raise _cut_short(path, "its end is missing")
-        file.seek(0)
-        for _ in range(4):  # before 2019: magic number, version, system and state dict, then raw numbers
-            yield file
-
-
-def _check_globals(path: Path, file: BinaryIO) -> None:
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if count > MAX_OPCODES:
-            raise _cut_short(path, f"its list of tensors has more than {MAX_OPCODES} steps")
-        if opcode.name == "GLOBAL" and _SAFE_GLOBALS.fullmatch(str(argument)):
-            continue
-        if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") or opcode.name.startswith("EXT"):
-            named = str(argument).replace(" ", ".") if argument else "something that only its code can name"
+    for name in sorted(_open(path).names, key=str):
+        if not _SAFE_NAMES.fullmatch(str(name)):
             raise TalkingPortraitError(
-                f"{path.name} holds code ({named}), but weights alone are expected, so it is not opened; "
-                "take the file as .safetensors, or from the author's own page."
+                f"{path.name} holds more than weights ({shown(f'{name.module}.{name.name}')}), which the library that "
+                "opens it would have to run; save it anew with torch.save(model.state_dict(), ...) in its author's "
+                "program."
             )
 
 
-def _unwrap(value: Any, path: Path) -> State:
-    for _ in range(MAX_WRAPPERS):
-        if not isinstance(value, Mapping):
-            break
-        tensors = {str(k): v for k, v in value.items() if isinstance(k, str | int) and isinstance(v, torch.Tensor)}
-        inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
-        if inner is None or len(tensors) > len(inner):
-            if tensors:
-                _check_extent(tensors, path)
-                return tensors
-            break
-        value = inner
+def _named(value: Any, path: Path) -> dict[str, Leaf]:
+    tensors = unwrap(value)
+    if tensors:
+        return tensors
+    whole = unbuilt_object(value)
+    if whole is not None:
+        kind = "an object" if whole.name is None else shown(f"{whole.name.module}.{whole.name.name}")
+        raise TalkingPortraitError(
+            f"{path.name} holds a whole program object ({kind}) and no state dict, so only its author's code could "
+            "bring the tensors out; open it with that program and save them with torch.save(model.state_dict(), ...)."
+        )
     raise TalkingPortraitError(f"{path.name} holds no named tensors ({type(value).__name__}), so it is no state dict.")
 
 
-def _check_extent(tensors: State, path: Path) -> None:
-    """Raises TalkingPortraitError for tensors that repeat a few stored numbers, as a copy of one would fill memory."""
-    for name, tensor in tensors.items():
-        stored = tensor.untyped_storage().nbytes() if tensor.layout == torch.strided and not tensor.is_quantized else 0
-        if tensor.numel() > MAX_REPEATED and tensor.numel() * tensor.element_size() > stored:
-            raise _cut_short(path, f"{name[:80]} has the shape {tuple(tensor.shape)}, but only {stored} bytes")
+def _tensor(opened: TorchFile, name: str, leaf: Leaf, mapped: bool) -> torch.Tensor:
+    """Raises TalkingPortraitError for a tensor that repeats a few stored numbers, as a copy of it would fill memory."""
+    if isinstance(leaf, torch.Tensor):
+        return leaf
+    if isinstance(leaf, UnreadableTensor):
+        raise TalkingPortraitError(
+            f"{opened.path.name} holds {shown(name)}, which is {leaf.reason}, but plain numbers are expected; take the "
+            "file in float32, float16 or bfloat16."
+        )
+    if math.prod(leaf.shape) > MAX_REPEATED and math.prod(leaf.shape) * leaf.dtype.itemsize > leaf.storage.nbytes:
+        raise _cut_short(opened.path, f"{shown(name)} has the shape {leaf.shape}, but only {leaf.storage.nbytes} bytes")
+    return opened.tensor(leaf, mapped=mapped)
 
 
 def layer_count(state: Mapping[str, torch.Tensor], prefix: str) -> int:
     """How many layers the names `prefix` NUMBER.… have; they count from 0 without a gap.
 
-    Raises TalkingPortraitError where one is missing, lest a single large number makes millions of layers.
+    Raises TalkingPortraitError where one is missing, lest a single large number makes millions of layers, and for more
+    than `MAX_LAYERS`.
     """
     numbers = {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
-    if not numbers or numbers != {str(number) for number in range(len(numbers))}:
+    if not 0 < len(numbers) <= MAX_LAYERS or numbers != {str(number) for number in range(len(numbers))}:
         raise TalkingPortraitError(
             f"The file's {len(numbers)} layers {prefix}* ({_first(sorted(name[:20] for name in numbers))}) are not "
-            "numbered from 0 without a gap, as those of a network are; take the published file."
+            f"1 to {MAX_LAYERS}, numbered from 0 without a gap, as those of a network are; take the published file."
         )
     return len(numbers)
 
 
-def _strip(state: State) -> State:
-    """Takes `module.` (from training on several devices) off, when every name has it."""
-    if state and all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return state
+@contextmanager
+def sizes_of(state: Mapping[str, torch.Tensor], path: str | Path) -> Iterator[None]:
+    """For reading a network's sizes off its tensors and building it empty.
+
+    Raises TalkingPortraitError in place of what a missing tensor, or one of an impossible shape, leads to.
+    """
+    try:
+        yield
+    except TalkingPortraitError:
+        raise
+    except KeyError as missing:
+        raise TalkingPortraitError(
+            f"{Path(path).name} is {describe(state)} that lacks {shown(str(missing.args[0]), 140)}; take the published "
+            "file."
+        ) from None
+    except DAMAGE as error:
+        raise TalkingPortraitError(
+            f"{Path(path).name} is {describe(state)} with tensors of shapes that no network has "
+            f"({shown(str(error), 140)}); take the published file."
+        ) from None
 
 
-def expect_kind(state: Mapping[str, torch.Tensor], names: Iterable[str], wanted: str, path: str | Path) -> None:
-    """Raises TalkingPortraitError, saying what the file is, unless it is one of these kinds (`checkpoint_kinds.KINDS`).
+def expect_kind(
+    state: Mapping[str, torch.Tensor],
+    names: Iterable[str],
+    wanted: str,
+    path: str | Path,
+    *,
+    unused: Sequence[str] = (),
+) -> State:
+    """The tensors of the network that is expected, without what stands before its names, and reports the others.
 
-    `wanted` completes "... but {wanted} is expected".
+    `unused` are regular expressions for names beside it that published files have.
+
+    Raises TalkingPortraitError, saying what the file is, unless it is one of these kinds (`checkpoint_kinds.KINDS`),
+    and where its weights are quantised or empty. `wanted` completes "... but {wanted} is expected".
     """
     kind = identify(state)
+    title = Path(path).name
     if kind is None or kind.name not in names:
-        raise TalkingPortraitError(
-            f"{Path(path).name} is {describe(state)}, but {wanted} is expected here; choose such a file."
-        )
-    for name, tensor in state.items():
-        if tensor.numel() == 0 or (tensor.ndim == 0 and name.endswith((".weight", ".bias"))):
+        raise TalkingPortraitError(f"{title} is {describe(state)}, but {wanted} is expected here; choose such a file.")
+    prefix = network_prefix(kind, state)
+    network = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    beside = [name for name in state if not name.startswith(prefix)]
+    _report(title, [name for name in beside if not _matches(name, unused)], is_averaged(prefix))
+    for name, tensor in network.items():
+        is_weight = name.endswith((".weight", ".bias"))
+        if tensor.numel() == 0 or (tensor.ndim == 0 and is_weight):
             raise TalkingPortraitError(
-                f"{Path(path).name} holds {name[:80]} of the shape {tuple(tensor.shape)}, which no network has; take "
-                "the published file."
+                f"{title} holds {shown(name)} of the shape {tuple(tensor.shape)}, which no network has; take the "
+                "published file."
             )
+        if _QUANTISED.fullmatch(name) or (is_weight and not tensor.is_floating_point()):
+            raise _quantised(title, name, tensor)
+    return network
+
+
+def _quantised(title: str, name: str, tensor: torch.Tensor) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"{title} holds quantised weights ({shown(name)} is of the type {str(tensor.dtype).removeprefix('torch.')}), "
+        "but plain ones are expected; take the file in float32, float16 or bfloat16."
+    )
+
+
+def _report(title: str, names: Sequence[str], expected: bool = False) -> None:
+    """Logs tensors that are left out; `expected` where published files have them."""
+    if names:
+        level = logging.INFO if expected else logging.WARNING
+        _log.log(
+            level, "%s also holds %d tensors of its training, which are not used (%s)", title, len(names), _first(names)
+        )
 
 
 def rename_keys(state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, str]]) -> State:
-    """Names changed by regular expressions, each rule in turn; two names that become one are an error in the rules."""
+    """Names changed by regular expressions, each rule in turn; no two may become one."""
     renamed: State = {}
     for name, tensor in state.items():
         new = name
         for pattern, replacement in rules:
             new = re.sub(pattern, replacement, new)
         if new in renamed:
-            raise ValueError(f"two tensors are named {new} after renaming")
+            raise TalkingPortraitError(
+                f"In this file two tensors are named {shown(new)} in two spellings; take the published file."
+            )
         renamed[new] = tensor
     return renamed
 
@@ -285,23 +333,48 @@ def strict_load(
 
     Raises TalkingPortraitError that counts and names what is missing, surplus or of another shape.
     """
-    own = module.state_dict()
-    surplus = [k for k in state if k not in own and not any(re.match(pattern, k) for pattern in unused)]
+    own, title = module.state_dict(), Path(path).name
+    surplus = [k for k in state if k not in own and not _matches(k, unused)]
+    training = [k for k in surplus if TRAINING.match(k)]
     missing = [k for k in own if k not in state]
     reshaped = [
-        f"{k} is {tuple(state[k].shape)} and not {tuple(v.shape)}"
+        f"{shown(k)} is {tuple(state[k].shape)} and not {tuple(v.shape)}"
         for k, v in own.items()
         if k in state and state[k].shape != v.shape
     ]
-    found = (("missing", missing), ("of another shape", reshaped), ("unknown", surplus))
+    unknown = [shown(k) for k in surplus if not TRAINING.match(k)]
+    found = (("missing", missing), ("of another shape", reshaped), ("unknown", unknown))
     problems = [f"{len(names)} {what} ({_first(names)})" for what, names in found if names]
     if problems:
         raise TalkingPortraitError(
-            f"{Path(path).name} is {describe(state)} that does not fit {type(module).__name__}: "
-            f"{'; '.join(problems)}; take the published file."
+            f"{title} is {describe(state)} that does not fit {type(module).__name__}: {'; '.join(problems)}; take the "
+            "published file."
         )
-    meta = any(tensor.is_meta for tensor in own.values())
-    module.load_state_dict({k: state[k].to(v.dtype) for k, v in own.items()}, assign=meta)
+    _report(title, training)
+    converted = {k: _converted(state[k], v, k, title) for k, v in own.items()}
+    module.load_state_dict(converted, assign=any(tensor.is_meta for tensor in own.values()))
+
+
+def _converted(tensor: torch.Tensor, wanted: torch.Tensor, name: str, title: str) -> torch.Tensor:
+    """In the network's own type of numbers.
+
+    Raises TalkingPortraitError for whole numbers in place of others, which are quantised, and for what is no number.
+    """
+    if wanted.is_floating_point() and not tensor.is_floating_point():
+        raise _quantised(title, name, tensor)
+    result = tensor.to(wanted.dtype)
+    if result.is_floating_point() and result.numel() and not result.is_meta:
+        lowest, highest = result.aminmax()
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            half = "; load it in float32 or bfloat16, or" if wanted.dtype == torch.float16 else ";"
+            raise TalkingPortraitError(
+                f"{title} holds weights that are no numbers or too large ({shown(name)}){half} download it again."
+            )
+    return result
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(re.match(pattern, name) for pattern in patterns)
 
 
 def _first(names: Sequence[str]) -> str:

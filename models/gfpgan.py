@@ -20,11 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .checkpoints import expect_kind, read_checkpoint, strict_load
+from .checkpoints import expect_kind, layer_count, read_checkpoint, sizes_of, strict_load
 from .errors import TalkingPortraitError
 
 _SLOPE = 0.2
 _EPSILON = 1e-8
+MAX_LEVELS = 10
+"""Halvings of the picture; published networks have 7."""
 _MAPPING_LAYERS = 8
 """Of the decoder's mapping network, which the file holds and nothing uses: the styles come from the U-Net."""
 
@@ -216,14 +218,13 @@ def _condition(channels_in: int, channels_out: int) -> nn.Sequential:
 
 def load_gfpgan(path: str | Path, *, dtype: torch.dtype = torch.float32) -> GFPGAN:
     """GFPGANv1.3.pth or GFPGANv1.4.pth. Raises TalkingPortraitError for another file."""
-    state = read_checkpoint(path)
-    expect_kind(state, ("gfpgan",), "a GFPGAN face restorer", path)
+    state = expect_kind(read_checkpoint(path), ("gfpgan",), "a GFPGAN face restorer", path)
     return build_gfpgan(state, path=path, dtype=dtype)
 
 
 def build_gfpgan(state: Mapping[str, torch.Tensor], *, path: str | Path, dtype: torch.dtype = torch.float32) -> GFPGAN:
     """From named tensors, on the CPU, for inference; sizes are read off the tensors. `path` names them in errors."""
-    with torch.device("meta"):
+    with sizes_of(state, path), torch.device("meta"):
         network = GFPGAN(_derive_config(state)).to(dtype)
     strict_load(network, state, path=path)
     return network.eval().requires_grad_(False)
@@ -240,8 +241,7 @@ def restorer_from(upscale_model: Any, *, dtype: torch.dtype = torch.float32) -> 
             f"The upscale model is {type(upscale_model).__name__}, but a loaded GFPGAN is expected; connect Load "
             "Upscale Model, or Load Face Restorer."
         )
-    state = module.state_dict()
-    expect_kind(state, ("gfpgan",), "a GFPGAN face restorer", "The upscale model")
+    state = expect_kind(module.state_dict(), ("gfpgan",), "a GFPGAN face restorer", "The upscale model")
     return build_gfpgan(
         {name: tensor.to("cpu") for name, tensor in state.items()}, path="The upscale model", dtype=dtype
     )
@@ -251,7 +251,9 @@ def _derive_config(state: Mapping[str, torch.Tensor]) -> GFPGANConfig:
     def channels(name: str, axis: int = 0) -> int:
         return state[name].shape[axis] if name in state else 0
 
-    levels = sum(name.startswith("toRGB.") and name.endswith(".weight") for name in state)
+    levels = layer_count(state, "toRGB.")
+    if levels > MAX_LEVELS:
+        raise ValueError(f"{levels} resolutions")
     return GFPGANConfig(
         unet=(
             channels("conv_body_first.weight"),

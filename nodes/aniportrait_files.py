@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.finite import all_finite
 from ..pipelines.model_files.store import list_files
 from . import host
 from .model_paths import chosen_model
@@ -26,7 +27,7 @@ FILES: Mapping[str, str] = {
 """Published names in our model folder. FILM's, the seventh, is a program and not weights, so it is not among them."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "denoising_unet": ("sd_unet", "motion_unet"),
-    **{name: (name,) for name in FILES if name != "denoising_unet"},
+    **{name: (name,) for name in FILES if name not in ("denoising_unet", "reference_unet")},
 }
 AUDIO = ("audio2mesh", "audio2pose")
 """Needed by speech alone; a video or another motion does without."""
@@ -51,6 +52,7 @@ class LoadedAniPortrait:
         Raises TalkingPortraitError for files that are missing, but for the audio networks', which not everybody needs,
         and for files of another system.
         """
+        from ..models.aniportrait.loading import read_reference_unet
         from ..models.checkpoints import expect_kind, read_checkpoint
 
         missing = [name for name in FILES if host.model_path((host.OWN_CATEGORY,), names[name]) is None]
@@ -58,7 +60,10 @@ class LoadedAniPortrait:
             raise _several_missing(missing)
         paths = {name: _path(name, names) for name in FILES if name not in missing or name not in AUDIO}
         for name, path in paths.items():
-            expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
+            if name == "reference_unet":
+                read_reference_unet(path, mapped=True)
+            else:
+                expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
         return cls(names, paths, dtype, lora, lora_strength)
 
     @cached_property
@@ -99,7 +104,7 @@ class LoadedAniPortrait:
 
     def _check_numbers(self, name: str, network: torch.nn.Module) -> None:
         for key, tensor in network.state_dict().items():
-            if not bool(torch.isfinite(tensor).all()):
+            if not all_finite(tensor):
                 file = "motion_module" if name == "denoising_unet" and ".motion_modules." in key else name
                 half = "; load it in float32 or bfloat16, or" if self.dtype == torch.float16 else ";"
                 raise TalkingPortraitError(

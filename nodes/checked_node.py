@@ -28,20 +28,20 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
     "TALKING_PORTRAIT_MOTION_LATENTS": (MotionLatents, "motion latents", "AniTalker Motion"),
     "TALKING_PORTRAIT_FACE_RESTORER": (LoadedFaceRestorer, "a loaded face restorer", "Load Face Restorer"),
     "TALKING_PORTRAIT_ANIPORTRAIT": (LoadedAniPortrait, "a loaded AniPortrait", "Load AniPortrait"),
-    "TALKING_PORTRAIT_ANIPORTRAIT_STATE": (AnimationState, "the state of a clip", "another AniPortrait Sampler"),
+    "TALKING_PORTRAIT_ANIPORTRAIT_STATE": (AnimationState, "the state of a sampler", "another AniPortrait Sampler"),
     "TALKING_PORTRAIT_APASCO": (apasco.Networks, "a loaded APasco", "Load APasco"),
-    "TALKING_PORTRAIT_APASCO_STATE": (apasco.AnimationState, "the state of a clip", "another APasco Sampler"),
+    "TALKING_PORTRAIT_APASCO_STATE": (apasco.AnimationState, "the state of a sampler", "another APasco Sampler"),
     "TALKING_PORTRAIT_FACE_EMBEDDING": (FaceIdentity, "a face embedding", "Face Embedding"),
     "TALKING_PORTRAIT_REGION_MASKS": (RegionMasks, "region masks", "Region Masks"),
-    "TALKING_PORTRAIT_CROP": (Crop, "how pictures were cut", "Crop Portrait"),
+    "TALKING_PORTRAIT_CROP": (Crop, "a crop", "Crop Portrait"),
 }
-"""What our own sockets carry, by type: its class, what it is called, and who makes it."""
+"""What our own sockets carry, by type: its class, its name in messages, and the nodes that make it."""
 
 
 def checked_node(execute: Execute) -> Execute:
     """Checks the values of our own socket types, and puts the node's title before its error messages.
 
-    An API client may put a constant where a link belongs, and gets nothing but the message.
+    An API client may put a constant where a link belongs, and receives only the message.
     """
     names = list(inspect.signature(execute).parameters)[1:]
 

@@ -1,4 +1,4 @@
-"""The list of this pack's nodes, as ComfyUI asks for it."""
+"""The list of this pack's nodes, as ComfyUI requests it."""
 
 from __future__ import annotations
 

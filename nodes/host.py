@@ -1,6 +1,6 @@
-"""The one door to ComfyUI: node API, progress and cancelling, devices and memory, model folders.
+"""The only module that imports ComfyUI: node API, progress and cancelling, devices and memory, model folders.
 
-Nothing else in the pack imports `comfy*`, `folder_paths` or `server`. Outside ComfyUI the stand-ins of `standalone.py`
+No other file of the pack imports `comfy*`, `folder_paths` or `server`. Outside ComfyUI the stand-ins of `standalone.py`
 take their place, and the same nodes run from the command line and in tests.
 """
 
@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
+import tempfile
 import time
+import weakref
+from collections.abc import Callable, Collection
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..pipelines.errors import TalkingPortraitError, quoted
-from ..pipelines.types import Progress
+from ..pipelines.files.output_paths import free_name
+from ..pipelines.types import Audio, Progress
 from .standalone import node_api as standalone
 
 try:
@@ -40,11 +46,11 @@ PREVIEW_SECONDS = 0.25
 """Shortest time between two previews, so that encoding them never slows a node down."""
 
 
-# ---- what nodes look like
+# ---- schemas of nodes
 
 
 def schema(**fields: Any) -> Any:
-    """`io.Schema` of the fields that this host's Schema knows; newer optional ones are left out on an older host."""
+    """`io.Schema` of the fields that this host's Schema has; newer optional ones are left out on an older host."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
 
@@ -57,6 +63,44 @@ def advanced(entry: Any) -> Any:
     entry.optional = True
     entry.extra_dict["advanced"] = True
     return entry
+
+
+def are_linked(node: Any, outputs: Collection[int]) -> bool | None:
+    """Whether any of these outputs of a running node leads somewhere, or None where that is not known.
+
+    `node` is the class of `execute` or `fingerprint_inputs`, whose schema lists `Hidden.prompt` and `Hidden.unique_id`.
+    """
+    hidden = node.hidden
+    prompt, own_id = hidden.prompt or _running_prompt(), hidden.unique_id or _running_node()
+    if not prompt or own_id is None:
+        return None
+    if own_id not in prompt:  # a node that another one put into the graph, whose links are not in the prompt
+        return True
+    values = (value for entry in prompt.values() for value in entry["inputs"].values())
+    return any(isinstance(value, list) and value[:1] == [own_id] and value[1] in outputs for value in values)
+
+
+def _running_prompt() -> dict[str, Any]:
+    """What ComfyUI is running now; it is not among the hidden inputs of `fingerprint_inputs`. Empty where not known."""
+    if not IN_COMFYUI:
+        return {}
+    try:
+        from server import PromptServer
+
+        running = list(PromptServer.instance.prompt_queue.currently_running.values())
+    except (ImportError, AttributeError):  # a host that runs prompts without a server
+        return {}
+    return running[0][2] if len(running) == 1 else {}
+
+
+def _running_node() -> str | None:
+    """The id of the node at work; ComfyUI's older versions give `fingerprint_inputs` no hidden inputs at all."""
+    if not IN_COMFYUI:
+        return None
+    from comfy_execution.utils import get_executing_context
+
+    context = get_executing_context()
+    return context.node_id if context else None
 
 
 # ---- progress and cancelling
@@ -119,7 +163,7 @@ def fast_dtype() -> torch.dtype:
 
 
 def handles_out_of_memory(error: BaseException) -> bool:
-    """Whether the host has to see this error as it is, to unload its networks and to advise the user itself."""
+    """Whether this error has to reach the host unchanged, to unload its networks and to advise the user itself."""
     if not IN_COMFYUI:
         return False
     from comfy import model_management
@@ -172,7 +216,7 @@ class ManagedModule:
 
 
 def register_model_folders() -> None:
-    """Makes ComfyUI list our own model folder, and `detection` where this version does not know it. Creates nothing."""
+    """Makes ComfyUI list our own model folder, and `detection` where this version does not have it. Creates nothing."""
     if not IN_COMFYUI:
         return
     known = folder_paths.folder_names_and_paths
@@ -201,6 +245,60 @@ def temporary_folder() -> Path | None:
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def encoded_video(write: Callable[[Path], object]) -> Any:
+    """VIDEO in a temporary file, which `write` makes at the path it is given; saving it copies what is encoded."""
+    if IN_COMFYUI:
+        from comfy_api.latest import InputImpl
+
+        folder = temporary_folder()
+        assert folder is not None
+        with free_name(folder / "talking_portrait_00001_.mp4") as path:  # ComfyUI clears the folder when it starts
+            write(path)
+        return InputImpl.VideoFromFile(str(path))
+    from .standalone.core_nodes import VideoPayload
+
+    own = Path(tempfile.mkdtemp(prefix="talking_portrait_"))
+    video = VideoPayload(path=own / "video.mp4", encoded=True)
+    weakref.finalize(video, shutil.rmtree, own, ignore_errors=True)
+    write(own / "video.mp4")
+    return video
+
+
+def video_of_frames(images: torch.Tensor, fps: Fraction, audio: Audio | None, encode: Callable[[], Any]) -> Any:
+    """VIDEO of frames (F, H, W, 3) in memory; `encode` makes that of a file from them, once one is needed."""
+    if not IN_COMFYUI:
+        from .standalone.core_nodes import VideoPayload
+
+        return VideoPayload(images, audio, fps)
+    from comfy_api.latest import Input, Types
+
+    sound = None if audio is None else {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+    components = Types.VideoComponents(images=images, audio=sound, frame_rate=fps)
+
+    class VideoOfFrames(Input.Video):
+        """Encoded by this pack, as its other videos are; ComfyUI's own encoder refuses odd sides."""
+
+        file: Any = None
+
+        def encoded(self) -> Any:
+            self.file = self.file or encode()
+            return self.file
+
+        def get_components(self) -> Any:
+            return components
+
+        def get_stream_source(self) -> Any:
+            return self.encoded().get_stream_source()
+
+        def save_to(self, *args: Any, **options: Any) -> Any:
+            return self.encoded().save_to(*args, **options)
+
+        def as_trimmed(self, *args: Any, **options: Any) -> Any:
+            return self.encoded().as_trimmed(*args, **options)
+
+    return VideoOfFrames()
 
 
 def models_command(arguments: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.finite import all_finite
 from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.types import Audio, FaceTrack
 from . import host
@@ -80,9 +81,8 @@ def _checked_values(values: torch.Tensor, name: str) -> torch.Tensor:
             "them by their largest value."
         )
     values = values.detach().to("cpu", torch.float32)
-    # By its sum, one by one: quick, and nothing is made that is as large as the pictures.
     for number, item in enumerate(values):
-        if not bool(torch.isfinite(item.sum())):
+        if not all_finite(item):
             raise TalkingPortraitError(
                 f'Picture {number} of the input "{name}" holds NaN or infinite values, which no colour has; a VAE that '
                 "decodes in half precision makes such pictures, so let it run in full precision."
@@ -97,18 +97,18 @@ def _checked_values(values: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def portrait_socket(images: Any, name: str = "image") -> torch.Tensor:
-    """The first picture of an IMAGE as (H, W, 3); grey is spread, transparency laid over white."""
+    """The first picture of an IMAGE as (H, W, 3); grey is expanded, transparency composited over white."""
     first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
     return colours(images_socket(first, name)[0])
 
 
 def colours(pictures: torch.Tensor) -> torch.Tensor:
-    """(..., 1, 3 or 4) as (..., 3); grey is spread, transparency laid over white as in picture files."""
+    """(..., 1, 3 or 4) as (..., 3); grey is expanded, transparency composited over white as in picture files."""
     return pictures.expand(*pictures.shape[:-1], 3) if pictures.shape[-1] == 1 else over_white(pictures)
 
 
 def first_frame(track: FaceTrack) -> FaceTrack:
-    """The landmarks of a clip's first picture."""
+    """The landmarks of a batch's first picture."""
     from dataclasses import replace
 
     def first(values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Networks on their sockets: read when a node first needs them, and kept where the host puts them."""
+"""Networks on their sockets: read when a node first needs them, and managed in memory by the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import host
 
 @dataclass(frozen=True)
 class LoadedSpeechEncoder:
-    """SPEECH_ENCODER: the encoder, and the host's hold on its memory."""
+    """SPEECH_ENCODER: the encoder, and the host's patcher that manages its memory."""
 
     encoder: Any
     memory: host.ManagedModule

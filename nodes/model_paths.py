@@ -1,4 +1,4 @@
-"""Finding model files for nodes: in the host's folders, or one sentence that says how to get them."""
+"""Finding model files for nodes: in the host's folders, or one sentence on how to get them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from . import host
 
 
 def known_model(name: str) -> Path | None:
-    """The file that the table of models calls `name`, if it is here; our own folder is always looked through too."""
+    """The file that the table of models calls `name`, if it is here; our own folder is always searched too."""
     (model,) = list_files(name)
     return find(model, lambda category: host.model_folders(category, host.OWN_CATEGORY))
 
 
 def missing_model(name: str) -> TalkingPortraitError:
-    """What to tell a user who lacks a file of the table: file, folder, page and command."""
+    """The error for a missing file of the table, with its file, folder, page and command."""
     (model,) = list_files(name)
     folder = host.model_folders(model.folder)[0]
     return TalkingPortraitError(

@@ -17,8 +17,8 @@ def dtype_input() -> Any:
         "dtype",
         options=["auto", *DTYPES],
         default="auto",
-        tooltip="auto: float16 on a graphics card, as published, and float32 on a CPU. bfloat16 is coarser and never "
-        "overflows.",
+        tooltip="auto: float16 on a graphics card, as published, and float32 on a CPU. bfloat16 is less precise "
+        "and does not overflow.",
     )
 
 

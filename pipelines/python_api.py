@@ -1,8 +1,9 @@
-"""The Python API: what `import talking_portrait` offers. Instant alone; the other systems are nodes and pipelines."""
+"""The Python API: what `import talking_portrait` offers; the steps one by one are Instant's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,49 +18,83 @@ def animate(
     audio: str | Path | Audio,
     out: str | Path,
     *,
+    renderer: str = "instant",
     motion: FaceMotion | None = None,
-    fps: float | str = 25,
+    fps: float | str | None = None,
     longest_side: int | None = None,
     crf: int = 18,
+    device: str = "cpu",
+    models: str | Path | None = None,
     progress: Progress | None = None,
-    **driver: Any,
+    **options: Any,
 ) -> Path:
     """Makes a talking video of a portrait and a voice; returns its path.
 
     Args:
         image: the portrait, a file or (H, W, 3) in 0..1; its largest face speaks.
         audio: the voice, any sound or video file, or `Audio`.
-        out: the video to write, .mp4.
-        motion: what the face does, for example from `drive`; by default Instant's motion for the speech.
-        fps: frames a second, 1 to 240, when there is no `motion`.
-        longest_side: of the video in pixels; by default the picture's own.
+        out: the video to write, .mp4. Frames go there as they are made, so its length takes no memory.
+        renderer: what makes the frames: "instant", "aniportrait", "anitalker" or "apasco".
+        motion: what the face does, for example from `drive`, for instant and aniportrait; by default the renderer's
+            own motion for the speech.
+        fps: frames a second, 1 to 240, when there is no `motion`; by default 25, for aniportrait 30. anitalker has 25.
+        longest_side: of the video in pixels; by default the picture's own for instant, and 512 for aniportrait and
+            apasco.
         crf: H.264 quality, 0 (lossless) to 51.
-        progress: called with frames done and frames in all.
-        driver: what `drive` takes beside the audio: seed, mouth, head, nod, brows, blinks, blink_rate, drift.
+        device: where frames are computed: "cpu", "cuda" ...
+        models: the folder that holds vae, audio_encoders, talking_portrait ...; by default where `models get` puts
+            them.
+        progress: called with what is done and what there is to do, frames or steps, of each part of the work.
+        options: for instant what `drive` takes beside the audio: seed, mouth, head, nod, brows, blinks, blink_rate,
+            drift; for the others what `animate --help` lists: steps, cfg, seed, framing ..., and their model files.
 
-    Raises TalkingPortraitError, one sentence, for files that can't be read or written and a picture without a face.
+    Raises TalkingPortraitError, one sentence, for files that can't be read or written, missing model files, options
+    that the renderer does not take, and a picture without a face.
     """
+    import torch
+
     from .audio.waveform import as_speech, check_audio
+    from .files.frame_stream import write_stream
+    from .files.output_paths import file_to_write
     from .files.sound import SoundTrack, read_speech
-    from .instant.animate import fit_portrait, write_animation
+    from .files.video import check_video_name
+    from .instant.animate import fit_portrait, frames_of
+    from .renderers import INSTANT, Renderer
     from .timing import as_rate
     from .types import no_progress
 
-    rate = as_rate(fps) if motion is None else motion.fps
-    picture, track = fit_portrait(*_portrait(image), longest_side)
+    report = progress or no_progress
+    check_video_name(out, crf)
+    file_to_write(out)
+    system: Renderer | None = None
+    if renderer != INSTANT:
+        given = {"fps": fps if motion is None else None, "size": longest_side}
+        given = {name: value for name, value in given.items() if value is not None}
+        folders = None if models is None else lambda category: [Path(models) / category]
+        system = Renderer(renderer, {**options, **given}, motion=motion is not None, folders=folders)
+    rate = motion.fps if motion else as_rate(system.fps if system else 25 if fps is None else fps)
+    picture, track = _portrait(image)
+    if system is None:
+        picture, track = fit_portrait(picture, track, longest_side)
     sound: Audio | SoundTrack
     if isinstance(audio, str | Path):
         speech, sound = read_speech(audio, rate)
     else:
         sound = check_audio(audio)
         speech = as_speech(sound, rate)
-    if motion is None:
-        motion = drive(speech, fps=fps, **driver)
-    write_animation(out, picture, track, motion, sound, crf=crf, progress=progress or no_progress)
+    if system is not None:
+        frames = system.speech_video(
+            picture, track, speech, motion, device=torch.device(device), stage=lambda label, unit: report
+        ).frames
+    else:
+        if motion is None:
+            motion = drive(speech, fps=rate, **options)
+        frames = frames_of(picture, track, motion, device=device, progress=report)
+    write_stream(out, frames, rate, sound, crf=crf)
     return Path(out)
 
 
-def drive(audio: str | Path | Audio, *, fps: float | str = 25, **options: Any) -> FaceMotion:
+def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **options: Any) -> FaceMotion:
     """The motion of a face that speaks this audio, by Instant's driver: lips, head, brows and blinks.
 
     `audio` is any sound or video file, or `Audio`; `options` are those of `pipelines.instant.driver.driver.drive`:

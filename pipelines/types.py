@@ -52,6 +52,7 @@ class SpeechFeatures:
     ("wav2vec2-base", "hubert-large", "mfcc" ...); `timing` how frames came to be: "resampled" (to fps before the
     transformer), "stock" (the encoder's own 50 Hz), "paired" (stock, padded and cut to two per 25 fps frame).
     `mixed` are the shares of all hidden states that the one layer here is the sum of; empty for states as they are.
+    `padding` counts the last frames that are silence after the audio, filled up to a multiple.
     """
 
     states: torch.Tensor
@@ -59,6 +60,7 @@ class SpeechFeatures:
     model: str
     timing: Literal["resampled", "stock", "paired"] = "stock"
     mixed: tuple[float, ...] = ()
+    padding: int = 0
 
     @property
     def frames(self) -> int:
@@ -99,6 +101,20 @@ class FaceTrack:
     @property
     def frames(self) -> int:
         return len(self.points)
+
+    def check_pictures(self, images: torch.Tensor) -> None:
+        """Raises TalkingPortraitError for pictures (F, H, W, C) of another size or another number of frames."""
+        height, width = images.shape[1:3]
+        if tuple(self.image_size) != (height, width):
+            raise TalkingPortraitError(
+                f"The pictures are {width} x {height} pixels, but the landmarks were found in {self.image_size[1]} x "
+                f"{self.image_size[0]}; detect them in these very pictures."
+            )
+        if self.frames not in (1, len(images)):
+            raise TalkingPortraitError(
+                f"There are {len(images)} pictures and landmarks for {self.frames}, but equally many, or landmarks for "
+                "one, are expected; detect them in these very pictures."
+            )
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def for_newest(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def for_stand_ins(prompt: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
-    """A prompt with those inputs alone that `info` knows; what others are for, an older or newer host says."""
+    """A prompt with only those inputs that `info` has; others belong to an older or newer host."""
     return {
         node: {**entry, "inputs": {name: value for name, value in entry["inputs"].items() if name in known}}
         for node, entry in prompt.items()

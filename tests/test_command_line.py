@@ -1,4 +1,4 @@
-"""The command line as people use it: real files in, real files out, sentences and exit codes."""
+"""The command line on real files: results, error sentences and exit codes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_what_a_result_is_made_from_is_not_written_over(tmp_path, voice, capsys,
         name.unlink()
 
 
-def test_a_saved_motion_takes_no_orders(tmp_path, voice, capsys):
+def test_options_of_the_driver_are_refused_with_a_saved_motion(tmp_path, voice, capsys):
     motion, out = tmp_path / "m.npz", tmp_path / "out.mp4"
     assert main(["motion", "--audio", str(voice), "--out", str(motion)]) == 0
     command = ["animate", "--motion", str(motion), "--out", str(out), "--size", "64"]
@@ -107,7 +107,7 @@ def test_a_saved_motion_takes_no_orders(tmp_path, voice, capsys):
         (0.5, 13, "The motion lasts 1.04 s and the sound 0.50 s, so the motion is cut where the sound ends."),
     ],
 )
-def test_sound_sets_the_length_and_another_length_of_the_motion_is_told(
+def test_sound_sets_the_length_and_another_length_of_the_motion_is_reported(
     tmp_path, voice, capsys, seconds, frames, words
 ):
     assert main(["motion", "--audio", str(voice), "--out", str(tmp_path / "m.npz")]) == 0
@@ -176,10 +176,10 @@ def test_amounts_of_zero_are_a_still_head(tmp_path, voice):
 def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, voice, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert main(["animate", "--audio", "voice.wav", "--out", "out.mp4", *arguments]) == 2
-    said = capsys.readouterr().err.strip()
-    assert words in said
-    assert "\n" not in said
-    assert len(said) < 500
+    stderr = capsys.readouterr().err.strip()
+    assert words in stderr
+    assert "\n" not in stderr
+    assert len(stderr) < 500
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 
@@ -191,7 +191,7 @@ def test_a_motion_never_replaces_a_recording(tmp_path, voice, capsys):
 
 
 @pytest.mark.parametrize(("option", "target"), [("--out", "/proc/x.mp4"), ("--save-motion", "/proc/x.npz")])
-def test_where_results_go_is_looked_at_before_the_work(tmp_path, voice, monkeypatch, capsys, option, target):
+def test_the_output_path_is_checked_before_the_work(tmp_path, voice, monkeypatch, capsys, option, target):
     monkeypatch.setattr("talking_portrait.pipelines.files.sound.read_speech", None)  # it would fail, had it been called
     place = {"--out": str(tmp_path / "out.mp4"), "--save-motion": str(tmp_path / "m.npz"), option: target}
     assert main(["animate", "--audio", str(voice), *(part for pair in place.items() for part in pair)]) == 2
@@ -241,7 +241,7 @@ def test_an_interrupt_that_breaks_a_library_is_still_one(tmp_path, signals):
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: 5 bytes")])
-def test_too_little_memory_is_told(tmp_path, monkeypatch, capsys, error):
+def test_too_little_memory_is_reported(tmp_path, monkeypatch, capsys, error):
     def fail(*_: object, **__: object) -> None:
         raise error
 
@@ -250,7 +250,7 @@ def test_too_little_memory_is_told(tmp_path, monkeypatch, capsys, error):
     assert "error: This needs more memory than there is" in capsys.readouterr().err
 
 
-def test_nobody_needs_to_read_to_the_end(tmp_path):
+def test_a_reader_may_close_the_pipe_early(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -262,7 +262,7 @@ def test_nobody_needs_to_read_to_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_every_polite_end_cleans_up(tmp_path, name, signals):
+def test_every_termination_signal_cleans_up(tmp_path, name, signals):
     """The video is being written when the signal comes."""
     code = (
         "import os, signal, sys\n"
@@ -288,13 +288,13 @@ def test_an_own_picture_needs_no_download(tmp_path, voice, monkeypatch, capsys):
     assert main([*own, "--out", str(tmp_path / "out.mp4")]) == 0
     assert (tmp_path / "out.mp4").stat().st_size > 1000
     assert not (tmp_path / "models").exists()
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "download it from https://" in said
-    assert "models get face_landmarker" in said
+    stderr = capsys.readouterr().err
+    assert stderr.count("\n") == 1
+    assert "download it from https://" in stderr
+    assert "models get face_landmarker" in stderr
 
 
-def test_a_picture_without_a_face_is_told(tmp_path, monkeypatch, capsys):
+def test_a_picture_without_a_face_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
     write_image(tmp_path / "grey.png", torch.full((64, 64, 3), 0.5))
     assert main(["animate", "--image", str(tmp_path / "grey.png"), "--out", str(tmp_path / "out.mp4")]) == 2

@@ -1,4 +1,4 @@
-"""What users do: `pip install -r requirements.txt` into ComfyUI's Python, on a machine that has no compiler."""
+"""Installation by users: `pip install -r requirements.txt` into ComfyUI's Python, on a machine that has no compiler."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parent.parent
 HOSTS_OWN = {"torch": torch.__version__.partition("+")[0], "numpy": numpy.__version__}
 UNUSED = r"audio-separator .* requires (diffq|onnx-weekly|onnx2torch-py313|samplerate), which is not installed\."
-"""What audio-separator asks for and nothing here calls."""
+"""What audio-separator requires and nothing here calls."""
 
 
 class Machine:
-    """A virtual environment with ComfyUI's own torch and numpy, seen by programs that find no compiler."""
+    """A virtual environment with ComfyUI's own torch and numpy, for programs that find no compiler."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ def test_the_installed_packages_fit_each_other(machine):
     assert not machine.versions().keys() & {"torchvision", "torchaudio"}
 
 
-def test_an_own_picture_speaks(machine):
+def test_an_own_picture_is_animated(machine):
     write_image(machine.folder / "own.png", sample_portrait()[0])
     done = machine.run(str(ROOT), "animate", "--image", "own.png", "--size", "96", "--out", "x.mp4")
     assert done.returncode == 0, done.stderr

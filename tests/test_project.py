@@ -1,4 +1,4 @@
-"""Rules of the whole project: who may import whom, what is required, what is forbidden."""
+"""Rules of the whole project: allowed imports, required packages, forbidden calls."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def imports(path: Path) -> list[tuple[ast.stmt, str, int, bool]]:
 
 
 @pytest.mark.parametrize(("layer", "forbidden"), [("models", {"pipelines", "nodes"}), ("pipelines", {"nodes"})])
-def test_arrows_run_one_way(layer, forbidden):
+def test_layers_import_in_one_direction(layer, forbidden):
     for path in sources(layer):
         depth = len(path.relative_to(ROOT).parts)
         for node, module, level, _ in imports(path):
@@ -66,7 +66,7 @@ def reached(path: Path, node: ast.stmt, module: str, level: int) -> list[list[st
     return [[*place, name] for name in names] if level else []
 
 
-def test_systems_stand_apart():
+def test_systems_do_not_import_each_other():
     for path in sources("models", "pipelines"):
         own = SYSTEMS.intersection(path.relative_to(ROOT).parts)
         if not own:
@@ -79,7 +79,7 @@ def test_systems_stand_apart():
                 )
 
 
-def test_what_systems_share_knows_none_of_them():
+def test_what_systems_share_imports_none_of_them():
     shared = ("audio", "diffusion", "face", "files", "image", "model_files", "motion", "vocals", "workflow")
     for path in sources(*(f"pipelines/{name}" for name in shared), "models/face", "models/diffusion", "models/speech"):
         for node, module, level, _ in imports(path):
@@ -110,7 +110,7 @@ def test_folders_and_files_hold_one_subject():
         assert lines <= 400 or name in LONG_FILES, f"{name} has {lines} lines; more than 400 are two subjects"
 
 
-def test_only_the_host_file_knows_comfyui():
+def test_only_the_host_file_imports_comfyui():
     for path in sources("models", "pipelines", "nodes"):
         if path == ROOT / "nodes" / "host.py":
             continue
@@ -118,7 +118,7 @@ def test_only_the_host_file_knows_comfyui():
             assert level or module.split(".")[0] not in HOST_MODULES, f"{path}:{node.lineno} imports {module}"
 
 
-def test_imports_inside_the_pack_are_relative_and_heavy_ones_wait():
+def test_imports_inside_the_pack_are_relative_and_heavy_ones_lazy():
     for path in sources("models", "pipelines", "nodes"):
         for node, module, level, at_top in imports(path):
             name = module.split(".")[0]
@@ -149,7 +149,7 @@ def test_what_must_be_compiled_is_not_required():
     assert not requirements().keys() & must_be_compiled
     vocals = requirements("vocals")
     assert vocals.keys() & must_be_compiled == {"audio-separator"}
-    # pip passes over this line in `pip install -r`, where no extra is asked for.
+    # pip passes over this line in `pip install -r`, where no extra is requested.
     assert vocals["audio-separator"].endswith('; extra == "vocals"')
     assert not vocals.keys() & {"torch", "torchvision", "torchaudio", "numpy"}
 
@@ -223,7 +223,7 @@ def test_importing_the_pack_loads_nothing_heavy_and_touches_nothing():
 
 
 @pytest.mark.parametrize("system", ["instant", "aniportrait", "anitalker", "apasco"])
-def test_every_system_has_the_same_two_doors(system):
-    doors = importlib.import_module(f"talking_portrait.pipelines.{system}.animate")
+def test_every_system_has_prepare_portrait_and_animate(system):
+    system_module = importlib.import_module(f"talking_portrait.pipelines.{system}.animate")
     for name in ("prepare_portrait", "animate"):
-        assert callable(getattr(doors, name, None)), f"{system} has no {name}"
+        assert callable(getattr(system_module, name, None)), f"{system} has no {name}"

@@ -1,4 +1,4 @@
-"""What `import talking_portrait` offers: files in, files out, and the steps between."""
+"""The Python API `import talking_portrait`: from files to files, and the steps between."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_its_steps_can_be_taken_one_by_one(voice):
     assert float(tp.drive(SPEECH_FILE, fps=5).seconds) > 5
 
 
-def test_what_is_not_there_is_told_in_a_sentence(tmp_path):
+def test_what_is_not_there_is_reported_in_a_sentence(tmp_path):
     with pytest.raises(TalkingPortraitError, match="does not exist"):
         tp.animate(tmp_path / "none.png", SPEECH_FILE, tmp_path / "out.mp4")
     with pytest.raises(AttributeError, match="NODE_CLASS_MAPPINGS"):

@@ -1,4 +1,4 @@
-"""Small nodes of the stand-alone kind, to test the runner with nothing heavy behind it."""
+"""Small nodes of the stand-alone kind, to test the runner without heavy imports."""
 
 from __future__ import annotations
 

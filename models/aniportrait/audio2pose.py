@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 from ..diffusion.motion_module import sinusoidal_table
@@ -69,9 +70,9 @@ class DecoderLayer(nn.Module):
             return F.dropout(values, dropout, self.training)
 
         projected = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-        query, key, value = projected.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = rearrange(projected, "b f (three h d) -> three b h f d", three=3, h=HEADS)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        x = self.norm1(x + drop(attention.out_proj(attended.transpose(1, 2).flatten(2))))
+        x = self.norm1(x + drop(attention.out_proj(rearrange(attended, "b h f d -> b f (h d)"))))
         x = self.norm2(x + drop(audio))
         return self.norm3(x + drop(self.linear2(drop(F.relu(self.linear1(x))))))
 

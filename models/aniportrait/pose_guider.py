@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 from ..diffusion.attention import Attention, FeedForward
@@ -71,10 +72,9 @@ class PixelTransformer(nn.Module):
         self.proj_out = nn.Conv2d(inner, channels, 1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        size = hidden.shape[-2:]
-        tokens = self.proj_in(self.norm(hidden)).permute(0, 2, 3, 1).flatten(1, 2)
+        tokens = rearrange(self.proj_in(self.norm(hidden)), "b c h w -> b (h w) c")
         tokens = self.transformer_blocks[0](tokens)
-        return self.proj_out(tokens.unflatten(1, size).permute(0, 3, 1, 2)) + hidden
+        return self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=hidden.shape[-2])) + hidden
 
 
 def _convolutions(*layers: tuple[int, int, int, int]) -> nn.Sequential:
@@ -134,7 +134,7 @@ class PoseGuider(nn.Module):
 
     def _features(self, frames: torch.Tensor, normalise: _Normalise) -> list[torch.Tensor]:
         samples = len(frames)
-        hidden = _apply(self.conv_layers, frames.transpose(1, 2).flatten(0, 1), normalise)
+        hidden = _apply(self.conv_layers, rearrange(frames, "s c f h w -> (s f) c h w"), normalise)
         hidden = self.final_proj(hidden) * self.scale
         features = [hidden]
         for convolutions, transformer in (
@@ -145,7 +145,7 @@ class PoseGuider(nn.Module):
         ):
             hidden = transformer(_apply(convolutions, hidden, normalise))
             features.append(hidden)
-        return [feature.unflatten(0, (samples, -1)).transpose(1, 2) for feature in features]
+        return [rearrange(feature, "(s f) c h w -> s c f h w", s=samples) for feature in features]
 
 
 def _apply(stack: nn.Sequential, hidden: torch.Tensor, normalise: _Normalise) -> torch.Tensor:

@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 EPSILON = 1e-12
@@ -57,7 +58,7 @@ class RelativeAttention(nn.Module):
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """(..., T, width) to (..., heads, T, width / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
+        return rearrange(x, "... n (h d) -> ... h n d", h=self.heads)
 
     def place_keys(self, positions: torch.Tensor) -> torch.Tensor:
         """`relative_positions` as keys for the queries: (heads, 2 T - 1, width / heads)."""
@@ -73,7 +74,7 @@ class RelativeAttention(nn.Module):
     def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         values = self._split(self.linear_v(x))
         attended = self.scores(x, places).softmax(-1) @ values
-        return self.linear_out(attended.transpose(-2, -3).flatten(-2))
+        return self.linear_out(rearrange(attended, "... h n d -> ... n (h d)"))
 
 
 def _rows_shifted(scores: torch.Tensor) -> torch.Tensor:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from ..checkpoint_kinds import describe
-from ..checkpoints import State, expect_kind, read_checkpoint, strict_load
-from ..errors import TalkingPortraitError
+from ..checkpoints import State, expect_kind, layer_count, read_checkpoint, sizes_of, strict_load
 from .encoder import EncoderConfig
 from .renderer import RendererConfig
 from .stage1 import Stage1
 from .stage2 import ConformerConfig, Stage2, Stage2Config
 
-_LIA, _EMA = "lia.", "ema_model."
+_LIA = "lia."
 _UNUSED = (r"(?!enc\.(net_app|fc)\.|dec\.(convs|to_flows|to_rgbs)\.)", r"dec\.convs\.\d+\.noise\.")
 """Training heads and what nothing reads may have any name, but not one of the layers that the size is counted by."""
 
 
 def load_stage1(path: str | Path) -> Stage1:
     """stage1.ckpt, in float32. Raises TalkingPortraitError for another file; so do all functions here."""
-    state = read_checkpoint(path)
-    expect_kind(state, ("anitalker_stage1",), "AniTalker's stage 1 (stage1.ckpt)", path)
+    state = expect_kind(read_checkpoint(path), ("anitalker_stage1",), "AniTalker's stage 1 (stage1.ckpt)", path)
     return build_stage1(state, path=path)
 
 
@@ -32,7 +28,7 @@ def build_stage1(state: Mapping[str, torch.Tensor], *, path: str | Path) -> Stag
     """Names may begin with `lia.` or not; where both are there, the plain one counts."""
     plain = {name.replace(_LIA, ""): tensor for name, tensor in state.items()}
     plain |= {name: tensor for name, tensor in state.items() if _LIA not in name}
-    with _complete(state, path), torch.device("meta"):
+    with sizes_of(state, path), torch.device("meta"):
         model = Stage1(_encoder_config(plain), _renderer_config(plain))
     strict_load(model, plain, path=path, unused=_UNUSED)
     return model.eval().requires_grad_(False)
@@ -40,27 +36,26 @@ def build_stage1(state: Mapping[str, torch.Tensor], *, path: str | Path) -> Stag
 
 def _encoder_config(state: State) -> EncoderConfig:
     style, motion = state["dec.direction.weight"].shape
-    blocks = _indexed(state, "enc.net_app.convs.{}.conv2.1.weight", 1)
+    layers = layer_count(state, "enc.net_app.convs.")
+    blocks = [state[f"enc.net_app.convs.{layer}.conv2.1.weight"] for layer in range(1, layers - 1)]
     return EncoderConfig((len(state["enc.net_app.convs.0.0.weight"]), *map(len, blocks)), style, motion)
 
 
 def _renderer_config(state: State) -> RendererConfig:
     style, motion = state["dec.direction.weight"].shape
-    flows = _indexed(state, "dec.to_flows.{}.conv.weight")
+    flows = [state[f"dec.to_flows.{layer}.conv.weight"] for layer in range(layer_count(state, "dec.to_flows."))]
     return RendererConfig((state["dec.input.input"].shape[1], *(flow.shape[2] for flow in flows)), style, motion)
 
 
 def load_stage2(path: str | Path) -> Stage2:
     """Any stage2_*.ckpt, in float32, recognised by its tensors. Only the averaged copy in it counts, as published."""
-    state = read_checkpoint(path)
-    expect_kind(state, ("anitalker_stage2",), "an AniTalker stage 2 (stage2_*.ckpt)", path)
-    averaged = {name.removeprefix(_EMA): tensor for name, tensor in state.items() if name.startswith(_EMA)}
-    return build_stage2(averaged or state, path=path)
+    state = expect_kind(read_checkpoint(path), ("anitalker_stage2",), "an AniTalker stage 2 (stage2_*.ckpt)", path)
+    return build_stage2(state, path=path)
 
 
 def build_stage2(state: Mapping[str, torch.Tensor], *, path: str | Path) -> Stage2:
     """The network of the averaged copy's names, without their prefix."""
-    with _complete(state, path), torch.device("meta"):
+    with sizes_of(state, path), torch.device("meta"):
         model = Stage2(derive_stage2_config(state))
     strict_load(model, state, path=path)
     return model.eval().requires_grad_(False)
@@ -96,24 +91,5 @@ def _conformer_config(state: Mapping[str, torch.Tensor], name: str) -> Conformer
         inner=inner,
         heads=len(state[block + "self_attn.pos_bias_u"]),
         kernel=state[block + "conv_module.depthwise_conv.weight"].shape[-1],
-        blocks=len(_indexed(state, name + ".encoders.{}.norm_final.weight")),
+        blocks=layer_count(state, f"{name}.encoders."),
     )
-
-
-@contextmanager
-def _complete(state: Mapping[str, torch.Tensor], path: str | Path) -> Iterator[None]:
-    """Raises a one-sentence error for a missing tensor from which sizes are read."""
-    try:
-        yield
-    except KeyError as missing:
-        raise TalkingPortraitError(
-            f"{Path(path).name} is {describe(state)} that lacks {missing.args[0]}; take the published file."
-        ) from None
-
-
-def _indexed(state: Mapping[str, torch.Tensor], name: str, first: int = 0) -> list[torch.Tensor]:
-    """Tensors whose name has a counting number in it."""
-    found: list[torch.Tensor] = []
-    while (tensor := state.get(name.format(first + len(found)))) is not None:
-        found.append(tensor)
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 
@@ -26,7 +27,7 @@ class FaceLocator(nn.Module):
 
     def forward(self, region: torch.Tensor) -> torch.Tensor:
         """Face region (samples, 3, frames, H, W) in 0..1 to (samples, C, frames, H / 8, W / 8)."""
-        hidden = F.silu(self.conv_in(region.transpose(1, 2).flatten(0, 1)))
+        hidden = F.silu(self.conv_in(rearrange(region, "s c f h w -> (s f) c h w")))
         for block in self.blocks:
             hidden = F.silu(block(hidden))
-        return self.conv_out(hidden).unflatten(0, (len(region), -1)).transpose(1, 2)
+        return rearrange(self.conv_out(hidden), "(s f) c h w -> s c f h w", s=len(region))

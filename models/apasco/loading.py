@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints import State, expect_kind, read_checkpoint, rename_keys, strict_load
-from ..diffusion.loading import complete_tables, derive_unet_config
+from ..checkpoints import State, expect_kind, read_checkpoint, rename_keys, sizes_of, strict_load
+from ..diffusion.loading import complete_tables, derive_unet_config, without_output
 from ..errors import TalkingPortraitError
 from .networks import Networks, NetworksConfig
 
@@ -22,8 +22,7 @@ def load_net(path: str | Path, *, dtype: torch.dtype = torch.float32) -> Network
 
     Raises TalkingPortraitError for another file, and for tensors that are missing, surplus or misshapen.
     """
-    state = read_checkpoint(path)
-    expect_kind(state, ("hallo_net",), "net.pth of Hallo or APasco", path)
+    state = expect_kind(read_checkpoint(path), ("hallo_net",), "net.pth of Hallo or APasco", path)
     return build_net(state, path=path, dtype=dtype)
 
 
@@ -35,15 +34,14 @@ def build_net(
     config: NetworksConfig | None = None,
 ) -> Networks:
     """`config` where the sizes cannot be derived, as with fewer norm groups."""
-    state = rename_keys(state, ALIASES)
+    state = without_output(rename_keys(state, ALIASES), "reference_unet.")
     if not any(name.startswith("denoising_unet.") and ".audio_modules." in name for name in state):
         raise TalkingPortraitError(
             f"{Path(path).name} has no audio modules in its denoising UNet, as after the first stage of training, "
             "so speech cannot drive it; take net.pth of the second stage, or Hallo's."
         )
-    config = config or derive_config(state, path)
-    with torch.device("meta"):
-        networks = Networks(config).to(dtype)
+    with sizes_of(state, path), torch.device("meta"):
+        networks = Networks(config or derive_config(state, path)).to(dtype)
     strict_load(networks, complete_tables(networks, state), path=path)
     return networks.eval().requires_grad_(False)
 

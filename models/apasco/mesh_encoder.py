@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 from ..diffusion.motion_module import PositionTable
@@ -51,12 +52,12 @@ class MeshAttention(nn.Module):
 
     def forward(self, queries: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         def split(x: torch.Tensor) -> torch.Tensor:
-            return x.unflatten(-1, (HEADS, -1)).transpose(-3, -2)
+            return rearrange(x, "... n (h d) -> ... h n d", h=HEADS)
 
         read = F.scaled_dot_product_attention(
             split(self.to_q(queries)), split(self.to_k(context)), split(self.to_v(context))
         )
-        return self.to_out(read.transpose(-3, -2).flatten(-2))
+        return self.to_out(rearrange(read, "... h n d -> ... n (h d)"))
 
 
 class MeshBlock(nn.Module):

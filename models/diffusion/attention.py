@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 Bank = dict[str, torch.Tensor]
@@ -67,7 +68,7 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(channels, channels))  # a list of one in the published names
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
 
     def queries(self, x: torch.Tensor) -> torch.Tensor:
         return self._split(self.to_q(x))
@@ -78,7 +79,7 @@ class Attention(nn.Module):
     @staticmethod
     def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """(rows, heads, tokens, channels per head) to (rows, tokens, C), before the output layer."""
-        return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+        return rearrange(F.scaled_dot_product_attention(queries, keys, values), "b h n d -> b n (h d)")
 
     def to_few(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Attention of (rows, tokens, C) to tokens (samples, n, width) that are few; a sample's rows lie together.
@@ -111,7 +112,9 @@ class GatedLinear(nn.Module):
         self.proj = nn.Linear(channels, 2 * inner)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        values, gate = self.proj(x).chunk(2, dim=-1)
+        # Two products, not the halves of one: element by element, a GPU is twice as fast over memory without gaps.
+        weights, biases = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
+        values, gate = (F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
         return values * F.gelu(gate)
 
 
@@ -182,18 +185,20 @@ class TransformerBlock(nn.Module):
         return self.attn2.to_few(self.norm2(tokens), context)
 
 
-def to_tokens(projection: nn.Conv2d, hidden: torch.Tensor) -> torch.Tensor:
-    """(rows, C, H, W) through a 1 x 1 convolution to (rows, H * W, C'), which lie together pixel by pixel."""
-    return F.linear(hidden.permute(0, 2, 3, 1).flatten(1, 2), projection.weight.flatten(1), projection.bias)
+def to_tokens(projection: nn.Conv2d | nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
+    """(rows, C, H, W) through a 1 x 1 convolution to tokens (rows, H * W, C').
 
-
-def from_tokens(projection: nn.Conv2d, tokens: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """(rows, H * W, C) through a 1 x 1 convolution to (rows, C', H, W), a view that lies pixel by pixel.
-
-    Add it to something, not the other way round: a sum lies in memory as its first part does.
+    A matrix product reads its factors in either order, so the pixels are never copied into the order of tokens.
     """
-    tokens = F.linear(tokens, projection.weight.flatten(1), projection.bias)
-    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
+    weight = projection.weight.flatten(1).T.expand(len(hidden), -1, -1)
+    return torch.baddbmm(cast(torch.Tensor, projection.bias), hidden.flatten(2).transpose(1, 2), weight)
+
+
+def add_tokens(hidden: torch.Tensor, projection: nn.Conv2d | nn.Linear, tokens: torch.Tensor) -> torch.Tensor:
+    """`hidden` (rows, C', H, W) plus tokens (rows, H * W, C) through a 1 x 1 convolution: the way back."""
+    weight = projection.weight.flatten(1).expand(len(tokens), -1, -1)
+    biased = hidden + cast(torch.Tensor, projection.bias)[:, None, None]
+    return torch.baddbmm(biased.flatten(2), weight, tokens.transpose(1, 2)).view_as(hidden)
 
 
 class SpatialTransformer(nn.Module):
@@ -231,4 +236,4 @@ class SpatialTransformer(nn.Module):
         )
         if written is not None:
             written[block.name] = normed
-        return hidden + from_tokens(self.proj_out, tokens, hidden.shape[-2:])
+        return add_tokens(hidden, self.proj_out, tokens)

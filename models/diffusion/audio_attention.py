@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import Attention, FeedForward, KeysValues, from_tokens, repeat_rows, to_tokens
+from .attention import Attention, FeedForward, KeysValues, add_tokens, repeat_rows, to_tokens
 from .layout import REGIONS
 
 
@@ -124,8 +124,10 @@ class AudioBlock(nn.Module):
             repeat_rows(region, len(tokens)) if len(region) > 1 else region for region in (full, face, lip, face + lip)
         ]
         # Silence is tokens of zeros. Keys and values have no bias, so attention to them gives zero, and biases remain.
+        biases = torch.zeros_like(branches[0].bias)
         for branch, branch_mask in zip(branches, masks, strict=False):
-            tokens = tokens + (branch_mask * branch.rest + branch.bias)
+            biases = biases + (branch_mask * branch.rest + branch.bias)
+        tokens = tokens + biases
         audio_context = tokens[silent_rows:]
         for (attention_name, _), branch, branch_mask in zip(self.branches, branches, masks, strict=False):
             attention = cast(Attention, getattr(self, attention_name))
@@ -164,4 +166,4 @@ class AudioTransformer(nn.Module):
         """(rows, C, H, W) to the same; `level` is the number of halvings of its resolution."""
         tokens = to_tokens(self.proj_in, self.norm(hidden))
         tokens = self.transformer_blocks[0](tokens, speech, speech.masks[level])
-        return hidden + from_tokens(self.proj_out, tokens, hidden.shape[-2:])
+        return add_tokens(hidden, self.proj_out, tokens)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import expect_kind, layer_count, read_checkpoint, strict_load
+from ..checkpoints import expect_kind, layer_count, read_checkpoint, sizes_of, strict_load
 from ..errors import TalkingPortraitError
 
 _UNUSED = (r"vision_model\.embeddings\.position_ids$", r"text_model\.", r"text_projection\.", r"logit_scale$")
@@ -23,16 +23,14 @@ def load_clip_vision(path: str | Path) -> Any:
     """
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    state = read_checkpoint(path)
-    expect_kind(state, ("clip_vision",), "a CLIP image encoder", path)
+    state = expect_kind(read_checkpoint(path), ("clip_vision",), "a CLIP image encoder", path)
     if "visual_projection.weight" not in state:
         raise TalkingPortraitError(
             f"{Path(path).name} is a CLIP vision encoder without its projection, which is expected too; take the file "
             "of a CLIPVisionModelWithProjection."
         )
-    config = CLIPVisionConfig(**derive_clip_config(state))
-    with torch.device("meta"):
-        model: Any = CLIPVisionModelWithProjection(config)
+    with sizes_of(state, path), torch.device("meta"):
+        model: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(**derive_clip_config(state)))
     strict_load(model, state, path=path, unused=_UNUSED)
     # It is no part of the state, so loading has left it on the meta device.
     positions = len(state["vision_model.embeddings.position_embedding.weight"])

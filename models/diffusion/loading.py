@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints import strict_load
+from ..checkpoints import State, layer_count, sizes_of, strict_load
+from ..errors import TalkingPortraitError
 from .motion_module import sinusoidal_table
 from .unet import UNet, UNetConfig
 
 POSITIONS = 32
 """Longest window of the published motion modules, for a file that leaves the tables of positions out."""
+MAX_POSITIONS = 1024
 _TABLE = ".pos_encoder.pe"
 
 
@@ -21,12 +23,13 @@ def derive_unet_config(state: Mapping[str, torch.Tensor]) -> UNetConfig:
 
     Heads (8) and norm groups (32) leave no trace there; they are the same in all published ones.
     """
-    levels, layers = 0, 0
-    while f"down_blocks.{levels}.resnets.0.conv1.weight" in state:
-        levels += 1
-    while f"down_blocks.0.resnets.{layers}.conv1.weight" in state:
-        layers += 1
-    tables = [tensor for name, tensor in state.items() if name.endswith(_TABLE)]
+    levels, layers = layer_count(state, "down_blocks."), layer_count(state, "down_blocks.0.resnets.")
+    positions = [tensor.shape[1] for name, tensor in state.items() if name.endswith(_TABLE)]
+    if max(positions, default=0) > MAX_POSITIONS:
+        raise TalkingPortraitError(
+            f"The file's motion modules have a table of {max(positions)} positions, but at most {MAX_POSITIONS} are "
+            "expected; take the published file."
+        )
     has_motion = any(".motion_modules." in name for name in state)
 
     def width(ending: str) -> int:
@@ -38,7 +41,7 @@ def derive_unet_config(state: Mapping[str, torch.Tensor]) -> UNetConfig:
         layers=layers,
         context=width(".attn2.to_k.weight"),
         latent=state["conv_in.weight"].shape[1],
-        motion_frames=(tables[0].shape[1] if tables else POSITIONS) if has_motion else 0,
+        motion_frames=(positions[0] if positions else POSITIONS) if has_motion else 0,
         output="conv_out.weight" in state,
         audio=width(".attn2_0.to_k.weight"),
         geometry=width(".attn2_geo.to_k.weight"),
@@ -62,7 +65,7 @@ def load_unet(
 
     Raises TalkingPortraitError for missing, surplus or misshapen tensors.
     """
-    with torch.device("meta"):
+    with sizes_of(state, path), torch.device("meta"):
         unet = UNet(config or derive_unet_config(state)).to(dtype)
     strict_load(unet, complete_tables(unet, state), path=path)
     return unet.eval().requires_grad_(False)
@@ -70,6 +73,11 @@ def load_unet(
 
 def complete_tables(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state with every table of positions that `module` has and the file may lack."""
-    own = module.state_dict()
-    tables = {name: sinusoidal_table(*tensor.shape[1:]) for name, tensor in own.items() if name.endswith(_TABLE)}
-    return {**tables, **state}
+    missing = {name: t for name, t in module.state_dict().items() if name.endswith(_TABLE) and name not in state}
+    return {**{name: sinusoidal_table(*tensor.shape[1:]) for name, tensor in missing.items()}, **state}
+
+
+def without_output(state: Mapping[str, torch.Tensor], prefix: str = "") -> State:
+    """A reference UNet's tensors without its last norm and convolution, whose result nothing uses."""
+    layers = (f"{prefix}conv_norm_out.", f"{prefix}conv_out.")
+    return {name: tensor for name, tensor in state.items() if not name.startswith(layers)}

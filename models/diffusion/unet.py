@@ -19,6 +19,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -361,7 +362,7 @@ class UNet(nn.Module):
         embedding = sinusoidal_embedding(timesteps, self.config.channels[0]).to(sample.dtype)
         conditions = Conditions(self.time_embedding(embedding), context, frames, reference, written, speech)
 
-        hidden = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
+        hidden = self.conv_in(rearrange(sample, "s c f h w -> (s f) c h w"))
         if pose:
             hidden = _add_pose(hidden, pose[0])
         skips = [hidden]
@@ -382,7 +383,7 @@ class UNet(nn.Module):
         hidden = self.up_blocks[-1](hidden, skips, conditions)
         if self.config.output:
             hidden = self.conv_out(F.silu(self.conv_norm_out(hidden)))
-        return hidden.unflatten(0, (samples, frames)).transpose(1, 2)
+        return rearrange(hidden, "(s f) c h w -> s c f h w", s=samples)
 
 
 def _check_masks(speech: Speech, size: torch.Size) -> None:
@@ -395,5 +396,5 @@ def _check_masks(speech: Speech, size: torch.Size) -> None:
 
 
 def _add_pose(hidden: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:
-    rows = feature.transpose(1, 2).flatten(0, 1)
+    rows = rearrange(feature, "s c f h w -> (s f) c h w")
     return (hidden.unflatten(0, (-1, len(rows))) + rows).flatten(0, 1)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import State, expect_kind, read_checkpoint, rename_keys, strict_load
+from ..checkpoints import State, expect_kind, layer_count, read_checkpoint, rename_keys, sizes_of, strict_load
 from ..errors import TalkingPortraitError
 
 LATENT_CHANNELS = 4
@@ -48,8 +48,7 @@ def load_vae(path: str | Path) -> Any:
     Raises TalkingPortraitError for another kind of file, missing or surplus tensors, and latents of other than four
     channels, which belong to other systems than Stable Diffusion 1.x.
     """
-    state = read_checkpoint(path)
-    expect_kind(state, ("vae", "sd_checkpoint"), "an image VAE of Stable Diffusion 1.x", path)
+    state = expect_kind(read_checkpoint(path), ("vae", "sd_checkpoint"), "an image VAE of Stable Diffusion 1.x", path)
     if any(name.startswith(_IN_CHECKPOINT) for name in state):
         state = {k.removeprefix(_IN_CHECKPOINT): v for k, v in state.items() if k.startswith(_IN_CHECKPOINT)}
     state = _in_diffusers_spelling(state)
@@ -61,7 +60,7 @@ def load_vae(path: str | Path) -> Any:
         )
     from diffusers import AutoencoderKL
 
-    with torch.device("meta"):
+    with sizes_of(state, path), torch.device("meta"):
         vae: Any = AutoencoderKL(**derive_vae_config(state))
     strict_load(vae, state, path=path, unused=_TRAINING)
     return vae.eval().requires_grad_(False)
@@ -69,18 +68,14 @@ def load_vae(path: str | Path) -> Any:
 
 def derive_vae_config(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Arguments of AutoencoderKL for tensors in its spelling. Norm groups (32) leave no trace in them."""
-    levels = layers = 0
-    while f"encoder.down_blocks.{levels}.resnets.0.conv1.weight" in state:
-        levels += 1
-    while f"encoder.down_blocks.0.resnets.{layers}.conv1.weight" in state:
-        layers += 1
+    levels = layer_count(state, "encoder.down_blocks.")
     return {
         "down_block_types": ("DownEncoderBlock2D",) * levels,
         "up_block_types": ("UpDecoderBlock2D",) * levels,
         "block_out_channels": tuple(
             len(state[f"encoder.down_blocks.{level}.resnets.0.conv1.weight"]) for level in range(levels)
         ),
-        "layers_per_block": layers,
+        "layers_per_block": layer_count(state, "encoder.down_blocks.0.resnets."),
         "latent_channels": state["decoder.conv_in.weight"].shape[1],
     }
 
@@ -90,7 +85,7 @@ def _in_diffusers_spelling(state: State) -> State:
         return rename_keys(state, _FIRST_DIFFUSERS)
     state = rename_keys(state, _ORIGINAL)
     # The original decoder counts its levels from the finest, diffusers from the first that is computed.
-    levels = 1 + max(int(match[1]) for name in state if (match := re.match(r"decoder\.up_blocks\.(\d+)", name)))
+    levels = layer_count(state, "decoder.up_blocks.")
     turned = {}
     for name, tensor in state.items():
         name = re.sub(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..checkpoints import expect_kind, layer_count, read_checkpoint, rename_keys, strict_load
+from ..checkpoints import expect_kind, layer_count, read_checkpoint, rename_keys, sizes_of, strict_load
 from ..errors import TalkingPortraitError
+from ..json_file import read_json
 from .encoder import SpeechEncoder
 
 WANTED = "a wav2vec2 or HuBERT encoder"
-FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+FOLDER_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
 KERNELS, STRIDES = [10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2]
 
 WEIGHT_NORM = (
@@ -53,23 +58,24 @@ def load_speech_encoder(path: str | Path) -> SpeechEncoder:
                 f"The folder {path.name} holds neither {' nor '.join(FOLDER_FILES)}; put the whole model folder there."
             )
     state = read_checkpoint(file)
-    expect_kind(state, ("speech_encoder", "audio2mesh", "audio2pose"), WANTED, file)
+    expect_kind(state, ("speech_encoder", "audio2mesh", "audio2pose"), WANTED, file, unused=_HEADS)
     anchor = "feature_projection.projection.weight"
     prefix = next(name for name in state if name.endswith(anchor)).removesuffix(anchor)
     state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     state = rename_keys(state, WEIGHT_NORM)
 
-    given = _read_json(folder / "config.json")
+    given = _beside(folder, "config.json")
     given = given if given.get("model_type") in ("wav2vec2", "hubert") else {}
     # Both families have the same tensors and the same arithmetic; without any other sign the name decides.
     title = (folder.name if file.name in FOLDER_FILES else file.stem).lower()
-    hubert = "hubert" in (prefix.rstrip("."), given.get("model_type")) or (not given and "hubert" in title)
-    model = build(derive_config(state) | _known(given), hubert=hubert)
+    hubert = "hubert" in (*prefix.split("."), given.get("model_type")) or (not given and "hubert" in title)
+    with sizes_of(state, file):
+        model = build(derive_config(state) | _known(given), hubert=hubert)
     strict_load(model, state, path=file, unused=_HEADS)
 
     channels = model.config.hidden_size
     size = {768: "base", 1024: "large", 1280: "xlarge"}.get(channels, str(channels))
-    normalise = bool(_read_json(folder / "preprocessor_config.json").get("do_normalize", True))
+    normalise = bool(_beside(folder, "preprocessor_config.json").get("do_normalize", True))
     return SpeechEncoder(model, f"{'hubert' if hubert else 'wav2vec2'}-{size}", normalise)
 
 
@@ -94,9 +100,8 @@ def derive_config(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     its layer norms before attention ("stable"), one that normalises only the first has them after.
     """
     hidden = len(state["encoder.layer_norm.weight"])
-    convolutions: list[torch.Tensor] = []
-    while (name := f"feature_extractor.conv_layers.{len(convolutions)}.conv.weight") in state:
-        convolutions.append(state[name])
+    layers = range(layer_count(state, "feature_extractor.conv_layers."))
+    convolutions = [state[f"feature_extractor.conv_layers.{layer}.conv.weight"] for layer in layers]
     every_norm = "feature_extractor.conv_layers.1.layer_norm.weight" in state
     position = state.get("encoder.pos_conv_embed.conv.parametrizations.weight.original1")
     if position is None:
@@ -141,13 +146,6 @@ def build(config: Mapping[str, Any], *, hubert: bool = False) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        value = None
-    if not isinstance(value, dict):
-        raise TalkingPortraitError(f"{path} is no readable JSON; download it again or remove it.")
-    return value
+def _beside(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    return read_json(path) if path.is_file() else {}

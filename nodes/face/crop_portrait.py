@@ -1,4 +1,4 @@
-"""The face and what is around it, cut out of pictures of any size."""
+"""Crops the face and what is around it out of pictures of any size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ io: Any = host.io
 
 
 class CropPortrait(io.ComfyNode):
-    """IMAGE and FACE_LANDMARKS to a cut IMAGE and CROP."""
+    """IMAGE and FACE_LANDMARKS to a cropped IMAGE and CROP."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -21,11 +21,11 @@ class CropPortrait(io.ComfyNode):
             node_id="TalkingPortraitCropPortrait",
             display_name="Crop Portrait",
             category="Talking Portrait/face",
-            description="Cuts the face out of pictures of any size and aspect; Paste Back puts it in again.",
+            description="Crops the face out of pictures of any size and aspect ratio; Paste Back puts it back.",
             search_aliases=["crop face", "align face", "face crop"],
             inputs=[
                 io.Image.Input("images", tooltip="One picture, or the frames of a video."),
-                FaceLandmarks.Input("landmarks", tooltip="The face in these very pictures."),
+                FaceLandmarks.Input("landmarks", tooltip="The landmarks of the face in these pictures."),
                 io.Int.Input(
                     "size",
                     default=512,
@@ -38,8 +38,8 @@ class CropPortrait(io.ComfyNode):
                     "framing",
                     options=["face", "head", "head and shoulders", "AniPortrait app", "AniTalker"],
                     default="head and shoulders",
-                    tooltip="How much is in the box. AniPortrait app: that app's own rule, with black beyond the edge. "
-                    "AniTalker: as its training pictures were cut.",
+                    tooltip="What the box contains. AniPortrait app: the rule of that app, with black outside the "
+                    "picture. AniTalker: as its training pictures were cropped.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -48,27 +48,29 @@ class CropPortrait(io.ComfyNode):
                     max=4.0,
                     step=0.05,
                     round=0.001,
-                    tooltip="Makes the box larger or smaller than the framing says.",
+                    tooltip="Factor on the size of the box.",
                 ),
-                io.Boolean.Input("upright", default=False, tooltip="Turns the box so that the eyes are level."),
+                io.Boolean.Input("upright", default=False, tooltip="Rotates the box so that the eyes are level."),
                 io.Boolean.Input(
                     "follow",
                     default=False,
-                    tooltip="Lets the box follow the face through a video, smoothly; else one box serves all frames.",
+                    tooltip="The box follows the face through a video, smoothly; off, one box is used for all frames.",
                 ),
                 host.advanced(
                     io.Combo.Input(
                         "border",
                         options=["edge", "black"],
                         default="edge",
-                        tooltip="What lies beyond the picture: its edge repeated, or black.",
+                        tooltip="What is outside the picture: its edge repeated, or black.",
                     )
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="The cut pictures."),
-                CropSocket.Output(display_name="crop", tooltip="How they were cut; for Paste Back."),
-                FaceLandmarks.Output(display_name="landmarks", tooltip="The face in the cut pictures."),
+                io.Image.Output(display_name="images", tooltip="The cropped pictures."),
+                CropSocket.Output(display_name="crop", tooltip="The position of the crops; for Paste Back."),
+                FaceLandmarks.Output(
+                    display_name="landmarks", tooltip="The landmarks of the face in the cropped pictures."
+                ),
             ],
         )
 

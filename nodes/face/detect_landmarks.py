@@ -1,4 +1,4 @@
-"""Pictures become face landmarks."""
+"""Detects face landmarks in pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class DetectLandmarks(io.ComfyNode):
             node_id="TalkingPortraitDetectLandmarks",
             display_name="Detect Landmarks",
             category="Talking Portrait/face",
-            description="Finds one face and its 478 points in pictures or in the frames of a video, and follows it.",
+            description="Detects one face and its 478 landmarks in pictures or video frames, and tracks it through a "
+            "video.",
             search_aliases=["face mesh", "mediapipe", "face detection", "face tracking"],
             inputs=[
                 io.Image.Input("images", tooltip="One picture, or the frames of a video in order."),
@@ -33,7 +34,7 @@ class DetectLandmarks(io.ComfyNode):
                     "face",
                     options=["largest", "nearest", "index"],
                     default="largest",
-                    tooltip="Which of several faces: the largest, the nearest to the middle, or one by its index.",
+                    tooltip="Which of several faces: the largest, the nearest to the centre, or one by its index.",
                 ),
                 io.Int.Input(
                     "index", default=0, min=0, max=63, tooltip="With face = index: counted from the left, from 0."
@@ -42,8 +43,8 @@ class DetectLandmarks(io.ComfyNode):
                     "missing",
                     options=["hold", "interpolate", "error"],
                     default="hold",
-                    tooltip="What a frame without the face gets: the last points, points between the neighbours, or an "
-                    "error.",
+                    tooltip="What a frame without a face gets: the last landmarks, landmarks interpolated between the "
+                    "neighbours, or an error.",
                 ),
                 host.advanced(
                     io.Float.Input(
@@ -52,12 +53,15 @@ class DetectLandmarks(io.ComfyNode):
                         min=0.05,
                         max=1.0,
                         step=0.05,
-                        tooltip="How sure the detector must be; lower finds faint faces, and things that are none.",
+                        tooltip="Minimum confidence of the detector; a lower one finds more faces, and more false "
+                        "ones.",
                     )
                 ),
                 host.advanced(
                     amount_input(
-                        "smoothing", "Calms trembling points in a video without slowing them down; 0 is off.", max=2.0
+                        "smoothing",
+                        "Reduces jitter of the landmarks in a video, without delaying fast movement; 0 is off.",
+                        max=2.0,
                     )
                 ),
                 host.advanced(
@@ -65,15 +69,15 @@ class DetectLandmarks(io.ComfyNode):
                         "engine",
                         options=["auto", "mediapipe", "opencv"],
                         default="auto",
-                        tooltip="What finds the points: the mediapipe package with face_landmarker.task (478 points, "
-                        "learnt expressions), or the shipped networks in OpenCV (468 points). auto takes the first "
-                        "that is there.",
+                        tooltip="What detects the landmarks: the mediapipe package with face_landmarker.task (478 "
+                        "points, predicted blendshape scores), or the shipped networks in OpenCV (468 points). auto "
+                        "uses the first that is installed.",
                     )
                 ),
             ],
             outputs=[
-                FaceLandmarks.Output(display_name="landmarks", tooltip="ComfyUI's native face landmarks, one face."),
-                io.String.Output(display_name="report", tooltip="How many frames show the face, in words."),
+                FaceLandmarks.Output(display_name="landmarks", tooltip="ComfyUI's native face landmarks, of one face."),
+                io.String.Output(display_name="report", tooltip="In how many frames a face was found, as text."),
             ],
         )
 

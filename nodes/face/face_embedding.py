@@ -1,4 +1,4 @@
-"""Whose face a picture shows, as numbers that keep it the same."""
+"""The identity embedding of the face in a picture."""
 
 from __future__ import annotations
 
@@ -28,34 +28,35 @@ class FaceEmbedding(io.ComfyNode):
             node_id="TalkingPortraitFaceEmbedding",
             display_name="Face Embedding",
             category="Talking Portrait/face",
-            description="Finds the largest face and describes whose it is, by InsightFace. Downloads nothing.",
+            description="Detects the largest face and computes its identity embedding with InsightFace. Downloads "
+            "nothing.",
             search_aliases=["insightface", "arcface", "face id", "identity"],
             inputs=[
-                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is taken."),
+                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is used."),
                 io.Combo.Input(
                     "detector",
                     options=sorted({*files, DETECTOR_FILE}),
                     default=DETECTOR_FILE,
-                    tooltip="What finds faces: an SCRFD network as ONNX, in models/talking_portrait.",
+                    tooltip="The face detector: an SCRFD network as ONNX, in models/talking_portrait.",
                 ),
                 io.Combo.Input(
                     "recogniser",
                     options=sorted({*files, RECOGNISER_FILE}),
                     default=RECOGNISER_FILE,
-                    tooltip="What describes them. Hallo was trained with glintr100; another one's numbers mean nothing "
-                    "to it.",
+                    tooltip="The recognition network. Hallo was trained with glintr100; embeddings of another network "
+                    "do not work with it.",
                 ),
                 io.Combo.Input(
                     "no_face",
                     options=["stop", "nobody"],
                     default="stop",
-                    tooltip="A picture without a face: stop with an error, or go on as nobody, with the likeness left "
-                    "to the picture alone.",
+                    tooltip="For a picture without a face: stop raises an error; nobody uses a zero embedding, so that "
+                    "the likeness comes from the picture alone.",
                 ),
             ],
             outputs=[
                 FaceEmbeddingSocket.Output(display_name="embedding", tooltip="For APasco Sampler."),
-                io.Mask.Output(display_name="box", tooltip="1 in the face's box; everywhere when no face was found."),
+                io.Mask.Output(display_name="box", tooltip="1 in the face's box; 1 everywhere when no face was found."),
             ],
         )
 

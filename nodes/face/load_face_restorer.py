@@ -25,7 +25,7 @@ class LoadFaceRestorer(io.ComfyNode):
             node_id="TalkingPortraitLoadFaceRestorer",
             display_name="Load Face Restorer",
             category="Talking Portrait/face",
-            description="Loads GFPGAN 1.3 or 1.4, which makes blurred faces sharp.",
+            description="Loads GFPGAN 1.3 or 1.4, which restores blurred faces.",
             search_aliases=["gfpgan", "face restoration", "face enhancer"],
             inputs=[
                 io.Combo.Input(

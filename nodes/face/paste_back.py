@@ -1,4 +1,4 @@
-"""Cut pictures, changed, go back to where they came from."""
+"""Pastes changed crops back into the pictures they were cropped from."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class PasteBack(io.ComfyNode):
             node_id="TalkingPortraitPasteBack",
             display_name="Paste Back",
             category="Talking Portrait/face",
-            description="Pastes pictures into those they were cut from, with a soft rim; other pixels stay identical.",
+            description="Pastes pictures into those they were cropped from, with a soft edge; all other pixels stay "
+            "identical.",
             search_aliases=["uncrop", "composite face", "paste face"],
             inputs=[
                 io.Image.Input(
-                    "images", tooltip="The changed crops, of any size; one picture takes any number of them."
+                    "images",
+                    tooltip="The changed crops, of any size; any number of them can be pasted into one picture.",
                 ),
                 CropSocket.Input("crop", tooltip="From Crop Portrait."),
                 io.Image.Input(
@@ -40,7 +42,7 @@ class PasteBack(io.ComfyNode):
                     max=0.5,
                     step=0.01,
                     round=0.001,
-                    tooltip="Width of the soft rim, over the crop's shorter side; 0 is a hard edge.",
+                    tooltip="Width of the soft edge, as a fraction of the crop's shorter side; 0 is a hard edge.",
                 ),
                 host.advanced(
                     io.Float.Input(
@@ -50,7 +52,7 @@ class PasteBack(io.ComfyNode):
                         max=1.0,
                         step=0.05,
                         round=0.001,
-                        tooltip="Brings brightness and contrast of the crops to those of the picture around them.",
+                        tooltip="Matches brightness and contrast of the crops to the picture around them.",
                     )
                 ),
             ],

@@ -18,7 +18,7 @@ def ratio_input(name: str, default: float, tooltip: str) -> Any:
 
 
 class RegionMasks(io.ComfyNode):
-    """FACE_LANDMARKS to REGION_MASKS, and to three MASKs to look at."""
+    """FACE_LANDMARKS to REGION_MASKS, and to the same as three MASKs."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -26,20 +26,22 @@ class RegionMasks(io.ComfyNode):
             node_id="TalkingPortraitRegionMasks",
             display_name="Region Masks",
             category="Talking Portrait/face",
-            description="Marks what is outside the face, the face, and the lips, softly: where APasco uses the speech.",
+            description="Soft masks of the area outside the face, the face, and the lips; APasco's audio attention is "
+            "weighted with them.",
             search_aliases=["face mask", "lip mask", "hallo masks"],
             inputs=[
                 FaceLandmarks.Input(
-                    "landmarks", optional=True, tooltip="The face in the portrait, from Detect Landmarks."
+                    "landmarks",
+                    optional=True,
+                    tooltip="The landmarks of the face in the portrait, from Detect Landmarks.",
                 ),
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="For a portrait without landmarks, in their place: all of the picture counts as face, and "
-                    "none of it as lips.",
+                    tooltip="For a portrait without landmarks: the whole picture counts as face, and nothing as lips.",
                 ),
-                ratio_input("face_ratio", 1.2, "How much wider than the face its box is; 1.2 as published."),
-                ratio_input("lip_ratio", 2.0, "How much wider than the lips their box is; 2 as published."),
+                ratio_input("face_ratio", 1.2, "Width of the face's box relative to the face; 1.2 as published."),
+                ratio_input("lip_ratio", 2.0, "Width of the lips' box relative to the lips; 2 as published."),
             ],
             outputs=[
                 RegionMasksSocket.Output(display_name="masks", tooltip="For APasco Sampler."),

@@ -1,4 +1,4 @@
-"""Faces in pictures become sharp."""
+"""Faces in pictures, restored by GFPGAN."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ..sockets import FaceLandmarks, FaceRestorerSocket, UpscaleModel
 io: Any = host.io
 
 MOST_FACES = 16
-"""Followed at once, when all are to be restored."""
+"""Tracked at once, when all are to be restored."""
 FINDING = 0.4
-"""Of the work, what looking for faces takes."""
+"""Fraction of the progress that face detection takes."""
 
 
 class RestoreFaces(io.ComfyNode):
@@ -34,7 +34,7 @@ class RestoreFaces(io.ComfyNode):
             node_id="TalkingPortraitRestoreFaces",
             display_name="Restore Faces",
             category="Talking Portrait/face",
-            description="Cuts faces out, makes them sharp with GFPGAN and pastes them back; steady in videos.",
+            description="Crops faces, restores them with GFPGAN and pastes them back, without flicker in videos.",
             search_aliases=["gfpgan", "face restoration", "face enhancer", "sharpen face"],
             inputs=[
                 io.Image.Input("images", tooltip="One picture, or the frames of a video in order."),
@@ -46,21 +46,24 @@ class RestoreFaces(io.ComfyNode):
                 UpscaleModel.Input(
                     "upscale_model",
                     optional=True,
-                    tooltip="ComfyUI's own loaded GFPGAN; when connected it is taken instead of the restorer.",
+                    tooltip="ComfyUI's own loaded GFPGAN; when connected it is used instead of the restorer.",
                 ),
                 FaceLandmarks.Input(
                     "landmarks",
                     optional=True,
-                    tooltip="The faces in these very pictures, from Detect Landmarks; without, they are looked for.",
+                    tooltip="The landmarks of the faces in these pictures, from Detect Landmarks; without them the "
+                    "faces are detected here.",
                 ),
                 amount_input(
-                    "strength", "How much of the restored face is seen; 0 leaves the picture as it is.", max=1.0
+                    "strength",
+                    "Opacity of the restored face: 1 shows it alone, 0 leaves the picture unchanged.",
+                    max=1.0,
                 ),
                 io.Combo.Input(
                     "faces",
                     options=["centre", "all"],
                     default="centre",
-                    tooltip="Only the face nearest to the middle, or all of them.",
+                    tooltip="Only the face nearest to the centre, or all of them.",
                 ),
                 host.advanced(
                     io.Int.Input(
@@ -68,16 +71,19 @@ class RestoreFaces(io.ComfyNode):
                         default=4,
                         min=1,
                         max=64,
-                        tooltip="Faces that are restored together; fewer are taken when memory runs out.",
+                        tooltip="Faces that are restored at once; reduced when memory runs out.",
                     )
                 ),
                 host.advanced(
-                    amount_input("smoothing", "Steadies the cut over a video, so that skin does not flicker; 0 is off.")
+                    amount_input(
+                        "smoothing",
+                        "Smooths the crop's position over a video, so that skin does not flicker; 0 is off.",
+                    )
                 ),
                 host.advanced(
                     amount_input(
                         "colour_match",
-                        "Brings the restored face to the brightness and contrast that the picture has round it.",
+                        "Matches brightness and contrast of the restored face to the picture around it.",
                         default=0.5,
                         max=1.0,
                     )
@@ -90,13 +96,14 @@ class RestoreFaces(io.ComfyNode):
                         max=4.0,
                         step=0.5,
                         round=0.001,
-                        tooltip="Makes the pictures larger, so that the face keeps the detail that it was given.",
+                        tooltip="Factor by which the pictures are enlarged, so that restored detail is not lost when a "
+                        "face is pasted back.",
                     )
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The pictures; those without a face are unchanged."),
-                io.String.Output(display_name="report", tooltip="In how many pictures a face was restored, in words."),
+                io.String.Output(display_name="report", tooltip="In how many pictures a face was restored, as text."),
             ],
         )
 

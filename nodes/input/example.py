@@ -13,21 +13,21 @@ io: Any = host.io
 
 
 class Sample(io.ComfyNode):
-    """Something to try the other nodes with."""
+    """The shipped portrait, its landmarks and speech, to try other nodes with."""
 
     @classmethod
     def define_schema(cls) -> Any:
         return host.schema(
             node_id="TalkingPortraitSample",
-            display_name="Sample Portrait and Speech",
+            display_name="Example Portrait and Speech",
             category="Talking Portrait/input",
-            description="A portrait with its landmarks and some speech, to try things with one click.",
-            search_aliases=["example portrait", "example speech", "demo"],
+            description="A portrait with its landmarks and a few seconds of speech, to try nodes and workflows with.",
+            search_aliases=["sample portrait", "sample speech", "demo"],
             inputs=[],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="A portrait of 512 x 512 pixels."),
-                io.Audio.Output(display_name="audio", tooltip="Some seconds of synthetic speech."),
-                FaceLandmarks.Output(display_name="landmarks", tooltip="The face in the portrait."),
+                io.Audio.Output(display_name="audio", tooltip="A few seconds of synthetic speech."),
+                FaceLandmarks.Output(display_name="landmarks", tooltip="The landmarks of the face in the portrait."),
             ],
         )
 

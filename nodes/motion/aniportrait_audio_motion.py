@@ -1,4 +1,4 @@
-"""Speech becomes the motion of a portrait's face, by AniPortrait's two audio networks."""
+"""Predicts the motion of a portrait's face from speech, by AniPortrait's two audio networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ io: Any = host.io
 
 NO_TEMPLATE = "none"
 SHAPE_SHARE = 0.3
-"""Of the work, what the face's shape takes where the head's movement is predicted too, frame by frame."""
+"""Fraction of the progress that the face's shape takes where head movement is predicted too, frame by frame."""
 
 
 class AniPortraitAudioMotion(io.ComfyNode):
@@ -27,57 +27,61 @@ class AniPortraitAudioMotion(io.ComfyNode):
             node_id="TalkingPortraitAniPortraitAudioMotion",
             display_name="AniPortrait Audio Motion",
             category="Talking Portrait/motion",
-            description="Turns speech into the motion of the portrait's face and head with AniPortrait's networks.",
+            description="Predicts the motion of the portrait's face and head from speech with AniPortrait's networks.",
             search_aliases=["aniportrait", "audio2mesh", "audio2pose", "lip sync", "speech to face"],
             inputs=[
                 AniPortraitSocket.Input("aniportrait", tooltip="From Load AniPortrait."),
-                FaceLandmarks.Input("landmarks", tooltip="The face in the portrait, from Detect Landmarks."),
+                FaceLandmarks.Input(
+                    "landmarks", tooltip="The landmarks of the face in the portrait, from Detect Landmarks."
+                ),
                 io.Combo.Input(
                     "head_pose",
                     options=["predicted", "template", "motion", "still"],
                     default="predicted",
-                    tooltip="Where head movement comes from: predicted from the speech, a template file, another face "
-                    "motion, or nowhere.",
+                    tooltip="Source of the head movement: predicted from the speech, a template file, another face "
+                    "motion, or none.",
                 ),
                 io.Int.Input(
                     "style",
                     default=0,
                     min=0,
                     max=99,
-                    tooltip="For predicted head movement: whose way of moving, of the hundred people in the training.",
+                    tooltip="For predicted head movement: the person whose style is predicted, one of the hundred in "
+                    "the training data.",
                 ),
                 rate_input(
                     "fps",
-                    "Frames a second of the motion. The networks know 30; for other rates frames are interpolated.",
+                    "Frames per second of the motion. The networks predict 30; other rates are interpolated.",
                     30.0,
                 ),
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="The speech. Separate Vocals helps when there is loud music under it.",
+                    tooltip="The speech. If there is loud music in it, use Separate Vocals first.",
                 ),
                 SpeechFeaturesSocket.Input(
                     "features",
                     optional=True,
-                    tooltip="Features of audio2mesh's own encoder, resampled at 30 fps; it then moves the face in "
-                    "place of the audio.",
+                    tooltip="Features of audio2mesh's own encoder, resampled at 30 fps; when connected they drive the "
+                    "face instead of the audio.",
                 ),
                 FaceMotionSocket.Input(
                     "head_motion",
                     optional=True,
-                    tooltip="For head_pose motion: its head movement is taken, forward and back again where it is "
-                    "shorter.",
+                    tooltip="For head_pose motion: the motion whose head movement is used; where it is shorter, it is "
+                    "played forward and backward.",
                 ),
                 host.advanced(
                     io.Combo.Input(
                         "template",
                         options=[NO_TEMPLATE, *host.model_names(host.OWN_CATEGORY, (".npy",))],
                         default=NO_TEMPLATE,
-                        tooltip="For head_pose template: a .npy file of AniPortrait's, in models/talking_portrait.",
+                        tooltip="For head_pose template: a .npy file of poses in AniPortrait's format, in "
+                        "models/talking_portrait.",
                     )
                 ),
             ],
-            outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="What the portrait's face does.")],
+            outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="The motion of the portrait's face.")],
         )
 
     @classmethod

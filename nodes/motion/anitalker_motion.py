@@ -1,4 +1,4 @@
-"""Speech becomes AniTalker's motion."""
+"""Predicts AniTalker's motion latents from speech."""
 
 from __future__ import annotations
 
@@ -30,33 +30,38 @@ class AniTalkerMotion(io.ComfyNode):
             node_id="TalkingPortraitAniTalkerMotion",
             display_name="AniTalker Motion",
             category="Talking Portrait/motion",
-            description="Invents how a portrait moves while it says this: lips, head, eyes and brows, by diffusion.",
+            description="Predicts the motion of a portrait from speech by diffusion: lips, head, eyes and brows.",
             search_aliases=["anitalker", "audio driven", "lip sync", "motion diffusion", "head pose"],
             inputs=[
                 AniTalkerSocket.Input("anitalker", tooltip="From Load AniTalker."),
                 SpeechFeaturesSocket.Input(
                     "features",
-                    tooltip="HuBERT from Encode Speech (timing paired) or Speech MFCC (anitalker), as the model takes.",
+                    tooltip="HuBERT features from Encode Speech (timing paired), or Speech MFCC (anitalker), depending "
+                    "on the model.",
                 ),
-                io.Image.Input("portrait", tooltip="The square portrait that is going to speak."),
+                io.Image.Input("portrait", tooltip="The square portrait to animate."),
                 io.Combo.Input(
                     "control",
                     options=["none", "numbers", "face motion"],
                     default="none",
-                    tooltip="Who moves the head: the voice alone, the numbers below, or the head of a face motion. "
-                    "Needs a pose_only or full_control model.",
+                    tooltip="What controls the head: the speech alone, the numbers below, or the head of a face "
+                    "motion. The last two need a pose_only or full_control model.",
                 ),
-                _angle("yaw", "For numbers: degrees to the face's left; stay near the portrait's own."),
+                _angle("yaw", "For numbers: degrees to the face's left; keep near the portrait's own pose."),
                 _angle("pitch", "For numbers: degrees downwards."),
                 _angle("roll", "For numbers: degrees towards the face's right shoulder."),
-                _part("location", "For full_control: where the nose is, 0 at the left edge and 1 at the right one."),
-                _part("scale", "For full_control: brows to chin over the picture's width."),
+                _part(
+                    "location",
+                    "For full_control: horizontal position of the nose, 0 at the left edge and 1 at the right one.",
+                ),
+                _part("scale", "For full_control: distance from brows to chin, as a fraction of the picture's width."),
                 io.Int.Input(
                     "steps",
                     default=50,
                     min=2,
                     max=1000,
-                    tooltip="Of the diffusion; a number that gives no even stride is raised to the next that does.",
+                    tooltip="Diffusion steps; a number that gives no whole stride through the time steps is raised to "
+                    "the next that does.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -64,21 +69,24 @@ class AniTalkerMotion(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Another seed moves otherwise; the same one moves the same.",
+                    tooltip="Selects the noise; the same seed gives the same motion.",
                 ),
-                FaceMotionSocket.Input("motion", optional=True, tooltip="For face motion: whose head is followed."),
+                FaceMotionSocket.Input(
+                    "motion", optional=True, tooltip="For face motion: the motion whose head pose is used."
+                ),
                 FaceLandmarks.Input(
                     "landmarks",
                     optional=True,
-                    tooltip="The face in this very portrait; a face motion then starts from its own pose and place.",
+                    tooltip="The landmarks of the face in this portrait; a face motion then starts from its pose and "
+                    "position.",
                 ),
                 host.advanced(
                     io.String.Input(
                         "curves",
                         default="",
                         multiline=True,
-                        tooltip="For numbers: one line for each that changes, such as yaw 0:0 1.5:20 3:-10, with "
-                        "seconds:value points.",
+                        tooltip="For numbers: one line for each value that changes over time, as seconds:value points, "
+                        "such as yaw 0:0 1.5:20 3:-10.",
                     )
                 ),
                 host.advanced(
@@ -88,8 +96,8 @@ class AniTalkerMotion(io.ComfyNode):
                         min=0.0,
                         max=600.0,
                         step=1.0,
-                        tooltip="Length of the pieces that the model takes at once; 0 is up to two minutes whole, as "
-                        "published, and longer speech in blended pieces of one minute.",
+                        tooltip="Length of the windows that the model denoises; 0 takes up to two minutes at once, as "
+                        "published, and longer speech in overlapping, blended windows of one minute.",
                     )
                 ),
                 host.advanced(

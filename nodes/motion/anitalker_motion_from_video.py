@@ -1,4 +1,4 @@
-"""The movement of a filmed face becomes AniTalker's motion."""
+"""Encodes the movement of a face in a video as AniTalker's motion latents."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ class AniTalkerMotionFromVideo(io.ComfyNode):
             node_id="TalkingPortraitAniTalkerMotionFromVideo",
             display_name="AniTalker Motion from Video",
             category="Talking Portrait/motion",
-            description="Lets a filmed face drive a portrait: expression and head, whoever it is.",
+            description="Transfers expression and head movement of a face in a video to a portrait of anybody.",
             search_aliases=["anitalker", "reenact", "video driven", "expression transfer"],
             inputs=[
                 AniTalkerSocket.Input("anitalker", tooltip="From Load AniTalker; only its stage 1 is used."),
-                io.Image.Input("images", tooltip="The driving frames: square, the head cut out as for the portrait."),
-                rate_input("fps", "Frames a second of the driving video."),
+                io.Image.Input(
+                    "images", tooltip="The driving frames: square, with the head cropped as in the portrait."
+                ),
+                rate_input("fps", "Frames per second of the driving video."),
                 io.Combo.Input(
                     "transfer",
                     options=["absolute", "relative"],
                     default="absolute",
-                    tooltip="absolute: the portrait takes the driving face's very pose, as published. relative: it "
+                    tooltip="absolute: the portrait takes the poses of the driving face, as published. relative: it "
                     "moves from its own pose as the driving face moves from its first frame.",
                 ),
-                io.Image.Input("portrait", optional=True, tooltip="For relative: the square portrait that is driven."),
+                io.Image.Input("portrait", optional=True, tooltip="For relative: the square portrait to animate."),
                 host.advanced(
                     io.Int.Input(
                         "batch_size",
                         default=8,
                         min=1,
                         max=256,
-                        tooltip="Frames that are computed together; fewer are taken where memory is short.",
+                        tooltip="Frames that are computed at once; reduced when memory runs out.",
                     )
                 ),
             ],

@@ -1,4 +1,4 @@
-"""A face motion becomes the coloured line drawings that AniPortrait's networks follow."""
+"""Draws a face motion as the pose images that AniPortrait's networks take."""
 
 from __future__ import annotations
 
@@ -23,22 +23,27 @@ class DrawPose(io.ComfyNode):
             node_id="TalkingPortraitDrawPose",
             display_name="Draw Pose",
             category="Talking Portrait/motion",
-            description="Draws a motion as the coloured face lines that AniPortrait's networks follow.",
+            description="Draws a motion as pose images: the coloured face lines that AniPortrait's networks were "
+            "trained on.",
             search_aliases=["pose frames", "landmark drawing", "aniportrait", "pose video"],
             inputs=[
-                FaceMotionSocket.Input("motion", tooltip="What the face does, from a driver, Reenact or Edit Motion."),
-                size_input("width", "Width of the frames; 512 is what AniPortrait was trained on."),
-                size_input("height", "Height of the frames; give them the shape of the portrait."),
+                FaceMotionSocket.Input(
+                    "motion", tooltip="The motion of the face, from a driver, Reenact Motion or Edit Motion."
+                ),
+                size_input("width", "Width of the frames; AniPortrait was trained on 512."),
+                size_input("height", "Height of the frames; use the aspect ratio of the portrait."),
                 FaceLandmarks.Input(
                     "landmarks",
                     optional=True,
-                    tooltip="The portrait's face, from Detect Landmarks. Needed for every motion but one with absolute "
-                    "poses.",
+                    tooltip="The landmarks of the portrait's face, from Detect Landmarks. Needed for every motion "
+                    "except those with absolute poses.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="One drawn face a frame, for AniPortrait Sampler."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Image.Output(
+                    display_name="images", tooltip="One pose image for each frame, for AniPortrait Sampler."
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""A motion becomes another: calmer, larger, turned, longer."""
+"""Changes a motion: smoothing, scale, pose, length."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ class EditMotion(io.ComfyNode):
             display_name="Edit Motion",
             category="Talking Portrait/motion",
             description="Changes a face motion: mouth, head, smoothing, blinks, pose, mirror, frame rate, limits, "
-            "joining. With the defaults it comes out as it went in.",
+            "joining. With the defaults the motion is unchanged.",
             search_aliases=["smooth motion", "join motion", "retime", "head pose", "blink"],
             inputs=[
                 FaceMotionSocket.Input("motion", tooltip="The motion to change."),
                 FaceMotionSocket.Input(
-                    "then", optional=True, tooltip="A second motion that follows the first, on the first one's face."
+                    "then",
+                    optional=True,
+                    tooltip="A second motion, appended to the first and transferred to the first one's face.",
                 ),
-                amount_input("mouth", "Mouth movement: 1 as it is, 2 twice as far, 0 shut.", max=10.0),
-                amount_input("head", "Head movement about its rest: 1 as it is, 0 still.", max=10.0),
+                amount_input("mouth", "Scale of the mouth movement: 1 unchanged, 2 twice as far, 0 closed.", max=10.0),
+                amount_input(
+                    "head", "Scale of the head movement around its rest pose: 1 unchanged, 0 still.", max=10.0
+                ),
                 io.Float.Input(
                     "smoothing",
                     default=0.0,
@@ -46,21 +50,21 @@ class EditMotion(io.ComfyNode):
                     max=10.0,
                     step=0.01,
                     round=0.001,
-                    tooltip="Calms everything over about this many seconds; 0.04 takes trembling out, 0 is off. "
-                    "Lips and lids that shut still shut.",
+                    tooltip="Smooths all movement over about this many seconds; 0.04 removes jitter, 0 is off. Lips "
+                    "and eyelids still close completely.",
                 ),
                 io.Combo.Input(
                     "blinks",
                     options=["keep", "remove", "add"],
                     default="keep",
-                    tooltip="Keep those there are, remove them, or add some where there are none.",
+                    tooltip="Keeps the blinks, removes them, or adds some where there are none.",
                 ),
-                degrees("yaw", "Turns the head to its left (plus) or right (minus) all the time, in degrees."),
-                degrees("pitch", "Bows (plus) or lifts (minus) the head all the time, in degrees."),
+                degrees("yaw", "Turns the head to its left (plus) or right (minus) in all frames, in degrees."),
+                degrees("pitch", "Lowers (plus) or raises (minus) the head in all frames, in degrees."),
                 degrees(
-                    "roll", "Tilts the head to its right (plus) or left (minus) shoulder all the time, in degrees."
+                    "roll", "Tilts the head to its right (plus) or left (minus) shoulder in all frames, in degrees."
                 ),
-                io.Boolean.Input("mirror", default=False, tooltip="Exchanges left and right."),
+                io.Boolean.Input("mirror", default=False, tooltip="Swaps left and right."),
                 io.Float.Input(
                     "fps",
                     default=0.0,
@@ -68,7 +72,7 @@ class EditMotion(io.ComfyNode):
                     max=240.0,
                     step=1.0,
                     round=0.001,
-                    tooltip="New frame rate of the same movement; 0 keeps its own.",
+                    tooltip="New frame rate of the same movement; 0 leaves it unchanged.",
                 ),
                 host.advanced(
                     io.Float.Input(
@@ -78,7 +82,7 @@ class EditMotion(io.ComfyNode):
                         max=60.0,
                         step=0.05,
                         round=0.001,
-                        tooltip="Seconds over which a joined motion blends over from the one before it.",
+                        tooltip="Seconds over which an appended motion is blended with the one before it.",
                     )
                 ),
                 host.advanced(
@@ -89,7 +93,7 @@ class EditMotion(io.ComfyNode):
                         max=90.0,
                         step=1.0,
                         round=0.01,
-                        tooltip="No head angle beyond this many degrees, drawn in softly; 0 sets no limit.",
+                        tooltip="Soft limit of each head angle, in degrees; 0 sets no limit.",
                     )
                 ),
                 host.advanced(
@@ -100,7 +104,7 @@ class EditMotion(io.ComfyNode):
                         max=2.0,
                         step=0.05,
                         round=0.001,
-                        tooltip="No mouth wider than this many eye distances, drawn in softly; 0 sets no limit.",
+                        tooltip="Soft limit of the mouth opening, in eye distances; 0 sets no limit.",
                     )
                 ),
                 host.advanced(
@@ -110,7 +114,7 @@ class EditMotion(io.ComfyNode):
                         min=0.0,
                         max=60.0,
                         step=1.0,
-                        tooltip="Blinks a minute, where they are added.",
+                        tooltip="Blinks per minute, where they are added.",
                     )
                 ),
                 host.advanced(
@@ -120,7 +124,7 @@ class EditMotion(io.ComfyNode):
                         min=0,
                         max=2**32 - 1,
                         control_after_generate=True,
-                        tooltip="Chooses the moments of added blinks.",
+                        tooltip="Selects the times of added blinks.",
                     )
                 ),
                 centimetres("move_x", "Moves the head to its left (plus) or right, in centimetres."),

@@ -1,4 +1,4 @@
-"""Speech becomes the motion of a face, by the small network that ships with the pack."""
+"""Predicts the motion of a face from speech, by the small network that ships with the pack."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class InstantDriver(io.ComfyNode):
             node_id="TalkingPortraitInstantDriver",
             display_name="Instant Driver",
             category="Talking Portrait/motion",
-            description="Turns speech into the motion of a face: mouth, head, brows and blinks. Needs no download.",
+            description="Predicts the motion of a face from speech: mouth, head, brows and blinks. Needs no download.",
             search_aliases=["lip sync", "talking head", "audio to motion", "speech to face"],
             inputs=[
-                io.Audio.Input("audio", tooltip="The speech. Separate Vocals helps when there is loud music under it."),
+                io.Audio.Input("audio", tooltip="The speech. If there is loud music in it, use Separate Vocals first."),
                 rate_input(
-                    "fps", "Frames a second of the motion; the same rate must reach the node that makes the video."
+                    "fps", "Frames per second of the motion; the node that makes the video needs the same rate."
                 ),
                 io.Int.Input(
                     "seed",
@@ -34,15 +34,22 @@ class InstantDriver(io.ComfyNode):
                     min=0,
                     max=2**32 - 1,
                     control_after_generate=True,
-                    tooltip="Chooses head movement, brows and blinks; the same seed gives the same motion.",
+                    tooltip="Selects head movement, brows and blinks; the same seed gives the same motion.",
                 ),
-                amount_input("mouth", "How far the mouth opens: 1 is as heard, 0 keeps it shut."),
-                amount_input("head", "Head movement that belongs to the speech: 1 is natural, 0 keeps the head still."),
-                amount_input("brows", "Brows that rise and fall with the voice: 1 is natural, 0 keeps them still."),
-                amount_input("blinks", "How far the eyes close when they blink: 1 is fully, 0 is never.", max=1.0),
-                amount_input("drift", "Slow movement of a head at ease, in speech and in silence; 0 is none."),
+                amount_input("mouth", "Scale of the mouth opening: 1 is as predicted, 0 keeps it closed."),
+                amount_input(
+                    "head", "Scale of the head movement that follows the speech: 1 is natural, 0 keeps the head still."
+                ),
+                amount_input(
+                    "brows", "Scale of the brow movement that follows the voice: 1 is natural, 0 keeps the brows still."
+                ),
+                amount_input("blinks", "How far the eyes close in a blink: 1 is fully, 0 is not at all.", max=1.0),
+                amount_input("drift", "Scale of the slow head movement in speech and in silence; 0 is none."),
                 host.advanced(
-                    amount_input("nod", "The part of the head movement that nods on stressed syllables; 0 is none.")
+                    amount_input(
+                        "nod",
+                        "Scale of the nods on stressed syllables, which are part of the head movement; 0 is none.",
+                    )
                 ),
                 host.advanced(
                     io.Float.Input(
@@ -51,11 +58,11 @@ class InstantDriver(io.ComfyNode):
                         min=0.0,
                         max=60.0,
                         step=1.0,
-                        tooltip="Blinks a minute while speaking; in silence about a quarter fewer.",
+                        tooltip="Blinks per minute while speaking; about a quarter fewer in silence.",
                     )
                 ),
             ],
-            outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="What the face does, frame by frame.")],
+            outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="The motion of the face, frame by frame.")],
         )
 
     @classmethod

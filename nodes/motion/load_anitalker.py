@@ -27,7 +27,8 @@ class LoadAniTalker(io.ComfyNode):
             node_id="TalkingPortraitLoadAniTalker",
             display_name="Load AniTalker",
             category="Talking Portrait/motion",
-            description="Loads AniTalker's renderer and one of its five motion models, recognised from the files.",
+            description="Loads AniTalker's renderer and one of its five motion models, identified by the contents of "
+            "the files.",
             search_aliases=["anitalker", "talking head", "motion diffusion"],
             inputs=[
                 io.Combo.Input(

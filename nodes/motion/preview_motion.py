@@ -1,4 +1,4 @@
-"""A face motion made visible: a drawn face, and its curves over time."""
+"""Draws a face motion: a line drawing of the face, and its curves over time."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class PreviewMotion(io.ComfyNode):
             node_id="TalkingPortraitPreviewMotion",
             display_name="Preview Motion",
             category="Talking Portrait/motion",
-            description="Draws a face motion: a face that moves, and one picture of mouth, blinks, brows and head over "
-            "time.",
+            description="Draws a face motion: an animated line drawing, and one plot of mouth, blinks, brows and head "
+            "over time.",
             search_aliases=["draw landmarks", "plot motion", "motion curves", "visualize motion"],
             inputs=[
-                FaceMotionSocket.Input("motion", tooltip="The motion to look at."),
-                io.Audio.Input("audio", optional=True, tooltip="The speech it belongs to, drawn behind the curves."),
-                side("size", 512, "Side of the drawn face's pictures in pixels."),
+                FaceMotionSocket.Input("motion", tooltip="The motion to draw."),
+                io.Audio.Input("audio", optional=True, tooltip="The speech of this motion, drawn behind the curves."),
+                side("size", 512, "Side of the drawn face's pictures, in pixels."),
                 host.advanced(side("plot_width", 1280, "Width of the plot in pixels.")),
                 host.advanced(side("plot_height", 720, "Height of the plot in pixels.")),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The drawn face, frame by frame."),
-                io.Image.Output(display_name="plot", tooltip="One picture of all curves over time."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Image.Output(display_name="plot", tooltip="One picture with all curves over time."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""What a face does in a video becomes the motion of another face."""
+"""Transfers the motion of a face in a video to another face."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ class ReenactMotion(io.ComfyNode):
             node_id="TalkingPortraitReenactMotion",
             display_name="Reenact Motion",
             category="Talking Portrait/motion",
-            description="Carries expression and head movement from a video's face over to a portrait's.",
+            description="Transfers expression and head movement from a video's face to a portrait's.",
             search_aliases=["reenactment", "face transfer", "driving video", "retarget"],
             inputs=[
-                FaceLandmarks.Input("driving", tooltip="The face of the video, from Detect Landmarks on its frames."),
-                FaceLandmarks.Input("portrait", tooltip="The face that is to move; the first frame counts."),
+                FaceLandmarks.Input(
+                    "driving", tooltip="The landmarks of the video's face, from Detect Landmarks on its frames."
+                ),
+                FaceLandmarks.Input(
+                    "portrait", tooltip="The landmarks of the face to animate; the first frame is used."
+                ),
                 rate_input("fps", "The video's frame rate; connect the one from Get Video Components."),
-                amount_input("expression", "Size of the expression: 1 as in the video, 0 none."),
-                amount_input("head", "How far the head turns: 1 as in the video, 0 not at all."),
-                amount_input("translation", "How far the head moves: 1 as in the video, 0 not at all."),
+                amount_input("expression", "Scale of the expression: 1 as in the video, 0 none."),
+                amount_input("head", "Scale of the head rotation: 1 as in the video, 0 none."),
+                amount_input("translation", "Scale of the head translation: 1 as in the video, 0 none."),
                 io.Combo.Input(
                     "pose",
                     options=["relative", "absolute"],
                     default="relative",
-                    tooltip="relative: the head moves from where the portrait's is. absolute: it turns as the video's "
-                    "head is turned, as AniPortrait does.",
+                    tooltip="relative: head movement starts from the portrait's head pose. absolute: the head takes "
+                    "the poses of the video, as in AniPortrait.",
                 ),
                 host.advanced(
                     io.Int.Input(
@@ -44,7 +48,7 @@ class ReenactMotion(io.ComfyNode):
                         min=1,
                         max=99,
                         step=2,
-                        tooltip="Frames over which head poses are averaged; 1 is none.",
+                        tooltip="Number of frames over which head poses are averaged; 1 is off.",
                     )
                 ),
                 host.advanced(
@@ -52,12 +56,12 @@ class ReenactMotion(io.ComfyNode):
                         "transfer",
                         options=["fitted", "published"],
                         default="fitted",
-                        tooltip="fitted: expressions in the portrait's proportions, with lips and lids that really "
-                        "close. published: as they are, as AniPortrait does.",
+                        tooltip="fitted: expressions are scaled to the portrait's proportions, and lips and eyelids "
+                        "close completely. published: vertex offsets are copied unchanged, as in AniPortrait.",
                     )
                 ),
             ],
-            outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="What the portrait's face does.")],
+            outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="The motion of the portrait's face.")],
         )
 
     @classmethod

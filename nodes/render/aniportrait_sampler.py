@@ -1,10 +1,8 @@
-"""A portrait and drawn faces become a video, by AniPortrait's diffusion."""
+"""Samples a video from a portrait and pose images, by AniPortrait's diffusion."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import torch
 
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.types import FaceTrack
@@ -12,6 +10,16 @@ from .. import host
 from ..aniportrait_files import LoadedAniPortrait
 from ..checked_node import checked_node
 from ..inputs import colours, first_frame, images_socket, portrait_socket, rate_input, size_input
+from ..renderer_node import (
+    HIDDEN,
+    RendererNode,
+    frames_in_memory,
+    sound_input,
+    sound_of,
+    streamed_video,
+    video_of,
+    video_output,
+)
 from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, FaceMotionSocket
 
 io: Any = host.io
@@ -20,8 +28,10 @@ LONGEST_WINDOW = 32
 """Frames that the published motion modules have positions for."""
 
 
-class AniPortraitSampler(io.ComfyNode):
+class AniPortraitSampler(RendererNode):
     """Portrait, pose frames or FACE_MOTION, VAE and CLIP_VISION to frames."""
+
+    VIDEO_OUTPUT = 3
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -29,20 +39,20 @@ class AniPortraitSampler(io.ComfyNode):
             node_id="TalkingPortraitAniPortraitSampler",
             display_name="AniPortrait Sampler",
             category="Talking Portrait/render",
-            description="Makes a portrait move as a motion or pose frames say, by AniPortrait's video diffusion.",
+            description="Animates a portrait with a motion or with pose frames, by AniPortrait's video diffusion.",
             search_aliases=["aniportrait", "animate portrait", "portrait diffusion", "talking head"],
             inputs=[
                 AniPortraitSocket.Input("aniportrait", tooltip="From Load AniPortrait."),
                 io.Image.Input(
                     "portrait",
-                    tooltip="The picture that is to move, squeezed to width and height; of a batch the first is taken.",
+                    tooltip="The picture to animate, resized to width and height; of a batch the first is used.",
                 ),
                 io.Vae.Input("vae", tooltip="Stable Diffusion 1.x's VAE, sd-vae-ft-mse, from Load VAE."),
                 io.ClipVision.Input(
                     "clip_vision", tooltip="The image encoder of sd-image-variations, from Load CLIP Vision."
                 ),
                 size_input("width", "Width of the video; the networks were trained on 512 x 512."),
-                size_input("height", "Height of the video; give it the shape of the portrait."),
+                size_input("height", "Height of the video; use the aspect ratio of the portrait."),
                 io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Denoising steps; 25 as published."),
                 io.Float.Input(
                     "cfg",
@@ -51,7 +61,7 @@ class AniPortraitSampler(io.ComfyNode):
                     max=20.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="How strictly the portrait is followed; 1 and less go without guidance, at half the cost.",
+                    tooltip="Classifier-free guidance scale; 1 and less turn guidance off, at half the cost.",
                 ),
                 io.Combo.Input(
                     "scheduler",
@@ -66,29 +76,32 @@ class AniPortraitSampler(io.ComfyNode):
                     min=0,
                     max=2**64 - 1,
                     control_after_generate=True,
-                    tooltip="Chooses the noise; the same seed gives the same video.",
+                    tooltip="Selects the noise; the same seed gives the same video.",
                 ),
                 io.Combo.Input(
                     "mode",
                     options=["reference", "seamless"],
                     default="reference",
-                    tooltip="reference: as published, the whole clip at once. seamless: stretch by stretch in constant "
-                    "memory, without seams; another clip can follow.",
+                    tooltip="reference: as published, all frames at once. seamless: segment by segment in constant "
+                    "memory, without seams; another sampler can continue the video.",
                 ),
-                rate_input("fps", "Frames a second of pose frames; a motion brings its own rate.", 30.0),
-                FaceMotionSocket.Input("motion", optional=True, tooltip="What the face is to do; it is drawn here."),
+                rate_input("fps", "Frames per second of the pose frames; a motion has its own rate.", 30.0),
+                FaceMotionSocket.Input(
+                    "motion", optional=True, tooltip="The motion of the face; the node draws it as pose images."
+                ),
                 FaceLandmarks.Input(
                     "landmarks",
                     optional=True,
-                    tooltip="The face in the portrait, from Detect Landmarks; a motion is drawn onto it.",
+                    tooltip="The landmarks of the face in the portrait, from Detect Landmarks; a motion is drawn onto "
+                    "it.",
                 ),
                 io.Image.Input(
                     "pose_frames",
                     optional=True,
-                    tooltip="Drawn faces, from Draw Pose or a pose video, in place of a motion.",
+                    tooltip="Pose images, from Draw Pose or a pose video, in place of a motion.",
                 ),
                 AniPortraitStateSocket.Input(
-                    "previous", optional=True, tooltip="The state of the clip before, which this one goes on from."
+                    "previous", optional=True, tooltip="The state of the sampler before, which this one continues."
                 ),
                 host.advanced(
                     io.Int.Input(
@@ -96,7 +109,8 @@ class AniPortraitSampler(io.ComfyNode):
                         default=16,
                         min=1,
                         max=LONGEST_WINDOW,
-                        tooltip="Frames that the network processes together; 16 as published.",
+                        tooltip="Length of the context window: frames that the network denoises together; 16 as "
+                        "published.",
                     )
                 ),
                 host.advanced(
@@ -105,7 +119,7 @@ class AniPortraitSampler(io.ComfyNode):
                         default=4,
                         min=0,
                         max=31,
-                        tooltip="Frames that the next window has again; fewer than the window has.",
+                        tooltip="Frames that neighbouring windows share; fewer than the length of the window.",
                     )
                 ),
                 host.advanced(
@@ -114,8 +128,8 @@ class AniPortraitSampler(io.ComfyNode):
                         default=1,
                         min=1,
                         max=64,
-                        tooltip="Windows computed together: faster on a large graphics card; halved when memory is "
-                        "short.",
+                        tooltip="Windows computed at once: faster on a large graphics card; halved when memory runs "
+                        "out.",
                     )
                 ),
                 host.advanced(
@@ -124,7 +138,7 @@ class AniPortraitSampler(io.ComfyNode):
                         default=4,
                         min=1,
                         max=64,
-                        tooltip="Frames that the VAE decodes together; halved when memory is short.",
+                        tooltip="Frames that the VAE decodes at once; halved when memory runs out.",
                     )
                 ),
                 host.advanced(
@@ -133,22 +147,23 @@ class AniPortraitSampler(io.ComfyNode):
                         default=16,
                         min=1,
                         max=1000,
-                        tooltip="For seamless: windows' worth of frames in a stretch; longer ones cost less and hold "
-                        "more memory.",
+                        tooltip="For seamless: length of a segment in windows; longer segments cost less time and more "
+                        "memory.",
                     )
                 ),
                 host.advanced(
                     io.Boolean.Input(
                         "continued",
                         default=False,
-                        tooltip="For seamless: another clip follows, so its beginning is prepared for.",
+                        tooltip="For seamless: another sampler continues the video; a few frames beyond the end are "
+                        "sampled, so that there is no seam.",
                     )
                 ),
                 host.advanced(
                     io.Boolean.Input(
                         "published_pose",
                         default=True,
-                        tooltip="Drawn faces reach the network as in the published program; off, as in its training.",
+                        tooltip="Pose images are normalised as in the published program; off, as in its training.",
                     )
                 ),
                 host.advanced(
@@ -158,7 +173,7 @@ class AniPortraitSampler(io.ComfyNode):
                         min=0.0,
                         max=1.0,
                         step=0.05,
-                        tooltip="Part of the steps from which guidance is used; 0 is the first.",
+                        tooltip="Fraction of the steps at which guidance begins; 0 is the first step.",
                     )
                 ),
                 host.advanced(
@@ -168,7 +183,7 @@ class AniPortraitSampler(io.ComfyNode):
                         min=0.0,
                         max=1.0,
                         step=0.05,
-                        tooltip="Part of the steps up to which guidance is used; 1 is the last. Less is faster and "
+                        tooltip="Fraction of the steps at which guidance ends; 1 is the last step. Less is faster and "
                         "changes the result.",
                     )
                 ),
@@ -176,8 +191,8 @@ class AniPortraitSampler(io.ComfyNode):
                     io.Boolean.Input(
                         "swap_colours",
                         default=False,
-                        tooltip="For pose frames from a video that AniPortrait's own tool made: red and blue are "
-                        "exchanged in those.",
+                        tooltip="For pose frames from a video made by AniPortrait's own tool, in which red and blue "
+                        "are swapped.",
                     )
                 ),
                 host.advanced(
@@ -186,26 +201,29 @@ class AniPortraitSampler(io.ComfyNode):
                         default=1,
                         min=1,
                         max=10,
-                        tooltip="For seamless: every how many steps the deep layers are computed anew; above 1 is "
-                        "faster and changes the result.",
+                        tooltip="For seamless: the deep layers are computed in every n-th step only; above 1 is faster "
+                        "and changes the result.",
                     )
                 ),
                 host.advanced(
                     io.Boolean.Input(
                         "compiled",
                         default=False,
-                        tooltip="Let torch.compile translate the network: slow at first, then faster on a graphics "
+                        tooltip="Compiles the network with torch.compile: slow at first, then faster on a graphics "
                         "card.",
                     )
                 ),
+                sound_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
                 AniPortraitStateSocket.Output(
-                    display_name="state", tooltip="For previous of another sampler that goes on from here."
+                    display_name="state", tooltip="For the input previous of a sampler that continues this one."
                 ),
+                video_output(),
             ],
+            hidden=HIDDEN,
         )
 
     @classmethod
@@ -240,11 +258,13 @@ class AniPortraitSampler(io.ComfyNode):
         swap_colours: bool = False,
         deep_every: int = 1,
         compiled: bool = False,
+        audio: Any = None,
     ) -> Any:
         from ...pipelines.aniportrait.animate import Settings, animate
         from ...pipelines.aniportrait.portrait import check_landmarks
         from ...pipelines.aniportrait.settings import check_drawings, check_settings, check_state
         from ...pipelines.face.landmark_payload import from_payload
+        from ...pipelines.timing import as_rate
         from ..vae_and_clip import codec, picture_encoder
 
         picture = portrait_socket(portrait, "portrait")
@@ -275,6 +295,8 @@ class AniPortraitSampler(io.ComfyNode):
         check_settings(settings, LONGEST_WINDOW)
         check_drawings(drawings, settings.size)
         check_state(previous, settings)
+        rate = as_rate(fps) if motion is None else motion.fps
+        sound = sound_of(audio, len(drawings), rate)
         progress = host.progress()
         progress(0, len(drawings), picture)
         animation = animate(
@@ -287,13 +309,11 @@ class AniPortraitSampler(io.ComfyNode):
             state=previous,
             progress=progress,
         )
-        images = torch.empty(animation.frames, height, width, 3)
-        done = 0
-        for frames in animation:
-            images[done : done + len(frames)] = frames
-            done += len(frames)
-        rate = fps if motion is None else float(motion.fps)
-        return io.NodeOutput(host.to_socket(images), rate, animation.state)
+        if not cls.keeps_frames():
+            video = streamed_video(animation, rate, sound)
+            return io.NodeOutput(None, float(rate), animation.state, video)
+        images = frames_in_memory(animation, animation.frames)
+        return io.NodeOutput(images, float(rate), animation.state, video_of(images, rate, sound))
 
 
 def _drawings(motion: Any, track: FaceTrack | None, pose_frames: Any, size: tuple[int, int], swapped: bool) -> Any:

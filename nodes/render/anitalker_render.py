@@ -1,22 +1,32 @@
-"""AniTalker's motion becomes frames."""
+"""Renders AniTalker's motion latents as frames."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import portrait_socket
 from ..loaded_models import LoadedAniTalker
+from ..renderer_node import (
+    HIDDEN,
+    RendererNode,
+    frames_in_memory,
+    sound_input,
+    sound_of,
+    streamed_video,
+    video_of,
+    video_output,
+)
 from ..sockets import AniTalkerSocket, MotionLatentsSocket
 
 io: Any = host.io
 
 
-class AniTalkerRender(io.ComfyNode):
+class AniTalkerRender(RendererNode):
     """A portrait and MOTION_LATENTS to frames."""
+
+    VIDEO_OUTPUT = 2
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -24,12 +34,12 @@ class AniTalkerRender(io.ComfyNode):
             node_id="TalkingPortraitAniTalkerRender",
             display_name="AniTalker Render",
             category="Talking Portrait/render",
-            description="Makes a portrait move as the motion says: 256 x 256 pixels, by a warping network.",
+            description="Animates a portrait with AniTalker's warping network, at 256 x 256 pixels.",
             search_aliases=["anitalker", "animate portrait", "talking head", "face animation"],
             inputs=[
                 AniTalkerSocket.Input("anitalker", tooltip="From Load AniTalker."),
                 io.Image.Input(
-                    "portrait", tooltip="A square picture with the head in its middle; of a batch the first is taken."
+                    "portrait", tooltip="A square picture with the head in its centre; of a batch the first is used."
                 ),
                 MotionLatentsSocket.Input("motion", tooltip="From AniTalker Motion or AniTalker Motion from Video."),
                 host.advanced(
@@ -38,28 +48,32 @@ class AniTalkerRender(io.ComfyNode):
                         default=8,
                         min=1,
                         max=256,
-                        tooltip="Frames that are computed together; fewer are taken where memory is short.",
+                        tooltip="Frames that are computed at once; reduced when memory runs out.",
                     )
                 ),
+                sound_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
+                video_output(),
             ],
+            hidden=HIDDEN,
         )
 
     @classmethod
     @checked_node
-    def execute(cls, anitalker: LoadedAniTalker, portrait: Any, motion: Any, batch_size: int = 8) -> Any:
+    def execute(
+        cls, anitalker: LoadedAniTalker, portrait: Any, motion: Any, batch_size: int = 8, audio: Any = None
+    ) -> Any:
         from ...pipelines.anitalker.animate import animate
 
         picture = portrait_socket(portrait, "portrait")
         progress = host.progress()
         progress(0, motion.frames, picture)
-        images, done = torch.empty(0), 0
-        for frames in animate(anitalker.stage1, picture, motion, batch=batch_size, progress=progress):
-            if not done:
-                images = frames.new_empty(motion.frames, *frames.shape[1:])
-            images[done : done + len(frames)] = frames
-            done += len(frames)
-        return io.NodeOutput(host.to_socket(images), float(motion.fps))
+        sound = sound_of(audio, motion.frames, motion.fps)
+        frames = animate(anitalker.stage1, picture, motion, batch=batch_size, progress=progress)
+        if not cls.keeps_frames():
+            return io.NodeOutput(None, float(motion.fps), streamed_video(frames, motion.fps, sound))
+        images = frames_in_memory(frames, motion.frames)
+        return io.NodeOutput(images, float(motion.fps), video_of(images, motion.fps, sound))

@@ -1,15 +1,23 @@
-"""A portrait and speech become a video, by APasco's (and Hallo's) diffusion."""
+"""Samples a video from a portrait and speech, by APasco's (and Hallo's) diffusion."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import amount_input, portrait_socket, size_input
+from ..renderer_node import (
+    HIDDEN,
+    RendererNode,
+    frames_in_memory,
+    sound_input,
+    sound_of,
+    streamed_video,
+    video_of,
+    video_output,
+)
 from ..sockets import (
     APascoSocket,
     APascoStateSocket,
@@ -27,8 +35,10 @@ def share_input(name: str, tooltip: str) -> Any:
     return host.advanced(io.Float.Input(name, default=0.0, min=0.0, max=1.0, step=0.05, round=0.001, tooltip=tooltip))
 
 
-class APascoSampler(io.ComfyNode):
+class APascoSampler(RendererNode):
     """Portrait, SPEECH_FEATURES, FACE_EMBEDDING, REGION_MASKS and VAE to frames."""
+
+    VIDEO_OUTPUT = 3
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -36,22 +46,24 @@ class APascoSampler(io.ComfyNode):
             node_id="TalkingPortraitAPascoSampler",
             display_name="APasco Sampler",
             category="Talking Portrait/render",
-            description="Makes a portrait speak, clip by clip, by the video diffusion of APasco and Hallo.",
+            description="Animates a portrait with speech, clip by clip, by the video diffusion of APasco and Hallo.",
             search_aliases=["apasco", "hallo", "animate portrait", "lip sync", "talking head"],
             inputs=[
                 APascoSocket.Input("apasco", tooltip="From Load APasco."),
                 io.Image.Input(
                     "portrait",
-                    tooltip="The picture that is to speak, squeezed to width and height; a batch gives its first.",
+                    tooltip="The picture to animate, resized to width and height; of a batch the first is used.",
                 ),
                 io.Vae.Input("vae", tooltip="Stable Diffusion 1.x's VAE, sd-vae-ft-mse, from Load VAE."),
                 SpeechFeaturesSocket.Input(
                     "features", tooltip="All layers of wav2vec2-base in the resampled timing, from Encode Speech."
                 ),
-                FaceEmbeddingSocket.Input("embedding", tooltip="Whose face it is, from Face Embedding."),
-                RegionMasksSocket.Input("masks", tooltip="Where face and lips are in this picture, from Region Masks."),
+                FaceEmbeddingSocket.Input("embedding", tooltip="The identity of the face, from Face Embedding."),
+                RegionMasksSocket.Input(
+                    "masks", tooltip="The areas of face and lips in this picture, from Region Masks."
+                ),
                 size_input("width", "Width of the video; the networks were trained on 512 x 512."),
-                size_input("height", "Height of the video; give it the shape of the portrait."),
+                size_input("height", "Height of the video; use the aspect ratio of the portrait."),
                 io.Int.Input("steps", default=40, min=1, max=1000, tooltip="Denoising steps; 40 as published."),
                 io.Float.Input(
                     "cfg",
@@ -60,8 +72,8 @@ class APascoSampler(io.ComfyNode):
                     max=20.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="How strictly face and speech are followed; 1 and less go without guidance, at half the "
-                    "cost.",
+                    tooltip="Classifier-free guidance scale, for the face and the speech; 1 and less turn guidance "
+                    "off, at half the cost.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -69,11 +81,11 @@ class APascoSampler(io.ComfyNode):
                     min=0,
                     max=2**64 - 1,
                     control_after_generate=True,
-                    tooltip="Chooses the noise; the same seed gives the same video.",
+                    tooltip="Selects the noise; the same seed gives the same video.",
                 ),
-                amount_input("pose_weight", "How much speech moves the head and what is around the face."),
-                amount_input("face_weight", "How much speech moves the face."),
-                amount_input("lip_weight", "How much speech moves the lips."),
+                amount_input("pose_weight", "Weight of the audio attention outside the face: head and background."),
+                amount_input("face_weight", "Weight of the audio attention in the face."),
+                amount_input("lip_weight", "Weight of the audio attention on the lips."),
                 FaceLandmarks.Input(
                     "landmarks",
                     optional=True,
@@ -86,7 +98,7 @@ class APascoSampler(io.ComfyNode):
                 APascoStateSocket.Input(
                     "previous",
                     optional=True,
-                    tooltip="The state of the sampler before; this one goes on in the same speech from there.",
+                    tooltip="The state of the sampler before; this one continues the same speech from there.",
                 ),
                 host.advanced(
                     io.Int.Input(
@@ -94,7 +106,7 @@ class APascoSampler(io.ComfyNode):
                         default=0,
                         min=0,
                         max=1000000,
-                        tooltip="How many frames to make in this run; 0 for all that the speech has left.",
+                        tooltip="Number of frames to make in this run; 0 for all that are left of the speech.",
                     )
                 ),
                 host.advanced(
@@ -103,7 +115,7 @@ class APascoSampler(io.ComfyNode):
                         default=16,
                         min=1,
                         max=30,
-                        tooltip="Frames that are sampled together; 16 as published.",
+                        tooltip="Frames of a clip, which are sampled together; 16 as published.",
                     )
                 ),
                 host.advanced(
@@ -111,34 +123,33 @@ class APascoSampler(io.ComfyNode):
                         "schedule",
                         options=["linear", "scaled_linear"],
                         default="linear",
-                        tooltip="How noise is taken away: linear as in the published program, scaled_linear as in its "
-                        "training.",
+                        tooltip="Noise schedule: linear as in the published program, scaled_linear as in its training.",
                     )
                 ),
-                host.advanced(amount_input("geometry_weight", "How much face geometry shapes the face.")),
+                host.advanced(amount_input("geometry_weight", "Weight of the attention to face geometry.")),
                 host.advanced(
                     io.Int.Input(
                         "overlap",
                         default=0,
                         min=0,
                         max=15,
-                        tooltip="Against jumps between clips: frames that fade from one clip into the next, at most "
-                        "half a clip. Each costs time.",
+                        tooltip="Against jumps between clips: frames over which one clip is blended into the next, at "
+                        "most half a clip. Each costs time.",
                     )
                 ),
                 host.advanced(
                     io.Boolean.Input(
-                        "shared_noise", default=False, tooltip="Against flicker: every clip begins with the same noise."
+                        "shared_noise", default=False, tooltip="Against flicker: every clip starts from the same noise."
                     )
                 ),
-                share_input("calming", "Against flicker: averages over neighbouring frames, outside the lips."),
-                share_input("anchoring", "Against drift: draws the colours of each clip to the portrait's."),
+                share_input("calming", "Against flicker: averages neighbouring frames, except on the lips."),
+                share_input("anchoring", "Against drift: moves the colours of each clip towards the portrait's."),
                 host.advanced(
                     io.Boolean.Input(
                         "mixed_rows",
                         default=True,
-                        tooltip="As the published program mixes up the rows of guidance, which its look comes from; "
-                        "off for weights that were trained without.",
+                        tooltip="Assigns the portrait's tokens to rows of the guidance batch in the order of the "
+                        "published program, which its results depend on; off for weights trained without that.",
                     )
                 ),
                 host.advanced(
@@ -147,17 +158,20 @@ class APascoSampler(io.ComfyNode):
                         default=4,
                         min=1,
                         max=64,
-                        tooltip="Frames that the VAE decodes together; halved when memory is short.",
+                        tooltip="Frames that the VAE decodes at once; halved when memory runs out.",
                     )
                 ),
+                sound_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
                 APascoStateSocket.Output(
-                    display_name="state", tooltip="For previous of another sampler that goes on from here."
+                    display_name="state", tooltip="For the input previous of a sampler that continues this one."
                 ),
+                video_output(),
             ],
+            hidden=HIDDEN,
         )
 
     @classmethod
@@ -191,6 +205,7 @@ class APascoSampler(io.ComfyNode):
         anchoring: float = 0.0,
         mixed_rows: bool = True,
         decode_batch: int = 4,
+        audio: Any = None,
     ) -> Any:
         from ...pipelines.apasco.animate import Inputs, Settings, animate
         from ..vae_and_clip import codec
@@ -212,19 +227,19 @@ class APascoSampler(io.ComfyNode):
             deflicker=calming,
             anchoring=anchoring,
         )
-        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion))
+        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion, masks))
         progress = host.progress()
-        progress(0, features.frames, picture)
+        progress(0, features.frames - features.padding, picture)
         animation = animate(apasco, codec(vae), inputs, settings, frames=frames, state=previous, progress=progress)
-        images = torch.empty(animation.frames, height, width, 3)
-        done, state = 0, previous
-        for clip in animation:
-            images[done : done + len(clip.frames)] = clip.frames
-            done, state = done + len(clip.frames), clip.state
-        return io.NodeOutput(host.to_socket(images), float(features.fps), state)
+        sound = sound_of(audio, animation.frames, features.fps, first=previous.frames if previous else 0)
+        if not cls.keeps_frames():
+            video = streamed_video(animation.pictures(), features.fps, sound)
+            return io.NodeOutput(None, float(features.fps), animation.state, video)
+        images = frames_in_memory(animation.pictures(), animation.frames)
+        return io.NodeOutput(images, float(features.fps), animation.state, video_of(images, features.fps, sound))
 
 
-def _geometry(landmarks: Any, motion: Any) -> Any:
+def _geometry(landmarks: Any, motion: Any, masks: Any) -> Any:
     from ...pipelines.apasco.geometry import geometry_of_motion, geometry_of_track
     from ...pipelines.face.landmark_payload import from_payload
 
@@ -235,4 +250,4 @@ def _geometry(landmarks: Any, motion: Any) -> Any:
         )
     if motion is not None:
         return geometry_of_motion(motion)
-    return None if landmarks is None else geometry_of_track(from_payload(landmarks))
+    return None if landmarks is None else geometry_of_track(from_payload(landmarks), masks.points)

@@ -25,27 +25,28 @@ class FrameInterpolation(io.ComfyNode):
             node_id="TalkingPortraitFrameInterpolation",
             display_name="Frame Interpolation",
             category="Talking Portrait/render",
-            description="Puts frames between frames with ComfyUI's FILM or RIFE, in AniPortrait's order.",
+            description="Interpolates frames with ComfyUI's FILM or RIFE, in AniPortrait's order.",
             search_aliases=["film", "rife", "frame interpolation", "smooth video", "aniportrait acceleration"],
             inputs=[
                 io.Image.Input("images", tooltip="The frames, at least two."),
-                rate_input("fps", "Their frames a second; connect the sampler's.", 10.0),
+                rate_input("fps", "Their frames per second; connect the sampler's.", 10.0),
                 io.Int.Input(
                     "insert",
                     default=2,
                     min=1,
                     max=15,
-                    tooltip="Frames between each two. AniPortrait's fast way samples every third frame and inserts 2.",
+                    tooltip="Frames inserted between each two. AniPortrait's fast mode samples every third frame and "
+                    "inserts 2.",
                 ),
                 InterpolationModel.Input(
                     "model",
                     optional=True,
-                    tooltip="From ComfyUI's Load Frame Interpolation Model, which newer versions have.",
+                    tooltip="From ComfyUI's Load Frame Interpolation Model, which only newer versions have.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="The frames with those between them."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second now; connect it to Create Video."),
+                io.Image.Output(display_name="images", tooltip="The frames and the inserted ones."),
+                io.Float.Output(display_name="fps", tooltip="The new frames per second; connect it to Create Video."),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""A picture and a motion become frames, by warping the picture."""
+"""Renders a motion by warping a picture."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import torch
 from .. import host
 from ..checked_node import checked_node
 from ..inputs import first_frame, portrait_socket
+from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
 io: Any = host.io
 
 
-class InstantRender(io.ComfyNode):
+class InstantRender(RendererNode):
     """IMAGE, FACE_LANDMARKS and FACE_MOTION to frames on a plain CPU."""
+
+    FRAME_OUTPUTS = (0, 1)
+    VIDEO_OUTPUT = 3
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -23,14 +27,19 @@ class InstantRender(io.ComfyNode):
             node_id="TalkingPortraitInstantRender",
             display_name="Instant Render",
             category="Talking Portrait/render",
-            description="Makes one picture move: warps the face, opens the mouth, closes the eyes. Needs no download.",
+            description="Animates one picture by warping it: moves the face, opens the mouth, closes the eyes. Needs "
+            "no download.",
             search_aliases=["animate portrait", "talking photo", "lip sync", "face animation"],
             inputs=[
-                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is taken."),
+                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is used."),
                 FaceLandmarks.Input(
-                    "landmarks", tooltip="The face in this very picture, from Detect Landmarks; the first frame counts."
+                    "landmarks",
+                    tooltip="The landmarks of the face in this picture, from Detect Landmarks; the first "
+                    "frame is used.",
                 ),
-                FaceMotionSocket.Input("motion", tooltip="What the face does, from a driver, Reenact or Edit Motion."),
+                FaceMotionSocket.Input(
+                    "motion", tooltip="The motion of the face, from a driver, Reenact Motion or Edit Motion."
+                ),
                 host.advanced(
                     io.Int.Input(
                         "batch_size",
@@ -40,30 +49,39 @@ class InstantRender(io.ComfyNode):
                         tooltip="Frames that are computed together; more can be faster on a graphics card.",
                     )
                 ),
+                sound_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
-                io.Mask.Output(display_name="mask", tooltip="1 where a pixel moved; all others are the picture's own."),
-                io.Float.Output(display_name="fps", tooltip="Frames a second; connect it to Create Video."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="1 where a pixel moved; all other pixels are those of the picture."
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second; connect it to Create Video."),
+                video_output(),
             ],
+            hidden=HIDDEN,
         )
 
     @classmethod
     @checked_node
-    def execute(cls, image: Any, landmarks: Any, motion: Any, batch_size: int = 8) -> Any:
+    def execute(cls, image: Any, landmarks: Any, motion: Any, batch_size: int = 8, audio: Any = None) -> Any:
         from ...pipelines.face.landmark_payload import from_payload
-        from ...pipelines.instant.animate import animate
+        from ...pipelines.instant.animate import animate, frames_of
 
         portrait = portrait_socket(image)
         progress = host.progress()
         progress(0, motion.frames, portrait)
         track = first_frame(from_payload(landmarks))
-        # Made in the host's own kind from the start: a clip is never in memory twice.
+        sound, device = sound_of(audio, motion.frames, motion.fps), host.torch_device()
+        if not cls.keeps_frames():
+            stream = frames_of(portrait, track, motion, batch=batch_size, device=device, progress=progress)
+            return io.NodeOutput(None, None, float(motion.fps), streamed_video(stream, motion.fps, sound))
+        # Made in the host's own kind from the start: the frames are never in memory twice.
         images = host.to_socket(torch.empty(0)).new_empty(motion.frames, *portrait.shape)
         masks = images.new_empty(images.shape[:3])
         done = 0
-        rendered = animate(portrait, track, motion, batch=batch_size, device=host.torch_device(), progress=progress)
+        rendered = animate(portrait, track, motion, batch=batch_size, device=device, progress=progress)
         for frames, moved in rendered:
             images[done : done + len(frames)], masks[done : done + len(frames)] = frames, moved
             done += len(frames)
-        return io.NodeOutput(images, masks, float(motion.fps))
+        return io.NodeOutput(images, masks, float(motion.fps), video_of(images, motion.fps, sound))

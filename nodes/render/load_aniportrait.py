@@ -17,11 +17,12 @@ io: Any = host.io
 NO_LORA = "none"
 ENDINGS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
 TOOLTIPS = {
-    "reference_unet": "What looks at the portrait: reference_unet.pth, in models/talking_portrait.",
-    "denoising_unet": "What makes the frames: denoising_unet.pth.",
-    "motion_module": "What keeps the frames together: motion_module.pth.",
-    "pose_guider": "What reads the drawn faces: pose_guider.pth.",
-    "audio2mesh": "Speech to the shape of the face: audio2mesh.pt. A video or another motion does without.",
+    "reference_unet": "The UNet that encodes the portrait: reference_unet.pth, in models/talking_portrait.",
+    "denoising_unet": "The UNet that denoises the frames: denoising_unet.pth.",
+    "motion_module": "Its temporal attention, which makes frames consistent: motion_module.pth.",
+    "pose_guider": "The network that encodes pose images: pose_guider.pth.",
+    "audio2mesh": "Speech to the shape of the face: audio2mesh.pt. Not needed when a video or another motion drives "
+    "the portrait.",
     "audio2pose": "Speech to head movement: audio2pose.pt. Only predicted head poses need it.",
 }
 
@@ -40,7 +41,8 @@ class LoadAniPortrait(io.ComfyNode):
             node_id="TalkingPortraitLoadAniPortrait",
             display_name="Load AniPortrait",
             category="Talking Portrait/render",
-            description="Chooses AniPortrait's files, tells them apart by what they hold, and loads them when needed.",
+            description="Selects AniPortrait's files, checks what each one contains, and loads them when they are "
+            "first needed.",
             search_aliases=["aniportrait", "portrait diffusion", "reference unet", "pose guider"],
             inputs=[
                 *combos,
@@ -62,7 +64,7 @@ class LoadAniPortrait(io.ComfyNode):
                         max=2.0,
                         step=0.05,
                         round=0.001,
-                        tooltip="How much of the LoRA is added.",
+                        tooltip="Scale of the LoRA's weights.",
                     )
                 ),
             ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
 from ..model_paths import chosen_model
@@ -13,6 +14,8 @@ from ..sockets import APascoSocket
 io: Any = host.io
 
 NET, NET_FILE = "hallo_net", "hallo/net.pth"
+TRAINED_FILE = "apasco/net.safetensors"
+"""Where a network that was trained here belongs; the geometry example takes it."""
 ENDINGS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
 
 
@@ -26,14 +29,16 @@ class LoadAPasco(io.ComfyNode):
             node_id="TalkingPortraitLoadAPasco",
             display_name="Load APasco",
             category="Talking Portrait/render",
-            description="Loads net.pth of Hallo, or of an APasco that was trained here; none is published for APasco.",
+            description="Loads net.pth of Hallo, or of an APasco that was trained here; APasco itself has published "
+            "none.",
             search_aliases=["apasco", "hallo", "audio diffusion", "portrait diffusion"],
             inputs=[
                 io.Combo.Input(
                     "net",
-                    options=sorted({*files, NET_FILE}),
+                    options=sorted({*files, NET_FILE, TRAINED_FILE}),
                     default=NET_FILE,
-                    tooltip="net.pth, or the same as .safetensors, in models/talking_portrait; names of both projects.",
+                    tooltip="net.pth, or the same as .safetensors, in models/talking_portrait, with the tensor names "
+                    "of either project.",
                 ),
                 dtype_input(),
             ],
@@ -51,5 +56,11 @@ class LoadAPasco(io.ComfyNode):
         from ...models.apasco.loading import load_net
         from ...pipelines.apasco.settings import Networks
 
+        if net == TRAINED_FILE and host.model_path((host.OWN_CATEGORY,), net) is None:
+            raise TalkingPortraitError(
+                f"The model file {net} is not in {host.model_folders(host.OWN_CATEGORY)[0]}, as no APasco weights are "
+                "published; train your own (python -m talking_portrait train apasco-stage2 --geometry, see "
+                f"docs/training.md) and put its net.safetensors there, or choose {NET_FILE} without geometry."
+            )
         networks = load_net(chosen_model(host.OWN_CATEGORY, net, NET), dtype=chosen_dtype(dtype))
         return io.NodeOutput(Networks.of(networks, host.ManagedModule))

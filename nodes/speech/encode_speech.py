@@ -1,4 +1,4 @@
-"""Speech becomes features, one row for each frame."""
+"""Encodes speech as features, one row for each frame."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ class EncodeSpeech(io.ComfyNode):
             node_id="TalkingPortraitEncodeSpeech",
             display_name="Encode Speech",
             category="Talking Portrait/speech",
-            description="Listens with wav2vec2 or HuBERT and gives all hidden layers, in the timing a system needs.",
+            description="Encodes speech with wav2vec2 or HuBERT and returns all hidden layers, at the frame rate that "
+            "a system needs.",
             search_aliases=["wav2vec2", "hubert", "audio features"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The speech, at any rate; channels are mixed."),
                 SpeechEncoderSocket.Input("encoder", tooltip="From Load Speech Encoder."),
-                rate_input("fps", "Frames a second of the video; used by the resampled timing alone."),
+                rate_input("fps", "Frames per second of the video; only used with the resampled timing."),
                 io.Combo.Input(
                     "timing",
                     options=["resampled", "stock", "paired"],
                     default="resampled",
-                    tooltip="resampled: one row a video frame, stretched before the transformer (AniPortrait, Hallo). "
-                    "stock: the encoder's own 50 rows a second. paired: stock, two rows a frame of 25 fps (AniTalker).",
+                    tooltip="resampled: one row for each video frame, interpolated before the transformer "
+                    "(AniPortrait, Hallo). stock: the encoder's own 50 rows per second. paired: as stock, two rows for "
+                    "each frame at 25 fps (AniTalker).",
                 ),
                 host.advanced(
                     io.Int.Input(
@@ -44,7 +46,8 @@ class EncodeSpeech(io.ComfyNode):
                         default=1,
                         min=1,
                         max=64,
-                        tooltip="For resampled: silence at the end fills the frames up to a multiple (Hallo: 16).",
+                        tooltip="For resampled: the speech is padded with silence at its end, to a multiple of this "
+                        "number of frames (Hallo: 16).",
                     )
                 ),
                 host.advanced(
@@ -54,18 +57,20 @@ class EncodeSpeech(io.ComfyNode):
                         min=0.0,
                         max=600.0,
                         step=1.0,
-                        tooltip="Length of the pieces that the transformer takes at once; 0 takes up to two minutes "
-                        "whole and longer speech in blended pieces of one minute.",
+                        tooltip="Length of the windows that the transformer encodes; 0 encodes up to two minutes at "
+                        "once and longer speech in overlapping, blended windows of one minute.",
                     )
                 ),
                 AniTalkerSocket.Input(
                     "anitalker",
                     optional=True,
-                    tooltip="When connected, the layers are mixed for this model during encoding, in the paired "
-                    "timing: long speech then needs a twenty-fifth of the memory.",
+                    tooltip="When connected, the layers are mixed with this model's weights during encoding, in the "
+                    "paired timing: long speech then needs 1/25 of the memory.",
                 ),
             ],
-            outputs=[SpeechFeaturesSocket.Output(display_name="features", tooltip="Hidden states with their rate.")],
+            outputs=[
+                SpeechFeaturesSocket.Output(display_name="features", tooltip="Hidden states and their frame rate.")
+            ],
         )
 
     @classmethod

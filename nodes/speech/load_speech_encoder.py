@@ -29,7 +29,7 @@ class LoadSpeechEncoder(io.ComfyNode):
             node_id="TalkingPortraitLoadSpeechEncoder",
             display_name="Load Speech Encoder",
             category="Talking Portrait/speech",
-            description="Loads wav2vec2 or HuBERT, base or large, recognised from the file itself.",
+            description="Loads wav2vec2 or HuBERT, base or large; the file itself shows which one it is.",
             search_aliases=["wav2vec2", "hubert", "audio encoder"],
             inputs=[
                 io.Combo.Input(
@@ -40,7 +40,7 @@ class LoadSpeechEncoder(io.ComfyNode):
                 CoreAudioEncoder.Input(
                     "audio_encoder",
                     optional=True,
-                    tooltip="ComfyUI's own loaded audio encoder; when connected it is taken instead of the file.",
+                    tooltip="ComfyUI's own loaded audio encoder; when connected it is used instead of the file.",
                 ),
             ],
             outputs=[SpeechEncoderSocket.Output(display_name="encoder", tooltip="For Encode Speech.")],

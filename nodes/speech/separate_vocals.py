@@ -1,4 +1,4 @@
-"""A recording is parted into voices and everything else."""
+"""Separates a recording into vocals and background."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SeparateVocals(io.ComfyNode):
     """AUDIO to vocals and background, both as long as the recording.
 
     Costs nothing where it is not needed: a host runs only what an output needs, so a separator whose outputs lead
-    nowhere is never run, and one that is switched off hands the recording on without loading anything.
+    nowhere is never run, and one that is switched off returns the recording without loading anything.
     """
 
     @classmethod
@@ -30,8 +30,8 @@ class SeparateVocals(io.ComfyNode):
             node_id="TalkingPortraitSeparateVocals",
             display_name="Separate Vocals",
             category="Talking Portrait/speech",
-            description="Takes music and noise away from a voice, so that they do not move the lips. Switched off, or "
-            "with outputs that lead nowhere, it costs nothing.",
+            description="Separates a voice from music and noise, which would move the lips. When it is switched off, "
+            "no model is loaded; when its outputs are not used, it does not run.",
             search_aliases=["vocal isolation", "remove music", "stem separation", "audio separator"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The recording, at any rate and with any number of channels."),
@@ -46,13 +46,14 @@ class SeparateVocals(io.ComfyNode):
                     default=True,
                     label_on="separate",
                     label_off="pass through",
-                    tooltip="Pass through hands the recording on as vocals, with a silent background.",
+                    tooltip="Pass through outputs the recording as vocals, with a silent background.",
                 ),
             ],
             outputs=[
-                io.Audio.Output(display_name="vocals", tooltip="The voices; same length and rate as the recording."),
+                io.Audio.Output(display_name="vocals", tooltip="The vocals; same length and rate as the recording."),
                 io.Audio.Output(
-                    display_name="background", tooltip="All the rest; with the vocals it adds up to the whole."
+                    display_name="background",
+                    tooltip="The rest of the sound; vocals and background add up to the recording.",
                 ),
             ],
         )

@@ -1,4 +1,4 @@
-"""Speech becomes cepstral features, without a network."""
+"""Computes cepstral features of speech, without a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SpeechMFCC(io.ComfyNode):
             node_id="TalkingPortraitSpeechMFCC",
             display_name="Speech MFCC",
             category="Talking Portrait/speech",
-            description="Mel-frequency cepstral coefficients of speech, in the recipes of two published systems.",
+            description="Mel-frequency cepstral coefficients of speech, as two published systems compute them.",
             search_aliases=["mfcc", "cepstrum", "audio features"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The speech, at any rate; channels are mixed."),
@@ -28,11 +28,13 @@ class SpeechMFCC(io.ComfyNode):
                     "recipe",
                     options=["anitalker", "audiodvp"],
                     default="anitalker",
-                    tooltip="anitalker: 39 columns, 100 rows a second. audiodvp: windows of 28 x 12 for each frame of "
-                    "25 fps video.",
+                    tooltip="anitalker: 39 columns, 100 rows per second. audiodvp: windows of 28 x 12 for each frame "
+                    "of 25 fps video.",
                 ),
             ],
-            outputs=[SpeechFeaturesSocket.Output(display_name="features", tooltip="Coefficients with their rate.")],
+            outputs=[
+                SpeechFeaturesSocket.Output(display_name="features", tooltip="Coefficients and their frame rate.")
+            ],
         )
 
     @classmethod

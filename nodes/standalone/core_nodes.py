@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ from .. import host
 from ..checked_node import checked_node, described
 from ..inputs import colours, images_socket
 from ..model_paths import chosen_model
-from ..vae_and_clip import LoadedClipVision, LoadedVae
 from . import node_api as io
 from .picture_file import read_pictures
 
@@ -153,6 +153,8 @@ class VideoPayload:
     audio: Audio | None = None
     fps: Fraction = Fraction(25)
     path: Path | None = None
+    encoded: bool = False
+    """Whether the file is one of this pack's own encoder, an MP4 as Save Video writes it."""
 
     def components(self) -> tuple[torch.Tensor, Audio | None, Fraction]:
         """Frames, sound and rate in memory."""
@@ -316,7 +318,12 @@ class SaveVideo(Saver):
     @classmethod
     @checked_node
     def execute(cls, video: Any, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
-        images, audio, fps = video_socket(video).components()
+        video = video_socket(video)
+        if video.path is not None and video.encoded:
+            with output_file(filename_prefix, ".mp4") as path:
+                _copy(video.path, path)
+            return io.NodeOutput(video, ui=_shown("images", [path]))
+        images, audio, fps = video.components()
         if audio is not None and video.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
             audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
         progress = io.session().progress
@@ -328,6 +335,15 @@ class SaveVideo(Saver):
                 writer.write(to_uint8(colours(frame)))
                 progress(index + 1, len(images))
         return io.NodeOutput(video, ui=_shown("images", [path]))
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The video {target.name} can't be written ({error.strerror}); free some space and try again."
+        ) from None
 
 
 class SaveImage(Saver):
@@ -435,7 +451,7 @@ class VAELoader(io.ComfyNode):
             "loaders",
             inputs=[io.Combo.Input("vae_name", options=files or ["sd-vae-ft-mse.safetensors"], tooltip="A VAE file.")],
             outputs=[io.Vae.Output()],
-            description="Outside ComfyUI only VAEs of Stable Diffusion 1.x are known.",
+            description="Outside ComfyUI only VAEs of Stable Diffusion 1.x are supported.",
         )
 
     @classmethod
@@ -445,7 +461,11 @@ class VAELoader(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, vae_name: str) -> io.NodeOutput:
-        return io.NodeOutput(LoadedVae(chosen_model("vae", vae_name, "sd_vae_ft_mse")))
+        from ...models.diffusion.vae import load_vae
+        from ...pipelines.diffusion.vae import LoadedVae
+
+        network = load_vae(chosen_model("vae", vae_name, "sd_vae_ft_mse"))
+        return io.NodeOutput(LoadedVae(host.ManagedModule(network)))
 
 
 class CLIPVisionLoader(io.ComfyNode):
@@ -467,7 +487,11 @@ class CLIPVisionLoader(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, clip_name: str) -> io.NodeOutput:
-        return io.NodeOutput(LoadedClipVision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder")))
+        from ...models.diffusion.clip_vision import load_clip_vision
+        from ...pipelines.aniportrait.clip_encoder import LoadedClipVision
+
+        network = load_clip_vision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder"))
+        return io.NodeOutput(LoadedClipVision(host.ManagedModule(network)))
 
 
 class ImageBatch(io.ComfyNode):

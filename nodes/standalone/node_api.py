@@ -1,7 +1,7 @@
 """What stands in for ComfyUI's node API where there is no ComfyUI: only the few names that this pack uses.
 
 The shapes follow ComfyUI's V3 API (`comfy_api.latest.io`), so node files read the same in both worlds and
-`GET_NODE_INFO_V1` gives the dictionary that `/object_info` would. What nodes see of their surroundings (progress,
+`GET_NODE_INFO_V1` gives the dictionary that `/object_info` would. What nodes use of their environment (progress,
 folders) is the `Session` of the command that runs them.
 """
 
@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -111,6 +112,13 @@ def _socket(io_type: str, input_class: type[Input] = Input) -> Any:
     return type(io_type, (), ends)
 
 
+class Hidden(str, Enum):
+    """What a node can be given beside its inputs: its own id, and the whole prompt that is run."""
+
+    unique_id = "UNIQUE_ID"
+    prompt = "PROMPT"
+
+
 Custom = _socket
 Boolean = _socket("BOOLEAN", _BooleanInput)
 Int = _socket("INT", _IntInput)
@@ -137,6 +145,7 @@ class Schema:
     description: str = ""
     is_output_node: bool = False
     search_aliases: list[str] | None = None
+    hidden: list[Hidden] = field(default_factory=list)
 
 
 class NodeOutput:
@@ -150,6 +159,7 @@ class ComfyNode:
     """Base of all nodes: `define_schema` and `execute` are class methods, nothing is kept between runs."""
 
     RELATIVE_PYTHON_MODULE: ClassVar[str] = "custom_nodes.talking_portrait"
+    hidden: ClassVar[SimpleNamespace] = SimpleNamespace(unique_id=None, prompt=None)
 
     @classmethod
     def define_schema(cls) -> Schema:
@@ -159,6 +169,11 @@ class ComfyNode:
     def check_lazy_status(cls, **inputs: Any) -> list[str]:
         """Names of the lazy inputs (None so far) that must be computed first; all of them unless overridden."""
         return [name for name, value in inputs.items() if value is None]
+
+    @classmethod
+    def with_hidden(cls, **values: Any) -> type[ComfyNode]:
+        """The node as one run sees it, with the values of `Hidden`; ComfyUI makes such a class for each run too."""
+        return type(cls.__name__, (cls,), {"hidden": SimpleNamespace(**values)})
 
     @classmethod
     def GET_SCHEMA(cls) -> Schema:  # noqa: N802 (ComfyUI's name)
@@ -176,6 +191,8 @@ class ComfyNode:
         for entry in schema.inputs:
             section = inputs.setdefault("optional" if entry.optional else "required", {})
             section[entry.id] = (entry.io_type, entry.as_dict())
+        if schema.hidden:
+            inputs["hidden"] = {entry.name: (entry.value,) for entry in schema.hidden}
         return {
             "input": inputs,
             "input_order": {section: list(entries) for section, entries in inputs.items()},
@@ -197,7 +214,7 @@ class ComfyNode:
 
 
 class ComfyExtension:
-    """A set of nodes, as the loader asks for it."""
+    """A set of nodes, as the loader requests it."""
 
     async def get_node_list(self) -> list[type[ComfyNode]]:
         raise NotImplementedError
@@ -205,7 +222,7 @@ class ComfyExtension:
 
 @dataclass(frozen=True)
 class Session:
-    """The surroundings of one run: who watches it and which folders it may use.
+    """The environment of one run: its progress callback and the folders it may use.
 
     `files` maps names to files that the user named on the command line; all other names in a workflow are looked up
     inside `input_folder` and can't lead out of it.
@@ -221,13 +238,13 @@ _session: ContextVar[Session | None] = ContextVar("talking_portrait_session", de
 
 
 def session() -> Session:
-    """The current run's surroundings, or the defaults."""
+    """The current run's environment, or the defaults."""
     return _session.get() or Session()
 
 
 @contextmanager
 def use_session(current: Session) -> Iterator[None]:
-    """Nodes that run inside the block see `current`."""
+    """Nodes that run inside the block use `current`."""
     token = _session.set(current)
     try:
         yield

@@ -29,6 +29,7 @@ from ..diffusion.samplers import (
     sample_multistep,
 )
 from ..errors import TalkingPortraitError
+from ..finite import check_finite
 from ..memory import HalvingBatches, Managed, loaded
 from ..types import Progress, no_progress
 from .pose import PoseFeatures
@@ -223,11 +224,7 @@ def denoise(
             latents = finished.put_into(latents, timestep, schedule)
         velocity = denoiser.velocity(latents, timestep, windows, step=step, tick=tick)
         step += 1
-        if not bool(velocity.isfinite().all()):
-            raise TalkingPortraitError(
-                f"The network gave values that are not numbers (NaN) in step {step} of {steps}; "
-                "load it in bfloat16 or float32, or download its files again."
-            )
+        check_finite(velocity, "The denoising UNet", where=f" in step {step} of {steps}")
         return velocity
 
     def report_step(number: int, sample: torch.Tensor, clean: torch.Tensor) -> None:

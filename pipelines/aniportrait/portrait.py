@@ -11,6 +11,7 @@ from ...models.diffusion.attention import Bank
 from ...models.diffusion.unet import UNet, UNetConfig
 from ..diffusion.latents import ImageCodec, PictureEncoder, check_precision
 from ..errors import TalkingPortraitError
+from ..finite import check_finite
 from ..memory import loaded
 from ..types import FaceTrack
 from .pictures import reference_picture
@@ -42,8 +43,8 @@ def prepare_portrait(
         )
     latents = codec.encode(reference_picture(portrait.float().cpu(), size))
     embedding = encoder.embed(portrait)
-    _check_numbers(latents, "The VAE")
-    _check_numbers(embedding, "CLIP's image encoder")
+    check_finite(latents, "The VAE")
+    check_finite(embedding, "CLIP's image encoder")
 
     height, width = latents.shape[-2:]
     config = cast(UNet, networks.reference_unet.module).config
@@ -54,7 +55,7 @@ def prepare_portrait(
     token = embedding[:, None].to(device, networks.dtype)
     bank = unet.write_bank(latents[:, :, None].to(device, networks.dtype), token)
     for tokens in bank.values():
-        _check_numbers(tokens, "The reference UNet")
+        check_finite(tokens, "The reference UNet")
     return PreparedPortrait(token, bank)
 
 
@@ -76,12 +77,4 @@ def _check_token(embedding: torch.Tensor, config: UNetConfig) -> None:
         raise TalkingPortraitError(
             f"CLIP's embedding has {embedding.shape[-1]} values, but AniPortrait's networks expect "
             f"{config.context}; load the image encoder ViT-L/14 with its projection."
-        )
-
-
-def _check_numbers(values: torch.Tensor, source: str) -> None:
-    if not bool(values.isfinite().all()):
-        raise TalkingPortraitError(
-            f"{source} gave values that are not numbers (NaN) for the portrait; load it in bfloat16 or float32, or "
-            "download its file again."
         )

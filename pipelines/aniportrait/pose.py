@@ -7,7 +7,7 @@ never all held.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 
@@ -70,8 +70,8 @@ class PoseGuidance:
         height, width = self._size
         # The widest layers have 16 channels at half the size and the inner width of attention at a sixteenth.
         memory = len(frames) * height * width * 64 * self._dtype.itemsize
-        guider, device = loaded(self._guider, torch.nn.Module, memory)
-        return cast(PoseGuider, guider), pixels.to(device, self._dtype)
+        guider, device = loaded(self._guider, PoseGuider, memory)
+        return guider, pixels.to(device, self._dtype)
 
 
 class WindowFeatures:
@@ -83,15 +83,12 @@ class WindowFeatures:
     def __init__(self, guidance: PoseGuidance, budget: int) -> None:
         self._guidance, self._budget = guidance, budget
         self._kept: dict[tuple[int, ...], Features] = {}
-        self.made = 0
-        """How often the pose guider had to run."""
 
     def __call__(self, window: Sequence[int]) -> Features:
         key = tuple(window)
         if key in self._kept:
             return self._kept[key]
         features = self._guidance.features(window)
-        self.made += 1
         size = sum(level.nbytes for level in features)
         if size <= self._budget:
             self._budget -= size
@@ -110,8 +107,6 @@ class FrameFeatures:
         self._guidance, self._statistics, self._all, self._batch = guidance, statistics, frames, batch
         self._pieces: dict[int, Features] = {}
         self._start = 0
-        self.made = 0
-        """How often the pose guider had to run."""
 
     def begin(self, start: int) -> None:
         """From now on windows count from frame `start`; what earlier frames had is freed."""
@@ -134,5 +129,4 @@ class FrameFeatures:
     def _piece(self, number: int) -> Features:
         if number not in self._pieces:
             self._pieces[number] = self._guidance.features(self._span(number), self._statistics)
-            self.made += 1
         return self._pieces[number]

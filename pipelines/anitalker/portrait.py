@@ -9,6 +9,7 @@ import torch
 
 from ...models.anitalker.stage1 import Stage1
 from ..errors import TalkingPortraitError
+from ..finite import check_finite
 from ..image.resizing import resized_on_bytes
 from ..memory import HalvingBatches, Managed, loaded
 from ..timing import as_rate
@@ -57,10 +58,7 @@ def check_landmarks(picture: torch.Tensor, track: FaceTrack) -> None:
 
 def check_numbers(values: torch.Tensor, stage: str) -> None:
     """Raises TalkingPortraitError where a network, "stage 1" or "stage 2", gave NaN."""
-    if not bool(torch.isfinite(values.sum())):
-        raise TalkingPortraitError(
-            f"AniTalker's {stage} gave values that are not numbers (NaN); its file is damaged, download it again."
-        )
+    check_finite(values, f"AniTalker's {stage}", "its file is damaged, download it again")
 
 
 @torch.no_grad()

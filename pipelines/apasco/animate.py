@@ -5,7 +5,8 @@
         clip.state      # what a next call continues from
 
 Each clip continues the last two frames of the one before. What is held does not grow with the speech, which itself is
-the clock: there is one frame for each row of it. The last clip is sampled whole and cut.
+the clock: there is one frame for each row of it. The last clip is sampled whole and cut;
+silence that fills it (`SpeechFeatures.padding`), as in the published program, gives no frames.
 """
 
 from __future__ import annotations
@@ -50,13 +51,22 @@ class Clip:
 
 
 class Animation(Iterator[Clip]):
-    """Clips as they are finished; `frames` is how many frames there will be altogether."""
+    """Clips as they are finished; `frames` is how many frames there will be altogether.
 
-    def __init__(self, frames: int, clips: Iterator[Clip]) -> None:
-        self.frames, self._clips = frames, clips
+    `state` is what a next call continues from: the last clip's, at first the one that this call continues.
+    """
+
+    def __init__(self, frames: int, clips: Iterator[Clip], state: AnimationState | None = None) -> None:
+        self.frames, self.state, self._clips = frames, state, clips
 
     def __next__(self) -> Clip:
-        return next(self._clips)
+        clip = next(self._clips)
+        self.state = clip.state
+        return clip
+
+    def pictures(self) -> Iterator[torch.Tensor]:
+        """The frames (n, H, W, 3) of clip after clip."""
+        return (clip.frames for clip in self)
 
 
 def animate(
@@ -87,14 +97,15 @@ def animate(
     check_state(state, settings)
     states = audio_layers(inputs.speech.states, networks.config.audio_inputs)
     done = state.frames if state else 0
-    if done >= len(states) or frames < 0:
+    spoken = len(states) - inputs.speech.padding
+    if done >= spoken or frames < 0:
         raise TalkingPortraitError(
-            f"{done} of the speech's {len(states)} frames are made already and {frames} more are asked for, so nothing "
+            f"{done} of the speech's {spoken} frames are made already and {frames} more are asked for, so nothing "
             "is left to do; disconnect the previous state, or connect longer speech."
         )
-    end = min(done + frames, len(states)) if frames else len(states)
+    end = min(done + frames, spoken) if frames else spoken
     run = Run(networks, codec, inputs, settings, states, progress)
-    return Animation(end - done, run.clips(done, end, state))
+    return Animation(end - done, run.clips(done, end, state), state)
 
 
 def plan_clips(frames: int, clip: int, overlap: int) -> list[int]:

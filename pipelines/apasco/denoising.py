@@ -11,7 +11,7 @@ from ...models.diffusion.attention import Reference
 from ...models.diffusion.audio_attention import Speech
 from ...models.diffusion.unet import UNet
 from ..diffusion.samplers import StepCallback, sample_ddim
-from ..errors import TalkingPortraitError
+from ..finite import check_finite
 from ..memory import HalvingBatches, loaded
 from .portrait import PreparedPortrait
 from .settings import Networks, Settings
@@ -82,9 +82,5 @@ def denoise(
         return velocity
 
     latents = sample_ddim(predict, noise, settings.noise_schedule(), settings.steps, callback=callback)
-    if not bool(latents.isfinite().all()):
-        raise TalkingPortraitError(
-            "The denoising UNet gave values that are not numbers (NaN); load net.pth in bfloat16 or float32, or "
-            "download it again."
-        )
+    check_finite(latents, "The denoising UNet", "load net.pth in bfloat16 or float32, or download it again")
     return latents

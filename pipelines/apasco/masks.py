@@ -7,7 +7,7 @@ lips, and the lips. Boxes around landmarks are widened, cut down to 64 x 64 cell
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,13 +32,15 @@ class RegionMasks:
     """`region` (H, W) uint8, 255 in the face's box, of the picture's size.
 
     `full`, `face` and `lip` (64, 64) uint8 are near 255 in their region and sum to about 255; the cells divide height
-    and width of the picture evenly, so they are no squares where it is none.
+    and width of the picture evenly, so they are no squares where it is none. `points` (P, 3) are the landmarks of the
+    portrait that they are made from, where there were any.
     """
 
     region: np.ndarray
     full: np.ndarray
     face: np.ndarray
     lip: np.ndarray
+    points: np.ndarray | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -96,7 +98,7 @@ def region_masks(
             f"The face or its lips lie outside the picture of {image_size[1]} x {image_size[0]} pixels; choose a "
             "portrait that shows them."
         )
-    return _separated(region, lips)
+    return replace(_separated(region, lips), points=points)
 
 
 def whole_picture(image_size: tuple[int, int]) -> RegionMasks:

@@ -9,7 +9,7 @@ import torch
 from ...models.diffusion.attention import Bank, Reference
 from ...models.diffusion.unet import UNet
 from ..diffusion.latents import ImageCodec, check_precision
-from ..errors import TalkingPortraitError
+from ..finite import check_finite
 from ..memory import HalvingBatches, loaded
 from .pictures import portrait_picture
 from .settings import Inputs, Networks, Settings
@@ -44,7 +44,7 @@ def prepare_portrait(networks: Networks, codec: ImageCodec, inputs: Inputs, sett
     """
     picture = portrait_picture(inputs.portrait, settings.size)
     latents = codec.encode(picture[None])
-    _check_numbers(latents, "The VAE")
+    check_finite(latents, "The VAE")
     dtype = networks.dtype
 
     imageproj, device = loaded(networks.imageproj, torch.nn.Module)
@@ -92,7 +92,7 @@ def written(networks: Networks, latents: torch.Tensor, tokens: torch.Tensor) -> 
     parts = list(batches.each(len(pictures), lambda start, end: unet.write_bank(pictures[start:end], faces[start:end])))
     bank = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     for values in bank.values():
-        _check_numbers(values, "The reference UNet")
+        check_finite(values, "The reference UNet")
     return bank
 
 
@@ -113,7 +113,7 @@ def with_motion(
     else:
         # A frame with the same tokens in both samples is encoded once.
         latents = codec.encode(frames)
-        _check_numbers(latents, "The VAE")
+        check_finite(latents, "The VAE")
         wanted = [(row % settings.past_frames, face) for row, face in enumerate(faces)]
         distinct = sorted(set(wanted))
         new = written(
@@ -134,11 +134,3 @@ def _faces_of_motion(rows: int, settings: Settings) -> list[int]:
         return [row // each for row in range(rows * each) if row % each]
     # The published program tiles both samples' tokens over rows in which each sample's pictures lie together.
     return [row % rows for row in range(rows * each) if row % each]
-
-
-def _check_numbers(values: torch.Tensor, source: str) -> None:
-    if not bool(values.isfinite().all()):
-        raise TalkingPortraitError(
-            f"{source} gave values that are not numbers (NaN); load it in bfloat16 or float32, or download its file "
-            "again."
-        )

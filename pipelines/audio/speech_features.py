@@ -47,7 +47,8 @@ def encode(
         layers: "all" gives the state before the first layer and after each (13 for base, 25 for large), "last" one.
         mix: the share (layers + 1,) of each hidden state: their weighted sum alone is kept, gathered while the encoder
             runs, so that memory holds one state of long speech and not 25. Overrules `layers`.
-        frame_multiple: for "resampled": silence after the clip fills frames up to a multiple (Hallo: its clip length).
+        frame_multiple: for "resampled": silence after the clip fills frames up to a multiple (Hallo: its clip length);
+            the features say how many they are, so that a video can leave them out.
         chunk_seconds: length of the transformer's windows. By default a clip of up to 120 s passes in one piece, which
             is what every published system does, and a longer one in windows of 60 s. Convolutions are exact for any
             length; windows are an approximation, as a frame then depends on its window and at least 2.5 s beyond, not
@@ -76,8 +77,8 @@ def encode(
     rate = as_rate(fps) if timing == "resampled" else STOCK_FPS
     wave = encoder.prepare(mono(resample(audio, SAMPLE_RATE)))
     frames = frame_count(audio.samples, audio.sample_rate, rate)
-    if timing == "resampled" and frames % frame_multiple:
-        missing = frame_multiple - frames % frame_multiple
+    missing = -frames % frame_multiple if timing == "resampled" else 0
+    if missing:
         wave = torch.nn.functional.pad(wave, (0, round(missing * SAMPLE_RATE / rate)))
         frames += missing
 
@@ -96,7 +97,7 @@ def encode(
     if timing == "paired":
         states = torch.cat([states, states[:, -1:]], dim=1)[:, : 2 * paired_frames(length)]
     shares = () if mix is None else tuple(mix.tolist())
-    return SpeechFeatures(states.transpose(0, 1).contiguous(), rate, encoder.name, timing, shares)
+    return SpeechFeatures(states.transpose(0, 1).contiguous(), rate, encoder.name, timing, shares, missing)
 
 
 def paired_frames(length: int) -> int:

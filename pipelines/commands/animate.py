@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import TalkingPortraitError, quoted
+from ..renderers import INSTANT
 from .driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .progress_bar import ProgressBar
+from .renderer_options import add_renderer_options, chosen_renderer
 from .terminal import note, say
 
 if TYPE_CHECKING:
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("animate", help="a portrait and a voice become a video, on a plain CPU")
+    command = commands.add_parser("animate", help="a portrait and a voice become a video, by any of the systems")
     command.add_argument("--image", type=Path, help="the portrait (default: the shipped one)")
     command.add_argument("--audio", type=Path, help="the voice, any sound or video file (default: the shipped one)")
     command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
     command.add_argument(
-        "--size", type=int, help="longer side of the video in pixels (default: the picture's own, up to 1920)"
+        "--size",
+        type=int,
+        help="longer side of the video in pixels (default: the picture's own, up to 1920; aniportrait, apasco 512)",
     )
     command.add_argument(
         "--motion",
@@ -35,14 +39,19 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also keep the motion")
     command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
-    command.add_argument("--device", default="cpu", help="where frames are computed: cpu, cuda, mps ... (default cpu)")
+    command.add_argument(
+        "--device",
+        help="where frames are computed: cpu, cuda, mps ... (default: cpu for instant, else the accelerator there is)",
+    )
     add_driver_options(command)
+    add_renderer_options(command)
     command.set_defaults(run=_animate)
 
 
 def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion) -> None:
     """A line about driver options that were given with a motion, which is taken as it is."""
-    given = [f"--{name.replace('_', '-')}" for name in DRIVER_DEFAULTS if getattr(options, name) is not None]
+    names = DRIVER_DEFAULTS if options.renderer == INSTANT else ("fps",)  # what else others take, they use
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
     if given:
         note(
             f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect with --motion: the motion is taken as "
@@ -64,52 +73,63 @@ def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
 
 def _animate(options: argparse.Namespace) -> None:
     from ..files.example import SPEECH_FILE
+    from ..files.frame_stream import write_stream
     from ..files.motion_file import check_motion_name, load_motion, save_motion
     from ..files.output_paths import file_to_write, keep_inputs
     from ..files.sound import read_speech
     from ..files.video import check_video_name
-    from ..instant.animate import fit_portrait, write_animation
+    from ..instant.animate import fit_portrait, frames_of
     from ..timing import as_rate
 
     check_video_name(options.out, options.crf)
     if options.save_motion:
         check_motion_name(options.save_motion)
-    device = _device(options.device)
+    device = _device(options)
     for path in (options.out, options.save_motion):
         if path is not None:
             keep_inputs(file_to_write(path), options.image, options.audio, options.motion)
+    renderer = chosen_renderer(options)
+    if options.save_motion and renderer is not None and not renderer.takes_motion:
+        raise TalkingPortraitError(
+            f"--save-motion was given, but {options.renderer} makes no face motion that could be kept; leave it out."
+        )
     motion = load_motion(options.motion) if options.motion else None
     if motion is not None:
         _say_what_has_no_effect(options, motion)
-    fps = as_rate(driver_option(options, "fps")) if motion is None else motion.fps
+    fps = motion.fps if motion else as_rate(renderer.fps if renderer else driver_option(options, "fps"))
     image, track = _portrait(options)
-    image, track = fit_portrait(image, track, _longest_side(options, image))
-    sound = None
+    if renderer is None:
+        image, track = fit_portrait(image, track, _longest_side(options, image))
+    speech = sound = None
     if options.audio or motion is None:
         speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
-        motion = _lasting_as_long(motion, speech) if motion else drive_with(options, speech, fps)
-        del speech
+        motion = _lasting_as_long(motion, speech) if motion else None
+    if renderer is not None:
+        video = renderer.speech_video(image, track, speech, motion, device=device, stage=ProgressBar)
+        motion, pictures = video.motion, video.frames
+    else:
+        if motion is None:
+            assert speech is not None
+            motion = drive_with(options, speech, fps)
+        pictures = frames_of(image, track, motion, device=device, progress=ProgressBar("rendering"))
+    del speech
     start = time.monotonic()
-    frames = write_animation(
-        options.out,
-        image,
-        track,
-        motion,
-        sound,
-        crf=options.crf,
-        progress=ProgressBar("rendering"),
-        device=device,
-    )
+    frames = write_stream(options.out, pictures, fps, sound, crf=options.crf)
     seconds = time.monotonic() - start
     if options.save_motion:
+        assert motion is not None
         save_motion(options.save_motion, motion)
-    say(f"{options.out}: {frames} frames at {float(motion.fps):g} fps, {frames / seconds:.1f} frames a second")
+    say(f"{options.out}: {frames} frames at {float(fps):g} fps, {frames / seconds:.1f} frames a second")
 
 
-def _device(name: str) -> torch.device:
-    """The device of that name. Raises TalkingPortraitError where torch has none."""
+def _device(options: argparse.Namespace) -> torch.device:
+    """The device that was named, or the renderer's usual one. Raises TalkingPortraitError where torch has none."""
     import torch
 
+    name = options.device
+    if name is None:
+        accelerated = options.renderer != INSTANT and torch.accelerator.is_available()
+        return (torch.accelerator.current_accelerator() if accelerated else None) or torch.device("cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()

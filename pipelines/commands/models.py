@@ -42,7 +42,7 @@ def main_list(options: argparse.Namespace) -> int:
 
 def main_check(options: argparse.Namespace) -> int:
     """Prints what is here; 1 if a file is broken."""
-    rows = check(_folders_of(options), list_files(options.name))
+    rows = check(folders_of(options), list_files(options.name))
     for row in rows:
         remark = "" if row.model.sha256 or row.state == "missing" else " (no published checksum to compare with)"
         say(f"{row.state:<15} {row.model.name:<32} {row.path}{remark}")
@@ -51,7 +51,7 @@ def main_check(options: argparse.Namespace) -> int:
 
 def main_get(options: argparse.Namespace) -> int:
     """Fetches the files and prints where they are."""
-    folders = _folders_of(options)
+    folders = folders_of(options)
     for path in get(options.name, folders, ProgressBar("fetching", "MB", per_unit=1_000_000), note):
         say(str(path))
     for model in list_files(options.name):
@@ -60,7 +60,8 @@ def main_get(options: argparse.Namespace) -> int:
     return 0
 
 
-def _folders_of(options: argparse.Namespace) -> Folders:
+def folders_of(options: argparse.Namespace) -> Folders:
+    """Where model files lie: below --models, or where they lie by default."""
     root: Path | None = options.models
     return default_folders if root is None else lambda category: [root / category]
 

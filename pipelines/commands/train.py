@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from ..face.crop_boxes import PRESETS
 from ..training.aniportrait import command as aniportrait_command
 from ..training.apasco import command as apasco_command
 from ..training.core.trainer import PRECISIONS, Plan, Trainer
+from ..training.instant.command import Mouth
 from .progress_bar import ProgressBar
 
 
@@ -41,6 +43,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     kinds = command.add_subparsers(title="trainers", required=True, metavar="TRAINER")
     for trainer in TRAINERS:
         _add_trainer(kinds.add_parser(trainer.name, help=trainer.help, description=trainer.help), trainer)
+    _add_mouth(kinds.add_parser(Mouth.name, help=Mouth.help, description=Mouth.help))
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -126,9 +129,20 @@ def _add_features(options: argparse.Namespace) -> None:
 def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand) -> None:
     command.add_argument("--data", type=Path, required=True, help="a folder that `prepare` made")
     command.add_argument("--out", type=Path, required=True, help="gets checkpoints, pictures, the log, the networks")
-    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     trainer.add_arguments(command.add_argument_group("networks"))  # type: ignore[arg-type] # it can do the same
-    plan = Plan(**{"steps": 1} | trainer.defaults)
+    _add_plan(command, trainer.defaults)
+    command.set_defaults(run=lambda options: _train(options, trainer))
+
+
+def _add_mouth(command: argparse.ArgumentParser) -> None:
+    Mouth().add_arguments(command)
+    _add_plan(command, Mouth.defaults, without=("workers",))
+    command.set_defaults(run=_train_mouth)
+
+
+def _add_plan(command: argparse.ArgumentParser, defaults: dict[str, Any], without: Collection[str] = ()) -> None:
+    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+    plan = Plan(**{"steps": 1} | defaults)
     group = command.add_argument_group("plan")
     group.add_argument("--steps", type=int, default=plan.steps, help=f"altogether (default {plan.steps})")
     for name, text in (
@@ -143,26 +157,56 @@ def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand) -> N
         ("workers", "processes that read ahead"),
         ("seed", "same seed, same run"),
     ):
+        if name in without:
+            continue
         value = getattr(plan, name)
         option = "--" + name.replace("_", "-")
         group.add_argument(option, type=type(value), default=value, metavar="N", help=f"{text} (default {value})")
     group.add_argument("--decay", choices=["none", "linear", "cosine"], default=plan.decay, help="of the rate")
     group.add_argument("--precision", choices=list(PRECISIONS), default=plan.precision, help="of the arithmetic")
-    command.set_defaults(run=lambda options: _train(options, trainer))
+
+
+def _plan(options: argparse.Namespace, defaults: dict[str, Any]) -> Plan:
+    chosen = {field.name: getattr(options, field.name) for field in fields(Plan) if hasattr(options, field.name)}
+    return Plan(**defaults | chosen)
 
 
 def _train(options: argparse.Namespace, command: TrainerCommand) -> None:
     from ..training.core.loop import seed_everything, train
 
-    names = [field.name for field in fields(Plan) if hasattr(options, field.name)]
-    plan = Plan(**{name: getattr(options, name) for name in names})
-    if options.out.exists() and not options.out.is_dir():
-        raise TalkingPortraitError(f"{options.out} is a file, but a folder for the run is expected; give another name.")
+    plan = _plan(options, command.defaults)
+    _check_folder(options.out)
     seed_everything(plan.seed, 0)
     trainer, samples = command.open(options)
     files = train(trainer, samples, plan, options.out, resume=options.resume, progress=ProgressBar("training", "steps"))
     for path in files.values():
         _say(str(path))
+
+
+def _train_mouth(options: argparse.Namespace) -> None:
+    from ..files.output_paths import file_to_write
+    from ..training.core.loop import seed_everything, train
+
+    command = Mouth()
+    plan = _plan(options, command.defaults)
+    _check_folder(options.work)
+    options.out = options.out and file_to_write(options.out)
+    seed_everything(plan.seed, 0)
+    trainer, crops = command.open(options, ProgressBar)
+    _say(trainer.description["data"])
+    files = train(trainer, crops, plan, options.work, resume=options.resume, progress=ProgressBar("training", "steps"))
+    for path in files.values():  # only the first of several processes has written them
+        for name, value in command.finish(options, path).items():
+            _say(f"held-out {name}: {value:.3f}")
+        _say(str(options.out or path))
+
+
+def _check_folder(folder: Path) -> None:
+    from ..files.output_paths import check_output_folder
+
+    if folder.is_file():
+        raise TalkingPortraitError(f"{folder} is a file, but a folder for the run is expected; give another name.")
+    check_output_folder(folder)
 
 
 def _say(line: str) -> None:

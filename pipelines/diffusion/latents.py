@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from ..errors import TalkingPortraitError
+from ..finite import check_finite
 from ..memory import HalvingBatches
 from ..types import Progress, no_progress
 
@@ -78,19 +79,15 @@ def decoded(
             return codec.decode(rows[start:end])
 
         for frames in batches.each(len(rows), decode):
-            _check_numbers(frames, done)
+            check_finite(
+                frames,
+                "The VAE",
+                "let it run in full precision, or download its file again",
+                where=f" for frame {done} or one of the next",
+            )
             done += len(frames)
             progress(done, total, frames[-1])
             yield frames
-
-
-def _check_numbers(frames: torch.Tensor, first: int) -> None:
-    # By the sum, so that nothing is made that is as large as the pictures.
-    if not bool(torch.isfinite(frames.sum())):
-        raise TalkingPortraitError(
-            f"The VAE gave values that are not numbers (NaN) for frame {first} or one of the next; let it run in full "
-            "precision, or download its file again."
-        )
 
 
 def rough_picture(latents: torch.Tensor) -> torch.Tensor:

@@ -84,15 +84,6 @@ def _check(images: torch.Tensor, track: FaceTrack, scale: float) -> None:
         raise TalkingPortraitError(
             f"The pictures come as {tuple(images.shape)}, but (frames, height, width, channels) is expected."
         )
-    if tuple(images.shape[1:3]) != tuple(track.image_size):
-        raise TalkingPortraitError(
-            f"The pictures are {images.shape[2]} x {images.shape[1]} pixels, but the landmarks were found in "
-            f"{track.image_size[1]} x {track.image_size[0]}; detect them in these very pictures."
-        )
-    if track.frames not in (1, len(images)):
-        raise TalkingPortraitError(
-            f"There are {len(images)} pictures and landmarks for {track.frames}, but equally many, or landmarks for "
-            "one, are expected; detect them in these very pictures."
-        )
+    track.check_pictures(images)
     if not 0.1 <= scale <= 10:
         raise TalkingPortraitError(f"The crop's scale is {scale}, but 0.1 to 10 is expected.")

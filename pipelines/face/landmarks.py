@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
+from ..finite import all_finite
 from ..model_files.store import Command, default_model_root, find, list_files, models_command, way_to_get
 from ..packages import pip_install
 from ..types import FaceTrack, Progress, no_progress
@@ -304,7 +305,7 @@ def _as_rgb(images: torch.Tensor) -> torch.Tensor:
 def _rgb(frame: torch.Tensor) -> torch.Tensor:
     """(H, W, C) as (H, W, 3) float32 on the CPU; what is transparent becomes grey; NaN becomes black."""
     frame = frame.detach().to("cpu", torch.float32)
-    if not bool(torch.isfinite(frame.sum())):  # a copy of a large picture is made only where it is needed
+    if not all_finite(frame):  # a copy of a large picture is made only where it is needed
         frame = torch.nan_to_num(frame)
     if frame.shape[-1] == 1:
         return frame.expand(-1, -1, 3)

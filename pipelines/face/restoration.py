@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from ...models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE
 from ...models.gfpgan import GFPGAN
 from ..errors import TalkingPortraitError
+from ..finite import check_finite
 from ..image.affine_sampling import apply_map, box_map, invert_map, over_white, sample_picture
 from ..memory import HalvingBatches, Managed, loaded
 from ..types import FaceTrack, Progress, no_progress
@@ -183,10 +184,7 @@ def _restored(faces: torch.Tensor, network: Managed, shrinking: HalvingBatches) 
         restorer, device = loaded(network, GFPGAN)
         dtype = next(restorer.parameters()).dtype
         result = restorer(faces[start:end].to(device, dtype)).to("cpu", torch.float32)
-        if not bool(torch.isfinite(result).all()):
-            raise TalkingPortraitError(
-                "The face restorer gave values that are not numbers; its file is damaged, or it needs float32."
-            )
+        check_finite(result, "The face restorer", "its file is damaged, or it needs float32")
         return (result.clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1)
 
     return torch.cat(list(shrinking.each(len(faces), work)))
@@ -228,15 +226,5 @@ def _check(images: torch.Tensor, tracks: Sequence[FaceTrack], strength: float, e
         raise TalkingPortraitError(
             f"The strength is {strength} and the enlargement {enlarge}, but 0 to 1 and 1 to 4 are expected."
         )
-    height, width = images.shape[1:3]
     for track in tracks:
-        if tuple(track.image_size) != (height, width):
-            raise TalkingPortraitError(
-                f"The pictures are {width} x {height} pixels, but the landmarks were found in "
-                f"{track.image_size[1]} x {track.image_size[0]}; detect them in these very pictures."
-            )
-        if track.frames not in (1, len(images)):
-            raise TalkingPortraitError(
-                f"There are {len(images)} pictures and landmarks for {track.frames}, but equally many are expected; "
-                "detect them in these very pictures."
-            )
+        track.check_pictures(images)

@@ -16,9 +16,14 @@ SPEECH_FILE = _FOLDER / "speech.flac"
 
 
 def sample_portrait() -> tuple[torch.Tensor, FaceTrack]:
-    """The shipped portrait (512, 512, 3) in 0..1 and the landmarks that were found in it (478 points, one frame)."""
+    """The shipped portrait (512, 512, 3) in 0..1 and its `sample_track`."""
+    return read_image(_FOLDER / "portrait.png"), sample_track()
+
+
+def sample_track() -> FaceTrack:
+    """The landmarks that were found in the shipped portrait (478 points, one frame)."""
     with np.load(_FOLDER / "landmarks.npz") as table:
-        track = FaceTrack(
+        return FaceTrack(
             points=table["points"],
             found=np.ones(1, bool),
             image_size=(512, 512),
@@ -26,7 +31,6 @@ def sample_portrait() -> tuple[torch.Tensor, FaceTrack]:
             blendshapes=table["blendshapes"],
             score=np.ones(1, np.float32),
         )
-    return read_image(_FOLDER / "portrait.png"), track
 
 
 def sample_speech() -> Audio:

@@ -12,8 +12,9 @@ def resized_on_bytes(
     picture: torch.Tensor, size: tuple[int, int], filter: Literal["BICUBIC", "BILINEAR", "LANCZOS"]
 ) -> torch.Tensor:
     """(H, W, 3) in 0..1 as (1, 3, height, width) in 0..1, whatever becomes of its shape; `size` is (height, width)."""
-    from PIL import Image
+    pixels = (picture * 255).round().clamp(0, 255).byte().numpy()
+    if pixels.shape[:2] != size:
+        from PIL import Image
 
-    pixels = Image.fromarray((picture * 255).round().clamp(0, 255).byte().numpy())
-    resized = pixels.resize((size[1], size[0]), Image.Resampling[filter])
-    return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255).permute(2, 0, 1)[None]
+        pixels = np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling[filter]))
+    return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]

@@ -6,19 +6,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
+from ..files.frame_stream import write_stream
 from ..files.images import MAX_PIXELS
 from ..files.sound import SoundTrack
-from ..files.video import VideoWriter
 from ..types import Audio, FaceMotion, FaceTrack, Progress, no_progress
-from .renderer.renderer import InstantRenderer
+from .renderer.renderer import BATCH_PIXELS, InstantRenderer
 
 MIN_SIDE = 16
+PREVIEW_SIDE = 512
+"""Pixels of the longer side that a picture of the progress has, about."""
 USUAL_LONGEST_SIDE = 1920
 """Pixels of a frame to which a larger picture is scaled down by default: time and memory grow with them."""
 
@@ -71,6 +72,27 @@ def animate(
         progress(done, motion.frames, frames[-1])
 
 
+def frames_of(
+    image: torch.Tensor,
+    track: FaceTrack,
+    motion: FaceMotion,
+    *,
+    batch: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = no_progress,
+) -> Iterator[torch.Tensor]:
+    """The same frames (B, H, W, 3) as bytes, for a video file; fewer at once than `batch` where pictures are large."""
+    height, width = image.shape[:2]
+    fitting = max(1, BATCH_PIXELS // (height * width))
+    thinned = max(1, max(height, width) // PREVIEW_SIDE)
+    renderer = prepare_portrait(image, track, device=device)
+    done = 0
+    for frames in renderer.frames_uint8(motion, batch=None if batch is None else min(batch, fitting)):
+        yield frames
+        done += len(frames)
+        progress(done, motion.frames, frames[-1, ::thinned, ::thinned] / 255)
+
+
 def write_animation(
     path: str | Path,
     image: torch.Tensor,
@@ -79,8 +101,8 @@ def write_animation(
     audio: Audio | SoundTrack | None,
     *,
     crf: int = 18,
+    device: torch.device | str = "cpu",
     progress: Progress = no_progress,
-    **renderer_options: Any,
 ) -> int:
     """Renders `motion` on the portrait and streams it with the sound into a video file; returns the frame count.
 
@@ -89,11 +111,6 @@ def write_animation(
         motion: what the face does; its rate is the video's.
         audio: the sound, in memory or as the track of a file, or None for a silent video.
         crf: H.264 quality, 0 (lossless) to 51; 18 is visually clean.
-        renderer_options: passed to `prepare_portrait`.
     """
-    renderer = prepare_portrait(image, track, **renderer_options)
-    height, width = image.shape[:2]
-    with VideoWriter(path, (height, width), motion.fps, audio, crf=crf) as video:
-        for frames in renderer.frames_uint8(motion, progress=progress):
-            video.write(frames.numpy())
-        return video.frames
+    frames = frames_of(image, track, motion, device=device, progress=progress)
+    return write_stream(path, frames, motion.fps, audio, crf=crf)

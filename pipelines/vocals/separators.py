@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ...models.checkpoints import check_file, refuse_code
+from ...models.json_file import read_json
 from ..errors import TalkingPortraitError
 from ..packages import PACK, first_line, pip_install
 
@@ -137,7 +138,7 @@ def _mdx_data(path: Path) -> dict[str, Any]:
     """Parameters of an MDX network: sizes from the ONNX file, the others from beside it, from names or from lists."""
     channels, bins, frames = _onnx_sizes(path)
     beside = path.with_suffix(".json")
-    data = _read_json(beside) if beside.is_file() else KNOWN.get(path.stem.lower()) or _listed(path)
+    data = read_json(beside) if beside.is_file() else KNOWN.get(path.stem.lower()) or _listed(path)
     if not data or "mdx_n_fft_scale_set" not in data:
         raise TalkingPortraitError(
             f"The parameters of {path.name} are not known; put a {beside.name} beside it with mdx_n_fft_scale_set "
@@ -178,7 +179,7 @@ def _listed(path: Path) -> dict[str, Any] | None:
     with path.open("rb") as file:
         file.seek(max(size - HASHED_BYTES, 0))
         key = hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
-    lists: list[Mapping[str, Any]] = [_read_json(p) for name in DATA_LISTS if (p := path.parent / name).is_file()]
+    lists: list[Mapping[str, Any]] = [read_json(p) for name in DATA_LISTS if (p := path.parent / name).is_file()]
     inside = resources.files("audio_separator").joinpath("model-data.json")
     if inside.is_file():
         lists.append(json.loads(inside.read_text(encoding="utf-8")).get("mdx_model_data", {}))
@@ -222,13 +223,3 @@ def _config_names(model: str) -> list[str]:
     groups = json.loads(inside.read_text(encoding="utf-8")).values()
     entries = [entry for group in groups for entry in group.values() if isinstance(entry, dict)]
     return [entry[model] for entry in entries if model in entry]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        value = None
-    if not isinstance(value, dict):
-        raise TalkingPortraitError(f"{path.name} is no readable JSON; download it again or remove it.")
-    return value

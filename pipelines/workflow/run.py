@@ -113,7 +113,7 @@ class _Run:
         title = self._title(node)
         try:
             with self.around(node, title):
-                output = self._class(node).execute(**self._arguments(node))
+                output = self._with_hidden(node).execute(**self._arguments(node))
         except Exception as error:
             raise NodeFailedError(node, title, error) from error
         self.values[node] = tuple(output.args)
@@ -123,6 +123,11 @@ class _Run:
 
     def _class(self, node: str) -> Any:
         return self.nodes[self.prompt[node]["class_type"]]
+
+    def _with_hidden(self, node: str) -> Any:
+        """The class, with what it asks for beside its inputs."""
+        wanted = self.info[self.prompt[node]["class_type"]]["input"].get("hidden")
+        return self._class(node).with_hidden(unique_id=node, prompt=self.prompt) if wanted else self._class(node)
 
     def _title(self, node: str) -> str:
         entry = self.prompt[node]

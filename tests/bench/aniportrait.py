@@ -94,12 +94,13 @@ def make_weights(folder: Path) -> None:
         with torch.device("meta"):
             shapes = networks[name]().state_dict()
         generator = torch.Generator().manual_seed(number)
-        state = {key: _random(key, tensor, generator) for key, tensor in shapes.items()}
+        state = {key: random_weight(key, tensor, generator) for key, tensor in shapes.items()}
         save_file(state, path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)
 
 
-def _random(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def random_weight(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A float32 tensor of this shape, on the generator's device, that neither shrinks nor enlarges what passes it."""
     from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 
     if name.endswith(".pe"):
@@ -108,11 +109,11 @@ def _random(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.
         return torch.zeros(like.shape, dtype=like.dtype)
     if like.ndim <= 1:
         return torch.full(like.shape, float(name.endswith(("weight", "running_var", "scale"))))
-    return torch.randn(like.shape, generator=generator) * like[0].numel() ** -0.5
+    return torch.randn(like.shape, generator=generator, device=generator.device) * like[0].numel() ** -0.5
 
 
 def read(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """The file's tensors, lying in the file itself until they are moved."""
+    """The file's tensors, memory-mapped until they are moved."""
     return load_file(folder / f"{name}.safetensors")
 
 
@@ -125,7 +126,7 @@ def portrait(size: int) -> torch.Tensor:
 
 
 def drawings(frames: int, size: int) -> torch.Tensor:
-    """A coloured square that wanders: (F, size, size, 3)."""
+    """A coloured square that moves: (F, size, size, 3)."""
     pictures = torch.zeros(frames, size, size, 3)
     for frame in range(frames):
         left = size // 4 + 2 * frame % (size // 4)
@@ -172,12 +173,12 @@ class Codec:
 
 
 def measured(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what the work gave. On a CPU those of the processor, which others at work there delay less."""
+    """Seconds, and what the work gave. On a CPU those of the processor, which other processes delay less."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    _synchronise(device)
+    synchronise(device)
     start = clock()
     result = work()
-    _synchronise(device)
+    synchronise(device)
     return clock() - start, result
 
 
@@ -201,7 +202,7 @@ def peak_memory(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 1e9
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
     if device.type != "cpu":
         torch.cuda.synchronize(device)
 

@@ -119,7 +119,7 @@ def bench_stage2(options: argparse.Namespace, device: torch.device, variant: str
 
 
 def compare(
-    title: str, works: dict[str, Work], device: torch.device, repeats: int, said: Callable[[float], str]
+    title: str, works: dict[str, Work], device: torch.device, repeats: int, formatted: Callable[[float], str]
 ) -> None:
     """Runs all works in turns, after one run each to warm up; prints medians, their ratio and how results differ."""
     results = {name: work() for name, work in works.items()}
@@ -132,7 +132,7 @@ def compare(
             _finish(device)
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    line = f"{title}: " + ", ".join(f"{name} {said(seconds)}" for name, seconds in medians.items())
+    line = f"{title}: " + ", ".join(f"{name} {formatted(seconds)}" for name, seconds in medians.items())
     if "reference" in works:
         error = (results["ours"].cpu() - results["reference"].cpu()).abs().max()
         line += f"; {medians['reference'] / medians['ours']:.2f} times as fast, largest difference {error:.1e}"

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from .aniportrait import NoCodec, portrait, report
+from .aniportrait import NoCodec, portrait, random_weight, report
 
 SEED = 42
 AUDIO_LAYERS, AUDIO_CHANNELS = 12, 768
@@ -60,7 +60,7 @@ def channels(arguments: argparse.Namespace) -> tuple[int, ...]:
 
 
 def empty(arguments: argparse.Namespace) -> Any:
-    """Ours without numbers."""
+    """Our networks without weights."""
     from talking_portrait.models.apasco.networks import Networks, NetworksConfig
 
     config = NetworksConfig()
@@ -75,20 +75,10 @@ def empty(arguments: argparse.Namespace) -> Any:
 
 
 def make_weights(arguments: argparse.Namespace) -> None:
-    """Random numbers for each network, in files: whoever reads them there holds no copy of his own."""
-    from talking_portrait.models.diffusion.motion_module import sinusoidal_table
-
+    """Random numbers for each network, in files, so that a process that maps them needs no copy."""
     generator = torch.Generator().manual_seed(0)
-
-    def value(name: str, like: torch.Tensor) -> torch.Tensor:
-        if name.endswith(".pe"):
-            return sinusoidal_table(*like.shape[1:])
-        if like.ndim <= 1:
-            return torch.full(like.shape, float(name.endswith("weight")))
-        return torch.randn(like.shape, generator=generator) * like[0].numel() ** -0.5
-
     for part, network in empty(arguments).named_children():
-        state = {name: value(name, like) for name, like in network.state_dict().items()}
+        state = {name: random_weight(name, like, generator) for name, like in network.state_dict().items()}
         save_file(state, arguments.weights / f"{part}.safetensors")
 
 
@@ -151,7 +141,7 @@ def ours(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
 def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
     """The checkout's own pipeline, fed as its inference script does."""
     sys.path.insert(0, os.environ["HALLO_DIR"])
-    for name in ("xformers", "xformers.ops"):  # imported and, unless asked for, not used
+    for name in ("xformers", "xformers.ops"):  # imported and, by default, not used
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
     from diffusers import DDIMScheduler  # type: ignore[attr-defined]

@@ -63,15 +63,15 @@ def main() -> None:
         ours(faces)
     print(f"{device}, {torch.get_num_threads()} threads, batch {chosen.batch}")
     print(f"one face: {counter.get_total_flops() / chosen.batch / 1e9:.0f} GFLOP")
-    rivals: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"ours": ours}
+    implementations: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"ours": ours}
     published = reference(ours.state_dict())
     if published is not None:
-        rivals[REFERENCE] = published
+        implementations[REFERENCE] = published
         difference = (published(faces) - ours(faces)).abs().max() / published(faces).abs().max()
         print(f"largest difference from spandrel's, over the largest value: {difference:.1e}")
-    times: dict[str, list[float]] = {name: [] for name in rivals}
+    times: dict[str, list[float]] = {name: [] for name in implementations}
     for _ in range(chosen.runs):
-        for name, network in rivals.items():
+        for name, network in implementations.items():
             times[name].append(seconds(lambda network=network: network(faces), device))  # type: ignore[misc]
     for name, measured in times.items():
         print(f"{name}: {statistics.median(measured) / chosen.batch:.3f} s a face (median of {chosen.runs})")

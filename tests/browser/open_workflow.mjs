@@ -54,26 +54,26 @@ async function open(workflow) {
   }, [workflow.name, workflow.text])
   await page.waitForFunction((id) => app.graph.id !== id, before, { timeout: 20_000 }).catch(() => {})
   await page.waitForTimeout(1500)
-  const seen = { name: workflow.name }
-  seen.dialogs = await page.evaluate(() =>
+  const result = { name: workflow.name }
+  result.dialogs = await page.evaluate(() =>
     [...document.querySelectorAll('[role=dialog], .p-dialog, .p-toast-message, [data-testid=error-overlay]')].map((box) =>
       box.innerText.trim()
     )
   )
-  Object.assign(seen, await page.evaluate(look))
+  Object.assign(result, await page.evaluate(graphContents))
   if (workflow.screenshot) {
     await page.evaluate(() => app.extensionManager.command.execute('Comfy.Canvas.FitView'))
     await page.waitForTimeout(1500)
     await page.screenshot({ path: workflow.screenshot })
   }
-  if (workflow.help) seen.help = await help(workflow.help)
+  if (workflow.help) result.help = await help(workflow.help)
   if (workflow.run) {
     await page.locator('[data-testid="queue-button"]').getByRole('button').or(
       page.locator('button[data-testid="queue-button"]')).first().click()
     await page.waitForTimeout(1500)
   }
-  seen.errors = errors
-  return seen
+  result.errors = errors
+  return result
 }
 
 async function help(id) {
@@ -90,7 +90,7 @@ async function help(id) {
 }
 
 // Runs in the page.
-async function look() {
+async function graphContents() {
   const nodes = []
   const visit = (graph, prefix) => {
     for (const node of graph.nodes) {

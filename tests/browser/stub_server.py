@@ -1,4 +1,4 @@
-"""Just enough of a ComfyUI server for its real front end: our nodes, our files, and a box for prompts that arrive."""
+"""A minimal ComfyUI server for its real front end: our nodes, our files, and a list of received prompts."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ PLAYWRIGHT = "playwright-core@1.56.1"
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 WIRING = ROOT / "tests" / "pipelines" / "workflow" / "workflows" / "wiring.json"
 BLUEPRINT = ROOT / "subgraphs" / "Talking Portrait (Instant).json"
-INPUT_FILES = {"LoadImage": ("image", "example.png"), "LoadVideo": ("file", "driving.mp4")}
+INPUT_FILES = {"LoadImage": ("image", "example.png"), "LoadAudio": ("audio", "voice.wav")}
 """What the workflows find in ComfyUI's input folder."""
 
 
@@ -86,7 +86,7 @@ def info() -> dict[str, Any]:
 
 
 def add_models(described: dict[str, Any], node: dict[str, Any]) -> None:
-    """Lets the lists of files hold what an example asks for, as for a user who has fetched it."""
+    """Adds the models of an example to the lists of files, as for a user who has downloaded them."""
     files = {model["name"] for model in node["properties"].get("models", [])}
     named = node.get("widgets_values_named") or {}
     for entries in described.get(node["type"], {}).get("input", {}).values():
@@ -100,7 +100,7 @@ def add_models(described: dict[str, Any], node: dict[str, Any]) -> None:
 
 
 def twin_of(path: Path) -> dict[str, Any]:
-    """What the newest host's front end makes of an example."""
+    """An example in API format, as the newest host's front end converts it."""
     return for_newest(json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8")))
 
 
@@ -141,11 +141,11 @@ def test_the_front_end_starts_with_our_nodes(opened):
 
 @pytest.mark.parametrize("path", [*EXAMPLES, WIRING, BLUEPRINT], ids=lambda path: path.stem)
 def test_a_workflow_opens_whole(opened, path):
-    seen = opened["workflows"][path.name]
-    assert seen["errors"] == []
-    assert seen["dialogs"] == []
-    assert [node["type"] for node in seen["nodes"] if not node["known"]] == []
-    for node in seen["nodes"]:
+    result = opened["workflows"][path.name]
+    assert result["errors"] == []
+    assert result["dialogs"] == []
+    assert [node["type"] for node in result["nodes"] if not node["known"]] == []
+    for node in result["nodes"]:
         for widget in node["widgets"]:
             where = f"{node['type']} {widget['name']} = {widget['value']}"
             if widget["choices"] and widget["value"] is not None:
@@ -153,14 +153,14 @@ def test_a_workflow_opens_whole(opened, path):
             if widget["type"] == "number":
                 assert widget["min"] <= widget["value"] <= widget["max"], where
     saved = json.loads(path.read_text(encoding="utf-8"))
-    values = {node["id"]: node.get("widgets_values") for node in seen["ui"]["nodes"]}
+    values = {node["id"]: node.get("widgets_values") for node in result["ui"]["nodes"]}
     for node in saved["nodes"]:
         kept = values.pop(node["id"])
         if node["type"] in core_nodes() and kept:
             kept = kept[: len(node["widgets_values"])]  # the host's own nodes have further widgets by now
         assert kept == node.get("widgets_values"), node["type"]
     assert not values
-    assert len(seen["ui"]["links"]) == len(saved["links"])
+    assert len(result["ui"]["links"]) == len(saved["links"])
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -184,7 +184,9 @@ def test_help_and_chinese_reach_the_user(static, chromium, info):
     workflow = {"name": path.name, "text": path.read_text(encoding="utf-8"), "help": 2}
     english = visit(static, chromium, info, [workflow])["workflows"][0]
     assert english["help"].startswith("Instant Driver\n")
-    assert "Another seed" in english["help"].replace("another seed", "Another seed")
+    assert "another seed" in english["help"]
+    french = visit(static, chromium, info, [workflow], {"Comfy.Locale": "fr"})["workflows"][0]
+    assert french["help"] == english["help"], "a language without pages of ours gets the English ones"
     chinese = visit(static, chromium, info, [{**workflow, "help": None}], {"Comfy.Locale": "zh"})["workflows"][0]
     driver = next(node for node in chinese["nodes"] if node["id"] == "2")
     texts = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
@@ -196,6 +198,6 @@ def test_examples_open_in_the_new_node_rendering_too(static, chromium, info):
     path = ROOT / "example_workflows" / "instant.json"
     workflow = {"name": path.name, "text": path.read_text(encoding="utf-8")}
     workflow["screenshot"] = str(BUILD / "screenshots" / "instant-nodes-2.png")
-    seen = visit(static, chromium, info, [workflow], {"Comfy.VueNodes.Enabled": True})["workflows"][0]
-    assert seen["errors"] == []
-    assert for_newest(seen["prompt"]) == twin_of(path)
+    result = visit(static, chromium, info, [workflow], {"Comfy.VueNodes.Enabled": True})["workflows"][0]
+    assert result["errors"] == []
+    assert for_newest(result["prompt"]) == twin_of(path)

@@ -1,7 +1,8 @@
 """The pack inside a real ComfyUI: COMFYUI_DIR=<checkout> make comfyui.
 
 COMFYUI_PYTHON names the interpreter of ComfyUI's own environment (default: its .venv or venv, else the one that runs
-the tests). The server gets an empty base directory of its own, so nothing in the checkout is touched.
+the tests). The server gets an empty base directory of its own, so nothing in the checkout is touched. Long, as starting
+it takes longer than most tests, so that one serves all.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 import soundfile
 from talking_portrait.models.gfpgan import GFPGANConfig
 from talking_portrait.nodes.standalone import command as cli
-from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
-from talking_portrait.pipelines.files.images import to_uint8
-from talking_portrait.pipelines.files.video import VideoWriter, open_video
+from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.sound import read_audio
+from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.workflow import server as comfy_client
 
 from ..tiny_weights import anitalker as tiny_anitalker
@@ -106,7 +107,7 @@ def run(server: str, workflow: Path, *arguments: str) -> int:
     return options.run(options)
 
 
-def test_comfyui_describes_our_nodes_as_we_do(server):
+def test_object_info_of_comfyui_equals_ours(server):
     theirs = fetch(server, "/object_info")
     ours = {name: node.GET_NODE_INFO_V1() for name, node in cli.registry().items() if name.startswith("Talking")}
     for name, info in ours.items():
@@ -137,9 +138,9 @@ def test_templates_texts_and_help_are_served(server):
         assert fetch(server, f"/api/workflow_templates/{PACK}/{name}.json")
     assert fetch(server, "/i18n")["zh"]["nodeDefs"]["TalkingPortraitInstantDriver"]["display_name"] == "Instant 驱动"
     assert fetch(server, "/i18n")["zh"]["nodeCategories"]["input"] == "输入"
-    for language, title in (("en", "Instant Driver"), ("zh", "Instant 驱动")):
-        page = fetch(server, f"/extensions/{PACK}/docs/TalkingPortraitInstantDriver/{language}.md")
-        assert page.decode().startswith(f"# {title}\n")
+    for page, title in (("", "Instant Driver"), ("/zh", "Instant 驱动")):
+        text = fetch(server, f"/extensions/{PACK}/docs/TalkingPortraitInstantDriver{page}.md")
+        assert text.decode().startswith(f"# {title}\n")
 
 
 def test_the_example_runs_and_comes_back(server, tmp_path, capsys):
@@ -150,36 +151,38 @@ def test_the_example_runs_and_comes_back(server, tmp_path, capsys):
     assert frames[0].shape == (512, 512, 3)
 
 
-def test_a_run_can_be_cancelled_midway(server):
+def test_a_run_can_be_cancelled_midway(server, base):
+    encoded = set(base.glob("temp/*"))
     prompt = json.loads((INSTANT.parent / "api" / INSTANT.name).read_text())
     prompt["2"]["inputs"]["seed"] = 77
-    seen = []
+    reports = []
 
     def cancel(title: str, done: int, total: int) -> None:
-        seen.append((title, done, total))
-        if title == "Instant Render" and 0 < done < total and ("cancelled", 0, 0) not in seen:
-            seen.append(("cancelled", 0, 0))
+        reports.append((title, done, total))
+        if title == "Instant Render" and 0 < done < total and ("cancelled", 0, 0) not in reports:
+            reports.append(("cancelled", 0, 0))
             urllib.request.urlopen(urllib.request.Request(f"{server}/interrupt", data=b"{}", method="POST"))
 
     with pytest.raises(comfy_client.ServerInterruptedError, match="interrupted at Instant Render"):
         comfy_client.run_on_server(server, prompt, fetch(server, "/object_info"), out=Path("out"), report=cancel)
-    after = seen[seen.index(("cancelled", 0, 0)) :]
+    after = reports[reports.index(("cancelled", 0, 0)) :]
     assert len([step for step in after if step[0] == "Instant Render"]) <= 2
     for _ in range(50):  # the queue is tidied up just after the message
         if not any(fetch(server, "/queue").values()):
             break
         time.sleep(0.1)
     assert fetch(server, "/queue") == {"queue_running": [], "queue_pending": []}
+    assert set(base.glob("temp/*")) == encoded, "nothing is left of the video that was being encoded"
 
 
-def test_bad_input_is_told_in_a_sentence(server, models, capsys):
+def test_bad_input_is_reported_in_a_sentence(server, models, capsys):
     assert run(server, INSTANT, "--set", "2.fps=1000") == 2
     assert "Instant Driver (node 2): Value 1000.0 bigger than max of 240.0: fps" in capsys.readouterr().err
     detect = ROOT / "example_workflows" / "crop_and_paste.json"
     assert run(server, detect, "--set", "2.engine=mediapipe") == 3
-    told = capsys.readouterr().err
-    assert "error: Detect Landmarks: The model file face_landmarker.task is not in " in told
-    command = shlex.split(told.strip().rpartition("or run: ")[2])
+    stderr = capsys.readouterr().err
+    assert "error: Detect Landmarks: The model file face_landmarker.task is not in " in stderr
+    command = shlex.split(stderr.strip().rpartition("or run: ")[2])
     assert command[2:5] == ["models", "get", "face_landmarker"]
     checked = subprocess.run([*command[:3], "check", *command[4:]], capture_output=True, text=True, check=True)
     assert checked.stdout.startswith("missing ")
@@ -253,16 +256,13 @@ def landmarker(models) -> None:
 
 @pytest.fixture(scope="module")
 def clips(base) -> None:
-    """short.wav, 0.2 s of the sample's speech, and driving.mp4, three frames of its portrait."""
-    audio, (portrait, _) = sample_speech(), sample_portrait()
+    """short.wav, 0.2 s of the sample's speech."""
+    audio = sample_speech()
     soundfile.write(base / "input" / "short.wav", audio.waveform[0, : audio.sample_rate // 5], audio.sample_rate)
-    with VideoWriter(base / "input" / "driving.mp4", (512, 512), Fraction(25)) as writer:
-        for _ in range(3):
-            writer.write(to_uint8(portrait))
 
 
-def saying_less(workflow: Path) -> Path:
-    """The graph with short.wav as all that is said."""
+def shortened(workflow: Path) -> Path:
+    """The graph with short.wav as its only speech."""
     graph = json.loads(workflow.read_text())
     graph["short"] = {"class_type": "LoadAudio", "inputs": {"audio": "short.wav"}}
     for entry in graph.values():
@@ -272,12 +272,12 @@ def saying_less(workflow: Path) -> Path:
     return workflow
 
 
-def test_aniportrait_hears_and_is_driven_by_a_video_in_comfyui(
+def test_aniportrait_is_driven_by_speech_and_by_a_video_in_comfyui(
     server, landmarker, clips, aniportrait, tmp_path, capsys
 ):
     for workflow, frames in (
-        (saying_less(small_aniportrait("aniportrait_audio", tmp_path)), 6),
-        (small_aniportrait("aniportrait_video", tmp_path), 3),
+        (shortened(small_aniportrait("aniportrait_audio", tmp_path)), 6),
+        (small_aniportrait("aniportrait_video", tmp_path), 17),
     ):
         assert run(server, workflow, "--out", str(tmp_path)) == 0
         (path,) = map(Path, capsys.readouterr().out.split())
@@ -316,9 +316,9 @@ async def interrupted_at(server: str, prompt: dict, kind: str, step: int) -> tup
 def test_aniportrait_goes_on_from_a_state(server, aniportrait, tmp_path, capsys):
     prompt = json.loads(small_aniportrait("aniportrait_instant", tmp_path).read_text())
     (sampler,) = [node for node, entry in prompt.items() if entry["class_type"] == "TalkingPortraitAniPortraitSampler"]
-    (save,) = [node for node, entry in prompt.items() if entry["class_type"] == "CreateVideo"]
+    (save,) = [node for node, entry in prompt.items() if entry["class_type"] == "SaveVideo"]
     prompt["90"] = {**prompt[sampler], "inputs": {**prompt[sampler]["inputs"], "previous": [sampler, 2]}}
-    prompt[save]["inputs"]["images"] = ["90", 0]
+    prompt[save]["inputs"]["video"] = ["90", 3]
     workflow = tmp_path / "continued.json"
     workflow.write_text(json.dumps(prompt))
     assert run(server, workflow, "--out", str(tmp_path)) == 0
@@ -326,7 +326,7 @@ def test_aniportrait_goes_on_from_a_state(server, aniportrait, tmp_path, capsys)
     assert len(list(open_video(path).frames())) == 17
 
 
-def test_aniportrait_tells_what_is_wrong_in_a_sentence(server, aniportrait, tmp_path, capsys):
+def test_aniportrait_reports_errors_in_a_sentence(server, aniportrait, tmp_path, capsys):
     for changes, words in (
         ({"window": 4, "overlap": 4}, "AniPortrait Sampler: "),
         ({"pose_guider": "aniportrait/audio2pose.pt"}, "is AniPortrait's audio2pose, but AniPortrait's pose_guider is"),
@@ -381,7 +381,7 @@ def test_apasco_shows_pictures_and_stops_within_a_step(server, apasco, tmp_path)
     assert steps < 7, "work went on after the interrupt"
 
 
-def test_apasco_tells_what_is_wrong_in_a_sentence(server, apasco, tmp_path, capsys):
+def test_apasco_reports_errors_in_a_sentence(server, apasco, tmp_path, capsys):
     for name, changes, words in (
         ("apasco_geometry", {}, "APasco Sampler: This checkpoint has no mesh encoder"),
         ("apasco", {"net": "aniportrait/denoising_unet.pth"}, "but net.pth of Hallo or APasco is expected"),
@@ -404,11 +404,15 @@ def small_anitalker(name: str, folder: Path) -> Path:
             entry["inputs"]["landmarks"] = ["1", 2]
     path = folder / f"{name}.json"
     path.write_text(json.dumps(prompt))
-    return saying_less(path)
+    return shortened(path)
 
 
 @pytest.mark.parametrize(
-    ("name", "frames"), [("anitalker", 5), ("anitalker_pose", 5), ("anitalker_video", 3), ("anitalker_restored", 5)]
+    ("name", "frames"),
+    [
+        *[("anitalker", 5), ("anitalker_pose", 5), ("anitalker_video", 5), ("anitalker_restored", 5)],
+        *[("anitalker_full_control", 5), ("anitalker_mfcc", 4), ("anitalker_mfcc_full_control", 4)],
+    ],
 )
 def test_anitalker_runs_in_comfyui(server, landmarker, clips, anitalker, tmp_path, capsys, name, frames):
     assert run(server, small_anitalker(name, tmp_path), "--out", str(tmp_path)) == 0
@@ -417,7 +421,7 @@ def test_anitalker_runs_in_comfyui(server, landmarker, clips, anitalker, tmp_pat
 
 
 def test_faces_are_restored_by_comfyuis_own_loader(server, models, landmarker, tmp_path, capsys):
-    """At the published size, the only one that ComfyUI's loader knows."""
+    """At the published size, the only one that ComfyUI's loader accepts."""
     graph: dict[str, Any] = {
         "1": {"class_type": "TalkingPortraitSample", "inputs": {}},
         "2": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": "random.pth"}},
@@ -436,7 +440,7 @@ def test_faces_are_restored_by_comfyuis_own_loader(server, models, landmarker, t
     assert Image.open(path).size == (512, 512)
 
 
-def test_anitalker_tells_what_is_wrong_in_a_sentence(server, anitalker, clips, tmp_path, capsys):
+def test_anitalker_reports_errors_in_a_sentence(server, anitalker, clips, tmp_path, capsys):
     workflow = small_anitalker("anitalker", tmp_path)
     for changes, words in (
         ({"stage1": "anitalker/stage2_pose_only_mfcc.ckpt"}, "Load AniTalker: "),
@@ -449,3 +453,70 @@ def test_anitalker_tells_what_is_wrong_in_a_sentence(server, anitalker, clips, t
         changed.write_text(json.dumps(graph))
         assert run(server, changed) == 3
         assert words in capsys.readouterr().err
+
+
+def streamed(folder: Path, *, seed: int, images: bool, video: bool = True, size: int = 96) -> Path:
+    """Instant on a crop of the sample, its VIDEO and, with `images`, its IMAGE too saved as videos."""
+    prompt = json.loads((INSTANT.parent / "api" / INSTANT.name).read_text())
+    by_class = {entry["class_type"]: node for node, entry in prompt.items()}
+    sample, driver, render, save = (
+        by_class[name]
+        for name in (
+            "TalkingPortraitSample",
+            "TalkingPortraitInstantDriver",
+            "TalkingPortraitInstantRender",
+            "SaveVideo",
+        )
+    )
+    crop = {"images": [sample, 0], "landmarks": [sample, 2], "size": size, "framing": "head", "scale": 1}
+    prompt["crop"] = {
+        "class_type": "TalkingPortraitCropPortrait",
+        "inputs": {**crop, "upright": False, "follow": False},
+    }
+    prompt[driver]["inputs"] |= {"seed": seed, "fps": 5}
+    prompt[render]["inputs"] |= {"image": ["crop", 0], "landmarks": ["crop", 2], "audio": [sample, 1]}
+    options = {**prompt[by_class["SaveVideo"]]["inputs"], "filename_prefix": f"streamed{seed}"}
+    del prompt[by_class["SaveVideo"]]
+    if video:
+        prompt["video"] = {"class_type": "SaveVideo", "inputs": {**options, "video": [render, 3]}}
+    if images:
+        prompt["parts"] = {"class_type": "GetVideoComponents", "inputs": {"video": [render, 3]}}
+        for name in ("parts", render):
+            shown = {"images": [name, 0], "filename_prefix": f"of_{name}"}
+            prompt[f"save {name}"] = {"class_type": "SaveImage", "inputs": shown}
+    path = folder / "streamed.json"
+    path.write_text(json.dumps(prompt))
+    return path
+
+
+def test_what_was_streamed_is_made_again_once_frames_are_needed(server, tmp_path, capsys):
+    """ComfyUI keeps results of a node: those of a run without frames must not reach a node that takes frames."""
+    videos = []
+    for number, images in enumerate((False, True, False)):
+        out = tmp_path / str(number)
+        assert run(server, streamed(tmp_path, seed=5, images=images), "--out", str(out)) == 0
+        paths = [Path(line) for line in capsys.readouterr().out.split()]
+        videos += [path for path in paths if path.suffix == ".mp4"]
+        assert len([path for path in paths if path.suffix == ".png"]) == (2 * 81 if images else 0)
+    assert len(videos) >= 2, "what has not changed is not saved again"
+    for path in videos:
+        frames = np.stack(list(open_video(path).frames())).astype(float)
+        assert frames.shape == (81, 96, 96, 3)
+        assert np.abs(frames - np.stack(list(open_video(videos[0]).frames()))).mean() < 0.5
+        assert abs(float(read_audio(path).seconds) - 16) < 0.3
+
+
+def test_a_result_with_frames_serves_whoever_needs_the_video_later(server, tmp_path, capsys):
+    assert run(server, streamed(tmp_path, seed=6, images=True, video=False), "--out", str(tmp_path)) == 0
+    capsys.readouterr()
+    assert run(server, streamed(tmp_path, seed=6, images=True), "--out", str(tmp_path)) == 0
+    (path,) = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".mp4")]
+    assert len(list(open_video(path).frames())) == 81
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_odd_sides_are_saved(server, tmp_path, capsys, images):
+    assert run(server, streamed(tmp_path, seed=7, images=images, size=97), "--out", str(tmp_path)) == 0
+    (path,) = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".mp4")]
+    assert open_video(path).size == (98, 98)
+    assert float(read_audio(path).seconds) > 15

@@ -14,7 +14,9 @@ from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuid
 from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 from talking_portrait.models.errors import TalkingPortraitError
 
-TINY_EAR = {
+from ..tiny_weights.weight_norm import old_names
+
+TINY_ENCODER = {
     "hidden_size": 64,
     "num_hidden_layers": 1,
     "num_attention_heads": 1,
@@ -31,11 +33,11 @@ def _no_gradients():
         yield
 
 
-def ear():
+def speech_encoder():
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     torch.manual_seed(3)
-    return Wav2Vec2Model(Wav2Vec2Config(**TINY_EAR)).eval()
+    return Wav2Vec2Model(Wav2Vec2Config(**TINY_ENCODER)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,7 @@ def test_memory_layout_does_not_change_pose_features(guider: PoseGuider) -> None
 
 def test_audio2mesh_is_two_linear_maps_of_its_features() -> None:
     torch.manual_seed(0)
-    model = Audio2Mesh(ear(), width=8).eval()
+    model = Audio2Mesh(speech_encoder(), width=8).eval()
     states = torch.randn(5, 64)
     expected = (states @ model.in_fn.weight.T + model.in_fn.bias) @ model.out_fn.weight.T + model.out_fn.bias
     torch.testing.assert_close(model(states), expected.reshape(5, 468, 3), atol=1e-5, rtol=1e-5)
@@ -122,7 +124,7 @@ def test_audio2mesh_is_two_linear_maps_of_its_features() -> None:
 
 def pose_model() -> Audio2Pose:
     torch.manual_seed(0)
-    model = Audio2Pose(ear(), width=64, inner=96, layers=2).eval()
+    model = Audio2Pose(speech_encoder(), width=64, inner=96, layers=2).eval()
     for parameter in model.transformer_decoder.parameters():
         if parameter.ndim == 1:
             parameter.normal_(1 if parameter.mean() > 0.5 else 0, 0.1)
@@ -178,20 +180,9 @@ def test_nearer_frames_count_more() -> None:
 # --- files ---
 
 
-def old_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weight norm as torch 2.0 saved it, which the published files have."""
-    spelled = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
-    out = {}
-    for name, tensor in state.items():
-        for new, old in spelled.items():
-            name = name.replace(new, old)
-        out[name] = tensor
-    return out
-
-
 def test_audio_models_load_as_they_were_saved(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    mesh, pose = Audio2Mesh(ear(), width=8).eval(), pose_model()
+    mesh, pose = Audio2Mesh(speech_encoder(), width=8).eval(), pose_model()
     saved = {**old_names(pose.state_dict()), "PPE.pe": sinusoidal_table(600, 64)}
     assert "audio_encoder.encoder.pos_conv_embed.conv.weight_g" in saved
     torch.save(old_names(mesh.state_dict()), tmp_path / "audio2mesh.pt")

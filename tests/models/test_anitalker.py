@@ -1,4 +1,4 @@
-"""AniTalker's files: recognised, loaded strictly, refused in a sentence; and what its parts must keep."""
+"""AniTalker's files: recognised, loaded strictly, refused in a sentence; and invariants of its parts."""
 
 from __future__ import annotations
 
@@ -30,6 +30,27 @@ def test_stage1_loads_with_and_without_its_prefix(tmp_path: Path, prefix: str) -
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("prefix", ["model.lia.", "module.lia.", "_orig_mod.lia.", "gen.", "netG.module.", "model."])
+def test_stage1_loads_from_inside_of_a_training_program(tmp_path: Path, prefix: str) -> None:
+    plain = stage1_state("")
+    heads = {"loss_fn.vgg.0.weight": torch.ones(2), "model.discriminator.conv.weight": torch.ones(2)}
+    value = {"state_dict": {prefix + name: tensor for name, tensor in plain.items()} | heads, "epoch": 1}
+    model = load_stage1(saved(tmp_path, "stage1", value))
+    torch.testing.assert_close(model.state_dict()["dec.direction.weight"], plain["dec.direction.weight"])
+
+
+@pytest.mark.parametrize("outer", [(), ("module",), ("state_dict",)])
+@pytest.mark.parametrize("prefix", ["", "module.", "predictor."])
+def test_stage2_loads_its_averaged_copy_from_any_wrapper(tmp_path: Path, outer: tuple[str, ...], prefix: str) -> None:
+    file = "stage2_full_control_mfcc"
+    value = {prefix + name: tensor for name, tensor in stage2_state(file).items()}
+    for name in outer:
+        value = {name: value}
+    weight = load_stage2(saved(tmp_path, file, value)).state_dict()["out_proj.weight"]
+    torch.testing.assert_close(weight, stage2_state(file)["ema_model.out_proj.weight"])
+    assert weight.any(), "the plain copy is zero here"
+
+
 def test_where_both_names_are_there_the_plain_one_counts(tmp_path: Path) -> None:
     state = {**stage1_state(""), "lia.dec.direction.weight": torch.zeros(24, 20)}
     model = load_stage1(saved(tmp_path, "stage1", state))
@@ -54,7 +75,7 @@ def test_files_in_each_others_place_are_named_for_what_they_are(tmp_path: Path) 
         load_stage1(two)
 
 
-def test_whatever_is_missing_or_odd_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_whatever_is_missing_or_odd_is_reported_in_a_sentence(tmp_path: Path) -> None:
     stage1 = stage1_state("")
     unused = ("noise.weight", "to_rgb1.bias", "dis.final.weight")
     for name in stage1:
@@ -63,9 +84,9 @@ def test_whatever_is_missing_or_odd_is_told_in_a_sentence(tmp_path: Path) -> Non
         if name.endswith(unused):
             load_stage1(path)
             continue
-        with pytest.raises(TalkingPortraitError) as told:
+        with pytest.raises(TalkingPortraitError) as raised:
             load_stage1(path)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
     load_stage1(saved(tmp_path, "stage1", {**stage1, "dec.extra.weight": torch.zeros(1)}))
     with pytest.raises(TalkingPortraitError, match="1 unknown"):
         load_stage1(saved(tmp_path, "stage1", {**stage1, "dec.convs.99.conv.weight": torch.zeros(1)}))
@@ -74,13 +95,13 @@ def test_whatever_is_missing_or_odd_is_told_in_a_sentence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("file", STAGE2)
-def test_a_stage2_without_any_of_its_tensors_is_told(tmp_path: Path, file: str) -> None:
+def test_a_stage2_without_any_of_its_tensors_is_reported(tmp_path: Path, file: str) -> None:
     state = {name: tensor for name, tensor in stage2_state(file).items() if name.startswith("ema_model.")}
     for name in list(state)[::11]:
         rest = {key: tensor for key, tensor in state.items() if key != name}
-        with pytest.raises(TalkingPortraitError) as told:
+        with pytest.raises(TalkingPortraitError) as raised:
             load_stage2(saved(tmp_path, file, rest))
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("apart", [16, 1000])
@@ -102,7 +123,7 @@ def test_frames_rendered_together_are_those_rendered_alone(
 
 
 @torch.no_grad()
-def test_attention_knows_how_far_and_in_which_direction() -> None:
+def test_attention_depends_on_signed_relative_positions() -> None:
     """Shifting keys and queries together changes nothing; mirroring time does."""
     torch.manual_seed(0)
     conformer = Conformer(8, inner=8, heads=2, kernel=3, blocks=1)

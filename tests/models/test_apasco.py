@@ -41,7 +41,7 @@ def test_both_projects_names_load(spelling):
     assert all(torch.equal(tensor, published[name]) for name, tensor in networks.state_dict().items())
 
 
-def test_the_file_is_known_and_its_sizes_are_read_off(tmp_path):
+def test_the_file_is_recognised_and_its_sizes_are_read_from_shapes(tmp_path):
     path = write_net(tmp_path)
     assert identify(net_state()).name == "hallo_net"
     assert derive_config(net_state(), PATH) == CONFIG
@@ -56,7 +56,7 @@ def test_derived_sizes_of_geometry_and_learnt_weights():
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "message"),
     [
         (lambda state: {k: v for k, v in state.items() if ".audio_modules." not in k}, "no audio modules"),
         (lambda state: {k: v for k, v in state.items() if not k.startswith("imageproj")}, "lacks imageproj"),
@@ -65,11 +65,20 @@ def test_derived_sizes_of_geometry_and_learnt_weights():
         (lambda state: {**state, "audioproj.norm.bias": torch.zeros(3)}, "of another shape"),
     ],
 )
-def test_another_file_is_refused_in_one_sentence(broken, said):
-    with pytest.raises(TalkingPortraitError, match=said) as caught:
+def test_another_file_is_refused_in_one_sentence(broken, message):
+    with pytest.raises(TalkingPortraitError, match=message) as caught:
         build_net(broken(net_state()), path=PATH)
     assert "net.pth" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("layers", [(), ("conv_out",), ("conv_norm_out", "conv_out")])
+def test_net_loads_from_deepspeeds_wrapper_and_with_output_layers(tmp_path, layers):
+    state = net_state()
+    extra = {f"reference_unet.{layer}.{part}": torch.ones(4) for layer in layers for part in ("weight", "bias")}
+    wrapped = {f"_orig_mod.module.{name}": tensor for name, tensor in {**state, **extra}.items()}
+    torch.save({"module": wrapped, "optimizer": None, "lr_scheduler": {}}, tmp_path / "net.pth")
+    assert load_net(tmp_path / "net.pth").state_dict().keys() == state.keys()
 
 
 def test_a_file_of_another_system_is_refused(tmp_path):
@@ -104,7 +113,7 @@ class Case:
 
 
 @torch.no_grad()
-def test_unconditional_samples_hear_tokens_of_zeros():
+def test_unconditional_rows_attend_to_audio_tokens_of_zeros():
     """Computed once from the bias; with the zeros spelt out the numbers are the same."""
     case = Case()
     short = case.run()
@@ -202,6 +211,6 @@ def test_mesh_tokens_follow_shape_and_time():
     moved = rest[:, None].repeat(1, 4, 1, 1)
     moved[:, 2] += 0.1 * torch.randn(478, 3)
     changed = (encoder(moved, rest) - still).abs().amax(dim=(0, 2, 3))
-    assert (changed > 0).all(), "frames see each other"
+    assert (changed > 0).all(), "frames attend to each other"
     assert changed[2] == changed.max()
     assert 100_000 < sum(p.numel() for p in MeshEncoder().parameters()) < 500_000

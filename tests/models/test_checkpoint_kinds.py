@@ -50,7 +50,7 @@ def test_every_published_file_is_named_here() -> None:
 
 
 @pytest.mark.parametrize(("file", "kind"), PUBLISHED.items())
-def test_published_files_are_told_apart(file: str, kind: str) -> None:
+def test_published_files_are_distinguished(file: str, kind: str) -> None:
     state = published_tensors(file)
     found = identify(state)
     assert found is not None
@@ -67,7 +67,7 @@ def test_names_are_unique_and_every_kind_has_conditions() -> None:
 
 
 def test_every_kind_is_reached_by_its_own_conditions() -> None:
-    """Nothing earlier in the table hides a kind whose tensors are exactly what it asks for."""
+    """Nothing earlier in the table hides a kind whose tensors are exactly what it requires."""
     for kind in KINDS:
         state = {name: torch.zeros(1) for name in kind.has}
         state |= {name: torch.zeros([size or 1 for size in shape]) for name, shape in kind.shapes.items()}

@@ -1,7 +1,8 @@
-"""Files of weights: what is read, what is refused, and in which words."""
+"""Files of weights: what is read, what is refused, and the error texts."""
 
 from __future__ import annotations
 
+import argparse
 import collections
 import os
 import pickle
@@ -9,14 +10,13 @@ import struct
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from talking_portrait.models import checkpoints
-from talking_portrait.models.checkpoints import expect_kind, read_checkpoint, rename_keys, strict_load
+from talking_portrait.models import checkpoints, torch_file
+from talking_portrait.models.checkpoints import expect_kind, read_checkpoint, refuse_code, rename_keys, strict_load
 from talking_portrait.models.errors import TalkingPortraitError
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.tensor([1.0, -1.0])}
@@ -83,7 +83,7 @@ def test_a_parameter_named_module_in_part_keeps_its_name(tmp_path: Path) -> None
     ],
 )
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
-def test_what_is_no_weights_is_said(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_what_is_no_weights_is_reported(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert words in sentence(tmp_path / name)
 
@@ -96,7 +96,7 @@ def test_missing_file_folder_and_foreign_ending(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [4, 40, -1, -9])
-def test_a_cut_safetensors_is_told_by_its_length(tmp_path: Path, keep: int) -> None:
+def test_a_cut_safetensors_is_detected_by_its_length(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "a.safetensors"
     save_file(STATE, path)
     whole = path.read_bytes()
@@ -120,7 +120,7 @@ def test_a_cut_safetensors_is_told_by_its_length(tmp_path: Path, keep: int) -> N
         "[" * 100_000,
     ],
 )
-def test_a_safetensors_with_a_mad_list_of_tensors_is_said_to_be_damaged(tmp_path: Path, header: str) -> None:
+def test_a_safetensors_with_an_invalid_list_of_tensors_is_reported_as_damaged(tmp_path: Path, header: str) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(8))
     assert "is damaged or cut short" in sentence(path)
@@ -129,7 +129,7 @@ def test_a_safetensors_with_a_mad_list_of_tensors_is_said_to_be_damaged(tmp_path
 @settings(max_examples=50)
 @given(places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=5))
 @pytest.mark.parametrize("name", ["a.safetensors", "zipped.pth", "old.pth"])
-def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, name: str, places) -> None:
+def test_changed_bytes_never_raise_another_error(tmp_path_factory, name: str, places) -> None:
     path = tmp_path_factory.mktemp("changed") / name
     if name.endswith("safetensors"):
         save_file(STATE, path)
@@ -139,17 +139,17 @@ def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, name: str
     for place, value in places:
         raw[place % len(raw)] = value
     path.write_bytes(bytes(raw))
-    told = ""
+    raised = ""
     try:
         read_checkpoint(path)
     except TalkingPortraitError as error:
-        told = str(error)
-    assert "\n" not in told
-    assert len(told) < 600
+        raised = str(error)
+    assert "\n" not in raised
+    assert len(raised) < 600
 
 
 def test_an_archive_whose_names_unpack_to_a_flood_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(checkpoints, "MAX_PICKLE", 10)
+    monkeypatch.setattr(torch_file, "MAX_PICKLE", 10)
     torch.save({"w": torch.ones(1)}, tmp_path / "a.pth")
     assert "unpacks to" in sentence(tmp_path / "a.pth")
 
@@ -167,7 +167,7 @@ def test_a_safetensors_whose_first_byte_is_a_brace_is_no_json(tmp_path: Path) ->
 
 @pytest.mark.parametrize("keep", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_cut_pickle_is_said_to_be_cut(tmp_path: Path, keep: float, zipped: bool) -> None:
+def test_a_cut_pickle_is_reported_as_cut(tmp_path: Path, keep: float, zipped: bool) -> None:
     path = tmp_path / "a.pth"
     torch.save({"w": torch.rand(1000)}, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
@@ -195,18 +195,8 @@ def test_a_pickle_with_code_is_named_and_not_run(tmp_path: Path, form: str) -> N
         path.write_bytes(pickle.dumps({"x": Touch(trace)}, protocol=int(form[-1])))
     text = sentence(path)
     assert "holds code" in text
-    if form != "plain5":
-        assert "mkdir" in text
+    assert "mkdir" in text
     assert not trace.exists()
-
-
-def test_a_training_namespace_and_numpy_numbers_are_named_too(tmp_path: Path) -> None:
-    import argparse
-
-    torch.save({"args": argparse.Namespace(a=1), "model": STATE}, tmp_path / "a.pth")
-    assert "argparse.Namespace" in sentence(tmp_path / "a.pth")
-    torch.save({"best": np.float64(1.0), "model": STATE}, tmp_path / "b.pth")
-    assert "numpy" in sentence(tmp_path / "b.pth")
 
 
 def test_a_torchscript_program_is_no_state_dict(tmp_path: Path) -> None:
@@ -222,14 +212,16 @@ def test_a_pickle_without_named_tensors(tmp_path: Path, value: object) -> None:
     assert "no named tensors" in sentence(tmp_path / "a.pth")
 
 
-def test_a_pickle_needs_a_torch_that_reads_it_safely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_librarys_reader_needs_a_safe_torch_and_plain_tensors(tmp_path: Path, monkeypatch) -> None:
     torch.save(STATE, tmp_path / "a.pth")
-    save_file(STATE, tmp_path / "a.safetensors")
+    torch.save({"state_dict": STATE, "args": argparse.Namespace(a=1)}, tmp_path / "b.pth")
+    refuse_code(tmp_path / "a.pth")
+    with pytest.raises(TalkingPortraitError, match=r"b.pth holds more than weights \(argparse.Namespace\)"):
+        refuse_code(tmp_path / "b.pth")
     monkeypatch.setattr(torch, "__version__", "2.9.1+cu128")
-    assert "update torch to 2.10" in sentence(tmp_path / "a.pth")
-    assert same(read_checkpoint(tmp_path / "a.safetensors"), STATE)
-    monkeypatch.setattr(torch, "__version__", "2.10.0")
-    assert same(read_checkpoint(tmp_path / "a.pth"), STATE)
+    with pytest.raises(TalkingPortraitError, match="update torch to 2.10"):
+        refuse_code(tmp_path / "a.pth")
+    assert same(read_checkpoint(tmp_path / "a.pth"), STATE), "our own reader needs none"
 
 
 def test_rename_rules_apply_in_turn_and_never_merge() -> None:
@@ -288,4 +280,4 @@ def test_a_wrong_file_is_called_by_its_name() -> None:
 
 def test_the_list_of_safe_names_holds_no_function_that_runs_anything() -> None:
     for name in ("os system", "builtins eval", "torch load", "torch.storage load", "collections namedtuple", "torch x"):
-        assert not checkpoints._SAFE_GLOBALS.fullmatch(name)
+        assert not checkpoints._SAFE_NAMES.fullmatch(name)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from talking_portrait.models.aniportrait.loading import load_denoising_unet, load_reference_unet
+from talking_portrait.models.diffusion.attention import Attention
 from talking_portrait.models.diffusion.loading import derive_unet_config, load_unet
-from talking_portrait.models.diffusion.motion_module import MotionModule, sinusoidal_table
+from talking_portrait.models.diffusion.motion_module import MotionModule, attend_in_groups, sinusoidal_table
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.models.errors import TalkingPortraitError
 
@@ -101,7 +102,7 @@ def test_a_bank_holds_what_each_block_attends_with_and_leaves_no_trace() -> None
         assert not torch.allclose(tokens, other[name], atol=1e-2)
 
 
-def test_only_the_rows_that_read_see_the_reference() -> None:
+def test_only_conditional_rows_attend_to_the_reference() -> None:
     network, context = unet(VIDEO), noise(2, 1, SMALL.context)
     sample = noise(2, 4, 3, 8, 8)
     banks = [unet(PICTURE, seed=1).write_bank(noise(1, 4, 1, 8, 8, seed=s), context[1:]) for s in (3, 4)]
@@ -113,8 +114,8 @@ def test_only_the_rows_that_read_see_the_reference() -> None:
     torch.testing.assert_close(one[:1], two[:1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(one[1:], two[1:], atol=1e-3)
     assert not torch.allclose(one[1:], plain[1:], atol=1e-3)
-    seen = network(sample[1:], 500, context[1:], reference=network.read_bank(banks[0]))
-    torch.testing.assert_close(seen, one[1:], atol=1e-4, rtol=1e-4)
+    conditional = network(sample[1:], 500, context[1:], reference=network.read_bank(banks[0]))
+    torch.testing.assert_close(conditional, one[1:], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 4, 77])
@@ -144,14 +145,14 @@ def test_reading_a_bank_attends_to_own_and_reference_tokens_at_once() -> None:
     keys_values = block.attn1.keys_values(bank)
     found = block._attend_to_reference(tokens, keys_values, 1)
     for row in range(3):
-        seen = tokens[row : row + 1] if row < 1 else torch.cat([tokens[row : row + 1], bank], dim=1)
+        conditional = tokens[row : row + 1] if row < 1 else torch.cat([tokens[row : row + 1], bank], dim=1)
         expected = block.attn1.to_out(
-            block.attn1.attend(block.attn1.queries(tokens[row : row + 1]), *block.attn1.keys_values(seen))
+            block.attn1.attend(block.attn1.queries(tokens[row : row + 1]), *block.attn1.keys_values(conditional))
         )
         torch.testing.assert_close(found[row : row + 1], expected, atol=1e-6, rtol=1e-5)
 
 
-def test_a_bank_is_rounded_as_published_unless_told_otherwise() -> None:
+def test_a_bank_is_rounded_as_published_by_default() -> None:
     network, token = unet(VIDEO), noise(1, 1, SMALL.context)
     bank = unet(PICTURE, seed=1).write_bank(noise(1, 4, 1, 8, 8), token)
     rounded, exact = network.read_bank(bank), network.read_bank(bank, rounding=None)
@@ -244,7 +245,7 @@ def test_computing_layers_anew_gives_the_same_gradients() -> None:
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
-def test_motion_knows_the_order_of_frames_and_each_pixel_alone() -> None:
+def test_motion_modules_depend_on_frame_order_and_treat_pixels_separately() -> None:
     torch.manual_seed(0)
     module = MotionModule(32, frames=8)
     hidden = noise(2 * 4, 32, 3, 5)
@@ -309,6 +310,19 @@ def test_tables_of_positions_may_be_missing_from_a_file(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, motion[name].half()) for name, tensor in tables.items())
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "reference_unet."])
+@pytest.mark.parametrize("layers", [("conv_out",), ("conv_norm_out", "conv_out")])
+def test_a_reference_unet_with_output_layers_loads_without_them(tmp_path: Path, prefix: str, layers) -> None:
+    plain = unet(PICTURE).state_dict()
+    extra = {f"{layer}.{part}": torch.ones(4) for layer in layers for part in ("weight", "bias")}
+    state = {prefix + name: tensor for name, tensor in {**plain, **extra}.items()}
+    network = load_reference_unet(saved({"module": state}, tmp_path / "reference_unet.pth"))
+    assert network.state_dict().keys() == plain.keys()
+    if len(layers) == 2:
+        with pytest.raises(TalkingPortraitError, match=r"a name with reference_unet in it"):
+            load_reference_unet(saved(state, tmp_path / "x.pth"))
+
+
 def test_wrong_and_incomplete_files_are_named(tmp_path: Path) -> None:
     spatial, motion = split(unet(VIDEO).state_dict())
     reference = saved(unet(PICTURE).state_dict(), tmp_path / "reference_unet.pth")
@@ -327,3 +341,11 @@ def test_wrong_and_incomplete_files_are_named(tmp_path: Path) -> None:
         TalkingPortraitError, match=r"1 missing \(mid_block.resnets.0.norm1.bias\); 1 unknown \(surplus"
     ):
         load_denoising_unet(saved(spatial, tmp_path / "d.pth"), module)
+
+
+@pytest.mark.parametrize(("frames", "keys"), [(16, 16), (4, 8)])
+def test_attention_in_groups_is_attention_row_by_row(frames: int, keys: int) -> None:
+    queries = noise(12, 2, frames, 8)
+    others = [noise(12, 2, keys, 8, seed=seed) for seed in (2, 3)]
+    expected = Attention.attend(queries, *others)
+    torch.testing.assert_close(attend_in_groups(queries, *others, group=4), expected, atol=1e-6, rtol=1e-5)

@@ -42,7 +42,7 @@ def test_a_file_in_the_published_wrapper_gives_the_same_network(network: GFPGAN,
     torch.testing.assert_close(again(faces), network(faces), atol=1e-4, rtol=1e-4)
 
 
-def test_faces_of_a_batch_do_not_see_each_other_and_no_chance_is_left(network: GFPGAN) -> None:
+def test_faces_of_a_batch_are_independent_and_deterministic(network: GFPGAN) -> None:
     faces = torch.rand(3, 3, 32, 32) * 2 - 1
     together = network(faces)
     assert together.shape == faces.shape
@@ -51,14 +51,14 @@ def test_faces_of_a_batch_do_not_see_each_other_and_no_chance_is_left(network: G
     assert not torch.allclose(together[0], together[1], atol=1e-2)
 
 
-def test_the_noise_of_the_file_is_seen(network: GFPGAN) -> None:
+def test_the_noise_of_the_file_is_used(network: GFPGAN) -> None:
     faces = torch.rand(1, 3, 32, 32) * 2 - 1
     before = network(faces)
     network.stylegan_decoder.noises.get_buffer("noise6").mul_(-1)
     assert not torch.allclose(network(faces), before, atol=1e-3)
 
 
-def test_another_file_and_a_damaged_one_are_told_apart(network: GFPGAN) -> None:
+def test_another_file_and_a_damaged_one_are_distinguished(network: GFPGAN) -> None:
     state = network.state_dict()
     with pytest.raises(TalkingPortraitError, match=r"x\.pth is a GFPGAN face restorer that does not fit GFPGAN: 1 mis"):
         build_gfpgan({k: v for k, v in state.items() if k != "final_conv.bias"}, path="x.pth")

@@ -1,4 +1,4 @@
-"""LoRA files in the spellings that are about."""
+"""LoRA files in the common naming schemes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from talking_portrait.models.instant.mouth_network import (
 WEIGHTS = Path(mouth_network.__file__).with_name("mouth.safetensors")
 
 
-def test_the_shipped_weights_are_small_and_say_what_they_are():
+def test_the_shipped_weights_are_small_and_have_metadata():
     assert WEIGHTS.stat().st_size <= 4_000_000
     with safe_open(WEIGHTS, framework="pt") as file:
         metadata = file.metadata()

@@ -74,7 +74,7 @@ def test_press_closes_the_lips_over_any_jaw(jaw: float):
         np.testing.assert_allclose(shape[0, upper], shape[0, lower], atol=1e-4)
 
 
-def test_a_press_is_known_for_every_seal():
+def test_every_seal_has_a_press():
     seal = np.linspace(0, 1, 101)
     np.testing.assert_allclose(lip_seal(sealing_press(seal)), seal, atol=1e-9)
     assert sealing_press(0.0) == 0
@@ -100,7 +100,7 @@ def test_each_control_does_what_it_is_called():
 
 
 def test_movement_is_smooth_across_the_skin():
-    """No edge of the mesh away from the lips' own gap tears: it keeps between a third and three times its length."""
+    """Outside the gap between the lips every edge of the mesh keeps between a third and three times its length."""
     triangles = face_mesh().triangles
     edges = np.unique(
         np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0

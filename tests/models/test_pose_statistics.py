@@ -20,7 +20,7 @@ def frames(count: int, seed: int = 0) -> torch.Tensor:
     return 509 * torch.rand(1, 3, count, 64, 64, generator=torch.Generator().manual_seed(seed)).double()
 
 
-def test_a_windows_own_statistics_give_what_batch_statistics_give() -> None:
+def test_a_windows_own_statistics_equal_batch_statistics() -> None:
     network, window = guider(), frames(3)
     statistics = network.statistics(window)
     assert len(statistics) == sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in network.modules())
@@ -39,7 +39,7 @@ def test_with_given_statistics_frames_do_not_depend_on_each_other() -> None:
     assert not torch.allclose(network(window)[4], together[4], atol=1e-3)
 
 
-def test_without_statistics_those_of_the_training_serve() -> None:
+def test_without_statistics_those_of_the_training_are_used() -> None:
     network, window = guider(), frames(2) / 255 - 1
     trained = network(window, batch_statistics=False)
     given = tuple((torch.zeros(len(layer.weight)), torch.ones(len(layer.weight))) for layer in norms(network))

@@ -14,6 +14,8 @@ from talking_portrait.models.speech import loading
 from talking_portrait.models.speech.encoder import SpeechEncoder, normalise_wave, resample_time
 from talking_portrait.models.speech.loading import derive_config, load_speech_encoder, wrap_audio_encoder
 
+from ..tiny_weights.weight_norm import old_names
+
 SMALL = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "vocab_size": 32}
 BASE = SMALL | {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
 LARGE = SMALL | {
@@ -53,13 +55,6 @@ def wave(seconds: float, seed: int = 0) -> torch.Tensor:
     return 0.3 * torch.sin(2 * torch.pi * 220 * time) * (1 + torch.sin(2 * torch.pi * 3 * time)) + 0.05 * noise
 
 
-def old_spelling(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    names = (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))
-    for new, old in names:
-        state = {k.replace(new, old): v for k, v in state.items()}
-    return state
-
-
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("storage", ["safetensors", "old spelling", "bin", "folder", "prefixed", "ctc head", "half"])
 @torch.no_grad()
@@ -68,7 +63,7 @@ def test_every_spelling_loads_and_computes_what_transformers_computes(tmp_path: 
     family = form.split("-")[0]
     state = {k: v.clone() for k, v in model.state_dict().items()}
     if storage in ("old spelling", "bin", "prefixed"):
-        state = old_spelling(state)
+        state = old_names(state)
     path = tmp_path / f"{form}.safetensors"
     if storage == "bin":
         path = tmp_path / f"{form}.bin"
@@ -106,7 +101,7 @@ def test_every_spelling_loads_and_computes_what_transformers_computes(tmp_path: 
 
 
 @pytest.mark.parametrize(("large", "hubert"), [(False, False), (True, False), (True, True)])
-def test_published_sizes_are_told_from_shapes(large: bool, hubert: bool) -> None:
+def test_published_sizes_are_determined_from_shapes(large: bool, hubert: bool) -> None:
     from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
     config: dict[str, Any] = {}
@@ -121,7 +116,7 @@ def test_published_sizes_are_told_from_shapes(large: bool, hubert: bool) -> None
         assert value == (list(expected) if isinstance(expected, tuple) else expected), name
 
 
-def test_a_config_beside_the_file_decides_what_shapes_cannot_tell(tmp_path: Path) -> None:
+def test_a_config_beside_the_file_sets_what_shapes_do_not_determine(tmp_path: Path) -> None:
     model = build("wav2vec2-base")
     save_file({k: v.clone() for k, v in model.state_dict().items()}, tmp_path / "model.safetensors")
     assert load_speech_encoder(tmp_path).model.config.num_attention_heads == 2
@@ -201,7 +196,7 @@ def test_frames_and_too_short_a_wave() -> None:
         encoder.convolve(torch.zeros(399))
 
 
-def test_normalising_is_over_the_clip_and_keeps_silence_silent() -> None:
+def test_normalising_is_over_the_whole_sound_and_keeps_silence_silent() -> None:
     normal = normalise_wave(wave(1) + 0.3)
     assert abs(float(normal.mean())) < 1e-6
     assert float(normal.var(correction=0)) == pytest.approx(1, abs=1e-5)

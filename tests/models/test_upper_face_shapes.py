@@ -29,7 +29,7 @@ def test_every_shape_is_a_known_blendshape():
     for offsets in shapes.values():
         assert offsets.shape == (468, 3)
         assert offsets.dtype == np.float32
-        assert 0.05 < np.linalg.norm(offsets, axis=1).max() < 1.0  # cm: seen, but no grimace
+        assert 0.05 < np.linalg.norm(offsets, axis=1).max() < 1.0  # cm: visible, but no grimace
 
 
 @pytest.mark.parametrize("name", [name.removesuffix("Left") for name in SHAPES if name.endswith("Left")])
@@ -98,7 +98,7 @@ def test_cheeks_lift_without_the_mouth():
 
 
 def test_shapes_are_smooth():
-    """Along an edge of the mesh a brow's movement changes by less than 0.7 cm a cm: skin stretches, nothing folds."""
+    """Along an edge of the mesh a brow's movement changes by less than 0.7 cm a cm: edges get longer, nothing folds."""
     mesh = face_mesh()
     edges = np.concatenate([mesh.triangles[:, [0, 1]], mesh.triangles[:, [1, 2]]])
     length = np.linalg.norm(mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]], axis=1)

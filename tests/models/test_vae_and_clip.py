@@ -1,4 +1,4 @@
-"""Stable Diffusion's VAE and CLIP's image encoder from files, in every spelling that is about."""
+"""Stable Diffusion's VAE and CLIP's image encoder from files, in every common naming scheme."""
 
 from __future__ import annotations
 

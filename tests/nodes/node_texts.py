@@ -1,4 +1,4 @@
-"""What is said of the nodes outside their code, derived from the code: the English locale and the table of inputs.
+"""Texts about the nodes outside their code, derived from the code: the English locale and the table of inputs.
 
 `python tests/nodes/node_texts.py` writes both files; the tests compare them. Old workflows store widget values by
 position, so in schema.json nothing may ever move: new inputs are optional and come last.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from talking_portrait.nodes import extension
 from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.nodes.standalone.command import registry
@@ -20,6 +21,7 @@ from ..tiny_weights.apasco import CONFIG, DETECTOR, NET, RECOGNISER, net_state, 
 
 ROOT = Path(__file__).parents[2]
 NODES = {node.__name__: node for node in extension.NODES}
+TRAINED = "apasco/net.safetensors"
 EXAMPLES = ("apasco", "apasco_lips", "apasco_geometry", "apasco_long")
 
 
@@ -28,7 +30,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_all(folder)
     write_net(folder / "trained", CONFIG.with_geometry(4))
-    (folder / "trained" / "talking_portrait" / NET).rename(folder / "talking_portrait" / "geometry.pth")
+    (folder / "talking_portrait" / "apasco").mkdir()
+    trained = torch.load(folder / "trained" / "talking_portrait" / NET, weights_only=True)
+    save_file({name: tensor.contiguous() for name, tensor in trained.items()}, folder / "talking_portrait" / TRAINED)
     return folder
 
 
@@ -52,8 +56,6 @@ def test_an_example_makes_its_video(name, monkeypatch, tmp_path):
     (sample,), (find,) = of_kind(prompt, "Sample"), of_kind(prompt, "DetectLandmarks")
     del prompt[find]  # its model is no random one; the sample comes with landmarks
     prompt[of_kind(prompt, "RegionMasks")[0]]["inputs"]["landmarks"] = [sample, 2]
-    if name == "apasco_geometry":
-        prompt[of_kind(prompt, "LoadAPasco")[0]]["inputs"]["net"] = "geometry.pth"
     samplers = of_kind(prompt, "APascoSampler")
     for key in samplers:
         prompt[key]["inputs"] |= {"width": 64, "height": 72, "steps": 1, "clip_length": 4, "frames": 6}
@@ -94,7 +96,7 @@ def test_the_largest_face_is_described_and_its_box_marked():
     assert box.min() == 1
 
 
-def test_missing_and_wrong_files_are_told_with_the_way_to_get_them(monkeypatch, tmp_path, models):
+def test_missing_and_wrong_files_are_reported_with_the_way_to_get_them(monkeypatch, tmp_path, models):
     image = execute("Sample")[0]
     with pytest.raises(
         TalkingPortraitError, match=r"Face Embedding: glintr100.onnx is a network for recognition, but a"
@@ -111,6 +113,10 @@ def test_missing_and_wrong_files_are_told_with_the_way_to_get_them(monkeypatch, 
         execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")
     with pytest.raises(TalkingPortraitError, match=r"Load APasco: .*net.pth is not in .*models get hallo_net"):
         execute("LoadAPasco", NET, "auto")
+    with pytest.raises(
+        TalkingPortraitError, match=r"apasco/net.safetensors is not in .*train apasco-stage2 --geometry"
+    ):
+        execute("LoadAPasco", "apasco/net.safetensors", "auto")
 
 
 def test_half_precision_on_a_cpu_is_refused_when_it_is_chosen():
@@ -159,14 +165,14 @@ def refusal(sample: Sampling, options: dict) -> str:
 
 def test_the_sampler_refuses_what_does_not_fit():
     sample = Sampling()
-    images, fps, state = sample(clip_length=8)
+    images, fps, state, _ = sample(clip_length=8)
     assert images.shape == (sample.features.frames, 64, 64, 3)
     assert fps == 25
     assert state.frames == sample.features.frames
     stock = execute("EncodeSpeech", sample.sound, sample.encoder, 25.0, "stock")[0]
     motion = execute("InstantDriver", sample.sound, 25.0, 0, 1.0, 1.0, 1.0, 1.0, 1.0)[0]
     one_layer = replace(sample.features, states=sample.features.states[:, -1:])
-    for options, said in (
+    for options, message in (
         ({"picture": sample.image[:, :-8]}, "region masks are made for"),
         ({"identity": replace(sample.identity, embedding=torch.zeros(1, 256))}, "embedding has the shape (1, 256)"),
         ({"features": stock}, "in the stock timing"),
@@ -177,20 +183,20 @@ def test_the_sampler_refuses_what_does_not_fit():
         ({"landmarks": sample.landmarks, "motion": motion}, "Both landmarks and a motion"),
         ({"previous": state}, "nothing is left to do"),
     ):
-        assert said in refusal(sample, options)
+        assert message in refusal(sample, options)
 
 
 def test_cancelling_and_too_little_memory_end_a_run(monkeypatch):
-    sample, seen = Sampling(), []
+    sample, reports = Sampling(), []
 
     def cancel(done, total, preview=None):
-        seen.append((done, total))
+        reports.append((done, total))
         if done == 2:
             raise KeyboardInterrupt
 
     with standalone.use_session(standalone.Session(progress=cancel)), pytest.raises(KeyboardInterrupt):
         sample(steps=8)
-    assert seen[-1] == (2, 8 + sample.features.frames)
+    assert reports[-1] == (2, 8 + sample.features.frames)
 
     def no_memory(*inputs, **options):
         raise torch.OutOfMemoryError("no room")

@@ -1,4 +1,4 @@
-"""The pack as ComfyUI's loader sees it, and the host file's ComfyUI side against small stand-ins of ComfyUI."""
+"""The pack as loaded by ComfyUI's loader, and the host file against small fakes of ComfyUI's modules."""
 
 from __future__ import annotations
 

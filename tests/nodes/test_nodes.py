@@ -1,4 +1,4 @@
-"""The nodes themselves, small: what comes out, what bad input is told, what is left undone."""
+"""The nodes themselves, on small inputs: outputs, errors for bad input, and what is not computed."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def test_the_sample_fits_its_sockets(sample):
 
 def test_speech_becomes_frames(sample):
     image, _, landmarks = sample
-    seen = []
-    watching = standalone.Session(progress=lambda done, total, preview=None: seen.append((done, total, preview)))
+    reports = []
+    watching = standalone.Session(progress=lambda done, total, preview=None: reports.append((done, total, preview)))
     motion = drive(audio=sound(0.2), fps=23.976)
     with standalone.use_session(watching):
-        images, mask, fps = NODES["InstantRender"].execute(image, landmarks, motion, 2).args
+        images, mask, fps, _ = NODES["InstantRender"].execute(image, landmarks, motion, 2).args
     assert images.shape == (5, 512, 512, 3)
     assert mask.shape == (5, 512, 512)
     assert fps == pytest.approx(24000 / 1001)
     still = mask.amax(dim=0) == 0
     assert still.any()
     assert torch.equal(images[:, still], image[:, still].expand(5, -1, -1))
-    assert [(done, total) for done, total, _ in seen] == [(0, 5), (2, 5), (4, 5), (5, 5)]
-    assert seen[0][2].shape == (512, 512, 3)
+    assert [(done, total) for done, total, _ in reports] == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    assert reports[0][2].shape == (512, 512, 3)
 
 
 def test_cancelling_stops_the_renderer_at_the_next_batch(small):
@@ -113,7 +113,7 @@ def test_what_is_transparent_is_white():
 
 
 def cut_out(image: torch.Tensor, beneath: tuple[float, float, float]) -> torch.Tensor:
-    """A picture (1, H, W, 3) of which only a disc shows, with a soft edge; `beneath` lies where nothing shows."""
+    """A picture (1, H, W, 3) with an opaque disc with a soft edge; `beneath` is the colour where it is transparent."""
     height, width = image.shape[1:3]
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     alpha = ((0.95 - torch.hypot(x, y)) * width / 8).clamp(0, 1)[None, ..., None]
@@ -179,7 +179,7 @@ def test_reenacting_the_portrait_itself_keeps_it_still(sample):
     assert abs(motion.rotation).max() < 0.01
 
 
-def test_crops_go_back_to_where_they_were_cut(sample):
+def test_crops_are_pasted_back_at_their_position(sample):
     image, _, landmarks = sample
     cut, crop, inside = NODES["CropPortrait"].execute(image, landmarks, 256, "head", 1.0, False, False).args
     assert cut.shape == (1, 256, 256, 3)
@@ -194,13 +194,13 @@ def test_crops_go_back_to_where_they_were_cut(sample):
     assert torch.equal(NODES["PasteBack"].execute(torch.zeros_like(cut), crop, 0.1, image, mask).args[0], image)
 
 
-def test_mfcc_features_say_their_rate():
+def test_mfcc_features_have_their_rate():
     features = NODES["SpeechMFCC"].execute(sound(rate=8000, channels=8), "audiodvp").args[0]
     assert features.states.shape[1:] == (28, 12)
     assert features.fps == 25
 
 
-def test_a_speech_encoder_folder_is_listed_loaded_and_heard(models):
+def test_a_speech_encoder_folder_is_listed_loaded_and_used(models):
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     config = Wav2Vec2Config(
@@ -256,11 +256,11 @@ MISSING = {
 
 
 @pytest.mark.parametrize("name", MISSING)
-def test_a_missing_model_is_told_with_the_way_to_get_it(models, name):
+def test_a_missing_model_is_reported_with_the_way_to_get_it(models, name):
     arguments, model = MISSING[name]
-    with pytest.raises(TalkingPortraitError) as told:
+    with pytest.raises(TalkingPortraitError) as raised:
         NODES[name].execute(*arguments)
-    message = str(told.value)
+    message = str(raised.value)
     assert message.startswith(f"{NODES[name].define_schema().display_name}: The model file ")
     assert str(models) in message
     assert "https://" in message
@@ -277,11 +277,11 @@ def test_a_model_name_can_not_leave_its_folder(models, name):
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\ud800"])
-def test_a_model_name_that_no_file_has_is_told(models, name):
+def test_a_model_name_that_no_file_has_is_reported(models, name):
     for node, arguments in (("LoadSpeechEncoder", (name,)), ("SeparateVocals", (sound(), name, True))):
-        with pytest.raises(TalkingPortraitError, match=r"The model file .* is not in") as told:
+        with pytest.raises(TalkingPortraitError, match=r"The model file .* is not in") as raised:
             NODES[node].execute(*arguments)
-        assert len(str(told.value)) < 600
+        assert len(str(raised.value)) < 600
 
 
 BAD_AUDIO = {
@@ -295,31 +295,31 @@ BAD_AUDIO = {
 
 @pytest.mark.parametrize("audio", BAD_AUDIO.values(), ids=BAD_AUDIO)
 @pytest.mark.parametrize("name", ["InstantDriver", "SpeechMFCC", "SeparateVocals"])
-def test_bad_audio_is_told_by_the_node(name, audio):
+def test_bad_audio_is_reported_by_the_node(name, audio):
     rest = {
         "InstantDriver": (25.0, 0, 1, 1, 1, 1, 1),
         "SpeechMFCC": ("anitalker",),
         "SeparateVocals": ("Kim_Vocal_2.onnx", True),
     }
-    with pytest.raises(TalkingPortraitError) as told:
+    with pytest.raises(TalkingPortraitError) as raised:
         NODES[name].execute(audio, *rest[name])
-    assert str(told.value).startswith(f"{NODES[name].define_schema().display_name}: ")
-    assert "\n" not in str(told.value)
+    assert str(raised.value).startswith(f"{NODES[name].define_schema().display_name}: ")
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("fps", [0, 1000, float("nan")])
-def test_an_impossible_rate_is_told(fps):
+def test_an_impossible_rate_is_reported(fps):
     with pytest.raises(TalkingPortraitError, match="Instant Driver: The frame rate is"):
         drive(fps=fps)
 
 
 @pytest.mark.parametrize("image", [torch.zeros(64, 64, 3), torch.zeros(0, 64, 64, 3), torch.zeros(1, 8, 8, 5), None])
-def test_what_is_no_picture_is_told(sample, image):
+def test_what_is_no_picture_is_reported(sample, image):
     with pytest.raises(TalkingPortraitError, match='Instant Render: The input "image" is .*, but pictures'):
         NODES["InstantRender"].execute(image, sample[2], drive(fps=2.0))
 
 
-def test_landmarks_of_another_picture_are_told(sample):
+def test_landmarks_of_another_picture_are_reported(sample):
     with pytest.raises(TalkingPortraitError, match="Instant Render: .*run Detect Landmarks on this very picture"):
         NODES["InstantRender"].execute(torch.zeros(1, 100, 100, 3), sample[2], drive(fps=2.0))
     with pytest.raises(TalkingPortraitError, match="Instant Render: The face landmarks are"):
@@ -339,8 +339,8 @@ SOCKETS = {
 
 @pytest.mark.parametrize("value", [None, 5, "text", {}, "x" * 5000])
 @pytest.mark.parametrize("name", list(NODES))
-def test_what_no_driver_or_loader_made_is_told_by_every_node(name, value):
-    """ComfyUI hands constants in a prompt on to any socket, and None from a node that found nothing."""
+def test_what_no_driver_or_loader_made_is_reported_by_every_node(name, value):
+    """ComfyUI passes constants in a prompt to any socket, and None from a node that found nothing."""
     schema = NODES[name].define_schema()
     for entry in schema.inputs:
         if entry.io_type not in SOCKETS or (value is None and entry.optional):
@@ -349,21 +349,21 @@ def test_what_no_driver_or_loader_made_is_told_by_every_node(name, value):
         values = {key: default for key, default in values.items() if default is not None}
         needed = [other for other in schema.inputs if other.io_type in SOCKETS and not other.optional]
         good = {other.id: SOCKETS[other.io_type]() for other in needed}
-        with pytest.raises(TalkingPortraitError, match=schema.display_name) as told:
+        with pytest.raises(TalkingPortraitError, match=schema.display_name) as raised:
             NODES[name].execute(**{**values, **good, entry.id: value})
-        assert len(str(told.value)) < 300
-        assert "\n" not in str(told.value)
+        assert len(str(raised.value)) < 300
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("where", ["images", "source", "mask"])
-def test_numbers_that_are_no_colours_are_told(where):
+def test_numbers_that_are_no_colours_are_reported(where):
     bad = {"images": SOCKETS["IMAGE"](), "source": SOCKETS["IMAGE"](), "mask": SOCKETS["MASK"]()}
     bad[where][0, 3, 3] = float("nan")
     with pytest.raises(TalkingPortraitError, match=f'Paste Back: Picture 0 of the input "{where}" holds NaN'):
         NODES["PasteBack"].execute(crop=SOCKETS["TALKING_PORTRAIT_CROP"](), feather=0.1, **bad)
 
 
-def test_too_little_memory_is_told_and_other_faults_stay_themselves(sample, monkeypatch):
+def test_too_little_memory_is_reported_and_other_errors_are_unchanged(sample, monkeypatch):
     def fail(error: Exception):
         def render(*_: object, **__: object) -> None:
             raise error

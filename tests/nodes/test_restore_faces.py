@@ -59,7 +59,7 @@ def test_grey_pictures_become_colours_and_transparency_stays(sample, restorer):
     assert torch.equal(clear[..., 3], half[..., 3])
 
 
-def test_comfyuis_own_gfpgan_serves_as_well(sample, restorer):
+def test_comfyuis_own_gfpgan_is_accepted(sample, restorer):
     image, landmarks = sample
     loaded = SimpleNamespace(model=gfpgan())
     ours, _ = restore(image, restorer=restorer, landmarks=landmarks)
@@ -71,7 +71,7 @@ def test_comfyuis_own_gfpgan_serves_as_well(sample, restorer):
         restore(image, upscale_model="4x.pth", landmarks=landmarks)
 
 
-def test_what_is_missing_is_said(sample, models, restorer):
+def test_missing_inputs_are_reported(sample, models, restorer):
     image, landmarks = sample
     with pytest.raises(TalkingPortraitError, match="no face restorer, but one is expected; connect Load Face Restorer"):
         restore(image, landmarks=landmarks)
@@ -80,16 +80,18 @@ def test_what_is_missing_is_said(sample, models, restorer):
         NODES["LoadFaceRestorer"].execute("GFPGANv1.4.pth")
 
 
-def test_faces_are_looked_for_and_a_picture_without_one_passes(sample, models, restorer):
+def test_faces_are_detected_and_a_picture_without_one_is_unchanged(sample, models, restorer):
     image, landmarks = sample
     empty = torch.zeros_like(image)
     for faces in ("centre", "all"):
-        seen = []
-        watching = standalone.Session(progress=lambda done, total, preview, seen=seen: seen.append((done, total)))
+        reports = []
+        watching = standalone.Session(
+            progress=lambda done, total, preview, reports=reports: reports.append((done, total))
+        )
         with standalone.use_session(watching):
             found, report = restore(torch.cat([image, empty]), restorer=restorer, faces=faces)
-        assert seen == sorted(seen), "one bar"
-        assert seen[-1] == (100, 100)
+        assert reports == sorted(reports), "one bar"
+        assert reports[-1] == (100, 100)
         assert report.startswith("A face was restored in 1 of 2 frames")
         assert torch.equal(found[1], empty[0])
         assert not torch.allclose(found[0], image[0], atol=0.01)

@@ -1,4 +1,4 @@
-"""Rules that every node keeps, and the texts about them: input table, locales, help pages."""
+"""Rules for every node, and for the texts about them: input table, locales, help pages."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import node_texts
 
 ROOT = node_texts.ROOT
+DOCS = ROOT / "web" / "docs"
 INFOS = node_texts.infos()
 IDS = list(INFOS)
 CHINESE = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
@@ -92,7 +93,7 @@ def test_no_input_ever_moves():
     assert now == golden, "new inputs or nodes: python tests/nodes/node_texts.py"
 
 
-def test_the_english_locale_says_what_the_code_says():
+def test_english_locale_equals_the_texts_in_the_code():
     text = node_texts.ENGLISH.read_text(encoding="utf-8")
     assert text == node_texts.as_text(node_texts.english()), "python tests/nodes/node_texts.py"
 
@@ -123,7 +124,7 @@ def test_every_own_socket_and_category_has_a_name():
 
 
 def test_chinese_texts_name_nodes_as_the_menu_does():
-    """What stands in Chinese quotation marks is a node of ours or of ComfyUI, or a value of a widget."""
+    """Chinese quotation marks enclose the name of a node of ours or of ComfyUI, or a value of a widget."""
     of_comfyui = {
         "加载图像", "加载音频", "加载视频", "加载VAE", "加载CLIP视觉", "加载放大模型", "加载音频编码器",
         "加载帧插值模型", "获取视频元素", "创建视频", "保存视频", "预览图像",
@@ -136,8 +137,14 @@ def test_chinese_texts_name_nodes_as_the_menu_does():
         assert set(re.findall("“(.+?)”", help_page(name, "zh"))) <= known, name
 
 
+def help_file(name: str, language: str) -> Path:
+    """The page that the front end shows: `docs/<node id>/<locale>.md` if it is there, else `docs/<node id>.md`."""
+    own = DOCS / name / f"{language}.md"
+    return own if own.is_file() else DOCS / f"{name}.md"
+
+
 def help_page(name: str, language: str) -> str:
-    return (ROOT / "web" / "docs" / name / f"{language}.md").read_text(encoding="utf-8")
+    return help_file(name, language).read_text(encoding="utf-8")
 
 
 TIMINGS = {"resampled", "stock", "paired", "anitalker", "audiodvp"}
@@ -156,7 +163,7 @@ def test_every_node_has_a_help_page(name):
 
 @pytest.mark.parametrize("name", IDS)
 def test_every_node_has_a_chinese_help_page(name):
-    """Inputs and outputs stand in it under the labels that the editor shows in Chinese."""
+    """It names inputs and outputs by the labels that the editor has in Chinese."""
     text, english, labels = help_page(name, "zh"), help_page(name, "en"), CHINESE[name]
     assert text.startswith(f"# {labels['display_name']}\n")
     inputs, outputs = ({part["name"] for part in labels[side].values()} for side in ("inputs", "outputs"))
@@ -164,14 +171,21 @@ def test_every_node_has_a_chinese_help_page(name):
     assert named - TIMINGS <= inputs | outputs, "the page names an input that does not exist"
     assert inputs | outputs <= named, "the page does not name these inputs and outputs"
     for literal in (r"`[^`]+`", r"(?<!\*)\*[a-z_0-9 =]+\*(?!\*)", r"^    .+$", r"\]\([^)]+\)"):
-        told, expected = (set(re.findall(literal, page, re.MULTILINE)) for page in (text, english))
-        assert told == expected, "commands, files, values and links are the English page's"
+        translated, expected = (set(re.findall(literal, page, re.MULTILINE)) for page in (text, english))
+        assert translated == expected, "commands, files, values and links are the English page's"
+
+
+@pytest.mark.parametrize("language", ["en", "zh-TW", "ja", "ko", "fr", "es", "ru", "ar", "tr", "pt-BR"])
+def test_every_other_language_gets_the_english_page(language):
+    """The front end never falls back to `docs/<node id>/en.md`."""
+    for name in IDS:
+        assert help_file(name, language) == DOCS / f"{name}.md"
+        assert help_page(name, language).startswith(f"# {INFOS[name]['display_name']}\n")
 
 
 def test_no_help_page_is_left_over():
-    """ComfyUI asks for docs/<node id>/<locale>.md."""
-    pages = {path.relative_to(ROOT / "web" / "docs").as_posix() for path in (ROOT / "web" / "docs").rglob("*.md")}
-    assert pages == {f"{name}/{language}.md" for name in IDS for language in ("en", "zh")}
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert pages == {page for name in IDS for page in (f"{name}.md", f"{name}/zh.md")}
 
 
 def test_no_node_keeps_state_on_its_class():

@@ -45,7 +45,7 @@ def test_pictures_become_latents_and_back(loaded):
     torch.testing.assert_close(frames, vae.decode(vae.encode(pictures)), atol=1e-5, rtol=1e-4)
 
 
-def test_clip_sees_the_whole_portrait_squeezed_as_published(loaded):
+def test_clip_encodes_the_whole_portrait_resized_as_published(loaded):
     clip = loaded["CLIPVisionLoader"]
     portrait = torch.rand(90, 60, 3)
     embedding = vae_and_clip.picture_encoder(clip).embed(portrait)
@@ -63,7 +63,7 @@ def test_loaders_list_what_is_there(models, loaded, name):
 
 
 @pytest.mark.parametrize("name", LOADERS)
-def test_a_missing_file_is_told_with_the_way_to_get_it(tmp_path, monkeypatch, name):
+def test_a_missing_file_is_reported_with_the_way_to_get_it(tmp_path, monkeypatch, name):
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
     _, file, known = LOADERS[name]
     with pytest.raises(TalkingPortraitError, match=f"{file} is not in .*https://.* models get {known}$"):
@@ -80,7 +80,7 @@ class WithoutProjection:
         return {"image_embeds": None}
 
 
-def test_what_is_no_vae_or_no_clip_is_told():
+def test_what_is_no_vae_or_no_clip_is_reported():
     for value in (None, 5, "vae", object()):
         with pytest.raises(TalkingPortraitError, match='The input "vae" is .*, but a VAE is expected'):
             vae_and_clip.codec(value)

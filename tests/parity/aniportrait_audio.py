@@ -1,4 +1,4 @@
-"""AniPortrait's way from sound to the face's shape and the head's movement."""
+"""AniPortrait's networks from sound to face shape and head movement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def audio2pose(golden: Golden) -> None:
     for name in golden.tensors:
         if name.startswith("biased_mask_"):
             golden.compare(name, bias_mask(int(name.removeprefix("biased_mask_"))))
-    rows = [int(row) for row in golden.said("note", r"pe_rows are rows ([\d,]+)")[1].split(",")]
+    rows = [int(row) for row in golden.matched("note", r"pe_rows are rows ([\d,]+)")[1].split(",")]
     golden.compare("pe_rows", sinusoidal_table(max(rows) + 1, meta["config"]["latent_dim"])[0, rows])
 
 

@@ -58,7 +58,7 @@ def landmark_draw(golden: Golden) -> None:
         if picture["normed"]:
             points = points * np.array([picture["width"], picture["height"]])
         drawn = draw_pose_image(points, size)
-        if size == (CANVAS, CANVAS):  # in a stretched one, rounding decides whether a pixel counts
+        if size == (CANVAS, CANVAS):  # in a resized one, rounding decides whether a pixel counts
             golden.check(f"coloured pixels {index}", drawn.any(axis=-1).sum(), picture["nonzero"])
         expected = np.asarray(Image.open(golden.file(picture["png"])).convert("RGB"))
         # Exact as drawn; where the drawing is resized, the rounding of another OpenCV is allowed for.

@@ -26,7 +26,7 @@ def state_of(golden: Golden, manifest: str | dict[str, Any], seed: int) -> dict[
 
 
 def unet_of(golden: Golden, config: dict[str, Any], manifest: str, seed: int, *, output: bool, motion: Any) -> UNet:
-    """A UNet with the golden's configuration, in diffusers' words; `motion` are its motion modules' options."""
+    """A UNet with the golden's configuration, in diffusers' terms; `motion` are its motion modules' options."""
     down = config.get("down_block_types", ["CrossAttn"] * 3 + ["Down"])
     sizes = UNetConfig(
         channels=tuple(config["block_out_channels"]),

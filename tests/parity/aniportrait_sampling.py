@@ -203,7 +203,7 @@ def film_order(golden: Golden) -> None:
             calls.append([first.item(), last.item(), time_half.item()])
             return first + (last - first) * time_half
 
-        values = golden.said("note", r"constant frames ([-.\d]+(?:, [-.\d]+)*)")[1].split(", ")
+        values = golden.matched("note", r"constant frames ([-.\d]+(?:, [-.\d]+)*)")[1].split(", ")
         keys = [torch.tensor(float(value), dtype=torch.float16) for value in values]
         frames = [frame for a, b in zip(keys, keys[1:], strict=False) for frame in fill_gap(a, b, count, between)]
         frames.append(keys[-1])

@@ -51,7 +51,7 @@ def mfcc(golden: Golden) -> None:
         golden.check(f"rows of {samples}", recipes.row_count(int(samples)), rows)
     golden.compare("filterbank", recipes.filterbank())
     if "feat_silence_f64" in golden:
-        first, last = map(int, golden.said("note", r"samples (\d+)\.\.(\d+) zeroed").groups())
-        quiet = wave.clone()
-        quiet[first : last + 1] = 0
-        golden.compare("feat_silence_f64", recipes.with_slopes(recipes.cepstra(quiet.numpy())))
+        first, last = map(int, golden.matched("note", r"samples (\d+)\.\.(\d+) zeroed").groups())
+        silenced = wave.clone()
+        silenced[first : last + 1] = 0
+        golden.compare("feat_silence_f64", recipes.with_slopes(recipes.cepstra(silenced.numpy())))

@@ -28,7 +28,7 @@ RULE = re.compile(r"weights\.tensor\(seed, '([^']+)', (\[[^\]]*\])(?:, ([-+.e\d]
 
 
 def given(golden: Golden, name: str) -> torch.Tensor:
-    """An input that the golden describes by its recipe; maps of a decoder are drawn small and spread out."""
+    """An input that the golden describes by its recipe; maps of a decoder are drawn small and enlarged."""
     described = golden.meta["inputs"][name]
     rule = RULE.match(described["how"])
     assert rule, described["how"]
@@ -160,7 +160,7 @@ def decoder(golden: Golden) -> None:
     for name in golden.tensors:
         if thin := re.fullmatch(r"img(\d+)_ds\d+", name):
             golden.compare(name, golden.thinned(name, pictures[int(thin[1])][None]))
-    kept = int(golden.said("note", r"\(code (\d+)\)")[1])
+    kept = int(golden.matched("note", r"\(code (\d+)\)")[1])
     for i, features in enumerate(maps):
         x, raw = levels[kept * len(maps) + i]
         visibility = raw[:, 2:].sigmoid()

@@ -66,7 +66,7 @@ def conformer(golden: Golden) -> None:
 
 @runner("anitalker", "stage2_")
 def stage2(golden: Golden) -> None:
-    model = stage2_of(golden, golden.said("config", VARIANT)[1])
+    model = stage2_of(golden, golden.matched("config", VARIANT)[1])
     for case, timesteps in golden.meta["timesteps"].items():
         if f"{case}_audio" not in golden.meta["inputs"]:
             continue
@@ -94,7 +94,7 @@ def stage2(golden: Golden) -> None:
 def ddim(golden: Golden) -> None:
     meta, noise = golden.meta, given(golden, "ddim_noise")
     golden.check("possible steps", sorted({possible_steps(n) for n in range(2, 1001)}), meta["valid_step_T"])
-    formula = golden.said("config", r"eps = (\S+) tanh\((\S+)x \+ (\S+) t\) \+ (\S+) cos\((\S+)x\)")
+    formula = golden.matched("config", r"eps = (\S+) tanh\((\S+)x \+ (\S+) t\) \+ (\S+) cos\((\S+)x\)")
     height, slope, per_step, ripple, rate = map(float, formula.groups())
 
     def fake(x: torch.Tensor, timestep: int) -> torch.Tensor:
@@ -109,7 +109,7 @@ def ddim(golden: Golden) -> None:
         golden.compare(f"fake_{steps}_x", xs[stored], **meta["tol_fake"])
         golden.compare(f"fake_{steps}_x0", cleans[stored], **meta["tol_fake"])
 
-    model = stage2_of(golden, golden.said("config", VARIANT)[1])
+    model = stage2_of(golden, golden.matched("config", VARIANT)[1])
     encoded = model.encode_sequence(model.encode_audio(mixed(model, given(golden, "ddim_audio"))))
     controlled = {"ddim_pose", "ddim_loc", "ddim_scale"} <= set(meta["inputs"])
     controlled_audio, _ = model.apply_controls(encoded, controls_of(golden, "ddim") if controlled else None)
@@ -118,7 +118,7 @@ def ddim(golden: Golden) -> None:
     def predict(x: torch.Tensor, timestep: int) -> torch.Tensor:
         return model.predict(condition, x, torch.full((len(x),), timestep))
 
-    steps = int(golden.said("config", r"step_T (\d+)")[1])
+    steps = int(golden.matched("config", r"step_T (\d+)")[1])
     xs, cleans = traced(predict, noise, strided_schedule(steps))
     golden.compare("net_x", xs)
     golden.compare("net_x0", cleans)
@@ -133,7 +133,7 @@ def traced(predict: Predict, noise: torch.Tensor, schedule: Schedule) -> tuple[t
 
 @runner("anitalker", "noise_legacy")
 def noise_legacy(golden: Golden) -> None:
-    seed = int(golden.said("config", r"seed (\d+)")[1])
+    seed = int(golden.matched("config", r"seed (\d+)")[1])
     for variant, stored in golden.tensors.items():
         with torch.device("meta"):  # only how many numbers there are counts
             model = stage2_of(golden, variant)

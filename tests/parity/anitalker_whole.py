@@ -73,6 +73,6 @@ def whole(golden: Golden) -> None:
         golden.compare(f"frame{index}", 2 * picture[None] - 1)
     for name in golden.tensors:
         if thin := re.fullmatch(r"frame(\d+)_u8(_ds\d+)?", name):
-            seen, limits = golden.thinned(name, pictures[int(thin[1])].mul(255).byte()), golden.meta["tol_u8"]
-            golden.compare(name, seen, atol=limits["max"])
-            golden.compare_overall(name, seen, mean=limits["mean"])
+            thinned, limits = golden.thinned(name, pictures[int(thin[1])].mul(255).byte()), golden.meta["tol_u8"]
+            golden.compare(name, thinned, atol=limits["max"])
+            golden.compare_overall(name, thinned, mean=limits["mean"])

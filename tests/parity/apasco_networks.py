@@ -27,7 +27,7 @@ def state_of(golden: Golden, keys: Mapping[str, Any], prefix: str) -> dict[str, 
 
 
 def unet_config(config: Mapping[str, Any], *, output: bool) -> UNetConfig:
-    """A golden's sizes, in diffusers' words."""
+    """A golden's sizes, in diffusers' terms."""
     base = config["base"]
     extra = config["extra"] if output else {}
     motion = extra.get("motion_module_kwargs") if extra.get("use_motion_module") else None
@@ -134,8 +134,8 @@ def motion_module(golden: Golden) -> None:
     # The same with the first frames handed over as those before the clip: only the others come back.
     if frames > 2:
         tokens = x[:, :, :2].permute(0, 2, 3, 4, 1).flatten(2, 3)
-        looking_back = module(rows(x[:, :, 2:]), frames - 2, tokens).unflatten(0, (-1, frames - 2)).transpose(1, 2)
-        golden.check("frames before", looking_back, golden.tensors["out.y"][:, :, 2:], **golden.allowed)
+        attended = module(rows(x[:, :, 2:]), frames - 2, tokens).unflatten(0, (-1, frames - 2)).transpose(1, 2)
+        golden.check("frames before", attended, golden.tensors["out.y"][:, :, 2:], **golden.allowed)
     table = module.state_dict()["temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"]
     for name in golden.tensors:
         if name.startswith("out.pe_first"):

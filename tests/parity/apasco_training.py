@@ -1,4 +1,4 @@
-"""A training step of each stage: what is predicted, what it costs, and where its gradient goes."""
+"""A training step of each stage: prediction, loss and gradients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .apasco_networks import audio_projection, masks_of, state_of, unet_config
 from .goldens import Golden, runner
 
 _NORM = {"rtol": 1e-3}
-_LISTENING = (".audio_modules.", ".motion_modules.")
+_AUDIO_AND_MOTION = (".audio_modules.", ".motion_modules.")
 
 
 def parts_of(golden: Golden, stage: str) -> SimpleNamespace:
@@ -107,7 +107,7 @@ def stage2(golden: Golden) -> None:
     times = torch.tensor(golden.meta["timesteps"])
     parts = parts_of(golden, "stage2")
     for name, parameter in named_parameters(parts).items():
-        learns = name.startswith("denoising_unet.") and any(part in name for part in _LISTENING)
+        learns = name.startswith("denoising_unet.") and any(part in name for part in _AUDIO_AND_MOTION)
         parameter.requires_grad_(learns or name.startswith("audioproj."))
     clean, noise = golden.tensor("in.s2.latents"), golden.tensor("in.s2.noise")
     noisy = schedule.add_noise(clean, noise, times)

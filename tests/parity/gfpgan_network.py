@@ -26,11 +26,11 @@ def config_of(golden: Golden) -> GFPGANConfig:
 
 
 def input_of(golden: Golden, size: int) -> torch.Tensor:
-    """The faces as stored, and otherwise drawn as the golden says; both must agree where both are there."""
+    """The faces as stored, and otherwise drawn by the golden's recipe; both must agree where both are there."""
     stored = golden.tensor("in.x") if "in.x" in golden else None
     if stored is not None and "weights.unit" not in golden.meta.get("input", ""):
         return stored
-    rule = golden.said(
+    rule = golden.matched(
         "input",
         r'in\.x = clip\((\S+) \* weights\.unit\(seed, "([^"]+)", [^)]*\)\.reshape\((\d+),3,S,S\), (\S+), (\S+)\)',
     )

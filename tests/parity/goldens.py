@@ -107,7 +107,7 @@ class Golden:
         return name in self.tensors or f"{name}.vals" in self.tensors
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A stored input. For a look at a result that is to be compared, see `tensors`."""
+        """A stored input. For a result that is to be compared, see `tensors`."""
         self._taken.add(name)
         return self.tensors[name]
 
@@ -143,8 +143,8 @@ class Golden:
         spec.loader.exec_module(module)
         return module
 
-    def said(self, where: str, pattern: str) -> re.Match[str]:
-        """The first match of `pattern` in what the JSON says under `where`, for numbers that stand in prose."""
+    def matched(self, where: str, pattern: str) -> re.Match[str]:
+        """The first match of `pattern` in the JSON's text under `where`, for numbers inside prose."""
         text = str(self.meta.get(where, ""))
         match = re.search(pattern, text)
         assert match, f"{self}: {where!r} should match {pattern!r}, but is {text!r}"
@@ -243,25 +243,25 @@ class Golden:
         rtol: float = 0.0,
     ) -> None:
         """`compare` with numbers that stand in the JSON or a picture; exact unless a tolerance is given."""
-        got, want = _numpy(value), _numpy(expected)
-        assert got.shape == want.shape, f"{name}: shape {got.shape}, expected {want.shape}"
-        if not want.size:
+        got, wanted = _numpy(value), _numpy(expected)
+        assert got.shape == wanted.shape, f"{name}: shape {got.shape}, expected {wanted.shape}"
+        if not wanted.size:
             self.worst[name] = 0.0
             return
-        got, want = got.astype(np.float64), want.astype(np.float64)
+        got, wanted = got.astype(np.float64), wanted.astype(np.float64)
         with np.errstate(invalid="ignore"):
-            error = np.abs(got - want)
-        same = (got == want) | (np.isnan(got) & np.isnan(want))  # equal infinities and NaN count as equal
+            error = np.abs(got - wanted)
+        same = (got == wanted) | (np.isnan(got) & np.isnan(wanted))  # equal infinities and NaN count as equal
         error = np.where(same, 0.0, error)
-        allowed = np.asarray(atol + rtol * np.abs(want))
+        allowed = np.asarray(atol + rtol * np.abs(wanted))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(error == 0, 0.0, error / allowed)
         worst = float(ratio.max())
         self.worst[name] = max(self.worst.get(name, 0.0), worst)
-        at = np.unravel_index(int(np.argmax(np.nan_to_num(ratio, nan=np.inf))), want.shape)
+        at = np.unravel_index(int(np.argmax(np.nan_to_num(ratio, nan=np.inf))), wanted.shape)
         assert worst <= 1, (
-            f"{name}{[int(i) for i in at]} is {got[at]:.7g}, expected {want[at]:.7g}: "
-            f"error {error[at]:.3g}, allowed {allowed[at]:.3g}; {int((ratio > 1).sum())} of {want.size} values are out"
+            f"{name}{[int(i) for i in at]} is {got[at]:.7g}, expected {wanted[at]:.7g}: "
+            f"error {error[at]:.3g}, allowed {allowed[at]:.3g}; {int((ratio > 1).sum())} of {wanted.size} are out"
         )
 
     def differs(self, name: str, value: torch.Tensor | np.ndarray) -> None:
@@ -273,7 +273,7 @@ class Golden:
         assert not same, f"{name}: the result equals the trap"
 
     def leave_out(self, *names: str, reason: str) -> None:
-        """Names stored tensors that need no look, and says why."""
+        """Names stored tensors that need no comparison, and why."""
         assert reason
         self._compared.update(names)
 

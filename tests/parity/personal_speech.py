@@ -16,6 +16,6 @@ def dvp_mfcc(golden: Golden) -> None:
     golden.compare("first_window", states[0])
     golden.compare("last_window", states[-1])
     golden.compare("num_windows", np.array([len(states)]))
-    silence = np.zeros(int(golden.said("notes", r"padded (\d+) zeros")[1]), np.float32)
+    silence = np.zeros(int(golden.matched("notes", r"padded (\d+) zeros")[1]), np.float32)
     golden.compare("mfcc", recipes.cepstra(np.concatenate([silence, wave.numpy(), silence])))
     golden.compare("saved", np.array([len(states) // 25 * 25]))  # the published script writes whole seconds only

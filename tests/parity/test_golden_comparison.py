@@ -1,4 +1,4 @@
-"""The comparison itself: what it lets pass, what it refuses, and which runner answers for which golden."""
+"""The comparison itself: what it accepts, what it refuses, and which runner belongs to which golden."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_result_that_is_not_finite_never_passes(example: Golden, value: list[f
         example.compare("x", np.array(value))
 
 
-def test_stored_infinities_are_met_by_the_same(example: Golden) -> None:
+def test_stored_infinities_equal_the_same_infinities(example: Golden) -> None:
     example.compare("odd", np.array([np.inf, np.nan]))
     with pytest.raises(AssertionError):
         example.compare("odd", np.array([-np.inf, np.nan]))
@@ -118,12 +118,12 @@ def test_an_overall_comparison_lets_single_values_be_out(example: Golden) -> Non
 
 def test_numbers_in_prose_are_found_or_the_golden_fails(example: Golden) -> None:
     example.meta["note"] = "rows 3 and 7"
-    assert example.said("note", r"rows (\d+) and (\d+)").groups() == ("3", "7")
+    assert example.matched("note", r"rows (\d+) and (\d+)").groups() == ("3", "7")
     with pytest.raises(AssertionError, match="'note' should match"):
-        example.said("note", r"columns (\d+)")
+        example.matched("note", r"columns (\d+)")
 
 
-def test_a_trap_must_not_be_met(example: Golden) -> None:
+def test_a_trap_must_not_be_equalled(example: Golden) -> None:
     example.differs("x", np.array([1.0, 90.0]))
     with pytest.raises(AssertionError, match="trap"):
         example.differs("x", np.array([1.0, 100.0]))

@@ -1,4 +1,4 @@
-"""Every golden, recomputed. A golden without a runner fails, so that the list of what is missing stays in sight."""
+"""Every golden, recomputed. A golden without a runner fails, so that missing runners stay listed."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""A host without room: whatever is loaded drives everything else out of the device."""
+"""A host with little memory: loading a network evicts all others from the device."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
 
 class EvictingHost:
-    """Manages networks such that one at a time is there; the weights of the others are away, so that none can run."""
+    """Keeps one network at a time on the device; the weights of the others are removed, so that they cannot run."""
 
     def __init__(self) -> None:
         self.networks: list[EvictedNetwork] = []
@@ -20,6 +22,21 @@ class EvictingHost:
         for network in self.networks:
             if network is not all_but:
                 network.leave()
+
+
+class EvictingCodec:
+    """A VAE that the host loads for each call."""
+
+    def __init__(self, host: EvictingHost, codec: Any) -> None:
+        self._host, self._codec = host, codec
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        self._host.evict()
+        return self._codec.encode(pictures)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self._host.evict()
+        return self._codec.decode(latents)
 
 
 class EvictedNetwork:

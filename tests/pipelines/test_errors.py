@@ -1,4 +1,4 @@
-"""The one test for memory that ran out: every kind that is, and what only looks like it."""
+"""The check for memory that ran out: every kind of it, and errors that are similar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio is the clock: exact counts for every length and rate."""
+"""Frame counts from the length of the audio: exact for every length and rate."""
 
 from fractions import Fraction
 

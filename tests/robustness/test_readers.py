@@ -1,4 +1,4 @@
-"""Files and values that were made to hang a reader, to fill memory or to pass unseen: one sentence each."""
+"""Files and values made to hang a reader, to fill memory or to pass unnoticed: one sentence each."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_motions_of_different_cameras_are_not_joined() -> None:
 
 def test_a_limited_mouth_has_limited_scores() -> None:
     vertices = motion().vertices.copy()
-    vertices[1, :, 1] *= 10  # the whole face stretched, which opens the lips as well
+    vertices[1, :, 1] *= 10  # the whole face scaled, which opens the lips as well
     column = BLENDSHAPES.index("jawOpen")
     scores = np.zeros((3, len(BLENDSHAPES)), np.float32)
     scores[:, column] = 0.8

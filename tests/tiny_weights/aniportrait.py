@@ -20,12 +20,14 @@ from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuid
 from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 
+from .weight_norm import old_names
+
 CHANNELS = 32
 CONTEXT = 24
 UNET = UNetConfig(channels=(CHANNELS, 2 * CHANNELS, 4 * CHANNELS, 4 * CHANNELS), context=CONTEXT, motion_frames=32)
 REPEATED = 500_000
 """Tensors larger than this repeat one row, which a file stores once: some widths are fixed, not tiny at all."""
-EAR = {
+ENCODER = {
     "hidden_size": 64,
     "num_hidden_layers": 1,
     "num_attention_heads": 1,
@@ -50,11 +52,11 @@ def write_aniportrait(models: Path, *, context: int = CONTEXT, seed: int = 0) ->
         torch.save(motion, folder / "motion_module.pth")
         torch.save({k: v for k, v in denoising.items() if k not in motion}, folder / "denoising_unet.pth")
         torch.save(_random(PoseGuider, PoseGuiderConfig(channels=CHANNELS)), folder / "pose_guider.pth")
-        mesh = Audio2Mesh(_ear(), width=16).state_dict()
+        mesh = Audio2Mesh(_speech_encoder(), width=16).state_dict()
         mesh["out_fn.weight"] *= 0.2
-        torch.save(_old_names(mesh), folder / "audio2mesh.pt")
-        pose = Audio2Pose(_ear(), width=64, inner=64, layers=2).state_dict()
-        torch.save({**_old_names(pose), "PPE.pe": sinusoidal_table(600, 64)}, folder / "audio2pose.pt")
+        torch.save(old_names(mesh), folder / "audio2mesh.pt")
+        pose = Audio2Pose(_speech_encoder(), width=64, inner=64, layers=2).state_dict()
+        torch.save({**old_names(pose), "PPE.pe": sinusoidal_table(600, 64)}, folder / "audio2pose.pt")
 
 
 def write_vae(models: Path, *, seed: int = 0) -> None:
@@ -86,7 +88,7 @@ def write_clip_vision(models: Path, *, context: int = CONTEXT, seed: int = 0) ->
 
 
 def write_for_comfyui(models: Path) -> None:
-    """As `write_all`, but with a VAE and a CLIP of the sizes that ComfyUI knows, each as random.pt."""
+    """As `write_all`, but with a VAE and a CLIP of the sizes that ComfyUI accepts, each as random.pt."""
     from diffusers import AutoencoderKL
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -134,10 +136,10 @@ def _tensor(name: str, like: torch.Tensor) -> torch.Tensor:
         is_scale = "norm" in name or name.endswith(("running_var", "scale")) or _is_batch_norm(name)
         centre = 1.0 if is_scale and not name.endswith("bias") else 0.0
         return centre + 0.02 * torch.randn(like.shape)
-    spread = like[0].numel() ** -0.5
+    deviation = like[0].numel() ** -0.5
     if like.numel() > REPEATED:
-        return (spread * torch.randn(1, *like.shape[1:])).expand(like.shape)
-    return spread * torch.randn(like.shape)
+        return (deviation * torch.randn(1, *like.shape[1:])).expand(like.shape)
+    return deviation * torch.randn(like.shape)
 
 
 def _is_batch_norm(name: str) -> bool:
@@ -146,21 +148,10 @@ def _is_batch_norm(name: str) -> bool:
     return parts[0].startswith("conv_layers") and parts[-1] == "weight" and int(parts[1]) % 3 == 1
 
 
-def _ear() -> Any:
+def _speech_encoder() -> Any:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    return Wav2Vec2Model(Wav2Vec2Config(**EAR)).eval()
-
-
-def _old_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weight norm as torch 2.0 saved it, which the published files have."""
-    ends = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-    renamed = {}
-    for name, tensor in state.items():
-        for new, old in ends.items():
-            name = name.replace(new, old)
-        renamed[name] = tensor
-    return renamed
+    return Wav2Vec2Model(Wav2Vec2Config(**ENCODER)).eval()
 
 
 if __name__ == "__main__":

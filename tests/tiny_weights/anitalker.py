@@ -40,7 +40,7 @@ STAGE2 = {
 
 
 def filled(state: Mapping[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
-    """Random numbers of a size at which everything moves and nothing overflows."""
+    """Random numbers scaled so that all outputs vary and nothing overflows."""
     generator = torch.Generator().manual_seed(seed)
     line = torch.tensor([1.0, 3.0, 3.0, 1.0])
     fir = torch.outer(line, line) / 64

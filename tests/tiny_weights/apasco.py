@@ -36,7 +36,7 @@ SIDE = 640
 
 
 def net_state(config: NetworksConfig = CONFIG, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What net.pth holds, in numbers at which everything moves. Its tensors are shared; change none in place."""
+    """What net.pth holds, in numbers scaled so that all outputs vary. Its tensors are shared; change none in place."""
     return dict(_net_state(config, seed))
 
 
@@ -92,7 +92,7 @@ def write_speech_encoder(models: Path, *, layers: int = LAYERS, seed: int = 0) -
 
 
 def write_insightface(models: Path, *, seed: int = 0) -> tuple[Path, Path]:
-    """A detector that sees one face in the middle of every picture that is not black, and a recogniser of colours."""
+    """A detector that finds one face in the middle of every picture that is not black, and a recogniser of colours."""
     import onnx
 
     folder = models / "talking_portrait"

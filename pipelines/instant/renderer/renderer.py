@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ...errors import TalkingPortraitError
+from ...finite import all_finite
 from ...image.frame_workers import FrameWorkers
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
 from .expression_field import ExpressionField
@@ -272,7 +273,7 @@ def _checked(image: torch.Tensor, track: FaceTrack) -> torch.Tensor:
             f"The portrait is {image.shape[1]} x {image.shape[0]} pixels, but its landmarks were found in a picture of "
             f"{track.image_size[1]} x {track.image_size[0]}; run Detect Landmarks on this very picture."
         )
-    if not torch.isfinite(image).all():
+    if not all_finite(image):
         raise TalkingPortraitError("The portrait holds values that are not numbers; load the picture anew.")
     return image.detach().cpu().float().clamp(0, 1)
 

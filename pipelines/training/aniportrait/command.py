@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...errors import TalkingPortraitError
+from ..diffusion.starting_weights import find_file, reference_from
+
 if TYPE_CHECKING:
     from ..core.trainer import Trainer
-from ..diffusion.starting_weights import find_file, reference_from
 
 
 class _Diffusion:
@@ -26,6 +28,10 @@ class _Diffusion:
         )
 
     def options_of(self, options: argparse.Namespace) -> dict[str, Any]:
+        if not 0 <= options.unconditional <= 1:
+            raise TalkingPortraitError(
+                f"--unconditional {options.unconditional} was given, but a share from 0 to 1 is expected."
+            )
         return {name: getattr(options, name) for name in ("recompute", "unconditional", "blank_token")}
 
     def encoders_of(self, options: argparse.Namespace) -> tuple[Any, Any]:
@@ -55,8 +61,9 @@ class Stage1(_Diffusion):
         from .stage1 import AniPortraitStage1, new_pose_guider
 
         dataset = PortraitVideos(read_clips(options.data), options.seed)
-        state = read_checkpoint(options.unet)
-        expect_kind(state, ("sd_unet",), "an SD 1.5 UNet in diffusers' spelling", options.unet)
+        state = expect_kind(
+            read_checkpoint(options.unet), ("sd_unet",), "an SD 1.5 UNet in diffusers' spelling", options.unet
+        )
         denoising = load_unet(state, path=options.unet)
         if options.reference_unet:
             reference = load_reference_unet(options.reference_unet)

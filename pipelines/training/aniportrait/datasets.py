@@ -17,7 +17,7 @@ from ...face.head_pose import split_matrix
 from ...motion.reenact import most_neutral_frame
 from ...timing import sample_index
 from ..data.clips import Clip
-from ..data.datasets import Clips, Item, check_rate
+from ..data.datasets import Clips, Item, check_frames, check_rate
 
 
 class PortraitVideos(Clips):
@@ -30,6 +30,7 @@ class PortraitVideos(Clips):
     """
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int = 1, strides: tuple[int, ...] = (1,)) -> None:
+        check_frames(frames)
         super().__init__(clips, seed, frames)
         self.frames, self.strides = frames, strides
 
@@ -55,6 +56,7 @@ class SpokenClips(Clips):
     """Slices of clips with speech, `frames` long, at AniPortrait's 30 frames a second."""
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int) -> None:
+        check_frames(frames)
         check_rate(clips, FPS)
         super().__init__([clip for clip in clips if clip.has_speech], seed, frames)
         self.frames = frames
@@ -89,6 +91,7 @@ class SpokenPoses(SpokenClips):
     """
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int) -> None:
+        check_frames(frames)
         super().__init__(clips, seed, frames)
         self.persons = sorted({clip.person for clip in self.clips})
         if len(self.persons) > IDENTITIES:

@@ -43,8 +43,7 @@ class AniPortraitStage2(AniPortraitDiffusion):
 
 def with_new_motion(path: str | Path) -> UNet:
     """A denoising UNet from a file without motion modules, which begin without effect: their last layers give zeros."""
-    state = read_checkpoint(path)
-    expect_kind(state, ("sd_unet",), "a denoising UNet without motion modules", path)
+    state = expect_kind(read_checkpoint(path), ("sd_unet",), "a denoising UNet without motion modules", path)
     network = UNet(replace(derive_unet_config(state), motion_frames=POSITIONS))
     begin_motion(network)
     motion = {name: tensor for name, tensor in network.state_dict().items() if _MOTION in name}

@@ -38,8 +38,9 @@ class Stage1:
         from .stage1 import APascoStage1
 
         dataset = FacePictures(read_clips(options.data), options.seed)
-        state = read_checkpoint(options.unet)
-        expect_kind(state, ("sd_unet",), "an SD 1.5 UNet in diffusers' spelling", options.unet)
+        state = expect_kind(
+            read_checkpoint(options.unet), ("sd_unet",), "an SD 1.5 UNet in diffusers' spelling", options.unet
+        )
         denoising = load_unet(state, path=options.unet)
         config = denoising.config
         trainer = APascoStage1(
@@ -85,7 +86,7 @@ class Stage2:
         return trainer, dataset
 
 
-def _networks(options: argparse.Namespace, audio_shape: tuple[int, int]) -> Networks:
+def _networks(options: argparse.Namespace, audio_shape: tuple[int, ...]) -> Networks:
     """The second stage's initial networks: every network of net.pth, untrained ones initialised."""
     from ....models.apasco.loading import build_net, load_net
     from ....models.apasco.networks import Networks, NetworksConfig
@@ -104,8 +105,12 @@ def _networks(options: argparse.Namespace, audio_shape: tuple[int, int]) -> Netw
             for name in ("reference_unet", "denoising_unet", "face_locator", "imageproj")
         }
         if options.motion_module:
-            motion = read_checkpoint(options.motion_module)
-            expect_kind(motion, ("motion_module",), "AnimateDiff's motion module", options.motion_module)
+            motion = expect_kind(
+                read_checkpoint(options.motion_module),
+                ("motion_module",),
+                "AnimateDiff's motion module",
+                options.motion_module,
+            )
             parts["denoising_unet"] = parts["denoising_unet"] | motion
         unet = derive_unet_config(parts["denoising_unet"])
         config = NetworksConfig(

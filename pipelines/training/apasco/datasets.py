@@ -15,7 +15,7 @@ from ...apasco.geometry import normalised
 from ...apasco.masks import RegionMasks, training_masks
 from ...errors import TalkingPortraitError
 from ..data.clips import Clip
-from ..data.datasets import Clips, Item, check_rate
+from ..data.datasets import Clips, Item, check_frames, check_rate
 
 FPS = 25
 APART = 30
@@ -62,18 +62,15 @@ class SpokenVideos(FacePictures):
     """
 
     def __init__(self, clips: Sequence[Clip], seed: int, frames: int = 14, levels: int = 4) -> None:
+        check_frames(frames)
         check_rate(clips, FPS)
         spoken = [clip for clip in clips if clip.has("speech_features")]
         if not spoken:
             raise TalkingPortraitError("No clip has speech features; run prepare again with --speech-encoder.")
         super().__init__(spoken, seed, frames + MOTION_FRAMES + 1)
         self.frames, self.levels = frames, levels
-
-    @property
-    def audio_shape(self) -> tuple[int, int]:
+        self.audio_shape = _speech_features(self.clips[0]).shape[1:]
         """Layers and channels of the speech features."""
-        layers, channels = self.clips[0].array("speech_features").shape[1:]
-        return int(layers), int(channels)
 
     def item(self, clip: Clip, rng: np.random.Generator) -> Item:
         start = int(rng.integers(MOTION_FRAMES, clip.frames - self.frames + 1))
@@ -83,7 +80,7 @@ class SpokenVideos(FacePictures):
         size, masks = (clip.size, clip.size), _masks(clip)
         points = np.array(clip.array("points")[:, :VERTICES], dtype=np.float64)
         geometry = normalised(points[reference], points[list(numbers)])
-        states = torch.from_numpy(np.array(clip.array("speech_features"))).float()
+        states = torch.from_numpy(np.array(_speech_features(clip, self.audio_shape))).float()
         levels = masks.levels((clip.size // 8, clip.size // 8), self.levels)
         return {
             "pictures": torch.from_numpy(np.stack([clip.picture(i) for i in (reference, *before)])),
@@ -107,6 +104,18 @@ def still_lips(meshes: torch.Tensor, portrait: torch.Tensor) -> torch.Tensor:
     others[_LIPS] = False
     moved = (meshes - rest)[:, :, others].mean(dim=2, keepdim=True)
     return torch.where(others[:, None], meshes, rest + moved)
+
+
+def _speech_features(clip: Clip, expected: tuple[int, ...] | None = None) -> np.ndarray:
+    """(frames, layers, channels); TalkingPortraitError for another form, or other layers and channels than expected."""
+    states = clip.array("speech_features")
+    if states.ndim != 3 or not len(states) or expected not in (None, states.shape[1:]):
+        raise TalkingPortraitError(
+            f"The speech features of {clip.folder} are of the form {states.shape}, but (frames, layers, channels) as "
+            "in the other clips is expected; remove its speech_features.npy and run prepare again with "
+            "--speech-encoder."
+        )
+    return states
 
 
 @lru_cache(maxsize=256)

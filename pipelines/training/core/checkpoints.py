@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,24 @@ _UNFINISHED = re.compile(r"\.step-\d{8}\.\d+\.part\.safetensors")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`step` steps are done; `tensors` by name; `notes` is anything that JSON can say."""
+    """`step` steps are done; `tensors` by name; `notes` is anything that JSON can say, by name."""
 
     step: int
     tensors: dict[str, torch.Tensor]
     notes: dict[str, Any]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes a TalkingPortraitError of what the disk refuses while `path` is written."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TalkingPortraitError(
+            f"{path} can't be written ({_reason(error)}); check that its folder exists, may be written to and has room."
+        ) from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, Any] | None = None) -> None:
@@ -32,40 +47,32 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mappin
 
     Raises TalkingPortraitError when the disk refuses it.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
-        with replacing(path) as partial:
-            save_file(flat, partial, {"notes": json.dumps(notes)} if notes else None)
-    except (OSError, SafetensorError) as error:
-        raise TalkingPortraitError(
-            f"{path} can't be written ({error}); check that its folder exists, may be written to and has room."
-        ) from None
+    with writing(path), replacing(path) as partial:
+        save_file(flat, partial, {"notes": json.dumps(notes)} if notes else None)
 
 
 def notes_of(path: Path) -> dict[str, Any]:
     """The notes that `write_tensors` put into a file; empty for a file without any, or of another kind."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(json.loads((file.metadata() or {})["notes"]))
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return _read(path, tensors=False)[0]
+    except ValueError:
         return {}
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Writes one and removes the oldest beyond `keep`, of those that it has written itself."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
-    write_tensors(path, checkpoint.tensors, checkpoint.notes)
-    for old in [own for own in _checkpoints(folder) if notes_of(own)][:-keep]:
-        old.unlink()
-    for part in folder.iterdir():  # what a killed run was writing
-        if _UNFINISHED.fullmatch(part.name):
-            part.unlink()
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(path, checkpoint.tensors, checkpoint.notes)
+        for old in [own for own in _checkpoints(folder) if notes_of(own)][:-keep]:
+            old.unlink()
+        for part in folder.iterdir():  # what a killed run was writing
+            if _UNFINISHED.fullmatch(part.name):
+                part.unlink()
     return path
 
 
@@ -76,21 +83,52 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def read_training_checkpoint(path: Path) -> Checkpoint:
     """Raises TalkingPortraitError for a file that `save_checkpoint` did not write, or that is damaged."""
+    if not os.access(path, os.R_OK):
+        raise TalkingPortraitError(f"{path} can't be read; check its permissions.")
+    try:
+        notes, tensors = _read(path, tensors=True)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+    found = _NAME.fullmatch(path.name)
+    if not found:
+        raise damaged(path, "its name does not say after which step it was written")
+    return Checkpoint(int(found[1]), tensors, notes)
+
+
+def damaged(path: Path, reason: str) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"{path} is no checkpoint that training can go on from ({reason}); remove it to go on from the one before."
+    )
+
+
+def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Notes and, if wanted, tensors of a file that `write_tensors` wrote; ValueError for any other."""
     from safetensors import SafetensorError, safe_open
 
     try:
+        if not path.is_file():  # opening a pipe would wait for somebody to write into it
+            raise ValueError("it is no ordinary file")
         with safe_open(path, framework="pt") as file:
-            notes = json.loads((file.metadata() or {})["notes"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise TalkingPortraitError(
-            f"{path} is no checkpoint that training can go on from ({error}); remove it to go on from the one before."
-        ) from None
-    found = _NAME.fullmatch(path.name)
-    return Checkpoint(int(found[1]) if found else int(notes["step"]), tensors, notes)
+            notes = json.loads((file.metadata() or {}).get("notes", "null"))
+            if not isinstance(notes, dict):
+                raise ValueError("it has no notes by the training loop")
+            return notes, {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except json.JSONDecodeError:
+        raise ValueError("its notes are no JSON") from None
+    except (OSError, SafetensorError, RecursionError, RuntimeError, AttributeError, KeyError) as error:
+        raise ValueError(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    """Why something failed, in one line."""
+    return " ".join((getattr(error, "strerror", None) or str(error)).split())[:200]
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    try:
+        return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The training folder {folder} can't be read ({_reason(error)}); check its permissions, or give "
+            "another one."
+        ) from None

@@ -18,7 +18,6 @@ import random
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +25,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...errors import TalkingPortraitError
+from ...errors import TalkingPortraitError, quoted
 from ...files.images import write_image
 from ...files.output_paths import replacing
 from ...types import Progress, no_progress
 from .checkpoints import (
     Checkpoint,
+    damaged,
     newest_checkpoint,
     notes_of,
     read_training_checkpoint,
     save_checkpoint,
-    write_tensors,
+    writing,
 )
 from .processes import Processes
+from .samples import batches
+from .state import TrainingState, all_numbers
 from .trainer import PRECISIONS, Batch, Objective, Plan, Trainer
 
 CHECKPOINTS, PICTURES, LOG = "checkpoints", "pictures", "log.jsonl"
 _PICTURE = re.compile(r"step-\d{8}\.png")
+_MOST_SAMPLES = 2**62
+_OTHER_WAYS = "go on from the last checkpoint with a lower rate, or in bf16 or fp32."
 
 
 def train(
@@ -85,27 +89,11 @@ class _Run:
         self.processes = processes
         self.device = processes.device
         trainer.to(self.device).train()
-        self.objectives = list(trainer.objectives())
-        self.optimisers = [self._optimiser(objective) for objective in self.objectives]
+        self.state = TrainingState(trainer, plan)
         half = plan.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.step = self.position = 0
         self._begin(resume)
-
-    def _optimiser(self, objective: Objective) -> torch.optim.Optimizer:
-        if not objective.parameters:
-            raise ValueError(f"{self.trainer.title} has nothing to train for its {objective.name}")
-        groups: dict[float, list[nn.Parameter]] = {}
-        for name, weight in objective.parameters.items():
-            groups.setdefault(objective.factor(name), []).append(weight)
-        plan = self.plan
-        return torch.optim.AdamW(
-            [{"params": weights, "factor": factor} for factor, weights in groups.items()],
-            lr=plan.rate,
-            betas=plan.betas,
-            weight_decay=plan.weight_decay,
-            eps=plan.epsilon,
-        )
 
     # --- where the run stands ---
 
@@ -118,7 +106,7 @@ class _Run:
             )
         if newest:
             self._restore(read_training_checkpoint(newest), newest)
-        self.processes.broadcast([*self._trained_tensors().values()])
+        self.processes.broadcast([*self.state.trained().values()])
         if self.processes.first:
             self._check_foreign_files(begun=newest is not None)
             self._make_folders()
@@ -151,59 +139,41 @@ class _Run:
                 f"The training folder {self.folder} can't be made ({error.strerror}); give another one."
             ) from None
 
-    def _trained_tensors(self) -> dict[str, torch.Tensor]:
-        """What training changes: the weights of all objectives, and buffers (gathered statistics)."""
-        moved = {id(weight) for objective in self.objectives for weight in objective.parameters.values()}
-        return {
-            name: tensor
-            for name, tensor in self.trainer.state_dict(keep_vars=True).items()
-            if id(tensor) in moved or not isinstance(tensor, nn.Parameter)
-        }
-
     def _save(self) -> None:
-        tensors = {f"weights/{name}": tensor for name, tensor in self._trained_tensors().items()}
-        for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
-            for name, weight in objective.parameters.items():
-                for key, value in optimiser.state[weight].items():
-                    tensors[f"optimiser/{objective.name}/{name}/{key}"] = torch.as_tensor(value)
+        tensors = self.state.tensors()
+        if not all_numbers(tensors.values()):
+            raise TalkingPortraitError(
+                f"After step {self.step} some weights are infinite or no numbers, so no checkpoint was written; "
+                f"{_OTHER_WAYS}"
+            )
         notes = {"trainer": self.trainer.title, "position": self.position, "scaler": self.scaler.state_dict()}
         save_checkpoint(self.folder / CHECKPOINTS, Checkpoint(self.step, tensors, notes), self.plan.keep)
 
     def _restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        if checkpoint.notes.get("trainer") != self.trainer.title:
+        title, position, scaler = (checkpoint.notes.get(name) for name in ("trainer", "position", "scaler"))
+        if not isinstance(title, str):
+            raise damaged(path, "its notes name no trainer")
+        if title != self.trainer.title:
             raise TalkingPortraitError(
-                f"{path} is a checkpoint of {checkpoint.notes.get('trainer')}, but {self.trainer.title} is to go on; "
+                f"{path} is a checkpoint of {' '.join(title.split())[:60]}, but {self.trainer.title} is to go on; "
                 "give the folder of its own run."
             )
-        trained = self._trained_tensors()
-        stored = {k.removeprefix("weights/"): v for k, v in checkpoint.tensors.items() if k.startswith("weights/")}
-        if {k: v.shape for k, v in trained.items()} != {k: v.shape for k, v in stored.items()}:
-            raise TalkingPortraitError(
-                f"{path} was written with other networks or another choice of what to train; go on with the options "
-                "that the run began with."
-            )
-        with torch.no_grad():
-            for name, tensor in trained.items():
-                tensor.copy_(stored[name])
-        for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
-            for name, weight in objective.parameters.items():
-                start = f"optimiser/{objective.name}/{name}/"
-                optimiser.state[weight] = {
-                    key.removeprefix(start): value.to(value.device if value.ndim == 0 else weight.device)
-                    for key, value in checkpoint.tensors.items()
-                    if key.startswith(start)
-                }
-        if checkpoint.notes["scaler"]:
-            self.scaler.load_state_dict(checkpoint.notes["scaler"])
-        self.step, self.position = checkpoint.step, checkpoint.notes["position"]
+        if type(position) is not int or not 0 <= position < _MOST_SAMPLES:
+            raise damaged(path, f"{quoted(position)} is no count of samples")
+        if scaler and not _is_scaler(scaler):
+            raise damaged(path, f"{quoted(scaler)} is no state of a loss scaler")
+        self.state.restore(checkpoint.tensors, path)
+        if scaler:
+            self.scaler.load_state_dict(scaler)
+        self.step, self.position = checkpoint.step, position
 
     # --- training ---
 
     def finish(self, progress: Progress) -> dict[str, Path]:
-        batches = self._batches()
+        pieces = batches(self.dataset, self.plan, self.processes, self.position)
         while self.step < self.plan.steps:
             begun = time.monotonic()
-            line = self._advance(batches)
+            line = self._advance(pieces)
             line["seconds"] = round(time.monotonic() - begun, 3)
             last = self.step == self.plan.steps
             picture = None
@@ -218,36 +188,17 @@ class _Run:
         self.processes.wait()  # else another process could look for checkpoints that are not written yet
         return files
 
-    def _batches(self) -> Iterator[Batch]:
-        from torch.utils.data import DataLoader
-
-        plan, every = self.plan, self.processes
-
-        def numbers() -> Iterator[list[int]]:
-            start = self.position + every.rank * plan.batch
-            while True:
-                yield list(range(start, start + plan.batch))
-                start += every.count * plan.batch
-
-        # A generator of its own: DataLoader would otherwise draw from the one that the networks' noise comes from.
-        loader: Any = DataLoader(
-            self.dataset,
-            batch_sampler=numbers(),
-            num_workers=plan.workers,
-            generator=torch.Generator(),
-            pin_memory=self.device.type == "cuda",
-        )
-        return iter(loader)
-
     def _advance(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """One step of every optimiser; what to log about it."""
         seed_everything(self.plan.seed, self.step, self.processes.rank)
         pieces = [self._on_device(next(batches)) for _ in range(self.plan.accumulate)]
         rate = self.plan.rate_at(self.step)
         line: dict[str, Any] = {"step": self.step + 1, "rate": rate}
-        for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
+        for objective, optimiser in zip(self.state.objectives, self.state.optimisers, strict=True):
             line |= self._optimise(objective, optimiser, pieces, rate)
         self.scaler.update()
+        if self.state.average:
+            self.state.average.update()
         self.step += 1
         self.position += self.plan.accumulate * self.plan.batch * self.processes.count
         return line
@@ -279,8 +230,8 @@ class _Run:
 
     def _enable_gradients(self, objective: Objective) -> None:
         """Turns gradients off for what other objectives train, so that they neither cost nor gather anything."""
-        if len(self.objectives) > 1:
-            for other in self.objectives:
+        if len(self.state.objectives) > 1:
+            for other in self.state.objectives:
                 for weight in other.parameters.values():
                     weight.requires_grad_(False)
             for weight in objective.parameters.values():
@@ -296,27 +247,30 @@ class _Run:
         if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
             raise TalkingPortraitError(
                 f"At step {self.step + 1} the {objective.name} is {loss} and its gradient {norm}, so the networks can "
-                "learn no more; go on from the last checkpoint with a lower rate, or in bf16 or fp32."
+                f"learn no more; {_OTHER_WAYS}"
             )
 
     def _picture(self) -> torch.Tensor | None:
         from torch.utils.data import default_collate
 
+        batch = self._on_device(default_collate([self.dataset[0]]))
         self.trainer.eval()
-        with torch.no_grad(), self._precision():
+        with torch.no_grad(), self._precision(), self.state.averaged():
             seed_everything(self.plan.seed, 0, 0)
-            picture = self.trainer.picture(self._on_device(default_collate([self.dataset[0]])))
+            picture = self.trainer.picture(batch)
         self.trainer.train()
         if picture is not None:
             picture = picture.float().cpu()
-            with replacing(self.folder / PICTURES / f"step-{self.step:08d}.png") as partial:
+            path = self.folder / PICTURES / f"step-{self.step:08d}.png"
+            with writing(path), replacing(path) as partial:
                 write_image(partial, picture)
         return picture
 
     def _export(self) -> dict[str, Path]:
         files = self._exports()
-        for name, state in self.trainer.export().items():
-            write_tensors(files[name], state, {"trainer": self.trainer.title})
+        with self.state.averaged():
+            for name, tensors in self.trainer.export().items():
+                self.trainer.write(files[name], tensors)
         return files
 
 
@@ -329,7 +283,7 @@ def seed_everything(seed: int, step: int, rank: int = 0) -> None:
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
-    with path.open("a") as file:
+    with writing(path), path.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
@@ -337,22 +291,40 @@ def _drop_lines_after(path: Path, step: int) -> None:
     """Leaves those lines of the log out that a resumed run is about to write again, and one that was cut short."""
     if not path.is_file():
         return
-    lines = []
-    for text in path.read_text().splitlines():
-        with suppress(ValueError):
-            if json.loads(text)["step"] <= step:
-                lines.append(text + "\n")
-    with replacing(path) as partial:
-        partial.write_text("".join(lines))
+    with writing(path):
+        lines = [text + "\n" for text in path.read_text().splitlines() if 0 < _step_of(text) <= step]
+        with replacing(path) as partial:
+            partial.write_text("".join(lines))
 
 
 def _is_log(path: Path) -> bool:
     """Whether every line is one that `_append` writes, but for a last one that was cut short."""
+    if not path.is_file():  # reading a pipe or a device need not end
+        return False
     try:
         *lines, last = path.read_text().split("\n")
-        begun = '{"step": '
-        return last[: len(begun)] == begun[: len(last)] and all(
-            {"step", "rate"} <= set(json.loads(line)) for line in lines
-        )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return False
+    begun = '{"step": '
+    return last[: len(begun)] == begun[: len(last)] and all(map(_step_of, lines))
+
+
+def _step_of(line: str) -> int:
+    """The step of a line of the log, 0 for any other line."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return 0
+    step = values.get("step") if isinstance(values, dict) and "rate" in values else None
+    return step if type(step) is int and step > 0 else 0
+
+
+def _is_scaler(state: Any) -> bool:
+    """Whether a GradScaler can go on with this state."""
+    known = torch.amp.GradScaler("cpu").state_dict()
+    if not isinstance(state, dict) or state.keys() != known.keys():
+        return False
+    right = all(
+        type(value) is type(known[name]) and 0 <= value < 2**31 for name, value in state.items() if name != "scale"
+    )
+    return right and type(state["scale"]) is float and 0 < state["scale"] < torch.finfo(torch.float32).max

@@ -11,16 +11,22 @@ from types import TracebackType
 
 import torch
 
+from ...errors import TalkingPortraitError, quoted
+
 _BUCKET = 2**24
 """Values that are sent together: sending each tensor alone would mostly be waiting."""
+_START = (
+    "start training by torchrun or `accelerate launch`, which set the variables, or unset WORLD_SIZE for one process."
+)
 
 
 class Processes:
     """This process among `count` of them; `rank` 0 is the `first`, which alone writes files. Use with `with`."""
 
     def __init__(self) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
+        """Raises TalkingPortraitError for variables that can't be those of one process among several."""
+        self.count = _variable("WORLD_SIZE", 1, least=1)
+        self.rank = _variable("RANK", None, most=self.count - 1) if self.count > 1 else 0
         self.device = self._device()
 
     @property
@@ -31,13 +37,18 @@ class Processes:
         found = torch.accelerator.current_accelerator(check_available=True)
         if found is None:
             return torch.device("cpu")
-        return torch.device(found.type, int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device(found.type, _variable("LOCAL_RANK", 0, most=torch.accelerator.device_count() - 1))
 
     def __enter__(self) -> Processes:
         if self.device.type == "cuda":
             torch.accelerator.set_device_index(self.device.index)
         if self.count > 1:
-            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            try:
+                torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            except (ValueError, RuntimeError) as error:  # no address, or nobody there
+                raise TalkingPortraitError(
+                    f"The {self.count} processes of WORLD_SIZE can't reach each other ({_first_line(error)}); {_START}"
+                ) from None
         return self
 
     def __exit__(
@@ -84,3 +95,23 @@ class Processes:
         if self.count > 1:
             self._average([value])
         return value
+
+
+def _variable(name: str, default: int | None, *, least: int = 0, most: int | None = None) -> int:
+    """A whole number from the environment; where it is not set or empty, `default`, or an error without one."""
+    text = os.environ.get(name, "").strip()
+    if not text and default is not None:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least or (most is not None and value > most):
+        wanted = f"a whole number from {least} on" if most is None else f"a whole number from {least} to {most}"
+        is_what = f"is {quoted(text)}" if text else "is not set"
+        raise TalkingPortraitError(f"The variable {name} {is_what}, but {wanted} is expected; {_START}")
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]

@@ -21,18 +21,32 @@ import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ....models.speech.encoder import SAMPLE_RATE
 from ...errors import TalkingPortraitError
+from ...files.output_paths import shortened
+from ...timing import MAX_FPS, MIN_FPS, sample_index
 
 MANIFEST, CLIPS, FRAMES, DESCRIPTION = "manifest.json", "clips", "frames", "clip.json"
 Array = Literal["points", "matrix", "vertices", "blendshapes", "speech", "speech_features", "identity"]
 _FORMER_NAMES: dict[Array, str] = {"speech_features": "heard"}
 """What the files of arrays were called in folders that were prepared earlier."""
 _ARRAY_FILES = tuple(f"{name}.npy" for name in (*get_args(Array), *_FORMER_NAMES.values()))
+_FORMS: dict[Array, tuple[int, ...]] = {
+    "points": (478, 3),
+    "matrix": (4, 4),
+    "vertices": (468, 3),
+    "blendshapes": (52,),
+    "speech": (),
+    "identity": (),
+}
+_LARGEST = 1e6
+"""Far beyond all pixels, centimetres, scores and features."""
 _NAME = re.compile(r".+-[0-9a-f]{6}-\d{3,}", re.DOTALL)
 _PICTURE = re.compile(r"\d{6,}\.jpg")
 
@@ -50,18 +64,44 @@ class Clip:
     start: int
 
     def picture(self, frame: int) -> np.ndarray:
-        """(size, size, 3) uint8."""
+        """(size, size, 3) uint8. Raises TalkingPortraitError for one that is missing, damaged or of another size."""
         from PIL import Image
 
-        with Image.open(self.picture_path(frame)) as file:
-            return np.array(file.convert("RGB"))
+        path = self.picture_path(frame)
+        try:
+            with Image.open(path) as file:
+                if file.size != (self.size, self.size):
+                    raise ValueError(f"it is {file.width} x {file.height} pixels, not {self.size} x {self.size}")
+                return np.array(file.convert("RGB"))
+        except Exception as error:  # decoders have their own for a damaged file
+            raise _damaged(path, error) from None
 
     def picture_path(self, frame: int) -> Path:
         return self.folder / FRAMES / f"{frame:06d}.jpg"
 
     def array(self, name: Array) -> np.ndarray:
-        """One of the arrays, mapped from the disk."""
-        return np.load(self._path(name), mmap_mode="r", allow_pickle=False)
+        """One of the arrays, mapped from the disk; TalkingPortraitError for one that is missing or damaged."""
+        path = self._path(name)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                raise ValueError("it holds no array of fractional numbers")
+            self._check_shape(name, array.shape)
+            if not _in_range(path, path.stat().st_mtime_ns):
+                raise ValueError("some of its values are no numbers, or far too large")
+        except Exception as error:  # NumPy has many for a damaged file
+            raise _damaged(path, error) from None
+        return array
+
+    def _check_shape(self, name: Array, shape: tuple[int, ...]) -> None:
+        """Raises ValueError for an array too short for the clip, or of another form; speech features have any."""
+        rest = _FORMS.get(name)
+        if rest is None:
+            return
+        length = {"speech": sample_index(self.frames, SAMPLE_RATE, self.fps), "identity": 512}.get(name, self.frames)
+        long_enough = shape[:1] == (length,) or (name != "identity" and shape[:1] > (length,))
+        if not long_enough or shape[1:] != rest:
+            raise ValueError(f"its form is {shape}, but {(length, *rest)} is expected")
 
     def has(self, name: Array) -> bool:
         return self._path(name).is_file()
@@ -120,8 +160,14 @@ def read_clip(folder: Path) -> Clip:
     """Raises TalkingPortraitError for a folder that holds no clip."""
     try:
         values: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
-        return Clip(folder, **{**values, "fps": Fraction(values["fps"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        clip = Clip(folder, **{**values, "fps": Fraction(values["fps"])})
+        numbers = ((clip.frames, 1), (clip.size, 1), (clip.start, 0))
+        if not all(type(number) is int and least <= number < 2**31 for number, least in numbers):
+            raise ValueError
+        if not (isinstance(clip.person, str) and isinstance(clip.source, str) and MIN_FPS <= clip.fps <= MAX_FPS):
+            raise ValueError
+        return clip
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         raise TalkingPortraitError(
             f"{folder} is no prepared clip; remove it from the folder, or prepare its video again."
         ) from None
@@ -133,12 +179,31 @@ def read_clips(folder: str | Path) -> list[Clip]:
     What else lies beside them is passed over.
     """
     place = Path(folder) / CLIPS
-    folders = sorted(filter(_looks_like_a_clip, place.iterdir())) if place.is_dir() else []
+    try:
+        folders = sorted(filter(_looks_like_a_clip, place.iterdir())) if place.is_dir() else []
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The folder {shortened(place)} can't be read ({error.strerror}); check its name and permissions."
+        ) from None
     if not folders:
         raise TalkingPortraitError(
             f"{folder} holds no prepared clips; make some with: python -m talking_portrait prepare VIDEO --out {folder}"
         )
     return [read_clip(path) for path in folders]
+
+
+@lru_cache(maxsize=65536)
+def _in_range(path: Path, changed: int) -> bool:
+    """Whether an array holds numbers alone that can be; looked at once, until the file has `changed`."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return bool((np.abs(array, dtype=np.float32) < _LARGEST).all())
+
+
+def _damaged(path: Path, error: Exception) -> TalkingPortraitError:
+    reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:160]
+    return TalkingPortraitError(
+        f"{path} can't be used ({reason}); remove its clip's folder, or prepare the video again."
+    )
 
 
 def _looks_like_a_clip(path: Path) -> bool:

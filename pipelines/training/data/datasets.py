@@ -37,6 +37,12 @@ class Clips(torch.utils.data.Dataset):
         raise NotImplementedError
 
 
+def check_frames(frames: int) -> None:
+    """Raises TalkingPortraitError for samples that would have no frame."""
+    if frames < 1:
+        raise TalkingPortraitError(f"Samples of {frames} frames were asked for, but at least 1 is expected.")
+
+
 def check_rate(clips: Sequence[Clip], fps: int) -> None:
     """Raises TalkingPortraitError for clips at another frame rate than a network works at."""
     wrong = next((clip for clip in clips if clip.fps != fps), None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from einops import rearrange
 
 from ...diffusion.context_windows import spread_over
 from ...diffusion.latents import LATENT_SCALE
@@ -31,9 +32,9 @@ def sampled_latents(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
     AniPortrait and Hallo learn from such draws and work with the distribution's mean.
     """
     samples = len(pictures)
-    rows = unit_pixels(pictures).transpose(1, 2).flatten(0, 1)
+    rows = rearrange(unit_pixels(pictures), "s c f h w -> (s f) c h w")
     drawn = torch.cat([vae.encode(part).latent_dist.sample() for part in rows.split(_BATCH)])
-    return (drawn.float() * LATENT_SCALE).unflatten(0, (samples, -1)).transpose(1, 2)
+    return rearrange(drawn.float() * LATENT_SCALE, "(s f) c h w -> s c f h w", s=samples)
 
 
 @torch.no_grad()

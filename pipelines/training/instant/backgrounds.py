@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ....models.instant.mouth_network import SAMPLE_RATE, MouthConfig, mel_filters
+from ...types import Progress, no_progress
 from .corpus import waveform_mel
 
 SECONDS = 6
@@ -221,7 +222,7 @@ KINDS = (coloured, music, percussion, bursts, plucked, machine, tones, percussio
 """Percussion and bursts are the hardest to separate from consonants, so there are more of them."""
 
 
-def make_backgrounds(seed: int, count: int) -> list[np.ndarray]:
+def make_backgrounds(seed: int, count: int, progress: Progress = no_progress) -> list[np.ndarray]:
     """Mel power (600, mels) of `count` sounds of six seconds, 0 dB loud, no speech."""
     filters = mel_filters(MouthConfig().mels)
     rng = np.random.default_rng([seed, 7])
@@ -230,4 +231,5 @@ def make_backgrounds(seed: int, count: int) -> list[np.ndarray]:
         sound = KINDS[index % len(KINDS)](rng, SECONDS * SAMPLE_RATE)
         mel = waveform_mel(sound.astype(np.float32), filters)[: SECONDS * 100]
         sounds.append((mel / mel.mean()).astype(np.float32))
+        progress(len(sounds), count)
     return sounds

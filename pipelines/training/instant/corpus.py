@@ -7,21 +7,31 @@ the synthesisers' part.
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from ....models.instant.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
+from ...errors import TalkingPortraitError
 from ...files.output_paths import replacing
-from .speech import Espeak, require_synthesisers, speak_random
+from ...types import Progress, no_progress
+from ..core.checkpoints import writing
+from .speech import PHONES, Espeak, require_synthesisers, speak_random
 
 SHARD = 200
 """Utterances in one file."""
 MEL_RATE = SAMPLE_RATE // HOP
 _QUIET = 1e-9
+_LOUDEST = 20.0
+"""Far beyond every log10 of mel power."""
 
 
 @dataclass(frozen=True)
@@ -67,35 +77,107 @@ def _make_shard(job: tuple[Path, int, int, bool]) -> None:
                  voices=np.array(voices), sizes=np.array(sizes))  # fmt: skip
 
 
-def make_corpus(folder: Path, seed: int, shards: int, held_out_shards: int, workers: int) -> None:
+def make_corpus(
+    folder: Path, seed: int, shards: int, held_out_shards: int, workers: int, progress: Progress = no_progress
+) -> None:
     """Speak `shards` files of training and `held_out_shards` of held-out utterances; files that exist are kept."""
-    require_synthesisers()
-    folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder, seed, n, True) for n in range(held_out_shards)] + [(folder, seed, n, False) for n in range(shards)]
     jobs = [job for job in jobs if not _shard_path(job).exists()]
+    if not jobs:
+        return
+    require_synthesisers()
+    _require_import()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     # espeak-ng keeps state between utterances, so each file gets a process of its own and is the same every time.
-    with get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        for _ in pool.imap_unordered(_make_shard, jobs):
-            pass
+    context = get_context("spawn")
+    errors = context.SimpleQueue()
+    running: dict[Any, Any] = {}
+    done = 0
+    try:
+        while done < len(jobs):
+            for job in jobs[done + len(running) :][: workers - len(running)]:
+                process = context.Process(target=_speak, args=(job, errors))
+                process.start()
+                running[process.sentinel] = process
+            for sentinel in wait(running):
+                code = _ended(running.pop(sentinel))
+                if code:
+                    ended = f"a process ended with code {code}; start again with fewer --workers."
+                    raise TalkingPortraitError(
+                        f"The corpus can't be spoken: {ended if errors.empty() else errors.get()}"
+                    )
+                done += 1
+                progress(done, len(jobs))
+    finally:
+        for process in running.values():
+            process.terminate()
+            _ended(process)
+
+
+def _speak(job: tuple[Path, int, int, bool], errors: SimpleQueue[str]) -> None:
+    """What a process does: an error that users can mend is put into `errors`."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the first ends the others
+    try:
+        _make_shard(job)
+    except TalkingPortraitError as error:
+        errors.put(str(error))
+        sys.exit(1)
+
+
+def _ended(process: Any) -> int:
+    process.join()
+    return int(process.exitcode)
+
+
+def _require_import() -> None:
+    """Raises TalkingPortraitError where a new process could not import the pack, which was started as a folder."""
+    pack = __name__.partition(".")[0]
+    if not any(finder.find_spec(pack, None) for finder in sys.meta_path):
+        raise TalkingPortraitError(
+            f"The processes that speak the corpus can't import {pack}; install it (pip install --no-deps -e FOLDER) "
+            f"and train by: python -m {pack} train"
+        )
 
 
 def read_corpus(folder: Path, held_out: bool = False) -> list[Spoken]:
-    """All utterances of the folder's training or held-out files."""
+    """All utterances of the folder's training or held-out files; TalkingPortraitError for a damaged file."""
     spoken = []
     for path in sorted(folder.glob("held-????.npz" if held_out else "speech-????.npz")):
-        with np.load(path) as file:
-            shard = {name: file[name] for name in file.files}
-        frame = phone = edge = 0
-        for (frames, phones), voice in zip(shard["sizes"], shard["voices"], strict=True):
-            spoken.append(
-                Spoken(
-                    shard["mel"][frame : frame + frames],
-                    shard["phones"][phone : phone + phones],
-                    shard["edges"][edge : edge + phones + 1],
-                    str(voice),
-                )
-            )
-            frame, phone, edge = frame + frames, phone + phones, edge + phones + 1
+        try:
+            spoken += _read_shard(path)
+        except Exception as error:  # zip, NumPy and their decoders each have their own for a damaged file
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise TalkingPortraitError(
+                f"{path} is no part of a spoken corpus ({reason}); remove it, and it is spoken again."
+            ) from None
+    return spoken
+
+
+def _read_shard(path: Path) -> list[Spoken]:
+    """Raises ValueError or whatever its decoder raises for a damaged file."""
+    with np.load(path) as file:
+        mel, phones, edges, voices, sizes = (file[name] for name in ("mel", "phones", "edges", "voices", "sizes"))
+    if sizes.ndim != 2 or sizes.shape != (len(voices), 2) or sizes.dtype.kind not in "iu" or sizes.min(initial=2) < 1:
+        raise ValueError("its sizes are not those of utterances")
+    frames, spoken_phones = (int(count) for count in sizes.sum(0))
+    if mel.shape != (frames, MouthConfig().mels) or phones.shape != (spoken_phones,):
+        raise ValueError("its arrays are not as long as its sizes say")
+    if edges.shape != (spoken_phones + len(sizes),) or edges.dtype.kind != "f" or mel.dtype.kind != "f":
+        raise ValueError("its arrays are not as long as its sizes say")
+    if not (np.abs(mel.astype(np.float32)) < _LOUDEST).all() or not np.isfinite(edges).all():
+        raise ValueError("its values are no levels and times")
+    if phones.dtype.kind not in "iu" or not ((phones >= 0) & (phones < len(PHONES))).all():
+        raise ValueError("it has phones that are not known")
+    spoken, mel_end, phone_end, edge_end = [], 0, 0, 0
+    for (frames, count), voice in zip(sizes.tolist(), voices, strict=True):
+        mel_end, phone_end, edge_end = mel_end + frames, phone_end + count, edge_end + count + 1
+        times = edges[edge_end - count - 1 : edge_end]
+        if frames < 2 or (np.diff(times) < 0).any():
+            raise ValueError("an utterance has no length, or its phones' times fall")
+        spoken.append(Spoken(mel[mel_end - frames : mel_end], phones[phone_end - count : phone_end], times, str(voice)))
     return spoken
 
 

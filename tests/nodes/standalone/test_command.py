@@ -180,17 +180,17 @@ def test_a_file_with_longer_sound_keeps_it_when_it_is_only_saved(folder, monkeyp
     )  # AAC ends with a whole block
 
 
-def test_a_label_is_left_out_and_said(folder, capsys):
+def test_a_label_is_left_out_and_reported(folder, capsys):
     ui = json.loads((ROOT / "example_workflows" / "preview_motion.json").read_text(encoding="utf-8"))
     ui["nodes"].append({"id": 99, "type": "Label (rgthree)", "inputs": [], "outputs": [{"type": "*", "links": None}]})
     (folder / "ui.json").write_text(json.dumps(ui))
     sets = ["2.fps=1", "4.size=64", "4.plot_width=320", "4.plot_height=240", "7.filename_prefix=face"]
     assert run("ui.json", *(part for entry in sets for part in ("--set", entry))) == 0
-    said = capsys.readouterr().err
-    assert "Left out, as nothing is connected to it and it is not known here: Label (rgthree) (node 99)\n" in said
+    stderr = capsys.readouterr().err
+    assert "Left out, as nothing is connected to it and it is not known here: Label (rgthree) (node 99)\n" in stderr
 
 
-def test_a_portrait_speaks(folder):
+def test_the_instant_example_makes_a_video(folder):
     sample = {"class_type": f"{PREFIX}Sample", "inputs": {}}
     inputs = {"image": ["1", 0], "landmarks": ["1", 2], "motion": ["3", 0]}
     render = {"class_type": f"{PREFIX}InstantRender", "inputs": inputs}
@@ -223,13 +223,13 @@ def test_a_result_needs_a_name_that_a_file_can_have(folder, capsys, kind, prefix
     key = {"SaveVideo": "video", "SaveImage": "images", "SaveAudio": "audio"}[kind]
     inputs = {**TALK["6"]["inputs"], key: source, "filename_prefix": prefix}
     assert run(changed(folder, **{"6": {"class_type": kind, "inputs": inputs}})) == 2
-    told = capsys.readouterr().err
-    assert "is one that no file can have" in told
-    assert len(told) < 400
+    stderr = capsys.readouterr().err
+    assert "is one that no file can have" in stderr
+    assert len(stderr) < 400
     assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
 
 
-def test_a_name_may_come_from_another_node_and_is_looked_at_when_it_is_there(folder, capsys, toy_names):
+def test_a_name_may_come_from_another_node_and_is_checked_then(folder, capsys, toy_names):
     named = {**TALK["6"], "inputs": {**TALK["6"]["inputs"], "filename_prefix": ["9", 0]}}
     for name, code in (("plain", 0), ("../evil", 3)):
         assert run(changed(folder, **{"6": named, "9": {"class_type": "Name", "inputs": {"name": name}}})) == code
@@ -252,10 +252,10 @@ def test_what_goes_wrong_has_its_exit_code_and_sentence(folder, capsys):
     assert run("talk.json", "--set", "SeparateVocals.enabled=false") == 2
     rate = {**TALK["3"], "inputs": {**TALK["3"]["inputs"], "fps": 1000}}
     assert run(changed(folder, **{"3": rate})) == 2
-    told = capsys.readouterr().err
-    assert "node Nowhere does not exist" in told
-    assert "no node is called 'SeparateVocals'" in told
-    assert "Value 1000.0 bigger than max of 240.0: fps" in told
+    stderr = capsys.readouterr().err
+    assert "node Nowhere does not exist" in stderr
+    assert "no node is called 'SeparateVocals'" in stderr
+    assert "Value 1000.0 bigger than max of 240.0: fps" in stderr
     write_wav(folder / "speech.wav", Audio(torch.zeros(1, 1), 16000))
     assert run("talk.json") == 3
     assert "error: Load Audio: The audio has 1 samples" in capsys.readouterr().err
@@ -274,12 +274,12 @@ def interrupt_the_saving(line, done, total, preview=None):
 
 
 @pytest.mark.parametrize("out", ["speech.wav", "speech.wav/deeper", "/proc/out", "x" * 5000])
-def test_where_results_go_is_looked_at_first(folder, monkeypatch, capsys, out):
+def test_the_output_folder_is_checked_first(folder, monkeypatch, capsys, out):
     monkeypatch.setattr(cli, "run_graph", None)  # it would fail, had it been called
     assert run("talk.json", "--out", out) == 2
-    told = capsys.readouterr().err.strip()
-    assert "The folder" in told
-    assert len(told) < 500
+    stderr = capsys.readouterr().err.strip()
+    assert "The folder" in stderr
+    assert len(stderr) < 500
     assert sorted(path.name for path in folder.iterdir()) == ["speech.wav", "talk.json"]
 
 
@@ -287,9 +287,9 @@ def test_a_server_without_an_address_is_none_and_a_wait_has_an_end(folder, capsy
     assert run("talk.json", "--server", "") == 6
     assert run("talk.json", "--server", "http://127.0.0.1:1", "--timeout", "nan") == 2
     assert run("talk.json", "--server", "http://127.0.0.1:1", "--timeout", "-1") == 2
-    told = capsys.readouterr().err
-    assert "'' is no address" in told
-    assert told.count("but more than 0 is expected") == 2
+    stderr = capsys.readouterr().err
+    assert "'' is no address" in stderr
+    assert stderr.count("but more than 0 is expected") == 2
 
 
 def test_a_link_among_the_results_leads_nowhere(folder):
@@ -341,7 +341,7 @@ def test_a_picture_is_loaded_with_its_mask_and_saved(folder):
     assert torch.equal(read_image(folder / "out" / "again_00001_.png"), read_image(folder / "face.png"))
 
 
-def test_a_video_without_sound_tells_the_driver_nothing_to_say(folder, capsys):
+def test_a_video_without_sound_is_refused_by_the_driver(folder, capsys):
     assert run("talk.json") == 0
     silent = dict(TALK)
     silent["5"] = {"class_type": "CreateVideo", "inputs": {"images": ["4", 0], "fps": ["4", 2]}}
@@ -353,10 +353,10 @@ def test_a_video_without_sound_tells_the_driver_nothing_to_say(folder, capsys):
         "4": {"class_type": f"{PREFIX}PreviewMotion", "inputs": {"motion": ["3", 0], "size": 64}},
         "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 1]}},
     }
-    (folder / "heard.json").write_text(json.dumps(graph))
+    (folder / "speech.json").write_text(json.dumps(graph))
     capsys.readouterr()
-    assert run("heard.json") == 3
+    assert run("speech.json") == 3
     assert (
         "error: Instant Driver: There is no audio (a video without a sound track gives none)" in capsys.readouterr().err
     )
-    assert run("heard.json", "--set", "1.file=out/video/talk_00001_.mp4") == 0
+    assert run("speech.json", "--set", "1.file=out/video/talk_00001_.mp4") == 0

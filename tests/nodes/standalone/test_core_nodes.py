@@ -9,7 +9,7 @@ from ...core_nodes import core_nodes
 
 
 @pytest.mark.parametrize("name", STAND_INS)
-def test_a_stand_in_takes_and_gives_what_the_newest_node_does(name):
+def test_a_stand_in_has_the_inputs_and_outputs_of_the_newest_node(name):
     mine, real = STAND_INS[name].GET_NODE_INFO_V1(), core_nodes()[name]
     assert mine["output"] == real["output"]
     assert mine["output_node"] == real["output_node"]

@@ -1,4 +1,4 @@
-"""AniPortrait's whole diffusion on small networks: frames, memory, continuing, and what is wrong in words."""
+"""AniPortrait's whole diffusion on small networks: frames, memory, continuation, and error texts."""
 
 from __future__ import annotations
 
@@ -76,8 +76,10 @@ def test_frames_may_be_taller_than_wide_and_no_multiple_of_the_deepest_layer() -
     mode=st.sampled_from(["reference", "seamless"]),
     continued=st.booleans(),
 )
-def test_every_frame_leaves_once_and_in_order(frames, window, overlap, segment_windows, batch, mode, continued) -> None:
-    """A network that says nothing leaves each frame its own noise, by which it is known again."""
+def test_every_frame_is_yielded_once_and_in_order(
+    frames, window, overlap, segment_windows, batch, mode, continued
+) -> None:
+    """A network that predicts zeros leaves each frame its own noise, which identifies the frame."""
     codec = Codec()
     chosen = replace(
         BASE,
@@ -105,7 +107,7 @@ SILENT.denoising_unet.module.conv_out.weight.zero_()
 SILENT.denoising_unet.module.conv_out.bias.zero_()
 
 
-def test_a_clip_of_one_stretch_equals_itself_in_longer_ones() -> None:
+def test_a_video_in_one_segment_equals_its_part_of_a_longer_one() -> None:
     whole, _ = run(Drawings(9), replace(SEAMLESS, segment_windows=8))
     torch.testing.assert_close(run(Drawings(9), replace(SEAMLESS, segment_windows=30))[0], whole, atol=5e-4, rtol=0)
 
@@ -116,16 +118,16 @@ def test_windows_together_give_what_windows_alone_give() -> None:
         torch.testing.assert_close(run(settings=replace(chosen, window_batch=3))[0], alone, atol=5e-4, rtol=0)
 
 
-def test_drawings_are_asked_for_as_they_are_needed() -> None:
+def test_drawings_are_requested_as_they_are_needed() -> None:
     drawings = Drawings(60)
     animation = animate(networks(), Codec(), Encoder(), portrait(), drawings, SEAMLESS)
     next(animation)
-    spread = {round(i * 59 / 3) for i in range(4)}
-    assert max(frame for frame in drawings.asked if frame not in spread) < 20
+    reference_frames = {round(i * 59 / 3) for i in range(4)}
+    assert max(frame for frame in drawings.requested if frame not in reference_frames) < 20
     animation.close()
 
 
-def test_state_continues_a_clip_with_the_frames_that_a_longer_one_would_know() -> None:
+def test_a_state_continues_a_video_with_the_frames_of_a_longer_one() -> None:
     chosen = replace(SEAMLESS, continued=True)
     drawings = Drawings(20)
     nets = networks()
@@ -144,15 +146,15 @@ def test_state_continues_a_clip_with_the_frames_that_a_longer_one_would_know() -
 
 def test_progress_counts_windows_and_frames_and_shows_pictures() -> None:
     for chosen in (BASE, replace(SEAMLESS, window_batch=3)):
-        seen: list[tuple[int, int, tuple[int, ...] | None]] = []
+        reports: list[tuple[int, int, tuple[int, ...] | None]] = []
 
-        def watch(done: int, total: int, preview: torch.Tensor | None = None, seen=seen) -> None:
-            seen.append((done, total, None if preview is None else tuple(preview.shape)))
+        def watch(done: int, total: int, preview: torch.Tensor | None = None, reports=reports) -> None:
+            reports.append((done, total, None if preview is None else tuple(preview.shape)))
 
         run(Drawings(12), chosen, progress=watch)
-        assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
-        assert {total for _, total, _ in seen} == {seen[-1][0]}
-        assert {shape for _, _, shape in seen} == {None, (8, 8, 3), (SIZE, SIZE, 3)}
+        assert [done for done, _, _ in reports] == sorted(done for done, _, _ in reports)
+        assert {total for _, total, _ in reports} == {reports[-1][0]}
+        assert {shape for _, _, shape in reports} == {None, (8, 8, 3), (SIZE, SIZE, 3)}
 
 
 # --- faster, with other numbers ---
@@ -168,7 +170,7 @@ def test_progress_counts_windows_and_frames_and_shows_pictures() -> None:
         {"deep_every": 2},
     ],
 )
-def test_faster_ways_give_other_frames_and_the_same_ones_again(change: dict) -> None:
+def test_faster_settings_change_the_frames_reproducibly(change: dict) -> None:
     plain = replace(SEAMLESS if "deep_every" in change else BASE, steps=3)
     frames, _ = run(Drawings(5), replace(plain, **change))
     torch.testing.assert_close(run(Drawings(5), replace(plain, **change))[0], frames, atol=5e-4, rtol=0)
@@ -321,7 +323,7 @@ def test_half_precision_on_a_cpu_is_refused() -> None:
         run(nets=networks(dtype=torch.float16))
 
 
-def test_brain_floats_serve_on_a_cpu() -> None:
+def test_bfloat16_runs_on_a_cpu() -> None:
     frames, _ = run(nets=networks(dtype=torch.bfloat16))
     assert frames.isfinite().all()
 

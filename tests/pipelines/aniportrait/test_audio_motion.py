@@ -17,7 +17,7 @@ from talking_portrait.pipelines.timing import frame_count
 from talking_portrait.pipelines.types import Audio
 
 
-def ear():
+def speech_encoder():
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     torch.manual_seed(3)
@@ -53,31 +53,31 @@ def test_chunks_use_all_sound_for_all_frames_at_every_length() -> None:
 
 def test_offsets_have_a_frame_for_each_thirtieth_of_a_second() -> None:
     torch.manual_seed(0)
-    model, seen = Audio2Mesh(ear(), width=8).eval(), []
+    model, reports = Audio2Mesh(speech_encoder(), width=8).eval(), []
     offsets = predict_offsets(
-        sound(22050, 22050), model, progress=lambda done, total, preview=None: seen.append((done, total))
+        sound(22050, 22050), model, progress=lambda done, total, preview=None: reports.append((done, total))
     )
     assert offsets.shape == (30, 468, 3)
     assert np.isfinite(offsets).all()
     assert offsets.std(axis=0).min() > 0
-    assert seen[-1][0] == seen[-1][1]
+    assert reports[-1][0] == reports[-1][1]
 
 
 @pytest.fixture(scope="module")
 def pose_model() -> Audio2Pose:
     torch.manual_seed(0)
-    return Audio2Pose(ear(), width=64, inner=64, layers=1).eval()
+    return Audio2Pose(speech_encoder(), width=64, inner=64, layers=1).eval()
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(16000, 30), (80000, 150), (160001, 301)])
 def test_head_movement_lasts_as_long_as_the_sound(pose_model: Audio2Pose, samples: int, frames: int) -> None:
-    seen: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     rotation, translation = predict_poses(
-        sound(samples), pose_model, 4, progress=lambda done, total, preview=None: seen.append((done, total))
+        sound(samples), pose_model, 4, progress=lambda done, total, preview=None: reports.append((done, total))
     )
     assert rotation.shape == translation.shape == (frames, 3)
-    assert seen[-1] == (frames, frames)
-    assert len(seen) > frames
+    assert reports[-1] == (frames, frames)
+    assert len(reports) > frames
 
 
 def test_head_movement_is_halved_turned_and_smoothed_over_chunks_that_begin_anew(pose_model: Audio2Pose) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from talking_portrait.models.aniportrait.pose_guider import PoseGuider
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.pipelines.aniportrait.denoising import Denoiser, FinishedFrames, denoise
 from talking_portrait.pipelines.aniportrait.pictures import clip_pixels, pose_pixels, reference_pixels
@@ -31,10 +32,13 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-class Guider(torch.nn.Module):
+class Guider(PoseGuider):
     """A pose guider of the real one's kind: features that vary with the drawings of the whole window."""
 
     calls = 0
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
 
     def forward(self, drawings: torch.Tensor, *, batch_statistics: bool, statistics=None) -> list[torch.Tensor]:
         self.calls += 1
@@ -48,10 +52,12 @@ class Guider(torch.nn.Module):
         return ((drawings.mean(), drawings.var()),)
 
 
-def guidance(*, batch_statistics: bool = True, frames: int = FRAMES, dtype=torch.float32) -> PoseGuidance:
+def guidance(
+    guider: Guider | None = None, *, batch_statistics: bool = True, frames: int = FRAMES, dtype=torch.float32
+) -> PoseGuidance:
     drawings = noise(frames, 64, 64, 3).sigmoid() / 64
     return PoseGuidance(
-        Resident(Guider()),
+        Resident(guider or Guider()),
         drawings,
         (64, 64),
         batch_statistics=batch_statistics,
@@ -81,7 +87,7 @@ def test_windows_together_give_what_windows_alone_give() -> None:
         torch.testing.assert_close(together, alone, atol=2e-4, rtol=1e-3)
 
 
-def test_guidance_stretches_the_difference_that_the_portrait_makes() -> None:
+def test_guidance_scales_the_difference_that_the_portrait_makes() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
     conditional = denoiser(cfg=1.0).velocity(latents, 500, WINDOWS)
     double, triple = (denoiser(cfg=cfg).velocity(latents, 500, WINDOWS) for cfg in (2.0, 3.0))
@@ -90,7 +96,7 @@ def test_guidance_stretches_the_difference_that_the_portrait_makes() -> None:
     assert not torch.allclose(denoiser(cfg=1.0, seed=7).velocity(latents, 500, WINDOWS), conditional, atol=1e-3)
 
 
-def test_overlaps_are_averaged_unless_the_published_sum_is_asked_for() -> None:
+def test_overlaps_are_averaged_unless_the_published_sum_is_chosen() -> None:
     latents = noise(1, 4, FRAMES, SIDE, SIDE)
     times = torch.tensor([sum(frame in window for window in WINDOWS) for frame in range(FRAMES)])
     assert times.max() > times.min()
@@ -118,7 +124,7 @@ def test_sampling_reports_each_run_of_the_network_and_each_step() -> None:
     assert found.isfinite().all()
 
 
-def test_cancelling_stops_after_the_run_at_hand() -> None:
+def test_cancelling_stops_after_the_current_run() -> None:
     runs = []
 
     def cancel(done: int, total: int, preview: torch.Tensor | None = None) -> None:
@@ -148,46 +154,48 @@ def test_the_sampler_stays_exact_while_the_network_computes_in_half() -> None:
     assert float((found - exact).std() / exact.std()) < 0.1
 
 
-def test_features_of_windows_are_kept_within_their_budget_and_else_made_anew() -> None:
+def test_features_of_windows_are_cached_within_their_budget_and_else_recomputed() -> None:
     size = sum(level.nbytes for level in WindowFeatures(guidance(), 0)(WINDOWS[0]))
-    features = WindowFeatures(guidance(), 2 * size)
+    guider = Guider()
+    features = WindowFeatures(guidance(guider), 2 * size)
     for _ in range(2):
         for window in WINDOWS:
             for found, level in zip(features(window), guidance().features(window), strict=True):
                 torch.testing.assert_close(found, level, atol=2e-4, rtol=1e-3)
-    assert features.made == 4 + 2
+    assert guider.calls == 4 + 2
 
 
 def test_features_of_frames_do_not_depend_on_the_window_and_are_made_once() -> None:
-    source = guidance(frames=20)
+    guider = Guider()
+    source = guidance(guider, frames=20)
     statistics = source.statistics(range(20))
-    features = FrameFeatures(source, statistics, range(-3, 17), batch=4)
     one = [FrameFeatures(source, statistics, range(-3, 17), batch=1)((frame,)) for frame in range(17)]
+    features, guider.calls = FrameFeatures(source, statistics, range(-3, 17), batch=4), 0
     for start in (0, 1, 5, 12):
         for found, level in zip(
             features(range(start, start + 5)), zip(*one[start : start + 5], strict=True), strict=True
         ):
             torch.testing.assert_close(found, torch.cat(level, dim=2), atol=1e-4, rtol=1e-4)
-    made = features.made
     features(range(3, 8))
-    assert features.made == made == 5
+    assert guider.calls == 5
 
 
-def test_frames_can_begin_anew_and_then_hold_nothing_of_what_went_before() -> None:
-    source = guidance(frames=20)
+def test_features_can_restart_at_a_frame_without_earlier_ones() -> None:
+    guider = Guider()
+    source = guidance(guider, frames=20)
     statistics = source.statistics(range(20))
     features = FrameFeatures(source, statistics, range(20), batch=4)
     whole = features(range(20))
     features.begin(7)
     for found, level in zip(features(range(5)), whole, strict=True):
         torch.testing.assert_close(found, level[:, :, 7:12], atol=2e-4, rtol=1e-3)
-    made = features.made
+    made = guider.calls
     features.begin(12)
     features(range(4))
-    assert features.made == made
+    assert guider.calls == made
     features.begin(0)
     features(range(4))
-    assert features.made == made + 1
+    assert guider.calls == made + 1
 
 
 def test_finished_frames_stay_and_enter_with_their_own_noise() -> None:
@@ -224,7 +232,7 @@ def test_guidance_can_be_left_out_of_some_steps() -> None:
     torch.testing.assert_close(model.velocity(latents, 500, WINDOWS, step=1), guided, atol=2e-4, rtol=1e-3)
 
 
-def test_deep_layers_are_kept_until_their_next_turn() -> None:
+def test_deep_layers_are_cached_until_their_next_step() -> None:
     first, second = noise(1, 4, FRAMES, SIDE, SIDE), noise(1, 4, FRAMES, SIDE, SIDE, seed=1)
     model = denoiser(deep_every=2, batch=2)
     deep = model._managed.module.mid_block.register_forward_hook(lambda *call: runs.append(1))
@@ -263,7 +271,7 @@ def test_drawings_of_another_size_keep_their_colours() -> None:
     assert (resized[0, 1, 0, :, 4:] == 399).all()
 
 
-def test_pictures_are_squeezed_into_what_the_networks_see() -> None:
+def test_pictures_are_resized_to_the_size_of_the_networks() -> None:
     portrait = torch.zeros(30, 20, 3)
     portrait[15:] = torch.tensor([1.0, 0.5, 0.0])
     reference = reference_pixels(portrait, (64, 48))

@@ -1,4 +1,4 @@
-"""Motions as AniPortrait's networks see them: any driver's motion on any portrait; speech to motion at any rate."""
+"""Motions as pose images of AniPortrait: any driver's motion on any portrait; speech to motion at any rate."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_another_faces_motion_moves_this_face(portrait):
     assert (drawn != expected).any(dim=-1).float().mean() < 5e-3, "rounding may move a point by a pixel"
 
 
-def test_what_cannot_be_drawn_is_told(portrait):
+def test_what_cannot_be_drawn_is_reported(portrait):
     _, _, motion = speaking(portrait)
     with pytest.raises(TalkingPortraitError, match="portrait's landmarks are expected"):
         PoseDrawings(motion, (64, 64))

@@ -21,12 +21,12 @@ def test_there_are_114_edges_in_13_colours():
 def test_a_face_is_drawn_in_every_colour():
     image = draw_pose_image(canonical_points(512), (512, 512))
     assert image.shape == (512, 512, 3)
-    seen = {tuple(colour) for colour in image.reshape(-1, 3).tolist()}
-    assert seen == {(0, 0, 0), *(colour for colour, _ in contour_groups())}
+    drawn_colours = {tuple(colour) for colour in image.reshape(-1, 3).tolist()}
+    assert drawn_colours == {(0, 0, 0), *(colour for colour, _ in contour_groups())}
     assert tuple(image[int(canonical_points(512)[152, 1]), 256]) == (10, 200, 10)
 
 
-def test_the_drawing_is_stretched_to_the_picture():
+def test_the_drawing_is_resized_to_the_picture():
     image = draw_pose_image(canonical_points(100) * [3, 2], (200, 300))
     assert image.shape == (200, 300, 3)
     full = draw_pose_image(canonical_points(512), (512, 512))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from talking_portrait.models.aniportrait.pose_guider import PoseGuider
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.pipelines.aniportrait.settings import Networks
 from talking_portrait.pipelines.memory import Resident
@@ -15,8 +16,11 @@ SIZE = 64
 CONFIG = UNetConfig(channels=(32, 64), attention=(True, False), layers=1, context=24, motion_frames=32)
 
 
-class Guider(torch.nn.Module):
+class Guider(PoseGuider):
     """A pose guider of the real one's kind: features that vary with the drawings of the whole window."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
 
     def forward(self, drawings: torch.Tensor, *, batch_statistics: bool = True, statistics=None) -> list[torch.Tensor]:
         mean, variance = statistics[0] if statistics else (drawings.mean(), drawings.var())
@@ -51,11 +55,11 @@ class Encoder:
 
 
 class Drawings:
-    """Draws a moving square when it is asked; knows the frames that were asked for."""
+    """Draws a moving square on request, and records the requested frames."""
 
     def __init__(self, frames: int, size: int = SIZE, start: int = 0) -> None:
         self.frames, self.size, self.start = frames, size, start
-        self.asked: list[int] = []
+        self.requested: list[int] = []
 
     def __len__(self) -> int:
         return self.frames
@@ -63,7 +67,7 @@ class Drawings:
     def __getitem__(self, frame: int, /) -> torch.Tensor:
         if not 0 <= frame < self.frames:
             raise IndexError(frame)
-        self.asked.append(frame)
+        self.requested.append(frame)
         drawing = torch.zeros(self.size, self.size, 3)
         left = (frame + self.start) * 3 % (self.size - 16)
         drawing[left : left + 16, 20:40] = 200 / 255

@@ -323,10 +323,10 @@ def test_large_frames_drive_as_small_ones_do(stage1: Resident) -> None:
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_a_video_drives_absolutely_or_from_the_portraits_pose(stage1: Resident, batch: int) -> None:
     frames = torch.rand(5, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(6))
-    seen: list[int] = []
-    driven = motion_from_video(stage1, frames, 23.976, batch=batch, progress=lambda done, *rest: seen.append(done))
+    reports: list[int] = []
+    driven = motion_from_video(stage1, frames, 23.976, batch=batch, progress=lambda done, *rest: reports.append(done))
     assert driven.fps == Fraction(24000, 1001)
-    assert seen[-1] == 5
+    assert reports[-1] == 5
     picture = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(7))
     own = prepare_portrait(stage1, picture).code
     relative = motion_from_video(stage1, frames, portrait=picture, batch=batch)
@@ -364,20 +364,20 @@ def test_codes_of_another_model_are_refused(stage1: Resident, portrait: Portrait
 
 
 def test_cancelling_a_render_stops_at_the_next_batch(stage1: Resident, portrait: Portrait) -> None:
-    seen: list[int] = []
+    reports: list[int] = []
 
     def cancel(done: int, total: int, preview: torch.Tensor | None = None) -> None:
         assert preview is not None
-        seen.append(done)
+        reports.append(done)
         raise CancelledError
 
     motion = MotionLatents(torch.zeros(9, 20), Fraction(25))
     with pytest.raises(CancelledError):
         list(render(stage1, portrait, motion, batch=2, progress=cancel))
-    assert seen == [2]
+    assert reports == [2]
 
 
-def test_where_memory_is_short_fewer_frames_are_painted_at_once(
+def test_where_memory_is_short_fewer_frames_are_rendered_at_once(
     stage1: Resident, portrait: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = stage1.module

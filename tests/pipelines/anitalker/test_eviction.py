@@ -17,7 +17,7 @@ from ..evicting_host import EvictingHost
 from .test_anitalker import HERE, speech, stage2_of
 
 
-def test_every_network_is_there_when_frames_are_painted() -> None:
+def test_every_network_is_resident_when_frames_are_rendered() -> None:
     motion = MotionLatents(torch.linspace(-1, 1, 100).reshape(5, 20), Fraction(25))
     picture, host = sample_portrait()[0], EvictingHost()
     expected = torch.cat(list(animate(Resident(build_stage1(stage1_state(), path=HERE)), picture, motion, batch=2)))
@@ -29,7 +29,7 @@ def test_every_network_is_there_when_frames_are_painted() -> None:
 
 
 @pytest.mark.parametrize("file", list(STAGE2))
-def test_every_network_is_there_when_speech_becomes_motion(file: str) -> None:
+def test_every_network_is_resident_when_motion_is_predicted(file: str) -> None:
     settings, picture, host = MotionSettings(steps=2), sample_portrait()[0], EvictingHost()
     networks = build_stage1(stage1_state(), path=HERE), stage2_of(file)
     expected = motion_from_speech(*map(Resident, networks), speech(file, 6), picture, settings)
@@ -37,7 +37,7 @@ def test_every_network_is_there_when_speech_becomes_motion(file: str) -> None:
     torch.testing.assert_close(found.codes, expected.codes, atol=5e-4, rtol=0)
 
 
-def test_every_network_is_there_when_a_video_becomes_motion() -> None:
+def test_every_network_is_resident_when_a_video_is_encoded() -> None:
     picture, host = sample_portrait()[0], EvictingHost()
     stage1 = build_stage1(stage1_state(), path=HERE)
     pictures = torch.stack([picture, picture.flip(1), picture**2])

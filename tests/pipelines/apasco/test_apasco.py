@@ -1,4 +1,7 @@
-"""APasco's animation: frame counts, clips that continue each other, options, memory, and what it refuses."""
+"""APasco's animation: frame counts, clips that continue each other, options, memory, and what it refuses.
+
+Long, as all of it runs the same tiny networks on the same inputs.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ from talking_portrait.models.apasco.loading import build_net
 from talking_portrait.pipelines.apasco.animate import Inputs, Settings, animate, plan_clips
 from talking_portrait.pipelines.apasco.audio_context import audio_layers, audio_windows
 from talking_portrait.pipelines.apasco.deflicker import faded, smooth_over_time
-from talking_portrait.pipelines.apasco.geometry import normalised
+from talking_portrait.pipelines.apasco.geometry import geometry_of_track, normalised
 from talking_portrait.pipelines.apasco.masks import RegionMasks, filled
 from talking_portrait.pipelines.apasco.pictures import match_colours
 from talking_portrait.pipelines.apasco.settings import Networks
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.evaluation.flicker import flicker
 from talking_portrait.pipelines.memory import Resident
-from talking_portrait.pipelines.types import SpeechFeatures
+from talking_portrait.pipelines.types import FaceTrack, SpeechFeatures
 
 from ...tiny_weights.apasco import CHANNELS, CONFIG, LAYERS, net_state
 
@@ -226,7 +229,7 @@ def test_cancelling_stops_within_a_step(networks):
 
 
 @pytest.mark.parametrize("stopped_by", ["cancelling", "memory in a step", "memory at a picture"])
-def test_nothing_stays_behind_a_run_that_is_stopped(networks, monkeypatch, stopped_by):
+def test_a_stopped_run_leaves_no_tensors(networks, monkeypatch, stopped_by):
     inputs, settings = inputs_of(12), replace(QUICK, steps=3)
     made(networks, inputs, settings)
 
@@ -257,31 +260,31 @@ def test_nothing_stays_behind_a_run_that_is_stopped(networks, monkeypatch, stopp
     animation = animate(networks, PatchCodec(), inputs, settings)
     next(animation)
     del animation
-    assert tensors() == before, "nor behind one that nobody takes the rest of"
+    assert tensors() == before, "nor behind one whose other frames are not taken"
 
 
 def test_progress_counts_every_step_and_frame(networks):
-    seen = []
+    reports = []
     made(
         networks,
         inputs_of(6),
         replace(QUICK, steps=3),
-        progress=lambda done, total, preview=None: seen.append((done, total)),
+        progress=lambda done, total, preview=None: reports.append((done, total)),
     )
-    assert {total for _, total in seen} == {2 * 3 + 6}
-    assert all(before <= after for (before, _), (after, _) in pairwise(seen))
-    assert seen[-1][0] == 12
+    assert {total for _, total in reports} == {2 * 3 + 6}
+    assert all(before <= after for (before, _), (after, _) in pairwise(reports))
+    assert reports[-1][0] == 12
 
 
-def test_broken_weights_are_told(networks):
-    state = net_state(SMALL)
-    state["denoising_unet.conv_out.bias"] = torch.full((4,), float("nan"))
+def test_numbers_that_overflow_are_told():
+    networks = networks_of()
+    networks.denoising_unet.module.state_dict()["conv_out.bias"].fill_(torch.nan)
     with pytest.raises(TalkingPortraitError, match=r"denoising UNet gave values that are not numbers \(NaN\)"):
-        made(networks_of(state=state), inputs_of(4))
+        made(networks, inputs_of(4))
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"clip": 31}, "clip length is 31 frames, but the motion modules take 1 to 30"),
         ({"clip": 0}, "clip length is 0 frames"),
@@ -294,8 +297,8 @@ def test_broken_weights_are_told(networks):
         ({"weights": (1.0, float("nan"), 1.0)}, "no finite number"),
     ],
 )
-def test_impossible_settings_are_refused(networks, changes, said):
-    with pytest.raises(TalkingPortraitError, match=said) as caught:
+def test_impossible_settings_are_refused(networks, changes, message):
+    with pytest.raises(TalkingPortraitError, match=message) as caught:
         animate(networks, PatchCodec(), inputs_of(4), replace(QUICK, **changes))
     assert "\n" not in str(caught.value)
 
@@ -312,7 +315,7 @@ def with_states(states, timing="resampled"):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (changed(embedding=torch.zeros(1, 256)), r"embedding has the shape \(1, 256\), but \(1, 512\)"),
         (changed(portrait=torch.rand(50, 40, 3)), "for a picture of 40 x 48 pixels, but the portrait has 40 x 50"),
@@ -324,8 +327,8 @@ def with_states(states, timing="resampled"):
         (changed(geometry=normalised(FACE, np.zeros((4, 478, 3)))), "no mesh encoder"),
     ],
 )  # fmt: skip
-def test_inputs_that_do_not_fit_are_refused(networks, change, said):
-    with pytest.raises(TalkingPortraitError, match=said) as caught:
+def test_inputs_that_do_not_fit_are_refused(networks, change, message):
+    with pytest.raises(TalkingPortraitError, match=message) as caught:
         animate(networks, PatchCodec(), change(inputs_of(4)), QUICK)
     assert "\n" not in str(caught.value)
 
@@ -350,6 +353,46 @@ def test_geometry_moves_trained_networks_only_and_holds_its_ends():
     torch.testing.assert_close(made(trained, with_mesh, replace(QUICK, geometry=0.0)), plain, atol=1e-4, rtol=0)
     assert torch.equal(geometry.frames(2, 5)[:, 0], geometry.frames(2, 5)[:, 2])
     assert geometry.portrait.mean(1).abs().max() < 1e-6
+
+
+def test_silence_that_fills_the_last_clip_is_sampled_and_gives_no_frames(networks):
+    filled = inputs_of(8)
+    filled = replace(filled, speech=replace(filled.speech, padding=2))
+    run = animate(networks, PatchCodec(), filled, replace(QUICK, clip=4))
+    clips = list(run)
+    assert run.frames == 6
+    assert [len(clip.frames) for clip in clips] == [4, 2]
+    whole = torch.cat(
+        [
+            clip.frames
+            for clip in animate(
+                networks,
+                PatchCodec(),
+                replace(filled, speech=replace(filled.speech, padding=0)),
+                replace(QUICK, clip=4),
+            )
+        ]
+    )
+    torch.testing.assert_close(torch.cat([clip.frames for clip in clips]), whole[:6], atol=1e-4, rtol=0)
+    with pytest.raises(TalkingPortraitError, match="6 of the speech's 6 frames are made already"):
+        animate(networks, PatchCodec(), filled, replace(QUICK, clip=4), state=clips[-1].state)
+
+
+def test_the_portraits_own_mesh_is_the_reference_of_a_driving_video():
+    random = np.random.default_rng(2)
+    portrait = random.normal(size=(478, 3)) * 50 + 200
+    open_mouth = portrait + random.normal(size=(478, 3)) * 3
+    driving = np.stack([open_mouth, portrait, open_mouth]) * 3.5 - 40  # of a larger picture, and somewhere else in it
+    track = FaceTrack(driving, np.ones(3, bool), (1080, 1920), np.tile(np.eye(4), (3, 1, 1)))
+    found, still = geometry_of_track(track, portrait), geometry_of_track(track)
+    expected = normalised(portrait[:468], portrait[None, :468])
+    torch.testing.assert_close(found.portrait, expected.portrait)
+    assert not torch.allclose(found.meshes[0, 0], found.portrait[0], atol=1e-3), "the first frame is no face at rest"
+    torch.testing.assert_close(still.portrait[0], still.meshes[0, 0])
+    alone = geometry_of_track(replace(track, points=portrait[None]), portrait)
+    torch.testing.assert_close(alone.meshes[0], alone.portrait)
+    with pytest.raises(TalkingPortraitError, match="face geometry has points"):
+        geometry_of_track(track, portrait[:100])
 
 
 # ---- audio context
@@ -388,7 +431,7 @@ def test_smoothing_leaves_the_lips_alone_and_steady_motion_too():
     assert torch.allclose(smooth_over_time(steady, steady[:, :, :1] - 1, mask, 1.0)[:, :, :-1], steady[:, :, :-1])
 
 
-def test_anchoring_matches_mean_and_spread():
+def test_anchoring_matches_mean_and_standard_deviation():
     portrait, frames = 0.3 + 0.4 * torch.rand(8, 8, 3), 0.6 + 0.2 * torch.rand(4, 8, 8, 3)
     matched = match_colours(frames, portrait, 1.0)
     assert torch.allclose(matched.mean((0, 1, 2)), portrait.mean((0, 1)), atol=0.01)
@@ -396,7 +439,7 @@ def test_anchoring_matches_mean_and_spread():
     assert torch.equal(match_colours(frames, portrait, 0.0), frames)
 
 
-def test_the_metric_sees_jitter_jumps_and_drift():
+def test_the_metric_measures_jitter_jumps_and_drift():
     ramp = torch.linspace(0, 0.4, 12)[:, None, None, None].expand(12, 8, 8, 3)
     steady = flicker(ramp.split(4))
     assert steady.jitter < 1e-3
@@ -425,8 +468,8 @@ def test_each_option_lowers_the_flicker_that_it_is_for(networks, options, figure
 
 
 @pytest.mark.parametrize(("anchoring", "most"), [(0.0, 8.0), (0.5, 3.0)])
-def test_colours_do_not_run_away_over_sixty_clips(networks, anchoring, most):
-    """Mean and spread of the last clips' colours are those of the first, within a few grey levels; and in between."""
+def test_colours_do_not_drift_over_sixty_clips(networks, anchoring, most):
+    """Mean and deviation of the last clips' colours equal the first's, within a few grey levels; and in between."""
     settings = replace(QUICK, clip=2, anchoring=anchoring)
     clips = [clip.frames for clip in animate(networks, PatchCodec(), inputs_of(120), settings)]
     assert len(clips) == 60

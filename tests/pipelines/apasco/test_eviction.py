@@ -10,32 +10,16 @@ from talking_portrait.pipelines.apasco.animate import animate
 from talking_portrait.pipelines.apasco.settings import Networks
 
 from ...tiny_weights.apasco import net_state
-from ..evicting_host import EvictingHost
+from ..evicting_host import EvictingCodec, EvictingHost
 from .test_apasco import QUICK, SMALL, PatchCodec, inputs_of, made, networks_of
 
 
-class HostCodec(PatchCodec):
-    """A VAE that the host loads for each call."""
-
-    def __init__(self, host: EvictingHost) -> None:
-        super().__init__()
-        self.host = host
-
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        self.host.evict()
-        return super().encode(pictures)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        self.host.evict()
-        return super().decode(latents)
-
-
-def test_every_network_is_there_when_it_runs() -> None:
+def test_every_network_is_resident_when_it_runs() -> None:
     host, settings = EvictingHost(), replace(QUICK, steps=2)
     evicted = Networks.of(build_net(net_state(SMALL), path="net.pth", config=SMALL), host.manage)
     host.evict()
     frames = []
-    for clip in animate(evicted, HostCodec(host), inputs_of(12), settings):
+    for clip in animate(evicted, EvictingCodec(host, PatchCodec()), inputs_of(12), settings):
         frames.append(clip.frames)
         host.evict()
     torch.testing.assert_close(torch.cat(frames), made(networks_of(), inputs_of(12), settings), atol=5e-4, rtol=0)

@@ -98,7 +98,7 @@ def test_training_masks_hold_the_face_of_every_frame(points, size):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"face_ratio": 0.0}, "widened 0.0 and 2.0 times"),
         ({"lip_ratio": float("nan")}, "widened 1.2 and nan times"),
@@ -107,7 +107,7 @@ def test_training_masks_hold_the_face_of_every_frame(points, size):
         ({"points": np.full((478, 3), np.nan)}, "finite points"),
     ],
 )
-def test_what_gives_no_box_is_refused(points, size, change, said):
+def test_what_gives_no_box_is_refused(points, size, change, message):
     given_points = change.pop("points", points)
-    with pytest.raises(TalkingPortraitError, match=said):
+    with pytest.raises(TalkingPortraitError, match=message):
         region_masks(given_points, size, **change)

@@ -84,7 +84,7 @@ def test_silence_is_finite_and_other_rates_give_as_many_frames(recipe: module.Re
 
 
 @pytest.mark.parametrize(("recipe", "shortest"), [("anitalker", 721), ("audiodvp", 721)])
-def test_too_short_a_clip_names_what_is_needed(recipe: module.Recipe, shortest: int) -> None:
+def test_too_short_a_sound_is_refused_with_the_needed_length(recipe: module.Recipe, shortest: int) -> None:
     with pytest.raises(TalkingPortraitError, match=f"needs? at least {shortest}"):
         mfcc(sound(shortest - 1), recipe=recipe)
     assert mfcc(sound(shortest), recipe=recipe).frames > 0

@@ -80,7 +80,9 @@ def test_paired_repeats_the_last_frame_and_keeps_pairs(encoder: SpeechEncoder, s
 def test_silence_fills_frames_up_to_a_multiple(encoder: SpeechEncoder) -> None:
     features = encode(sound(1), encoder, fps=25, frame_multiple=16)
     assert features.frames == 32
-    assert encode(sound(1.28), encoder, fps=25, frame_multiple=16).frames == 32
+    assert features.padding == 7
+    whole = encode(sound(1.28), encoder, fps=25, frame_multiple=16)
+    assert (whole.frames, whole.padding) == (32, 0)
 
 
 def test_last_layer_alone(encoder: SpeechEncoder) -> None:
@@ -115,7 +117,7 @@ def test_windows_cover_every_frame_with_weight_one(frames: int, seconds: float, 
 
 
 @torch.no_grad()
-def test_windows_leave_no_seam_where_hearing_is_local(encoder: SpeechEncoder) -> None:
+def test_windows_leave_no_seam_where_attention_is_local(encoder: SpeechEncoder) -> None:
     """Without attention a frame depends on a fraction of a second, so windows must give what one pass gives."""
     attention = [layer.attention.out_proj for layer in encoder.model.encoder.layers]
     kept = [(layer.weight.clone(), layer.bias.clone()) for layer in attention]
@@ -157,7 +159,7 @@ def test_layers_mixed_on_the_way_are_those_mixed_afterwards(
     assert mixed.mixed == pytest.approx(shares.tolist())
 
 
-def test_a_mix_of_another_number_of_layers_is_told(encoder: SpeechEncoder) -> None:
+def test_a_mix_of_another_number_of_layers_is_reported(encoder: SpeechEncoder) -> None:
     with pytest.raises(TalkingPortraitError, match="has 3 hidden states, but 25 are to be mixed"):
         encode(sound(1), encoder, mix=torch.ones(25) / 25)
 

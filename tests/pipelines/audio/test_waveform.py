@@ -1,4 +1,4 @@
-"""What counts as sound, and what is said about the rest."""
+"""What is accepted as sound, and the errors for everything else."""
 
 import math
 
@@ -58,11 +58,11 @@ def test_bad_sound_is_refused_in_one_sentence(bad, words):
 def test_resampling_keeps_a_tone(rate):
     time = np.arange(rate) / rate
     tone = torch.from_numpy(np.sin(2 * np.pi * 440 * time)).float()[None]
-    heard = resample(Audio(tone, rate), 16000)
-    assert heard.sample_rate == 16000
-    assert heard.samples == 16000
+    resampled = resample(Audio(tone, rate), 16000)
+    assert resampled.sample_rate == 16000
+    assert resampled.samples == 16000
     expected = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
-    assert np.abs(heard.waveform[0].numpy() - expected)[200:-200].max() < 0.01
+    assert np.abs(resampled.waveform[0].numpy() - expected)[200:-200].max() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_resampling_keeps_a_tone(rate):
         ([torch.zeros(1, 1, 8000)], "is a list, but a mapping"),
     ],
 )
-def test_what_is_no_sound_is_told(value, words):
+def test_what_is_no_sound_is_reported(value, words):
     with pytest.raises(TalkingPortraitError, match=words):
         check_audio(value)
 
@@ -144,7 +144,7 @@ CHANGES = {"first half": 1, "second half": 1, "middle": 2}
 def test_inverted_channels_do_not_cancel_the_voice(voice, name, changes):
     channels = torch.stack(INVERTED[name](voice))
     mix = mono(Audio(channels, RATE))
-    # Each half second in which somebody speaks is there: the voice, of whatever polarity and level.
+    # Each half second with speech is there: the voice, of whatever polarity and level.
     poor = 0
     for piece, spoken in zip(mix.split(RATE // 2), voice.split(RATE // 2), strict=True):
         if spoken.square().mean() > 0.25 * voice.square().mean():

@@ -9,7 +9,7 @@ from talking_portrait.pipelines.diffusion.context_windows import open_windows, t
 from talking_portrait.pipelines.errors import TalkingPortraitError
 
 
-def test_a_short_clip_is_one_window() -> None:
+def test_a_short_video_is_one_window() -> None:
     assert uniform_windows(1) == [[0]]
     assert uniform_windows(16) == [list(range(16))]
 
@@ -34,7 +34,7 @@ def test_steps_shift_the_seams() -> None:
     assert (first, second, third) == (0, 32, 16)
 
 
-def test_wider_spacings_follow_when_asked_for() -> None:
+def test_wider_spacings_follow_when_given() -> None:
     spacings = [(window[1] - window[0]) % 64 for window in uniform_windows(64, 16, 4, stride=3)]
     assert set(spacings) == {1, 2, 4}
     assert spacings == sorted(spacings)

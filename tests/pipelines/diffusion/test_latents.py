@@ -12,20 +12,20 @@ from ..aniportrait.tiny_aniportrait import Codec
 
 
 def test_decoding_takes_pieces_and_gives_frames_in_order() -> None:
-    codec, seen = Codec(), []
+    codec, reports = Codec(), []
     latents = torch.randn(1, 4, 7, 2, 3)
 
     def watch(done: int, total: int, preview: torch.Tensor | None = None) -> None:
-        seen.append((done, total, tuple(preview.shape)))
+        reports.append((done, total, tuple(preview.shape)))
 
     whole = list(decoded(codec, latents, 3, watch))
     assert [len(frames) for frames in whole] == [3, 3, 1]
-    assert seen == [(3, 7, (16, 24, 3)), (6, 7, (16, 24, 3)), (7, 7, (16, 24, 3))]
+    assert reports == [(3, 7, (16, 24, 3)), (6, 7, (16, 24, 3)), (7, 7, (16, 24, 3))]
     pieces = decoded(codec, iter([latents[:, :, :2], latents[:, :, 2:]]), 5)
     torch.testing.assert_close(torch.cat(list(pieces)), torch.cat(whole), atol=1e-6, rtol=0)
 
 
-def test_a_vae_that_gives_no_numbers_is_told() -> None:
+def test_a_vae_that_returns_nan_is_reported() -> None:
     latents = torch.randn(1, 4, 5, 2, 3)
     latents[0, :, 3] = float("nan")
     frames = decoded(Codec(), latents, 2)

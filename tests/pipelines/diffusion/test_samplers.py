@@ -61,22 +61,22 @@ def test_schedule_and_steps_agree_with_diffusers(steps: int) -> None:
 def test_a_perfect_prediction_leads_from_pure_noise_to_the_clean_sample(steps: int) -> None:
     """The noise that is left is known at each step, so the right velocity is too."""
     schedule, clean = published_schedule(), noise(1, 4, 2, 3, 3)
-    seen: list[tuple[int, float]] = []
+    reports: list[tuple[int, float]] = []
 
     def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
         alpha, sigma = schedule.alpha_sigma(timestep, sample)
         return alpha * (sample - alpha * clean) / sigma - sigma * clean
 
     def watch(done: int, sample: torch.Tensor, foreseen: torch.Tensor) -> None:
-        seen.append((done, float((foreseen - clean).abs().max())))
+        reports.append((done, float((foreseen - clean).abs().max())))
 
     found = sample_ddim(predict, noise(1, 4, 2, 3, 3, seed=1), schedule, steps, callback=watch)
     torch.testing.assert_close(found, clean, atol=1e-4, rtol=1e-4)
-    assert [done for done, _ in seen] == list(range(1, steps + 1))
-    assert max(error for _, error in seen) < 1e-4
+    assert [done for done, _ in reports] == list(range(1, steps + 1))
+    assert max(error for _, error in reports) < 1e-4
 
 
-def test_the_step_before_is_counted_and_not_looked_up() -> None:
+def test_the_step_before_is_computed_and_not_searched() -> None:
     """Three steps of 1000 lead from 666 to 333, though 332 is visited next."""
     schedule, sample, velocity = published_schedule(), noise(1, 4), noise(1, 4, seed=1)
     found, clean = ddim_step(velocity, sample, 666, schedule, 3)
@@ -131,7 +131,7 @@ def test_impossible_step_counts_are_refused(steps: int) -> None:
 
 
 def gaussian_velocity(schedule: NoiseSchedule, mean: torch.Tensor, deviation: float):
-    """What a perfect network predicts for samples spread around `mean`: each is mean + deviation * noise."""
+    """What a perfect network predicts for samples distributed around `mean`: each is mean + deviation * noise."""
 
     def predict(sample: torch.Tensor, timestep: int) -> torch.Tensor:
         alpha, sigma = schedule.alpha_sigma(timestep, sample)
@@ -159,7 +159,7 @@ def test_fewer_steps_lead_where_ddim_leads_in_many(kind: str) -> None:
 
 @pytest.mark.parametrize("steps", [1, 4, 25])
 @pytest.mark.parametrize("kind", ["dpmpp_2m", "unipc"])
-def test_samplers_visit_the_same_times_and_tell_of_each_step(kind: str, steps: int) -> None:
+def test_samplers_visit_the_same_times_and_report_each_step(kind: str, steps: int) -> None:
     schedule, visited, calls = published_schedule(), [], []
     predict = gaussian_velocity(schedule, noise(1, 4), 0.5)
 

@@ -28,7 +28,7 @@ def test_segments_keep_every_frame_once_and_stay_within_what_there_is(frames, le
     assert all(segment.end - segment.last == shared for segment in segments[:-1])
 
 
-def test_noise_belongs_to_frames_and_not_to_stretches() -> None:
+def test_noise_belongs_to_frames_and_not_to_segments() -> None:
     whole = frame_noise((4, 8, 8), 7, range(10))
     assert whole.shape == (1, 4, 10, 8, 8)
     torch.testing.assert_close(frame_noise((4, 8, 8), 7, range(4, 9)), whole[:, :, 4:9])
@@ -52,8 +52,8 @@ def perfect_velocity(sample: torch.Tensor, timestep: int) -> torch.Tensor:
     frames = torch.arange(sample.shape[2], dtype=torch.float64)
     related = torch.exp(-(((frames[:, None] - frames) / 6) ** 2) / 2) + 1e-4 * torch.eye(len(frames))
     alpha_cumprod = float(SCHEDULE.alphas_cumprod[timestep])
-    seen = alpha_cumprod * related + (1 - alpha_cumprod) * torch.eye(len(frames), dtype=torch.float64)
-    answer = (alpha_cumprod**0.5 * related @ torch.linalg.inv(seen)).to(sample)
+    noisy_covariance = alpha_cumprod * related + (1 - alpha_cumprod) * torch.eye(len(frames), dtype=torch.float64)
+    answer = (alpha_cumprod**0.5 * related @ torch.linalg.inv(noisy_covariance)).to(sample)
     clean = torch.einsum("ij,bcjhw->bcihw", answer, sample)
     return (alpha_cumprod**0.5 * sample - clean) / (1 - alpha_cumprod) ** 0.5
 
@@ -99,7 +99,7 @@ def changes(film: torch.Tensor) -> torch.Tensor:
     return film.diff(dim=2).square().mean(dim=(0, 1, 3, 4)).sqrt()
 
 
-def test_no_border_between_stretches_shows() -> None:
+def test_no_border_between_segments_shows() -> None:
     film, borders = in_segments(frame_noise((4, 12, 12), 0, range(FRAMES)), SIZE)
     change = changes(film)
     at_borders = change[torch.tensor(borders) - 1]
@@ -108,7 +108,7 @@ def test_no_border_between_stretches_shows() -> None:
     assert float(at_borders.max()) < 1.5 * float(change.mean())
 
 
-def test_borders_would_show_if_stretches_ended_where_they_are_cut() -> None:
+def test_borders_would_show_if_segments_did_not_overlap() -> None:
     """So the test above can fail."""
     film, borders = in_segments(frame_noise((4, 12, 12), 0, range(FRAMES)), 0)
     change = changes(film)

@@ -1,4 +1,4 @@
-"""Face motions made by hand, for tests."""
+"""Synthetic face motions for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def face_motion(
     closed: np.ndarray | None = None,
     pose: str = "head",
 ) -> FaceMotion:
-    """A smooth random talker; `jaw` and `closed` (F,) set the mouth and the eyelids instead."""
+    """Smooth random face motion; `jaw` and `closed` (F,) set the mouth and the eyelids instead."""
     random = np.random.default_rng(seed)
     phase = np.arange(frames)[:, None] / 7 + random.uniform(0, 6, 12)
     waves = np.sin(phase * random.uniform(0.5, 2, 12))
@@ -67,16 +67,16 @@ def same(a: FaceMotion, b: FaceMotion, tolerance: float = 1e-4) -> bool:
     return all(close) and (a.fps, a.pose, a.camera) == (b.fps, b.pose, b.camera)
 
 
-def seen_by_a_camera(
+def in_camera_pose(
     vertices: np.ndarray, rotation: np.ndarray, translation: np.ndarray, size: tuple[int, int] = (512, 512)
 ) -> FaceTrack:
     """The landmarks that a perfect landmarker would find of metric faces (F, 468, 3) in camera poses (F, 3)."""
     height, width = size
     matrix = head_matrix(rotation, translation)
-    seen = vertices @ matrix[:, :3, :3].transpose(0, 2, 1) + matrix[:, None, :3, 3]
+    in_camera = vertices @ matrix[:, :3, :3].transpose(0, 2, 1) + matrix[:, None, :3, 3]
     focal = Camera().focal * height / 2
-    distance = -seen[..., 2]
-    x, y = seen[..., 0] / distance * focal + width / 2, height / 2 - seen[..., 1] / distance * focal
+    distance = -in_camera[..., 2]
+    x, y = in_camera[..., 0] / distance * focal + width / 2, height / 2 - in_camera[..., 1] / distance * focal
     z = (distance / distance.mean(axis=1, keepdims=True) - 1) * focal
     points = np.stack([x, y, z], axis=-1)
     return FaceTrack(points, np.ones(len(points), dtype=bool), size, matrix)

@@ -105,7 +105,7 @@ def test_an_upright_crop_levels_the_eyes():
     assert abs(turned.points[0, 33, 1] - turned.points[0, 263, 1]) > 10
 
 
-def test_a_still_box_holds_a_face_that_wanders():
+def test_a_still_box_contains_a_moving_face():
     track = a_track((300, 400), [(80 + 8 * frame, 150) for frame in range(30)])
     _, crop, moved = crop_portrait(ramps(300, 400, 30), track, preset="face", size=64)
     assert len(crop.matrix) == 1
@@ -276,7 +276,7 @@ def test_frames_stream_one_by_one_into_one_picture():
     assert torch.equal(source, noise(1, 80, 90, 3))
 
 
-def test_colours_are_brought_to_the_pictures():
+def test_colours_are_matched_to_the_picture():
     source = ramps(300, 400) * 0.2 + 0.6
     cut, crop, _ = crop_portrait(source, a_track((300, 400), [(200, 150)]), size=None, preset="head")
     darker = (cut * 0.8 - 0.1).expand(5, -1, -1, -1)

@@ -69,7 +69,7 @@ def a_core_payload(track: FaceTrack) -> dict:
     return payload
 
 
-def test_depth_in_crop_units_is_brought_to_pixels():
+def test_depth_in_crop_units_is_converted_to_pixels():
     track = a_track()
     back = from_payload(a_core_payload(track))
     np.testing.assert_allclose(back.points, track.points, atol=0.01)
@@ -160,16 +160,16 @@ def test_faces_of_another_landmarker_are_named():
         ("score", None, "can't be read"),
     ],
 )
-def test_a_face_with_something_wrong_is_told_in_one_sentence(key, value, message):
+def test_a_face_with_something_wrong_is_reported_in_one_sentence(key, value, message):
     payload = to_payload(a_track())
     payload["frames"][2][0][key] = value
-    with pytest.raises(TalkingPortraitError, match=message) as told:
+    with pytest.raises(TalkingPortraitError, match=message) as raised:
         from_payload(payload)
-    assert "connect Detect Landmarks" in str(told.value)
+    assert "connect Detect Landmarks" in str(raised.value)
 
 
 @pytest.mark.parametrize("key", ["landmarks_xy", "landmarks_3d"])
-def test_a_face_that_lacks_its_points_is_told(key):
+def test_a_face_that_lacks_its_points_is_reported(key):
     payload = to_payload(a_track())
     del payload["frames"][0][0][key]
     with pytest.raises(TalkingPortraitError, match=f"KeyError.*{key}"):

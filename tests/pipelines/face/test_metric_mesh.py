@@ -18,13 +18,13 @@ def turn(x: float, y: float, z: float) -> np.ndarray:
 
 
 def photograph(rotation: np.ndarray, translation: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Landmarks (468, 3) in pixels that a perfect landmarker would see of the canonical head."""
+    """Landmarks (468, 3) in pixels of the canonical head, as from a perfect landmarker."""
     height, width = size
-    seen = face_mesh().vertices @ rotation.T + translation
+    in_camera = face_mesh().vertices @ rotation.T + translation
     focal = Camera().focal * height / 2
-    distance = -seen[:, 2]
-    x = seen[:, 0] / distance * focal + width / 2
-    y = height / 2 - seen[:, 1] / distance * focal
+    distance = -in_camera[:, 2]
+    x = in_camera[:, 0] / distance * focal + width / 2
+    y = height / 2 - in_camera[:, 1] / distance * focal
     return np.stack([x, y, (distance / distance.mean() - 1) * focal], axis=1)
 
 

@@ -1,11 +1,11 @@
-"""What native code says is kept off the terminal, and what Python says is not."""
+"""What native code writes to stderr does not reach the terminal, and what Python writes does."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-TALKER = """
+TALKING_TRACK = """
 import os, sys
 from talking_portrait.pipelines.face.native_stderr import redirect_native_stderr
 try:
@@ -20,5 +20,5 @@ os.write(2, b"native again")
 
 
 def test_only_python_writes_to_the_terminal_inside_and_native_code_again_afterwards():
-    done = subprocess.run([sys.executable, "-c", TALKER], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", TALKING_TRACK], capture_output=True, text=True, check=True)
     assert done.stderr.split() == ["progress", "afterwards", "native", "again"]

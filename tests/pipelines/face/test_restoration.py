@@ -20,7 +20,7 @@ SIZE = (240, 320)
 
 
 class Painter(GFPGAN):
-    """Gives what the test wants to see in the face's place, and counts."""
+    """Returns the given picture in the face's place, and counts its calls."""
 
     def __init__(self, paint, limit: int = 99) -> None:
         super().__init__(CONFIG)
@@ -49,7 +49,7 @@ def moving(frames: int = 6, tremble: float = 0.0) -> FaceTrack:
 
 
 @pytest.mark.parametrize("roll", [0.0, 35.0, -90.0])
-def test_the_eyes_nose_and_mouth_come_to_lie_where_the_network_knows_them(roll):
+def test_the_eyes_nose_and_mouth_are_aligned_to_the_network_template(roll):
     track = a_track(SIZE, [(160, 120), (100, 80)], face=90.0, roll=roll)
     maps = alignment(track, 0)
     assert maps.shape == (2, 2, 3)
@@ -63,7 +63,7 @@ def test_the_eyes_nose_and_mouth_come_to_lie_where_the_network_knows_them(roll):
         assert np.allclose(matrix[0, 1], -matrix[1, 0])
 
 
-def test_the_cut_follows_the_head_and_not_the_tremble():
+def test_the_crop_follows_the_head_and_not_the_jitter():
     def unsteadiness(maps: np.ndarray) -> float:
         return float(np.abs(np.diff(maps, n=2, axis=0)[2:-2]).max())
 
@@ -72,7 +72,7 @@ def test_the_cut_follows_the_head_and_not_the_tremble():
     assert unsteadiness(alignment(trembling, 1)) < 0.25 * unsteadiness(alignment(trembling, 0))
 
 
-def test_a_cut_in_the_film_is_not_averaged_over():
+def test_smoothing_stops_at_a_cut_in_the_video():
     track = a_track(SIZE, [(80, 120)] * 10 + [(240, 100)] * 10, face=90.0)
     assert np.allclose(alignment(track, 1), alignment(track, 0), atol=1e-6)
 
@@ -80,7 +80,7 @@ def test_a_cut_in_the_film_is_not_averaged_over():
 # --- what is pasted ---
 
 
-def test_the_network_sees_and_changes_the_face_alone():
+def test_the_network_takes_and_changes_the_face_alone():
     images, track = ramps(*SIZE, frames=3), moving(3)
     result, network = restore(images, track, colour_match=0)
     assert network.batches == [3]
@@ -148,9 +148,11 @@ def test_the_batch_size_changes_nothing_and_shrinks_when_memory_runs_out():
 
 def test_the_real_network_takes_part():
     images = noise(2, *SIZE, 4)
-    seen = []
-    frames = list(restored_frames(images, [moving(2)], Resident(gfpgan()), progress=lambda *now: seen.append(now[:2])))
-    assert seen == [(1, 2), (2, 2)]
+    reports = []
+    frames = list(
+        restored_frames(images, [moving(2)], Resident(gfpgan()), progress=lambda *now: reports.append(now[:2]))
+    )
+    assert reports == [(1, 2), (2, 2)]
     assert frames[0].shape == (*SIZE, 4)
     assert torch.equal(frames[0][..., 3], images[0, ..., 3])
     assert 0 <= frames[0].min() <= frames[0].max() <= 1

@@ -38,15 +38,15 @@ def test_a_video_comes_back_frame_for_frame(tmp_path, fps, size):
         video.write(sent[0])
         video.write(sent[1:])
     assert video.frames == 20
-    seen = open_video(path)
-    assert seen.fps == fps
-    assert seen.size == (48, 64)
-    back = np.stack(list(seen.frames()))
+    reopened = open_video(path)
+    assert reopened.fps == fps
+    assert reopened.size == (48, 64)
+    back = np.stack(list(reopened.frames()))
     assert len(back) == 20
     assert np.abs(back.mean((1, 2, 3)) - sent.mean((1, 2, 3))).max() < 2
-    heard = read_audio(path)
-    assert (heard.sample_rate, heard.waveform.shape[0]) == (44100, 2)
-    assert abs(float(heard.seconds) - 0.8) < 0.06
+    decoded = read_audio(path)
+    assert (decoded.sample_rate, decoded.waveform.shape[0]) == (44100, 2)
+    assert abs(float(decoded.seconds) - 0.8) < 0.06
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -61,7 +61,7 @@ def test_a_cancelled_video_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_video_keeps_the_older_file_and_says_why(tmp_path):
+def test_a_failed_video_keeps_the_older_file_and_reports_why(tmp_path):
     path = tmp_path / "out.mp4"
     path.write_bytes(b"older")
     with pytest.raises(TalkingPortraitError, match="one size"), VideoWriter(path, (48, 64), Fraction(25)) as video:
@@ -111,24 +111,24 @@ def test_a_full_disk_is_named_when_the_sound_alone_fills_it(tmp_path):
 def test_sound_keeps_rate_channels_and_samples(tmp_path, rate, channels):
     sent = tone(0.5, rate, channels)
     write_wav(tmp_path / "a.wav", sent)
-    heard = read_audio(tmp_path / "a.wav")
-    assert heard.sample_rate == rate
-    assert torch.equal(heard.waveform, sent.waveform)
+    decoded = read_audio(tmp_path / "a.wav")
+    assert decoded.sample_rate == rate
+    assert torch.equal(decoded.waveform, sent.waveform)
 
 
 @pytest.mark.parametrize("source", ["memory", "file"])
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (22050, 3), (48000, 6), (44100, 7), (96000, 8), (16000, 11)])
-def test_any_sound_finds_its_way_into_a_video(tmp_path, source, rate, channels):
+def test_any_sound_can_be_written_into_a_video(tmp_path, source, rate, channels):
     sent = tone(0.5, rate, channels)
     write_wav(tmp_path / "a.wav", sent)
     speech, track = read_speech(tmp_path / "a.wav", Fraction(25))
     with VideoWriter(tmp_path / "a.mp4", (48, 64), Fraction(25), sent if source == "memory" else track) as video:
         video.write(frames(13))
-    heard = read_audio(tmp_path / "a.mp4")
-    assert heard.waveform.shape[0] == (channels if channels <= 8 else 1)
-    assert heard.sample_rate == rate
-    assert abs(float(heard.seconds) - 0.5) < 0.14
-    loud = heard.waveform.abs().max(dim=0).values > 0.1
+    decoded = read_audio(tmp_path / "a.mp4")
+    assert decoded.waveform.shape[0] == (channels if channels <= 8 else 1)
+    assert decoded.sample_rate == rate
+    assert abs(float(decoded.seconds) - 0.5) < 0.14
+    loud = decoded.waveform.abs().max(dim=0).values > 0.1
     assert float(loud.nonzero()[0]) / rate < 0.03
     assert torch.allclose(speech.waveform, resample(Audio(sent.waveform[:1], rate), 16000).waveform, atol=1e-6)
 
@@ -149,7 +149,7 @@ def test_speech_is_the_mix_at_another_rate_with_as_many_frames(tmp_path, monkeyp
     assert torch.allclose(speech.waveform, whole, atol=1e-6)
 
 
-def test_a_file_that_was_cut_short_is_told(tmp_path):
+def test_a_file_that_was_cut_short_is_reported(tmp_path):
     torch.manual_seed(0)
     sound = Audio(torch.randn(1, 32000) * 0.1, 16000)
     noise = np.random.default_rng(0).integers(0, 255, (50, 48, 64, 3), dtype=np.uint8)
@@ -175,13 +175,13 @@ def test_a_link_leads_to_the_file_that_is_renewed(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["out.mp4", "real.mp4", "there"]
 
 
-def test_a_link_in_a_circle_and_endless_names_are_told(tmp_path):
+def test_circular_links_and_endless_names_are_reported(tmp_path):
     (tmp_path / "a.mp4").symlink_to(tmp_path / "b.mp4")
     (tmp_path / "b.mp4").symlink_to(tmp_path / "a.mp4")
     for name in ("a.mp4", "x" * 250 + ".mp4", "x" * 5000 + ".mp4", "a\0b.mp4"):
-        with pytest.raises(TalkingPortraitError, match="name") as told:
+        with pytest.raises(TalkingPortraitError, match="name") as raised:
             VideoWriter(tmp_path / name, (48, 64), Fraction(25))
-        assert len(str(told.value)) < 500
+        assert len(str(raised.value)) < 500
 
 
 def test_the_system_may_have_no_folder_for_temporary_files(tmp_path, monkeypatch):
@@ -226,12 +226,12 @@ def test_pictures_beyond_any_colour_stay_within_it(tmp_path, values):
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "gif", "bmp"])
-def test_damaged_pictures_are_told_whatever_their_decoder_says(tmp_path, ending):
+def test_damaged_pictures_are_reported_whatever_their_decoder_raises(tmp_path, ending):
     path = tmp_path / f"p.{ending}"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
     whole = path.read_bytes()
     random = np.random.default_rng(1)
-    told = 0
+    raised = 0
     for _ in range(20):
         damaged = bytearray(whole)
         for place in random.integers(0, min(len(damaged), 400), 6):
@@ -240,9 +240,9 @@ def test_damaged_pictures_are_told_whatever_their_decoder_says(tmp_path, ending)
         try:
             read_image(path)
         except TalkingPortraitError as error:
-            told += 1
+            raised += 1
             assert len(str(error)) < 400  # noqa: PT017
-    assert told
+    assert raised
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "I;16", "1"])
@@ -277,7 +277,7 @@ def test_broken_pictures_are_refused(tmp_path):
         read_image(tmp_path / "huge.png")
 
 
-def test_the_samples_fit_each_other():
+def test_the_example_portrait_has_its_landmarks_and_a_speech():
     image, track = sample_portrait()
     assert image.shape == (*track.image_size, 3)
     assert track.points.shape == (1, 478, 3)

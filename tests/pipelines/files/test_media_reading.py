@@ -1,4 +1,7 @@
-"""Films and recordings as people have them: containers, clocks, rates, orientations, colours."""
+"""Common videos and recordings: containers, clocks, rates, orientations, colours.
+
+Long, as every case writes its own file with the same few helpers.
+"""
 
 from fractions import Fraction
 
@@ -82,7 +85,7 @@ def test_a_hole_in_the_sound_becomes_silence(tmp_path, ending):
     ],
 )
 @pytest.mark.parametrize("name", ["My Video: take 1", " Video: 32x32, 10 fps", "a%03d", "concat:x|y", "-i"])
-def test_words_in_titles_and_names_mean_nothing(tmp_path, metadata, name):
+def test_metadata_and_file_names_have_no_effect(tmp_path, metadata, name):
     words = [part for key, value in metadata.items() for part in ("-metadata", f"{key}={value}")]
     path = make_clap(tmp_path, "clap.mp4", options=(*CONTAINERS["mp4"], *words)).rename(tmp_path / f"{name}.mp4")
     frames, flashes, beeps = times(path)
@@ -152,7 +155,7 @@ def test_frames_that_were_left_out_are_held(tmp_path, ending, pattern):
     assert np.abs(green - wanted[: len(green), 10, -10, 1].astype(int)).max() <= 8
 
 
-def test_a_trembling_clock_keeps_the_mean_rate(tmp_path):
+def test_jittered_timestamps_keep_the_mean_rate(tmp_path):
     trembling = (
         "-vf",
         "settb=1/1000,setpts='floor(N*1000/30+6*sin(N*2.3))'",
@@ -169,15 +172,15 @@ def test_a_trembling_clock_keeps_the_mean_rate(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fps", "seen"),
+    ("fps", "read_rate"),
     [(Fraction(240), 240), (Fraction(60000, 1001), Fraction(60000, 1001)), (Fraction(480), 240), (Fraction(12), 12)],
 )
-def test_fast_and_slow_films_are_read_at_their_rate(tmp_path, fps, seen):
+def test_fast_and_slow_films_are_read_at_their_rate(tmp_path, fps, read_rate):
     path = make_clap(tmp_path, "fast.mp4", fps=fps, options=CONTAINERS["mp4"])
     video = open_video(path)
-    assert video.fps == seen
+    assert video.fps == read_rate
     frames, flashes, beeps = times(path)
-    assert abs(len(frames) - 3 * seen) <= 1
+    assert abs(len(frames) - 3 * read_rate) <= 1
     assert in_step(flashes, beeps, 0.02 + 0.5 / float(fps))
 
 
@@ -270,7 +273,7 @@ def test_writing_and_reading_does_not_darken(tmp_path):
     assert np.abs(shift).max() < 0.4
 
 
-def test_written_videos_say_their_colours(tmp_path):
+def test_written_videos_have_colour_tags(tmp_path):
     import av
 
     with VideoWriter(tmp_path / "a.mp4", (48, 64), Fraction(25)) as video:
@@ -415,7 +418,7 @@ def test_what_an_encoder_adds_at_the_end_is_no_sound(tmp_path):
         assert abs(float(read_audio(tmp_path / f"a.{ending}").seconds) - 2.5) < 0.001
 
 
-def test_damage_in_the_middle_is_said_and_shifts_nothing(tmp_path, caplog):
+def test_damage_in_the_middle_is_reported_and_shifts_nothing(tmp_path, caplog):
     path = make_clap(tmp_path, "clap.mkv", options=(*X264, "-c:a", "flac"))
     data = bytearray(path.read_bytes())
     middle = len(data) // 3

@@ -131,7 +131,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 @settings(max_examples=60)
 @given(places=st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 255)), min_size=1, max_size=4))
-def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, places):
+def test_changed_bytes_never_raise_another_error(tmp_path_factory, places):
     path = tmp_path_factory.mktemp("changed") / "m.npz"
     save_motion(path, face_motion(1))
     raw = bytearray(path.read_bytes())
@@ -147,10 +147,10 @@ def test_changed_bytes_never_escape_as_another_error(tmp_path_factory, places):
     ("key", "value"),
     [("fps_fraction", np.array([1.0, np.inf])), ("fps_fraction", np.array([1, 0])), ("pose", np.zeros((30, 9)))],
 )
-def test_odd_values_are_told_in_short(tmp_path, key, value):
+def test_odd_values_are_quoted_briefly(tmp_path, key, value):
     save_motion(tmp_path / "m.npz", face_motion(2))
     arrays = dict(np.load(tmp_path / "m.npz"))
     np.savez(tmp_path / "odd.npz", **{**arrays, key: value})
-    with pytest.raises(TalkingPortraitError, match="odd.npz") as told:
+    with pytest.raises(TalkingPortraitError, match="odd.npz") as raised:
         load_motion(tmp_path / "odd.npz")
-    assert len(str(told.value)) < 300
+    assert len(str(raised.value)) < 300

@@ -1,4 +1,4 @@
-"""Files take their places whole, and never the place of another."""
+"""Files are put in place completely, and never overwrite another."""
 
 from __future__ import annotations
 

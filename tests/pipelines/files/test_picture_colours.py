@@ -1,4 +1,4 @@
-"""Pictures of any colour space and depth are read as they look."""
+"""Pictures of any colour space and depth are read with the right colours."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def wide_gamut_profile() -> bytes:
     places = {bytes(profile[132 + 12 * k : 136 + 12 * k]): 132 + 12 * k for k in range(count)}
     red, green = places[b"rXYZ"] + 4, places[b"gXYZ"] + 4
     profile[red : red + 8], profile[green : green + 8] = profile[green : green + 8], profile[red : red + 8]
-    # Whoever looks at the name alone takes it for plain sRGB.
+    # By its name alone it would be plain sRGB.
     return bytes(profile.replace("sRGB".encode("utf-16-be"), "wide".encode("utf-16-be")).replace(b"sRGB", b"wide"))
 
 
@@ -109,7 +109,7 @@ def test_a_half_transparent_palette_lies_over_white(tmp_path):
     assert (255 * read_image(tmp_path / "p.png")[1, 1]).tolist() == pytest.approx([127, 127, 255], abs=1)
 
 
-def test_a_heic_photo_is_told(tmp_path):
+def test_a_heic_photo_is_reported(tmp_path):
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
     with pytest.raises(TalkingPortraitError, match=r"IMG_1.HEIC can't be read \(it is a HEIC photo\); save it as PNG"):
         read_image(tmp_path / "IMG_1.HEIC")

@@ -54,10 +54,10 @@ def test_a_straight_line_stays_straight() -> None:
 
 @pytest.mark.parametrize(("frames", "count"), [(1, 2), (2, 1), (4, 2), (3, 5)])
 def test_a_video_gets_its_frames_in_between(frames: int, count: int) -> None:
-    images, seen = 10.0 * torch.arange(frames)[:, None], []
+    images, reports = 10.0 * torch.arange(frames)[:, None], []
     made = torch.cat(
-        list(interpolated(images, count, lambda a, b, time: a + (b - a) * time, lambda *done: seen.append(done)))
+        list(interpolated(images, count, lambda a, b, time: a + (b - a) * time, lambda *done: reports.append(done)))
     )
     assert made.shape == ((frames - 1) * (count + 1) + 1, 1)
     torch.testing.assert_close(made[:, 0], torch.linspace(0, 10.0 * (frames - 1), len(made)))
-    assert seen == [(n, frames - 1) for n in range(1, frames)]
+    assert reports == [(n, frames - 1) for n in range(1, frames)]

@@ -1,4 +1,4 @@
-"""Sounds without a word, made here by other means than the training data's, and speech to set beside them.
+"""Sounds without speech, synthesised otherwise than the training data, and speech to mix with them.
 
 Each is (samples,) float32 at 16 kHz with a peak of one half.
 """
@@ -153,7 +153,7 @@ def tone(hertz: float, depth: float = 0.0) -> torch.Tensor:
 
 RHYTHM_SECTION = {"kick": "x.......x.x.....", "snare": "....x.......x...", "hat": "x.x.x.x.x.x.x.x."}
 
-WORDLESS = {
+WITHOUT_SPEECH = {
     "silence": torch.zeros(SECONDS * RATE),
     "hiss": torch.from_numpy(1e-5 * noise(0.0)).float(),
     "tape hiss": torch.from_numpy(1e-3 * noise(0.0)).float(),

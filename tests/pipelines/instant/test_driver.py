@@ -37,7 +37,7 @@ def spoken(speech):
     return drive(speech, seed=3)
 
 
-def invented_speech(seconds: float, seed: int = 0) -> Prosody:
+def synthetic_speech(seconds: float, seed: int = 0) -> Prosody:
     """Phrases of some seconds with syllables, some of them stressed."""
     random = np.random.default_rng(seed)
     frames = int(seconds * RATE)
@@ -97,7 +97,7 @@ def test_the_number_of_threads_changes_rounding_alone(speech, spoken):
         torch.set_num_threads(before)
 
 
-def test_a_quiet_recording_moves_the_head_as_a_loud_one_does(speech, spoken):
+def test_head_motion_does_not_depend_on_the_level_of_the_recording(speech, spoken):
     quiet = (speech.waveform * 10 ** (-50 / 20) * 32768).round() / 32768
     soft = drive(Audio(quiet, speech.sample_rate), seed=3)
     for axis in range(3):
@@ -132,7 +132,7 @@ def test_amounts_scale(speech, spoken):
     assert np.allclose(mouth_opening(half.vertices), mouth_opening(spoken.vertices) / 2, atol=1e-4)
 
 
-def test_the_mouth_speaks_and_the_rest_lives(spoken):
+def test_the_mouth_head_brows_and_eyelids_move(spoken):
     assert mouth_opening(spoken.vertices).std() > 0.01
     assert mouth_opening(spoken.vertices).min() < 0.03
     assert spoken.pose == "head"
@@ -162,10 +162,10 @@ def test_the_same_movement_at_any_rate(speech, spoken):
 
 
 def test_progress_reaches_the_end_and_may_cancel(speech):
-    seen: list[tuple[int, int]] = []
-    drive(speech, progress=lambda done, total, preview=None: seen.append((done, total)))
-    assert seen[-1] == (100, 100)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    reports: list[tuple[int, int]] = []
+    drive(speech, progress=lambda done, total, preview=None: reports.append((done, total)))
+    assert reports[-1] == (100, 100)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
 
     class CancelledError(Exception):
         pass
@@ -196,7 +196,7 @@ def test_missing_audio_is_refused():
 
 
 def test_head_motion_has_the_size_and_pace_of_a_speaker():
-    angles = np.concatenate([speech_rotation(invented_speech(60, seed), seed) for seed in range(4)])
+    angles = np.concatenate([speech_rotation(synthetic_speech(60, seed), seed) for seed in range(4)])
     sd = angles.std(axis=0)
     assert 1.0 < sd[0] < 3.0
     assert 0.7 < sd[1] < 2.5
@@ -205,12 +205,12 @@ def test_head_motion_has_the_size_and_pace_of_a_speaker():
     spectrum = np.abs(np.fft.rfft(angles - angles.mean(axis=0), axis=0)) ** 2
     frequency = np.fft.rfftfreq(len(angles), 1 / RATE)
     share = spectrum[(frequency > 4)].sum() / spectrum.sum()
-    assert share < 0.01  # no tremble
+    assert share < 0.01  # no jitter
     assert spectrum[(frequency > 0.5) & (frequency < 3)].sum() / spectrum.sum() > 0.15  # not just drift
 
 
 def test_the_head_nods_on_accents_and_rests_in_silence():
-    prosody = invented_speech(30)
+    prosody = synthetic_speech(30)
     with_nods, without = speech_rotation(prosody, 5, nod=1), speech_rotation(prosody, 5, nod=0)
     nods = (with_nods - without)[:, 0]
     at = (prosody.accents[:, 0] * RATE).astype(int) + 4
@@ -227,9 +227,9 @@ def test_the_head_nods_on_accents_and_rests_in_silence():
 
 
 def test_a_rising_voice_lifts_the_chin():
-    prosody = replace(invented_speech(30), accents=np.zeros((0, 2)))
-    calm = replace(prosody, pitch=np.zeros(prosody.frames))
-    answer = (speech_rotation(prosody, 1) - speech_rotation(calm, 1))[:, 0]
+    prosody = replace(synthetic_speech(30), accents=np.zeros((0, 2)))
+    without_pitch = replace(prosody, pitch=np.zeros(prosody.frames))
+    answer = (speech_rotation(prosody, 1) - speech_rotation(without_pitch, 1))[:, 0]
     inside = prosody.speech
     assert np.corrcoef(answer[inside], prosody.pitch[inside])[0, 1] < -0.6
 
@@ -255,8 +255,8 @@ def test_turning_about_the_neck_leaves_the_neck():
 
 
 @pytest.mark.parametrize("rate", [12, 20, 30])
-def test_blinks_come_at_the_asked_rate_with_natural_intervals(rate):
-    prosody = invented_speech(600)
+def test_blinks_come_at_the_given_rate_with_natural_intervals(rate):
+    prosody = synthetic_speech(600)
     times = np.concatenate([blink_times(600, prosody.phrases, rate, seed) + 1000 * seed for seed in range(4)])
     assert len(times) / 40 == pytest.approx(rate, rel=0.12)
     intervals = np.diff(times)
@@ -266,8 +266,8 @@ def test_blinks_come_at_the_asked_rate_with_natural_intervals(rate):
     assert intervals.min() > 0.35
 
 
-def test_blinks_like_the_ends_of_phrases():
-    prosody = invented_speech(600)
+def test_blinks_are_more_frequent_at_the_ends_of_phrases():
+    prosody = synthetic_speech(600)
     times = np.concatenate([blink_times(600, prosody.phrases, 20, seed) for seed in range(4)])
     after_end = times[:, None] - prosody.phrases[:, 1]
     near = ((after_end > -0.1) & (after_end < 0.35)).any(axis=1).mean()
@@ -276,9 +276,10 @@ def test_blinks_like_the_ends_of_phrases():
 
 
 @pytest.mark.parametrize("seconds", [10, 20, 60])
-def test_short_clips_blink_10_to_35_times_a_minute_too(seconds):
+def test_short_motions_have_10_to_35_blinks_a_minute_too(seconds):
     rates = [
-        len(blink_times(seconds, invented_speech(seconds, seed).phrases, 20, seed)) / seconds * 60 for seed in range(60)
+        len(blink_times(seconds, synthetic_speech(seconds, seed).phrases, 20, seed)) / seconds * 60
+        for seed in range(60)
     ]
     assert np.mean([10 <= rate <= 35 for rate in rates]) > 0.9
 
@@ -296,13 +297,13 @@ def test_a_blink_has_a_real_shape(fps):
     assert weights[0] == weights[-1] == 0
 
 
-def test_no_blinks_when_asked_for_none():
+def test_no_blinks_at_a_rate_of_zero():
     assert len(blink_times(60, np.zeros((0, 2)), 0, 0)) == 0
     assert not blink_weights(np.zeros(0), 50, Fraction(25), 0).any()
 
 
 def test_brows_rise_with_the_voice_and_rest_in_silence():
-    prosody = invented_speech(60)
+    prosody = synthetic_speech(60)
     brows = brow_weights(prosody, 0)
     lift = brows["browInnerUp"]
     assert 0.2 < lift.max() <= 1

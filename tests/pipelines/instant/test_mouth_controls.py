@@ -1,4 +1,4 @@
-"""Audio to mouth controls: closed where nothing is said, the same whole or in pieces, like a real speaker."""
+"""Audio to mouth controls: closed where there is no speech, the same whole or in pieces, like a real speaker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from talking_portrait.pipelines.instant.driver.prosody import analyse
 from talking_portrait.pipelines.instant.driver.speech_gate import speech_likelihood
 from talking_portrait.pipelines.types import Audio
 
-from .everyday_sounds import RATE, WORDLESS, whispered
+from .everyday_sounds import RATE, WITHOUT_SPEECH, whispered
 
 SPEECH = Path(__file__).parents[4] / "shared" / "data" / "speech"
 
@@ -65,16 +65,16 @@ def test_pieces_make_the_whole_without_a_seam():
         np.testing.assert_allclose(pieces.activity, whole.activity, atol=1e-5)
 
 
-@pytest.mark.parametrize("sound", WORDLESS.values(), ids=WORDLESS.keys())
+@pytest.mark.parametrize("sound", WITHOUT_SPEECH.values(), ids=WITHOUT_SPEECH.keys())
 def test_what_is_no_speech_leaves_the_mouth_closed_and_still(sound: torch.Tensor):
     controls = mouth_controls(Audio(sound[None], RATE))
     assert opening(controls).max() < 0.005
     assert np.linalg.norm(controls.vertices_at(25), axis=-1).max() < 0.06  # cm
 
 
-def test_the_last_word_before_music_and_the_first_after_it_are_said(monkeypatch):
+def test_the_last_word_before_music_and_the_first_after_it_move_the_lips(monkeypatch):
     speech = _speech()
-    music = WORDLESS["band"].numpy()[: 5 * RATE]
+    music = WITHOUT_SPEECH["band"].numpy()[: 5 * RATE]
     music = music * np.sqrt((speech**2).mean() / (music**2).mean())
     audio = Audio(torch.from_numpy(np.concatenate([speech, music, speech]))[None], RATE)
     judged = opening(mouth_controls(audio))
@@ -87,7 +87,7 @@ def test_the_last_word_before_music_and_the_first_after_it_are_said(monkeypatch)
 
 @pytest.mark.parametrize("share", [1.0, 0.2])
 def test_sound_that_is_seldom_classified_as_speech_is_none(share: float):
-    """A sound that sways in colour, of which all, or every fifth moment, was classified as speech."""
+    """A sound whose spectrum varies slowly, of which all, or every fifth moment, was classified as speech."""
     colours = 1 + np.sin(np.arange(2000)[:, None] / 8 + np.arange(40)[None] / 4)
     activity = (np.arange(1000) % 20 < 20 * share).astype(np.float32)
     trusted = speech_likelihood(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
@@ -112,7 +112,7 @@ def _speech() -> np.ndarray:
 @pytest.mark.parametrize(("decibels", "alike"), [(20, 0.7), (10, 0.45)])
 def test_speech_over_music_moves_as_without_and_music_alone_rests(music: str, decibels: int, alike: float):
     speech = _speech()
-    background = WORDLESS[music].numpy()
+    background = WITHOUT_SPEECH[music].numpy()
     background = background / background.std() * speech.std() * 10 ** (-decibels / 20)
     mixed = np.concatenate([background, background])
     mixed[: len(speech)] += speech
@@ -142,7 +142,7 @@ def test_consonants_without_a_voice_count_as_speech_within_it():
 
 
 @pytest.mark.parametrize("decibels", [-30, -50])
-def test_a_quiet_recording_moves_the_lips_as_a_loud_one_does(decibels: int):
+def test_lips_do_not_depend_on_the_level_of_the_recording(decibels: int):
     speech = _speech()
     quiet = np.round(speech * 10 ** (decibels / 20) * 32768) / 32768  # as 16 bits hold it
     assert np.abs(quiet).max() < 0.04
@@ -151,7 +151,7 @@ def test_a_quiet_recording_moves_the_lips_as_a_loud_one_does(decibels: int):
     assert 0.9 < soft.std() / loud.std() < 1.1
 
 
-def test_one_word_in_a_long_silence_is_said_as_by_itself():
+def test_one_word_in_a_long_silence_moves_the_lips_as_by_itself():
     word = vowels(1.0, syllables=0.5)
     alone = opening(mouth_controls(Audio(torch.nn.functional.pad(word, (8000, 8000))[None], RATE)))
     lost = opening(mouth_controls(Audio(torch.nn.functional.pad(word, (8000, 60 * RATE))[None], RATE)))
@@ -174,7 +174,7 @@ def test_the_number_of_threads_changes_rounding_alone():
     np.testing.assert_allclose(predicted[2], predicted[0], atol=1e-5)
 
 
-def _said(**controls: np.ndarray | float) -> np.ndarray:
+def _predicted(**controls: np.ndarray | float) -> np.ndarray:
     """What the network might predict for two seconds of speech."""
     predicted = np.zeros((100, len(CONTROLS) + 1), np.float32)
     predicted[:, -1] = 1
@@ -186,20 +186,20 @@ def _said(**controls: np.ndarray | float) -> np.ndarray:
 def test_a_likely_closure_is_complete_and_the_lips_near_each_other_before():
     press = np.zeros(100)
     press[48:52] = 0.3
-    gap = lip_opening(as_controls(_said(jaw=0.4, press=press), Fraction(2)).values)
+    gap = lip_opening(as_controls(_predicted(jaw=0.4, press=press), Fraction(2)).values)
     assert gap[48:52].max() < 0.03
     assert gap[46] < 0.8 * gap[20]  # 40 ms before
     assert (np.diff(gap[30:49]) < 1e-6).all()
     assert (np.diff(gap[51:70]) > -1e-6).all()
-    hinted = lip_opening(as_controls(_said(jaw=0.4, press=press / 2), Fraction(2)).values)
+    hinted = lip_opening(as_controls(_predicted(jaw=0.4, press=press / 2), Fraction(2)).values)
     assert hinted.min() > 0.03
 
 
 def test_wide_openings_stand_out_from_narrow_ones():
-    narrow, wide = (lip_opening(as_controls(_said(jaw=jaw), Fraction(2)).values)[50] for jaw in (0.15, 0.6))
+    narrow, wide = (lip_opening(as_controls(_predicted(jaw=jaw), Fraction(2)).values)[50] for jaw in (0.15, 0.6))
     assert narrow < 0.15 * JAW_OPENING
     assert wide > 0.6 * JAW_OPENING
-    assert lip_opening(as_controls(_said(jaw=1.0, upper=1.0), Fraction(2)).values).max() < 0.45
+    assert lip_opening(as_controls(_predicted(jaw=1.0, upper=1.0), Fraction(2)).values).max() < 0.45
 
 
 def test_silence_after_speech_is_exactly_closed():
@@ -250,20 +250,20 @@ def test_bad_audio_is_refused_in_one_sentence(audio, words: str):
     assert str(caught.value).endswith(".")
 
 
-def test_progress_is_told_and_can_cancel():
+def test_progress_is_reported_and_can_cancel():
     class CancelledError(Exception):
         pass
 
-    seen = []
+    reports = []
 
     def watch(done: int, total: int, preview: torch.Tensor | None = None) -> None:
-        seen.append((done, total))
-        if len(seen) == 2:
+        reports.append((done, total))
+        if len(reports) == 2:
             raise CancelledError
 
     with pytest.raises(CancelledError):
         mouth_controls(Audio(vowels(5.0)[None], 16000), progress=watch, chunk=50)
-    assert [done for done, _ in seen] == [50, 100]
+    assert [done for done, _ in reports] == [50, 100]
 
 
 def _score(clip: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The Instant renderer: what it must leave alone, and what must follow the motion."""
+"""The Instant renderer: what must stay unchanged, and what must follow the motion."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def motion_of(
     )
 
 
-def lively(frames: int) -> FaceMotion:
+def random_motion(frames: int) -> FaceMotion:
     time = np.arange(frames) / 25
     controls = np.zeros((frames, 6))
     controls[:, 0] = 0.3 + 0.3 * np.sin(9 * time)
@@ -81,7 +81,7 @@ def test_a_still_face_is_the_picture_bit_by_bit(portrait, renderer):
 
 def test_pixels_outside_the_mask_are_the_pictures_own(portrait, renderer):
     image = portrait[0]
-    frames, masks = renderer.render(lively(6))
+    frames, masks = renderer.render(random_motion(6))
     for frame, mask in zip(frames, masks, strict=True):
         assert 0.02 < mask.mean() < 0.7
         assert torch.equal(frame[mask == 0], image[mask == 0])
@@ -91,7 +91,7 @@ def test_pixels_outside_the_mask_are_the_pictures_own(portrait, renderer):
 
 
 def test_bytes_are_the_same_frames(renderer):
-    motion = lively(3)
+    motion = random_motion(3)
     frames, _ = renderer.render(motion)
     as_bytes = torch.cat(list(renderer.frames_uint8(motion)))
     assert as_bytes.dtype == torch.uint8
@@ -99,7 +99,7 @@ def test_bytes_are_the_same_frames(renderer):
 
 
 def test_the_batch_size_changes_nothing(renderer):
-    motion = lively(10)
+    motion = random_motion(10)
     whole = torch.cat(list(renderer.frames_uint8(motion, batch=10)))
     for batch in (1, 3):
         parts = list(renderer.frames_uint8(motion, batch=batch))
@@ -108,19 +108,19 @@ def test_the_batch_size_changes_nothing(renderer):
 
 
 def test_frames_come_one_batch_at_a_time(renderer):
-    """Half an hour of motion costs no more than its first frames until they are asked for."""
+    """Half an hour of motion costs no more than its first frames until they are requested."""
     motion = motion_of(frames=1)
-    seen: list[int] = []
+    reports: list[int] = []
     long = replace(
         motion,
         vertices=np.broadcast_to(motion.vertices, (45_000, 468, 3)),
         rotation=np.zeros((45_000, 3)),
         translation=np.zeros((45_000, 3)),
     )
-    stream = renderer.frames_uint8(long, batch=2, progress=lambda done, total: seen.append(done))
+    stream = renderer.frames_uint8(long, batch=2, progress=lambda done, total: reports.append(done))
     assert len(next(stream)) == 2
     assert len(next(stream)) == 2
-    assert seen == [2]
+    assert reports == [2]
 
 
 def test_progress_may_stop_the_work(renderer):
@@ -131,10 +131,10 @@ def test_progress_may_stop_the_work(renderer):
         raise StopError
 
     with pytest.raises(StopError):
-        list(renderer.frames(lively(20), batch=2, progress=stop))
+        list(renderer.frames(random_motion(20), batch=2, progress=stop))
 
 
-def test_the_mouth_opens_by_what_the_motion_says(renderer):
+def test_the_mouth_opens_as_far_as_in_the_motion(renderer):
     """Between the moved edges of the lips lies as much as the motion has, in eye distances."""
     controls = np.zeros((8, 6))
     controls[:, 0] = np.linspace(0, 0.6, 8)
@@ -146,11 +146,11 @@ def test_the_mouth_opens_by_what_the_motion_says(renderer):
     points = mesh.points[None] + moved
     # The lips' edges lie a little outside the landmarks, and they are soft.
     rims = (mouth.lower - mouth.upper).max() - (mesh.points[14] - mesh.points[13]) @ mouth.down
-    seen = ((points[:, 14] - points[:, 13]) @ mouth.down + rims - LIP_EDGE).clip(min=0) / mesh.eye_distance
-    assert seen[0] == 0
-    assert np.corrcoef(opening, seen)[0, 1] > 0.99
-    assert 0.85 < np.std(seen) / np.std(opening) < 1.15
-    assert 0.85 < seen[1] / opening[1] < 1.15
+    reports = ((points[:, 14] - points[:, 13]) @ mouth.down + rims - LIP_EDGE).clip(min=0) / mesh.eye_distance
+    assert reports[0] == 0
+    assert np.corrcoef(opening, reports)[0, 1] > 0.99
+    assert 0.85 < np.std(reports) / np.std(opening) < 1.15
+    assert 0.85 < reports[1] / opening[1] < 1.15
 
 
 def test_landmarks_of_shut_lips_may_cross(portrait):
@@ -194,7 +194,7 @@ def test_openings_are_drawn_wider_while_the_head_nods(renderer):
     assert nodding > 1.05 * level
 
 
-def test_what_ends_inside_the_picture_is_not_seen_again_beyond_its_border():
+def test_what_ends_inside_the_picture_is_not_repeated_beyond_its_border():
     head = torch.zeros(1, 4, 20, 20)
     head[..., 4:, 5:15] = 1.0
     layer = Layer.mirrored_around(head, 0, 0, margin=6)
@@ -204,7 +204,7 @@ def test_what_ends_inside_the_picture_is_not_seen_again_beyond_its_border():
 
 
 def test_teeth_are_covered_when_lips_close(portrait, renderer):
-    """The sample smiles with bright teeth; while it speaks, a shut mouth shows lips."""
+    """The example portrait smiles with bright teeth; in speech, a closed mouth must show lips."""
     image, track = portrait
     x, y = track.points[0, [13, 14], :2].mean(axis=0).round().astype(int)
     controls = np.zeros((40, 6))
@@ -261,7 +261,7 @@ def test_inversion_undoes_a_field(renderer):
     assert back[0][above].norm(dim=-1).max() < 0.1
 
 
-def test_a_mouth_torn_open_is_inverted_too(renderer):
+def test_an_extreme_opening_is_inverted_too(renderer):
     shape = renderer.mesh.move(motion_of(np.array([[0.9, 0, 0, 0, 0, 0]])), np.arange(1), np.ones(1))
     skin = renderer.skin
     forward = skin.forward(1.3 * shape.expression, lower=True)
@@ -278,7 +278,7 @@ def test_other_sizes(portrait, side):
     resized = torch.nn.functional.interpolate(image.permute(2, 0, 1)[None], size=(side, side), mode="bilinear")
     picture = resized[0].permute(1, 2, 0)
     small = InstantRenderer(picture, replace(track, points=track.points * scale, image_size=(side, side)))
-    frames, masks = small.render(lively(2))
+    frames, masks = small.render(random_motion(2))
     assert frames.shape == (2, side, side, 3)
     assert torch.isfinite(frames).all()
     assert 0.02 < masks[1].mean() < 0.7
@@ -288,7 +288,7 @@ def test_only_the_tracked_face_moves(portrait):
     image, track = portrait
     height, width = image.shape[:2]
     pair = torch.cat([image, image], dim=1)
-    frames, masks = InstantRenderer(pair, replace(track, image_size=(height, 2 * width))).render(lively(3))
+    frames, masks = InstantRenderer(pair, replace(track, image_size=(height, 2 * width))).render(random_motion(3))
     assert torch.equal(frames[:, :, int(1.2 * width) :], pair[None, :, int(1.2 * width) :].expand(3, -1, -1, -1))
     assert masks[:, :, :width].any()
 
@@ -296,7 +296,7 @@ def test_only_the_tracked_face_moves(portrait):
 def test_grey_pictures_stay_grey(portrait):
     image, track = portrait
     grey = image.mean(dim=-1, keepdim=True).expand(-1, -1, 3).contiguous()
-    frames, _ = InstantRenderer(grey, track).render(lively(3))
+    frames, _ = InstantRenderer(grey, track).render(random_motion(3))
     assert (frames.amax(dim=-1) - frames.amin(dim=-1)).max() < 0.02
 
 
@@ -329,7 +329,7 @@ def test_unusable_portraits_get_one_sentence(portrait, change, hint):
 
 
 def test_unusable_motion_gets_one_sentence(renderer):
-    motion = lively(2)
+    motion = random_motion(2)
     with pytest.raises(TalkingPortraitError, match="no frames"):
         list(
             renderer.frames(

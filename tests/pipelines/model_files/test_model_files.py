@@ -1,3 +1,8 @@
+"""The table of model files, where they are looked for, and their download from a server on this machine.
+
+Long, as all of it needs the same small server.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -31,7 +36,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT under any path but the special ones, and remembers the requests."""
+    """Serves CONTENT under any path but the special ones, and records the requests."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -53,16 +58,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         server = self.server
-        path, asked = urlsplit(self.path).path, self.headers.get("Range")
-        server.requests.append((path, asked))
+        path, requested_range = urlsplit(self.path).path, self.headers.get("Range")
+        server.requests.append((path, requested_range))
         if path == "/elsewhere":
             return self.answer(302, b"", {"Location": "http://example.invalid/file"})
         if path == "/linked":
             return self.answer(302, b"", {"Location": "/file", "X-Linked-ETag": f'"{"0" * 64}"'})
         if path.startswith("/status/"):
             return self.answer(int(path.rsplit("/", 1)[1]), b"")
-        if asked and self.headers.get("If-Range") in (None, server.tag):
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if requested_range and self.headers.get("If-Range") in (None, server.tag):
+            start = int(requested_range.removeprefix("bytes=").rstrip("-"))
             if start >= len(CONTENT):
                 return self.answer(416, b"")
             headers = {"Content-Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"}
@@ -105,17 +110,17 @@ def left_over(target):
 
 
 def test_a_file_arrives_whole_with_progress(server, target):
-    seen = []
-    assert fetch(server, target, sha256=SHA256, progress=lambda done, total: seen.append((done, total))) == target
+    reports = []
+    assert fetch(server, target, sha256=SHA256, progress=lambda done, total: reports.append((done, total))) == target
     assert target.read_bytes() == CONTENT
     assert left_over(target) == [target.name]
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert len(seen) > 2
+    assert reports[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    assert len(reports) > 2
 
 
 @pytest.mark.parametrize("tag", ['"v1"', None])
-def test_a_cut_download_says_so_and_goes_on_where_it_stopped(server, target, tag):
+def test_a_cut_download_is_reported_and_resumed(server, target, tag):
     server.tag, server.cut_after = tag, 1_000_000
     with pytest.raises(TalkingPortraitError, match="broke off after 1000000 bytes; run it again"):
         fetch(server, target, sha256=SHA256)
@@ -171,7 +176,7 @@ def test_a_file_of_that_name_is_never_written_over(server, target, there):
     assert left_over(target) == [target.name]
 
 
-def test_what_another_program_has_begun_to_fetch_is_left_alone(server, target):
+def test_a_download_of_another_program_is_not_touched(server, target):
     """Firefox, too, calls it FILE.part."""
     target.parent.mkdir(parents=True)
     other = target.with_name(target.name + ".part")
@@ -198,7 +203,7 @@ def test_the_checksum_that_hugging_face_announces_is_used(server, target):
 @pytest.mark.parametrize(
     ("path", "message"), [("/status/404", "404"), ("/status/403", "account"), ("/status/503", "503")]
 )
-def test_refusals_say_what_to_do(server, target, path, message):
+def test_refusals_name_the_next_step(server, target, path, message):
     with pytest.raises(TalkingPortraitError, match=message):
         fetch(server, target, path)
     assert left_over(target) == []
@@ -223,14 +228,14 @@ def test_an_unreachable_host_is_named(target):
     assert not target.parent.exists()
 
 
-def test_a_full_disk_is_told_before_the_download(server, target, monkeypatch):
+def test_a_full_disk_is_reported_before_the_download(server, target, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(TalkingPortraitError, match="is full"):
         fetch(server, target)
     assert left_over(target) == []
 
 
-def test_a_disk_that_fills_up_gets_its_room_back(server, target):
+def test_a_disk_that_fills_up_is_freed_again(server, target):
     def fill(done, total):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -284,7 +289,7 @@ def is_plain_page(url: str) -> bool:
 
 
 @pytest.mark.parametrize("model", MODEL_FILES, ids=lambda model: model.name)
-def test_every_row_of_the_table_can_be_fetched_or_says_how(model: ModelFile):
+def test_every_row_of_the_table_can_be_fetched_or_has_instructions(model: ModelFile):
     assert is_plain_page(model.page)
     assert is_plain(model.file)
     assert PurePosixPath(model.file).suffix in ENDINGS
@@ -347,7 +352,7 @@ def test_no_name_leads_out_of_its_folder(root, file):
         model_files.find(model_file(file=file), root)
 
 
-def test_check_tells_missing_short_and_altered_files_apart(root):
+def test_check_distinguishes_missing_short_and_altered_files(root):
     model = model_file(size=4, sha256=hashlib.sha256(b"good").hexdigest())
     (path,) = (folder / "sub" / "one.bin" for folder in root("vae"))
     states = []
@@ -405,7 +410,7 @@ def test_unknown_names_and_files_to_be_fetched_by_hand_are_explained(root):
         model_files.get("audiodvp_bfm2009", root)
 
 
-def test_a_host_that_cannot_be_reached_does_not_keep_the_other_files_away(root, monkeypatch):
+def test_an_unreachable_host_does_not_prevent_other_downloads(root, monkeypatch):
     def fake(url, target, **options):
         if "far" in url:
             raise UnreachableError("far can't be reached")
@@ -456,7 +461,7 @@ def test_model_root(monkeypatch, tmp_path):
     assert model_files.default_model_root().parts[-2:] == ("talking_portrait", "models")
 
 
-def test_the_command_that_is_told_works_where_the_pack_is_only_a_folder(monkeypatch):
+def test_the_named_command_works_where_the_pack_is_only_a_folder(monkeypatch):
     assert model_files.models_command("list") == "python -m talking_portrait models list"
     monkeypatch.setattr(sys, "meta_path", [])
     command = shlex.split(model_files.models_command("list face_landmarker"))

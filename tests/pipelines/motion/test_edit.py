@@ -68,7 +68,7 @@ def test_mirrored_twice_is_the_same(motion):
     assert same(mirror(once), motion)
 
 
-def test_a_mirrored_motion_looks_mirrored():
+def test_a_mirrored_motion_has_negated_x_and_swapped_sides():
     """Points in space, under the pose, are the originals with x negated and the sides exchanged."""
     motion = face_motion(5)
     mirrored = mirror(motion)
@@ -98,7 +98,7 @@ def test_joined_length_is_the_sum(first, second, crossfade):
 PER_FRAME = ("vertices", "rotation", "translation", "blendshapes")
 
 
-def test_a_crossfade_takes_the_jump_out():
+def test_a_crossfade_removes_the_jump():
     first, second = face_motion(20, 1), face_motion(30, 2)
     hard, soft = join([first, second]), join([first, second], 0.4)
 
@@ -162,17 +162,17 @@ def test_mouth_gain_scales_the_opening_and_nothing_else():
     assert shut.blendshapes[:, BLENDSHAPES.index("eyeBlinkLeft")].max() == pytest.approx(1)
 
 
-def test_smoothing_calms_but_keeps_closures():
+def test_smoothing_reduces_jitter_and_keeps_closures():
     random = np.random.default_rng(0)
     jaw = np.clip(0.5 + 0.1 * random.standard_normal(60), 0, 1)
     jaw[30] = 0
     motion = face_motion(60, jaw=jaw, closed=blink(60, 15))
-    calm = smooth(motion, 0.08)
-    rough = [np.abs(np.diff(mouth_opening(m.vertices[35:]), 2)).mean() for m in (motion, calm)]
+    smoothed = smooth(motion, 0.08)
+    rough = [np.abs(np.diff(mouth_opening(m.vertices[35:]), 2)).mean() for m in (motion, smoothed)]
     assert rough[1] < 0.3 * rough[0]
-    assert mouth_opening(calm.vertices[30]) < 0.012
-    assert eyelid_closure(calm.vertices[15], calm.neutral).min() > 0.88
-    assert np.abs(np.diff(calm.rotation, 2, axis=0)).max() < np.abs(np.diff(motion.rotation, 2, axis=0)).max()
+    assert mouth_opening(smoothed.vertices[30]) < 0.012
+    assert eyelid_closure(smoothed.vertices[15], smoothed.neutral).min() > 0.88
+    assert np.abs(np.diff(smoothed.rotation, 2, axis=0)).max() < np.abs(np.diff(motion.rotation, 2, axis=0)).max()
 
 
 def test_removed_blinks_leave_open_eyes_and_all_else():
@@ -202,9 +202,9 @@ def test_head_amount_scales_about_rest():
     assert not none.rotation.any()
     assert np.abs(none.translation).max() < 1e-6
     assert np.allclose(scale_head(motion, 2).rotation, 2 * motion.rotation, atol=1e-5)
-    seen = face_motion(21, pose="camera")
-    held = scale_head(seen, 0)
-    assert np.allclose(held.rotation, np.median(seen.rotation, axis=0), atol=1e-4)
+    camera_motion = face_motion(21, pose="camera")
+    held = scale_head(camera_motion, 0)
+    assert np.allclose(held.rotation, np.median(camera_motion.rotation, axis=0), atol=1e-4)
     assert np.ptp(held.translation, axis=0).max() < 1e-4
     assert held.translation[0, 2] == pytest.approx(-55, abs=2)
 

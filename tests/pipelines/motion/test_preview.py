@@ -60,7 +60,7 @@ def test_the_drawn_head_turns_to_its_left():
     assert lips[1] > lips[0] + 4
 
 
-def test_camera_poses_are_drawn_where_the_camera_sees_them():
+def test_camera_poses_are_drawn_at_their_projection():
     motion = still(1, pose="camera")
     aside = replace(motion, translation=np.array([[10, 0, -55]], np.float32))
     picture = draw_motion(aside, (128, 128))[0]
@@ -69,9 +69,9 @@ def test_camera_poses_are_drawn_where_the_camera_sees_them():
 
 
 def test_progress_shows_the_frames():
-    seen = []
-    draw_motion(still(3), (64, 64), progress=lambda done, total, preview=None: seen.append((done, preview.shape)))
-    assert seen == [(1, (64, 64, 3)), (2, (64, 64, 3)), (3, (64, 64, 3))]
+    reports = []
+    draw_motion(still(3), (64, 64), progress=lambda done, total, preview=None: reports.append((done, preview.shape)))
+    assert reports == [(1, (64, 64, 3)), (2, (64, 64, 3)), (3, (64, 64, 3))]
 
 
 def panel_colours(picture: torch.Tensor) -> list[tuple[int, int, int]]:
@@ -94,7 +94,7 @@ def test_the_plot_shows_six_curves_and_the_sound(frames, sound):
     assert (wave > 0.05) == sound
 
 
-def test_silence_and_no_sound_look_alike():
+def test_silence_is_drawn_as_no_sound():
     motion = face_motion(20)
     silent = plot_motion(motion, Audio(torch.zeros(1, 12800), 16000), (180, 320))
     torch.testing.assert_close(silent, plot_motion(motion, None, (180, 320)), atol=1 / 255, rtol=0)
@@ -103,8 +103,10 @@ def test_silence_and_no_sound_look_alike():
 def test_a_blink_stands_in_the_plot_where_it_happens():
     closed = np.zeros(100)
     closed[75:77] = 1
-    quiet, blinking = (plot_motion(face_motion(100, closed=c), size=(360, 640)) for c in (np.zeros(100), closed))
-    changed = torch.nonzero((quiet - blinking).abs().amax(dim=-1) > 0.1)
+    without_blink, blinking = (
+        plot_motion(face_motion(100, closed=c), size=(360, 640)) for c in (np.zeros(100), closed)
+    )
+    changed = torch.nonzero((without_blink - blinking).abs().amax(dim=-1) > 0.1)
     left, right = 48, 630  # the labels take 96 of 1280 columns
     assert changed[:, 1].float().mean() == pytest.approx(left + 0.76 * (right - left), abs=12)
 

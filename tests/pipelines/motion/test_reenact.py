@@ -12,41 +12,41 @@ from talking_portrait.pipelines.face.head_pose import euler_to_matrix, head_matr
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
 from talking_portrait.pipelines.motion.reenact import most_neutral_frame, reenact, transfer_poses, transfer_vertices
 
-from ..face.moving_faces import face_motion, seen_by_a_camera
+from ..face.moving_faces import face_motion, in_camera_pose
 
 FRAMES = 40
 
 
 @pytest.fixture(scope="module")
-def talker():
+def talking_track():
     """A video in which the mouth opens and closes, the eyes blink once and the head turns by known angles."""
     jaw = np.clip(0.5 * np.sin(np.arange(FRAMES) / 3), 0, 1)
     closed = np.zeros(FRAMES)
     closed[25:29] = [0.5, 1, 0.6, 0.2]
     motion = face_motion(FRAMES, seed=2, jaw=jaw, closed=closed)
-    track = seen_by_a_camera(motion.vertices, motion.rotation, motion.translation + [1, -2, -50])
+    track = in_camera_pose(motion.vertices, motion.rotation, motion.translation + [1, -2, -50])
     return motion, replace(track, blendshapes=motion.blendshapes)
 
 
 @pytest.fixture(scope="module")
-def silent_nodder():
+def nodding_track():
     """A closed mouth, brows and a head that move: MediaPipe's head matrix nods a little with the jaw, so it rests."""
     motion = face_motion(FRAMES, seed=2, jaw=np.zeros(FRAMES))
-    track = seen_by_a_camera(motion.vertices, motion.rotation, motion.translation + [1, -2, -50])
+    track = in_camera_pose(motion.vertices, motion.rotation, motion.translation + [1, -2, -50])
     return motion, replace(track, blendshapes=motion.blendshapes)
 
 
 def portrait(stretch=(1.0, 1.0, 1.0), gap=0.0, pose=(0.0, 0.0, 0.0)):
-    """Somebody else: the canonical face stretched, with lips `gap` cm apart."""
+    """Another person: the canonical face scaled along its axes, with lips `gap` cm apart."""
     vertices = neutral_vertices().astype(np.float64)
     vertices[face_mesh().vertices[:, 1] < -4.4, 1] -= gap
-    return seen_by_a_camera(
+    return in_camera_pose(
         (vertices * stretch)[None], np.array([pose], dtype=float), np.array([[0.0, 1, -45]]), (600, 480)
     )
 
 
-def test_lips_follow_and_closures_close(talker):
-    motion, track = talker
+def test_lips_follow_and_closures_close(talking_track):
+    motion, track = talking_track
     for face in (portrait(), portrait((1.15, 0.9, 1.0)), portrait(gap=0.6)):
         result = reenact(track, face, fps=25)
         before, after = mouth_opening(motion.vertices), mouth_opening(result.vertices)
@@ -57,18 +57,18 @@ def test_lips_follow_and_closures_close(talker):
         assert after[before < 1e-3].max() < 0.01
 
 
-def test_lips_that_a_landmarker_leaves_ajar_close(talker):
-    motion, _ = talker
+def test_lips_that_a_landmarker_leaves_ajar_close(talking_track):
+    motion, _ = talking_track
     ajar = motion.vertices.copy()
     ajar[:, face_mesh().vertices[:, 1] < -4.4, 1] -= 0.1  # about 0.011 eye distances
-    track = seen_by_a_camera(ajar, motion.rotation, motion.translation + [0, 0, -50])
+    track = in_camera_pose(ajar, motion.rotation, motion.translation + [0, 0, -50])
     result = reenact(track, portrait(), fps=25)
     assert mouth_opening(track.points).min() > 0.008
     assert mouth_opening(result.vertices).min() < 0.002
 
 
-def test_eyes_shut_together_with_the_driver(talker):
-    motion, track = talker
+def test_eyes_shut_together_with_the_driver(talking_track):
+    motion, track = talking_track
     result = reenact(track, portrait((1.1, 1.0, 1.0)), fps=25)
     before, after = (eyelid_closure(m.vertices, m.neutral) for m in (motion, result))
     assert after[26].min() > 0.97
@@ -76,8 +76,8 @@ def test_eyes_shut_together_with_the_driver(talker):
     assert np.corrcoef(before[:, 0], after[:, 0])[0, 1] > 0.97
 
 
-def test_relative_pose_is_the_turn_from_the_usual_pose(silent_nodder):
-    motion, track = silent_nodder
+def test_relative_pose_is_the_turn_from_the_usual_pose(nodding_track):
+    motion, track = nodding_track
     face = portrait(pose=(5.0, -20, 3))
     result = reenact(track, face, fps=25, window=1)
     assert result.pose == "head"
@@ -89,8 +89,8 @@ def test_relative_pose_is_the_turn_from_the_usual_pose(silent_nodder):
     assert np.abs(np.median(result.rotation, axis=0)).max() < 0.5
 
 
-def test_absolute_pose_is_the_drivers(silent_nodder):
-    motion, track = silent_nodder
+def test_absolute_pose_is_the_drivers(nodding_track):
+    motion, track = nodding_track
     face = portrait()
     result = reenact(track, face, fps=25, pose="absolute", window=1)
     assert result.pose == "camera"
@@ -99,8 +99,8 @@ def test_absolute_pose_is_the_drivers(silent_nodder):
 
 
 @pytest.mark.parametrize("pose", ["relative", "absolute"])
-def test_amounts_of_zero_hold_still(talker, pose):
-    _, track = talker
+def test_amounts_of_zero_are_no_motion(talking_track, pose):
+    _, track = talking_track
     result = reenact(track, portrait(), fps=25, expression=0, head=0, translation=0, pose=pose)
     assert np.abs(result.vertices - result.neutral).max() < 1e-6
     assert np.ptp(result.rotation, axis=0).max() < 1e-6
@@ -108,8 +108,8 @@ def test_amounts_of_zero_hold_still(talker, pose):
     assert not result.blendshapes.any()
 
 
-def test_brows_are_carried_over(silent_nodder):
-    motion, track = silent_nodder
+def test_brows_are_transferred(nodding_track):
+    motion, track = nodding_track
     result = reenact(track, portrait((1.1, 0.95, 1)), fps=25)
     brow = 105
     lift = result.vertices[:, brow, 1] - result.neutral[brow, 1]
@@ -118,22 +118,22 @@ def test_brows_are_carried_over(silent_nodder):
     assert 0.6 < lift.std() / expected.std() < 1.4
 
 
-def test_what_a_landmarker_can_not_know_makes_no_difference(talker):
-    """Landmarks don't tell a large face far away from a small one near by."""
-    _, track = talker
+def test_the_scale_of_the_portraits_face_makes_no_difference(talking_track):
+    """Landmarks cannot distinguish a large face far away from a small one near by."""
+    _, track = talking_track
     small, large = (reenact(track, portrait((s, s, s)), fps=25) for s in (1, 1.2))
     assert np.allclose(small.vertices, large.vertices, atol=0.05)
 
 
-def test_without_expression_scores_the_calm_frames_are_found_by_shape(talker):
-    motion, track = talker
+def test_without_expression_scores_the_neutral_frames_are_found_by_shape(talking_track):
+    motion, track = talking_track
     result = reenact(replace(track, blendshapes=None), portrait(), fps=25)
     assert result.blendshapes is None
     assert np.corrcoef(mouth_opening(motion.vertices), mouth_opening(result.vertices))[0, 1] > 0.99
 
 
-def test_frames_without_a_face_are_no_measure_of_calm(talker):
-    _, track = talker
+def test_frames_without_a_face_are_never_the_neutral_frame(talking_track):
+    _, track = talking_track
     found = np.zeros(FRAMES, dtype=bool)
     with pytest.raises(TalkingPortraitError, match="No frame"):
         reenact(replace(track, found=found), portrait(), fps=25)
@@ -147,8 +147,8 @@ def test_frames_without_a_face_are_no_measure_of_calm(talker):
     assert np.allclose(result.vertices[5:], sane.vertices[5:], atol=0.2)
 
 
-def test_impossible_requests_are_refused(talker):
-    _, track = talker
+def test_impossible_requests_are_refused(talking_track):
+    _, track = talking_track
     face = portrait()
     odd = ({"pose": "x"}, {"window": 0}, {"window": 2.5})
     for wrong in ({"expression": -1}, {"head": np.nan}, {"translation": 9}, {"fps": 0}, *odd):
@@ -160,11 +160,11 @@ def test_impossible_requests_are_refused(talker):
         reenact(replace(track, points=track.points[:0]), face, fps=25)
 
 
-def test_progress_is_reported(talker):
-    _, track = talker
-    seen = []
-    reenact(track, portrait(), fps=25, progress=lambda done, total, preview=None: seen.append((done, total)))
-    assert seen[-1] == (FRAMES, FRAMES)
+def test_progress_is_reported(talking_track):
+    _, track = talking_track
+    reports = []
+    reenact(track, portrait(), fps=25, progress=lambda done, total, preview=None: reports.append((done, total)))
+    assert reports[-1] == (FRAMES, FRAMES)
 
 
 def test_the_published_chain():
@@ -182,14 +182,14 @@ def test_the_published_chain():
     assert np.allclose(poses[:, 3:], [[0.5, 0, -30], [1, 0, -30], [1.5, 0, -30]])
 
 
-def test_the_published_transfer_is_aniportraits_chain(talker):
-    _, track = talker
+def test_the_published_transfer_is_aniportraits_chain(talking_track):
+    _, track = talking_track
     face = portrait(gap=0.4)
     result = reenact(track, face, fps=25, pose="absolute", transfer="published")
     meshes, matrices = metric_mesh(track.points, track.image_size)
     own, own_matrix = metric_mesh(face.points[0], face.image_size)
-    calm = most_neutral_frame(track.blendshapes[:, 1:])
-    np.testing.assert_allclose(result.vertices, transfer_vertices(meshes, calm, own), atol=1e-4)
+    most_neutral = most_neutral_frame(track.blendshapes[:, 1:])
+    np.testing.assert_allclose(result.vertices, transfer_vertices(meshes, most_neutral, own), atol=1e-4)
     np.testing.assert_allclose(
         np.hstack([result.rotation, result.translation]), transfer_poses(matrices, own_matrix), atol=1e-4
     )

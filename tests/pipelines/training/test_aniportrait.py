@@ -1,4 +1,4 @@
-"""AniPortrait's trainers: what learns and what does not, that it does, and that its files load again."""
+"""AniPortrait's trainers: which parameters are trained, that losses fall, and that the files load again."""
 
 from __future__ import annotations
 
@@ -56,33 +56,18 @@ def stage2() -> AniPortraitStage2:
 
 def audio2mesh() -> Audio2MeshTrainer:
     torch.manual_seed(0)
-    return Audio2MeshTrainer(new_audio2mesh(bench.ear()))
+    return Audio2MeshTrainer(new_audio2mesh(bench.speech_encoder()))
 
 
 def audio2pose() -> Audio2PoseTrainer:
     torch.manual_seed(0)
-    return Audio2PoseTrainer(Audio2Pose(bench.ear(), 32, 32, 2), dropout=0.0)
+    return Audio2PoseTrainer(Audio2Pose(bench.speech_encoder(), 32, 32, 2), dropout=0.0)
 
 
 def spoken(trainer: Trainer, clip: bench.Clip) -> Batch:
     kind = SpokenShapes if isinstance(trainer, Audio2MeshTrainer) else SpokenPoses
     samples = kind([clip], 0, 20)
     return default_collate([samples[0], samples[1]])
-
-
-def falls(trainer: Trainer, batch: Batch, rate: float, steps: int) -> float:
-    """How many times smaller the loss of one noisy batch has become."""
-    trainer.train()
-    optimiser = torch.optim.AdamW(trainable(trainer).values(), lr=rate)
-    losses = []
-    for _ in range(steps):
-        torch.manual_seed(0)
-        loss = trainer.loss(batch, 0)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        losses.append(float(loss))
-    return losses[0] / losses[-1]
 
 
 def test_stage_1_moves_three_networks_but_the_last_block_of_the_reference(stage1, pictures) -> None:
@@ -118,13 +103,13 @@ def test_without_a_reference_the_reference_unet_learns_nothing(pictures) -> None
 def test_stage_1_learns(pictures) -> None:
     trainer = AniPortraitStage1(*bench.portrait_networks(motion=False), unconditional=0.0)
     before = trainer.pose_guider.conv_layers[1].running_mean.clone()
-    assert falls(trainer, pictures, 1e-3, 8) > 2.5
+    assert bench.falls(trainer, pictures, 1e-3, 8) > 2.5
     assert not torch.allclose(before, trainer.pose_guider.conv_layers[1].running_mean, atol=1e-3)
 
 
 def test_stage_2_learns(video) -> None:
     trainer = AniPortraitStage2(*bench.portrait_networks(motion=True), unconditional=0.0)
-    assert falls(trainer, video, 3e-3, 8) > 1.5
+    assert bench.falls(trainer, video, 3e-3, 8) > 1.5
 
 
 @pytest.mark.parametrize("build", [audio2mesh, audio2pose])
@@ -140,11 +125,11 @@ def test_speech_networks_learn_but_for_their_convolutions(build, clip) -> None:
         assert moved == {"model.out_fn.weight", "model.out_fn.bias"}
         torch.nn.init.normal_(trainer.model.out_fn.weight, 0, 0.02)
     assert set(bench.gradients(trainer, batch)) == set(trainable(trainer))
-    assert falls(build(), batch, 3e-4, 40) > 1.5
+    assert bench.falls(build(), batch, 3e-4, 40) > 1.5
 
 
 @torch.no_grad()
-def test_teaching_is_running_with_given_poses(clip) -> None:
+def test_teacher_forcing_equals_running_with_given_poses(clip) -> None:
     model = audio2pose().model.eval()
     states = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(1))
     identities = torch.tensor([3, 70])
@@ -205,7 +190,7 @@ def test_what_is_trained_loads_again_by_the_published_names(tmp_path, stage1, st
     torch.testing.assert_close(pose(states, 1), audio2pose().model.eval()(states, 1), atol=1e-5, rtol=1e-4)
 
 
-def test_new_networks_begin_without_a_say(tmp_path) -> None:
+def test_new_networks_change_nothing_at_first(tmp_path) -> None:
     torch.manual_seed(0)
     plain = UNet(bench.PICTURE).eval()
     write_tensors(tmp_path / "denoising_unet.safetensors", plain.state_dict())

@@ -1,4 +1,4 @@
-"""APasco's trainers: what learns and what does not, that it does, and that their files load again."""
+"""APasco's trainers: which parameters are trained, that losses fall, and that the files load again."""
 
 from __future__ import annotations
 
@@ -74,27 +74,13 @@ def stage1() -> APascoStage1:
 
 
 def stage2(*, geometry: bool = False) -> APascoStage2:
-    """Networks whose new layers have begun to say something; at first nothing comes through them."""
+    """Networks whose new layers are not zero any more, as they are at first."""
     torch.manual_seed(0)
     networks = Networks(NET.with_geometry(4, learnt_weights=True) if geometry else NET)
     for name, weight in networks.named_parameters():
         if ".zero_conv_" in name:
             torch.nn.init.normal_(weight, 0, 0.05)
     return APascoStage2(networks, bench.vae(), picture_steps=2)
-
-
-def falls(trainer: torch.nn.Module, batch: Batch, rate: float, steps: int) -> float:
-    trainer.train()
-    optimiser = torch.optim.AdamW(trainable(trainer).values(), lr=rate)
-    losses = []
-    for _ in range(steps):
-        torch.manual_seed(0)
-        loss = trainer.loss(batch, 0)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        losses.append(float(loss.detach()))
-    return losses[0] / losses[-1]
 
 
 def test_stage_1_moves_everything_but_the_vae(pictures) -> None:
@@ -104,7 +90,7 @@ def test_stage_1_moves_everything_but_the_vae(pictures) -> None:
     assert set(trainable(trainer)) == learnt
     found = set(bench.gradients(trainer, pictures))
     assert found <= learnt
-    # After the last tokens that are read nothing of the reference UNet has a say.
+    # After the last tokens that are read nothing of the reference UNet has an effect.
     last = "reference_unet.up_blocks.3.attentions.1."
     missing = learnt - found
     assert missing
@@ -112,7 +98,7 @@ def test_stage_1_moves_everything_but_the_vae(pictures) -> None:
     assert last + "transformer_blocks.0.norm1.weight" in found
 
 
-def test_stage_1_without_a_reference_has_nobodys_face(pictures) -> None:
+def test_stage_1_without_a_reference_uses_a_zero_embedding(pictures) -> None:
     trainer = stage1()
     trainer.unconditional = 1.0
     found = bench.gradients(trainer, pictures)
@@ -122,9 +108,7 @@ def test_stage_1_without_a_reference_has_nobodys_face(pictures) -> None:
 
 
 @pytest.mark.parametrize("geometry", [False, True])
-def test_stage_2_moves_what_listens_and_looks_along_time(
-    videos, geometry: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stage_2_moves_audio_and_motion_modules(videos, geometry: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for share in SHARES:
         monkeypatch.setattr(apasco_stage2, share, 0.0)
     trainer = stage2(geometry=geometry)
@@ -144,8 +128,8 @@ def test_stage_2_moves_what_listens_and_looks_along_time(
 
 
 def test_both_stages_learn(pictures, videos) -> None:
-    assert falls(stage1(), pictures, 1e-3, 6) > 1.5
-    assert falls(stage2(geometry=True), videos, 3e-3, 8) > 1.2
+    assert bench.falls(stage1(), pictures, 1e-3, 6) > 1.5
+    assert bench.falls(stage2(geometry=True), videos, 3e-3, 8) > 1.2
 
 
 def test_dropped_conditions_are_dropped(videos, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +180,7 @@ def test_pictures_on_the_way_show_reference_region_result_and_truth(stage: int, 
 
 @torch.no_grad()
 def test_a_picture_follows_speech_and_face(videos) -> None:
-    """What is shown is sampled with what the batch says."""
+    """The pictures are sampled with the conditions of the batch."""
     trainer = stage2(geometry=True).eval()
 
     def result(**changes: torch.Tensor) -> torch.Tensor:
@@ -264,7 +248,7 @@ def test_samples_are_those_that_the_stages_need(clip) -> None:
     assert torch.equal(first["embedding"], torch.from_numpy(np.array(clip.array("identity"))))
 
 
-def test_clips_without_what_is_needed_are_told_of(tmp_path: Path) -> None:
+def test_clips_without_what_is_needed_are_reported(tmp_path: Path) -> None:
     bare = bench.make_clip(tmp_path, "bare", frames=5, fps=25)
     with pytest.raises(TalkingPortraitError, match="run prepare again with --speech-encoder"):
         SpokenVideos([bare], 0)

@@ -46,8 +46,8 @@ def test_aniportraits_stages_follow_each_other(work: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("name", ["audio2mesh", "audio2pose"])
-def test_networks_that_hear_begin_from_an_encoder_or_from_themselves(work: Path, name: str) -> None:
-    begin = ["--speech-encoder", str(work / "ear.safetensors"), "--frames", "30"]
+def test_audio_networks_start_from_an_encoder_or_from_their_own_weights(work: Path, name: str) -> None:
+    begin = ["--speech-encoder", str(work / "speech_encoder.safetensors"), "--frames", "30"]
     assert train(work, name, *begin) == 0
     result = work / name / f"{name}.safetensors"
     assert any(key.endswith("conv.weight_g") for key in load_file(result))
@@ -66,8 +66,8 @@ def test_apascos_stages_follow_each_other(work: Path) -> None:
     assert train(work, "apasco-stage2", "--net", str(net), *rest, data="data25", out="net-on") == 0
 
 
-def test_a_run_is_gone_on_with_when_asked(work: Path, capsys: pytest.CaptureFixture) -> None:
-    begin = ["--speech-encoder", str(work / "ear.safetensors"), "--frames", "30"]
+def test_resume_continues_a_run(work: Path, capsys: pytest.CaptureFixture) -> None:
+    begin = ["--speech-encoder", str(work / "speech_encoder.safetensors"), "--frames", "30"]
     plan = ["--batch", "2", "--workers", "0"]
     assert train(work, "audio2mesh", *begin, out="mesh", plan=["--steps", "2", *plan]) == 0
     assert train(work, "audio2mesh", *begin, out="mesh", plan=["--steps", "4", *plan]) == 2
@@ -76,25 +76,41 @@ def test_a_run_is_gone_on_with_when_asked(work: Path, capsys: pytest.CaptureFixt
     assert [line["step"] for line in bench.read_log(work / "mesh")] == [1, 2, 3, 4]
 
 
-def test_bad_input_is_told_in_a_sentence(work: Path, capsys: pytest.CaptureFixture) -> None:
-    ear = str(work / "ear.safetensors")
+def test_bad_input_is_reported_in_a_sentence(work: Path, capsys: pytest.CaptureFixture) -> None:
+    speech_encoder = str(work / "speech_encoder.safetensors")
     unet = ["--unet", str(work / "unet.safetensors"), "--vae", str(work / "vae.safetensors")]
     for name, options, data, words in (
-        ("audio2mesh", ["--speech-encoder", ear], "nowhere", "holds no prepared clips"),
-        ("audio2mesh", ["--speech-encoder", ear], "data25", "25 frames a second, but this network works at 30"),
-        ("audio2mesh", ["--speech-encoder", ear], "data", "None of the 1 clips has the 150 frames"),
-        ("audio2pose", ["--start", ear, "--frames", "30"], "data", "AniPortrait's audio2pose is expected"),
-        ("aniportrait-stage1", ["--unet", ear, *encoders(work)], "data", "an SD 1.5 UNet in diffusers' spelling"),
+        ("audio2mesh", ["--speech-encoder", speech_encoder], "nowhere", "holds no prepared clips"),
+        (
+            "audio2mesh",
+            ["--speech-encoder", speech_encoder],
+            "data25",
+            "25 frames a second, but this network works at 30",
+        ),
+        ("audio2mesh", ["--speech-encoder", speech_encoder], "data", "None of the 1 clips has the 150 frames"),
+        ("audio2pose", ["--start", speech_encoder, "--frames", "30"], "data", "AniPortrait's audio2pose is expected"),
+        ("aniportrait-stage1", [*unet[:2], *encoders(work), "--unconditional", "nan"], "data", "a share from 0 to 1"),
+        (
+            "aniportrait-stage1",
+            ["--unet", speech_encoder, *encoders(work)],
+            "data",
+            "an SD 1.5 UNet in diffusers' spelling",
+        ),
         ("aniportrait-stage2", ["--stage1", str(work), *encoders(work)], "data", "holds no reference_unet"),
         ("apasco-stage1", unet, "data", "run prepare again with --face-detector"),
-        ("apasco-stage2", ["--net", ear, *unet[2:], "--frames", "4"], "data25", "net.pth of Hallo or APasco"),
+        (
+            "apasco-stage2",
+            ["--net", speech_encoder, *unet[2:], "--frames", "4"],
+            "data25",
+            "net.pth of Hallo or APasco",
+        ),
     ):
         assert train(work, name, *options, data=data, out="bad") == 2, name
-        said = capsys.readouterr().err.strip()
-        assert words in said
-        assert "\n" not in said
+        stderr = capsys.readouterr().err.strip()
+        assert words in stderr
+        assert "\n" not in stderr
         assert not (work / "bad").exists()
-    assert train(work, "audio2mesh", "--speech-encoder", ear, "--frames", "30", out="unet.safetensors") == 2
+    assert train(work, "audio2mesh", "--speech-encoder", speech_encoder, "--frames", "30", out="unet.safetensors") == 2
     assert "is a file, but a folder" in capsys.readouterr().err
 
 
@@ -107,7 +123,7 @@ def test_speech_features_of_folders_prepared_earlier_are_still_read(work: Path, 
     former = (clip.folder / "speech_features.npy").rename(clip.folder / "heard.npy")
     assert clip.has("speech_features")
     np.testing.assert_array_equal(clip.array("speech_features"), np.load(former))
-    assert add_speech_features([clip], load_speech_encoder(work / "ear.safetensors")) == 0
+    assert add_speech_features([clip], load_speech_encoder(work / "speech_encoder.safetensors")) == 0
     assert not (clip.folder / "speech_features.npy").exists()
     np.save(clip.folder / "speech_features.npy", np.ones(3))
     assert clip.array("speech_features").shape == (3,)
@@ -120,21 +136,21 @@ def test_prepare_adds_what_apasco_needs(work: Path, tmp_path: Path) -> None:
 
     class Recogniser:
         def __init__(self) -> None:
-            self.looks = 0
+            self.calls = 0
 
         def faces(self, picture: torch.Tensor) -> list[FoundFace]:
-            self.looks += 1
+            self.calls += 1
             boxes = [np.array([0, 0, 4, 4]), np.array([0, 0, 9, 9])]
             found = [FoundFace(box, np.full(512, box[2], np.float32)) for box in boxes]
-            return found if self.looks > 2 else []
+            return found if self.calls > 2 else []
 
     shutil.copytree(work / "data", tmp_path / "data")
     clips = read_clips(tmp_path / "data")
-    assert add_speech_features(clips, load_speech_encoder(work / "ear.safetensors")) == 0
+    assert add_speech_features(clips, load_speech_encoder(work / "speech_encoder.safetensors")) == 0
     assert clips[0].array("speech_features").shape == (70, 1, 32)
     recogniser = Recogniser()
     assert add_identity(clips, recogniser) == 0  # type: ignore[arg-type]
     assert (clips[0].array("identity") == 9).all()
-    assert recogniser.looks == 3
+    assert recogniser.calls == 3
     assert add_identity(clips, recogniser) == 0  # type: ignore[arg-type]
-    assert recogniser.looks == 3
+    assert recogniser.calls == 3

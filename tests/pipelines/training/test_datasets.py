@@ -71,13 +71,13 @@ def test_strides_that_do_not_fit_are_not_taken(clips: list[Clip]) -> None:
         PortraitVideos(clips, 0, frames=65)
 
 
-def test_shapes_are_counted_from_the_calmest_frame(clips: list[Clip]) -> None:
+def test_shapes_are_offsets_from_the_most_neutral_frame(clips: list[Clip]) -> None:
     clip = clips[0]
-    calm = int(clip.array("blendshapes")[:, 1:].sum(axis=1).argmin())
+    neutral = int(clip.array("blendshapes")[:, 1:].sum(axis=1).argmin())
     sample = SpokenShapes([clip], 0, 64)[0]
-    expected = clip.array("vertices") - clip.array("vertices")[calm]
+    expected = clip.array("vertices") - clip.array("vertices")[neutral]
     np.testing.assert_allclose(sample["offsets"].numpy(), expected, atol=1e-6)
-    assert not sample["offsets"][calm].any()
+    assert not sample["offsets"][neutral].any()
     wave = normalise_wave(torch.from_numpy(np.array(clip.array("speech"))))
     torch.testing.assert_close(sample["wave"], wave[: len(sample["wave"])])
     part = SpokenShapes([clip], 0, 20)[5]
@@ -99,7 +99,7 @@ def test_poses_begin_at_rest_and_act_in_the_heads_frame(clips: list[Clip]) -> No
     assert int(whole["identity"]) == 0
 
 
-def test_more_persons_than_the_network_knows_are_refused(clips: list[Clip]) -> None:
+def test_more_persons_than_the_network_has_are_refused(clips: list[Clip]) -> None:
     from dataclasses import replace
 
     crowd = [replace(clips[0], person=f"person {i}") for i in range(101)]

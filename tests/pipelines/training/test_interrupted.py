@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from talking_portrait.pipelines.training.apasco.stage1 import APascoStage1
 from talking_portrait.pipelines.training.core import loop
 
 from . import training_bench as bench
-from .halted_training import HALTED
 
 HALTING = Path(__file__).with_name("halted_training.py")
 SEED = 42
@@ -31,7 +28,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(work: Path, stage: str, out: Path, *plan: str) -> list[str]:
-    """What follows `talking_portrait`; one sample at once, unless `plan` says more."""
+    """What follows `talking_portrait`; one sample at once, unless `plan` has more."""
     own = {
         "aniportrait-stage1": ["--pose-guider", "guider", "--clip-vision", "clip", "--data", "data"],
         "apasco-stage1": ["--data", "data25"],
@@ -44,31 +41,15 @@ def command(work: Path, stage: str, out: Path, *plan: str) -> list[str]:
     return ["train", stage, *paths, "--out", str(out), *common, *plan]
 
 
-def kill(moment: str, number: int, arguments: list[str]) -> None:
-    """Runs the command until it has come to that moment, and kills it there."""
-    process = subprocess.Popen(
-        [sys.executable, str(HALTING), moment, str(number), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        said = process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        assert said.strip() == HALTED, process.stderr.read()
-    assert process.returncode == -signal.SIGKILL
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on Windows")
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_stage_goes_on_as_if_it_had_not_been(work: Path, tmp_path: Path, stage: str) -> None:
     """Killed in its third step, after the checkpoint of the second, and while it writes that of the fourth."""
     plan = ["--steps", "6", "--save-every", "2", "--rate", "1e-3"]
     killed = command(work, stage, tmp_path / "killed", *plan)
-    kill("step", 3, killed)
+    bench.kill(HALTING, "step", 3, *killed)
     assert [line["step"] for line in bench.read_log(tmp_path / "killed")] == [1, 2]
-    kill("checkpoint", 1, [*killed, "--resume"])
+    bench.kill(HALTING, "checkpoint", 1, *killed, "--resume")
     part, whole = sorted(path.name for path in (tmp_path / "killed" / "checkpoints").iterdir())
     assert whole == "step-00000002.safetensors"
     assert re.fullmatch(r"\.step-00000004\.\d+\.part\.safetensors", part)
@@ -93,7 +74,7 @@ def test_a_killed_stage_goes_on_as_if_it_had_not_been(work: Path, tmp_path: Path
 def test_two_processes_learn_what_one_would_from_the_same_samples(
     work: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One process takes both samples in turn, each with the random numbers of the process that would see it."""
+    """One process takes both samples in turn, each with the random numbers of the process that would have it."""
     bench.in_two_processes("-m", "talking_portrait", *command(work, stage, tmp_path / "two", "--steps", "2"))
     trainer = STAGES[stage]
     loss = trainer.loss

@@ -1,4 +1,4 @@
-"""The training loop: it learns, and goes on after anything as if nothing had been."""
+"""The training loop: losses fall, and an interrupted run continues as if uninterrupted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.training.core.checkpoints import newest_checkpoint
-from talking_portrait.pipelines.training.core.trainer import Plan
+from talking_portrait.pipelines.training.core.loop import train
+from talking_portrait.pipelines.training.core.trainer import Objective, Plan, trainable
 
 from . import training_bench as bench
-from .toy_trainer import Adder, Plain, Rivals, run
+from .toy_trainer import Adder, Plain, Rivals, Sums, run
 from .training_bench import read_log
 
 JOB = Path(__file__).with_name("toy_trainer.py")
@@ -35,6 +36,106 @@ def test_a_run_in_parts_is_the_run_in_one(tmp_path: Path, options: dict) -> None
     rel = 1e-3 if not options else 0.05
     bench.assert_same_log(read_log(tmp_path / "parts"), read_log(tmp_path / "whole"), rel=rel)
     torch.testing.assert_close(parts.state_dict(), whole.state_dict(), atol=rel, rtol=rel)
+
+
+def test_the_moving_average_is_what_is_written(tmp_path: Path) -> None:
+    trainer, expected = Adder(), {}
+    title = [name for name, _ in trainer.network.named_parameters()]
+
+    def follow(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        for name in title:
+            now = trainer.network.get_parameter(name).detach().clone()
+            expected[name] = 0.7 * expected[name] + 0.3 * now if name in expected else now
+
+    run(tmp_path / "whole", 8, trainer, average=0.7, progress=follow)
+    written = load_file(tmp_path / "whole" / "adder.safetensors")
+    torch.testing.assert_close({name: written[name] for name in title}, expected)
+    apart = (written["0.weight"] - trainer.network.get_parameter("0.weight")).abs().max()
+    assert apart > 1e-2  # the trainer itself stands where the last step led to
+    torch.testing.assert_close(written["1.running_mean"], trainer.network.get_buffer("1.running_mean"))
+
+    run(tmp_path / "parts", 5, average=0.7)
+    run(tmp_path / "parts", 8, average=0.7)
+    torch.testing.assert_close(load_file(tmp_path / "parts" / "adder.safetensors"), written, atol=1e-3, rtol=1e-3)
+    (tmp_path / "parts" / "adder.safetensors").unlink()
+    run(tmp_path / "parts", 8, average=0.7)  # a finished run is only written out
+    torch.testing.assert_close(load_file(tmp_path / "parts" / "adder.safetensors"), written, atol=1e-3, rtol=1e-3)
+    with pytest.raises(TalkingPortraitError, match="go on with the options that the run began with"):
+        run(tmp_path / "parts", 9)
+
+
+def test_pictures_show_the_moving_average(tmp_path: Path) -> None:
+    class Seen(Plain):
+        def picture(self, batch):
+            self.reports = self.network[0].weight.detach().clone()
+            return super().picture(batch)
+
+    trainer = run(tmp_path, 6, Seen(), average=0.9, picture_every=6)
+    torch.testing.assert_close(trainer.reports, load_file(tmp_path / "adder.safetensors")["0.weight"])
+    assert not torch.allclose(trainer.reports, trainer.network[0].weight, atol=1e-3)
+
+
+class Muons(Plain):
+    """The first matrix moves by Muon, all else by AdamW at a tenth of the rate."""
+
+    title = "muons"
+
+    def objectives(self) -> list[Objective]:
+        return [Objective(trainable(self), self.loss, factors={"": 0.1, MATRIX: 1.0}, muon=[MATRIX])]
+
+
+MATRIX = "network.0.weight"
+
+
+class Slopes(Muons):
+    """Gradients that do not change: one of different steepness in four directions, and ones."""
+
+    def loss(self, batch, step):
+        steepness = torch.eye(16, 4) * torch.tensor([1.0, 0.5, 0.4, 0.3])
+        return (self.network[0].weight * steepness).sum() + self.network[3].weight.sum()
+
+
+def test_muon_moves_what_it_is_given_and_adamw_the_rest(tmp_path: Path) -> None:
+    before, trainer = Adder(), run(tmp_path, 1, Slopes(), weight_decay=0.0, muon_weight_decay=0.0, rate=0.1)
+    step = (before.network[0].weight - trainer.network[0].weight).detach()
+    lengths = torch.linalg.svdvals(step) / (16 / 4) ** 0.5  # a tall matrix goes as much further
+    assert lengths.min() > 0.06  # Muon goes about as far in all directions,
+    assert lengths.max() < 0.13
+    steps = (before.network[3].weight - trainer.network[3].weight).detach()
+    torch.testing.assert_close(steps, torch.full_like(steps, 0.01), rtol=1e-2, atol=0)  # and AdamW's first is the rate
+
+    decayed = run(tmp_path / "decay", 1, Slopes(), rate=0.1, weight_decay=0.0, muon_weight_decay=1.0)
+    torch.testing.assert_close(decayed.network[0].weight, trainer.network[0].weight - 0.1 * before.network[0].weight)
+
+
+def test_a_pytorch_without_muon_is_told_of_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    run(tmp_path / "adamw", 1, Plain())
+    with pytest.raises(TalkingPortraitError, match=r"Muon came with PyTorch 2.9, but this is .+; install a newer one"):
+        run(tmp_path / "muon", 1, Muons())
+
+
+def test_a_run_in_parts_with_muon_is_the_run_in_one(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", 8, Muons(), average=0.5)
+    stop_after(tmp_path / "parts", 7, steps=8, trainer=Muons(), average=0.5)
+    parts = run(tmp_path / "parts", 8, Muons(), average=0.5)
+    bench.assert_same_log(read_log(tmp_path / "parts"), read_log(tmp_path / "whole"))
+    torch.testing.assert_close(parts.state_dict(), whole.state_dict(), atol=1e-3, rtol=1e-3)
+    others = Muons()
+    others.objectives = lambda: Adder.objectives(others)
+    with pytest.raises(TalkingPortraitError, match="go on with the options that the run began with"):
+        run(tmp_path / "parts", 9, others, average=0.5)
+
+
+def test_a_gradient_that_overflows_stops_both_optimisers(tmp_path: Path) -> None:
+    class Overflowing(Muons):
+        def loss(self, batch, step):
+            return 1e36 * self.network[0].weight.sum() + self.network[3].weight.sum()
+
+    before = Adder()
+    trainer = run(tmp_path, 1, Overflowing(), precision="fp16")
+    for layer in (0, 3):
+        torch.testing.assert_close(trainer.network[layer].weight, before.network[layer].weight)
 
 
 def stop_after(folder: Path, last: int, *, steps: int, **options: object) -> None:
@@ -69,7 +170,7 @@ def test_pieces_add_up_to_one_gradient(tmp_path: Path) -> None:
     bench.assert_same_log(*logs)
 
 
-def test_rivals_move_each_for_itself(tmp_path: Path) -> None:
+def test_each_optimizer_moves_its_own_network(tmp_path: Path) -> None:
     trainer = run(tmp_path, 1, Rivals(), accumulate=1, weight_decay=0.0)
     assert trainer.hunter.weight.item() == pytest.approx(0.01, rel=1e-3)  # Adam's first step is the rate
     assert trainer.hare.weight.item() == pytest.approx(1.005, rel=1e-4)
@@ -141,7 +242,7 @@ def test_checkpoints_of_others_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted([*others, *own])
 
 
-def test_a_run_is_not_overwritten_nor_gone_on_with_by_another(tmp_path: Path) -> None:
+def test_a_run_is_neither_overwritten_nor_resumed_by_another_trainer(tmp_path: Path) -> None:
     run(tmp_path, 5)
     with pytest.raises(TalkingPortraitError, match="5 steps already; go on with it by --resume"):
         run(tmp_path, 10, resume=False)
@@ -178,10 +279,62 @@ def test_the_rate_rises_and_falls() -> None:
     assert plan.rate_at(0) == pytest.approx(0.1)
     assert plan.rate_at(50) == pytest.approx(0.5)
     assert Plan(steps=100, rate=1.0, decay="cosine").rate_at(50) == pytest.approx(0.5)
+    assert Plan(steps=100, rate=2.0, decay="cosine", floor=0.02).rate_at(100) == pytest.approx(0.04)
+    assert Plan(steps=100, rate=1.0, decay="cosine", floor=0.02).rate_at(50) == pytest.approx(0.51)
+    assert Plan(steps=100, rate=1.0, warmup=10, decay="linear", floor=0.5).rate_at(0) == pytest.approx(0.1)
     assert {Plan(steps=100, rate=2.0).rate_at(step) for step in range(100)} == {2.0}
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"batch": 0}, {"rate": 0.0}, {"clip": -1.0}, {"keep": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 0},
+        {"steps": 100_000_000},
+        {"batch": 0},
+        {"keep": 0},
+        {"warmup": -1},
+        {"picture_every": -1},
+        {"workers": -1},
+        {"seed": -1},
+        {"rate": 0.0},
+        {"rate": math.nan},
+        {"rate": math.inf},
+        {"clip": -1.0},
+        {"clip": math.inf},
+        {"floor": 1.5},
+        {"floor": math.nan},
+        {"average": 1.0},
+        {"average": -0.1},
+    ],
+)
 def test_impossible_plans_are_refused(options: dict) -> None:
-    with pytest.raises(TalkingPortraitError, match="expected|above 0"):
+    with pytest.raises(TalkingPortraitError, match="expected|above 0|between 0 and 1"):
         Plan(**{"steps": 1} | options)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_while_reading_a_sample_comes_out_as_it_was(tmp_path: Path, workers: int) -> None:
+    plan = Plan(steps=3, workers=workers, batch=2)
+    with pytest.raises(TalkingPortraitError) as caught:
+        train(Plain(), Damaged(), plan, tmp_path)
+    assert str(caught.value) == "Sample 3 is damaged; prepare it again."
+
+
+class Damaged(Sums):
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        if number == 3:
+            raise TalkingPortraitError("Sample 3 is damaged; prepare it again.")
+        return super().__getitem__(number)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_of_different_sizes_are_reported_in_a_sentence(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(TalkingPortraitError) as caught:
+        train(Plain(), Growing(), Plan(steps=3, workers=workers, batch=2), tmp_path)
+    assert "x is (1,) in one and (2,) in another" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Growing(Sums):
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return {"x": torch.zeros(number + 1)}

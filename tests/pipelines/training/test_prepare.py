@@ -29,7 +29,7 @@ SIZE = 96
 
 
 class PortraitLandmarker:
-    """Knows where the shipped portrait has its face, whatever is in the picture; nobody is seen in the dark."""
+    """Returns the shipped portrait's landmarks for every picture, except a dark one, which has no face."""
 
     name = "portrait"
 
@@ -37,7 +37,7 @@ class PortraitLandmarker:
         self.points = sample_portrait()[1].points[0] * SIZE / 512
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
-        if picture[:, :, 2].mean() < 60:  # a dark frame shows nobody
+        if picture[:, :, 2].mean() < 60:  # a dark frame has no face
             return []
         points = self.points * picture.shape[0] / SIZE
         return [Face(points, np.full(52, 0.25, np.float32), 0.9)]
@@ -71,22 +71,22 @@ def videos(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Pa
     return folder
 
 
-def test_clips_are_written_and_told_of(videos: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_clips_are_written_and_reported(videos: Path, tmp_path: Path) -> None:
+    messages: list[str] = []
     ticks: list[int] = []
     count = prepare(
         find_videos([videos]),
         tmp_path,
         PortraitLandmarker(),
         RECIPE,
-        say=said.append,
+        say=messages.append,
         progress=lambda done, total, preview=None: ticks.append(done),
     )
     assert count == 3
-    broken, cut, nobody, plain = said
+    broken, cut, without_face, plain = messages
     assert broken.startswith("broken.mp4: left out. broken.mp4 ")
     assert cut.startswith("cut.mp4: 2 clips") and cut.endswith("of 1.2 s in all, without sound.")  # noqa: PT018
-    assert nobody == "nobody.mp4: no face is seen for 0.4 s on end without a cut, so nothing was kept."
+    assert without_face == "nobody.mp4: no face is seen for 0.4 s on end without a cut, so nothing was kept."
     assert plain == "plain.mp4: 1 clip of 0.6 s in all."
     assert len(ticks) == 2 * 15 + 2 * 30 + 15
 
@@ -127,10 +127,10 @@ def test_what_is_done_is_skipped_and_what_was_begun_is_begun_again(videos: Path,
     with pytest.raises(KeyboardInterrupt):
         prepare(both, tmp_path, PortraitLandmarker(), RECIPE, progress=cancel)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "manifest.json"]
-    said: list[str] = []
-    assert prepare(both, tmp_path, PortraitLandmarker(), RECIPE, say=said.append) == 3
-    assert said[0] == "plain.mp4: done before."
-    assert said[1].startswith("cut.mp4: 2 clips")
+    messages: list[str] = []
+    assert prepare(both, tmp_path, PortraitLandmarker(), RECIPE, say=messages.append) == 3
+    assert messages[0] == "plain.mp4: done before."
+    assert messages[1].startswith("cut.mp4: 2 clips")
     assert len(read_clips(tmp_path)) == 3
     newer = tmp_path / "plain.mp4"
     shutil.copy(videos / "plain.mp4", newer)
@@ -146,14 +146,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def put(folder: Path, *names: str) -> dict[str, bytes]:
-    """Files of somebody's; what they hold, by path."""
+    """Files that are not the program's; their contents, by path."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"the only copy of {name}")
     return contents(folder)
 
 
-def test_what_somebody_else_keeps_in_the_folder_stays_and_is_no_clip(videos: Path, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_stay_and_are_no_clips(videos: Path, tmp_path: Path) -> None:
     kept = put(
         tmp_path / "data",
         "clips/anna/take1.mp4",
@@ -174,7 +174,7 @@ def test_what_somebody_else_keeps_in_the_folder_stays_and_is_no_clip(videos: Pat
 
 
 @pytest.mark.parametrize("name", ["speech_features.npy", "heard.npy"])
-def test_clips_stay_when_the_manifest_is_lost_and_take_the_place_of_their_like(
+def test_clips_stay_when_the_manifest_is_lost_and_are_replaced_by_equal_ones(
     videos: Path, tmp_path: Path, name: str
 ) -> None:
     prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
@@ -237,13 +237,13 @@ def test_a_manifest_of_something_else_is_left_alone(videos: Path, tmp_path: Path
     assert (tmp_path / "manifest.json").read_text() == text
 
 
-def test_a_folder_in_a_clips_place_is_told_of(videos: Path, tmp_path: Path) -> None:
+def test_a_folder_in_a_clips_place_is_reported(videos: Path, tmp_path: Path) -> None:
     prepare([videos / "plain.mp4"], tmp_path / "first", PortraitLandmarker(), RECIPE)
     (clip,) = read_clips(tmp_path / "first")
     kept = put(tmp_path / "data", f"clips/{clip.folder.name}/mine.txt")
-    said: list[str] = []
-    assert prepare([videos / "plain.mp4"], tmp_path / "data", PortraitLandmarker(), RECIPE, say=said.append) == 0
-    assert "is in the way, but no clip of this program; move it elsewhere." in said[0]
+    messages: list[str] = []
+    assert prepare([videos / "plain.mp4"], tmp_path / "data", PortraitLandmarker(), RECIPE, say=messages.append) == 0
+    assert "is in the way, but no clip of this program; move it elsewhere." in messages[0]
     assert contents(tmp_path / "data") == kept
 
 
@@ -268,8 +268,8 @@ def test_what_a_killed_run_left_is_removed_and_what_a_running_one_works_on_is_no
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "manifest.json"]
 
 
-def test_two_runs_at_once_do_not_meet(videos: Path, tmp_path: Path) -> None:
-    """One begins and ends while the other is at work."""
+def test_two_runs_at_once_do_not_interfere(videos: Path, tmp_path: Path) -> None:
+    """One begins and ends while the other is running."""
 
     def other(done: int, total: int, preview: torch.Tensor | None = None) -> None:
         if done == 20:
@@ -302,7 +302,7 @@ def test_one_folder_has_one_recipe(videos: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "manifest.json").read_text())["recipe"]["fps"] == "25"
 
 
-def test_bad_input_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_input_is_reported_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for options, words in (
         (["--size", "100"], "multiple of 8 from 128"),
         (["--shortest", "9", "--longest", "3"], "9.0 to 3.0 s"),

@@ -59,7 +59,7 @@ class Plain(Adder):
 
 
 class Rivals(Trainer):
-    """Two numbers that work against each other: one follows the other, which flees."""
+    """Two weights with opposite objectives: one reduces their distance, the other increases it."""
 
     title = "rivals"
 

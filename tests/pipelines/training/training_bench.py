@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,13 +20,16 @@ from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuid
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
 from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.training.core.trainer import Batch, Trainer, trainable
 from talking_portrait.pipelines.training.data.clips import CLIPS, FRAMES, Clip
+
+from .halted_training import HALTED
 
 CONTEXT = 16
 PICTURE = UNetConfig(channels=(32, 64, 128, 128), layers=1, context=CONTEXT)
 VIDEO = replace(PICTURE, motion_frames=16)
 REFERENCE = replace(PICTURE, output=False)
-EAR = {
+ENCODER = {
     "hidden_size": 32,
     "num_hidden_layers": 1,
     "num_attention_heads": 1,
@@ -72,7 +76,13 @@ def make_work(folder: Path) -> Path:
     np.save(clip.folder / "identity.npy", rng.standard_normal(512).astype(np.float32))
     torch.manual_seed(0)
     # The pose guider's real inner width would be most of the work.
-    networks = {"unet": UNet(PICTURE), "vae": vae(), "clip": image_encoder(), "ear": ear(), "guider": pose_guider()}
+    networks = {
+        "unet": UNet(PICTURE),
+        "vae": vae(),
+        "clip": image_encoder(),
+        "speech_encoder": speech_encoder(),
+        "guider": pose_guider(),
+    }
     for name, network in networks.items():
         state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
         save_file(state, folder / f"{name}.safetensors")
@@ -97,10 +107,10 @@ def image_encoder() -> Any:
     return CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, patch_size=112, projection_dim=CONTEXT))
 
 
-def ear() -> Any:
+def speech_encoder() -> Any:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    return Wav2Vec2Model(Wav2Vec2Config(**EAR))
+    return Wav2Vec2Model(Wav2Vec2Config(**ENCODER))
 
 
 def pose_guider() -> PoseGuider:
@@ -123,6 +133,37 @@ def gradients(trainer: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[
     found = {name: weight.grad for name, weight in trainer.named_parameters() if weight.grad is not None}
     trainer.zero_grad()
     return found
+
+
+def falls(trainer: Trainer, batch: Batch, rate: float, steps: int) -> float:
+    """How many times smaller the loss of one noisy batch has become."""
+    trainer.train()
+    optimiser = torch.optim.AdamW(trainable(trainer).values(), lr=rate)
+    losses = []
+    for _ in range(steps):
+        torch.manual_seed(0)
+        loss = trainer.loss(batch, 0)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(loss.detach()))
+    return losses[0] / losses[-1]
+
+
+def kill(*command: Any) -> None:
+    """Runs `python COMMAND`, which halts at a moment as `halted_training.py` does, and kills it there."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        said = process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        assert said.strip() == HALTED, process.stderr.read()
+    assert process.returncode == -signal.SIGKILL
 
 
 def in_two_processes(*command: Any) -> None:

@@ -1,4 +1,4 @@
-"""Separating vocals: real audio-separator code over small networks made here, offline and without a trace."""
+"""Separating vocals: real audio-separator code over small networks made here, offline and without leaving files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parameters(path: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model that takes half of everything for vocals; the network is shut and temporary files are watched."""
+    """A model that takes half of everything for vocals, without network access and with recorded temporary files."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("something wanted the network")
@@ -87,17 +87,17 @@ def test_nothing_is_left_behind_and_no_level_depends_on_loud_parts(half: Path) -
     assert {p.name for p in half.parent.iterdir()} == {"half.onnx", "half.json"}
 
 
-def test_temporary_files_lie_where_the_host_wants_them(half: Path, tmp_path: Path) -> None:
-    seen: list[Path] = []
+def test_temporary_files_lie_in_the_folder_of_the_host(half: Path, tmp_path: Path) -> None:
+    wav_folders: list[Path] = []
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
     def watch(done: int, total: int, preview: torch.Tensor | None = None) -> None:
-        seen.extend(path.parent for path in scratch.rglob("*.wav"))
+        wav_folders.extend(path.parent for path in scratch.rglob("*.wav"))
         assert not list(Path(tempfile.gettempdir()).iterdir())
 
     separate(tone(0.5), half, scratch=scratch, progress=watch)
-    assert {path.parent for path in seen} == {scratch}
+    assert {path.parent for path in wav_folders} == {scratch}
     assert not list(scratch.iterdir())
     with pytest.raises(TalkingPortraitError, match="no room for temporary files"):
         separate(tone(0.5), half, scratch=tmp_path / "gone")
@@ -248,7 +248,7 @@ def test_a_bad_model_file_gets_one_sentence(half: Path, name: str, content: byte
     assert "\n" not in str(caught.value)
 
 
-def test_networks_of_another_kind_are_told_by_what_they_take(half: Path) -> None:
+def test_networks_of_another_kind_are_refused(half: Path) -> None:
     face = parameters(write_network(half.parent / "face.onnx", 1, name="input.1", sizes=(3, 112, 112)))
     with pytest.raises(TalkingPortraitError, match=r"takes input.1 of the sizes .*no MDX network"):
         separate(tone(0.2), face)
@@ -260,7 +260,7 @@ def test_networks_of_another_kind_are_told_by_what_they_take(half: Path) -> None
         separate(tone(0.2), drums)
 
 
-def test_a_cut_network_is_told(half: Path) -> None:
+def test_a_cut_network_is_reported(half: Path) -> None:
     whole = half.read_bytes()
     half.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TalkingPortraitError, match=r"half.onnx"):
@@ -274,14 +274,14 @@ def test_bad_sound_is_refused_first(tmp_path: Path, audio: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["audio_separator", "librosa"])
-def test_without_audio_separator_the_commands_that_install_it_are_told(half, monkeypatch, name):
+def test_without_audio_separator_the_error_names_the_commands_that_install_it(half, monkeypatch, name):
     for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] in ("audio_separator", name)]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(TalkingPortraitError, match="Separating vocals needs the package audio-separator") as told:
+    with pytest.raises(TalkingPortraitError, match="Separating vocals needs the package audio-separator") as raised:
         separate(tone(0.1), half)
-    assert "\n" not in str(told.value)
-    first, second = (shlex.split(command) for command in str(told.value).partition("; run: ")[2].split(" && "))
+    assert "\n" not in str(raised.value)
+    first, second = (shlex.split(command) for command in str(raised.value).partition("; run: ")[2].split(" && "))
     python = [sys.executable, "-m", "pip", "install"]
     assert first[:-1] == [*python, "-r"]
     assert Path(first[-1]).is_file()

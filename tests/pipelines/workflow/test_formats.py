@@ -1,4 +1,4 @@
-"""Both workflow formats: what the editor saves becomes what it would send.
+"""Both workflow formats: conversion of the editor's format into the API format.
 
 `workflows/wiring.json` was built in ComfyUI's front end with everything that makes the two differ (nested subgraphs
 with promoted widgets, a reroute, a primitive, muted and bypassed nodes, notes, seeds with their control);
@@ -48,7 +48,7 @@ def test_a_choice_brings_widgets_of_its_own():
     assert found == {"filename_prefix": "a", "format": "auto", "format.codec": "auto"}
 
 
-def test_a_widget_of_a_kind_that_only_its_host_knows_keeps_its_place():
+def test_a_widget_of_a_type_that_only_its_host_has_keeps_its_place():
     curve = {"input": {"required": {"curve": ["CURVE", {"default": [[0, 0], [1, 1]]}], "b": ["INT", {"default": 1}]}}}
     assert widget_values({"widgets_values": [[[0, 1]], 4]}, curve) == {"curve": [[0, 1]], "b": 4}
 
@@ -73,14 +73,14 @@ def test_an_unknown_node_is_named(wiring, info):
         to_prompt(wiring, without)
 
 
-def test_a_link_that_leads_nowhere_is_told(wiring, info):
+def test_a_link_that_leads_nowhere_is_reported(wiring, info):
     broken = copy.deepcopy(wiring)
     broken["links"] = broken["links"][1:]
     with pytest.raises(TalkingPortraitError, match="a link .* that leads nowhere"):
         to_prompt(broken, info)
 
 
-def test_damaged_json_is_told(wiring, info):
+def test_damaged_json_is_reported(wiring, info):
     broken = copy.deepcopy(wiring)
     del broken["nodes"][0]["type"]
     with pytest.raises(TalkingPortraitError, match="JSON is damaged"):
@@ -104,7 +104,7 @@ def test_a_subgraph_inside_itself_is_refused(wiring, info):
         ('{"1": {"inputs": {}}}', "is JSON but no workflow"),
     ],
 )
-def test_a_file_that_is_no_workflow_is_told(tmp_path, content, words):
+def test_a_file_that_is_no_workflow_is_reported(tmp_path, content, words):
     file = tmp_path / "flow.json"
     file.write_text(content)
     with pytest.raises(TalkingPortraitError, match=words):
@@ -192,12 +192,12 @@ def through(*between: dict, links: list[list]) -> dict:
         ),
     ],
 )
-def test_nodes_that_only_hand_on_are_dissolved(toy_info, workflow):
+def test_nodes_that_only_pass_on_are_dissolved(toy_info, workflow):
     assert given_to(workflow, toy_info) == ["1", 0]
     assert {entry["class_type"] for entry in to_prompt(workflow, toy_info).values()} == {"Number", "Add"}
 
 
-def test_a_set_node_hands_on_a_primitive_and_nothing_from_a_muted_node(toy_info):
+def test_a_set_node_passes_on_a_primitive_and_nothing_from_a_muted_node(toy_info):
     links = [[1, 1, 0, 2, 0], [2, 3, 0, 9, 0]]
     pair = [node(2, "SetNode", "x"), node(3, "GetNode", "x")]
     primitive = through(*pair, links=links)
@@ -226,7 +226,7 @@ def in_subgraph(outside: list[dict], links: list[list], inside: list[dict], inne
     return graph(copy.deepcopy([*outside, node(7, "sub")]), links, [definition])
 
 
-def test_a_get_node_looks_in_its_own_graph_first_and_then_in_those_around_it(toy_info):
+def test_a_get_node_searches_its_own_graph_first_and_then_those_around_it(toy_info):
     get = [node(3, "GetNode", "x"), node(5, "Add")]
     fed = [[1, 3, 0, 5, 0]]
     outer = in_subgraph([NUMBER, node(2, "SetNode", "x")], [[1, 1, 0, 2, 0]], get, fed)
@@ -284,7 +284,7 @@ def test_a_get_node_looks_in_its_own_graph_first_and_then_in_those_around_it(toy
         ),
     ],
 )
-def test_a_get_node_without_its_set_node_is_told_in_a_sentence(toy_info, workflow, words):
+def test_a_get_node_without_its_set_node_is_reported_in_a_sentence(toy_info, workflow, words):
     with pytest.raises(TalkingPortraitError) as refused:
         to_prompt(workflow, toy_info)
     assert words in str(refused.value)
@@ -293,20 +293,20 @@ def test_a_get_node_without_its_set_node_is_told_in_a_sentence(toy_info, workflo
 
 @pytest.mark.parametrize("kind", ["Label (rgthree)", "Fast Groups Bypasser (rgthree)", "Note Plus (mtb)", "SaveVidoe"])
 def test_an_unknown_node_that_nothing_is_connected_to_is_left_out_and_named(toy_info, kind):
-    said = []
+    messages = []
     workflow = through(node(2, kind, "text"), node(3, "MarkdownNote", "text"), links=[[1, 1, 0, 9, 0]])
-    assert list(to_prompt(workflow, toy_info, said.append)) == ["1", "9"]
-    assert said == [f"Left out, as nothing is connected to it and it is not known here: {kind} (node 2)"]
-    said.clear()
+    assert list(to_prompt(workflow, toy_info, messages.append)) == ["1", "9"]
+    assert messages == [f"Left out, as nothing is connected to it and it is not known here: {kind} (node 2)"]
+    messages.clear()
     switched = through(
         node(2, kind), node(3, "Mute / Bypass Relay (rgthree)"), links=[[1, 1, 0, 9, 0], [2, 2, 0, 3, 0]]
     )
-    assert list(to_prompt(switched, toy_info, said.append)) == ["1", "9"]
-    assert f"{kind} (node 2)" in said[0]
+    assert list(to_prompt(switched, toy_info, messages.append)) == ["1", "9"]
+    assert f"{kind} (node 2)" in messages[0]
     inside = in_subgraph([NUMBER], [], [node(4, kind), node(5, "Add")], [])
-    said.clear()
-    assert list(to_prompt(inside, toy_info, said.append)) == ["1", "7:5"]
-    assert f"{kind} (node 7:4)" in said[0]
+    messages.clear()
+    assert list(to_prompt(inside, toy_info, messages.append)) == ["1", "7:5"]
+    assert f"{kind} (node 7:4)" in messages[0]
 
 
 @pytest.mark.parametrize("links", [[[1, 1, 0, 2, 0]], [[1, 2, 0, 9, 0]]])
@@ -320,7 +320,7 @@ def test_an_unknown_node_that_is_connected_is_refused(toy_info, links):
         to_prompt(through(node(2, "workflow>mine"), links=links), toy_info)
 
 
-def test_what_only_the_editor_shows_is_known_from_what_a_server_knows(toy_info):
+def test_a_node_that_the_host_has_is_not_left_out(toy_info):
     """A node that the host has stays in, connected or not, as the editor would send it."""
     workflow = through(node(2, "Add"), links=[[1, 1, 0, 9, 0]])
     assert list(to_prompt(workflow, toy_info)) == ["1", "2", "9"]

@@ -44,7 +44,7 @@ def test_nodes_that_lead_to_no_output_do_not_run(toy_nodes):
 
 
 @pytest.mark.parametrize(("on", "ran", "shown"), [(True, "1", "3"), (False, "2", "7")])
-def test_only_the_lazy_input_that_is_asked_for_runs(toy_nodes, on, ran, shown):
+def test_only_the_lazy_input_that_is_requested_runs(toy_nodes, on, ran, shown):
     switch = {"class_type": "Switch", "inputs": {"on": on, "yes": ["1", 0], "no": ["2", 0]}}
     result = run_graph({"1": number(3), "2": number(7), "3": switch, "4": show("3")}, toy_nodes)
     assert result.executed == [ran, "3", "4"]
@@ -61,7 +61,7 @@ def test_nothing_at_an_optional_socket_is_no_link(toy_nodes):
     assert run_graph(prompt, toy_nodes).ui["3"]["text"] == ["a picture"]
 
 
-def test_inputs_that_a_class_does_not_know_are_left_out(toy_nodes):
+def test_inputs_that_a_class_does_not_have_are_left_out(toy_nodes):
     prompt = {"1": number(4, player="", other=["9", 0]), "2": show("1")}
     assert run_graph(prompt, toy_nodes).ui["2"]["text"] == ["4"]
 
@@ -112,7 +112,7 @@ def test_a_graph_that_can_not_run_is_refused_before_anything_runs(toy_nodes, bro
     assert max(map(len, str(refused.value).splitlines())) < 400
 
 
-def test_all_errors_are_told_at_once_with_the_nodes_title(toy_nodes):
+def test_all_errors_are_reported_at_once_with_the_nodes_title(toy_nodes):
     prompt = {"1": {**number(99, kind="odd"), "_meta": {"title": "How many"}}, "2": show("1")}
     with pytest.raises(GraphRefusedError) as refused:
         run_graph(prompt, toy_nodes)
@@ -120,7 +120,7 @@ def test_all_errors_are_told_at_once_with_the_nodes_title(toy_nodes):
     assert str(refused.value).count("How many (node 1)") == 2
 
 
-def test_a_circle_is_told_with_its_members_only(toy_nodes):
+def test_a_cycle_is_reported_with_its_nodes_only(toy_nodes):
     prompt = {"1": add(["2", 0]), "2": add(["1", 0]), "3": add(["2", 0], ["4", 0]), "4": number(), "5": show("3")}
     with pytest.raises(GraphRefusedError) as refused:
         run_graph(prompt, toy_nodes)
@@ -167,7 +167,7 @@ def test_an_input_is_set_by_id_class_or_title(toy_nodes, toy_info, target):
         ("1.value", "NODE.INPUT=VALUE is expected"),
     ],
 )
-def test_a_wrong_set_says_what_there_is(toy_info, assignment, words):
-    with pytest.raises(TalkingPortraitError) as told:
+def test_a_wrong_set_lists_the_possible_names(toy_info, assignment, words):
+    with pytest.raises(TalkingPortraitError) as raised:
         set_input({"1": number(), "2": number()}, assignment, toy_info)
-    assert words in str(told.value)
+    assert words in str(raised.value)

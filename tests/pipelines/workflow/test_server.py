@@ -31,15 +31,15 @@ INFO = {
 
 @dataclass
 class FakeComfy:
-    """Plays `events` after a prompt has come; `accept` says what /prompt answers."""
+    """Plays `events` after a prompt has come; `accept` is the answer of /prompt."""
 
     events: list[tuple[str, dict[str, Any]]]
     accept: tuple[int, dict[str, Any]] = (200, {"prompt_id": "p1", "number": 1, "node_errors": {}})
     outputs: dict[str, Any] = field(default_factory=dict)
     close_early: bool = False
     history: list[list[Any]] | None = None
-    """Messages of a run that ended while nobody was listening."""
-    seen: dict[str, Any] = field(default_factory=lambda: {"uploads": {}, "withdrawn": []})
+    """Messages of a run that ended while no client was connected."""
+    received: dict[str, Any] = field(default_factory=lambda: {"uploads": {}, "withdrawn": []})
     address: str = ""
 
     def __enter__(self) -> FakeComfy:
@@ -81,18 +81,18 @@ class FakeComfy:
         form = await request.post()
         part = form["image"]
         assert isinstance(part, web.FileField)
-        self.seen["uploads"][part.filename] = part.file.read()
+        self.received["uploads"][part.filename] = part.file.read()
         return web.json_response({"name": f"stored {part.filename}", "subfolder": "sub", "type": "input"})
 
     async def _prompt(self, request: web.Request) -> web.Response:
-        self.seen["prompt"] = await request.json()
+        self.received["prompt"] = await request.json()
         self._queued.set()
         return web.json_response(self.accept[1], status=self.accept[0])
 
     async def _ws(self, request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse()
         await ws.prepare(request)
-        self.seen["client_id"] = request.query["clientId"]
+        self.received["client_id"] = request.query["clientId"]
         await ws.send_json({"type": "status", "data": {"status": {}}})
         await self._queued.wait()
         for kind, data in self.events:
@@ -115,7 +115,7 @@ class FakeComfy:
         return web.Response(body=f"{request.query['type']}:{request.query['filename']}".encode())
 
     async def _withdraw(self, request: web.Request) -> web.Response:
-        self.seen["withdrawn"].append((request.path, await request.json()))
+        self.received["withdrawn"].append((request.path, await request.json()))
         return web.json_response({})
 
 
@@ -134,19 +134,21 @@ def run(server: FakeComfy, out: Path, **options: Any) -> comfy_client.ServerRun:
     return comfy_client.run_on_server(server.address, PROMPT, INFO, out=out, **options)
 
 
-def test_files_go_up_and_results_come_down(tmp_path):
+def test_files_are_uploaded_and_results_downloaded(tmp_path):
     picture = tmp_path / "my face.png"
     picture.write_bytes(b"pixels")
     reported = []
     with FakeComfy(SUCCESS, outputs=SAVED) as server:
-        result = run(server, tmp_path / "out", files={"face.png": picture}, report=lambda *told: reported.append(told))
-    assert server.seen["uploads"] == {"my face.png": b"pixels"}
-    assert server.seen["prompt"]["prompt"]["1"]["inputs"]["image"] == "sub/stored my face.png"
-    assert server.seen["prompt"]["client_id"] == server.seen["client_id"]
+        result = run(
+            server, tmp_path / "out", files={"face.png": picture}, report=lambda *raised: reported.append(raised)
+        )
+    assert server.received["uploads"] == {"my face.png": b"pixels"}
+    assert server.received["prompt"]["prompt"]["1"]["inputs"]["image"] == "sub/stored my face.png"
+    assert server.received["prompt"]["client_id"] == server.received["client_id"]
     assert result.files == [tmp_path / "out" / "video" / "talk_00001_.mp4"]
     assert result.files[0].read_bytes() == b"output:talk_00001_.mp4"
     assert reported == [("Portrait", 0, 0), ("Portrait", 1, 2)]
-    assert not server.seen["withdrawn"]
+    assert not server.received["withdrawn"]
     assert PROMPT["1"]["inputs"]["image"] == "face.png"
 
 
@@ -260,19 +262,19 @@ BROKEN = {"node_id": "1", "exception_type": "RuntimeError", "exception_message":
         ),
     ],
 )
-def test_every_other_end_has_its_words_and_exit_code(tmp_path, server, error, code, words):
-    with server, pytest.raises(error) as told:
+def test_every_other_outcome_has_its_message_and_exit_code(tmp_path, server, error, code, words):
+    with server, pytest.raises(error) as raised:
         run(server, tmp_path)
-    assert words in str(told.value)
-    assert told.value.exit_code == code
+    assert words in str(raised.value)
+    assert raised.value.exit_code == code
 
 
-def test_a_run_that_ended_unheard_is_found_in_the_history(tmp_path):
+def test_a_run_that_ended_without_a_message_is_found_in_the_history(tmp_path):
     with FakeComfy([], outputs=SAVED, close_early=True, history=[]) as server:
         assert [file.name for file in run(server, tmp_path).files] == ["talk_00001_.mp4"]
 
 
-def test_a_part_that_the_server_leaves_out_is_told(tmp_path):
+def test_a_part_that_the_server_leaves_out_is_reported(tmp_path):
     accepted = {"prompt_id": "p1", "number": 1, "node_errors": REFUSAL["node_errors"]}
     with FakeComfy(SUCCESS, (200, accepted), SAVED) as server:
         result = run(server, tmp_path)
@@ -280,16 +282,16 @@ def test_a_part_that_the_server_leaves_out_is_told(tmp_path):
     assert len(result.files) == 1
 
 
-def test_a_run_that_takes_too_long_is_taken_off_the_server(tmp_path):
-    with FakeComfy([("executing", {"node": "1"})]) as server, pytest.raises(comfy_client.ServerTimeoutError) as told:
+def test_a_run_that_takes_too_long_is_removed_from_the_server(tmp_path):
+    with FakeComfy([("executing", {"node": "1"})]) as server, pytest.raises(comfy_client.ServerTimeoutError) as raised:
         run(server, tmp_path, timeout=0.2)
-    assert told.value.exit_code == 5
-    assert ("/queue", {"delete": ["p1"]}) in server.seen["withdrawn"]
-    assert ("/interrupt", {"prompt_id": "p1"}) in server.seen["withdrawn"]
+    assert raised.value.exit_code == 5
+    assert ("/queue", {"delete": ["p1"]}) in server.received["withdrawn"]
+    assert ("/interrupt", {"prompt_id": "p1"}) in server.received["withdrawn"]
 
 
-def test_no_server_is_told_at_once(tmp_path):
-    with socket.socket() as taken:  # and so free for no other server, but nobody listens there
+def test_no_server_is_reported_at_once(tmp_path):
+    with socket.socket() as taken:  # and so free for no other server, but none listens there
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(comfy_client.ServerUnreachableError, match="No ComfyUI answers"):
             comfy_client.fetch_node_info(f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -317,7 +319,7 @@ def test_the_command_uploads_what_set_and_the_workflow_name(tmp_path, capsys):
     with FakeComfy(SUCCESS, outputs=SAVED) as server:
         code = command([*arguments, "--server", server.address])
     assert code == 0
-    assert server.seen["uploads"] == {"mine.png": b"mine", "here.png": b"here"}
+    assert server.received["uploads"] == {"mine.png": b"mine", "here.png": b"here"}
     assert capsys.readouterr().out.split() == [str(tmp_path / "o" / "video" / "talk_00001_.mp4")]
     with FakeComfy(SUCCESS) as server:
         assert command([*arguments, "--server", server.address]) == 7
@@ -344,8 +346,8 @@ def test_what_lies_in_the_servers_own_folders_is_not_sent_there(tmp_path, name, 
     with FakeComfy(SUCCESS, outputs=SAVED) as server:
         arguments = [str(tmp_path / "flow.json"), "--input", str(tmp_path / "in"), "--out", str(tmp_path / "o")]
         assert command([*arguments, "--server", server.address]) == 0
-    assert server.seen["prompt"]["prompt"]["1"]["inputs"]["image"] == sent
-    assert list(server.seen["uploads"]) == (["here.png"] if sent.startswith("sub/") else [])
+    assert server.received["prompt"]["prompt"]["1"]["inputs"]["image"] == sent
+    assert list(server.received["uploads"]) == (["here.png"] if sent.startswith("sub/") else [])
 
 
 def test_the_editors_own_nodes_are_not_sent_to_a_server(tmp_path, capsys):
@@ -366,7 +368,7 @@ def test_the_editors_own_nodes_are_not_sent_to_a_server(tmp_path, capsys):
     (tmp_path / "flow.json").write_text(json.dumps(flow))
     with FakeComfy(SUCCESS, outputs=SAVED) as server:
         assert command([str(tmp_path / "flow.json"), "--out", str(tmp_path / "o"), "--server", server.address]) == 0
-    sent = server.seen["prompt"]["prompt"]
+    sent = server.received["prompt"]["prompt"]
     assert sorted(sent) == ["1", "2"]
     assert sent["2"]["inputs"] == {"video": ["1", 0], "filename_prefix": "talk"}
     assert "it is not known here: Label (rgthree) (node 5)\n" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Devices, loading and cancelling that can be watched."""
+"""Devices, loading and cancelling, recorded for the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A progress bar that remembers."""
+"""A progress bar that records its updates."""
 
 from __future__ import annotations
 

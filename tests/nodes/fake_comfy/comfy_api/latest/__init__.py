@@ -1,4 +1,4 @@
-"""The names of ComfyUI 0.3.64 that nodes are made of; its Schema knows no search_aliases yet."""
+"""The names of ComfyUI 0.3.64 that nodes are made of; its Schema has no search_aliases."""
 
 from __future__ import annotations
 

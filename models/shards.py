@@ -1,0 +1,40 @@
+"""The index of a model in several files, as Hugging Face's libraries write it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from .checkpoint_kinds import shown
+from .errors import TalkingPortraitError
+
+INDEX_SUFFIX = ".index.json"
+MAX_SHARDS = 256
+
+
+def shard_files(index: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of weights that an index lists, all of which lie beside it.
+
+    Raises TalkingPortraitError for a file that is no index, or that names files anywhere else.
+    """
+    try:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise TalkingPortraitError(
+            f"{index.name} is no readable index of a model's files; download it again."
+        ) from None
+    outside = [name for name in files if not _lies_beside(name, suffixes)]
+    if outside or not 0 < len(files) <= MAX_SHARDS:
+        what = f"the file {shown(str(outside[0]))}" if outside else f"{len(files)} files"
+        raise TalkingPortraitError(
+            f"{index.name} names {what}, but 1 to {MAX_SHARDS} files of weights in its own folder are expected; take "
+            "the published index."
+        )
+    return [index.parent / name for name in files]
+
+
+def _lies_beside(name: Any, suffixes: tuple[str, ...]) -> bool:
+    """Whether an index's entry is the plain name of a file of weights."""
+    return isinstance(name, str) and bool(re.fullmatch(r"\w[\w. -]*", name)) and name.lower().endswith(suffixes)

@@ -1,0 +1,32 @@
+"""The check for values that are no numbers."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import TalkingPortraitError
+
+
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite.
+
+    The sum says so in one pass, without a mask of the values' size; only where it overflows are they looked at singly.
+    """
+    half = values.dtype in (torch.float16, torch.bfloat16)
+    total = values.sum(dtype=torch.float32 if half else None)
+    return bool(total.isfinite()) or bool(values.isfinite().all())
+
+
+def check_finite(
+    values: torch.Tensor,
+    source: str,
+    advice: str = "load it in bfloat16 or float32, or download its file again",
+    *,
+    where: str = "",
+) -> None:
+    """Raises TalkingPortraitError where a network, `source`, gave values that are no numbers.
+
+    `where` may end the first part of the sentence, with its blank: " in step 3 of 25".
+    """
+    if not all_finite(values):
+        raise TalkingPortraitError(f"{source} gave values that are not numbers (NaN){where}; {advice}.")

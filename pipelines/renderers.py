@@ -1,0 +1,106 @@
+"""The systems that can be named as a renderer, on the command line and in Python, and what each takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .errors import TalkingPortraitError, quoted
+
+if TYPE_CHECKING:
+    import torch
+
+    from .model_files.store import Command, Folders
+    from .speech_video import SpeechVideo, Stage
+    from .types import Audio, FaceMotion, FaceTrack
+
+INSTANT = "instant"
+WITH_FILES = ("aniportrait", "anitalker", "apasco")
+"""Those that run on model files, which have to be fetched first."""
+RENDERERS = (INSTANT, *WITH_FILES)
+
+
+def renderer_module(name: str) -> ModuleType:
+    """`pipelines/<name>/speech_video.py`, with FILES, TAKES_MOTION, Options and speech_video.
+
+    Raises TalkingPortraitError for a name that is none of `WITH_FILES`.
+    """
+    if name == "aniportrait":
+        from .aniportrait import speech_video as aniportrait
+
+        return aniportrait
+    if name == "anitalker":
+        from .anitalker import speech_video as anitalker
+
+        return anitalker
+    if name == "apasco":
+        from .apasco import speech_video as apasco
+
+        return apasco
+    raise TalkingPortraitError(f"The renderer is {quoted(name)}, but one of {', '.join(RENDERERS)} is expected.")
+
+
+class Renderer:
+    """A system with its files and options, found and checked before anything is read.
+
+    Raises TalkingPortraitError for files that are missing, all of them at once, and for options it does not take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        *,
+        motion: bool = False,
+        folders: Folders | None = None,
+        command: Command | None = None,
+    ) -> None:
+        """`given` holds files and options by name; `motion`: a face motion takes the place of the speech."""
+        from .model_files.required import required_files
+        from .model_files.store import default_folders, models_command
+        from .speech_video import checked_options
+
+        self._module = module = renderer_module(name)
+        if motion and not module.TAKES_MOTION:
+            raise TalkingPortraitError(
+                f"A face motion was given, but {name} moves the face by the speech alone; leave the motion out, or "
+                "render it with instant or aniportrait."
+            )
+        options = {option: value for option, value in given.items() if option not in module.FILES}
+        self.options = checked_options(module.Options, name, options)
+        files = {option: value for option, value in given.items() if option in module.FILES}
+        self.files: dict[str, Path] = required_files(
+            name,
+            module.FILES,
+            files,
+            spare=lambda option, found: module.is_spare(option, found, motion),
+            folders=folders or default_folders,
+            command=command or models_command,
+        )
+
+    @property
+    def takes_motion(self) -> bool:
+        """Whether a face motion can take the place of the speech, and is made of it otherwise."""
+        return bool(self._module.TAKES_MOTION)
+
+    @property
+    def fps(self) -> str:
+        """Frames a second of what it makes of speech."""
+        return str(getattr(self.options, "fps", self._module.FPS))
+
+    def speech_video(
+        self,
+        picture: torch.Tensor,
+        track: FaceTrack,
+        speech: Audio | None,
+        motion: FaceMotion | None,
+        *,
+        device: torch.device,
+        stage: Stage,
+    ) -> SpeechVideo:
+        """Frames of the picture (H, W, 3) in 0..1, with one frame of landmarks, as they are made."""
+        return self._module.speech_video(
+            self.files, picture, track, speech, motion, self.options, device=device, stage=stage
+        )

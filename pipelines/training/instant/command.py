@@ -1,0 +1,132 @@
+"""The mouth network's trainer on the command line: it makes its own data, so it takes one folder for all."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import TalkingPortraitError, quoted
+from ...types import Progress
+
+if TYPE_CHECKING:
+    from ....models.instant.mouth_network import MouthNetwork
+    from .crops import Crops
+    from .mouth import MouthTrainer
+
+BACKGROUNDS = 900
+"""Sounds without speech, six seconds each, to lay under the crops."""
+_HELD_OUT_SHARDS = 3
+_DROPOUT = 0.05
+
+
+class Mouth:
+    name = "instant-mouth"
+    help = "Instant's mouth network: speech to mouth movement, from nothing but two speech synthesisers"
+    defaults: dict[str, Any] = {
+        "steps": 3000,
+        "batch": 12,
+        "rate": 0.02,
+        "warmup": 100,
+        "decay": "cosine",
+        "floor": 0.02,
+        "betas": (0.9, 0.98),
+        "weight_decay": 0.02,
+        "muon_weight_decay": 0.01,
+        "average": 0.995,
+        "precision": "bf16",
+        "seed": 0,
+    }
+    """Those of the shipped network, found by trying, on the metrics of `evaluate`."""
+
+    def add_arguments(self, command: argparse.ArgumentParser) -> None:
+        command.add_argument("--work", type=Path, required=True, help="gets the spoken corpus and the run")
+        command.add_argument("--out", type=Path, help="where the weights go too, beside WORK/mouth.safetensors")
+        command.add_argument("--start", type=Path, help="weights to go on from (default: random ones)")
+        command.add_argument("--shards", type=int, default=60, help="files of 200 utterances (about 17 minutes) each")
+        command.add_argument(
+            "--workers", type=int, default=2, dest="speakers", metavar="N", help="processes that speak the corpus"
+        )
+        command.add_argument("--corpus", type=Path, help="a corpus that was spoken before (default: WORK/corpus)")
+        command.add_argument("--threads", type=int, default=1, help="threads that train")
+
+    def open(self, options: argparse.Namespace, report: Callable[[str, str], Progress]) -> tuple[MouthTrainer, Crops]:
+        """The trainer and its crops; what is missing of the corpus is spoken before.
+
+        `report(label, unit)` returns what is called with the progress of one part of that.
+        """
+        import torch
+
+        from ....models.instant.mouth_network import MouthConfig
+        from .backgrounds import make_backgrounds
+        from .corpus import MEL_RATE, SHARD, make_corpus, read_corpus
+        from .crops import Crops
+        from .mouth import MouthTrainer, new_mouth_network, training_copy
+        from .speech import HELD_OUT_FLITE, HELD_OUT_VARIANTS, PHONES
+
+        for option, value, most in (
+            ("shards", options.shards, 10_000),
+            ("workers", options.speakers, 1000),
+            ("threads", options.threads, 1000),
+        ):
+            if not 1 <= value <= most:
+                raise TalkingPortraitError(f"--{option} {quoted(value)} was given, but 1 to {most} is expected.")
+        torch.set_num_threads(options.threads)
+        start = _read_start(options.start) if options.start else None
+        folder = _corpus(options)
+        progress = report("speaking the corpus", "files")
+        make_corpus(folder, options.seed, options.shards, _HELD_OUT_SHARDS, options.speakers, progress)
+        corpus = read_corpus(folder)[: options.shards * SHARD]
+        if start:
+            network = training_copy(start, _DROPOUT, len(PHONES))
+        else:
+            network = new_mouth_network(corpus, MouthConfig(dropout=_DROPOUT, phones=len(PHONES)))
+        hours = sum(len(spoken.mel) for spoken in corpus) / MEL_RATE / 3600
+        voices = len({spoken.voice for spoken in corpus})
+        description = {
+            "data": f"synthetic speech only: flite and espeak-ng, {hours:.1f} hours, {voices} voices, random words of "
+            "own lists; no recordings of people",
+            "held_out": ", ".join(HELD_OUT_FLITE + HELD_OUT_VARIANTS),
+            "seed": str(options.seed),
+            "start": options.start.name if start else "random weights",
+            "steps": str(options.steps),
+            "batch": str(options.batch),
+            "licence": "Apache-2.0",
+        }
+        backgrounds = make_backgrounds(options.seed, BACKGROUNDS, report("making backgrounds", "sounds"))
+        return MouthTrainer(network, description), Crops(corpus, backgrounds, options.seed)
+
+    def finish(self, options: argparse.Namespace, written: Path) -> dict[str, float]:
+        """Copies the network to where it was wanted; returns its metrics on held-out voices."""
+        from ....models.instant.mouth_network import load_mouth_network
+        from ...files.output_paths import replacing
+        from ..core.checkpoints import writing
+        from .corpus import read_corpus
+        from .mouth import evaluate
+
+        if options.out:
+            with writing(options.out), replacing(options.out) as partial:
+                shutil.copyfile(written, partial)
+        return evaluate(load_mouth_network(written), read_corpus(_corpus(options), held_out=True))
+
+
+def _corpus(options: argparse.Namespace) -> Path:
+    return Path(options.corpus or options.work / "corpus")
+
+
+def _read_start(path: Path) -> MouthNetwork:
+    from ....models.instant.mouth_network import MouthConfig, load_mouth_network
+
+    try:
+        network = load_mouth_network(path)
+        if network.config.mels != MouthConfig().mels:
+            raise ValueError(f"it takes {network.config.mels} bands")
+    except Exception as error:  # a damaged file can fail anywhere
+        reason = " ".join(str(error).split())[:120]
+        raise TalkingPortraitError(
+            f"{path} is no mouth network of Instant ({reason}); give one that training has written, or leave "
+            "--start out."
+        ) from None
+    return network

@@ -316,7 +316,7 @@ def test_content_fits_the_name_or_is_told(tmp_path, name, content, fault):
 @pytest.mark.parametrize("content", [b"tiny", b"", PAGE])
 def test_check_finds_what_an_earlier_version_took_for_the_file(tmp_path, monkeypatch, capsys, content):
     model = ModelFile("one", "one.bin", "vae", ("s",), "https://p.invalid", "owner/repo/one.bin")
-    monkeypatch.setattr(store, "MODEL_FILES", (model,))
+    monkeypatch.setattr(store, "MODEL_FILES", (*MODEL_FILES, model))
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "one.bin").write_bytes(content)
     assert main(["models", "check", "one", "--models", str(tmp_path)]) == 1

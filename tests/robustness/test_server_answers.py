@@ -376,5 +376,5 @@ def test_ctrl_c_takes_the_run_off_the_server(tmp_path):
         process.send_signal(signal.SIGINT)
         told = process.communicate()[1]
     assert (process.returncode, told.strip()) == (130, "interrupted")
-    assert [path for path, _ in comfy.seen["withdrawn"]] == ["/queue", "/interrupt"]
+    assert [path for path, _ in comfy.received["withdrawn"]] == ["/queue", "/interrupt"]
     assert not (tmp_path / "out").exists()

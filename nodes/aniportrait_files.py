@@ -1,20 +1,18 @@
-"""AniPortrait's files as one handle: recognised when they are chosen, read when a node first needs them."""
+"""AniPortrait's files: recognised when they are chosen, read when a network is first needed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.finite import all_finite
-from ..pipelines.model_files.store import list_files
 from . import host
-from .model_paths import chosen_model
+from .loaded_models import LoadedAniPortrait
+from .model_paths import chosen_models
 
 FILES: Mapping[str, str] = {
     "reference_unet": "aniportrait/reference_unet.pth",
@@ -33,96 +31,77 @@ AUDIO = ("audio2mesh", "audio2pose")
 """Needed by speech alone; a video or another motion does without."""
 
 
-@dataclass(frozen=True)
-class LoadedAniPortrait:
-    """ANIPORTRAIT: which files, and the networks out of them, each read once, when it is first needed."""
+def load_aniportrait(
+    names: Mapping[str, str], dtype: torch.dtype, lora: Path | None = None, lora_strength: float = 1.0
+) -> LoadedAniPortrait:
+    """The networks of the files `names`, by the keys of `FILES`, with a LoRA in the denoising UNet.
 
-    names: Mapping[str, str]
-    paths: Mapping[str, Path]
-    dtype: torch.dtype
-    lora: Path | None = None
-    lora_strength: float = 1.0
+    Raises TalkingPortraitError for files that are missing, but for the audio networks', which not everybody needs, and
+    for files of another system.
+    """
+    from ..models.aniportrait import loading
+    from ..models.checkpoints import expect_kind, read_checkpoint
+    from ..models.diffusion.lora import merge_lora
+    from ..pipelines.aniportrait.settings import Networks
 
-    @classmethod
-    def find(
-        cls, names: Mapping[str, str], dtype: torch.dtype, lora: Path | None = None, lora_strength: float = 1.0
-    ) -> LoadedAniPortrait:
-        """The files of these names.
+    absent = [name for name in FILES if host.model_path((host.OWN_CATEGORY,), names[name]) is None]
+    needed = [name for name in FILES if name not in absent] if set(absent) <= set(AUDIO) else [*FILES]
+    paths = _found(names, needed)
+    for name, path in paths.items():
+        if name == "reference_unet":
+            loading.read_reference_unet(path, mapped=True)
+        else:
+            expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
 
-        Raises TalkingPortraitError for files that are missing, but for the audio networks', which not everybody needs,
-        and for files of another system.
-        """
-        from ..models.aniportrait.loading import read_reference_unet
-        from ..models.checkpoints import expect_kind, read_checkpoint
+    def denoising_unet() -> torch.nn.Module:
+        network = loading.load_denoising_unet(paths["denoising_unet"], paths["motion_module"], dtype=dtype)
+        if lora is not None:
+            merge_lora(network, read_checkpoint(lora), path=lora, strength=lora_strength)
+        return network
 
-        missing = [name for name in FILES if host.model_path((host.OWN_CATEGORY,), names[name]) is None]
-        if len(missing) > 1 and all(names[name] == FILES[name] for name in missing):
-            raise _several_missing(missing)
-        paths = {name: _path(name, names) for name in FILES if name not in missing or name not in AUDIO}
-        for name, path in paths.items():
-            if name == "reference_unet":
-                read_reference_unet(path, mapped=True)
-            else:
-                expect_kind(read_checkpoint(path, mapped=True), KINDS[name], f"AniPortrait's {name}", path)
-        return cls(names, paths, dtype, lora, lora_strength)
+    def managed(name: str, read: Callable[[], torch.nn.Module]) -> host.ManagedModule:
+        return host.ManagedModule(partial(_checked, read, name, names, dtype))
 
-    @cached_property
-    def networks(self) -> Any:
-        """`pipelines.aniportrait.settings.Networks`, ready to sample."""
-        from ..models.aniportrait.loading import load_denoising_unet, load_pose_guider, load_reference_unet
-        from ..models.checkpoints import read_checkpoint
-        from ..models.diffusion.lora import merge_lora
-        from ..pipelines.aniportrait.settings import Networks
-
-        reference = load_reference_unet(self.paths["reference_unet"], dtype=self.dtype)
-        denoising = load_denoising_unet(self.paths["denoising_unet"], self.paths["motion_module"], dtype=self.dtype)
-        if self.lora is not None:
-            merge_lora(denoising, read_checkpoint(self.lora), path=self.lora, strength=self.lora_strength)
-        guider = load_pose_guider(self.paths["pose_guider"], dtype=self.dtype)
-        for name, network in (("reference_unet", reference), ("denoising_unet", denoising), ("pose_guider", guider)):
-            self._check_numbers(name, network)
-        return Networks(
-            host.ManagedModule(reference), host.ManagedModule(denoising), host.ManagedModule(guider), self.dtype
-        )
-
-    @cached_property
-    def audio2mesh(self) -> host.ManagedModule:
-        from ..models.aniportrait.loading import load_audio2mesh
-
-        return self._audio("audio2mesh", load_audio2mesh)
-
-    @cached_property
-    def audio2pose(self) -> host.ManagedModule:
-        from ..models.aniportrait.loading import load_audio2pose
-
-        return self._audio("audio2pose", load_audio2pose)
-
-    def _audio(self, name: str, load: Any) -> host.ManagedModule:
-        network = load(self.paths.get(name) or _path(name, self.names))
-        self._check_numbers(name, network)
-        return host.ManagedModule(network)
-
-    def _check_numbers(self, name: str, network: torch.nn.Module) -> None:
-        for key, tensor in network.state_dict().items():
-            if not all_finite(tensor):
-                file = "motion_module" if name == "denoising_unet" and ".motion_modules." in key else name
-                half = "; load it in float32 or bfloat16, or" if self.dtype == torch.float16 else ";"
-                raise TalkingPortraitError(
-                    f"{Path(self.names[file]).name} holds weights that are no numbers or too large ({key}){half} "
-                    "download it again."
-                )
-
-
-def _path(name: str, names: Mapping[str, str]) -> Path:
-    """Raises TalkingPortraitError, with the way to get it, for a file that is not there."""
-    return chosen_model(host.OWN_CATEGORY, names[name], f"aniportrait_{name}")
-
-
-def _several_missing(names: list[str]) -> TalkingPortraitError:
-    folder = host.model_folders(host.OWN_CATEGORY)[0]
-    files = ", ".join(FILES[name] for name in names)
-    page = list_files(f"aniportrait_{names[0]}")[0].page
-    return TalkingPortraitError(
-        f"The model files {files} are not in {folder}, where they belong; download them from {page}, or run: "
-        + host.models_command("get aniportrait")
+    return LoadedAniPortrait(
+        Networks(
+            managed("reference_unet", partial(loading.load_reference_unet, paths["reference_unet"], dtype=dtype)),
+            managed("denoising_unet", denoising_unet),
+            managed("pose_guider", partial(loading.load_pose_guider, paths["pose_guider"], dtype=dtype)),
+            dtype,
+        ),
+        managed(
+            "audio2mesh", lambda: loading.load_audio2mesh(paths.get("audio2mesh") or _audio_file("audio2mesh", names))
+        ),
+        managed(
+            "audio2pose", lambda: loading.load_audio2pose(paths.get("audio2pose") or _audio_file("audio2pose", names))
+        ),
     )
+
+
+def _audio_file(name: str, names: Mapping[str, str]) -> Path:
+    """A file that was not there at first. Raises TalkingPortraitError, for both of `AUDIO` if both are missing."""
+    if host.model_path((host.OWN_CATEGORY,), names[name]) is None:
+        _found(names, AUDIO)
+    return _found(names, [name])[name]
+
+
+def _found(names: Mapping[str, str], needed: Iterable[str]) -> dict[str, Path]:
+    """The paths of the files `needed`; TalkingPortraitError, with the way to get them, where any is not there."""
+    paths = chosen_models(host.OWN_CATEGORY, {f"aniportrait_{name}": names[name] for name in needed})
+    return {known.removeprefix("aniportrait_"): path for known, path in paths.items()}
+
+
+def _checked(
+    read: Callable[[], torch.nn.Module], name: str, names: Mapping[str, str], dtype: torch.dtype
+) -> torch.nn.Module:
+    """The network that `read` gives. Raises TalkingPortraitError where its weights are no numbers."""
+    network = read()
+    for key, tensor in network.state_dict().items():
+        if not all_finite(tensor):
+            file = "motion_module" if name == "denoising_unet" and ".motion_modules." in key else name
+            half = "; load it in float32 or bfloat16, or" if dtype == torch.float16 else ";"
+            raise TalkingPortraitError(
+                f"{Path(names[file]).name} holds weights that are no numbers or too large ({key}){half} "
+                "download it again."
+            )
+    return network

@@ -14,8 +14,7 @@ from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, quoted
 from ..pipelines.face.identity import FaceIdentity
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
 from . import host
-from .aniportrait_files import LoadedAniPortrait
-from .loaded_models import LoadedAniTalker, LoadedFaceRestorer, LoadedSpeechEncoder
+from .loaded_models import LoadedAniPortrait, LoadedAniTalker, LoadedFaceRestorer, LoadedSpeechEncoder
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
 

@@ -15,8 +15,9 @@ import time
 import weakref
 from collections.abc import Callable, Collection
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,16 +26,25 @@ from ..pipelines.files.output_paths import new_file
 from ..pipelines.types import Audio, Progress
 from .standalone import node_api as standalone
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    # The stand-ins have the types of what nodes use of ComfyUI's own.
+    from .standalone import node_api as io
+    from .standalone.node_api import ComfyExtension
+
 try:
     import folder_paths
-    from comfy_api.latest import ComfyExtension, io
+
+    if not TYPE_CHECKING:
+        from comfy_api.latest import ComfyExtension, io
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in ("folder_paths", "comfy_api"):
         raise
     if "folder_paths" in sys.modules:
         raise ImportError("Talking Portrait needs ComfyUI 0.3.64 or newer; update ComfyUI.") from missing
-    io: Any = standalone  # type: ignore[no-redef]
-    ComfyExtension: Any = standalone.ComfyExtension  # type: ignore[no-redef]
+    if not TYPE_CHECKING:
+        io, ComfyExtension = standalone, standalone.ComfyExtension
     IN_COMFYUI = False
 else:
     IN_COMFYUI = True
@@ -49,13 +59,13 @@ PREVIEW_SECONDS = 0.25
 # ---- schemas of nodes
 
 
-def schema(**fields: Any) -> Any:
+def schema(**fields: Any) -> io.Schema:
     """`io.Schema` of the fields that this host's Schema has; newer optional ones are left out on an older host."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
 
 
-def advanced(entry: Any) -> Any:
+def advanced(entry: io.Input) -> io.Input:
     """Marks an input as a rare one: the front end may fold it away, and an API client may leave it out.
 
     Older hosts have no argument for the former.
@@ -133,7 +143,7 @@ class _ComfyProgress:
         self.bar.update_absolute(done, total, shown)
 
 
-def _picture(image: torch.Tensor) -> Any:
+def _picture(image: torch.Tensor) -> Picture:
     from PIL import Image
 
     return Image.fromarray((image.detach().clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy())
@@ -172,6 +182,15 @@ def handles_out_of_memory(error: BaseException) -> bool:
     return bool(is_oom(error)) if is_oom else isinstance(error, torch.OutOfMemoryError)
 
 
+def free_memory() -> int | None:
+    """Bytes that an IMAGE may still take where nodes keep pictures, or None where that is not known."""
+    if IN_COMFYUI:
+        from comfy import model_management
+
+        return int(model_management.get_free_memory(model_management.intermediate_device()))
+    return standalone.free_memory()
+
+
 def to_socket(tensor: torch.Tensor) -> torch.Tensor:
     """An IMAGE or MASK on the device and in the precision in which nodes hand pictures to each other."""
     if not IN_COMFYUI:
@@ -185,20 +204,30 @@ def to_socket(tensor: torch.Tensor) -> torch.Tensor:
 class ManagedModule:
     """A network whose place in memory the host decides: it is loaded for each use and may be moved out between."""
 
-    def __init__(self, module: torch.nn.Module, patcher: Any = None) -> None:
-        """`patcher` is the host's own, for a network that the host has loaded."""
-        self.module = module
-        self._patcher = patcher
-        if IN_COMFYUI and patcher is None:
-            from comfy import model_management
-            from comfy.model_patcher import ModelPatcher
+    def __init__(self, module: torch.nn.Module | Callable[[], torch.nn.Module], patcher: Any = None) -> None:
+        """`module` may be what reads the network, which is then called when it is first needed.
 
-            # The patcher writes attributes such as `device`, which transformers' models have as read-only properties.
-            self._patcher = ModelPatcher(
-                torch.nn.ModuleList([module]),
-                load_device=model_management.get_torch_device(),
-                offload_device=model_management.text_encoder_offload_device(),
-            )
+        `patcher` is the host's own, for a network that the host has loaded.
+        """
+        self._module, self._hosts_patcher = module, patcher
+
+    @cached_property
+    def module(self) -> torch.nn.Module:
+        return self._module if isinstance(self._module, torch.nn.Module) else self._module()
+
+    @cached_property
+    def _patcher(self) -> Any:
+        if not IN_COMFYUI or self._hosts_patcher is not None:
+            return self._hosts_patcher
+        from comfy import model_management
+        from comfy.model_patcher import ModelPatcher
+
+        # The patcher writes attributes such as `device`, which transformers' models have as read-only properties.
+        return ModelPatcher(
+            torch.nn.ModuleList([self.module]),
+            load_device=model_management.get_torch_device(),
+            offload_device=model_management.text_encoder_offload_device(),
+        )
 
     def load(self, memory: int = 0) -> torch.device:
         """Brings the network, and room for `memory` bytes of work, to the device it is to run on; returns that."""

@@ -1,7 +1,9 @@
-"""Inputs that several nodes have, and the values that come through sockets: checked, in the pipelines' own form."""
+"""Inputs that several nodes have, and the values of sockets: checked, in the pipelines' own form, and back."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -10,28 +12,77 @@ from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.finite import all_finite
 from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.types import Audio, FaceTrack
-from . import host
 from .checked_node import described
+from .host import io
 
 
-def rate_input(name: str, tooltip: str, default: float = 25.0) -> Any:
+def rate_input(name: str, tooltip: str, default: float = 25.0) -> io.Input:
     """A frame rate; three decimals, so that 23.976, 29.97 and 59.94 can be given."""
-    return host.io.Float.Input(name, default=default, min=1.0, max=240.0, step=1.0, round=0.001, tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=1.0, max=240.0, step=1.0, round=0.001, tooltip=tooltip)
 
 
-def size_input(name: str, tooltip: str) -> Any:
+def size_input(name: str, tooltip: str) -> io.Input:
     """A side of frames that Stable Diffusion makes."""
-    return host.io.Int.Input(name, default=512, min=64, max=2048, step=8, tooltip=tooltip)
+    return io.Int.Input(name, default=512, min=64, max=2048, step=8, tooltip=tooltip)
 
 
-def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 3.0, min: float = 0.0) -> Any:
+def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 3.0, min: float = 0.0) -> io.Input:
     """A strength; 1 is natural."""
-    return host.io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
+
+
+def frame_rate(fps: Any) -> Fraction:
+    """A rate as it comes from a widget or a socket. Raises TalkingPortraitError for what is none."""
+    from ..pipelines.timing import as_rate
+
+    return as_rate(fps)
+
+
+def sound_from(audio: Any) -> Audio:
+    """AUDIO as `Audio`. Raises TalkingPortraitError for what is none."""
+    from ..pipelines.audio.waveform import check_audio
+
+    return check_audio(audio)
 
 
 def audio_socket(audio: Audio) -> dict[str, Any]:
     """`Audio` as AUDIO."""
     return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+
+
+def track_from(landmarks: Any, face: str = "largest", index: int = 0) -> FaceTrack:
+    """FACE_LANDMARKS of one face as a track.
+
+    Raises TalkingPortraitError for what is none, and where there is no such face.
+    """
+    from ..pipelines.face.landmark_payload import from_payload
+
+    return from_payload(landmarks, choose=face, index=index)  # type: ignore[arg-type]
+
+
+def tracks_from(landmarks: Any, most: int) -> list[FaceTrack]:
+    """Each face of FACE_LANDMARKS, from left to right; none where there is no face."""
+    from ..pipelines.face.face_tracking import NoFaceError
+
+    tracks: list[FaceTrack] = []
+    while len(tracks) < most:
+        try:
+            tracks.append(track_from(landmarks, "index", len(tracks)))
+        except NoFaceError:
+            break
+    return tracks
+
+
+def portrait_track(landmarks: Any) -> FaceTrack:
+    """The largest face of FACE_LANDMARKS in the first picture."""
+    return first_frame(track_from(landmarks))
+
+
+def landmarks_socket(track: FaceTrack) -> dict[str, Any]:
+    """A track as FACE_LANDMARKS."""
+    from ..pipelines.face.landmark_payload import to_payload
+
+    return to_payload(track)
 
 
 def images_socket(images: Any, name: str = "images") -> torch.Tensor:
@@ -109,7 +160,6 @@ def colours(pictures: torch.Tensor) -> torch.Tensor:
 
 def first_frame(track: FaceTrack) -> FaceTrack:
     """The landmarks of a batch's first picture."""
-    from dataclasses import replace
 
     def first(values: Any) -> Any:
         return None if values is None else values[:1]

@@ -1,18 +1,30 @@
-"""Networks on their sockets: read when a node first needs them, and managed in memory by the host."""
+"""What nodes hold of models: handles of networks whose place in memory the host decides, each made from files.
+
+A loader node finds its files, raises for those that are missing or another system's, and puts a handle on its socket.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..pipelines.aniportrait.settings import Networks
 from . import host
+from .model_paths import Fingerprint, fingerprint, known_model, missing_model
+
+if TYPE_CHECKING:
+    from ..models.speech.encoder import SpeechEncoder
+    from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
+    from ..pipelines.face.landmarker_opencv import TFLiteLandmarker
+
+LANDMARKER = "face_landmarker"
 
 
 @dataclass(frozen=True)
 class LoadedSpeechEncoder:
-    """SPEECH_ENCODER: the encoder, and the host's patcher that manages its memory."""
+    """SPEECH_ENCODER: the encoder, and its network where the host keeps it."""
 
-    encoder: Any
+    encoder: SpeechEncoder
     memory: host.ManagedModule
 
 
@@ -29,3 +41,27 @@ class LoadedFaceRestorer:
     """FACE_RESTORER: a GFPGAN."""
 
     network: host.ManagedModule
+
+
+@dataclass(frozen=True)
+class LoadedAniPortrait:
+    """ANIPORTRAIT: the diffusion's networks and those for speech, each read when it is first needed."""
+
+    networks: Networks
+    audio2mesh: host.ManagedModule
+    audio2pose: host.ManagedModule
+
+
+def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:
+    """The landmark engine, with the model file that the host has for it."""
+    from ..pipelines.face.landmarks import open_landmarker
+
+    task = known_model(LANDMARKER)
+    if task is None and engine == "mediapipe":
+        raise missing_model(LANDMARKER)
+    return open_landmarker(task, engine, command=host.models_command)
+
+
+def landmarker_fingerprint(engine: Any = "auto") -> Fingerprint:
+    """For `fingerprint_inputs` of nodes that detect faces: they choose the engine's file themselves."""
+    return () if engine == "opencv" else fingerprint([known_model(LANDMARKER)])

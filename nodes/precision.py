@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from ..pipelines.diffusion.latents import check_precision
+from ..pipelines.speech_video import DTYPES, precision
 from . import host
+from .host import io
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-
-def dtype_input() -> Any:
-    return host.io.Combo.Input(
+def dtype_input() -> io.Input:
+    return io.Combo.Input(
         "dtype",
         options=["auto", *DTYPES],
         default="auto",
@@ -23,12 +20,5 @@ def dtype_input() -> Any:
 
 
 def chosen_dtype(name: str) -> torch.dtype:
-    """auto: half precision where there is a graphics card, as published; on a CPU single precision.
-
-    Raises TalkingPortraitError for half precision on a CPU.
-    """
-    device = host.torch_device()
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    check_precision(device, DTYPES[name])
-    return DTYPES[name]
+    """The type of the weights. Raises TalkingPortraitError for half precision on a CPU."""
+    return precision(name, host.torch_device())

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import torch
 
 from ..pipelines.audio.waveform import check_audio
+from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.files.frame_stream import write_stream
 from ..pipelines.timing import frame_end
 from ..pipelines.types import Audio
 from . import host
-
-io: Any = host.io
+from .host import io
 
 HIDDEN: Any = [io.Hidden.prompt, io.Hidden.unique_id]
 """Of every renderer's schema: `RendererNode.keeps_frames` reads them."""
@@ -38,7 +38,7 @@ class RendererNode(io.ComfyNode):
         return host.are_linked(cls, cls.FRAME_OUTPUTS) is not False or not host.are_linked(cls, [cls.VIDEO_OUTPUT])
 
     @classmethod
-    def fingerprint_inputs(cls, **inputs: Any) -> Any:
+    def fingerprint_inputs(cls, **inputs: Any) -> float | bool:
         """Part of ComfyUI's cache key: results of a run that kept no frames cannot be used where frames are needed.
 
         NaN, which equals nothing, where links are not available before the node runs.
@@ -46,11 +46,11 @@ class RendererNode(io.ComfyNode):
         return math.nan if host.are_linked(cls, cls.FRAME_OUTPUTS) is None else cls.keeps_frames()
 
 
-def sound_input() -> Any:
+def sound_input() -> io.Input:
     return io.Audio.Input("audio", optional=True, tooltip="The sound of the video; it ends with the last frame.")
 
 
-def video_output() -> Any:
+def video_output() -> io.Output:
     return io.Video.Output(
         display_name="video",
         tooltip="The frames with the sound, for Save Video. If images is not connected, frames are encoded while they "
@@ -68,16 +68,63 @@ def sound_of(audio: Any, frames: int, fps: Fraction, *, first: int = 0) -> Audio
     return Audio(wave, sound.sample_rate) if wave.shape[1] else None
 
 
-def frames_in_memory(batches: Iterable[torch.Tensor], count: int) -> torch.Tensor:
-    """IMAGE or MASK of `count` frames, from batches of them."""
-    clip = torch.empty(0)
+def check_memory(count: int, *shape: int, smaller: str = "make the pictures smaller") -> None:
+    """Raises TalkingPortraitError where `count` frames of that shape do not fit into the memory that is free.
+
+    `smaller` is how a user makes such frames smaller.
+    """
+    needed = count * math.prod(shape) * host.to_socket(torch.empty(0)).dtype.itemsize
+    free = host.free_memory()
+    if free is not None and needed > free:
+        raise TalkingPortraitError(
+            f"{count} frames of {shape[1]} x {shape[0]} pixels take {needed / 1e9:.1f} GB of memory, but "
+            f"{free / 1e9:.1f} GB are free; {smaller}, make the clip shorter, or, where there is an output video, "
+            "connect that alone, which keeps no frames."
+        )
+
+
+def new_clip(count: int, *shape: int) -> torch.Tensor:
+    """An IMAGE (count, *shape) of yet any values, in the host's own kind: a clip is never in memory twice."""
+    return host.to_socket(torch.empty(0)).new_empty(count, *shape)
+
+
+def even_sides(frames: torch.Tensor) -> torch.Tensor:
+    """Frames (B, H, W, ...) with their last row or column once more where there is an odd number of them.
+
+    Videos have even sides: ComfyUI's Save Video refuses others. Nothing is scaled, and what was there stays as it is;
+    this pack's own videos get the same (`pipelines/files/video.py`).
+    """
+    if frames.shape[1] % 2:
+        frames = torch.cat([frames, frames[:, -1:]], dim=1)
+    if frames.shape[2] % 2:
+        frames = torch.cat([frames, frames[:, :, -1:]], dim=2)
+    return frames
+
+
+def as_before(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Frames (B, H, W, ...) without what `even_sides` added to those of `size` (height, width); others as they are."""
+    height, width = size
+    padded = tuple(frames.shape[1:3]) == (height + height % 2, width + width % 2)
+    return frames[:, :height, :width] if padded else frames
+
+
+def frames_in_memory(batches: Iterable[torch.Tensor], count: int, size: tuple[int, int] | None = None) -> torch.Tensor:
+    """IMAGE of `count` frames, from batches of them; more than one frame gets even sides.
+
+    With a `size` (height, width) memory is checked before the first batch is made. Raises as `check_memory`.
+    """
+    if size is not None:
+        check_memory(count, *size, 3)
+    clip: torch.Tensor | None = None
     done = 0
     for batch in batches:
-        if not done:  # made in the host's own kind from the start: the frames are never in memory twice
-            clip = host.to_socket(batch[:0]).new_empty(count, *batch.shape[1:])
-        clip[done : done + len(batch)] = batch
-        done += len(batch)
-    return clip
+        frames = even_sides(batch) if count > 1 else batch
+        if clip is None:
+            check_memory(count, *frames.shape[1:])
+            clip = new_clip(count, *frames.shape[1:])
+        clip[done : done + len(frames)] = frames
+        done += len(frames)
+    return torch.empty(0) if clip is None else clip
 
 
 def streamed_video(batches: Iterable[torch.Tensor], fps: Fraction, audio: Audio | None) -> Any:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from . import host
+from .host import io
 
-FaceLandmarks = host.io.Custom("FACE_LANDMARKS")
+FaceLandmarks = io.Custom("FACE_LANDMARKS")
 """ComfyUI's own payload, so its landmark nodes and ours can feed each other."""
-CoreAudioEncoder = host.io.Custom("AUDIO_ENCODER")
-SpeechEncoderSocket = host.io.Custom("TALKING_PORTRAIT_SPEECH_ENCODER")
-SpeechFeaturesSocket = host.io.Custom("TALKING_PORTRAIT_SPEECH_FEATURES")
-FaceMotionSocket = host.io.Custom("TALKING_PORTRAIT_FACE_MOTION")
-FaceRestorerSocket = host.io.Custom("TALKING_PORTRAIT_FACE_RESTORER")
-UpscaleModel = host.io.Custom("UPSCALE_MODEL")
-InterpolationModel = host.io.Custom("INTERP_MODEL")
+CoreAudioEncoder = io.Custom("AUDIO_ENCODER")
+SpeechEncoderSocket = io.Custom("TALKING_PORTRAIT_SPEECH_ENCODER")
+SpeechFeaturesSocket = io.Custom("TALKING_PORTRAIT_SPEECH_FEATURES")
+FaceMotionSocket = io.Custom("TALKING_PORTRAIT_FACE_MOTION")
+FaceRestorerSocket = io.Custom("TALKING_PORTRAIT_FACE_RESTORER")
+UpscaleModel = io.Custom("UPSCALE_MODEL")
+InterpolationModel = io.Custom("INTERP_MODEL")
 """ComfyUI's own, since the version that has Load Frame Interpolation Model."""
-CropSocket = host.io.Custom("TALKING_PORTRAIT_CROP")
-AniTalkerSocket = host.io.Custom("TALKING_PORTRAIT_ANITALKER")
-MotionLatentsSocket = host.io.Custom("TALKING_PORTRAIT_MOTION_LATENTS")
-APascoSocket = host.io.Custom("TALKING_PORTRAIT_APASCO")
-APascoStateSocket = host.io.Custom("TALKING_PORTRAIT_APASCO_STATE")
-FaceEmbeddingSocket = host.io.Custom("TALKING_PORTRAIT_FACE_EMBEDDING")
-RegionMasksSocket = host.io.Custom("TALKING_PORTRAIT_REGION_MASKS")
-AniPortraitSocket = host.io.Custom("TALKING_PORTRAIT_ANIPORTRAIT")
-AniPortraitStateSocket = host.io.Custom("TALKING_PORTRAIT_ANIPORTRAIT_STATE")
+CropSocket = io.Custom("TALKING_PORTRAIT_CROP")
+AniTalkerSocket = io.Custom("TALKING_PORTRAIT_ANITALKER")
+MotionLatentsSocket = io.Custom("TALKING_PORTRAIT_MOTION_LATENTS")
+APascoSocket = io.Custom("TALKING_PORTRAIT_APASCO")
+APascoStateSocket = io.Custom("TALKING_PORTRAIT_APASCO_STATE")
+FaceEmbeddingSocket = io.Custom("TALKING_PORTRAIT_FACE_EMBEDDING")
+RegionMasksSocket = io.Custom("TALKING_PORTRAIT_REGION_MASKS")
+AniPortraitSocket = io.Custom("TALKING_PORTRAIT_ANIPORTRAIT")
+AniPortraitStateSocket = io.Custom("TALKING_PORTRAIT_ANIPORTRAIT_STATE")

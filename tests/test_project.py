@@ -100,6 +100,51 @@ def test_a_node_lies_in_the_folder_of_its_category_and_imports_no_other():
                 assert not (place[0] == "nodes" and place[1] in folders), f"{path}:{node.lineno} imports another node"
 
 
+def pipeline_calls(statements: list[ast.stmt], functions: set[str]) -> int:
+    """How many calls of these functions are in the statements, on the way through branches that has most of them."""
+    count = 0
+    for number, statement in enumerate(statements):
+        if isinstance(statement, ast.If):
+            after = pipeline_calls(statements[number + 1 :], functions)
+            leaves = isinstance(statement.body[-1], ast.Return | ast.Raise)
+            taken = pipeline_calls(statement.body, functions) + (0 if leaves else after)
+            return count + max(taken, pipeline_calls(statement.orelse, functions) + after)
+        names = [call.func for call in ast.walk(statement) if isinstance(call, ast.Call)]
+        count += sum(isinstance(name, ast.Name) and name.id in functions for name in names)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("source", "calls"),
+    [
+        ("check(a)\nreturn run(a)", 2),
+        ("if a:\n    return run(a)\nreturn run(b)", 1),
+        ("if a:\n    b = run(a)\nreturn run(b)", 2),
+        ("for frame in run(a):\n    keep(frame)", 1),
+    ],
+)
+def test_calls_are_counted_along_the_longest_way(source, calls):
+    assert pipeline_calls(ast.parse(source).body, {"run", "check"}) == calls
+
+
+def test_a_node_makes_one_call_into_a_pipeline():
+    """Loading models is no such call, nor are the conversions of sockets' values in `nodes/`, nor are constructors."""
+    from talking_portrait.nodes.extension import NODES
+
+    for node in NODES:
+        path = Path(sys.modules[node.__module__].__file__)
+        functions = set()
+        for statement, module, level, _ in imports(path):
+            for place in reached(path.resolve(), statement, module, level):
+                if place[0] == "pipelines" and place[-2] != "errors" and place[-1].islower():
+                    assert not ROOT.joinpath(*place).with_suffix(".py").is_file(), f"{path} imports a whole module"
+                    functions.add(place[-1])
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        bodies = {entry.name: entry.body for entry in ast.walk(tree) if isinstance(entry, ast.FunctionDef)}
+        calls = sum(pipeline_calls(body, functions) for body in bodies.values())
+        assert calls <= 1, f"{path} calls {calls} functions of pipelines, one after the other"
+
+
 def test_folders_and_files_hold_one_subject():
     for folder in {path.parent for path in sources("models", "pipelines", "nodes")} - {ROOT}:
         most = FACE_FILES if folder == ROOT / "pipelines" / "face" else 14

@@ -6,17 +6,16 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import images_socket
+from ..host import io
+from ..inputs import images_socket, landmarks_socket, track_from
 from ..sockets import CropSocket, FaceLandmarks
-
-io: Any = host.io
 
 
 class CropPortrait(io.ComfyNode):
     """IMAGE and FACE_LANDMARKS to a cropped IMAGE and CROP."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitCropPortrait",
             display_name="Crop Portrait",
@@ -86,13 +85,12 @@ class CropPortrait(io.ComfyNode):
         upright: bool,
         follow: bool,
         border: Any = "edge",
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.face.crop import crop_portrait
-        from ...pipelines.face.landmark_payload import from_payload, to_payload
 
         cut, crop, track = crop_portrait(
             images_socket(images),
-            from_payload(landmarks),
+            track_from(landmarks),
             size=size or None,
             preset=framing,
             scale=scale,
@@ -101,4 +99,4 @@ class CropPortrait(io.ComfyNode):
             border=border,
             progress=host.progress(),
         )
-        return io.NodeOutput(host.to_socket(cut), crop, to_payload(track))
+        return io.NodeOutput(host.to_socket(cut), crop, landmarks_socket(track))

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import amount_input, colours, images_socket
+from ..host import io
+from ..inputs import amount_input, colours, images_socket, landmarks_socket
+from ..loaded_models import landmarker, landmarker_fingerprint
+from ..model_paths import Fingerprint
 from ..sockets import FaceLandmarks
-
-if TYPE_CHECKING:
-    pass
-from ..landmark_engine import landmarker
-
-io: Any = host.io
 
 
 class DetectLandmarks(io.ComfyNode):
     """IMAGE batch to ComfyUI's FACE_LANDMARKS, by MediaPipe or OpenCV."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitDetectLandmarks",
             display_name="Detect Landmarks",
@@ -82,6 +79,10 @@ class DetectLandmarks(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, engine: Any = "auto", **_: Any) -> Fingerprint:
+        return landmarker_fingerprint(engine)
+
+    @classmethod
     @checked_node
     def execute(
         cls,
@@ -92,15 +93,14 @@ class DetectLandmarks(io.ComfyNode):
         min_confidence: float = 0.5,
         smoothing: float = 1.0,
         engine: Any = "auto",
-    ) -> Any:
-        from ...pipelines.face.landmark_payload import to_payload
+    ) -> io.NodeOutput:
         from ...pipelines.face.landmarks import detect
 
         progress = host.progress()
         images = images_socket(images)
 
         def show(done: int, total: int, preview: Any = None) -> None:
-            progress(done, total, colours(images[done - 1]))
+            progress(done, total, colours(images[max(done, 1) - 1]))
 
         found_by = landmarker(engine)
         track, report = detect(
@@ -113,4 +113,4 @@ class DetectLandmarks(io.ComfyNode):
             smoothing=smoothing,
             progress=show,
         )
-        return io.NodeOutput(to_payload(track), f"{report} {found_by.hint}".strip())
+        return io.NodeOutput(landmarks_socket(track), f"{report} {found_by.hint}".strip())

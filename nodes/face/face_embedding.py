@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import portrait_socket
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint
 from ..sockets import FaceEmbeddingSocket
-
-io: Any = host.io
 
 DETECTOR, RECOGNISER = "antelope_scrfd_10g_bnkps", "antelope_glintr100"
 DETECTOR_FILE, RECOGNISER_FILE = "insightface/scrfd_10g_bnkps.onnx", "insightface/glintr100.onnx"
@@ -22,7 +19,7 @@ class FaceEmbedding(io.ComfyNode):
     """IMAGE to FACE_EMBEDDING, and the face's box as a mask."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(host.OWN_CATEGORY, (".onnx",))
         return host.schema(
             node_id="TalkingPortraitFaceEmbedding",
@@ -33,18 +30,18 @@ class FaceEmbedding(io.ComfyNode):
             search_aliases=["insightface", "arcface", "face id", "identity"],
             inputs=[
                 io.Image.Input("image", tooltip="The portrait; of a batch the first picture is used."),
-                io.Combo.Input(
+                file_input(
                     "detector",
-                    options=sorted({*files, DETECTOR_FILE}),
-                    default=DETECTOR_FILE,
-                    tooltip="The face detector: an SCRFD network as ONNX, in models/talking_portrait.",
+                    files,
+                    DETECTOR_FILE,
+                    "The face detector: an SCRFD network as ONNX, in models/talking_portrait.",
                 ),
-                io.Combo.Input(
+                file_input(
                     "recogniser",
-                    options=sorted({*files, RECOGNISER_FILE}),
-                    default=RECOGNISER_FILE,
-                    tooltip="The recognition network. Hallo was trained with glintr100; embeddings of another network "
-                    "do not work with it.",
+                    files,
+                    RECOGNISER_FILE,
+                    "The recognition network. Hallo was trained with glintr100; embeddings of another network do not "
+                    "work with it.",
                 ),
                 io.Combo.Input(
                     "no_face",
@@ -66,16 +63,15 @@ class FaceEmbedding(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, detector: Any, recogniser: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(host.OWN_CATEGORY, detector, recogniser)
+
+    @classmethod
     @checked_node
-    def execute(cls, image: Any, detector: str, recogniser: str, no_face: Any) -> Any:
+    def execute(cls, image: Any, detector: str, recogniser: str, no_face: Any) -> io.NodeOutput:
         from ...pipelines.face.identity import FaceRecogniser, identify
 
         picture = portrait_socket(image)
-        network = FaceRecogniser(
-            chosen_model(host.OWN_CATEGORY, detector, DETECTOR), chosen_model(host.OWN_CATEGORY, recogniser, RECOGNISER)
-        )
-        identity = identify(network, picture, no_face)
-        left, top, right, bottom = (max(round(side), 0) for side in identity.box)
-        box = torch.zeros(1, *picture.shape[:2])
-        box[:, top:bottom, left:right] = 1
-        return io.NodeOutput(identity, host.to_socket(box))
+        paths = chosen_models(host.OWN_CATEGORY, {DETECTOR: detector, RECOGNISER: recogniser})
+        identity = identify(FaceRecogniser(paths[DETECTOR], paths[RECOGNISER]), picture, no_face)
+        return io.NodeOutput(identity, host.to_socket(identity.mask((picture.shape[0], picture.shape[1]))[None]))

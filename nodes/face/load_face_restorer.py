@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..loaded_models import LoadedFaceRestorer
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 from ..sockets import FaceRestorerSocket
-
-io: Any = host.io
 
 CATEGORY = "upscale_models"
 DEFAULT, DEFAULT_FILE = "gfpgan", "GFPGANv1.4.pth"
@@ -20,7 +19,7 @@ class LoadFaceRestorer(io.ComfyNode):
     """File to FACE_RESTORER."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitLoadFaceRestorer",
             display_name="Load Face Restorer",
@@ -28,11 +27,11 @@ class LoadFaceRestorer(io.ComfyNode):
             description="Loads GFPGAN 1.3 or 1.4, which restores blurred faces.",
             search_aliases=["gfpgan", "face restoration", "face enhancer"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "file",
-                    options=sorted({*host.model_names(CATEGORY, (".pth", ".safetensors")), DEFAULT_FILE}),
-                    default=DEFAULT_FILE,
-                    tooltip="GFPGANv1.4.pth or GFPGANv1.3.pth, in models/upscale_models.",
+                    host.model_names(CATEGORY, (".pth", ".safetensors")),
+                    DEFAULT_FILE,
+                    "GFPGANv1.4.pth or GFPGANv1.3.pth, in models/upscale_models.",
                 )
             ],
             outputs=[FaceRestorerSocket.Output(display_name="restorer", tooltip="For Restore Faces.")],
@@ -44,8 +43,12 @@ class LoadFaceRestorer(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, file: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(CATEGORY, file)
+
+    @classmethod
     @checked_node
-    def execute(cls, file: str) -> Any:
+    def execute(cls, file: str) -> io.NodeOutput:
         from ...models.gfpgan import load_gfpgan
 
         restorer = load_gfpgan(chosen_model(CATEGORY, file, DEFAULT), dtype=host.fast_dtype())

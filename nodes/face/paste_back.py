@@ -7,17 +7,17 @@ from typing import Any
 from ...pipelines.types import Crop
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import images_socket, mask_socket
+from ..renderer_node import as_before, even_sides
 from ..sockets import CropSocket
-
-io: Any = host.io
 
 
 class PasteBack(io.ComfyNode):
     """IMAGE and CROP to IMAGE."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitPasteBack",
             display_name="Paste Back",
@@ -69,16 +69,16 @@ class PasteBack(io.ComfyNode):
         source: Any = None,
         mask: Any = None,
         colour_match: float = 0.0,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.face.paste import paste_back
 
         pasted = paste_back(
-            images_socket(images),
+            as_before(images_socket(images), crop.size),
             crop,
             None if source is None else images_socket(source, "source"),
             feather=feather,
-            mask=None if mask is None else mask_socket(mask),
+            mask=None if mask is None else as_before(mask_socket(mask), crop.size),
             colour_match=colour_match,
             progress=host.progress(),
         )
-        return io.NodeOutput(host.to_socket(pasted))
+        return io.NodeOutput(host.to_socket(even_sides(pasted) if len(pasted) > 1 else pasted))

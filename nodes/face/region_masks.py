@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import portrait_socket
+from ..host import io
+from ..inputs import portrait_socket, track_from
 from ..sockets import FaceLandmarks, RegionMasksSocket
 
-io: Any = host.io
 
-
-def ratio_input(name: str, default: float, tooltip: str) -> Any:
+def ratio_input(name: str, default: float, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=default, min=0.1, max=10.0, step=0.1, round=0.01, tooltip=tooltip)
 
 
@@ -21,7 +19,7 @@ class RegionMasks(io.ComfyNode):
     """FACE_LANDMARKS to REGION_MASKS, and to the same as three MASKs."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitRegionMasks",
             display_name="Region Masks",
@@ -53,20 +51,14 @@ class RegionMasks(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, face_ratio: float, lip_ratio: float, landmarks: Any = None, image: Any = None) -> Any:
-        from ...pipelines.apasco.masks import region_masks, whole_picture
-        from ...pipelines.face.landmark_payload import from_payload
+    def execute(cls, face_ratio: float, lip_ratio: float, landmarks: Any = None, image: Any = None) -> io.NodeOutput:
+        from ...pipelines.apasco.masks import portrait_masks
 
-        if landmarks is not None:
-            track = from_payload(landmarks)
-            masks = region_masks(track.points[0], track.image_size, face_ratio=face_ratio, lip_ratio=lip_ratio)
-        elif image is not None:
-            height, width = portrait_socket(image).shape[:2]
-            masks = whole_picture((height, width))
-        else:
-            raise TalkingPortraitError(
-                "Neither landmarks nor an image are connected, but one of the two is expected; connect Detect "
-                "Landmarks."
-            )
+        masks = portrait_masks(
+            None if landmarks is None else track_from(landmarks),
+            None if image is None or landmarks is not None else portrait_socket(image),
+            face_ratio=face_ratio,
+            lip_ratio=lip_ratio,
+        )
         outputs = (host.to_socket(masks.mask_of(region)) for region in ("full", "face", "lip"))
         return io.NodeOutput(masks, *outputs)

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
-import torch
-
 from ...pipelines.errors import TalkingPortraitError
-from ...pipelines.types import FaceTrack, Progress
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import amount_input, colours, images_socket
-from ..landmark_engine import landmarker
-from ..loaded_models import LoadedFaceRestorer
+from ..host import io
+from ..inputs import amount_input, colours, images_socket, track_from, tracks_from
+from ..loaded_models import LoadedFaceRestorer, landmarker, landmarker_fingerprint
+from ..model_paths import Fingerprint
+from ..renderer_node import frames_in_memory
 from ..sockets import FaceLandmarks, FaceRestorerSocket, UpscaleModel
-
-io: Any = host.io
-
-MOST_FACES = 16
-"""Tracked at once, when all are to be restored."""
-FINDING = 0.4
-"""Fraction of the progress that face detection takes."""
 
 
 class RestoreFaces(io.ComfyNode):
     """IMAGE and FACE_RESTORER to IMAGE."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitRestoreFaces",
             display_name="Restore Faces",
@@ -108,49 +98,48 @@ class RestoreFaces(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, landmarks: Any = None, **_: Any) -> Fingerprint:
+        return landmarker_fingerprint()
+
+    @classmethod
     @checked_node
     def execute(
         cls,
         images: Any,
         strength: float,
         faces: str,
-        restorer: Any = None,
+        restorer: LoadedFaceRestorer | None = None,
         upscale_model: Any = None,
         landmarks: Any = None,
         batch_size: int = 4,
         smoothing: float = 1.0,
         colour_match: float = 0.5,
         enlarge: float = 1.0,
-    ) -> Any:
-        from ...pipelines.face.restoration import report_on, restored_frames
-        from ...pipelines.progress import share
+    ) -> io.NodeOutput:
+        from ...pipelines.face.restoration import MOST_FACES, restore_faces
 
         network = _network(restorer, upscale_model)
         pictures = images_socket(images)
         if pictures.shape[-1] == 1:
             pictures = colours(pictures)
-        progress = host.progress()
-        if landmarks is None:
-            tracks = _found_tracks(pictures, faces, share(progress, 0.0, FINDING))
-            progress = share(progress, FINDING, 1.0)
-        else:
-            tracks = _given_tracks(landmarks, faces)
-        frames = restored_frames(
+        tracks = None
+        if landmarks is not None:
+            tracks = tracks_from(landmarks, MOST_FACES) if faces == "all" else [track_from(landmarks, "nearest")]
+        frames, report = restore_faces(
             pictures,
             tracks,
             network,
+            landmarker=landmarker,
+            all_faces=faces == "all",
             strength=strength,
             batch=batch_size,
             smoothing=smoothing,
             colour_match=colour_match,
             enlarge=enlarge,
-            progress=progress,
+            progress=host.progress(),
         )
-        first = next(frames)
-        restored = torch.empty(len(pictures), *first.shape)
-        for number, frame in enumerate(chain([first], frames)):
-            restored[number] = frame
-        return io.NodeOutput(host.to_socket(restored), str(report_on(tracks, len(pictures))))
+        restored = frames_in_memory((frame[None] for frame in frames), len(pictures))
+        return io.NodeOutput(restored, str(report))
 
 
 def _network(restorer: LoadedFaceRestorer | None, upscale_model: Any) -> host.ManagedModule:
@@ -166,37 +155,3 @@ def _network(restorer: LoadedFaceRestorer | None, upscale_model: Any) -> host.Ma
             "GFPGAN."
         )
     return restorer.network
-
-
-def _given_tracks(landmarks: Any, faces: str) -> list[FaceTrack]:
-    from ...pipelines.face.landmark_payload import from_payload
-
-    if faces == "centre":
-        return [from_payload(landmarks, choose="nearest")]
-    return _each_face(lambda index: from_payload(landmarks, choose="index", index=index))
-
-
-def _found_tracks(pictures: torch.Tensor, faces: str, progress: Progress) -> list[FaceTrack]:
-    from ...pipelines.face.landmarks import detect, detect_all
-
-    engine = landmarker()
-
-    def show(done: int, total: int, preview: torch.Tensor | None = None) -> None:
-        progress(done, total, colours(pictures[done - 1]))
-
-    if faces == "all":
-        return detect_all(pictures, engine, most=MOST_FACES, progress=show)
-    return _each_face(lambda index: detect(pictures, engine, choose="nearest", progress=show)[0], most=1)
-
-
-def _each_face(track: Callable[[int], FaceTrack], most: int = MOST_FACES) -> list[FaceTrack]:
-    """The tracks of faces 0, 1, 2 ... until there is no such face."""
-    from ...pipelines.face.face_tracking import NoFaceError
-
-    tracks: list[FaceTrack] = []
-    while len(tracks) < most:
-        try:
-            tracks.append(track(len(tracks)))
-        except NoFaceError:
-            break
-    return tracks

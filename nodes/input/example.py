@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import audio_socket
+from ..host import io
+from ..inputs import audio_socket, landmarks_socket
 from ..sockets import FaceLandmarks
-
-io: Any = host.io
 
 
 class Sample(io.ComfyNode):
     """The shipped portrait, its landmarks and speech, to try other nodes with."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitSample",
             display_name="Example Portrait and Speech",
@@ -33,9 +30,8 @@ class Sample(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls) -> Any:
-        from ...pipelines.face.landmark_payload import to_payload
-        from ...pipelines.files.example import sample_portrait, sample_speech
+    def execute(cls) -> io.NodeOutput:
+        from ...pipelines.files.example import sample
 
-        image, track = sample_portrait()
-        return io.NodeOutput(host.to_socket(image[None]), audio_socket(sample_speech()), to_payload(track))
+        image, track, speech = sample()
+        return io.NodeOutput(host.to_socket(image[None]), audio_socket(speech), landmarks_socket(track))

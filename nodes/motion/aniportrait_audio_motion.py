@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.errors import TalkingPortraitError, one_line
+from ...pipelines.types import FaceMotion, SpeechFeatures
 from .. import host
-from ..aniportrait_files import LoadedAniPortrait
 from ..checked_node import checked_node
-from ..inputs import first_frame, rate_input
+from ..host import io
+from ..inputs import portrait_track, rate_input, sound_from
+from ..loaded_models import LoadedAniPortrait
+from ..model_paths import Fingerprint, files_fingerprint
 from ..sockets import AniPortraitSocket, FaceLandmarks, FaceMotionSocket, SpeechFeaturesSocket
 
-io: Any = host.io
-
 NO_TEMPLATE = "none"
-SHAPE_SHARE = 0.3
-"""Fraction of the progress that the face's shape takes where head movement is predicted too, frame by frame."""
 
 
 class AniPortraitAudioMotion(io.ComfyNode):
     """AUDIO or SPEECH_FEATURES, and a portrait's FACE_LANDMARKS, to FACE_MOTION."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitAniPortraitAudioMotion",
             display_name="AniPortrait Audio Motion",
@@ -89,6 +89,10 @@ class AniPortraitAudioMotion(io.ComfyNode):
         return True  # a missing file is reported by execute
 
     @classmethod
+    def fingerprint_inputs(cls, template: Any = NO_TEMPLATE, **_: Any) -> Fingerprint:
+        return files_fingerprint(host.OWN_CATEGORY, template)
+
+    @classmethod
     @checked_node
     def execute(
         cls,
@@ -98,64 +102,35 @@ class AniPortraitAudioMotion(io.ComfyNode):
         style: int,
         fps: float,
         audio: Any = None,
-        features: Any = None,
-        head_motion: Any = None,
+        features: SpeechFeatures | None = None,
+        head_motion: FaceMotion | None = None,
         template: Any = NO_TEMPLATE,
-    ) -> Any:
-        from ...pipelines.aniportrait import face_motion
-        from ...pipelines.audio.waveform import check_audio
-        from ...pipelines.face.landmark_payload import from_payload
-        from ...pipelines.progress import share
+    ) -> io.NodeOutput:
+        from ...pipelines.aniportrait.face_motion import HeadMovement, motion_from_speech
 
-        portrait = first_frame(from_payload(landmarks))
-        _check_choice(head_pose, audio, features, head_motion, template)
-        sound = None if audio is None else check_audio(audio)
-        progress = host.progress()
-        begun = SHAPE_SHARE if head_pose == "predicted" and features is None else 0.0
-        if features is not None:
-            offsets = face_motion.offsets_of_features(features, aniportrait.audio2mesh)
-        else:
-            assert sound is not None
-            offsets = face_motion.offsets_of(sound, aniportrait.audio2mesh, progress=share(progress, 0.0, begun or 1.0))
-        if head_pose == "predicted":
-            assert sound is not None
-            moving = share(progress, begun, 1.0)
-            poses = face_motion.predicted_poses(sound, aniportrait.audio2pose, style, progress=moving)
-        elif head_pose == "template":
-            poses = face_motion.template_poses(_template(template), len(offsets))
-        elif head_pose == "motion":
-            poses = face_motion.poses_of_motion(head_motion, len(offsets))
-        else:
-            poses = face_motion.still_poses(len(offsets))
-        acts_on: Any = head_motion.pose if head_pose == "motion" else "head"
-        motion = face_motion.motion_of_offsets(offsets, portrait, poses, pose=acts_on, fps=fps, sound=sound)
+        motion = motion_from_speech(
+            aniportrait.audio2mesh,
+            aniportrait.audio2pose,
+            portrait_track(landmarks),
+            HeadMovement(head_pose, style, _template_file(template) if head_pose == "template" else None, head_motion),
+            audio=None if audio is None else sound_from(audio),
+            features=features,
+            fps=fps,
+            progress=host.progress(),
+        )
         return io.NodeOutput(motion)
 
 
-def _check_choice(head_pose: str, audio: Any, features: Any, head_motion: Any, template: str) -> None:
-    """Raises TalkingPortraitError where what the choice needs is not connected."""
-    if audio is None and (features is None or head_pose == "predicted"):
-        need = "predicted head movement needs audio" if features is not None else "audio or speech features are needed"
-        raise TalkingPortraitError(f"No audio is connected, but {need}; connect Load Audio.")
-    if head_pose == "motion" and head_motion is None:
+def _template_file(name: str) -> Path:
+    """Raises TalkingPortraitError where none is chosen, and for one that is not there."""
+    folder = host.model_folders(host.OWN_CATEGORY)[0]
+    if name == NO_TEMPLATE:
         raise TalkingPortraitError(
-            "The head is to follow another motion, but none is connected; connect Reenact Motion or another driver to "
-            "head_motion."
+            f"The head is to follow a template, but no .npy file is chosen; put one into {folder} and choose it."
         )
-    if head_pose == "template" and template == NO_TEMPLATE:
-        raise TalkingPortraitError(
-            f"The head is to follow a template, but no .npy file is chosen; put one into "
-            f"{host.model_folders(host.OWN_CATEGORY)[0]} and choose it."
-        )
-
-
-def _template(name: str) -> Any:
-    from ...pipelines.aniportrait.face_motion import read_template
-
     path = host.model_path((host.OWN_CATEGORY,), name)
     if path is None:
         raise TalkingPortraitError(
-            f"The head-pose template {name} is not in {host.model_folders(host.OWN_CATEGORY)[0]}; put it there or pick "
-            "another from the list."
+            f"The head-pose template {one_line(name)} is not in {folder}; put it there or pick another from the list."
         )
-    return read_template(path)
+    return path

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.types import FaceMotion, SpeechFeatures
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import first_frame, portrait_socket
+from ..host import io
+from ..inputs import portrait_socket, portrait_track
 from ..loaded_models import LoadedAniTalker
 from ..sockets import AniTalkerSocket, FaceLandmarks, FaceMotionSocket, MotionLatentsSocket, SpeechFeaturesSocket
 
-io: Any = host.io
 
-
-def _angle(name: str, what: str) -> Any:
+def _angle(name: str, what: str) -> io.Input:
     return io.Float.Input(name, default=0.0, min=-90.0, max=90.0, step=1.0, round=0.01, tooltip=what)
 
 
-def _part(name: str, what: str) -> Any:
+def _part(name: str, what: str) -> io.Input:
     return io.Float.Input(name, default=0.5, min=0.0, max=1.0, step=0.01, round=0.001, tooltip=what)
 
 
@@ -25,7 +25,7 @@ class AniTalkerMotion(io.ComfyNode):
     """SPEECH_FEATURES and a portrait to MOTION_LATENTS."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitAniTalkerMotion",
             display_name="AniTalker Motion",
@@ -117,7 +117,7 @@ class AniTalkerMotion(io.ComfyNode):
     def execute(
         cls,
         anitalker: LoadedAniTalker,
-        features: Any,
+        features: SpeechFeatures,
         portrait: Any,
         control: Any,
         yaw: float,
@@ -127,14 +127,13 @@ class AniTalkerMotion(io.ComfyNode):
         scale: float,
         steps: int,
         seed: int,
-        motion: Any = None,
+        motion: FaceMotion | None = None,
         landmarks: Any = None,
         curves: str = "",
         window_seconds: float = 0.0,
         noise: Any = "own",
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.anitalker.animate import HeadControls, MotionSettings, motion_from_speech
-        from ...pipelines.face.landmark_payload import from_payload
 
         picture = portrait_socket(portrait, "portrait")
         settings = MotionSettings(
@@ -155,7 +154,7 @@ class AniTalkerMotion(io.ComfyNode):
             picture,
             settings,
             motion=motion,
-            track=None if landmarks is None else first_frame(from_payload(landmarks)),
+            track=None if landmarks is None else portrait_track(landmarks),
             progress=progress,
         )
         return io.NodeOutput(codes)

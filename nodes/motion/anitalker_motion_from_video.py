@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import colours, images_socket, portrait_socket, rate_input
 from ..loaded_models import LoadedAniTalker
 from ..sockets import AniTalkerSocket, MotionLatentsSocket
-
-io: Any = host.io
 
 
 class AniTalkerMotionFromVideo(io.ComfyNode):
     """The frames of a video to MOTION_LATENTS."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitAniTalkerMotionFromVideo",
             display_name="AniTalker Motion from Video",
@@ -61,9 +61,8 @@ class AniTalkerMotionFromVideo(io.ComfyNode):
         transfer: Any,
         portrait: Any = None,
         batch_size: int = 8,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.anitalker.animate import motion_from_video
-        from ...pipelines.errors import TalkingPortraitError
 
         if transfer == "relative" and portrait is None:
             raise TalkingPortraitError(

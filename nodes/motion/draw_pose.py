@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import first_frame, size_input
+from ..host import io
+from ..inputs import portrait_track, size_input
+from ..renderer_node import frames_in_memory
 from ..sockets import FaceLandmarks, FaceMotionSocket
-
-io: Any = host.io
 
 
 class DrawPose(io.ComfyNode):
     """FACE_MOTION to pose frames."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitDrawPose",
             display_name="Draw Pose",
@@ -49,15 +48,9 @@ class DrawPose(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, motion: Any, width: int, height: int, landmarks: Any = None) -> Any:
-        from ...pipelines.aniportrait.pose_drawings import PoseDrawings
-        from ...pipelines.face.landmark_payload import from_payload
+    def execute(cls, motion: FaceMotion, width: int, height: int, landmarks: Any = None) -> io.NodeOutput:
+        from ...pipelines.aniportrait.pose_drawings import drawn_frames
 
-        portrait = None if landmarks is None else first_frame(from_payload(landmarks))
-        drawings = PoseDrawings(motion, (height, width), portrait)
-        progress = host.progress()
-        images = torch.empty(len(drawings), height, width, 3)
-        for frame in range(len(drawings)):
-            images[frame] = drawings[frame]
-            progress(frame + 1, len(drawings), images[frame])
-        return io.NodeOutput(host.to_socket(images), float(motion.fps))
+        portrait = None if landmarks is None else portrait_track(landmarks)
+        frames = drawn_frames(motion, (height, width), portrait, progress=host.progress())
+        return io.NodeOutput(frames_in_memory(frames, motion.frames, (height, width)), float(motion.fps))

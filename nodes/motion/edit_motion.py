@@ -7,21 +7,20 @@ from typing import Any
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import amount_input
 from ..sockets import FaceMotionSocket
-
-io: Any = host.io
 
 
 class EditMotion(io.ComfyNode):
     """FACE_MOTION to FACE_MOTION."""
 
     @classmethod
-    def define_schema(cls) -> Any:
-        def degrees(name: str, tooltip: str) -> Any:
+    def define_schema(cls) -> io.Schema:
+        def degrees(name: str, tooltip: str) -> io.Input:
             return io.Float.Input(name, default=0.0, min=-90.0, max=90.0, step=1.0, round=0.01, tooltip=tooltip)
 
-        def centimetres(name: str, tooltip: str) -> Any:
+        def centimetres(name: str, tooltip: str) -> io.Input:
             entry = io.Float.Input(name, default=0.0, min=-100.0, max=100.0, step=0.5, round=0.01, tooltip=tooltip)
             return host.advanced(entry)
 
@@ -157,7 +156,7 @@ class EditMotion(io.ComfyNode):
         move_x: float = 0.0,
         move_y: float = 0.0,
         move_z: float = 0.0,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.motion.edit import edit
 
         changed = edit(

@@ -6,17 +6,16 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import amount_input, rate_input
+from ..host import io
+from ..inputs import amount_input, rate_input, sound_from
 from ..sockets import FaceMotionSocket
-
-io: Any = host.io
 
 
 class InstantDriver(io.ComfyNode):
     """AUDIO to FACE_MOTION on a plain CPU."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitInstantDriver",
             display_name="Instant Driver",
@@ -79,12 +78,11 @@ class InstantDriver(io.ComfyNode):
         drift: float,
         nod: float = 1.0,
         blink_rate: float = 20.0,
-    ) -> Any:
-        from ...pipelines.audio.waveform import check_audio
+    ) -> io.NodeOutput:
         from ...pipelines.instant.driver.driver import drive
 
         motion = drive(
-            check_audio(audio),
+            sound_from(audio),
             fps=fps,
             seed=seed,
             mouth=mouth,

@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..loaded_models import LoadedAniTalker
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint
 from ..sockets import AniTalkerSocket
-
-io: Any = host.io
 
 STAGE1, STAGE2 = "anitalker_stage1", "anitalker_audio_only_hubert"
 STAGE1_FILE, STAGE2_FILE = "anitalker/stage1.ckpt", "anitalker/stage2_audio_only_hubert.ckpt"
@@ -21,7 +20,7 @@ class LoadAniTalker(io.ComfyNode):
     """Two files to ANITALKER."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(host.OWN_CATEGORY, ENDINGS)
         return host.schema(
             node_id="TalkingPortraitLoadAniTalker",
@@ -31,17 +30,17 @@ class LoadAniTalker(io.ComfyNode):
             "the files.",
             search_aliases=["anitalker", "talking head", "motion diffusion"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "stage1",
-                    options=sorted({*files, STAGE1_FILE}),
-                    default=STAGE1_FILE,
-                    tooltip="The motion encoder and renderer, stage1.ckpt, in models/talking_portrait.",
+                    files,
+                    STAGE1_FILE,
+                    "The motion encoder and renderer, stage1.ckpt, in models/talking_portrait.",
                 ),
-                io.Combo.Input(
+                file_input(
                     "stage2",
-                    options=sorted({*files, STAGE2_FILE}),
-                    default=STAGE2_FILE,
-                    tooltip="Speech to motion: audio_only, pose_only or full_control, with HuBERT or MFCC.",
+                    files,
+                    STAGE2_FILE,
+                    "Speech to motion: audio_only, pose_only or full_control, with HuBERT or MFCC.",
                 ),
             ],
             outputs=[AniTalkerSocket.Output(display_name="anitalker", tooltip="For the AniTalker nodes.")],
@@ -53,10 +52,14 @@ class LoadAniTalker(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, stage1: Any, stage2: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(host.OWN_CATEGORY, stage1, stage2)
+
+    @classmethod
     @checked_node
-    def execute(cls, stage1: str, stage2: str) -> Any:
+    def execute(cls, stage1: str, stage2: str) -> io.NodeOutput:
         from ...models.anitalker.loading import load_stage1, load_stage2
 
-        renderer = load_stage1(chosen_model(host.OWN_CATEGORY, stage1, STAGE1))
-        motion = load_stage2(chosen_model(host.OWN_CATEGORY, stage2, STAGE2))
+        paths = chosen_models(host.OWN_CATEGORY, {STAGE1: stage1, STAGE2: stage2})
+        renderer, motion = load_stage1(paths[STAGE1]), load_stage2(paths[STAGE2])
         return io.NodeOutput(LoadedAniTalker(host.ManagedModule(renderer), host.ManagedModule(motion)))

@@ -7,17 +7,17 @@ from typing import Any
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
+from ..inputs import sound_from
 from ..sockets import FaceMotionSocket
-
-io: Any = host.io
 
 
 class PreviewMotion(io.ComfyNode):
     """FACE_MOTION to a drawn IMAGE batch and a plot."""
 
     @classmethod
-    def define_schema(cls) -> Any:
-        def side(name: str, default: int, tooltip: str) -> Any:
+    def define_schema(cls) -> io.Schema:
+        def side(name: str, default: int, tooltip: str) -> io.Input:
             return io.Int.Input(name, default=default, min=64, max=4096, step=8, tooltip=tooltip)
 
         return host.schema(
@@ -45,11 +45,14 @@ class PreviewMotion(io.ComfyNode):
     @checked_node
     def execute(
         cls, motion: FaceMotion, size: int, audio: Any = None, plot_width: int = 1280, plot_height: int = 720
-    ) -> Any:
-        from ...pipelines.audio.waveform import check_audio
-        from ...pipelines.motion.preview import draw_motion, plot_motion
+    ) -> io.NodeOutput:
+        from ...pipelines.motion.preview import preview
 
-        sound = None if audio is None else check_audio(audio)
-        images = draw_motion(motion, (size, size), progress=host.progress())
-        plot = plot_motion(motion, sound, (plot_height, plot_width))
+        images, plot = preview(
+            motion,
+            None if audio is None else sound_from(audio),
+            (size, size),
+            (plot_height, plot_width),
+            progress=host.progress(),
+        )
         return io.NodeOutput(host.to_socket(images), host.to_socket(plot[None]), float(motion.fps))

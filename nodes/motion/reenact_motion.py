@@ -6,17 +6,16 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import amount_input, first_frame, rate_input
+from ..host import io
+from ..inputs import amount_input, portrait_track, rate_input, track_from
 from ..sockets import FaceLandmarks, FaceMotionSocket
-
-io: Any = host.io
 
 
 class ReenactMotion(io.ComfyNode):
     """Two FACE_LANDMARKS to FACE_MOTION."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitReenactMotion",
             display_name="Reenact Motion",
@@ -77,13 +76,12 @@ class ReenactMotion(io.ComfyNode):
         pose: Any,
         window: int = 3,
         transfer: Any = "fitted",
-    ) -> Any:
-        from ...pipelines.face.landmark_payload import from_payload
+    ) -> io.NodeOutput:
         from ...pipelines.motion.reenact import reenact
 
         motion = reenact(
-            from_payload(driving),
-            first_frame(from_payload(portrait)),
+            track_from(driving),
+            portrait_track(portrait),
             fps=fps,
             expression=expression,
             head=head,

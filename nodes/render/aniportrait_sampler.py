@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from ...pipelines.aniportrait.settings import LONGEST_WINDOW, AnimationState
 from ...pipelines.errors import TalkingPortraitError
-from ...pipelines.types import FaceTrack
+from ...pipelines.types import FaceMotion
 from .. import host
-from ..aniportrait_files import LoadedAniPortrait
 from ..checked_node import checked_node
-from ..inputs import colours, first_frame, images_socket, portrait_socket, rate_input, size_input
+from ..host import io
+from ..inputs import (
+    colours,
+    frame_rate,
+    images_socket,
+    portrait_socket,
+    portrait_track,
+    rate_input,
+    size_input,
+)
+from ..loaded_models import LoadedAniPortrait
 from ..renderer_node import (
     HIDDEN,
     RendererNode,
@@ -22,11 +34,6 @@ from ..renderer_node import (
 )
 from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, FaceMotionSocket
 
-io: Any = host.io
-
-LONGEST_WINDOW = 32
-"""Frames that the published motion modules have positions for."""
-
 
 class AniPortraitSampler(RendererNode):
     """Portrait, pose frames or FACE_MOTION, VAE and CLIP_VISION to frames."""
@@ -34,7 +41,7 @@ class AniPortraitSampler(RendererNode):
     VIDEO_OUTPUT = 3
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitAniPortraitSampler",
             display_name="AniPortrait Sampler",
@@ -242,10 +249,10 @@ class AniPortraitSampler(RendererNode):
         seed: int,
         mode: Any,
         fps: float,
-        motion: Any = None,
+        motion: FaceMotion | None = None,
         landmarks: Any = None,
         pose_frames: Any = None,
-        previous: Any = None,
+        previous: AnimationState | None = None,
         window: int = 16,
         overlap: int = 4,
         window_batch: int = 1,
@@ -259,19 +266,15 @@ class AniPortraitSampler(RendererNode):
         deep_every: int = 1,
         compiled: bool = False,
         audio: Any = None,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.aniportrait.animate import Settings, animate
-        from ...pipelines.aniportrait.portrait import check_landmarks
-        from ...pipelines.aniportrait.settings import check_drawings, check_settings, check_state
-        from ...pipelines.face.landmark_payload import from_payload
-        from ...pipelines.timing import as_rate
         from ..vae_and_clip import codec, picture_encoder
 
         picture = portrait_socket(portrait, "portrait")
-        track = None if landmarks is None else first_frame(from_payload(landmarks))
-        if track is not None:
-            check_landmarks(picture, track)
-        drawings = _drawings(motion, track, pose_frames, (height, width), swap_colours)
+        faces = _faces(motion, pose_frames, swap_colours)
+        count, rate = (faces.frames, faces.fps) if isinstance(faces, FaceMotion) else (len(faces), frame_rate(fps))
+        sound = sound_of(audio, count, rate)
+        progress = host.progress()
         settings = Settings(
             size=(height, width),
             steps=steps,
@@ -290,40 +293,31 @@ class AniPortraitSampler(RendererNode):
             deep_every=deep_every,
             compiled=compiled,
         )
-        vae_codec, encoder = codec(vae), picture_encoder(clip_vision)
-        # The sampler checks these too, but only when gigabytes have been read.
-        check_settings(settings, LONGEST_WINDOW)
-        check_drawings(drawings, settings.size)
-        check_state(previous, settings)
-        rate = as_rate(fps) if motion is None else motion.fps
-        sound = sound_of(audio, len(drawings), rate)
-        progress = host.progress()
-        progress(0, len(drawings), picture)
         animation = animate(
             aniportrait.networks,
-            vae_codec,
-            encoder,
+            codec(vae),
+            picture_encoder(clip_vision),
             picture,
-            drawings,
+            faces,
             settings,
+            track=None if landmarks is None else portrait_track(landmarks),
             state=previous,
             progress=progress,
         )
+        progress(0, count, picture)
         if not cls.keeps_frames():
             video = streamed_video(animation, rate, sound)
             return io.NodeOutput(None, float(rate), animation.state, video)
-        images = frames_in_memory(animation, animation.frames)
+        images = frames_in_memory(animation, count, (height, width))
         return io.NodeOutput(images, float(rate), animation.state, video_of(images, rate, sound))
 
 
-def _drawings(motion: Any, track: FaceTrack | None, pose_frames: Any, size: tuple[int, int], swapped: bool) -> Any:
-    """The sampler's drawings: the pose frames, or the motion, drawn frame by frame on request."""
-    from ...pipelines.aniportrait.pose_drawings import PoseDrawings
-
+def _faces(motion: FaceMotion | None, pose_frames: Any, swapped: bool) -> torch.Tensor | FaceMotion:
+    """What the face is to do: the motion, or the pose frames."""
     if (motion is None) == (pose_frames is None):
         found = "Neither a motion nor pose frames are" if motion is None else "Both a motion and pose frames are"
         raise TalkingPortraitError(f"{found} connected, but one of the two is expected; connect one.")
-    if pose_frames is not None:
-        drawn = colours(images_socket(pose_frames, "pose_frames"))
-        return drawn.flip(-1) if swapped else drawn
-    return PoseDrawings(motion, size, track)
+    if motion is not None:
+        return motion
+    drawn = colours(images_socket(pose_frames, "pose_frames"))
+    return drawn.flip(-1) if swapped else drawn

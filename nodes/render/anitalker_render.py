@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.types import MotionLatents
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..inputs import portrait_socket
 from ..loaded_models import LoadedAniTalker
 from ..renderer_node import (
@@ -20,8 +22,6 @@ from ..renderer_node import (
 )
 from ..sockets import AniTalkerSocket, MotionLatentsSocket
 
-io: Any = host.io
-
 
 class AniTalkerRender(RendererNode):
     """A portrait and MOTION_LATENTS to frames."""
@@ -29,7 +29,7 @@ class AniTalkerRender(RendererNode):
     VIDEO_OUTPUT = 2
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitAniTalkerRender",
             display_name="AniTalker Render",
@@ -64,8 +64,8 @@ class AniTalkerRender(RendererNode):
     @classmethod
     @checked_node
     def execute(
-        cls, anitalker: LoadedAniTalker, portrait: Any, motion: Any, batch_size: int = 8, audio: Any = None
-    ) -> Any:
+        cls, anitalker: LoadedAniTalker, portrait: Any, motion: MotionLatents, batch_size: int = 8, audio: Any = None
+    ) -> io.NodeOutput:
         from ...pipelines.anitalker.animate import animate
 
         picture = portrait_socket(portrait, "portrait")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.apasco.masks import RegionMasks
+from ...pipelines.apasco.settings import AnimationState, Networks
 from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.face.identity import FaceIdentity
+from ...pipelines.types import FaceMotion, FaceTrack, SpeechFeatures
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import amount_input, portrait_socket, size_input
+from ..host import io
+from ..inputs import amount_input, portrait_socket, size_input, track_from
 from ..renderer_node import (
     HIDDEN,
     RendererNode,
@@ -28,10 +33,8 @@ from ..sockets import (
     SpeechFeaturesSocket,
 )
 
-io: Any = host.io
 
-
-def share_input(name: str, tooltip: str) -> Any:
+def share_input(name: str, tooltip: str) -> io.Input:
     return host.advanced(io.Float.Input(name, default=0.0, min=0.0, max=1.0, step=0.05, round=0.001, tooltip=tooltip))
 
 
@@ -41,7 +44,7 @@ class APascoSampler(RendererNode):
     VIDEO_OUTPUT = 3
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitAPascoSampler",
             display_name="APasco Sampler",
@@ -178,12 +181,12 @@ class APascoSampler(RendererNode):
     @checked_node
     def execute(
         cls,
-        apasco: Any,
+        apasco: Networks,
         portrait: Any,
         vae: Any,
-        features: Any,
-        embedding: Any,
-        masks: Any,
+        features: SpeechFeatures,
+        embedding: FaceIdentity,
+        masks: RegionMasks,
         width: int,
         height: int,
         steps: int,
@@ -193,8 +196,8 @@ class APascoSampler(RendererNode):
         face_weight: float,
         lip_weight: float,
         landmarks: Any = None,
-        motion: Any = None,
-        previous: Any = None,
+        motion: FaceMotion | None = None,
+        previous: AnimationState | None = None,
         frames: int = 0,
         clip_length: int = 16,
         schedule: Any = "linear",
@@ -206,7 +209,7 @@ class APascoSampler(RendererNode):
         mixed_rows: bool = True,
         decode_batch: int = 4,
         audio: Any = None,
-    ) -> Any:
+    ) -> io.NodeOutput:
         from ...pipelines.apasco.animate import Inputs, Settings, animate
         from ..vae_and_clip import codec
 
@@ -227,7 +230,7 @@ class APascoSampler(RendererNode):
             deflicker=calming,
             anchoring=anchoring,
         )
-        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion, masks))
+        inputs = Inputs(picture, embedding.embedding, masks, features, _geometry(landmarks, motion))
         progress = host.progress()
         progress(0, features.frames - features.padding, picture)
         animation = animate(apasco, codec(vae), inputs, settings, frames=frames, state=previous, progress=progress)
@@ -235,19 +238,15 @@ class APascoSampler(RendererNode):
         if not cls.keeps_frames():
             video = streamed_video(animation.pictures(), features.fps, sound)
             return io.NodeOutput(None, float(features.fps), animation.state, video)
-        images = frames_in_memory(animation.pictures(), animation.frames)
+        images = frames_in_memory(animation.pictures(), animation.frames, (height, width))
         return io.NodeOutput(images, float(features.fps), animation.state, video_of(images, features.fps, sound))
 
 
-def _geometry(landmarks: Any, motion: Any, masks: Any) -> Any:
-    from ...pipelines.apasco.geometry import geometry_of_motion, geometry_of_track
-    from ...pipelines.face.landmark_payload import from_payload
-
+def _geometry(landmarks: Any, motion: FaceMotion | None) -> FaceTrack | FaceMotion | None:
+    """The face geometry's source: a track or a motion, or None."""
     if landmarks is not None and motion is not None:
         raise TalkingPortraitError(
             "Both landmarks and a motion are connected as face geometry, but at most one of the two is expected; "
             "disconnect one."
         )
-    if motion is not None:
-        return geometry_of_motion(motion)
-    return None if landmarks is None else geometry_of_track(from_payload(landmarks), masks.points)
+    return motion if landmarks is None else track_from(landmarks)

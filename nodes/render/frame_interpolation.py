@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ...pipelines.errors import TalkingPortraitError
-from ...pipelines.memory import loaded
 from .. import host
 from ..checked_node import checked_node, described
-from ..inputs import colours, images_socket, rate_input
+from ..host import io
+from ..inputs import colours, frame_rate, images_socket, rate_input
+from ..renderer_node import frames_in_memory
 from ..sockets import InterpolationModel
-
-io: Any = host.io
 
 
 class FrameInterpolation(io.ComfyNode):
     """IMAGE and ComfyUI's INTERP_MODEL to more frames."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitFrameInterpolation",
             display_name="Frame Interpolation",
@@ -52,23 +49,19 @@ class FrameInterpolation(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, images: Any, fps: float, insert: int, model: Any = None) -> Any:
-        from ...pipelines.image.frame_interpolation import interpolated
-        from ...pipelines.timing import as_rate
+    def execute(cls, images: Any, fps: float, insert: int, model: Any = None) -> io.NodeOutput:
+        from ...pipelines.image.frame_interpolation import interpolated_by
 
-        frames = colours(images_socket(images))
-        between = _network(model)
-        result = torch.empty((len(frames) - 1) * (insert + 1) + 1, *frames.shape[1:])
-        for index, frame in enumerate(interpolated(frames, insert, between, host.progress())):
-            result[index] = frame[0]
-        return io.NodeOutput(host.to_socket(result), float(as_rate(fps) * (insert + 1)))
+        frames, rate = colours(images_socket(images)), frame_rate(fps)
+        network = _network(model)
+        multiple = getattr(network.module, "pad_align", 1)
+        made = interpolated_by(network, frames, insert, multiple=multiple, progress=host.progress())
+        result = frames_in_memory(made, (len(frames) - 1) * (insert + 1) + 1)
+        return io.NodeOutput(result, float(rate * (insert + 1)))
 
 
-def _network(model: Any) -> Any:
-    """(frame, later frame, time) to the frame between, by ComfyUI's network.
-
-    Raises TalkingPortraitError where there is none.
-    """
+def _network(model: Any) -> host.ManagedModule:
+    """The network that ComfyUI has loaded. Raises TalkingPortraitError where there is none."""
     if model is None:
         raise TalkingPortraitError(
             "No interpolation network is connected; connect Load Frame Interpolation Model, which newer versions of "
@@ -79,21 +72,4 @@ def _network(model: Any) -> Any:
             f'The input "model" is {described(model)}, but a frame interpolation network is expected; connect Load '
             "Frame Interpolation Model."
         )
-    managed = host.ManagedModule(model.model, patcher=model)
-    multiple = getattr(model.model, "pad_align", 1)
-
-    @torch.no_grad()
-    def between(first: torch.Tensor, last: torch.Tensor, time: float) -> torch.Tensor:
-        network, device = loaded(managed, torch.nn.Module)
-        dtype = next(network.parameters()).dtype
-        height, width = first.shape[1:3]
-        pads = (0, -width % multiple, 0, -height % multiple)
-        pair = [
-            torch.nn.functional.pad(frame.movedim(-1, 1).to(device, dtype), pads, mode="replicate")
-            for frame in (first, last)
-        ]
-        times = torch.full((1, 1, *pair[0].shape[-2:]), time, device=device, dtype=dtype)
-        made = network(*pair, timestep=times)[..., :height, :width]
-        return made.float().clamp(0, 1).movedim(1, -1).cpu()
-
-    return between
+    return host.ManagedModule(model.model, patcher=model)

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import first_frame, portrait_socket
-from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
+from ..host import io
+from ..inputs import portrait_socket, portrait_track
+from ..renderer_node import (
+    HIDDEN,
+    RendererNode,
+    check_memory,
+    even_sides,
+    new_clip,
+    sound_input,
+    sound_of,
+    streamed_video,
+    video_of,
+    video_output,
+)
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
-io: Any = host.io
+SMALLER = "scale the picture down with ComfyUI's Scale Image to Total Pixels, before Detect Landmarks"
 
 
 class InstantRender(RendererNode):
@@ -22,7 +33,7 @@ class InstantRender(RendererNode):
     VIDEO_OUTPUT = 3
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitInstantRender",
             display_name="Instant Render",
@@ -64,24 +75,23 @@ class InstantRender(RendererNode):
 
     @classmethod
     @checked_node
-    def execute(cls, image: Any, landmarks: Any, motion: Any, batch_size: int = 8, audio: Any = None) -> Any:
-        from ...pipelines.face.landmark_payload import from_payload
+    def execute(
+        cls, image: Any, landmarks: Any, motion: FaceMotion, batch_size: int = 8, audio: Any = None
+    ) -> io.NodeOutput:
         from ...pipelines.instant.animate import animate, frames_of
 
-        portrait = portrait_socket(image)
+        portrait, track = portrait_socket(image), portrait_track(landmarks)
+        sound, device = sound_of(audio, motion.frames, motion.fps), host.torch_device()
         progress = host.progress()
         progress(0, motion.frames, portrait)
-        track = first_frame(from_payload(landmarks))
-        sound, device = sound_of(audio, motion.frames, motion.fps), host.torch_device()
         if not cls.keeps_frames():
             stream = frames_of(portrait, track, motion, batch=batch_size, device=device, progress=progress)
             return io.NodeOutput(None, None, float(motion.fps), streamed_video(stream, motion.fps, sound))
-        # Made in the host's own kind from the start: the frames are never in memory twice.
-        images = host.to_socket(torch.empty(0)).new_empty(motion.frames, *portrait.shape)
-        masks = images.new_empty(images.shape[:3])
+        height, width = (side + side % 2 for side in portrait.shape[:2])
+        check_memory(motion.frames, height, width, 4, smaller=SMALLER)
+        images, masks = new_clip(motion.frames, height, width, 3), new_clip(motion.frames, height, width)
         done = 0
-        rendered = animate(portrait, track, motion, batch=batch_size, device=device, progress=progress)
-        for frames, moved in rendered:
-            images[done : done + len(frames)], masks[done : done + len(frames)] = frames, moved
+        for frames, moved in animate(portrait, track, motion, batch=batch_size, device=device, progress=progress):
+            images[done : done + len(frames)], masks[done : done + len(frames)] = even_sides(frames), even_sides(moved)
             done += len(frames)
         return io.NodeOutput(images, masks, float(motion.fps), video_of(images, motion.fps, sound))

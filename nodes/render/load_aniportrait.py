@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.errors import TalkingPortraitError, one_line
 from .. import host
-from ..aniportrait_files import FILES, LoadedAniPortrait
+from ..aniportrait_files import FILES, load_aniportrait
 from ..checked_node import checked_node
+from ..host import io
+from ..model_paths import Fingerprint, file_input, files_fingerprint
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import AniPortraitSocket
-
-io: Any = host.io
 
 NO_LORA = "none"
 ENDINGS = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
@@ -31,12 +31,8 @@ class LoadAniPortrait(io.ComfyNode):
     """Files to ANIPORTRAIT."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(host.OWN_CATEGORY, ENDINGS)
-        combos = [
-            io.Combo.Input(name, options=sorted({*files, FILES[name]}), default=FILES[name], tooltip=TOOLTIPS[name])
-            for name in FILES
-        ]
         return host.schema(
             node_id="TalkingPortraitLoadAniPortrait",
             display_name="Load AniPortrait",
@@ -45,7 +41,7 @@ class LoadAniPortrait(io.ComfyNode):
             "first needed.",
             search_aliases=["aniportrait", "portrait diffusion", "reference unet", "pose guider"],
             inputs=[
-                *combos,
+                *(file_input(name, files, FILES[name], TOOLTIPS[name]) for name in FILES),
                 dtype_input(),
                 host.advanced(
                     io.Combo.Input(
@@ -86,6 +82,11 @@ class LoadAniPortrait(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, lora: Any = NO_LORA, **inputs: Any) -> Fingerprint:
+        files = files_fingerprint(host.OWN_CATEGORY, *(inputs.get(name) for name in FILES))
+        return files + files_fingerprint("loras", lora)
+
+    @classmethod
     @checked_node
     def execute(
         cls,
@@ -98,7 +99,7 @@ class LoadAniPortrait(io.ComfyNode):
         dtype: Any,
         lora: Any = NO_LORA,
         lora_strength: float = 1.0,
-    ) -> Any:
+    ) -> io.NodeOutput:
         names = {
             "reference_unet": reference_unet,
             "denoising_unet": denoising_unet,
@@ -108,13 +109,14 @@ class LoadAniPortrait(io.ComfyNode):
             "audio2pose": audio2pose,
         }
         added = None if lora == NO_LORA else _lora_path(lora)
-        return io.NodeOutput(LoadedAniPortrait.find(names, chosen_dtype(dtype), added, lora_strength))
+        return io.NodeOutput(load_aniportrait(names, chosen_dtype(dtype), added, lora_strength))
 
 
 def _lora_path(name: str) -> Path:
     path = host.model_path(("loras", host.OWN_CATEGORY), name)
     if path is None:
         raise TalkingPortraitError(
-            f"The LoRA {name} is not in {host.model_folders('loras')[0]}; put it there or pick another from the list."
+            f"The LoRA {one_line(name)} is not in {host.model_folders('loras')[0]}; put it there or pick another from "
+            "the list."
         )
     return path

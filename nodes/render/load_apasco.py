@@ -7,11 +7,10 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
-from ..model_paths import chosen_model
+from ..host import io
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import APascoSocket
-
-io: Any = host.io
 
 NET, NET_FILE = "hallo_net", "hallo/net.pth"
 TRAINED_FILE = "apasco/net.safetensors"
@@ -23,7 +22,7 @@ class LoadAPasco(io.ComfyNode):
     """File to APASCO."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(host.OWN_CATEGORY, ENDINGS)
         return host.schema(
             node_id="TalkingPortraitLoadAPasco",
@@ -33,12 +32,12 @@ class LoadAPasco(io.ComfyNode):
             "none.",
             search_aliases=["apasco", "hallo", "audio diffusion", "portrait diffusion"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "net",
-                    options=sorted({*files, NET_FILE, TRAINED_FILE}),
-                    default=NET_FILE,
-                    tooltip="net.pth, or the same as .safetensors, in models/talking_portrait, with the tensor names "
-                    "of either project.",
+                    files,
+                    NET_FILE,
+                    "net.pth, or the same as .safetensors, in models/talking_portrait, with the tensor names of either "
+                    "project.",
                 ),
                 dtype_input(),
             ],
@@ -51,8 +50,12 @@ class LoadAPasco(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, net: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(host.OWN_CATEGORY, net)
+
+    @classmethod
     @checked_node
-    def execute(cls, net: str, dtype: Any) -> Any:
+    def execute(cls, net: str, dtype: Any) -> io.NodeOutput:
         from ...models.apasco.loading import load_net
         from ...pipelines.apasco.settings import Networks
 

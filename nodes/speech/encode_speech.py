@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import rate_input
+from ..host import io
+from ..inputs import rate_input, sound_from
 from ..loaded_models import LoadedAniTalker, LoadedSpeechEncoder
 from ..sockets import AniTalkerSocket, SpeechEncoderSocket, SpeechFeaturesSocket
-
-io: Any = host.io
-
-_log = logging.getLogger(__name__)
 
 
 class EncodeSpeech(io.ComfyNode):
     """AUDIO and SPEECH_ENCODER to SPEECH_FEATURES."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitEncodeSpeech",
             display_name="Encode Speech",
@@ -84,25 +80,15 @@ class EncodeSpeech(io.ComfyNode):
         frame_multiple: int = 1,
         window_seconds: float = 0.0,
         anitalker: LoadedAniTalker | None = None,
-    ) -> Any:
-        from ...pipelines.anitalker.motion import layer_mix
-        from ...pipelines.audio.speech_features import encode
-        from ...pipelines.audio.waveform import check_audio
+    ) -> io.NodeOutput:
+        from ...pipelines.anitalker.speech_features import encode_speech
 
-        model: Any = anitalker and anitalker.stage2.module
-        mix = layer_mix(model) if model else None
-        if mix is not None and timing != "paired":
-            _log.warning(
-                'Encode Speech: the timing "%s" is not used, as the connected AniTalker takes paired; choose paired, '
-                "or disconnect it.",
-                timing,
-            )
-        features = encode(
-            check_audio(audio),
+        features = encode_speech(
+            sound_from(audio),
             encoder.encoder,
+            None if anitalker is None else anitalker.stage2,
             fps=fps,
-            timing=timing if mix is None else "paired",
-            mix=mix,
+            timing=timing,
             frame_multiple=frame_multiple,
             chunk_seconds=window_seconds or None,
             device=encoder.memory.load(),

@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
 from ..loaded_models import LoadedSpeechEncoder
-from ..model_paths import chosen_model
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 from ..sockets import CoreAudioEncoder, SpeechEncoderSocket
-
-io: Any = host.io
 
 CATEGORY = "audio_encoders"
 DEFAULT = "wav2vec2_base_960h"
@@ -23,7 +22,7 @@ class LoadSpeechEncoder(io.ComfyNode):
     """File to SPEECH_ENCODER."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         files = host.model_names(CATEGORY, (".safetensors", ".bin"), folder_files=FOLDER_FILES)
         return host.schema(
             node_id="TalkingPortraitLoadSpeechEncoder",
@@ -32,10 +31,11 @@ class LoadSpeechEncoder(io.ComfyNode):
             description="Loads wav2vec2 or HuBERT, base or large; the file itself shows which one it is.",
             search_aliases=["wav2vec2", "hubert", "audio encoder"],
             inputs=[
-                io.Combo.Input(
+                file_input(
                     "file",
-                    options=files or [DEFAULT_FILE],
-                    tooltip="A .safetensors or .bin file, or a Hugging Face folder, in models/audio_encoders.",
+                    files,
+                    DEFAULT_FILE if DEFAULT_FILE in files or not files else files[0],
+                    "A .safetensors or .bin file, or a Hugging Face folder, in models/audio_encoders.",
                 ),
                 CoreAudioEncoder.Input(
                     "audio_encoder",
@@ -52,8 +52,12 @@ class LoadSpeechEncoder(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, file: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(CATEGORY, file)
+
+    @classmethod
     @checked_node
-    def execute(cls, file: str, audio_encoder: Any = None) -> Any:
+    def execute(cls, file: str, audio_encoder: Any = None) -> io.NodeOutput:
         from ...models.speech.loading import load_speech_encoder, wrap_audio_encoder
 
         if audio_encoder is not None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
-from ..inputs import audio_socket
-from ..model_paths import chosen_model
-
-io: Any = host.io
+from ..host import io
+from ..inputs import audio_socket, sound_from
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
 
 DEFAULT_FILE = "Kim_Vocal_2.onnx"
 
@@ -23,7 +23,7 @@ class SeparateVocals(io.ComfyNode):
     """
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         # Other systems' files lie in folders of their own below this one.
         files = [name for name in host.model_names(host.OWN_CATEGORY, (".onnx", ".ckpt")) if Path(name).name == name]
         return host.schema(
@@ -35,11 +35,11 @@ class SeparateVocals(io.ComfyNode):
             search_aliases=["vocal isolation", "remove music", "stem separation", "audio separator"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The recording, at any rate and with any number of channels."),
-                io.Combo.Input(
+                file_input(
                     "model",
-                    options=sorted({DEFAULT_FILE, *files}),
-                    default=DEFAULT_FILE,
-                    tooltip="A separation model in models/talking_portrait that audio-separator can run.",
+                    files,
+                    DEFAULT_FILE,
+                    "A separation model in models/talking_portrait that audio-separator can run.",
                 ),
                 io.Boolean.Input(
                     "enabled",
@@ -64,14 +64,15 @@ class SeparateVocals(io.ComfyNode):
         return True
 
     @classmethod
-    @checked_node
-    def execute(cls, audio: Any, model: str, enabled: bool) -> Any:
-        from dataclasses import replace
+    def fingerprint_inputs(cls, model: Any, **_: Any) -> Fingerprint:
+        return files_fingerprint(host.OWN_CATEGORY, model)
 
-        from ...pipelines.audio.waveform import check_audio
+    @classmethod
+    @checked_node
+    def execute(cls, audio: Any, model: str, enabled: bool) -> io.NodeOutput:
         from ...pipelines.vocals.separation import separate
 
-        sound = check_audio(audio)
+        sound = sound_from(audio)
         if not enabled:
             silence = replace(sound, waveform=sound.waveform.new_zeros(sound.waveform.shape))
             return io.NodeOutput(audio_socket(sound), audio_socket(silence))

@@ -6,16 +6,16 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..host import io
+from ..inputs import sound_from
 from ..sockets import SpeechFeaturesSocket
-
-io: Any = host.io
 
 
 class SpeechMFCC(io.ComfyNode):
     """AUDIO to SPEECH_FEATURES."""
 
     @classmethod
-    def define_schema(cls) -> Any:
+    def define_schema(cls) -> io.Schema:
         return host.schema(
             node_id="TalkingPortraitSpeechMFCC",
             display_name="Speech MFCC",
@@ -39,8 +39,7 @@ class SpeechMFCC(io.ComfyNode):
 
     @classmethod
     @checked_node
-    def execute(cls, audio: Any, recipe: Any) -> Any:
+    def execute(cls, audio: Any, recipe: Any) -> io.NodeOutput:
         from ...pipelines.audio.mfcc import mfcc
-        from ...pipelines.audio.waveform import check_audio
 
-        return io.NodeOutput(mfcc(check_audio(audio), recipe=recipe, progress=host.progress()))
+        return io.NodeOutput(mfcc(sound_from(audio), recipe=recipe, progress=host.progress()))

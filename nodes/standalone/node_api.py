@@ -252,6 +252,15 @@ def use_session(current: Session) -> Iterator[None]:
         _session.reset(token)
 
 
+def free_memory() -> int | None:
+    """Bytes of main memory that are free or could be at once, or None where the system has no such file."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
 def torch_device() -> torch.device:
     """The accelerator that torch prefers, or the CPU."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -54,6 +54,14 @@ def predict_offsets(audio: Audio, model: Audio2Mesh, *, progress: Progress = no_
     return model(features.states[:, 0].to(model.in_fn.weight)).cpu().numpy()
 
 
+def check_style(identity: int) -> None:
+    """Raises TalkingPortraitError for what is no speaker of the training data."""
+    if not 0 <= identity < IDENTITIES:
+        raise TalkingPortraitError(
+            f"The head movement style is {identity}, but a whole number from 0 to {IDENTITIES - 1} is expected."
+        )
+
+
 @torch.no_grad()
 def predict_poses(
     audio: Audio, model: Audio2Pose, identity: int, *, progress: Progress = no_progress
@@ -67,10 +75,7 @@ def predict_poses(
     The published program's treatment: chunks that each begin anew from rest, rotation halved, a moving average of seven
     frames over all.
     """
-    if not 0 <= identity < IDENTITIES:
-        raise TalkingPortraitError(
-            f"The head movement style is {identity}, but a whole number from 0 to {IDENTITIES - 1} is expected."
-        )
+    check_style(identity)
     audio = check_audio(audio)
     encoder = model.encoder
     wave = encoder.prepare(mono(resample(audio, SAMPLE_RATE)))

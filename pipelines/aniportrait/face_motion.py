@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, cast
@@ -17,9 +17,13 @@ from ..face.head_pose import tile_template
 from ..face.metric_mesh import metric_mesh
 from ..memory import Managed, loaded
 from ..motion.edit import resample
+from ..progress import share
 from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress
-from .audio_motion import predict_offsets, predict_poses
+from .audio_motion import check_style, predict_offsets, predict_poses
+
+SHAPE_SHARE = 0.3
+"""Of the work, what the face's shape takes where the head's movement is predicted too, frame by frame."""
 
 
 def offsets_of(audio: Audio, audio2mesh: Managed, *, progress: Progress = no_progress) -> np.ndarray:
@@ -88,6 +92,76 @@ def motion_of_offsets(
         rotation=motion.rotation[covering],
         translation=motion.translation[covering],
     )
+
+
+@dataclass(frozen=True)
+class HeadMovement:
+    """Where head movement comes from, for `motion_from_speech`.
+
+    kind: "predicted" from the speech in the `style` of one of the hundred people in the training, a "template" file,
+    another "motion", or "still".
+    """
+
+    kind: Literal["predicted", "template", "motion", "still"] = "predicted"
+    style: int = 0
+    template: Path | None = None
+    motion: FaceMotion | None = None
+
+
+def motion_from_speech(
+    audio2mesh: Managed,
+    audio2pose: Managed,
+    portrait: FaceTrack,
+    head: HeadMovement,
+    *,
+    audio: Audio | None = None,
+    features: SpeechFeatures | None = None,
+    fps: float | Fraction = FPS,
+    progress: Progress = no_progress,
+) -> FaceMotion:
+    """The portrait's face (one frame of landmarks) as it speaks, with the movement of its head.
+
+    Args:
+        audio: the speech; it moves the face, and predicted head movement.
+        features: of audio2mesh's own encoder, which move the face in place of the audio.
+
+    Raises TalkingPortraitError where what the head movement needs is not given, before any network runs.
+    """
+    rate = as_rate(fps)
+    if audio is None and (features is None or head.kind == "predicted"):
+        need = "predicted head movement needs audio" if features is not None else "audio or speech features are needed"
+        raise TalkingPortraitError(f"No audio is connected, but {need}; connect Load Audio.")
+    if head.kind == "motion" and head.motion is None:
+        raise TalkingPortraitError(
+            "The head is to follow another motion, but none is connected; connect Reenact Motion or another driver to "
+            "head_motion."
+        )
+    if head.kind == "template" and head.template is None:
+        raise TalkingPortraitError(
+            "The head is to follow a template, but no .npy file is chosen; choose one that AniPortrait has saved."
+        )
+    template = read_template(head.template) if head.kind == "template" and head.template else None
+    if head.kind == "predicted":
+        check_style(head.style)
+        cast(Audio2Pose, audio2pose.module)  # read now, as its file may be missing or damaged
+    begun = SHAPE_SHARE if head.kind == "predicted" and features is None else 0.0
+    if features is not None:
+        offsets = offsets_of_features(features, audio2mesh)
+    else:
+        assert audio is not None
+        offsets = offsets_of(audio, audio2mesh, progress=share(progress, 0.0, begun or 1.0))
+    if head.kind == "predicted":
+        assert audio is not None
+        poses = predicted_poses(audio, audio2pose, head.style, progress=share(progress, begun, 1.0))
+    elif template is not None:
+        poses = template_poses(template, len(offsets))
+    elif head.kind == "motion":
+        assert head.motion is not None
+        poses = poses_of_motion(head.motion, len(offsets))
+    else:
+        poses = still_poses(len(offsets))
+    pose = head.motion.pose if head.kind == "motion" and head.motion is not None else "head"
+    return motion_of_offsets(offsets, portrait, poses, pose=pose, fps=rate, sound=audio)
 
 
 def still_poses(frames: int) -> tuple[np.ndarray, np.ndarray]:

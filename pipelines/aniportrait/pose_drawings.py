@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -10,11 +12,26 @@ from ...models.face.mouth_shapes import close_lips
 from ..errors import TalkingPortraitError
 from ..face.head_pose import head_matrix, project
 from ..face.metric_mesh import metric_mesh
-from ..types import FaceMotion, FaceTrack
+from ..types import FaceMotion, FaceTrack, Progress, no_progress
 from .pose_image import draw_pose_image
 
 SAME_FACE = 1e-3
 """Two rest shapes whose points are no further apart, in cm, are of one face."""
+
+
+def drawn_frames(
+    motion: FaceMotion, size: tuple[int, int], portrait: FaceTrack | None, *, progress: Progress = no_progress
+) -> Iterator[torch.Tensor]:
+    """All of `PoseDrawings` in order, as batches (1, H, W, 3). What it raises for is raised at once."""
+    drawings = PoseDrawings(motion, size, portrait)
+
+    def frames() -> Iterator[torch.Tensor]:
+        for number in range(len(drawings)):
+            frame = drawings[number]
+            yield frame[None]
+            progress(number + 1, len(drawings), frame)
+
+    return frames()
 
 
 class PoseDrawings:

@@ -16,6 +16,8 @@ Scheduler = Literal["ddim", "dpmpp_2m", "unipc", "lcm"]
 SCHEDULERS: tuple[Scheduler, ...] = ("ddim", "dpmpp_2m", "unipc", "lcm")
 """DDIM is the published one. The others need fewer steps and give other numbers; "lcm" also needs a distilled network,
 that is an LCM LoRA merged into the denoising UNet by `models/diffusion/lora.py`."""
+LONGEST_WINDOW = 32
+"""Frames that the published motion modules have positions for."""
 Mode = Literal["reference", "seamless"]
 MODES: tuple[Mode, ...] = ("reference", "seamless")
 
@@ -111,19 +113,15 @@ class AnimationState:
     statistics: tuple[tuple[torch.Tensor, torch.Tensor], ...] | None = None
 
 
-def check_settings(settings: Settings, longest_window: int) -> None:
-    """Raises TalkingPortraitError for settings that cannot work; `longest_window` is that of the motion modules."""
+def check_settings(settings: Settings) -> None:
+    """Raises TalkingPortraitError for settings that cannot work with any networks."""
     height, width = settings.size
     if height < 64 or width < 64 or height % LATENT_SIDE or width % LATENT_SIDE:
         raise TalkingPortraitError(
             f"Frames of {width} x {height} pixels are asked for, but sides of 64 and more in steps of 8 are expected; "
             "512 x 512 suits the networks best."
         )
-    if not 1 <= settings.window <= longest_window:
-        raise TalkingPortraitError(
-            f"The window is {settings.window} frames, but the motion modules take 1 to {longest_window}; 16 is the "
-            "published one."
-        )
+    check_window(settings)
     check_overlap(settings.window, settings.overlap)
     if not 1 <= settings.steps <= 1000:
         raise TalkingPortraitError(f"Sampling in {settings.steps} steps was asked for, but 1 to 1000 are possible.")
@@ -152,6 +150,15 @@ def check_settings(settings: Settings, longest_window: int) -> None:
         raise TalkingPortraitError(
             f"Guidance of {settings.cfg} from {settings.guided[0]} to {settings.guided[1]} of the steps is asked for, "
             "but a number, and a beginning before its end, are expected."
+        )
+
+
+def check_window(settings: Settings, longest: int = LONGEST_WINDOW) -> None:
+    """Raises TalkingPortraitError for a window that motion modules with `longest` positions cannot take."""
+    if not 1 <= settings.window <= longest:
+        raise TalkingPortraitError(
+            f"The window is {settings.window} frames, but the motion modules take 1 to {longest}; 16 is the published "
+            "one."
         )
 
 

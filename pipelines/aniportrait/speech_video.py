@@ -42,8 +42,6 @@ FILES: Mapping[str, str] = {
 TAKES_MOTION = True
 """Whether a face motion can take the place of the speech."""
 FPS = 30
-LONGEST_WINDOW = 32
-"""Frames that the published motion modules have positions for."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def speech_video(
         window=options.window,
         overlap=options.overlap,
     )
-    check_settings(settings, LONGEST_WINDOW)
+    check_settings(settings)
     dtype = precision(options.dtype, device)
     if motion is None:
         assert speech is not None

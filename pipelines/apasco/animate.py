@@ -12,7 +12,7 @@ silence that fills it (`SpeechFeatures.padding`), as in the published program, g
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -25,6 +25,7 @@ from ..types import Progress, no_progress
 from .audio_context import audio_layers, audio_windows
 from .deflicker import faded, smooth_over_time
 from .denoising import Denoiser, denoise
+from .geometry import as_geometry
 from .pictures import match_colours
 from .portrait import PreparedPortrait, prepare_portrait, with_motion
 from .settings import AnimationState, Inputs, Networks, Settings, check_inputs, check_settings, check_state
@@ -92,6 +93,8 @@ def animate(
     another size or after the end of the speech, networks that give NaN, and memory that suffices for nothing.
     """
     settings = settings or Settings()
+    if inputs.geometry is not None:
+        inputs = replace(inputs, geometry=as_geometry(inputs.geometry, inputs.masks.points))
     check_settings(settings, networks)
     check_inputs(inputs, settings, networks)
     check_state(state, settings)
@@ -185,7 +188,7 @@ class Run:
         audio = audioproj(audio_windows(self.states, start, end).to(device, networks.dtype))[0]
         mesh = None
         if self.inputs.geometry is not None and networks.mesh_encoder is not None:
-            geometry = self.inputs.geometry
+            geometry = as_geometry(self.inputs.geometry)
             meshes = geometry.frames(start, end)
             encoder, device = loaded(networks.mesh_encoder, torch.nn.Module)
             mesh = encoder(meshes.to(device, networks.dtype), geometry.portrait.to(device, networks.dtype))[0]

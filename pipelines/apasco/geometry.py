@@ -38,6 +38,13 @@ def normalised(portrait: np.ndarray, meshes: np.ndarray) -> Geometry:
     return Geometry(_tensor(_in_units_of(portrait, portrait)), _tensor(_in_units_of(portrait, meshes)))
 
 
+def as_geometry(source: Geometry | FaceTrack | FaceMotion, portrait: np.ndarray | None = None) -> Geometry:
+    """The geometry of a motion or of landmarks, with the `portrait`'s own; see `geometry_of_track`."""
+    if isinstance(source, FaceTrack):
+        return geometry_of_track(source, portrait)
+    return geometry_of_motion(source) if isinstance(source, FaceMotion) else source
+
+
 def geometry_of_track(track: FaceTrack, portrait: np.ndarray | None = None) -> Geometry:
     """The meshes of landmarks, of the portrait alone, which stands still, or of a driving video.
 

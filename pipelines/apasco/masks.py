@@ -16,6 +16,7 @@ from ...models.diffusion.layout import REGIONS
 from ...models.face.face_mesh import FACE_OVAL, LIPS_OUTER
 from ..errors import TalkingPortraitError
 from ..packages import load_opencv
+from ..types import FaceTrack
 
 Box = tuple[int, int, int, int]
 """x from, x to, y from, y to; the ends not included."""
@@ -99,6 +100,26 @@ def region_masks(
             "portrait that shows them."
         )
     return replace(_separated(region, lips), points=points)
+
+
+def portrait_masks(
+    track: FaceTrack | None,
+    picture: torch.Tensor | None,
+    *,
+    face_ratio: float = FACE_RATIO,
+    lip_ratio: float = LIP_RATIO,
+) -> RegionMasks:
+    """The masks of a face's first frame, or without landmarks those of all of a picture (H, W, 3).
+
+    Raises TalkingPortraitError where there is neither.
+    """
+    if track is not None:
+        return region_masks(track.points[0], track.image_size, face_ratio=face_ratio, lip_ratio=lip_ratio)
+    if picture is None:
+        raise TalkingPortraitError(
+            "Neither landmarks nor an image are connected, but one of the two is expected; connect Detect Landmarks."
+        )
+    return whole_picture((picture.shape[0], picture.shape[1]))
 
 
 def whole_picture(image_size: tuple[int, int]) -> RegionMasks:

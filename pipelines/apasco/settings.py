@@ -13,7 +13,7 @@ from ..diffusion.latents import LATENT_SIDE
 from ..diffusion.samplers import NoiseSchedule, scheduled_betas
 from ..errors import TalkingPortraitError
 from ..memory import Managed
-from ..types import SpeechFeatures
+from ..types import FaceMotion, FaceTrack, SpeechFeatures
 from .geometry import Geometry
 from .masks import RegionMasks
 
@@ -118,14 +118,14 @@ class Inputs:
 
     `portrait` (H, W, 3) in 0..1, squeezed to `Settings.size` as published, so crop it to that shape before.
     `embedding` (1, 512) of its face; `masks` of its regions. `speech` features of a speech encoder, all layers, one row
-    for each frame of the whole speech. `geometry` a moving mesh, if there is one.
+    for each frame of the whole speech. `geometry` a moving mesh, or the landmarks or the motion that give one, or None.
     """
 
     portrait: torch.Tensor
     embedding: torch.Tensor
     masks: RegionMasks
     speech: SpeechFeatures
-    geometry: Geometry | None = None
+    geometry: Geometry | FaceTrack | FaceMotion | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,13 @@ class FaceIdentity:
     box: tuple[float, float, float, float]
     found: bool = True
 
+    def mask(self, image_size: tuple[int, int]) -> torch.Tensor:
+        """(H, W), 1 in the box, for the picture's (height, width)."""
+        left, top, right, bottom = (max(round(side), 0) for side in self.box)
+        mask = torch.zeros(image_size)
+        mask[top:bottom, left:right] = 1
+        return mask
+
 
 class FaceRecogniser:
     """InsightFace's detector and recogniser, from their ONNX files, on the CPU."""

@@ -9,7 +9,7 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,7 +23,11 @@ from ..errors import TalkingPortraitError
 from ..finite import check_finite
 from ..image.affine_sampling import apply_map, box_map, invert_map, over_white, sample_picture
 from ..memory import HalvingBatches, Managed, loaded
+from ..progress import share
 from ..types import FaceTrack, Progress, no_progress
+from .face import Landmarker
+from .face_tracking import NoFaceError
+from .landmarks import detect, detect_all, open_landmarker
 from .paste import RimColour, paste_frame
 from .smoothing import average_over_time
 
@@ -42,6 +46,10 @@ Source: the FFHQ mean face that GFPGAN's training pictures were aligned to.
 """
 TEMPLATE_SIDE = 512
 _NOSE_TIP, _MOUTH_CORNERS = 1, (61, 291)
+MOST_FACES = 16
+"""Tracked at once, when all are to be restored."""
+FINDING = 0.4
+"""Of the work, what detecting faces takes."""
 CUT = 0.5
 """A face that jumps by this part of its cut's side from one frame to the next is in another shot."""
 OVAL_GROWTH = 1.06
@@ -105,6 +113,57 @@ def _shots(values: np.ndarray) -> list[slice]:
     jumps = np.linalg.norm(np.diff(values[:, 2:], axis=0), axis=1) > CUT * side
     ends = [0, *(np.flatnonzero(jumps) + 1), len(values)]
     return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def restore_faces(
+    images: torch.Tensor,
+    tracks: Sequence[FaceTrack] | None,
+    network: Managed,
+    *,
+    landmarker: Callable[[], Landmarker] = open_landmarker,
+    all_faces: bool = False,
+    strength: float = 1.0,
+    batch: int = 4,
+    smoothing: float = 1.0,
+    colour_match: float = 0.5,
+    enlarge: float = 1.0,
+    progress: Progress = no_progress,
+) -> tuple[Iterator[torch.Tensor], RestoreReport]:
+    """`restored_frames`, and in how many pictures there is a face.
+
+    Args:
+        tracks: of the faces in `images`, or None: they are detected here, after everything else was checked.
+        landmarker: opens the engine for that.
+        all_faces: detect up to `MOST_FACES`, and not only the one nearest to the middle.
+    """
+    _check(images, tracks or (), strength, enlarge)
+    if tracks is None:
+        tracks = _detected(images, landmarker(), all_faces, share(progress, 0.0, FINDING))
+        progress = share(progress, FINDING, 1.0)
+    frames = restored_frames(
+        images,
+        tracks,
+        network,
+        strength=strength,
+        batch=batch,
+        smoothing=smoothing,
+        colour_match=colour_match,
+        enlarge=enlarge,
+        progress=progress,
+    )
+    return frames, report_on(tracks, len(images))
+
+
+def _detected(images: torch.Tensor, engine: Landmarker, all_faces: bool, progress: Progress) -> list[FaceTrack]:
+    def show(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        progress(done, total, over_white(images[max(done, 1) - 1]))
+
+    if all_faces:
+        return detect_all(images, engine, most=MOST_FACES, progress=show)
+    try:
+        return [detect(images, engine, choose="nearest", progress=show)[0]]
+    except NoFaceError:
+        return []
 
 
 def restored_frames(

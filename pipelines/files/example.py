@@ -15,6 +15,11 @@ _FOLDER = Path(__file__).parent / "example_data"
 SPEECH_FILE = _FOLDER / "speech.flac"
 
 
+def sample() -> tuple[torch.Tensor, FaceTrack, Audio]:
+    """The shipped portrait with its landmarks, and the shipped speech."""
+    return *sample_portrait(), sample_speech()
+
+
 def sample_portrait() -> tuple[torch.Tensor, FaceTrack]:
     """The shipped portrait (512, 512, 3) in 0..1 and its `sample_track`."""
     return read_image(_FOLDER / "portrait.png"), sample_track()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..memory import Managed, loaded
 from ..types import Progress, no_progress
 
 Between = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
@@ -60,6 +61,31 @@ def fill_gap(first: torch.Tensor, last: torch.Tensor, count: int, between: Betwe
     for insertion in insertion_order(count):
         frames[insertion.place] = between(frames[insertion.before], frames[insertion.after], insertion.time)
     return [frames[place] for place in range(count + 1)]
+
+
+def interpolated_by(
+    network: Managed, images: torch.Tensor, count: int, *, multiple: int = 1, progress: Progress = no_progress
+) -> Iterator[torch.Tensor]:
+    """`interpolated` by a network of ComfyUI's: (frame, later frame, timestep=map of the time) to the frame between.
+
+    `multiple` is what it takes the sides of frames in.
+    """
+
+    @torch.no_grad()
+    def between(first: torch.Tensor, last: torch.Tensor, time: float) -> torch.Tensor:
+        module, device = loaded(network, torch.nn.Module)
+        dtype = next(module.parameters()).dtype
+        height, width = first.shape[1:3]
+        pads = (0, -width % multiple, 0, -height % multiple)
+        pair = [
+            torch.nn.functional.pad(frame.movedim(-1, 1).to(device, dtype), pads, mode="replicate")
+            for frame in (first, last)
+        ]
+        times = torch.full((1, 1, *pair[0].shape[-2:]), time, device=device, dtype=dtype)
+        made = module(*pair, timestep=times)[..., :height, :width]
+        return made.float().clamp(0, 1).movedim(1, -1).cpu()
+
+    return interpolated(images, count, between, progress)
 
 
 def interpolated(

@@ -52,6 +52,19 @@ Colour = tuple[int, int, int]
 Points = list[tuple[float, float]]
 
 
+def preview(
+    motion: FaceMotion,
+    audio: Audio | None,
+    size: tuple[int, int],
+    plot_size: tuple[int, int],
+    *,
+    progress: Progress = no_progress,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pictures of `draw_motion` and the one of `plot_motion`; sizes are checked before the long part."""
+    plot = plot_motion(motion, audio, plot_size)
+    return draw_motion(motion, size, progress=progress), plot
+
+
 def draw_motion(
     motion: FaceMotion, size: tuple[int, int] = (512, 512), *, progress: Progress = no_progress
 ) -> torch.Tensor:

@@ -383,7 +383,7 @@ def test_apasco_shows_pictures_and_stops_within_a_step(server, apasco, tmp_path)
 
 def test_apasco_reports_errors_in_a_sentence(server, apasco, tmp_path, capsys):
     for name, changes, words in (
-        ("apasco_geometry", {}, "APasco Sampler: This checkpoint has no mesh encoder"),
+        ("apasco_geometry", {"net": "hallo/net.pth"}, "APasco Sampler: This checkpoint has no mesh encoder"),
         ("apasco", {"net": "aniportrait/denoising_unet.pth"}, "but net.pth of Hallo or APasco is expected"),
     ):
         assert run(server, small_apasco(name, tmp_path, **changes)) == 3
@@ -520,3 +520,77 @@ def test_odd_sides_are_saved(server, tmp_path, capsys, images):
     (path,) = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".mp4")]
     assert open_video(path).size == (98, 98)
     assert float(read_audio(path).seconds) > 15
+
+
+def test_odd_pictures_frames_are_saved_by_comfyuis_own_encoder(server, tmp_path, capsys):
+    prompt = json.loads(streamed(tmp_path, seed=8, images=False, size=97).read_text())
+    render = next(node for node, entry in prompt.items() if entry["class_type"] == "TalkingPortraitInstantRender")
+    joined = {"images": [render, 0], "fps": [render, 2]}
+    prompt["joined"] = {"class_type": "CreateVideo", "inputs": joined}
+    prompt["video"]["inputs"]["video"] = ["joined", 0]
+    workflow = tmp_path / "joined.json"
+    workflow.write_text(json.dumps(prompt))
+    assert run(server, workflow, "--out", str(tmp_path)) == 0
+    (path,) = [Path(line) for line in capsys.readouterr().out.split() if line.endswith(".mp4")]
+    assert open_video(path).size == (98, 98)
+
+
+def last_message(server: str, kind: str) -> dict[str, Any]:
+    """What ComfyUI sent to the front end about the last run; the history has it soon after the run."""
+    for _ in range(50):
+        messages = next(reversed(fetch(server, "/history").values()))["status"]["messages"]
+        found = [data for name, data in messages if name == kind]
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError(f"no {kind} in {messages}")
+
+
+def test_missing_files_are_absent_from_lists_and_named_together(server, models, tmp_path, capsys):
+    graph = {
+        "1": {
+            "class_type": "TalkingPortraitLoadAniTalker",
+            "inputs": {"stage1": "anitalker/gone.ckpt", "stage2": "anitalker/stage2_pose_only_hubert.gone.ckpt"},
+        },
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
+    described = fetch(server, "/object_info/TalkingPortraitSeparateVocals")["TalkingPortraitSeparateVocals"]
+    assert "Kim_Vocal_2.onnx" not in described["input"]["required"]["model"][1]["options"]
+    workflow = tmp_path / "missing.json"
+    workflow.write_text(json.dumps(graph))
+    assert run(server, workflow) == 3
+    stderr = capsys.readouterr().err
+    for name in ("anitalker/gone.ckpt", "anitalker/stage2_pose_only_hubert.gone.ckpt", "anitalker_ckpts", str(models)):
+        assert name in stderr
+    error = last_message(server, "execution_error")
+    assert error["exception_type"] == "TalkingPortraitError", "no module path before the sentence"
+    assert error["exception_message"].startswith("Load AniTalker: The model files ")
+
+
+def test_faces_are_detected_anew_once_a_better_model_is_there(server, models, tmp_path, capsys):
+    graph = {
+        "1": {"class_type": "TalkingPortraitSample", "inputs": {}},
+        "2": {
+            "class_type": "TalkingPortraitDetectLandmarks",
+            "inputs": {"images": ["1", 0], "face": "largest", "index": 0, "missing": "hold", "min_confidence": 0.45},
+        },
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 1]}},
+    }
+    workflow = tmp_path / "detect.json"
+    workflow.write_text(json.dumps(graph))
+    model = models / "detection" / "face_landmarker.task"
+    kept = model.rename(tmp_path / "kept.task") if model.is_file() else None
+    try:
+        assert run(server, workflow) == cli.NO_OUTPUTS
+        assert run(server, workflow) == cli.NO_OUTPUTS
+        assert "2" in last_message(server, "execution_cached")["nodes"]
+        model.parent.mkdir(exist_ok=True)
+        model.write_bytes(b"no model")
+        assert run(server, workflow) == 3
+        assert last_message(server, "execution_error")["node_id"] == "2", (
+            "it was run again, with the file that came"
+        )
+    finally:
+        model.unlink(missing_ok=True)
+        if kept:
+            kept.rename(model)

@@ -34,8 +34,13 @@ except model_management.InterruptProcessingException:
     report["cancelled"] = True
 given = host.to_socket(torch.zeros(2))
 report["socket"] = str(given.dtype)
-managed = host.ManagedModule(Network(2, 2))
+report["free"] = host.free_memory()
+reads = []
+managed = host.ManagedModule(lambda: reads.append(1) or Network(2, 2))
+report["reads"] = [len(reads)]
 report["device"] = str(managed.load(1000))
+managed.load(1000)
+report["reads"].append(len(reads))
 report["loaded"] = [[type(models[0]).__name__, memory] for models, memory in model_management.loaded]
 host.register_model_folders()
 report["names"] = host.model_names("audio_encoders", (".safetensors", ".bin"), folder_files=("model.safetensors",))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from talking_portrait.nodes import extension
+from talking_portrait.nodes import extension, host
 from talking_portrait.nodes.aniportrait_files import AUDIO, FILES
+from talking_portrait.nodes.loaded_models import LoadedAniPortrait
 from talking_portrait.nodes.standalone import command as cli
 from talking_portrait.nodes.standalone import core_nodes as core_stand_ins
 from talking_portrait.nodes.standalone import node_api as standalone
+from talking_portrait.pipelines.aniportrait.settings import Networks
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.landmark_payload import from_payload
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
@@ -290,6 +293,51 @@ def test_what_cannot_be_sampled_is_reported(aniportrait, sample, encoders, motio
         animate(aniportrait, sample, encoders, **{**follows, **changes})
     assert str(raised.value).startswith("AniPortrait Sampler: ")
     assert "\n" not in str(raised.value)
+
+
+WITHOUT_NETWORKS = {case: BAD[case] for case in BAD if case not in ("a text as state",)}
+
+
+@pytest.mark.parametrize("case", WITHOUT_NETWORKS)
+def test_nothing_is_read_before_inputs_are_checked(sample, encoders, motion, case):
+    def read():
+        raise AssertionError("gigabytes were read")
+
+    unread = host.ManagedModule(read)
+    aniportrait = LoadedAniPortrait(Networks(unread, unread, unread), unread, unread)
+    changes, words = WITHOUT_NETWORKS[case]
+    follows = {} if case == "nothing to follow" or "pose_frames" in changes else {"motion": motion}
+    with pytest.raises(TalkingPortraitError, match=words):
+        animate(aniportrait, sample, encoders, **{**follows, **changes})
+
+
+def test_what_head_movement_needs_is_checked_before_a_network_runs(aniportrait, sample, monkeypatch):
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("a network ran")
+
+    monkeypatch.setattr("talking_portrait.pipelines.aniportrait.face_motion.predict_offsets", run)
+    np.save(Path(os.environ["TALKING_PORTRAIT_MODELS"]) / "talking_portrait" / "flat.npy", np.zeros(6))
+    for changes, words in (
+        ({"head_pose": "predicted", "style": 100}, "0 to 99"),
+        ({"head_pose": "template", "template": "flat.npy"}, "a head-pose template"),
+        ({"head_pose": "motion"}, "none is connected"),
+        ({"fps": 0.0}, "frame rate"),
+    ):
+        with pytest.raises(TalkingPortraitError, match=words):
+            speak(aniportrait, sample, **changes)
+
+
+def test_both_audio_networks_are_named_where_both_are_missing(tmp_path, models, monkeypatch, sample):
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    shutil.copytree(models / "talking_portrait", tmp_path / "talking_portrait")
+    for name in AUDIO:
+        (tmp_path / "talking_portrait" / FILES[name]).unlink()
+    loaded = load()
+    with pytest.raises(TalkingPortraitError, match=f"The model files {FILES['audio2mesh']}, {FILES['audio2pose']} are"):
+        speak(loaded, sample, "predicted")
+    for name in AUDIO:
+        shutil.copy(models / "talking_portrait" / FILES[name], tmp_path / "talking_portrait" / FILES[name])
+    assert speak(loaded, sample, "predicted").frames, "what came since is read"
 
 
 def test_what_speech_lacks_is_reported(aniportrait, sample):

@@ -104,7 +104,9 @@ def test_a_cancelled_run_stops_at_the_next_step(probed):
 
 def test_memory_and_devices_are_the_hosts(probed):
     assert probed["socket"] == "torch.float16"
-    assert probed["loaded"] == [["ModelPatcher", 1000]]
+    assert probed["free"] == 4_000_000_000
+    assert probed["loaded"] == [["ModelPatcher", 1000]] * 2
+    assert probed["reads"] == [0, 1], "a network is read when it is first needed, and once"
     assert probed["device"] == "cpu"
 
 

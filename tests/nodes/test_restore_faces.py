@@ -71,6 +71,16 @@ def test_comfyuis_own_gfpgan_is_accepted(sample, restorer):
         restore(image, upscale_model="4x.pth", landmarks=landmarks)
 
 
+def test_settings_are_checked_before_faces_are_detected(sample, restorer, monkeypatch):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("detected")
+
+    monkeypatch.setattr("talking_portrait.pipelines.face.restoration.detect", never)
+    for changes in ({"strength": 2.0}, {"enlarge": 9.0}):
+        with pytest.raises(TalkingPortraitError, match="0 to 1 and 1 to 4 are expected"):
+            restore(sample[0], restorer=restorer, **changes)
+
+
 def test_missing_inputs_are_reported(sample, models, restorer):
     image, landmarks = sample
     with pytest.raises(TalkingPortraitError, match="no face restorer, but one is expected; connect Load Face Restorer"):

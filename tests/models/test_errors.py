@@ -1,0 +1,47 @@
+"""Error classes as ComfyUI and tracebacks show them: by their own names, without the module path of a node pack."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import pkgutil
+import traceback
+
+import pytest
+import talking_portrait.pipelines
+from talking_portrait.models.errors import TalkingPortraitError
+from talking_portrait.pipelines.face.face_tracking import NoFaceError
+
+
+def shown_type(kind: type) -> str:
+    """As ComfyUI's execution.full_type_name forms it for the front end."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def error_classes() -> list[type]:
+    for module in pkgutil.walk_packages(talking_portrait.pipelines.__path__, "talking_portrait.pipelines."):
+        if ".training" not in module.name:
+            importlib.import_module(module.name)
+    found = [TalkingPortraitError]
+    for kind in found:
+        found += kind.__subclasses__()
+    return found
+
+
+def test_every_error_is_shown_by_its_name_alone():
+    kinds = error_classes()
+    assert len(kinds) > 3
+    for kind in kinds:
+        assert shown_type(kind) == kind.__name__
+    error = NoFaceError("There is no face; show one.")
+    assert traceback.format_exception_only(error) == ["NoFaceError: There is no face; show one.\n"]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("kind", [TalkingPortraitError, NoFaceError])
+def test_errors_reach_other_processes(kind, protocol):
+    """Worker processes send an error's class, or an error."""
+    error = pickle.loads(pickle.dumps(kind("A sentence."), protocol))
+    assert type(error) is kind
+    assert error.args == ("A sentence.",)
+    assert pickle.loads(pickle.dumps(kind, protocol)) is kind

@@ -1,0 +1,166 @@
+"""Lists of model files: what is there, what is chosen, and what users are told about files that are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from talking_portrait.nodes import extension, model_paths
+from talking_portrait.nodes.standalone.command import registry
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.model_files.store import list_files
+from talking_portrait.pipelines.model_files.table import MODEL_FILES
+from talking_portrait.pipelines.workflow.check import check_graph
+
+NODES = {node.__name__: node for node in extension.NODES}
+SPEECH = {"waveform": None, "sample_rate": 16000}
+LISTS = {
+    "LoadSpeechEncoder": {"file": "wav2vec2_base_960h"},
+    "SeparateVocals": {"model": "kim_vocal_2"},
+    "LoadFaceRestorer": {"file": "gfpgan"},
+    "FaceEmbedding": {"detector": "antelope_scrfd_10g_bnkps", "recogniser": "antelope_glintr100"},
+    "LoadAniTalker": {"stage1": "anitalker_stage1", "stage2": "anitalker_audio_only_hubert"},
+    "LoadAPasco": {"net": "hallo_net"},
+    "LoadAniPortrait": {
+        name: f"aniportrait_{name}"
+        for name in ("reference_unet", "denoising_unet", "motion_module", "pose_guider", "audio2mesh", "audio2pose")
+    },
+}
+"""Nodes, their lists, and what the table of models calls the file that each list begins with."""
+CASES = [(node, entry, known) for node, lists in LISTS.items() for entry, known in lists.items()]
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    return tmp_path
+
+
+def listed(node: str, entry: str) -> dict:
+    return NODES[node].GET_NODE_INFO_V1()["input"]["required"][entry][1]
+
+
+def put(models: Path, known: str, content: bytes = b"") -> Path:
+    (model,) = list_files(known)
+    path = models / model.folder / model.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_every_list_with_a_models_file_is_tested_here():
+    names = {model.file for model in MODEL_FILES}
+    for name, node in NODES.items():
+        inputs = node.GET_NODE_INFO_V1()["input"]["required"]
+        lists = {entry for entry, (_, options) in inputs.items() if options.get("default") in names}
+        assert lists == set(LISTS.get(name, {})), name
+
+
+@pytest.mark.parametrize(("node", "entry", "known"), CASES)
+def test_a_list_holds_only_the_files_that_are_there(models, node, entry, known):
+    """ComfyUI offers a workflow's missing file for download where the list lacks it."""
+    (model,) = list_files(known)
+    assert listed(node, entry)["options"] == []
+    assert listed(node, entry)["default"] == model.file
+    put(models, known)
+    assert listed(node, entry)["options"] == [model.file]
+    assert listed(node, entry)["default"] == model.file
+
+
+def test_of_several_speech_encoders_one_that_is_there_is_chosen(models):
+    put(models, "chinese_hubert_large")
+    assert listed("LoadSpeechEncoder", "file")["default"] == "chinese-hubert-large.bin"
+    put(models, "wav2vec2_base_960h")
+    assert listed("LoadSpeechEncoder", "file")["default"] == "wav2vec2-base-960h.safetensors"
+
+
+@pytest.mark.parametrize("node", [name for name in LISTS if name.startswith("Load")])
+def test_a_saved_workflow_is_accepted_with_and_without_its_files(models, node):
+    """A name that is not in the list reaches `execute`, which says how to get the file."""
+    inputs = NODES[node].GET_NODE_INFO_V1()["input"]["required"]
+    values = {entry: options["default"] for entry, (_, options) in inputs.items() if "default" in options}
+    nodes = {**registry(), "Show": Show}
+    prompt = {
+        "1": {"class_type": NODES[node].GET_SCHEMA().node_id, "inputs": values},
+        "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
+    }
+    assert check_graph(prompt, nodes)["1"]["inputs"] == values
+    for known in LISTS[node].values():
+        put(models, known)
+    assert check_graph(prompt, nodes)["1"]["inputs"] == values
+
+
+class Show:
+    @classmethod
+    def GET_NODE_INFO_V1(cls) -> dict:  # noqa: N802 (ComfyUI's name)
+        return {"input": {"required": {"value": ("*", {})}}, "output": [], "output_node": True}
+
+
+@pytest.mark.parametrize("node", LISTS)
+def test_all_files_that_a_node_lacks_are_named_at_once(models, node):
+    files = {entry: list_files(known)[0] for entry, known in LISTS[node].items()}
+    others = {"FaceEmbedding": {"no_face": "stop"}, "SeparateVocals": {"enabled": True}}.get(node, {})
+    if node in ("LoadAniPortrait", "LoadAPasco"):
+        others = {"dtype": "auto"}
+    if node in ("FaceEmbedding", "SeparateVocals"):
+        image, audio, _ = NODES["Sample"].execute().args
+        others |= {"image": image} if node == "FaceEmbedding" else {"audio": audio}
+    with pytest.raises(TalkingPortraitError) as raised:
+        NODES[node].execute(**{entry: model.file for entry, model in files.items()}, **others)
+    message = str(raised.value)
+    assert message.startswith(f"{NODES[node].define_schema().display_name}: The model file")
+    for model in files.values():
+        assert model.file in message
+        assert model.page in message
+    folder = next(iter(files.values())).folder
+    assert str(models / folder) in message
+    assert "models get " in message
+    assert "\n" not in message
+
+
+def test_commands_for_two_files_fetch_no_more_than_those(models):
+    with pytest.raises(TalkingPortraitError) as raised:
+        NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "anitalker/stage2_full_control_mfcc.ckpt")
+    commands = str(raised.value).partition("or run: ")[2].split(", then: ")
+    assert [command.rpartition(" ")[2] for command in commands] == ["anitalker_stage1", "anitalker_full_control_mfcc"]
+    with pytest.raises(TalkingPortraitError) as raised:
+        NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "mine.ckpt")
+    assert "The model files anitalker/stage1.ckpt, 'mine.ckpt' are not in" in str(raised.value)
+    put(models, "anitalker_stage1")
+    with pytest.raises(TalkingPortraitError, match="'mine.ckpt' is not in .*get anitalker_audio_only_hubert$"):
+        NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "mine.ckpt")
+
+
+# --- results that a host keeps
+
+
+@pytest.mark.parametrize("node", LISTS)
+def test_a_loader_runs_anew_when_a_file_comes_or_changes(models, node):
+    names = {entry: list_files(known)[0].file for entry, known in LISTS[node].items()}
+    seen = [NODES[node].fingerprint_inputs(**names)]
+    for known in LISTS[node].values():
+        path = put(models, known, b"one")
+        seen.append(NODES[node].fingerprint_inputs(**names))
+        path.write_bytes(b"longer")
+        seen.append(NODES[node].fingerprint_inputs(**names))
+    assert len(set(seen)) == len(seen)
+    assert NODES[node].fingerprint_inputs(**names) == seen[-1], "the same files give the same"
+    for value in (None, ["1", 0], "../../x", ""):
+        NODES[node].fingerprint_inputs(**dict.fromkeys(names, value))
+
+
+@pytest.mark.parametrize("node", ["DetectLandmarks", "RestoreFaces"])
+def test_faces_are_detected_anew_with_a_better_model(models, node):
+    before = NODES[node].fingerprint_inputs()
+    opencv = NODES["DetectLandmarks"].fingerprint_inputs(engine="opencv")
+    path = put(models, "face_landmarker", b"task")
+    after = NODES[node].fingerprint_inputs()
+    assert after != before
+    assert NODES[node].fingerprint_inputs() == after
+    path.write_bytes(b"another")
+    assert NODES[node].fingerprint_inputs() != after
+    assert NODES["DetectLandmarks"].fingerprint_inputs(engine="opencv") == opencv, "which does not use the file"
+
+
+def test_a_file_that_cannot_be_read_has_no_fingerprint(tmp_path):
+    assert model_paths.fingerprint([None, tmp_path / "gone"]) == ()

@@ -587,9 +587,7 @@ def test_faces_are_detected_anew_once_a_better_model_is_there(server, models, tm
         model.parent.mkdir(exist_ok=True)
         model.write_bytes(b"no model")
         assert run(server, workflow) == 3
-        assert last_message(server, "execution_error")["node_id"] == "2", (
-            "it was run again, with the file that came"
-        )
+        assert last_message(server, "execution_error")["node_id"] == "2", "it was run again, with the file that came"
     finally:
         model.unlink(missing_ok=True)
         if kept:

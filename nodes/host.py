@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError, quoted
-from ..pipelines.files.output_paths import free_name
+from ..pipelines.files.output_paths import new_file
 from ..pipelines.types import Audio, Progress
 from .standalone import node_api as standalone
 
@@ -283,9 +283,9 @@ def encoded_video(write: Callable[[Path], object]) -> Any:
 
         folder = temporary_folder()
         assert folder is not None
-        with free_name(folder / "talking_portrait_00001_.mp4") as path:  # ComfyUI clears the folder when it starts
-            write(path)
-        return InputImpl.VideoFromFile(str(path))
+        with new_file(folder / "talking_portrait_00001_.mp4") as file:  # ComfyUI clears the folder when it starts
+            write(file.partial)
+        return InputImpl.VideoFromFile(str(file.path))
     from .standalone.core_nodes import VideoPayload
 
     own = Path(tempfile.mkdtemp(prefix="talking_portrait_"))

@@ -62,7 +62,7 @@ class LoadAPasco(io.ComfyNode):
         if net == TRAINED_FILE and host.model_path((host.OWN_CATEGORY,), net) is None:
             raise TalkingPortraitError(
                 f"The model file {net} is not in {host.model_folders(host.OWN_CATEGORY)[0]}, as no APasco weights are "
-                "published; train your own (python -m talking_portrait train apasco-stage2 --geometry, see "
+                "published; train your own (this pack's command train apasco-stage2 --geometry, see "
                 f"docs/training.md) and put its net.safetensors there, or choose {NET_FILE} without geometry."
             )
         networks = load_net(chosen_model(host.OWN_CATEGORY, net, NET), dtype=chosen_dtype(dtype))

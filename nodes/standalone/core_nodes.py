@@ -23,7 +23,7 @@ from ...pipelines.audio.waveform import check_audio
 from ...pipelines.errors import TalkingPortraitError, escaped, quoted
 from ...pipelines.files.images import to_uint8, write_image
 from ...pipelines.files.input_paths import is_file
-from ...pipelines.files.output_paths import folder_for_results, free_name
+from ...pipelines.files.output_paths import NewFile, folder_for_results, new_file
 from ...pipelines.files.sound import NoSoundError, read_audio, write_wav
 from ...pipelines.files.video import VideoWriter, open_video
 from ...pipelines.timing import as_rate, frame_end
@@ -69,8 +69,8 @@ def input_file(name: str) -> Path:
 
 
 @contextmanager
-def output_file(prefix: str, ending: str, width: int = 0, height: int = 0) -> Iterator[Path]:
-    """The next free numbered name for a file inside the output folder, which is made where it is missing.
+def output_file(prefix: str, ending: str, width: int = 0, height: int = 0) -> Iterator[NewFile]:
+    """A file with the next free number inside the output folder, which is made where it is missing.
 
     Patterns in the prefix such as %year% and %width% are filled in, as in ComfyUI.
     Leaving the block by an exception takes the file and the folders away again that were made for it.
@@ -82,12 +82,12 @@ def output_file(prefix: str, ending: str, width: int = 0, height: int = 0) -> It
     with ExitStack() as stack:
         try:
             stack.enter_context(folder_for_results(folder))
-            path = stack.enter_context(free_name(folder / f"{plain.name}_00001_{ending}"))
+            file = stack.enter_context(new_file(folder / f"{plain.name}_00001_{ending}"))
         except OSError as error:
             raise TalkingPortraitError(
                 f"Nothing can be put into the folder {folder} ({error.strerror}); name another with --out."
             ) from None
-        yield path
+        yield file
 
 
 def _plain_name(prefix: str) -> PurePosixPath:
@@ -320,21 +320,21 @@ class SaveVideo(Saver):
     def execute(cls, video: Any, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
         video = video_socket(video)
         if video.path is not None and video.encoded:
-            with output_file(filename_prefix, ".mp4") as path:
-                _copy(video.path, path)
-            return io.NodeOutput(video, ui=_shown("images", [path]))
+            with output_file(filename_prefix, ".mp4") as file:
+                _copy(video.path, file.partial)
+            return io.NodeOutput(video, ui=_shown("images", [file.path]))
         images, audio, fps = video.components()
         if audio is not None and video.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
             audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
         progress = io.session().progress
         with (
-            output_file(filename_prefix, ".mp4", images.shape[2], images.shape[1]) as path,
-            VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer,
+            output_file(filename_prefix, ".mp4", images.shape[2], images.shape[1]) as file,
+            VideoWriter(file.partial, (images.shape[1], images.shape[2]), fps, audio) as writer,
         ):
             for index, frame in enumerate(images):
                 writer.write(to_uint8(colours(frame)))
                 progress(index + 1, len(images))
-        return io.NodeOutput(video, ui=_shown("images", [path]))
+        return io.NodeOutput(video, ui=_shown("images", [file.path]))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -388,9 +388,9 @@ class PreviewImage(io.ComfyNode):
 def _save_images(images: torch.Tensor, prefix: str) -> list[Path]:
     paths = []
     for image in images:
-        with output_file(prefix, ".png", image.shape[1], image.shape[0]) as path:
-            write_image(path, colours(image) if image.shape[-1] == 1 else image)
-        paths.append(path)
+        with output_file(prefix, ".png", image.shape[1], image.shape[0]) as file:
+            write_image(file.partial, colours(image) if image.shape[-1] == 1 else image)
+        paths.append(file.path)
     return paths
 
 
@@ -436,9 +436,9 @@ class PreviewAudio(io.ComfyNode):
 
 def _save_audio(audio: Any, prefix: str) -> Path:
     sound = check_audio(audio)
-    with output_file(prefix, ".wav") as path:
-        write_wav(path, sound)
-    return path
+    with output_file(prefix, ".wav") as file:
+        write_wav(file.partial, sound)
+    return file.path
 
 
 class VAELoader(io.ComfyNode):

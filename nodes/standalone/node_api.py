@@ -172,7 +172,7 @@ class ComfyNode:
 
     @classmethod
     def with_hidden(cls, **values: Any) -> type[ComfyNode]:
-        """The node as one run sees it, with the values of `Hidden`; ComfyUI makes such a class for each run too."""
+        """The node's class of one run, with the values of `Hidden`; ComfyUI makes such a class for each run too."""
         return type(cls.__name__, (cls,), {"hidden": SimpleNamespace(**values)})
 
     @classmethod

@@ -207,7 +207,7 @@ def check_inputs(inputs: Inputs, settings: Settings, networks: Networks) -> None
     if inputs.geometry is not None and networks.mesh_encoder is None:
         raise TalkingPortraitError(
             "This checkpoint has no mesh encoder, so it cannot use the face geometry; disconnect it, or load weights "
-            "that were trained with it (python -m talking_portrait train apasco-stage2 --geometry, docs/training.md)."
+            "that were trained with it (this pack's command train apasco-stage2 --geometry, docs/training.md)."
         )
 
 

@@ -27,7 +27,7 @@ _RGB = (
     (-0.158, 0.189, 0.264),
     (-0.184, -0.271, -0.473),
 )
-"""Share of each latent channel in red, green and blue (-1..1): a linear approximation of Stable Diffusion 1.4's decoder,
+"""Share of each latent channel in red, green and blue (-1..1): a linear approximation of Stable Diffusion 1.4's VAE,
 from the Hugging Face forum ("Decoding latents to RGB without upscaling", 2022). For previews alone."""
 
 

@@ -12,7 +12,7 @@ from ...models.face.face_mesh import BLENDSHAPES, VERTICES
 from ..errors import TalkingPortraitError, quoted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from ..types import Camera, FaceMotion
-from .output_paths import file_to_write, shortened, unfinished
+from .output_paths import file_to_write, replacing, shortened
 
 MAX_BYTES = 4 * 1024**3
 """More than an hour at 120 frames a second; a larger file is a mistake or an attack."""
@@ -56,17 +56,13 @@ def save_motion(path: str | Path, motion: FaceMotion) -> None:
     if motion.blendshapes is not None:
         arrays["blendshapes"] = motion.blendshapes.astype(np.float32, copy=False)
     target = file_to_write(path)
-    partial = unfinished(target)
     try:
-        with partial.open("wb") as file:
+        with replacing(target) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)
-        partial.replace(target)
     except OSError as error:
         raise TalkingPortraitError(
             f"The motion could not be written to {path} ({error.strerror or error}); make some room and try again."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_motion(path: str | Path) -> FaceMotion:

@@ -8,12 +8,14 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import TalkingPortraitError
+from .scratch import scratch_folder
 
 MAX_NAME_BYTES = 200
-"""Common file systems take 255; marks for numbers and unfinished files are added."""
+"""Common file systems take 255; numbers are added."""
 
 
 def file_to_write(path: str | Path) -> Path:
@@ -35,6 +37,10 @@ def file_to_write(path: str | Path) -> Path:
         raise TalkingPortraitError(f"{shortened(path)} is no ordinary file and can't be written to; give another name.")
     if not known:
         raise TalkingPortraitError(f"The folder {shortened(target.parent)} does not exist; make it first.")
+    if target.exists() and not target.stat().st_mode & 0o222:
+        raise TalkingPortraitError(
+            f"The file {shortened(path)} is write-protected, so it is not replaced; give another name, or remove it."
+        )
     if len(os.fsencode(target.name)) > MAX_NAME_BYTES:
         raise TalkingPortraitError(f"The file name {shortened(path)} is too long; give a shorter one.")
     _try_folder(target.parent)
@@ -68,20 +74,13 @@ def check_output_folder(folder: Path) -> None:
     _try_folder(place)
 
 
-def unfinished(target: Path, ending: str = "") -> Path:
-    """The hidden name beside `target` for what is not yet complete; each process has its own."""
-    return target.with_name(f".{target.stem[-40:]}.{os.getpid()}.part{ending or target.suffix}")
-
-
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """The hidden name to write to; it takes `target`'s place when the block is done, and goes when it fails."""
-    partial = unfinished(target)
-    try:
+    """The name to write to, which nobody else has; it takes `target`'s place when the block is done."""
+    with scratch_folder(target.parent, target.stem) as scratch:
+        partial = scratch / target.name
         yield partial
         rename_durably(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,46 +97,64 @@ def folder_for_results(folder: Path) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def free_name(target: Path) -> Iterator[Path]:
-    """A name that nothing has, held by an empty file until the block writes there; it goes when the block fails.
+@dataclass
+class NewFile:
+    """A file that overwrites none: `partial` is where to write it, `path` its name once it is written."""
 
-    It is `target` or, where something has that name, the next number in ComfyUI's way: talk_00002_.mp4 after
-    talk_00001_.mp4, and face_00001_.png beside face.png. Raises OSError where no file can be made.
+    partial: Path
+    path: Path
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[NewFile]:
+    """A file that gets its name when the block is done: `target` or, where something has that name, the next number.
+
+    Numbers are ComfyUI's: talk_00002_.mp4 after talk_00001_.mp4, and face_00001_.png beside face.png. Of several that
+    are written at once each gets a name of its own. Raises OSError where no file can be made.
     """
     numbered = re.fullmatch(r"(.+)_(\d{5,})_", target.stem, re.DOTALL)
     start, number = (numbered[1], int(numbered[2])) if numbered else (target.stem, 0)
-    place = target
-    while not _make(place):
-        number += 1
-        place = target.with_name(f"{start}_{number:05}_{target.suffix}")
-    try:
-        yield place
-    except BaseException:
-        place.unlink(missing_ok=True)
-        raise
+    with scratch_folder(target.parent, target.stem) as scratch:
+        file = NewFile(scratch / target.name, target)
+        yield file
+        _to_disk(file.partial)
+        while not _give_name(file.partial, file.path):
+            number += 1
+            file.path = target.with_name(f"{start}_{number:05}_{target.suffix}")
+        _to_disk(target.parent)
 
 
-def _make(place: Path) -> bool:
-    """Makes an empty file, unless something has that name; of two that try at once only one succeeds."""
+def _give_name(partial: Path, path: Path) -> bool:
+    """Gives a file a name that nothing has; False where something has it."""
     try:
-        with place.open("xb"):
-            return True
+        os.link(partial, path)
     except FileExistsError:
         return False
+    except OSError:  # a file system without hard links
+        try:
+            path.open("xb").close()
+        except FileExistsError:
+            return False
+        partial.replace(path)
+    return True
 
 
 def rename_durably(partial: Path, path: Path) -> None:
     """Gives a finished file its name once its bytes are on the disk, so that not even a power cut leaves a part."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
+    _to_disk(partial)
     partial.replace(path)
-    if os.name == "posix":  # elsewhere folders can't be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file or a folder is on the disk."""
+    if path.is_dir() and os.name != "posix":  # elsewhere folders can't be opened
+        return
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def shortened(path: Path) -> str:

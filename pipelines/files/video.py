@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import subprocess
+import weakref
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +22,8 @@ from .frame_pixels import EXACT_SCALING, FramePixels
 from .images import MAX_PIXELS
 from .input_paths import existing_file
 from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
-from .output_paths import file_to_write, shortened, unfinished
+from .output_paths import file_to_write, rename_durably, shortened
+from .scratch import interruptions_held, scratch_folder
 from .sound import MAX_AAC_CHANNELS, WAV_BLOCK, SoundTrack, mixed_to_one, new_sound_file, streams_or_reason
 
 
@@ -109,13 +111,21 @@ class VideoWriter:
         self.path = file_to_write(path)
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
         self.frames = 0
-        self._partial, self._sound = unfinished(self.path), unfinished(self.path, ".pcm")
+        self._stack = ExitStack()
+        # Where an interruption comes between __enter__ and the block, __exit__ is not called.
+        weakref.finalize(self, self._stack.close)
 
     def __enter__(self) -> VideoWriter:
         try:
-            self._ffmpeg = Ffmpeg(self._command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            scratch = self._stack.enter_context(scratch_folder(self.path.parent, self.path.stem))
+            self._partial, self._sound = scratch / self.path.name, scratch / "sound.pcm"
+            command = self._command()
+            with interruptions_held():
+                self._ffmpeg = self._stack.enter_context(
+                    Ffmpeg(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+                )
         except BaseException:
-            self._sound.unlink(missing_ok=True)
+            self._stack.close()
             raise
         return self
 
@@ -176,17 +186,13 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            with self._ffmpeg:
-                if kind is None:
-                    with suppress(OSError):
-                        self._ffmpeg.input.close()
-                    if self._ffmpeg.wait():
-                        raise self._failure()
-                    self._partial.replace(self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
-            self._sound.unlink(missing_ok=True)
+        with self._stack:
+            if kind is None:
+                with suppress(OSError):
+                    self._ffmpeg.input.close()
+                if self._ffmpeg.wait():
+                    raise self._failure()
+                rename_durably(self._partial, self.path)
 
 
 def check_video_name(path: str | Path, crf: int) -> None:

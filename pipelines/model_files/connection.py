@@ -40,11 +40,7 @@ def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> I
         headers = {**headers, "Authorization": "Basic " + base64.b64encode(secret.encode()).decode()}
         url = urlunsplit(address._replace(netloc=address.netloc.rsplit("@", 1)[1]))
     redirects = _Redirects(allow_http_on_loopback)
-    context = ssl.create_default_context()
-    for variable in ("PIP_CERT", "REQUESTS_CA_BUNDLE"):
-        if os.path.isfile(os.environ.get(variable, "")):
-            context.load_verify_locations(os.environ[variable])
-    opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=_certificates()))
     try:
         request = urllib.request.Request(
             url, headers={"User-Agent": "talking-portrait", "Accept-Encoding": "identity", **headers}
@@ -64,6 +60,22 @@ def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> I
     with answer:
         answer.announced_sha256 = redirects.announced
         yield answer
+
+
+def _certificates() -> ssl.SSLContext:
+    """The usual certificates, and those of the user's company."""
+    context = ssl.create_default_context()
+    for variable in ("PIP_CERT", "REQUESTS_CA_BUNDLE"):
+        place = os.environ.get(variable, "")
+        if os.path.isfile(place):
+            try:
+                context.load_verify_locations(place)
+            except OSError as error:  # ssl's own among them
+                raise TalkingPortraitError(
+                    f"The certificates in {place}, which {variable} names, can't be read ({_in_one_line(error)}); "
+                    "correct that environment variable, or remove it."
+                ) from None
+    return context
 
 
 def check_address(url: str, allow_http_on_loopback: bool) -> None:

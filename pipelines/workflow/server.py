@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ..errors import one_line
-from ..files.output_paths import folder_for_results, free_name, replacing
+from ..files.output_paths import folder_for_results, new_file
 from .formats import NodeInfo, Prompt
 from .server_connection import (
     ANSWER_SECONDS,
@@ -293,16 +293,16 @@ class _Client:
 
         target = place_of(entry, self.out)
         try:
-            with folder_for_results(target.parent), free_name(target) as place, replacing(place) as partial:
+            with folder_for_results(target.parent), new_file(target) as result:
                 async with http.get("view", params=dict(entry)) as response:
                     response.raise_for_status()
-                    with partial.open("wb") as file:
+                    with result.partial.open("wb") as file:
                         async for block in blocks_of(response):
                             most -= len(block)
                             if most < 0:
                                 raise too_much()
                             file.write(block)
-            return place
+            return result.path
         except (aiohttp.ClientError, asyncio.TimeoutError):
             raise
         except OSError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..errors import TalkingPortraitError, one_line, quoted
@@ -63,7 +65,10 @@ def run_connected(work: Coroutine[Any, Any, Answer], server: str) -> Answer:
         raise TalkingPortraitError("Talking to a ComfyUI server needs aiohttp; run: pip install aiohttp") from None
     shown = _shown(server)
     try:
-        return asyncio.run(work)
+        found = asyncio.run(_until_interrupted(work))
+        if found:
+            return found[0]
+        raise KeyboardInterrupt
     except TalkingPortraitError:
         raise
     except aiohttp.InvalidURL:
@@ -86,6 +91,37 @@ def run_connected(work: Coroutine[Any, Any, Answer], server: str) -> Answer:
     except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         reason = one_line(f"{type(error).__name__}: {error}", 160)
         raise ServerUnreachableError(f"{shown} did not answer as ComfyUI does ({reason}); check the address.") from None
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, Answer]) -> list[Answer]:
+    """What `work` returns, in a list; an empty one when a signal has ended it, which may clean up then.
+
+    An exception of a signal handler would hit any task, and asyncio would print a traceback of it.
+    """
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    before: dict[int, Any] = {}
+    asked: list[int] = []
+
+    def stop() -> None:
+        asked.append(1)
+        task.cancel()
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and callable(handler := signal.getsignal(number)):
+            with suppress(NotImplementedError, RuntimeError, ValueError):  # on Windows, and in other threads
+                loop.add_signal_handler(number, stop)
+                before[number] = handler
+    try:
+        return [await task]
+    except asyncio.CancelledError:
+        if asked:
+            return []
+        raise
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def open_session(server: str) -> Any:

@@ -148,7 +148,7 @@ def test_changed_bytes_never_raise_another_error(tmp_path_factory, name: str, pl
     assert len(raised) < 600
 
 
-def test_an_archive_whose_names_unpack_to_a_flood_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
+def test_an_archive_with_far_too_many_names_is_not_unpacked(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(torch_file, "MAX_PICKLE", 10)
     torch.save({"w": torch.ones(1)}, tmp_path / "a.pth")
     assert "unpacks to" in sentence(tmp_path / "a.pth")

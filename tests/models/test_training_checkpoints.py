@@ -39,7 +39,7 @@ def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> b
 
 @pytest.fixture
 def foreign(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """A module of the author's that nobody else has: whatever is pickled from it, opening the file must not need it."""
+    """A module that only the author has: opening a file with pickled objects of it must not import it."""
     module = types.ModuleType("authors_code")
 
     class Config:
@@ -235,18 +235,18 @@ def test_a_state_dict_in_the_authors_own_kind_of_dictionary_is_read(tmp_path: Pa
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_whole_model_says_how_to_save_its_weights(tmp_path: Path, wrapped: bool) -> None:
+def test_a_whole_model_is_refused_with_the_way_to_save_its_weights(tmp_path: Path, wrapped: bool) -> None:
     network = torch.nn.Linear(2, 2)
     torch.save({"model": network, "epoch": 1} if wrapped else network, tmp_path / "a.pth")
-    with pytest.raises(TalkingPortraitError) as told:
+    with pytest.raises(TalkingPortraitError) as raised:
         read_checkpoint(tmp_path / "a.pth")
-    assert "a.pth holds a whole program object (torch.nn.modules.linear.Linear)" in str(told.value)
-    assert "torch.save(model.state_dict(), ...)" in str(told.value)
-    assert "author's own page" not in str(told.value)
+    assert "a.pth holds a whole program object (torch.nn.modules.linear.Linear)" in str(raised.value)
+    assert "torch.save(model.state_dict(), ...)" in str(raised.value)
+    assert "author's own page" not in str(raised.value)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-def test_quantised_and_absent_numbers_are_called_what_they_are(tmp_path: Path) -> None:
+def test_quantised_and_absent_numbers_are_named(tmp_path: Path) -> None:
     torch.save({"w": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}, tmp_path / "a.pth")
     with pytest.raises(TalkingPortraitError, match="a.pth holds w, which is quantised, but plain numbers are expected"):
         read_checkpoint(tmp_path / "a.pth")
@@ -348,14 +348,14 @@ def test_other_precisions_become_the_networks(tmp_path: Path, dtype: torch.dtype
         ({"final_linear.bias": torch.tensor(1.0)}, "of the shape .., which no network has"),
     ],
 )
-def test_weights_that_are_none_are_told(tmp_path: Path, change: dict[str, torch.Tensor], words: str) -> None:
+def test_weights_that_are_none_are_reported(tmp_path: Path, change: dict[str, torch.Tensor], words: str) -> None:
     torch.save(gfpgan_state() | change, tmp_path / "a.pth")
     with pytest.raises(TalkingPortraitError, match=words):
         load_gfpgan(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_weights_that_are_no_numbers_are_told_when_they_are_loaded(tmp_path: Path, value: float) -> None:
+def test_weights_that_are_no_numbers_are_reported_when_they_are_loaded(tmp_path: Path, value: float) -> None:
     state = gfpgan_state()
     state["final_linear.bias"][1] = value
     torch.save(state, tmp_path / "a.pth")
@@ -363,7 +363,7 @@ def test_weights_that_are_no_numbers_are_told_when_they_are_loaded(tmp_path: Pat
         load_gfpgan(tmp_path / "a.pth")
 
 
-def test_numbers_too_large_for_half_precision_say_so(tmp_path: Path) -> None:
+def test_numbers_too_large_for_half_precision_are_reported(tmp_path: Path) -> None:
     state = gfpgan_state()
     state["final_linear.bias"][1] = 1e6
     torch.save(state, tmp_path / "a.pth")
@@ -372,7 +372,7 @@ def test_numbers_too_large_for_half_precision_say_so(tmp_path: Path) -> None:
         load_gfpgan(tmp_path / "a.pth", dtype=torch.float16)
 
 
-def test_whole_numbers_in_place_of_others_are_told_under_any_name() -> None:
+def test_whole_numbers_in_place_of_others_are_reported_under_any_name() -> None:
     network = torch.nn.Module()
     network.scale = torch.nn.Parameter(torch.ones(2))
     with pytest.raises(TalkingPortraitError, match=r"holds quantised weights \(scale is of the type int8\)"):

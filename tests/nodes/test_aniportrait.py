@@ -470,6 +470,6 @@ def test_the_example_that_a_video_drives_runs_from_the_command_line(tmp_path, mo
     assert len(list(open_video(made(tmp_path / "out")).frames())) == 5
 
 
-def test_the_example_of_a_newer_comfyui_says_what_the_command_line_lacks(tmp_path, capsys):
+def test_the_example_of_a_newer_comfyui_names_what_the_command_line_lacks(tmp_path, capsys):
     assert run(small_version("aniportrait_interpolated", tmp_path), "--out", str(tmp_path / "out")) != 0
     assert "FrameInterpolationModelLoader" in capsys.readouterr().err

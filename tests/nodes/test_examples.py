@@ -82,7 +82,7 @@ def test_an_example_has_a_note_and_names_its_models(path):
             assert value not in ("randomize", "increment", "decrement"), "an example repeats itself"
 
 
-def test_only_the_users_own_picture_and_voice_ask_for_files():
+def test_only_the_example_with_own_picture_and_voice_needs_files():
     for path in EXAMPLES:
         kinds = class_names(read(path))
         asks = bool(kinds & {"LoadImage", "LoadAudio", "LoadVideo"})
@@ -90,7 +90,7 @@ def test_only_the_users_own_picture_and_voice_ask_for_files():
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_a_note_says_what_to_fetch_where_it_goes_and_how_long_it_takes(path):
+def test_a_note_names_downloads_their_folders_and_the_time(path):
     workflow = read(path)
     (note,) = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
     assert "### How long it takes" in note
@@ -98,7 +98,7 @@ def test_a_note_says_what_to_fetch_where_it_goes_and_how_long_it_takes(path):
     for folder in folders:
         assert f"models/{folder}" in note
     assert ("models get" in note) == (bool(folders) or "driven" in note or "face_landmarker" in note)
-    assert ("is a diagram and no result" in note) == (path.stem not in RESULTS)
+    assert ("is a diagram and not a result" in note) == (path.stem not in RESULTS)
     if path.stem in ("reenact", "anitalker_video", "aniportrait_video"):
         assert "*Load Video* and *Get Video Components*" in note
 

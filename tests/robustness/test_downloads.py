@@ -316,7 +316,7 @@ def test_content_fits_the_name_or_is_told(tmp_path, name, content, fault):
 @pytest.mark.parametrize("content", [b"tiny", b"", PAGE])
 def test_check_finds_what_an_earlier_version_took_for_the_file(tmp_path, monkeypatch, capsys, content):
     model = ModelFile("one", "one.bin", "vae", ("s",), "https://p.invalid", "owner/repo/one.bin")
-    monkeypatch.setattr(store, "MODEL_FILES", (model,))
+    monkeypatch.setattr(store, "MODEL_FILES", (*MODEL_FILES, model))
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "one.bin").write_bytes(content)
     assert main(["models", "check", "one", "--models", str(tmp_path)]) == 1
@@ -347,3 +347,13 @@ def test_a_password_of_the_mirror_is_not_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_ENDPOINT", "http://me:secret@192.0.2.1")
     assert main(["models", "get", "anitalker_stage1", "--models", str(tmp_path)]) == 2
     assert "secret" not in capsys.readouterr().err
+
+
+def test_certificates_that_are_none_are_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "company.pem").write_text("no certificate")
+    monkeypatch.setenv("PIP_CERT", str(tmp_path / "company.pem"))
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
+    assert main(["models", "get", "hallo_net", "--models", str(tmp_path / "m")]) == 2
+    told = capsys.readouterr().err
+    assert "company.pem, which PIP_CERT names, can't be read" in told
+    assert told.count("\n") == 1

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -355,3 +359,22 @@ def test_a_password_in_the_address_is_not_shown(tmp_path, capsys):
     (tmp_path / "flow.json").write_text(json.dumps(PROMPT))
     assert main(["run", str(tmp_path / "flow.json"), "--server", "http://me:secret@127.0.0.1:1"]) == 6
     assert "secret" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX's signals")
+def test_ctrl_c_takes_the_run_off_the_server(tmp_path):
+    (tmp_path / "flow.json").write_text(json.dumps(PROMPT))
+    ready = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start = f"{ready}os.execv(sys.executable, [sys.executable, '-m', 'talking_portrait', *sys.argv[1:]])"
+    with FakeComfy([("executing", {"node": "1"})]) as comfy:
+        command = ["run", "flow.json", "--server", comfy.address]
+        process = subprocess.Popen(
+            [sys.executable, "-c", start, *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Portrait\n"  # which is what the server has said
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1]
+    assert (process.returncode, told.strip()) == (130, "interrupted")
+    assert [path for path, _ in comfy.received["withdrawn"]] == ["/queue", "/interrupt"]
+    assert not (tmp_path / "out").exists()

@@ -36,9 +36,9 @@ from ..tiny_weights import anitalker, apasco, gfpgan
 
 
 def refusal(path: Path, load: Callable[[Path], Any] = read_checkpoint) -> str:
-    with pytest.raises(TalkingPortraitError) as told:
+    with pytest.raises(TalkingPortraitError) as raised:
         load(path)
-    text = str(told.value)
+    text = str(raised.value)
     assert "\n" not in text
     assert len(text) < 600
     return text

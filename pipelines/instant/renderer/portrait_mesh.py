@@ -1,7 +1,8 @@
 """A portrait's face in space, and how a motion moves it: the geometry of the Instant renderer.
 
 The corrections of the lip opening, `VISIBLE_OPENING` to `CLOSED_GAP`, were tuned on sixteen portraits with three
-recordings until a face landmarker on the video found the motion's opening; none was held out (docs/measurements.md). Other numbers that name no source were chosen by eye on portraits; the trials are not recorded.
+recordings until a face landmarker on the video found the motion's opening; none was held out (docs/measurements.md).
+Other numbers that name no source were chosen by eye on portraits; the trials are not recorded.
 """
 
 from __future__ import annotations

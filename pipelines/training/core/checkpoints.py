@@ -17,7 +17,6 @@ from ...errors import TalkingPortraitError
 from ...files.output_paths import replacing
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
-_UNFINISHED = re.compile(r"\.step-\d{8}\.\d+\.part\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         write_tensors(path, checkpoint.tensors, checkpoint.notes)
         for old in [own for own in _checkpoints(folder) if notes_of(own)][:-keep]:
             old.unlink()
-        for part in folder.iterdir():  # what a killed run was writing
-            if _UNFINISHED.fullmatch(part.name):
-                part.unlink()
     return path
 
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +29,7 @@ from ...face.face_tracking import track_of
 from ...face.landmarks import follow
 from ...face.metric_mesh import metric_mesh
 from ...files.output_paths import folder_for_results, replacing
+from ...files.scratch import interruptions_held, scratch_folder
 from ...files.sound import read_speech
 from ...files.video import VideoFile, open_video
 from ...image.affine_sampling import sample_picture
@@ -44,9 +42,8 @@ ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 QUALITY = 95
 """Of the JPEG files."""
 _BLENDSHAPES = 52
-_SCRATCH, _MARK = ".prepare-", "talking_portrait.lock"
-"""Start of the name of a folder for unfinished clips, and the lock file in it that marks it as ours."""
-_SCRATCH_NAME = re.compile(re.escape(_SCRATCH) + r"[a-z0-9_]{8}")
+_LOCK = ".manifest.lock"
+"""Held while the list of videos changes; it stays, as another process may just be waiting for it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def prepare(
                 say(f"{video.name}: done before.")
                 continue
             try:
-                with clip_folder.scratch() as scratch:
+                with scratch_folder(clip_folder.folder, "clips") as scratch:
                     work = _Video(open_video(video), clip_folder, scratch, landmarker, person or video.stem, progress)
                     say(clip_folder.add(video, list(work.clips())))
             except TalkingPortraitError as error:
@@ -135,7 +132,6 @@ class _ClipFolder:
         self.folder, self.recipe = folder, recipe
         self._recipe = asdict(recipe) | {"fps": str(recipe.fps)}
         self.manifest = self._stored() or {"recipe": self._recipe, "videos": {}}
-        _clear(folder)
 
     def _stored(self) -> dict[str, Any] | None:
         """The manifest on the disk, None where there is none."""
@@ -151,19 +147,6 @@ class _ClipFolder:
     def clip_count(self) -> int:
         return sum(len(video["clips"]) for video in self.manifest["videos"].values())
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A folder for what is not finished, which is gone after the block."""
-        place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.folder))
-        lock = FileLock(place / _MARK)
-        try:
-            with suppress(OSError, NotImplementedError):  # where files can't be locked, no other process removes it
-                lock.acquire()
-            yield place
-        finally:
-            lock.release()
-            shutil.rmtree(place, ignore_errors=True)
-
     def has(self, video: Path) -> bool:
         return _same_file(self.manifest["videos"].get(str(video.absolute())), video)
 
@@ -175,14 +158,22 @@ class _ClipFolder:
     def add(self, video: Path, clips: list[Clip]) -> str:
         """Moves a finished video's clips into the folder and enters it in the manifest; returns the report's line."""
         report = _report(video, clips, self.recipe)
-        self.manifest = self._stored() or self.manifest  # another process may have added to it
         places = [self.folder / CLIPS / clip.folder.name for clip in clips]
         for place in places:
             remove_clip(place)  # of a run that ended before the video was entered
             if os.path.lexists(place):
                 raise TalkingPortraitError(f"{place} is in the way, but no clip of this program; move it elsewhere.")
-        for clip, place in zip(clips, places, strict=True):
-            clip.folder.replace(place)
+        with ExitStack() as stack, interruptions_held():
+            with suppress(OSError, NotImplementedError):  # where files can't be locked
+                stack.enter_context(FileLock(self.folder / _LOCK))
+            for clip, place in zip(clips, places, strict=True):
+                clip.folder.replace(place)
+            self._enter(video, places, report)
+        return report
+
+    def _enter(self, video: Path, places: list[Path], report: str) -> None:
+        """Enters a video into the manifest as it is on the disk, where another process may have added to it."""
+        self.manifest = self._stored() or self.manifest
         before = self.manifest["videos"].get(str(video.absolute()), {"clips": []})["clips"]
         self.manifest["videos"][str(video.absolute())] = {
             **_identity(video),
@@ -195,7 +186,6 @@ class _ClipFolder:
             place = self.folder / CLIPS / Path(name).name
             if place not in places:
                 remove_clip(place)
-        return report
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:
@@ -214,19 +204,6 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
             f"{path} is no list of prepared videos, so it was left alone; move it elsewhere or give another folder."
         )
     return manifest
-
-
-def _clear(folder: Path) -> None:
-    """Removes the scratch folders of killed runs; a run that still goes on holds the lock of its own."""
-    for place in folder.iterdir():
-        mark = place / _MARK
-        if not _SCRATCH_NAME.fullmatch(place.name) or place.is_symlink() or not mark.is_file():
-            continue
-        lock = FileLock(mark, timeout=0)
-        with suppress(OSError, NotImplementedError):
-            lock.acquire()
-            lock.release()
-            shutil.rmtree(place)
 
 
 def _words(settings: dict[str, Any]) -> str:

@@ -276,7 +276,7 @@ def test_progress_counts_every_step_and_frame(networks):
     assert reports[-1][0] == 12
 
 
-def test_numbers_that_overflow_are_told():
+def test_numbers_that_overflow_are_reported():
     networks = networks_of()
     networks.denoising_unet.module.state_dict()["conv_out.bias"].fill_(torch.nan)
     with pytest.raises(TalkingPortraitError, match=r"denoising UNet gave values that are not numbers \(NaN\)"):

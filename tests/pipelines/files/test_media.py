@@ -1,7 +1,9 @@
 """Real files through Pillow and ffmpeg."""
 
 import tempfile
+from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from PIL import Image
 from talking_portrait.pipelines.audio.waveform import mono, resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files import sound
+from talking_portrait.pipelines.files import video as video_file
 from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
 from talking_portrait.pipelines.files.images import read_image
-from talking_portrait.pipelines.files.output_paths import unfinished
+from talking_portrait.pipelines.files.scratch import scratch_folder
 from talking_portrait.pipelines.files.sound import read_audio, read_speech, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.timing import frame_count
@@ -85,10 +88,21 @@ def test_more_channels_than_aac_has_are_folded(tmp_path):
     assert read_audio(tmp_path / "out.mp4").waveform.shape[0] == 1
 
 
-def test_a_full_disk_is_named(tmp_path):
+def scratch_with(name: str):
+    """A scratch folder in which this file refuses every byte, as on a full disk."""
+
+    @contextmanager
+    def made(folder: Path, stem: str):
+        with scratch_folder(folder, stem) as scratch:
+            (scratch / name).symlink_to("/dev/full")
+            yield scratch
+
+    return made
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
     path = tmp_path / "out.mp4"
-    # /dev/full refuses every byte, as a full disk does.
-    unfinished(path).symlink_to("/dev/full")
+    monkeypatch.setattr(video_file, "scratch_folder", scratch_with("out.mp4"))
     with (
         pytest.raises(TalkingPortraitError, match="free some space"),
         VideoWriter(path, (48, 64), Fraction(25)) as video,
@@ -97,8 +111,8 @@ def test_a_full_disk_is_named(tmp_path):
     assert not path.exists()
 
 
-def test_a_full_disk_is_named_when_the_sound_alone_fills_it(tmp_path):
-    unfinished(tmp_path / "out.mp4", ".pcm").symlink_to("/dev/full")
+def test_a_full_disk_is_named_when_the_sound_alone_fills_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_file, "scratch_folder", scratch_with("sound.pcm"))
     with (
         pytest.raises(TalkingPortraitError, match=r"The sound of out.mp4 can't be written \(No space left"),
         VideoWriter(tmp_path / "out.mp4", (48, 64), Fraction(25), tone(1, 16000)) as video,

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from talking_portrait.pipelines.files.output_paths import free_name, replacing, unfinished
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files.output_paths import file_to_write, new_file, replacing
 
 
 def names(folder: Path) -> list[str]:
@@ -47,9 +48,9 @@ def test_a_file_is_replaced_only_by_what_is_complete(tmp_path: Path) -> None:
 def test_a_name_that_is_taken_is_counted_on(tmp_path: Path, name: str, there: list[str], given: str) -> None:
     for other in there:
         (tmp_path / other).write_text("other")
-    with free_name(tmp_path / name) as place:
-        place.write_text("new")
-    assert place == tmp_path / given
+    with new_file(tmp_path / name) as file:
+        file.partial.write_text("new")
+    assert file.path == tmp_path / given
     assert names(tmp_path) == sorted([*there, given])
     assert all((tmp_path / other).read_text() == "other" for other in there)
 
@@ -57,22 +58,23 @@ def test_a_name_that_is_taken_is_counted_on(tmp_path: Path, name: str, there: li
 def test_links_and_folders_take_a_name_too(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "a_00001_.png").mkdir()
-    with free_name(tmp_path / "a.png") as place:
-        assert place.name == "a_00002_.png"
+    with new_file(tmp_path / "a.png") as file:
+        file.partial.write_text("new")
+    assert file.path.name == "a_00002_.png"
     assert not (tmp_path / "nowhere.png").exists()
 
 
 def test_a_name_is_free_again_when_nothing_came_of_it(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), free_name(tmp_path / "a.png") as place:
-        write_and_fail(place)
+    with pytest.raises(ZeroDivisionError), new_file(tmp_path / "a.png") as file:
+        write_and_fail(file.partial)
     assert names(tmp_path) == []
 
 
 def test_of_many_at_once_each_gets_its_own_name(tmp_path: Path) -> None:
     def write(number: int) -> str:
-        with free_name(tmp_path / "a_00001_.txt") as place:
-            place.write_text(str(number))
-        return place.name
+        with new_file(tmp_path / "a_00001_.txt") as file:
+            file.partial.write_text(str(number))
+        return file.path.name
 
     with ThreadPoolExecutor(8) as pool:
         given = list(pool.map(write, range(40)))
@@ -80,6 +82,21 @@ def test_of_many_at_once_each_gets_its_own_name(tmp_path: Path) -> None:
     assert [(tmp_path / name).read_text() for name in given] == [str(number) for number in range(40)]
 
 
-def test_long_names_that_differ_in_their_number_are_not_written_to_one_file(tmp_path: Path) -> None:
-    start = "a very long start of a name that many files have in common"
-    assert unfinished(tmp_path / f"{start}_00001_.mp4") != unfinished(tmp_path / f"{start}_00002_.mp4")
+def test_without_hard_links_no_name_is_taken_twice_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    for number in range(3):
+        with new_file(tmp_path / "a_00001_.txt") as file:
+            file.partial.write_text(str(number))
+    assert names(tmp_path) == ["a_00001_.txt", "a_00002_.txt", "a_00003_.txt"]
+    assert (tmp_path / "a_00003_.txt").read_text() == "2"
+
+
+def test_a_write_protected_file_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_text("mine")
+    path.chmod(0o444)
+    with pytest.raises(TalkingPortraitError, match="a.mp4 is write-protected, so it is not replaced; give"):
+        file_to_write(path)

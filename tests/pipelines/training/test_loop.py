@@ -200,8 +200,10 @@ def test_the_folder_holds_the_last_checkpoints_pictures_and_the_network(tmp_path
 
 def test_what_a_killed_run_was_writing_is_ignored_and_removed(tmp_path: Path) -> None:
     run(tmp_path, 5)
-    part = tmp_path / "checkpoints" / ".step-00000010.1234.part.safetensors"
-    part.write_bytes(b"half")
+    part = tmp_path / "checkpoints" / ".step-00000010.abcd1234.part"
+    part.mkdir()
+    (part / "talking_portrait.lock").touch()
+    (part / "step-00000010.safetensors").write_bytes(b"half")
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"step": 6, "rate": 0.01, "loss": 9.0}\n{"step": 7, "ra')
     run(tmp_path, 10)

@@ -102,7 +102,7 @@ def test_clips_are_written_and_reported(videos: Path, tmp_path: Path) -> None:
     assert whole.array("matrix").shape == (15, 4, 4)
     assert whole.array("blendshapes").shape == (15, 52)
     assert whole.picture(14).shape == (128, 128, 3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".manifest.lock", "clips", "manifest.json"]
 
 
 def test_points_lie_where_they_lay_in_the_whole_picture(videos: Path, tmp_path: Path, portrait: np.ndarray) -> None:
@@ -257,15 +257,17 @@ def test_a_damaged_clip_is_still_an_error(videos: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_removed_and_what_a_running_one_works_on_is_not(videos: Path, tmp_path: Path) -> None:
-    killed = put(tmp_path, ".prepare-abcd1234/talking_portrait.lock", ".prepare-abcd1234/faces.raw")
-    running = tmp_path / ".prepare-abcd5678"
+    killed = put(tmp_path, ".clips.abcd1234.part/talking_portrait.lock", ".clips.abcd1234.part/faces.raw")
+    running = tmp_path / ".clips.abcd5678.part"
     running.mkdir()
     with FileLock(running / "talking_portrait.lock"):
         prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
         assert running.is_dir()
     assert not killed.keys() & contents(tmp_path).keys()
-    prepare([], tmp_path, PortraitLandmarker(), RECIPE)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "manifest.json"]
+    changed = (videos / "plain.mp4").with_name("again.mp4")
+    changed.write_bytes((videos / "plain.mp4").read_bytes())
+    prepare([changed], tmp_path, PortraitLandmarker(), RECIPE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".manifest.lock", "clips", "manifest.json"]
 
 
 def test_two_runs_at_once_do_not_interfere(videos: Path, tmp_path: Path) -> None:

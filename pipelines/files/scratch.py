@@ -1,0 +1,99 @@
+"""Hidden folders for what is unfinished: each writer has one of its own, and what killed ones left is cleared."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+_MARK = "talking_portrait.lock"
+"""The file in each of them that says whose it is; locked as long as its writer lives."""
+_NAME = re.compile(r"\..{0,40}\.[a-z0-9_]{8}\.part", re.DOTALL)
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
+    """A hidden folder in `folder`, named after what is to become of it, that is gone with all in it after the block.
+
+    Where a process was killed, its folder goes with the next one that is made in the same place. Raises OSError where
+    none can be made.
+    """
+    _clear(folder)
+    with ExitStack() as stack:
+        with interruptions_held():
+            place = _locked(folder, name, stack)
+        yield place
+
+
+def _locked(folder: Path, name: str, stack: ExitStack) -> Path:
+    """A new folder with its lock, both given to the stack."""
+    while True:
+        place = Path(tempfile.mkdtemp(prefix=f".{name[-40:]}.", suffix=".part", dir=folder))
+        stack.callback(_remove, place)
+        lock = FileLock(place / _MARK)
+        stack.callback(lock.release)
+        with suppress(OSError, NotImplementedError):  # where files can't be locked, no other process removes it
+            lock.acquire()
+            if not (place / _MARK).exists():  # somebody took it for a dead one's before it was locked
+                continue
+        return place
+
+
+def _remove(place: Path) -> None:
+    with interruptions_held():
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Removes what killed processes left; one that lives holds the lock of its own."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if _NAME.fullmatch(entry.name)]
+    except OSError:
+        return  # whoever makes a folder there says why that fails
+    for place in (folder / name for name in names):
+        mark = place / _MARK
+        if place.is_symlink() or not mark.is_file():
+            continue
+        lock = FileLock(mark, timeout=0)
+        with suppress(OSError, NotImplementedError):  # a lock that another process holds is a TimeoutError
+            lock.acquire()
+            try:
+                _remove(place)
+            finally:
+                lock.release()
+
+
+@contextmanager
+def interruptions_held() -> Iterator[None]:
+    """Lets SIGINT and SIGTERM wait until the block is done, so that what it makes is known to whoever removes it.
+
+    Only the main thread is ever interrupted; elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[int, Any]] = []
+    before = {}
+    try:
+        for number in _STOPPING:
+            before[number] = signal.signal(number, lambda *what: held.append(what))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for came, frame in held[:1]:
+            handler = before[signal.Signals(came)]
+            if callable(handler):
+                handler(came, frame)
+            elif handler != signal.SIG_IGN:
+                os.kill(os.getpid(), came)

@@ -55,7 +55,8 @@ def checked_node(execute: Execute) -> Execute:
             title = cls.define_schema().display_name
             if is_out_of_memory(error) and not host.handles_out_of_memory(error):
                 raise TalkingPortraitError(
-                    f"{title}: This needs more memory than there is; take smaller pictures or fewer frames at once."
+                    f"{title}: This needs more memory than there is; scale the pictures down (ComfyUI's Scale Image to "
+                    "Total Pixels), make the clip shorter, or compute fewer frames at once."
                 ) from error
             if not isinstance(error, TalkingPortraitError):
                 raise

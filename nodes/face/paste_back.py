@@ -7,7 +7,7 @@ from typing import Any
 from ...pipelines.types import Crop
 from .. import host
 from ..checked_node import checked_node
-from ..frames import as_before, even_sides
+from ..frames import as_before, check_memory, even_sides
 from ..host import io
 from ..inputs import images_socket, mask_socket
 from ..sockets import CropSocket
@@ -72,8 +72,10 @@ class PasteBack(io.ComfyNode):
     ) -> io.NodeOutput:
         from ...pipelines.face.paste import paste_back
 
+        crops = as_before(images_socket(images), crop.size)
+        check_memory(len(crops), *crop.source_size, 3)
         pasted = paste_back(
-            as_before(images_socket(images), crop.size),
+            crops,
             crop,
             None if source is None else images_socket(source, "source"),
             feather=feather,

@@ -7,7 +7,7 @@ from typing import Any
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
-from ..frames import frames_in_memory
+from ..frames import check_memory, frames_in_memory
 from ..host import io
 from ..inputs import amount_input, colours, images_socket, track_from, tracks_from
 from ..loaded_models import LoadedFaceRestorer, landmarker, landmarker_fingerprint
@@ -98,7 +98,7 @@ class RestoreFaces(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, landmarks: Any = None, **_: Any) -> Fingerprint:
+    def fingerprint_inputs(cls, **_: Any) -> Fingerprint:
         return landmarker_fingerprint()
 
     @classmethod
@@ -122,6 +122,7 @@ class RestoreFaces(io.ComfyNode):
         pictures = images_socket(images)
         if pictures.shape[-1] == 1:
             pictures = colours(pictures)
+        check_memory(*pictures.shape)
         tracks = None
         if landmarks is not None:
             tracks = tracks_from(landmarks, MOST_FACES) if faces == "all" else [track_from(landmarks, "nearest")]

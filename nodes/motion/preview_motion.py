@@ -7,6 +7,7 @@ from typing import Any
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
+from ..frames import check_memory
 from ..host import io
 from ..inputs import sound_from
 from ..sockets import FaceMotionSocket
@@ -48,6 +49,7 @@ class PreviewMotion(io.ComfyNode):
     ) -> io.NodeOutput:
         from ...pipelines.motion.preview import preview
 
+        check_memory(motion.frames, size, size, 3)
         images, plot = preview(
             motion,
             None if audio is None else sound_from(audio),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from talking_portrait.nodes import extension, frames, host
+from talking_portrait.nodes.loaded_models import LoadedFaceRestorer
 from talking_portrait.pipelines.errors import TalkingPortraitError
 
 NODES = {node.__name__: node for node in extension.NODES}
@@ -113,6 +114,21 @@ def test_frames_that_memory_cannot_hold_are_refused_before_rendering(sample, mot
     with pytest.raises(AttributeError):  # as nothing was prepared, but the frames were not refused
         NODES["InstantRender"].execute(sample[0], sample[2], motion)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("node", ["PasteBack", "RestoreFaces", "PreviewMotion", "DrawPose"])
+def test_other_clips_that_memory_cannot_hold_are_refused(sample, motion, monkeypatch, node):
+    image, landmarks = sample[0], sample[2]
+    crop = NODES["CropPortrait"].execute(image, landmarks, 64, "head", 1.0, False, False).args[1]
+    monkeypatch.setattr(host, "free_memory", lambda: 1_000_000)
+    inputs = {
+        "PasteBack": (torch.zeros(2, 64, 64, 3), crop, 0.1),
+        "RestoreFaces": (image, 1.0, "centre", LoadedFaceRestorer(host.ManagedModule(torch.nn.Identity()))),
+        "PreviewMotion": (motion, 512),
+        "DrawPose": (motion, 512, 512, landmarks),
+    }
+    with pytest.raises(TalkingPortraitError, match=r"frames of 512 x 512 pixels take .* but 0\.0 GB are free; make"):
+        NODES[node].execute(*inputs[node])
 
 
 @pytest.mark.parametrize("size", [None, (64, 64)])

@@ -63,7 +63,7 @@ class FaceEmbedding(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, detector: Any, recogniser: Any, **_: Any) -> Fingerprint:
+    def fingerprint_inputs(cls, detector: Any = None, recogniser: Any = None, **_: Any) -> Fingerprint:
         return files_fingerprint(host.OWN_CATEGORY, detector, recogniser)
 
     @classmethod

@@ -43,7 +43,7 @@ class LoadFaceRestorer(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: Any, **_: Any) -> Fingerprint:
+    def fingerprint_inputs(cls, file: Any = None, **_: Any) -> Fingerprint:
         return files_fingerprint(CATEGORY, file)
 
     @classmethod

@@ -52,7 +52,7 @@ class LoadAniTalker(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, stage1: Any, stage2: Any, **_: Any) -> Fingerprint:
+    def fingerprint_inputs(cls, stage1: Any = None, stage2: Any = None, **_: Any) -> Fingerprint:
         return files_fingerprint(host.OWN_CATEGORY, stage1, stage2)
 
     @classmethod

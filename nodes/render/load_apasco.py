@@ -50,7 +50,7 @@ class LoadAPasco(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, net: Any, **_: Any) -> Fingerprint:
+    def fingerprint_inputs(cls, net: Any = None, **_: Any) -> Fingerprint:
         return files_fingerprint(host.OWN_CATEGORY, net)
 
     @classmethod

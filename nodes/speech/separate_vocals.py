@@ -64,7 +64,7 @@ class SeparateVocals(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model: Any, **_: Any) -> Fingerprint:
+    def fingerprint_inputs(cls, model: Any = None, **_: Any) -> Fingerprint:
         return files_fingerprint(host.OWN_CATEGORY, model)
 
     @classmethod

@@ -156,7 +156,8 @@ def test_a_loader_runs_anew_when_a_file_comes_or_changes(models, node):
     assert len(set(seen)) == len(seen)
     assert NODES[node].fingerprint_inputs(**names) == seen[-1], "the same files give the same"
     for value in (None, ["1", 0], "../../x", ""):
-        NODES[node].fingerprint_inputs(**dict.fromkeys(names, value))
+        assert NODES[node].fingerprint_inputs(**dict.fromkeys(names, value)) == ()
+    assert NODES[node].fingerprint_inputs() == (), "ComfyUI gives it no inputs that are linked"
 
 
 @pytest.mark.parametrize("node", ["DetectLandmarks", "RestoreFaces"])

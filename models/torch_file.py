@@ -5,7 +5,7 @@
     until 2017   a tar archive of storages, tensors and pickle
     never        a plain pickle, whose storages lie in it as bytes of the second kind
 
-`TorchFile.value` is what was saved, as `pickle_reader` has it; only the tensors that are asked for are read from disk.
+`TorchFile.value` is what was saved, as `pickle_reader` has it; only the tensors that are requested are read from disk.
 """
 
 from __future__ import annotations

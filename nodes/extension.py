@@ -12,7 +12,7 @@ from .face.load_face_restorer import LoadFaceRestorer
 from .face.paste_back import PasteBack
 from .face.region_masks import RegionMasks
 from .face.restore_faces import RestoreFaces
-from .input.example import Sample
+from .input.example import Example
 from .motion.aniportrait_audio_motion import AniPortraitAudioMotion
 from .motion.anitalker_motion import AniTalkerMotion
 from .motion.anitalker_motion_from_video import AniTalkerMotionFromVideo
@@ -35,7 +35,7 @@ from .speech.separate_vocals import SeparateVocals
 from .speech.speech_mfcc import SpeechMFCC
 
 NODES: tuple[Any, ...] = (
-    Sample,
+    Example,
     SeparateVocals,
     LoadSpeechEncoder,
     EncodeSpeech,

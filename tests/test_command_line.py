@@ -15,7 +15,7 @@ import pytest
 import torch
 from talking_portrait.__main__ import main
 from talking_portrait.pipelines.commands.progress_bar import ProgressBar
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.motion_file import load_motion
 from talking_portrait.pipelines.files.sound import read_audio, write_wav
@@ -283,7 +283,7 @@ def test_an_own_picture_needs_no_download(tmp_path, voice, monkeypatch, capsys):
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
-    write_image(tmp_path / "own.png", sample_portrait()[0])
+    write_image(tmp_path / "own.png", example_portrait()[0])
     own = ["animate", "--image", str(tmp_path / "own.png"), "--audio", str(voice), "--size", "96"]
     assert main([*own, "--out", str(tmp_path / "out.mp4")]) == 0
     assert (tmp_path / "out.mp4").stat().st_size > 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.video import open_video
 
@@ -77,7 +77,7 @@ def test_the_installed_packages_fit_each_other(machine):
 
 
 def test_an_own_picture_is_animated(machine):
-    write_image(machine.folder / "own.png", sample_portrait()[0])
+    write_image(machine.folder / "own.png", example_portrait()[0])
     done = machine.run(str(ROOT), "animate", "--image", "own.png", "--size", "96", "--out", "x.mp4")
     assert done.returncode == 0, done.stderr
     assert open_video(machine.folder / "x.mp4").size == (96, 96)

@@ -6,7 +6,7 @@ import pytest
 import talking_portrait as tp
 import torch
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.example import SPEECH_FILE, sample_portrait, sample_speech
+from talking_portrait.pipelines.files.example import SPEECH_FILE, example_portrait, example_speech
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import read_audio
 from talking_portrait.pipelines.files.video import open_video
@@ -15,12 +15,12 @@ from talking_portrait.pipelines.types import Audio
 
 @pytest.fixture(scope="module")
 def voice() -> Audio:
-    sample = sample_speech()
+    sample = example_speech()
     return Audio(sample.waveform[:, : sample.sample_rate], sample.sample_rate)
 
 
 def test_a_picture_and_a_voice_become_a_video(tmp_path, voice):
-    write_image(tmp_path / "me.png", sample_portrait()[0])
+    write_image(tmp_path / "me.png", example_portrait()[0])
     path = tp.animate(tmp_path / "me.png", voice, tmp_path / "out.mp4", fps=10, longest_side=128, seed=3)
     assert open_video(path).size == (128, 128)
     assert len(list(open_video(path).frames())) == 10
@@ -29,9 +29,9 @@ def test_a_picture_and_a_voice_become_a_video(tmp_path, voice):
 
 def test_its_steps_can_be_taken_one_by_one(voice):
     motion = tp.drive(voice, fps=5, mouth=0.5)
-    frames = list(tp.render(sample_portrait()[0], motion))
+    frames = list(tp.render(example_portrait()[0], motion))
     assert len(frames) == motion.frames == 5
-    assert frames[0].shape == sample_portrait()[0].shape
+    assert frames[0].shape == example_portrait()[0].shape
     assert frames[0].dtype == torch.uint8
     assert float(tp.drive(SPEECH_FILE, fps=5).seconds) > 5
 

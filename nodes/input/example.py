@@ -9,7 +9,7 @@ from ..inputs import audio_socket, landmarks_socket
 from ..sockets import FaceLandmarks
 
 
-class Sample(io.ComfyNode):
+class Example(io.ComfyNode):
     """The shipped portrait, its landmarks and speech, to try other nodes with."""
 
     @classmethod

@@ -118,13 +118,13 @@ def check_settings(settings: Settings) -> None:
     height, width = settings.size
     if height < 64 or width < 64 or height % LATENT_SIDE or width % LATENT_SIDE:
         raise TalkingPortraitError(
-            f"Frames of {width} x {height} pixels are asked for, but sides of 64 and more in steps of 8 are expected; "
+            f"Frames of {width} x {height} pixels are requested, but sides of 64 and more in steps of 8 are expected; "
             "512 x 512 suits the networks best."
         )
     check_window(settings)
     check_overlap(settings.window, settings.overlap)
     if not 1 <= settings.steps <= 1000:
-        raise TalkingPortraitError(f"Sampling in {settings.steps} steps was asked for, but 1 to 1000 are possible.")
+        raise TalkingPortraitError(f"Sampling in {settings.steps} steps was requested, but 1 to 1000 are possible.")
     if not 0 <= settings.seed < 2**64:
         raise TalkingPortraitError(f"The seed is {settings.seed}, but 0 to 2^64 - 1 is expected.")
     counts = {
@@ -148,7 +148,7 @@ def check_settings(settings: Settings) -> None:
         )
     if settings.cfg != settings.cfg or not settings.guided[0] <= settings.guided[1]:
         raise TalkingPortraitError(
-            f"Guidance of {settings.cfg} from {settings.guided[0]} to {settings.guided[1]} of the steps is asked for, "
+            f"Guidance of {settings.cfg} from {settings.guided[0]} to {settings.guided[1]} of the steps is requested, "
             "but a number, and a beginning before its end, are expected."
         )
 

@@ -29,7 +29,7 @@ def possible_steps(wanted: int) -> int:
     Raises TalkingPortraitError outside 2..1000.
     """
     if not 2 <= wanted <= TOTAL:
-        raise TalkingPortraitError(f"Sampling in {wanted} steps was asked for, but 2 to {TOTAL} are possible.")
+        raise TalkingPortraitError(f"Sampling in {wanted} steps was requested, but 2 to {TOTAL} are possible.")
     longest_stride = (TOTAL - 1) // (wanted - 1)
     return math.ceil(TOTAL / longest_stride)
 
@@ -48,7 +48,7 @@ def strided_schedule(steps: int) -> Schedule:
     """Raises TalkingPortraitError for a number of steps that no whole stride gives; see `possible_steps`."""
     if (possible := possible_steps(steps)) != steps:
         raise TalkingPortraitError(
-            f"Sampling in {steps} steps was asked for, which no even stride through {TOTAL} time steps gives; "
+            f"Sampling in {steps} steps was requested, which no even stride through {TOTAL} time steps gives; "
             f"{possible} is the next number that does."
         )
     timesteps = list(range(0, TOTAL, math.ceil(TOTAL / steps)))

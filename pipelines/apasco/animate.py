@@ -103,7 +103,7 @@ def animate(
     spoken = len(states) - inputs.speech.padding
     if done >= spoken or frames < 0:
         raise TalkingPortraitError(
-            f"{done} of the speech's {spoken} frames are made already and {frames} more are asked for, so nothing "
+            f"{done} of the speech's {spoken} frames are made already and {frames} more are requested, so nothing "
             "is left to do; disconnect the previous state, or connect longer speech."
         )
     end = min(done + frames, spoken) if frames else spoken

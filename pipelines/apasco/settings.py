@@ -149,7 +149,7 @@ def check_settings(settings: Settings, networks: Networks) -> None:
     height, width = settings.size
     if height < 64 or width < 64 or height % LATENT_SIDE or width % LATENT_SIDE:
         raise TalkingPortraitError(
-            f"Frames of {width} x {height} pixels are asked for, but sides of 64 and more in steps of {LATENT_SIDE} "
+            f"Frames of {width} x {height} pixels are requested, but sides of 64 and more in steps of {LATENT_SIDE} "
             "are expected; 512 x 512 suits the networks best."
         )
     longest = networks.config.denoising_unet.motion_frames - settings.past_frames
@@ -164,7 +164,7 @@ def check_settings(settings: Settings, networks: Networks) -> None:
             "possible."
         )
     if not 1 <= settings.steps <= 1000:
-        raise TalkingPortraitError(f"Sampling in {settings.steps} steps was asked for, but 1 to 1000 are possible.")
+        raise TalkingPortraitError(f"Sampling in {settings.steps} steps was requested, but 1 to 1000 are possible.")
     if settings.schedule not in SCHEDULES:
         raise TalkingPortraitError(
             f'The schedule is "{settings.schedule}", but {" or ".join(SCHEDULES)} is expected; linear is the published '
@@ -219,6 +219,6 @@ def check_state(state: AnimationState | None, settings: Settings) -> None:
     if (height, width) != settings.size or len(state.motion) != settings.past_frames:
         raise TalkingPortraitError(
             f"The previous clip was {width} x {height} pixels with {len(state.motion)} frames to look back at, but "
-            f"{settings.size[1]} x {settings.size[0]} and {settings.past_frames} are asked for now; a video can only "
+            f"{settings.size[1]} x {settings.size[0]} and {settings.past_frames} are requested now; a video can only "
             "be continued in its size."
         )

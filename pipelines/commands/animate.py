@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("animate", help="a portrait and a voice become a video, by any of the systems")
+    command = commands.add_parser("animate", help="make a video from a portrait and speech, by any of the systems")
     command.add_argument("--image", type=Path, help="the portrait (default: the shipped one)")
-    command.add_argument("--audio", type=Path, help="the voice, any sound or video file (default: the shipped one)")
+    command.add_argument("--audio", type=Path, help="the speech, any sound or video file (default: the shipped one)")
     command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
     command.add_argument(
         "--size",
@@ -33,10 +33,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--motion",
         type=Path,
-        help="move as this saved motion (.npz) says, not as the audio does; "
+        help="use this saved motion (.npz) in place of one predicted from the audio; "
         "with --audio the video lasts as long as the sound",
     )
-    command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also keep the motion")
+    command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also save the motion")
     command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
     command.add_argument(
@@ -145,15 +145,15 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     """The picture (H, W, 3) and the face in it."""
     from ..face.landmarks import detect, open_landmarker
     from ..face.native_stderr import redirect_native_stderr
-    from ..files.example import sample_portrait
+    from ..files.example import example_portrait
     from ..files.images import read_image
 
     if options.image is None:
         if options.face:
             raise TalkingPortraitError(
-                f"Face {options.face} was asked for, but the shipped portrait shows only face 0."
+                f"Face {options.face} was requested, but the shipped portrait shows only face 0."
             )
-        return sample_portrait()
+        return example_portrait()
     image = read_image(options.image)
     with redirect_native_stderr():
         landmarker = open_landmarker()
@@ -165,7 +165,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
 
 
 def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:
-    """The longer side that was asked for, or None for the picture's own; reports where that is made smaller."""
+    """The longer side that was requested, or None for the picture's own; reports where that is made smaller."""
     from ..instant.animate import USUAL_LONGEST_SIDE
 
     height, width = image.shape[:2]

@@ -30,15 +30,15 @@ DRIVER_DEFAULTS: dict[str, Any] = {
 def add_driver_options(command: argparse.ArgumentParser) -> None:
     """Adds them to a command; those that are not given stay None."""
     group = command.add_argument_group("driver: what the face does (amounts: 1 is natural, 0 is still)")
-    group.add_argument("--fps", help="frames a second of the video, e.g. 25, 30 or 30000/1001 (default 25)")
+    group.add_argument("--fps", help="frames per second of the video, e.g. 25, 30 or 30000/1001 (default 25)")
     group.add_argument("--seed", type=int, help="same seed, same motion")
-    group.add_argument("--mouth", type=float, help="how far the mouth opens")
-    group.add_argument("--head", type=float, help="head motion that goes with the speech")
-    group.add_argument("--nod", type=float, help="nods on stressed syllables")
-    group.add_argument("--brows", type=float, help="brow motion")
+    group.add_argument("--mouth", type=float, help="scale of the mouth opening")
+    group.add_argument("--head", type=float, help="amount of head motion during speech")
+    group.add_argument("--nod", type=float, help="amount of nods on stressed syllables")
+    group.add_argument("--brows", type=float, help="amount of brow motion")
     group.add_argument("--blinks", type=float, help="blinks: 0 none, 1 full")
     group.add_argument("--blink-rate", type=float, metavar="N", help="blinks a minute (default 20)")
-    group.add_argument("--drift", type=float, help="slow wandering of the head")
+    group.add_argument("--drift", type=float, help="slow random movement of the head")
 
 
 def driver_option(options: argparse.Namespace, name: str) -> Any:

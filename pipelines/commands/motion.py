@@ -10,8 +10,8 @@ from .terminal import say
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("motion", help="what a voice does to a face, as an .npz file")
-    command.add_argument("--audio", type=Path, help="the voice, any sound or video file (default: the shipped one)")
+    command = commands.add_parser("motion", help="predict a face motion from speech, as an .npz file")
+    command.add_argument("--audio", type=Path, help="the speech, any sound or video file (default: the shipped one)")
     command.add_argument("--out", type=Path, required=True, metavar="M.npz", help="the motion to write")
     add_driver_options(command)
     command.set_defaults(run=_motion)

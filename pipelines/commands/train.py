@@ -47,12 +47,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("prepare", help="videos of faces become clips to train on")
+    command = commands.add_parser("prepare", help="make training clips from videos of faces")
     command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="files, or folders of them")
     command.add_argument("--out", type=Path, required=True, help="the training folder, new or one to add to")
-    command.add_argument("--fps", default="30", help="frames a second: 30 for AniPortrait, 25 for APasco")
+    command.add_argument("--fps", default="30", help="frames per second: 30 for AniPortrait, 25 for APasco")
     command.add_argument("--size", type=int, default=512, help="side of the clips' pictures (default 512)")
-    command.add_argument("--crop", choices=list(PRESETS), default="head", help="how much is round the face")
+    command.add_argument("--crop", choices=list(PRESETS), default="head", help="how much around the face is kept")
     command.add_argument("--shortest", type=float, default=2.0, metavar="S", help="seconds of the shortest clip")
     command.add_argument("--longest", type=float, default=60.0, metavar="S", help="seconds of the longest clip")
     command.add_argument("--person", help="who speaks in these videos (default: another person in each)")
@@ -141,7 +141,7 @@ def _add_mouth(command: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(command: argparse.ArgumentParser, defaults: dict[str, Any], without: Collection[str] = ()) -> None:
-    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+    command.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of the run")
     plan = Plan(**{"steps": 1} | defaults)
     group = command.add_argument_group("plan")
     group.add_argument("--steps", type=int, default=plan.steps, help=f"altogether (default {plan.steps})")

@@ -106,7 +106,7 @@ def trailing_timesteps(steps: int, total: int = 1000) -> list[int]:
     Raises TalkingPortraitError unless 1 <= steps <= total.
     """
     if not 1 <= steps <= total:
-        raise TalkingPortraitError(f"Sampling in {steps} steps was asked for, but 1 to {total} are possible.")
+        raise TalkingPortraitError(f"Sampling in {steps} steps was requested, but 1 to {total} are possible.")
     # NumPy's own spacing, as published: its rounding errors decide where a time lies between two steps (48 of 1000),
     # and add a step that is none after the last (61 of 1000), which is cut off.
     times = np.round(np.arange(total, 0, -total / steps))[:steps]

@@ -53,7 +53,7 @@ def crop_portrait(
     else:
         if preset not in PRESETS:
             raise TalkingPortraitError(
-                f'The crop "{preset}" was asked for, but one of {", ".join(PRESETS)}, AniPortrait app is expected.'
+                f'The crop "{preset}" was requested, but one of {", ".join(PRESETS)}, AniPortrait app is expected.'
             )
         matrices, out = portrait_boxes(track, size, PRESETS[preset], scale, upright, follow, inside)
     total = len(images)

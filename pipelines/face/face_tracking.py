@@ -41,7 +41,7 @@ class FacePicker:
     def __post_init__(self) -> None:
         if self.choose not in ("largest", "nearest", "index"):
             raise TalkingPortraitError(
-                f'The face "{self.choose}" was asked for, but largest, nearest or index is expected.'
+                f'The face "{self.choose}" was requested, but largest, nearest or index is expected.'
             )
 
     def pick(self, faces: list[Face]) -> Face | None:
@@ -81,7 +81,7 @@ class FacePicker:
         found = "1 face was" if len(ordered) == 1 else f"{len(ordered)} faces were"
         allowed = "0" if len(ordered) == 1 else f"0 to {len(ordered) - 1}"
         raise NoFaceError(
-            f"Face number {self.index} was asked for, but {found} found, numbered from 0 at the left; "
+            f"Face number {self.index} was requested, but {found} found, numbered from 0 at the left; "
             f"choose {allowed}, or the largest face."
         )
 
@@ -90,7 +90,7 @@ def check_missing(missing: object) -> None:
     """Raises TalkingPortraitError for what is no `Missing`."""
     if missing not in get_args(Missing):
         raise TalkingPortraitError(
-            f'"{missing}" was asked for in frames without a face, but hold, interpolate or error is expected.'
+            f'"{missing}" was requested in frames without a face, but hold, interpolate or error is expected.'
         )
 
 

@@ -17,15 +17,15 @@ SPEECH_FILE = _FOLDER / "speech.flac"
 
 def sample() -> tuple[torch.Tensor, FaceTrack, Audio]:
     """The shipped portrait with its landmarks, and the shipped speech."""
-    return *sample_portrait(), sample_speech()
+    return *example_portrait(), example_speech()
 
 
-def sample_portrait() -> tuple[torch.Tensor, FaceTrack]:
-    """The shipped portrait (512, 512, 3) in 0..1 and its `sample_track`."""
-    return read_image(_FOLDER / "portrait.png"), sample_track()
+def example_portrait() -> tuple[torch.Tensor, FaceTrack]:
+    """The shipped portrait (512, 512, 3) in 0..1 and its `example_track`."""
+    return read_image(_FOLDER / "portrait.png"), example_track()
 
 
-def sample_track() -> FaceTrack:
+def example_track() -> FaceTrack:
     """The landmarks that were found in the shipped portrait (478 points, one frame)."""
     with np.load(_FOLDER / "landmarks.npz") as table:
         return FaceTrack(
@@ -38,6 +38,6 @@ def sample_track() -> FaceTrack:
         )
 
 
-def sample_speech() -> Audio:
+def example_speech() -> Audio:
     """The shipped speech: 16 seconds of synthetic voice, one channel at 16 kHz."""
     return read_audio(SPEECH_FILE)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import IO
 
 from ..errors import TalkingPortraitError
+from ..packages import pip_install
 
 _KEPT_LINES = 200
 
@@ -73,7 +74,9 @@ def executable() -> str:
 
         return get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        raise TalkingPortraitError(f"Writing videos needs ffmpeg ({error}); run: pip install imageio-ffmpeg") from None
+        raise TalkingPortraitError(
+            f"Writing videos needs ffmpeg ({error}); run: {pip_install('imageio-ffmpeg')}"
+        ) from None
 
 
 def last_line(log: str) -> str:

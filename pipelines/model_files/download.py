@@ -184,7 +184,7 @@ def _fetch(url: str, part: Path, expected: Expected, progress: Progress, allow_h
 
 
 class _OtherPartError(Exception):
-    """An answer with another part of the file than was asked for."""
+    """An answer with another part of the file than was requested."""
 
 
 def _span(url: str, answer: Any, have: int, expected: Expected) -> tuple[int, int] | None:
@@ -197,7 +197,7 @@ def _span(url: str, answer: Any, have: int, expected: Expected) -> tuple[int, in
         raise refusal(url, answer.status, str(answer.reason))
     if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
         raise TalkingPortraitError(
-            f"{host_of(url)} sends the file packed, which was not asked for; use another source."
+            f"{host_of(url)} sends the file packed, which was not requested; use another source."
         )
     length = answer.headers.get("Content-Length")
     if length is not None and not re.fullmatch(r"\d{1,18}", length.strip()):
@@ -330,7 +330,7 @@ def _disk_errors(target: Path) -> Iterator[None]:
 def _broken_off(url: str, part: Path) -> TalkingPortraitError:
     size = part.stat().st_size if part.exists() else 0
     return TalkingPortraitError(
-        f"The download from {host_of(url)} broke off after {size} bytes; run it again, and it goes on from there."
+        f"The download from {host_of(url)} broke off after {size} bytes; run it again, and it continues from there."
     )
 
 

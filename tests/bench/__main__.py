@@ -41,10 +41,10 @@ def bench_import() -> Iterator[str]:
 
 
 def bench_driver() -> Iterator[str]:
-    from talking_portrait.pipelines.files.example import sample_speech
+    from talking_portrait.pipelines.files.example import example_speech
     from talking_portrait.pipelines.instant.driver.driver import drive
 
-    audio = sample_speech()
+    audio = example_speech()
     for threads in (1, os.cpu_count() or 1):
         torch.set_num_threads(threads)
         seconds = median_seconds(lambda: drive(audio, fps=Fraction(25), seed=0))
@@ -52,12 +52,12 @@ def bench_driver() -> Iterator[str]:
 
 
 def bench_renderer() -> Iterator[str]:
-    from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
+    from talking_portrait.pipelines.files.example import example_portrait, example_speech
     from talking_portrait.pipelines.instant.driver.driver import drive
     from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 
-    image, track = sample_portrait()
-    motion = drive(sample_speech(), fps=Fraction(25), seed=0)
+    image, track = example_portrait()
+    motion = drive(example_speech(), fps=Fraction(25), seed=0)
     for threads in (1, os.cpu_count() or 1):
         torch.set_num_threads(threads)
         start = time.perf_counter()
@@ -71,13 +71,13 @@ def bench_renderer() -> Iterator[str]:
 
 
 def bench_animate() -> Iterator[str]:
-    from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
+    from talking_portrait.pipelines.files.example import example_portrait, example_speech
     from talking_portrait.pipelines.instant.animate import write_animation
     from talking_portrait.pipelines.instant.driver.driver import drive
 
     torch.set_num_threads(os.cpu_count() or 1)
-    image, track = sample_portrait()
-    audio = sample_speech()
+    image, track = example_portrait()
+    audio = example_speech()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "bench.mp4")
 
@@ -96,9 +96,9 @@ from dataclasses import replace
 from fractions import Fraction
 from talking_portrait.pipelines.instant.animate import write_animation
 from talking_portrait.pipelines.instant.driver.driver import drive
-from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
-image, track = sample_portrait()
-motion = drive(sample_speech(), fps=Fraction(25), seed=0)
+from talking_portrait.pipelines.files.example import example_portrait, example_speech
+image, track = example_portrait()
+motion = drive(example_speech(), fps=Fraction(25), seed=0)
 rows = np.arange(int(sys.argv[1]) * 25) % motion.frames
 tracks = {k: getattr(motion, k)[rows] for k in ("vertices", "rotation", "translation")}
 motion = replace(motion, blendshapes=None, **tracks)

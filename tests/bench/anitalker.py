@@ -35,7 +35,7 @@ from talking_portrait.pipelines.anitalker.motion import generate_motion
 from talking_portrait.pipelines.anitalker.noise import seeded_noise
 from talking_portrait.pipelines.anitalker.portrait import Portrait, portrait_pixels, prepare_portrait
 from talking_portrait.pipelines.anitalker.rendering import render
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import MotionLatents, SpeechFeatures
 
@@ -70,7 +70,7 @@ def bench_stage1(options: argparse.Namespace, device: torch.device) -> None:
         empty = Stage1()
     state = filled(empty.state_dict(), 0)
     stage1 = Resident(build_stage1(state, path="generated"), device)
-    picture = sample_portrait()[0]
+    picture = example_portrait()[0]
     codes = torch.randn(options.frames, 20, generator=torch.Generator().manual_seed(1)) * 0.5
     motion = MotionLatents(codes, Fraction(25))
     portrait = prepare_portrait(stage1, picture)

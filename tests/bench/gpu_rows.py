@@ -217,7 +217,7 @@ def gfpgan(bench: Bench, row: Row, dtype: torch.dtype, batch: int) -> None:
 
 
 def instant(bench: Bench, row: Row) -> None:
-    from talking_portrait.pipelines.files.example import sample_track
+    from talking_portrait.pipelines.files.example import example_track
     from talking_portrait.pipelines.instant.driver.driver import drive
     from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
     from talking_portrait.pipelines.types import Audio
@@ -230,7 +230,7 @@ def instant(bench: Bench, row: Row) -> None:
     voice = drawn((1, 16_000 * (2 if bench.tiny else 16)), 7) * 0.1
     motion = drive(Audio(voice, 16_000), fps=Fraction(25), seed=0)
     row.precision, row.frames = "float32", motion.frames
-    renderer = InstantRenderer(image, sample_track(), device=bench.device)
+    renderer = InstantRenderer(image, example_track(), device=bench.device)
 
     def run() -> None:
         for _ in renderer.frames_uint8(motion, batch=32):

@@ -30,7 +30,7 @@ import pytest
 import soundfile
 from talking_portrait.models.gfpgan import GFPGANConfig
 from talking_portrait.nodes.standalone import command as cli
-from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.sound import read_audio
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.workflow import server as comfy_client
@@ -257,7 +257,7 @@ def landmarker(models) -> None:
 @pytest.fixture(scope="module")
 def clips(base) -> None:
     """short.wav, 0.2 s of the sample's speech."""
-    audio = sample_speech()
+    audio = example_speech()
     soundfile.write(base / "input" / "short.wav", audio.waveform[0, : audio.sample_rate // 5], audio.sample_rate)
 
 

@@ -14,17 +14,8 @@ from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuid
 from talking_portrait.models.diffusion.motion_module import sinusoidal_table
 from talking_portrait.models.errors import TalkingPortraitError
 
+from ..tiny_weights.aniportrait import ENCODER
 from ..tiny_weights.weight_norm import old_names
-
-TINY_ENCODER = {
-    "hidden_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "intermediate_size": 64,
-    "conv_dim": [16] * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +28,7 @@ def speech_encoder():
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     torch.manual_seed(3)
-    return Wav2Vec2Model(Wav2Vec2Config(**TINY_ENCODER)).eval()
+    return Wav2Vec2Model(Wav2Vec2Config(**ENCODER)).eval()
 
 
 @pytest.fixture(scope="module")

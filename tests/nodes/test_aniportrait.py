@@ -25,7 +25,7 @@ from talking_portrait.pipelines.aniportrait.settings import Networks
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.landmark_payload import from_payload
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
-from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.timing import as_rate, frame_count
 
@@ -448,7 +448,7 @@ def made(folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["aniportrait_audio", "aniportrait_instant"])
 def test_the_examples_that_speak_run_from_the_command_line(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("talking_portrait.pipelines.files.example.sample_speech", short_speech)
+    monkeypatch.setattr("talking_portrait.pipelines.files.example.example_speech", short_speech)
     assert run(small_version(name, tmp_path), "--out", str(tmp_path / "out")) == 0
     frames = list(open_video(made(tmp_path / "out")).frames())
     assert len(frames) == (6 if name == "aniportrait_audio" else 5)
@@ -456,7 +456,7 @@ def test_the_examples_that_speak_run_from_the_command_line(name, tmp_path, monke
 
 
 def short_speech():
-    whole = sample_speech()
+    whole = example_speech()
     return replace(whole, waveform=whole.waveform[:, : round(0.2 * whole.sample_rate)])
 
 
@@ -464,7 +464,7 @@ def short_speech():
 def test_the_example_that_a_video_drives_runs_from_the_command_line(tmp_path, models, monkeypatch):
     (models / "detection").mkdir(exist_ok=True)
     shutil.copy(TASK, models / "detection")
-    monkeypatch.setattr("talking_portrait.pipelines.files.example.sample_speech", short_speech)
+    monkeypatch.setattr("talking_portrait.pipelines.files.example.example_speech", short_speech)
     workflow = small_version("aniportrait_video", tmp_path)
     assert run(workflow, "--out", str(tmp_path / "out")) == 0
     assert len(list(open_video(made(tmp_path / "out")).frames())) == 5

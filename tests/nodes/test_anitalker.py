@@ -12,7 +12,7 @@ from talking_portrait.nodes import extension
 from talking_portrait.nodes.standalone import command as cli
 from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.video import open_video
 
 from ..tiny_weights import gfpgan
@@ -42,7 +42,7 @@ def portrait() -> torch.Tensor:
 
 
 def sound(seconds: float = 0.6) -> dict:
-    audio = sample_speech()
+    audio = example_speech()
     return {"waveform": audio.waveform[None, :, : round(seconds * audio.sample_rate)], "sample_rate": audio.sample_rate}
 
 

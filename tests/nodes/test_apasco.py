@@ -13,7 +13,7 @@ from talking_portrait.nodes import extension
 from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.workflow.run import run_graph
 
@@ -139,7 +139,7 @@ class Sampling:
 
     def __init__(self) -> None:
         self.image, _, self.landmarks = execute("Sample")
-        audio = sample_speech()
+        audio = example_speech()
         self.sound = {"waveform": audio.waveform[None, :, :6400], "sample_rate": audio.sample_rate}
         self.encoder = execute("LoadSpeechEncoder", "wav2vec2-base-960h.safetensors")[0]
         self.features = execute("EncodeSpeech", self.sound, self.encoder, 25.0, "resampled")[0]

@@ -16,7 +16,7 @@ from talking_portrait.__main__ import main
 from talking_portrait.pipelines import renderers
 from talking_portrait.pipelines.commands.progress_bar import ProgressBar
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.frame_stream import write_stream
 from talking_portrait.pipelines.files.motion_file import load_motion
 from talking_portrait.pipelines.files.sound import read_audio, write_wav
@@ -170,7 +170,7 @@ def test_what_a_renderer_cannot_do_is_reported(renderer, options, words, models,
 
 @pytest.mark.parametrize("renderer", ["aniportrait", "apasco"])
 def test_a_whole_picture_keeps_its_shape(renderer, models, tmp_path):
-    picture, track = sample_portrait()
+    picture, track = example_portrait()
     chosen = renderers.Renderer(
         renderer, {"framing": "none", "size": 96, "steps": 1, "cfg": 1.0}, folders=lambda name: [models / name]
     )
@@ -193,7 +193,7 @@ def test_the_python_api_names_the_same_renderers(renderer, models, tmp_path):
     side = fast.pop("size", None)
     reports = []
     out = tp.animate(
-        sample_portrait()[0],
+        example_portrait()[0],
         Audio(0.1 * torch.randn(2, 8820), 44100),
         tmp_path / "out.mp4",
         renderer=renderer,
@@ -205,11 +205,11 @@ def test_the_python_api_names_the_same_renderers(renderer, models, tmp_path):
     assert len(list(open_video(out).frames())) == RATES[renderer] / 5
     assert reports[-1][0] == reports[-1][1]
     with pytest.raises(TalkingPortraitError, match="mouth was given, but the renderer"):
-        tp.animate(sample_portrait()[0], out, tmp_path / "x.mp4", renderer=renderer, models=models, mouth=1)
+        tp.animate(example_portrait()[0], out, tmp_path / "x.mp4", renderer=renderer, models=models, mouth=1)
     with pytest.raises(TalkingPortraitError, match="The steps is '2', but a whole number is expected"):
-        tp.animate(sample_portrait()[0], out, tmp_path / "x.mp4", renderer=renderer, models=models, steps="2")
+        tp.animate(example_portrait()[0], out, tmp_path / "x.mp4", renderer=renderer, models=models, steps="2")
     with pytest.raises(TalkingPortraitError, match="The renderer is 'none'"):
-        tp.animate(sample_portrait()[0], out, tmp_path / "x.mp4", renderer="none")
+        tp.animate(example_portrait()[0], out, tmp_path / "x.mp4", renderer="none")
 
 
 class Held:
@@ -235,7 +235,7 @@ def test_no_more_than_a_window_of_frames_is_held(renderer, window, models, tmp_p
     """The batch at hand and the one before it, however long the sound is."""
     given = {name: float(value) if name == "cfg" else int(value) for name, value in FAST[renderer].items()}
     chosen = renderers.Renderer(renderer, given, folders=lambda name: [models / name])
-    picture, track = sample_portrait()
+    picture, track = example_portrait()
     speech = Audio(0.1 * torch.randn(1, 4 * 16000), 16000)
     video = chosen.speech_video(
         picture, track, speech, None, device=torch.device("cpu"), stage=lambda label, unit: no_progress

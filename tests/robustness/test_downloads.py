@@ -33,7 +33,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Host(ThreadingHTTPServer):
-    """Answers each request as `answer` does; `ranges` are those that were asked for."""
+    """Answers each request as `answer` does; `ranges` are those that were requested."""
 
     daemon_threads = True
 

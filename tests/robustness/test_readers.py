@@ -219,5 +219,5 @@ def test_a_wrong_way_to_fill_frames_is_refused_before_any_is_searched() -> None:
         def faces(self, picture: np.ndarray, min_confidence: float) -> list[Any]:
             raise AssertionError("a frame was searched")
 
-    with pytest.raises(TalkingPortraitError, match='"skip" was asked for'):
+    with pytest.raises(TalkingPortraitError, match='"skip" was requested'):
         detect(torch.zeros(1, 64, 64, 3), Untouched(), missing="skip")  # type: ignore[arg-type]

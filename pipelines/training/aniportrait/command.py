@@ -115,7 +115,7 @@ class _Speech:
     def add_arguments(self, command: argparse.ArgumentParser) -> None:
         begin = command.add_mutually_exclusive_group(required=True)
         begin.add_argument("--speech-encoder", type=Path, help="wav2vec2-base-960h, to begin anew from")
-        begin.add_argument("--start", type=Path, help="a trained network, to go on from with other data")
+        begin.add_argument("--start", type=Path, help="a trained network, to continue from with other data")
         command.add_argument("--frames", type=int, default=150, help="of a slice (default 150, five seconds)")
 
 

@@ -62,7 +62,7 @@ class Stage2:
     def add_arguments(self, command: argparse.ArgumentParser) -> None:
         begin = command.add_mutually_exclusive_group(required=True)
         begin.add_argument("--stage1", type=Path, metavar="FOLDER", help="where the first stage's four networks lie")
-        begin.add_argument("--net", type=Path, help="net.pth of Hallo or APasco, to go on from with other data")
+        begin.add_argument("--net", type=Path, help="net.pth of Hallo or APasco, to continue from with other data")
         command.add_argument("--motion-module", type=Path, help="AnimateDiff's, with --stage1 (default: begins anew)")
         command.add_argument("--geometry", action="store_true", help="with a mesh encoder (APasco's dense geometry)")
         command.add_argument("--learnt-weights", action="store_true", help="regions' weights learn too (APasco)")

@@ -93,7 +93,7 @@ def read_training_checkpoint(path: Path) -> Checkpoint:
 
 def damaged(path: Path, reason: str) -> TalkingPortraitError:
     return TalkingPortraitError(
-        f"{path} is no checkpoint that training can go on from ({reason}); remove it to go on from the one before."
+        f"{path} is no checkpoint that training can continue from ({reason}); remove it to use the one before."
     )
 
 

@@ -3,7 +3,7 @@
     train(trainer, dataset, Plan(steps=30000, batch=2), folder, resume=True, progress=progress)
 
 A trainer brings networks and their losses; the loop brings precision, accumulation, clipping, the learning
-rate's course, checkpoints, a log and pictures on the way. A run that is killed at any moment goes on from its last
+rate's course, checkpoints, a log and pictures on the way. A run that is killed at any moment continues from its last
 checkpoint as if nothing had been: every random choice, of samples as of noise, follows from the
 seed and the number of the step alone, so there is no state of a random generator to lose.
 
@@ -46,7 +46,7 @@ from .trainer import PRECISIONS, Batch, Objective, Plan, Trainer
 CHECKPOINTS, PICTURES, LOG = "checkpoints", "pictures", "log.jsonl"
 _PICTURE = re.compile(r"step-\d{8}\.png")
 _MOST_SAMPLES = 2**62
-_OTHER_WAYS = "go on from the last checkpoint with a lower rate, or in bf16 or fp32."
+_OTHER_WAYS = "continue from the last checkpoint with a lower rate, or in bf16 or fp32."
 
 
 def train(
@@ -63,7 +63,7 @@ def train(
     Args:
         dataset: a mapping from 0, 1, 2 ... without end to tensors by name, always the same for the same number.
         folder: gets checkpoints/, pictures/, log.jsonl (a line for each step) and the finished networks.
-        resume: go on from the newest checkpoint there, or begin where there is none. A run that has all its steps is
+        resume: continue from the newest checkpoint there, or begin where there is none. A run that has all its steps is
             only written out.
         progress: called after each step, with a picture when there is one; may raise to stop.
 

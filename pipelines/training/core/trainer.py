@@ -72,7 +72,7 @@ class Plan:
             if value < least or (most is not None and value > most):
                 wanted = f"at least {least}" if value < least else f"at most {most}"
                 raise TalkingPortraitError(
-                    f"Training with {name.replace('_', ' ')} {quoted(value)} was asked for, but {wanted} is expected."
+                    f"Training with {name.replace('_', ' ')} {quoted(value)} was requested, but {wanted} is expected."
                 )
         if not (0 < self.rate < math.inf and 0 < self.clip < math.inf):
             raise TalkingPortraitError(

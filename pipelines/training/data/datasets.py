@@ -40,7 +40,7 @@ class Clips(torch.utils.data.Dataset):
 def check_frames(frames: int) -> None:
     """Raises TalkingPortraitError for samples that would have no frame."""
     if frames < 1:
-        raise TalkingPortraitError(f"Samples of {frames} frames were asked for, but at least 1 is expected.")
+        raise TalkingPortraitError(f"Samples of {frames} frames were requested, but at least 1 is expected.")
 
 
 def check_rate(clips: Sequence[Clip], fps: int) -> None:

@@ -63,13 +63,13 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.size < 128 or self.size % 8:
             raise TalkingPortraitError(
-                f"Pictures of {self.size} pixels were asked for, but a multiple of 8 from 128 on is expected."
+                f"Pictures of {self.size} pixels were requested, but a multiple of 8 from 128 on is expected."
             )
         if self.crop not in PRESETS:
             raise TalkingPortraitError(f'The crop is "{self.crop}", but one of {", ".join(PRESETS)} is expected.')
         if not 0 < self.shortest <= self.longest:
             raise TalkingPortraitError(
-                f"Clips of {self.shortest} to {self.longest} s were asked for, but the first must be above 0 and not "
+                f"Clips of {self.shortest} to {self.longest} s were requested, but the first must be above 0 and not "
                 "above the second."
             )
 
@@ -138,7 +138,7 @@ class _ClipFolder:
         manifest = _read_manifest(self.folder / MANIFEST)
         if manifest is not None and manifest["recipe"] != self._recipe:
             raise TalkingPortraitError(
-                f"{self.folder} was prepared by another recipe ({_words(manifest['recipe'])}) than now asked for "
+                f"{self.folder} was prepared by another recipe ({_words(manifest['recipe'])}) than now requested "
                 f"({_words(self._recipe)}); use the same one, or another folder."
             )
         return manifest

@@ -44,7 +44,7 @@ class Mouth:
     def add_arguments(self, command: argparse.ArgumentParser) -> None:
         command.add_argument("--work", type=Path, required=True, help="gets the spoken corpus and the run")
         command.add_argument("--out", type=Path, help="where the weights go too, beside WORK/mouth.safetensors")
-        command.add_argument("--start", type=Path, help="weights to go on from (default: random ones)")
+        command.add_argument("--start", type=Path, help="weights to continue from (default: random ones)")
         command.add_argument("--shards", type=int, default=60, help="files of 200 utterances (about 17 minutes) each")
         command.add_argument(
             "--workers", type=int, default=2, dest="speakers", metavar="N", help="processes that speak the corpus"

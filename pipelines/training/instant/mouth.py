@@ -87,7 +87,7 @@ def new_mouth_network(corpus: list[Spoken], config: MouthConfig) -> MouthNetwork
 
 
 def training_copy(start: MouthNetwork, dropout: float, phones: int) -> MouthNetwork:
-    """A trained network to go on from; the phone classifier begins anew."""
+    """A trained network to continue from; the phone classifier begins anew."""
     network = MouthNetwork(replace(start.config, dropout=dropout, phones=phones))
     weights = {name: tensor for name, tensor in start.state_dict().items() if not name.startswith("phone_head")}
     network.load_state_dict(weights, strict=False)

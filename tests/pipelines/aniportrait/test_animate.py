@@ -284,7 +284,7 @@ print(json.dumps([frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": (60, 64)}, "64 x 60 pixels are asked for"),
+        ({"size": (60, 64)}, "64 x 60 pixels are requested"),
         ({"size": (32, 64)}, "sides of 64 and more"),
         ({"window": 33}, "window is 33 frames, but the motion modules take 1 to 32"),
         ({"window": 0}, "window is 0 frames"),

@@ -16,13 +16,13 @@ from talking_portrait.pipelines.aniportrait.pose_image import draw_pose_image
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import head_matrix, project
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.motion.reenact import reenact
 
 
 @pytest.fixture(scope="module")
 def portrait():
-    return sample_portrait()[1]
+    return example_portrait()[1]
 
 
 def speaking(portrait, frames: int = 4, fps=30, pose="head"):
@@ -81,7 +81,7 @@ def test_what_cannot_be_drawn_is_reported(portrait):
 @settings(max_examples=20)
 @given(frames=st.integers(1, 40), fps=st.sampled_from([10, 24, 25, 30, 60, Fraction(24000, 1001)]))
 def test_a_motion_covers_the_speech_at_any_rate(frames, fps):
-    portrait = sample_portrait()[1]
+    portrait = example_portrait()[1]
     motion = face_motion.motion_of_offsets(
         np.zeros((frames, 468, 3)), portrait, face_motion.still_poses(frames), fps=fps
     )

@@ -22,7 +22,7 @@ from talking_portrait.pipelines.anitalker.portrait import Portrait, motion_from_
 from talking_portrait.pipelines.anitalker.rendering import render
 from talking_portrait.pipelines.anitalker.sampling import possible_steps, sample, strided_schedule
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import FaceMotion, MotionLatents, SpeechFeatures
 
@@ -52,7 +52,7 @@ def stage2() -> dict[str, Resident]:
 
 @pytest.fixture(scope="module")
 def portrait(stage1: Resident) -> Portrait:
-    return prepare_portrait(stage1, sample_portrait()[0])
+    return prepare_portrait(stage1, example_portrait()[0])
 
 
 def speech(file: str, frames: int, seed: int = 0) -> SpeechFeatures:
@@ -157,7 +157,7 @@ def test_a_face_motion_may_be_longer_but_hardly_shorter_than_the_speech() -> Non
 
 
 def test_with_landmarks_a_motion_starts_from_the_portraits_own_pose_and_place() -> None:
-    _, track = sample_portrait()
+    _, track = example_portrait()
     rest = HeadControls.constant()
     own, moved, turned = (
         from_motion(motion, 25, rest, track) for motion in (motion_of(1), motion_of(1, x=2), motion_of(1, yaw=20))

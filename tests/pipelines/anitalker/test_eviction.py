@@ -8,7 +8,7 @@ import pytest
 import torch
 from talking_portrait.models.anitalker.loading import build_stage1
 from talking_portrait.pipelines.anitalker.animate import MotionSettings, animate, motion_from_speech, motion_from_video
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import MotionLatents
 
@@ -19,7 +19,7 @@ from .test_anitalker import HERE, speech, stage2_of
 
 def test_every_network_is_resident_when_frames_are_rendered() -> None:
     motion = MotionLatents(torch.linspace(-1, 1, 100).reshape(5, 20), Fraction(25))
-    picture, host = sample_portrait()[0], EvictingHost()
+    picture, host = example_portrait()[0], EvictingHost()
     expected = torch.cat(list(animate(Resident(build_stage1(stage1_state(), path=HERE)), picture, motion, batch=2)))
     frames = []
     for part in animate(host.manage(build_stage1(stage1_state(), path=HERE)), picture, motion, batch=2):
@@ -30,7 +30,7 @@ def test_every_network_is_resident_when_frames_are_rendered() -> None:
 
 @pytest.mark.parametrize("file", list(STAGE2))
 def test_every_network_is_resident_when_motion_is_predicted(file: str) -> None:
-    settings, picture, host = MotionSettings(steps=2), sample_portrait()[0], EvictingHost()
+    settings, picture, host = MotionSettings(steps=2), example_portrait()[0], EvictingHost()
     networks = build_stage1(stage1_state(), path=HERE), stage2_of(file)
     expected = motion_from_speech(*map(Resident, networks), speech(file, 6), picture, settings)
     found = motion_from_speech(*map(host.manage, networks), speech(file, 6), picture, settings)
@@ -38,7 +38,7 @@ def test_every_network_is_resident_when_motion_is_predicted(file: str) -> None:
 
 
 def test_every_network_is_resident_when_a_video_is_encoded() -> None:
-    picture, host = sample_portrait()[0], EvictingHost()
+    picture, host = example_portrait()[0], EvictingHost()
     stage1 = build_stage1(stage1_state(), path=HERE)
     pictures = torch.stack([picture, picture.flip(1), picture**2])
     expected = motion_from_video(Resident(stage1), pictures, portrait=picture, batch=2)

@@ -17,17 +17,17 @@ from talking_portrait.pipelines.apasco.masks import (
     whole_picture,
 )
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 
 
 @pytest.fixture(scope="module")
 def points() -> np.ndarray:
-    return sample_portrait()[1].points[0]
+    return example_portrait()[1].points[0]
 
 
 @pytest.fixture(scope="module")
 def size() -> tuple[int, int]:
-    return sample_portrait()[1].image_size
+    return example_portrait()[1].image_size
 
 
 @given(

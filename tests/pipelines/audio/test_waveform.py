@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talking_portrait.pipelines.audio.waveform import MonoMixer, Resampler, check_audio, mono, resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.types import Audio
 
 
@@ -105,7 +105,7 @@ RATE = 16000
 
 @pytest.fixture(scope="module")
 def voice() -> torch.Tensor:
-    return resample(sample_speech(), RATE).waveform[0, : 5 * RATE]
+    return resample(example_speech(), RATE).waveform[0, : 5 * RATE]
 
 
 def hiss(voice: torch.Tensor, seed: int, level: float = 1.0) -> torch.Tensor:
@@ -178,7 +178,7 @@ def test_ordinary_channels_are_averaged(voice, name):
 
 @given(name=st.sampled_from([*INVERTED, *ORDINARY]), pieces=st.lists(st.integers(0, 30000), max_size=6))
 def test_channels_mixed_in_pieces_are_those_of_the_whole(name, pieces):
-    voice = resample(sample_speech(), RATE).waveform[0, : 2 * RATE]
+    voice = resample(example_speech(), RATE).waveform[0, : 2 * RATE]
     channels = torch.stack({**INVERTED, **ORDINARY}[name](voice))
     mixer = MonoMixer(RATE)
     found = [mixer.push(piece) for piece in channels.tensor_split(np.cumsum(pieces).tolist(), dim=1)]

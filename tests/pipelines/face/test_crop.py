@@ -299,7 +299,7 @@ def test_what_does_not_fit_is_named():
             "3 pictures and landmarks for 2",
         ),
         (lambda: crop_portrait(images[0], track), "frames, height, width, channels"),
-        (lambda: crop_portrait(images, track, preset="body"), '"body" was asked for'),
+        (lambda: crop_portrait(images, track, preset="body"), '"body" was requested'),
         (lambda: crop_portrait(images, track, size=0), "0 x 0 pixels"),
         (lambda: crop_portrait(images, track, scale=0), "scale is 0"),
         (lambda: paste_back(torch.ones(0, 64, 64, 3), crop), "no frames to paste"),

@@ -16,7 +16,7 @@ import torch
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face import landmarker_opencv as landmarks_tflite
 from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.image.affine_sampling import apply_map, box_map, invert_map, sample_picture, turned_map
 from talking_portrait.pipelines.model_files.download import file_sha256
 
@@ -50,7 +50,7 @@ def difference(points: np.ndarray, expected: np.ndarray) -> float:
 
 
 def test_the_shipped_landmarks_are_found_again(mediapipe_engine):
-    image, shipped = sample_portrait()
+    image, shipped = example_portrait()
     track, _ = detect(image[None], mediapipe_engine)
     assert difference(track.points[0], shipped.points[0]) < 2e-3
     np.testing.assert_allclose(track.blendshapes, shipped.blendshapes, atol=0.02)
@@ -58,7 +58,7 @@ def test_the_shipped_landmarks_are_found_again(mediapipe_engine):
 
 
 def test_opencv_agrees_with_mediapipe_on_the_shipped_portrait(opencv_engine):
-    image, shipped = sample_portrait()
+    image, shipped = example_portrait()
     track, report = detect(image[None], opencv_engine)
     assert difference(track.points[0], shipped.points[0]) < 0.03
     assert "468 points" in report
@@ -66,7 +66,7 @@ def test_opencv_agrees_with_mediapipe_on_the_shipped_portrait(opencv_engine):
 
 
 def test_a_shrunken_face_in_a_large_picture(engine):
-    image, shipped = sample_portrait()
+    image, shipped = example_portrait()
     face = np.ptp(shipped.points[0, :, 1])
     side = round(512 * 64 / face)
     small = sample_picture(image, box_map(0, 0, 512, 512, (side, side)), (side, side))
@@ -79,7 +79,7 @@ def test_a_shrunken_face_in_a_large_picture(engine):
 
 @pytest.mark.parametrize("degrees", [90, 120, 135, 180, 210, 225, 270])
 def test_a_turned_face(engine, degrees):
-    image, shipped = sample_portrait()
+    image, shipped = example_portrait()
     matrix = turned_map((256, 256), 730, -degrees, (730, 730))
     expected = apply_map(invert_map(matrix), shipped.points[0])
     track, _ = detect(sample_picture(image, matrix, (730, 730))[None], engine)
@@ -206,7 +206,7 @@ def test_a_path_with_other_letters(tmp_path, mediapipe_engine):
     folder = tmp_path / "Модели 模型"
     folder.mkdir()
     shutil.copy(TASK, folder / "face_landmarker.task")
-    image, _ = sample_portrait()
+    image, _ = example_portrait()
     assert detect(image[None], open_landmarker(folder))[0].frames == 1
 
 

@@ -98,7 +98,7 @@ def test_a_face_is_chosen_then_followed_and_empty_frames_are_filled():
     np.testing.assert_allclose(middles(choose="nearest"), [320, 320, 325], atol=1)
     np.testing.assert_allclose(middles(choose="index", index=0), [100, 100, 100], atol=1)
     np.testing.assert_array_equal(from_payload(payload).found, [True, False, True])
-    with pytest.raises(TalkingPortraitError, match="number 3 was asked for, but 3 faces were found.*choose 0 to 2"):
+    with pytest.raises(TalkingPortraitError, match="number 3 was requested, but 3 faces were found.*choose 0 to 2"):
         from_payload(payload, choose="index", index=3)
     with pytest.raises(TalkingPortraitError, match="Frame 1 shows no face"):
         from_payload(payload, missing="error")

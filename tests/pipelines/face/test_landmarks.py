@@ -146,7 +146,7 @@ def test_one_of_several_faces():
         track, report = detect(three, landmarker, **options)
         assert abs(place(track)[0] - left) < 3
         assert "Faces seen: 3" in report or not options
-    with pytest.raises(TalkingPortraitError, match="number 3 was asked for, but 3 faces were found.*choose 0 to 2"):
+    with pytest.raises(TalkingPortraitError, match="number 3 was requested, but 3 faces were found.*choose 0 to 2"):
         detect(three, landmarker, choose="index", index=3)
 
 
@@ -306,8 +306,8 @@ def test_what_can_not_be_used_is_named():
         (lambda: detect(good[0], landmarker), r"\(100, 100, 3\), but \(frames"),
         (lambda: detect(None, landmarker), "NoneType"),
         (lambda: detect(good[:0], landmarker), r"\(0, 100, 100, 3\)"),
-        (lambda: detect(good, landmarker, choose="best"), '"best" was asked for'),
-        (lambda: detect(good, landmarker, missing="skip"), '"skip" was asked for'),
+        (lambda: detect(good, landmarker, choose="best"), '"best" was requested'),
+        (lambda: detect(good, landmarker, missing="skip"), '"skip" was requested'),
         (lambda: detect(good, landmarker, min_confidence=0), "confidence is 0"),
         (lambda: detect(torch.zeros(1, 1, 1, 3), landmarker), r"The picture shows no face .*\(1 x 1 pixels\)"),
         (lambda: detect(torch.full((1, 64, 64, 3), float("nan")), landmarker), "no face"),

@@ -13,7 +13,7 @@ from talking_portrait.pipelines.audio.waveform import mono, resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files import sound
 from talking_portrait.pipelines.files import video as video_file
-from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
+from talking_portrait.pipelines.files.example import example_portrait, example_speech
 from talking_portrait.pipelines.files.images import read_image
 from talking_portrait.pipelines.files.scratch import scratch_folder
 from talking_portrait.pipelines.files.sound import read_audio, read_speech, write_wav
@@ -292,8 +292,8 @@ def test_broken_pictures_are_refused(tmp_path):
 
 
 def test_the_example_portrait_has_its_landmarks_and_a_speech():
-    image, track = sample_portrait()
+    image, track = example_portrait()
     assert image.shape == (*track.image_size, 3)
     assert track.points.shape == (1, 478, 3)
     assert 0 < track.points[..., :2].min() < track.points[..., :2].max() < 512
-    assert 5 < sample_speech().seconds < 20
+    assert 5 < example_speech().seconds < 20

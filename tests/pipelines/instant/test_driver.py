@@ -12,7 +12,7 @@ from talking_portrait.models.face.upper_face_shapes import eyelid_closure
 from talking_portrait.pipelines.audio.waveform import resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import NECK, about_neck, euler_to_matrix
-from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.sound import read_audio, read_speech, write_wav
 from talking_portrait.pipelines.instant.driver.driver import drive
 from talking_portrait.pipelines.instant.driver.head_motion import MAX_DEGREES, resting_drift, speech_rotation
@@ -28,7 +28,7 @@ UPPER = slice(None), [10, 67, 105, 334, 159, 386, 168]
 
 @pytest.fixture(scope="module")
 def speech() -> Audio:
-    whole = sample_speech()
+    whole = example_speech()
     return Audio(whole.waveform[:, : 4 * whole.sample_rate], whole.sample_rate)
 
 

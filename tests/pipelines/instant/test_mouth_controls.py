@@ -12,7 +12,7 @@ from talking_portrait.models.face.face_mesh import mouth_opening
 from talking_portrait.models.face.mouth_shapes import JAW_OPENING, lip_opening, neutral_vertices
 from talking_portrait.models.instant.mouth_network import CONTROLS
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.example import sample_speech
+from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.instant.driver import mouth_controls as mouth
 from talking_portrait.pipelines.instant.driver.mouth_controls import MouthControls, as_controls, mouth_controls
 from talking_portrait.pipelines.instant.driver.prosody import analyse
@@ -42,7 +42,7 @@ def vowels(seconds: float, rate: int = 16000, syllables: float = 2) -> torch.Ten
 
 
 def test_a_voice_opens_the_mouth_and_its_pauses_close_it():
-    sound = sample_speech().waveform[0, : 6 * RATE].clone()
+    sound = example_speech().waveform[0, : 6 * RATE].clone()
     for second in (1, 3, 5):
         sound[second * RATE : (second + 1) * RATE] = 0
     gap = opening(mouth_controls(Audio(sound[None], RATE)))
@@ -105,7 +105,7 @@ def test_noise_of_one_colour_is_no_speech_however_it_swells():
 
 
 def _speech() -> np.ndarray:
-    return sample_speech().waveform[0, : 6 * RATE].numpy()
+    return example_speech().waveform[0, : 6 * RATE].numpy()
 
 
 @pytest.mark.parametrize("music", ["rock", "chords", "band", "rain"])

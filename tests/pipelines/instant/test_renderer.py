@@ -13,7 +13,7 @@ from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_ve
 from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import euler_to_matrix
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import (
     LIP_EDGE,
@@ -29,7 +29,7 @@ from talking_portrait.pipelines.types import FaceMotion, FaceTrack
 
 @pytest.fixture(scope="module")
 def portrait() -> tuple[torch.Tensor, FaceTrack]:
-    return sample_portrait()
+    return example_portrait()
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def openings_of_a_face_turned_by(pitch: float, yaw: float = 0.0) -> np.ndarray:
     """What two openings of the jaw come to in the picture, in eye distances, for the canonical face as a portrait."""
     turned = face_mesh().vertices @ euler_to_matrix(np.array([pitch, yaw, 0.0])).T
     points = turned * [12.0, -12.0, -12.0] + [256.0, 256.0, 0.0]
-    mesh = PortraitMesh(replace(sample_portrait()[1], points=points[None].astype(np.float32), image_size=(512, 512)))
+    mesh = PortraitMesh(replace(example_portrait()[1], points=points[None].astype(np.float32), image_size=(512, 512)))
     moved = mesh.move(motion_of(np.eye(6)[[0]] * [[0.2], [0.5]]), np.arange(2), np.zeros(2)).expression.numpy()
     return (moved[:, 14] - moved[:, 13])[:, 1] / mesh.eye_distance
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
+from talking_portrait.pipelines.files.example import example_portrait, example_speech
 from talking_portrait.pipelines.instant.driver.driver import drive
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.instant.renderer.spectacles import LEAST_BRIDGE, bridge_contrast
@@ -21,7 +21,7 @@ def worn(colour, *, width=0.2, top=1.1, bottom=-1.2, lens=None) -> tuple[torch.T
 
     `width`, `top` and `bottom` (above the eyes' middles) are in eye half widths; `lens` is a colour with alpha.
     """
-    image, track = sample_portrait()
+    image, track = example_portrait()
     points = track.points[0, :, :2]
     height, across = image.shape[:2]
     frame = Image.new("L", (across * FINE, height * FINE))
@@ -47,7 +47,7 @@ def worn(colour, *, width=0.2, top=1.1, bottom=-1.2, lens=None) -> tuple[torch.T
 @pytest.fixture(scope="module")
 def blink():
     """A motion of one frame in which both eyes are shut and nothing else moves."""
-    motion = drive(sample_speech(), fps=25, seed=1, mouth=0, head=0, nod=0, brows=0, drift=0, blink_rate=60)
+    motion = drive(example_speech(), fps=25, seed=1, mouth=0, head=0, nod=0, brows=0, drift=0, blink_rate=60)
     lids = np.linalg.norm(motion.vertices[:, 159] - motion.vertices[:, 145], axis=1)
     shut = slice(int(lids.argmin()), int(lids.argmin()) + 1)
     names = ("vertices", "rotation", "translation", "blendshapes")
@@ -56,12 +56,12 @@ def blink():
 
 
 def render(image, motion):
-    renderer = InstantRenderer(image, sample_portrait()[1])
+    renderer = InstantRenderer(image, example_portrait()[1])
     return renderer, renderer.render(motion)[0][0]
 
 
 def test_a_face_without_spectacles_has_no_bridge_and_blinks(blink):
-    image, track = sample_portrait()
+    image, track = example_portrait()
     renderer, shut = render(image, blink)
     assert abs(bridge_contrast(renderer.layer, track.points[0, :, :2])) < 0.5 * LEAST_BRIDGE
     assert len(renderer.eyes) == 2
@@ -84,13 +84,13 @@ def test_a_blink_leaves_the_frame_alone(blink, colour, width, top):
 def test_eyes_shut_behind_a_frame_that_leaves_room(blink, colour, width):
     image, _ = worn(colour, width=width, top=1.2)
     renderer, shut = render(image, blink)
-    bare, bare_shut = render(sample_portrait()[0], blink)
+    bare, bare_shut = render(example_portrait()[0], blink)
     assert len(renderer.eyes) == 2
     # In the openings of the eyes there is the lid that there is without spectacles, drawn out of less skin.
     for eye in bare.eyes:
         x, y = eye.eye.middle.round().astype(int)
         there = (slice(y - 3, y + 4), slice(x - 6, x + 7))
-        change, usual = (shut - image)[there].abs().mean(), (bare_shut - sample_portrait()[0])[there].abs().mean()
+        change, usual = (shut - image)[there].abs().mean(), (bare_shut - example_portrait()[0])[there].abs().mean()
         assert change > 0.5 * usual
 
 
@@ -99,7 +99,7 @@ def test_eyes_behind_dark_glasses_do_not_blink(blink, lens):
     image, _ = worn(BLACK, lens=lens)
     renderer, shut = render(image, blink)
     assert renderer.eyes == ()
-    points = sample_portrait()[1].points[0, :, :2]
+    points = example_portrait()[1].points[0, :, :2]
     for x, y in (points[[33, 133]].mean(axis=0), points[[362, 263]].mean(axis=0)):
         eye = (slice(round(y) - 10, round(y) + 10), slice(round(x) - 16, round(x) + 16))
         assert (shut - image)[eye].abs().max() < 0.05

@@ -81,8 +81,8 @@ def test_a_file_that_is_cut_short_or_none_at_all(begun: Path, damage: Callable[[
     path = begun / "checkpoints" / NEWEST
     path.write_bytes(damage(path.read_bytes()))
     said = go_on(begun)
-    assert said.startswith(f"{path} is no checkpoint that training can go on from (")
-    assert said.endswith("; remove it to go on from the one before.")
+    assert said.startswith(f"{path} is no checkpoint that training can continue from (")
+    assert said.endswith("; remove it to continue from the one before.")
 
 
 def test_what_is_no_file(begun: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_somebody_else(begun: Path, monkeypatch: pytest.MonkeyPa
         ('"adder"', "it has no notes by the training loop"),
         ("1e999", "it has no notes by the training loop"),
         (DEEP, "recursion"),
-        ("9" * 5000, "is no checkpoint that training can go on from"),
+        ("9" * 5000, "is no checkpoint that training can continue from"),
         ("{}", "its notes name no trainer"),
         (lambda notes: notes | {"trainer": 5}, "its notes name no trainer"),
         (lambda notes: notes | {"trainer": ["adder"]}, "its notes name no trainer"),

@@ -171,7 +171,7 @@ def test_a_damaged_picture_stops_training_in_a_sentence(clip: Clip, tmp_path: Pa
 @pytest.mark.parametrize("kind", [PortraitVideos, SpokenShapes, SpokenPoses, SpokenVideos])
 @pytest.mark.parametrize("frames", [0, -5])
 def test_samples_without_frames_are_refused(clip: Clip, kind: type, frames: int) -> None:
-    with pytest.raises(TalkingPortraitError, match=f"Samples of {frames} frames were asked for"):
+    with pytest.raises(TalkingPortraitError, match=f"Samples of {frames} frames were requested"):
         kind([clip], 0, frames)
 
 

@@ -255,7 +255,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_by_another_trainer(tmp_path: P
     with pytest.raises(TalkingPortraitError, match="written with other networks"):
         run(tmp_path, 10, larger)
     newest_checkpoint(tmp_path / "checkpoints").write_bytes(b"\0" * 100)
-    with pytest.raises(TalkingPortraitError, match="is no checkpoint that training can go on from"):
+    with pytest.raises(TalkingPortraitError, match="is no checkpoint that training can continue from"):
         run(tmp_path, 10)
 
 

@@ -177,7 +177,7 @@ def test_the_command_trains_scores_and_goes_on(work: Path, capsys: pytest.Captur
         (["--shards", 0], "--shards 0 was given, but 1 to 10000 is expected"),
         (["--workers", -1], "--workers -1 was given, but 1 to 1000 is expected"),
         (["--threads", 0], "--threads 0 was given, but 1 to 1000 is expected"),
-        (["--seed", -1], "Training with seed -1 was asked for, but at least 0 is expected"),
+        (["--seed", -1], "Training with seed -1 was requested, but at least 0 is expected"),
         (["--rate", "nan"], "The learning rate is nan"),
         (["--start", "{work}/corpus/speech-0000.npz"], "is no mouth network of Instant"),
         (["--start", "{work}/nowhere.safetensors"], "is no mouth network of Instant"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from talking_portrait.__main__ import main
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.face import Face
-from talking_portrait.pipelines.files.example import sample_portrait, sample_speech
+from talking_portrait.pipelines.files.example import example_portrait, example_speech
 from talking_portrait.pipelines.files.video import VideoWriter
 from talking_portrait.pipelines.training.data.clips import read_clips
 from talking_portrait.pipelines.training.data.prepare import Recipe, find_videos, prepare
@@ -34,7 +34,7 @@ class PortraitLandmarker:
     name = "portrait"
 
     def __init__(self) -> None:
-        self.points = sample_portrait()[1].points[0] * SIZE / 512
+        self.points = example_portrait()[1].points[0] * SIZE / 512
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
         if picture[:, :, 2].mean() < 60:  # a dark frame has no face
@@ -45,7 +45,7 @@ class PortraitLandmarker:
 
 def write_video(path: Path, frames: list[np.ndarray], *, sound: bool = True) -> Path:
     seconds = len(frames) / 25
-    speech = Audio(sample_speech().waveform[:, : round(16000 * seconds)], 16000) if sound else None
+    speech = Audio(example_speech().waveform[:, : round(16000 * seconds)], 16000) if sound else None
     with VideoWriter(path, (SIZE, SIZE), Fraction(25), speech) as video:
         for frame in frames:
             video.write(frame)
@@ -56,7 +56,7 @@ def write_video(path: Path, frames: list[np.ndarray], *, sound: bool = True) -> 
 def portrait() -> np.ndarray:
     from PIL import Image
 
-    picture = (sample_portrait()[0] * 255).byte().numpy()
+    picture = (example_portrait()[0] * 255).byte().numpy()
     return np.array(Image.fromarray(picture).resize((SIZE, SIZE)))
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuiderConfig
 from talking_portrait.models.diffusion.unet import UNet, UNetConfig
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
-from talking_portrait.pipelines.files.example import sample_portrait
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.training.core.trainer import Batch, Trainer, trainable
 from talking_portrait.pipelines.training.data.clips import CLIPS, FRAMES, Clip
 
@@ -44,7 +44,7 @@ def make_clip(folder: Path, name: str, *, frames: int, fps: int = 30, size: int 
     """The shipped portrait, drifting to the right and opening its mouth, with a tone that rises."""
     place = folder / CLIPS / name
     (place / FRAMES).mkdir(parents=True)
-    picture, track = sample_portrait()
+    picture, track = example_portrait()
     small = np.asarray(Image.fromarray((picture * 255).byte().numpy()).resize((size, size)))
     rng = np.random.default_rng(len(name))
     points = np.repeat(track.points * size / 512, frames, axis=0)

@@ -82,7 +82,7 @@ def test_a_file_that_is_cut_short_or_none_at_all(begun: Path, damage: Callable[[
     path.write_bytes(damage(path.read_bytes()))
     said = go_on(begun)
     assert said.startswith(f"{path} is no checkpoint that training can continue from (")
-    assert said.endswith("; remove it to continue from the one before.")
+    assert said.endswith("; remove it to use the one before.")
 
 
 def test_what_is_no_file(begun: Path) -> None:

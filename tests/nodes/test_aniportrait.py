@@ -51,7 +51,7 @@ def in_that_folder(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def sample() -> tuple:
-    return NODES["Sample"].execute().args
+    return NODES["Example"].execute().args
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def in_that_folder(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def portrait() -> torch.Tensor:
-    return NODES["Sample"].execute().args[0]
+    return NODES["Example"].execute().args[0]
 
 
 def sound(seconds: float = 0.6) -> dict:
@@ -120,7 +120,7 @@ def test_layers_mixed_by_the_encoder_move_the_portrait_alike(portrait: torch.Ten
 
 def test_the_head_follows_numbers_curves_and_a_motion(portrait: torch.Tensor) -> None:
     anitalker, features = load("stage2_full_control_mfcc"), encode_speech("stage2_full_control_mfcc")
-    _, _, landmarks = NODES["Sample"].execute().args
+    _, _, landmarks = NODES["Example"].execute().args
     driver = {"fps": 25.0, "seed": 0, "mouth": 1, "head": 1, "brows": 1, "blinks": 1, "drift": 1}
     follow = NODES["InstantDriver"].execute(audio=sound(), **driver).args[0]
     results = [
@@ -145,7 +145,7 @@ def test_steps_that_no_stride_gives_are_raised(portrait: torch.Tensor) -> None:
 
 
 def test_a_crop_as_in_training_goes_in_and_back(portrait: torch.Tensor) -> None:
-    _, _, landmarks = NODES["Sample"].execute().args
+    _, _, landmarks = NODES["Example"].execute().args
     cut, crop, _ = NODES["CropPortrait"].execute(portrait, landmarks, 256, "AniTalker", 1.0, False, False).args
     anitalker = load()
     motion = NODES["AniTalkerMotionFromVideo"].execute(anitalker, cut, 25.0, "absolute").args[0]
@@ -218,7 +218,7 @@ BAD = {
     ),
     "no motion": (lambda p: move(load(), encode_speech(), p, "face motion"), "none is connected"),
     "other landmarks": (
-        lambda p: move(load(), encode_speech(), p[:, ::2, ::2], landmarks=NODES["Sample"].execute().args[2]),
+        lambda p: move(load(), encode_speech(), p[:, ::2, ::2], landmarks=NODES["Example"].execute().args[2]),
         "of a picture of 512 x 512 pixels, but the portrait is 256 x 256",
     ),
     "no curve": (lambda p: move(load(), encode_speech(), p, "numbers", curves="yaw fast"), "is no curve"),

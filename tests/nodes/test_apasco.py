@@ -67,7 +67,7 @@ def test_an_example_makes_its_video(name, monkeypatch, tmp_path):
 
 
 def test_masks_are_shown_and_add_up():
-    image, _, landmarks = execute("Sample")
+    image, _, landmarks = execute("Example")
     masks, pose, face, lips = execute("RegionMasks", 1.2, 2.0, landmarks=landmarks)
     assert pose.shape == face.shape == lips.shape == image.shape[:3]
     assert masks.image_size == tuple(image.shape[1:3])
@@ -83,7 +83,7 @@ def test_masks_are_shown_and_add_up():
 
 
 def test_the_largest_face_is_described_and_its_box_marked():
-    image = execute("Sample")[0]
+    image = execute("Example")[0]
     identity, box = execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")
     assert identity.embedding.shape == (1, 512)
     assert identity.found
@@ -97,7 +97,7 @@ def test_the_largest_face_is_described_and_its_box_marked():
 
 
 def test_missing_and_wrong_files_are_reported_with_the_way_to_get_them(monkeypatch, tmp_path, models):
-    image = execute("Sample")[0]
+    image = execute("Example")[0]
     with pytest.raises(
         TalkingPortraitError, match=r"Face Embedding: glintr100.onnx is a network for recognition, but a"
     ):
@@ -138,7 +138,7 @@ class Sampling:
     """The sampler's inputs, of which some may be changed."""
 
     def __init__(self) -> None:
-        self.image, _, self.landmarks = execute("Sample")
+        self.image, _, self.landmarks = execute("Example")
         audio = example_speech()
         self.sound = {"waveform": audio.waveform[None, :, :6400], "sample_rate": audio.sample_rate}
         self.encoder = execute("LoadSpeechEncoder", "wav2vec2-base-960h.safetensors")[0]

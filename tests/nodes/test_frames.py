@@ -15,7 +15,7 @@ NODES = {node.__name__: node for node in extension.NODES}
 
 @pytest.fixture(scope="module")
 def sample():
-    return NODES["Sample"].execute().args
+    return NODES["Example"].execute().args
 
 
 @pytest.fixture(scope="module")

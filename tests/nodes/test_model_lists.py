@@ -113,7 +113,7 @@ def test_all_files_that_a_node_lacks_are_named_at_once(models, node):
     if node in ("LoadAniPortrait", "LoadAPasco"):
         others = {"dtype": "auto"}
     if node in ("FaceEmbedding", "SeparateVocals"):
-        image, audio, _ = NODES["Sample"].execute().args
+        image, audio, _ = NODES["Example"].execute().args
         others |= {"image": image} if node == "FaceEmbedding" else {"audio": audio}
     with pytest.raises(TalkingPortraitError) as raised:
         NODES[node].execute(**{entry: model.file for entry, model in files.items()}, **others)

@@ -36,7 +36,7 @@ def edit(motion, **changes):
 
 @pytest.fixture(scope="module")
 def sample():
-    return NODES["Sample"].execute().args
+    return NODES["Example"].execute().args
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +330,7 @@ SOCKETS = {
     "IMAGE": lambda: torch.rand(1, 64, 64, 3),
     "MASK": lambda: torch.ones(1, 64, 64),
     "AUDIO": sound,
-    "FACE_LANDMARKS": lambda: NODES["Sample"].execute().args[2],
+    "FACE_LANDMARKS": lambda: NODES["Example"].execute().args[2],
     "TALKING_PORTRAIT_FACE_MOTION": drive,
     "TALKING_PORTRAIT_SPEECH_ENCODER": lambda: loaded_models.LoadedSpeechEncoder(None, None),
     "TALKING_PORTRAIT_CROP": lambda: Crop(np.eye(3)[None, :2], (64, 64), (64, 64), torch.rand(1, 64, 64, 3)),

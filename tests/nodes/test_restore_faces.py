@@ -30,7 +30,7 @@ def restorer(models):
 
 @pytest.fixture(scope="module")
 def sample():
-    image, _, landmarks = NODES["Sample"].execute().args
+    image, _, landmarks = NODES["Example"].execute().args
     return image, landmarks
 
 

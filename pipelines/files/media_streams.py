@@ -230,11 +230,11 @@ def _rate(stream: Any, times: list[Fraction]) -> Fraction:
     return as_rate(rate)
 
 
-def decoded_frames(path: Path, index: int) -> Iterator[tuple[Any, Fraction]]:
+def decoded_frames(path: Path, index: int, *, warn: bool = True) -> Iterator[tuple[Any, Fraction]]:
     """The frames of stream `index` with their times, which never run backwards, in order.
 
-    Damaged packets are left out with a warning that says when. Raises DamagedMediaError after the last whole frame of a
-    file that ends long before its header says.
+    Damaged packets are left out; a warning says when, unless `warn` is false. Raises DamagedMediaError after the last
+    whole frame of a file that ends long before its header says.
     """
     av = import_av()
     damage = Damage(path)
@@ -293,7 +293,8 @@ def decoded_frames(path: Path, index: int) -> Iterator[tuple[Any, Fraction]]:
                 raise DamagedMediaError(f"{missing} missing: {float(seconds):.2f} of {float(declared):.2f} s are there")
         elif broken:
             raise DamagedMediaError(f"it can't be read beyond {float(seconds):.2f} s: {broken[0]}")
-        damage.report(begin)
+        if warn:
+            damage.report(begin)
 
 
 def _declared(container: InputContainer, path: Path) -> Fraction | None:

@@ -6,7 +6,7 @@ import errno
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,6 +47,8 @@ class SoundTrack:
     stream: AudioStream
     origin: Fraction
     """Time in the file at which the timeline begins: with the first picture, or with sound that is earlier."""
+    warn: bool = True
+    """Whether a damaged place is logged, which once is enough."""
 
     @property
     def rate(self) -> int:
@@ -100,7 +102,7 @@ class SoundTrack:
         resampler = None
         waiting: tuple[np.ndarray, Fraction] | None = None
         stated = 0
-        for frame, time in decoded_frames(self.path, self.stream.index):
+        for frame, time in decoded_frames(self.path, self.stream.index, warn=self.warn):
             if waiting is not None:
                 yield waiting
             if (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels):
@@ -232,7 +234,7 @@ def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
     speech += resampler.finish().data
     wave = torch.frombuffer(speech, dtype=torch.float32)[None] if speech else torch.zeros(1, 0)
     speech_of_file = lasting(wave, frame_count(samples, sound.rate, fps), fps)
-    return check_audio(speech_of_file), sound
+    return check_audio(speech_of_file), replace(sound, warn=False)
 
 
 class NoSoundError(TalkingPortraitError):

@@ -109,6 +109,14 @@ def test_sound_that_is_lost_in_the_middle_is_reported_with_its_place(tmp_path, c
     assert float(sound.seconds) > whole - (1.6 if ending == "aac" else 1.3)
 
 
+def test_sound_that_is_read_for_a_driver_and_for_a_film_is_reported_once(tmp_path, caplog):
+    path = encoded(tmp_path, "mp3")
+    damage(path, "zeroed")
+    _, track = read_speech(path, Fraction(25))
+    assert sum(map(len, track.blocks())) > RATE
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("ending", ["flac", "wma", "ts"])
 def test_what_follows_a_damaged_place_keeps_its_time(tmp_path, ending):
     path = encoded(tmp_path, ending, *SOUNDS[ending])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .hdr import HdrToSdr
+from ..image.hdr import HdrToSdr
 from .media_streams import VideoStream, import_av
 
 # swscale's fast paths round downwards, which darkens a picture by about 1/255 each time it is written and read.

@@ -12,6 +12,8 @@ from ..errors import TalkingPortraitError
 from .input_paths import existing_file
 
 MAX_PIXELS = 67_000_000
+REFUSED_FORMATS = frozenset(["EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"])
+"""Pillow's names of formats that are drawings, of which EPS would run another program, or hold no picture."""
 
 
 def read_image(path: str | Path) -> torch.Tensor:
@@ -41,8 +43,10 @@ def _decoded(path: Path) -> np.ndarray:
 
     from .picture_colours import format_of, to_srgb
 
+    Image.init()
+    formats = [name for name in Image.ID if name not in REFUSED_FORMATS]
     try:
-        file = Image.open(path)
+        file = Image.open(path, formats=formats)
     except UnidentifiedImageError:
         raise TalkingPortraitError(
             f"The picture {path.name} can't be read ({format_of(path)}); save it as PNG or JPEG."

@@ -1,19 +1,49 @@
-"""Files that are read: whether they are there."""
+"""Files that are read: whether they are there, are ordinary files and may be opened."""
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from ..errors import TalkingPortraitError
 from .output_paths import shortened
 
+_OTHER_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
 
 def existing_file(path: str | Path, kind: str) -> Path:
-    """The path of a file that is there; raises TalkingPortraitError, naming its `kind`, where it is not."""
+    """The path of an ordinary file that can be opened; else TalkingPortraitError, which names its `kind` and why not.
+
+    Pipes and devices are never opened, as reading them need not end.
+    """
     path = Path(path)
-    if not is_file(path):
-        raise TalkingPortraitError(f"The {kind} file {shortened(path)} does not exist; check its name and folder.")
-    return path
+    what = f"The {kind} file {shortened(path)}"
+    try:
+        mode = path.stat().st_mode
+        other = next((name for is_other, name in _OTHER_KINDS if is_other(mode)), None)
+        if other is None:
+            with path.open("rb"):
+                return path
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise TalkingPortraitError(
+                f"{what} is a link to {shortened(path.readlink())}, which does not exist; name the file itself."
+            ) from None
+        raise TalkingPortraitError(f"{what} does not exist; check its name and folder.") from None
+    except PermissionError as error:
+        raise TalkingPortraitError(
+            f"{what} may not be read ({error.strerror}); check its permissions and those of its folder."
+        ) from None
+    except (OSError, ValueError, RuntimeError) as error:  # links in a circle, names that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise TalkingPortraitError(f"{what} can't be opened ({reason}); check its name and folder.") from None
+    raise TalkingPortraitError(f"{what} is {other}, but an ordinary file is expected; name one.")
 
 
 def is_file(path: Path) -> bool:

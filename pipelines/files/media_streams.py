@@ -6,7 +6,6 @@ sound where that begins earlier; sound that begins later or has holes is filled 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,22 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError
 from ..timing import MAX_FPS, MIN_FPS, as_rate
+from .damage import Damage, declared_seconds, ogg_damage
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-
-_log = logging.getLogger(__name__)
 
 FORMATS = (
     "aac,ac3,aiff,amr,apng,asf,au,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,"
     "3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,tta,voc,w64,wav,wv,y4m,yuv4mpegpipe"
 )
 """Demuxers of files that hold their own data; playlists and the like, which name other files, are not among them."""
-_DECLARED_DURATION = ("mov,mp4", "matroska", "flac")
+_DECLARED_DURATION = ("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au", "tta")
 """Formats whose header says how long the file is; elsewhere ffmpeg estimates it."""
-_WITHOUT_CLOCK = frozenset(
-    ["aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "flac", "mp3", "tta", "voc", "w64", "wav"]
-)
+_CAPPED_DURATION = ("wav", "caf", "avi", "mp3")
+"""Formats for which ffmpeg takes less than that where bytes are missing."""
+_WITHOUT_CLOCK = frozenset(["aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "tta", "voc", "w64", "wav"])
 """Formats that hold nothing but samples in order; the times in them are ffmpeg's guesses."""
 _STILL_CODECS = frozenset(["bmp", "gif", "jpeg2000", "mjpeg", "png", "tiff", "webp"])
 _ENCODER_DELAY = Fraction(1, 10)
@@ -68,6 +66,8 @@ class AudioStream:
     layout: str
     """ffmpeg's name of the channels' arrangement."""
     start: Fraction
+    seconds: Fraction | None
+    """How long the file is by its own word."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class MediaStreams:
 
 
 class DamagedMediaError(TalkingPortraitError):
-    """A file that ends before its header says."""
+    """A file that ends before its header says, or can't be read to its end."""
 
 
 @contextmanager
@@ -104,7 +104,21 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     # Titles in another encoding are no reason to refuse a file; PyAV 19 has no such option any more.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
     with av.open(f"file:{path}", container_options=options, **lenient) as container:
+        for stream in container.streams.audio:
+            _drop_channel_names(stream.codec_context)
         yield container
+
+
+def _drop_channel_names(codec: Any) -> None:
+    """Makes uncompressed channels nameless, which nothing here needs.
+
+    Where a file lists them in an order of its own, PyAV (18.1 at least) frees that list each time it is read, which
+    ends the process; here it is read once and replaced.
+    """
+    if codec is not None and codec.name.startswith(("pcm_", "adpcm_")):
+        channels = codec.channels
+        if channels:
+            codec.layout = f"{channels} channels"
 
 
 def import_av() -> Any:
@@ -155,9 +169,9 @@ def find_streams(path: Path) -> MediaStreams:
                     stream.index, _rate(stream, times), start, frame, aspect if aspect > 0 else Fraction(1), transfer
                 )
             else:
-                audio = AudioStream(
-                    stream.index, frame.sample_rate, len(frame.layout.channels), frame.layout.name, start
-                )
+                channels, layout = len(frame.layout.channels), frame.layout.name
+                seconds = _declared(container, path)
+                audio = AudioStream(stream.index, frame.sample_rate, channels, layout, start, seconds)
         return MediaStreams(path, video, audio)
 
 
@@ -216,24 +230,24 @@ def _rate(stream: Any, times: list[Fraction]) -> Fraction:
     return as_rate(rate)
 
 
-def decoded_frames(path: Path, index: int) -> Iterator[tuple[Any, Fraction]]:
+def decoded_frames(path: Path, index: int, *, warn: bool = True) -> Iterator[tuple[Any, Fraction]]:
     """The frames of stream `index` with their times, which never run backwards, in order.
 
-    Damaged packets are left out with a warning that says when. Raises DamagedMediaError after the last whole frame of a
-    file that ends long before its header says.
+    Damaged packets are left out; a warning says when, unless `warn` is false. Raises DamagedMediaError after the last
+    whole frame of a file that ends long before its header says.
     """
     av = import_av()
+    damage = Damage(path)
     with open_container(path) as container:
         wanted: Any = container.streams[index]
         wanted.thread_type = "AUTO"
         untimed = container.format.name in _WITHOUT_CLOCK
-        declared = None
-        if container.duration and container.format.name.startswith(_DECLARED_DURATION):
-            declared = Fraction(container.duration, av.time_base)
+        # The last samples of a recording whose header leaves its length open are marked like damaged ones.
+        open_ended = wanted.codec_context.name.startswith("pcm_")
+        declared = _declared(container, path)
         begin = Fraction(container.start_time or 0, av.time_base)
         reached = due = None
         shift = Fraction(0)
-        damaged: Fraction | None = None
         broken: list[str] = []
         for packet in _packets(container, broken):
             stream = packet.stream
@@ -242,12 +256,15 @@ def decoded_frames(path: Path, index: int) -> Iterator[tuple[Any, Fraction]]:
                 reached = end if reached is None else max(reached, end)
             if stream.index != index:
                 continue
+            # What is decoded by several threads comes late, so that `due` lags behind the packet.
+            place = due or begin if packet.pts is None else packet.pts * exact(stream.time_base)
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
-                if damaged is None:
-                    damaged = due or Fraction(0)
+                damage.at(place)
                 continue
+            if packet.is_corrupt and not open_ended:
+                damage.at(place)
             for frame in frames:
                 time = frame_time(frame)
                 length = frame_length(frame)
@@ -258,20 +275,36 @@ def decoded_frames(path: Path, index: int) -> Iterator[tuple[Any, Fraction]]:
                     time = due
                 else:
                     time += shift
+                if due is not None and wanted.type == "audio":
+                    damage.between(due, time)
                 due = time + length
                 yield frame, time
-        if damaged is not None:
-            _log.warning(
-                "%s is damaged at %.2f s; what can't be decoded was left out.", path.name, float(damaged - begin)
-            )
+        if container.format.name == "ogg" and wanted.type == "audio":
+            pages = ogg_damage(path, wanted.codec_context.sample_rate)
+            if pages.first is not None:
+                damage.at(pages.first)
+            if pages.cut_short:
+                broken.append("it is cut short")
         seconds = (reached or begin) - begin
         if declared is not None:
             if seconds < declared - max(declared / 30, Fraction(3, 10)):
-                raise DamagedMediaError(
-                    f"its end is missing: {float(seconds):.2f} of {float(declared):.2f} s are there"
-                )
+                # AVI counts packets, so that what is lost in the middle is not seen before the end.
+                missing = "a part of it is" if container.format.name == "avi" else "its end is"
+                raise DamagedMediaError(f"{missing} missing: {float(seconds):.2f} of {float(declared):.2f} s are there")
         elif broken:
             raise DamagedMediaError(f"it can't be read beyond {float(seconds):.2f} s: {broken[0]}")
+        if warn:
+            damage.report(begin)
+
+
+def _declared(container: InputContainer, path: Path) -> Fraction | None:
+    """How long a file is by its own word; None where it does not say."""
+    if not container.duration:
+        return None
+    seconds = Fraction(container.duration, import_av().time_base)
+    name = container.format.name
+    missing = declared_seconds(path, name, seconds) if name in _CAPPED_DURATION else None
+    return missing or (seconds if name.startswith(_DECLARED_DURATION) else None)
 
 
 def _packets(container: InputContainer, broken: list[str]) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from ...models.face.face_mesh import BLENDSHAPES, VERTICES
 from ..errors import TalkingPortraitError, quoted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from ..types import Camera, FaceMotion
+from .input_paths import existing_file
 from .output_paths import file_to_write, replacing, shortened
 
 MAX_BYTES = 4 * 1024**3
@@ -67,11 +68,7 @@ def save_motion(path: str | Path, motion: FaceMotion) -> None:
 
 def load_motion(path: str | Path) -> FaceMotion:
     """Reads what `save_motion` wrote. Raises TalkingPortraitError for a missing, truncated or foreign file."""
-    path = Path(path)
-    if not path.is_file():
-        raise TalkingPortraitError(
-            f"There is no motion file {path}; give the path of an .npz file that Talking Portrait saved."
-        )
+    path = existing_file(path, "motion")
     try:
         arrays = _read_arrays(path)
     except Exception as error:  # zip, zlib and NumPy's own reader each have their own for a damaged file

@@ -26,6 +26,9 @@ JUDGED_PIXELS = 1_000_000
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """What follows `ftyp` in the photos of many telephones."""
 
+DRAWINGS = (b"%!PS", b"\xc5\xd0\xd3\xc6", b"%PDF", b"\xd7\xcd\xc6\x9a")
+"""How PostScript (with and without a preview), PDF and WMF begin."""
+
 
 def to_srgb(picture: Image.Image) -> Image.Image:
     """An opened picture as RGB; transparency is laid over white, a colour profile is applied if it can be."""
@@ -90,5 +93,11 @@ def _likely_white(values: np.ndarray) -> float:
 def format_of(path: Path) -> str:
     """What is wrong with a file that Pillow takes for no picture, in a few words."""
     with path.open("rb") as file:
-        start = file.read(12)
-    return "it is a HEIC photo" if start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS else "its format is not known"
+        start = file.read(1024)
+    if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
+        return "it is a HEIC photo"
+    if not start:
+        return "it is empty"
+    if start.startswith(DRAWINGS) or b"<svg" in start:
+        return "it is a drawing or a document and no picture of pixels"
+    return "its format is not known"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from ..audio.waveform import MAX_SECONDS, SPEECH_RATE, MonoMixer, Resampler, che
 from ..errors import TalkingPortraitError
 from ..timing import frame_count
 from ..types import Audio
+from .damage import CLOCK_SLACK
 from .input_paths import existing_file
 from .media_streams import (
     AudioStream,
@@ -45,6 +47,8 @@ class SoundTrack:
     stream: AudioStream
     origin: Fraction
     """Time in the file at which the timeline begins: with the first picture, or with sound that is earlier."""
+    warn: bool = True
+    """Whether a damaged place is logged, which once is enough."""
 
     @property
     def rate(self) -> int:
@@ -59,36 +63,46 @@ class SoundTrack:
 
         Raises TalkingPortraitError when the file ends before its header says, or nothing can be decoded.
         """
-        position, most = 0, (MAX_SECONDS + 1) * self.rate
-        slack = self.rate * _CLOCK_SLACK
         waiting: list[np.ndarray] = []
+        count = 0
         try:
-            for samples, time in self._decoded():
-                due = round((time - self.origin) * self.rate)
-                if due > position + slack:
-                    waiting.append(np.zeros((min(due - position, most), self.channels), np.float32))
-                elif due < position - slack:
-                    samples = samples[position - due :]
+            for samples in self._on_timeline():
                 waiting.append(samples)
-                position = max(position, due if due > position + slack else position) + len(samples)
+                count += len(samples)
                 if sum(map(len, waiting)) >= SOUND_BLOCK:
                     yield np.concatenate(waiting)
                     waiting = []
-                if position > most:
-                    break
         except DamagedMediaError as error:
             raise self._unreadable(str(error)) from None
         if waiting:
             yield np.concatenate(waiting)
-        if not position:
+        if not count:
             raise self._unreadable("nothing in it can be decoded")
+
+    def _on_timeline(self) -> Iterator[np.ndarray]:
+        """Samples (n, channels), with silence where the file has none, until there are more than are taken."""
+        position, most = 0, (MAX_SECONDS + 1) * self.rate
+        slack = self.rate * CLOCK_SLACK
+        for samples, time in self._decoded():
+            due = round((time - self.origin) * self.rate)
+            if due > position + slack:
+                end = min(due, position + most)
+                for start in range(position, end, SOUND_BLOCK):
+                    yield np.zeros((min(end - start, SOUND_BLOCK), self.channels), np.float32)
+                position = due
+            elif due < position - slack:
+                samples = samples[position - due :]
+            yield samples
+            position += len(samples)
+            if position > most:
+                break
 
     def _decoded(self) -> Iterator[tuple[np.ndarray, Fraction]]:
         """Samples (n, channels) float32 of each frame, with its time."""
         resampler = None
         waiting: tuple[np.ndarray, Fraction] | None = None
         stated = 0
-        for frame, time in decoded_frames(self.path, self.stream.index):
+        for frame, time in decoded_frames(self.path, self.stream.index, warn=self.warn):
             if waiting is not None:
                 yield waiting
             if (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels):
@@ -107,9 +121,9 @@ class SoundTrack:
         return TalkingPortraitError(f"The audio {self.path.name} can't be read ({reason}); {_SOUND_ADVICE}")
 
 
+_PLAYLISTS = (b"#ext", b"ffconcat", b"[playlist]", b"[reference]", b"http://", b"https://", b"file:", b"v=0")
+"""How texts begin, in small letters, that name other files: M3U, ffmpeg's own, PLS, ASX, SDP."""
 _SOUND_ADVICE = "give a WAV, FLAC, MP3 or another common sound file."
-_CLOCK_SLACK = Fraction(15, 1000)
-"""Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
 SOUND_BLOCK = 1 << 18
 """Samples of each channel that are decoded at once, at least."""
 
@@ -151,6 +165,7 @@ def open_sound(path: str | Path) -> SoundTrack:
                 f"The audio {path.name} has {streams.audio.channels} channels, but at most {MAX_CHANNELS} are taken; "
                 "save it with one or two."
             )
+        check_rate(streams.audio.rate)
         return SoundTrack(path, streams.audio, streams.origin)
     if streams is not None:
         raise NoSoundError(f"The audio {path.name} can't be read (it has no sound track); {_SOUND_ADVICE}")
@@ -162,7 +177,19 @@ def streams_or_reason(path: Path) -> tuple[MediaStreams | None, str]:
     try:
         return find_streams(path), ""
     except import_av().error.FFmpegError as error:
+        # What is not among the formats that are read is an invalid argument.
+        if isinstance(error, import_av().error.InvalidDataError) or error.errno == errno.EINVAL:
+            return None, _playlist(path) or "it is damaged, cut short or in a format that is not known"
         return None, error.strerror or str(error)
+
+
+def _playlist(path: Path) -> str:
+    """What a text is that names other files to be played, which are never opened; empty for everything else."""
+    with path.open("rb") as file:
+        start = file.read(1024).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if start.startswith(_PLAYLISTS) or b"<mpd" in start or b"<smil" in start or b"<asx" in start:
+        return "it is a playlist, which names other files"
+    return ""
 
 
 def read_audio(path: str | Path) -> Audio:
@@ -171,18 +198,24 @@ def read_audio(path: str | Path) -> Audio:
     Raises TalkingPortraitError when there is none, it can't be decoded, or `check_audio` refuses it.
     """
     sound = open_sound(path)
+    _check_size(sound, 4 * sound.channels * sound.rate * (sound.stream.seconds or 0))
     samples = bytearray()
     for block in sound.blocks():
-        if len(samples) + block.nbytes > MAX_SOUND_BYTES:
-            raise TalkingPortraitError(
-                f"The audio {sound.path.name} ({sound.channels} channels at {sound.rate} Hz) needs more than "
-                f"{MAX_SOUND_BYTES // 10**9} GB of memory; save it with one or two channels at 48000 Hz, or cut it "
-                "into parts."
-            )
+        _check_size(sound, len(samples) + block.nbytes)
         samples += block.data
     waveform = torch.frombuffer(samples, dtype=torch.float32)
     # A view: a copy with the channels one after the other would need as much memory again.
     return check_audio(Audio(waveform.reshape(-1, sound.channels).T, sound.rate))
+
+
+def _check_size(sound: SoundTrack, size: Fraction | int) -> None:
+    """Raises TalkingPortraitError where `size` is more bytes than one sound may take."""
+    if size > MAX_SOUND_BYTES:
+        raise TalkingPortraitError(
+            f"The audio {sound.path.name} ({sound.channels} channels at {sound.rate} Hz) needs more than "
+            f"{MAX_SOUND_BYTES // 10**9} GB of memory; save it with one or two channels at 48000 Hz, or cut it into "
+            "parts."
+        )
 
 
 def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
@@ -191,7 +224,7 @@ def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
     It lasts as many frames of `fps` as the recording does, and takes 4 MB of memory a minute. Raises as `read_audio`.
     """
     sound = open_sound(path)
-    mixer, resampler = MonoMixer(sound.rate), Resampler(check_rate(sound.rate), SPEECH_RATE)
+    mixer, resampler = MonoMixer(sound.rate), Resampler(sound.rate, SPEECH_RATE)
     speech = bytearray()
     samples = 0
     for block in sound.blocks():
@@ -201,7 +234,7 @@ def read_speech(path: str | Path, fps: Fraction) -> tuple[Audio, SoundTrack]:
     speech += resampler.finish().data
     wave = torch.frombuffer(speech, dtype=torch.float32)[None] if speech else torch.zeros(1, 0)
     speech_of_file = lasting(wave, frame_count(samples, sound.rate, fps), fps)
-    return check_audio(speech_of_file), sound
+    return check_audio(speech_of_file), replace(sound, warn=False)
 
 
 class NoSoundError(TalkingPortraitError):

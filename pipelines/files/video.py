@@ -79,9 +79,12 @@ class VideoFile:
 def open_video(path: str | Path) -> VideoFile:
     """Opens a video file and decodes its first frame. Raises TalkingPortraitError when it holds no video."""
     path = existing_file(path, "video")
-    streams, _ = streams_or_reason(path)
+    streams, reason = streams_or_reason(path)
     if streams is None or streams.video is None:
-        raise TalkingPortraitError(f"{path.name} holds no video that can be read; give an MP4, MOV, MKV or WebM file.")
+        reason = f" ({reason})" if reason else ""
+        raise TalkingPortraitError(
+            f"{path.name} holds no video that can be read{reason}; give an MP4, MOV, MKV or WebM file."
+        )
     height, width = size = FramePixels(streams.video).size
     if width * height > MAX_PIXELS:
         raise TalkingPortraitError(

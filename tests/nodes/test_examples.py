@@ -165,3 +165,14 @@ def test_a_blueprint_is_one_node_around_known_ones(path):
     prompt = to_prompt(blueprint, describe(registry(), class_names(blueprint)))
     assert {entry["class_type"] for entry in prompt.values()} >= {"TalkingPortraitInstantRender", "CreateVideo"}
     assert [output["type"] for output in subgraph["outputs"]] == ["VIDEO"]
+
+
+@pytest.mark.parametrize("name", ["a_your_picture_and_voice", "instant"])
+def test_one_click_examples_name_their_inputs_and_result_for_the_app_view(name):
+    workflow = read(EXAMPLES[0].with_name(f"{name}.json"))
+    nodes = {str(node["id"]): node for node in workflow["nodes"]}
+    app = workflow["extra"]["linearData"]
+    assert app["inputs"]
+    for node, widget in app["inputs"]:
+        assert widget in [entry["name"] for entry in nodes[node]["inputs"] if "widget" in entry]
+    assert [nodes[node]["type"] for node in app["outputs"]] == ["SaveVideo"]

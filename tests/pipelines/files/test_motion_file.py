@@ -96,7 +96,7 @@ def test_foreign_and_broken_files_get_one_sentence(tmp_path):
     np.savez(tmp_path / "code.npz", vertices=np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(TalkingPortraitError, match="can't be read"):
         load_motion(tmp_path / "code.npz")
-    with pytest.raises(TalkingPortraitError, match="no motion file"):
+    with pytest.raises(TalkingPortraitError, match="absent.npz does not exist"):
         load_motion(tmp_path / "absent.npz")
 
 

@@ -1,0 +1,211 @@
+"""Damage of media files: what a decoder finds, and what sound files lack without an error of ffmpeg's.
+
+The latter are the end of WAV and MP3, and pages of Ogg.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+_log = logging.getLogger(__name__)
+
+CLOCK_SLACK = Fraction(15, 1000)
+"""Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
+_UNKNOWN_SIZE = 0x7FFF0000
+"""Programs that write WAV into a pipe put this size or a larger one."""
+_MP3_START = 4096
+"""Bytes of an MP3 file after its ID3 tag, within which the frame of its figures lies."""
+_REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+_SEARCHED = 1 << 16
+_DAMAGED_PAGES = 1000
+"""After so many, no further ones are searched for."""
+_OGG_SOUNDS = (b"\x01vorbis", b"OpusHead", b"Speex   ", b"\x7fFLAC")
+"""How the first packet of a sound begins."""
+
+
+class Damage:
+    """Places in one stream of a file that can't be decoded or are not there; `report` names the first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first: Fraction | None = None
+        self._hole: tuple[Fraction, Fraction] | None = None
+        self._holes = 0
+
+    def at(self, time: Fraction) -> None:
+        """What begins at `time` can't be decoded."""
+        self._first = time if self._first is None else min(self._first, time)
+
+    def between(self, end: Fraction, begin: Fraction) -> None:
+        """Sound ended at `end`, and the next begins at `begin`."""
+        if begin - end > CLOCK_SLACK:
+            self._hole = self._hole or (end, begin)
+            self._holes += 1
+
+    def report(self, start: Fraction) -> None:
+        """One warning at most; `start` is the time at which the file begins."""
+        if self._first is not None:
+            place = max(float(self._first - start), 0.0)
+            _log.warning("%s is damaged at %.2f s; what can't be decoded was left out.", self._path.name, place)
+        elif self._hole is not None:
+            end, begin = (float(time - start) for time in self._hole)
+            others = f" (the first of {self._holes} places)" if self._holes > 1 else ""
+            _log.warning(
+                "%s has no sound from %.2f to %.2f s%s; silence takes its place.", self._path.name, end, begin, others
+            )
+
+
+def declared_seconds(path: Path, kind: str, estimate: Fraction) -> Fraction | None:
+    """How long a WAV, CAF, AVI or MP3 file (`kind`) is by its own word, where that is more than there is; else None.
+
+    `estimate` is the length that ffmpeg gives: of MP3 that of the whole, of the others that of the bytes there are.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if kind == "mp3":
+            return estimate if _mp3_bytes(file) > size else None
+        declared, begin = _caf_bytes(file) if kind == "caf" else _riff_bytes(file)
+        there = size - begin
+        return estimate * declared / there if 0 < there < declared < _UNKNOWN_SIZE else None
+
+
+def _riff_bytes(file: BinaryIO) -> tuple[int, int]:
+    """How many bytes of samples a WAV file has by its header, and their place; of AVI, of everything."""
+    begin = 12
+    riff = file.read(begin)
+    if len(riff) < begin or riff[:4] != b"RIFF":
+        return 0, 0
+    if riff[8:] == b"AVI ":
+        return struct.unpack("<I", riff[4:8])[0], 8
+    while len(head := file.read(8)) == 8:
+        name, length = struct.unpack("<4sI", head)
+        begin += 8
+        if name == b"data":
+            return length, begin
+        begin = file.seek(begin + length + length % 2)
+    return 0, 0
+
+
+def _caf_bytes(file: BinaryIO) -> tuple[int, int]:
+    """How many bytes of samples a CAF file has by its header, and their place; 0 where it leaves that open."""
+    begin = file.seek(8)
+    while len(head := file.read(12)) == 12:
+        name, length = struct.unpack(">4sq", head)
+        begin += 12
+        if length < 0 or name == b"data":
+            return max(length, 0), begin
+        begin = file.seek(begin + length)
+    return 0, 0
+
+
+def _mp3_bytes(file: BinaryIO) -> int:
+    """Where the frames of an MP3 file end by the figures that most encoders put into the first one; 0 without."""
+    head = file.read(10)
+    begin = 0
+    if len(head) == 10 and head[:3] == b"ID3":
+        a, b, c, d = head[6:]
+        begin = 10 + (a << 21 | b << 14 | c << 7 | d)
+    file.seek(begin)
+    start = file.read(_MP3_START)
+    for mark in (b"Xing", b"Info"):
+        place = start.find(mark)
+        if place >= 0 and len(start) >= place + 16:
+            flags, *values = struct.unpack(">III", start[place + 4 : place + 16])
+            if flags & 2:  # the number of bytes, which follows that of frames where there is one
+                return begin + int(values[flags & 1])
+    return 0
+
+
+@dataclass(frozen=True)
+class OggDamage:
+    """What the sound of an Ogg file lacks: `first` is the second of the first page that is not there, if any."""
+
+    first: Fraction | None
+    cut_short: bool
+    """Whether the file ends within a page."""
+
+
+def ogg_damage(path: Path, rate: int) -> OggDamage:
+    """Reads all pages of a file whose sound has `rate` positions a second; ffmpeg passes over damaged ones."""
+    sequences: dict[int, int] = {}
+    times: dict[int, Fraction] = {}
+    first: Fraction | None = None
+    cut_short = False
+    with path.open("rb") as file:
+        for page in _ogg_pages(file):
+            if page is None:
+                cut_short = True
+                continue
+            if page.packet.startswith(_OGG_SOUNDS):
+                times[page.stream] = Fraction(0)
+            elif page.stream in times and page.sequence != sequences[page.stream] + 1 and first is None:
+                first = times[page.stream]
+            sequences[page.stream] = page.sequence
+            if page.stream in times and page.position > 0:
+                times[page.stream] = Fraction(page.position, rate)
+    return OggDamage(first, cut_short)
+
+
+@dataclass(frozen=True)
+class _OggPage:
+    stream: int
+    sequence: int
+    position: int
+    packet: bytes
+    """The start of its first packet."""
+
+
+def _ogg_pages(file: BinaryIO) -> Iterator[_OggPage | None]:
+    """All whole pages; None at the end of a file that ends within one."""
+    begin = damaged = 0
+    cut_short = False
+    while damaged <= _DAMAGED_PAGES:
+        file.seek(begin)
+        head = file.read(27)
+        if not head:
+            break
+        if len(head) == 27 and head[:4] == b"OggS":
+            lengths = file.read(head[26])
+            body = file.read(sum(lengths))
+            cut_short = len(lengths) < head[26] or len(body) < sum(lengths)
+            position, stream, sequence, checksum = struct.unpack("<qIII", head[6:26])
+            if not cut_short and checksum == _ogg_checksum(head[:22] + bytes(4) + head[26:] + lengths + body):
+                begin = file.tell()
+                yield _OggPage(stream, sequence, position, body[:8])
+                continue
+        elif b"OggS".startswith(head[:4]):
+            cut_short = True
+        damaged += 1
+        following = _find(file, b"OggS", begin + 1)
+        if following is None:
+            break
+        begin = following
+    if cut_short:
+        yield None
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """CRC-32 that takes the highest bit of each byte first, starts with 0 and inverts nothing, unlike zlib's."""
+    mirrored = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)
+
+
+def _find(file: BinaryIO, mark: bytes, begin: int) -> int | None:
+    """The place of the first `mark` from `begin` on."""
+    file.seek(begin)
+    window = b""
+    while block := file.read(_SEARCHED):
+        window = window[-len(mark) + 1 :] + block
+        place = window.find(mark)
+        if place >= 0:
+            return file.tell() - len(window) + place
+    return None

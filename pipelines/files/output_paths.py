@@ -120,9 +120,11 @@ def new_file(target: Path) -> Iterator[NewFile]:
         file = NewFile(scratch / target.name, target)
         yield file
         _to_disk(file.partial)
-        while not _give_name(file.partial, file.path):
+        name, taken = target.name, set(os.listdir(target.parent))
+        while name in taken or not _give_name(file.partial, target.with_name(name)):
             number += 1
-            file.path = target.with_name(f"{start}_{number:05}_{target.suffix}")
+            name = f"{start}_{number:05}_{target.suffix}"
+        file.path = target.with_name(name)
         _to_disk(target.parent)
 
 

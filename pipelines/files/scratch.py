@@ -62,9 +62,8 @@ def _locked(folder: Path, name: str, stack: ExitStack) -> Path:
         stack.callback(lock.release)
         with suppress(OSError, NotImplementedError):  # where files can't be locked, no other process removes it
             lock.acquire()
-            if not (place / _MARK).exists():  # somebody took it for a dead one's before it was locked
-                continue
-        return place
+        if (place / _MARK).exists() or (place.is_dir() and not lock.is_locked):
+            return place  # else somebody took it for a dead one's before it was locked
 
 
 def _remove(place: Path) -> None:

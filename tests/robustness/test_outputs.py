@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 import talking_portrait
 import torch
+from filelock import FileLock
 from talking_portrait.__main__ import main
 from talking_portrait.nodes import host
 from talking_portrait.nodes.standalone import node_api
 from talking_portrait.nodes.standalone.core_nodes import output_file
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files import scratch
 from talking_portrait.pipelines.files.frame_stream import write_stream
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.scratch import interruptions_held, scratch_folder, temporary_folder
@@ -208,6 +210,31 @@ def test_a_lock_that_is_a_link_of_anothers_is_not_touched(tmp_path):
         pass
     assert (tmp_path / "precious").read_text() == "precious"
     assert trap.exists()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_scratch_folder_that_another_process_took_for_a_dead_ones_is_made_anew(tmp_path, monkeypatch, fails):
+    """It is gone before its lock is held, upon which locks fail or hold a file that is not there."""
+    taken: list[Path] = []
+
+    class SnatchedLock(FileLock):
+        def acquire(self, *args: Any, **options: Any) -> Any:
+            place = Path(self.lock_file).parent
+            if not taken:
+                taken.append(place)
+                held = None if fails else super().acquire(*args, **options)
+                shutil.rmtree(place)
+                if fails:
+                    raise FileNotFoundError
+                return held
+            return super().acquire(*args, **options)
+
+    monkeypatch.setattr(scratch, "FileLock", SnatchedLock)
+    with scratch_folder(tmp_path, "x") as place:
+        assert place.is_dir()
+        assert [place] == list(tmp_path.iterdir())
+        assert taken != [place]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_room_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def prepare(
             clip_folder = _ClipFolder(Path(folder), recipe or Recipe())
             clear_abandoned(Path(folder))
         except OSError as error:
-            raise TalkingPortraitError(f"{folder} can't be a training folder ({error}); give another one.") from None
+            raise _no_training_folder(folder, error) from None
         for video in map(Path, videos):
             if clip_folder.has(video):
                 say(f"{video.name}: done before.")
@@ -108,11 +108,21 @@ def prepare(
             try:
                 with scratch_folder(clip_folder.folder, "clips") as scratch:
                     work = _Video(open_video(video), clip_folder, scratch, landmarker, person or video.stem, progress)
-                    say(clip_folder.add(video, list(work.clips())))
+                    line = clip_folder.add(video, list(work.clips()))
+            except OSError as error:
+                raise _no_training_folder(folder, error) from None
             except TalkingPortraitError as error:
-                say(f"{video.name}: left out. {error}")
+                line = f"{video.name}: left out. {error}"
                 failed(video)
+            say(line)
         return clip_folder.clip_count
+
+
+def _no_training_folder(folder: str | Path, error: OSError) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"{folder} can't be a training folder ({error.strerror or error}); check that it is there and has room, or "
+        "give another one."
+    )
 
 
 def find_videos(places: Sequence[Path]) -> list[Path]:

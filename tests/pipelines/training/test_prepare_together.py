@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.training.data.clips import is_own_clip, read_clips
 from talking_portrait.pipelines.training.data.prepare import prepare
 
@@ -58,6 +59,20 @@ def test_what_a_killed_run_left_goes_though_all_is_done(videos: Path, tmp_path: 
     prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE, say=messages.append)
     assert messages == ["plain.mp4: done before."]
     assert not left.exists()
+
+
+def test_a_folder_that_goes_while_it_is_filled_is_one_sentence(videos: Path, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "data"
+    with pytest.raises(
+        TalkingPortraitError, match=r"data can't be a training folder \(No such file or directory\); check"
+    ):
+        prepare(
+            [videos / "plain.mp4"],
+            folder,
+            PortraitLandmarker(),
+            RECIPE,
+            progress=once(5, lambda: shutil.rmtree(folder)),
+        )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="of POSIX's file names")

@@ -65,13 +65,15 @@ def animate(
 
     report = progress or no_progress
     check_video_name(out, crf)
-    keep_inputs(file_to_write(out), *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
+    target = file_to_write(out)
+    keep_inputs(target, *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
     system: Renderer | None = None
     if renderer != INSTANT:
         given = {"fps": fps if motion is None else None, "size": longest_side}
         given = {name: value for name, value in given.items() if value is not None}
         folders = None if models is None else lambda category: [Path(models) / category]
         system = Renderer(renderer, {**options, **given}, motion=motion is not None, folders=folders)
+        keep_inputs(target, *system.files.values())
     rate = motion.fps if motion else as_rate(system.fps if system else 25 if fps is None else fps)
     picture, track = _portrait(image)
     if system is None:

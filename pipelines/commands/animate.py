@@ -93,6 +93,9 @@ def _animate(options: argparse.Namespace) -> None:
             f"{options.out} and {options.save_motion} are the same file by a link; give another name for one of them."
         )
     renderer = chosen_renderer(options)
+    if renderer is not None:
+        for target in results:
+            keep_inputs(target, *renderer.files.values())
     if options.save_motion and renderer is not None and not renderer.takes_motion:
         raise TalkingPortraitError(
             f"--save-motion was given, but {options.renderer} makes no face motion that could be kept; leave it out."

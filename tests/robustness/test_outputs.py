@@ -23,12 +23,14 @@ from talking_portrait.__main__ import main
 from talking_portrait.nodes import host
 from talking_portrait.nodes.standalone import node_api
 from talking_portrait.nodes.standalone.core_nodes import output_file
+from talking_portrait.pipelines.anitalker import speech_video as anitalker
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files import scratch
 from talking_portrait.pipelines.files.frame_stream import write_stream
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.scratch import interruptions_held, scratch_folder, temporary_folder
 from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.model_files.store import list_files
 from talking_portrait.pipelines.types import Audio
 
 posix = pytest.mark.skipif(os.name != "posix", reason="of POSIX's links and signals")
@@ -62,6 +64,31 @@ def test_no_result_replaces_what_it_is_made_from(tmp_path, monkeypatch, capsys, 
         assert main([way, "--audio", "talk.mp4", "--out", out if way == "animate" else "soft.npz"]) == 2
         assert capsys.readouterr().err == f"error: {sentence}\n"
     assert Path("talk.mp4").read_text() == "the only recording"
+
+
+@posix
+@pytest.mark.parametrize("way", ["API", "animate", "train"])
+def test_no_result_replaces_the_weights_it_is_made_with(tmp_path, monkeypatch, capsys, way):
+    monkeypatch.chdir(tmp_path)
+    for name in anitalker.FILES.values():
+        (file,) = list_files(name)
+        path = Path("models", file.folder, file.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("weights")
+    path.rename("o.mp4")
+    os.symlink(tmp_path / "o.mp4", path)
+    words = "is to be read and to be written over; give another name for the result."
+    if way == "API":
+        with pytest.raises(TalkingPortraitError, match=words):
+            talking_portrait.animate("a.png", "a.wav", "o.mp4", renderer="anitalker", models="models")
+    else:
+        arguments = {
+            "animate": ["animate", "--renderer", "anitalker", "--models", "models", "--out", "o.mp4"],
+            "train": ["train", "instant-mouth", "--work", "w", "--start", "o.mp4", "--out", "./o.mp4"],
+        }
+        assert main(arguments[way]) == 2
+        assert words in capsys.readouterr().err
+    assert Path("o.mp4").read_text() == "weights"
 
 
 @posix

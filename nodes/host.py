@@ -292,7 +292,11 @@ def encoded_video(write: Callable[[Path], object]) -> Any:
     own = stack.enter_context(scratch.temporary_folder("talking_portrait"))
     video = VideoPayload(path=own / "video.mp4", encoded=True)
     weakref.finalize(video, stack.close)
-    write(own / "video.mp4")
+    try:
+        write(own / "video.mp4")
+    except BaseException:
+        stack.close()
+        raise
     return video
 
 

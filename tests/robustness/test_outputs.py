@@ -150,9 +150,12 @@ def test_a_video_whose_folder_goes_while_it_is_made_is_one_sentence(tmp_path, go
     if gone == "scratch" and at == 0:  # it is made with the first frame
         assert write_stream(folder / "x.mp4", frames(3, at, go), Fraction(25)) == 3
         return
-    with pytest.raises(TalkingPortraitError, match=r"^The (video x\.mp4 can't be written \(|folder .* does not exist)"):
+    with pytest.raises(
+        TalkingPortraitError, match=r"^The (video x\.mp4 can't be written \(|folder .* does not exist)"
+    ) as raised:
         write_stream(folder / "x.mp4", frames(3, at, go), Fraction(25))
     assert not folder.exists() or not list(folder.iterdir())
+    assert " @ 0x" not in str(raised.value)
 
 
 def test_a_folder_that_takes_the_name_while_the_video_is_made_is_one_sentence(tmp_path):
@@ -261,6 +264,19 @@ def test_a_scratch_folder_that_another_process_took_for_a_dead_ones_is_made_anew
         assert place.is_dir()
         assert [place] == list(tmp_path.iterdir())
         assert taken != [place]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [TalkingPortraitError("The video is refused."), KeyboardInterrupt()])
+def test_a_temporary_video_that_fails_is_gone_at_once(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        host.encoded_video(fail)
     assert list(tmp_path.iterdir()) == []
 
 

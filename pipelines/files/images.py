@@ -12,6 +12,8 @@ from ..errors import TalkingPortraitError
 from .input_paths import existing_file
 
 MAX_PIXELS = 67_000_000
+_PROGRAMS = ("EPS",)
+"""Pillow's names of formats that are programs, which it has Ghostscript run, whatever the file's ending is."""
 
 
 def read_image(path: str | Path) -> torch.Tensor:
@@ -42,7 +44,8 @@ def _decoded(path: Path) -> np.ndarray:
     from .picture_colours import format_of, to_srgb
 
     try:
-        file = Image.open(path)
+        Image.init()  # else only the common formats are known
+        file = Image.open(path, formats=[name for name in Image.ID if name not in _PROGRAMS])
     except UnidentifiedImageError:
         raise TalkingPortraitError(
             f"The picture {path.name} can't be read ({format_of(path)}); save it as PNG or JPEG."

@@ -69,7 +69,7 @@ class Clip:
 
         path = self.picture_path(frame)
         try:
-            with Image.open(path) as file:
+            with Image.open(path, formats=["JPEG"]) as file:
                 if file.size != (self.size, self.size):
                     raise ValueError(f"it is {file.width} x {file.height} pixels, not {self.size} x {self.size}")
                 return np.array(file.convert("RGB"))

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import sys
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..pipelines.errors import TalkingPortraitError, quoted
+from ..pipelines.files import scratch
 from ..pipelines.files.output_paths import new_file
 from ..pipelines.types import Audio, Progress
 from .standalone import node_api as standalone
@@ -288,10 +288,15 @@ def encoded_video(write: Callable[[Path], object]) -> Any:
         return InputImpl.VideoFromFile(str(file.path))
     from .standalone.core_nodes import VideoPayload
 
-    own = Path(tempfile.mkdtemp(prefix="talking_portrait_"))
+    stack = ExitStack()
+    own = stack.enter_context(scratch.temporary_folder("talking_portrait"))
     video = VideoPayload(path=own / "video.mp4", encoded=True)
-    weakref.finalize(video, shutil.rmtree, own, ignore_errors=True)
-    write(own / "video.mp4")
+    weakref.finalize(video, stack.close)
+    try:
+        write(own / "video.mp4")
+    except BaseException:
+        stack.close()
+        raise
     return video
 
 

@@ -55,7 +55,7 @@ def animate(
 
     from .audio.waveform import as_speech, check_audio
     from .files.frame_stream import write_stream
-    from .files.output_paths import file_to_write
+    from .files.output_paths import file_to_write, keep_inputs
     from .files.sound import SoundTrack, read_speech
     from .files.video import check_video_name
     from .instant.animate import fit_portrait, frames_of
@@ -65,13 +65,15 @@ def animate(
 
     report = progress or no_progress
     check_video_name(out, crf)
-    file_to_write(out)
+    target = file_to_write(out)
+    keep_inputs(target, *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
     system: Renderer | None = None
     if renderer != INSTANT:
         given = {"fps": fps if motion is None else None, "size": longest_side}
         given = {name: value for name, value in given.items() if value is not None}
         folders = None if models is None else lambda category: [Path(models) / category]
         system = Renderer(renderer, {**options, **given}, motion=motion is not None, folders=folders)
+        keep_inputs(target, *system.files.values())
     rate = motion.fps if motion else as_rate(system.fps if system else 25 if fps is None else fps)
     picture, track = _portrait(image)
     if system is None:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -23,7 +23,7 @@ from ...pipelines.audio.waveform import check_audio
 from ...pipelines.errors import TalkingPortraitError, escaped, quoted
 from ...pipelines.files.images import to_uint8, write_image
 from ...pipelines.files.input_paths import is_file
-from ...pipelines.files.output_paths import NewFile, folder_for_results, new_file
+from ...pipelines.files.output_paths import MAX_NAME_BYTES, NewFile, folder_for_results, new_file
 from ...pipelines.files.sound import NoSoundError, read_audio, write_wav
 from ...pipelines.files.video import VideoWriter, open_video
 from ...pipelines.timing import as_rate, frame_end
@@ -41,10 +41,6 @@ from .picture_file import read_pictures
 CATEGORY = "files"
 MAX_VIDEO_BYTES = 12_000_000_000
 """What the frames of one loaded video may take in memory."""
-MAX_NAME_BYTES = 200
-"""Common file systems take 255 bytes; a number, an ending and a mark for what is unfinished are added."""
-
-
 PREVIEWS = "preview"
 """The folder of previews inside the output folder; in ComfyUI they go to a folder of their own, "temp"."""
 
@@ -79,15 +75,14 @@ def output_file(prefix: str, ending: str, width: int = 0, height: int = 0) -> It
     plain = _plain_name(filled_by_server(prefix, width, height, datetime.now()))
     folder = root / plain.parent
     check_inside(folder, root)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(folder_for_results(folder))
-            file = stack.enter_context(new_file(folder / f"{plain.name}_00001_{ending}"))
-        except OSError as error:
-            raise TalkingPortraitError(
-                f"Nothing can be put into the folder {folder} ({error.strerror}); name another with --out."
-            ) from None
-        yield file
+    try:
+        with folder_for_results(folder), new_file(folder / f"{plain.name}_00001_{ending}") as file:
+            yield file
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"Nothing can be put into the folder {folder} ({error.strerror or error}); check that it is there and has "
+            "room, or name another with --out."
+        ) from None
 
 
 def _plain_name(prefix: str) -> PurePosixPath:

@@ -85,10 +85,17 @@ def _animate(options: argparse.Namespace) -> None:
     if options.save_motion:
         check_motion_name(options.save_motion)
     device = _device(options)
-    for path in (options.out, options.save_motion):
-        if path is not None:
-            keep_inputs(file_to_write(path), options.image, options.audio, options.motion)
+    results = [file_to_write(path) for path in (options.out, options.save_motion) if path is not None]
+    for target in results:
+        keep_inputs(target, options.image, options.audio, options.motion)
+    if len(set(results)) < len(results):
+        raise TalkingPortraitError(
+            f"{options.out} and {options.save_motion} are the same file by a link; give another name for one of them."
+        )
     renderer = chosen_renderer(options)
+    if renderer is not None:
+        for target in results:
+            keep_inputs(target, *renderer.files.values())
     if options.save_motion and renderer is not None and not renderer.takes_motion:
         raise TalkingPortraitError(
             f"--save-motion was given, but {options.renderer} makes no face motion that could be kept; leave it out."

@@ -184,13 +184,15 @@ def _train(options: argparse.Namespace, command: TrainerCommand) -> None:
 
 
 def _train_mouth(options: argparse.Namespace) -> None:
-    from ..files.output_paths import file_to_write
+    from ..files.output_paths import file_to_write, keep_inputs
     from ..training.core.loop import seed_everything, train
 
     command = Mouth()
     plan = _plan(options, command.defaults)
     _check_folder(options.work)
-    options.out = options.out and file_to_write(options.out)
+    if options.out:
+        options.out = file_to_write(options.out)
+        keep_inputs(options.out, options.start)
     seed_everything(plan.seed, 0)
     trainer, crops = command.open(options, ProgressBar)
     _say(trainer.description["data"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from collections import deque
@@ -80,6 +81,6 @@ def executable() -> str:
 
 
 def last_line(log: str) -> str:
-    """The last line of a log, in at most 200 characters."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    """The last line of a log without the part of ffmpeg that it is from, in at most 200 characters."""
+    lines = [line for line in (re.sub(r"^(\[[^]]*\] *)+", "", line.strip()) for line in log.splitlines()) if line]
     return lines[-1][:200] if lines else "no reason was given"

@@ -78,7 +78,7 @@ def write_image(path: str | Path, image: torch.Tensor) -> None:
         if not isinstance(error, OSError):
             raise
         raise TalkingPortraitError(
-            f"The picture {path} can't be written ({error.strerror or error}); check the folder and its free space."
+            f"The picture {path.name} can't be written ({error.strerror or error}); check the folder and its space."
         ) from None
 
 

@@ -15,7 +15,9 @@ from ..errors import TalkingPortraitError
 from .scratch import scratch_folder
 
 MAX_NAME_BYTES = 200
-"""Common file systems take 255; numbers are added."""
+"""Of a name that is chosen; common file systems take 255."""
+NUMBER_BYTES = 20
+"""What a number and an ending may add to it."""
 
 
 def file_to_write(path: str | Path) -> Path:
@@ -41,7 +43,7 @@ def file_to_write(path: str | Path) -> Path:
         raise TalkingPortraitError(
             f"The file {shortened(path)} is write-protected, so it is not replaced; give another name, or remove it."
         )
-    if len(os.fsencode(target.name)) > MAX_NAME_BYTES:
+    if len(os.fsencode(target.name)) > MAX_NAME_BYTES + NUMBER_BYTES:
         raise TalkingPortraitError(f"The file name {shortened(path)} is too long; give a shorter one.")
     _try_folder(target.parent)
     return target
@@ -118,9 +120,11 @@ def new_file(target: Path) -> Iterator[NewFile]:
         file = NewFile(scratch / target.name, target)
         yield file
         _to_disk(file.partial)
-        while not _give_name(file.partial, file.path):
+        name, taken = target.name, set(os.listdir(target.parent))
+        while name in taken or not _give_name(file.partial, target.with_name(name)):
             number += 1
-            file.path = target.with_name(f"{start}_{number:05}_{target.suffix}")
+            name = f"{start}_{number:05}_{target.suffix}"
+        file.path = target.with_name(name)
         _to_disk(target.parent)
 
 
@@ -155,6 +159,11 @@ def _to_disk(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def cut_to_bytes(name: str, most: int) -> str:
+    """The start of a name that has at most so many bytes on the disk, without half of a letter."""
+    return os.fsencode(name)[:most].decode(errors="ignore")
 
 
 def shortened(path: Path) -> str:

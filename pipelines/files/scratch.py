@@ -15,10 +15,12 @@ from typing import Any
 
 from filelock import FileLock
 
+from ..errors import TalkingPortraitError
+
 _MARK = "talking_portrait.lock"
 """The file in each of them that says whose it is; locked as long as its writer lives."""
 _NAME = re.compile(r"\..{0,40}\.[a-z0-9_]{8}\.part", re.DOTALL)
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextmanager
@@ -28,10 +30,26 @@ def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
     Where a process was killed, its folder goes with the next one that is made in the same place. Raises OSError where
     none can be made.
     """
-    _clear(folder)
+    clear_abandoned(folder)
     with ExitStack() as stack:
         with interruptions_held():
             place = _locked(folder, name, stack)
+        yield place
+
+
+@contextmanager
+def temporary_folder(name: str, folder: Path | None = None) -> Iterator[Path]:
+    """As `scratch_folder`, by default in the system's place for temporary files.
+
+    Raises TalkingPortraitError where none can be made.
+    """
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(scratch_folder(folder or Path(tempfile.gettempdir()), name))
+        except OSError as error:
+            raise TalkingPortraitError(
+                f"There is no room for temporary files ({error.strerror or error}); free some space and try again."
+            ) from None
         yield place
 
 
@@ -44,9 +62,8 @@ def _locked(folder: Path, name: str, stack: ExitStack) -> Path:
         stack.callback(lock.release)
         with suppress(OSError, NotImplementedError):  # where files can't be locked, no other process removes it
             lock.acquire()
-            if not (place / _MARK).exists():  # somebody took it for a dead one's before it was locked
-                continue
-        return place
+        if (place / _MARK).exists() or (place.is_dir() and not lock.is_locked):
+            return place  # else somebody took it for a dead one's before it was locked
 
 
 def _remove(place: Path) -> None:
@@ -54,15 +71,15 @@ def _remove(place: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _clear(folder: Path) -> None:
-    """Removes what killed processes left; one that lives holds the lock of its own."""
+def clear_abandoned(folder: Path) -> None:
+    """Removes what killed processes left in `folder`; one that lives holds the lock of its own."""
     try:
         names = [entry.name for entry in os.scandir(folder) if _NAME.fullmatch(entry.name)]
     except OSError:
         return  # whoever makes a folder there says why that fails
     for place in (folder / name for name in names):
         mark = place / _MARK
-        if place.is_symlink() or not mark.is_file():
+        if place.is_symlink() or mark.is_symlink() or not mark.is_file():  # in /tmp others may have made links
             continue
         lock = FileLock(mark, timeout=0)
         with suppress(OSError, NotImplementedError):  # a lock that another process holds is a TimeoutError
@@ -75,7 +92,7 @@ def _clear(folder: Path) -> None:
 
 @contextmanager
 def interruptions_held() -> Iterator[None]:
-    """Lets SIGINT and SIGTERM wait until the block is done, so that what it makes is known to whoever removes it.
+    """Lets SIGINT, SIGTERM and SIGHUP wait until the block is done, so that what it makes is known to who removes it.
 
     Only the main thread is ever interrupted; elsewhere this does nothing.
     """
@@ -86,7 +103,8 @@ def interruptions_held() -> Iterator[None]:
     before = {}
     try:
         for number in _STOPPING:
-            before[number] = signal.signal(number, lambda *what: held.append(what))
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets SIGHUP
+                before[number] = signal.signal(number, lambda *what: held.append(what))
         yield
     finally:
         for number, handler in before.items():
@@ -95,5 +113,5 @@ def interruptions_held() -> Iterator[None]:
             handler = before[signal.Signals(came)]
             if callable(handler):
                 handler(came, frame)
-            elif handler != signal.SIG_IGN:
+            else:
                 os.kill(os.getpid(), came)

@@ -111,7 +111,7 @@ class VideoWriter:
         crf: int = 18,
     ) -> None:
         check_video_name(path, crf)
-        self.path = file_to_write(path)
+        self.path, self.name = file_to_write(path), Path(path).name
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
         self.frames = 0
         self._stack = ExitStack()
@@ -121,14 +121,17 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         try:
             scratch = self._stack.enter_context(scratch_folder(self.path.parent, self.path.stem))
-            self._partial, self._sound = scratch / self.path.name, scratch / "sound.pcm"
+            # ffmpeg takes the kind of file from the ending that was checked; what a link leads to may have another.
+            self._partial, self._sound = scratch / f"video{Path(self.name).suffix}", scratch / "sound.pcm"
             command = self._command()
             with interruptions_held():
                 self._ffmpeg = self._stack.enter_context(
                     Ffmpeg(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
                 )
-        except BaseException:
+        except BaseException as error:
             self._stack.close()
+            if isinstance(error, OSError):
+                raise self._refused(error) from None
             raise
         return self
 
@@ -157,7 +160,7 @@ class VideoWriter:
             blocks = (block.T.numpy() for block in audio.waveform.split(WAV_BLOCK, dim=1))
         if channels > MAX_AAC_CHANNELS:
             blocks, channels = mixed_to_one(blocks, rate), 1
-        with new_sound_file(self._sound, f"of {self.path.name}") as file:
+        with new_sound_file(self._sound, f"of {self.name}") as file:
             for block in blocks:
                 file.write(np.ascontiguousarray(block, dtype="<f4").data)
         return rate, channels
@@ -184,7 +187,13 @@ class VideoWriter:
         full = "No space left" in self._ffmpeg.log
         reason = "the disk is full" if full else last_line(self._ffmpeg.log)
         advice = "free some space" if full else "check the folder and the name"
-        return TalkingPortraitError(f"The video {self.path.name} can't be written ({reason}); {advice} and try again.")
+        return TalkingPortraitError(f"The video {self.name} can't be written ({reason}); {advice} and try again.")
+
+    def _refused(self, error: OSError) -> TalkingPortraitError:
+        return TalkingPortraitError(
+            f"The video {self.name} can't be written ({error.strerror or error}); check that its folder is still there "
+            "and has room, and try again."
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -195,7 +204,10 @@ class VideoWriter:
                     self._ffmpeg.input.close()
                 if self._ffmpeg.wait():
                     raise self._failure()
-                rename_durably(self._partial, self.path)
+                try:
+                    rename_durably(self._partial, self.path)
+                except OSError as refusal:
+                    raise self._refused(refusal) from None
 
 
 def check_video_name(path: str | Path, crf: int) -> None:

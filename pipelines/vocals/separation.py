@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ import torch
 
 from ..audio.waveform import check_audio, resample
 from ..errors import TalkingPortraitError
+from ..files.scratch import temporary_folder
 from ..files.sound import write_wav
 from ..types import Audio, Progress, no_progress
 from .separators import SAMPLE_RATE, open_separator
@@ -119,8 +119,8 @@ def _run(
         stems[name.lower()] = torch.as_tensor(source).T.float()
 
     separator.final_process = catch
-    with _folder_in(scratch) as folder:
-        path = Path(folder) / "mix.wav"
+    with temporary_folder("vocals", scratch) as folder:
+        path = folder / "mix.wav"
         write_wav(path, Audio(stereo / level, SAMPLE_RATE))
         try:
             with _watched(module, step), warnings.catch_warnings():
@@ -137,15 +137,6 @@ def _run(
     found = stems["vocals"][:, : stereo.shape[1]] * level
     vocals[:, : found.shape[1]] = found
     return vocals
-
-
-def _folder_in(scratch: Path | None) -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix="talking_portrait_", dir=scratch)
-    except OSError as error:
-        raise TalkingPortraitError(
-            f"There is no room for temporary files ({error.strerror or error}); free some space and try again."
-        ) from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from ..errors import TalkingPortraitError, quoted
-from ..files.output_paths import MAX_NAME_BYTES
+from ..files.output_paths import MAX_NAME_BYTES, cut_to_bytes
 
 MAX_ENDING_BYTES = 20
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(\.|$)", re.IGNORECASE)
@@ -42,10 +42,5 @@ def plain_name(text: str) -> str:
     stem, dot, ending = name.rpartition(".")
     if not stem or len(ending.encode()) > MAX_ENDING_BYTES:
         stem, dot, ending = name, "", ""
-    stem = _cut(stem, MAX_NAME_BYTES - len(f"{dot}{ending}".encode()))
+    stem = cut_to_bytes(stem, MAX_NAME_BYTES - len(f"{dot}{ending}".encode()))
     return f"{stem}{dot}{ending}"
-
-
-def _cut(text: str, most: int) -> str:
-    """A text cut to so many bytes in UTF-8."""
-    return text.encode()[:most].decode(errors="ignore")

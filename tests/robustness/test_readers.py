@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import EpsImagePlugin, Image
 from talking_portrait.models.checkpoints import layer_count, read_checkpoint
 from talking_portrait.models.face.face_mesh import BLENDSHAPES, VERTICES, face_mesh
 from talking_portrait.models.speech.loading import load_speech_encoder
@@ -24,6 +25,7 @@ from talking_portrait.nodes.inputs import images_socket, mask_socket
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.landmarks import detect
 from talking_portrait.pipelines.files import sound
+from talking_portrait.pipelines.files.images import read_image
 from talking_portrait.pipelines.files.motion_file import load_motion, save_motion
 from talking_portrait.pipelines.motion.edit import join, limit
 from talking_portrait.pipelines.types import Camera, FaceMotion
@@ -54,6 +56,21 @@ def nested(depth: int, uses: int) -> dict[str, Any]:
     ]
     graphs.append({"id": f"graph {depth}", "nodes": [], "links": []})
     return {"nodes": level("graph 0", uses), "links": [], "definitions": {"subgraphs": graphs}}
+
+
+@pytest.mark.parametrize("name", ["face.png", "face.eps"])
+def test_a_picture_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """PostScript, which Pillow gives to Ghostscript."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / name, "EPS")
+
+    def run(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("a program was run")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
+    with pytest.raises(
+        TalkingPortraitError, match=r"can't be read \(its format is not known\); save it as PNG or JPEG"
+    ):
+        read_image(tmp_path / name)
 
 
 def test_a_state_dict_that_contains_itself_ends(tmp_path: Path) -> None:

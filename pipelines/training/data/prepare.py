@@ -28,8 +28,8 @@ from ...face.face import Face, Landmarker
 from ...face.face_tracking import track_of
 from ...face.landmarks import follow
 from ...face.metric_mesh import metric_mesh
-from ...files.output_paths import folder_for_results, replacing
-from ...files.scratch import interruptions_held, scratch_folder
+from ...files.output_paths import cut_to_bytes, folder_for_results, replacing
+from ...files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ...files.sound import read_speech
 from ...files.video import VideoFile, open_video
 from ...image.affine_sampling import sample_picture
@@ -98,8 +98,9 @@ def prepare(
         try:
             stack.enter_context(folder_for_results(Path(folder) / CLIPS))
             clip_folder = _ClipFolder(Path(folder), recipe or Recipe())
+            clear_abandoned(Path(folder))
         except OSError as error:
-            raise TalkingPortraitError(f"{folder} can't be a training folder ({error}); give another one.") from None
+            raise _no_training_folder(folder, error) from None
         for video in map(Path, videos):
             if clip_folder.has(video):
                 say(f"{video.name}: done before.")
@@ -107,11 +108,21 @@ def prepare(
             try:
                 with scratch_folder(clip_folder.folder, "clips") as scratch:
                     work = _Video(open_video(video), clip_folder, scratch, landmarker, person or video.stem, progress)
-                    say(clip_folder.add(video, list(work.clips())))
+                    line = clip_folder.add(video, list(work.clips()))
+            except OSError as error:
+                raise _no_training_folder(folder, error) from None
             except TalkingPortraitError as error:
-                say(f"{video.name}: left out. {error}")
+                line = f"{video.name}: left out. {error}"
                 failed(video)
+            say(line)
         return clip_folder.clip_count
+
+
+def _no_training_folder(folder: str | Path, error: OSError) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"{folder} can't be a training folder ({error.strerror or error}); check that it is there and has room, or "
+        "give another one."
+    )
 
 
 def find_videos(places: Sequence[Path]) -> list[Path]:
@@ -152,20 +163,24 @@ class _ClipFolder:
 
     def clip_name(self, video: Path, number: int) -> str:
         """Neither two videos of one name in different folders nor two states of one video get the same."""
-        identity = f"{video.absolute()} {json.dumps(_identity(video))}"
-        return clip_name(video.stem[:80], hashlib.sha256(identity.encode()).hexdigest()[:6], number)
+        identity = os.fsencode(video.absolute()) + f" {json.dumps(_identity(video))}".encode()
+        start = cut_to_bytes(video.stem, 80) or "video"
+        return clip_name(start, hashlib.sha256(identity).hexdigest()[:6], number)
 
     def add(self, video: Path, clips: list[Clip]) -> str:
         """Moves a finished video's clips into the folder and enters it in the manifest; returns the report's line."""
         report = _report(video, clips, self.recipe)
         places = [self.folder / CLIPS / clip.folder.name for clip in clips]
-        for place in places:
-            remove_clip(place)  # of a run that ended before the video was entered
-            if os.path.lexists(place):
-                raise TalkingPortraitError(f"{place} is in the way, but no clip of this program; move it elsewhere.")
         with ExitStack() as stack, interruptions_held():
             with suppress(OSError, NotImplementedError):  # where files can't be locked
                 stack.enter_context(FileLock(self.folder / _LOCK))
+            (self.folder / CLIPS).mkdir(exist_ok=True)  # another process takes away what it made, when it is ended
+            for place in places:
+                remove_clip(place)  # of a run that ended before the video was entered, or of one at the same time
+                if os.path.lexists(place):
+                    raise TalkingPortraitError(
+                        f"{place} is in the way, but no clip of this program; move it elsewhere."
+                    )
             for clip, place in zip(clips, places, strict=True):
                 clip.folder.replace(place)
             self._enter(video, places, report)

@@ -102,7 +102,7 @@ def scratch_with(name: str):
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
     path = tmp_path / "out.mp4"
-    monkeypatch.setattr(video_file, "scratch_folder", scratch_with("out.mp4"))
+    monkeypatch.setattr(video_file, "scratch_folder", scratch_with("video.mp4"))
     with (
         pytest.raises(TalkingPortraitError, match="free some space"),
         VideoWriter(path, (48, 64), Fraction(25)) as video,

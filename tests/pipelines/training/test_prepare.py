@@ -126,7 +126,7 @@ def test_what_is_done_is_skipped_and_what_was_begun_is_begun_again(videos: Path,
     both = [videos / "plain.mp4", videos / "cut.mp4"]
     with pytest.raises(KeyboardInterrupt):
         prepare(both, tmp_path, PortraitLandmarker(), RECIPE, progress=cancel)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".manifest.lock", "clips", "manifest.json"]
     messages: list[str] = []
     assert prepare(both, tmp_path, PortraitLandmarker(), RECIPE, say=messages.append) == 3
     assert messages[0] == "plain.mp4: done before."
@@ -244,7 +244,7 @@ def test_a_folder_in_a_clips_place_is_reported(videos: Path, tmp_path: Path) -> 
     messages: list[str] = []
     assert prepare([videos / "plain.mp4"], tmp_path / "data", PortraitLandmarker(), RECIPE, say=messages.append) == 0
     assert "is in the way, but no clip of this program; move it elsewhere." in messages[0]
-    assert contents(tmp_path / "data") == kept
+    assert contents(tmp_path / "data") == kept | {".manifest.lock": b""}
 
 
 def test_a_damaged_clip_is_still_an_error(videos: Path, tmp_path: Path) -> None:

@@ -181,7 +181,8 @@ def test_bad_input_is_reported_in_a_sentence(server, models, capsys):
     detect = ROOT / "example_workflows" / "crop_and_paste.json"
     assert run(server, detect, "--set", "2.engine=mediapipe") == 3
     stderr = capsys.readouterr().err
-    assert "error: Detect Landmarks: The model file face_landmarker.task is not in " in stderr
+    assert "error: Detect Landmarks: The model file " in stderr
+    assert "face_landmarker.task is missing; " in stderr
     command = shlex.split(stderr.strip().rpartition("or run: ")[2])
     assert command[2:5] == ["models", "get", "face_landmarker"]
     checked = subprocess.run([*command[:3], "check", *command[4:]], capture_output=True, text=True, check=True)

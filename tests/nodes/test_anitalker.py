@@ -272,9 +272,10 @@ def test_missing_files_are_reported_with_the_way_to_get_them(tmp_path: Path, mon
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
     with pytest.raises(TalkingPortraitError) as raised:
         load()
-    assert str(raised.value).startswith(
-        "Load AniTalker: The model files anitalker/stage1.ckpt, anitalker/stage2_pose_only_hubert.ckpt are not in "
-    )
+    stages = [
+        tmp_path / "talking_portrait" / "anitalker" / f"{name}.ckpt" for name in ("stage1", "stage2_pose_only_hubert")
+    ]
+    assert str(raised.value).startswith(f"Load AniTalker: The model files {stages[0]}, {stages[1]} are missing; ")
     assert str(raised.value).count("https://huggingface.co/taocode/anitalker_ckpts") == 1
 
 

@@ -109,7 +109,7 @@ def test_missing_and_wrong_files_are_reported_with_the_way_to_get_them(monkeypat
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
     with pytest.raises(
         TalkingPortraitError,
-        match=r"Face Embedding: .*scrfd_10g_bnkps.onnx, .*glintr100.onnx are not in .*get antelope_scrfd\w+, ",
+        match=r"Face Embedding: .*scrfd_10g_bnkps.onnx, .*glintr100.onnx are missing; .*get antelope_scrfd\w+, ",
     ):
         execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")
     with pytest.raises(TalkingPortraitError, match=r"Load APasco: .*net.pth is not in .*models get hallo_net"):

@@ -135,9 +135,13 @@ def test_commands_for_two_files_fetch_no_more_than_those(models):
     assert [command.rpartition(" ")[2] for command in commands] == ["anitalker_stage1", "anitalker_full_control_mfcc"]
     with pytest.raises(TalkingPortraitError) as raised:
         NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "mine.ckpt")
-    assert "The model files anitalker/stage1.ckpt, 'mine.ckpt' are not in" in str(raised.value)
+    folder = models / "talking_portrait"
+    assert (
+        f"The model files {folder / 'anitalker/stage1.ckpt'}, {folder / 'mine.ckpt'} are missing; put them there, or "
+        in (str(raised.value))
+    )
     put(models, "anitalker_stage1")
-    with pytest.raises(TalkingPortraitError, match="'mine.ckpt' is not in .*get anitalker_audio_only_hubert$"):
+    with pytest.raises(TalkingPortraitError, match="mine.ckpt is missing; .*get anitalker_audio_only_hubert$"):
         NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "mine.ckpt")
 
 

@@ -279,7 +279,7 @@ def test_a_model_name_can_not_leave_its_folder(models, name):
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\ud800"])
 def test_a_model_name_that_no_file_has_is_reported(models, name):
     for node, arguments in (("LoadSpeechEncoder", (name,)), ("SeparateVocals", (sound(), name, True))):
-        with pytest.raises(TalkingPortraitError, match=r"The model file .* is not in") as raised:
+        with pytest.raises(TalkingPortraitError, match=r"The model file .* is missing") as raised:
             NODES[node].execute(*arguments)
         assert len(str(raised.value)) < 600
 

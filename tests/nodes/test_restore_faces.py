@@ -86,7 +86,7 @@ def test_missing_inputs_are_reported(sample, models, restorer):
     with pytest.raises(TalkingPortraitError, match="no face restorer, but one is expected; connect Load Face Restorer"):
         restore(image, landmarks=landmarks)
     (models / "upscale_models" / "GFPGANv1.4.pth").unlink()
-    with pytest.raises(TalkingPortraitError, match=r"GFPGANv1\.4\.pth is not in .*releases.*models get gfpgan"):
+    with pytest.raises(TalkingPortraitError, match=r"GFPGANv1\.4\.pth is missing; .*releases.*models get gfpgan"):
         NODES["LoadFaceRestorer"].execute("GFPGANv1.4.pth")
 
 

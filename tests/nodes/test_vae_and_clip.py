@@ -66,7 +66,7 @@ def test_loaders_list_what_is_there(models, loaded, name):
 def test_a_missing_file_is_reported_with_the_way_to_get_it(tmp_path, monkeypatch, name):
     monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
     _, file, known = LOADERS[name]
-    with pytest.raises(TalkingPortraitError, match=f"{file} is not in .*https://.* models get {known}$"):
+    with pytest.raises(TalkingPortraitError, match=f"{file} is missing; .*https://.* models get {known}$"):
         core_stand_ins.STAND_INS[name].execute(file)
 
 

@@ -112,7 +112,7 @@ def test_missing_and_wrong_files_are_reported_with_the_way_to_get_them(monkeypat
         match=r"Face Embedding: .*scrfd_10g_bnkps.onnx, .*glintr100.onnx are missing; .*get antelope_scrfd\w+, ",
     ):
         execute("FaceEmbedding", image, DETECTOR, RECOGNISER, "stop")
-    with pytest.raises(TalkingPortraitError, match=r"Load APasco: .*net.pth is not in .*models get hallo_net"):
+    with pytest.raises(TalkingPortraitError, match=r"Load APasco: .*net.pth is missing; .*models get hallo_net"):
         execute("LoadAPasco", NET, "auto")
     with pytest.raises(
         TalkingPortraitError, match=r"apasco/net.safetensors is not in .*train apasco-stage2 --geometry"

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from ..checkpoint_kinds import shown
 from ..checkpoints import State, check_kind, read_checkpoint
 from ..errors import TalkingPortraitError
+from ..torch_file import DAMAGE
 from .camera import Camera, rotation_matrix, to_pixels, to_world
 from .lighting import illuminate
 from .rasterizer import rasterize, shade
@@ -185,15 +186,15 @@ def build_face_model(state: Mapping[str, torch.Tensor], metadata: Mapping[str, s
                 raise _unfit(title, f"{name} holds values that are no finite numbers")
         else:
             limit = faces + 1 if name == "point_buf" else vertices
-            if tensor.is_floating_point() or tensor.is_complex() or ((tensor < 0) | (tensor >= limit)).any():
-                raise _unfit(title, f"{name} holds other values than whole numbers from 0 to {limit - 1}")
             tensors[name] = tensor.to(torch.int32 if "triangles" in name else torch.int64)
+            if not torch.equal(tensors[name].clamp(0, limit - 1).double(), tensor.double()):
+                raise _unfit(title, f"{name} holds other values than whole numbers from 0 to {limit - 1}")
     try:
         camera = Camera(**{name: float(value) for name, value in _parsed(metadata, "camera", {}).items()})
         mirrored = bool(_parsed(metadata, "mirrored", True))
         if not (camera.matrix().isfinite().all() and camera.up_y and camera.near < camera.far):
             raise ValueError
-    except (ValueError, TypeError, AttributeError, ArithmeticError):
+    except DAMAGE:
         raise _unfit(title, "its camera can't be read") from None
     return FaceModel(**tensors, camera=camera, mirrored=mirrored)
 

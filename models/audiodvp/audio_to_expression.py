@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 _KERNEL = 3
@@ -45,9 +46,7 @@ class AudioToExpression(nn.Module):
 
 
 def feature_windows(features: torch.Tensor, frames: int = 7) -> torch.Tensor:
-    """Features (T, C) to windows (T, frames, C) around each frame; zeros beyond both ends."""
-    half = frames // 2
-    padded = torch.cat(
-        [features.new_zeros(half, features.shape[1]), features, features.new_zeros(half, features.shape[1])]
-    )
-    return padded.unfold(0, 2 * half + 1, 1).transpose(1, 2)
+    """Features (T, C) to windows (T, frames, C) around each frame, for an odd number; zeros beyond both ends."""
+    padded = F.pad(features, (0, 0, frames // 2, frames // 2))
+    first = torch.arange(len(features), device=features.device)[:, None]
+    return padded[first + torch.arange(frames, device=features.device)]

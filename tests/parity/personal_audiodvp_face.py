@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-
 import cv2
 import torch
 from talking_portrait.models.audiodvp.camera import rotation_matrix, to_pixels, to_world
@@ -26,6 +23,7 @@ from talking_portrait.models.audiodvp.rasterizer import rasterize, shade
 from talking_portrait.pipelines.audiodvp import composite
 
 from .goldens import Golden, runner
+from .personal_audiodvp_networks import golden_beside
 
 BASES = ("geo_mean", "id_base", "exp_base", "tex_mean", "tex_base")
 
@@ -57,14 +55,11 @@ def dvp_facemodel_basis(golden: Golden) -> None:
 
 @runner("personal", "dvp_facemodel")
 def dvp_facemodel(golden: Golden) -> None:
-    path = golden.file(f"{golden.meta['basis']}.json")
-    basis = replace(golden, path=path, meta=json.loads(path.read_text()))
-    model = face_model_of(basis, golden.tensor("landmark_index"))
+    model = face_model_of(golden_beside(golden, golden.meta["basis"]), golden.tensor("landmark_index"))
     names = ("alpha", "delta", "beta", "gamma", "rotation", "translation")
     face = Coefficients(**{name: golden.tensor(name) for name in names})
-    first, last, height, width = (
-        int(n) for n in golden.matched("notes", r"rows/cols (\d+):(\d+) of (\d+)x(\d+)").groups()
-    )
+    height, width = golden.tensors["alpha0"].shape
+    first, last = (int(n) for n in golden.matched("notes", r"rows/cols (\d+):(\d+) of").groups())
     size, crop = (height, width), (..., slice(first, last), slice(first, last))
 
     geometry, rotation = model.geometry(face.alpha, face.delta), rotation_matrix(face.rotation)

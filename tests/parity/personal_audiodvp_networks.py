@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
-from typing import Any
 
 import torch
 from talking_portrait.models.audiodvp.audio_to_expression import feature_windows
@@ -94,21 +92,23 @@ def dvp_unet(golden: Golden) -> None:
     golden.compare("corner", image[0, :, :height, :width])
 
 
-def unet_beside(golden: Golden) -> Golden:
-    """The golden of the U-Net whose image the discriminator gets: of the same set, or of the kit, with its own seed."""
-    name = golden.path.name.replace("patchgan", "unet")
+def golden_beside(golden: Golden, name: str) -> Golden:
+    """The golden of this name in the same set, by its file or by what it calls itself; else the kit's own."""
     for folder in (golden.path.parent, SHARED_GOLDENS / golden.system / "goldens"):
-        for path in (folder / name, *sorted(folder.glob("dvp_unet*.json"))):
-            if path.exists():
-                meta: dict[str, Any] = json.loads(path.read_text())
-                return replace(golden, path=path, meta=meta | {"seed": golden.meta["seed"]})
+        for path in (folder / f"{name}.json", *sorted(folder.glob("*.json"))):
+            if path.is_file():
+                other = Golden(golden.system, path, json.loads(path.read_text()))
+                if name in (other.name, other.kind):
+                    return other
     raise FileNotFoundError(f"{golden} needs the golden {name} beside it")
 
 
 @runner("personal", "dvp_patchgan")
 def dvp_patchgan(golden: Golden) -> None:
-    network = build_discriminator(state_of(golden), path=golden.path)
-    logits = network(*generated(unet_beside(golden)))
+    """Of the image that the U-Net of the golden beside this one gives with this golden's seed."""
+    unet = golden_beside(golden, golden.kind.replace("patchgan", "unet"))
+    unet.meta["seed"] = golden.meta["seed"]
+    logits = build_discriminator(state_of(golden), path=golden.path)(*generated(unet))
     golden.compare("logits", logits[0])
     golden.compare("bce_real", adversarial_loss(logits, real=True)[None])
     golden.compare("bce_fake", adversarial_loss(logits, real=False)[None])

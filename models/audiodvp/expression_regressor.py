@@ -17,8 +17,6 @@ from .lighting import BANDS
 
 CHANNEL_MEANS = (0.5141, 0.4074, 0.3588)
 """Subtracted from pictures in 0..1; there is no division (published)."""
-INPUT_SIZE = 224
-"""Side of a picture in pixels."""
 _EXPANSION = 4
 _LIGHT, _POSE = 3 * BANDS, 3
 

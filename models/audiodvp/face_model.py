@@ -108,6 +108,8 @@ class FaceModel:
         clip = self.camera.project(to_world(geometry, rotation, face.translation))
         normals = self.normals(geometry) @ rotation.transpose(1, 2)
         colours = illuminate(self.albedo(face.beta), normals, face.gamma)
+        batch = max(len(clip), len(colours))  # light may change where the pose does not
+        clip, colours = clip.expand(batch, -1, -1), colours.expand(batch, -1, -1)
         triangles = self.lower_triangles if lower else self.triangles
         image, alpha = shade(rasterize(clip, triangles, size), triangles, colours)
         return RenderedFace(image, alpha, to_pixels(clip[:, self.landmark_index], size))

@@ -109,7 +109,7 @@ def _check(clip: torch.Tensor, triangles: torch.Tensor) -> None:
     if triangles.numel() and (int(triangles.min()) < 0 or int(triangles.max()) >= clip.shape[1]):
         raise TalkingPortraitError(
             f"A mesh of {clip.shape[1]} vertices has triangles with the vertices {int(triangles.min())} to "
-            f"{int(triangles.max())}, but numbers from 0 on are expected; check the face model's file."
+            f"{int(triangles.max())}, but 0 to {clip.shape[1] - 1} are expected; check the face model's file."
         )
 
 

@@ -5,9 +5,12 @@ Kernels, iterations and the blur's width are the published ones.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from ...models.audiodvp.face_model import Coefficients, FaceModel
 from ..packages import load_opencv
 
 KERNEL = 3
@@ -17,6 +20,18 @@ BLUR_SIZE, BLUR_SIGMA = 5, 4.0
 """In pixels. The published program means to give a border mode where OpenCV takes the sigma, hence 4."""
 OPEN_MOUTH = -8.0
 """The first expression coefficient of a mouth wide open, in the published face model."""
+
+
+def lower_face_masks(model: FaceModel, face: Coefficients, size: tuple[int, int]) -> np.ndarray:
+    """Masks (B, height, width) uint8, 0 or 255, of all that the lower face of each frame covers, open or closed."""
+    opened = face.delta.clone()
+    opened[:, 0] = OPEN_MOUTH
+    with torch.no_grad():
+        masks = [
+            model.render(replace(face, delta=delta), size, lower=True).alpha[:, 0]
+            for delta in (torch.zeros_like(face.delta), opened)
+        ]
+    return np.stack([build_mask(*pair) for pair in zip(*masks, strict=True)])
 
 
 def build_mask(closed: torch.Tensor, opened: torch.Tensor) -> np.ndarray:

@@ -271,6 +271,15 @@ def test_a_batch_of_three_gives_the_same_as_each_frame_alone(lower: bool) -> Non
         assert different.float().mean() < 0.01, "all but pixels at an edge, of which rounding decides"
 
 
+@pytest.mark.parametrize("changing", ["delta", "gamma", "rotation", "beta"])
+def test_any_coefficient_may_be_the_same_in_all_frames(changing: str) -> None:
+    model, one, two = face_model(), coefficients(1), coefficients(2)
+    value = getattr(two, changing) if changing != "beta" else torch.stack([one.beta[0], -one.beta[0]])
+    rendered = model.render(replace(one, **{changing: value}), SIZE)
+    assert rendered.image.shape == (2, 3, *SIZE)
+    assert (rendered.image[0] - rendered.image[1]).abs().max() > 1e-3
+
+
 def test_the_lower_face_is_the_lower_part_of_the_image() -> None:
     model = face_model()
     whole, lower = (model.render(neutral(), SIZE, lower=lower) for lower in (False, True))

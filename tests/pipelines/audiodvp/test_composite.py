@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from talking_portrait.pipelines.audiodvp.composite import blurred, build_mask, composite, dilated, eroded
+from talking_portrait.models.audiodvp.face_model import Coefficients, FaceModel, adjacent_triangles
+from talking_portrait.pipelines.audiodvp.composite import (
+    OPEN_MOUTH,
+    blurred,
+    build_mask,
+    composite,
+    dilated,
+    eroded,
+    lower_face_masks,
+)
 
 
 def square(side: int, first: int, last: int) -> np.ndarray:
@@ -55,3 +64,29 @@ def test_the_face_replaces_the_frame_where_the_weights_are_1() -> None:
     result = composite(face, frame, weights)
     np.testing.assert_allclose(result[..., 0], [[100, 125, 200], [200, 150, 100]])
     assert result.shape == (2, 3, 3)
+
+
+def test_a_frames_mask_covers_the_closed_and_the_wide_open_mouth() -> None:
+    """A face of one triangle, whose first expression coefficient moves its lowest vertex: down where it is negative."""
+    triangles, basis = torch.tensor([[0, 1, 2]], dtype=torch.int32), torch.zeros(9, 2)
+    basis[3 * 2 + 1, 0] = 0.5 / -OPEN_MOUTH
+    model = FaceModel(
+        geo_mean=torch.tensor([-1.0, 0.5, 0, 1, 0.5, 0, 0, -0.5, 0])[:, None],
+        id_base=torch.zeros(9, 0),
+        exp_base=basis,
+        tex_mean=torch.ones(9, 1),
+        tex_base=torch.zeros(9, 0),
+        triangles=triangles,
+        lower_triangles=triangles,
+        point_buf=adjacent_triangles(triangles, 3),
+        landmark_index=torch.zeros(0, dtype=torch.int64),
+    )
+    delta, none, pose = torch.tensor([[[3.0], [1.0]], [[-1.0], [0.0]]]), torch.zeros(1, 0, 1), torch.zeros(1, 3, 1)
+    face = Coefficients(none, delta, none, torch.zeros(1, 27, 1), pose, pose)
+    masks = lower_face_masks(model, face, (256, 256))
+    assert (masks.shape, masks.dtype) == ((2, 256, 256), np.uint8)
+    np.testing.assert_array_equal(masks[0], masks[1])
+    focal = 128 / np.tan(np.radians(12.5)) / 8
+    lowest = np.flatnonzero(masks[0, :, 128]).max()
+    assert lowest == pytest.approx(128 + focal + 4, abs=3), "the open mouth's chin and four pixels more"
+    assert delta[0, 0] == 3, "the frame's own coefficients stay"

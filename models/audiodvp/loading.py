@@ -69,6 +69,8 @@ def load_expression_regressor(path: str | Path) -> ExpressionRegressor:
 def build_expression_regressor(state: Mapping[str, torch.Tensor], *, path: str | Path) -> ExpressionRegressor:
     with sizes_of(state, path), torch.device("meta"):
         one, two, three, four = (layer_count(state, f"pretrained_model.layer{stage}.") for stage in (1, 2, 3, 4))
+        if len(state["fc.weight"]) <= _REGRESSED:
+            raise ValueError(f"{len(state['fc.weight'])} coefficients")
         config = ExpressionRegressorConfig(
             blocks=(one, two, three, four),
             base_channels=len(state["pretrained_model.conv1.weight"]),

@@ -155,6 +155,27 @@ def test_every_missing_tensor_is_reported_in_a_sentence(case: Case, tmp_path: Pa
 
 
 @pytest.mark.parametrize("case", WHOLE)
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 2), (2, 2, 2, 2, 2)])
+def test_misshapen_tensors_are_reported_in_a_sentence(case: Case, shape: tuple[int, ...], tmp_path: Path) -> None:
+    state = filled(case).state_dict()
+    for name in list(state)[:: 1 + len(state) // 12]:
+        if state[name].shape == shape or name.endswith("num_batches_tracked"):
+            continue
+        save_file({**state, name: torch.ones(shape)}, tmp_path / "net.safetensors")
+        with pytest.raises(TalkingPortraitError) as raised:
+            case.load(tmp_path / "net.safetensors")
+        assert "\n" not in str(raised.value)
+
+
+def test_a_regressor_without_an_expression_is_refused(tmp_path: Path) -> None:
+    state = filled(CASES["expression_regressor"]).state_dict()
+    few = {"fc.weight": state["fc.weight"][:33], "fc.bias": state["fc.bias"][:33]}
+    save_file({**state, **few}, tmp_path / "net.safetensors")
+    with pytest.raises(TalkingPortraitError, match="33 coefficients"):
+        loading.load_expression_regressor(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("case", WHOLE)
 @pytest.mark.parametrize("other", WHOLE)
 def test_files_in_each_others_place_are_named_for_what_they_are(case: Case, other: Case, tmp_path: Path) -> None:
     if case.load is other.load:

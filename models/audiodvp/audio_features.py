@@ -14,13 +14,15 @@ from torch import nn
 
 @dataclass(frozen=True)
 class AudioFeaturesConfig:
-    """`channels` of the convolutions, `hidden` and `features` of the linear layers; sizes are the published ones."""
+    """`channels` of the convolutions, `hidden` and `features` of the linear layers; sizes are the published ones.
+
+    `cells` are the places that the two poolings leave of a window: 12 x 2 of 28 x 12.
+    """
 
     channels: tuple[int, int, int, int, int] = (64, 128, 256, 256, 512)
     cells: int = 24
     hidden: int = 2048
     features: int = 256
-    """`cells` are the places that the two poolings leave of a window: 12 x 2 of 28 x 12."""
 
 
 def _conv(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -164,7 +164,7 @@ def _visible_triangles(clip: torch.Tensor, triangles: torch.Tensor, height: int,
     mesh, number = drawn // max(len(triangles), 1), drawn % max(len(triangles), 1)
 
     depths = torch.full((len(clip) * height * width,), torch.inf, device=clip.device)
-    shown = torch.full_like(depths, -1)  # float32, as Metal has no scatter with a maximum of whole numbers
+    shown = torch.full_like(depths, -1)  # float32: Metal before macOS 15 has no maximum of integers
     for first, last in _chunks(area):
         # Each pixel of each box in this chunk: its triangle, and its column and row.
         repeats = area[first:last]

@@ -90,6 +90,7 @@ KINDS: tuple[Kind, ...] = (
         ("conv1.weight", "conv3.weight", "fc.weight"),
         count=8,
     ),
+    Kind("face_model", "a face model with its expression basis", ("geo_mean", "exp_base", "point_buf")),
     Kind("face_regressor", "AudioDVP's face regressor", ("pretrained_model.conv1.weight", "alpha")),
     Kind(
         "neural_renderer", "AudioDVP's neural face renderer", ("model.model.0.weight", "model.model.1.model.1.weight")

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .checkpoint_kinds import describe, identify, is_averaged, network_prefix
+from .checkpoint_kinds import Kind, describe, identify, is_averaged, network_prefix
 from .errors import TalkingPortraitError, one_line
 from .pickle_reader import ProgramInPickleError, UnreadableTensor
 from .shards import INDEX_SUFFIX, shard_files
@@ -259,6 +259,20 @@ def sizes_of(state: Mapping[str, torch.Tensor], path: str | Path) -> Iterator[No
         ) from None
 
 
+def check_kind(state: Mapping[str, torch.Tensor], names: Iterable[str], wanted: str, path: str | Path) -> Kind:
+    """The kind of these tensors.
+
+    Raises TalkingPortraitError, saying what the file is, unless it is one of those named (`checkpoint_kinds.KINDS`).
+    `wanted` completes "... but {wanted} is expected".
+    """
+    kind = identify(state)
+    if kind is None or kind.name not in names:
+        raise TalkingPortraitError(
+            f"{Path(path).name} is {describe(state)}, but {wanted} is expected here; choose such a file."
+        )
+    return kind
+
+
 def expect_kind(
     state: Mapping[str, torch.Tensor],
     names: Iterable[str],
@@ -271,13 +285,9 @@ def expect_kind(
 
     `unused` are regular expressions for names beside it that published files have.
 
-    Raises TalkingPortraitError, saying what the file is, unless it is one of these kinds (`checkpoint_kinds.KINDS`),
-    and where its weights are quantised or empty. `wanted` completes "... but {wanted} is expected".
+    Raises TalkingPortraitError as `check_kind` does, and where weights are quantised or empty.
     """
-    kind = identify(state)
-    title = Path(path).name
-    if kind is None or kind.name not in names:
-        raise TalkingPortraitError(f"{title} is {describe(state)}, but {wanted} is expected here; choose such a file.")
+    kind, title = check_kind(state, names, wanted, path), Path(path).name
     prefix = network_prefix(kind, state)
     network = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     beside = [name for name in state if not name.startswith(prefix)]

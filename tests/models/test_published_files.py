@@ -15,6 +15,12 @@ from talking_portrait.models.anitalker.renderer import RendererConfig
 from talking_portrait.models.anitalker.stage2 import Stage2Config
 from talking_portrait.models.apasco.loading import build_net
 from talking_portrait.models.apasco.networks import NetworksConfig
+from talking_portrait.models.audiodvp import loading as audiodvp
+from talking_portrait.models.audiodvp.audio_features import AudioFeaturesConfig
+from talking_portrait.models.audiodvp.audio_to_expression import AudioToExpressionConfig
+from talking_portrait.models.audiodvp.discriminator import DiscriminatorConfig
+from talking_portrait.models.audiodvp.expression_regressor import ExpressionRegressorConfig
+from talking_portrait.models.audiodvp.neural_renderer import NeuralRendererConfig
 from talking_portrait.models.checkpoints import rename_keys, strict_load
 from talking_portrait.models.diffusion.loading import load_unet
 from talking_portrait.models.diffusion.unet import UNetConfig
@@ -53,6 +59,11 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "apasco/stage1_denoising_unet": load_unet,
     "apasco/stage1_reference_unet": load_unet,
     "gfpgan/GFPGANv1.4": build_gfpgan,
+    "personal/audiodvp_a2e": audiodvp.build_audio_to_expression,
+    "personal/audiodvp_atnet": audiodvp.build_audio_features,
+    "personal/audiodvp_patchgan": audiodvp.build_discriminator,
+    "personal/audiodvp_resnet_face": audiodvp.build_expression_regressor,
+    "personal/audiodvp_unet256_refine": audiodvp.build_neural_renderer,
 }
 
 LACKING = {file: "conv_in.bias" for file in BUILDERS if "unet" in file} | {
@@ -63,6 +74,11 @@ LACKING = {file: "conv_in.bias" for file in BUILDERS if "unet" in file} | {
     "apasco/apasco_net_head_spelling": "denoising_unet.conv_in.bias",
     "apasco/hallo_net": "audioproj.norm.bias",
     "gfpgan/GFPGANv1.4": "final_linear.bias",
+    "personal/audiodvp_a2e": "fc.bias",
+    "personal/audiodvp_atnet": "audio_eocder_fc.2.bias",
+    "personal/audiodvp_patchgan": "model.11.bias",
+    "personal/audiodvp_resnet_face": "fc.bias",
+    "personal/audiodvp_unet256_refine": "model.model.4.bias",
 }
 LACKING |= {file: "ema_model.coarse_decoder.encoders.1.norm_final.bias" for file in BUILDERS if "stage2_" in file}
 """A tensor of each file that no size is read from."""
@@ -99,6 +115,11 @@ def test_sizes_are_the_published_ones() -> None:
     assert config("aniportrait/pose_guider.pth") == PoseGuiderConfig()
     assert config("apasco/hallo_net") == config("apasco/apasco_net_head_spelling") == NetworksConfig()
     assert config("gfpgan/GFPGANv1.4") == GFPGANConfig()
+    assert config("personal/audiodvp_a2e") == AudioToExpressionConfig()
+    assert config("personal/audiodvp_atnet") == AudioFeaturesConfig()
+    assert config("personal/audiodvp_patchgan") == DiscriminatorConfig()
+    assert config("personal/audiodvp_resnet_face") == ExpressionRegressorConfig()
+    assert config("personal/audiodvp_unet256_refine") == NeuralRendererConfig()
     assert config("anitalker/stage2_full_control_hubert") == Stage2Config(middle=0)
     for file in BUILDERS:
         if file.startswith("anitalker/stage2_"):

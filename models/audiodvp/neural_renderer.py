@@ -1,0 +1,103 @@
+"""The neural face renderer: seven rendered lower faces to the photographic one in the middle.
+
+pix2pix's U-Net (Isola et al., CVPR 2017) with AudioDVP's refining convolutions before each transposed one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+_DROPOUT = 0.5
+_WITH_DROPOUT = 3
+"""How many of the innermost blocks drop features in training (published)."""
+
+
+@dataclass(frozen=True)
+class NeuralRendererConfig:
+    """`downs` halvings of the image, whose sides are multiples of 2 ** downs; the sizes are the published `unet_256`.
+
+    A network of 32 channels without `refine` is small enough to be trained on a CPU.
+    """
+
+    in_channels: int = 21
+    out_channels: int = 3
+    base_channels: int = 64
+    downs: int = 8
+    refine: bool = True
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """After each halving."""
+        return tuple(self.base_channels * min(2**level, 8) for level in range(self.downs))
+
+
+class Refine(nn.Module):
+    """Two convolutions with batch norm."""
+
+    def __init__(self, channels: int, *, dropout: bool) -> None:
+        super().__init__()
+        self.model = nn.Sequential()
+        for _ in range(2):
+            layers: list[nn.Module] = [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)]
+            self.model.append(nn.Sequential(*layers, *([nn.Dropout(_DROPOUT)] if dropout else []), nn.ReLU()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)
+
+
+class UNetBlock(nn.Module):
+    """Halves the image, runs the next block, doubles the image; except outermost, appends the result to the input.
+
+    The order of the layers in `model` is that of the published file; their numbers are part of its names.
+    """
+
+    def __init__(self, config: NeuralRendererConfig, level: int = 0) -> None:
+        super().__init__()
+        self.outermost, innermost = level == 0, level == config.downs - 1
+        inner = config.channels[level]
+        outer = config.out_channels if self.outermost else config.channels[level - 1]
+        dropout = not self.outermost and level >= config.downs - _WITH_DROPOUT
+
+        before = config.in_channels if self.outermost else outer
+        down: list[nn.Module] = [nn.Conv2d(before, inner, 4, stride=2, padding=1, bias=False)]
+        if not self.outermost:
+            down.insert(0, nn.LeakyReLU(0.2))
+        if not self.outermost and not innermost:
+            down.append(nn.BatchNorm2d(inner))
+
+        within = inner if innermost else 2 * inner
+        up: list[nn.Module] = [nn.ReLU()]
+        if config.refine:
+            up.append(Refine(within, dropout=dropout))
+        up.append(nn.ConvTranspose2d(within, outer, 4, stride=2, padding=1, bias=self.outermost))
+        up.append(nn.Tanh() if self.outermost else nn.BatchNorm2d(outer))
+        if dropout:
+            up.append(nn.Dropout(_DROPOUT))
+
+        middle = [] if innermost else [UNetBlock(config, level + 1)]
+        self.model = nn.Sequential(*down, *middle, *up)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # In the published program the activation changes `x` in place before it is appended; the ReLU that follows
+        # makes both the same.
+        result = self.model(x)
+        return result if self.outermost else torch.cat([x, result], 1)
+
+
+class NeuralRenderer(nn.Module):
+    """See the module."""
+
+    def __init__(self, config: NeuralRendererConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or NeuralRendererConfig()
+        self.model = UNetBlock(self.config)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Seven images (B, 21, H, W), RGB after RGB in -1..1, to one (B, 3, H, W) in -1..1.
+
+        Images beyond the ends of a clip are 0, which is grey, while a background is -1 (published).
+        """
+        return self.model(windows)

@@ -42,7 +42,7 @@ _HIDDEN = ("Cc", "Cs", "Zl", "Zp")
 
 
 def escaped(text: str) -> str:
-    """Text of lines with what a terminal would obey, as in a hostile file's or node's name, written as escapes."""
+    """Lines of text with control characters, as in a hostile file's or node's name, written as escapes."""
     return "".join(
         ascii(letter)[1:-1]
         if letter != "\n" and (unicodedata.category(letter) in _HIDDEN or letter in _TURNS)

@@ -169,7 +169,7 @@ class Decoder(nn.Module):
 
 
 class GFPGAN(nn.Module):
-    """See the module. The largest published network takes and gives 512 x 512 pixels."""
+    """A blurred face to a sharp one. The largest published network takes and gives 512 x 512 pixels."""
 
     def __init__(self, config: GFPGANConfig | None = None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pickles as plain values: a machine for pickle's steps that imports nothing and calls nothing which a file names.
+"""Pickles as plain values: an interpreter of pickle's opcodes that imports and calls nothing which a file names.
 
 Dictionaries, lists, numbers and texts become themselves, tensors become records of where their numbers lie, and every
 other object (training settings, optimisers, callbacks) an empty `Stub` with its name. Source of the steps: the
@@ -27,7 +27,7 @@ _BUILTINS = {
     *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "getattr", "int", "list", "object"),
     *("range", "set", "slice", "str", "tuple", "type", "unicode", "long", "Ellipsis", "NotImplemented", "NoneType"),
 }
-"""What of `builtins` an honest training setting may need; the others read, write or run something."""
+"""Names of `builtins` that training settings refer to; the others read, write or run something."""
 _BUILTIN_MODULES = ("builtins", "__builtin__")
 _NOT_STORED = {
     "_rebuild_qtensor": "quantised",
@@ -35,7 +35,7 @@ _NOT_STORED = {
     "_rebuild_sparse_csr_tensor": "sparse",
     "_rebuild_nested_tensor": "nested",
     "_rebuild_meta_tensor_no_storage": "stored without its numbers",
-    "_rebuild_wrapper_subclass": "of a class of its author's",
+    "_rebuild_wrapper_subclass": "of a class of its own",
 }
 
 
@@ -154,7 +154,7 @@ class PickleReader:
         self._encoded: dict[int, tuple[str, bytes]] = {}
 
     def read(self, file: BinaryIO) -> Any:
-        """The next pickle's value. The file stands behind it then.
+        """The next pickle's value. The file is then positioned after it.
 
         Raises ValueError, LookupError or TypeError for what is no pickle, ProgramInPickleError for one that would run
         a program elsewhere.

@@ -14,7 +14,7 @@ from . import host
 from .host import io
 
 Fingerprint = tuple[tuple[str, int, int], ...]
-"""Path, size and time of change of files: what tells a file from another one that took its name."""
+"""Path, size and time of change of files: by which a changed file is recognised."""
 
 
 def file_input(name: str, files: list[str], default: str, tooltip: str) -> io.Input:

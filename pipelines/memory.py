@@ -37,7 +37,7 @@ class HalvingBatches:
                 if not is_out_of_memory(error):
                     raise
                 fits = False
-            # Only out here, where the error and with it what the work held is forgotten, can memory be given back.
+            # Outside the except clause: the error refers to the tensors of the failed work, which are to be freed.
             if not fits:
                 self._halve(end - start)
                 continue
@@ -57,7 +57,7 @@ class HalvingBatches:
 
 
 class Managed(Protocol):
-    """A network whose place in memory someone else decides."""
+    """A network that a memory manager moves between devices."""
 
     @property
     def module(self) -> torch.nn.Module: ...
@@ -72,7 +72,7 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 def loaded(managed: Managed, kind: type[Network], memory: int = 0) -> tuple[Network, torch.device]:
     """The network, of the class `kind`, and the device that it is on now, with room for `memory` bytes of work.
 
-    Whoever manages memory may move a network out whenever another one is loaded, a host's VAE for instance. So this is
+    A memory manager may move a network out whenever another one is loaded, a host's VAE for instance. So this is
     called right before each run of a network, and its result is not kept from one run to the next.
     """
     device = managed.load(memory)
@@ -89,7 +89,7 @@ class Resident:
         self._there = False
 
     def load(self, memory: int = 0) -> torch.device:
-        if not self._there:  # to go through thousands of parameters takes time even where there is nothing to move
+        if not self._there:  # visiting thousands of parameters takes time even where there is nothing to move
             self.module.to(self._device)
             self._there = True
         return self._device

@@ -1,4 +1,4 @@
-"""One progress bar for work in several parts, each of which counts for itself."""
+"""The progress of work in several parts, each of which counts in units of its own."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..face.face_mesh import VERTICES
 from ..speech.encoder import SpeechEncoder
 
 FPS = 30
 """Frames a second of everything that AniPortrait derives from audio."""
-VERTICES = 468
 
 
 class Audio2Mesh(nn.Module):
@@ -28,7 +28,7 @@ class Audio2Mesh(nn.Module):
 
     @property
     def encoder(self) -> SpeechEncoder:
-        """Its ear, ready to be run at 30 frames a second."""
+        """The wav2vec2 as an encoder of speech at 30 frames a second."""
         return SpeechEncoder(self.audio_encoder, "aniportrait-audio2mesh")
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:

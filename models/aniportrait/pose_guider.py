@@ -1,14 +1,14 @@
 """The pose guider: five features of a drawn face, for the denoising UNet to add up.
 
-Source: AniPortrait (section 3.2 of the paper, and the published weights). Two habits of the published program are the
+Source: AniPortrait (section 3.2 of the paper, and the published weights). Two properties of the published program are
 defaults here, because its results come from them:
 
-- the norms use the mean and variance of the frames at hand, all frames of the window together, instead of those that
-  training has gathered, so a frame's features depend on its window;
+- the norms use the mean and variance of the frames at hand, all frames of the window together, instead of the
+  running statistics of training, so a frame's features depend on its window;
 - the drawing reaches it as 2 * pixel - 1 with pixels of 0..255, so -1..509, where training used -1..1.
 
 Norms may also be given the statistics of chosen frames, so that a long video's frames share them and each frame's
-features are its own. The deterministic counterpart takes the gathered statistics and -1..1. Gathered statistics with
+features are its own. The deterministic counterpart takes the running statistics and -1..1. Running statistics with
 -1..509 would make features far too large.
 """
 
@@ -86,7 +86,7 @@ def _convolutions(*layers: tuple[int, int, int, int]) -> nn.Sequential:
 
 
 class PoseGuider(nn.Module):
-    """See the module."""
+    """A drawn face to the five features that the denoising UNet adds up."""
 
     def __init__(self, config: PoseGuiderConfig | None = None) -> None:
         super().__init__()
@@ -111,14 +111,14 @@ class PoseGuider(nn.Module):
 
         Args:
             frames: (samples, 3, frames, H, W), -1..509 with batch statistics, else -1..1; see the module.
-            batch_statistics: whether norms use the mean and variance of all these frames, else what training gathered.
+            batch_statistics: whether norms use the mean and variance of all these frames, else the running ones.
             statistics: those of other frames, from `statistics`, instead of either.
 
         Returns: five of (samples, C, frames, H', W'): H / 8 high, then 16, 32, 64 and 64 (rounded up).
         """
         if statistics is not None:
             return self._features(frames, _with_given(statistics))
-        return self._features(frames, _with_own if batch_statistics else _with_gathered)
+        return self._features(frames, _with_own if batch_statistics else _with_running)
 
     def statistics(self, frames: torch.Tensor) -> Statistics:
         """What the norms use of these frames with batch statistics, so that others can be normed alike."""
@@ -162,7 +162,7 @@ def _with_own(layer: nn.BatchNorm2d, hidden: torch.Tensor) -> torch.Tensor:
     return F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
 
 
-def _with_gathered(layer: nn.BatchNorm2d, hidden: torch.Tensor) -> torch.Tensor:
+def _with_running(layer: nn.BatchNorm2d, hidden: torch.Tensor) -> torch.Tensor:
     return layer(hidden)
 
 

@@ -94,7 +94,7 @@ class Decoupling(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """See the module."""
+    """A face to its appearance, its motion code and its feature maps."""
 
     def __init__(self, config: EncoderConfig | None = None) -> None:
         super().__init__()

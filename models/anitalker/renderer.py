@@ -129,7 +129,7 @@ def sampled(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
 
 
 class Renderer(nn.Module):
-    """See the module."""
+    """Feature maps of a portrait and a motion code to a picture."""
 
     def __init__(self, config: RendererConfig | None = None) -> None:
         super().__init__()

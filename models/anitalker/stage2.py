@@ -94,7 +94,7 @@ class Recurrent(nn.Module):
 
 
 class Stage2(nn.Module):
-    """See the module. Names are the published ones."""
+    """Predicts the noise of motion codes. Names are the published ones."""
 
     def __init__(self, config: Stage2Config | None = None) -> None:
         super().__init__()

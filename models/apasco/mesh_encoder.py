@@ -82,7 +82,7 @@ class MeshBlock(nn.Module):
 
 
 class MeshEncoder(nn.Module):
-    """See the module; `width` and `tokens` are those of its result."""
+    """A face mesh to tokens for each frame; `width` and `tokens` are those of its result."""
 
     vertex_ids: torch.Tensor
     neighbors: torch.Tensor

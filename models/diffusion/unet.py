@@ -214,7 +214,7 @@ class UpBlock(Block):
 
 
 class UNet(nn.Module):
-    """See the module; `config` gives the sizes."""
+    """Which of the four networks it is, and their sizes, follow from `config`."""
 
     def __init__(self, config: UNetConfig | None = None) -> None:
         super().__init__()

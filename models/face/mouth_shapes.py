@@ -5,7 +5,7 @@ jaw    the lower jaw turns about its hinge; lower lip, chin and cheeks follow
 width  the mouth corners are drawn outwards, as in "ee"
 round  the corners come in and the lips forward, as in "oo"; the gap between the lips narrows
 press  the lips meet whatever the jaw does: 0.85 and more seals them ("p"), about 0.7 touches ("f")
-upper  the lips part without the jaw: the upper lip lifts and the lower lip gives a little
+upper  the lips part without the jaw: the upper lip rises by 0.6 of the opening, the lower lip falls by 0.4
 tongue moves no vertex of this mesh; a renderer may draw it
 Lengths are cm in MediaPipe's canonical head frame; lip openings are fractions of the distance between the outer eye
 corners (8.9 cm).

@@ -28,7 +28,7 @@ from ..types import FaceMotion, FaceTrack
 FPS = 25
 Control = Literal["none", "numbers", "face motion"]
 NAMES = ("yaw", "pitch", "roll", "location", "scale")
-PORTRAIT_HOLDS = 0.5
+MAX_HOLD_SECONDS = 0.5
 """Seconds for which the last pose of a face motion may be held when the speech goes on."""
 _NOSE_TIP, _INNER_BROWS, _CHIN = 4, (107, 336), 152
 _LENGTH = 1.013
@@ -135,7 +135,7 @@ def from_motion(motion: FaceMotion, frames: int, rest: HeadControls, portrait: F
     Raises TalkingPortraitError for a motion that ends more than half a second before the speech.
     """
     motion = resample(motion, FPS)
-    if motion.frames < frames - PORTRAIT_HOLDS * FPS:
+    if motion.frames < frames - MAX_HOLD_SECONDS * FPS:
         raise TalkingPortraitError(
             f"The face motion lasts {motion.frames / FPS:.2f} s, but the speech {frames / FPS:.2f} s; make the motion "
             "from the same speech, or lengthen it with Edit Motion."

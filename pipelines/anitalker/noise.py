@@ -21,7 +21,7 @@ def seeded_noise(frames: int, motion: int, seed: int) -> torch.Tensor:
 
 
 def published_noise(stage2: Stage2, frames: int, seed: int) -> torch.Tensor:
-    """What the published program draws for a seed, features being at hand, so that its results can be had again.
+    """What the published program draws for a seed when features were computed before, to repeat its results.
 
     It seeds one generator, draws the weights of a network that it then overwrites, and the noise after them. Equal on
     the CPU with torch 2.13; the program's HuBERT, when it computes features in the same run, may draw in between.

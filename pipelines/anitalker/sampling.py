@@ -1,4 +1,4 @@
-"""AniTalker's sampler: DDIM over every so-manyth time step, with clean samples kept in -1..1.
+"""AniTalker's sampler: DDIM over evenly spaced time steps, with clean samples limited to -1..1.
 
 Source: the published program, which takes its sampler from Preechakul et al. 2022 (Diffusion Autoencoders). It
 differs from `diffusion/samplers.py`: the network predicts noise, the schedule keeps some noise at the last step and
@@ -62,7 +62,7 @@ def sample(
 ) -> torch.Tensor:
     """Noise to a clean sample in -1..1 of the same shape, one prediction for each time step, the noisiest first.
 
-    The noise is worked out anew from the limited clean sample; without that the published weights diverge.
+    The noise is computed from the limited clean sample; without that the published weights diverge.
     """
     x = noise
     steps = len(schedule.timesteps)

@@ -16,9 +16,8 @@ import torch
 
 from ..errors import TalkingPortraitError
 from ..types import Audio, Progress, SpeechFeatures, no_progress
-from .waveform import check_audio, mono, resample
+from .waveform import SPEECH_RATE, check_audio, mono, resample
 
-SAMPLE_RATE = 16000
 WINDOW, HOP, SPECTRUM = 400, 160, 512
 FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
 PRE_EMPHASIS = 0.97
@@ -36,11 +35,11 @@ def mfcc(audio: Audio, *, recipe: Recipe, progress: Progress = no_progress) -> S
     "audiodvp": for each frame of 25 fps video the 28 rows around it without their energy, after 0.12 s of silence at
     both ends. States are (frames, 28, 12): the middle axis is time in steps of 10 ms. This is ATnet's input.
 
-    Raises TalkingPortraitError for a clip shorter than one video frame of the recipe.
+    Raises TalkingPortraitError for audio of less than 721 samples at 16 kHz (45 ms), too short for one row of states.
     """
     if recipe not in ("anitalker", "audiodvp"):
         raise TalkingPortraitError(f"The MFCC recipe is {recipe!r}, but anitalker or audiodvp is expected.")
-    wave = mono(resample(check_audio(audio), SAMPLE_RATE)).numpy()
+    wave = mono(resample(check_audio(audio), SPEECH_RATE)).numpy()
     if recipe == "anitalker":
         rows = with_slopes(cepstra(wave, progress))
         states = rows[: len(rows) // 4 * 4, None]
@@ -51,8 +50,8 @@ def mfcc(audio: Audio, *, recipe: Recipe, progress: Progress = no_progress) -> S
         shortest = WINDOW + 26 * HOP + 1 - 2 * len(silence)
     if not len(states):
         raise TalkingPortraitError(
-            f"The audio has {len(wave)} samples at {SAMPLE_RATE} Hz, but these features need at least {shortest} "
-            f"({shortest * 1000 / SAMPLE_RATE:.0f} ms); use a longer recording."
+            f"The audio has {len(wave)} samples at {SPEECH_RATE} Hz, but these features need at least {shortest} "
+            f"({shortest * 1000 / SPEECH_RATE:.0f} ms); use a longer recording."
         )
     fps = Fraction(100 if recipe == "anitalker" else 25)
     return SpeechFeatures(torch.from_numpy(states.astype(np.float32)), fps, f"mfcc-{recipe}", "stock")
@@ -93,9 +92,9 @@ def _positive(values: np.ndarray) -> np.ndarray:
 @cache
 def filterbank() -> np.ndarray:
     """(26, 257) triangles, evenly spaced in mel from 0 to 8 kHz, with corners on whole spectrum bins."""
-    top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
+    top = 2595 * np.log10(1 + SPEECH_RATE / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, top, FILTERS + 2) / 2595) - 1)
-    corners = np.floor((SPECTRUM + 1) * hertz / SAMPLE_RATE)
+    corners = np.floor((SPECTRUM + 1) * hertz / SPEECH_RATE)
     left, middle, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     bins = np.arange(SPECTRUM // 2 + 1)
     rising = np.where((bins >= left) & (bins < middle), (bins - left) / (middle - left), 0)

@@ -21,7 +21,7 @@ MIN_SECONDS = 0.025
 MAX_SECONDS = 3600
 MIN_RATE, MAX_RATE = 4000, 384000
 MAX_SAMPLE = 100.0
-"""A forgotten scale, not a loud voice: recordings go a little beyond 1 at most."""
+"""Larger values are integers that were not scaled to -1..1: recordings exceed 1 by little."""
 MIX_WINDOW, MIX_TOGETHER = 0.02, 512
 """Seconds of sound for which it is decided how channels are added; windows that are compared together."""
 MIX_LOSES, MIX_GAINS, MIX_NOTHING = 1 / 3, 1.0, 0.02

@@ -27,13 +27,13 @@ def note(line: str) -> None:
 
 
 def last_words(line: str) -> None:
-    """As `note`, where a stream that takes nothing is no reason to fail."""
+    """As `note`, but a stream that cannot be written to is no error."""
     with suppress(OSError, ValueError):
         note(line)
 
 
 def make_usable() -> None:
-    """Gives streams that the caller has closed a place to go to, and lets no letter be one that can't be printed."""
+    """Replaces closed streams by the null device, and writes characters that an encoding lacks as escapes."""
     for number in range(3):  # else the next file that is opened gets the number, and what is printed
         try:
             os.fstat(number)

@@ -1,4 +1,4 @@
-"""Cutting the portrait out of pictures and pasting the result back so that nothing else changes."""
+"""Cutting the portrait out of pictures, with its landmarks; `paste` puts the result back."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ..image.affine_sampling import apply_map, invert_map, sample_picture
 from ..image.frame_workers import FrameWorkers
 from ..types import Crop, Progress, no_progress
 
-RimColour = tuple[torch.Tensor, torch.Tensor]
+BorderColour = tuple[torch.Tensor, torch.Tensor]
 """Gain and shift of each channel."""
 COLOUR_MEMORY = 0.8
 """How much of the colour correction of the frame before stays; new frames fade in, so that it can't flicker."""
@@ -66,10 +66,10 @@ def paste_frames(
 
     `frames` may have another size than the crop, for instance after an upscaler; `count` is how many there are, if
     that is known, so that a mismatch raises at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
-    one picture is used for all frames. `feather` 0..0.5 is the width of the soft rim over the crop's shorter side;
+    one picture is used for all frames. `feather` 0..0.5 is the width of the soft border over the crop's shorter side;
     a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w) or (1 or N, h, w) in 0..1 lets
     through only part of the crop, as a frame's alpha does. `colour_match` 0..1 brings the brightness and contrast of
-    each channel to the picture's, judged in the rim. Every pixel outside the mask is the source's, bit for bit; an
+    each channel to the picture's, judged in the border. Every pixel outside the mask is the source's, bit for bit; an
     alpha channel too.
     Raises TalkingPortraitError if the numbers of frames or the sizes don't fit.
     """
@@ -77,8 +77,8 @@ def paste_frames(
     if source is None:
         raise TalkingPortraitError("There is no picture to paste into; connect the pictures that were cropped.")
     _check_paste(crop, source, mask, count, feather, colour_match)
-    rim_colour: RimColour | None = None
-    pending: deque[Future[tuple[torch.Tensor, RimColour | None]]] = deque()
+    border_colour: BorderColour | None = None
+    pending: deque[Future[tuple[torch.Tensor, BorderColour | None]]] = deque()
     with FrameWorkers(torch.device("cpu")) as workers:
         # A colour correction follows from the frame before, so such frames go one after the other.
         at_once = 1 if colour_match > 0 else workers.size
@@ -90,11 +90,11 @@ def paste_frames(
                 feather=feather,
                 mask=mask if mask is None or mask.ndim == 2 else _of_frame(mask, index),
                 colour_match=colour_match,
-                rim_colour=rim_colour,
+                border_colour=border_colour,
             )
             pending.append(workers.submit(paste, frame, _of_frame(source, index), matrix))
             if len(pending) == at_once:
-                result, rim_colour = pending.popleft().result()
+                result, border_colour = pending.popleft().result()
                 yield result
         while pending:
             yield pending.popleft().result()[0]
@@ -108,12 +108,12 @@ def paste_frame(
     feather: float = 0.1,
     mask: torch.Tensor | None = None,
     colour_match: float = 0.0,
-    rim_colour: RimColour | None = None,
-) -> tuple[torch.Tensor, RimColour | None]:
+    border_colour: BorderColour | None = None,
+) -> tuple[torch.Tensor, BorderColour | None]:
     """One frame (h, w, 3 or 4) pasted into a picture (H, W, 3 or 4), and the colour correction for the next frame.
 
-    `matrix` (2, 3) leads from the frame's pixels to the picture's; `rim_colour` is what the frame before gave. The rest
-    is as in `paste_frames`.
+    `matrix` (2, 3) leads from the frame's pixels to the picture's; `border_colour` is what the frame before gave. The
+    rest is as in `paste_frames`.
     """
     picture = picture.detach().to("cpu", torch.float32)
     frame = frame.detach().to("cpu", torch.float32)
@@ -122,7 +122,7 @@ def paste_frame(
     if part is not None:
         rows, columns = part
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        weight = _rim(to_frame, size, frame.shape[:2], feather, matrix, picture.shape[:2])
+        weight = _feathered(to_frame, size, frame.shape[:2], feather, matrix, picture.shape[:2])
         if mask is not None:
             weight = weight * _sampled_mask(mask, to_frame, size, frame.shape[:2])
         below = picture[rows, columns]
@@ -130,11 +130,11 @@ def paste_frame(
         if above.shape[-1] == 4:
             weight, above = weight * above[..., 3], above[..., :3]
         if colour_match > 0:
-            rim_colour = _remembered(rim_colour, _rim_colour(above, below[..., :3], weight))
-            gain, shift = rim_colour
+            border_colour = _remembered(border_colour, _border_colour(above, below[..., :3], weight))
+            gain, shift = border_colour
             above = above + colour_match * (above * (gain - 1) + shift)
         result[rows, columns] = _blended(below, above.clamp(0, 1), weight)
-    return result, rim_colour
+    return result, border_colour
 
 
 def _covered_part(
@@ -152,7 +152,7 @@ def _covered_part(
     return (slice(low[1], high[1]), slice(low[0], high[0])), to_frame
 
 
-def _rim(
+def _feathered(
     to_frame: np.ndarray,
     size: tuple[int, int],
     frame_size: tuple[int, ...],
@@ -166,15 +166,15 @@ def _rim(
     y = torch.arange(size[0], dtype=torch.float64)[:, None] + 0.5
     (a, b, c), (d, e, f) = to_frame.tolist()
     u, v = a * x + b * y + c, d * x + e * y + f
-    # Distances to the left, right, top and bottom side; a side beyond the picture's edge needs no rim.
+    # Distances to the left, right, top and bottom side; a side beyond the picture's edge needs no soft border.
     corners = apply_map(matrix, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
     limit = np.array([picture_size[1], picture_size[0]], dtype=np.float64)
     ends = ((0, 2), (1, 3), (0, 1), (2, 3))
     soft = [not _beyond(corners[list(pair)], limit) for pair in ends]
-    rim = max(feather * min(height, width), 1e-6)
+    border = max(feather * min(height, width), 1e-6)
     weight = torch.ones(size, dtype=torch.float64)
-    for distance, has_rim in zip((u, width - u, v, height - v), soft, strict=True):
-        share = (distance / rim).clamp(0, 1) if has_rim else (distance >= 0).double()
+    for distance, is_soft in zip((u, width - u, v, height - v), soft, strict=True):
+        share = (distance / border).clamp(0, 1) if is_soft else (distance >= 0).double()
         weight = torch.minimum(weight, share)
     return smoothstep(0, 1, weight).float()
 
@@ -192,8 +192,8 @@ def _sampled_mask(
     return sample_picture(one, to_mask, size)[..., 0]
 
 
-def _rim_colour(above: torch.Tensor, below: torch.Tensor, weight: torch.Tensor) -> RimColour:
-    """Gain and shift for each channel that bring the frame's rim to the picture's mean and contrast."""
+def _border_colour(above: torch.Tensor, below: torch.Tensor, weight: torch.Tensor) -> BorderColour:
+    """Gain and shift for each channel that bring the frame's border to the picture's mean and contrast."""
     share = (weight * (1 - weight))[..., None]
     total = share.sum().clamp(min=1e-6)
 
@@ -206,7 +206,7 @@ def _rim_colour(above: torch.Tensor, below: torch.Tensor, weight: torch.Tensor) 
     return gain, mean_below - gain * mean_above
 
 
-def _remembered(before: RimColour | None, now: RimColour) -> RimColour:
+def _remembered(before: BorderColour | None, now: BorderColour) -> BorderColour:
     if before is None:
         return now
     return (

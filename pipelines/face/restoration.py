@@ -28,7 +28,7 @@ from ..types import FaceTrack, Progress, no_progress
 from .face import Landmarker
 from .face_tracking import NoFaceError
 from .landmarks import detect, detect_all, open_landmarker
-from .paste import RimColour, paste_frame
+from .paste import BorderColour, paste_frame
 from .smoothing import average_over_time
 
 TEMPLATE = np.array(
@@ -197,7 +197,7 @@ def restored_frames(
     maps = [np.broadcast_to(alignment(track, smoothing), (frames, 2, 3)) for track in tracks]
     shrinking = HalvingBatches(batch, "face")
     side = cast(GFPGAN, network.module).config.size
-    colours: list[RimColour | None] = [None] * len(tracks)
+    colours: list[BorderColour | None] = [None] * len(tracks)
     for start in range(0, frames, batch):
         numbers = range(start, min(start + batch, frames))
         wanted = [
@@ -220,7 +220,7 @@ def restored_frames(
                     feather=0.05,
                     mask=mask,
                     colour_match=colour_match,
-                    rim_colour=colours[face],
+                    border_colour=colours[face],
                 )
             progress(number + 1, frames, over_white(picture))
             yield picture

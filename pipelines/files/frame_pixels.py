@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
+from ..image.affine_sampling import over_white
 from ..image.hdr import HdrToSdr
 from ..image.video_rotation import VideoRotation
+from .images import to_uint8
 from .media_streams import VideoStream, import_av
 
 # swscale's fast paths round downwards, which darkens a picture by about 1/255 each time it is written and read.
@@ -42,7 +45,7 @@ class FramePixels:
         if self._hdr:
             picture = self._hdr(picture)
         elif alpha:
-            picture = _over_white(picture)
+            picture = to_uint8(over_white(torch.from_numpy(picture) / 255))
         return self._rotation(picture)
 
     def _graph_for(self, frame: Any, target: str) -> Any:
@@ -66,12 +69,6 @@ class FramePixels:
 def _matrix(frame: Any) -> str:
     """The YUV matrix a frame names, else the one that players assume for its size."""
     return _MATRICES.get(int(frame.colorspace), "bt709" if frame.width >= 1280 or frame.height > 576 else "smpte170m")
-
-
-def _over_white(picture: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8 as (H, W, 3): what is transparent shows white, as in `read_image`."""
-    alpha = picture[..., 3:].astype(np.uint16)
-    return ((picture[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _display_matrix(frame: Any) -> bytes | None:

@@ -298,7 +298,7 @@ def decoded_frames(path: Path, index: int, *, warn: bool = True) -> Iterator[tup
 
 
 def _declared(container: InputContainer, path: Path) -> Fraction | None:
-    """How long a file is by its own word; None where it does not say."""
+    """The duration that a file states; None where it states none."""
     if not container.duration:
         return None
     seconds = Fraction(container.duration, import_av().time_base)
@@ -324,5 +324,5 @@ def frame_length(frame: Any) -> Fraction:
 
 
 def stated_length(frame: Any) -> Fraction:
-    """How long a frame lasts in seconds by its file's word; 0 where it says nothing, and before PyAV 15."""
+    """How long a frame lasts in seconds as its file states; 0 where it states nothing, and before PyAV 15."""
     return (getattr(frame, "duration", 0) or 0) * exact(frame.time_base)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .warp import Grid, Layer
+from .warp import Grid, Layer, bilinear
 
 MOVED = 1 / 256
 """Pixels of displacement from which a pixel counts as moved."""
@@ -85,5 +85,4 @@ class MovingPixels:
 
 
 def _sample(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    where = places.t()[None, None]
-    return F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)[0, :, 0]
+    return bilinear(field, places.t()[None, None])[0, :, 0]

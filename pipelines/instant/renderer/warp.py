@@ -2,7 +2,8 @@
 
 A picture is warped backwards: each output pixel takes its colour from a source position. Motion is given forwards, at
 the vertices of a face. `scattered_operator` interpolates from vertices to a grid by one matrix, computed once for a
-portrait; `invert` turns a forward field into a backward one by fixed-point iteration.
+portrait; `invert` turns a forward field into a backward one by a fixed-point step and
+Newton's method.
 
 Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
 """
@@ -90,8 +91,15 @@ def sample_field(field: torch.Tensor, grid: Grid, positions: torch.Tensor) -> to
     where = grid.normalised(positions)
     if field.shape[0] == 1 and where.shape[0] > 1:
         field = field.expand(where.shape[0], -1, -1, -1)
-    sampled = F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)
-    return sampled.permute(0, 2, 3, 1)
+    return bilinear(field, where).permute(0, 2, 3, 1)
+
+
+def bilinear(field: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Values (B, C, rows, columns) of a field (B, C, ...) at `where` (B, rows, columns, 2).
+
+    Places are -1..1 from the first to the last node; outside, the nearest border value is taken.
+    """
+    return F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int = 2) -> torch.Tensor:
@@ -121,8 +129,7 @@ def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int =
 
 def _at(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Values (B, C, rows, columns) of a field at places (B, 2, rows, columns) in its grid's -1..1 coordinates."""
-    where = places.permute(0, 2, 3, 1)
-    return F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)
+    return bilinear(field, places.permute(0, 2, 3, 1))
 
 
 def _slopes(field: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,7 +151,7 @@ class Layer:
 
     @classmethod
     def mirrored_around(cls, values: torch.Tensor, left: int, top: int, margin: int) -> Layer:
-        """A layer extended by its mirror image for `margin` pixels: hair and cloth stay hair and cloth.
+        """A layer extended by its mirror image for `margin` pixels, so that hair and clothes continue.
 
         It goes on by the share that the last channel, its matte, has at the border: what ends inside is not repeated.
         """

@@ -22,7 +22,7 @@ _TABLE = 600
 
 
 class Audio2PoseTrainer(Trainer):
-    """See the module."""
+    """Trains Audio2Pose on slices of prepared clips: speech to head pose, each frame from those before it."""
 
     title = "audio2pose"
 

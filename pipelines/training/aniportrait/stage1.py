@@ -18,7 +18,10 @@ _LAST_BLOCK = "up_blocks.3."
 
 
 class AniPortraitStage1(AniPortraitDiffusion):
-    """See the module. The reference UNet's last block is frozen: hardly any of its output is used."""
+    """Trains both UNets and the pose guider on single pictures.
+
+    The reference UNet's last block is frozen: hardly any of its output is used.
+    """
 
     title = "aniportrait-stage1"
 

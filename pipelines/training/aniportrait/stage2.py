@@ -24,7 +24,7 @@ _MOTION = ".motion_modules."
 
 
 class AniPortraitStage2(AniPortraitDiffusion):
-    """See the module."""
+    """Trains the motion modules on clips."""
 
     title = "aniportrait-stage2"
 

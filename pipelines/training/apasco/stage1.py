@@ -22,7 +22,10 @@ UNCONDITIONAL = 0.1
 
 
 class APascoStage1(Trainer):
-    """See the module; `vae` is diffusers' AutoencoderKL, `picture_steps` denoising steps of a picture on the way."""
+    """Trains both UNets on single pictures.
+
+    `vae` is diffusers' AutoencoderKL, `picture_steps` denoising steps of a picture on the way.
+    """
 
     title = "apasco-stage1"
     audioproj: AudioProjection  # no part of this stage

@@ -25,7 +25,7 @@ _GREY = 128
 
 
 class APascoStage2(Trainer):
-    """See the module; `vae` is diffusers' AutoencoderKL.
+    """Trains the audio and motion modules on clips; `vae` is diffusers' AutoencoderKL.
 
     `mixed_rows`: see `diffusion.py`; networks that begin from Hallo's weights have learnt with it.
     `picture_steps` denoising steps of a picture on the way.

@@ -21,7 +21,7 @@ _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`step` steps are done; `tensors` by name; `notes` is anything that JSON can say, by name."""
+    """`step` steps are done; `tensors` by name; `notes` are values that JSON can hold, by name."""
 
     step: int
     tensors: dict[str, torch.Tensor]
@@ -30,7 +30,7 @@ class Checkpoint:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Makes a TalkingPortraitError of what the disk refuses while `path` is written."""
+    """Turns errors of the disk into a TalkingPortraitError while `path` is written."""
     from safetensors import SafetensorError
 
     try:

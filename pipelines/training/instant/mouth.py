@@ -38,7 +38,7 @@ OTHER_RATE = 0.075
 
 
 class MouthTrainer(Trainer):
-    """See the module. `description` joins the metadata of the written network."""
+    """Trains the mouth network. `description` joins the metadata of the written network."""
 
     title = "instant-mouth"
 

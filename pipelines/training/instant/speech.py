@@ -21,10 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ....models.instant.mouth_network import SAMPLE_RATE
 from ...errors import TalkingPortraitError
 from .text import LANGUAGES, compose
-
-SAMPLE_RATE = 16000
 
 PHONES = (
     "sil", "p", "b", "m", "f", "v", "th", "t", "d", "n", "l", "s", "z", "sh", "ch", "k", "ng", "h", "r", "w", "y",

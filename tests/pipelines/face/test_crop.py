@@ -214,7 +214,7 @@ def test_pasting_an_unchanged_crop_changes_next_to_nothing(upright, size):
     assert (result - source).abs().mean() < 2e-4
 
 
-def test_a_crop_of_the_whole_picture_has_no_rim():
+def test_a_crop_of_the_whole_picture_has_no_soft_border():
     source = torch.zeros(1, 100, 100, 3)
     track = a_track((100, 100), [(50, 50)], face=60)
     _, crop, _ = crop_portrait(source, track, preset="AniPortrait app", size=50)
@@ -222,7 +222,7 @@ def test_a_crop_of_the_whole_picture_has_no_rim():
     assert result.min() > 0.99
 
 
-def test_the_rim_rises_smoothly_from_nothing():
+def test_the_border_rises_smoothly_from_nothing():
     source = torch.zeros(1, 300, 400, 3)
     _, crop, _ = crop_portrait(source, a_track((300, 400), [(200, 150)]), preset="face", size=100)
     row = paste_back(torch.ones(1, 100, 100, 3), crop, feather=0.2)[0, 150, :, 0]

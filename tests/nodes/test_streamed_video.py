@@ -26,7 +26,7 @@ from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.types import Audio
 from talking_portrait.pipelines.workflow.run import NodeFailedError, run_graph
 
-from ..tiny_weights import aniportrait, anitalker, apasco
+from ..tiny_weights.systems import write_systems
 
 ROOT = Path(__file__).parents[2]
 LOADERS: dict[str, Any] = {
@@ -116,11 +116,7 @@ RENDERERS: dict[str, tuple[dict[str, Any], int]] = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    aniportrait.write_all(folder)
-    anitalker.write_models(folder)
-    apasco.write_all(folder)
-    return folder
+    return write_systems(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(autouse=True)

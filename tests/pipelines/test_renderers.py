@@ -23,7 +23,7 @@ from talking_portrait.pipelines.files.sound import read_audio, write_wav
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.types import Audio, no_progress
 
-from ..tiny_weights import aniportrait, anitalker, apasco
+from ..tiny_weights.systems import write_systems
 
 FAST = {
     "instant": {"size": "96"},
@@ -37,11 +37,7 @@ RATES = {"instant": 25, "aniportrait": 30, "anitalker": 25, "apasco": 25}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    aniportrait.write_all(folder)
-    anitalker.write_models(folder)
-    apasco.write_all(folder)
-    return folder
+    return write_systems(tmp_path_factory.mktemp("models"))
 
 
 def voice(path: Path, seconds: float) -> Path:

@@ -18,6 +18,7 @@ from ..core_nodes import core_nodes, for_newest, for_stand_ins
 from .workflow_layout import (
     NOTE_WIDTH,
     box_of,
+    graphs,
     minimum_height,
     minimum_width,
     note_height,
@@ -114,16 +115,16 @@ def test_a_note_names_downloads_their_folders_and_the_time(path):
         assert "*Load Video* and *Get Video Components*" in note
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXAMPLES, *BLUEPRINTS], ids=lambda path: path.stem)
 def test_no_node_lies_on_another_or_on_a_wire(path):
-    workflow = read(path)
-    boxes = {node["id"]: box_of(node) for node in workflow["nodes"]}
-    for first, second in combinations(boxes, 2):
-        assert not overlap(with_border(boxes[first]), boxes[second]), f"nodes {first} and {second} overlap"
-    for source, target, points in wires(workflow):
-        for node, box in boxes.items():
-            near = node not in (source, target) and passes(points, with_border(box))
-            assert not near, f"{source} to {target} runs under {node}"
+    for graph in graphs(read(path)):
+        boxes = {node["id"]: box_of(node) for node in graph["nodes"]}
+        for first, second in combinations(boxes, 2):
+            assert not overlap(with_border(boxes[first]), boxes[second]), f"nodes {first} and {second} overlap"
+        for source, target, points in wires(graph):
+            for node, box in boxes.items():
+                near = node not in (source, target) and passes(points, with_border(box))
+                assert not near, f"{source} to {target} runs under {node}"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -135,13 +136,11 @@ def test_nothing_is_below_a_saved_video(path):
             assert not overlap((save[0], save[3], save[2], save[3] + 1000), box)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXAMPLES, *BLUEPRINTS], ids=lambda path: path.stem)
 def test_a_node_has_room_for_its_sockets_widgets_and_file_names(path):
     workflow = read(path)
     info = describe(registry(), class_names(workflow) - OF_NEWER_HOSTS) | core_nodes()
-    for node in workflow["nodes"]:
-        if node["type"] == "MarkdownNote":
-            continue
+    for node in [node for graph in graphs(workflow) for node in graph["nodes"] if node["type"] in info]:
         described = {"name": node["type"], **info[node["type"]]}
         height = minimum_height(described, show_advanced=node.get("showAdvanced", False))
         assert node["size"][1] >= height, f"{node['type']} has a height of {node['size'][1]} and needs {height}"

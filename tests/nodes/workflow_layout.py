@@ -14,7 +14,6 @@ import numpy as np
 from talking_portrait.pipelines.workflow.formats import is_widget
 
 TITLE, ROW, WIDGET_ROW, BORDER = 30, 20, 24, 14
-NEWER_WIDGET_ROW = 28
 TEXT = 54
 """A text field of several lines."""
 SHOWN_MEDIA = {"LoadAudio": 78, "LoadImage": 248, "PreviewAudio": 62, "PreviewImage": 224}
@@ -41,8 +40,8 @@ def with_border(box: Box) -> Box:
 def minimum_height(described: dict[str, Any], *, show_advanced: bool = False) -> float:
     """What a node's sockets and widgets need in either rendering, from its description in /object_info.
 
-    LiteGraph shows all widgets; the newer rendering has higher rows, hides advanced inputs unless `show_advanced`, and
-    adds the name of the pack and a row to show those inputs.
+    LiteGraph shows all widgets. The newer rendering has higher rows, texts above all, and hides advanced inputs unless
+    `show_advanced`; it adds the name of the pack and a row to show those inputs.
     """
     entries = {
         name: spec for part in ("required", "optional") for name, spec in described["input"].get(part, {}).items()
@@ -54,8 +53,8 @@ def minimum_height(described: dict[str, Any], *, show_advanced: bool = False) ->
     classic = sum(heights.values()) + (BORDER if widgets else 6)
     classic += sum(WIDGET_ROW for name in widgets if options[name].get("control_after_generate"))
     shown = [name for name in widgets if show_advanced or not options[name].get("advanced")]
-    newer = sum(max(heights[name], NEWER_WIDGET_ROW) for name in shown) + 10
-    newer += NEWER_WIDGET_ROW if any(option.get("advanced") for option in options.values()) else 0
+    newer = sum(heights[name] + (16 if entries[name][0] == "STRING" else 4) for name in shown) + BORDER
+    newer += WIDGET_ROW + 4 if any(option.get("advanced") for option in options.values()) else 0
     newer += WIDGET_ROW if described["name"].startswith("TalkingPortrait") else 0
     return sockets + max(classic, newer) + SHOWN_MEDIA.get(described["name"], 0)
 
@@ -100,6 +99,22 @@ def input_place(node: Node, index: int) -> tuple[float, float]:
 
 def output_place(node: Node, index: int) -> tuple[float, float]:
     return node["pos"][0] + node["size"][0], node["pos"][1] + (index + 0.7) * ROW
+
+
+def graphs(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    """The workflow, and each of its subgraphs in the same form, whose two ends are the nodes -10 and -20."""
+    found = [workflow]
+    for graph in workflow.get("definitions", {}).get("subgraphs", []):
+        ends = []
+        for end, left, right in ("inputNode", 0, 25), ("outputNode", 24, 0):
+            x, y, width, height = graph[end]["bounding"]
+            ends.append({"pos": [x + left, y + 10], "size": [width - left - right, height], "type": end})
+        ends[0] |= {"id": -10, "inputs": [], "outputs": graph["inputs"]}
+        ends[1] |= {"id": -20, "inputs": graph["outputs"], "outputs": []}
+        columns = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+        links = [[link[column] for column in columns] for link in graph["links"]]
+        found.append({"nodes": [*graph["nodes"], *ends], "links": links})
+    return found
 
 
 def curve(start: tuple[float, float], end: tuple[float, float], points: int = 33) -> np.ndarray:

@@ -18,6 +18,18 @@ TEXT = 54
 """A text field of several lines."""
 SHOWN_MEDIA = {"LoadAudio": 78, "LoadImage": 248, "PreviewAudio": 62, "PreviewImage": 224}
 """Buttons to upload, players, and the picture that is shown, in Preview Image once it has run."""
+PREVIEW = 220
+PREVIEWED = {
+    "TalkingPortraitAniPortraitSampler",
+    "TalkingPortraitAniTalkerMotion",
+    "TalkingPortraitAniTalkerRender",
+    "TalkingPortraitAPascoSampler",
+    "TalkingPortraitDetectLandmarks",
+    "TalkingPortraitInstantRender",
+    "TalkingPortraitPreviewMotion",
+    "TalkingPortraitRestoreFaces",
+}
+"""Nodes that show a picture once they run, for which they grow downwards."""
 NOTE_WIDTH = 560
 """Of 100 letters, and of the longest command in a note."""
 LETTER = 6
@@ -35,6 +47,12 @@ def box_of(node: Node) -> Box:
 def with_border(box: Box) -> Box:
     """A box and what the front end draws around it: the red border and the bar below a node with an error."""
     return box[0] - 12, box[1] - 12, box[2] + 12, box[3] + 36
+
+
+def once_it_runs(node: Node) -> Box:
+    """The box of a node with the picture that it shows once it runs."""
+    left, top, right, bottom = box_of(node)
+    return left, top, right, bottom + (PREVIEW if node["type"] in PREVIEWED else 0)
 
 
 def minimum_height(described: dict[str, Any], *, show_advanced: bool = False) -> float:

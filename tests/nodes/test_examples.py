@@ -183,7 +183,9 @@ def test_a_note_speaks_of_what_is_there(path):
     info = describe(registry(), class_names(workflow) - OF_NEWER_HOSTS) | core_nodes()
     titles = [node.get("title") or info[node["type"]]["display_name"] for node in workflow["nodes"]]
     phrases = re.findall(r"connect its ([^.]*)\.", text) + re.findall(r"replace ((?:\*[A-Z][^*]*\*(?: and )?)+)", text)
-    assert {name for phrase in phrases for name in re.findall(r"\*([A-Z][^*]+)\*", phrase)} <= set(titles)
+    for name in [name for phrase in phrases for name in re.findall(r"\*([A-Z][^*]+)\*", phrase)]:
+        assert titles.count(name) == 1, f"{name} is to be one node"
+    assert not [title for title in titles if "DEPRECATED" in title], "a title says what the node is for"
     models = {model["name"]: model for node in workflow["nodes"] for model in node["properties"].get("models", [])}
     without_button = re.findall(r"no \*Download\* button for ([^;]*);", text)
     for name, model in models.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -11,10 +12,22 @@ from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files.store import list_files
 from talking_portrait.pipelines.workflow.check import check_graph, describe
-from talking_portrait.pipelines.workflow.formats import class_names, to_prompt
+from talking_portrait.pipelines.workflow.formats import class_names, to_prompt, widget_values
 
 from ..core_nodes import core_nodes, for_newest, for_stand_ins
-from .workflow_layout import box_of, overlap, passes, wires
+from .workflow_layout import (
+    NOTE_WIDTH,
+    box_of,
+    graphs,
+    minimum_height,
+    minimum_width,
+    note_height,
+    once_it_runs,
+    overlap,
+    passes,
+    wires,
+    with_border,
+)
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
@@ -103,15 +116,90 @@ def test_a_note_names_downloads_their_folders_and_the_time(path):
         assert "*Load Video* and *Get Video Components*" in note
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EXAMPLES, *BLUEPRINTS], ids=lambda path: path.stem)
 def test_no_node_lies_on_another_or_on_a_wire(path):
+    for graph in graphs(read(path)):
+        boxes = {node["id"]: once_it_runs(node) for node in graph["nodes"]}
+        for first, second in combinations(boxes, 2):
+            assert not overlap(with_border(boxes[first]), boxes[second]), f"nodes {first} and {second} overlap"
+        for source, target, points in wires(graph):
+            for node, box in boxes.items():
+                near = node not in (source, target) and passes(points, with_border(box))
+                assert not near, f"{source} to {target} runs under {node}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_nothing_is_below_a_saved_video(path):
+    """The node grows downwards by the video that it shows after the run."""
+    nodes = read(path)["nodes"]
+    for save in (box_of(node) for node in nodes if node["type"] == "SaveVideo"):
+        for box in map(box_of, nodes):
+            assert not overlap((save[0], save[3], save[2], save[3] + 1000), box)
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, *BLUEPRINTS], ids=lambda path: path.stem)
+def test_a_node_has_room_for_its_sockets_widgets_and_file_names(path):
     workflow = read(path)
-    boxes = {node["id"]: box_of(node) for node in workflow["nodes"]}
-    for first, second in combinations(boxes, 2):
-        assert not overlap(boxes[first], boxes[second]), f"nodes {first} and {second} overlap"
-    for source, target, points in wires(workflow):
-        for node, box in boxes.items():
-            assert node in (source, target) or not passes(points, box), f"{source} to {target} runs under {node}"
+    info = describe(registry(), class_names(workflow) - OF_NEWER_HOSTS) | core_nodes()
+    for node in [node for graph in graphs(workflow) for node in graph["nodes"] if node["type"] in info]:
+        described = {"name": node["type"], **info[node["type"]]}
+        height = minimum_height(described, show_advanced=node.get("showAdvanced", False))
+        assert node["size"][1] >= height, f"{node['type']} has a height of {node['size'][1]} and needs {height}"
+        assert node["size"][0] >= minimum_width(node), f"{node['type']} cuts its file names"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_note_is_as_large_as_its_text(path):
+    (note,) = [node for node in read(path)["nodes"] if node["type"] == "MarkdownNote"]
+    width, height = note["size"]
+    (text,) = note["widgets_values"]
+    assert width == NOTE_WIDTH
+    assert 0 <= height - note_height(text) < 40
+    assert text == note["widgets_values_named"]["text"]
+    assert "`" not in text.replace("```", ""), "commands are blocks, which can be read in every rendering"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_advanced_input_that_an_example_sets_is_shown(path):
+    """The newer rendering hides advanced inputs, unless the node says otherwise."""
+    for node in read(path)["nodes"]:
+        if node["type"].startswith("TalkingPortrait"):
+            info = describe(registry(), {node["type"]})[node["type"]]
+            values = widget_values(node, info)
+            specs = {
+                name: spec for part in ("required", "optional") for name, spec in info["input"].get(part, {}).items()
+            }
+            advanced = {
+                name: spec[1]["default"] for name, spec in specs.items() if len(spec) > 1 and spec[1].get("advanced")
+            }
+            changed = [name for name, default in advanced.items() if values.get(name, default) != default]
+            assert node.get("showAdvanced", False) == bool(changed), f"{node['type']}: {changed}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_note_speaks_of_what_is_there(path):
+    workflow = read(path)
+    (text,) = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    info = describe(registry(), class_names(workflow) - OF_NEWER_HOSTS) | core_nodes()
+    titles = [node.get("title") or info[node["type"]]["display_name"] for node in workflow["nodes"]]
+    phrases = re.findall(r"connect its ([^.]*)\.", text) + re.findall(r"replace ((?:\*[A-Z][^*]*\*(?: and )?)+)", text)
+    for name in [name for phrase in phrases for name in re.findall(r"\*([A-Z][^*]+)\*", phrase)]:
+        assert titles.count(name) == 1, f"{name} is to be one node"
+    assert not [title for title in titles if "DEPRECATED" in title], "a title says what the node is for"
+    models = {model["name"]: model for node in workflow["nodes"] for model in node["properties"].get("models", [])}
+    without_button = re.findall(r"no \*Download\* button for ([^;]*);", text)
+    for name, model in models.items():
+        assert has_button(model) != any(f"*{name.rpartition('/')[2]}*" in phrase for phrase in without_button)
+    pages = re.findall(r"https://huggingface.co/\S+", text)
+    assert all(any(model["url"].startswith(page) for model in models.values()) for page in pages)
+
+
+def has_button(model: dict) -> bool:
+    """Whether ComfyUI's list of missing models offers to download a file."""
+    suffixes = (".safetensors", ".sft", ".ckpt", ".pth", ".pt")
+    return model["name"].endswith(suffixes) and model["url"].startswith(
+        ("https://huggingface.co/", "https://civitai.com/")
+    )
 
 
 def test_a_node_on_a_wire_or_on_another_is_noticed():
@@ -122,6 +210,7 @@ def test_a_node_on_a_wire_or_on_another_is_noticed():
     assert not passes(points, box_of({**middle, "pos": [200, 100]}))
     assert overlap(box_of(left), box_of({**middle, "pos": [90, 60]}))
     assert not overlap(box_of(left), box_of(middle))
+    assert overlap(with_border(box_of(left)), box_of({**middle, "pos": [0, 80]})), "no room for the bar of an error"
 
 
 def test_every_variant_of_anitalker_is_shown():
@@ -163,7 +252,11 @@ def test_a_blueprint_is_one_node_around_known_ones(path):
     assert subgraph["description"] == blueprint["extra"]["BlueprintDescription"]
     assert blueprint["extra"]["BlueprintSearchAliases"]
     prompt = to_prompt(blueprint, describe(registry(), class_names(blueprint)))
-    assert {entry["class_type"] for entry in prompt.values()} >= {"TalkingPortraitInstantRender", "CreateVideo"}
+    assert {entry["class_type"] for entry in prompt.values()} == {
+        "TalkingPortraitDetectLandmarks",
+        "TalkingPortraitInstantDriver",
+        "TalkingPortraitInstantRender",
+    }, "the renderer streams its video; no node holds all frames"
     assert [output["type"] for output in subgraph["outputs"]] == ["VIDEO"]
 
 

@@ -18,7 +18,7 @@ EPSILON = 1e-12
 """Of the layer norms."""
 _WAVELENGTHS = 10000.0
 WEIGHTS_AT_ONCE = 1 << 17
-"""Attention weights of each head that are in memory at once, in whole rows; all of two minutes would be nine million."""
+"""Attention weights of each head that are in memory at once, in whole rows; two minutes have nine million."""
 
 
 def relative_positions(frames: int, width: int) -> torch.Tensor:

@@ -147,9 +147,7 @@ def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict
     """
     assigned = {set_input(prompt, assignment, info) for assignment in options.assignments}
     named = {
-        value: Path(value)
-        for node, name, value in comfy_client.upload_inputs(prompt, info)
-        if (node, name) in assigned
+        value: Path(value) for node, name, value in comfy_client.upload_inputs(prompt, info) if (node, name) in assigned
     }
     return {
         value: existing_file(path, "input")

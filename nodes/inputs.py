@@ -50,7 +50,7 @@ def curve_socket(curve: Any, name: str) -> Callable[[np.ndarray], np.ndarray]:
         raise TalkingPortraitError(
             f'The input "{name}" is {described(curve)}, but a curve is expected; connect ComfyUI\'s Curve Editor.'
         )
-    return evaluate  # type: ignore[no-any-return]
+    return evaluate
 
 
 def frame_rate(fps: Any) -> Fraction:

@@ -23,7 +23,7 @@ WINDOW, HOP, SPECTRUM = 400, 160, 512
 FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
 PRE_EMPHASIS = 0.97
 SMALLEST = float(np.finfo(float).eps)
-BLOCK_ROWS = 500
+BLOCK_ROWS = 100
 """Windows whose spectra are in memory at once: complex, and overlapping, they take forty times the sound's memory."""
 
 Recipe = Literal["anitalker", "audiodvp"]

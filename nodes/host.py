@@ -51,6 +51,8 @@ else:
 
 OWN_CATEGORY = "talking_portrait"
 MODEL_ENDINGS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".task", ".tflite", ".npy")
+KEEPS_PICTURES = any(field.name == "has_intermediate_output" for field in dataclasses.fields(io.Schema))
+"""Whether this host shows a node's pictures until the node runs again; older ones show them once, if at all."""
 PREVIEW_SIDE = 512
 PREVIEW_SECONDS = 0.25
 """Shortest time between two previews, so that encoding them never slows a node down."""
@@ -63,6 +65,15 @@ def schema(**fields: Any) -> io.Schema:
     """`io.Schema` of the fields that this host's Schema has; newer optional ones are left out on an older host."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
+
+
+def shown(*pictures: torch.Tensor) -> Any:
+    """The `ui` of a NodeOutput whose node shows these pictures (H, W, 3); its schema has `has_intermediate_output`."""
+    if not KEEPS_PICTURES:
+        return None
+    from comfy_api.latest import ui
+
+    return ui.PreviewImage([picture.detach().to("cpu", torch.float32) for picture in pictures])
 
 
 def advanced(entry: io.Input) -> io.Input:

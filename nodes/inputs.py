@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
@@ -14,6 +16,7 @@ from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.types import Audio, FaceTrack
 from .checked_node import described
 from .host import io
+from .sockets import Curve
 
 
 def rate_input(name: str, tooltip: str, default: float = 25.0) -> io.Input:
@@ -29,6 +32,25 @@ def size_input(name: str, tooltip: str) -> io.Input:
 def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 3.0, min: float = 0.0) -> io.Input:
     """A strength; 1 is natural."""
     return io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
+
+
+def curve_inputs(tooltips: Mapping[str, str]) -> list[io.Input]:
+    """Sockets for curves of ComfyUI's Curve Editor, by name; none in ComfyUI's versions before that node."""
+    if not hasattr(io, "Curve"):
+        return []
+    # Without forceInput the front end makes each a curve that is always given, and puts it among the widget values.
+    socket = {"forceInput": True}
+    return [Curve.Input(name, optional=True, tooltip=text, extra_dict=socket) for name, text in tooltips.items()]
+
+
+def curve_socket(curve: Any, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """CURVE as a function of places from 0 to 1. Raises TalkingPortraitError for another object."""
+    evaluate = getattr(curve, "interp_array", None)
+    if evaluate is None:
+        raise TalkingPortraitError(
+            f'The input "{name}" is {described(curve)}, but a curve is expected; connect ComfyUI\'s Curve Editor.'
+        )
+    return evaluate
 
 
 def frame_rate(fps: Any) -> Fraction:

@@ -14,6 +14,8 @@ FaceRestorerSocket = io.Custom("TALKING_PORTRAIT_FACE_RESTORER")
 UpscaleModel = io.Custom("UPSCALE_MODEL")
 InterpolationModel = io.Custom("INTERP_MODEL")
 """ComfyUI's own, since the version that has Load Frame Interpolation Model."""
+Curve = io.Custom("CURVE")
+"""What ComfyUI's Curve Editor draws; see `inputs.curve_inputs`."""
 CropSocket = io.Custom("TALKING_PORTRAIT_CROP")
 AniTalkerSocket = io.Custom("TALKING_PORTRAIT_ANITALKER")
 MotionLatentsSocket = io.Custom("TALKING_PORTRAIT_MOTION_LATENTS")

@@ -17,6 +17,8 @@ from torch import nn
 EPSILON = 1e-12
 """Of the layer norms."""
 _WAVELENGTHS = 10000.0
+WEIGHTS_AT_ONCE = 1 << 17
+"""Attention weights of each head that are in memory at once, in whole rows; two minutes have nine million."""
 
 
 def relative_positions(frames: int, width: int) -> torch.Tensor:
@@ -64,28 +66,40 @@ class RelativeAttention(nn.Module):
         """`relative_positions` as keys for the queries: (heads, 2 T - 1, width / heads)."""
         return self._split(self.linear_pos(positions))
 
-    def scores(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Attention weights (B, heads, T, T) before the softmax, of x (B, T, width)."""
-        query, key = self._split(self.linear_q(x)), self._split(self.linear_k(x))
-        by_content = (query + self.pos_bias_u[:, None]) @ key.transpose(-1, -2)
-        by_distance = _rows_shifted((query + self.pos_bias_v[:, None]) @ places.transpose(-1, -2))
-        return (by_content + by_distance) / math.sqrt(query.shape[-1])
+    def queries_and_keys(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (B, T, width), projected: both (B, heads, T, width / heads)."""
+        return self._split(self.linear_q(x)), self._split(self.linear_k(x))
+
+    def scores(
+        self, query: torch.Tensor, key: torch.Tensor, places: torch.Tensor, start: int, end: int
+    ) -> torch.Tensor:
+        """Attention weights (B, heads, end - start, T) of some frames' queries before the softmax."""
+        frames, rows = key.shape[-2], query[..., start:end, :]
+        by_content = (rows + self.pos_bias_u[:, None]) @ key.transpose(-1, -2)
+        reached = places[:, frames - end : 2 * frames - 1 - start]
+        by_distance = _rows_shifted((rows + self.pos_bias_v[:, None]) @ reached.transpose(-1, -2))
+        return by_content.add_(by_distance).div_(math.sqrt(query.shape[-1]))
 
     def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        query, key = self.queries_and_keys(x)
         values = self._split(self.linear_v(x))
-        attended = self.scores(x, places).softmax(-1) @ values
+        attended, frames = torch.empty_like(values), x.shape[1]
+        at_once = max(WEIGHTS_AT_ONCE // frames, 1)
+        for start in range(0, frames, at_once):
+            end = min(start + at_once, frames)
+            attended[..., start:end, :] = self.scores(query, key, places, start, end).softmax(-1) @ values
         return self.linear_out(rearrange(attended, "... h n d -> ... n (h d)"))
 
 
 def _rows_shifted(scores: torch.Tensor) -> torch.Tensor:
-    """(B, heads, T, 2 T - 1) by distance, the furthest behind last, to (B, heads, T, T) by key.
+    """(B, heads, n, T + n - 1) by distance, the furthest behind last, to (B, heads, n, T) by key.
 
-    Row i uses distances i ... i - T + 1, which begin T - 1 - i columns in: a view with one column less to each row.
+    Row i uses distances that begin n - 1 - i columns in: a view with one column less to each row.
     """
-    frames = scores.shape[-2]
+    rows, columns = scores.shape[-2:]
     batch, heads, row, _ = scores.contiguous().stride()
     return scores.contiguous().as_strided(
-        (*scores.shape[:2], frames, frames), (batch, heads, row - 1, 1), scores.storage_offset() + frames - 1
+        (*scores.shape[:2], rows, columns - rows + 1), (batch, heads, row - 1, 1), scores.storage_offset() + rows - 1
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..inputs import images_socket, landmarks_socket, track_from
+from ..inputs import colours, images_socket, landmarks_socket, track_from
 from ..sockets import CropSocket, FaceLandmarks
 
 
@@ -22,6 +22,7 @@ class CropPortrait(io.ComfyNode):
             category="Talking Portrait/face",
             description="Crops the face out of pictures of any size and aspect ratio; Paste Back puts it back.",
             search_aliases=["crop face", "align face", "face crop"],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="One picture, or the frames of a video."),
                 FaceLandmarks.Input("landmarks", tooltip="The landmarks of the face in these pictures."),
@@ -99,4 +100,4 @@ class CropPortrait(io.ComfyNode):
             border=border,
             progress=host.progress(),
         )
-        return io.NodeOutput(host.to_socket(cut), crop, landmarks_socket(track))
+        return io.NodeOutput(host.to_socket(cut), crop, landmarks_socket(track), ui=host.shown(colours(cut[0])))

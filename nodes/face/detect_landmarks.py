@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
@@ -25,6 +28,7 @@ class DetectLandmarks(io.ComfyNode):
             description="Detects one face and its 478 landmarks in pictures or video frames, and tracks it through a "
             "video.",
             search_aliases=["face mesh", "mediapipe", "face detection", "face tracking"],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="One picture, or the frames of a video in order."),
                 io.Combo.Input(
@@ -113,4 +117,17 @@ class DetectLandmarks(io.ComfyNode):
             smoothing=smoothing,
             progress=show,
         )
-        return io.NodeOutput(landmarks_socket(track), f"{report} {found_by.hint}".strip())
+        first = int(track.found.argmax())
+        picture = _marked(colours(images[first]), track.points[first])
+        return io.NodeOutput(landmarks_socket(track), f"{report} {found_by.hint}".strip(), ui=host.shown(picture))
+
+
+def _marked(picture: torch.Tensor, points: np.ndarray) -> torch.Tensor:
+    """The picture (H, W, 3) with green dots at the points (P, 3)."""
+    height, width = picture.shape[:2]
+    size = max(1, round(float(np.ptp(points[:, 1])) / 200))
+    marked = picture.clone()
+    for x, y in (points[:, :2] - size / 2).round().astype(int).tolist():
+        if 0 <= x < width and 0 <= y < height:
+            marked[y : y + size, x : x + size] = torch.tensor([0.0, 1.0, 0.0])
+    return marked

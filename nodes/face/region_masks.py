@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
@@ -27,6 +29,7 @@ class RegionMasks(io.ComfyNode):
             description="Soft masks of the area outside the face, the face, and the lips; APasco's audio attention is "
             "weighted with them.",
             search_aliases=["face mask", "lip mask", "hallo masks"],
+            has_intermediate_output=True,
             inputs=[
                 FaceLandmarks.Input(
                     "landmarks",
@@ -60,5 +63,6 @@ class RegionMasks(io.ComfyNode):
             face_ratio=face_ratio,
             lip_ratio=lip_ratio,
         )
-        outputs = (host.to_socket(masks.mask_of(region)) for region in ("full", "face", "lip"))
-        return io.NodeOutput(masks, *outputs)
+        outputs = [masks.mask_of(region) for region in ("full", "face", "lip")]
+        picture = torch.cat(outputs).movedim(0, -1)  # each a colour: red around the face, green in it, blue on the lips
+        return io.NodeOutput(masks, *map(host.to_socket, outputs), ui=host.shown(picture))

@@ -26,6 +26,7 @@ class RestoreFaces(io.ComfyNode):
             category="Talking Portrait/face",
             description="Crops faces, restores them with GFPGAN and pastes them back, without flicker in videos.",
             search_aliases=["gfpgan", "face restoration", "face enhancer", "sharpen face"],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="One picture, or the frames of a video in order."),
                 FaceRestorerSocket.Input(
@@ -140,7 +141,7 @@ class RestoreFaces(io.ComfyNode):
             progress=host.progress(),
         )
         restored = frames_in_memory((frame[None] for frame in frames), len(pictures))
-        return io.NodeOutput(restored, str(report))
+        return io.NodeOutput(restored, str(report), ui=host.shown(colours(pictures[0]), colours(restored[0])))
 
 
 def _network(restorer: LoadedFaceRestorer | None, upscale_model: Any) -> host.ManagedModule:

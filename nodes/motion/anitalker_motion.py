@@ -8,7 +8,7 @@ from ...pipelines.types import FaceMotion, SpeechFeatures
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..inputs import portrait_socket, portrait_track
+from ..inputs import curve_inputs, curve_socket, portrait_socket, portrait_track
 from ..loaded_models import LoadedAniTalker
 from ..sockets import AniTalkerSocket, FaceLandmarks, FaceMotionSocket, MotionLatentsSocket, SpeechFeaturesSocket
 
@@ -19,6 +19,20 @@ def _angle(name: str, what: str) -> io.Input:
 
 def _part(name: str, what: str) -> io.Input:
     return io.Float.Input(name, default=0.5, min=0.0, max=1.0, step=0.01, round=0.001, tooltip=what)
+
+
+def _drawn_angle(name: str) -> str:
+    return (
+        f"For numbers: {name} as a curve from the speech's start to its end, in place of the number and its line in "
+        "curves. The bottom is -45 degrees, the middle 0, the top 45."
+    )
+
+
+def _drawn_part(name: str) -> str:
+    return (
+        f"For full_control: {name} as a curve from the speech's start to its end, in place of the number and its line "
+        "in curves. The bottom is 0, the top 1."
+    )
 
 
 class AniTalkerMotion(io.ComfyNode):
@@ -108,6 +122,10 @@ class AniTalkerMotion(io.ComfyNode):
                         tooltip="published: the noise that AniTalker's own program draws for this seed.",
                     )
                 ),
+                *curve_inputs(
+                    {f"{name}_curve": _drawn_angle(name) for name in ("yaw", "pitch", "roll")}
+                    | {f"{name}_curve": _drawn_part(name) for name in ("location", "scale")}
+                ),
             ],
             outputs=[MotionLatentsSocket.Output(display_name="motion", tooltip="For AniTalker Render.")],
         )
@@ -132,14 +150,27 @@ class AniTalkerMotion(io.ComfyNode):
         curves: str = "",
         window_seconds: float = 0.0,
         noise: Any = "own",
+        yaw_curve: Any = None,
+        pitch_curve: Any = None,
+        roll_curve: Any = None,
+        location_curve: Any = None,
+        scale_curve: Any = None,
     ) -> io.NodeOutput:
         from ...pipelines.anitalker.animate import HeadControls, MotionSettings, motion_from_speech
 
         picture = portrait_socket(portrait, "portrait")
+        drawn = {
+            "yaw": yaw_curve,
+            "pitch": pitch_curve,
+            "roll": roll_curve,
+            "location": location_curve,
+            "scale": scale_curve,
+        }
         settings = MotionSettings(
             control=control,
             head=HeadControls.constant(yaw, pitch, roll, location, scale),
             curves=curves,
+            drawn={name: curve_socket(curve, f"{name}_curve") for name, curve in drawn.items() if curve is not None},
             steps=steps,
             seed=seed,
             noise=noise,

@@ -25,6 +25,7 @@ class DrawPose(io.ComfyNode):
             description="Draws a motion as pose images: the coloured face lines that AniPortrait's networks were "
             "trained on.",
             search_aliases=["pose frames", "landmark drawing", "aniportrait", "pose video"],
+            has_intermediate_output=True,
             inputs=[
                 FaceMotionSocket.Input(
                     "motion", tooltip="The motion of the face, from a driver, Reenact Motion or Edit Motion."
@@ -53,4 +54,5 @@ class DrawPose(io.ComfyNode):
 
         portrait = None if landmarks is None else portrait_track(landmarks)
         frames = drawn_frames(motion, (height, width), portrait, progress=host.progress())
-        return io.NodeOutput(frames_in_memory(frames, motion.frames, (height, width)), float(motion.fps))
+        images = frames_in_memory(frames, motion.frames, (height, width))
+        return io.NodeOutput(images, float(motion.fps), ui=host.shown(images[0]))

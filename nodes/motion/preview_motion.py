@@ -28,6 +28,7 @@ class PreviewMotion(io.ComfyNode):
             description="Draws a face motion: an animated line drawing, and one plot of mouth, blinks, brows and head "
             "over time.",
             search_aliases=["draw landmarks", "plot motion", "motion curves", "visualize motion"],
+            has_intermediate_output=True,
             inputs=[
                 FaceMotionSocket.Input("motion", tooltip="The motion to draw."),
                 io.Audio.Input("audio", optional=True, tooltip="The speech of this motion, drawn behind the curves."),
@@ -57,4 +58,4 @@ class PreviewMotion(io.ComfyNode):
             (plot_height, plot_width),
             progress=host.progress(),
         )
-        return io.NodeOutput(host.to_socket(images), host.to_socket(plot[None]), float(motion.fps))
+        return io.NodeOutput(host.to_socket(images), host.to_socket(plot[None]), float(motion.fps), ui=host.shown(plot))

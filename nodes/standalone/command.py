@@ -13,7 +13,7 @@ from ...pipelines.commands.progress_bar import ProgressBar
 from ...pipelines.commands.terminal import last_words, note, on_one_line, say
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.face.native_stderr import redirect_native_stderr
-from ...pipelines.files.input_paths import is_file
+from ...pipelines.files.input_paths import existing_file, is_file
 from ...pipelines.files.output_paths import check_output_folder
 from ...pipelines.workflow import server as comfy_client
 from ...pipelines.workflow.check import GraphRefusedError, describe
@@ -141,12 +141,18 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
 
 
 def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict[str, Path]:
-    """Carries out --set; returns the local files that it named, by the value that now stands in the prompt."""
+    """Carries out --set; returns the local files that it named, by the value that now stands in the prompt.
+
+    A relative path that is no file here may be one in the input folder. Raises TalkingPortraitError for other paths.
+    """
     assigned = {set_input(prompt, assignment, info) for assignment in options.assignments}
+    named = {
+        value: Path(value) for node, name, value in comfy_client.upload_inputs(prompt, info) if (node, name) in assigned
+    }
     return {
-        value: Path(value)
-        for node, name, value in comfy_client.upload_inputs(prompt, info)
-        if (node, name) in assigned and is_file(Path(value))
+        value: existing_file(path, "input")
+        for value, path in named.items()
+        if is_file(path) or path.is_absolute() or ".." in path.parts
     }
 
 

@@ -22,7 +22,7 @@ import torch
 from ...pipelines.audio.waveform import check_audio
 from ...pipelines.errors import TalkingPortraitError, escaped, quoted, reason_of
 from ...pipelines.files.images import to_uint8, write_image
-from ...pipelines.files.input_paths import is_file
+from ...pipelines.files.input_paths import existing_file
 from ...pipelines.files.output_paths import MAX_NAME_BYTES, NewFile, folder_for_results, new_file
 from ...pipelines.files.sound import NoSoundError, read_audio, write_wav
 from ...pipelines.files.video import VideoWriter, open_video
@@ -49,6 +49,7 @@ def input_file(name: str) -> Path:
     """A file that a loader names: one that the user named for this run, or one inside the input folder.
 
     As in ComfyUI, "x.png [output]" is looked for among the results and "x.png [temp]" among the previews.
+    Raises TalkingPortraitError where there is none, and for folders, pipes, links to nothing and the like.
     """
     session = io.session()
     if name in session.files:
@@ -57,11 +58,11 @@ def input_file(name: str) -> Path:
     output = session.output_folder
     folder = {"input": session.input_folder, "output": output, "temp": output / PREVIEWS}[kind]
     path = folder / inside
-    if not is_file(path):
-        raise TalkingPortraitError(
-            f"{quoted(name)} is not in the {kind} folder {folder}; put it there or name another file with --set."
-        )
-    return path
+    if name and os.path.lexists(path):
+        return existing_file(path, kind)
+    raise TalkingPortraitError(
+        f"{quoted(name)} is not in the {kind} folder {folder}; put it there or name another file with --set."
+    )
 
 
 @contextmanager

@@ -131,6 +131,7 @@ Audio = _socket("AUDIO")
 Video = _socket("VIDEO")
 Vae = _socket("VAE")
 ClipVision = _socket("CLIP_VISION")
+Curve = _socket("CURVE")
 
 
 @dataclass

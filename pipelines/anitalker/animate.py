@@ -7,7 +7,7 @@ for frames in animate(stage1, picture, motion):      # (n, size, size, 3), as th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -16,7 +16,7 @@ import torch
 from ...models.anitalker.stage2 import Stage2
 from ..memory import Managed
 from ..types import FaceMotion, FaceTrack, MotionLatents, Progress, SpeechFeatures, no_progress
-from .controls import Control, HeadControls, head_controls
+from .controls import Control, Curve, HeadControls, head_controls
 from .motion import generate_motion, motion_frames
 from .noise import published_noise
 from .portrait import check_landmarks, motion_from_video, prepare_portrait
@@ -30,8 +30,9 @@ __all__ = ["HeadControls", "MotionSettings", "animate", "motion_from_speech", "m
 class MotionSettings:
     """How motion is sampled.
 
-    control: what moves the head: "none" the voice alone, "numbers" `head` and `curves`, "face motion" another motion.
-    head, curves: see `controls.py`.
+    control: what moves the head: "none" the voice alone, "numbers" `head`, `curves` and `drawn`, "face motion" another
+        motion.
+    head, curves, drawn: see `controls.py`.
     steps: the next number that a whole stride through the time steps gives is taken.
     seed: of the noise; `noise` "own" is the same on every machine, "published" what the published program draws.
     seconds: length of windows, see `generate_motion`.
@@ -40,6 +41,7 @@ class MotionSettings:
     control: Control = "none"
     head: HeadControls = field(default_factory=HeadControls.constant)
     curves: str = ""
+    drawn: Mapping[str, Curve] = field(default_factory=dict)
     steps: int = 50
     seed: int = 0
     noise: Literal["own", "published"] = "own"
@@ -69,7 +71,7 @@ def motion_from_speech(
     frames = motion_frames(network.config, features)
     if track is not None:
         check_landmarks(picture, track)
-    controls = head_controls(settings.control, settings.head, settings.curves, frames, motion, track)
+    controls = head_controls(settings.control, settings.head, settings.curves, settings.drawn, frames, motion, track)
     return generate_motion(
         stage2,
         features,

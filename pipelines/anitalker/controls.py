@@ -12,6 +12,7 @@ pitch 0.84, roll 0.92), as was where its 68 landmarks lie among MediaPipe's.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,7 +28,10 @@ from ..types import FaceMotion, FaceTrack
 
 FPS = 25
 Control = Literal["none", "numbers", "face motion"]
+Curve = Callable[[np.ndarray], np.ndarray]
 NAMES = ("yaw", "pitch", "roll", "location", "scale")
+DRAWN_DEGREES = 45.0
+"""The angle at the top of a drawn curve; larger ones distort the picture."""
 MAX_HOLD_SECONDS = 0.5
 """Seconds for which the last pose of a face motion may be held when the speech goes on."""
 _NOSE_TIP, _INNER_BROWS, _CHIN = 4, (107, 336), 152
@@ -80,18 +84,19 @@ def head_controls(
     kind: Control,
     numbers: HeadControls,
     curves: str,
+    drawn: Mapping[str, Curve],
     frames: int,
     motion: FaceMotion | None,
     portrait: FaceTrack | None,
 ) -> Controls | None:
-    """The network's controls, by the kind that was chosen; see `with_curves` and `from_motion`.
+    """The network's controls, by the kind that was chosen; see `with_curves`, `with_drawn` and `from_motion`.
 
     Raises TalkingPortraitError when a face motion is to be followed and there is none.
     """
     if kind == "none":
         return None
     if kind == "numbers":
-        return with_curves(numbers, curves, frames).signals(frames)
+        return with_drawn(with_curves(numbers, curves, frames), drawn, frames).signals(frames)
     if motion is None:
         raise TalkingPortraitError(
             "A face motion is to move the head, but none is connected; connect one, or choose another control."
@@ -122,6 +127,19 @@ def with_curves(controls: HeadControls, text: str, frames: int) -> HeadControls:
                 "then seconds:value points in rising order of time."
             ) from None
         controls = replace(controls, **{name: np.interp(times, seconds, values)})
+    return controls
+
+
+def with_drawn(controls: HeadControls, drawn: Mapping[str, Curve], frames: int) -> HeadControls:
+    """`controls` with curves by name, of places and values from 0 to 1, in place of some numbers and lines of text.
+
+    A curve's start is the first frame, its end the last. Angles go from -DRAWN_DEGREES to DRAWN_DEGREES.
+    """
+    places = np.linspace(0, 1, frames)
+    for name, curve in drawn.items():
+        values = np.asarray(curve(places), dtype=np.float64)
+        angle = name in ("yaw", "pitch", "roll")
+        controls = replace(controls, **{name: (2 * values - 1) * DRAWN_DEGREES if angle else values})
     return controls
 
 

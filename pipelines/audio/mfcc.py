@@ -22,7 +22,8 @@ WINDOW, HOP, SPECTRUM = 400, 160, 512
 FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
 PRE_EMPHASIS = 0.97
 SMALLEST = float(np.finfo(float).eps)
-BLOCK_ROWS = 6000
+BLOCK_ROWS = 100
+"""Windows whose spectra are in memory at once: complex, and overlapping, they take forty times the sound's memory."""
 
 Recipe = Literal["anitalker", "audiodvp"]
 
@@ -66,23 +67,30 @@ def cepstra(wave: np.ndarray, progress: Progress = no_progress) -> np.ndarray:
     """(samples,) float32 at 16 kHz to (rows, 13) float64: log energy and 12 liftered coefficients each 10 ms."""
     from scipy.fft import dct
 
-    emphasised = np.append(
-        wave[:1], wave[1:] - PRE_EMPHASIS * wave[:-1]
-    )  # in the wave's own float32, as the source does
     rows = row_count(len(wave))
-    padded = np.zeros((rows - 1) * HOP + WINDOW)
-    padded[: len(wave)] = emphasised
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     lifter = 1 + LIFTER / 2 * np.sin(np.pi * np.arange(COEFFICIENTS) / LIFTER)
-    blocks = []
+    coefficients = np.empty((rows, COEFFICIENTS))
     for start in range(0, rows, BLOCK_ROWS):
-        power = np.abs(np.fft.rfft(frames[start : start + BLOCK_ROWS], SPECTRUM)) ** 2 / SPECTRUM
+        end = min(start + BLOCK_ROWS, rows)
+        frames = _windows(wave, start, end)
+        power = np.abs(np.fft.rfft(frames, SPECTRUM)) ** 2 / SPECTRUM
         energy = np.log(_positive(power.sum(axis=1)))
         block = dct(np.log(_positive(power @ filterbank().T)), type=2, axis=1, norm="ortho")[:, :COEFFICIENTS] * lifter
         block[:, 0] = energy
-        blocks.append(block)
-        progress(min(start + BLOCK_ROWS, rows), rows)
-    return np.concatenate(blocks)
+        coefficients[start:end] = block
+        progress(end, rows)
+    return coefficients
+
+
+def _windows(wave: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Windows `start` to `stop` of the pre-emphasised sound, (windows, WINDOW) float64; zeros follow its end."""
+    first, end = start * HOP, (stop - 1) * HOP + WINDOW
+    emphasised = wave[first:end].copy()  # in the wave's own float32, as the source does
+    before = wave[max(first - 1, 0) : first + len(emphasised) - 1]
+    emphasised[len(emphasised) - len(before) :] -= PRE_EMPHASIS * before
+    padded = np.zeros(end - first)
+    padded[: len(emphasised)] = emphasised
+    return np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
@@ -105,9 +113,9 @@ def filterbank() -> np.ndarray:
 def slope(rows: np.ndarray, reach: int) -> np.ndarray:
     """Least-squares slope of each column over `reach` rows to both sides, the ends repeated."""
     padded = np.pad(rows, ((reach, reach), (0, 0)), mode="edge")
-    steps = np.arange(-reach, reach + 1)
-    moved = np.stack([padded[reach + k : reach + k + len(rows)] for k in steps])
-    return np.tensordot(steps, moved, axes=1) / np.sum(steps**2)
+    steps = range(1, reach + 1)
+    rises = (k * (padded[reach + k :][: len(rows)] - padded[reach - k :][: len(rows)]) for k in steps)
+    return np.asarray(sum(rises)) / (2 * sum(k * k for k in steps))
 
 
 def with_slopes(rows: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ MIX_REACH, MIX_DECAY = 40, 0.93
 """Windows to both sides that count as well, and by which factor less from each to the next."""
 MIX_AHEAD, MIX_ENDS = 16, 0.03
 """Windows of which it is enough that they alone cancel, unless they have less than this part of the power before."""
-_BLOCK = 1 << 22
+_BLOCK = 1 << 18
 
 
 def check_audio(value: Any) -> Audio:
@@ -127,7 +127,9 @@ def _check_waveform(waveform: torch.Tensor) -> torch.Tensor:
 
 
 def mono(audio: Audio) -> torch.Tensor:
-    """The mean of all channels as `MonoMixer` takes it: (samples,) float32."""
+    """The mean of all channels as `MonoMixer` takes it: (samples,) float32; an only channel itself, not a copy."""
+    if len(audio.waveform) == 1:
+        return audio.waveform[0]
     return MonoMixer(audio.sample_rate).mix(audio.waveform)
 
 

@@ -149,7 +149,14 @@ class _Client:
             outputs = await self._in_time(
                 self._work(http, prompt, files), "The run took longer than {} and was interrupted"
             )
-            fetching = self._fetch(http, files_of(outputs))
+            # Pictures that a node shows on the way to the results are none.
+            shown = {
+                node
+                for node, entry in prompt.items()
+                if self.node_info.get(entry["class_type"], {}).get("has_intermediate_output")
+            }
+            results = {node: values for node, values in table_of(outputs).items() if node not in shown}
+            fetching = self._fetch(http, files_of(results))
             return ServerRun(await self._in_time(fetching, "The results took longer than {} to come"), self.warnings)
 
     async def _in_time(self, work: Awaitable[Value], complaint: str) -> Value:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from talking_portrait.models.anitalker import renderer
+from talking_portrait.models.anitalker import conformer, renderer
 from talking_portrait.models.anitalker.conformer import Conformer, relative_positions
 from talking_portrait.models.anitalker.loading import load_stage1, load_stage2
 from talking_portrait.models.anitalker.stage2 import Stage2
@@ -131,9 +131,27 @@ def test_attention_depends_on_signed_relative_positions() -> None:
         torch.nn.init.normal_(parameter, std=0.5)
     attention = conformer.encoders[0].self_attn
     x = torch.randn(1, 1, 8).expand(1, 6, 8)
-    scores = attention.scores(x, attention.place_keys(relative_positions(6, 8)))
+    places = attention.place_keys(relative_positions(6, 8))
+    scores = attention.scores(*attention.queries_and_keys(x), places, 0, 6)
     torch.testing.assert_close(scores[..., 1:, 1:], scores[..., :-1, :-1], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(scores, scores.transpose(-1, -2), atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frames", [1, 2, 3, 7, 8])
+def test_attention_is_the_same_in_pieces(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame attends to all others, though few frames' weights are in memory at once."""
+    torch.manual_seed(0)
+    attention = Conformer(8, inner=8, heads=2, kernel=3, blocks=1).encoders[0].self_attn
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, places = torch.randn(2, frames, 8), attention.place_keys(relative_positions(frames, 8))
+    query, key = attention.queries_and_keys(x)
+    scores, whole = attention.scores(query, key, places, 0, frames), attention(x, places)
+    some = attention.scores(query, key, places, frames // 2, frames)
+    torch.testing.assert_close(some, scores[..., frames // 2 :, :], atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(conformer, "WEIGHTS_AT_ONCE", 3 * frames)
+    torch.testing.assert_close(attention(x, places), whole, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -27,6 +27,18 @@ def all_inputs(info: dict[str, Any]) -> dict[str, list[Any]]:
     return {**info["input"]["required"], **info["input"].get("optional", {})}
 
 
+def without_curves(info: dict[str, Any]) -> dict[str, Any]:
+    """A node as ComfyUI's versions without a Curve Editor describe it."""
+    kept = {
+        section: {name: spec for name, spec in entries.items() if spec[0] != "CURVE"}
+        for section, entries in info["input"].items()
+    }
+    order = {
+        section: [name for name in names if name in kept[section]] for section, names in info["input_order"].items()
+    }
+    return {**info, "input": kept, "input_order": order}
+
+
 def english() -> dict[str, Any]:
     """locales/en/nodeDefs.json."""
     return {

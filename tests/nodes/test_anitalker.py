@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from talking_portrait.nodes import extension
@@ -134,8 +136,10 @@ def test_the_head_follows_numbers_curves_and_a_motion(portrait: torch.Tensor) ->
     ]
     for i, one in enumerate(results):
         assert all(not torch.allclose(one.codes, other.codes, atol=1e-4) for other in results[:i])
-    constant = move(anitalker, features, portrait, "numbers", yaw=30, curves="yaw 0:30")
-    torch.testing.assert_close(constant.codes, results[2].codes, atol=1e-5, rtol=0)
+    drawn = SimpleNamespace(interp_array=lambda places: np.full(len(places), 5 / 6))
+    for same in ({"yaw": 30, "curves": "yaw 0:30"}, {"curves": "yaw 0:9", "yaw_curve": drawn}):
+        constant = move(anitalker, features, portrait, "numbers", **same)
+        torch.testing.assert_close(constant.codes, results[2].codes, atol=1e-5, rtol=0)
 
 
 def test_steps_that_no_stride_gives_are_raised(portrait: torch.Tensor) -> None:
@@ -220,6 +224,10 @@ BAD = {
     "other landmarks": (
         lambda p: move(load(), encode_speech(), p[:, ::2, ::2], landmarks=NODES["Example"].execute().args[2]),
         "of a picture of 512 x 512 pixels, but the portrait is 256 x 256",
+    ),
+    "no drawn curve": (
+        lambda p: move(load(), encode_speech(), p, "numbers", pitch_curve={"points": [[0, 0]]}),
+        "(dict), but a curve is expected; connect ComfyUI's Curve Editor.",
     ),
     "no curve": (lambda p: move(load(), encode_speech(), p, "numbers", curves="yaw fast"), "is no curve"),
     "steps": (lambda p: move(load(), encode_speech(), p, steps=1), "2 to 1000 are possible"),

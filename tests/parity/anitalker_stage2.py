@@ -54,7 +54,9 @@ def conformer(golden: Golden) -> None:
     golden.compare("x_scaled", scaled)
     first, places = model.encoders[0], model.place_keys(frames)
     golden.compare("attn0_on_scaled", first.self_attn(scaled, places[0]))
-    golden.compare("attn0_probs", first.self_attn.scores(scaled, places[0]).softmax(-1))
+    query, key = first.self_attn.queries_and_keys(scaled)
+    scores = first.self_attn.scores(query, key, places[0], 0, frames)
+    golden.compare("attn0_probs", scores.softmax(-1))
     inner = scaled
     for i, (layer, place) in enumerate(zip(model.encoders, places, strict=True)):
         inner = layer(inner, place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -142,6 +143,31 @@ def test_a_loader_may_name_the_folder_of_its_file(folder, capsys):
     assert run(changed(folder, **with_audio[NAMES[4]]), "--out", "results") == 0
     (folder / "results" / "preview" / "audio_00001_.wav").rename(folder / "speech.wav")
     assert run(changed(folder, **with_audio[NAMES[3]]), "--out", "results") == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among its files")
+@pytest.mark.parametrize("place", ["{}", "{} [input]", "{} [output]", "{} [temp]", "--set"])
+def test_what_is_no_file_is_called_what_it_is(folder, capsys, place):
+    inside = {"{} [output]": folder / "out", "{} [temp]": folder / "out" / "preview"}.get(place, folder)
+    inside.mkdir(parents=True, exist_ok=True)
+    (inside / "sub.wav").mkdir()
+    os.mkfifo(inside / "pipe.wav")
+    (inside / "gone.wav").symlink_to("nowhere")
+    (inside / "round.wav").symlink_to("round.wav")
+    for name, what in (
+        ("sub", "is a folder, but an ordinary file is expected"),
+        ("pipe", "is a pipe, but an ordinary file is expected"),
+        ("gone", "is a link to nowhere, which does not exist"),
+        ("round", "can't be opened"),
+    ):
+        if place == "--set":
+            assert run("talk.json", "--set", f"2.audio={inside / name}.wav") == 2
+        else:
+            loader = {"class_type": "LoadAudio", "inputs": {"audio": place.format(f"{name}.wav")}}
+            assert run(changed(folder, **{"2": loader})) == 2
+        error = capsys.readouterr().err
+        assert f"{name}.wav {what}" in error
+        assert "is not in the" not in error
 
 
 NAMES = [

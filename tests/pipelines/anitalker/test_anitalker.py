@@ -16,7 +16,13 @@ from talking_portrait.models.anitalker.renderer import Scene
 from talking_portrait.models.anitalker.stage1 import Stage1
 from talking_portrait.models.anitalker.stage2 import Stage2
 from talking_portrait.models.face.face_mesh import face_mesh
-from talking_portrait.pipelines.anitalker.controls import HeadControls, from_motion, head_controls, with_curves
+from talking_portrait.pipelines.anitalker.controls import (
+    HeadControls,
+    from_motion,
+    head_controls,
+    with_curves,
+    with_drawn,
+)
 from talking_portrait.pipelines.anitalker.motion import generate_motion, layer_mix, motion_frames
 from talking_portrait.pipelines.anitalker.portrait import Portrait, motion_from_video, prepare_portrait
 from talking_portrait.pipelines.anitalker.rendering import render
@@ -171,12 +177,27 @@ def test_with_landmarks_a_motion_starts_from_the_portraits_own_pose_and_place() 
     assert turned.location[-1] > own.location[-1]
 
 
+def test_drawn_curves_span_the_speech_and_take_the_place_of_numbers_and_text() -> None:
+    numbers = HeadControls.constant(yaw=5, pitch=7, location=0.4, scale=0.3)
+    drawn = {"yaw": lambda places: places, "scale": lambda places: 1 - places}
+    head = with_drawn(with_curves(numbers, "yaw 0:9\nroll 0:3", 5), drawn, 5)
+    np.testing.assert_allclose(head.yaw, [-45, -22.5, 0, 22.5, 45])
+    np.testing.assert_allclose(head.scale, [1, 0.75, 0.5, 0.25, 0])
+    for name, value in (("pitch", 7), ("roll", 3), ("location", 0.4)):
+        np.testing.assert_allclose(getattr(head, name), value)
+    controls = head_controls("numbers", numbers, "", drawn, 5, None, None)
+    np.testing.assert_allclose(controls.pose[0, :, 0], [0.5, 0.25, 0, -0.25, -0.5], atol=1e-6)
+    assert len(with_drawn(numbers, drawn, 1).yaw) == 1
+    with pytest.raises(TalkingPortraitError, match="The head's yaw holds NaN"):
+        head_controls("numbers", numbers, "", {"yaw": lambda places: places * np.nan}, 5, None, None)
+
+
 def test_following_a_face_motion_needs_one() -> None:
     numbers = HeadControls.constant()
-    assert head_controls("none", numbers, "", 5, None, None) is None
-    assert head_controls("numbers", numbers, "yaw 0:9", 5, None, None).pose[0, 0, 0] == pytest.approx(-0.1)
+    assert head_controls("none", numbers, "", {}, 5, None, None) is None
+    assert head_controls("numbers", numbers, "yaw 0:9", {}, 5, None, None).pose[0, 0, 0] == pytest.approx(-0.1)
     with pytest.raises(TalkingPortraitError, match="none is connected"):
-        head_controls("face motion", numbers, "", 5, None, None)
+        head_controls("face motion", numbers, "", {}, 5, None, None)
 
 
 # --- motion ---

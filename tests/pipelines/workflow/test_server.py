@@ -160,6 +160,14 @@ def test_previews_come_only_when_nothing_was_saved(tmp_path):
         assert [file.name for file in run(server, tmp_path).files] == ["talk_00001_.mp4"]
 
 
+def test_what_a_node_shows_on_the_way_is_no_result(tmp_path):
+    preview = {"1": {"images": [{"filename": "look.png", "subfolder": "", "type": "temp"}]}}
+    info = {**INFO, "LoadImage": {**INFO["LoadImage"], "has_intermediate_output": True}}
+    with FakeComfy(SUCCESS, outputs=preview) as server:
+        result = comfy_client.run_on_server(server.address, PROMPT, info, out=tmp_path, timeout=20)
+    assert result.files == []
+
+
 @pytest.mark.parametrize(
     ("subfolder", "filename", "place"),
     [

@@ -1,4 +1,4 @@
-"""The names of ComfyUI 0.3.64 that nodes are made of; its Schema has no search_aliases."""
+"""The names of ComfyUI 0.3.64 that nodes are made of; its Schema has no search_aliases, and there is no io.Curve."""
 
 from __future__ import annotations
 
@@ -15,3 +15,4 @@ class _OldSchema(dataclasses.make_dataclass("Schema", _fields)):
 
 
 io.Schema = _OldSchema
+del io.Curve

@@ -107,6 +107,13 @@ def landmarks_socket(track: FaceTrack) -> dict[str, Any]:
     return to_payload(track)
 
 
+def boxes_socket(payload: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """The boxes of FACE_LANDMARKS as BOUNDING_BOX, of every picture; none for a picture without a face of its own."""
+    from ..pipelines.face.landmark_payload import face_boxes
+
+    return face_boxes(payload)
+
+
 def images_socket(images: Any, name: str = "images") -> torch.Tensor:
     """IMAGE as (B, H, W, 1, 3 or 4) float32 on the CPU; bytes become 0..1.
 

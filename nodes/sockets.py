@@ -14,6 +14,8 @@ FaceRestorerSocket = io.Custom("TALKING_PORTRAIT_FACE_RESTORER")
 UpscaleModel = io.Custom("UPSCALE_MODEL")
 InterpolationModel = io.Custom("INTERP_MODEL")
 """ComfyUI's own, since the version that has Load Frame Interpolation Model."""
+BoundingBoxes = io.Custom("BOUNDING_BOX")
+"""ComfyUI's boxes of what was detected, a list for each picture."""
 Curve = io.Custom("CURVE")
 """What ComfyUI's Curve Editor draws; see `inputs.curve_inputs`."""
 CropSocket = io.Custom("TALKING_PORTRAIT_CROP")

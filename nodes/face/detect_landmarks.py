@@ -10,10 +10,10 @@ import torch
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..inputs import amount_input, colours, images_socket, landmarks_socket
+from ..inputs import amount_input, boxes_socket, colours, images_socket, landmarks_socket
 from ..loaded_models import landmarker, landmarker_fingerprint
 from ..model_paths import Fingerprint
-from ..sockets import FaceLandmarks
+from ..sockets import BoundingBoxes, FaceLandmarks
 
 
 class DetectLandmarks(io.ComfyNode):
@@ -79,6 +79,10 @@ class DetectLandmarks(io.ComfyNode):
             outputs=[
                 FaceLandmarks.Output(display_name="landmarks", tooltip="ComfyUI's native face landmarks, of one face."),
                 io.String.Output(display_name="report", tooltip="In how many frames a face was found, as text."),
+                BoundingBoxes.Output(
+                    display_name="bboxes",
+                    tooltip="The box around the landmarks in each picture, for ComfyUI's nodes that crop or draw them.",
+                ),
             ],
         )
 
@@ -119,7 +123,9 @@ class DetectLandmarks(io.ComfyNode):
         )
         first = int(track.found.argmax())
         picture = _marked(colours(images[first]), track.points[first])
-        return io.NodeOutput(landmarks_socket(track), f"{report} {found_by.hint}".strip(), ui=host.shown(picture))
+        payload = landmarks_socket(track)
+        words = f"{report} {found_by.hint}".strip()
+        return io.NodeOutput(payload, words, boxes_socket(payload), ui=host.shown(picture))
 
 
 def _marked(picture: torch.Tensor, points: np.ndarray) -> torch.Tensor:

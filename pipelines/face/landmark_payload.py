@@ -71,6 +71,24 @@ def to_payload(track: FaceTrack) -> Payload:
     return {"frames": frames, "image_size": track.image_size, "connection_sets": connection_sets()}
 
 
+def face_boxes(payload: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """The boxes of a payload's faces in the form of ComfyUI's BOUNDING_BOX: for each picture a list.
+
+    A box has x, y, width and height in pixels, a label and a score. A picture
+    whose landmarks are held or interpolated has none.
+    """
+    frames = []
+    for faces in payload["frames"]:
+        boxes = []
+        for face in faces:
+            left, top, right, bottom = map(float, face["bbox_xyxy"])
+            box = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+            if face["score"] > 0:
+                boxes.append({**box, "label": "face", "score": float(face["score"])})
+        frames.append(boxes)
+    return frames
+
+
 def from_payload(
     payload: Payload,
     *,

@@ -230,20 +230,24 @@ def test_a_face_is_found_where_it_is(sample, models):
     image, _, known = sample
     (models / "talking_portrait").mkdir(parents=True)
     shutil.copy(TASK, models / "talking_portrait")
-    landmarks, report = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold").args
+    landmarks, report, boxes = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold").args
     here, there = (payload["frames"][0][0]["landmarks_xy"] for payload in (landmarks, known))
     assert abs(here[:468] - there[:468]).max() < 3
     assert report.endswith("Engine: MediaPipe.")
+    ((box,),) = boxes
+    x, y = there.mean(axis=0)
+    assert box["x"] < x < box["x"] + box["width"]
+    assert box["y"] < y < box["y"] + box["height"]
 
 
 def test_a_face_is_found_on_a_fresh_machine_and_the_better_model_is_named_once(sample, models):
     image, _, known = sample
-    landmarks, report = NODES["DetectLandmarks"].execute(image.repeat(3, 1, 1, 1), "largest", 0, "hold").args
+    landmarks, report, _ = NODES["DetectLandmarks"].execute(image.repeat(3, 1, 1, 1), "largest", 0, "hold").args
     here, there = (payload["frames"][0][0]["landmarks_xy"] for payload in (landmarks, known))
     assert np.linalg.norm(here[:468] - there[:468], axis=1).mean() < 0.03 * np.linalg.norm(there[33] - there[263])
     assert "Engine: OpenCV." in report
     assert report.count("models get face_landmarker") == 1
-    _, report = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold", engine="opencv").args
+    _, report, _ = NODES["DetectLandmarks"].execute(image, "largest", 0, "hold", engine="opencv").args
     assert report.endswith("Engine: OpenCV.")
     assert not models.exists()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from talking_portrait.models.face.face_mesh import face_mesh
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.face.landmark_payload import connection_sets, from_payload, to_payload
+from talking_portrait.pipelines.face.landmark_payload import connection_sets, face_boxes, from_payload, to_payload
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
 from talking_portrait.pipelines.types import FaceTrack
 
@@ -53,6 +53,16 @@ def test_a_track_without_irises_and_scores_gets_irises_inside_the_eyes():
     back = from_payload(payload)
     assert back.blendshapes is None
     assert back.points.shape == (4, 478, 3)
+
+
+def test_a_box_goes_around_the_landmarks_of_each_frame_with_a_face():
+    track = a_track()
+    frames = face_boxes(to_payload(track))
+    assert [len(boxes) for boxes in frames] == track.found.astype(int).tolist()
+    first = int(track.found.argmax())
+    (box,), points = frames[first], track.points[first, :, :2]
+    np.testing.assert_allclose([box["x"], box["y"]], points.min(axis=0), atol=0.01)
+    np.testing.assert_allclose([box["width"], box["height"]], np.ptp(points, axis=0), atol=0.01)
 
 
 def a_core_payload(track: FaceTrack) -> dict:

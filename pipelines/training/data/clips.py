@@ -30,6 +30,7 @@ import numpy as np
 from ....models.speech.encoder import SAMPLE_RATE
 from ...errors import TalkingPortraitError
 from ...files.output_paths import shortened
+from ...files.scratch import clear_abandoned
 from ...timing import MAX_FPS, MIN_FPS, sample_index
 
 MANIFEST, CLIPS, FRAMES, DESCRIPTION = "manifest.json", "clips", "frames", "clip.json"
@@ -140,9 +141,16 @@ def is_own_clip(folder: Path) -> bool:
 
 
 def remove_clip(folder: Path) -> None:
-    """Removes a clip that `prepare` made. What others have put into its folder stays; any other folder stays whole."""
+    """Removes a clip that `prepare` made. What others have put into its folder stays; any other folder stays whole.
+
+    Its description goes last, and an empty folder is one whose removal was interrupted after that.
+    """
     if not is_own_clip(folder):
+        if _NAME.fullmatch(folder.name):
+            with suppress(OSError):  # there is none, or something else is in it
+                folder.rmdir()
         return
+    clear_abandoned(folder)
     frames = folder / FRAMES
     if not frames.is_symlink():
         for path in frames.iterdir() if frames.is_dir() else ():
@@ -150,10 +158,11 @@ def remove_clip(folder: Path) -> None:
                 path.unlink()
     for name in _ARRAY_FILES:
         (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it
+        frames.rmdir()
     (folder / DESCRIPTION).unlink()
-    for place in (frames, folder):
-        with suppress(OSError):  # something else is in it
-            place.rmdir()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def read_clip(folder: Path) -> Clip:

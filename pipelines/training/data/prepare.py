@@ -187,9 +187,17 @@ class _ClipFolder:
         return report
 
     def _enter(self, video: Path, places: list[Path], report: str) -> None:
-        """Enters a video into the manifest as it is on the disk, where another process may have added to it."""
+        """Enters a video into the manifest as it is on the disk, where another process may have added to it.
+
+        The clips of the file as it was when it was prepared last go before that: when this is interrupted, the next run
+        finds the video changed, and their names.
+        """
         self.manifest = self._stored() or self.manifest
         before = self.manifest["videos"].get(str(video.absolute()), {"clips": []})["clips"]
+        for name in before:
+            place = self.folder / CLIPS / Path(name).name
+            if place not in places:
+                remove_clip(place)
         self.manifest["videos"][str(video.absolute())] = {
             **_identity(video),
             "clips": [place.name for place in places],
@@ -197,10 +205,6 @@ class _ClipFolder:
         }
         with replacing(self.folder / MANIFEST) as partial:
             partial.write_text(json.dumps(self.manifest, indent=1))
-        for name in before:  # of the file as it was when it was prepared last
-            place = self.folder / CLIPS / Path(name).name
-            if place not in places:
-                remove_clip(place)
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:

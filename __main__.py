@@ -50,7 +50,7 @@ if __package__ in (None, ""):
     sys.exit()
 
 from .pipelines.commands import terminal  # noqa: E402
-from .pipelines.errors import TalkingPortraitError, escaped, is_out_of_memory  # noqa: E402
+from .pipelines.errors import TalkingPortraitError, escaped, is_out_of_memory, reason_of  # noqa: E402
 
 LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
@@ -129,7 +129,7 @@ def _check_current_folder() -> None:
 
 def _sentence(error: OSError) -> str:
     """What the system refused."""
-    reason = error.strerror or str(error) or type(error).__name__
+    reason = reason_of(error)
     if error.filename is None:
         return (
             f"The system refused to read or write ({reason}); check the folders named, the free space and the output."

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import one_line
+
 Shape = tuple[int | None, ...]
 
 
@@ -179,9 +181,4 @@ def describe(state: Mapping[str, Any]) -> str:
     kind = identify(state)
     if kind:
         return kind.title
-    return f"an unknown file with {len(state)} tensors ({', '.join(map(shown, list(state)[:3]))} ...)"
-
-
-def shown(text: str, longest: int = 80) -> str:
-    """A name or another text out of a file, for a sentence: its first line, printable, and not too long."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text.partition("\n")[0][:longest])
+    return f"an unknown file with {len(state)} tensors ({', '.join(map(one_line, list(state)[:3]))} ...)"

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from .checkpoint_kinds import describe, identify, is_averaged, network_prefix, shown
-from .errors import TalkingPortraitError
+from .checkpoint_kinds import describe, identify, is_averaged, network_prefix
+from .errors import TalkingPortraitError, one_line
 from .pickle_reader import ProgramInPickleError, UnreadableTensor
 from .shards import INDEX_SUFFIX, shard_files
 from .torch_file import DAMAGE, MAX_PICKLE, TorchFile, TorchScriptError, open_torch_file
@@ -113,7 +113,7 @@ def check_file(path: Path) -> None:
 
 
 def _cut_short(path: Path, detail: str) -> TalkingPortraitError:
-    return TalkingPortraitError(f"{path.name} is damaged or cut short ({shown(detail, 140)}); download it again.")
+    return TalkingPortraitError(f"{path.name} is damaged or cut short ({one_line(detail, 140)}); download it again.")
 
 
 def _damaged(path: Path, error: BaseException) -> TalkingPortraitError:
@@ -154,8 +154,8 @@ def _open(path: Path) -> TorchFile:
         ) from None
     except ProgramInPickleError as error:
         raise TalkingPortraitError(
-            f"{path.name} holds code ({shown(str(error))}), which would run in software that opens it carelessly, so "
-            "it is not read; take a .safetensors, or a file made with torch.save(model.state_dict(), ...)."
+            f"{path.name} holds code ({one_line(str(error))}), which would run in software that opens it carelessly, "
+            "so it is not read; take a .safetensors, or a file made with torch.save(model.state_dict(), ...)."
         ) from None
     except DAMAGE as error:
         raise _damaged(path, error) from None
@@ -186,9 +186,9 @@ def refuse_code(path: Path) -> None:
     for name in sorted(_open(path).names, key=str):
         if not _SAFE_NAMES.fullmatch(str(name)):
             raise TalkingPortraitError(
-                f"{path.name} holds more than weights ({shown(f'{name.module}.{name.name}')}), which the library that "
-                "opens it would have to run; save it anew with torch.save(model.state_dict(), ...) in its author's "
-                "program."
+                f"{path.name} holds more than weights ({one_line(f'{name.module}.{name.name}')}), which the library "
+                "that opens it would have to run; save it anew with torch.save(model.state_dict(), ...) in its "
+                "author's program."
             )
 
 
@@ -198,7 +198,7 @@ def _named(value: Any, path: Path) -> dict[str, Leaf]:
         return tensors
     whole = unbuilt_object(value)
     if whole is not None:
-        kind = "an object" if whole.name is None else shown(f"{whole.name.module}.{whole.name.name}")
+        kind = "an object" if whole.name is None else one_line(f"{whole.name.module}.{whole.name.name}")
         raise TalkingPortraitError(
             f"{path.name} holds a whole program object ({kind}) and no state dict, so only its author's code could "
             "bring the tensors out; open it with that program and save them with torch.save(model.state_dict(), ...)."
@@ -212,11 +212,13 @@ def _tensor(opened: TorchFile, name: str, leaf: Leaf, mapped: bool) -> torch.Ten
         return leaf
     if isinstance(leaf, UnreadableTensor):
         raise TalkingPortraitError(
-            f"{opened.path.name} holds {shown(name)}, which is {leaf.reason}, but plain numbers are expected; take the "
-            "file in float32, float16 or bfloat16."
+            f"{opened.path.name} holds {one_line(name)}, which is {leaf.reason}, but plain numbers are expected; "
+            "take the file in float32, float16 or bfloat16."
         )
     if math.prod(leaf.shape) > MAX_REPEATED and math.prod(leaf.shape) * leaf.dtype.itemsize > leaf.storage.nbytes:
-        raise _cut_short(opened.path, f"{shown(name)} has the shape {leaf.shape}, but only {leaf.storage.nbytes} bytes")
+        raise _cut_short(
+            opened.path, f"{one_line(name)} has the shape {leaf.shape}, but only {leaf.storage.nbytes} bytes"
+        )
     return opened.tensor(leaf, mapped=mapped)
 
 
@@ -247,13 +249,13 @@ def sizes_of(state: Mapping[str, torch.Tensor], path: str | Path) -> Iterator[No
         raise
     except KeyError as missing:
         raise TalkingPortraitError(
-            f"{Path(path).name} is {describe(state)} that lacks {shown(str(missing.args[0]), 140)}; take the published "
-            "file."
+            f"{Path(path).name} is {describe(state)} that lacks {one_line(str(missing.args[0]), 140)}; take the "
+            "published file."
         ) from None
     except DAMAGE as error:
         raise TalkingPortraitError(
             f"{Path(path).name} is {describe(state)} with tensors of shapes that no network has "
-            f"({shown(str(error), 140)}); take the published file."
+            f"({one_line(str(error), 140)}); take the published file."
         ) from None
 
 
@@ -284,7 +286,7 @@ def expect_kind(
         is_weight = name.endswith((".weight", ".bias"))
         if tensor.numel() == 0 or (tensor.ndim == 0 and is_weight):
             raise TalkingPortraitError(
-                f"{title} holds {shown(name)} of the shape {tuple(tensor.shape)}, which no network has; take the "
+                f"{title} holds {one_line(name)} of the shape {tuple(tensor.shape)}, which no network has; take the "
                 "published file."
             )
         if _QUANTISED.fullmatch(name) or (is_weight and not tensor.is_floating_point()):
@@ -294,7 +296,7 @@ def expect_kind(
 
 def _quantised(title: str, name: str, tensor: torch.Tensor) -> TalkingPortraitError:
     return TalkingPortraitError(
-        f"{title} holds quantised weights ({shown(name)} is of the type {str(tensor.dtype).removeprefix('torch.')}), "
+        f"{title} holds quantised weights ({one_line(name)} has the type {str(tensor.dtype).removeprefix('torch.')}), "
         "but plain ones are expected; take the file in float32, float16 or bfloat16."
     )
 
@@ -317,7 +319,7 @@ def rename_keys(state: Mapping[str, torch.Tensor], rules: Sequence[tuple[str, st
             new = re.sub(pattern, replacement, new)
         if new in renamed:
             raise TalkingPortraitError(
-                f"In this file two tensors are named {shown(new)} in two spellings; take the published file."
+                f"In this file two tensors are named {one_line(new)} in two spellings; take the published file."
             )
         renamed[new] = tensor
     return renamed
@@ -338,11 +340,11 @@ def strict_load(
     training = [k for k in surplus if TRAINING.match(k)]
     missing = [k for k in own if k not in state]
     reshaped = [
-        f"{shown(k)} is {tuple(state[k].shape)} and not {tuple(v.shape)}"
+        f"{one_line(k)} is {tuple(state[k].shape)} and not {tuple(v.shape)}"
         for k, v in own.items()
         if k in state and state[k].shape != v.shape
     ]
-    unknown = [shown(k) for k in surplus if not TRAINING.match(k)]
+    unknown = [one_line(k) for k in surplus if not TRAINING.match(k)]
     found = (("missing", missing), ("of another shape", reshaped), ("unknown", unknown))
     problems = [f"{len(names)} {what} ({_first(names)})" for what, names in found if names]
     if problems:
@@ -368,7 +370,7 @@ def _converted(tensor: torch.Tensor, wanted: torch.Tensor, name: str, title: str
         if not (math.isfinite(lowest) and math.isfinite(highest)):
             half = "; load it in float32 or bfloat16, or" if wanted.dtype == torch.float16 else ";"
             raise TalkingPortraitError(
-                f"{title} holds weights that are no numbers or too large ({shown(name)}){half} download it again."
+                f"{title} holds weights that are no numbers or too large ({one_line(name)}){half} download it again."
             )
     return result
 

@@ -1,9 +1,10 @@
-"""The error class whose messages users read."""
+"""The error class whose messages users read, and how names and values are put into them."""
 
 from __future__ import annotations
 
 import copyreg
 import importlib
+import unicodedata
 from operator import attrgetter
 from typing import Any
 
@@ -34,7 +35,28 @@ class TalkingPortraitError(ValueError, metaclass=_ShortNamed):
     """Its message says what came, what was expected and what to do."""
 
 
+_TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that change the direction of the text after them."""
+_HIDDEN = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, halves of pairs, and ends of lines and paragraphs."""
+
+
+def escaped(text: str) -> str:
+    """Text of lines with what a terminal would obey, as in a hostile file's or node's name, written as escapes."""
+    return "".join(
+        ascii(letter)[1:-1]
+        if letter != "\n" and (unicodedata.category(letter) in _HIDDEN or letter in _TURNS)
+        else letter
+        for letter in text
+    )
+
+
+def one_line(text: object, limit: int = 80) -> str:
+    """A title or another's message for a sentence: on one line of at most `limit` characters, and escaped."""
+    line = escaped(" ".join(str(text).split()))
+    return line if len(line) <= limit else f"{line[: limit - 4]} ..."
+
+
 def quoted(value: object, limit: int = 60) -> str:
     """A value for an error text: its `repr` in one line of at most `limit` characters."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= limit else f"{text[: limit - 4]} ..."
+    return one_line(repr(value), limit)

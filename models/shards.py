@@ -7,8 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .checkpoint_kinds import shown
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, one_line
 
 INDEX_SUFFIX = ".index.json"
 MAX_SHARDS = 256
@@ -27,7 +26,7 @@ def shard_files(index: Path, suffixes: tuple[str, ...]) -> list[Path]:
         ) from None
     outside = [name for name in files if not _lies_beside(name, suffixes)]
     if outside or not 0 < len(files) <= MAX_SHARDS:
-        what = f"the file {shown(str(outside[0]))}" if outside else f"{len(files)} files"
+        what = f"the file {one_line(str(outside[0]))}" if outside else f"{len(files)} files"
         raise TalkingPortraitError(
             f"{index.name} names {what}, but 1 to {MAX_SHARDS} files of weights in its own folder are expected; take "
             "the published index."

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..pipelines.errors import TalkingPortraitError, quoted
+from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.model_files.required import missing_files
 from ..pipelines.model_files.store import find, list_files
 from ..pipelines.model_files.table import ModelFile
 from . import host
@@ -14,7 +15,6 @@ from .host import io
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 """Path, size and time of change of files: what tells a file from another one that took its name."""
-ONE, SEVERAL = ("file", "is", "it", "it belongs"), ("files", "are", "them", "they belong")
 
 
 def file_input(name: str, files: list[str], default: str, tooltip: str) -> io.Input:
@@ -33,9 +33,15 @@ def known_model(name: str) -> Path | None:
 
 
 def missing_model(name: str) -> TalkingPortraitError:
-    """What to tell a user who lacks a file of the table: file, folder, page and command."""
+    """The error for a file of the table that is not there."""
     (model,) = list_files(name)
     return _missing(model.folder, {model.file: model})
+
+
+def _missing(category: str, files: Mapping[str, ModelFile]) -> TalkingPortraitError:
+    """`files` are the names of files of a category that are not there, and the published file for each."""
+    folder = Path(host.model_folders(category)[0])
+    return missing_files({folder / name: model for name, model in files.items()}, host.models_command)
 
 
 def chosen_model(category: str, name: str, known: str) -> Path:
@@ -61,25 +67,6 @@ def _published(category: str, name: str, known: str) -> ModelFile:
     """The published file of that name, or else the one that the table calls `known`."""
     same = [model for model in list_files() if (model.folder, model.file) == (category, name)]
     return same[0] if same else list_files(known)[0]
-
-
-def _missing(category: str, files: Mapping[str, ModelFile]) -> TalkingPortraitError:
-    """`files` are the names of files that are not there, and the published file for each."""
-    models = list({model.name: model for model in files.values()}.values())
-    what, are, them, belong = ONE if len(files) == 1 else SEVERAL
-    names = ", ".join(name if name == model.file else quoted(name) for name, model in files.items())
-    pages = " and ".join(dict.fromkeys(model.page for model in models))
-    if all(name == model.file for name, model in files.items()):
-        way = f", where {belong}; download {them} from {pages}, or run: "
-    else:
-        way = f"; put {them} there, or take {', '.join(model.file for model in models)} from {pages} with: "
-    commands = [f"get {model.name}" for model in models]
-    if len(models) > 2:  # rather the system as a whole than many commands
-        commands = [f"get {models[0].systems[0]}"]
-    return TalkingPortraitError(
-        f"The model {what} {names} {are} not in {host.model_folders(category)[0]}{way}"
-        + ", then: ".join(host.models_command(command) for command in commands)
-    )
 
 
 def fingerprint(paths: Iterable[Path | None]) -> Fingerprint:

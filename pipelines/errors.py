@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import errno
-import unicodedata
 
-from ..models.errors import TalkingPortraitError, quoted
+from ..models.errors import TalkingPortraitError, escaped, one_line, quoted
 
-__all__ = ["TalkingPortraitError", "escaped", "is_out_of_memory", "one_line", "quoted"]
-
-_TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Characters that change the direction of the text after them."""
-_HIDDEN = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of control characters, halves of pairs, and ends of lines and paragraphs."""
+__all__ = ["TalkingPortraitError", "escaped", "is_out_of_memory", "one_line", "quoted", "reason_of"]
 
 
-def escaped(text: str) -> str:
-    """Text of lines with what a terminal would obey, as in a hostile file's or node's name, written as escapes."""
-    return "".join(
-        ascii(letter)[1:-1]
-        if letter != "\n" and (unicodedata.category(letter) in _HIDDEN or letter in _TURNS)
-        else letter
-        for letter in text
-    )
-
-
-def one_line(text: object, limit: int = 80) -> str:
-    """A title or another's message for a sentence: on one line of at most `limit` characters, and escaped."""
-    line = escaped(" ".join(str(text).split()))
-    return line if len(line) <= limit else f"{line[: limit - 4]} ..."
+def reason_of(error: BaseException) -> str:
+    """Why something failed, on one line: the system's words for its error number, else the message, else the class."""
+    return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__, 200)
 
 
 _OUT_OF_MEMORY = (

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from ..diffusion.layout import MOTION_FRAMES
 from ..diffusion.unet import UNet, UNetConfig
 from .face_locator import FaceLocator
 from .mesh_encoder import MeshEncoder
@@ -46,8 +45,3 @@ class Networks(nn.Module):
         self.imageproj = ImageProjection(config.face_embedding, unet.context, config.face_tokens)
         self.audioproj = AudioProjection(config.audio_inputs, config.audio_inner, unet.audio, config.audio_tokens)
         self.mesh_encoder = MeshEncoder(unet.geometry, config.mesh_tokens) if config.mesh_tokens else None
-
-    @property
-    def longest_clip(self) -> int:
-        """Frames that the motion modules have positions for, beside those before a clip."""
-        return self.config.denoising_unet.motion_frames - MOTION_FRAMES

@@ -2,7 +2,7 @@
 
 Names are those of the 52 ARKit blendshapes that MediaPipe reports (models/face/face_mesh.py). Offsets are in cm in the
 head's frame and add up linearly: a weight of 0 is rest and 1 the full shape. Brows and cheeks are smooth bumps laid out
-by hand on the canonical head; eyelids are made from the mesh they act on, so that they close on any face.
+by hand on the canonical head; eyelids are those of `eyelid_shapes`.
 """
 
 from __future__ import annotations
@@ -12,61 +12,12 @@ from functools import cache
 import numpy as np
 
 from ..curves import smoothstep
-from .face_mesh import LEFT_EYE, OUTER_EYE_CORNERS, RIGHT_EYE, VERTICES, face_mesh, mirror_index
-
-MEETING = 0.12
-"""Where the lids meet, as a part of the opening above the lower lid: it rises a little, the upper lid does the rest."""
-
-# Vertices around the right eye, outside to inside. Lid edges are paired; folds lie next to them, away from the eye.
-_UPPER_LID = RIGHT_EYE[1:8]
-_LOWER_LID = tuple(reversed(RIGHT_EYE[9:]))
-_UPPER_FOLD = (247, 30, 29, 27, 28, 56, 190)
-_LOWER_FOLD = (25, 110, 24, 23, 22, 26, 112)
-_UPPER_FOLD_SHARE = 0.38
-"""How far the fold above the upper lid follows the lid, as a part of the opening."""
-_LOWER_FOLD_SHARE = 0.05
+from .eyelid_shapes import LOWER_FOLD, LOWER_LID, UPPER_FOLD, UPPER_LID, eyelid_shapes
+from .face_mesh import face_mesh, mirror_index
 
 _SIDED = ("eyeBlink", "eyeWide", "eyeSquint", "browDown", "browOuterUp", "cheekSquint")
 SHAPES = ("browInnerUp", *(f"{name}{side}" for name in _SIDED for side in ("Left", "Right")))
 """The blendshapes that this module gives form to."""
-
-
-def eye_opening(points: np.ndarray) -> np.ndarray:
-    """Height of the right and the left eye's opening over the distance of the outer eye corners.
-
-    `points` (..., P, 3) in any unit; returns (..., 2).
-    """
-    right, left = OUTER_EYE_CORNERS
-    width = np.linalg.norm(points[..., right, :] - points[..., left, :], axis=-1)[..., None]
-    heights = []
-    for ring in (RIGHT_EYE, LEFT_EYE):
-        upper, lower = list(ring[3:6]), list(ring[13:10:-1])
-        gap = np.linalg.norm(points[..., upper, :] - points[..., lower, :], axis=-1)
-        heights.append(gap.mean(axis=-1))
-    return np.stack(heights, axis=-1) / np.maximum(width, 1e-6)
-
-
-def eyelid_shapes(vertices: np.ndarray) -> np.ndarray:
-    """Offsets (2, 468, 3) that close the right and the left eye of a mesh (468, 3): at weight 1 the lids touch.
-
-    The upper lid comes down to the lower one, the skin fold above follows it a part of the way.
-    """
-    mirror = mirror_index()
-    shapes = np.zeros((2, VERTICES, 3), dtype=vertices.dtype)
-    rows = [np.array(group) for group in (_UPPER_LID, _LOWER_LID, _UPPER_FOLD, _LOWER_FOLD)]
-    for shape, groups in zip(shapes, (rows, [mirror[row] for row in rows]), strict=True):
-        upper, lower, upper_fold, lower_fold = groups
-        gap = vertices[lower] - vertices[upper]
-        shape[upper] = gap * (1 - MEETING)
-        shape[lower] = -gap * MEETING
-        shape[upper_fold] = gap * _UPPER_FOLD_SHARE
-        shape[lower_fold] = -gap * _LOWER_FOLD_SHARE
-    return shapes
-
-
-def eyelid_closure(vertices: np.ndarray, neutral: np.ndarray) -> np.ndarray:
-    """How far the right and the left eye are closed, (..., 2): 0 as at rest, 1 shut, below 0 wider than at rest."""
-    return 1 - eye_opening(vertices) / np.maximum(eye_opening(neutral), 1e-6)
 
 
 @cache
@@ -116,7 +67,7 @@ def _cheek(mesh: np.ndarray) -> np.ndarray:
     weight = np.exp(-distance) * smoothstep(0.6, 1.8, -mesh[:, 0]) * (1 - smoothstep(1.4, 2.2, mesh[:, 1]))
     offsets = weight[:, None] * np.array([-0.03, 0.26, 0.1])
     lid = eyelid_shapes(mesh)[0]
-    lower = np.array(_LOWER_LID + _LOWER_FOLD)
+    lower = np.array(LOWER_LID + LOWER_FOLD)
     offsets[lower] += lid[lower] * 0.6
     return offsets
 
@@ -124,7 +75,7 @@ def _cheek(mesh: np.ndarray) -> np.ndarray:
 def _wide(mesh: np.ndarray, closing: np.ndarray) -> np.ndarray:
     """The right upper lid drawn up by a fifth of the opening."""
     offsets = np.zeros_like(mesh)
-    upper = np.array(_UPPER_LID + _UPPER_FOLD)
+    upper = np.array(UPPER_LID + UPPER_FOLD)
     offsets[upper] = -0.2 * closing[upper]
     return offsets
 

@@ -31,7 +31,7 @@ class Example(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls) -> io.NodeOutput:
-        from ...pipelines.files.example import sample
+        from ...pipelines.files.example import example
 
-        image, track, speech = sample()
+        image, track, speech = example()
         return io.NodeOutput(host.to_socket(image[None]), audio_socket(speech), landmarks_socket(track))

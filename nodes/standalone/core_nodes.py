@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ...pipelines.audio.waveform import check_audio
-from ...pipelines.errors import TalkingPortraitError, escaped, quoted
+from ...pipelines.errors import TalkingPortraitError, escaped, quoted, reason_of
 from ...pipelines.files.images import to_uint8, write_image
 from ...pipelines.files.input_paths import is_file
 from ...pipelines.files.output_paths import MAX_NAME_BYTES, NewFile, folder_for_results, new_file
@@ -80,7 +80,7 @@ def output_file(prefix: str, ending: str, width: int = 0, height: int = 0) -> It
             yield file
     except OSError as error:
         raise TalkingPortraitError(
-            f"Nothing can be put into the folder {folder} ({error.strerror or error}); check that it is there and has "
+            f"Nothing can be put into the folder {folder} ({reason_of(error)}); check that it is there and has "
             "room, or name another with --out."
         ) from None
 
@@ -337,7 +337,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
     except OSError as error:
         raise TalkingPortraitError(
-            f"The video {target.name} can't be written ({error.strerror}); free some space and try again."
+            f"The video {target.name} can't be written ({reason_of(error)}); free some space and try again."
         ) from None
 
 

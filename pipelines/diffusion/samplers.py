@@ -89,6 +89,11 @@ class NoiseSchedule:
         alpha, sigma = self.alpha_sigma(timesteps, clean)
         return alpha * noise - sigma * clean
 
+    def clean_sample(self, velocity: torch.Tensor, sample: torch.Tensor, timesteps: torch.Tensor | int) -> torch.Tensor:
+        """The clean sample that a predicted velocity stands for: alpha * sample - sigma * velocity."""
+        alpha, sigma = self.alpha_sigma(timesteps, sample)
+        return alpha * sample - sigma * velocity
+
     def snr(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Signal-to-noise ratio (n,) of power."""
         alphas_cumprod = self.alphas_cumprod[timesteps]
@@ -119,10 +124,10 @@ def ddim_step(
     """One step of DDIM (Song et al. 2021) without fresh noise: (the sample at the previous time step, the clean one).
 
     That previous time step is `timestep - total // steps`, which need not be the next one visited: 3 steps of 1000
-    lead from 999 to 666, 333 and 0, and visit 999, 666 and 332. Before time step 0 there is no noise.
+    visit 999, 666 and 332, and lead from 999 to 666, from 666 to 333, and from 332 to the clean sample.
     """
     alpha, sigma = schedule.alpha_sigma(timestep, sample)
-    clean = alpha * sample - sigma * velocity
+    clean = schedule.clean_sample(velocity, sample, timestep)
     noise = alpha * velocity + sigma * sample
     previous = timestep - schedule.steps // steps
     if previous < 0:
@@ -174,8 +179,7 @@ def sample_multistep(
     sample = noise
     for done, timestep in enumerate(trailing_timesteps(steps, schedule.steps), 1):
         velocity = predict(sample, timestep)
-        alpha, sigma = schedule.alpha_sigma(timestep, sample)
-        clean = alpha * sample - sigma * velocity
+        clean = schedule.clean_sample(velocity, sample, timestep)
         sample = scheduler.step(velocity, timestep, sample).prev_sample
         callback(done, sample, clean)
     return sample
@@ -197,8 +201,7 @@ def sample_lcm(
     timesteps = trailing_timesteps(steps, schedule.steps)
     sample = noise
     for done, timestep in enumerate(timesteps, 1):
-        alpha, sigma = schedule.alpha_sigma(timestep, sample)
-        clean = alpha * sample - sigma * predict(sample, timestep)
+        clean = schedule.clean_sample(predict(sample, timestep), sample, timestep)
         # Towards time step 0 the sample itself stands in for the network's answer, as it did in the distillation.
         time, data_variance = (timestep * _LCM_TIMESTEP_SCALING) ** 2, _LCM_SIGMA_DATA**2
         clean = (time / (time + data_variance)) ** 0.5 * clean + data_variance / (time + data_variance) * sample

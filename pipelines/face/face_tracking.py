@@ -1,4 +1,7 @@
-"""Which of several faces is tracked through the frames, and what frames without it get."""
+"""Which of several faces is tracked through the frames, and what frames without it get.
+
+What numbers without a source were tuned on is not recorded.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _FOLDER = Path(__file__).parent / "example_data"
 SPEECH_FILE = _FOLDER / "speech.flac"
 
 
-def sample() -> tuple[torch.Tensor, FaceTrack, Audio]:
+def example() -> tuple[torch.Tensor, FaceTrack, Audio]:
     """The shipped portrait with its landmarks, and the shipped speech."""
     return *example_portrait(), example_speech()
 

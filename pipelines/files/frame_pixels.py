@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..image.hdr import HdrToSdr
+from ..image.video_rotation import VideoRotation
 from .media_streams import VideoStream, import_av
 
 # swscale's fast paths round downwards, which darkens a picture by about 1/255 each time it is written and read.
@@ -20,11 +21,11 @@ class FramePixels:
     """Turns the frames of one stream into (H, W, 3) uint8 RGB of one `size` (height, width)."""
 
     def __init__(self, stream: VideoStream) -> None:
-        self._turn = _orientation(stream.first)
+        self._rotation = VideoRotation.of_matrix(_display_matrix(stream.first))
         width, height, aspect = stream.first.width, stream.first.height, stream.pixel_aspect
         # The longer side of a pixel counts, so that no detail is lost.
         self._stored = (max(1, round(width * max(aspect, 1))), max(1, round(height / min(aspect, 1))))
-        self.size = self._stored if self._turn.swaps else self._stored[::-1]
+        self.size = self._stored if self._rotation.swaps else self._stored[::-1]
         self._hdr = HdrToSdr.for_transfer(stream.transfer)
         self._key: tuple[Any, ...] | None = None
         self._graph: Any = None
@@ -42,7 +43,7 @@ class FramePixels:
             picture = self._hdr(picture)
         elif alpha:
             picture = _over_white(picture)
-        return self._turn(picture)
+        return self._rotation(picture)
 
     def _graph_for(self, frame: Any, target: str) -> Any:
         av = import_av()
@@ -73,27 +74,7 @@ def _over_white(picture: np.ndarray) -> np.ndarray:
     return ((picture[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
-class _Turn:
-    """A turn by a multiple of 90 degrees with or without mirroring."""
-
-    def __init__(self, swaps: bool, flip_rows: bool, flip_columns: bool) -> None:
-        self.swaps, self._rows, self._columns = swaps, -1 if flip_rows else 1, -1 if flip_columns else 1
-
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        turned = picture.swapaxes(0, 1) if self.swaps else picture
-        return np.ascontiguousarray(turned[:: self._rows, :: self._columns])
-
-
-def _orientation(frame: Any) -> _Turn:
-    """How a frame is to be turned for display, to the nearest multiple of 90 degrees.
-
-    ffmpeg's display matrix maps stored (x, y) to shown (a x + c y, b x + d y), all as fixed-point numbers.
-    """
+def _display_matrix(frame: Any) -> bytes | None:
     av = import_av()
     entry = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
-    if entry is None:
-        return _Turn(False, False, False)
-    a, b, _, c, d = np.frombuffer(bytes(entry), np.int32)[:5].astype(np.int64)
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return _Turn(False, bool(d < 0), bool(a < 0))
-    return _Turn(True, bool(b < 0), bool(c < 0))
+    return None if entry is None else bytes(entry)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 from .input_paths import existing_file
 
 MAX_PIXELS = 67_000_000
@@ -78,7 +78,7 @@ def write_image(path: str | Path, image: torch.Tensor) -> None:
         if not isinstance(error, OSError):
             raise
         raise TalkingPortraitError(
-            f"The picture {path.name} can't be written ({error.strerror or error}); check the folder and its space."
+            f"The picture {path.name} can't be written ({reason_of(error)}); check the folder and its space."
         ) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 from .output_paths import shortened
 
 _OTHER_KINDS = (
@@ -38,11 +38,10 @@ def existing_file(path: str | Path, kind: str) -> Path:
         raise TalkingPortraitError(f"{what} does not exist; check its name and folder.") from None
     except PermissionError as error:
         raise TalkingPortraitError(
-            f"{what} may not be read ({error.strerror}); check its permissions and those of its folder."
+            f"{what} may not be read ({reason_of(error)}); check its permissions and those of its folder."
         ) from None
     except (OSError, ValueError, RuntimeError) as error:  # links in a circle, names that no file can have
-        reason = getattr(error, "strerror", None) or error
-        raise TalkingPortraitError(f"{what} can't be opened ({reason}); check its name and folder.") from None
+        raise TalkingPortraitError(f"{what} can't be opened ({reason_of(error)}); check its name and folder.") from None
     raise TalkingPortraitError(f"{what} is {other}, but an ordinary file is expected; name one.")
 
 

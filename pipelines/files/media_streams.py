@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
 
@@ -313,7 +313,7 @@ def _packets(container: InputContainer, broken: list[str]) -> Iterator[Any]:
     try:
         yield from container.demux()
     except av.error.FFmpegError as error:
-        broken.append(error.strerror or str(error))
+        broken.append(reason_of(error))
 
 
 def frame_length(frame: Any) -> Fraction:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...models.face.face_mesh import BLENDSHAPES, VERTICES
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError, quoted, reason_of
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from ..types import Camera, FaceMotion
 from .input_paths import existing_file
@@ -62,7 +62,7 @@ def save_motion(path: str | Path, motion: FaceMotion) -> None:
             np.savez(file, **arrays)
     except OSError as error:
         raise TalkingPortraitError(
-            f"The motion could not be written to {path} ({error.strerror or error}); make some room and try again."
+            f"The motion could not be written to {path} ({reason_of(error)}); make some room and try again."
         ) from error
 
 

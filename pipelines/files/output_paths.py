@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 from .scratch import scratch_folder
 
 MAX_NAME_BYTES = 200
@@ -33,7 +33,7 @@ def file_to_write(path: str | Path) -> Path:
         known = target.parent.is_dir()
     except (OSError, ValueError, RuntimeError) as error:  # an endless name, one with NUL, links in a circle
         raise TalkingPortraitError(
-            f"The file {shortened(path)} can't be made ({_reason(error)}); give another name."
+            f"The file {shortened(path)} can't be made ({reason_of(error)}); give another name."
         ) from None
     if other:
         raise TalkingPortraitError(f"{shortened(path)} is no ordinary file and can't be written to; give another name.")
@@ -67,7 +67,7 @@ def check_output_folder(folder: Path) -> None:
         usable = place.is_dir()
     except (OSError, ValueError, RuntimeError) as error:
         raise TalkingPortraitError(
-            f"The folder {shortened(folder)} can't be made ({_reason(error)}); name another with --out."
+            f"The folder {shortened(folder)} can't be made ({reason_of(error)}); name another with --out."
         ) from None
     if not usable:
         raise TalkingPortraitError(
@@ -186,10 +186,6 @@ def _try_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise TalkingPortraitError(
-            f"The folder {shortened(folder)} can't be written to ({_reason(error)}); check its permissions and free "
+            f"The folder {shortened(folder)} can't be written to ({reason_of(error)}); check its permissions and free "
             "space, or name another."
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

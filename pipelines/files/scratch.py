@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 
 _MARK = "talking_portrait.lock"
 """The file in each of them that says whose it is; locked as long as its writer lives."""
@@ -48,7 +48,7 @@ def temporary_folder(name: str, folder: Path | None = None) -> Iterator[Path]:
             place = stack.enter_context(scratch_folder(folder or Path(tempfile.gettempdir()), name))
         except OSError as error:
             raise TalkingPortraitError(
-                f"There is no room for temporary files ({error.strerror or error}); free some space and try again."
+                f"There is no room for temporary files ({reason_of(error)}); free some space and try again."
             ) from None
         yield place
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..audio.waveform import MAX_SECONDS, SPEECH_RATE, MonoMixer, Resampler, check_audio, check_rate, lasting
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 from ..timing import frame_count
 from ..types import Audio
 from .damage import CLOCK_SLACK
@@ -180,7 +180,7 @@ def streams_or_reason(path: Path) -> tuple[MediaStreams | None, str]:
         # What is not among the formats that are read is an invalid argument.
         if isinstance(error, import_av().error.InvalidDataError) or error.errno == errno.EINVAL:
             return None, _playlist(path) or "it is damaged, cut short or in a format that is not known"
-        return None, error.strerror or str(error)
+        return None, reason_of(error)
 
 
 def _playlist(path: Path) -> str:
@@ -282,5 +282,5 @@ def new_sound_file(path: Path, name: str) -> Iterator[BinaryIO]:
         if not isinstance(error, OSError):
             raise
         raise TalkingPortraitError(
-            f"The sound {name} can't be written ({error.strerror}); check the folder and its free space."
+            f"The sound {name} can't be written ({reason_of(error)}); check the folder and its free space."
         ) from None

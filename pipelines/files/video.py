@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 from ..types import Audio
 from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels
@@ -191,7 +191,7 @@ class VideoWriter:
 
     def _refused(self, error: OSError) -> TalkingPortraitError:
         return TalkingPortraitError(
-            f"The video {self.name} can't be written ({error.strerror or error}); check that its folder is still there "
+            f"The video {self.name} can't be written ({reason_of(error)}); check that its folder is still there "
             "and has room, and try again."
         )
 

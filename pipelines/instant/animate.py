@@ -1,20 +1,17 @@
-"""Instant from end to end: a portrait and a motion become frames, or with speech a video file, in constant memory."""
+"""Instant from end to end: a portrait and a motion become frames, in constant memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
-from ..files.frame_stream import write_stream
 from ..files.images import MAX_PIXELS
-from ..files.sound import SoundTrack
-from ..types import Audio, FaceMotion, FaceTrack, Progress, no_progress
+from ..types import FaceMotion, FaceTrack, Progress, no_progress
 from .renderer.renderer import BATCH_PIXELS, InstantRenderer
 
 MIN_SIDE = 16
@@ -91,26 +88,3 @@ def frames_of(
         yield frames
         done += len(frames)
         progress(done, motion.frames, frames[-1, ::thinned, ::thinned] / 255)
-
-
-def write_animation(
-    path: str | Path,
-    image: torch.Tensor,
-    track: FaceTrack,
-    motion: FaceMotion,
-    audio: Audio | SoundTrack | None,
-    *,
-    crf: int = 18,
-    device: torch.device | str = "cpu",
-    progress: Progress = no_progress,
-) -> int:
-    """Renders `motion` on the portrait and streams it with the sound into a video file; returns the frame count.
-
-    Args:
-        image: the portrait (H, W, 3) in 0..1. track: one frame of landmarks in it.
-        motion: what the face does; its rate is the video's.
-        audio: the sound, in memory or as the track of a file, or None for a silent video.
-        crf: H.264 quality, 0 (lossless) to 51; 18 is visually clean.
-    """
-    frames = frames_of(image, track, motion, device=device, progress=progress)
-    return write_stream(path, frames, motion.fps, audio, crf=crf)

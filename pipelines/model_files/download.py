@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 from ..files.output_paths import folder_for_results
 from ..types import Progress, no_progress
 from .connection import UnreachableError, check_address, host_of, opened, refusal
@@ -335,10 +335,10 @@ def _disk_errors(target: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _forget(_part_of(target))
             raise TalkingPortraitError(
-                f"The disk that holds {target.parent} is full ({error.strerror}); make room and run it again."
+                f"The disk that holds {target.parent} is full ({reason_of(error)}); make room and run it again."
             ) from error
         raise TalkingPortraitError(
-            f"{target} can't be written ({error.strerror or error}); check the folder's permissions, "
+            f"{target} can't be written ({reason_of(error)}); check the folder's permissions, "
             "or choose another with TALKING_PORTRAIT_MODELS."
         ) from error
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import TalkingPortraitError
+from ..files.output_paths import shortened
 from .store import Command, Folders, default_folders, find, list_files, models_command
 from .table import ModelFile
 
@@ -37,14 +38,31 @@ def required_files(
         elif not spare(option, paths):
             missing.append(model)
     if missing:
-        places = ", ".join(str(folders(model.folder)[0] / model.file) for model in missing)
-        pages = ", ".join(dict.fromkeys(model.page for model in missing))
-        one = len(missing) == 1
-        raise TalkingPortraitError(
-            f"The model {'file' if one else 'files'} {places} {'is' if one else 'are'} missing; download "
-            f"{'it' if one else 'them'} from {pages}, or run: {command(f'get {missing[0].name if one else system}')}"
-        )
+        raise missing_files({folders(model.folder)[0] / model.file: model for model in missing}, command, system)
     return paths
+
+
+def missing_files(
+    files: Mapping[Path, ModelFile], command: Command = models_command, system: str | None = None
+) -> TalkingPortraitError:
+    """One sentence for all of `files`: where each was expected, and the published file that suits there.
+
+    It names pages and the commands that fetch them; several are fetched with all of their `system`, if it is given.
+    """
+    models = list({model.name: model for model in files.values()}.values())
+    what, are, them = ("file", "is", "it") if len(files) == 1 else ("files", "are", "them")
+    pages = " and ".join(dict.fromkeys(model.page for model in models))
+    if all(path.as_posix().endswith(f"/{model.file}") for path, model in files.items()):
+        way = f"download {them} from {pages}, or run: "
+    else:
+        way = f"put {them} there, or take {', '.join(model.file for model in models)} from {pages} with: "
+    names = [model.name for model in models]
+    if len(models) > 2 or (system and len(models) > 1):  # rather the system as a whole than many commands
+        names = [system or models[0].systems[0]]
+    return TalkingPortraitError(
+        f"The model {what} {', '.join(shortened(path) for path in files)} {are} missing; {way}"
+        + ", then: ".join(command(f"get {name}") for name in names)
+    )
 
 
 def _named(option: str, name: str | Path, folders: list[Path]) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, reason_of
 from ..files.input_paths import is_file
 from ..packages import PACK
 from ..types import Progress, no_progress
@@ -131,7 +131,7 @@ def _state(model: ModelFile, path: Path, checksums: bool) -> str:
         # What users fetch by hand may have any form.
         return "wrong content" if model.source and expected.fault_of(path) else "ok"
     except OSError as error:
-        raise TalkingPortraitError(f"{path} can't be read ({error.strerror}); check its permissions.") from None
+        raise TalkingPortraitError(f"{path} can't be read ({reason_of(error)}); check its permissions.") from None
 
 
 def get(

@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from ...models.curves import smoothstep, soft_limit
+from ...models.face.eyelid_shapes import eyelid_closure, eyelid_shapes
 from ...models.face.face_mesh import BLENDSHAPES, face_mesh, mirror_index, mouth_opening
-from ...models.face.upper_face_shapes import eyelid_closure, eyelid_shapes
 from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import NECK, euler_to_matrix, matrix_to_euler
 from ..timing import as_rate

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ...models.face.eyelid_shapes import eyelid_closure
 from ...models.face.face_mesh import (
     FACE_OVAL,
     LEFT_BROW,
@@ -20,7 +21,6 @@ from ...models.face.face_mesh import (
     face_mesh,
     mouth_opening,
 )
-from ...models.face.upper_face_shapes import eyelid_closure
 from ..audio.waveform import mono
 from ..errors import TalkingPortraitError
 from ..face.head_pose import head_matrix, project

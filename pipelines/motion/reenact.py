@@ -8,9 +8,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ...models.face.eyelid_shapes import eye_opening, eyelid_shapes
 from ...models.face.face_mesh import LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh, mouth_opening
 from ...models.face.mouth_shapes import close_lips
-from ...models.face.upper_face_shapes import eye_opening, eyelid_shapes
 from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import head_matrix, smooth_poses, split_matrix
 from ..face.metric_mesh import metric_mesh

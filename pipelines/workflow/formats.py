@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import TalkingPortraitError, one_line, quoted
+from ..errors import TalkingPortraitError, one_line, quoted, reason_of
 from ..files.output_paths import shortened
 from .name_patterns import NAMED_BY_PATTERN, filled_by_editor
 
@@ -62,8 +62,7 @@ def load_workflow(path: str | Path) -> dict[str, Any]:
             stored = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # the second: a name that no file can have
         raise TalkingPortraitError(
-            f"The workflow {shortened(path)} can't be read ({getattr(error, 'strerror', error)}); check its name and "
-            "folder."
+            f"The workflow {shortened(path)} can't be read ({reason_of(error)}); check its name and folder."
         ) from None
     if len(stored) > MAX_BYTES:
         raise TalkingPortraitError(

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from ..errors import one_line
+from ..errors import one_line, reason_of
 from ..files.output_paths import folder_for_results, new_file
 from .formats import NodeInfo, Prompt
 from .server_connection import (
@@ -307,7 +307,7 @@ class _Client:
             raise
         except OSError as error:
             raise ServerError(
-                f"{target} can't be written ({error.strerror}); free some space or name another folder with --out."
+                f"{target} can't be written ({reason_of(error)}); free some space or name another folder with --out."
             ) from None
 
     def _title(self, node: Any) -> str:

@@ -18,17 +18,14 @@ from pathlib import Path
 
 import torch
 
+from .aniportrait import measured
+
 RUNS = 3
 
 
 def median_seconds(work: Callable[[], object]) -> float:
     work()
-    seconds = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return statistics.median(measured(torch.device("cpu"), work, elapsed=True)[0] for _ in range(RUNS))
 
 
 def bench_import() -> Iterator[str]:
@@ -72,7 +69,8 @@ def bench_renderer() -> Iterator[str]:
 
 def bench_animate() -> Iterator[str]:
     from talking_portrait.pipelines.files.example import example_portrait, example_speech
-    from talking_portrait.pipelines.instant.animate import write_animation
+    from talking_portrait.pipelines.files.frame_stream import write_stream
+    from talking_portrait.pipelines.instant.animate import frames_of
     from talking_portrait.pipelines.instant.driver.driver import drive
 
     torch.set_num_threads(os.cpu_count() or 1)
@@ -83,7 +81,7 @@ def bench_animate() -> Iterator[str]:
 
         def whole() -> int:
             motion = drive(audio, fps=Fraction(25), seed=0)
-            return write_animation(path, image, track, motion, audio)
+            return write_stream(path, frames_of(image, track, motion), motion.fps, audio)
 
         seconds = median_seconds(whole)
         yield f"animate: speech to finished video, 512 x 512, 25 fps: {whole() / seconds:.1f} frames a second"
@@ -94,7 +92,8 @@ def bench_memory() -> Iterator[str]:
 import resource, sys, tempfile, pathlib, numpy as np
 from dataclasses import replace
 from fractions import Fraction
-from talking_portrait.pipelines.instant.animate import write_animation
+from talking_portrait.pipelines.files.frame_stream import write_stream
+from talking_portrait.pipelines.instant.animate import frames_of
 from talking_portrait.pipelines.instant.driver.driver import drive
 from talking_portrait.pipelines.files.example import example_portrait, example_speech
 image, track = example_portrait()
@@ -103,7 +102,7 @@ rows = np.arange(int(sys.argv[1]) * 25) % motion.frames
 tracks = {k: getattr(motion, k)[rows] for k in ("vertices", "rotation", "translation")}
 motion = replace(motion, blendshapes=None, **tracks)
 with tempfile.TemporaryDirectory() as folder:
-    write_animation(pathlib.Path(folder, "m.mp4"), image, track, motion, None)
+    write_stream(pathlib.Path(folder, "m.mp4"), frames_of(image, track, motion), motion.fps)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
     for seconds in (5, 50):

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,17 @@ VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
 }
+DDIM = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "clip_sample": False,
+    "steps_offset": 1,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
+"""Arguments of diffusers' DDIMScheduler in both AniPortrait's and Hallo's published settings."""
 REFERENCE = Path(__file__).with_name("aniportrait_reference.py")
 
 
@@ -172,9 +183,10 @@ class Codec:
 # --- measuring, for both ---
 
 
-def measured(device: torch.device, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what the work gave. On a CPU those of the processor, which other processes delay less."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+def measured(device: torch.device, work: Callable[[], Any], *, elapsed: bool = False) -> tuple[float, Any]:
+    """Seconds, and what the work gave. On a CPU those of the processor, which other processes delay less, unless those
+    that elapsed are to be measured."""
+    clock = time.process_time if device.type == "cpu" and not elapsed else time.perf_counter
     synchronise(device)
     start = clock()
     result = work()
@@ -204,7 +216,7 @@ def peak_memory(device: torch.device) -> float:
 
 def synchronise(device: torch.device) -> None:
     if device.type != "cpu":
-        torch.cuda.synchronize(device)
+        torch.get_device_module(device).synchronize()
 
 
 def report(arguments: argparse.Namespace, run: Callable[[], torch.Tensor], path: Path) -> None:
@@ -217,6 +229,18 @@ def report(arguments: argparse.Namespace, run: Callable[[], torch.Tensor], path:
     peak = peak_memory(device)
     save_file({"frames": frames.float().contiguous().cpu()}, path)
     print(json.dumps({"seconds": seconds, "tflop": operations, "peak": peak}), flush=True)
+
+
+def figures(name: str, seconds: float, runs: Sequence[Mapping[str, float]], frames: int) -> str:
+    """The line of one side: median seconds, and what `report` printed in each of its runs."""
+    return (
+        f"{name}: {seconds:.2f} s, {frames / seconds:.3f} frames a second, {runs[0]['tflop'] / frames:.3f} TFLOP a "
+        f"frame, peak {max(run['peak'] for run in runs):.2f} GB"
+    )
+
+
+def difference(frames: torch.Tensor, others: torch.Tensor) -> str:
+    return f"frames differ by at most {float((frames - others).abs().max()):.1e}"
 
 
 # --- ours ---
@@ -290,14 +314,10 @@ def lines(arguments: argparse.Namespace) -> Iterator[str]:
     )
     seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
     for name, runs in found.items():
-        line = (
-            f"{name}: {seconds[name]:.2f} s, {arguments.frames / seconds[name]:.3f} frames a second, "
-            f"{runs[0]['tflop'] / arguments.frames:.3f} TFLOP a frame, peak {max(run['peak'] for run in runs):.2f} GB"
-        )
+        line = figures(name, seconds[name], runs, arguments.frames)
         if "reference" in frames and name != "reference":
-            error = float((frames[name] - frames["reference"]).abs().max())
             times = seconds["reference"] / seconds[name]
-            line += f"; {times:.2f} x as fast as the reference, frames differ by at most {error:.1e}"
+            line += f"; {times:.2f} x as fast as the reference, {difference(frames[name], frames['reference'])}"
         yield line
 
 

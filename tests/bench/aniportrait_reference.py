@@ -120,16 +120,7 @@ def pipeline(arguments: Any) -> Any:
     for name, network in networks.items():
         _filled(network, bench.read(arguments.weights, name), device, dtype)
     networks.setdefault("vae", NoVae(dtype, device))
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="linear",
-        clip_sample=False,
-        steps_offset=1,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-    )
+    scheduler = DDIMScheduler(**bench.DDIM)
     found = Pose2VideoPipeline(image_encoder=Embedding(dtype), scheduler=scheduler, **networks)
     found.set_progress_bar_config(disable=True)
     return found

@@ -19,7 +19,6 @@ import io
 import os
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
@@ -40,6 +39,7 @@ from talking_portrait.pipelines.memory import Resident
 from talking_portrait.pipelines.types import MotionLatents, SpeechFeatures
 
 from ..tiny_weights.anitalker import filled
+from .aniportrait import measured
 
 VARIANTS = {"hubert_audio_only": Stage2Config(pose=False, placement=False), "hubert_full_control": Stage2Config()}
 Work = Callable[[], torch.Tensor]
@@ -126,22 +126,13 @@ def compare(
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            _finish(device)
-            start = time.perf_counter()
-            work()
-            _finish(device)
-            times[name].append(time.perf_counter() - start)
+            times[name].append(measured(device, work, elapsed=True)[0])
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     line = f"{title}: " + ", ".join(f"{name} {formatted(seconds)}" for name, seconds in medians.items())
     if "reference" in works:
         error = (results["ours"].cpu() - results["reference"].cpu()).abs().max()
         line += f"; {medians['reference'] / medians['ours']:.2f} times as fast, largest difference {error:.1e}"
     print(line, flush=True)
-
-
-def _finish(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
 
 
 # --- the reference ---

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from .aniportrait import NoCodec, portrait, random_weight, report
+from .aniportrait import DDIM, NoCodec, difference, figures, portrait, random_weight, report
 
 SEED = 42
 AUDIO_LAYERS, AUDIO_CHANNELS = 12, 768
@@ -163,16 +163,7 @@ def reference(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
             module.gradient_checkpointing = True
     torch.utils.checkpoint.checkpoint = lambda function, *inputs, **_: function(*inputs)  # type: ignore[assignment]
 
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="linear",
-        clip_sample=False,
-        steps_offset=1,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-    )
+    scheduler = DDIMScheduler(**DDIM)
     pipeline = FaceAnimatePipeline(
         vae=Pooled(dtype, device),
         reference_unet=parts["reference_unet"],
@@ -317,13 +308,10 @@ def lines(arguments: argparse.Namespace) -> Iterator[str]:
     )
     seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
     for name, runs in found.items():
-        line = (
-            f"{name}: {seconds[name]:.2f} s, {count / seconds[name]:.3f} frames a second, "
-            f"{runs[0]['tflop'] / count:.3f} TFLOP a frame, peak {max(run['peak'] for run in runs):.2f} GB"
-        )
+        line = figures(name, seconds[name], runs, count)
         if "reference" in frames and name == "ours":
-            error = float((frames["ours"] - frames["reference"]).abs().max())
-            line += f"; {seconds['reference'] / seconds[name]:.2f} x as fast, frames differ by at most {error:.1e}"
+            times = seconds["reference"] / seconds[name]
+            line += f"; {times:.2f} x as fast, {difference(frames['ours'], frames['reference'])}"
         yield line
 
 

@@ -7,8 +7,8 @@ its implementation of the same network runs in turn with ours on the same weight
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -16,6 +16,7 @@ from talking_portrait.models.gfpgan import GFPGAN
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..tiny_weights.gfpgan import generated
+from .aniportrait import measured
 
 REFERENCE = "spandrel's"
 
@@ -42,14 +43,6 @@ def reference(state: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], torch.
     return lambda faces: network(faces, return_rgb=False, randomize_noise=False)[0]
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 @torch.no_grad()
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
@@ -72,9 +65,9 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in implementations}
     for _ in range(chosen.runs):
         for name, network in implementations.items():
-            times[name].append(seconds(lambda network=network: network(faces), device))  # type: ignore[misc]
-    for name, measured in times.items():
-        print(f"{name}: {statistics.median(measured) / chosen.batch:.3f} s a face (median of {chosen.runs})")
+            times[name].append(measured(device, functools.partial(network, faces), elapsed=True)[0])
+    for name, seconds in times.items():
+        print(f"{name}: {statistics.median(seconds) / chosen.batch:.3f} s a face (median of {chosen.runs})")
     if published is not None:
         print(f"ratio: {statistics.median(times[REFERENCE]) / statistics.median(times['ours']):.2f}")
 

@@ -3,6 +3,8 @@
 Heads of speakers (Munhall et al. 2004; Tiede et al. 2022): movement follows loudness and pitch, stressed
 syllables get a nod, and most of it happens between 0.5 and 2 Hz. Between phrases the head comes back to rest.
 All rows are prosody frames, 100 a second; angles are degrees in the order pitch, yaw, roll of `face/head_pose.py`.
+
+What numbers without a source were tuned on is not recorded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Prosody: loudness, pitch, phrases and accents, from which head and brow movement is made.
 
 It is analysed in blocks, so that memory beyond the audio itself is a few numbers for each 10 ms.
+
+What numbers without a source were tuned on is not recorded.
 """
 
 from __future__ import annotations

@@ -17,8 +17,11 @@ from .portrait_mesh import PortraitMesh
 from .spectacles import LEAST_BRIDGE, bridge_contrast, lowest_of_rim
 from .warp import Layer
 
-UPPER_SHARE = 0.93
-"""Part of the way to a shut eye that the upper lid covers; the lower lid rises by the rest."""
+MEETING_LINE = 0.07
+"""Where the lids meet, as a part of the opening above the lower lid, which rises by it; the upper lid does the rest.
+
+The mesh's is another: models/face/eyelid_shapes.py.
+"""
 RIM = 0.05
 """Eye half widths by which the lids' edges lie outside the landmarks."""
 SPREAD = 0.3
@@ -86,13 +89,13 @@ class Eyelid:
         upper, lower, reach, room = self.tables.at(along)
         shut = closure[:, None, None]
         closing = shut * (lower - upper)
-        upper_travel = closing * UPPER_SHARE
-        lower_travel = closing * (1 - UPPER_SHARE)
+        upper_travel = closing * (1 - MEETING_LINE)
+        lower_travel = closing * MEETING_LINE
         below_upper = across - (upper + upper_travel)
         above_lower = (lower - lower_travel) - across
         # The skin between lashes and brow is drawn out over the eye; the brow stays.
         away = ((-below_upper - self.lashes) / (room + upper_travel)).clamp(0, 1)
-        upper_shift = -torch.lerp(upper_travel, shut * UPPER_SHARE * reach, away) * (1 - away)
+        upper_shift = -torch.lerp(upper_travel, shut * (1 - MEETING_LINE) * reach, away) * (1 - away)
         lower_shift = lower_travel * _fade((-above_lower - 0.5 * self.lashes) / self.lower_room)
         upper_lid = picture.sample(positions + self.tables.vector(upper_shift))
         lower_lid = picture.sample(positions + self.tables.vector(lower_shift))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ....models.curves import smoothstep, soft_limit
+from ....models.face.eyelid_shapes import eyelid_closure
 from ....models.face.face_mesh import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
@@ -22,7 +23,6 @@ from ....models.face.face_mesh import (
     face_mesh,
 )
 from ....models.face.mouth_shapes import mouth_vertices
-from ....models.face.upper_face_shapes import eyelid_closure
 from ...errors import TalkingPortraitError
 from ...face.head_pose import head_matrix
 from ...face.metric_mesh import metric_mesh

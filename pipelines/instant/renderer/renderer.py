@@ -4,6 +4,8 @@ Everything that depends on the portrait alone is computed once. For each batch o
 expression become displacement fields on small grids, the fields are interpolated at the pixels of the moving box, and
 the picture is sampled there once; mouth and eyes are painted over in their own small boxes. Pixels outside the moving
 box are the picture's own.
+
+What numbers without a source were tuned on is not recorded.
 """
 
 from __future__ import annotations

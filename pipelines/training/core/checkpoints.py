@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ...errors import TalkingPortraitError
+from ...errors import TalkingPortraitError, reason_of
 from ...files.output_paths import replacing
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
@@ -37,7 +37,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise TalkingPortraitError(
-            f"{path} can't be written ({_reason(error)}); check that its folder exists, may be written to and has room."
+            f"{path} can't be written ({reason_of(error)}); check that its folder exists, may be written to and "
+            "has room."
         ) from None
 
 
@@ -112,12 +113,7 @@ def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, torch
     except json.JSONDecodeError:
         raise ValueError("its notes are no JSON") from None
     except (OSError, SafetensorError, RecursionError, RuntimeError, AttributeError, KeyError) as error:
-        raise ValueError(_reason(error)) from None
-
-
-def _reason(error: Exception) -> str:
-    """Why something failed, in one line."""
-    return " ".join((getattr(error, "strerror", None) or str(error)).split())[:200]
+        raise ValueError(reason_of(error)) from None
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -125,6 +121,6 @@ def _checkpoints(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
     except OSError as error:
         raise TalkingPortraitError(
-            f"The training folder {folder} can't be read ({_reason(error)}); check its permissions, or give "
+            f"The training folder {folder} can't be read ({reason_of(error)}); check its permissions, or give "
             "another one."
         ) from None

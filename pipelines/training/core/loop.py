@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...errors import TalkingPortraitError, quoted
+from ...errors import TalkingPortraitError, quoted, reason_of
 from ...files.images import write_image
 from ...files.output_paths import replacing
 from ...files.scratch import clear_abandoned
@@ -138,7 +138,7 @@ class _Run:
                 clear_abandoned(self.folder / name)  # a run that has all its steps writes nothing there
         except OSError as error:
             raise TalkingPortraitError(
-                f"The training folder {self.folder} can't be made ({error.strerror}); give another one."
+                f"The training folder {self.folder} can't be made ({reason_of(error)}); give another one."
             ) from None
 
     def _save(self) -> None:

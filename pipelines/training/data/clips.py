@@ -28,7 +28,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ....models.speech.encoder import SAMPLE_RATE
-from ...errors import TalkingPortraitError
+from ...errors import TalkingPortraitError, reason_of
 from ...files.output_paths import shortened
 from ...files.scratch import clear_abandoned
 from ...timing import MAX_FPS, MIN_FPS, sample_index
@@ -193,7 +193,7 @@ def read_clips(folder: str | Path) -> list[Clip]:
         folders = sorted(filter(_looks_like_a_clip, place.iterdir())) if place.is_dir() else []
     except OSError as error:
         raise TalkingPortraitError(
-            f"The folder {shortened(place)} can't be read ({error.strerror}); check its name and permissions."
+            f"The folder {shortened(place)} can't be read ({reason_of(error)}); check its name and permissions."
         ) from None
     if not folders:
         raise TalkingPortraitError(
@@ -210,9 +210,8 @@ def _in_range(path: Path, changed: int) -> bool:
 
 
 def _damaged(path: Path, error: Exception) -> TalkingPortraitError:
-    reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:160]
     return TalkingPortraitError(
-        f"{path} can't be used ({reason}); remove its clip's folder, or prepare the video again."
+        f"{path} can't be used ({reason_of(error)}); remove its clip's folder, or prepare the video again."
     )
 
 

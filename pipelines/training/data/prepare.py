@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 
 from ....models.speech.encoder import SAMPLE_RATE
-from ...errors import TalkingPortraitError
+from ...errors import TalkingPortraitError, reason_of
 from ...face.crop import track_in_crop
 from ...face.crop_boxes import PRESETS, portrait_boxes
 from ...face.face import Face, Landmarker
@@ -120,7 +120,7 @@ def prepare(
 
 def _no_training_folder(folder: str | Path, error: OSError) -> TalkingPortraitError:
     return TalkingPortraitError(
-        f"{folder} can't be a training folder ({error.strerror or error}); check that it is there and has room, or "
+        f"{folder} can't be a training folder ({reason_of(error)}); check that it is there and has room, or "
         "give another one."
     )
 

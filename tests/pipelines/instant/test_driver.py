@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from talking_portrait.models.face.eyelid_shapes import eyelid_closure
 from talking_portrait.models.face.face_mesh import BLENDSHAPES, mouth_opening
-from talking_portrait.models.face.upper_face_shapes import eyelid_closure
 from talking_portrait.pipelines.audio.waveform import resample
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import NECK, about_neck, euler_to_matrix

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from talking_portrait.models.face.eyelid_shapes import eyelid_closure
 from talking_portrait.models.face.face_mesh import BLENDSHAPES, mouth_opening
-from talking_portrait.models.face.upper_face_shapes import eyelid_closure
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import NECK, euler_to_matrix, head_matrix
 from talking_portrait.pipelines.motion.edit import (

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from talking_portrait.models.face.eyelid_shapes import eyelid_closure
 from talking_portrait.models.face.face_mesh import face_mesh, mouth_opening
 from talking_portrait.models.face.mouth_shapes import neutral_vertices
-from talking_portrait.models.face.upper_face_shapes import eyelid_closure
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import euler_to_matrix, head_matrix
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh

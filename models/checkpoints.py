@@ -93,10 +93,8 @@ def _is_safetensors(path: Path) -> bool:
 def check_file(path: Path) -> None:
     """Raises TalkingPortraitError when there is no file, or one that is no model whatever its name."""
     if not os.path.isfile(path):  # False, and not an error, for what no file can be called
-        raise TalkingPortraitError(
-            f"{path} is {'a folder' if os.path.isdir(path) else 'not there'}, but a model file is expected; check its name "
-            "and folder."
-        )
+        found = "a folder" if os.path.isdir(path) else "not there"
+        raise TalkingPortraitError(f"{path} is {found}, but a model file is expected; check its name and folder.")
     try:
         with path.open("rb") as file:
             start = file.read(512)

@@ -21,6 +21,9 @@ CLOCK_SLACK = Fraction(15, 1000)
 """Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
 _UNKNOWN_SIZE = 0x7FFF0000
 """Programs that write WAV into a pipe put this size or a larger one."""
+_MOST_CHUNKS = 300_000
+"""After so many, made to take long, no further ones are looked at; an hour of VOC has some 100000."""
+_LARGEST_FILE = 2**62
 _MP3_START = 4096
 """Bytes of an MP3 file after its ID3 tag, within which the frame of its figures lies."""
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -101,7 +104,7 @@ def _riff_bytes(file: BinaryIO) -> _Stated:
     if start[8:] == b"AVI ":
         return _Stated(_known(struct.unpack(order + "I", start[4:8])[0]), 8)
     large = rate = 0
-    while len(head := file.read(8)) == 8:
+    for head in _heads(file, 8):
         name, length = struct.unpack(order + "4sI", head)
         begin = file.tell()
         if name == b"data":
@@ -114,6 +117,15 @@ def _riff_bytes(file: BinaryIO) -> _Stated:
     return _Stated()
 
 
+def _heads(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The heads of a file's chunks; whoever takes one moves on to the next."""
+    for _ in range(_MOST_CHUNKS):
+        head = file.read(size)
+        if len(head) < size:
+            break
+        yield head
+
+
 def _known(size: int) -> int:
     return size if size < _UNKNOWN_SIZE else 0
 
@@ -121,13 +133,13 @@ def _known(size: int) -> int:
 def _w64_bytes(file: BinaryIO) -> _Stated:
     """Sony Wave64: as WAV, with names of 16 bytes, sizes of 8 that count both, and chunks at multiples of 8."""
     begin, rate = file.seek(40), 0
-    while len(head := file.read(24)) == 24:
+    for head in _heads(file, 24):
         name, length = struct.unpack("<4s12xQ", head)
         if name == b"data":
             return _Stated(max(length - 24, 0), begin + 24, rate)
         if name == b"fmt ":
             rate = struct.unpack("<8xI", file.read(12).ljust(12, b"\0"))[0]
-        if not 24 <= length < 2**62:
+        if not 24 <= length < _LARGEST_FILE:
             break
         begin = file.seek(begin + (length + 7) // 8 * 8)
     return _Stated()
@@ -139,7 +151,9 @@ def voc_is_cut_short(path: Path) -> bool:
         size = file.seek(0, os.SEEK_END)
         file.seek(20)
         begin = file.seek(int.from_bytes(file.read(2), "little"))
-        while begin < size and (head := file.read(4)) and head[0]:  # the last block has kind 0 and no length
+        for head in _heads(file, 4):
+            if not head[0]:  # the last block has kind 0 and no length
+                break
             begin = file.seek(begin + 4 + int.from_bytes(head[1:], "little"))
         return begin > size
 
@@ -147,11 +161,13 @@ def voc_is_cut_short(path: Path) -> bool:
 def _caf_bytes(file: BinaryIO) -> _Stated:
     """The samples of a CAF file."""
     begin = file.seek(8)
-    while len(head := file.read(12)) == 12:
+    for head in _heads(file, 12):
         name, length = struct.unpack(">4sq", head)
         begin += 12
         if length < 0 or name == b"data":
             return _Stated(max(length, 0), begin)
+        if length >= _LARGEST_FILE:
+            break
         begin = file.seek(begin + length)
     return _Stated()
 

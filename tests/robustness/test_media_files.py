@@ -14,6 +14,7 @@ import subprocess
 import sys
 import wave
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,25 @@ def test_sound_whose_end_is_missing_is_reported(tmp_path, caplog, ending, option
     else:
         place = float(caplog.records[0].getMessage().split(" s;")[0].split()[-1])
         assert abs(place - float(sound.seconds)) < 0.25
+
+
+@pytest.mark.parametrize("length", [2**63 - 1, 2**62, -(2**63)])
+def test_a_chunk_of_impossible_length_is_no_error_of_the_systems(tmp_path, length):
+    path = encoded(tmp_path, "caf")
+    content = path.read_bytes()
+    place = content.index(b"data")
+    path.write_bytes(content[:place] + struct.pack(">4sq", b"free", length) + content[place:])
+    with suppress(TalkingPortraitError):
+        assert read_audio(path).samples > 0
+
+
+def test_chunks_without_end_take_no_time(tmp_path):
+    path = encoded(tmp_path, "wav")
+    content = path.read_bytes()
+    place = content.index(b"data")
+    path.write_bytes(content[:place] + bytes(40_000_000) + content[place:])
+    with suppress(TalkingPortraitError):
+        assert read_audio(path).samples > 0
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -129,10 +129,9 @@ def find_videos(places: Sequence[Path]) -> list[Path]:
     """The given files, and all videos in the given folders and below, by name."""
     found: list[Path] = []
     for place in places:
-        inside = (
-            sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS) if os.path.isdir(place) else []
-        )
-        if os.path.isdir(place) and not inside:
+        is_folder = os.path.isdir(place)
+        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS) if is_folder else []
+        if is_folder and not inside:
             raise TalkingPortraitError(f"The folder {place} holds no video ({', '.join(ENDINGS)}); give another one.")
         found += inside or [place]
     return found

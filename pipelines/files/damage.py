@@ -21,9 +21,8 @@ CLOCK_SLACK = Fraction(15, 1000)
 """Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
 _UNKNOWN_SIZE = 0x7FFF0000
 """Programs that write WAV into a pipe put this size or a larger one."""
-_MOST_CHUNKS = 300_000
-"""After so many, made to take long, no further ones are looked at; an hour of VOC has some 100000."""
-_LARGEST_FILE = 2**62
+_MOST_CHUNKS = 1_000_000
+"""After so many, made to take long, no further ones are looked at; an hour of stereo VOC has some 350000."""
 _MP3_START = 4096
 """Bytes of an MP3 file after its ID3 tag, within which the frame of its figures lies."""
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -113,7 +112,7 @@ def _riff_bytes(file: BinaryIO) -> _Stated:
             large = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
         if name == b"fmt " and length >= 12:
             rate = struct.unpack(order + "8xI", file.read(12).ljust(12, b"\0"))[0]
-        file.seek(begin + length + length % 2)
+        _move_to(file, begin + length + length % 2)
     return _Stated()
 
 
@@ -124,6 +123,12 @@ def _heads(file: BinaryIO, size: int) -> Iterator[bytes]:
         if len(head) < size:
             break
         yield head
+
+
+def _move_to(file: BinaryIO, place: int) -> int:
+    """Goes to a place, or to the end where it lies beyond, as systems refuse places that no file of theirs can have."""
+    file.seek(min(place, os.fstat(file.fileno()).st_size))
+    return place
 
 
 def _known(size: int) -> int:
@@ -139,9 +144,7 @@ def _w64_bytes(file: BinaryIO) -> _Stated:
             return _Stated(max(length - 24, 0), begin + 24, rate)
         if name == b"fmt ":
             rate = struct.unpack("<8xI", file.read(12).ljust(12, b"\0"))[0]
-        if not 24 <= length < _LARGEST_FILE:
-            break
-        begin = file.seek(begin + (length + 7) // 8 * 8)
+        begin = _move_to(file, begin + max(length + 7, 24) // 8 * 8)
     return _Stated()
 
 
@@ -154,7 +157,7 @@ def voc_is_cut_short(path: Path) -> bool:
         for head in _heads(file, 4):
             if not head[0]:  # the last block has kind 0 and no length
                 break
-            begin = file.seek(begin + 4 + int.from_bytes(head[1:], "little"))
+            begin = _move_to(file, begin + 4 + int.from_bytes(head[1:], "little"))
         return begin > size
 
 
@@ -166,9 +169,7 @@ def _caf_bytes(file: BinaryIO) -> _Stated:
         begin += 12
         if length < 0 or name == b"data":
             return _Stated(max(length, 0), begin)
-        if length >= _LARGEST_FILE:
-            break
-        begin = file.seek(begin + length)
+        begin = _move_to(file, begin + length)
     return _Stated()
 
 

@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-gpu bench-restore browser comfyui slow clean
+.PHONY: help demo test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-gpu bench-restore browser comfyui kills slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -33,7 +33,7 @@ demo: $(STAMP) ## a talking video from the shipped portrait and speech
 	@echo "The talking portrait is in $(CURDIR)/out/demo.mp4"
 
 # The networks of the tests are tiny: more threads only wait for each other.
-test parity slow: export OMP_NUM_THREADS ?= 1
+test parity slow kills: export OMP_NUM_THREADS ?= 1
 
 test: lint ## style, types and every test that needs nothing but this folder (and ../shared where it is)
 	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile
@@ -49,6 +49,9 @@ lint: $(STAMP) build/typing/talking_portrait
 
 parity: $(STAMP) ## every golden of GOLDENS=<folder> (default ../shared/parity), of SYSTEM=<name> only
 	$(PYTHON) -m pytest tests/parity -m parity $(if $(GOLDENS),--goldens=$(GOLDENS)) $(if $(SYSTEM),--system=$(SYSTEM))
+
+kills: $(STAMP) ## commands ended at random moments of theirs (TIMES=100 for each; COMMANDS=animate ...; half an hour and more)
+	$(PYTHON) -m tests.robustness.random_kills --times $(or $(TIMES),100) $(COMMANDS)
 
 slow: $(STAMP) ## tests of more than half a minute
 	$(PYTHON) -m pytest -m slow

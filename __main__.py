@@ -171,5 +171,5 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     code = main()
-    _on_request(signal.SIG_DFL)  # there is nothing left to clean up, and nobody to catch it
+    _on_request(signal.SIG_IGN)  # what the interpreter does at its end takes a moment and changes no result
     sys.exit(code)

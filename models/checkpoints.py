@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
     under a weight file's name, a pickle whose tensors only its author's program can bring out, or one without a tensor.
     """
     path = Path(path)
-    if path.name.lower().endswith(INDEX_SUFFIX) and path.is_file():
+    if path.name.lower().endswith(INDEX_SUFFIX) and os.path.isfile(path):
         return strip(
             {name: tensor for shard in shard_files(path, SUFFIXES) for name, tensor in _read(shard, mapped).items()}
         )
@@ -91,13 +92,14 @@ def _is_safetensors(path: Path) -> bool:
 
 def check_file(path: Path) -> None:
     """Raises TalkingPortraitError when there is no file, or one that is no model whatever its name."""
-    if not path.is_file():
-        raise TalkingPortraitError(
-            f"{path} is {'a folder' if path.is_dir() else 'not there'}, but a model file is expected; check its name "
-            "and folder."
-        )
-    with path.open("rb") as file:
-        start = file.read(512)
+    if not os.path.isfile(path):  # False, and not an error, for what no file can be called
+        found = "a folder" if os.path.isdir(path) else "not there"
+        raise TalkingPortraitError(f"{path} is {found}, but a model file is expected; check its name and folder.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise TalkingPortraitError(f"{path} can't be read ({error.strerror}); check its permissions.") from None
     text = start.lstrip().lower()
     if not start:
         problem = "is empty"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def load_speech_encoder(path: str | Path) -> SpeechEncoder:
     """
     path = Path(path)
     folder, file = path.parent, path
-    if path.is_dir():
+    if os.path.isdir(path):
         folder = path
         file = next((path / name for name in FOLDER_FILES if (path / name).is_file()), path / FOLDER_FILES[0])
         if not file.is_file():

@@ -76,6 +76,7 @@ def _prepare(options: argparse.Namespace) -> None:
             "One of --face-detector and --face-recogniser was given, but faces are recognised by both; give both files."
         )
     recipe = Recipe(as_rate(options.fps), options.size, options.crop, options.shortest, options.longest)
+    _check_folder(options.out)
     videos = find_videos(options.videos)
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
@@ -204,10 +205,11 @@ def _train_mouth(options: argparse.Namespace) -> None:
 
 
 def _check_folder(folder: Path) -> None:
+    from ..files.input_paths import is_file
     from ..files.output_paths import check_output_folder
 
-    if folder.is_file():
-        raise TalkingPortraitError(f"{folder} is a file, but a folder for the run is expected; give another name.")
+    if is_file(folder):
+        raise TalkingPortraitError(f"{folder} is a file, but a folder is expected; give another name.")
     check_output_folder(folder)
 
 

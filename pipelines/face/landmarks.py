@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
+from ..files.input_paths import existing_file, is_file
 from ..finite import all_finite
 from ..model_files.store import Command, default_model_root, find, list_files, models_command, way_to_get
 from ..packages import pip_install
@@ -321,11 +323,11 @@ def _task_file(path: str | Path | None, way: str) -> Path | None:
         (model,) = list_files("face_landmarker")
         return find(model)
     place = Path(path)
-    if place.is_dir():
+    if os.path.isdir(place):
         tasks = sorted(place.glob("*.task"))
         return next((task for task in tasks if task.name == "face_landmarker.task"), next(iter(tasks), None))
-    if not place.is_file():
+    if not is_file(place):
         raise TalkingPortraitError(f"{place} is not there, but a face landmarker (.task) is needed; {way}")
     if place.suffix != ".task":
         raise TalkingPortraitError(f"{place} is something else, but a face landmarker (.task) is needed; {way}")
-    return place
+    return existing_file(place, "face landmarker")

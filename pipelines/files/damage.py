@@ -1,6 +1,6 @@
 """Damage of media files: what a decoder finds, and what sound files lack without an error of ffmpeg's.
 
-The latter are the end of WAV and MP3, and pages of Ogg.
+The latter are the end of WAV and its like and of MP3, and pages of Ogg.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ CLOCK_SLACK = Fraction(15, 1000)
 """Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
 _UNKNOWN_SIZE = 0x7FFF0000
 """Programs that write WAV into a pipe put this size or a larger one."""
+_MOST_CHUNKS = 1_000_000
+"""After so many, made to take long, no further ones are looked at; an hour of stereo VOC has some 350000."""
 _MP3_START = 4096
 """Bytes of an MP3 file after its ID3 tag, within which the frame of its figures lies."""
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -63,8 +65,20 @@ class Damage:
             )
 
 
+@dataclass(frozen=True)
+class _Stated:
+    """How many `bytes` of samples, or of everything, a file has by its header, 0 where it leaves that open.
+
+    `begin` is their place; `rate` how many there are in a second, 0 where the header does not say.
+    """
+
+    bytes: int = 0
+    begin: int = 0
+    rate: int = 0
+
+
 def declared_seconds(path: Path, kind: str, estimate: Fraction) -> Fraction | None:
-    """How long a WAV, CAF, AVI or MP3 file (`kind`) is by its own word, where that is more than there is; else None.
+    """How long a file of a `kind` in BY_SIZE is by its own word, where that is more than there is; else None.
 
     `estimate` is the length that ffmpeg gives: of MP3 that of the whole, of the others that of the bytes there are.
     """
@@ -73,38 +87,95 @@ def declared_seconds(path: Path, kind: str, estimate: Fraction) -> Fraction | No
         file.seek(0)
         if kind == "mp3":
             return estimate if _mp3_bytes(file) > size else None
-        declared, begin = _caf_bytes(file) if kind == "caf" else _riff_bytes(file)
-        there = size - begin
-        return estimate * declared / there if 0 < there < declared < _UNKNOWN_SIZE else None
+        stated = _HEADERS[kind](file)
+        there = size - stated.begin
+        if not 0 < there < stated.bytes:
+            return None
+        return Fraction(stated.bytes, stated.rate) if stated.rate else estimate * stated.bytes / there
 
 
-def _riff_bytes(file: BinaryIO) -> tuple[int, int]:
-    """How many bytes of samples a WAV file has by its header, and their place; of AVI, of everything."""
-    begin = 12
-    riff = file.read(begin)
-    if len(riff) < begin or riff[:4] != b"RIFF":
-        return 0, 0
-    if riff[8:] == b"AVI ":
-        return struct.unpack("<I", riff[4:8])[0], 8
-    while len(head := file.read(8)) == 8:
-        name, length = struct.unpack("<4sI", head)
-        begin += 8
+def _riff_bytes(file: BinaryIO) -> _Stated:
+    """Of WAV the samples, of AVI everything; RIFX has its numbers the other way round, RF64 the large ones in ds64."""
+    start = file.read(12)
+    order = ">" if start[:4] == b"RIFX" else "<"
+    if len(start) < 12 or start[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
+        return _Stated()
+    if start[8:] == b"AVI ":
+        return _Stated(_known(struct.unpack(order + "I", start[4:8])[0]), 8)
+    large = rate = 0
+    for head in _heads(file, 8):
+        name, length = struct.unpack(order + "4sI", head)
+        begin = file.tell()
         if name == b"data":
-            return length, begin
-        begin = file.seek(begin + length + length % 2)
-    return 0, 0
+            return _Stated(large or _known(length), begin, rate)
+        if name == b"ds64" and length >= 16:
+            large = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
+        if name == b"fmt " and length >= 12:
+            rate = struct.unpack(order + "8xI", file.read(12).ljust(12, b"\0"))[0]
+        _move_to(file, begin + length + length % 2)
+    return _Stated()
 
 
-def _caf_bytes(file: BinaryIO) -> tuple[int, int]:
-    """How many bytes of samples a CAF file has by its header, and their place; 0 where it leaves that open."""
+def _heads(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The heads of a file's chunks; whoever takes one moves on to the next."""
+    for _ in range(_MOST_CHUNKS):
+        head = file.read(size)
+        if len(head) < size:
+            break
+        yield head
+
+
+def _move_to(file: BinaryIO, place: int) -> int:
+    """Goes to a place, or to the end where it lies beyond, as systems refuse places that no file of theirs can have."""
+    file.seek(min(place, os.fstat(file.fileno()).st_size))
+    return place
+
+
+def _known(size: int) -> int:
+    return size if size < _UNKNOWN_SIZE else 0
+
+
+def _w64_bytes(file: BinaryIO) -> _Stated:
+    """Sony Wave64: as WAV, with names of 16 bytes, sizes of 8 that count both, and chunks at multiples of 8."""
+    begin, rate = file.seek(40), 0
+    for head in _heads(file, 24):
+        name, length = struct.unpack("<4s12xQ", head)
+        if name == b"data":
+            return _Stated(max(length - 24, 0), begin + 24, rate)
+        if name == b"fmt ":
+            rate = struct.unpack("<8xI", file.read(12).ljust(12, b"\0"))[0]
+        begin = _move_to(file, begin + max(length + 7, 24) // 8 * 8)
+    return _Stated()
+
+
+def voc_is_cut_short(path: Path) -> bool:
+    """Whether a Creative Voice file ends within one of its blocks."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(20)
+        begin = file.seek(int.from_bytes(file.read(2), "little"))
+        for head in _heads(file, 4):
+            if not head[0]:  # the last block has kind 0 and no length
+                break
+            begin = _move_to(file, begin + 4 + int.from_bytes(head[1:], "little"))
+        return begin > size
+
+
+def _caf_bytes(file: BinaryIO) -> _Stated:
+    """The samples of a CAF file."""
     begin = file.seek(8)
-    while len(head := file.read(12)) == 12:
+    for head in _heads(file, 12):
         name, length = struct.unpack(">4sq", head)
         begin += 12
         if length < 0 or name == b"data":
-            return max(length, 0), begin
-        begin = file.seek(begin + length)
-    return 0, 0
+            return _Stated(max(length, 0), begin)
+        begin = _move_to(file, begin + length)
+    return _Stated()
+
+
+_HEADERS = {"wav": _riff_bytes, "avi": _riff_bytes, "w64": _w64_bytes, "caf": _caf_bytes}
+BY_SIZE = (*_HEADERS, "mp3")
+"""ffmpeg's names of formats for which it takes less than the header says where bytes are missing."""
 
 
 def _mp3_bytes(file: BinaryIO) -> int:

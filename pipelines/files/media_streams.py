@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError, reason_of
 from ..timing import MAX_FPS, MIN_FPS, as_rate
-from .damage import Damage, declared_seconds, ogg_damage
+from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -26,10 +26,8 @@ FORMATS = (
     "3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,tta,voc,w64,wav,wv,y4m,yuv4mpegpipe"
 )
 """Demuxers of files that hold their own data; playlists and the like, which name other files, are not among them."""
-_DECLARED_DURATION = ("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au", "tta")
+_DECLARED_DURATION = ("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au", "tta", "rm")
 """Formats whose header says how long the file is; elsewhere ffmpeg estimates it."""
-_CAPPED_DURATION = ("wav", "caf", "avi", "mp3")
-"""Formats for which ffmpeg takes less than that where bytes are missing."""
 _WITHOUT_CLOCK = frozenset(["aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "tta", "voc", "w64", "wav"])
 """Formats that hold nothing but samples in order; the times in them are ffmpeg's guesses."""
 _STILL_CODECS = frozenset(["bmp", "gif", "jpeg2000", "mjpeg", "png", "tiff", "webp"])
@@ -285,6 +283,8 @@ def decoded_frames(path: Path, index: int, *, warn: bool = True) -> Iterator[tup
                 damage.at(pages.first)
             if pages.cut_short:
                 broken.append("it is cut short")
+        if container.format.name == "voc" and voc_is_cut_short(path):
+            broken.append("it is cut short")
         seconds = (reached or begin) - begin
         if declared is not None:
             if seconds < declared - max(declared / 30, Fraction(3, 10)):
@@ -303,7 +303,7 @@ def _declared(container: InputContainer, path: Path) -> Fraction | None:
         return None
     seconds = Fraction(container.duration, import_av().time_base)
     name = container.format.name
-    missing = declared_seconds(path, name, seconds) if name in _CAPPED_DURATION else None
+    missing = declared_seconds(path, name, seconds) if name in BY_SIZE else None
     return missing or (seconds if name.startswith(_DECLARED_DURATION) else None)
 
 

@@ -60,34 +60,58 @@ def _locked(folder: Path, name: str, stack: ExitStack) -> Path:
         stack.callback(_remove, place)
         lock = FileLock(place / _MARK)
         stack.callback(lock.release)
+        stack.callback(_empty, place)
         with suppress(OSError, NotImplementedError):  # where files can't be locked, no other process removes it
             lock.acquire()
         if (place / _MARK).exists() or (place.is_dir() and not lock.is_locked):
             return place  # else somebody took it for a dead one's before it was locked
 
 
+def _empty(place: Path) -> None:
+    """Removes all but the mark, by which the folder is known when this process is killed meanwhile."""
+    with interruptions_held(), suppress(OSError):
+        for entry in list(os.scandir(place)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name != _MARK:
+                with suppress(OSError):
+                    os.unlink(entry.path)
+
+
 def _remove(place: Path) -> None:
-    with interruptions_held():
-        shutil.rmtree(place, ignore_errors=True)
+    """Removes a folder that holds at most its mark; where a program still writes into it, the mark stays as well."""
+    with interruptions_held(), suppress(OSError):
+        if os.listdir(place) in ([], [_MARK]):
+            (place / _MARK).unlink(missing_ok=True)
+            place.rmdir()
 
 
 def clear_abandoned(folder: Path) -> None:
-    """Removes what killed processes left in `folder`; one that lives holds the lock of its own."""
+    """Removes what killed processes left in `folder`; one that lives holds the lock of its own.
+
+    A folder that is empty was left before it was locked or after all else in it was removed. Where its maker lives, it
+    makes another one.
+    """
     try:
         names = [entry.name for entry in os.scandir(folder) if _NAME.fullmatch(entry.name)]
     except OSError:
         return  # whoever makes a folder there says why that fails
     for place in (folder / name for name in names):
         mark = place / _MARK
-        if place.is_symlink() or mark.is_symlink() or not mark.is_file():  # in /tmp others may have made links
+        if place.is_symlink() or mark.is_symlink():  # in /tmp others may have made links
+            continue
+        if not mark.is_file():
+            with suppress(OSError):  # it is not empty, or another's
+                place.rmdir()
             continue
         lock = FileLock(mark, timeout=0)
         with suppress(OSError, NotImplementedError):  # a lock that another process holds is a TimeoutError
             lock.acquire()
             try:
-                _remove(place)
+                _empty(place)
             finally:
                 lock.release()
+            _remove(place)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from ..types import Progress, no_progress
 from .connection import UnreachableError, check_address, host_of, opened, refusal
 from .contents import fault_of, head_fault
 
-__all__ = ["UnreachableError", "download", "file_sha256"]
+__all__ = ["UnreachableError", "clear_lock", "download", "file_sha256"]
 
 CHUNK = 1 << 20
 MAX_BYTES = 10_000_000_000
@@ -105,8 +105,8 @@ def download(
                 f"The file from {host_of(url)} is not {target.name}: {fault}, so it was deleted; try again, and if it "
                 "stays so, don't use that source."
             )
+        _tag_of(part).unlink(missing_ok=True)  # first, as nothing looks for it once the file is there
         os.replace(part, target)
-        _forget(part)
     return target
 
 
@@ -273,7 +273,7 @@ def _only_writer(part: Path, target: Path, say: Callable[[str], None]) -> Iterat
     """
     from filelock import FileLock, Timeout
 
-    place = part.with_name(part.name + ".lock")
+    place = _lock_of(part)
     waited = False
     while True:
         lock = FileLock(place, timeout=0)
@@ -292,12 +292,28 @@ def _only_writer(part: Path, target: Path, say: Callable[[str], None]) -> Iterat
     try:
         yield waited
     finally:
-        if os.name == "posix":  # elsewhere an open file can't be removed
-            place.unlink(missing_ok=True)
-        lock.release()
-        if os.name != "posix":
-            with suppress(OSError):  # another process has it open
-                place.unlink()
+        _remove_lock(lock, place)
+
+
+def clear_lock(target: Path) -> None:
+    """Removes the lock of a process that was killed when it had just put `target` in its place."""
+    from filelock import FileLock
+
+    place = _lock_of(_part_of(target))
+    if place.is_file():
+        lock = FileLock(place, timeout=0)
+        with suppress(OSError, NotImplementedError):  # another process holds it, or the folder takes no changes
+            lock.acquire()
+            _remove_lock(lock, place)
+
+
+def _remove_lock(lock: Any, place: Path) -> None:
+    if os.name == "posix":  # elsewhere an open file can't be removed
+        place.unlink(missing_ok=True)
+    lock.release()
+    if os.name != "posix":
+        with suppress(OSError):  # another process has it open
+            place.unlink()
 
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -341,6 +357,10 @@ def _part_of(target: Path) -> Path:
 
 def _tag_of(part: Path) -> Path:
     return part.with_name(part.name + ".tag")
+
+
+def _lock_of(part: Path) -> Path:
+    return part.with_name(part.name + ".lock")
 
 
 def _forget(part: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def missing_files(
 def _named(option: str, name: str | Path, folders: list[Path]) -> Path:
     """The file that a user named for an option."""
     for path in (Path(name), *(folder / name for folder in folders)):
-        if path.exists():
+        if os.path.exists(path):  # False, and not an error, for what no file can be called
             return path
     raise TalkingPortraitError(
         f"The file {name} for --{option.replace('_', '-')} is neither there nor in {folders[0]}; name one that is, or "

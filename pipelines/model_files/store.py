@@ -16,7 +16,7 @@ from ..files.input_paths import is_file
 from ..packages import PACK
 from ..types import Progress, no_progress
 from .connection import check_address, without_secret
-from .download import Expected, UnreachableError, download, file_sha256, no_words
+from .download import Expected, UnreachableError, clear_lock, download, file_sha256, no_words
 from .table import HUGGING_FACE, MODEL_FILES, ModelFile
 
 Folders = Callable[[str], list[Path]]
@@ -161,7 +161,11 @@ def get(
             continue
         (status,) = check(folders, [model])
         try:
-            paths.append(status.path if status.state == "ok" else _get_one(model, folders, progress, say))
+            if status.state == "ok":
+                clear_lock(status.path)
+                paths.append(status.path)
+            else:
+                paths.append(_get_one(model, folders, progress, say))
         except UnreachableError as error:
             unreachable = unreachable or error
     if unreachable:

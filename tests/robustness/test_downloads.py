@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from talking_portrait.__main__ import main
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files import download as downloads
@@ -231,6 +232,21 @@ def test_whatever_a_killed_run_has_left_becomes_the_whole_file(host, target, tag
             assert stale, told
     assert target.read_bytes() == WHOLE
     assert left_over(target) == ["file.pth"]
+
+
+def test_the_lock_of_a_process_that_was_killed_with_the_file_in_place_goes(host, target, monkeypatch):
+    model = ModelFile("one", target.name, "vae", ("s",), "https://p.invalid", "owner/repo/one.pth", about=len(WHOLE))
+    monkeypatch.setattr(store, "MODEL_FILES", (*MODEL_FILES, model))
+    target.parent.mkdir()
+    target.write_bytes(WHOLE)
+    lock = target.with_name(f".{target.name}.part.lock")
+    lock.touch()
+    held = FileLock(lock)
+    with held:
+        assert store.get("one", lambda category: [target.parent]) == [target]
+        assert lock.exists()
+    assert store.get("one", lambda category: [target.parent]) == [target]
+    assert left_over(target) == [target.name]
 
 
 def test_another_part_than_was_asked_for_is_not_put_together(host, target):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import wave
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,11 @@ def test_what_follows_a_damaged_place_keeps_its_time(tmp_path, ending):
         ("au", ()),
         ("tta", ()),
         ("caf", ()),
+        ("w64", ()),
+        ("mulaw.wav", ("-c:a", "pcm_mulaw")),
+        ("rf64.wav", ("-rf64", "always")),
+        ("voc", ()),
+        ("rm", ("-c:a", "ac3")),
         ("pcm.mov", ("-c:a", "pcm_s16le")),
     ],
 )
@@ -154,6 +160,39 @@ def test_sound_whose_end_is_missing_is_reported(tmp_path, caplog, ending, option
     else:
         place = float(caplog.records[0].getMessage().split(" s;")[0].split()[-1])
         assert abs(place - float(sound.seconds)) < 0.25
+
+
+@pytest.mark.parametrize("length", [2**63 - 1, 2**61, 2**45, -(2**63)])
+def test_a_chunk_of_impossible_length_is_no_error_of_the_systems(tmp_path, length):
+    path = encoded(tmp_path, "caf")
+    content = path.read_bytes()
+    place = content.index(b"data")
+    path.write_bytes(content[:place] + struct.pack(">4sq", b"free", length) + content[place:])
+    with suppress(TalkingPortraitError):
+        assert read_audio(path).samples > 0
+
+
+def test_chunks_without_end_take_no_time(tmp_path):
+    path = encoded(tmp_path, "wav")
+    content = path.read_bytes()
+    place = content.index(b"data")
+    path.write_bytes(content[:place] + bytes(40_000_000) + content[place:])
+    with suppress(TalkingPortraitError):
+        assert read_audio(path).samples > 0
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_wav_file_of_either_order_says_how_long_it_was(tmp_path, order):
+    format_chunk = struct.pack(order + "4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    data = struct.pack(order + "4sI", b"data", 6 * RATE) + bytes(6 * RATE)
+    body = b"WAVE" + format_chunk + data
+    mark = b"RIFX" if order == ">" else b"RIFF"
+    whole = mark + struct.pack(order + "I", len(body)) + body
+    (tmp_path / "a.wav").write_bytes(whole)
+    assert read_audio(tmp_path / "a.wav").samples == 3 * RATE
+    (tmp_path / "a.wav").write_bytes(whole[: -2 * RATE])
+    with pytest.raises(TalkingPortraitError, match=r"its end is missing: 2\.00 of 3\.00 s are there"):
+        read_audio(tmp_path / "a.wav")
 
 
 def test_the_end_of_an_mp3_with_a_tag_before_it_is_missed(tmp_path):

@@ -242,6 +242,42 @@ def test_a_lock_that_is_a_link_of_anothers_is_not_touched(tmp_path):
     assert trap.exists()
 
 
+def test_what_a_run_leaves_that_is_killed_before_its_lock_or_while_it_clears_goes_with_the_next(tmp_path):
+    for name in (".a.abcd1234.part", ".b.abcd1234.part", ".c.abcd1234.part", "empty", ".d.abcd1234.other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".b.abcd1234.part" / "somebody's.txt").touch()
+    (tmp_path / ".c.abcd1234.part" / "talking_portrait.lock").touch()
+    with scratch_folder(tmp_path, "x"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.abcd1234.part", ".d.abcd1234.other", "empty"]
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_folder_is_known_as_abandoned_until_all_in_it_is_removed(tmp_path, monkeypatch, at):
+    """The process is killed before it removes the file number `at`."""
+    removed: list[str] = []
+    unlink = os.unlink
+
+    def killed(path: Any, **options: Any) -> None:
+        if len(removed) >= at:
+            raise OSError("killed")
+        removed.append(str(path))
+        unlink(path, **options)
+
+    with monkeypatch.context() as patched, scratch_folder(tmp_path, "x") as place:
+        for name in ("1", "2", "a/3"):
+            (place / name).parent.mkdir(exist_ok=True)
+            (place / name).touch()
+        patched.setattr(os, "unlink", killed)
+        patched.setattr(Path, "unlink", lambda path, missing_ok=False: killed(path))
+        scratch._empty(place)
+        scratch._remove(place)
+        assert not place.exists() or (place / "talking_portrait.lock").exists()
+    with scratch_folder(tmp_path, "x"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("fails", [True, False])
 def test_a_scratch_folder_that_another_process_took_for_a_dead_ones_is_made_anew(tmp_path, monkeypatch, fails):
     """It is gone before its lock is held, upon which locks fail or hold a file that is not there."""

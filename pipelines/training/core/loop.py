@@ -28,6 +28,7 @@ from torch import nn
 from ...errors import TalkingPortraitError, quoted, reason_of
 from ...files.images import write_image
 from ...files.output_paths import replacing
+from ...files.scratch import clear_abandoned
 from ...types import Progress, no_progress
 from .checkpoints import (
     Checkpoint,
@@ -134,6 +135,7 @@ class _Run:
         try:
             for name in (CHECKPOINTS, PICTURES):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
+                clear_abandoned(self.folder / name)  # a run that has all its steps writes nothing there
         except OSError as error:
             raise TalkingPortraitError(
                 f"The training folder {self.folder} can't be made ({reason_of(error)}); give another one."

@@ -16,6 +16,7 @@ from ....models.speech.encoder import SAMPLE_RATE, SpeechEncoder
 from ...audio.speech_features import encode
 from ...face.identity import FaceRecogniser, largest_face
 from ...files.output_paths import replacing
+from ...files.scratch import clear_abandoned
 from ...types import Audio, Progress, no_progress
 from .clips import Clip
 
@@ -26,6 +27,7 @@ _TRIED_FRAMES = 5
 def add_speech_features(clips: Sequence[Clip], encoder: SpeechEncoder, progress: Progress = no_progress) -> int:
     """Writes speech_features.npy where there is speech and no such file; returns how many clips still lack it."""
     for done, clip in enumerate(clips, 1):
+        clear_abandoned(clip.folder)
         if clip.has_speech and not clip.has("speech_features"):
             speech = torch.from_numpy(np.array(clip.array("speech")))
             states = encode(Audio(speech[None], SAMPLE_RATE), encoder, fps=clip.fps).states[: clip.frames, 1:]
@@ -37,6 +39,7 @@ def add_speech_features(clips: Sequence[Clip], encoder: SpeechEncoder, progress:
 def add_identity(clips: Sequence[Clip], recogniser: FaceRecogniser, progress: Progress = no_progress) -> int:
     """Writes identity.npy where the recogniser finds a face; returns how many clips still lack it."""
     for done, clip in enumerate(clips, 1):
+        clear_abandoned(clip.folder)
         if not clip.has("identity"):
             _identify(clip, lambda picture: recogniser.faces(torch.from_numpy(picture).float() / 255))
         progress(done, len(clips))

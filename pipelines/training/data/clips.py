@@ -3,7 +3,7 @@
     FOLDER/manifest.json                  the recipe, and the state of each video
     FOLDER/clips/NAME/clip.json           what `Clip` holds; what lies in clips/ without it is none of ours
     FOLDER/clips/NAME/frames/000000.jpg   pictures, all of one size
-    FOLDER/clips/NAME/points.npy          (frames, 478, 3) pixels of the cut pictures, as FaceTrack has them
+    FOLDER/clips/NAME/points.npy          (frames, 468 or 478, 3) pixels of the cut pictures, as FaceTrack has them
     FOLDER/clips/NAME/matrix.npy          (frames, 4, 4) head matrices
     FOLDER/clips/NAME/vertices.npy        (frames, 468, 3) the metric face in its head's frame, cm
     FOLDER/clips/NAME/blendshapes.npy     (frames, 52)
@@ -30,6 +30,7 @@ import numpy as np
 from ....models.speech.encoder import SAMPLE_RATE
 from ...errors import TalkingPortraitError, reason_of
 from ...files.output_paths import shortened
+from ...files.scratch import clear_abandoned
 from ...timing import MAX_FPS, MIN_FPS, sample_index
 
 MANIFEST, CLIPS, FRAMES, DESCRIPTION = "manifest.json", "clips", "frames", "clip.json"
@@ -37,14 +38,15 @@ Array = Literal["points", "matrix", "vertices", "blendshapes", "speech", "speech
 _FORMER_NAMES: dict[Array, str] = {"speech_features": "heard"}
 """What the files of arrays were called in folders that were prepared earlier."""
 _ARRAY_FILES = tuple(f"{name}.npy" for name in (*get_args(Array), *_FORMER_NAMES.values()))
-_FORMS: dict[Array, tuple[int, ...]] = {
-    "points": (478, 3),
-    "matrix": (4, 4),
-    "vertices": (468, 3),
-    "blendshapes": (52,),
-    "speech": (),
-    "identity": (),
+_FORMS: dict[Array, tuple[tuple[int, ...], ...]] = {
+    "points": ((478, 3), (468, 3)),
+    "matrix": ((4, 4),),
+    "vertices": ((468, 3),),
+    "blendshapes": ((52,),),
+    "speech": ((),),
+    "identity": ((),),
 }
+"""What may follow the length; landmarks are without irises where the shipped networks found them."""
 _LARGEST = 1e6
 """Far beyond all pixels, centimetres, scores and features."""
 _NAME = re.compile(r".+-[0-9a-f]{6}-\d{3,}", re.DOTALL)
@@ -95,13 +97,13 @@ class Clip:
 
     def _check_shape(self, name: Array, shape: tuple[int, ...]) -> None:
         """Raises ValueError for an array too short for the clip, or of another form; speech features have any."""
-        rest = _FORMS.get(name)
-        if rest is None:
+        forms = _FORMS.get(name)
+        if forms is None:
             return
         length = {"speech": sample_index(self.frames, SAMPLE_RATE, self.fps), "identity": 512}.get(name, self.frames)
         long_enough = shape[:1] == (length,) or (name != "identity" and shape[:1] > (length,))
-        if not long_enough or shape[1:] != rest:
-            raise ValueError(f"its form is {shape}, but {(length, *rest)} is expected")
+        if not long_enough or shape[1:] not in forms:
+            raise ValueError(f"its form is {shape}, but {(length, *forms[0])} is expected")
 
     def has(self, name: Array) -> bool:
         return self._path(name).is_file()
@@ -140,9 +142,16 @@ def is_own_clip(folder: Path) -> bool:
 
 
 def remove_clip(folder: Path) -> None:
-    """Removes a clip that `prepare` made. What others have put into its folder stays; any other folder stays whole."""
+    """Removes a clip that `prepare` made. What others have put into its folder stays; any other folder stays whole.
+
+    Its description goes last, and an empty folder is one whose removal was interrupted after that.
+    """
     if not is_own_clip(folder):
+        if _NAME.fullmatch(folder.name):
+            with suppress(OSError):  # there is none, or something else is in it
+                folder.rmdir()
         return
+    clear_abandoned(folder)
     frames = folder / FRAMES
     if not frames.is_symlink():
         for path in frames.iterdir() if frames.is_dir() else ():
@@ -150,10 +159,11 @@ def remove_clip(folder: Path) -> None:
                 path.unlink()
     for name in _ARRAY_FILES:
         (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # something else is in it
+        frames.rmdir()
     (folder / DESCRIPTION).unlink()
-    for place in (frames, folder):
-        with suppress(OSError):  # something else is in it
-            place.rmdir()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def read_clip(folder: Path) -> Clip:

@@ -129,8 +129,9 @@ def find_videos(places: Sequence[Path]) -> list[Path]:
     """The given files, and all videos in the given folders and below, by name."""
     found: list[Path] = []
     for place in places:
-        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS) if place.is_dir() else []
-        if place.is_dir() and not inside:
+        is_folder = os.path.isdir(place)
+        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS) if is_folder else []
+        if is_folder and not inside:
             raise TalkingPortraitError(f"The folder {place} holds no video ({', '.join(ENDINGS)}); give another one.")
         found += inside or [place]
     return found
@@ -187,9 +188,17 @@ class _ClipFolder:
         return report
 
     def _enter(self, video: Path, places: list[Path], report: str) -> None:
-        """Enters a video into the manifest as it is on the disk, where another process may have added to it."""
+        """Enters a video into the manifest as it is on the disk, where another process may have added to it.
+
+        The clips of the file as it was when it was prepared last go before that: when this is interrupted, the next run
+        finds the video changed, and their names.
+        """
         self.manifest = self._stored() or self.manifest
         before = self.manifest["videos"].get(str(video.absolute()), {"clips": []})["clips"]
+        for name in before:
+            place = self.folder / CLIPS / Path(name).name
+            if place not in places:
+                remove_clip(place)
         self.manifest["videos"][str(video.absolute())] = {
             **_identity(video),
             "clips": [place.name for place in places],
@@ -197,10 +206,6 @@ class _ClipFolder:
         }
         with replacing(self.folder / MANIFEST) as partial:
             partial.write_text(json.dumps(self.manifest, indent=1))
-        for name in before:  # of the file as it was when it was prepared last
-            place = self.folder / CLIPS / Path(name).name
-            if place not in places:
-                remove_clip(place)
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:

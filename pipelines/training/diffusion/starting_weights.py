@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import TalkingPortraitError
+from ...files.input_paths import is_file
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ def reference_from(state: Mapping[str, torch.Tensor], path: Path) -> UNet:
 def find_file(folder: Path, name: str) -> Path:
     """A network's file in a folder, whatever its ending. Raises TalkingPortraitError where there is none."""
     for ending in ENDINGS:
-        if (folder / f"{name}{ending}").is_file():
+        if is_file(folder / f"{name}{ending}"):
             return folder / f"{name}{ending}"
     raise TalkingPortraitError(f"{folder} holds no {name}.safetensors or .pth; give the folder of a finished stage 1.")
 

@@ -117,9 +117,9 @@ def make_corpus(
 
 def _speak(job: tuple[Path, int, int, bool], errors: SimpleQueue[str]) -> None:
     """What a process does: an error that users can mend is put into `errors`."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes of a terminal; the first ends the others
+    # Ctrl-C reaches all processes of a terminal; the first ends the others, which then remove what they have begun.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
     try:
         _make_shard(job)
     except TalkingPortraitError as error:

@@ -12,7 +12,6 @@ import ctypes
 import json
 import os
 import subprocess
-import tempfile
 import unicodedata
 import wave
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 
 from ....models.instant.mouth_network import SAMPLE_RATE
 from ...errors import TalkingPortraitError
+from ...files.scratch import temporary_folder
 from .text import LANGUAGES, compose
 
 PHONES = (
@@ -126,8 +126,8 @@ def _resample(waveform: np.ndarray, rate: int) -> np.ndarray:
 
 def flite(text: str, voice: str, stretch: float, pitch: float) -> Utterance:
     """Speak English with flite: `stretch` multiplies durations, `pitch` is the mean in Hz."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "speech.wav"
+    with temporary_folder("flite") as folder:
+        path = folder / "speech.wav"
         command = ["flite", "-voice", voice, "--setf", f"duration_stretch={stretch:.3f}", "--setf",
                    f"int_f0_target_mean={pitch:.1f}", "-t", text, "-o", str(path), "-psdur"]  # fmt: skip
         try:

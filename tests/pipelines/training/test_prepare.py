@@ -18,6 +18,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.face import Face
 from talking_portrait.pipelines.files.example import example_portrait, example_speech
 from talking_portrait.pipelines.files.video import VideoWriter
+from talking_portrait.pipelines.training.data import prepare as training_data
 from talking_portrait.pipelines.training.data.clips import read_clips
 from talking_portrait.pipelines.training.data.prepare import Recipe, find_videos, prepare
 from talking_portrait.pipelines.training.data.shots import GAP, Frame, find_clips, find_cuts, thumbnail
@@ -379,3 +380,47 @@ def test_motion_is_no_cut_and_another_face_is_one() -> None:
     moving[20] = Frame(0.05, (90.0, 50.0), 20.0)
     assert find_cuts(moving, 25) == [20, 21]
     np.testing.assert_allclose(thumbnail(np.full((40, 60, 3), 255, np.uint8)), np.ones((32, 32)), atol=1e-6)
+
+
+def test_landmarks_without_irises_are_trained_on(videos: Path, tmp_path: Path) -> None:
+    class WithoutIrises(PortraitLandmarker):
+        def __init__(self) -> None:
+            super().__init__()
+            self.points = self.points[:468]
+
+    prepare([videos / "plain.mp4"], tmp_path, WithoutIrises(), RECIPE)
+    (clip,) = read_clips(tmp_path)
+    assert clip.array("points").shape == (15, 468, 3)
+
+
+@pytest.mark.parametrize("left", [(), ("clip.json",)])
+def test_a_clip_whose_removal_was_interrupted_is_prepared_anew(videos: Path, tmp_path: Path, left: tuple[str]) -> None:
+    prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE)
+    (clip,) = read_clips(tmp_path)
+    for path in sorted(clip.folder.rglob("*"), reverse=True):
+        if path.name not in left:
+            path.rmdir() if path.is_dir() else path.unlink()
+    (tmp_path / "manifest.json").unlink()
+    assert prepare([videos / "plain.mp4"], tmp_path, PortraitLandmarker(), RECIPE) == 1
+    assert [found.folder for found in read_clips(tmp_path)] == [clip.folder]
+    assert clip.picture(14).shape == (128, 128, 3)
+
+
+def test_clips_of_a_former_state_of_a_video_go_before_its_entry_changes(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a run that is killed between leaves none that no list has."""
+    video = tmp_path / "v.mp4"
+    shutil.copy(videos / "plain.mp4", video)
+    prepare([video], tmp_path / "out", PortraitLandmarker(), RECIPE)
+    shutil.copy(videos / "cut.mp4", video)
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training_data, "replacing", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare([video], tmp_path / "out", PortraitLandmarker(), RECIPE)
+    assert prepare([video], tmp_path / "out", PortraitLandmarker(), RECIPE) == 2
+    assert len(read_clips(tmp_path / "out")) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from . import mutations
 
-COUNT = {"checkpoint": 250, "workflow": 500, "motion": 300, "media": 200}
+COUNT = {"checkpoint": 120, "workflow": 240, "motion": 120, "media": 100}
 SECONDS = 300
 """For all of them on the slowest machine; a reader that hangs takes longer."""
 MEGABYTES = 400

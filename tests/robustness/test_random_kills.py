@@ -1,4 +1,4 @@
-"""A few random moments at which the commands are ended; `make kills` has many."""
+"""A random moment at which each command is ended; `make kills` has many."""
 
 from __future__ import annotations
 
@@ -26,19 +26,21 @@ def address() -> Iterator[str]:
         yield place
 
 
-@pytest.mark.parametrize("name", ["animate", "run", "prepare", "train", "models"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("animate", "SIGKILL"), ("run", "SIGTERM"), ("prepare", "SIGKILL"), ("train", "SIGKILL"), ("models", "SIGINT")],
+)
 def test_a_command_that_is_ended_leaves_only_whole_results(
-    inputs: Path, address: str, tmp_path: Path, name: str
+    inputs: Path, address: str, tmp_path: Path, name: str, number: str
 ) -> None:
-    """Three moments, one for each signal, within the second that follows the first thing that it writes."""
-    command = kills.COMMANDS[name]
-    moments = random.Random(name)
+    """One moment within the second that follows the first thing that the command writes."""
+    moment = random.Random(name).uniform(kills.STARTING, 1.0)
+    place = kills.new(tmp_path, name)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        for number in kills.SIGNALS:
-            moment = moments.uniform(kills.STARTING, 1.0)
-            place = kills.new(tmp_path, name)
-            ended, problems = kills.attempt(command, inputs, place, address, kills.Course(1.0, 1.0), number, moment)
-            assert problems == [], f"{ended}, moment {moment}"
+        course = kills.Course(1.0, 1.0)
+        signalled = getattr(signal, number)
+        ended, problems = kills.attempt(kills.COMMANDS[name], inputs, place, address, course, signalled, moment)
     finally:
         signal.signal(signal.SIGINT, before)
+    assert problems == [], f"{ended}, moment {moment}"

@@ -56,7 +56,6 @@ LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
     "motion": "choose shorter audio",
     "run": "take smaller pictures or fewer frames at once, which --set can change",
-    "models": "close other programs",
     "prepare": "choose a smaller --size, or a smaller --longest for the clips",
     "train": "choose a smaller --batch, with more --accumulate in its place",
 }
@@ -93,7 +92,10 @@ def _tell(error: BaseException, command: str, *, interrupted: bool) -> int:
     elif isinstance(error, BrokenPipeError):
         said, code = "", 141
     elif is_out_of_memory(error):
-        said, code = f"error: This needs more memory than there is; {LESS_MEMORY[command]}.", 2
+        said, code = (
+            f"error: This needs more memory than there is; {LESS_MEMORY.get(command, 'close other programs')}.",
+            2,
+        )
     elif isinstance(error, TalkingPortraitError):
         said, code = f"error: {terminal.on_one_line(str(error))}", 2
     elif isinstance(error, OSError):

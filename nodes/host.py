@@ -1,7 +1,7 @@
 """The only module that imports ComfyUI: node API, progress and cancelling, devices and memory, model folders.
 
-No other file of the pack imports `comfy*`, `folder_paths` or `server`. Outside ComfyUI the stand-ins of `standalone.py`
-take their place, and the same nodes run from the command line and in tests.
+No other file of the pack imports `comfy*`, `folder_paths` or `server`. Outside ComfyUI the stand-ins of
+`standalone/node_api.py` take their place, and the same nodes run from the command line and in tests.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def animate(
     Args:
         image: the portrait, a file or (H, W, 3) in 0..1; its largest face speaks.
         audio: the voice, any sound or video file, or `Audio`.
-        out: the video to write, .mp4. Frames go there as they are made, so its length takes no memory.
+        out: the video to write, .mp4. Frames go there as they are made, so their number takes no memory.
         renderer: what makes the frames: "instant", "aniportrait", "anitalker" or "apasco".
         motion: what the face does, for example from `drive`, for instant and aniportrait; by default the renderer's
             own motion for the speech.

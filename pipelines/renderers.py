@@ -23,7 +23,7 @@ RENDERERS = (INSTANT, *WITH_FILES)
 
 
 def renderer_module(name: str) -> ModuleType:
-    """`pipelines/<name>/speech_video.py`, with FILES, TAKES_MOTION, Options and speech_video.
+    """`pipelines/<name>/speech_video.py`, with FILES, TAKES_MOTION, FPS, Options, is_spare and speech_video.
 
     Raises TalkingPortraitError for a name that is none of `WITH_FILES`.
     """

@@ -1,4 +1,4 @@
-"""Audio is the clock: seconds become frames here and nowhere else, in rational arithmetic."""
+"""From seconds of audio to a number of frames, in rational arithmetic, for everything that makes frames for audio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIN_FPS, MAX_FPS = 1, 240
 def as_rate(fps: float | int | Fraction | str) -> Fraction:
     """A frame rate as an exact fraction; 23.976, 29.97 and 59.94 become their NTSC rationals.
 
-    Raises TalkingPortraitError outside 1..120 or for what is no number.
+    Raises TalkingPortraitError outside 1..240 or for what is no number.
     """
     try:
         rate = Fraction(fps)

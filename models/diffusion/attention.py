@@ -49,7 +49,7 @@ class Reference:
 
 
 def repeat_rows(x: torch.Tensor, rows: int) -> torch.Tensor:
-    """(n, ...) to (rows, ...), each repeated rows / n times in place; a view where n is 1."""
+    """(n, ...) to (rows, ...), each repeated rows / n times, one after the other; a view where n is 1."""
     return x.unsqueeze(1).expand(-1, rows // len(x), *x.shape[1:]).flatten(0, 1)
 
 
@@ -84,8 +84,8 @@ class Attention(nn.Module):
     def to_few(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Attention of (rows, tokens, C) to tokens (samples, n, width) that are few; a sample's rows lie together.
 
-        Projecting the few tokens on through the layers of the queries and of the output leaves those two, which would
-        run over all the many, out.
+        The few tokens are projected through the query and output layers, so that these two need not run over the many
+        tokens of `x`.
         """
         keys, values = self.keys_values(context)
         heads, count, width = keys.shape[1:]

@@ -24,7 +24,7 @@ class AudioBranch:
 
     `keys_values` two tensors (rows, heads, tokens, channels per head). `weight` (C, C) is the attention's output layer
     and the branch's convolution in one, `rest` (C,) what its bias becomes, `bias` (C,) the convolution's. A mask is one
-    number for a pixel, so it may just as well come before both, or after.
+    number for each pixel, so it gives the same before both linear layers as after them.
     """
 
     keys_values: KeysValues

@@ -1,6 +1,6 @@
 """The Instant driver's network: log-mel frames to mouth controls.
 
-A residual stack of dilated 1-D convolutions at 50 frames a second, about 1.2 s of context to either side. It was
+A residual stack of dilated 1-D convolutions at 50 frames a second, about 0.65 s of context to either side. It was
 trained on synthetic speech only (docs/instant-driver.md); `mouth.safetensors` carries its configuration and the
 description of its training in the metadata.
 """
@@ -98,8 +98,9 @@ def speech_level(energy: torch.Tensor) -> torch.Tensor:
 def normalise(power: torch.Tensor, average: torch.Tensor) -> torch.Tensor:
     """Mel power (..., frames, mels) to network input, without the recording's level and average spectrum.
 
-    What lies FLOOR_DB below the speech level is cut off. Then each band's mean over the loud frames is subtracted,
-    averaged with `average` (mels,), that of the training data, as if PRIOR_FRAMES more frames had it.
+    A constant power FLOOR_DB below the speech level is added before the logarithm. Then each band's mean over the loud
+    frames is subtracted, averaged with `average` (mels,), that of the training data, as if PRIOR_FRAMES more frames had
+    it.
     """
     energy = frame_level(power)
     level = speech_level(energy)
@@ -149,7 +150,7 @@ class MouthNetwork(nn.Module):
     """
 
     average: torch.Tensor
-    """Mean level (mels,) of loud speech frames in dB below the speech level, from the training data."""
+    """Mean level (mels,) of loud speech frames in dB relative to the speech level, from the training data."""
 
     def __init__(self, config: MouthConfig) -> None:
         super().__init__()

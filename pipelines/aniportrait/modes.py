@@ -1,4 +1,4 @@
-"""The two ways through a clip: as published, all at once in a closed loop; or segment by segment, without seams."""
+"""The two sampling modes: all frames at once in cyclic windows, as published, or overlapping segments without seams."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class SamplingJob:
 
 
 class ProgressTally:
-    """One count of windows and frames over all parts of the work, each of which counts for itself."""
+    """Sums the progress of several parts, each of which counts from 0, into one total."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
@@ -197,8 +197,8 @@ def _context_schedule(settings: Settings, segment: Segment) -> ContextSchedule:
 def _statistics(job: SamplingJob, guidance: PoseGuidance, state: AnimationState | None) -> Statistics | None:
     """What the norms of the pose guider use for the whole clip.
 
-    As published they use those of a window, which the networks were trained with. Taken from as many frames, spread
-    over the clip, they are alike for all frames, and the clip after this one goes on with the same.
+    As published, statistics come from each window. Here they come from as many frames spread over the clip, and are
+    used for all its frames and for the clip that continues it.
     """
     if not guidance.batch_statistics:
         return None

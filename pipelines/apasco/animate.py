@@ -4,8 +4,8 @@
         clip.frames     # (n, H, W, 3), as they are finished
         clip.state      # what a next call continues from
 
-Each clip continues the last two frames of the one before. What is held does not grow with the speech, which itself is
-the clock: there is one frame for each row of it. The last clip is sampled whole and cut;
+Each clip continues the last two frames of the one before. What is held does not grow with the speech, whose
+rows set the number of frames: there is one for each. The last clip is sampled whole and cut;
 silence that fills it (`SpeechFeatures.padding`), as in the published program, gives no frames.
 """
 

@@ -33,8 +33,8 @@ class RegionMasks:
     """`region` (H, W) uint8, 255 in the face's box, of the picture's size.
 
     `full`, `face` and `lip` (64, 64) uint8 are near 255 in their region and sum to about 255; the cells divide height
-    and width of the picture evenly, so they are no squares where it is none. `points` (P, 3) are the landmarks of the
-    portrait that they are made from, where there were any.
+    and width of the picture evenly, so they are square only in a square picture. `points` (P, 3) are the landmarks of
+    the portrait that they are made from, where there were any.
     """
 
     region: np.ndarray

@@ -1,6 +1,7 @@
 """Prosody: loudness, pitch, phrases and accents, from which head and brow movement is made.
 
-It is analysed in blocks, so that memory beyond the audio itself is a few numbers for each 10 ms.
+It is analysed in blocks, so that memory beyond the audio itself is its copy at 4 kHz and about ten numbers for each
+10 ms.
 
 What numbers without a source were tuned on is not recorded.
 """
@@ -17,7 +18,7 @@ from ...types import Audio, Progress, no_progress
 RATE = 100
 """Prosody frames a second; frame k is centred on k / RATE seconds."""
 PAUSE_SECONDS = 0.35
-"""A silence longer than this ends a phrase (Rhubarb closes the mouth after as long)."""
+"""A silence longer than this ends a phrase (Rhubarb Lip Sync uses the same pause)."""
 
 _SAMPLE_RATE = 4000
 _HOP = _SAMPLE_RATE // RATE

@@ -1,4 +1,4 @@
-"""Sounds without words, separated from speech over several seconds; the mouth network's context is only one.
+"""Sounds without words, separated from speech over several seconds; the mouth network takes in about 1.3 s.
 
 Of speech most frames with sound are classified as speech, of music only some. And the spectrum of speech changes,
 while that of rustling, sawing or the hiss of a machine stays, however their loudness varies.
@@ -15,7 +15,7 @@ from ....models.instant.mouth_network import FRAME_RATE
 
 _WINDOW = 4 * FRAME_RATE + 1
 _LOUD = (-23.0, -17.0)
-"""dB under the speech level from which, and up to which, a frame begins to count as sound."""
+"""dB relative to the speech level at which a frame begins to count as sound, and at which it counts in full."""
 _SPOKEN = (0.55, 0.70)
 """Share of the sound in a window that must be classified as speech."""
 _COLOUR_FLOOR = -45.0

@@ -79,7 +79,8 @@ class ExpressionField:
     def _spreading(self, nodes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """Nodes from sites (N, S), and a function that gives the sites' displacements as rows over the vertices.
 
-        Its argument (468, 468) maps displacements to those of each vertex. The eyes and all around the face are still.
+        Its argument (468, 468) maps displacements to those of each vertex. Eye corners and the outermost ring around
+        the face are fixed; the rings within take the shares of FADING.
         """
         mesh = self.mesh
         sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())

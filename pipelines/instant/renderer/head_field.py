@@ -22,8 +22,8 @@ RIGID, REACH = 1.1, 1.9
 NECK_TOP, NECK_END = -8.5, -25.0
 """Heights in cm, canonical frame, between which the motion eases off down the neck."""
 CAMERA_DISTANCE = 90.0
-"""Centimetres from which the turning head is drawn. The metric camera sees a large face from 30 cm, as no portrait is
-taken: a nod would swell the forehead."""
+"""Centimetres from which the turning head is drawn. The metric camera may be 30 cm from a large face, from where a nod
+would enlarge the forehead."""
 DEPTH_FLOOR = -0.5
 """Canonical depth in cm of hair and ears, where there are no landmarks; nothing lies further back. Steeper cheeks would
 fold over when the head turns: what they hide is not in the picture."""

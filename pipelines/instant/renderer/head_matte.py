@@ -25,10 +25,10 @@ from .portrait_mesh import PortraitMesh
 WORK_HEAD = 120
 """Width of the head in pixels at which pixels are classified."""
 BAND = 0.02
-"""Head widths around the head in which its wisps are searched."""
+"""Head widths by which the matte is widened before the background behind it is filled in."""
 CLUSTERS = 10
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
-"""Skull radii beyond which the picture's border, and beyond which all, is taken for background at first."""
+"""Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
 UNARY = 0.06
 """Weight of each pixel's own colour against the links to its neighbours."""
 ROUNDS = 2
@@ -63,8 +63,8 @@ class HeadMatte:
         """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where there is no background.
 
         Also how near (h, w) in 0..1 a pixel is to what is solidly head; and where (h, w) in 0..1, beside jaw and neck,
-        background is expected whatever the classification is: moving it along with the head is harmless, but what was
-        filled in behind it would be visible at its edge.
+        the original picture is kept as backdrop whatever the classification is, because the edge of a filled-in
+        background would be visible there.
         """
         rows, columns = small.shape[:2]
         left, top, right, bottom = box
@@ -184,7 +184,7 @@ def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.nda
 
 
 def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
-    """`mask` (h, w) with its bays up to two radii wide and all its holes filled: light on hair resembles sky."""
+    """`mask` (h, w) with gaps up to two radii wide and all holes filled, as highlights on hair look like sky."""
     from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
     # The mask goes on past the picture's edge, where hair is cut off by it.
@@ -247,7 +247,7 @@ def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> 
 
     `work` (rows, columns) is the resolution of the classification.
     """
-    # Pixels next to the head still carry its wisps; what they differ by from the fill moves with the head, too.
+    # Pixels beside the head contain blended hair colours, so the fill does not start from them.
     hard = F.adaptive_max_pool2d((alpha > 0.08).float()[None], work)
     band = round(BAND * WORK_HEAD)
     touched = F.max_pool2d(hard, 2 * band + 1, stride=1, padding=band)

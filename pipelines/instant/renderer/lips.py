@@ -48,7 +48,7 @@ class Lips:
         down = torch.as_tensor(self.mouth.down, dtype=torch.float32, device=expression.device)
         rise = float((expression[0, list(UPPER_INNER_LIP)] @ down).min())
         drop = float((expression[0, list(LOWER_INNER_LIP)] @ down).max())
-        # A few nodes around the lips the two fields are not yet those that everything else follows.
+        # Within four nodes of the lips both fields differ from the one used elsewhere, so this strip is painted too.
         around = 4 * self.skin.spacing + 2 * self.feather
         low = float(self.mouth.upper.min()) + min(rise, 0.0) - around
         high = float(self.mouth.lower.max()) + max(drop, 0.0) + around
@@ -117,10 +117,10 @@ class Lips:
     ) -> torch.Tensor:
         """The picture's own mouth inside, as far as it reaches, over the painted one."""
         upper, lower = self.tables.at(along)
-        # The picture's inside reaches a little over the lip below, which goes away with the lip.
+        # The inside of the picture's mouth overlaps the lower lip a little; as the lip moves away, that is removed.
         parted = (above_lower - (lower - across)).clamp(0, LOWER_RIM * self.mouth.half + 2 * self.feather)
         own = smoothstep(-2 * self.feather, 0.0, lower - across - parted)
-        # A raised lip shows more of the teeth than the picture has: their upper rim is continued.
+        # A raised lip shows more of the teeth than the picture has: their upper edge is continued.
         reach = torch.maximum(across, torch.minimum(upper + self.feather, (upper + lower) / 2)) - across
         colour = picture.sample(positions + self.tables.vector(reach))[:, :3]
         rest_gap = (lower - upper).clamp(min=0) / self.cm

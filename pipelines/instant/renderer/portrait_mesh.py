@@ -50,13 +50,13 @@ NOD_GAIN, MAX_NOD = 0.024, 12.0
 TEETH_SHOW = 0.1
 """Lip opening of the portrait in eye distances from which a smile shows its teeth, and is read by these."""
 SLIT_FROM = 0.03
-"""Opening in eye distances from which all that the lips' soft edges swallow of a gap is given back."""
+"""Opening in eye distances from which all of the gap that the lips' soft edges hide is added back."""
 HIDDEN_BY_ROUNDING = 0.09
 """Eye distances of an opening that lips hide per share of the mouth's width that they round away."""
 SMALL_JAW = 0.1
-"""Jaw control whose shape a slit has."""
+"""Jaw control whose vertex offsets are scaled to widen a small opening."""
 MAX_SLIT = 0.04
-"""Most eye distances that are given back: the edges of a small face's lips are as wide as the lips."""
+"""Most eye distances that are added back: the edges of a small face's lips are as wide as the lips."""
 LONG_PAUSE = 4.0
 """Seconds of silence after which a mouth that is open in the portrait opens again."""
 EASE_OPENING, MAX_OPENING = 0.24, 0.34
@@ -268,7 +268,7 @@ class PortraitMesh:
         return offsets + (smoothstep(0, SLIT_FROM, opening) * hidden * nodding)[:, None, None] * self._slit()
 
     def _slit(self) -> np.ndarray:
-        """Offsets (468, 3) in cm of a jaw that opens the lips by one eye distance as it does by a little."""
+        """Offsets (468, 3) in cm of a small movement of the jaw, scaled to open the lips by one eye distance."""
         jaw = mouth_vertices(np.array([[SMALL_JAW, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
         return jaw * (self.eye_distance_cm / _distance(jaw, INNER_UPPER_LIP, INNER_LOWER_LIP))
 

@@ -34,7 +34,7 @@ may do so more."""
 EDGE = 0.1
 """Eye half widths of a frame's soft edge and its shadow."""
 OPAQUE = 0.35
-"""Brightness of the skin behind a lens over that of the cheek below which lids are not to be made out."""
+"""Brightness of the skin behind a lens as a part of the cheek's, below which lids are treated as invisible."""
 CHEEKS = (50, 205, 280, 425)
 
 

@@ -20,7 +20,8 @@ MIN_STRETCH = 0.3
 """Least area ratio of moved to resting skin in the inversion; smaller ones are raised to it."""
 
 STEEP, STEEP_ROUNDS = 3.0, 2
-"""Slope from which a wide mouth's field takes more rounds to invert, and how many: else its corners fray."""
+"""Slope from which a wide mouth's field takes more rounds to invert, and how many: with fewer,
+errors at the mouth corners are visible."""
 
 MAX_STEP = 0.06
 """Longest correction in one round of the inversion, in widths of the grid."""
@@ -65,8 +66,8 @@ class Grid:
 def scattered_operator(sites: np.ndarray, queries: np.ndarray, softness: float, ridge: float) -> np.ndarray:
     """The matrix (Q, N) that interpolates values at `sites` (N, 2) smoothly to `queries` (Q, 2).
 
-    Multiquadric radial basis functions sqrt(r^2 + softness^2) with a constant; values are reproduced at the sites up
-    to `ridge`. Positions and `softness` in pixels.
+    Multiquadric radial basis functions sqrt((r / softness)^2 + 1) with a constant; values are reproduced at the sites
+    up to `ridge`. Positions and `softness` in pixels.
     """
     count = len(sites)
     system = np.ones((count + 1, count + 1))

@@ -39,7 +39,10 @@ class Mouth:
         "precision": "bf16",
         "seed": 0,
     }
-    """Those of the shipped network, found by trying, on the metrics of `evaluate`."""
+    """Those of the first run of the shipped network, found by trying, on the metrics of `evaluate`.
+
+    A second run continued it with --start (docs/instant-driver.md).
+    """
 
     def add_arguments(self, command: argparse.ArgumentParser) -> None:
         command.add_argument("--work", type=Path, required=True, help="gets the spoken corpus and the run")

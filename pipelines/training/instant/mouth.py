@@ -166,11 +166,3 @@ def evaluate(network: MouthNetwork, held_out: list[Spoken]) -> dict[str, float]:
         "labiodentals touching": float(np.mean(touched)),
         "speech activity": right / frames,
     }
-
-
-if __name__ == "__main__":
-    import sys
-
-    from ....__main__ import main
-
-    sys.exit(main(["train", MouthTrainer.title, *sys.argv[1:]]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..pipelines.speech_video import DTYPES, precision
+from ..pipelines.diffusion.latents import DTYPES, precision
 from . import host
 from .host import io
 

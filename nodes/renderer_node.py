@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 
 from ..pipelines.audio.waveform import check_audio
-from ..pipelines.files.frame_stream import write_stream
 from ..pipelines.timing import frame_end
 from ..pipelines.types import Audio
 from . import host
@@ -69,6 +68,8 @@ def sound_of(audio: Any, frames: int, fps: Fraction, *, first: int = 0) -> Audio
 
 def streamed_video(batches: Iterable[torch.Tensor], fps: Fraction, audio: Audio | None) -> Any:
     """VIDEO from batches of frames, encoded as they come."""
+    from ..pipelines.files.frame_stream import write_stream
+
     return host.encoded_video(lambda path: write_stream(path, batches, fps, audio))
 
 

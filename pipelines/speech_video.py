@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from .diffusion.latents import check_precision
 from .errors import TalkingPortraitError, quoted
 from .face.crop import crop_portrait
 from .face.crop_boxes import PRESETS
@@ -21,7 +20,6 @@ Stage = Callable[[str, str], Progress]
 WHOLE_PICTURE = "none"
 """The framing that takes the picture as it is."""
 FRAMINGS = (WHOLE_PICTURE, *PRESETS, "AniPortrait app")
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,6 @@ def framed(picture: torch.Tensor, track: FaceTrack, framing: Any, side: int, *, 
 
 def _fitted(side: float, multiple: int) -> int:
     return max(64, round(side / multiple) * multiple)
-
-
-def precision(name: str, device: torch.device) -> torch.dtype:
-    """The type of a diffusion's weights; "auto" is float16 on a graphics card, as published, and float32 on a CPU."""
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    check_precision(device, DTYPES[name])
-    return DTYPES[name]
 
 
 def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:

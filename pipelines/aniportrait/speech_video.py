@@ -17,9 +17,10 @@ from ...models.aniportrait.loading import (
 )
 from ...models.diffusion.clip_vision import load_clip_vision
 from ...models.diffusion.vae import load_vae
+from ..diffusion.latents import DTYPES, precision
 from ..diffusion.vae import LoadedVae, VaeCodec
 from ..memory import Resident
-from ..speech_video import DTYPES, FRAMINGS, FramedPortrait, SpeechVideo, Stage, framed, option, precision
+from ..speech_video import FRAMINGS, FramedPortrait, SpeechVideo, Stage, framed, option
 from ..timing import as_rate
 from ..types import Audio, FaceMotion, FaceTrack
 from .animate import Networks, Settings, animate

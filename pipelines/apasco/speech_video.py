@@ -12,10 +12,11 @@ from ...models.apasco.loading import load_net
 from ...models.diffusion.vae import load_vae
 from ...models.speech.loading import load_speech_encoder
 from ..audio.speech_features import encode
+from ..diffusion.latents import DTYPES, precision
 from ..diffusion.vae import LoadedVae, VaeCodec
 from ..face.identity import FaceRecogniser, identify
 from ..memory import Resident
-from ..speech_video import DTYPES, FRAMINGS, SpeechVideo, Stage, framed, option, precision
+from ..speech_video import FRAMINGS, SpeechVideo, Stage, framed, option
 from ..timing import as_rate
 from ..types import Audio, FaceMotion, FaceTrack
 from .animate import Inputs, Networks, Settings, animate

@@ -20,6 +20,7 @@ LATENT_SCALE = 0.18215
 """What Stable Diffusion 1.5's VAE multiplies its latents by."""
 LATENT_SIDE = 8
 """Pixels along the side of one latent."""
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 _RGB = (
     (0.298, 0.207, 0.208),
@@ -38,6 +39,14 @@ def check_precision(device: torch.device, dtype: torch.dtype) -> None:
             "The networks are loaded in float16, which a CPU cannot compute well; load them in float32, or in bfloat16 "
             "to save memory."
         )
+
+
+def precision(name: str, device: torch.device) -> torch.dtype:
+    """The type of a diffusion's weights; "auto" is float16 on a graphics card, as published, and float32 on a CPU."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    check_precision(device, DTYPES[name])
+    return DTYPES[name]
 
 
 class ImageCodec(Protocol):

@@ -13,8 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ..errors import TalkingPortraitError, reason_of
 
 _MARK = "talking_portrait.lock"
@@ -55,6 +53,8 @@ def temporary_folder(name: str, folder: Path | None = None) -> Iterator[Path]:
 
 def _locked(folder: Path, name: str, stack: ExitStack) -> Path:
     """A new folder with its lock, both given to the stack."""
+    from filelock import FileLock
+
     while True:
         place = Path(tempfile.mkdtemp(prefix=f".{name[-40:]}.", suffix=".part", dir=folder))
         stack.callback(_remove, place)
@@ -92,6 +92,8 @@ def clear_abandoned(folder: Path) -> None:
     A folder that is empty was left before it was locked or after all else in it was removed. Where its maker lives, it
     makes another one.
     """
+    from filelock import FileLock
+
     try:
         names = [entry.name for entry in os.scandir(folder) if _NAME.fullmatch(entry.name)]
     except OSError:

@@ -56,6 +56,7 @@ LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
     "motion": "choose shorter audio",
     "run": "take smaller pictures or fewer frames at once, which --set can change",
+    "models": "close other programs",
     "prepare": "choose a smaller --size, or a smaller --longest for the clips",
     "train": "choose a smaller --batch, with more --accumulate in its place",
 }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from talking_portrait.models.face.eyelid_shapes import eye_opening, eyelid_closure, eyelid_shapes
 from talking_portrait.models.face.face_mesh import (
     BLENDSHAPES,
     LEFT_BROW,
@@ -13,13 +14,7 @@ from talking_portrait.models.face.face_mesh import (
     mirror_index,
 )
 from talking_portrait.models.face.mouth_shapes import neutral_vertices
-from talking_portrait.models.face.upper_face_shapes import (
-    SHAPES,
-    eye_opening,
-    eyelid_closure,
-    eyelid_shapes,
-    upper_face_shapes,
-)
+from talking_portrait.models.face.upper_face_shapes import SHAPES, upper_face_shapes
 
 
 def test_every_shape_is_a_known_blendshape():

@@ -295,7 +295,7 @@ def test_a_scratch_folder_that_another_process_took_for_a_dead_ones_is_made_anew
                 return held
             return super().acquire(*args, **options)
 
-    monkeypatch.setattr(scratch, "FileLock", SnatchedLock)
+    monkeypatch.setattr("filelock.FileLock", SnatchedLock)
     with scratch_folder(tmp_path, "x") as place:
         assert place.is_dir()
         assert [place] == list(tmp_path.iterdir())

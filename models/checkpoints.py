@@ -309,8 +309,8 @@ def expect_kind(
 def _quantised(title: str, name: str, tensor: torch.Tensor) -> TalkingPortraitError:
     dtype = str(tensor.dtype).removeprefix("torch.")
     return TalkingPortraitError(
-        f"{title} holds quantised weights ({one_line(name)} is of the type {dtype}), but plain ones are expected; take the "
-        "file in float32, float16 or bfloat16."
+        f"{title} holds quantised weights ({one_line(name)} is of the type {dtype}), but plain ones are expected; "
+        "take the file in float32, float16 or bfloat16."
     )
 
 

@@ -16,19 +16,20 @@ from .composite import lower_face_masks
 
 FOLDER = "audiodvp"
 MODEL_FILE, COEFFICIENTS_FILE = "face_model.safetensors", "coefficients.safetensors"
-COEFFICIENTS = ("expression", "rotation", "translation", "light", "opened", "crop_size")
+COEFFICIENTS = ("identity", "expression", "rotation", "translation", "light", "opened", "crop_size")
 
 
 @dataclass(frozen=True)
 class FittedFace:
     """A person's face model with the coefficients of each of N frames, float32.
 
-    `expression` (N, K) in standard deviations, `rotation` (N, 3), `translation` (N, 3) and `light` (N, 27) as
+    `identity` (N, J) is what the shape owes to the head's pose, see `person_shape`; `expression` (N, K) in standard deviations, `rotation` (N, 3), `translation` (N, 3) and `light` (N, 27) as
     `models.audiodvp.face_model.Coefficients` has them; `opened` (K,) is the expression of the mouth wide open.
     Images have `crop_size` pixels on either side, those of the person's crops.
     """
 
     face_model: FaceModel
+    identity: torch.Tensor
     expression: torch.Tensor
     rotation: torch.Tensor
     translation: torch.Tensor
@@ -84,7 +85,7 @@ class FittedFace:
         rows = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.expression.device)
         delta = self.expression[rows] if expression is None else expression.to(self.expression)
         return Coefficients(
-            alpha=delta.new_zeros(1, self.face_model.id_base.shape[1], 1),
+            alpha=self.identity[rows, :, None],
             delta=delta.expand(len(rows), -1)[..., None],
             beta=delta.new_zeros(1, self.face_model.tex_base.shape[1], 1),
             gamma=self.light[rows, :, None],
@@ -115,6 +116,7 @@ def _fits(model: FaceModel, tensors: State) -> bool:
         return False
     frames, expressions = len(tensors["expression"]), model.exp_base.shape[1]
     shapes = {
+        "identity": (frames, model.id_base.shape[1]),
         "expression": (frames, expressions),
         "rotation": (frames, 3),
         "translation": (frames, 3),

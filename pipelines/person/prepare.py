@@ -225,7 +225,7 @@ class _Preparation:
         return digest.hexdigest()
 
     def _discard(self) -> None:
-        """Takes away what an unfinished run for something else has made."""
+        """Takes away what an unfinished run has made."""
         for name in (SOUND, SPEECH, TRACK, USABLE, META):
             (self.folder / name).unlink(missing_ok=True)
         for source in self.folder.glob(f"{SOURCE}.*"):
@@ -262,7 +262,11 @@ class _Preparation:
 
     def _track(self, progress: Progress) -> None:
         landmarker = self.landmarker or open_landmarker()
-        person = track_person(self.video, landmarker, expected=self._expected_frames(), progress=progress)
+        try:
+            person = track_person(self.video, landmarker, expected=self._expected_frames(), progress=progress)
+        except TalkingPortraitError:
+            self._discard()  # no other run would go on with such a video
+            raise
         track = person.track
         with replacing(self.folder / TRACK) as partial:
             arrays: dict[str, Any] = {

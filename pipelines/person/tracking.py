@@ -36,6 +36,8 @@ MOST_TURNED = 60.0
 LOOKS_A_SECOND = 2
 """So often the first reading looks for faces."""
 CONFIDENCE = 0.5
+COMPARED = 50
+"""Faces of a segment whose mean shape is compared with the person's, about."""
 PREVIEW_SECONDS = 2
 
 
@@ -127,13 +129,13 @@ def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], re
     shots, left_out = [], []
     for start, stop in segments:
         if _is_another(faces[start:stop], video.size, reference):
-            left_out.append((start, stop, "another person"))
+            left_out.append((start, stop, "it shows another person"))
         elif stop - start < SHORTEST_SHOT * fps:
-            left_out.append((start, stop, "too short"))
+            left_out.append((start, stop, "the shot is too short"))
         else:
             shots.append((start, stop))
     edges = [0, *(edge for segment in segments for edge in segment), count]
-    left_out += [(start, stop, "no face") for start, stop in list(pairwise(edges))[::2] if stop > start]
+    left_out += [(start, stop, "the person's face is not found") for start, stop in list(pairwise(edges))[::2] if stop > start]
     usable = np.zeros(count, bool)
     for start, stop in shots:
         usable[start:stop] = True
@@ -145,15 +147,16 @@ def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], re
     if usable.mean() < LEAST_USABLE or usable.sum() < SHORTEST_VIDEO * fps:
         raise TalkingPortraitError(
             f"The person's face is seen in {usable.sum() / fps:.1f} of the {count / fps:.1f} s of {video.path.name}, "
-            f"but in at least half of them, and {SHORTEST_VIDEO} s, it is needed; cut the video to the parts in which the "
-            "person speaks to the camera."
+            f"but in at least half of them, and {SHORTEST_VIDEO} s, it is needed; cut the video to the parts in which "
+            "the person speaks to the camera."
         )
     return TrackedPerson(track, usable, shots, sorted(left_out))
 
 
 def _is_another(faces: list[Face | None], size: tuple[int, int], reference: np.ndarray) -> bool:
     """Whether the mean shape of a segment's faces is that of another person; unknown where all are turned."""
-    shapes = [shape_of(face, size) for face in faces if face is not None]
+    found = [face for face in faces if face is not None]
+    shapes = [shape_of(face, size) for face in found[:: max(1, len(found) // COMPARED)]]
     frontal = [shape.points for shape in shapes if shape.is_frontal]
     return bool(frontal) and Shape(np.mean(frontal, axis=0), 0.0).distance(reference) >= SAME
 

@@ -135,7 +135,9 @@ def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], re
         else:
             shots.append((start, stop))
     edges = [0, *(edge for segment in segments for edge in segment), count]
-    left_out += [(start, stop, "the person's face is not found") for start, stop in list(pairwise(edges))[::2] if stop > start]
+    left_out += [
+        (start, stop, "the person's face is not found") for start, stop in list(pairwise(edges))[::2] if stop > start
+    ]
     usable = np.zeros(count, bool)
     for start, stop in shots:
         usable[start:stop] = True

@@ -58,8 +58,8 @@ CROP = "head"
 """Of `crop_boxes.PRESETS`: how much around the face the crops show."""
 ROOM = 1.25
 """The crops' side is at least this multiple of the place that the face takes up in all frames together."""
-SMALL_FACE = 80
-"""Pixels of the face in the crops below which little of it can be learnt, which is said."""
+SMALL_FACE = 0.35
+"""Part of the crops' side below which the face is small in them, which is said."""
 _LOCK = ".person.lock"
 _PREVIEW_SECONDS = 2
 _HASHED = 1 << 22
@@ -126,7 +126,7 @@ def prepare_person(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds the folder for this process; takes the lock's file away where nothing else was made."""
+    """Holds the folder for this process; takes the lock's file away again where nothing was begun."""
     lock = FileLock(folder / _LOCK, timeout=0)
     with ExitStack() as stack:
         try:
@@ -141,8 +141,8 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.listdir(folder) == [_LOCK]:
-                (folder / _LOCK).unlink()
+            if not (folder / META).exists():
+                (folder / _LOCK).unlink(missing_ok=True)
 
 
 class _Preparation:
@@ -291,11 +291,11 @@ class _Preparation:
             "landmarks": landmarker.name,
         }
         self._report(person.left_out, person.usable)
-        face = self.meta["crop_size"] * _face_size(track, person.usable) / box.side
-        if face < SMALL_FACE:
+        part = _face_size(track, person.usable) / box.side
+        if part < SMALL_FACE:
             self.say(
-                f"The face is {face:.0f} of {self.meta['crop_size']} pixels wide in the crops, as the head moves over "
-                "much of the picture; larger crops show it better."
+                f"The face takes up only {part:.0%} of the crops' height, as the head moves over much of the picture; a "
+                "video in which it moves less shows it better."
             )
 
     def _expected_frames(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from talking_portrait.models.face.face_mesh import face_mesh
 from talking_portrait.pipelines.face.face import Face
-from talking_portrait.pipelines.files.example import example_portrait, example_speech
+from talking_portrait.pipelines.files.example import example_portrait, example_speech, example_track
 from talking_portrait.pipelines.files.video import VideoWriter
 from talking_portrait.pipelines.types import Audio
 
@@ -53,6 +53,11 @@ def _portrait() -> np.ndarray:
     return np.array(Image.fromarray(whole).resize((SIZE, SIZE)))
 
 
+@cache
+def _landmarks() -> np.ndarray:
+    return example_track().points[0] * SIZE / 512
+
+
 class MarkLandmarker:
     """Finds what the marks say, in pictures of any size and in views of them that show the marks."""
 
@@ -77,7 +82,7 @@ class MarkLandmarker:
 
 def _ann(opening: float, yaw: float) -> np.ndarray:
     """The shipped portrait's landmarks, smaller and to the left, with the mouth open and the head turned."""
-    points = example_portrait()[1].points[0] * SIZE / 512
+    points = _landmarks().copy()
     below = np.clip((-4.2 - face_mesh().vertices[:, 1]) / 0.5, 0, 1)
     points[:468, 1] += 6 * opening * below
     middle = points.mean(axis=0)
@@ -90,7 +95,7 @@ def _ann(opening: float, yaw: float) -> np.ndarray:
 
 def _bob() -> np.ndarray:
     """Somebody with a longer and narrower face, on the right, smaller."""
-    points = example_portrait()[1].points[0] * SIZE / 512
+    points = _landmarks()
     points = (points - points.mean(axis=0)) * [0.3, 0.45, 0.35]
     return points + [SIZE * 0.75, SIZE * 0.55, 0]
 
@@ -111,8 +116,7 @@ def write_video(
     drawn: Callable[[Scene], np.ndarray] = picture,
 ) -> Path:
     """A video of these scenes with the shipped speech, `sound` times as loud; without any for None."""
-    samples = round(16000 * len(scenes) / fps)
-    wave = example_speech().waveform.repeat(1, 1 + samples // example_speech().samples)[:, :samples]
+    wave = example_speech().waveform[:, : round(16000 * len(scenes) / fps)]
     audio = None if sound is None else Audio(wave * sound, 16000)
     with VideoWriter(path, (SIZE, SIZE), fps, audio) as video:
         for scene in scenes:

@@ -294,8 +294,8 @@ class _Preparation:
         part = _face_size(track, person.usable) / box.side
         if part < SMALL_FACE:
             self.say(
-                f"The face takes up only {part:.0%} of the crops' height, as the head moves over much of the picture; a "
-                "video in which it moves less shows it better."
+                f"The face takes up only {part:.0%} of the crops' height, as the head moves over much of the picture; "
+                "a video in which it moves less shows it better."
             )
 
     def _expected_frames(self) -> int:

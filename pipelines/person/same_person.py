@@ -83,8 +83,9 @@ class PersonPicker(FacePicker):
     reference: Shape | None = None
 
     def _chosen(self, faces: list[Face]) -> Face | None:
-        assert self.reference is not None
+        reference = self.reference
+        assert reference is not None
         shapes = [shape_of(face, self.image_size) for face in faces]
-        like = [number for number, shape in enumerate(shapes) if shape.is_like(self.reference)]
-        nearest = min(like, key=lambda number: shapes[number].distance(self.reference), default=None)
+        like = [number for number, shape in enumerate(shapes) if shape.is_like(reference)]
+        nearest = min(like, key=lambda number: shapes[number].distance(reference), default=None)
         return None if nearest is None else faces[nearest]

@@ -52,7 +52,7 @@ from .person import (
     read_meta,
 )
 from .speech import is_silent, speech_features
-from .tracking import track_person
+from .tracking import TrackedPerson, track_person
 
 CROP = "head"
 """Of `crop_boxes.PRESETS`: how much around the face the crops show."""
@@ -180,6 +180,9 @@ class _Preparation:
                 stages[name](share(self.progress, start, ends[name]))
                 self.meta["finished"].append(name)
                 self._write_meta()
+            if name == "track":
+                for line in self.meta.get("report", []):
+                    self.say(line)
             start = ends[name]
 
     def _begun(self) -> dict[str, Any]:
@@ -289,14 +292,8 @@ class _Preparation:
             "crop_size": self.settings.crop_size,
             "shots": [list(shot) for shot in person.shots],
             "landmarks": landmarker.name,
+            "report": self._report(person, box),
         }
-        self._report(person.left_out, person.usable)
-        part = _face_size(track, person.usable) / box.side
-        if part < SMALL_FACE:
-            self.say(
-                f"The face takes up only {part:.0%} of the crops' height, as the head moves over much of the picture; "
-                "a video in which it moves less shows it better."
-            )
 
     def _expected_frames(self) -> int:
         """How many frames the file announces, 0 where it does not."""
@@ -306,11 +303,19 @@ class _Preparation:
             return 0
         return round((seconds or 0) * self.video.fps)
 
-    def _report(self, left_out: list[tuple[int, int, str]], usable: np.ndarray) -> None:
-        fps = float(self.video.fps)
-        self.say(f"The person's face is usable in {usable.sum() / fps:.1f} of {len(usable) / fps:.1f} s.")
-        for start, stop, why in left_out:
-            self.say(f"{start / fps:.2f} to {stop / fps:.2f} s are left out: {why}.")
+    def _report(self, person: TrackedPerson, box: CropBox) -> list[str]:
+        """Sentences on what of the video is usable."""
+        fps, usable = float(self.video.fps), person.usable
+        lines = [f"The person's face is usable in {usable.sum() / fps:.1f} of {len(usable) / fps:.1f} s."]
+        for start, stop, why in person.left_out:
+            lines.append(f"{start / fps:.2f} to {stop / fps:.2f} s are left out: {why}.")
+        part = _face_size(person.track, usable) / box.side
+        if part < SMALL_FACE:
+            lines.append(
+                f"The face takes up only {part:.0%} of the crops' height, as the head moves over much of the picture; "
+                "a video in which it moves less shows it better."
+            )
+        return lines
 
     def _write_sound(self, speech: Audio | None) -> None:
         if speech is None:

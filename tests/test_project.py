@@ -89,6 +89,7 @@ def test_what_systems_share_imports_none_of_them():
         "image",
         "model_files",
         "motion",
+        "person",
         "vocals",
         "workflow",
     )

@@ -176,6 +176,24 @@ class VideoPayload:
             audio = None
         return images, audio, video.fps
 
+    def get_stream_source(self) -> str | None:
+        """The file's path, as ComfyUI's VIDEO has it; None for frames in memory."""
+        return None if self.path is None else str(self.path)
+
+    def save_to(self, path: str | Path) -> None:
+        """Encodes it as an MP4 file."""
+        self.encode(path, *self.components())
+
+    def encode(self, path: str | Path, images: torch.Tensor, audio: Audio | None, fps: Fraction) -> None:
+        """`save_to` of its `components`."""
+        if audio is not None and self.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
+            audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
+        progress = io.session().progress
+        with VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer:
+            for index, frame in enumerate(images):
+                writer.write(to_uint8(colours(frame)))
+                progress(index + 1, len(images))
+
 
 def video_socket(video: Any) -> VideoPayload:
     """VIDEO. Raises TalkingPortraitError for another object."""
@@ -320,16 +338,8 @@ class SaveVideo(Saver):
                 _copy(video.path, file.partial)
             return io.NodeOutput(video, ui=_shown("images", [file.path]))
         images, audio, fps = video.components()
-        if audio is not None and video.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
-            audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
-        progress = io.session().progress
-        with (
-            output_file(filename_prefix, ".mp4", images.shape[2], images.shape[1]) as file,
-            VideoWriter(file.partial, (images.shape[1], images.shape[2]), fps, audio) as writer,
-        ):
-            for index, frame in enumerate(images):
-                writer.write(to_uint8(colours(frame)))
-                progress(index + 1, len(images))
+        with output_file(filename_prefix, ".mp4", images.shape[2], images.shape[1]) as file:
+            video.encode(file.partial, images, audio, fps)
         return io.NodeOutput(video, ui=_shown("images", [file.path]))
 
 

@@ -1,0 +1,101 @@
+"""The trainer of the network from speech to expression, and its metrics on speech that it was not trained on.
+
+Loss: squared error of standardised coefficients (published: of the coefficients as they are), and of their change from
+frame to frame, without which the mouth trembles.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from ....models.audiodvp.speech_to_expression import SpeechToExpression
+from ...audiodvp.expression import predict_expression
+from ...errors import TalkingPortraitError
+from ..core.trainer import Batch, Trainer
+from ..data.datasets import Item
+
+FRAMES = 64
+"""Of a clip."""
+VELOCITY = 2.0
+"""Weight of the change from frame to frame."""
+NOISE = 0.1
+"""Standard deviation of what is added to standardised features, in training only."""
+
+
+class ExpressionTrainer(Trainer):
+    """See the module."""
+
+    title = "audiodvp-expression"
+
+    def __init__(self, network: SpeechToExpression) -> None:
+        super().__init__()
+        self.network = network
+
+    def loss(self, batch: Batch, step: int) -> torch.Tensor:
+        features = self.network.standardised(batch["features"])
+        predicted = self.network.predict(features + NOISE * torch.randn_like(features)).float()
+        target = (batch["expression"] - self.network.mean) / self.network.scale
+        return _loss(predicted, target, batch["usable"])
+
+    def picture(self, batch: Batch) -> torch.Tensor:
+        """A band for each of the first coefficients, bright where it is high: above the target, below the result."""
+        target = (batch["expression"] - self.network.mean) / self.network.scale
+        predicted = self.network.predict(self.network.standardised(batch["features"])).float()
+        curves = torch.stack([target[0, :, :8].T, predicted[0, :, :8].T], dim=1)
+        bands = nn.functional.pad(curves.repeat_interleave(12, dim=1) / 4 + 0.5, (0, 0, 0, 4))
+        return bands.flatten(0, 1).repeat_interleave(4, dim=1)[..., None].expand(-1, -1, 3).clamp(0, 1)
+
+    def export(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {"expression": self.network.state_dict()}
+
+
+def _loss(predicted: torch.Tensor, target: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
+    """Of coefficients (B, T, K), over the frames whose face could be used (B, T)."""
+    weight = usable[..., None].float()
+    moving = weight[:, 1:] * weight[:, :-1]
+    error, change = (predicted - target).square(), (predicted - target).diff(dim=1).square()
+    count = predicted.shape[-1]
+    return (error * weight).sum() / (weight.sum() * count).clamp(min=1) + VELOCITY * (change * moving).sum() / (
+        moving.sum() * count
+    ).clamp(min=1)
+
+
+class SpokenExpressions(torch.utils.data.Dataset):
+    """Random clips of a video's speech features (T, F) with the expression (T, K) of each frame.
+
+    `usable` (T,) bool are the frames that count. Raises TalkingPortraitError where there are fewer than two.
+    """
+
+    def __init__(self, features: torch.Tensor, expression: torch.Tensor, usable: np.ndarray, seed: int) -> None:
+        self.features, self.expression, self.seed = features, expression, seed
+        self.usable = torch.from_numpy(usable)
+        self.frames = min(FRAMES, len(features))
+        if int(self.usable.sum()) < 2:
+            raise TalkingPortraitError(
+                f"Only {int(self.usable.sum())} frames with a usable face are there to train on; prepare a longer video."
+            )
+
+    def __getitem__(self, number: int) -> Item:
+        rng = np.random.default_rng([self.seed, number])
+        start = int(rng.integers(len(self.features) - self.frames + 1))
+        clip = slice(start, start + self.frames)
+        return {"features": self.features[clip], "expression": self.expression[clip], "usable": self.usable[clip]}
+
+
+def evaluate_expression(
+    network: SpeechToExpression, features: torch.Tensor, expression: torch.Tensor, frames: np.ndarray
+) -> dict[str, float]:
+    """Metrics on `frames` of a video that the network was not trained on.
+
+    Error: mean square of standardised coefficients, 1 for a face that never moves. Correlation: of the coefficients
+    with their fit, weighted by how much each moves.
+    """
+    predicted = predict_expression(network, features)[frames]
+    target = expression[frames]
+    error = ((predicted - target) / network.scale).square().mean()
+    one, other = predicted - predicted.mean(0), target - target.mean(0)
+    spread = other.square().sum(0)
+    correlation = (one * other).sum(0) / (one.square().sum(0) * spread).sqrt().clamp(min=1e-9)
+    return {"expression error": float(error), "expression correlation": float((correlation * spread).sum() / spread.sum())}

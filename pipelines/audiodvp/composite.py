@@ -22,10 +22,18 @@ OPEN_MOUTH = -8.0
 """The first expression coefficient of a mouth wide open, in the published face model."""
 
 
-def lower_face_masks(model: FaceModel, face: Coefficients, size: tuple[int, int]) -> np.ndarray:
-    """Masks (B, height, width) uint8, 0 or 255, of all that the lower face of each frame covers, open or closed."""
+def lower_face_masks(
+    model: FaceModel, face: Coefficients, size: tuple[int, int], wide_open: torch.Tensor | None = None
+) -> np.ndarray:
+    """Masks (B, height, width) uint8, 0 or 255, of all that the lower face of each frame covers, open or closed.
+
+    `wide_open` (expressions,) is the expression of a mouth wide open in this face model; by default the published one.
+    """
     opened = face.delta.clone()
-    opened[:, 0] = OPEN_MOUTH
+    if wide_open is None:
+        opened[:, 0] = OPEN_MOUTH
+    else:
+        opened[:] = wide_open[:, None]
     with torch.no_grad():
         masks = [
             model.render(replace(face, delta=delta), size, lower=True).alpha[:, 0]

@@ -77,9 +77,15 @@ def _similarity_from_canonical(target: np.ndarray) -> np.ndarray:
     """The weighted least-squares similarity (F, 4, 4) that carries the canonical vertices to `target` (F, 468, 3)."""
     mesh = face_mesh()
     chosen = np.flatnonzero(mesh.procrustes)
-    weight = mesh.procrustes[chosen].astype(np.float64)
-    source = mesh.vertices[chosen].astype(np.float64)
-    target = target[:, chosen]
+    return similarity(mesh.vertices[chosen], target[:, chosen], mesh.procrustes[chosen])
+
+
+def similarity(source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The similarities (F, 4, 4) that carry points (N, 3) to `target` (F, N, 3) with the least weighted squares.
+
+    `weight` (N,) is that of each point. A similarity is a rotation, a scale and a translation, never a reflection.
+    """
+    weight, source = weight.astype(np.float64), source.astype(np.float64)
     total = weight.sum()
     centred = source - (weight[:, None] * source).sum(axis=0) / total
     weighted = centred * weight[:, None]

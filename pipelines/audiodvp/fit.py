@@ -1,0 +1,156 @@
+"""Fits a face model to a prepared person: landmarks give shape, expression and pose, the crops colours and light.
+
+No network is trained for it and no model of other faces is needed: the expression basis is learnt from the person's own
+video, where AudioDVP fits a morphable model of many faces with a ResNet. The crops are read once, in order.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ...models.audiodvp.camera import Camera, rotation_matrix, to_world
+from ...models.audiodvp.face_model import FaceModel, adjacent_triangles, lower_triangles
+from ...models.audiodvp.rasterizer import interpolate, rasterize
+from ...models.face.face_mesh import LEFT_EYE, LIPS_INNER, RIGHT_EYE, VERTICES
+from ..errors import TalkingPortraitError, reason_of
+from ..files.scratch import interruptions_held, scratch_folder
+from ..image.affine_sampling import apply_map, invert_map
+from ..person.person import Person
+from ..types import Camera as MediaPipeCamera
+from ..types import Progress, no_progress
+from .fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
+from .person_colours import ambient_shade, face_colours, fit_light, median_albedo, smooth_light
+from .person_mesh import person_mesh
+from .person_shape import PersonShape, between_known, fit_shape, model_pose
+
+TEXTURE_FRAMES = 96
+"""Most frames whose pixels the colours are the median of, evenly spaced."""
+BATCH = 16
+"""Frames that are read and computed at once."""
+INNER_MOUTH = (0.10, 0.04, 0.04)
+"""Colour of the inner mouth under the ambient light."""
+UNSTEADY = (*LIPS_INNER, *RIGHT_EYE, *LEFT_EYE)
+"""Landmarks whose colours depend on more than light."""
+PREVIEW_SECONDS = 2
+"""One picture of the fit is shown for so much of the video."""
+
+
+def fit_face(person: Person, *, progress: Progress = no_progress) -> FittedFace:
+    """The face model of a prepared person, fitted and stored in its folder, or read from there where that is done.
+
+    Raises TalkingPortraitError when the folder can't be written.
+    """
+    place = person.folder / FOLDER
+    if (place / MODEL_FILE).is_file() and (place / COEFFICIENTS_FILE).is_file():
+        return FittedFace.read(person.folder)
+    fitted = _fitted(person, progress)
+    try:
+        with scratch_folder(person.folder, FOLDER) as scratch:
+            made = scratch / FOLDER
+            made.mkdir()
+            fitted.save(made)
+            with interruptions_held():
+                if os.path.lexists(place):  # of a fit that lost one of its files
+                    shutil.rmtree(place)
+                made.replace(place)
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The fitted face can't be written to {person.folder} ({reason_of(error)}); check that the folder is there "
+            "and has room, and run it again."
+        ) from None
+    return fitted
+
+
+def _fitted(person: Person, progress: Progress) -> FittedFace:
+    size, frames = person.crop_size, person.frames
+    points = apply_map(invert_map(person.box.map(size)), person.track().points)
+    shape = fit_shape(points, person.usable, person.shots, size, float(person.fps))
+    distance = -float(np.median(shape.poses.translation[person.usable, 2]))
+    rotation, translation = model_pose(shape.poses, distance)
+    fitted = FittedFace(
+        face_model=_face_model(shape, distance),
+        identity=_float(shape.turning),
+        expression=_float(shape.expression),
+        rotation=_float(rotation),
+        translation=_float(translation),
+        light=torch.zeros(frames, 27),
+        opened=_float(shape.opened),
+        crop_size=size,
+    )
+    return _with_colours(person, fitted, progress)
+
+
+def _face_model(shape: PersonShape, distance: float) -> FaceModel:
+    """A face model without colours, its mean face mirrored as the camera needs it."""
+    mesh = person_mesh()
+
+    def interleaved(values: np.ndarray) -> torch.Tensor:
+        """(468, 3, n) of the landmarks, in the head frame, to (3V, n)."""
+        mirrored = values * np.array([-1.0, 1.0, 1.0])[:, None]
+        return _float(mesh.spread(mirrored.reshape(VERTICES, -1)).reshape(-1, values.shape[2]))
+
+    mean, triangles = interleaved(shape.mean[..., None]), torch.from_numpy(mesh.triangles.astype(np.int32))
+    mediapipe = MediaPipeCamera()
+    return FaceModel(
+        geo_mean=mean,
+        id_base=interleaved(shape.turning_basis),
+        exp_base=interleaved(shape.basis),
+        tex_mean=torch.zeros_like(mean),
+        tex_base=torch.zeros(len(mean), 0),
+        triangles=triangles,
+        lower_triangles=lower_triangles(mean, triangles),
+        point_buf=adjacent_triangles(triangles, len(mean) // 3),
+        landmark_index=torch.arange(VERTICES),
+        camera=Camera(distance, mediapipe.vertical_fov, mediapipe.near, mediapipe.far),
+    )
+
+
+def _with_colours(person: Person, fitted: FittedFace, progress: Progress) -> FittedFace:
+    """The fitted face with the colours of its vertices and the light of each frame."""
+    known = np.flatnonzero(person.usable)
+    for_texture = set(known[np.linspace(0, len(known) - 1, min(TEXTURE_FRAMES, len(known))).astype(int)].tolist())
+    texture, colours, normals = [], [], []
+    preview_every = max(1, round(PREVIEW_SECONDS * person.fps / BATCH))
+    for number, frames in enumerate(known[start : start + BATCH] for start in range(0, len(known), BATCH)):
+        crops = person.crops(frames)
+        seen, facing = face_colours(fitted.face_model, fitted.coefficients(frames), crops)
+        texture += [of_frame for of_frame, frame in zip(seen, frames.tolist(), strict=True) if frame in for_texture]
+        colours.append(seen[:, :VERTICES].half())
+        normals.append(facing[:, :VERTICES].half())
+        picture = None if number % preview_every else fit_preview(fitted, int(frames[0]), crops[0])
+        progress(min((number + 1) * BATCH, len(known)), len(known), picture)
+
+    mesh = person_mesh()
+    albedo = median_albedo(torch.stack(texture), fitted.face_model.triangles)
+    albedo[torch.from_numpy(mesh.inner_mouth.copy())] = torch.tensor(INNER_MOUTH) / ambient_shade()
+    steady = torch.from_numpy(np.setdiff1d(np.arange(VERTICES), UNSTEADY))
+    light = np.zeros((person.frames, fitted.light.shape[1]))
+    for number, frames in enumerate(known[start : start + BATCH] for start in range(0, len(known), BATCH)):
+        light[frames] = fit_light(
+            albedo[steady], normals[number][:, steady].float(), colours[number][:, steady].float()
+        ).numpy()
+    light = smooth_light(between_known(light, known), person.shots, float(person.fps))
+    model = replace(fitted.face_model, tex_mean=albedo.reshape(-1, 1))
+    return replace(fitted, face_model=model, light=_float(light))
+
+
+def fit_preview(fitted: FittedFace, frame: int, crop: np.ndarray) -> torch.Tensor:
+    """A crop (S, S, 3) uint8 with the fitted mesh over it, coloured by its normals, as (S, S, 3) in 0..1."""
+    model, face = fitted.face_model, fitted.coefficients([frame])
+    geometry, rotation = model.geometry(face.alpha, face.delta), rotation_matrix(face.rotation)
+    raster = rasterize(
+        model.camera.project(to_world(geometry, rotation, face.translation)), model.triangles, crop.shape[:2]
+    )
+    normals = model.normals(geometry) @ rotation.transpose(1, 2) * 0.5 + 0.5
+    mesh = interpolate(raster, model.triangles, normals)[0].permute(1, 2, 0)
+    covered = raster.barycentric[0].sum(-1, keepdim=True).clamp(0, 1) * 0.5
+    return torch.lerp(torch.from_numpy(crop).float() / 255, mesh, covered)
+
+
+def _float(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

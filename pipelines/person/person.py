@@ -1,0 +1,250 @@
+"""The folder that holds a prepared video of one person, and what is read from it.
+
+meta.json          what the folder was made from and how, and which stages are finished
+source.mp4         the video as it was given (the ending is its own)
+audio.wav          its sound on the clock of the frames, 16 kHz, one channel; absent where there is none
+speech.npz         speech features of that sound, one row for each frame; absent where there is no sound
+track.npz          the person's landmarks in every frame
+usable.npy         which frames show the person's face
+crops/000000.png   the face's square part of each frame, scaled to one size
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import TalkingPortraitError, reason_of
+from ..files.sound import read_audio
+from ..files.video import open_video
+from ..image.affine_sampling import box_map
+from ..types import Audio, Crop, FaceTrack, SpeechFeatures
+
+VERSION = 1
+META, SOURCE, SOUND, SPEECH, TRACK, USABLE, CROPS = (
+    "meta.json", "source", "audio.wav", "speech.npz", "track.npz", "usable.npy", "crops"
+)  # fmt: skip
+STAGES = ("source", "sound", "track", "crops", "speech")
+"""In the order in which they are made."""
+
+
+@dataclass(frozen=True)
+class CropBox:
+    """A square of a frame in whole pixels, which may reach beyond the frame; there the frame's edge is repeated."""
+
+    left: int
+    top: int
+    side: int
+
+    def map(self, size: int) -> np.ndarray:
+        """The map (2, 3) from pixels of a square of `size` pixels to pixels of the frame."""
+        return box_map(self.left, self.top, self.side, self.side, (size, size))
+
+
+@dataclass(frozen=True)
+class Person:
+    """A prepared person. Make one with `open_person`.
+
+    `size` (height, width) of the video's frames; `box` is the part of them that the crops show, `crop_size` the side
+    of the crops in pixels. `usable` (frames,) bool: the frame shows the person's face, not turned away. `shots` are
+    (first frame, end) of segments without a cut in which the face is found.
+    """
+
+    folder: Path
+    source: Path
+    fingerprint: str
+    fps: Fraction
+    frames: int
+    size: tuple[int, int]
+    box: CropBox
+    crop_size: int
+    usable: np.ndarray
+    shots: tuple[tuple[int, int], ...]
+
+    @property
+    def crop(self) -> Crop:
+        """Where the crops lie in the frames."""
+        return Crop(self.box.map(self.crop_size)[None], (self.crop_size, self.crop_size), self.size)
+
+    def track(self) -> FaceTrack:
+        """The landmarks of all frames in the frames' pixels; frames without the face have interpolated ones."""
+        arrays = _arrays(self.folder / TRACK)
+        try:
+            size = (int(arrays["image_size"][0]), int(arrays["image_size"][1]))
+            track = FaceTrack(
+                arrays["points"],
+                arrays["found"],
+                size,
+                arrays["matrix"],
+                arrays.get("blendshapes"),
+                arrays.get("score"),
+            )
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise damaged(self.folder / TRACK) from None
+        if track.points.shape[::2] != (self.frames, 3) or track.matrix.shape != (self.frames, 4, 4):
+            raise damaged(self.folder / TRACK)
+        return track
+
+    def crops(self, indices: Sequence[int]) -> np.ndarray:
+        """The crops (n, crop_size, crop_size, 3) uint8 RGB of these frames."""
+        crops = np.empty((len(indices), self.crop_size, self.crop_size, 3), np.uint8)
+        for place, index in enumerate(indices):
+            crops[place] = self._crop(int(index))
+        return crops
+
+    def _crop(self, index: int) -> np.ndarray:
+        from PIL import Image
+
+        path = self.folder / CROPS / crop_name(index)
+        try:
+            with Image.open(path) as picture:
+                crop = np.asarray(picture.convert("RGB"))
+        except (OSError, SyntaxError, ValueError):
+            raise damaged(path) from None
+        if crop.shape != (self.crop_size, self.crop_size, 3):
+            raise damaged(path)
+        return crop
+
+    def full_frames(self) -> Iterator[np.ndarray]:
+        """The video's frames (H, W, 3) uint8 RGB, one at a time."""
+        video = open_video(self.source)
+        if video.size != self.size:
+            raise damaged(self.source)
+        count = 0
+        for frame in replace(video, fps=self.fps).frames():
+            if count == self.frames:
+                return
+            yield frame
+            count += 1
+        if count < self.frames:
+            raise damaged(self.source)
+
+    def audio(self) -> Audio | None:
+        """The video's sound on the clock of its frames, one channel at 16 kHz; None where it has none."""
+        path = self.folder / SOUND
+        return read_audio(path) if path.is_file() else None
+
+    def speech(self) -> SpeechFeatures:
+        """Speech features with one row for each frame. Raises TalkingPortraitError where the video has no speech."""
+        path = self.folder / SPEECH
+        if not path.is_file():
+            raise TalkingPortraitError(
+                f"The video that {self.folder.name} was prepared from has no speech, which training needs; prepare a "
+                "video in which the person is heard speaking."
+            )
+        arrays = _arrays(path)
+        try:
+            return SpeechFeatures(
+                torch.from_numpy(arrays["states"]),
+                Fraction(str(arrays["fps"])),
+                str(arrays["model"]),
+                str(arrays["timing"]),  # type: ignore[arg-type]
+            )
+        except (KeyError, ValueError, TypeError, ZeroDivisionError):
+            raise damaged(path) from None
+
+
+def crop_name(index: int) -> str:
+    """The file name of a frame's crop."""
+    return f"{index:06}.png"
+
+
+def open_person(folder: str | Path) -> Person:
+    """Opens a folder that `prepare_person` has made.
+
+    Raises TalkingPortraitError for a folder that is not there, holds something else, is unfinished or damaged.
+    """
+    folder = Path(folder)
+    meta = read_meta(folder)
+    if meta is None:
+        what = "holds no prepared person" if folder.is_dir() else "is not there"
+        raise TalkingPortraitError(
+            f"The folder {folder} {what} ({META} is missing); make one of a video with Prepare Person, or on the "
+            "command line with person prepare."
+        )
+    missing = [stage for stage in STAGES if stage not in meta["finished"]]
+    if missing:
+        raise TalkingPortraitError(
+            f"The person in {folder} was not prepared to the end (still to do: {', '.join(missing)}); run the "
+            "preparation again, which goes on where it stopped."
+        )
+    try:
+        crop = meta["crop"]
+        person = Person(
+            folder=folder,
+            source=folder / Path(meta["source"]["file"]).name,
+            fingerprint=str(meta["source"]["fingerprint"]),
+            fps=Fraction(meta["fps"]),
+            frames=int(meta["frames"]),
+            size=(int(meta["size"][0]), int(meta["size"][1])),
+            box=CropBox(int(crop["left"]), int(crop["top"]), int(crop["side"])),
+            crop_size=int(meta["crop_size"]),
+            usable=_usable(folder / USABLE),
+            shots=tuple((int(start), int(stop)) for start, stop in meta["shots"]),
+        )
+    except (KeyError, IndexError, ValueError, TypeError, ZeroDivisionError):
+        raise damaged(folder / META) from None
+    if person.usable.shape != (person.frames,):
+        raise damaged(folder / USABLE)
+    for path in (person.source, folder / TRACK, folder / CROPS):
+        if not path.exists():
+            raise damaged(path)
+    return person
+
+
+def read_meta(folder: Path) -> dict[str, Any] | None:
+    """What meta.json says, None where there is none. Raises TalkingPortraitError for a file of something else."""
+    path = folder / META
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"{path} can't be read ({reason_of(error)}); check its permissions, or give another folder."
+        ) from None
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict) or not {"version", "source", "finished"} <= meta.keys():
+        raise TalkingPortraitError(
+            f"{path} is no description of a prepared person, so the folder was left alone; give another folder."
+        )
+    if meta["version"] != VERSION:
+        raise TalkingPortraitError(
+            f"The person in {folder} was prepared by another version of this pack (format {str(meta['version'])[:20]}, "
+            f"but {VERSION} is expected); prepare the video again in another folder."
+        )
+    return meta
+
+
+def damaged(path: Path) -> TalkingPortraitError:
+    """The error for a file of a prepared person that is gone, cut short or changed."""
+    return TalkingPortraitError(
+        f"{path} is missing or damaged; prepare the person again in another folder, from the same video."
+    )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as table:
+            return {name: table[name] for name in table.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError):
+        raise damaged(path) from None
+
+
+def _usable(path: Path) -> np.ndarray:
+    try:
+        usable = np.load(path)
+    except (OSError, ValueError, EOFError):
+        raise damaged(path) from None
+    if not isinstance(usable, np.ndarray) or usable.dtype != bool:
+        raise damaged(path)
+    return usable

@@ -28,6 +28,11 @@ _SMALLEST = 1e-6
 class SpeechToExpression(nn.Module):
     """`network` is the dilated convolutions ("temporal") or the published affine map ("affine")."""
 
+    feature_mean: torch.Tensor
+    feature_scale: torch.Tensor
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, network: TemporalExpression | AudioToExpression) -> None:
         super().__init__()
         self.network = network
@@ -96,7 +101,9 @@ def build_speech_to_expression(
     Raises TalkingPortraitError for tensors of other names or shapes, and for a configuration that no network has.
     """
     with sizes_of(state, path), torch.device("meta"):
-        sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+        sizes: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
+        }
         kind = sizes.pop("kind")
         network: TemporalExpression | AudioToExpression
         if kind == "affine":

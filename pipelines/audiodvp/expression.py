@@ -12,12 +12,8 @@ CHUNK = 1500
 
 
 def network_features(features: SpeechFeatures) -> torch.Tensor:
-    """What the network takes of speech features: rows (frames, channels).
-
-    Windows of MFCC are taken as they are, one column after the other; of an encoder's hidden states the mean over its
-    layers, as one video is not enough speech to choose among thousands of channels.
-    """
-    return features.states.flatten(1) if features.model.startswith("mfcc") else features.states.mean(1)
+    """What the network takes of speech features: a row (channels) for each frame."""
+    return features.states.flatten(1)
 
 
 @torch.no_grad()

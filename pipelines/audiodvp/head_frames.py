@@ -1,8 +1,8 @@
-"""Which frames of the head video are shown, and those frames read: forwards, backwards and so on, in constant memory."""
+"""Which frames of the head video are shown, read forwards, backwards and so on, in constant memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -19,7 +19,7 @@ SHORT_GAP = Fraction(1, 5)
 """Seconds without a usable face that are bridged: landmarks are interpolated there."""
 
 
-def longest_stretch(usable: np.ndarray, shots: list[tuple[int, int]], fps: Fraction) -> tuple[int, int]:
+def longest_stretch(usable: np.ndarray, shots: Sequence[tuple[int, int]], fps: Fraction) -> tuple[int, int]:
     """(start, stop) of the longest run of frames within one shot whose face can be used, short gaps included.
 
     Raises TalkingPortraitError where no frame has a usable face.

@@ -74,8 +74,12 @@ class PersonModel:
         }
         return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
 
-    def metadata(self) -> dict[str, str]:
-        return {METADATA: json.dumps(self._describe())}
+    def save(self, path: str | Path) -> None:
+        """Writes one .safetensors. Raises OSError or SafetensorError where that fails."""
+        from safetensors.torch import save_file
+
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+        save_file(tensors, path, {METADATA: json.dumps(self._describe())})
 
     def _describe(self) -> dict[str, Any]:
         video = self.video
@@ -118,6 +122,8 @@ def open_model(path: str | Path) -> PersonModel:
         )
     try:
         return _build(state, notes, path)
+    except TalkingPortraitError:
+        raise
     except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise _unfit(path, f"its description lacks or misstates {one_line(str(error), 80)}") from None
 
@@ -139,7 +145,10 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
     )
     network = build_speech_to_expression(_part(state, EXPRESSION), notes["speech_to_expression"], path=path)
     renderer = build_neural_renderer(_part(state, RENDERER), path=path)
-    if len(video.usable) != face.frames or network.network.config.expressions != face.expression.shape[1]:
+    if not (video.fps > 0 and video.box.side > 0 and min(video.size) > 0):
+        raise ValueError("a rate or a size of 0")
+    shots = all(0 <= start < stop <= face.frames for start, stop in video.shots)
+    if not shots or len(video.usable) != face.frames or network.network.config.expressions != face.expression.shape[1]:
         raise _unfit(path, "its parts do not belong together")
     return PersonModel(network, renderer, face, video, str(notes["speech"]))
 

@@ -43,7 +43,7 @@ class VideoFile:
     """Time in the file of frame 0."""
 
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Each frame from `start` on as (H, W, 3) uint8 RGB at the constant rate `fps`, in an ordinary screen's colours.
+        """Each frame from `start` on, (H, W, 3) uint8 RGB at the constant rate `fps`, in an ordinary screen's colours.
 
         Raises TalkingPortraitError, after the last whole frame, for a file that ends before its header says.
         """

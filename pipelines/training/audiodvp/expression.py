@@ -74,7 +74,8 @@ class SpokenExpressions(torch.utils.data.Dataset):
         self.frames = min(FRAMES, len(features))
         if int(self.usable.sum()) < 2:
             raise TalkingPortraitError(
-                f"Only {int(self.usable.sum())} frames with a usable face are there to train on; prepare a longer video."
+                f"{int(self.usable.sum())} frames with a usable face are there to train on, but at least 2 are "
+                "expected; prepare a longer video."
             )
 
     def __getitem__(self, number: int) -> Item:
@@ -98,4 +99,7 @@ def evaluate_expression(
     one, other = predicted - predicted.mean(0), target - target.mean(0)
     spread = other.square().sum(0)
     correlation = (one * other).sum(0) / (one.square().sum(0) * spread).sqrt().clamp(min=1e-9)
-    return {"expression error": float(error), "expression correlation": float((correlation * spread).sum() / spread.sum())}
+    return {
+        "expression error": float(error),
+        "expression correlation": float((correlation * spread).sum() / spread.sum()),
+    }

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ....models.audiodvp.discriminator import Discriminator
 from ....models.audiodvp.losses import adversarial_loss, discriminator_loss

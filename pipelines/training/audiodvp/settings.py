@@ -18,7 +18,12 @@ from ..core.checkpoints import writing
 from ..core.trainer import PRECISIONS, Plan
 
 Size = Literal["auto", "small", "published"]
-SIZES: tuple[Size, ...] = ("auto", "small", "published")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "size": ("auto", "small", "published"),
+    "gan": ("auto", "on", "off"),
+    "expression": KINDS,
+    "precision": ("auto", *PRECISIONS),
+}
 FILE = "run.json"
 MOST_MINUTES = 10_000.0
 _NETWORKS = {
@@ -58,12 +63,7 @@ class Settings:
     picture_every: int = 200
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("size", SIZES),
-            ("expression", KINDS),
-            ("gan", ("auto", "on", "off")),
-            ("precision", ("auto", *PRECISIONS)),
-        ):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise TalkingPortraitError(
                     f"The {name} is {quoted(getattr(self, name))}, but one of {', '.join(choices)} is expected."
@@ -77,10 +77,11 @@ class Settings:
             raise TalkingPortraitError(
                 f"The share {self.held_out} of the video is to be held out, but 0 to 0.5 is expected."
             )
-        if self.batch < 0 or self.steps < 0 or not 0 <= self.rate < 1:
+        if self.batch < 0 or self.steps < 0 or self.expression_steps < 1 or not 0 <= self.rate < 1:
             raise TalkingPortraitError(
-                f"Training with batch {self.batch}, {self.steps} steps and rate {self.rate} was requested, but numbers "
-                "from 0 on, and a rate below 1, are expected; 0 leaves the choice to the program."
+                f"Training with batch {self.batch}, {self.steps} and {self.expression_steps} steps and rate "
+                f"{self.rate} was requested, but numbers from 0 on are expected, of the steps of the expression from 1 "
+                "on, and a rate below 1; 0 leaves the choice to the program."
             )
 
     def resolved(self, device: torch.device) -> Settings:
@@ -111,7 +112,7 @@ class Settings:
     def expression_plan(self) -> Plan:
         """Found by trying on a synthetic person."""
         return Plan(
-            steps=max(self.expression_steps, 1),
+            steps=self.expression_steps,
             batch=16,
             rate=2e-3 if self.expression == "temporal" else 1e-3,
             warmup=20,

@@ -89,7 +89,7 @@ def train_audiodvp(
         progress=stage("speech to expression"),
     )
 
-    faces = LowerFaces(person, face, training, settings.seed, flip=settings.flip)
+    faces = LowerFaces(person, face, training.tolist(), settings.seed, flip=settings.flip)
     seed_everything(settings.seed, 1)
     network_of_faces = NeuralRenderer(settings.renderer_config(person.crop_size))
     discriminator = Discriminator() if settings.gan == "on" else None
@@ -117,7 +117,9 @@ def train_audiodvp(
     )
     if len(held_out):
         _measure(model, features, faces, held_out, out, say)
-    return _write(model, out / MODEL)
+    with writing(out / MODEL), replacing(out / MODEL) as partial:
+        model.save(partial)
+    return out / MODEL
 
 
 def split(person: Person, held_out: float) -> tuple[np.ndarray, np.ndarray]:
@@ -139,6 +141,10 @@ def _begin(out: Path, given: Settings, resume: bool) -> Settings:
     if before is not None and not resume:
         raise TalkingPortraitError(
             f"{out} holds a training run already ({FILE}); go on with it by --resume, or give another folder."
+        )
+    if before is None and (out / MODEL).exists():
+        raise TalkingPortraitError(
+            f"{out / MODEL} would be written over, but no run in this folder wrote it; give another folder for the run."
         )
     if before is not None:
         settings = replace(before, steps=given.steps or before.steps)
@@ -190,12 +196,3 @@ def _measure(
         partial.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     for name, value in metrics.items():
         say(f"held-out {name}: {value:.3f}")
-
-
-def _write(model: PersonModel, path: Path) -> Path:
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tensors().items()}
-    with writing(path), replacing(path) as partial:
-        save_file(tensors, partial, model.metadata())
-    return path

@@ -1,4 +1,4 @@
-"""The command line: python -m talking_portrait animate | motion | run | models | prepare | train."""
+"""The command line: python -m talking_portrait animate | motion | run | models | prepare | train | person."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ LESS_MEMORY = {
     "motion": "choose shorter audio",
     "run": "take smaller pictures or fewer frames at once, which --set can change",
     "models": "close other programs",
+    "person": "choose a smaller --size, or a shorter video",
     "prepare": "choose a smaller --size, or a smaller --longest for the clips",
     "train": "choose a smaller --batch, with more --accumulate in its place",
 }
@@ -160,11 +161,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .nodes.standalone import command as run
-    from .pipelines.commands import animate, models, motion, train
+    from .pipelines.commands import animate, models, motion, person, train
 
     parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
-    for command in (animate, motion, run, models, train):
+    for command in (animate, motion, run, models, train, person):
         command.add_commands(commands)
     return parser
 

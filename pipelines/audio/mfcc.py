@@ -24,17 +24,22 @@ FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
 PRE_EMPHASIS = 0.97
 SMALLEST = float(np.finfo(float).eps)
 BLOCK_ROWS = 6000
+ROWS_A_SECOND = Fraction(SAMPLE_RATE, HOP)
+VIDEO_FPS, VIDEO_ROWS = Fraction(25), 28
+"""AudioDVP's frame rate, and the rows that belong to a frame."""
 
 Recipe = Literal["anitalker", "audiodvp"]
 
 
-def mfcc(audio: Audio, *, recipe: Recipe, progress: Progress = no_progress) -> SpeechFeatures:
+def mfcc(
+    audio: Audio, *, recipe: Recipe, fps: Fraction = VIDEO_FPS, progress: Progress = no_progress
+) -> SpeechFeatures:
     """Speech features without a network.
 
     "anitalker": 39 columns (13 coefficients, their slope over one neighbour, their slope over two), 100 rows a second,
     cut to four rows for each frame of 25 fps video. States are (rows, 1, 39).
-    "audiodvp": for each frame of 25 fps video the 28 rows around it without their energy, after 0.12 s of silence at
-    both ends. States are (frames, 28, 12): the middle axis is time in steps of 10 ms. This is ATnet's input.
+    "audiodvp": for each frame of video at `fps` the 28 rows around it without their energy, after 0.12 s of silence at
+    both ends. States are (frames, 28, 12): the middle axis is time in steps of 10 ms. This is ATnet's input at 25 fps.
 
     Raises TalkingPortraitError for a clip shorter than one video frame of the recipe.
     """
@@ -47,15 +52,15 @@ def mfcc(audio: Audio, *, recipe: Recipe, progress: Progress = no_progress) -> S
         shortest = WINDOW + 2 * HOP + 1
     else:
         silence = np.zeros(1920, np.float32)
-        states = video_windows(cepstra(np.concatenate([silence, wave, silence]), progress))
+        states = video_windows(cepstra(np.concatenate([silence, wave, silence]), progress), fps)
         shortest = WINDOW + 26 * HOP + 1 - 2 * len(silence)
     if not len(states):
         raise TalkingPortraitError(
             f"The audio has {len(wave)} samples at {SAMPLE_RATE} Hz, but these features need at least {shortest} "
             f"({shortest * 1000 / SAMPLE_RATE:.0f} ms); use a longer recording."
         )
-    fps = Fraction(100 if recipe == "anitalker" else 25)
-    return SpeechFeatures(torch.from_numpy(states.astype(np.float32)), fps, f"mfcc-{recipe}", "stock")
+    rate = ROWS_A_SECOND if recipe == "anitalker" else fps
+    return SpeechFeatures(torch.from_numpy(states.astype(np.float32)), rate, f"mfcc-{recipe}", "stock")
 
 
 def row_count(samples: int) -> int:
@@ -116,8 +121,9 @@ def with_slopes(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, slope(rows, 1), slope(rows, 2)], axis=1)
 
 
-def video_windows(rows: np.ndarray) -> np.ndarray:
-    """(rows, 13) to AudioDVP's (frames, 28, 12): rows 4k to 4k + 27 of columns 1 to 12; none of fewer rows."""
-    frames = max(len(rows) // 4 - 6, 0)
-    index = 4 * np.arange(frames)[:, None] + np.arange(28)
-    return rows[index, 1:]
+def video_windows(rows: np.ndarray, fps: Fraction = VIDEO_FPS) -> np.ndarray:
+    """(rows, 13) to AudioDVP's (frames, 28, 12), maybe none: columns 1 to 12 of rows 4k to 4k + 27 at 25 fps."""
+    last = len(rows) - VIDEO_ROWS
+    first = [round(frame * ROWS_A_SECOND / fps) for frame in range(max(int(last * fps / ROWS_A_SECOND) + 2, 0))]
+    starts = np.array([row for row in first if row <= last], dtype=np.int64)
+    return rows[starts[:, None] + np.arange(VIDEO_ROWS), 1:]

@@ -23,8 +23,9 @@ COEFFICIENTS = ("identity", "expression", "rotation", "translation", "light", "o
 class FittedFace:
     """A person's face model with the coefficients of each of N frames, float32.
 
-    `identity` (N, J) is what the shape owes to the head's pose, see `person_shape`; `expression` (N, K) in standard deviations, `rotation` (N, 3), `translation` (N, 3) and `light` (N, 27) as
-    `models.audiodvp.face_model.Coefficients` has them; `opened` (K,) is the expression of the mouth wide open.
+    `identity` (N, J) is what the shape owes to the head's pose, see `person_shape`; `expression` (N, K) is in standard
+    deviations; `rotation` (N, 3), `translation` (N, 3) and `light` (N, 27) are as the face model's `Coefficients` have
+    them; `opened` (K,) is the expression of the mouth wide open.
     Images have `crop_size` pixels on either side, those of the person's crops.
     """
 
@@ -80,7 +81,7 @@ class FittedFace:
         moved = {name: getattr(self, name).to(device) for name in COEFFICIENTS[:-1]}
         return replace(self, face_model=self.face_model.to(device), **moved)
 
-    def coefficients(self, indices: Sequence[int], expression: torch.Tensor | None = None) -> Coefficients:
+    def coefficients(self, indices: Sequence[int] | np.ndarray, expression: torch.Tensor | None = None) -> Coefficients:
         """Those of these frames, with another expression (n or 1, K) where one is given."""
         rows = torch.as_tensor(np.asarray(indices, dtype=np.int64), device=self.expression.device)
         delta = self.expression[rows] if expression is None else expression.to(self.expression)
@@ -95,7 +96,7 @@ class FittedFace:
 
     @torch.no_grad()
     def render(
-        self, indices: Sequence[int], expression: torch.Tensor | None = None, *, lower: bool = False
+        self, indices: Sequence[int] | np.ndarray, expression: torch.Tensor | None = None, *, lower: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (n, S, S, 3) in 0..1 on black and alpha (n, S, S) of these frames, S the `crop_size`.
 
@@ -105,7 +106,7 @@ class FittedFace:
         face = self.face_model.render(self.coefficients(indices, expression), size, lower=lower)
         return face.image.permute(0, 2, 3, 1), face.alpha[:, 0]
 
-    def masks(self, indices: Sequence[int]) -> np.ndarray:
+    def masks(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Masks (n, S, S) uint8, 0 or 255, of all that the lower face covers in these frames, open or closed."""
         size = (self.crop_size, self.crop_size)
         return lower_face_masks(self.face_model, self.coefficients(indices), size, self.opened)

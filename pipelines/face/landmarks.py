@@ -178,13 +178,18 @@ def detect_all(
 
 
 def follow(
-    frames: Iterable[torch.Tensor], image_size: tuple[int, int], landmarker: Landmarker, *, min_confidence: float = 0.5
+    frames: Iterable[torch.Tensor],
+    image_size: tuple[int, int],
+    landmarker: Landmarker,
+    *,
+    picker: FacePicker | None = None,
+    min_confidence: float = 0.5,
 ) -> Iterator[Face | None]:
-    """The largest face of the first frames in each frame (H, W, 3) in 0..1, None where it is not detected.
+    """The face of `picker`, by default the largest of the first frames, in each frame (H, W, 3) in 0..1, else None.
 
     For videos too long to hold: a frame is read when its face is requested, and then dropped.
     """
-    follower = _Follower(landmarker, FacePicker(image_size), min_confidence, video=True)
+    follower = _Follower(landmarker, picker or FacePicker(image_size), min_confidence, video=True)
     for frame in frames:
         yield follower.next(_rgb(frame))
 

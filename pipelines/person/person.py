@@ -32,7 +32,7 @@ VERSION = 1
 META, SOURCE, SOUND, SPEECH, TRACK, USABLE, CROPS = (
     "meta.json", "source", "audio.wav", "speech.npz", "track.npz", "usable.npy", "crops"
 )  # fmt: skip
-STAGES = ("source", "sound", "track", "crops", "speech")
+STAGES = ("source", "track", "sound", "crops", "speech")
 """In the order in which they are made."""
 
 
@@ -93,7 +93,7 @@ class Person:
             raise damaged(self.folder / TRACK)
         return track
 
-    def crops(self, indices: Sequence[int]) -> np.ndarray:
+    def crops(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The crops (n, crop_size, crop_size, 3) uint8 RGB of these frames."""
         crops = np.empty((len(indices), self.crop_size, self.crop_size, 3), np.uint8)
         for place, index in enumerate(indices):

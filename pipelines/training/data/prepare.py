@@ -28,6 +28,7 @@ from ...face.face import Face, Landmarker
 from ...face.face_tracking import track_of
 from ...face.landmarks import follow
 from ...face.metric_mesh import metric_mesh
+from ...face.shots import Frame, find_clips, find_cuts, thumbnail
 from ...files.output_paths import cut_to_bytes, folder_for_results, replacing
 from ...files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ...files.sound import read_speech
@@ -36,7 +37,6 @@ from ...image.affine_sampling import sample_picture
 from ...timing import sample_index
 from ...types import Crop, FaceTrack, Progress, no_progress
 from .clips import CLIPS, FRAMES, MANIFEST, Clip, clip_name, remove_clip
-from .shots import Frame, find_clips, find_cuts, thumbnail
 
 ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 QUALITY = 95

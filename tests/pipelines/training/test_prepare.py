@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from talking_portrait.__main__ import main
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.face import Face
+from talking_portrait.pipelines.face.shots import GAP, Frame, find_clips, find_cuts, thumbnail
 from talking_portrait.pipelines.files.example import example_portrait, example_speech
 from talking_portrait.pipelines.files.video import VideoWriter
 from talking_portrait.pipelines.training.data.clips import read_clips
 from talking_portrait.pipelines.training.data.prepare import Recipe, find_videos, prepare
-from talking_portrait.pipelines.training.data.shots import GAP, Frame, find_clips, find_cuts, thumbnail
 from talking_portrait.pipelines.types import Audio
 
 TASK = Path(__file__).parents[4] / "shared" / "data" / "face_landmarker.task"

@@ -1,0 +1,377 @@
+"""Prepares a video of one person: the folder that `person.open_person` reads, made stage by stage.
+
+A stage is written whole or not at all; one that was interrupted is done again in the next run, those before it are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from ...models.speech.encoder import SpeechEncoder
+from ..audio.waveform import SPEECH_RATE
+from ..errors import TalkingPortraitError, reason_of
+from ..face.crop_boxes import PRESETS, portrait_boxes
+from ..face.face import Landmarker
+from ..face.landmarks import open_landmarker
+from ..files.images import to_uint8
+from ..files.output_paths import folder_for_results, rename_durably, replacing
+from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
+from ..files.sound import NoSoundError, open_sound, read_speech, write_wav
+from ..files.video import VideoFile, open_video
+from ..image.affine_sampling import sample_picture
+from ..progress import share
+from ..timing import as_rate, frame_end
+from ..types import Audio, FaceTrack, Progress, no_progress
+from .person import (
+    CROPS,
+    META,
+    SOUND,
+    SOURCE,
+    SPEECH,
+    STAGES,
+    TRACK,
+    USABLE,
+    VERSION,
+    CropBox,
+    Person,
+    crop_name,
+    open_person,
+    read_meta,
+)
+from .speech import is_silent, speech_features
+from .tracking import track_person
+
+CROP = "head"
+"""Of `crop_boxes.PRESETS`: how much around the face the crops show."""
+ROOM = 1.25
+"""The crops' side is at least this multiple of the place that the face takes up in all frames together."""
+SMALL_FACE = 80
+"""Pixels of the face in the crops below which little of it can be learnt, which is said."""
+_LOCK = ".person.lock"
+_PREVIEW_SECONDS = 2
+_HASHED = 1 << 22
+"""Bytes that are read at once."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a video is prepared.
+
+    `crop_size` is the side of the crops in pixels, `fps` the frame rate, by default the video's own. `silent` also
+    takes a video without speech, which can be driven but not trained on.
+    """
+
+    crop_size: int = 256
+    fps: Fraction | None = None
+    silent: bool = False
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.crop_size, int) and 128 <= self.crop_size <= 1024 and self.crop_size % 64 == 0):
+            raise TalkingPortraitError(
+                f"Crops of {self.crop_size} pixels were requested, but a multiple of 64 from 128 to 1024 is expected; "
+                "AudioDVP was published with 256."
+            )
+        if self.fps is not None:
+            as_rate(self.fps)
+
+
+def prepare_person(
+    video: str | Path,
+    folder: str | Path,
+    *,
+    settings: Settings | None = None,
+    landmarker: Landmarker | None = None,
+    encoder: SpeechEncoder | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress = no_progress,
+) -> Person:
+    """Prepares a video in a new or empty folder, or goes on where an earlier run stopped; what is done stays.
+
+    Args:
+        landmarker: by default the best engine that is there.
+        encoder: a speech encoder whose hidden states become the speech features; by default MFCC.
+        say: gets a sentence for each thing worth knowing, such as segments that are left out.
+        progress: called after each frame; may raise to stop, which loses the stage at hand alone.
+
+    Raises TalkingPortraitError for a video that can't be used, a folder of something else, or one that another process
+    is working on.
+    """
+    settings = settings or Settings()
+    given = open_video(video)
+    folder = Path(folder)
+    try:
+        with folder_for_results(folder), _locked(folder):
+            clear_abandoned(folder)
+            _Preparation(given, folder, settings, landmarker, encoder, say, progress).run()
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"The person can't be prepared in {folder} ({reason_of(error)}); check that the folder is there and has "
+            "room, and run it again, which goes on where it stopped."
+        ) from None
+    return open_person(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process; takes the lock's file away where nothing else was made."""
+    lock = FileLock(folder / _LOCK, timeout=0)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except Timeout:
+            raise TalkingPortraitError(
+                f"The person in {folder} is just being prepared by another program; wait until it is done, or give "
+                "another folder."
+            ) from None
+        except NotImplementedError:  # where files can't be locked
+            pass
+        try:
+            yield
+        finally:
+            if os.listdir(folder) == [_LOCK]:
+                (folder / _LOCK).unlink()
+
+
+class _Preparation:
+    """One run over the stages."""
+
+    def __init__(
+        self,
+        video: VideoFile,
+        folder: Path,
+        settings: Settings,
+        landmarker: Landmarker | None,
+        encoder: SpeechEncoder | None,
+        say: Callable[[str], None],
+        progress: Progress,
+    ) -> None:
+        self.folder, self.settings, self.encoder, self.say, self.progress = folder, settings, encoder, say, progress
+        self.given, self.landmarker = video, landmarker
+        self.video = replace(video, fps=settings.fps or video.fps)
+        self.meta = self._begun()
+
+    def run(self) -> None:
+        speech = None if "sound" in self.meta["finished"] else self._read_speech()
+        stages: dict[str, Callable[[Progress], None]] = {
+            "source": self._copy_source,
+            "track": self._track,
+            "sound": lambda progress: self._write_sound(speech),
+            "crops": self._cut,
+            "speech": self._encode_speech,
+        }
+        ends = {"source": 0.02, "track": 0.7, "sound": 0.71, "crops": 0.95, "speech": 1.0}
+        self._write_meta()
+        start = 0.0
+        for name in STAGES:
+            if name not in self.meta["finished"]:
+                stages[name](share(self.progress, start, ends[name]))
+                self.meta["finished"].append(name)
+                self._write_meta()
+            start = ends[name]
+
+    def _begun(self) -> dict[str, Any]:
+        """The description on the disk where it is of the same work, else a new one."""
+        fingerprint = self._fingerprint()
+        how = {
+            "crop_size": self.settings.crop_size,
+            "fps": str(self.video.fps),
+            "silent": self.settings.silent,
+            "speech": self.encoder.name if self.encoder else "mfcc-audiodvp",
+        }
+        meta = read_meta(self.folder)
+        if meta is not None:
+            same = meta["source"].get("fingerprint") == fingerprint and meta.get("settings") == how
+            if same:
+                return meta
+            if set(meta["finished"]) >= set(STAGES):
+                raise TalkingPortraitError(
+                    f"{self.folder} holds a person who was prepared from {meta['source'].get('name')} with "
+                    f"{_words(meta.get('settings', {}))}, not from this video with {_words(how)}; give another folder."
+                )
+            self._discard()
+        elif others := sorted(name for name in os.listdir(self.folder) if not name.startswith(".")):
+            raise TalkingPortraitError(
+                f"The folder {self.folder} holds other files ({others[0]}), so nothing was written to it; give a new "
+                "or an empty folder."
+            )
+        name = self.given.path.name
+        source = {
+            "file": SOURCE + (self.given.path.suffix.lower() or ".mp4"),
+            "name": name,
+            "size": self.given.path.stat().st_size,
+            "fingerprint": fingerprint,
+        }
+        return {"version": VERSION, "source": source, "settings": how, "finished": []}
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        with self.given.path.open("rb") as file:
+            while block := file.read(_HASHED):
+                digest.update(block)
+                self.progress(0, 100)
+        return digest.hexdigest()
+
+    def _discard(self) -> None:
+        """Takes away what an unfinished run for something else has made."""
+        for name in (SOUND, SPEECH, TRACK, USABLE, META):
+            (self.folder / name).unlink(missing_ok=True)
+        for source in self.folder.glob(f"{SOURCE}.*"):
+            source.unlink()
+        shutil.rmtree(self.folder / CROPS, ignore_errors=True)
+
+    def _write_meta(self) -> None:
+        with replacing(self.folder / META) as partial:
+            partial.write_text(json.dumps(self.meta, indent=1), encoding="utf-8")
+
+    def _read_speech(self) -> Audio | None:
+        """The video's sound, None where it has none and may have none."""
+        try:
+            speech, _ = read_speech(self.given.path, self.video.fps)
+            if not is_silent(speech):
+                return speech
+            problem = "is silent"
+        except NoSoundError:
+            problem = "has no sound"
+        if self.settings.silent:
+            return None
+        raise TalkingPortraitError(
+            f"The video {self.given.path.name} {problem}, but training needs a person's speech; give a video with its "
+            "sound."
+        )
+
+    def _copy_source(self, progress: Progress) -> None:
+        target = self.folder / self.meta["source"]["file"]
+        with scratch_folder(self.folder, SOURCE) as scratch:
+            partial = scratch / target.name
+            shutil.copyfile(self.given.path, partial)
+            rename_durably(partial, target)
+        progress(1, 1)
+
+    def _track(self, progress: Progress) -> None:
+        landmarker = self.landmarker or open_landmarker()
+        person = track_person(self.video, landmarker, expected=self._expected_frames(), progress=progress)
+        track = person.track
+        with replacing(self.folder / TRACK) as partial:
+            arrays: dict[str, Any] = {
+                "points": track.points.astype(np.float32),
+                "found": track.found,
+                "matrix": track.matrix.astype(np.float32),
+                "blendshapes": track.blendshapes,
+                "score": track.score,
+                "image_size": np.array(track.image_size),
+            }
+            np.savez(partial, **{name: array for name, array in arrays.items() if array is not None})
+        with replacing(self.folder / USABLE) as partial:
+            np.save(partial, person.usable)
+        box = crop_box(track, person.usable)
+        self.meta |= {
+            "fps": str(self.video.fps),
+            "frames": track.frames,
+            "size": list(self.video.size),
+            "crop": {"left": box.left, "top": box.top, "side": box.side},
+            "crop_size": self.settings.crop_size,
+            "shots": [list(shot) for shot in person.shots],
+            "landmarks": landmarker.name,
+        }
+        self._report(person.left_out, person.usable)
+        face = self.meta["crop_size"] * _face_size(track, person.usable) / box.side
+        if face < SMALL_FACE:
+            self.say(
+                f"The face is {face:.0f} of {self.meta['crop_size']} pixels wide in the crops, as the head moves over "
+                "much of the picture; larger crops show it better."
+            )
+
+    def _expected_frames(self) -> int:
+        """How many frames the file announces, 0 where it does not."""
+        try:
+            seconds = open_sound(self.given.path).stream.seconds
+        except TalkingPortraitError:
+            return 0
+        return round((seconds or 0) * self.video.fps)
+
+    def _report(self, left_out: list[tuple[int, int, str]], usable: np.ndarray) -> None:
+        fps = float(self.video.fps)
+        self.say(f"The person's face is usable in {usable.sum() / fps:.1f} of {len(usable) / fps:.1f} s.")
+        for start, stop, why in left_out:
+            self.say(f"{start / fps:.2f} to {stop / fps:.2f} s are left out: {why}.")
+
+    def _write_sound(self, speech: Audio | None) -> None:
+        if speech is None:
+            return
+        samples = frame_end(self.meta["frames"], SPEECH_RATE, self.video.fps)
+        wave = torch.zeros(1, samples)
+        length = min(samples, speech.samples)  # sound may end before the picture, or after it
+        wave[:, :length] = speech.waveform[:, :length]
+        with replacing(self.folder / SOUND) as partial:
+            write_wav(partial, Audio(wave, SPEECH_RATE))
+
+    def _cut(self, progress: Progress) -> None:
+        size, frames = self.meta["crop_size"], self.meta["frames"]
+        matrix = CropBox(**self.meta["crop"]).map(size)
+        preview_every = max(1, round(_PREVIEW_SECONDS * self.video.fps))
+        with scratch_folder(self.folder, CROPS) as scratch:
+            made = scratch / CROPS
+            made.mkdir()
+            for number, frame in zip(range(frames), self.video.frames(), strict=False):
+                crop = sample_picture(torch.from_numpy(frame.astype(np.float32) / 255), matrix, (size, size))
+                _write_png(made / crop_name(number), to_uint8(crop))
+                progress(number + 1, frames, None if number % preview_every else crop)
+            with interruptions_held():
+                if (self.folder / CROPS).exists():  # of a run that was killed before it had entered them
+                    shutil.rmtree(self.folder / CROPS)
+                made.replace(self.folder / CROPS)
+
+    def _encode_speech(self, progress: Progress) -> None:
+        if not (self.folder / SOUND).is_file():
+            return
+        speech, _ = read_speech(self.folder / SOUND, self.video.fps)
+        features = speech_features(speech, self.video.fps, self.meta["frames"], self.encoder, progress=progress)
+        with replacing(self.folder / SPEECH) as partial:
+            np.savez(
+                partial,
+                states=features.states.numpy(),
+                fps=str(features.fps),
+                model=features.model,
+                timing=features.timing,
+            )
+
+
+def crop_box(track: FaceTrack, usable: np.ndarray) -> CropBox:
+    """The square that holds the head in all usable frames, inside of the frame as far as the face allows."""
+    points = track.points[usable]
+    seen = replace(track, points=points, found=track.found[usable], matrix=track.matrix[usable])
+    flat = points[..., :2].reshape(-1, 2)
+    place = float((flat.max(axis=0) - flat.min(axis=0)).max())
+    scale = max(1.0, ROOM * place / (_face_size(track, usable) * PRESETS[CROP][0]))
+    matrices, (height, _) = portrait_boxes(seen, None, PRESETS[CROP], scale, upright=False, follow=False, inside=True)
+    (step, _, left), (_, _, top) = matrices[0]
+    return CropBox(round(float(left)), round(float(top)), round(float(step * height)))
+
+
+def _face_size(track: FaceTrack, usable: np.ndarray) -> float:
+    """The longer side of the face in pixels of the frame, in the median of the usable frames."""
+    points = track.points[usable, :, :2]
+    return float(np.median((points.max(axis=1) - points.min(axis=1)).max(axis=1)))
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture).save(path, compress_level=1)
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())

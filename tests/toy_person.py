@@ -51,9 +51,10 @@ def fitted_face(audio: Audio, fps: Fraction, frames: int) -> FittedFace:
     model = face_model()
     height = model.geo_mean.view(-1, 3)[:, 1]
     bases = torch.zeros(len(height), 3, 2)
-    bases[:, 1, 0] = -0.12 * (height < -0.2)
+    bases[:, 1, 0] = -0.2 * (height < -0.2)
     bases[:, 0, 1] = 0.05 * height * (height < 0)
-    colours = 0.6 + 0.3 * torch.sin(5 * model.geo_mean)
+    colours = 0.8 + 0.1 * torch.sin(5 * model.geo_mean)
+    colours.view(-1, 3)[(height < -0.2) & (height > -0.7)] = 0.1  # lips
     model = replace(model, exp_base=bases.flatten(0, 1), tex_mean=colours)
     time = torch.arange(frames) / float(fps)
     loud = loudness(audio, fps, frames)
@@ -142,4 +143,4 @@ def toy_model(folder: Path, *, speech_model: str = "mfcc-audiodvp") -> PersonMod
     network.fit_scales(torch.randn(50, 28 * 12), face.expression)
     renderer = NeuralRenderer(TINY)
     initialise(renderer)
-    return PersonModel(network, renderer.eval(), face, HeadVideo.of_person(person), speech_model)
+    return PersonModel(network, renderer.eval(), face, HeadVideo.of_person(person), speech_model, (16, 64, 0, 64))

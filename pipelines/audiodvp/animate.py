@@ -21,7 +21,7 @@ from .expression import network_features, predict_expression
 from .head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
 from .paste import blend_weights, paste_lower_face
 from .person_model import PersonModel, open_model
-from .renders import HALF_WINDOW, RenderWindows, draw_lower_faces
+from .renders import HALF_WINDOW, RenderWindows, as_bytes, cut, draw_lower_faces
 
 __all__ = ["animate", "drive_frames", "frames_of", "open_model"]
 
@@ -118,7 +118,7 @@ def _generated(
     memory = batch * BYTES_PER_FRAME * face.crop_size**2 // 256**2
 
     def draw(places: Sequence[int]) -> np.ndarray:
-        return draw_lower_faces(face, numbers[list(places)].tolist(), expression[list(places)])
+        return draw_lower_faces(face, numbers[list(places)].tolist(), model.part, expression[list(places)])
 
     windows = RenderWindows(draw, held=batch + 2 * HALF_WINDOW)
 
@@ -129,8 +129,11 @@ def _generated(
             face = face.to(device)
         places = list(range(start, end))
         images = network(windows.windows(places, 0, total).to(device))
-        faces = (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).cpu().numpy()
-        return list(zip(faces, face.masks(numbers[start:end].tolist()), strict=True))
+        faces = np.zeros((end - start, face.crop_size, face.crop_size, 3), np.uint8)
+        masks = np.zeros(faces.shape[:3], np.uint8)
+        cut(faces, model.part)[...] = as_bytes(images.float().movedim(1, -1) / 2 + 0.5)
+        cut(masks, model.part)[...] = cut(face.masks(numbers[start:end].tolist()), model.part)
+        return list(zip(faces, masks, strict=True))
 
     for generated in HalvingBatches(batch, "frame").each(total, generate):
         yield from generated

@@ -24,6 +24,7 @@ from ...models.checkpoints import State, check_kind, read_checkpoint
 from ..errors import TalkingPortraitError, one_line, quoted
 from ..person.person import CropBox, Person
 from .fitted_face import FittedFace
+from .renders import Part
 
 VERSION = 1
 METADATA = "talking_portrait.audiodvp"
@@ -56,13 +57,14 @@ class HeadVideo:
 @dataclass(frozen=True)
 class PersonModel:
     """`face` has the coefficients of every frame of `video`; `speech` is the name of the features that
-    `speech_to_expression` takes."""
+    `speech_to_expression` takes, `part` the part of the crops that the renderer works on."""
 
     speech_to_expression: SpeechToExpression
     renderer: NeuralRenderer
     face: FittedFace
     video: HeadVideo
     speech: str
+    part: Part
 
     def tensors(self) -> State:
         """By their names in the file."""
@@ -92,6 +94,7 @@ class PersonModel:
             "crop_size": self.face.crop_size,
             "shots": [list(shot) for shot in video.shots],
             "speech": self.speech,
+            "part": list(self.part),
             "speech_to_expression": self.speech_to_expression.config,
             "renderer": asdict(self.renderer.config),
             "camera": asdict(self.face.face_model.camera),
@@ -150,7 +153,12 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
     shots = all(0 <= start < stop <= face.frames for start, stop in video.shots)
     if not shots or len(video.usable) != face.frames or network.network.config.expressions != face.expression.shape[1]:
         raise _unfit(path, "its parts do not belong together")
-    return PersonModel(network, renderer, face, video, str(notes["speech"]))
+    top, bottom, left, right = map(int, notes["part"])
+    step = 2**renderer.config.downs
+    sides = ((top, bottom), (left, right))
+    if not all(0 <= low < high <= face.crop_size and (high - low) % step == 0 for low, high in sides):
+        raise ValueError("a part of the crops that the renderer can't work on")
+    return PersonModel(network, renderer, face, video, str(notes["speech"]), (top, bottom, left, right))
 
 
 def _part(state: Mapping[str, torch.Tensor], prefix: str) -> State:

@@ -8,23 +8,56 @@ without one. Here it is the latter in both, so that a network never meets a bord
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from .fitted_face import FittedFace
 
+Part = tuple[int, int, int, int]
+"""First row, end, first column and end of the part of the crops that the neural renderer works on."""
 HALF_WINDOW = 3
 """Frames before and after the one that is generated."""
+ROOM = 8
+"""Pixels around all masks: those that were looked at need not be the largest."""
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 Draw = Callable[[Sequence[int]], np.ndarray]
-"""From numbers of frames to images (n, S, S, 3) uint8."""
+"""From numbers of frames to images (n, h, w, C) uint8."""
 
 
-def draw_lower_faces(face: FittedFace, numbers: Sequence[int], expression: torch.Tensor | None = None) -> np.ndarray:
-    """Images (n, S, S, 3) uint8 of the lower face on black, with another expression (n, K) where one is given."""
+def draw_lower_faces(
+    face: FittedFace, numbers: Sequence[int], part: Part, expression: torch.Tensor | None = None
+) -> np.ndarray:
+    """Images (n, h, w, 3) uint8 of the lower face on black, with another expression (n, K) where one is given."""
     image, _ = face.render(numbers, expression, lower=True)
-    return as_bytes(image)
+    return as_bytes(cut(image, part))
+
+
+def cut(images: Array, part: Part) -> Array:
+    """The part of images (n, S, S, ...)."""
+    top, bottom, left, right = part
+    return images[:, top:bottom, left:right]
+
+
+def covered_part(masks: Iterable[np.ndarray], size: int, multiple: int) -> Part:
+    """The smallest part that holds all masks (n, S, S) with some room, its sides multiples of `multiple`.
+
+    The published program works on all of the crop, of which the lower face covers a fifth or less.
+    """
+    covered = np.zeros((size, size), bool)
+    for batch in masks:
+        covered |= (batch > 0).any(axis=0)
+    return (*_span(covered.any(axis=1), multiple), *_span(covered.any(axis=0), multiple))
+
+
+def _span(covered: np.ndarray, multiple: int) -> tuple[int, int]:
+    size, places = len(covered), np.flatnonzero(covered)
+    low, high = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, size)
+    length = min(-(-(high - low + 2 * ROOM) // multiple) * multiple, size // multiple * multiple)
+    start = min(max((low + high - length) // 2, 0), size - length)
+    return start, start + length
 
 
 def as_bytes(image: torch.Tensor) -> np.ndarray:
@@ -49,7 +82,7 @@ class RenderWindows:
         self._shape: tuple[int, ...] = ()
 
     def windows(self, frames: Sequence[int], start: int, stop: int) -> torch.Tensor:
-        """(n, 21, S, S) in -1..1 around each frame, RGB after RGB; frames outside start..stop are 0 (published)."""
+        """(n, 21, h, w) in -1..1 around each frame, RGB after RGB; frames outside start..stop are 0 (published)."""
         around = range(-HALF_WINDOW, HALF_WINDOW + 1)
         needed = sorted({f + shift for f in frames for shift in around if start <= f + shift < stop})
         images = dict(zip(needed, normalised(self.images(needed)), strict=True))
@@ -57,7 +90,7 @@ class RenderWindows:
         return torch.stack([torch.cat([images.get(f + shift, blank) for shift in around]) for f in frames])
 
     def images(self, numbers: Sequence[int]) -> np.ndarray:
-        """(n, S, S, C) uint8."""
+        """(n, h, w, C) uint8."""
         missing = [number for number in numbers if number not in self._packed]
         if missing:
             drawn = self._draw(missing)

@@ -1,7 +1,8 @@
 """The trainer of the network from speech to expression, and its metrics on speech that it was not trained on.
 
-Loss: squared error of standardised coefficients (published: of the coefficients as they are), and of their change from
-frame to frame, without which the mouth trembles.
+Loss: squared error of standardised coefficients and of their change from frame to frame, without which the mouth
+trembles. Each coefficient counts as much as it moves the face: most of them are small, and of those much is the noise
+of the fit, which no speech explains. Published: of the coefficients as they are, with no other term.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ....models.audiodvp.face_model import FaceModel
 from ....models.audiodvp.speech_to_expression import SpeechToExpression
 from ...audiodvp.expression import predict_expression
 from ...errors import TalkingPortraitError
@@ -29,15 +31,19 @@ class ExpressionTrainer(Trainer):
 
     title = "audiodvp-expression"
 
-    def __init__(self, network: SpeechToExpression) -> None:
+    movement: torch.Tensor
+
+    def __init__(self, network: SpeechToExpression, movement: torch.Tensor) -> None:
+        """`movement` (K,) as `coefficient_movement` gives it."""
         super().__init__()
         self.network = network
+        self.register_buffer("movement", movement, persistent=False)
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         features = self.network.standardised(batch["features"])
         predicted = self.network.predict(features + NOISE * torch.randn_like(features)).float()
         target = (batch["expression"] - self.network.mean) / self.network.scale
-        return _loss(predicted, target, batch["usable"])
+        return _loss((predicted - target) * self.movement, batch["usable"])
 
     def picture(self, batch: Batch) -> torch.Tensor:
         """A band for each of the first coefficients, bright where it is high: above the target, below the result."""
@@ -51,15 +57,21 @@ class ExpressionTrainer(Trainer):
         return {"expression": self.network.state_dict()}
 
 
-def _loss(predicted: torch.Tensor, target: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
-    """Of coefficients (B, T, K), over the frames whose face could be used (B, T)."""
-    weight = usable[..., None].float()
-    moving = weight[:, 1:] * weight[:, :-1]
-    error, change = (predicted - target).square(), (predicted - target).diff(dim=1).square()
-    count = predicted.shape[-1]
-    return (error * weight).sum() / (weight.sum() * count).clamp(min=1) + VELOCITY * (change * moving).sum() / (
-        moving.sum() * count
-    ).clamp(min=1)
+def _loss(error: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
+    """Of errors (B, T, K), over the frames whose face could be used (B, T)."""
+    both = usable[:, 1:] & usable[:, :-1]
+    return _mean(error.square(), usable) + VELOCITY * _mean(error.diff(dim=1).square(), both)
+
+
+def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Of values (B, T, K), over the frames (B, T) that count."""
+    return (values * where[..., None]).sum() / (where.sum() * values.shape[-1]).clamp(min=1)
+
+
+def coefficient_movement(face: FaceModel, scale: torch.Tensor) -> torch.Tensor:
+    """(K,) how far a standard deviation `scale` (K,) of each coefficient moves the face, 1 in the square mean."""
+    movement = face.exp_base.norm(dim=0) * scale
+    return movement / movement.square().mean().sqrt().clamp(min=1e-9)
 
 
 class SpokenExpressions(torch.utils.data.Dataset):
@@ -86,20 +98,22 @@ class SpokenExpressions(torch.utils.data.Dataset):
 
 
 def evaluate_expression(
-    network: SpeechToExpression, features: torch.Tensor, expression: torch.Tensor, frames: np.ndarray
+    network: SpeechToExpression,
+    face: FaceModel,
+    features: torch.Tensor,
+    expression: torch.Tensor,
+    frames: np.ndarray,
 ) -> dict[str, float]:
     """Metrics on `frames` of a video that the network was not trained on.
 
-    Error: mean square of standardised coefficients, 1 for a face that never moves. Correlation: of the coefficients
-    with their fit, weighted by how much each moves.
+    Error: the share of the face's movement that is wrong, 1 for a face that never moves. Correlation: of the
+    coefficients with their fit, weighted by how much each moves the face.
     """
-    predicted = predict_expression(network, features)[frames]
-    target = expression[frames]
-    error = ((predicted - target) / network.scale).square().mean()
+    norm = face.exp_base.norm(dim=0)
+    predicted, target = predict_expression(network, features)[frames] * norm, expression[frames] * norm
     one, other = predicted - predicted.mean(0), target - target.mean(0)
     spread = other.square().sum(0)
+    error = (predicted - target).square().sum() / spread.sum().clamp(min=1e-9)
     correlation = (one * other).sum(0) / (one.square().sum(0) * spread).sqrt().clamp(min=1e-9)
-    return {
-        "expression error": float(error),
-        "expression correlation": float((correlation * spread).sum() / spread.sum()),
-    }
+    weighted = (correlation * spread).sum() / spread.sum().clamp(min=1e-9)
+    return {"expression error": float(error), "expression correlation": float(weighted)}

@@ -19,7 +19,7 @@ from ....models.audiodvp.neural_renderer import NeuralRenderer
 from ....models.face.face_mesh import LIPS_OUTER
 from ...audiodvp.composite import eroded
 from ...audiodvp.fitted_face import FittedFace
-from ...audiodvp.renders import RenderWindows, draw_lower_faces, normalised
+from ...audiodvp.renders import Part, RenderWindows, covered_part, cut, draw_lower_faces, normalised
 from ...errors import TalkingPortraitError
 from ...person.person import Person
 from ..core.trainer import Batch, Objective, Trainer, trainable
@@ -29,6 +29,7 @@ L1_WEIGHT = 100.0
 """Published."""
 HELD_RENDERS = 20_000
 """Renders that a process keeps, compressed: about 300 MB."""
+PART_FRAMES = 100
 _MOUTH_MARGIN = 0.35
 """Of the lips' box, in parts of its width, that counts as mouth too."""
 
@@ -112,12 +113,14 @@ class LowerFaces(torch.utils.data.Dataset):
     where there is no frame.
     """
 
-    def __init__(self, person: Person, face: FittedFace, frames: Sequence[int], seed: int, *, flip: bool) -> None:
-        self.person, self.face, self.frames, self.seed, self.flip = person, face, list(frames), seed, flip
+    def __init__(
+        self, person: Person, face: FittedFace, frames: Sequence[int], part: Part, seed: int, *, flip: bool = False
+    ) -> None:
+        self.person, self.frames, self.part, self.seed, self.flip = person, list(frames), part, seed, flip
         if not self.frames:
             raise TalkingPortraitError("No frame with a usable face is there to train on; prepare a longer video.")
-        self._renders = RenderWindows(lambda numbers: draw_lower_faces(face, numbers), HELD_RENDERS)
-        self._masks = RenderWindows(lambda numbers: face.masks(numbers)[..., None], HELD_RENDERS)
+        self._renders = RenderWindows(lambda numbers: draw_lower_faces(face, numbers, part), HELD_RENDERS)
+        self._masks = RenderWindows(lambda numbers: cut(face.masks(numbers), part)[..., None], HELD_RENDERS)
         self._mouths = mouth_boxes(person)
 
     def __getitem__(self, number: int) -> Item:
@@ -129,21 +132,28 @@ class LowerFaces(torch.utils.data.Dataset):
         return item
 
     def item(self, frame: int) -> Item:
-        """`windows` (21, S, S), `target` (3, S, S) in -1..1, black outside the mask, `mask` and `mouth` (1, S, S)."""
+        """`windows` (21, h, w), `target` (3, h, w) in -1..1, black outside the mask, `mask` and `mouth` (1, h, w)."""
         start, stop = next(
             ((start, stop) for start, stop in self.person.shots if start <= frame < stop), (0, self.person.frames)
         )
         mask = self._masks.images([frame])[0]
-        target = self.person.crops([frame])[0] & mask
+        target = cut(self.person.crops([frame]), self.part)[0] & mask
         left, top, right, bottom = self._mouths[frame]
-        mouth = torch.zeros(1, *mask.shape[:2])
+        mouth = torch.zeros(1, self.person.crop_size, self.person.crop_size)
         mouth[:, top:bottom, left:right] = 1
         return {
             "windows": self._renders.windows([frame], start, stop)[0],
             "target": normalised(target),
             "mask": torch.from_numpy(mask).movedim(-1, 0).float() / 255,
-            "mouth": mouth,
+            "mouth": cut(mouth, self.part),
         }
+
+
+def lower_face_part(face: FittedFace, frames: np.ndarray, multiple: int) -> Part:
+    """The part of the crops that the lower face covers in any of these frames, some of which are looked at."""
+    chosen = frames[:: max(1, len(frames) // PART_FRAMES)].tolist()
+    batches = (face.masks(chosen[start : start + 16]) for start in range(0, len(chosen), 16))
+    return covered_part(batches, face.crop_size, multiple)
 
 
 def mouth_boxes(person: Person) -> np.ndarray:

@@ -36,8 +36,8 @@ from ..core.checkpoints import writing
 from ..core.loop import seed_everything, train
 from ..core.processes import Processes
 from ..core.trainer import Trainer
-from .expression import ExpressionTrainer, SpokenExpressions, evaluate_expression
-from .renderer import LowerFaces, NeuralRendererTrainer, evaluate_renderer
+from .expression import ExpressionTrainer, SpokenExpressions, coefficient_movement, evaluate_expression
+from .renderer import LowerFaces, NeuralRendererTrainer, evaluate_renderer, lower_face_part
 from .settings import FILE, Settings, read_settings, write_settings
 
 MODEL, METRICS = "person.safetensors", "held_out.json"
@@ -79,7 +79,7 @@ def train_audiodvp(
     usable[training] = True
     network.fit_scales(features[training], face.expression[training])
     expressions = SpokenExpressions(features, face.expression, usable, settings.seed)
-    trainer = ExpressionTrainer(network)
+    trainer = ExpressionTrainer(network, coefficient_movement(face.face_model, network.scale))
     files = train(
         trainer,
         expressions,
@@ -89,9 +89,11 @@ def train_audiodvp(
         progress=stage("speech to expression"),
     )
 
-    faces = LowerFaces(person, face, training.tolist(), settings.seed, flip=settings.flip)
+    config = settings.renderer_config(person.crop_size)
+    part = lower_face_part(face, np.concatenate([training, held_out]), 2**config.downs)
+    faces = LowerFaces(person, face, training.tolist(), part, settings.seed, flip=settings.flip)
     seed_everything(settings.seed, 1)
-    network_of_faces = NeuralRenderer(settings.renderer_config(person.crop_size))
+    network_of_faces = NeuralRenderer(config)
     discriminator = Discriminator() if settings.gan == "on" else None
     renderer = NeuralRendererTrainer(network_of_faces, discriminator)
     initialise(renderer)
@@ -114,6 +116,7 @@ def train_audiodvp(
         face,
         HeadVideo.of_person(person),
         speech.model,
+        part,
     )
     if len(held_out):
         _measure(model, features, faces, held_out, out, say)
@@ -189,7 +192,8 @@ def _measure(
 ) -> None:
     """Writes the metrics of both networks on the frames that they were not trained on."""
     chosen = held_out[:: max(1, len(held_out) // MEASURED_FRAMES)]
-    metrics = evaluate_expression(model.speech_to_expression, features, model.face.expression, held_out)
+    metrics = evaluate_expression(
+        model.speech_to_expression, model.face.face_model, features, model.face.expression, held_out)
     metrics |= evaluate_renderer(model.renderer, faces, chosen.tolist())
     path = out / METRICS
     with writing(path), replacing(path) as partial:

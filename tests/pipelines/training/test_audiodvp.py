@@ -29,7 +29,8 @@ from .halted_training import __file__ as HALTED_TRAINING
 from .training_bench import assert_same_log, kill, read_log
 
 QUICK = Settings(steps=6, expression_steps=6, save_every=2, picture_every=0, batch=2)
-SECONDS, HELD_OUT = 8, 1
+SECONDS = 6
+WHOLE = (0, 64, 0, 64)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_trained_person_speaks_what_it_was_not_trained_on(work: Path) -> None:
     lines: list[str] = []
-    chosen = Settings(steps=250, expression_steps=250, picture_every=250)
+    chosen = Settings(steps=200, expression_steps=200, picture_every=200)
     path = train_audiodvp(work / "ann", work / "run", chosen, say=lines.append)
     figures = json.loads((work / "run" / "held_out.json").read_text())
     assert len(lines) == len(figures) == 4
@@ -58,34 +59,34 @@ def test_a_trained_person_speaks_what_it_was_not_trained_on(work: Path) -> None:
 
     model, person = open_model(path), open_person(work / "ann")
     audio = speech(4, seed=7)
-    truth = fitted_face(audio, person.fps, 100)
-    errors, openings, still = [], [], []
+    face = replace(model.face, expression=model.face.expression.clone())
+    face.expression[:100] = fitted_face(audio, person.fps, 100).expression
+    errors, still = [], []
     for number, (frames, masks) in enumerate(animate(model, audio, person)):
-        # The head is that of the first four seconds of the video, the mouth that of the new speech.
-        face = replace(FittedFace.read(person.folder), expression=model.face.expression.clone())
-        face.expression[number] = truth.expression[number]
-        shown = masks[0].numpy() > 0.5
-        expected = photographed(face, number)
-        errors.append(np.square(frames[0].numpy()[shown] - expected[shown].astype(float)).mean())
-        unmoved = photographed(replace(face, expression=face.expression * 0), number)
-        still.append(np.square(unmoved[shown] - expected[shown].astype(float)).mean())
-        openings.append(frames[0].numpy()[88:97, 40:56].mean())
-    assert 10 * np.log10(255**2 / np.mean(errors)) > 23
-    assert np.mean(errors) < np.mean(still)
+        if number % 4 == 0:  # the head is that of the video's first four seconds, the mouth that of the new speech
+            shown = masks[0].numpy() > 0.5
+            expected = photographed(face, number)[shown].astype(float)
+            errors.append(np.square(frames[0].numpy()[shown] - expected).mean())
+            still.append(np.square(photographed(model.face, number)[shown] - expected).mean())
+    assert number == 99
+    assert 10 * np.log10(255**2 / np.mean(errors)) > 22
+    assert np.mean(errors) < 0.6 * np.mean(still)  # beside the mouth of the video
 
 
-def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(work: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_goes_on_to_its_end(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the process that is killed trains the small network, not the tests' tiny one
     arguments = ["--person", work / "bob", "--steps", 6, "--expression-steps", 6, "--batch", 2, "--save-every", 2]
     arguments += ["--picture-every", 0]
     assert main(["train", "audiodvp", "--out", str(tmp_path / "whole"), *map(str, arguments)]) == 0
-    for moment, number in (("step", 4), ("step", 9), ("checkpoint", 5)):
+    for moment, number in (("step", 4), ("checkpoint", 5)):
         out = tmp_path / f"{moment}{number}"
         kill(HALTED_TRAINING, moment, number, "train", "audiodvp", "--out", out, *arguments)
         assert not (out / MODEL).exists()
         assert main(["train", "audiodvp", "--out", str(out), "--resume", "--person", str(work / "bob")]) == 0
         for part in ("expression", "renderer"):
-            # The child trained the network that the command makes, not the tests' tiny one, so the same is made here.
-            assert len(read_log(out / part)) == 6
+            assert_same_log(read_log(out / part), read_log(tmp_path / "whole" / part))
         assert open_model(out / MODEL).speech == "mfcc-audiodvp"
 
 
@@ -163,10 +164,10 @@ def test_files_of_others_are_left_alone(work: Path, tmp_path: Path) -> None:
 def test_the_end_of_the_video_is_held_out(work: Path) -> None:
     person = open_person(work / "ann")
     training, held_out = split(person, 0.1)
-    assert training.tolist() == list(range(180))
-    assert held_out.tolist() == list(range(180, 200))
+    assert training.tolist() == list(range(135))
+    assert held_out.tolist() == list(range(135, 150))
     training, held_out = split(person, 0)
-    assert (len(training), len(held_out)) == (200, 0)
+    assert (len(training), len(held_out)) == (150, 0)
     usable = person.usable.copy()
     usable[100:] = False
     training, held_out = split(replace(person, usable=usable), 0.1)
@@ -175,7 +176,7 @@ def test_the_end_of_the_video_is_held_out(work: Path) -> None:
 
 def test_minutes_become_steps(work: Path) -> None:
     person = open_person(work / "bob")
-    faces = LowerFaces(person, FittedFace.read(person.folder), range(20), 0, flip=False)
+    faces = LowerFaces(person, FittedFace.read(person.folder), range(20), WHOLE, 0)
     trainer = NeuralRendererTrainer(NeuralRenderer(TINY))
     before = {name: tensor.clone() for name, tensor in trainer.state_dict().items()}
     assert steps_in(1e-6, trainer, faces, replace(QUICK, precision="fp32")) == 1
@@ -186,7 +187,7 @@ def test_minutes_become_steps(work: Path) -> None:
 
 def person_and_faces(work: Path, flip: bool = False) -> tuple[Person, LowerFaces]:
     person = open_person(work / "bob")
-    return person, LowerFaces(person, FittedFace.read(person.folder), range(20), 0, flip=flip)
+    return person, LowerFaces(person, FittedFace.read(person.folder), range(20), WHOLE, 0, flip=flip)
 
 
 def test_samples_are_renders_of_seven_frames_and_the_lower_face_of_the_middle_one(work: Path) -> None:
@@ -258,14 +259,10 @@ def test_the_mouth_counts_more_and_what_is_outside_of_the_mask_nothing(work: Pat
     wrong = [batch["target"].clone() for _ in range(3)]
     for image, where in zip(wrong, (mouth, skin, batch["mask"].expand(-1, 3, -1, -1) == 0), strict=True):
         image[where] += 1
-    in_mouth, in_skin, _ = (float(trainer._difference(image, batch)) for image in wrong)
-    assert in_mouth / mouth.sum() == pytest.approx(6 * in_skin / skin.sum(), rel=1e-3)
-    outside = float(trainer._difference(trainer._masked(batch), batch))
-    with torch.no_grad():
-        trainer.renderer.model.model[-2].bias += 0  # the same network
-    assert float(trainer._difference(trainer._masked(batch), batch)) == pytest.approx(outside)
-    image = trainer._masked(batch)
-    assert (image[:, :, batch["mask"][0, 0] == 0] == -1).all()
+    in_mouth, in_skin, in_outside = (float(trainer._difference(image, batch)) for image in wrong)
+    assert in_mouth / int(mouth.sum()) == pytest.approx(6 * in_skin / int(skin.sum()), rel=1e-3)
+    assert in_outside == 0
+    assert (trainer._masked(batch)[:, :, batch["mask"][0, 0] == 0] == -1).all()
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ LESS_MEMORY = {
     "motion": "choose shorter audio",
     "run": "take smaller pictures or fewer frames at once, which --set can change",
     "models": "close other programs",
-    "person": "choose a smaller --size, or a shorter video",
+    "person": "give a shorter video, or one of fewer pixels",
     "prepare": "choose a smaller --size, or a smaller --longest for the clips",
     "train": "choose a smaller --batch, with more --accumulate in its place",
 }

@@ -12,6 +12,7 @@ from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
 from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, quoted
 from ..pipelines.face.identity import FaceIdentity
+from ..pipelines.person.person import Person
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
 from . import host
 from .loaded_models import LoadedAniPortrait, LoadedAniTalker, LoadedFaceRestorer, LoadedSpeechEncoder
@@ -33,6 +34,7 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
     "TALKING_PORTRAIT_FACE_EMBEDDING": (FaceIdentity, "a face embedding", "Face Embedding"),
     "TALKING_PORTRAIT_REGION_MASKS": (RegionMasks, "region masks", "Region Masks"),
     "TALKING_PORTRAIT_CROP": (Crop, "a crop", "Crop Portrait"),
+    "TALKING_PORTRAIT_PERSON": (Person, "a prepared person", "Prepare Person"),
 }
 """What our own sockets carry, by type: its class, its name in messages, and the nodes that make it."""
 

@@ -22,6 +22,7 @@ from .motion.instant_driver import InstantDriver
 from .motion.load_anitalker import LoadAniTalker
 from .motion.preview_motion import PreviewMotion
 from .motion.reenact_motion import ReenactMotion
+from .person.prepare_person import PreparePerson
 from .render.aniportrait_sampler import AniPortraitSampler
 from .render.anitalker_render import AniTalkerRender
 from .render.apasco_sampler import APascoSampler
@@ -63,6 +64,7 @@ NODES: tuple[Any, ...] = (
     RegionMasks,
     LoadAPasco,
     APascoSampler,
+    PreparePerson,
 )
 
 

@@ -276,6 +276,11 @@ def temporary_folder() -> Path | None:
     return folder
 
 
+def output_folder() -> Path:
+    """Where results go."""
+    return Path(folder_paths.get_output_directory()) if IN_COMFYUI else standalone.session().output_folder
+
+
 def encoded_video(write: Callable[[Path], object]) -> Any:
     """VIDEO in a temporary file, which `write` makes at the path it is given; saving it copies what is encoded."""
     if IN_COMFYUI:

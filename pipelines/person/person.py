@@ -176,6 +176,7 @@ def open_person(folder: str | Path) -> Person:
             f"The person in {folder} was not prepared to the end (still to do: {', '.join(missing)}); run the "
             "preparation again, which goes on where it stopped."
         )
+    usable = _usable(folder / USABLE)
     try:
         crop = meta["crop"]
         person = Person(
@@ -187,11 +188,15 @@ def open_person(folder: str | Path) -> Person:
             size=(int(meta["size"][0]), int(meta["size"][1])),
             box=CropBox(int(crop["left"]), int(crop["top"]), int(crop["side"])),
             crop_size=int(meta["crop_size"]),
-            usable=_usable(folder / USABLE),
+            usable=usable,
             shots=tuple((int(start), int(stop)) for start, stop in meta["shots"]),
         )
     except (KeyError, IndexError, ValueError, TypeError, ZeroDivisionError):
         raise damaged(folder / META) from None
+    counts = (float(person.fps), person.frames, *person.size, person.box.side, person.crop_size)
+    inside = all(0 <= start < stop <= person.frames for start, stop in person.shots)
+    if min(counts) <= 0 or not person.shots or not inside:
+        raise damaged(folder / META)
     if person.usable.shape != (person.frames,):
         raise damaged(folder / USABLE)
     for path in (person.source, folder / TRACK, folder / CROPS):

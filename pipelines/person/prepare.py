@@ -52,14 +52,14 @@ from .person import (
     read_meta,
 )
 from .speech import is_silent, speech_features
-from .tracking import track_person
+from .tracking import TrackedPerson, track_person
 
 CROP = "head"
 """Of `crop_boxes.PRESETS`: how much around the face the crops show."""
 ROOM = 1.25
 """The crops' side is at least this multiple of the place that the face takes up in all frames together."""
-SMALL_FACE = 80
-"""Pixels of the face in the crops below which little of it can be learnt, which is said."""
+SMALL_FACE = 0.35
+"""Part of the crops' side below which the face is small in them, which is said."""
 _LOCK = ".person.lock"
 _PREVIEW_SECONDS = 2
 _HASHED = 1 << 22
@@ -126,7 +126,7 @@ def prepare_person(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds the folder for this process; takes the lock's file away where nothing else was made."""
+    """Holds the folder for this process; takes the lock's file away again where nothing was begun."""
     lock = FileLock(folder / _LOCK, timeout=0)
     with ExitStack() as stack:
         try:
@@ -141,8 +141,8 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.listdir(folder) == [_LOCK]:
-                (folder / _LOCK).unlink()
+            if not (folder / META).exists():
+                (folder / _LOCK).unlink(missing_ok=True)
 
 
 class _Preparation:
@@ -180,6 +180,9 @@ class _Preparation:
                 stages[name](share(self.progress, start, ends[name]))
                 self.meta["finished"].append(name)
                 self._write_meta()
+            if name == "track":
+                for line in self.meta.get("report", []):
+                    self.say(line)
             start = ends[name]
 
     def _begun(self) -> dict[str, Any]:
@@ -225,7 +228,7 @@ class _Preparation:
         return digest.hexdigest()
 
     def _discard(self) -> None:
-        """Takes away what an unfinished run for something else has made."""
+        """Takes away what an unfinished run has made."""
         for name in (SOUND, SPEECH, TRACK, USABLE, META):
             (self.folder / name).unlink(missing_ok=True)
         for source in self.folder.glob(f"{SOURCE}.*"):
@@ -262,7 +265,11 @@ class _Preparation:
 
     def _track(self, progress: Progress) -> None:
         landmarker = self.landmarker or open_landmarker()
-        person = track_person(self.video, landmarker, expected=self._expected_frames(), progress=progress)
+        try:
+            person = track_person(self.video, landmarker, expected=self._expected_frames(), progress=progress)
+        except TalkingPortraitError:
+            self._discard()  # no other run would go on with such a video
+            raise
         track = person.track
         with replacing(self.folder / TRACK) as partial:
             arrays: dict[str, Any] = {
@@ -285,14 +292,8 @@ class _Preparation:
             "crop_size": self.settings.crop_size,
             "shots": [list(shot) for shot in person.shots],
             "landmarks": landmarker.name,
+            "report": self._report(person, box),
         }
-        self._report(person.left_out, person.usable)
-        face = self.meta["crop_size"] * _face_size(track, person.usable) / box.side
-        if face < SMALL_FACE:
-            self.say(
-                f"The face is {face:.0f} of {self.meta['crop_size']} pixels wide in the crops, as the head moves over "
-                "much of the picture; larger crops show it better."
-            )
 
     def _expected_frames(self) -> int:
         """How many frames the file announces, 0 where it does not."""
@@ -302,11 +303,19 @@ class _Preparation:
             return 0
         return round((seconds or 0) * self.video.fps)
 
-    def _report(self, left_out: list[tuple[int, int, str]], usable: np.ndarray) -> None:
-        fps = float(self.video.fps)
-        self.say(f"The person's face is usable in {usable.sum() / fps:.1f} of {len(usable) / fps:.1f} s.")
-        for start, stop, why in left_out:
-            self.say(f"{start / fps:.2f} to {stop / fps:.2f} s are left out: {why}.")
+    def _report(self, person: TrackedPerson, box: CropBox) -> list[str]:
+        """Sentences on what of the video is usable."""
+        fps, usable = float(self.video.fps), person.usable
+        lines = [f"The person's face is usable in {usable.sum() / fps:.1f} of {len(usable) / fps:.1f} s."]
+        for start, stop, why in person.left_out:
+            lines.append(f"{start / fps:.2f} to {stop / fps:.2f} s are left out: {why}.")
+        part = _face_size(person.track, usable) / box.side
+        if part < SMALL_FACE:
+            lines.append(
+                f"The face takes up only {part:.0%} of the crops' height, as the head moves over much of the picture; "
+                "a video in which it moves less shows it better."
+            )
+        return lines
 
     def _write_sound(self, speech: Audio | None) -> None:
         if speech is None:

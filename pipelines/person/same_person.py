@@ -1,14 +1,15 @@
 """Whether two faces may be of the same person, by the shape of what no expression moves.
 
 Numbers were measured on two speakers with MediaPipe's landmarks and with the shipped networks': the root mean square
-distance of one frame's shape from the median of its own video is 0.26 cm at most (0.10 in the median), and from that of
-the other person 0.38 cm or more in 95 % of frames.
+distance of one frame's shape from the median of its own video is 0.3 cm at most (0.10 in the median), and from that of
+the other person 0.38 cm or more in 95 % of frames. It grows by about 0.011 cm for each degree that one of two heads is
+turned further, as the depth of landmarks is guessed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,8 +23,8 @@ SAME = 0.34
 """Cm; shapes that are nearer may be of one person."""
 LOWEST = -1.5
 """Height in cm in the canonical head from which on a landmark counts: from the tip of the nose up."""
-FRONTAL = 30.0
-"""Degrees; the shape of a face that is turned further is too wrong to compare."""
+MOST_APART = 25.0
+"""Degrees; shapes of faces that are turned to the side by more than this from each other are not compared."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,17 @@ class Shape:
     points: np.ndarray
     yaw: float
 
-    @property
-    def is_frontal(self) -> bool:
-        return abs(self.yaw) <= FRONTAL
+    def is_comparable(self, other: Shape) -> bool:
+        """Whether the heads are turned alike, so that the distance says something."""
+        return abs(self.yaw - other.yaw) <= MOST_APART
 
-    def distance(self, reference: np.ndarray) -> float:
-        """In cm, from points (n, 3)."""
-        return float(np.sqrt(np.square(self.points - reference).sum(-1).mean()))
+    def is_like(self, other: Shape) -> bool:
+        """Whether both may be of the same person, False also where that can't be compared."""
+        return self.is_comparable(other) and self.distance(other) < SAME
+
+    def distance(self, other: Shape) -> float:
+        """Root mean square distance of the points in cm."""
+        return float(np.sqrt(np.square(self.points - other.points).sum(-1).mean()))
 
 
 def shape_of(face: Face, image_size: tuple[int, int]) -> Shape:
@@ -48,36 +53,39 @@ def shape_of(face: Face, image_size: tuple[int, int]) -> Shape:
     return Shape(vertices[face_mesh().vertices[:, 1] > LOWEST], float(split_matrix(matrix)[0][1]))
 
 
-def main_person(seen: Sequence[tuple[Shape, float]]) -> np.ndarray | None:
-    """The median shape (n, 3) of the person who takes up most of the video, None where no face is seen from the front.
+def main_person(seen: Sequence[tuple[Shape, float]]) -> Shape | None:
+    """The median shape of the person who takes up most of the video, None where no face is seen.
 
     `seen` are the faces of some frames, with the part of the frame that each takes up.
     """
     groups: list[list[tuple[Shape, float]]] = []
     for shape, part in seen:
-        if not shape.is_frontal:
-            continue
-        distances = [shape.distance(_median(group)) for group in groups]
-        if distances and min(distances) < SAME:
-            groups[int(np.argmin(distances))].append((shape, part))
-        else:
+        own = next((group for group in groups if shape.is_like(median_shape([each for each, _ in group]))), None)
+        if own is None:
             groups.append([(shape, part)])
+        else:
+            own.append((shape, part))
     if not groups:
         return None
-    return _median(max(groups, key=lambda group: sum(part for _, part in group)))
+    return median_shape([shape for shape, _ in max(groups, key=lambda group: sum(part for _, part in group))])
 
 
-def _median(group: list[tuple[Shape, float]]) -> np.ndarray:
-    return np.median([shape.points for shape, _ in group], axis=0)
+def median_shape(shapes: Sequence[Shape]) -> Shape:
+    """The median of each number."""
+    points = np.median([shape.points for shape in shapes], axis=0)
+    return Shape(points, float(np.median([shape.yaw for shape in shapes])))
 
 
 @dataclass
 class PersonPicker(FacePicker):
     """Picks the face of the person with the shape `reference`, and none where only others are seen."""
 
-    reference: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    reference: Shape | None = None
 
     def _chosen(self, faces: list[Face]) -> Face | None:
-        near = [(shape_of(face, self.image_size).distance(self.reference), face) for face in faces]
-        distance, face = min(near, key=lambda pair: pair[0])
-        return face if distance < SAME else None
+        reference = self.reference
+        assert reference is not None
+        shapes = [shape_of(face, self.image_size) for face in faces]
+        like = [number for number, shape in enumerate(shapes) if shape.is_like(reference)]
+        nearest = min(like, key=lambda number: shapes[number].distance(reference), default=None)
+        return None if nearest is None else faces[nearest]

@@ -23,7 +23,7 @@ from ..face.shots import Frame, find_clips, find_cuts, thumbnail
 from ..files.video import VideoFile
 from ..progress import share
 from ..types import FaceTrack, Progress
-from .same_person import SAME, PersonPicker, Shape, main_person, shape_of
+from .same_person import PersonPicker, Shape, main_person, median_shape, shape_of
 
 SHORTEST_VIDEO = 2
 """Seconds, of the video and of what is usable in it."""
@@ -36,6 +36,8 @@ MOST_TURNED = 60.0
 LOOKS_A_SECOND = 2
 """So often the first reading looks for faces."""
 CONFIDENCE = 0.5
+COMPARED = 50
+"""Faces of a segment whose median shape is compared with the person's, about."""
 PREVIEW_SECONDS = 2
 
 
@@ -65,7 +67,7 @@ def track_person(video: VideoFile, landmarker: Landmarker, *, expected: int, pro
         )
     if reference is None:
         raise TalkingPortraitError(
-            f"The video {video.path.name} shows no face from the front; give one of a person who speaks to the camera."
+            f"The video {video.path.name} shows no face that can be found; give one in which a person speaks."
         )
     cuts = find_cuts([Frame(change) for change in changes], fps)
     picker = PersonPicker(video.size, reference=reference)
@@ -75,7 +77,7 @@ def track_person(video: VideoFile, landmarker: Landmarker, *, expected: int, pro
 
 def _first_reading(
     video: VideoFile, landmarker: Landmarker, expected: int, progress: Progress
-) -> tuple[list[float], np.ndarray | None]:
+) -> tuple[list[float], Shape | None]:
     """The change of each frame from the one before, and the shape of the person who is in most of the video."""
     look_every = max(1, round(video.fps / LOOKS_A_SECOND))
     changes: list[float] = []
@@ -116,7 +118,7 @@ def _follow(
     return faces
 
 
-def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], reference: np.ndarray) -> TrackedPerson:
+def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], reference: Shape) -> TrackedPerson:
     """Shots of the person, and the frames in them that show the face."""
     fps, count = float(video.fps), len(faces)
     frames = [
@@ -127,13 +129,15 @@ def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], re
     shots, left_out = [], []
     for start, stop in segments:
         if _is_another(faces[start:stop], video.size, reference):
-            left_out.append((start, stop, "another person"))
+            left_out.append((start, stop, "it shows another person"))
         elif stop - start < SHORTEST_SHOT * fps:
-            left_out.append((start, stop, "too short"))
+            left_out.append((start, stop, "the shot is too short"))
         else:
             shots.append((start, stop))
     edges = [0, *(edge for segment in segments for edge in segment), count]
-    left_out += [(start, stop, "no face") for start, stop in list(pairwise(edges))[::2] if stop > start]
+    left_out += [
+        (start, stop, "the person's face is not found") for start, stop in list(pairwise(edges))[::2] if stop > start
+    ]
     usable = np.zeros(count, bool)
     for start, stop in shots:
         usable[start:stop] = True
@@ -145,17 +149,18 @@ def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], re
     if usable.mean() < LEAST_USABLE or usable.sum() < SHORTEST_VIDEO * fps:
         raise TalkingPortraitError(
             f"The person's face is seen in {usable.sum() / fps:.1f} of the {count / fps:.1f} s of {video.path.name}, "
-            f"but in at least half of them, and {SHORTEST_VIDEO} s, it is needed; cut the video to the parts in which the "
-            "person speaks to the camera."
+            f"but in at least half of them, and {SHORTEST_VIDEO} s, it is needed; cut the video to the parts in which "
+            "the person speaks to the camera."
         )
     return TrackedPerson(track, usable, shots, sorted(left_out))
 
 
-def _is_another(faces: list[Face | None], size: tuple[int, int], reference: np.ndarray) -> bool:
-    """Whether the mean shape of a segment's faces is that of another person; unknown where all are turned."""
-    shapes = [shape_of(face, size) for face in faces if face is not None]
-    frontal = [shape.points for shape in shapes if shape.is_frontal]
-    return bool(frontal) and Shape(np.mean(frontal, axis=0), 0.0).distance(reference) >= SAME
+def _is_another(faces: list[Face | None], size: tuple[int, int], reference: Shape) -> bool:
+    """Whether the faces of a segment have another shape than the person's; unknown where all are turned elsewhere."""
+    found = [face for face in faces if face is not None]
+    shapes = [shape_of(face, size) for face in found[:: max(1, len(found) // COMPARED)]]
+    comparable = [shape for shape in shapes if shape.is_comparable(reference)]
+    return bool(comparable) and not median_shape(comparable).is_like(reference)
 
 
 def _with_points(frame: np.ndarray, face: Face | None) -> torch.Tensor:

@@ -22,14 +22,14 @@ INFOS = node_texts.infos()
 IDS = list(INFOS)
 CHINESE = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
 MODEL_NAMES = {model.file for model in MODEL_FILES}
-STAGES = {"input", "speech", "face", "motion", "render"}
+STAGES = {"input", "speech", "face", "motion", "render", "person"}
 STAGE_NODES = {
     "SeparateVocals", "LoadSpeechEncoder", "EncodeSpeech", "SpeechMFCC", "DetectLandmarks", "CropPortrait", "PasteBack",
     "Sample", "InstantDriver", "ReenactMotion", "EditMotion", "PreviewMotion", "InstantRender",
     "LoadAniPortrait", "AniPortraitAudioMotion", "DrawPose", "AniPortraitSampler", "FrameInterpolation",
     "LoadFaceRestorer", "RestoreFaces",
     "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
-    "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
+    "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender", "PreparePerson",
 }  # fmt: skip
 
 

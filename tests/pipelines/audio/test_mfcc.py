@@ -40,6 +40,17 @@ def test_audiodvp_has_a_window_for_each_video_frame() -> None:
     torch.testing.assert_close(features.states[1, :24], features.states[0, 4:])
 
 
+@pytest.mark.parametrize("fps", [Fraction(24), Fraction(30000, 1001), Fraction(50), Fraction(60)])
+def test_audiodvp_has_windows_at_any_rate(fps: Fraction) -> None:
+    features = mfcc(sound(32000), recipe="audiodvp", fps=fps)
+    assert features.fps == fps
+    assert 2 * fps - 2 <= features.frames <= 2 * fps
+    rows = cepstra(torch.nn.functional.pad(sound(32000).waveform[0], (1920, 1920)).numpy())
+    for frame in (0, 7, features.frames - 1):
+        first = round(100 * frame / float(fps))
+        np.testing.assert_allclose(features.states[frame], rows[first : first + 28, 1:], atol=1e-4)
+
+
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     wave = sound(9000).waveform[0].numpy()
     whole = cepstra(wave)

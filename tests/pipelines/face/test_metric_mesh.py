@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from talking_portrait.models.face.face_mesh import face_mesh
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.face.metric_mesh import metric_mesh
+from talking_portrait.pipelines.face.metric_mesh import metric_mesh, similarity
 from talking_portrait.pipelines.types import Camera
 
 
@@ -61,3 +61,16 @@ def test_only_the_aspect_of_the_picture_matters_and_irises_are_ignored():
 def test_the_wrong_number_of_points_is_named():
     with pytest.raises(TalkingPortraitError, match=r"\(68, 3\)"):
         metric_mesh(np.zeros((68, 3)), (512, 512))
+
+
+def test_similarities_come_back_whatever_the_points_without_weight_do():
+    generator = np.random.default_rng(3)
+    source, weight = generator.normal(size=(40, 3)), generator.uniform(0.1, 1, 40)
+    weight[30:] = 0
+    expected = np.tile(np.eye(4), (3, 1, 1))
+    for matrix, angles, scale in zip(expected, [(0, 0, 0), (20, -50, 10), (5, 170, 80)], [1.0, 0.5, 3.0], strict=True):
+        matrix[:3, :3] = turn(*angles) * scale
+        matrix[:3, 3] = generator.normal(size=3)
+    target = source @ expected[:, :3, :3].transpose(0, 2, 1) + expected[:, None, :3, 3]
+    target[:, 30:] += generator.normal(size=(3, 10, 3))
+    np.testing.assert_allclose(similarity(source, target, weight), expected, atol=1e-9)

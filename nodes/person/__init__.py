@@ -1,0 +1,1 @@
+"""Nodes for systems that are trained for one person."""

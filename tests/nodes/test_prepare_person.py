@@ -1,0 +1,127 @@
+"""Prepare Person: VIDEO of any kind becomes a person in the output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.nodes import host
+from talking_portrait.nodes.person import prepare_person as module
+from talking_portrait.nodes.person.prepare_person import PreparePerson
+from talking_portrait.nodes.standalone import node_api
+from talking_portrait.nodes.standalone.core_nodes import LoadVideo, SaveVideo, VideoPayload
+from talking_portrait.nodes.video_input import video_file
+from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files.example import example_speech
+from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.person.person import Person
+from talking_portrait.pipelines.types import Audio
+
+from ..speaking_person import MarkLandmarker, picture, speaking, write_video
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """The output folder of a run."""
+    session = node_api.Session(input_folder=tmp_path, output_folder=tmp_path / "out")
+    token = node_api._session.set(session)
+    yield tmp_path / "out"
+    node_api._session.reset(token)
+
+
+@pytest.fixture
+def landmarkers(monkeypatch: pytest.MonkeyPatch) -> list[MarkLandmarker]:
+    made: list[MarkLandmarker] = []
+
+    def landmarker(engine: Any) -> MarkLandmarker:
+        made.append(MarkLandmarker())
+        return made[-1]
+
+    monkeypatch.setattr(module, "landmarker", landmarker)
+    return made
+
+
+def in_memory(seconds: float = 2.2) -> VideoPayload:
+    frames = np.stack([picture(scene) for scene in speaking(seconds)])
+    sound = Audio(example_speech().waveform[:, : round(16000 * seconds)], 16000)
+    return VideoPayload(torch.from_numpy(frames).float() / 255, sound, Fraction(25))
+
+
+def test_a_loaded_video_becomes_a_person_once(folder: Path, landmarkers: list[MarkLandmarker], tmp_path: Path) -> None:
+    write_video(tmp_path / "ann.mp4", speaking(2.2))
+    (video,) = LoadVideo.execute("ann.mp4").args
+    person, report = PreparePerson.execute(video, "ann", crop_size=128).args
+    assert isinstance(person, Person)
+    assert person.folder == folder / "persons" / "ann"
+    assert report == "The person's face is usable in 2.2 of 2.2 s."
+    assert FittedFace.read(person.folder).frames == 55
+
+    again, said = PreparePerson.execute(video, "ann", crop_size=128).args
+    assert said == report
+    assert (again.folder, again.frames) == (person.folder, 55)
+    assert [bool(landmarker.calls) for landmarker in landmarkers] == [True, False]
+    with pytest.raises(TalkingPortraitError, match="Prepare Person: .* give another folder"):
+        PreparePerson.execute(in_memory(seconds=2.0), "ann", crop_size=128)
+
+
+def test_frames_in_memory_become_a_person(folder: Path, landmarkers: list[MarkLandmarker]) -> None:
+    person, _ = PreparePerson.execute(in_memory(), "ann", crop_size=128).args
+    assert (person.frames, person.fps) == (55, 25)
+    assert person.audio().samples == 35200
+
+
+@pytest.mark.parametrize("name", ["", " ", "../ann", "a/b", "C:\\ann", ".ann", "nul", "ann\n", "x" * 400])
+def test_a_name_that_no_folder_can_have_is_refused(folder: Path, landmarkers: list[MarkLandmarker], name: str) -> None:
+    with pytest.raises(TalkingPortraitError, match="The person's name is"):
+        PreparePerson.execute(in_memory(), name, crop_size=128)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("video", [None, "ann.mp4", torch.zeros(1, 4, 4, 3)])
+def test_what_is_no_video_is_refused(folder: Path, landmarkers: list[MarkLandmarker], video: Any) -> None:
+    with pytest.raises(TalkingPortraitError, match='Prepare Person: The input "video" is .*connect Load Video'):
+        PreparePerson.execute(video, "ann")
+
+
+class ComfyVideo:
+    """A VIDEO of ComfyUI, from a file on the disk or in memory, whole or a part."""
+
+    def __init__(self, source: str | BytesIO, trim: tuple[float, float] = (0.0, 0.0)) -> None:
+        self.source, self.trim = source, trim
+
+    def get_stream_source(self) -> str | BytesIO:
+        return self.source
+
+    def get_active_trim_window(self) -> tuple[float, float]:
+        return self.trim
+
+    def save_to(self, path: str) -> None:
+        write_video(Path(path), speaking(self.trim[1]))
+
+
+def test_videos_of_comfyui_are_files_as_long_as_they_are_read(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "ann.mp4", speaking(1))
+    with video_file(ComfyVideo(str(path))) as own:
+        assert own == path
+    with video_file(ComfyVideo(BytesIO(path.read_bytes()))) as copy:
+        assert copy.read_bytes() == path.read_bytes()
+    assert not copy.exists()
+    with video_file(ComfyVideo(str(path), (0.2, 0.4))) as part:
+        assert len(list(open_video(part).frames())) == 10, "the part, not the file that it is of"
+    assert not part.exists()
+
+
+def test_a_video_of_frames_is_saved_as_before(folder: Path) -> None:
+    (saved,) = SaveVideo.execute(in_memory(), "video/ann", "auto", "auto").ui["images"]
+    assert len(list(open_video(folder / saved["subfolder"] / saved["filename"]).frames())) == 55
+
+
+def test_results_go_to_the_hosts_output_folder(folder: Path) -> None:
+    assert host.output_folder() == folder

@@ -1,7 +1,7 @@
 """Speech features to expression coefficients by dilated convolutions over time.
 
-Our own, in place of the published affine map: small enough to be trained in a minute on a CPU from the speech of one
-person, with half a second of context to either side.
+Our own, in place of the published affine map, with two thirds of a second of context to either side. Width, dilations
+and dropout were chosen on a synthetic person of 50 seconds: wider networks learn the training speech by heart.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class TemporalExpressionConfig:
 
     features: int = 336
     expressions: int = 32
-    channels: int = 96
-    dilations: tuple[int, ...] = (1, 2, 4, 4)
-    dropout: float = 0.2
+    channels: int = 32
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    dropout: float = 0.5
 
     @property
     def context(self) -> int:

@@ -15,7 +15,6 @@ from ..errors import TalkingPortraitError
 from ..memory import HalvingBatches, Managed, Resident, loaded
 from ..person.person import Person
 from ..person.speech import speech_features
-from ..timing import frame_count
 from ..types import Audio, Progress, no_progress
 from .expression import network_features, predict_expression
 from .head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
@@ -23,18 +22,13 @@ from .paste import blend_weights, paste_lower_face
 from .person_model import PersonModel, open_model
 from .renders import HALF_WINDOW, RenderWindows, as_bytes, cut, draw_lower_faces
 
-__all__ = ["animate", "drive_frames", "frames_of", "open_model"]
+__all__ = ["animate", "frames_of", "open_model"]
 
 BYTES_PER_FRAME = 256 * 256 * 4 * 700
 """Of the neural renderer's work on one frame of 256 x 256 pixels at the published size, about."""
 PREVIEW_SIDE = 512
 _SHORTEST = 0.1
 """Seconds of sound that speech features need; shorter sound is followed by silence."""
-
-
-def drive_frames(audio: Audio, model: PersonModel) -> int:
-    """How many frames the speech makes."""
-    return frame_count(audio.samples, audio.sample_rate, model.video.fps)
 
 
 def animate(
@@ -95,7 +89,7 @@ def _expression(model: PersonModel, audio: Audio, encoder: SpeechEncoder | None)
         raise TalkingPortraitError(
             f"The model was trained on speech features of {model.speech}, which needs that speech encoder; load it too."
         )
-    frames = frame_count(audio.samples, audio.sample_rate, fps)
+    frames = model.frames_for(audio)
     silence = max(0, round(_SHORTEST * audio.sample_rate) - audio.samples)
     padded = Audio(torch.nn.functional.pad(audio.waveform, (0, silence)), audio.sample_rate)
     features = speech_features(padded, fps, frames, encoder)

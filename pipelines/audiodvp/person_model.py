@@ -23,6 +23,8 @@ from ...models.audiodvp.speech_to_expression import SpeechToExpression, build_sp
 from ...models.checkpoints import State, check_kind, read_checkpoint
 from ..errors import TalkingPortraitError, one_line, quoted
 from ..person.person import CropBox, Person
+from ..timing import frame_count
+from ..types import Audio
 from .fitted_face import FittedFace
 from .renders import Part
 
@@ -65,6 +67,10 @@ class PersonModel:
     video: HeadVideo
     speech: str
     part: Part
+
+    def frames_for(self, audio: Audio) -> int:
+        """How many frames the speech makes."""
+        return frame_count(audio.samples, audio.sample_rate, self.video.fps)
 
     def tensors(self) -> State:
         """By their names in the file."""

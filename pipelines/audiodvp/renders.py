@@ -49,11 +49,11 @@ def covered_part(masks: Iterable[np.ndarray], size: int, multiple: int) -> Part:
     covered = np.zeros((size, size), bool)
     for batch in masks:
         covered |= (batch > 0).any(axis=0)
-    return (*_span(covered.any(axis=1), multiple), *_span(covered.any(axis=0), multiple))
+    (top, bottom), (left, right) = (_span(np.flatnonzero(covered.any(axis=axis)), size, multiple) for axis in (1, 0))
+    return top, bottom, left, right
 
 
-def _span(covered: np.ndarray, multiple: int) -> tuple[int, int]:
-    size, places = len(covered), np.flatnonzero(covered)
+def _span(places: np.ndarray, size: int, multiple: int) -> tuple[int, int]:
     low, high = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, size)
     length = min(-(-(high - low + 2 * ROOM) // multiple) * multiple, size // multiple * multiple)
     start = min(max((low + high - length) // 2, 0), size - length)

@@ -38,7 +38,7 @@ class AudioDVP:
         from .settings import CHOICES, Settings
 
         command.add_argument("--person", type=Path, required=True, metavar="FOLDER", help="the prepared person")
-        command.add_argument("--out", type=Path, required=True, metavar="RUN", help="gets the run and person.safetensors")
+        command.add_argument("--out", type=Path, required=True, metavar="RUN", help="gets the run and its model")
         command.add_argument("--resume", action="store_true", help="continue the run, with the settings it began with")
         command.add_argument("--flip", action="store_true", help="mirror half of the pictures, as published")
         for entry in fields(Settings):

@@ -20,7 +20,7 @@ from ..data.datasets import Item
 
 FRAMES = 64
 """Of a clip."""
-VELOCITY = 2.0
+VELOCITY = 0.5
 """Weight of the change from frame to frame."""
 NOISE = 0.1
 """Standard deviation of what is added to standardised features, in training only."""

@@ -27,10 +27,11 @@ from ....models.checkpoints import read_checkpoint
 from ...audiodvp.expression import network_features
 from ...audiodvp.fitted_face import FittedFace
 from ...audiodvp.head_frames import longest_stretch
-from ...audiodvp.person_model import HeadVideo, PersonModel
+from ...audiodvp.person_model import HeadVideo, PersonModel, open_model
 from ...errors import TalkingPortraitError
 from ...files.output_paths import replacing
 from ...person.person import Person, open_person
+from ...progress import share
 from ...types import Progress, no_progress
 from ..core.checkpoints import writing
 from ..core.loop import seed_everything, train
@@ -41,6 +42,9 @@ from .renderer import LowerFaces, NeuralRendererTrainer, evaluate_renderer, lowe
 from .settings import FILE, Settings, read_settings, write_settings
 
 MODEL, METRICS = "person.safetensors", "held_out.json"
+EXPRESSION, RENDERER = "speech to expression", "neural renderer"
+EXPRESSION_SHARE = 0.05
+"""Part of the time that the first network takes, about."""
 Stage = Callable[[str], Progress]
 """From what is trained to what its progress goes to."""
 MEASURED_FRAMES = 100
@@ -86,7 +90,7 @@ def train_audiodvp(
         settings.expression_plan(),
         out / "expression",
         resume=resume,
-        progress=stage("speech to expression"),
+        progress=stage(EXPRESSION),
     )
 
     config = settings.renderer_config(person.crop_size)
@@ -106,7 +110,7 @@ def train_audiodvp(
         settings.renderer_plan(),
         out / "renderer",
         resume=resume,
-        progress=stage("neural renderer"),
+        progress=stage(RENDERER),
     )
     if not files:  # one of several processes, of which the first has written them
         return out / MODEL
@@ -123,6 +127,20 @@ def train_audiodvp(
     with writing(out / MODEL), replacing(out / MODEL) as partial:
         model.save(partial)
     return out / MODEL
+
+
+def trained_model(
+    person_folder: str | Path,
+    out: str | Path,
+    settings: Settings,
+    *,
+    progress: Progress = no_progress,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[PersonModel, Path]:
+    """The model that is trained in the folder `out`, or was there before, and its file; see `train_audiodvp`."""
+    parts = {EXPRESSION: share(progress, 0, EXPRESSION_SHARE), RENDERER: share(progress, EXPRESSION_SHARE, 1)}
+    path = train_audiodvp(person_folder, out, settings, resume=True, stage=parts.__getitem__, say=say)
+    return open_model(path), path
 
 
 def split(person: Person, held_out: float) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +211,8 @@ def _measure(
     """Writes the metrics of both networks on the frames that they were not trained on."""
     chosen = held_out[:: max(1, len(held_out) // MEASURED_FRAMES)]
     metrics = evaluate_expression(
-        model.speech_to_expression, model.face.face_model, features, model.face.expression, held_out)
+        model.speech_to_expression, model.face.face_model, features, model.face.expression, held_out
+    )
     metrics |= evaluate_renderer(model.renderer, faces, chosen.tolist())
     path = out / METRICS
     with writing(path), replacing(path) as partial:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer
 from talking_portrait.models.errors import TalkingPortraitError
-from talking_portrait.pipelines.audiodvp.animate import animate, drive_frames, frames_of, open_model
+from talking_portrait.pipelines.audiodvp.animate import animate, frames_of, open_model
 from talking_portrait.pipelines.audiodvp.expression import predict_expression
 from talking_portrait.pipelines.audiodvp.person_model import METADATA, PersonModel
 from talking_portrait.pipelines.person.person import Person, open_person
@@ -59,7 +59,7 @@ def test_the_audio_decides_how_many_frames_there_are(model: PersonModel, person:
     audio = Audio(speech(2).waveform[:, :samples], RATE)
     for fps in (Fraction(25), Fraction(30000, 1001), Fraction(12)):
         at_fps = replace(model, video=replace(model.video, fps=fps))
-        assert drive_frames(audio, at_fps) == frame_count(samples, RATE, fps)
+        assert at_fps.frames_for(audio) == frame_count(samples, RATE, fps)
         if fps == 25:
             assert len(driven(at_fps, audio, person)[0]) == frame_count(samples, RATE, fps)
 
@@ -119,7 +119,7 @@ def test_an_offset_begins_later_in_the_video(model: PersonModel, person: Person)
 
 
 def test_a_run_can_be_cancelled_after_any_frame(model: PersonModel, person: Person) -> None:
-    class Cancelled(Exception):
+    class CancelledError(Exception):
         pass
 
     reported: list[int] = []
@@ -130,9 +130,9 @@ def test_a_run_can_be_cancelled_after_any_frame(model: PersonModel, person: Pers
         assert preview is not None
         assert preview.ndim == 3
         if done == 3:
-            raise Cancelled
+            raise CancelledError
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         driven(model, speech(1), person, progress=progress)
     assert reported == [1, 2, 3]
 

@@ -28,7 +28,7 @@ def test_only_what_the_mask_covers_changes(left: int, top: int, side: int, heigh
     np.testing.assert_array_equal(frame, before)
     assert (result.shape, result.dtype) == (frame.shape, np.uint8)
     assert (whole.shape, whole.dtype) == (frame.shape[:2], np.float32)
-    assert 0 <= whole.min()
+    assert whole.min() >= 0
     assert whole.max() <= 1
     np.testing.assert_array_equal(result[whole == 0], frame[whole == 0])
 

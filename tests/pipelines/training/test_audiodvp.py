@@ -22,9 +22,8 @@ from talking_portrait.pipelines.training.audiodvp import settings as settings_mo
 from talking_portrait.pipelines.training.audiodvp.renderer import LowerFaces, NeuralRendererTrainer
 from talking_portrait.pipelines.training.audiodvp.settings import Settings, read_settings
 from talking_portrait.pipelines.training.audiodvp.train import MODEL, split, steps_in, train_audiodvp
-from talking_portrait.pipelines.types import Audio
 
-from ...toy_person import RATE, TINY, fitted_face, make_person, photographed, speech
+from ...toy_person import TINY, fitted_face, make_person, photographed, speech
 from .halted_training import __file__ as HALTED_TRAINING
 from .training_bench import assert_same_log, kill, read_log
 
@@ -73,9 +72,7 @@ def test_a_trained_person_speaks_what_it_was_not_trained_on(work: Path) -> None:
     assert np.mean(errors) < 0.6 * np.mean(still)  # beside the mouth of the video
 
 
-def test_a_run_that_is_killed_goes_on_to_its_end(
-    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the process that is killed trains the small network, not the tests' tiny one
     arguments = ["--person", work / "bob", "--steps", 6, "--expression-steps", 6, "--batch", 2, "--save-every", 2]
     arguments += ["--picture-every", 0]
@@ -91,19 +88,19 @@ def test_a_run_that_is_killed_goes_on_to_its_end(
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(work: Path, tmp_path: Path) -> None:
-    class Cancelled(Exception):
+    class CancelledError(Exception):
         pass
 
     def stage(label: str) -> Any:
         def progress(done: int, total: int, preview: torch.Tensor | None = None) -> None:
             if label == "neural renderer" and done == 5 and not resumed:
-                raise Cancelled
+                raise CancelledError
 
         return progress
 
     resumed = False
     whole = train_audiodvp(work / "bob", tmp_path / "whole", QUICK)
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         train_audiodvp(work / "bob", tmp_path / "cut", QUICK, stage=stage)
     with pytest.raises(TalkingPortraitError, match="holds a training run already .*--resume"):
         train_audiodvp(work / "bob", tmp_path / "cut", QUICK)
@@ -130,7 +127,8 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_part_of_the_model(
     monkeypatch.setattr(PersonModel, "save", full)
     with pytest.raises(TalkingPortraitError, match=r"person.safetensors can't be written \(No space left on device\)"):
         train_audiodvp(work / "bob", tmp_path / "run", QUICK)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "expression", "renderer", "held_out.json"}
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"run.json", "expression", "renderer", "held_out.json"}
     monkeypatch.undo()
     monkeypatch.setitem(settings_module._NETWORKS, "small", TINY)
     assert train_audiodvp(work / "bob", tmp_path / "run", resume=True).is_file()
@@ -218,7 +216,8 @@ def test_samples_are_renders_of_seven_frames_and_the_lower_face_of_the_middle_on
 def test_every_frame_comes_once_before_any_comes_again_and_half_are_mirrored(work: Path) -> None:
     _, plain = person_and_faces(work)
     _, flipped = person_and_faces(work, flip=True)
-    seen = [int(np.argmin([float((plain[n]["target"] - plain.item(f)["target"]).abs().sum()) for f in range(20)])) for n in range(20)]
+    targets = torch.stack([plain.item(frame)["target"] for frame in range(20)])
+    seen = [int((targets - plain[number]["target"]).abs().sum((1, 2, 3)).argmin()) for number in range(20)]
     assert sorted(seen) == list(range(20))
     mirrored = [not torch.equal(plain[n]["target"], flipped[n]["target"]) for n in range(40)]
     assert 8 < sum(mirrored) < 32

@@ -87,7 +87,7 @@ class AudioDVPDrive(RendererNode):
         offset: int = 0,
         batch_size: int = 4,
     ) -> io.NodeOutput:
-        from ...pipelines.audiodvp.animate import animate, frames_of
+        from ...pipelines.audiodvp.animate import animate
 
         speech = sound_from(audio)
         count, fps = model.person.frames_for(speech), model.person.video.fps
@@ -108,12 +108,13 @@ class AudioDVPDrive(RendererNode):
         sound = sound_of(audio, count, fps)
         with ExitStack() as stack:
             head = person if person is not None else stack.enter_context(video_file(video))
+            pieces = animate(model.person, speech, head, **options)
             if not cls.keeps_frames():
-                stream = frames_of(model.person, speech, head, **options)
+                stream = (frames for frames, _ in pieces)
                 return io.NodeOutput(None, None, float(fps), streamed_video(stream, fps, sound))
             height, width = (side + side % 2 for side in model.person.video.size)
             check_memory(count, height, width, 4, smaller="use shorter audio")
             images, masks = new_clip(count, height, width, 3), new_clip(count, height, width)
-            for number, (frame, mask) in enumerate(animate(model.person, speech, head, **options)):
+            for number, (frame, mask) in enumerate(pieces):
                 images[number], masks[number] = even_sides(frame)[0] / 255, even_sides(mask)[0]
         return io.NodeOutput(images, masks, float(fps), video_of(images, fps, sound))

@@ -8,10 +8,8 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..loaded_models import LoadedAudioDVP
-from ..model_paths import Fingerprint, file_input, files_fingerprint, own_model
+from ..model_paths import Fingerprint, files_fingerprint, own_model
 from ..sockets import AudioDVPSocket
-
-FILE = "person.safetensors"
 
 
 class LoadAudioDVP(io.ComfyNode):
@@ -26,11 +24,10 @@ class LoadAudioDVP(io.ComfyNode):
             description="Loads a person's AudioDVP model, as Train AudioDVP or the command train audiodvp writes it.",
             search_aliases=["audiodvp", "person model", "talking head"],
             inputs=[
-                file_input(
+                io.Combo.Input(
                     "file",
-                    host.model_names(host.OWN_CATEGORY, (".safetensors",)),
-                    FILE,
-                    "A run's person.safetensors, copied to models/talking_portrait under any name.",
+                    options=host.model_names(host.OWN_CATEGORY, (".safetensors",)),
+                    tooltip="A run's person.safetensors, copied to models/talking_portrait under any name.",
                 )
             ],
             outputs=[AudioDVPSocket.Output(display_name="model", tooltip="For AudioDVP Drive.")],

@@ -80,7 +80,12 @@ class TrainAudioDVP(io.ComfyNode):
                 ),
                 host.advanced(
                     io.Int.Input(
-                        "seed", default=42, min=0, max=2**31 - 1, tooltip="Same seed, same run on the same machine."
+                        "seed",
+                        default=42,
+                        min=0,
+                        max=2**31 - 1,
+                        control_after_generate=True,
+                        tooltip="Same seed, same run on the same machine.",
                     )
                 ),
             ],

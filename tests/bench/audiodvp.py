@@ -28,6 +28,7 @@ from talking_portrait.pipelines.audiodvp import renders
 from talking_portrait.pipelines.audiodvp.animate import animate, open_model
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
 from talking_portrait.pipelines.audiodvp.head_frames import longest_stretch
+from talking_portrait.pipelines.audiodvp.paste import paste_lower_face
 from talking_portrait.pipelines.audiodvp.prepare import prepare_fitted_person
 from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
 from talking_portrait.pipelines.files.example import SPEECH_FILE, example_portrait
@@ -104,14 +105,17 @@ def compare(model_path: Path, person: Person, speech: Audio, out: Path) -> dict[
     start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
     assert (start, stop) == (0, person.frames), "some frames of the synthetic person are not usable"
     first = person.frames - int(count)
-    results, truths, errors, outside = [], [], [], 0
+    results, truths, outside = [], [], 0
+    errors: dict[str, list[float]] = {"lower face": [], "generated part": []}
     begun = time.monotonic()
     for (frames, masks), truth in zip(
         animate(model, held_out_speech(speech), person, offset=first), true_frames(person, first), strict=True
     ):
-        result, shown = frames[0].numpy(), masks[0].numpy() > 0.5
-        outside += int((result != truth)[masks[0].numpy() == 0].sum())
-        errors.append(np.square(result[shown].astype(float) - truth[shown]).mean())
+        result, weights = frames[0].numpy(), masks[0].numpy()
+        outside += int((result != truth)[weights == 0].sum())
+        covered = on_frame(model.face.masks([first + len(results)])[0], person)
+        for name, where in (("lower face", covered > 0), ("generated part", weights > 0.5)):
+            errors[name].append(np.square(result[where].astype(float) - truth[where]).mean())
         results.append(result)
         truths.append(truth)
     seconds = time.monotonic() - begun
@@ -119,12 +123,20 @@ def compare(model_path: Path, person: Person, speech: Audio, out: Path) -> dict[
     sheet = [np.concatenate([truths[i], results[i]], axis=1) for i in _spread(one)]
     write_image(out, torch.from_numpy(np.concatenate(sheet)).float() / 255)
     return {
-        "lower face psnr": float(10 * np.log10(255**2 / np.mean(errors))),
+        **{f"{name} psnr": float(10 * np.log10(255**2 / np.mean(values))) for name, values in errors.items()},
         "mouth opening r": float(np.corrcoef(one, other)[0, 1]),
         "mouth opening gain": float(other.std() / one.std()),
         "bytes changed outside of the mask": outside,
         "frames a second": len(results) / seconds,
     }
+
+
+def on_frame(mask: np.ndarray, person: Person) -> np.ndarray:
+    """The mask of a crop, in the whole frame."""
+    _, weights = paste_lower_face(
+        np.zeros((*person.size, 3), np.uint8), mask[..., None].repeat(3, 2), mask / np.float32(255), person.box
+    )
+    return weights
 
 
 def _spread(values: np.ndarray) -> list[int]:

@@ -55,7 +55,7 @@ class Settings:
     precision: str = "auto"
     gan: Literal["auto", "on", "off"] = "auto"
     expression: Kind = "temporal"
-    expression_steps: int = 400
+    expression_steps: int = 250
     held_out: float = 0.1
     flip: bool = False
     seed: int = 42

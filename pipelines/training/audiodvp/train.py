@@ -37,7 +37,7 @@ from ..core.checkpoints import writing
 from ..core.loop import seed_everything, train
 from ..core.processes import Processes
 from ..core.trainer import Trainer
-from .expression import ExpressionTrainer, SpokenExpressions, coefficient_movement, evaluate_expression
+from .expression import ExpressionTrainer, SpokenExpressions, calibrate, coefficient_movement, evaluate_expression
 from .renderer import LowerFaces, NeuralRendererTrainer, evaluate_renderer, lower_face_part
 from .settings import FILE, Settings, read_settings, write_settings
 
@@ -114,14 +114,12 @@ def train_audiodvp(
     )
     if not files:  # one of several processes, of which the first has written them
         return out / MODEL
-    model = PersonModel(
-        build_speech_to_expression(read_checkpoint(files["expression"]), network.config, path=files["expression"]),
-        build_neural_renderer(read_checkpoint(files["renderer"]), path=files["renderer"]),
-        face,
-        HeadVideo.of_person(person),
-        speech.model,
-        part,
+    speaking = build_speech_to_expression(
+        read_checkpoint(files["expression"]), network.config, path=files["expression"]
     )
+    calibrate(speaking, face.face_model, features, face.expression, training)
+    drawing = build_neural_renderer(read_checkpoint(files["renderer"]), path=files["renderer"])
+    model = PersonModel(speaking, drawing, face, HeadVideo.of_person(person), speech.model, part)
     if len(held_out):
         _measure(model, features, faces, held_out, out, say)
     with writing(out / MODEL), replacing(out / MODEL) as partial:

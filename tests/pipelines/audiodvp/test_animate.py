@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from talking_portrait.__main__ import main
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer
 from talking_portrait.models.errors import TalkingPortraitError
 from talking_portrait.pipelines.audiodvp.animate import animate, frames_of, open_model
 from talking_portrait.pipelines.audiodvp.expression import predict_expression
 from talking_portrait.pipelines.audiodvp.person_model import METADATA, PersonModel
+from talking_portrait.pipelines.files.sound import write_wav
+from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.timing import frame_count
 from talking_portrait.pipelines.types import Audio
@@ -231,3 +234,39 @@ def test_a_head_video_that_is_none_of_the_model_is_refused(model: PersonModel, p
     unusable = replace(model, video=replace(model.video, usable=np.zeros(25, bool)))
     with pytest.raises(TalkingPortraitError, match="No frame of the head video"):
         driven(unusable, speech(0.5), person)
+
+
+def test_the_command_drives_a_person_and_keeps_its_inputs(
+    model: PersonModel, person: Person, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(model, tmp_path / "ann.safetensors")
+    write_wav(tmp_path / "voice.wav", speech(1.2, seed=4))
+    common = ["person", "drive", str(path), "--audio", str(tmp_path / "voice.wav")]
+    assert main([*common, "--person", str(person.folder), "--out", str(tmp_path / "a.mp4"), "--crf", "0"]) == 0
+    assert main([*common, "--video", str(person.source), "--out", str(tmp_path / "b.mp4"), "--crf", "0"]) == 0
+    assert "b.mp4: 30 frames at 25 fps" in capsys.readouterr().out
+    one, other = (list(open_video(tmp_path / name).frames()) for name in ("a.mp4", "b.mp4"))
+    assert (len(one), open_video(tmp_path / "a.mp4").fps) == (30, 25)
+    assert np.abs(np.stack(one).astype(int) - np.stack(other)).max() <= 2
+    before = person.source.read_bytes()
+    assert main([*common, "--person", str(person.folder), "--out", str(person.source)]) == 2
+    assert main([*common, "--video", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "c.mp4")]) == 2
+    assert main([*common, "--person", str(tmp_path), "--out", str(tmp_path / "c.mp4")]) == 2
+    assert person.source.read_bytes() == before
+    assert not (tmp_path / "c.mp4").exists()
+    said = capsys.readouterr().err
+    assert "is to be read and to be written over" in said
+    assert said.count("error: ") == 3
+
+
+def test_long_speech_takes_no_more_memory(model: PersonModel, person: Person) -> None:
+    """What is held after many frames is what was held after a few."""
+    import tracemalloc
+
+    tracemalloc.start()
+    levels = []
+    for number, _ in enumerate(frames_of(model, speech(6), person)):
+        if number in (60, 149):
+            levels.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert levels[1] < levels[0] + 1_000_000

@@ -20,12 +20,12 @@ def video_file(video: Any, name: str = "video") -> Iterator[Path]:
 
     Raises TalkingPortraitError for another object.
     """
-    if not (hasattr(video, "get_stream_source") and hasattr(video, "save_to")):
+    if not hasattr(video, "save_to"):
         raise TalkingPortraitError(
             f'The input "{name}" is {described(video)}, but a video is expected; connect Load Video or Create Video.'
         )
     is_part = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))() != (0.0, 0.0)
-    source = None if is_part else video.get_stream_source()
+    source = None if is_part else getattr(video, "get_stream_source", lambda: None)()  # older versions lack both
     if isinstance(source, str | Path):
         yield Path(source)
         return

@@ -80,7 +80,7 @@ def test_systems_do_not_import_each_other():
 
 
 def test_what_systems_share_imports_none_of_them():
-    shared = ("audio", "diffusion", "face", "files", "image", "model_files", "motion", "vocals", "workflow")
+    shared = ("audio", "diffusion", "face", "files", "image", "model_files", "motion", "person", "vocals", "workflow")
     for path in sources(*(f"pipelines/{name}" for name in shared), "models/face", "models/diffusion", "models/speech"):
         for node, module, level, _ in imports(path):
             for place in reached(path, node, module, level):

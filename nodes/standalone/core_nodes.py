@@ -175,20 +175,16 @@ class VideoPayload:
             audio = None
         return images, audio, video.fps
 
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        if self.path is not None:
-            return open_video(self.path).size
-        assert self.images is not None
-        return self.images.shape[1], self.images.shape[2]
-
     def get_stream_source(self) -> str | None:
         """The file's path, as ComfyUI's VIDEO has it; None for frames in memory."""
         return None if self.path is None else str(self.path)
 
     def save_to(self, path: str | Path) -> None:
-        """Encodes the frames as an MP4 file."""
-        images, audio, fps = self.components()
+        """Encodes it as an MP4 file."""
+        self.encode(path, *self.components())
+
+    def encode(self, path: str | Path, images: torch.Tensor, audio: Audio | None, fps: Fraction) -> None:
+        """`save_to` of its `components`."""
         if audio is not None and self.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
             audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
         progress = io.session().progress
@@ -340,9 +336,9 @@ class SaveVideo(Saver):
             with output_file(filename_prefix, ".mp4") as file:
                 _copy(video.path, file.partial)
             return io.NodeOutput(video, ui=_shown("images", [file.path]))
-        height, width = video.size()
-        with output_file(filename_prefix, ".mp4", width, height) as file:
-            video.save_to(file.partial)
+        images, audio, fps = video.components()
+        with output_file(filename_prefix, ".mp4", images.shape[2], images.shape[1]) as file:
+            video.encode(file.partial, images, audio, fps)
         return io.NodeOutput(video, ui=_shown("images", [file.path]))
 
 

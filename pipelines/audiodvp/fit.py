@@ -19,7 +19,7 @@ from ...models.audiodvp.rasterizer import interpolate, rasterize
 from ...models.face.face_mesh import LEFT_EYE, LIPS_INNER, RIGHT_EYE, VERTICES
 from ..errors import TalkingPortraitError, reason_of
 from ..files.scratch import interruptions_held, scratch_folder
-from ..image.affine_sampling import apply_map, invert_map
+from ..image.affine_sampling import invert_map
 from ..person.person import Person
 from ..types import Camera as MediaPipeCamera
 from ..types import Progress, no_progress
@@ -68,8 +68,8 @@ def fit_face(person: Person, *, progress: Progress = no_progress) -> FittedFace:
 
 def _fitted(person: Person, progress: Progress) -> FittedFace:
     size, frames = person.crop_size, person.frames
-    points = apply_map(invert_map(person.box.map(size)), person.track().points)
-    shape = fit_shape(points, person.usable, person.shots, size, float(person.fps))
+    to_crop = invert_map(person.box.map(size))
+    shape = fit_shape(person.track().points, to_crop, person.usable, person.shots, size, float(person.fps))
     distance = -float(np.median(shape.poses.translation[person.usable, 2]))
     rotation, translation = model_pose(shape.poses, distance)
     fitted = FittedFace(
@@ -119,7 +119,9 @@ def _with_colours(person: Person, fitted: FittedFace, progress: Progress) -> Fit
     for number, frames in enumerate(known[start : start + BATCH] for start in range(0, len(known), BATCH)):
         crops = person.crops(frames)
         seen, facing = face_colours(fitted.face_model, fitted.coefficients(frames), crops)
-        texture += [of_frame for of_frame, frame in zip(seen, frames.tolist(), strict=True) if frame in for_texture]
+        texture += [
+            of_frame.clone() for of_frame, frame in zip(seen, frames.tolist(), strict=True) if frame in for_texture
+        ]
         colours.append(seen[:, :VERTICES].half())
         normals.append(facing[:, :VERTICES].half())
         picture = None if number % preview_every else fit_preview(fitted, int(frames[0]), crops[0])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...models.face.face_mesh import VERTICES, mouth_opening
+from ..errors import TalkingPortraitError
 from ..face.head_pose import matrix_to_euler
 from ..face.metric_mesh import metric_mesh, similarity
+from ..image.affine_sampling import apply_map
 from ..types import Progress, no_progress
 from .person_mesh import expression_weight
 
 EXPRESSIONS = 32
 """Most components of the expression basis (spec: K <= 32)."""
+STILL = 0.01
+"""Variance in cm^2, summed over all coordinates, of a face that does not move; that of two speakers is 9 to 12."""
 LEAST_VARIANCE = 1e-5
 """Components with a smaller part of the whole variance are left out: they are rounding."""
 SMOOTHING_WINDOW, SMOOTHING_ORDER = 5, 3
@@ -59,6 +63,7 @@ class PersonShape:
 
 def fit_shape(
     points: np.ndarray,
+    to_crop: np.ndarray,
     usable: np.ndarray,
     shots: Sequence[tuple[int, int]],
     size: int,
@@ -67,32 +72,47 @@ def fit_shape(
 ) -> PersonShape:
     """Mean shape, expression basis, expressions and poses of a face.
 
-    `points` (N, P, 3) are landmarks in the pixels of square crops of `size`; `usable` (N,) are the frames, at least
-    one, to learn from. The others get what lies between their neighbours. Poses are smoothed within `shots`.
+    `points` (N, P, 3) are landmarks in the pixels of the frames, `to_crop` (2, 3) is the map from there to the square
+    crops of `size`; `usable` (N,) are the frames, at least one, to learn from. The others get what lies between their
+    neighbours. Poses are smoothed within `shots`.
+
+    Raises TalkingPortraitError for a face that does not move.
     """
     frames = len(points)
     shapes = np.empty((frames, VERTICES, 3), np.float32)
     matrices = np.empty((frames, 4, 4))
-    for start in range(0, frames, BLOCK):
-        block = slice(start, start + BLOCK)
-        shapes[block], matrices[block] = metric_mesh(points[block], (size, size))
-        progress(min(start + BLOCK, frames), frames)
+    for block in _blocks(frames):
+        shapes[block], matrices[block] = metric_mesh(apply_map(to_crop, points[block]), (size, size))
+        progress(min(block.stop, frames), frames)
     known = np.flatnonzero(usable)
     mean = _align(shapes, matrices, known)
     openings = mouth_opening(shapes[known])
     poses = _smoothed(_between_known_poses(matrices, known), shots)
-    turning, turning_basis = _turning(poses, shapes - mean, known, RIDGE_SECONDS * fps)
-    shapes -= mean + np.einsum("vcj,nj->nvc", turning_basis, turning)
-    moved = (shapes * expression_weight()[:, None]).reshape(frames, -1)
-    basis = _components(moved[known], openings)
-    expression = between_known(moved @ (basis / np.square(basis).sum(axis=0)), known)
+    turning, turning_basis = _turning(poses, shapes, mean, known, RIDGE_SECONDS * fps)
+    for block in _blocks(frames):
+        shapes[block] -= mean + np.einsum("vcj,nj->nvc", turning_basis, turning[block])
+    shapes *= expression_weight()[:, None]
+    moved = shapes.reshape(frames, -1)
+    basis = _components(moved, known)
+    expression = between_known(moved @ (basis / np.square(basis).sum(axis=0)).astype(np.float32), known)
+    with_mouth = (openings - openings.mean()) @ expression[known]
+    signs = np.where(with_mouth < 0, -1.0, 1.0)  # so that more of each component goes with a wider mouth
+    basis, expression = basis * signs, expression * signs
     widest = known[np.argsort(openings)[-max(1, round(WIDEST * len(known))) :]]
     opened = WIDER * expression[widest].mean(axis=0)
     return PersonShape(mean, turning_basis, turning, basis.reshape(VERTICES, 3, -1), expression, opened, poses)
 
 
-def _turning(poses: Poses, moved: np.ndarray, known: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """The head's angles, standardised (N, 3), and their linear effect (468, 3, 3) on shapes without their mean.
+def _blocks(frames: int) -> Iterator[slice]:
+    """All frames, some at a time: what is computed of them in double precision takes several times their memory."""
+    for start in range(0, frames, BLOCK):
+        yield slice(start, start + BLOCK)
+
+
+def _turning(
+    poses: Poses, shapes: np.ndarray, mean: np.ndarray, known: np.ndarray, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The head's angles, standardised (N, 3), and their linear effect (468, 3, 3) on shapes, beside their mean.
 
     Landmarks are a flat picture's: the depth of a turned face is wrong in the same way each time. What follows the
     angles is left out of the expressions, as speech can't predict it.
@@ -101,7 +121,10 @@ def _turning(poses: Poses, moved: np.ndarray, known: np.ndarray, ridge: float) -
     angles -= angles[known].mean(axis=0)
     turning = angles / np.maximum(angles[known].std(axis=0), LEAST_TURN)
     products = turning[known].T @ turning[known] + ridge * np.eye(3)
-    effect = np.linalg.solve(products, np.einsum("nj,nvc->jvc", turning[known], moved[known]).reshape(3, -1))
+    together = sum(
+        np.einsum("nj,nvc->jvc", turning[known[block]], shapes[known[block]] - mean) for block in _blocks(len(known))
+    )
+    effect = np.linalg.solve(products, np.reshape(together, (3, -1)))
     return turning, effect.T.reshape(VERTICES, 3, 3)
 
 
@@ -113,27 +136,39 @@ def _align(shapes: np.ndarray, matrices: np.ndarray, known: np.ndarray) -> np.nd
     """
     still = 1 - expression_weight()
     for _ in range(ALIGNMENTS):
-        mean = shapes[known].mean(axis=0, dtype=np.float64)
-        moves = similarity(mean, shapes, still)
-        matrices[:] = matrices @ moves
-        back = np.linalg.inv(moves)
-        shapes[:] = shapes @ back[:, :3, :3].transpose(0, 2, 1) + back[:, None, :3, 3]
-    return shapes[known].mean(axis=0, dtype=np.float64)
+        mean = _mean(shapes, known)
+        for block in _blocks(len(shapes)):
+            moves = similarity(mean, shapes[block], still)
+            matrices[block] = matrices[block] @ moves
+            back = np.linalg.inv(moves)
+            shapes[block] = shapes[block] @ back[:, :3, :3].transpose(0, 2, 1) + back[:, None, :3, 3]
+    return _mean(shapes, known)
 
 
-def _components(moved: np.ndarray, openings: np.ndarray) -> np.ndarray:
-    """Principal components (1404, K) of movements (n, 1404), each as long as its standard deviation.
+def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    return sum(values[known[block]].sum(axis=0, dtype=np.float64) for block in _blocks(len(known))) / len(known)
 
-    Each is turned so that more of it goes with a wider mouth.
+
+def _components(moved: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Principal components (1404, K) of the movements (N, 1404) in `known` frames, each as long as its deviation.
+
+    Raises TalkingPortraitError for a face that does not move.
     """
-    moved = moved - moved.mean(axis=0)
-    variances, directions = np.linalg.eigh(moved.T.astype(np.float64) @ moved / len(moved))
-    largest = slice(None, -min(EXPRESSIONS, len(moved) - 1) - 1, -1)
+    mean = _mean(moved, known)
+    products = np.zeros((len(mean), len(mean)))
+    for block in _blocks(len(known)):
+        centred = moved[known[block]] - mean
+        products += centred.T @ centred
+    variances, directions = np.linalg.eigh(products / len(known))
+    largest = slice(None, -min(EXPRESSIONS, len(known) - 1) - 1, -1)
     variances, directions = variances[largest], directions[:, largest]
-    kept = variances > LEAST_VARIANCE * max(float(variances.sum()), 1e-12)
-    basis = directions[:, kept] * np.sqrt(variances[kept])
-    with_mouth = (openings - openings.mean()) @ (moved @ basis)
-    return basis * np.where(with_mouth < 0, -1.0, 1.0)
+    if not variances.sum() > STILL:
+        raise TalkingPortraitError(
+            "The face does not move in the video, so no expression can be learnt from it; give a video in which the "
+            "person speaks."
+        )
+    kept = variances > LEAST_VARIANCE * variances.sum()
+    return directions[:, kept] * np.sqrt(variances[kept])
 
 
 def between_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:

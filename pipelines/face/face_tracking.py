@@ -5,6 +5,7 @@ What numbers without a source were tuned on is not recorded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,6 +23,10 @@ Missing = Literal["hold", "interpolate", "error"]
 
 SAME_PLACE = 1.0
 """How far a face may jump from frame to frame, over its size, and still be the same."""
+
+
+PART = 256
+"""Frames whose meshes are computed at once."""
 
 
 class NoFaceError(TalkingPortraitError):
@@ -130,7 +135,7 @@ def track_of(
     if len(certain) == len(known):
         score = np.zeros(len(faces), dtype=np.float32)
         score[found] = certain
-    _, matrix = metric_mesh(points, image_size)
+    matrix = np.concatenate([metric_mesh(part, image_size)[1] for part in _parts(points)])
     return FaceTrack(
         points=points, found=found, image_size=image_size, matrix=matrix, blendshapes=blendshapes, score=score
     )
@@ -154,8 +159,16 @@ def report_on(track: FaceTrack, missing: Missing) -> str:
     return f"{text}; {track.points.shape[1]} points."
 
 
+def _parts(points: np.ndarray) -> Iterator[np.ndarray]:
+    """Points (F, P, 3) of some frames at a time, as a mesh takes several times their memory."""
+    for start in range(0, len(points), PART):
+        yield points[start : start + PART]
+
+
 def _fill(values: np.ndarray, found: np.ndarray, missing: Missing) -> np.ndarray:
     """`values` of the found frames (N, ...) spread over all frames (F, ...)."""
+    if found.all():
+        return values.astype(np.float64, copy=False)
     frames = np.arange(len(found))
     known = frames[found]
     if missing == "interpolate":

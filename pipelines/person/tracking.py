@@ -7,7 +7,7 @@ follow that person's face. Nothing is kept of a frame but its landmarks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -112,7 +112,7 @@ def _follow(
 
     faces: list[Face | None] = []
     for face in follow(pictures(), video.size, landmarker, picker=picker, min_confidence=CONFIDENCE):
-        faces.append(face)
+        faces.append(face and replace(face, points=face.points.astype(np.float32)))
         preview = None if len(faces) % preview_every else _with_points(current, face)
         progress(len(faces), max(total, len(faces)), preview)
     return faces

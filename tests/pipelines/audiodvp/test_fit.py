@@ -19,6 +19,7 @@ from talking_portrait.pipelines.audiodvp import fit as fit_module
 from talking_portrait.pipelines.audiodvp.fit import fit_face
 from talking_portrait.pipelines.audiodvp.fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
 from talking_portrait.pipelines.audiodvp.person_mesh import expression_weight, person_mesh
+from talking_portrait.pipelines.audiodvp.person_shape import fit_shape
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import head_matrix, project
 from talking_portrait.pipelines.person.person import CROPS, STAGES, Person, crop_name, open_person
@@ -239,6 +240,13 @@ def test_damaged_files_are_refused(
     spoil(tmp_path / FOLDER / file)
     with pytest.raises(TalkingPortraitError, match=file):
         FittedFace.read(tmp_path)
+
+
+def test_a_face_that_does_not_move_is_refused() -> None:
+    still = np.repeat(moving_head()[0].points[:1], 30, axis=0)
+    still += np.random.default_rng(0).normal(scale=0.01, size=still.shape)  # a landmark engine trembles a little
+    with pytest.raises(TalkingPortraitError, match="The face does not move in the video"):
+        fit_shape(still, np.eye(3)[:2], np.ones(30, bool), [(0, 30)], SIZE, 25.0)
 
 
 def test_the_mesh_is_the_landmarks_divided_with_a_mouth_of_its_own() -> None:

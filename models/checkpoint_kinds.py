@@ -47,6 +47,11 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "hallo_net", "Hallo's (or APasco's) net.pth", ("reference_unet.conv_in.weight", "face_locator.conv_in.weight")
     ),
+    Kind(
+        "audiodvp_person",
+        "AudioDVP's model of one person",
+        ("face.geo_mean", "coefficients.expression", "nfr.model.model.0.weight", "a2e.feature_mean"),
+    ),
     Kind("audio2mesh", "AniPortrait's audio2mesh", (*_WAV2VEC, "in_fn.weight", "out_fn.weight")),
     Kind("audio2pose", "AniPortrait's audio2pose", (*_WAV2VEC, "pose_map.weight", "id_embed.weight")),
     Kind(
@@ -89,6 +94,11 @@ KINDS: tuple[Kind, ...] = (
         "AudioDVP's audio-to-expression network",
         ("conv1.weight", "conv3.weight", "fc.weight"),
         count=8,
+    ),
+    Kind(
+        "speech_to_expression",
+        "a speech-to-expression network of AudioDVP's training, which is a part of a person's model",
+        ("feature_mean", "feature_scale", "mean", "scale"),
     ),
     Kind("face_model", "a face model with its expression basis", ("geo_mean", "exp_base", "point_buf")),
     Kind("face_regressor", "AudioDVP's face regressor", ("pretrained_model.conv1.weight", "alpha")),

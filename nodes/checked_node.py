@@ -15,7 +15,7 @@ from ..pipelines.face.identity import FaceIdentity
 from ..pipelines.person.person import Person
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
 from . import host
-from .loaded_models import LoadedAniPortrait, LoadedAniTalker, LoadedFaceRestorer, LoadedSpeechEncoder
+from .loaded_models import LoadedAniPortrait, LoadedAniTalker, LoadedAudioDVP, LoadedFaceRestorer, LoadedSpeechEncoder
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
 
@@ -33,6 +33,7 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
     "TALKING_PORTRAIT_APASCO_STATE": (apasco.AnimationState, "the state of a sampler", "another APasco Sampler"),
     "TALKING_PORTRAIT_FACE_EMBEDDING": (FaceIdentity, "a face embedding", "Face Embedding"),
     "TALKING_PORTRAIT_REGION_MASKS": (RegionMasks, "region masks", "Region Masks"),
+    "TALKING_PORTRAIT_AUDIODVP": (LoadedAudioDVP, "a person's AudioDVP model", "Train AudioDVP or Load AudioDVP"),
     "TALKING_PORTRAIT_CROP": (Crop, "a crop", "Crop Portrait"),
     "TALKING_PORTRAIT_PERSON": (Person, "a prepared person", "Prepare Person"),
 }

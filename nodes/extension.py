@@ -22,7 +22,10 @@ from .motion.instant_driver import InstantDriver
 from .motion.load_anitalker import LoadAniTalker
 from .motion.preview_motion import PreviewMotion
 from .motion.reenact_motion import ReenactMotion
+from .person.audiodvp_drive import AudioDVPDrive
+from .person.load_audiodvp import LoadAudioDVP
 from .person.prepare_person import PreparePerson
+from .person.train_audiodvp import TrainAudioDVP
 from .render.aniportrait_sampler import AniPortraitSampler
 from .render.anitalker_render import AniTalkerRender
 from .render.apasco_sampler import APascoSampler
@@ -65,6 +68,9 @@ NODES: tuple[Any, ...] = (
     LoadAPasco,
     APascoSampler,
     PreparePerson,
+    TrainAudioDVP,
+    LoadAudioDVP,
+    AudioDVPDrive,
 )
 
 

@@ -193,6 +193,15 @@ def handles_out_of_memory(error: BaseException) -> bool:
     return bool(is_oom(error)) if is_oom else isinstance(error, torch.OutOfMemoryError)
 
 
+def unload_networks() -> None:
+    """Makes room on the device for work that the host does not manage, such as training."""
+    if IN_COMFYUI:
+        from comfy.model_management import soft_empty_cache, unload_all_models
+
+        unload_all_models()
+        soft_empty_cache()
+
+
 def free_memory() -> int | None:
     """Bytes that an IMAGE may still take where nodes keep pictures, or None where that is not known."""
     if IN_COMFYUI:

@@ -14,6 +14,7 @@ from .model_paths import Fingerprint, fingerprint, known_model, missing_model
 
 if TYPE_CHECKING:
     from ..models.speech.encoder import SpeechEncoder
+    from ..pipelines.audiodvp.person_model import PersonModel
     from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
     from ..pipelines.face.landmarker_opencv import TFLiteLandmarker
 
@@ -50,6 +51,18 @@ class LoadedAniPortrait:
     networks: Networks
     audio2mesh: host.ManagedModule
     audio2pose: host.ManagedModule
+
+
+@dataclass(frozen=True)
+class LoadedAudioDVP:
+    """AUDIODVP: the model of one person, and its renderer where the host keeps it."""
+
+    person: PersonModel
+    renderer: host.ManagedModule
+
+    @classmethod
+    def of(cls, person: PersonModel) -> LoadedAudioDVP:
+        return cls(person, host.ManagedModule(person.renderer))
 
 
 def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:

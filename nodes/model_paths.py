@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.errors import TalkingPortraitError, quoted
 from ..pipelines.model_files.required import missing_files
 from ..pipelines.model_files.store import find, list_files
 from ..pipelines.model_files.table import ModelFile
@@ -61,6 +61,18 @@ def chosen_models(category: str, names: Mapping[str, str]) -> dict[str, Path]:
     if missing:
         raise _missing(category, missing)
     return {known: path for known, path in paths.items() if path is not None}
+
+
+def own_model(name: str, what: str, advice: str) -> Path:
+    """A file in our own folder of a kind that is made and not published; `what` and `advice` are for its absence.
+
+    Raises TalkingPortraitError when it is not there.
+    """
+    path = host.model_path((host.OWN_CATEGORY,), name)
+    if path is None:
+        folder = host.model_folders(host.OWN_CATEGORY)[0]
+        raise TalkingPortraitError(f"There is no {quoted(name)} in {folder}, but {what} is expected; {advice}.")
+    return path
 
 
 def _published(category: str, name: str, known: str) -> ModelFile:

@@ -101,3 +101,19 @@ class NeuralRenderer(nn.Module):
         Images beyond the ends of a clip are 0, which is grey, while a background is -1 (published).
         """
         return self.model(windows)
+
+
+def initialise(network: nn.Module, deviation: float = 0.02) -> None:
+    """Random weights as pix2pix draws them, for the U-Net and its discriminator.
+
+    Those that PyTorch draws take many times as many steps to train.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, deviation)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, deviation)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

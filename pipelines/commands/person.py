@@ -8,11 +8,15 @@ from pathlib import Path
 from .progress_bar import ProgressBar
 from .terminal import note, say
 
+ACCELERATOR_BATCH = 8
+"""Frames that are generated at once where that is faster than one by one."""
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("person", help="prepare a video of one person for training")
     actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_prepare(actions)
+    _add_drive(actions)
 
 
 def _add_prepare(actions: argparse._SubParsersAction) -> None:
@@ -53,3 +57,51 @@ def _prepare(options: argparse.Namespace) -> None:
         progress=ProgressBar("preparing", "%"),
     )
     say(f"{options.out}: {person.frames} frames at {float(person.fps):g} fps, {person.usable.sum()} of them usable")
+
+
+def _add_drive(actions: argparse._SubParsersAction) -> None:
+    text = "make the person of a trained model speak other words, in the video that it was trained on"
+    command = actions.add_parser("drive", help=text, description=text)
+    command.add_argument("model", type=Path, metavar="MODEL", help="person.safetensors, as train audiodvp writes it")
+    command.add_argument("--audio", type=Path, required=True, help="the speech, any sound or video file")
+    head = command.add_mutually_exclusive_group(required=True)
+    head.add_argument("--person", type=Path, metavar="FOLDER", help="the prepared person that it was trained on")
+    head.add_argument("--video", type=Path, help="or the video that the person was prepared from")
+    command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
+    command.add_argument("--offset", type=int, default=0, metavar="N", help="frame of the video to begin with")
+    command.add_argument("--speech-encoder", type=Path, help="the one that the person was prepared with, if any")
+    command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
+    command.set_defaults(run=_drive)
+
+
+def _drive(options: argparse.Namespace) -> None:
+    import torch
+
+    from ...models.speech.loading import load_speech_encoder
+    from ..audiodvp.animate import frames_of, open_model
+    from ..files.frame_stream import write_stream
+    from ..files.output_paths import file_to_write, keep_inputs
+    from ..files.sound import read_speech
+    from ..files.video import check_video_name
+    from ..memory import Resident
+    from ..person.person import open_person
+
+    check_video_name(options.out, options.crf)
+    head = options.video or open_person(options.person)
+    source = options.video or head.source
+    keep_inputs(file_to_write(options.out), options.model, options.audio, source)
+    model = open_model(options.model)
+    speech, sound = read_speech(options.audio, model.video.fps)
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    pictures = frames_of(
+        model,
+        speech,
+        head,
+        renderer=Resident(model.renderer, device),
+        encoder=load_speech_encoder(options.speech_encoder) if options.speech_encoder else None,
+        offset=options.offset,
+        batch=1 if device.type == "cpu" else ACCELERATOR_BATCH,
+        progress=ProgressBar("driving"),
+    )
+    frames = write_stream(options.out, pictures, model.video.fps, sound, crf=options.crf)
+    say(f"{options.out}: {frames} frames at {float(model.video.fps):g} fps")

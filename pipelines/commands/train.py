@@ -13,6 +13,7 @@ from ..errors import TalkingPortraitError, escaped
 from ..face.crop_boxes import PRESETS
 from ..training.aniportrait import command as aniportrait_command
 from ..training.apasco import command as apasco_command
+from ..training.audiodvp.command import AudioDVP
 from ..training.core.trainer import PRECISIONS, Plan, Trainer
 from ..training.instant.command import Mouth
 from .progress_bar import ProgressBar
@@ -43,6 +44,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     kinds = command.add_subparsers(title="trainers", required=True, metavar="TRAINER")
     for trainer in TRAINERS:
         _add_trainer(kinds.add_parser(trainer.name, help=trainer.help, description=trainer.help), trainer)
+    _add_audiodvp(kinds.add_parser(AudioDVP.name, help=AudioDVP.help, description=AudioDVP.help))
     _add_mouth(kinds.add_parser(Mouth.name, help=Mouth.help, description=Mouth.help))
 
 
@@ -141,6 +143,11 @@ def _add_mouth(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_train_mouth)
 
 
+def _add_audiodvp(command: argparse.ArgumentParser) -> None:
+    AudioDVP().add_arguments(command)
+    command.set_defaults(run=_train_audiodvp)
+
+
 def _add_plan(command: argparse.ArgumentParser, defaults: dict[str, Any], without: Collection[str] = ()) -> None:
     command.add_argument("--resume", action="store_true", help="continue from the newest checkpoint of the run")
     plan = Plan(**{"steps": 1} | defaults)
@@ -202,6 +209,11 @@ def _train_mouth(options: argparse.Namespace) -> None:
         for name, value in command.finish(options, path).items():
             _say(f"held-out {name}: {value:.3f}")
         _say(str(options.out or path))
+
+
+def _train_audiodvp(options: argparse.Namespace) -> None:
+    _check_folder(options.out)
+    _say(str(AudioDVP().train(options, lambda label: ProgressBar(label, "steps"), _say)))
 
 
 def _check_folder(folder: Path) -> None:

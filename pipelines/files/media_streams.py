@@ -31,6 +31,10 @@ _DECLARED_DURATION = ("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au",
 _WITHOUT_CLOCK = frozenset(["aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "tta", "voc", "w64", "wav"])
 """Formats that hold nothing but samples in order; the times in them are ffmpeg's guesses."""
 _STILL_CODECS = frozenset(["bmp", "gif", "jpeg2000", "mjpeg", "png", "tiff", "webp"])
+_SEEKABLE = ("mov,mp4", "matroska")
+"""Formats with exact times and a list of the places where decoding can begin."""
+_SEEK_MARGIN = 1
+"""Seconds."""
 _ENCODER_DELAY = Fraction(1, 10)
 """Sound that precedes the first picture by less is what an encoder put there, not speech; it is left out."""
 _SCANNED_PACKETS = 2000
@@ -228,11 +232,14 @@ def _rate(stream: Any, times: list[Fraction]) -> Fraction:
     return as_rate(rate)
 
 
-def decoded_frames(path: Path, index: int, *, warn: bool = True) -> Iterator[tuple[Any, Fraction]]:
+def decoded_frames(
+    path: Path, index: int, *, warn: bool = True, near: Fraction | None = None
+) -> Iterator[tuple[Any, Fraction]]:
     """The frames of stream `index` with their times, which never run backwards, in order.
 
-    Damaged packets are left out; a warning says when, unless `warn` is false. Raises DamagedMediaError after the last
-    whole frame of a file that ends long before its header says.
+    `near` lets those far before this time out, where the file says at which times it can be entered; others come as
+    they always do. Damaged packets are left out; a warning says when, unless `warn` is false. Raises DamagedMediaError
+    after the last whole frame of a file that ends long before its header says.
     """
     av = import_av()
     damage = Damage(path)
@@ -244,6 +251,9 @@ def decoded_frames(path: Path, index: int, *, warn: bool = True) -> Iterator[tup
         open_ended = wanted.codec_context.name.startswith("pcm_")
         declared = _declared(container, path)
         begin = Fraction(container.start_time or 0, av.time_base)
+        if near is not None and near - _SEEK_MARGIN > begin and container.format.name.startswith(_SEEKABLE):
+            # What is shown later may be stored earlier, so the place that is looked for lies well before.
+            container.seek(math.floor((near - _SEEK_MARGIN) / exact(wanted.time_base)), stream=wanted)
         reached = due = None
         shift = Fraction(0)
         broken: list[str] = []

@@ -42,8 +42,8 @@ class VideoFile:
     origin: Fraction
     """Time in the file of frame 0."""
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Each frame as (H, W, 3) uint8 RGB at the constant rate `fps`; colours are those of an ordinary screen.
+    def frames(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Each frame from `start` on, (H, W, 3) uint8 RGB at the constant rate `fps`, in an ordinary screen's colours.
 
         Raises TalkingPortraitError, after the last whole frame, for a file that ends before its header says.
         """
@@ -52,9 +52,9 @@ class VideoFile:
         early = Fraction(1, 2) / max(self.fps, self.stream.rate)
         current: np.ndarray | None = None
         latest: Any = None
-        number, end = 0, self.origin
+        number, end = start, self.origin
         try:
-            for frame, time in decoded_frames(self.path, self.stream.index):
+            for frame, time in self._decoded(start, early):
                 first = math.ceil((time - self.origin - early) * self.fps)
                 while latest is not None and number < first:
                     current = pixels(latest) if current is None else current
@@ -74,6 +74,18 @@ class VideoFile:
             ) from None
         if not number:
             raise TalkingPortraitError(f"The video {self.path.name} can't be decoded; save it as MP4.")
+
+    def _decoded(self, start: int, early: Fraction) -> Iterator[tuple[Any, Fraction]]:
+        """Decoded frames with their times, of which one at least is not later than the slot `start`."""
+        if start:
+            near = self.origin + early + start / self.fps
+            sought = decoded_frames(self.path, self.stream.index, warn=False, near=near)
+            first = next(sought, None)
+            if first is not None and first[1] <= near:
+                yield first
+                yield from sought
+                return
+        yield from decoded_frames(self.path, self.stream.index)
 
 
 def open_video(path: str | Path) -> VideoFile:

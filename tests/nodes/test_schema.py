@@ -29,7 +29,8 @@ STAGE_NODES = {
     "LoadAniPortrait", "AniPortraitAudioMotion", "DrawPose", "AniPortraitSampler", "FrameInterpolation",
     "LoadFaceRestorer", "RestoreFaces",
     "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
-    "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender", "PreparePerson",
+    "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
+    "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive",
 }  # fmt: skip
 
 

@@ -1,0 +1,120 @@
+"""Makes the person of a trained AudioDVP speak other words."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.person.person import Person
+from .. import host
+from ..checked_node import checked_node
+from ..frames import check_memory, even_sides, new_clip
+from ..host import io
+from ..inputs import sound_from
+from ..loaded_models import LoadedAudioDVP, LoadedSpeechEncoder
+from ..renderer_node import HIDDEN, RendererNode, sound_of, streamed_video, video_of, video_output
+from ..sockets import AudioDVPSocket, PersonSocket, SpeechEncoderSocket
+from ..video_input import video_file
+
+
+class AudioDVPDrive(RendererNode):
+    """AUDIODVP, AUDIO and the head's video to frames."""
+
+    FRAME_OUTPUTS = (0, 1)
+    VIDEO_OUTPUT = 3
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="TalkingPortraitAudioDVPDrive",
+            display_name="AudioDVP Drive",
+            category="Talking Portrait/person",
+            description="The person of a trained AudioDVP speaks other words: the lower face is generated and put into "
+            "the frames of the video that it was trained on.",
+            search_aliases=["audiodvp", "dubbing", "lip sync", "talking head", "visual dubbing"],
+            inputs=[
+                AudioDVPSocket.Input("model", tooltip="From Train AudioDVP or Load AudioDVP."),
+                io.Audio.Input("audio", tooltip="The speech; it decides how long the video is."),
+                PersonSocket.Input(
+                    "person", optional=True, tooltip="The prepared person that the model was trained on."
+                ),
+                io.Video.Input(
+                    "video", optional=True, tooltip="In place of it, the video that the person was prepared from."
+                ),
+                SpeechEncoderSocket.Input(
+                    "speech_encoder", optional=True, tooltip="The one that the person was prepared with, if any."
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "offset",
+                        default=0,
+                        min=0,
+                        max=10_000_000,
+                        tooltip="Frame of the head video to begin with; at its ends the video turns back.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "batch_size",
+                        default=4,
+                        min=1,
+                        max=256,
+                        tooltip="Frames that are generated at once; reduced when memory runs out.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="How much of each pixel is generated; where it is 0 nothing changed."
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second of the head video."),
+                video_output(),
+            ],
+            hidden=HIDDEN,
+        )
+
+    @classmethod
+    @checked_node
+    def execute(
+        cls,
+        model: LoadedAudioDVP,
+        audio: Any,
+        person: Person | None = None,
+        video: Any = None,
+        speech_encoder: LoadedSpeechEncoder | None = None,
+        offset: int = 0,
+        batch_size: int = 4,
+    ) -> io.NodeOutput:
+        from ...pipelines.audiodvp.animate import animate
+
+        speech = sound_from(audio)
+        count, fps = model.person.frames_for(speech), model.person.video.fps
+        if person is None and video is None:
+            raise TalkingPortraitError(
+                "There is no head to put the lower face into; connect the person that the model was trained on, or its "
+                "video."
+            )
+        if speech_encoder is not None:
+            speech_encoder.memory.load()
+        options: dict[str, Any] = {
+            "renderer": model.renderer,
+            "encoder": None if speech_encoder is None else speech_encoder.encoder,
+            "offset": offset,
+            "batch": batch_size,
+            "progress": host.progress(),
+        }
+        sound = sound_of(audio, count, fps)
+        with ExitStack() as stack:
+            head = person if person is not None else stack.enter_context(video_file(video))
+            pieces = animate(model.person, speech, head, **options)
+            if not cls.keeps_frames():
+                stream = (frames for frames, _ in pieces)
+                return io.NodeOutput(None, None, float(fps), streamed_video(stream, fps, sound))
+            height, width = (side + side % 2 for side in model.person.video.size)
+            check_memory(count, height, width, 4, smaller="use shorter audio")
+            images, masks = new_clip(count, height, width, 3), new_clip(count, height, width)
+            for number, (frame, mask) in enumerate(pieces):
+                images[number], masks[number] = even_sides(frame)[0] / 255, even_sides(mask)[0]
+        return io.NodeOutput(images, masks, float(fps), video_of(images, fps, sound))

@@ -1,0 +1,126 @@
+"""Trains AudioDVP's networks on a prepared person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...pipelines.person.person import Person
+from .. import host
+from ..checked_node import checked_node
+from ..host import io
+from ..loaded_models import LoadedAudioDVP
+from ..person_folder import run_folder
+from ..sockets import AudioDVPSocket, PersonSocket
+
+
+class TrainAudioDVP(io.ComfyNode):
+    """PERSON to AUDIODVP, and a folder with the run inside the person's."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="TalkingPortraitTrainAudioDVP",
+            display_name="Train AudioDVP",
+            category="Talking Portrait/person",
+            description="Trains AudioDVP on a prepared person: from speech to expression, and from a rendered "
+            "lower face to a photographic one. What is finished is not trained again.",
+            search_aliases=["audiodvp", "train person", "neural face renderer", "fine-tune"],
+            inputs=[
+                PersonSocket.Input("person", tooltip="From Prepare Person, of a video with speech."),
+                io.Float.Input(
+                    "minutes",
+                    default=20.0,
+                    min=0.1,
+                    max=10000.0,
+                    step=1.0,
+                    round=0.1,
+                    tooltip="How long the renderer is trained, about. 20 minutes on a CPU give a soft but moving "
+                    "mouth.",
+                ),
+                io.Combo.Input(
+                    "size",
+                    options=["auto", "small", "published"],
+                    default="auto",
+                    tooltip="The renderer's: small for a CPU, published for a graphics card.",
+                ),
+                io.String.Input(
+                    "run",
+                    default="audiodvp",
+                    tooltip="A name for this training; a run of the same name and person is gone on with.",
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "expression",
+                        options=["temporal", "affine"],
+                        default="temporal",
+                        tooltip="The network from speech to expression: our own, or the published affine map.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "steps",
+                        default=0,
+                        min=0,
+                        max=10_000_000,
+                        tooltip="Steps of the renderer in place of minutes; more of them go on with a finished run.",
+                    )
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "held_out",
+                        default=0.1,
+                        min=0.0,
+                        max=0.5,
+                        step=0.05,
+                        round=0.01,
+                        tooltip="Share of the video, at its end, that is measured and not trained on.",
+                    )
+                ),
+                host.advanced(
+                    io.Int.Input(
+                        "seed",
+                        default=42,
+                        min=0,
+                        max=2**31 - 1,
+                        control_after_generate=True,
+                        tooltip="Same seed, same run on the same machine.",
+                    )
+                ),
+            ],
+            outputs=[
+                AudioDVPSocket.Output(
+                    display_name="model", tooltip="The person's model, for AudioDVP Drive; its file lies in the run."
+                ),
+                io.String.Output(display_name="report", tooltip="How good it is on what it was not trained on."),
+            ],
+        )
+
+    @classmethod
+    @checked_node
+    def execute(
+        cls,
+        person: Person,
+        minutes: float,
+        size: Any,
+        run: str,
+        expression: Any = "temporal",
+        steps: int = 0,
+        held_out: float = 0.1,
+        seed: int = 42,
+    ) -> io.NodeOutput:
+        from ...pipelines.training.audiodvp.train import Settings, trained_model
+
+        settings = Settings(
+            size=size, minutes=minutes, steps=steps, expression=expression, held_out=held_out, seed=seed
+        )
+        report: list[str] = []
+        progress = host.progress()
+        host.unload_networks()
+        # The host runs nodes without gradients.
+        with torch.inference_mode(False), torch.enable_grad():
+            model, path = trained_model(
+                person.folder, run_folder(person, run), settings, progress=progress, say=report.append
+            )
+        return io.NodeOutput(LoadedAudioDVP.of(model), "\n".join([str(path), *report]))

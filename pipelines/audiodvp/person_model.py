@@ -1,0 +1,177 @@
+"""The model of one person in one file: all that driving needs but the head video's frames.
+
+Tensors: `a2e.` speech to expression, `nfr.` the neural renderer, `face.` the face model, `coefficients.` those of each
+frame of the head video, and which frames are usable. The metadata `talking_portrait.audiodvp` is JSON: see `_describe`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...models.audiodvp.face_model import build_face_model
+from ...models.audiodvp.loading import build_neural_renderer
+from ...models.audiodvp.neural_renderer import NeuralRenderer
+from ...models.audiodvp.speech_to_expression import SpeechToExpression, build_speech_to_expression
+from ...models.checkpoints import State, check_kind, read_checkpoint
+from ..errors import TalkingPortraitError, one_line, quoted
+from ..person.person import CropBox, Person
+from ..timing import frame_count
+from ..types import Audio
+from .fitted_face import FittedFace
+from .renders import Part
+
+VERSION = 1
+METADATA = "talking_portrait.audiodvp"
+EXPRESSION, RENDERER, FACE, COEFFICIENTS = "a2e.", "nfr.", "face.", "coefficients."
+USABLE = "usable"
+
+
+@dataclass(frozen=True)
+class HeadVideo:
+    """The video that the person was prepared from, without its frames.
+
+    `fingerprint` and `name` are those of the file, `size` (height, width) of its frames; `box` is the part of them that
+    is generated. `usable` (frames,) bool and `shots` as in `Person`.
+    """
+
+    name: str
+    fingerprint: str
+    fps: Fraction
+    size: tuple[int, int]
+    box: CropBox
+    usable: np.ndarray
+    shots: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of_person(cls, person: Person) -> HeadVideo:
+        name = person.source.name
+        return cls(name, person.fingerprint, person.fps, person.size, person.box, person.usable, person.shots)
+
+
+@dataclass(frozen=True)
+class PersonModel:
+    """`face` has the coefficients of every frame of `video`; `speech` is the name of the features that
+    `speech_to_expression` takes, `part` the part of the crops that the renderer works on."""
+
+    speech_to_expression: SpeechToExpression
+    renderer: NeuralRenderer
+    face: FittedFace
+    video: HeadVideo
+    speech: str
+    part: Part
+
+    def frames_for(self, audio: Audio) -> int:
+        """How many frames the speech makes."""
+        return frame_count(audio.samples, audio.sample_rate, self.video.fps)
+
+    def tensors(self) -> State:
+        """By their names in the file."""
+        parts = {
+            EXPRESSION: self.speech_to_expression.state_dict(),
+            RENDERER: self.renderer.state_dict(),
+            FACE: self.face.face_model.tensors(),
+            COEFFICIENTS: self.face.tensors() | {USABLE: torch.from_numpy(self.video.usable)},
+        }
+        return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Writes one .safetensors. Raises OSError or SafetensorError where that fails."""
+        from safetensors.torch import save_file
+
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
+        save_file(tensors, path, {METADATA: json.dumps(self._describe())})
+
+    def _describe(self) -> dict[str, Any]:
+        video = self.video
+        return {
+            "version": VERSION,
+            "video": {"name": video.name, "fingerprint": video.fingerprint},
+            "fps": str(video.fps),
+            "size": list(video.size),
+            "crop": asdict(video.box),
+            "crop_size": self.face.crop_size,
+            "shots": [list(shot) for shot in video.shots],
+            "speech": self.speech,
+            "part": list(self.part),
+            "speech_to_expression": self.speech_to_expression.config,
+            "renderer": asdict(self.renderer.config),
+            "camera": asdict(self.face.face_model.camera),
+            "mirrored": self.face.face_model.mirrored,
+        }
+
+
+def open_model(path: str | Path) -> PersonModel:
+    """Reads the file that `train_audiodvp` writes; its networks are for inference, on the CPU.
+
+    Raises TalkingPortraitError for a file of another system, of another version, or that is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    state = read_checkpoint(path)
+    check_kind(state, ("audiodvp_person",), "a person's AudioDVP model (as train audiodvp writes it)", path)
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(METADATA, "")
+        notes = json.loads(text)
+        version = notes["version"]
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError, OSError):
+        raise _unfit(path, "it does not say how it was trained") from None
+    if version != VERSION:
+        raise TalkingPortraitError(
+            f"{Path(path).name} was trained by another version of this pack (format {quoted(version)}, but {VERSION} "
+            "is expected); train the person again."
+        )
+    try:
+        return _build(state, notes, path)
+    except TalkingPortraitError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise _unfit(path, f"its description lacks or misstates {one_line(str(error), 80)}") from None
+
+
+def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: str | Path) -> PersonModel:
+    coefficients = _part(state, COEFFICIENTS)
+    usable = coefficients.pop(USABLE)
+    model_notes = {name: json.dumps(notes[name]) for name in ("camera", "mirrored")}
+    face = FittedFace.of_tensors(build_face_model(_part(state, FACE), model_notes, path=path), coefficients, path)
+    crop, (height, width) = notes["crop"], notes["size"]
+    video = HeadVideo(
+        name=str(notes["video"]["name"]),
+        fingerprint=str(notes["video"]["fingerprint"]),
+        fps=Fraction(notes["fps"]),
+        size=(int(height), int(width)),
+        box=CropBox(int(crop["left"]), int(crop["top"]), int(crop["side"])),
+        usable=usable.bool().numpy(),
+        shots=tuple((int(start), int(stop)) for start, stop in notes["shots"]),
+    )
+    network = build_speech_to_expression(_part(state, EXPRESSION), notes["speech_to_expression"], path=path)
+    renderer = build_neural_renderer(_part(state, RENDERER), path=path)
+    if not (video.fps > 0 and video.box.side > 0 and min(video.size) > 0):
+        raise ValueError("a rate or a size of 0")
+    shots = all(0 <= start < stop <= face.frames for start, stop in video.shots)
+    if not shots or len(video.usable) != face.frames or network.network.config.expressions != face.expression.shape[1]:
+        raise _unfit(path, "its parts do not belong together")
+    top, bottom, left, right = map(int, notes["part"])
+    step = 2**renderer.config.downs
+    sides = ((top, bottom), (left, right))
+    if not all(0 <= low < high <= face.crop_size and (high - low) % step == 0 for low, high in sides):
+        raise ValueError("a part of the crops that the renderer can't work on")
+    return PersonModel(network, renderer, face, video, str(notes["speech"]), (top, bottom, left, right))
+
+
+def _part(state: Mapping[str, torch.Tensor], prefix: str) -> State:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _unfit(path: str | Path, problem: str) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"{Path(path).name} is no person's AudioDVP model that can be used: {problem}; train the person again."
+    )

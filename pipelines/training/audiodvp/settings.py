@@ -1,0 +1,182 @@
+"""What a person's training is set to, and how it is written down, so that a run goes on as it began."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ....models.audiodvp.neural_renderer import NeuralRendererConfig
+from ....models.audiodvp.speech_to_expression import KINDS, Kind
+from ...errors import TalkingPortraitError, quoted
+from ...files.output_paths import replacing
+from ..core.checkpoints import writing
+from ..core.trainer import PRECISIONS, Plan
+
+Size = Literal["auto", "small", "published"]
+CHOICES: dict[str, tuple[str, ...]] = {
+    "size": ("auto", "small", "published"),
+    "gan": ("auto", "on", "off"),
+    "expression": KINDS,
+    "precision": ("auto", *PRECISIONS),
+}
+FILE = "run.json"
+MOST_MINUTES = 10_000.0
+_NETWORKS = {
+    "small": NeuralRendererConfig(base_channels=24, downs=5, refine=False),
+    "published": NeuralRendererConfig(),
+}
+_SMALL_RATE, _RATE = 1e-3, 2e-4
+"""The former was found by trying on a synthetic person, the latter is published."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`size`: the neural renderer's; "auto" is the published one on an accelerator and the small one on a CPU.
+
+    `minutes` of training of the renderer, or `steps` where they are not 0. `batch` 0, `rate` 0 and `precision` "auto"
+    are chosen by the size and the device. `gan`: "auto" trains with a discriminator at the published size only.
+    `expression`: the network from speech to expression, `expression_steps` its training. `held_out` is the share of the
+    video at its end that is not trained on, but measured. `flip` mirrors half of the samples, as published, which a
+    face that is lit or combed to one side does not gain from.
+
+    Raises TalkingPortraitError for a value outside its range.
+    """
+
+    size: Size = "auto"
+    minutes: float = 20.0
+    steps: int = 0
+    batch: int = 0
+    rate: float = 0.0
+    precision: str = "auto"
+    gan: Literal["auto", "on", "off"] = "auto"
+    expression: Kind = "temporal"
+    expression_steps: int = 250
+    held_out: float = 0.1
+    flip: bool = False
+    seed: int = 42
+    save_every: int = 200
+    picture_every: int = 200
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise TalkingPortraitError(
+                    f"The {name} is {quoted(getattr(self, name))}, but one of {', '.join(choices)} is expected."
+                )
+        if not 0 < self.minutes <= MOST_MINUTES:
+            raise TalkingPortraitError(
+                f"Training for {self.minutes} minutes was requested, but more than 0 and at most {MOST_MINUTES:g} are "
+                "expected."
+            )
+        if not 0 <= self.held_out <= 0.5:
+            raise TalkingPortraitError(
+                f"The share {self.held_out} of the video is to be held out, but 0 to 0.5 is expected."
+            )
+        if self.batch < 0 or self.steps < 0 or self.expression_steps < 1 or not 0 <= self.rate < 1:
+            raise TalkingPortraitError(
+                f"Training with batch {self.batch}, {self.steps} and {self.expression_steps} steps and rate "
+                f"{self.rate} was requested, but numbers from 0 on are expected, of the steps of the expression from 1 "
+                "on, and a rate below 1; 0 leaves the choice to the program."
+            )
+
+    def resolved(self, device: torch.device) -> Settings:
+        """With all that is left to the program chosen for this device, but the steps."""
+        size = self.size if self.size != "auto" else ("small" if device.type == "cpu" else "published")
+        gan = self.gan if self.gan != "auto" else ("on" if size == "published" else "off")
+        precision = self.precision if self.precision != "auto" else ("bf16" if device.type == "cuda" else "fp32")
+        batch = self.batch or (16 if size == "published" else 4)
+        rate = self.rate or (_SMALL_RATE if gan == "off" else _RATE)
+        changed = {"size": size, "gan": gan, "precision": precision, "batch": batch, "rate": rate}
+        return Settings(**asdict(self) | changed)
+
+    def renderer_config(self, crop_size: int) -> NeuralRendererConfig:
+        """Raises TalkingPortraitError for crops that the network can't halve so often, or a batch it can't train on."""
+        config = _NETWORKS[self.size]
+        if crop_size % 2**config.downs:
+            raise TalkingPortraitError(
+                f"The person's crops have {crop_size} pixels, but the {self.size} renderer takes a multiple of "
+                f"{2**config.downs}; prepare the person again with crops of 256 pixels."
+            )
+        if crop_size == 2**config.downs and self.batch == 1:
+            raise TalkingPortraitError(
+                f"The {self.size} renderer can't be trained on single pictures of {crop_size} pixels; use a batch of "
+                "at least 2."
+            )
+        return config
+
+    def expression_plan(self) -> Plan:
+        """Found by trying on a synthetic person."""
+        return Plan(
+            steps=self.expression_steps,
+            batch=16,
+            rate=2e-3 if self.expression == "temporal" else 1e-3,
+            warmup=20,
+            decay="cosine",
+            weight_decay=0.05,
+            average=_average(self.expression_steps),
+            save_every=self.save_every,
+            picture_every=self.expression_steps,
+            seed=self.seed,
+        )
+
+    def renderer_plan(self) -> Plan:
+        """Adam as published; its rate falls where there is no GAN to be kept in balance."""
+        return Plan(
+            steps=max(self.steps, 1),
+            batch=self.batch,
+            rate=self.rate,
+            warmup=min(20, self.steps // 10),
+            decay="cosine" if self.gan == "off" else "none",
+            clip=1000.0,
+            precision=self.precision,  # type: ignore[arg-type]
+            betas=(0.5, 0.999),
+            weight_decay=0.0,
+            average=_average(self.steps),
+            save_every=self.save_every,
+            picture_every=self.picture_every,
+            seed=self.seed,
+        )
+
+
+def _average(steps: int) -> float:
+    """The decay of a moving average over the last tenth of a short run, of a thousand steps at most."""
+    return min(0.999, max(0.0, 1 - 10 / max(steps, 1)))
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Raises TalkingPortraitError when the disk refuses it."""
+    path = folder / FILE
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path) -> Settings | None:
+    """Those of the run in this folder, None where there is none.
+
+    Raises TalkingPortraitError for a file of another program.
+    """
+    path = folder / FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        values = None
+    known = {entry.name: type(entry.default) for entry in fields(Settings)}
+    if not isinstance(values, Mapping) or not _typed(values, known):
+        raise TalkingPortraitError(f"{path} was not written by this training; give another folder for the run.")
+    return Settings(**values)
+
+
+def _typed(values: Mapping[str, Any], known: Mapping[str, type]) -> bool:
+    return values.keys() == known.keys() and all(
+        isinstance(values[name], kind) or (kind is float and isinstance(values[name], int))
+        for name, kind in known.items()
+    )

@@ -1,0 +1,219 @@
+"""A person's AudioDVP: both networks trained one after the other, and one file made of them.
+
+RUN/run.json               what the run is set to
+RUN/expression/            the network from speech to expression: checkpoints, log, picture, the network
+RUN/renderer/              the neural renderer, likewise
+RUN/held_out.json          how good both are on the part of the video that they were not trained on
+RUN/person.safetensors     the model
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ....models.audiodvp.discriminator import Discriminator
+from ....models.audiodvp.loading import build_neural_renderer
+from ....models.audiodvp.neural_renderer import NeuralRenderer, initialise
+from ....models.audiodvp.speech_to_expression import build_speech_to_expression, new_speech_to_expression
+from ....models.checkpoints import read_checkpoint
+from ...audiodvp.expression import network_features
+from ...audiodvp.fitted_face import FittedFace
+from ...audiodvp.head_frames import longest_stretch
+from ...audiodvp.person_model import HeadVideo, PersonModel, open_model
+from ...errors import TalkingPortraitError
+from ...files.output_paths import replacing
+from ...person.person import Person, open_person
+from ...progress import share
+from ...types import Progress, no_progress
+from ..core.checkpoints import writing
+from ..core.loop import seed_everything, train
+from ..core.processes import Processes
+from ..core.trainer import Trainer
+from .expression import ExpressionTrainer, SpokenExpressions, calibrate, coefficient_movement, evaluate_expression
+from .renderer import LowerFaces, NeuralRendererTrainer, evaluate_renderer, lower_face_part
+from .settings import FILE, Settings, read_settings, write_settings
+
+MODEL, METRICS = "person.safetensors", "held_out.json"
+EXPRESSION, RENDERER = "speech to expression", "neural renderer"
+EXPRESSION_SHARE = 0.05
+"""Part of the time that the first network takes, about."""
+Stage = Callable[[str], Progress]
+"""From what is trained to what its progress goes to."""
+MEASURED_FRAMES = 100
+"""Frames of the held-out part, spread over it, that the renderer is measured on."""
+_TIMED_STEPS = 4
+
+
+def train_audiodvp(
+    person_folder: str | Path,
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    resume: bool = False,
+    stage: Stage = lambda label: no_progress,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Trains both networks on a prepared person in the folder `out`; returns the model file.
+
+    A run that was interrupted or killed goes on with `resume` from its last checkpoint, with the settings that it began
+    with; only a number of steps that is given takes the place of its own. `say` gets a line for each figure measured.
+
+    Raises TalkingPortraitError for a person that is unfinished or without speech, a folder with a run that is not to go
+    on, and as `core.loop.train`.
+    """
+    out = Path(out)
+    person = open_person(person_folder)
+    face = FittedFace.read(person.folder)
+    speech = person.speech()
+    settings = _begin(out, settings or Settings(), resume)
+    features = network_features(speech)
+    training, held_out = split(person, settings.held_out)
+
+    seed_everything(settings.seed, 0)
+    network = new_speech_to_expression(settings.expression, features.shape[1], face.expression.shape[1])
+    usable = np.zeros(person.frames, dtype=bool)
+    usable[training] = True
+    network.fit_scales(features[training], face.expression[training])
+    expressions = SpokenExpressions(features, face.expression, usable, settings.seed)
+    trainer = ExpressionTrainer(network, coefficient_movement(face.face_model, network.scale))
+    files = train(
+        trainer,
+        expressions,
+        settings.expression_plan(),
+        out / "expression",
+        resume=resume,
+        progress=stage(EXPRESSION),
+    )
+
+    config = settings.renderer_config(person.crop_size)
+    part = lower_face_part(face, np.concatenate([training, held_out]), 2**config.downs)
+    faces = LowerFaces(person, face, training.tolist(), part, settings.seed, flip=settings.flip)
+    seed_everything(settings.seed, 1)
+    network_of_faces = NeuralRenderer(config)
+    discriminator = Discriminator() if settings.gan == "on" else None
+    renderer = NeuralRendererTrainer(network_of_faces, discriminator)
+    initialise(renderer)
+    if not settings.steps:
+        settings = replace(settings, steps=steps_in(settings.minutes, renderer, faces, settings))
+        write_settings(out, settings)
+    files |= train(
+        renderer,
+        faces,
+        settings.renderer_plan(),
+        out / "renderer",
+        resume=resume,
+        progress=stage(RENDERER),
+    )
+    if not files:  # one of several processes, of which the first has written them
+        return out / MODEL
+    speaking = build_speech_to_expression(
+        read_checkpoint(files["expression"]), network.config, path=files["expression"]
+    )
+    calibrate(speaking, face.face_model, features, face.expression, training)
+    drawing = build_neural_renderer(read_checkpoint(files["renderer"]), path=files["renderer"])
+    model = PersonModel(speaking, drawing, face, HeadVideo.of_person(person), speech.model, part)
+    if len(held_out):
+        _measure(model, features, faces, held_out, out, say)
+    with writing(out / MODEL), replacing(out / MODEL) as partial:
+        model.save(partial)
+    return out / MODEL
+
+
+def trained_model(
+    person_folder: str | Path,
+    out: str | Path,
+    settings: Settings,
+    *,
+    progress: Progress = no_progress,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[PersonModel, Path]:
+    """The model that is trained in the folder `out`, or was there before, and its file; see `train_audiodvp`."""
+    parts = {EXPRESSION: share(progress, 0, EXPRESSION_SHARE), RENDERER: share(progress, EXPRESSION_SHARE, 1)}
+    path = train_audiodvp(person_folder, out, settings, resume=True, stage=parts.__getitem__, say=say)
+    return open_model(path), path
+
+
+def split(person: Person, held_out: float) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the usable frames that are trained on, and of those in the last part of the video that are not.
+
+    Raises TalkingPortraitError for a person without any.
+    """
+    longest_stretch(person.usable, person.shots, person.fps)
+    usable = np.flatnonzero(person.usable)
+    count = round(held_out * len(usable))
+    return usable[: len(usable) - count], usable[len(usable) - count :]
+
+
+def _begin(out: Path, given: Settings, resume: bool) -> Settings:
+    """The settings of the run in the folder `out`, which are written down where it begins."""
+    if out.is_file():
+        raise TalkingPortraitError(f"{out} is a file, but a folder for the run is expected; give another name.")
+    before = read_settings(out)
+    if before is not None and not resume:
+        raise TalkingPortraitError(
+            f"{out} holds a training run already ({FILE}); go on with it by --resume, or give another folder."
+        )
+    if before is None and (out / MODEL).exists():
+        raise TalkingPortraitError(
+            f"{out / MODEL} would be written over, but no run in this folder wrote it; give another folder for the run."
+        )
+    if before is not None:
+        settings = replace(before, steps=given.steps or before.steps)
+    else:
+        with Processes() as processes:
+            settings = given.resolved(processes.device)
+    write_settings(out, settings)
+    return settings
+
+
+def steps_in(minutes: float, trainer: Trainer, dataset: LowerFaces, settings: Settings) -> int:
+    """Steps that take about so many minutes here, measured on a copy of the trainer; at least one."""
+    from torch.utils.data import default_collate
+
+    with Processes() as processes:
+        device = processes.device
+    trial = deepcopy(trainer).to(device).train()
+    optimiser = torch.optim.AdamW(trial.parameters())
+    seconds = []
+    for step in range(_TIMED_STEPS):
+        begun = time.monotonic()
+        numbers = range(step * settings.batch, (step + 1) * settings.batch)
+        batch = {k: v.to(device) for k, v in default_collate([dataset[number] for number in numbers]).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            for objective in trial.objectives():
+                objective.loss(batch, 0).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        if device.type == "cuda":
+            torch.accelerator.synchronize()
+        seconds.append(time.monotonic() - begun)
+    return max(1, round(60 * minutes / min(seconds[1:])))  # the first step also makes what later ones find
+
+
+def _measure(
+    model: PersonModel,
+    features: torch.Tensor,
+    faces: LowerFaces,
+    held_out: np.ndarray,
+    out: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Writes the metrics of both networks on the frames that they were not trained on."""
+    chosen = held_out[:: max(1, len(held_out) // MEASURED_FRAMES)]
+    metrics = evaluate_expression(
+        model.speech_to_expression, model.face.face_model, features, model.face.expression, held_out
+    )
+    metrics |= evaluate_renderer(model.renderer, faces, chosen.tolist())
+    path = out / METRICS
+    with writing(path), replacing(path) as partial:
+        partial.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    for name, value in metrics.items():
+        say(f"held-out {name}: {value:.3f}")

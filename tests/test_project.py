@@ -53,6 +53,7 @@ SYSTEMS = {"instant", "aniportrait", "anitalker", "apasco", "audiodvp", "syncani
 FACE_FILES = 20
 """The face has more nouns than other subjects."""
 LONG_FILES = {
+    "nodes/host.py": "the one file that may import ComfyUI",
     "nodes/standalone/core_nodes.py": "one class for each of ComfyUI's nodes, with nothing shared that could move out",
     "pipelines/workflow/formats.py": "one conversion, whose steps share its state",
 }

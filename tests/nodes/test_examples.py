@@ -41,7 +41,10 @@ FILM = {
     "directory": "frame_interpolation",
 }
 """What ComfyUI's own loader of interpolation networks is given, which is no file of this pack's."""
-RESULTS = {"a_your_picture_and_voice", "crop_and_paste", "instant", "preview_motion", "reenact", "vocals"}
+RESULTS = {
+    *("a_your_picture_and_voice", "audiodvp", "audiodvp_saved_model", "crop_and_paste", "instant", "preview_motion"),
+    *("reenact", "vocals"),
+}
 """Examples whose weights ship with the pack or were at hand, so that their pictures are results."""
 
 

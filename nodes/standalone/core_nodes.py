@@ -323,7 +323,10 @@ class SaveVideo(Saver):
                 io.Video.Input("video", tooltip="The video to save."),
                 io.String.Input("filename_prefix", default="video/ComfyUI", tooltip="Folder and start of the name."),
                 io.Combo.Input("format", options=["auto", "mp4"], default="auto", tooltip="The kind of file."),
-                io.Combo.Input("codec", options=["auto", "h264"], default="auto", tooltip="How it is compressed."),
+                # Newer versions of ComfyUI have it within the format, and leave it out of their prompts.
+                io.Combo.Input(
+                    "codec", options=["auto", "h264"], default="auto", optional=True, tooltip="How it is compressed."
+                ),
             ],
             outputs=[io.Video.Output()],
             is_output_node=True,
@@ -331,7 +334,7 @@ class SaveVideo(Saver):
 
     @classmethod
     @checked_node
-    def execute(cls, video: Any, filename_prefix: str, format: str, codec: str) -> io.NodeOutput:
+    def execute(cls, video: Any, filename_prefix: str, format: str, codec: str = "auto") -> io.NodeOutput:
         video = video_socket(video)
         if video.path is not None and video.encoded:
             with output_file(filename_prefix, ".mp4") as file:

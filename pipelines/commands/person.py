@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..face.native_stderr import redirect_native_stderr
 from .progress_bar import ProgressBar
 from .terminal import note, say
 
@@ -34,6 +35,7 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_prepare)
 
 
+@redirect_native_stderr()
 def _prepare(options: argparse.Namespace) -> None:
     from ...models.speech.loading import load_speech_encoder
     from ..audiodvp.prepare import prepare_fitted_person

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ..errors import TalkingPortraitError, escaped
 from ..face.crop_boxes import PRESETS
+from ..face.native_stderr import redirect_native_stderr
 from ..training.aniportrait import command as aniportrait_command
 from ..training.apasco import command as apasco_command
 from ..training.audiodvp.command import AudioDVP
@@ -68,6 +69,7 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.set_defaults(run=_prepare)
 
 
+@redirect_native_stderr()
 def _prepare(options: argparse.Namespace) -> None:
     from ..face.landmarks import open_landmarker
     from ..timing import as_rate

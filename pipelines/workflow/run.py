@@ -146,14 +146,14 @@ def set_input(prompt: Prompt, assignment: str, info: NodeInfo) -> tuple[str, str
     if not equals or not dot:
         raise TalkingPortraitError(f"--set got {quoted(assignment)}, but NODE.INPUT=VALUE is expected, as in 3.seed=7.")
     node = _find_node(prompt, wanted, info)
-    sections = info.get(prompt[node]["class_type"], {}).get("input", {})
+    kind = prompt[node]["class_type"]
+    sections = info.get(kind, {}).get("input", {})
     specs = {key: spec for section in ("required", "optional") for key, spec in sections.get(section, {}).items()}
-    if specs and name not in specs:
-        raise TalkingPortraitError(
-            f"Node {node} ({prompt[node]['class_type']}) has no input {quoted(name)}; it has: {', '.join(specs)}."
-        )
-    kind = specs[name][0] if name in specs else None
-    prompt[node]["inputs"][name] = text if kind in ("STRING", "COMBO") or isinstance(kind, list) else _parsed(text)
+    if kind in info and name not in specs:
+        there = f"it has: {', '.join(specs)}" if specs else "it has none at all"
+        raise TalkingPortraitError(f"Node {node} ({kind}) has no input {quoted(name)}; {there}.")
+    socket = specs[name][0] if name in specs else None
+    prompt[node]["inputs"][name] = text if socket in ("STRING", "COMBO") or isinstance(socket, list) else _parsed(text)
     return node, name
 
 

@@ -122,6 +122,19 @@ def test_a_workflow_can_not_read_outside_the_input_folder(folder, capsys, name):
     assert "leads out of the input folder" in capsys.readouterr().err
 
 
+def test_a_prompt_of_a_newer_comfyui_names_the_codec_within_the_format(folder, capsys):
+    saved = {"video": ["5", 0], "filename_prefix": "talk", "format": "auto", "format.codec": "auto"}
+    assert run(changed(folder, **{"6": {"class_type": "SaveVideo", "inputs": saved}}), "--out", "results") == 0
+    assert open_video(folder / "results" / "talk_00001_.mp4").size == (64, 64)
+
+
+def test_a_node_without_inputs_takes_none(folder, capsys):
+    example = {"class_type": f"{PREFIX}Sample", "inputs": {}}
+    path = changed(folder, **{"9": example, "3": {**TALK["3"], "inputs": {"audio": ["9", 1], **DRIVE}}})
+    assert run(path, "--set", "9.file=mine.mp4") == 2
+    assert f"Node 9 ({PREFIX}Sample) has no input 'file'; it has none at all." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["../secret.wav [output]", "/etc/hostname [temp]", "..\\secret.wav [input]"])
 def test_nor_outside_the_other_folders(folder, capsys, name):
     (folder.parent / "secret.wav").write_bytes(b"secret")

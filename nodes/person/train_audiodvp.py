@@ -37,7 +37,7 @@ class TrainAudioDVP(io.ComfyNode):
                     step=1.0,
                     round=0.1,
                     tooltip="How long the renderer is trained, about. 20 minutes on a CPU give a soft but moving "
-                    "mouth.",
+                    "mouth; more minutes than before go on with a finished run.",
                 ),
                 io.Combo.Input(
                     "size",

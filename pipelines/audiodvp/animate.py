@@ -55,12 +55,17 @@ def animate(
         batch: frames that are generated at once; halved when memory runs out.
         progress: called after each frame.
 
-    Raises TalkingPortraitError for audio that is none, features of another kind than the model was trained on, and a
-    head video of another size or with fewer frames.
+    Raises TalkingPortraitError for audio that is none, features of another kind than the model was trained on, another
+    person, and a head video of another size or with fewer frames.
     """
     audio = check_audio(audio)
     if offset < 0:
         raise TalkingPortraitError(f"The first frame is {offset}, but 0 or more is expected.")
+    if isinstance(head, Person) and head.fingerprint != model.video.fingerprint:
+        raise TalkingPortraitError(
+            f"The person in {head.folder} was prepared from another video than the model was trained on "
+            f"({model.video.name}); give the person, or the video, of the model."
+        )
     expression = _expression(model, audio, encoder)
     video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
     start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)

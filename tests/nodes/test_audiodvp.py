@@ -97,6 +97,14 @@ def test_a_model_is_loaded_from_the_models_folder(person: Person, tmp_path: Path
     assert NODES["LoadAudioDVP"].GET_NODE_INFO_V1()["input"]["required"]["file"][1]["options"] == ["ann.safetensors"]
 
 
+def test_more_minutes_go_on_with_a_finished_run_once(person: Person) -> None:
+    def steps(minutes: float) -> int:
+        NODES["TrainAudioDVP"].execute(person, minutes, "small", "longer", steps=4 if minutes == 2 else 0)
+        return len((person.folder / "runs" / "longer" / "renderer" / "log.jsonl").read_text().splitlines())
+
+    assert [steps(minutes) for minutes in (2.0, 1.0, 3.0, 3.0)] == [4, 4, 6, 6]
+
+
 @pytest.mark.parametrize("run", ["", "..", "a/b", "/tmp/x"])
 def test_a_run_lies_in_the_persons_folder(person: Person, run: str) -> None:
     with pytest.raises(TalkingPortraitError, match="Train AudioDVP: The run's name is"):

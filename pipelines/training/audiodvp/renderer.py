@@ -28,7 +28,7 @@ from ..data.datasets import Item
 L1_WEIGHT = 100.0
 """Published."""
 HELD_RENDERS = 20_000
-"""Renders that a process keeps, compressed: about 300 MB."""
+"""Renders that a process keeps, compressed: about 350 MB."""
 PART_FRAMES = 100
 _MOUTH_MARGIN = 0.35
 """Of the lips' box, in parts of its width, that counts as mouth too."""

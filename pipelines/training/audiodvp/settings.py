@@ -59,7 +59,7 @@ class Settings:
     held_out: float = 0.1
     flip: bool = False
     seed: int = 42
-    save_every: int = 200
+    save_every: int = 500
     picture_every: int = 200
 
     def __post_init__(self) -> None:
@@ -102,10 +102,10 @@ class Settings:
                 f"The person's crops have {crop_size} pixels, but the {self.size} renderer takes a multiple of "
                 f"{2**config.downs}; prepare the person again with crops of 256 pixels."
             )
-        if crop_size == 2**config.downs and self.batch == 1:
+        if config.refine and self.batch == 1:
             raise TalkingPortraitError(
-                f"The {self.size} renderer can't be trained on single pictures of {crop_size} pixels; use a batch of "
-                "at least 2."
+                f"The {self.size} renderer can't be trained on single pictures, as its batch norm needs several; use a "
+                "batch of at least 2."
             )
         return config
 

@@ -94,8 +94,10 @@ def train_audiodvp(
     )
 
     config = settings.renderer_config(person.crop_size)
-    part = lower_face_part(face, np.concatenate([training, held_out]), 2**config.downs)
-    faces = LowerFaces(person, face, training.tolist(), part, settings.seed, flip=settings.flip)
+    with Processes() as processes:
+        drawn = face.to(processes.device)
+    part = lower_face_part(drawn, np.concatenate([training, held_out]), 2**config.downs)
+    faces = LowerFaces(person, drawn, training.tolist(), part, settings.seed, flip=settings.flip)
     seed_everything(settings.seed, 1)
     network_of_faces = NeuralRenderer(config)
     discriminator = Discriminator() if settings.gan == "on" else None
@@ -135,7 +137,13 @@ def trained_model(
     progress: Progress = no_progress,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[PersonModel, Path]:
-    """The model that is trained in the folder `out`, or was there before, and its file; see `train_audiodvp`."""
+    """The model that is trained in the folder `out`, or was there before, and its file; see `train_audiodvp`.
+
+    More minutes than before go on with a finished run, for as many more steps.
+    """
+    before = read_settings(Path(out))
+    if before is not None and not settings.steps and settings.minutes > before.minutes:
+        settings = replace(settings, steps=round(before.steps * settings.minutes / before.minutes))
     parts = {EXPRESSION: share(progress, 0, EXPRESSION_SHARE), RENDERER: share(progress, EXPRESSION_SHARE, 1)}
     path = train_audiodvp(person_folder, out, settings, resume=True, stage=parts.__getitem__, say=say)
     return open_model(path), path
@@ -166,7 +174,7 @@ def _begin(out: Path, given: Settings, resume: bool) -> Settings:
             f"{out / MODEL} would be written over, but no run in this folder wrote it; give another folder for the run."
         )
     if before is not None:
-        settings = replace(before, steps=given.steps or before.steps)
+        settings = replace(before, steps=given.steps, minutes=given.minutes) if given.steps else before
     else:
         with Processes() as processes:
             settings = given.resolved(processes.device)

@@ -229,6 +229,8 @@ def test_a_head_video_that_is_none_of_the_model_is_refused(model: PersonModel, p
     wide = replace(model, video=replace(model.video, size=(50, 70)))
     with pytest.raises(TalkingPortraitError, match="100 x 120 pixels, but the model was trained on one of 70 x 50"):
         driven(wide, speech(0.5), person)
+    with pytest.raises(TalkingPortraitError, match="was prepared from another video than the model was trained on"):
+        driven(model, speech(0.5), replace(person, fingerprint="another"))
     with pytest.raises(TalkingPortraitError, match="does not exist"):
         driven(model, speech(0.5), tmp_path / "none.mp4")  # type: ignore[arg-type]
     unusable = replace(model, video=replace(model.video, usable=np.zeros(25, bool)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import torch
 from talking_portrait.__main__ import main
 from talking_portrait.models.audiodvp.discriminator import Discriminator, DiscriminatorConfig
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer, NeuralRendererConfig, initialise
+from talking_portrait.models.audiodvp.speech_to_expression import new_speech_to_expression
 from talking_portrait.models.errors import TalkingPortraitError
 from talking_portrait.pipelines.audiodvp.animate import animate, open_model
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
 from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.training.audiodvp import settings as settings_module
+from talking_portrait.pipelines.training.audiodvp.expression import calibrate
 from talking_portrait.pipelines.training.audiodvp.renderer import LowerFaces, NeuralRendererTrainer
 from talking_portrait.pipelines.training.audiodvp.settings import Settings, read_settings
 from talking_portrait.pipelines.training.audiodvp.train import MODEL, split, steps_in, train_audiodvp
@@ -293,3 +296,33 @@ def test_settings_are_chosen_by_the_device() -> None:
         replace(card, batch=1).renderer_config(256)
     asked = Settings(size="small", gan="on", precision="fp16", batch=3, rate=0.5).resolved(torch.device("cpu"))
     assert asdict(asked) == asdict(Settings(size="small", gan="on", precision="fp16", batch=3, rate=0.5))
+
+
+def test_movement_that_dropout_has_made_smaller_is_made_larger_again() -> None:
+    torch.manual_seed(0)
+    face = fitted_face(speech(4), Fraction(25), 100)
+    network = new_speech_to_expression("temporal", 6, 2).eval()
+    features = torch.randn(100, 6)
+    with torch.no_grad():
+        for block in network.network.blocks:  # type: ignore[union-attr]
+            block.mix.weight.normal_(0, 0.1)
+        wanted = network(features[None])[0]
+        target = 0.3 + 1.4 * (wanted - wanted.mean(0))
+    frames = np.arange(80)
+    calibrate(network, face.face_model, features, target, frames)
+    torch.testing.assert_close(network(features[None])[0][:80], target[:80], atol=1e-3, rtol=1e-3)
+    calibrate(network, face.face_model, features, target / 2, frames)  # never smaller
+    moved = network(features[None])[0][:80]
+    torch.testing.assert_close(moved - moved.mean(0), target[:80] - target[:80].mean(0), atol=1e-3, rtol=1e-3)
+
+
+def test_the_published_expression_network_and_the_gan_make_a_model_too(work: Path, tmp_path: Path) -> None:
+    chosen = replace(QUICK, expression="affine", gan="on", held_out=0.0, flip=True)
+    model = open_model(train_audiodvp(work / "bob", tmp_path / "run", chosen))
+    assert model.speech_to_expression.kind == "affine"
+    assert model.speech_to_expression.context == 3
+    assert not (tmp_path / "run" / "held_out.json").exists()
+    names = read_log(tmp_path / "run" / "renderer")[0]
+    assert {"generator", "discriminator"} <= names.keys()
+    frames = list(animate(model, speech(0.2), open_person(work / "bob")))
+    assert len(frames) == 5

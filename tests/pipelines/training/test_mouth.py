@@ -182,7 +182,7 @@ def test_the_command_trains_scores_and_goes_on(work: Path, capsys: pytest.Captur
         (["--start", "{work}/corpus/speech-0000.npz"], "is no mouth network of Instant"),
         (["--start", "{work}/nowhere.safetensors"], "is no mouth network of Instant"),
         (["--out", "{work}/no/folder.safetensors"], "does not exist; make it first"),
-        (["--work", "{work}/corpus/speech-0000.npz"], "is a file, but a folder for the run is expected"),
+        (["--work", "{work}/corpus/speech-0000.npz"], "is a file, but a folder is expected"),
     ],
 )
 def test_options_that_cannot_be_are_reported_in_a_sentence(

@@ -12,6 +12,7 @@ from ...models.audiodvp.neural_renderer import NeuralRenderer
 from ...models.speech.encoder import SpeechEncoder
 from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError
+from ..files.images import to_uint8
 from ..memory import HalvingBatches, Managed, Resident, loaded
 from ..person.person import Person
 from ..person.speech import speech_features
@@ -20,7 +21,7 @@ from .expression import network_features, predict_expression
 from .head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
 from .paste import blend_weights, paste_lower_face
 from .person_model import PersonModel, open_model
-from .renders import HALF_WINDOW, RenderWindows, as_bytes, cut, draw_lower_faces
+from .renders import HALF_WINDOW, RenderWindows, cut, draw_lower_faces
 
 __all__ = ["animate", "frames_of", "open_model"]
 
@@ -130,7 +131,7 @@ def _generated(
         images = network(windows.windows(places, 0, total).to(device))
         faces = np.zeros((end - start, face.crop_size, face.crop_size, 3), np.uint8)
         masks = np.zeros(faces.shape[:3], np.uint8)
-        cut(faces, model.part)[...] = as_bytes(images.float().movedim(1, -1) / 2 + 0.5)
+        cut(faces, model.part)[...] = to_uint8(images.float().movedim(1, -1) / 2 + 0.5)
         cut(masks, model.part)[...] = cut(face.masks(numbers[start:end].tolist()), model.part)
         return list(zip(faces, masks, strict=True))
 

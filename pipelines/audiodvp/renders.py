@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ..files.images import to_uint8
 from .fitted_face import FittedFace
 
 Part = tuple[int, int, int, int]
@@ -32,7 +33,7 @@ def draw_lower_faces(
 ) -> np.ndarray:
     """Images (n, h, w, 3) uint8 of the lower face on black, with another expression (n, K) where one is given."""
     image, _ = face.render(numbers, expression, lower=True)
-    return as_bytes(cut(image, part))
+    return to_uint8(cut(image, part))
 
 
 def cut(images: Array, part: Part) -> Array:
@@ -58,11 +59,6 @@ def _span(places: np.ndarray, size: int, multiple: int) -> tuple[int, int]:
     length = min(-(-(high - low + 2 * ROOM) // multiple) * multiple, size // multiple * multiple)
     start = min(max((low + high - length) // 2, 0), size - length)
     return start, start + length
-
-
-def as_bytes(image: torch.Tensor) -> np.ndarray:
-    """Pictures in 0..1 as rounded bytes."""
-    return (image * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:

@@ -33,7 +33,7 @@ from talking_portrait.pipelines.audiodvp.prepare import prepare_fitted_person
 from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
 from talking_portrait.pipelines.files.example import SPEECH_FILE, example_portrait
 from talking_portrait.pipelines.files.frame_stream import write_stream
-from talking_portrait.pipelines.files.images import write_image
+from talking_portrait.pipelines.files.images import to_uint8, write_image
 from talking_portrait.pipelines.files.sound import read_speech
 from talking_portrait.pipelines.instant.animate import frames_of
 from talking_portrait.pipelines.instant.driver.driver import drive
@@ -147,7 +147,7 @@ def _spread(values: np.ndarray) -> list[int]:
 def as_published(face: FittedFace, numbers: Sequence[int], part: renders.Part, *_: Any) -> np.ndarray:
     """What the published program trains on: the whole face within the mask."""
     image, _alpha = face.render(numbers)
-    return renders.cut(renders.as_bytes(image) & face.masks(numbers)[..., None], part)
+    return renders.cut(to_uint8(image) & face.masks(numbers)[..., None], part)
 
 
 def main(arguments: argparse.Namespace) -> None:

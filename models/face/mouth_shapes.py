@@ -163,9 +163,18 @@ def neutral_vertices() -> np.ndarray:
 
 def close_lips(vertices: np.ndarray, amount: np.ndarray | float = 1.0) -> np.ndarray:
     """Any mesh (..., 468, 3) with `amount` (...) of the gap between its inner lips closed, and the skin drawn along."""
+    return vertices + closing_offsets(lip_gaps(vertices) * np.asarray(amount)[..., None, None]).astype(vertices.dtype)
+
+
+def lip_gaps(vertices: np.ndarray) -> np.ndarray:
+    """Ways (..., 9, 3) from the upper to the lower inner lip, from the right corner to the left."""
     above, under = ([pair[side] for pair in _PAIRS] for side in (0, 1))
-    gaps = (vertices[..., under, :] - vertices[..., above, :]) * np.asarray(amount)[..., None, None]
-    return vertices + (_basis().close @ gaps).astype(vertices.dtype)
+    return vertices[..., under, :] - vertices[..., above, :]
+
+
+def closing_offsets(gaps: np.ndarray) -> np.ndarray:
+    """Offsets (..., 468, 3) that bring the inner lips nearer by `gaps` (..., 9, 3), as `lip_gaps` gives them."""
+    return _basis().close @ gaps
 
 
 def mouth_vertices(controls: np.ndarray) -> np.ndarray:

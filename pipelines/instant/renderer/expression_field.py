@@ -45,7 +45,7 @@ class ExpressionField:
         falloff, apart = self._falloff(nodes), self._apart(nodes)
         beside = apart < 1
         fields = []
-        for mix in _parted():
+        for mix in parted_lips():
             field = np.zeros((len(nodes), VERTICES), dtype=np.float32)
             field[~beside] = spread[~beside] @ rows(mix)
             # Beyond the mouth corners both fields grow into the one without a parting.
@@ -119,7 +119,7 @@ class ExpressionField:
         return smoothstep(1.25, 0.95, np.abs(along))
 
 
-def _parted() -> tuple[np.ndarray, np.ndarray]:
+def parted_lips() -> tuple[np.ndarray, np.ndarray]:
     """Matrices (468, 468): displacements with the lower face following the upper lip, and the other way round."""
     canonical = face_mesh().vertices
     half = abs(canonical[MOUTH_CORNERS[0], 0])

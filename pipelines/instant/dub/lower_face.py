@@ -1,0 +1,169 @@
+"""Draws the lower face of a filmed frame with another mouth: skin is moved, and the open mouth is filled.
+
+Two backward fields carry the skin above and below the lips' meeting line, as in Instant's renderer; here they are made
+for each frame, as the film's face moves. Outside the changed part a frame keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from ....models.curves import smoothstep
+from ....models.face.face_mesh import FACE_OVAL, face_mesh
+from ..renderer.expression_field import parted_lips
+from ..renderer.face_opening import Aperture
+from .mouth_motion import MouthMotion
+from .mouth_view import MouthView, lip_edges, sampled
+
+NODES_PER_EYE_DISTANCE = 26
+SOFTNESS = 0.05
+"""Of the radial basis functions, in eye distances."""
+RIDGE = 0.05
+RINGS = ((0.14, 0.6), (0.3, 0.2), (0.48, 0.0))
+"""Rings around the lower face oval, by how much wider they are, and the part of the oval's movement that they take."""
+LOWER_FROM, ANCHORS_TO = -0.6, 1.2
+"""Heights in cm in the canonical head: landmarks below the first move, from there to the second some stay."""
+BESIDE_MOUTH = 4.2
+"""Cm from the middle line within which landmarks move, beside those of the face's oval."""
+LEAST_MOVE = 0.02
+"""Pixels; what moves less keeps its bytes."""
+FADE = 0.25
+"""Eye distances from the sides of the box over which movements fade."""
+FEATHER = 0.8
+"""Half the width in pixels over which one lip goes over into the other where they touch."""
+LIP_EDGE = 1.5
+"""Width in pixels of the soft edge between lip and inside."""
+
+
+def draw_mouth(
+    frame: np.ndarray, motion: MouthMotion, inside: MouthView, light: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
+    """The lower face of a frame (H, W, 3) uint8 with its mouth moved, an open one filled from `inside`.
+
+    `light` (3,) is the colour of the cheeks now. Returns colours (h, w, 3) float32 in 0..255, where they differ from
+    the frame (h, w) as 0 or 1, and the box in the frame as rows and columns.
+    """
+    box = _box(motion, frame.shape[:2])
+    upper, lower = _fields(motion, box)
+    rows, columns = box
+    x = np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5
+    y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + 0.5
+    from_upper, from_lower = ((x + field[0], y + field[1]) for field in (upper, lower))
+    lips = lip_edges(motion.points)
+    along, across = _local(lips, *from_upper)
+    below_upper = across - np.interp(along, lips.table_along, lips.upper)
+    inward = lips.half - np.abs(along)
+    along, across = _local(lips, *from_lower)
+    above_lower = np.interp(along, lips.table_along, lips.lower) - across
+    inward = np.minimum(inward, lips.half - np.abs(along))
+    soft = FEATHER + 0.5 * np.maximum(np.abs(along) - 0.9 * lips.half, 0)
+    part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft)).astype(np.float32)[..., None]
+    colours = sampled(frame, *from_upper)
+    colours += part * (sampled(frame, *from_lower) - colours)
+    changed = np.maximum(np.abs(upper).max(axis=0), np.abs(lower).max(axis=0)) > LEAST_MOVE
+    opened = smoothstep(0.0, LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
+    high, wide = (np.flatnonzero((opened > 0).any(axis=axis)) for axis in (1, 0))
+    if len(high):
+        hole = slice(high[0], high[-1] + 1), slice(wide[0], wide[-1] + 1)
+        places = np.stack(np.broadcast_arrays(x[hole[1]], y[hole[0]]), axis=-1)
+        fill = inside.fill(places, below_upper[hole], above_lower[hole], motion) * (light / inside.light).astype(np.float32)
+        colours[hole] += opened[hole][..., None] * (fill - colours[hole])
+        changed |= opened > 0
+    return colours, changed.astype(np.float32), box
+
+
+def _box(motion: MouthMotion, size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of a frame (height, width) that the movement can reach."""
+    places = np.concatenate(_sites(motion.points, motion.moved))
+    low, high = np.floor(places.min(axis=0)).astype(int), np.ceil(places.max(axis=0)).astype(int) + 1
+    left, top = np.clip(low, 0, [size[1] - 2, size[0] - 2])
+    right, bottom = np.clip(high, [left + 2, top + 2], [size[1], size[0]])
+    return slice(int(top), int(bottom)), slice(int(left), int(right))
+
+
+def _local(aperture: Aperture, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y = x - np.float32(aperture.middle[0]), y - np.float32(aperture.middle[1])
+    (ax, ay), (dx, dy) = aperture.axis.astype(np.float32), aperture.down.astype(np.float32)
+    return x * ax + y * ay, x * dx + y * dy
+
+
+def _fields(motion: MouthMotion, box: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+    """Backward displacements (2, h, w) float32 of each pixel of a box, with the skin above and below the lips."""
+    rows, columns = box
+    eyes = motion.eye_distance
+    y, x = (
+        np.linspace(side.start, side.stop, max(3, int(np.ceil(NODES_PER_EYE_DISTANCE * (side.stop - side.start) / eyes))))
+        for side in box
+    )
+    nodes = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    sides = np.minimum(np.minimum(nodes - nodes[0], nodes[-1] - nodes)[:, 0], (nodes[-1] - nodes)[:, 1])
+    fade = smoothstep(0, FADE * eyes, sides)[:, None]
+    up, across = _upsampling(len(y), rows.stop - rows.start), _upsampling(len(x), columns.stop - columns.start)
+    fields = []
+    for mix in _mixes():
+        moved = mix @ motion.moved
+        sites, anchors = _sites(motion.points, moved)
+        values = np.concatenate([-_site_values(moved), np.zeros_like(anchors)])
+        field = _interpolated(np.concatenate([sites, anchors]), values, nodes, SOFTNESS * eyes) * fade
+        grid = field.reshape(len(y), len(x), 2).astype(np.float32)
+        fields.append(np.stack([up @ grid[..., k] @ across.T for k in range(2)]))
+    return fields[0], fields[1]
+
+
+def _interpolated(sites: np.ndarray, values: np.ndarray, nodes: np.ndarray, softness: float) -> np.ndarray:
+    """Values (Q, 2) at nodes (Q, 2) by multiquadrics through values (N, 2) at sites (N, 2), with a constant."""
+    count = len(sites)
+    system = np.ones((count + 1, count + 1))
+    system[:count, :count] = RIDGE * np.eye(count) - _multiquadric(sites, sites, softness)
+    system[count, count] = 0
+    weights = np.linalg.solve(system, np.concatenate([values, np.zeros((1, 2))]))
+    basis = _multiquadric(nodes.astype(np.float32), sites.astype(np.float32), np.float32(softness))
+    return weights[count] - basis @ weights[:count].astype(np.float32)
+
+
+def _multiquadric(a: np.ndarray, b: np.ndarray, softness: float) -> np.ndarray:
+    square = ((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T).clip(min=0)
+    return np.sqrt(square / softness**2 + 1)
+
+
+def _upsampling(nodes: int, pixels: int) -> np.ndarray:
+    """(pixels, nodes) float32: linear interpolation at pixel centres between nodes that lie on both borders."""
+    place = (np.arange(pixels) + 0.5) / pixels * (nodes - 1)
+    low = np.minimum(place.astype(int), nodes - 2)
+    matrix = np.zeros((pixels, nodes), np.float32)
+    matrix[np.arange(pixels), low] = 1 - (place - low)
+    matrix[np.arange(pixels), low + 1] = place - low
+    return matrix
+
+
+def _sites(points: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places after the movement of landmarks and of rings below the face, and the places that stay."""
+    sites, oval, anchors = _chosen()
+    edge = points[oval]
+    centre = points[sites].mean(axis=0)
+    rings = [centre + (edge - centre) * (1 + away) for away, _ in RINGS]
+    moving = [ring + part * moved[oval] for ring, (_, part) in zip(rings[:-1], RINGS[:-1], strict=True)]
+    return np.concatenate([points[sites] + moved[sites], *moving]), np.concatenate([rings[-1], points[anchors]])
+
+
+def _site_values(moved: np.ndarray) -> np.ndarray:
+    sites, oval, _ = _chosen()
+    return np.concatenate([moved[sites], *(part * moved[oval] for _, part in RINGS[:-1])])
+
+
+@cache
+def _mixes() -> tuple[np.ndarray, np.ndarray]:
+    return parted_lips()
+
+
+@cache
+def _chosen() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of the landmarks that move, those of the oval around them, and those above that stay."""
+    canonical = face_mesh().vertices
+    below = canonical[:, 1] < LOWER_FROM
+    oval = np.array([vertex for vertex in FACE_OVAL if below[vertex]])
+    sites = np.union1d(np.flatnonzero((np.abs(canonical[:, 0]) < BESIDE_MOUTH) & below), oval)
+    above = np.flatnonzero(~below & (canonical[:, 1] < ANCHORS_TO))
+    return sites, oval, above[::3]

@@ -1,0 +1,95 @@
+"""What a filmed mouth has to do to speak other words: pixels by which landmarks of the film move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ....models.curves import smoothstep
+from ....models.face.face_mesh import OUTER_EYE_CORNERS, face_mesh, mouth_opening
+from ....models.face.mouth_shapes import closing_offsets, lip_gaps
+from ...types import FaceMotion
+from ..renderer.portrait_mesh import LOWER_TEETH_FOLLOW, MOUTH_CORNERS
+from .filmed_face import FilmedFace, pixels_per_cm
+
+MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
+"""Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
+LIP_WIDTH, LIP_BOTTOM = 3.2, -6.0
+"""Cm in the canonical head: landmarks within are the mouth's, the others follow the jaw."""
+UPPER_RIM, LOWER_RIM = 0.02, 0.05
+"""Mouth half widths by which the edges of open lips lie outside the landmarks: no rim of teeth may stick to a lip."""
+RIM_OPENING = 0.2
+"""Mouth half widths of an opening from which on the rims are whole."""
+
+
+@dataclass(frozen=True)
+class MouthMotion:
+    """What one frame's mouth does.
+
+    `points` (468, 2) filmed landmarks in pixels, `moved` (468, 2) pixels by which they move. `basis` (2, 3) pixels per
+    cm along the head's axes; `middle` (2,) where the middle of the mouth at rest is. `filmed_jaw` and `jaw` (2,) are
+    pixels by which the lower teeth stand below their place at rest, as filmed and anew. `eye_distance` in pixels, and
+    `opening` the new one in eye distances.
+    """
+
+    points: np.ndarray
+    moved: np.ndarray
+    basis: np.ndarray
+    middle: np.ndarray
+    filmed_jaw: np.ndarray
+    jaw: np.ndarray
+    eye_distance: float
+    opening: float
+
+
+def mouth_motions(
+    face: FilmedFace, numbers: np.ndarray, motion: FaceMotion, frames: np.ndarray, jaw: float
+) -> list[MouthMotion]:
+    """The movements that give the film's frames `numbers` (n,) the mouth that `motion` has in `frames` (n,).
+
+    `jaw` is the part of the movement of chin and cheeks that is the new one; the rest stays as filmed.
+    """
+    vertices, matrix = face.shapes(numbers)
+    right, left = OUTER_EYE_CORNERS
+    scale = face.eye_distance_cm / float(np.linalg.norm(motion.neutral[right] - motion.neutral[left]))
+    spoken = (motion.vertices[frames].astype(np.float64) - motion.neutral) * scale
+    filmed = vertices - face.rest
+    change = _lower_face()[:, None] * np.where(_follows_jaw(), jaw, 1.0)[:, None] * (spoken - filmed)
+    basis = pixels_per_cm(matrix, face.size, face.rest)
+    # Lips are cut a little outside the landmarks, so they come nearer by as much.
+    moved = np.einsum("nij,nvj->nvi", basis, change + closing_offsets(_rims(vertices)))
+    points = face.points[numbers][..., :2].astype(np.float64)
+    lips = [13, 14]
+    middle = (points[:, lips] - np.einsum("nij,nvj->nvi", basis, filmed[:, lips])).mean(axis=1)
+    teeth = [np.einsum("nij,nj->ni", basis, offsets[:, LOWER_TEETH_FOLLOW].mean(axis=1)) for offsets in (filmed, spoken)]
+    eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * face.eye_distance_cm
+    opening = mouth_opening(face.rest + spoken)
+    return [
+        MouthMotion(points[k], moved[k], basis[k], middle[k], teeth[0][k], teeth[1][k], float(eyes[k]), float(opening[k]))
+        for k in range(len(numbers))
+    ]
+
+
+def _rims(vertices: np.ndarray) -> np.ndarray:
+    """(n, 9, 3) cm by which open lips come nearer than the landmarks say."""
+    right, left = MOUTH_CORNERS
+    half = np.linalg.norm(vertices[:, left] - vertices[:, right], axis=-1)[:, None] / 2
+    gaps = lip_gaps(vertices)
+    width = np.linalg.norm(gaps, axis=-1)
+    rims = (UPPER_RIM + LOWER_RIM) * half * np.clip(width / (RIM_OPENING * half), 0, 1)
+    return gaps * (rims / np.maximum(width, 1e-6))[..., None]
+
+
+@cache
+def _lower_face() -> np.ndarray:
+    """(468,) in 0..1: how far each vertex takes the new movement in place of the filmed one."""
+    return smoothstep(STILL_ABOVE, MOVED_BELOW, face_mesh().vertices[:, 1].astype(np.float64))
+
+
+@cache
+def _follows_jaw() -> np.ndarray:
+    """(468,) bool: chin, jaw and cheeks."""
+    canonical = face_mesh().vertices
+    return (np.abs(canonical[:, 0]) > LIP_WIDTH) | (canonical[:, 1] < LIP_BOTTOM)

@@ -1,0 +1,113 @@
+"""The inside of an open mouth, taken from a frame of the film that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....models.curves import smoothstep
+from ...packages import load_opencv
+from ..renderer.face_opening import Aperture
+from ..renderer.portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from .mouth_motion import LOWER_RIM, RIM_OPENING, UPPER_RIM, MouthMotion
+
+SIDE_REACH = 0.94
+"""Mouth half widths from the middle up to which the inside is taken; nearer the corners it is that at this place."""
+SPLIT_FROM, SPLIT_TO = 0.1, 0.9
+"""Parts of the opening between which its darkest row is where a wider mouth is lengthened."""
+DARK_FROM = 0.12
+"""Mouth half widths of lengthening over which its colour becomes the cavity's: what is repeated leaves streaks."""
+RIM = 1.0
+"""Pixels inside the lips' edges from which on the inside is taken."""
+SKIN = [205, 425, 50, 280, 187, 411, 36, 266, 203, 423]
+"""Landmarks on the cheeks, whose colour says how a face is lit."""
+
+
+def lip_edges(points: np.ndarray) -> Aperture:
+    """The inner edges of the lips of landmarks (468, 2), a little outside them where the mouth is open."""
+    mouth = Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+    open_part = np.clip((mouth.lower - mouth.upper) / (RIM_OPENING * mouth.half), 0, 1)
+    mouth.upper = mouth.upper - UPPER_RIM * mouth.half * open_part
+    mouth.lower = mouth.lower + LOWER_RIM * mouth.half * open_part
+    return mouth
+
+
+def skin_light(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The median colour (3,) of the cheeks of a picture (H, W, 3) uint8."""
+    height, width = picture.shape[:2]
+    x = np.clip(points[SKIN, 0].astype(int), 1, width - 2)
+    y = np.clip(points[SKIN, 1].astype(int), 1, height - 2)
+    around = [picture[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    return np.median(np.concatenate(around), axis=0).clip(min=1)
+
+
+@dataclass(frozen=True)
+class MouthView:
+    """An open mouth in a `picture` (H, W, 3) uint8, with the `lips` around it.
+
+    `basis` (2, 3) and `middle` (2,) as in MouthMotion. `split` is the part of the opening at which it is lengthened,
+    `cavity` (3,) the colour there, `light` (3,) that of the cheeks.
+    """
+
+    picture: np.ndarray
+    lips: Aperture
+    basis: np.ndarray
+    middle: np.ndarray
+    split: float
+    light: np.ndarray
+    cavity: np.ndarray
+
+    @classmethod
+    def of(cls, picture: np.ndarray, motion: MouthMotion) -> MouthView:
+        """The mouth of a frame; `motion` holds where it is, not what it does."""
+        lips = Aperture(motion.points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+        split, cavity = _darkest(picture, lips)
+        return cls(picture, lips, motion.basis, motion.middle, split, skin_light(picture, motion.points), cavity)
+
+    def fill(self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion) -> np.ndarray:
+        """Colours (h, w, 3) float32 of the inside at places (h, w, 2) of another frame.
+
+        `below_upper` and `above_lower` (h, w) are distances in pixels from the lips. Upper teeth keep their place in
+        the head while the upper lip comes down over them; where it is higher than here, they go up with it. What lies
+        at the lower lip stays with it; a wider mouth is lengthened at the darkest height.
+        """
+        to_view = self.basis[:, :2] @ np.linalg.inv(motion.basis[:, :2])
+        size = float(np.sqrt(abs(np.linalg.det(to_view))))
+        along, across = np.moveaxis(self.lips.local(self.middle + (places - motion.middle) @ to_view.T), -1, 0)
+        along = np.clip(along, -SIDE_REACH * self.lips.half, SIDE_REACH * self.lips.half)
+        upper, lower = (np.interp(along, self.lips.table_along, edge) for edge in (self.lips.upper, self.lips.lower))
+        gap = np.maximum(lower - upper, 2 * RIM)
+        from_upper = np.maximum(across - upper, below_upper * size)
+        from_lower = above_lower * size
+        above = np.clip(from_upper, RIM, np.maximum(self.split * gap, RIM))
+        below = gap - np.clip(from_lower, RIM, np.maximum((1 - self.split) * gap, RIM))
+        nearer = from_lower / ((1 - self.split) * gap) - from_upper / (self.split * gap)
+        part = smoothstep(0.15, -0.15, nearer)
+        colours = self._sample(along, upper + above + part * (below - above))
+        between = np.minimum(from_upper - self.split * gap, from_lower - (1 - self.split) * gap)
+        dark = smoothstep(0.0, DARK_FROM * self.lips.half, between)[..., None].astype(np.float32)
+        return colours + dark * (self.cavity - colours)
+
+    def _sample(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
+        place = self.lips.middle + np.stack([along, across], axis=-1) @ np.stack([self.lips.axis, self.lips.down])
+        return sampled(self.picture, place[..., 0], place[..., 1])
+
+
+def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Bicubic colours (h, w, 3) float32 in 0..255 of a picture (H, W, 3) uint8 at places in pixels."""
+    cv2 = load_opencv()
+    maps = (np.ascontiguousarray(place - 0.5, dtype=np.float32) for place in (x, y))
+    return cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+
+
+def _darkest(picture: np.ndarray, lips: Aperture) -> tuple[float, np.ndarray]:
+    """The part of the opening, from the upper lip, at which the middle of the mouth is darkest, and its colour (3,)."""
+    along = np.linspace(-0.5, 0.5, 21) * lips.half
+    upper, lower = (np.interp(along, lips.table_along, edge) for edge in (lips.upper, lips.lower))
+    parts = np.linspace(SPLIT_FROM, SPLIT_TO, 33)
+    across = upper + parts[:, None] * (lower - upper)
+    place = lips.middle + np.stack([np.broadcast_to(along, across.shape), across], -1) @ np.stack([lips.axis, lips.down])
+    rows = sampled(picture, place[..., 0], place[..., 1])
+    darkest = int(rows.mean(axis=(1, 2)).argmin())
+    return float(parts[darkest]), np.median(rows[darkest], axis=0)

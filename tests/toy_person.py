@@ -13,10 +13,11 @@ from PIL import Image
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer, NeuralRendererConfig, initialise
 from talking_portrait.models.audiodvp.speech_to_expression import new_speech_to_expression
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
-from talking_portrait.pipelines.audiodvp.person_model import HeadVideo, PersonModel
+from talking_portrait.pipelines.audiodvp.person_model import PersonModel
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.packages import load_opencv
+from talking_portrait.pipelines.person.head_video import HeadVideo
 from talking_portrait.pipelines.person.person import STAGES, VERSION, CropBox, crop_name, open_person
 from talking_portrait.pipelines.person.speech import speech_features
 from talking_portrait.pipelines.types import Audio

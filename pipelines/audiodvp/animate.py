@@ -14,11 +14,11 @@ from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError
 from ..files.images import to_uint8
 from ..memory import HalvingBatches, Managed, Resident, loaded
+from ..person.head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
 from ..person.person import Person
 from ..person.speech import speech_features
 from ..types import Audio, Progress, no_progress
 from .expression import network_features, predict_expression
-from .head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
 from .paste import blend_weights, paste_lower_face
 from .person_model import PersonModel, open_model
 from .renders import HALF_WINDOW, RenderWindows, cut, draw_lower_faces
@@ -62,11 +62,8 @@ def animate(
     audio = check_audio(audio)
     if offset < 0:
         raise TalkingPortraitError(f"The first frame is {offset}, but 0 or more is expected.")
-    if isinstance(head, Person) and head.fingerprint != model.video.fingerprint:
-        raise TalkingPortraitError(
-            f"The person in {head.folder} was prepared from another video than the model was trained on "
-            f"({model.video.name}); give the person, or the video, of the model."
-        )
+    if isinstance(head, Person):
+        model.video.check_person(head)
     expression = _expression(model, audio, encoder)
     video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
     start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)

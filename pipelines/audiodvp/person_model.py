@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ...models.audiodvp.face_model import build_face_model
@@ -22,7 +20,7 @@ from ...models.audiodvp.neural_renderer import NeuralRenderer
 from ...models.audiodvp.speech_to_expression import SpeechToExpression, build_speech_to_expression
 from ...models.checkpoints import State, check_kind, read_checkpoint
 from ..errors import TalkingPortraitError, one_line, quoted
-from ..person.person import CropBox, Person
+from ..person.head_video import HeadVideo
 from ..timing import frame_count
 from ..types import Audio
 from .fitted_face import FittedFace
@@ -32,28 +30,6 @@ VERSION = 1
 METADATA = "talking_portrait.audiodvp"
 EXPRESSION, RENDERER, FACE, COEFFICIENTS = "a2e.", "nfr.", "face.", "coefficients."
 USABLE = "usable"
-
-
-@dataclass(frozen=True)
-class HeadVideo:
-    """The video that the person was prepared from, without its frames.
-
-    `fingerprint` and `name` are those of the file, `size` (height, width) of its frames; `box` is the part of them that
-    is generated. `usable` (frames,) bool and `shots` as in `Person`.
-    """
-
-    name: str
-    fingerprint: str
-    fps: Fraction
-    size: tuple[int, int]
-    box: CropBox
-    usable: np.ndarray
-    shots: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def of_person(cls, person: Person) -> HeadVideo:
-        name = person.source.name
-        return cls(name, person.fingerprint, person.fps, person.size, person.box, person.usable, person.shots)
 
 
 @dataclass(frozen=True)
@@ -90,15 +66,10 @@ class PersonModel:
         save_file(tensors, path, {METADATA: json.dumps(self._describe())})
 
     def _describe(self) -> dict[str, Any]:
-        video = self.video
         return {
             "version": VERSION,
-            "video": {"name": video.name, "fingerprint": video.fingerprint},
-            "fps": str(video.fps),
-            "size": list(video.size),
-            "crop": asdict(video.box),
+            **self.video.notes(),
             "crop_size": self.face.crop_size,
-            "shots": [list(shot) for shot in video.shots],
             "speech": self.speech,
             "part": list(self.part),
             "speech_to_expression": self.speech_to_expression.config,
@@ -142,22 +113,10 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
     usable = coefficients.pop(USABLE)
     model_notes = {name: json.dumps(notes[name]) for name in ("camera", "mirrored")}
     face = FittedFace.of_tensors(build_face_model(_part(state, FACE), model_notes, path=path), coefficients, path)
-    crop, (height, width) = notes["crop"], notes["size"]
-    video = HeadVideo(
-        name=str(notes["video"]["name"]),
-        fingerprint=str(notes["video"]["fingerprint"]),
-        fps=Fraction(notes["fps"]),
-        size=(int(height), int(width)),
-        box=CropBox(int(crop["left"]), int(crop["top"]), int(crop["side"])),
-        usable=usable.bool().numpy(),
-        shots=tuple((int(start), int(stop)) for start, stop in notes["shots"]),
-    )
+    video = HeadVideo.of_notes(notes, usable.bool().numpy())
     network = build_speech_to_expression(_part(state, EXPRESSION), notes["speech_to_expression"], path=path)
     renderer = build_neural_renderer(_part(state, RENDERER), path=path)
-    if not (video.fps > 0 and video.box.side > 0 and min(video.size) > 0):
-        raise ValueError("a rate or a size of 0")
-    shots = all(0 <= start < stop <= face.frames for start, stop in video.shots)
-    if not shots or len(video.usable) != face.frames or network.network.config.expressions != face.expression.shape[1]:
+    if len(video.usable) != face.frames or network.network.config.expressions != face.expression.shape[1]:
         raise _unfit(path, "its parts do not belong together")
     top, bottom, left, right = map(int, notes["part"])
     step = 2**renderer.config.downs

@@ -27,7 +27,6 @@ from talking_portrait.pipelines.audio.waveform import resample
 from talking_portrait.pipelines.audiodvp import renders
 from talking_portrait.pipelines.audiodvp.animate import animate, open_model
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
-from talking_portrait.pipelines.audiodvp.head_frames import longest_stretch
 from talking_portrait.pipelines.audiodvp.paste import paste_lower_face
 from talking_portrait.pipelines.audiodvp.prepare import prepare_fitted_person
 from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
@@ -37,6 +36,7 @@ from talking_portrait.pipelines.files.images import to_uint8, write_image
 from talking_portrait.pipelines.files.sound import read_speech
 from talking_portrait.pipelines.instant.animate import frames_of
 from talking_portrait.pipelines.instant.driver.driver import drive
+from talking_portrait.pipelines.person.head_frames import longest_stretch
 from talking_portrait.pipelines.person.person import Person
 from talking_portrait.pipelines.training.audiodvp import renderer as training_renderer
 from talking_portrait.pipelines.training.audiodvp.settings import Settings

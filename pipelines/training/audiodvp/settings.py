@@ -1,20 +1,15 @@
-"""What a person's training is set to, and how it is written down, so that a run goes on as it began."""
+"""What a person's training is set to."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 
 from ....models.audiodvp.neural_renderer import NeuralRendererConfig
 from ....models.audiodvp.speech_to_expression import KINDS, Kind
 from ...errors import TalkingPortraitError, quoted
-from ...files.output_paths import replacing
-from ..core.checkpoints import writing
 from ..core.trainer import PRECISIONS, Plan
 
 Size = Literal["auto", "small", "published"]
@@ -24,7 +19,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "expression": KINDS,
     "precision": ("auto", *PRECISIONS),
 }
-FILE = "run.json"
 MOST_MINUTES = 10_000.0
 _NETWORKS = {
     "small": NeuralRendererConfig(base_channels=24, downs=5, refine=False),
@@ -146,37 +140,3 @@ class Settings:
 def _average(steps: int) -> float:
     """The decay of a moving average over the last tenth of a short run, of a thousand steps at most."""
     return min(0.999, max(0.0, 1 - 10 / max(steps, 1)))
-
-
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Raises TalkingPortraitError when the disk refuses it."""
-    path = folder / FILE
-    with writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
-
-
-def read_settings(folder: Path) -> Settings | None:
-    """Those of the run in this folder, None where there is none.
-
-    Raises TalkingPortraitError for a file of another program.
-    """
-    path = folder / FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError):
-        values = None
-    known = {entry.name: type(entry.default) for entry in fields(Settings)}
-    if not isinstance(values, Mapping) or not _typed(values, known):
-        raise TalkingPortraitError(f"{path} was not written by this training; give another folder for the run.")
-    return Settings(**values)
-
-
-def _typed(values: Mapping[str, Any], known: Mapping[str, type]) -> bool:
-    return values.keys() == known.keys() and all(
-        isinstance(values[name], kind) or (kind is float and isinstance(values[name], int))
-        for name, kind in known.items()
-    )

@@ -10,9 +10,7 @@ RUN/person.safetensors     the model
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,20 +24,22 @@ from ....models.audiodvp.speech_to_expression import build_speech_to_expression,
 from ....models.checkpoints import read_checkpoint
 from ...audiodvp.expression import network_features
 from ...audiodvp.fitted_face import FittedFace
-from ...audiodvp.head_frames import longest_stretch
-from ...audiodvp.person_model import HeadVideo, PersonModel, open_model
+from ...audiodvp.person_model import PersonModel, open_model
 from ...errors import TalkingPortraitError
 from ...files.output_paths import replacing
+from ...person.head_frames import longest_stretch
+from ...person.head_video import HeadVideo
 from ...person.person import Person, open_person
 from ...progress import share
 from ...types import Progress, no_progress
 from ..core.checkpoints import writing
 from ..core.loop import seed_everything, train
 from ..core.processes import Processes
-from ..core.trainer import Trainer
+from ..core.run_settings import FILE, read_settings, write_settings
+from ..core.timed_steps import steps_in
 from .expression import ExpressionTrainer, SpokenExpressions, calibrate, coefficient_movement, evaluate_expression
 from .renderer import LowerFaces, NeuralRendererTrainer, evaluate_renderer, lower_face_part
-from .settings import FILE, Settings, read_settings, write_settings
+from .settings import Settings
 
 MODEL, METRICS = "person.safetensors", "held_out.json"
 EXPRESSION, RENDERER = "speech to expression", "neural renderer"
@@ -49,7 +49,6 @@ Stage = Callable[[str], Progress]
 """From what is trained to what its progress goes to."""
 MEASURED_FRAMES = 100
 """Frames of the held-out part, spread over it, that the renderer is measured on."""
-_TIMED_STEPS = 4
 
 
 def train_audiodvp(
@@ -104,7 +103,7 @@ def train_audiodvp(
     renderer = NeuralRendererTrainer(network_of_faces, discriminator)
     initialise(renderer)
     if not settings.steps:
-        settings = replace(settings, steps=steps_in(settings.minutes, renderer, faces, settings))
+        settings = replace(settings, steps=steps_in(settings.minutes, renderer, faces, settings.renderer_plan()))
         write_settings(out, settings)
     files |= train(
         renderer,
@@ -141,7 +140,7 @@ def trained_model(
 
     More minutes than before go on with a finished run, for as many more steps.
     """
-    before = read_settings(Path(out))
+    before = read_settings(Path(out), Settings)
     if before is not None and not settings.steps and settings.minutes > before.minutes:
         settings = replace(settings, steps=round(before.steps * settings.minutes / before.minutes))
     parts = {EXPRESSION: share(progress, 0, EXPRESSION_SHARE), RENDERER: share(progress, EXPRESSION_SHARE, 1)}
@@ -164,7 +163,7 @@ def _begin(out: Path, given: Settings, resume: bool) -> Settings:
     """The settings of the run in the folder `out`, which are written down where it begins."""
     if out.is_file():
         raise TalkingPortraitError(f"{out} is a file, but a folder for the run is expected; give another name.")
-    before = read_settings(out)
+    before = read_settings(out, Settings)
     if before is not None and not resume:
         raise TalkingPortraitError(
             f"{out} holds a training run already ({FILE}); go on with it by --resume, or give another folder."
@@ -180,30 +179,6 @@ def _begin(out: Path, given: Settings, resume: bool) -> Settings:
             settings = given.resolved(processes.device)
     write_settings(out, settings)
     return settings
-
-
-def steps_in(minutes: float, trainer: Trainer, dataset: LowerFaces, settings: Settings) -> int:
-    """Steps that take about so many minutes here, measured on a copy of the trainer; at least one."""
-    from torch.utils.data import default_collate
-
-    with Processes() as processes:
-        device = processes.device
-    trial = deepcopy(trainer).to(device).train()
-    optimiser = torch.optim.AdamW(trial.parameters())
-    seconds = []
-    for step in range(_TIMED_STEPS):
-        begun = time.monotonic()
-        numbers = range(step * settings.batch, (step + 1) * settings.batch)
-        batch = {k: v.to(device) for k, v in default_collate([dataset[number] for number in numbers]).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            for objective in trial.objectives():
-                objective.loss(batch, 0).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        if device.type == "cuda":
-            torch.accelerator.synchronize()
-        seconds.append(time.monotonic() - begun)
-    return max(1, round(60 * minutes / min(seconds[1:])))  # the first step also makes what later ones find
 
 
 def _measure(

@@ -23,8 +23,10 @@ from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.training.audiodvp import settings as settings_module
 from talking_portrait.pipelines.training.audiodvp.expression import calibrate
 from talking_portrait.pipelines.training.audiodvp.renderer import LowerFaces, NeuralRendererTrainer
-from talking_portrait.pipelines.training.audiodvp.settings import Settings, read_settings
-from talking_portrait.pipelines.training.audiodvp.train import MODEL, split, steps_in, train_audiodvp
+from talking_portrait.pipelines.training.audiodvp.settings import Settings
+from talking_portrait.pipelines.training.audiodvp.train import MODEL, split, train_audiodvp
+from talking_portrait.pipelines.training.core.run_settings import read_settings
+from talking_portrait.pipelines.training.core.timed_steps import steps_in
 
 from ...toy_person import TINY, fitted_face, make_person, photographed, speech
 from .halted_training import __file__ as HALTED_TRAINING
@@ -156,7 +158,7 @@ def test_files_of_others_are_left_alone(work: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / MODEL).read_text() == "mine"
     (tmp_path / "run" / "run.json").write_text('{"who": "me"}')
     with pytest.raises(TalkingPortraitError, match=r"run.json was not written by this training"):
-        read_settings(tmp_path / "run")
+        read_settings(tmp_path / "run", Settings)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(TalkingPortraitError, match="is a file, but a folder"):
         train_audiodvp(work / "bob", tmp_path / "file", QUICK)
@@ -180,8 +182,9 @@ def test_minutes_become_steps(work: Path) -> None:
     faces = LowerFaces(person, FittedFace.read(person.folder), range(20), WHOLE, 0)
     trainer = NeuralRendererTrainer(NeuralRenderer(TINY))
     before = {name: tensor.clone() for name, tensor in trainer.state_dict().items()}
-    assert steps_in(1e-6, trainer, faces, replace(QUICK, precision="fp32")) == 1
-    assert steps_in(60.0, trainer, faces, replace(QUICK, precision="fp32")) > 10
+    plan = QUICK.resolved(torch.device("cpu")).renderer_plan()
+    assert steps_in(1e-6, trainer, faces, plan) == 1
+    assert steps_in(60.0, trainer, faces, plan) > 10
     for name, tensor in trainer.state_dict().items():
         assert (tensor == before[name]).all(), f"{name} was trained by the measurement"
 

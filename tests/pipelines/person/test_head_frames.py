@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from talking_portrait.models.errors import TalkingPortraitError
-from talking_portrait.pipelines.audiodvp import head_frames
-from talking_portrait.pipelines.audiodvp.head_frames import (
+from talking_portrait.pipelines.files.video import VideoWriter, open_video
+from talking_portrait.pipelines.person import head_frames
+from talking_portrait.pipelines.person.head_frames import (
     forwards_and_backwards,
     longest_stretch,
     open_head_video,
     read_frames,
 )
-from talking_portrait.pipelines.files.video import VideoWriter, open_video
 
 FPS = Fraction(25)
 

@@ -1,0 +1,50 @@
+"""What a run is set to, written down in its folder, so that it goes on as it began."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...errors import TalkingPortraitError
+from ...files.output_paths import replacing
+from .checkpoints import writing
+
+FILE = "run.json"
+Settings = TypeVar("Settings")
+
+
+def write_settings(folder: Path, settings: Any) -> None:
+    """Writes a dataclass of numbers and strings. Raises TalkingPortraitError when the disk refuses it."""
+    path = folder / FILE
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path, kind: type[Settings]) -> Settings | None:
+    """Those of the run in this folder, None where there is none.
+
+    Raises TalkingPortraitError for a file of another program, or of another system's training.
+    """
+    path = folder / FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        values = None
+    known = {entry.name: type(entry.default) for entry in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(values, Mapping) or not _typed(values, known):
+        raise TalkingPortraitError(f"{path} was not written by this training; give another folder for the run.")
+    return kind(**values)
+
+
+def _typed(values: Mapping[str, Any], known: Mapping[str, type]) -> bool:
+    return values.keys() == known.keys() and all(
+        isinstance(values[name], kind) or (kind is float and isinstance(values[name], int))
+        for name, kind in known.items()
+    )

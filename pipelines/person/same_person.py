@@ -83,9 +83,13 @@ class PersonPicker(FacePicker):
     reference: Shape | None = None
 
     def _chosen(self, faces: list[Face]) -> Face | None:
-        reference = self.reference
-        assert reference is not None
-        shapes = [shape_of(face, self.image_size) for face in faces]
-        like = [number for number, shape in enumerate(shapes) if shape.is_like(reference)]
-        nearest = min(like, key=lambda number: shapes[number].distance(reference), default=None)
-        return None if nearest is None else faces[nearest]
+        assert self.reference is not None
+        return most_alike(faces, self.reference, self.image_size)
+
+
+def most_alike(faces: Sequence[Face], reference: Shape, image_size: tuple[int, int]) -> Face | None:
+    """The face whose shape is nearest to `reference` among those that may be of that person, None without one."""
+    shapes = [shape_of(face, image_size) for face in faces]
+    like = [number for number, shape in enumerate(shapes) if shape.is_like(reference)]
+    nearest = min(like, key=lambda number: shapes[number].distance(reference), default=None)
+    return None if nearest is None else faces[nearest]

@@ -112,11 +112,14 @@ def _smoothed(points: np.ndarray, starts: tuple[int, ...], strength: float) -> n
 
 
 def _rest(vertices: np.ndarray, turned: np.ndarray) -> np.ndarray:
-    """The mean shape (468, 3) of the frames with the least opening among those seen from the front, lips closed."""
+    """The usual shape (468, 3) of the frames with the least opening among those seen from the front, lips closed."""
     frontal = turned <= np.quantile(turned, 0.6) + 1e-9
     opening = np.where(frontal, mouth_opening(vertices), np.inf)
     closed = np.argsort(opening, kind="stable")[: max(1, round(CLOSED_PART * int(frontal.sum())))]
-    return close_lips(np.median(vertices[closed], axis=0))
+    rest = np.median(vertices[closed], axis=0)
+    # Lips that are shut are often pursed as well; the usual width is that of all frames.
+    rest[:, 0] = np.median(vertices[frontal][..., 0], axis=0)
+    return close_lips(rest)
 
 
 def _turned(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:

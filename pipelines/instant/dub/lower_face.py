@@ -40,10 +40,10 @@ LIP_EDGE = 1.5
 def draw_mouth(
     frame: np.ndarray, motion: MouthMotion, inside: MouthView, light: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
-    """The lower face of a frame (H, W, 3) uint8 with its mouth moved, an open one filled from `inside`.
+    """The lower face of a frame (H, W, 3), bytes or floats, with its mouth moved, an open one filled from `inside`.
 
-    `light` (3,) is the colour of the cheeks now. Returns colours (h, w, 3) float32 in 0..255, where they differ from
-    the frame (h, w) as 0 or 1, and the box in the frame as rows and columns.
+    `light` (3,) is the colour of the cheeks now. Returns colours (h, w, 3) float32 on the frame's scale, where they
+    differ from the frame (h, w) as 0 or 1, and the box in the frame as rows and columns.
     """
     box = _box(motion, frame.shape[:2])
     upper, lower = _fields(motion, box)

@@ -14,10 +14,15 @@ from .mouth_motion import LOWER_RIM, RIM_OPENING, UPPER_RIM, MouthMotion
 
 SIDE_REACH = 0.94
 """Mouth half widths from the middle up to which the inside is taken; nearer the corners it is that at this place."""
-SPLIT_FROM, SPLIT_TO = 0.1, 0.9
-"""Parts of the opening between which its darkest row is where a wider mouth is lengthened."""
+RIM_PART = 0.1
+"""Part of an opening at either lip that is not looked at: it is the lips' own shadow."""
+TEETH_LIGHT = 0.6
+"""Of the cheeks' brightness, from which on the inside counts as teeth."""
 DARK_FROM = 0.12
 """Mouth half widths of lengthening over which its colour becomes the cavity's: what is repeated leaves streaks."""
+LIGHTER = 0.06
+"""Part of the cheeks' brightness by which a colour must exceed another to hide it."""
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 RIM = 1.0
 """Pixels inside the lips' edges from which on the inside is taken."""
 SKIN = [205, 425, 50, 280, 187, 411, 36, 266, 203, 423]
@@ -34,17 +39,18 @@ def lip_edges(points: np.ndarray) -> Aperture:
 
 
 def skin_light(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The median colour (3,) of the cheeks of a picture (H, W, 3) uint8."""
+    """The median colour (3,) of the cheeks of a picture (H, W, 3)."""
     height, width = picture.shape[:2]
     x = np.clip(points[SKIN, 0].astype(int), 1, width - 2)
     y = np.clip(points[SKIN, 1].astype(int), 1, height - 2)
     around = [picture[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    return np.median(np.concatenate(around), axis=0).clip(min=1)
+    darkest = 1 if picture.dtype == np.uint8 else 1 / 255
+    return np.median(np.concatenate(around), axis=0).clip(min=darkest)
 
 
 @dataclass(frozen=True)
 class MouthView:
-    """An open mouth in a `picture` (H, W, 3) uint8, with the `lips` around it.
+    """An open mouth in a `picture` (H, W, 3), bytes or floats in 0..1, with the `lips` around it.
 
     `basis` (2, 3) and `middle` (2,) as in MouthMotion. `split` is the part of the opening at which it is lengthened,
     `cavity` (3,) the colour there, `light` (3,) that of the cheeks.
@@ -65,12 +71,17 @@ class MouthView:
         split, cavity = _darkest(picture, lips)
         return cls(picture, lips, motion.basis, motion.middle, split, skin_light(picture, motion.points), cavity)
 
+    def teeth_share(self) -> float:
+        """The part of the opening, in 0..1, that is nearly as light as the cheeks."""
+        colours, _ = _opening(self.picture, self.lips)
+        return float((colours @ LUMA > TEETH_LIGHT * float(self.light @ LUMA)).mean())
+
     def fill(self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion) -> np.ndarray:
         """Colours (h, w, 3) float32 of the inside at places (h, w, 2) of another frame.
 
         `below_upper` and `above_lower` (h, w) are distances in pixels from the lips. Upper teeth keep their place in
         the head while the upper lip comes down over them; where it is higher than here, they go up with it. What lies
-        at the lower lip stays with it; a wider mouth is lengthened at the darkest height.
+        at the lower lip stays with it; a wider mouth is dark between both.
         """
         to_view = self.basis[:, :2] @ np.linalg.inv(motion.basis[:, :2])
         size = float(np.sqrt(abs(np.linalg.det(to_view))))
@@ -80,13 +91,18 @@ class MouthView:
         gap = np.maximum(lower - upper, 2 * RIM)
         from_upper = np.maximum(across - upper, below_upper * size)
         from_lower = above_lower * size
-        above = np.clip(from_upper, RIM, np.maximum(self.split * gap, RIM))
-        below = gap - np.clip(from_lower, RIM, np.maximum((1 - self.split) * gap, RIM))
-        nearer = from_lower / ((1 - self.split) * gap) - from_upper / (self.split * gap)
-        part = smoothstep(0.15, -0.15, nearer)
-        colours = self._sample(along, upper + above + part * (below - above))
-        between = np.minimum(from_upper - self.split * gap, from_lower - (1 - self.split) * gap)
-        dark = smoothstep(0.0, DARK_FROM * self.lips.half, between)[..., None].astype(np.float32)
+        height = self.split * gap
+        above = self._lengthened(along, upper, from_upper, height)
+        below = self._lengthened(along, lower, -from_lower, height - gap)
+        # Light falls off towards the throat, so what is lighter lies in front: teeth before tongue before the cavity.
+        lighter = (above - below) @ LUMA / (LIGHTER * float(self.light @ LUMA))
+        return below + smoothstep(-1.0, 1.0, lighter)[..., None].astype(np.float32) * (above - below)
+
+    def _lengthened(self, along: np.ndarray, edge: np.ndarray, away: np.ndarray, most: np.ndarray) -> np.ndarray:
+        """Colours `away` pixels below a lip's edge (above it if negative), the cavity's from `most` on."""
+        way = np.sign(most)
+        colours = self._sample(along, edge + way * np.clip(way * away, RIM, np.maximum(way * most, RIM)))
+        dark = smoothstep(0.0, DARK_FROM * self.lips.half, way * (away - most))[..., None].astype(np.float32)
         return colours + dark * (self.cavity - colours)
 
     def _sample(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
@@ -95,7 +111,7 @@ class MouthView:
 
 
 def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Bicubic colours (h, w, 3) float32 in 0..255 of a picture (H, W, 3) uint8 at places in pixels."""
+    """Bicubic colours (h, w, 3) float32 of a picture (H, W, 3), on its scale, at places in pixels."""
     cv2 = load_opencv()
     maps = (np.ascontiguousarray(place - 0.5, dtype=np.float32) for place in (x, y))
     return cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
@@ -103,11 +119,16 @@ def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _darkest(picture: np.ndarray, lips: Aperture) -> tuple[float, np.ndarray]:
     """The part of the opening, from the upper lip, at which the middle of the mouth is darkest, and its colour (3,)."""
-    along = np.linspace(-0.5, 0.5, 21) * lips.half
-    upper, lower = (np.interp(along, lips.table_along, edge) for edge in (lips.upper, lips.lower))
-    parts = np.linspace(SPLIT_FROM, SPLIT_TO, 33)
-    across = upper + parts[:, None] * (lower - upper)
-    place = lips.middle + np.stack([np.broadcast_to(along, across.shape), across], -1) @ np.stack([lips.axis, lips.down])
-    rows = sampled(picture, place[..., 0], place[..., 1])
+    rows, parts = _opening(picture, lips)
     darkest = int(rows.mean(axis=(1, 2)).argmin())
     return float(parts[darkest]), np.median(rows[darkest], axis=0)
+
+
+def _opening(picture: np.ndarray, lips: Aperture) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (33, 21, 3) of the middle of a mouth at parts (33,) of its opening."""
+    along = np.linspace(-0.5, 0.5, 21) * lips.half
+    upper, lower = (np.interp(along, lips.table_along, edge) for edge in (lips.upper, lips.lower))
+    parts = np.linspace(RIM_PART, 1 - RIM_PART, 33)
+    across = upper + parts[:, None] * (lower - upper)
+    place = lips.middle + np.stack([np.broadcast_to(along, across.shape), across], -1) @ np.stack([lips.axis, lips.down])
+    return sampled(picture, place[..., 0], place[..., 1]), parts

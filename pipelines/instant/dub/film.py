@@ -1,0 +1,231 @@
+"""A film whose person speaks other words: head, eyes, hair and background stay as filmed, the mouth follows a motion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice, repeat
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from ....models.face.face_mesh import OUTER_EYE_CORNERS, mouth_opening
+from ....models.face.mouth_shapes import mouth_vertices, neutral_vertices
+from ...errors import TalkingPortraitError
+from ...face.head_pose import split_matrix
+from ...face.landmarks import Landmarker
+from ...files.video import VideoFile
+from ...image.frame_workers import FrameWorkers
+from ...person.head_frames import forwards_and_backwards, read_frames
+from ...types import FaceMotion, FaceTrack, Progress, no_progress
+from ..renderer.renderer import BATCH_PIXELS, InstantRenderer
+from .filmed_face import FilmedFace, filmed_face
+from .follow import FilmPicker, follow_film
+from .lower_face import draw_mouth
+from .mouth_motion import MouthMotion, mouth_motions
+from .mouth_view import MouthView, skin_light
+
+End = Literal["back and forth", "hold", "cut"]
+"""What follows the film's last frame where the sound is longer: the film backwards, that frame, or nothing."""
+
+WIDE_ENOUGH = 0.22
+"""Eye distances; wider mouths are no better to take the inside from."""
+LEAST_OPENING = 0.07
+"""Eye distances; where the film shows no wider mouth, the inside is drawn by Instant's renderer."""
+STILL_VALUE, FRONTAL_VALUE, TURNED, TEETH_VALUE = 0.5, 0.004, 12.0, 0.15
+"""Of an open mouth, in eye distances of opening: what is lost for each eye distance that the face moves from the frame
+before, and for each degree beyond TURNED that it looks aside; what is won if all that is seen are teeth."""
+COMPARED, APART = 8, Fraction(2, 5)
+"""Open mouths that are compared, and the seconds between them, at least."""
+DRAWN_MOUTH = (0.5, 0.25, 0.0, 0.0, 0.35, 0.0)
+"""Mouth controls of the drawn inside."""
+BATCH = 8
+LIGHT_SECONDS = 0.25
+"""Time constant with which the inside's brightness follows that of the face."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film prepared for dubbing: its `face`, the `inside` of the mouth, its rate, and how frames are read.
+
+    `read` takes frame numbers, each of which is one more or one less than that before or the same, and yields frames
+    (H, W, 3), bytes or floats in 0..1.
+    """
+
+    face: FilmedFace
+    inside: MouthView
+    fps: Fraction
+    read: Callable[[np.ndarray], Iterator[np.ndarray]]
+
+    @property
+    def frames(self) -> int:
+        return self.face.frames
+
+
+def open_film(
+    video: VideoFile,
+    landmarker: Landmarker,
+    *,
+    frames: int,
+    picker: FilmPicker | None = None,
+    progress: Progress = no_progress,
+) -> Film:
+    """The first `frames` frames of a video, or as many as it has, ready to be dubbed.
+
+    `picker` chooses the face, by default the largest. Raises TalkingPortraitError where it is in none of them.
+    """
+    face = follow_film(video, landmarker, picker or FilmPicker(video.size), frames=frames, progress=progress)
+    return _film(face, video.fps, lambda numbers: read_frames(video, numbers))
+
+
+def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> Film:
+    """A batch of pictures (F, H, W, 3) in 0..1 with landmarks for each as a film.
+
+    Raises TalkingPortraitError where pictures and landmarks do not belong together or hold no face.
+    """
+    track.check_pictures(images)
+    if track.frames != len(images):
+        raise TalkingPortraitError(
+            f"There are {len(images)} pictures but landmarks for one; run Detect Landmarks on all of them."
+        )
+    face = filmed_face(track.points, track.found, (0,), track.image_size, smoothing=0)
+    return _film(face, fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
+
+
+def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator[np.ndarray]]) -> Film:
+    views = []
+    for number, value in _open_mouths(face, max(1, round(APART * fps))):
+        frame = next(iter(read(np.array([number]))))
+        view = MouthView.of(frame, _as_filmed(face, number))
+        views.append((value + TEETH_VALUE * view.teeth_share(), number, view))
+    _, number, inside = max(views, key=lambda entry: entry[0])
+    if float(mouth_opening(face.points[number].astype(np.float64))) < LEAST_OPENING:
+        inside = MouthView.of(*_drawn(face, number, inside.picture))
+    return Film(face, inside, fps, read)
+
+
+def frame_order(count: int, frames: int, end: End) -> np.ndarray:
+    """Numbers (n,) of a film of `count` frames that `frames` frames of speech are spoken over; n is less for "cut"."""
+    if end not in get_args(End):
+        raise TalkingPortraitError(f'The end of the film is "{end}", but one of {", ".join(get_args(End))} is expected.')
+    if end == "cut":
+        return np.arange(min(count, frames))
+    if end == "hold":
+        return np.minimum(np.arange(frames), count - 1)
+    return forwards_and_backwards(count, frames)
+
+
+def dub(
+    film: Film,
+    motion: FaceMotion,
+    *,
+    end: End = "back and forth",
+    jaw: float = 1.0,
+    batch: int = BATCH,
+    progress: Progress = no_progress,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Frames (n, H, W, 3), bytes or floats as the film's, and masks (n, H, W) of how much of each pixel is new.
+
+    Where a mask is 0 a frame is the film's, unchanged. `jaw` in 0..1 is how far chin and cheeks follow the new words
+    instead of the old. The motion's rate is the film's; only its mouth is used.
+    """
+    if not 0 <= jaw <= 1:
+        raise TalkingPortraitError(f"The jaw's amount is {jaw}, but a number from 0 to 1 is expected; 1 suits most uses.")
+    if motion.fps != film.fps:
+        raise TalkingPortraitError(
+            f"The motion has {float(motion.fps):g} frames a second and the film {float(film.fps):g}; make the motion at "
+            "the film's rate."
+        )
+    numbers = frame_order(film.frames, motion.frames, end)
+    height, width = film.face.size
+    batch = max(1, min(batch, BATCH_PIXELS // (height * width)))
+    follow = 1 - float(np.exp(-1 / (LIGHT_SECONDS * float(film.fps))))
+    light = film.inside.light
+    pictures = film.read(numbers)
+    with FrameWorkers(torch.device("cpu")) as workers:
+        for start in range(0, len(numbers), batch):
+            frames = np.stack(list(islice(pictures, min(batch, len(numbers) - start))))
+            shown = np.arange(start, start + len(frames))
+            moves = mouth_motions(film.face, numbers[shown], motion, shown, jaw)
+            lights = []
+            for frame, move in zip(frames, moves, strict=True):
+                light = light + (1.0 if not start and not lights else follow) * (skin_light(frame, move.points) - light)
+                lights.append(light)
+            masks = np.zeros(frames.shape[:3], np.float32)
+            amounts = film.face.amount[numbers[shown]]
+            workers.map(_draw, frames, masks, moves, amounts, lights, repeat(film.inside))
+            yield torch.from_numpy(frames), torch.from_numpy(masks)
+            progress(start + len(frames), len(numbers), _preview(frames[-1]))
+
+
+def _draw(
+    frame: np.ndarray, mask: np.ndarray, move: MouthMotion, amount: float, light: np.ndarray, inside: MouthView
+) -> None:
+    """Moves the mouth in a frame (H, W, 3), and says where in `mask` (H, W)."""
+    if amount == 0:
+        return
+    colours, changed, box = draw_mouth(frame, move, inside, light)
+    weight = amount * changed
+    here = frame[box]
+    mixed = here + weight[..., None] * (colours - here)
+    mixed = np.rint(mixed).clip(0, 255) if frame.dtype == np.uint8 else mixed.clip(0, 1)
+    frame[box] = np.where(weight[..., None] > 0, mixed, here)
+    mask[box] = weight
+
+
+def _open_mouths(face: FilmedFace, apart: int) -> list[tuple[int, float]]:
+    """Frames that show the inside of the mouth best, the best first, and how well: open, from the front, and still.
+
+    They lie `apart` frames from one another, at least.
+    """
+    opening = np.minimum(mouth_opening(face.points.astype(np.float64)), WIDE_ENOUGH)
+    right, left = OUTER_EYE_CORNERS
+    unit = np.linalg.norm(face.points[:, right] - face.points[:, left], axis=-1).clip(min=1e-6)
+    travel = np.linalg.norm(np.diff(face.points, axis=0, prepend=face.points[:1]), axis=-1).mean(axis=1) / unit
+    turned = np.concatenate([np.abs(split_matrix(face.shapes(part)[1])[0][:, 1]) for part in _parts(face.frames)])
+    value = opening - STILL_VALUE * travel - FRONTAL_VALUE * np.maximum(turned - TURNED, 0)
+    value[~face.found] = -np.inf
+    chosen: list[tuple[int, float]] = []
+    while len(chosen) < COMPARED and np.isfinite(value.max()):
+        number = int(value.argmax())
+        chosen.append((number, float(value[number])))
+        value[max(0, number - apart) : number + apart + 1] = -np.inf
+    return chosen
+
+
+def _parts(count: int) -> Sequence[np.ndarray]:
+    return np.array_split(np.arange(count), max(1, count // 1000))
+
+
+def _as_filmed(face: FilmedFace, number: int) -> MouthMotion:
+    """Where the mouth of a frame is."""
+    return mouth_motions(face, np.array([number]), _held(np.zeros((1, 6))), np.array([0]), 1.0)[0]
+
+
+def _held(controls: np.ndarray) -> FaceMotion:
+    """A motion of one frame with these mouth controls (1, 6)."""
+    neutral, still = neutral_vertices(), np.zeros((1, 3))
+    return FaceMotion(neutral + mouth_vertices(controls), neutral, still, still, Fraction(25))
+
+
+def _drawn(face: FilmedFace, number: int, frame: np.ndarray) -> tuple[np.ndarray, MouthMotion]:
+    """The frame with its mouth opened by Instant's renderer, and where the lips are then."""
+    points = face.points[number : number + 1].astype(np.float64)
+    _, matrix = face.shapes(np.array([number]))
+    picture = torch.from_numpy(frame / np.float32(255) if frame.dtype == np.uint8 else frame)
+    renderer = InstantRenderer(picture, FaceTrack(points, np.ones(1, bool), face.size, matrix))
+    speaking = _held(np.array([DRAWN_MOUTH]))
+    drawn = renderer.render(speaking)[0][0].numpy()
+    moved = renderer.mesh.move(speaking, np.array([0]), renderer.mesh.speech_activity(speaking)).expression
+    if frame.dtype == np.uint8:
+        drawn = np.rint(drawn * 255).astype(np.uint8)
+    here = _as_filmed(face, number)
+    return drawn, replace(here, points=here.points + moved[0].numpy())
+
+
+def _preview(frame: np.ndarray) -> torch.Tensor:
+    step = max(1, max(frame.shape[:2]) // 512)
+    shown: Any = frame[::step, ::step]
+    return torch.from_numpy(shown / np.float32(255) if frame.dtype == np.uint8 else shown)

@@ -29,6 +29,7 @@ from .person.train_audiodvp import TrainAudioDVP
 from .render.aniportrait_sampler import AniPortraitSampler
 from .render.anitalker_render import AniTalkerRender
 from .render.apasco_sampler import APascoSampler
+from .render.dub_video import DubVideo
 from .render.frame_interpolation import FrameInterpolation
 from .render.instant_render import InstantRender
 from .render.load_aniportrait import LoadAniPortrait
@@ -52,6 +53,7 @@ NODES: tuple[Any, ...] = (
     EditMotion,
     PreviewMotion,
     InstantRender,
+    DubVideo,
     LoadFaceRestorer,
     RestoreFaces,
     LoadAniTalker,

@@ -1,4 +1,4 @@
-"""`python -m talking_portrait animate`: a portrait and a voice become a video."""
+"""`python -m talking_portrait animate`: a portrait, or a video of a person, and a voice become a video."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TalkingPortraitError, quoted
 from ..renderers import INSTANT
+from .animate_film import add_film_options, animate_film, refuse_film_options
 from .driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .progress_bar import ProgressBar
 from .renderer_options import add_renderer_options, chosen_renderer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("animate", help="make a video from a portrait and speech, by any of the systems")
-    command.add_argument("--image", type=Path, help="the portrait (default: the shipped one)")
+    command.add_argument("--image", type=Path, help="the portrait, or a video to dub (default: the shipped portrait)")
     command.add_argument("--audio", type=Path, help="the speech, any sound or video file (default: the shipped one)")
     command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
     command.add_argument(
@@ -44,6 +45,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="where frames are computed: cpu, cuda, mps ... (default: cpu for instant, else the accelerator there is)",
     )
     add_driver_options(command)
+    add_film_options(command)
     add_renderer_options(command)
     command.set_defaults(run=_animate)
 
@@ -77,7 +79,7 @@ def _animate(options: argparse.Namespace) -> None:
     from ..files.motion_file import check_motion_name, load_motion, save_motion
     from ..files.output_paths import file_to_write, keep_inputs
     from ..files.sound import read_speech
-    from ..files.video import check_video_name
+    from ..files.video import check_video_name, is_film
     from ..instant.animate import fit_portrait, frames_of
     from ..timing import as_rate
 
@@ -92,6 +94,14 @@ def _animate(options: argparse.Namespace) -> None:
         raise TalkingPortraitError(
             f"{options.out} and {options.save_motion} are the same file by a link; give another name for one of them."
         )
+    film = options.image is not None and is_film(options.image)
+    if film and options.renderer != INSTANT:
+        raise TalkingPortraitError(
+            f"{options.image} is a video, but {options.renderer} takes a picture; leave out --renderer to dub the "
+            "video, or give one of its frames as a picture."
+        )
+    if not film:
+        refuse_film_options(options)
     renderer = chosen_renderer(options)
     if renderer is not None:
         for target in results:
@@ -103,6 +113,9 @@ def _animate(options: argparse.Namespace) -> None:
     motion = load_motion(options.motion) if options.motion else None
     if motion is not None:
         _say_what_has_no_effect(options, motion)
+    if film:
+        animate_film(options, motion)
+        return
     fps = motion.fps if motion else as_rate(renderer.fps if renderer else driver_option(options, "fps"))
     image, track = _portrait(options)
     if renderer is None:

@@ -82,6 +82,11 @@ def write_image(path: str | Path, image: torch.Tensor) -> None:
         ) from None
 
 
+def from_uint8(frame: np.ndarray) -> torch.Tensor:
+    """Bytes (H, W, C) as a picture in 0..1."""
+    return torch.from_numpy(frame.astype(np.float32) / 255)
+
+
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """Pictures in 0..1 as rounded bytes."""
     return (images.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()

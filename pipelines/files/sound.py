@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ class SoundTrack:
     """Time in the file at which the timeline begins: with the first picture, or with sound that is earlier."""
     warn: bool = True
     """Whether a damaged place is logged, which once is enough."""
+    seconds: Fraction | None = None
+    """How much of it is taken; all by default."""
 
     @property
     def rate(self) -> int:
@@ -64,11 +67,13 @@ class SoundTrack:
         Raises TalkingPortraitError when the file ends before its header says, or nothing can be decoded.
         """
         waiting: list[np.ndarray] = []
-        count = 0
+        count, most = 0, None if self.seconds is None else math.ceil(self.seconds * self.rate)
         try:
             for samples in self._on_timeline():
-                waiting.append(samples)
-                count += len(samples)
+                waiting.append(samples if most is None else samples[: most - count])
+                count += len(waiting[-1])
+                if count == most:
+                    break
                 if sum(map(len, waiting)) >= SOUND_BLOCK:
                     yield np.concatenate(waiting)
                     waiting = []

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -104,6 +105,21 @@ def open_video(path: str | Path) -> VideoFile:
             "taken; scale it down."
         )
     return VideoFile(path, size, streams.video.rate, streams.video, streams.origin)
+
+
+def is_film(path: str | Path) -> bool:
+    """Whether a file holds pictures that move and is no picture file, whatever its name says."""
+    from PIL import Image
+
+    try:
+        with Image.open(path):
+            return False
+    except Exception:  # no picture, or one that only its reader can tell what is wrong with
+        pass
+    try:
+        return len(list(islice(open_video(path).frames(), 2))) == 2
+    except TalkingPortraitError:
+        return False
 
 
 class VideoWriter:

@@ -7,13 +7,15 @@ thread; on a machine with other load that costs ten times the work itself. Whole
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Item = TypeVar("Item")
 
 
 class FrameWorkers:
@@ -53,6 +55,16 @@ class FrameWorkers:
         """Runs `work` on each set of arguments, several at once; raises the first exception."""
         for _ in self._pool.map(partial(_without_gradients, work), *pieces):
             pass
+
+
+def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; while one is used, a thread makes the next one."""
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item
 
 
 def _without_gradients(work: Callable[..., Any], *arguments: Any) -> Any:

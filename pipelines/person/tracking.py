@@ -20,6 +20,7 @@ from ..face.face_tracking import track_of
 from ..face.head_pose import split_matrix
 from ..face.landmarks import follow
 from ..face.shots import Frame, find_clips, find_cuts, thumbnail
+from ..files.images import from_uint8
 from ..files.video import VideoFile
 from ..progress import share
 from ..types import FaceTrack, Progress
@@ -88,7 +89,7 @@ def _first_reading(
         changes.append(0.0 if before is None else float(np.abs(small - before).mean()))
         before = small
         if number % look_every == 0:
-            picture = ImagePyramid(_in_unit_range(frame))
+            picture = ImagePyramid(from_uint8(frame))
             faces = detect_in_whole(picture, landmarker, CONFIDENCE)
             seen += [(shape_of(face, video.size), face.size / max(video.size)) for face in faces]
         progress(min(number + 1, expected), max(expected, 1))
@@ -108,7 +109,7 @@ def _follow(
         for number, current in enumerate(video.frames()):
             if number in first_of_shot:
                 picker.last = None
-            yield _in_unit_range(current)
+            yield from_uint8(current)
 
     faces: list[Face | None] = []
     for face in follow(pictures(), video.size, landmarker, picker=picker, min_confidence=CONFIDENCE):
@@ -170,8 +171,4 @@ def _with_points(frame: np.ndarray, face: Face | None) -> torch.Tensor:
         x, y = face.points[:, :2].T.round().astype(int)
         inside = (x >= 0) & (y >= 0) & (x < frame.shape[1]) & (y < frame.shape[0])
         marked[y[inside], x[inside]] = (0, 255, 0)
-    return _in_unit_range(marked)
-
-
-def _in_unit_range(frame: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(frame.astype(np.float32) / 255)
+    return from_uint8(marked)

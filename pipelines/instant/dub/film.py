@@ -1,4 +1,4 @@
-"""A film whose person speaks other words: head, eyes, hair and background stay as filmed, the mouth follows a motion."""
+"""A film whose person speaks other words: the mouth follows a motion, all else stays as filmed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, repeat
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from ....models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from ...errors import TalkingPortraitError
 from ...face.head_pose import split_matrix
 from ...face.landmarks import Landmarker
+from ...files.images import from_uint8
 from ...files.video import VideoFile
-from ...image.frame_workers import FrameWorkers
+from ...image.frame_workers import FrameWorkers, read_ahead
 from ...person.head_frames import forwards_and_backwards, read_frames
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
 from ..renderer.renderer import BATCH_PIXELS, InstantRenderer
@@ -42,6 +43,7 @@ COMPARED, APART = 8, Fraction(2, 5)
 DRAWN_MOUTH = (0.5, 0.25, 0.0, 0.0, 0.35, 0.0)
 """Mouth controls of the drawn inside."""
 BATCH = 8
+PREVIEW_SIDE = 512
 LIGHT_SECONDS = 0.25
 """Time constant with which the inside's brightness follows that of the face."""
 
@@ -50,12 +52,15 @@ LIGHT_SECONDS = 0.25
 class Film:
     """A film prepared for dubbing: its `face`, the `inside` of the mouth, its rate, and how frames are read.
 
+    `inside_drawn` says that the film shows no open mouth.
+
     `read` takes frame numbers, each of which is one more or one less than that before or the same, and yields frames
     (H, W, 3), bytes or floats in 0..1.
     """
 
     face: FilmedFace
     inside: MouthView
+    inside_drawn: bool
     fps: Fraction
     read: Callable[[np.ndarray], Iterator[np.ndarray]]
 
@@ -101,15 +106,18 @@ def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator
         view = MouthView.of(frame, _as_filmed(face, number))
         views.append((value + TEETH_VALUE * view.teeth_share(), number, view))
     _, number, inside = max(views, key=lambda entry: entry[0])
-    if float(mouth_opening(face.points[number].astype(np.float64))) < LEAST_OPENING:
+    shut = float(mouth_opening(face.points[number].astype(np.float64))) < LEAST_OPENING
+    if shut:
         inside = MouthView.of(*_drawn(face, number, inside.picture))
-    return Film(face, inside, fps, read)
+    return Film(face, inside, shut, fps, read)
 
 
 def frame_order(count: int, frames: int, end: End) -> np.ndarray:
     """Numbers (n,) of a film of `count` frames that `frames` frames of speech are spoken over; n is less for "cut"."""
     if end not in get_args(End):
-        raise TalkingPortraitError(f'The end of the film is "{end}", but one of {", ".join(get_args(End))} is expected.')
+        raise TalkingPortraitError(
+            f'The end of the film is "{end}", but one of {", ".join(get_args(End))} is expected.'
+        )
     if end == "cut":
         return np.arange(min(count, frames))
     if end == "hold":
@@ -132,32 +140,41 @@ def dub(
     instead of the old. The motion's rate is the film's; only its mouth is used.
     """
     if not 0 <= jaw <= 1:
-        raise TalkingPortraitError(f"The jaw's amount is {jaw}, but a number from 0 to 1 is expected; 1 suits most uses.")
+        raise TalkingPortraitError(
+            f"The jaw's amount is {jaw}, but a number from 0 to 1 is expected; 1 suits most uses."
+        )
     if motion.fps != film.fps:
         raise TalkingPortraitError(
-            f"The motion has {float(motion.fps):g} frames a second and the film {float(film.fps):g}; make the motion at "
-            "the film's rate."
+            f"The motion has {float(motion.fps):g} frames a second and the film {float(film.fps):g}; make the motion "
+            "at the film's rate."
         )
     numbers = frame_order(film.frames, motion.frames, end)
     height, width = film.face.size
     batch = max(1, min(batch, BATCH_PIXELS // (height * width)))
     follow = 1 - float(np.exp(-1 / (LIGHT_SECONDS * float(film.fps))))
-    light = film.inside.light
-    pictures = film.read(numbers)
+    light: np.ndarray | None = None
+    done = 0
     with FrameWorkers(torch.device("cpu")) as workers:
-        for start in range(0, len(numbers), batch):
-            frames = np.stack(list(islice(pictures, min(batch, len(numbers) - start))))
-            shown = np.arange(start, start + len(frames))
+        for frames in read_ahead(_batches(film.read(numbers), batch)):
+            shown = np.arange(done, done + len(frames))
             moves = mouth_motions(film.face, numbers[shown], motion, shown, jaw)
             lights = []
             for frame, move in zip(frames, moves, strict=True):
-                light = light + (1.0 if not start and not lights else follow) * (skin_light(frame, move.points) - light)
+                now = skin_light(frame, move.points)
+                light = now if light is None else light + follow * (now - light)
                 lights.append(light)
             masks = np.zeros(frames.shape[:3], np.float32)
-            amounts = film.face.amount[numbers[shown]]
+            amounts = film.face.amount[numbers[shown]].tolist()
             workers.map(_draw, frames, masks, moves, amounts, lights, repeat(film.inside))
             yield torch.from_numpy(frames), torch.from_numpy(masks)
-            progress(start + len(frames), len(numbers), _preview(frames[-1]))
+            done += len(frames)
+            progress(done, len(numbers), _preview(frames[-1]))
+
+
+def _batches(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Frames (H, W, 3) as batches (n, H, W, 3) of their own memory."""
+    while batch := list(islice(frames, size)):
+        yield np.stack(batch)
 
 
 def _draw(
@@ -166,13 +183,8 @@ def _draw(
     """Moves the mouth in a frame (H, W, 3), and says where in `mask` (H, W)."""
     if amount == 0:
         return
-    colours, changed, box = draw_mouth(frame, move, inside, light)
-    weight = amount * changed
-    here = frame[box]
-    mixed = here + weight[..., None] * (colours - here)
-    mixed = np.rint(mixed).clip(0, 255) if frame.dtype == np.uint8 else mixed.clip(0, 1)
-    frame[box] = np.where(weight[..., None] > 0, mixed, here)
-    mask[box] = weight
+    new, box = draw_mouth(frame, move, inside, light, amount)
+    mask[box] = new
 
 
 def _open_mouths(face: FilmedFace, apart: int) -> list[tuple[int, float]]:
@@ -214,7 +226,7 @@ def _drawn(face: FilmedFace, number: int, frame: np.ndarray) -> tuple[np.ndarray
     """The frame with its mouth opened by Instant's renderer, and where the lips are then."""
     points = face.points[number : number + 1].astype(np.float64)
     _, matrix = face.shapes(np.array([number]))
-    picture = torch.from_numpy(frame / np.float32(255) if frame.dtype == np.uint8 else frame)
+    picture = _in_unit_range(frame)
     renderer = InstantRenderer(picture, FaceTrack(points, np.ones(1, bool), face.size, matrix))
     speaking = _held(np.array([DRAWN_MOUTH]))
     drawn = renderer.render(speaking)[0][0].numpy()
@@ -226,6 +238,9 @@ def _drawn(face: FilmedFace, number: int, frame: np.ndarray) -> tuple[np.ndarray
 
 
 def _preview(frame: np.ndarray) -> torch.Tensor:
-    step = max(1, max(frame.shape[:2]) // 512)
-    shown: Any = frame[::step, ::step]
-    return torch.from_numpy(shown / np.float32(255) if frame.dtype == np.uint8 else shown)
+    step = max(1, max(frame.shape[:2]) // PREVIEW_SIDE)
+    return _in_unit_range(frame[::step, ::step])
+
+
+def _in_unit_range(frame: np.ndarray) -> torch.Tensor:
+    return from_uint8(frame) if frame.dtype == np.uint8 else torch.from_numpy(frame)

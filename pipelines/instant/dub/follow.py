@@ -12,10 +12,14 @@ import torch
 from ....models.face.face_mesh import VERTICES
 from ...errors import TalkingPortraitError
 from ...face.face import Face, Landmarker
+from ...face.face_search import ImagePyramid, detect_in_whole
 from ...face.face_tracking import FacePicker
 from ...face.landmarks import follow
 from ...face.shots import Frame, find_cuts, thumbnail
+from ...files.images import from_uint8
 from ...files.video import VideoFile
+from ...image.frame_workers import read_ahead
+from ...packages import load_opencv
 from ...person.same_person import Shape, median_shape, most_alike, shape_of
 from ...types import Progress, no_progress
 from .filmed_face import FilmedFace, filmed_face
@@ -25,6 +29,10 @@ COMPARED = 25
 """Faces of the film's beginning whose median shape is looked for after a cut."""
 LEAST_MASKED = 0.3
 """Part of a face's landmarks that must lie within a mask."""
+FIRST_LOOKS = 8
+"""Frames at the beginning in which the size of the faces is looked at, until one shows any."""
+FACE_PIXELS = 280
+"""Size of the smallest face of the beginning that is kept: landmarkers scale faces down to 192 or 256 pixels."""
 PREVIEW_SECONDS = 1
 
 
@@ -43,6 +51,17 @@ class FilmPicker(FacePicker):
         if face is not None and len(self._shapes) < COMPARED:
             self._shapes.append(shape_of(face, self.image_size))
         return face
+
+    def reduced(self, factor: int) -> FilmPicker:
+        """The same for frames whose sides are divided by `factor`."""
+        height, width = (max(1, side // factor) for side in self.image_size)
+        place = None if self.place is None else (self.place[0] / factor, self.place[1] / factor)
+        mask = self.mask
+        if mask is not None:
+            rows = np.minimum((np.arange(height) + 0.5) * factor, mask.shape[0] - 1).astype(int)
+            columns = np.minimum((np.arange(width) + 0.5) * factor, mask.shape[1] - 1).astype(int)
+            mask = mask[np.ix_(rows, columns)]
+        return FilmPicker((height, width), self.choose, self.index, place=place, mask=mask)
 
     def begin_shot(self) -> None:
         """Searches the person anew: the next frame is that of another shot."""
@@ -74,39 +93,68 @@ def follow_film(
 
     Raises TalkingPortraitError where the face is in none of them.
     """
-    changes: list[Frame] = []
+    factor = _reduction(video, landmarker)
+    picker = picker.reduced(factor)
+    size = picker.image_size
     starts = [0]
-    rate = float(video.fps)
-    current = np.zeros((1, 1, 3), np.uint8)
+    shown = torch.zeros(1, 1, 3)
 
     def pictures() -> Iterator[torch.Tensor]:
-        nonlocal current
-        before: np.ndarray | None = None
-        for number, current in enumerate(islice(video.frames(), frames)):
-            small = thumbnail(current)
-            changes.append(Frame(0.0 if before is None else float(np.abs(small - before).mean())))
-            before = small
-            recent = changes[-round(rate) - 2 :]
-            if number and find_cuts(recent, rate)[-1:] == [len(recent) - 1]:
+        nonlocal shown
+        shots = read_ahead(_shots(video, frames, size))
+        for number, (picture, is_cut) in enumerate(shots):
+            shown = picture
+            if is_cut:
                 starts.append(number)
                 picker.begin_shot()
-            yield torch.from_numpy(current.astype(np.float32) / 255)
+            yield picture
 
     points: list[np.ndarray] = []
     found: list[bool] = []
     empty = np.zeros((VERTICES, 3), np.float32)
-    preview_every = max(1, round(PREVIEW_SECONDS * rate))
-    for face in follow(pictures(), video.size, landmarker, picker=picker, min_confidence=CONFIDENCE):
+    preview_every = max(1, round(PREVIEW_SECONDS * video.fps))
+    for face in follow(pictures(), size, landmarker, picker=picker, min_confidence=CONFIDENCE):
         found.append(face is not None)
         points.append(empty if face is None else face.points[:VERTICES].astype(np.float32))
-        show = None if len(found) % preview_every else torch.from_numpy(current / np.float32(255))
-        progress(len(found), max(frames, len(found)), show)
+        progress(len(found), max(frames, len(found)), None if len(found) % preview_every else shown)
     if not any(found):
         raise TalkingPortraitError(
             f"{'The chosen face is' if picker.mask is not None else 'A face is'} found in none of the {len(found)} "
             f"frames of {video.path.name}; give a video that shows a face of at least 64 pixels."
         )
-    return filmed_face(np.stack(points), np.array(found), tuple(starts), video.size, smoothing=smoothing)
+    stretch = np.array([video.size[1] / size[1], video.size[0] / size[0], video.size[1] / size[1]], np.float32)
+    return filmed_face(np.stack(points) * stretch, np.array(found), tuple(starts), video.size, smoothing=smoothing)
+
+
+def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tuple[torch.Tensor, bool]]:
+    """Frames of a film at another size in 0..1, and whether each begins another shot."""
+    rate = float(video.fps)
+    changes: list[Frame] = []
+    before: np.ndarray | None = None
+    for frame in islice(video.frames(), frames):
+        current = _reduced(frame, size)
+        small = thumbnail(current)
+        changes.append(Frame(0.0 if before is None else float(np.abs(small - before).mean())))
+        before = small
+        del changes[: -round(rate) - 2]
+        is_cut = len(changes) > 1 and find_cuts(changes, rate)[-1:] == [len(changes) - 1]
+        yield from_uint8(current), is_cut
+
+
+def _reduction(video: VideoFile, landmarker: Landmarker) -> int:
+    """By how much frames may be made smaller for the search, so that the largest face keeps enough pixels."""
+    for frame in islice(video.frames(), 0, 4 * FIRST_LOOKS, 4):
+        faces = detect_in_whole(ImagePyramid(from_uint8(frame)), landmarker, CONFIDENCE)
+        if faces:
+            return max(1, int(min(face.size for face in faces) / FACE_PIXELS))
+    return 1
+
+
+def _reduced(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if frame.shape[:2] == size:
+        return frame
+    cv2 = load_opencv()
+    return cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _part_within(face: Face, mask: np.ndarray) -> float:

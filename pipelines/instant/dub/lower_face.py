@@ -11,7 +11,8 @@ from functools import cache
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import FACE_OVAL, face_mesh
+from ....models.face.face_mesh import FACE_OVAL, LIPS_OUTER, face_mesh
+from ...packages import load_opencv
 from ..renderer.expression_field import parted_lips
 from ..renderer.face_opening import Aperture
 from .mouth_motion import MouthMotion
@@ -33,23 +34,58 @@ FADE = 0.25
 """Eye distances from the sides of the box over which movements fade."""
 FEATHER = 0.8
 """Half the width in pixels over which one lip goes over into the other where they touch."""
+LIP_MARGIN = 0.06
+"""Eye distances around the lips in which the skin above and below them is drawn by both fields."""
 LIP_EDGE = 1.5
 """Width in pixels of the soft edge between lip and inside."""
 
 
 def draw_mouth(
-    frame: np.ndarray, motion: MouthMotion, inside: MouthView, light: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
-    """The lower face of a frame (H, W, 3), bytes or floats, with its mouth moved, an open one filled from `inside`.
+    frame: np.ndarray, motion: MouthMotion, inside: MouthView, light: np.ndarray, amount: float
+) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Moves the mouth in a frame (H, W, 3), bytes or floats in 0..1, and fills an open one from `inside`.
 
-    `light` (3,) is the colour of the cheeks now. Returns colours (h, w, 3) float32 on the frame's scale, where they
-    differ from the frame (h, w) as 0 or 1, and the box in the frame as rows and columns.
+    `light` (3,) is the colour of the cheeks now; by `amount` in 0..1 the frame goes over into the new one. Returns how
+    much of each pixel is new (h, w) float32 in 0..1, and the box of the frame that is, as rows and columns; other
+    pixels keep their values.
     """
-    box = _box(motion, frame.shape[:2])
+    cv2 = load_opencv()
+    rows, columns = box = _box(motion, frame.shape[:2])
     upper, lower = _fields(motion, box)
-    rows, columns = box
     x = np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5
     y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + 0.5
+    strip = _around_lips(motion, box)
+    # Above and below the strip around the lips each pixel has one field; within it both are drawn.
+    field = upper.copy()
+    below = (strip[0].start + strip[0].stop) // 2
+    field[:, below:] = lower[:, below:]
+    colours = sampled(frame, x + field[0], y + field[1])
+    new = np.abs(field).max(axis=0) > LEAST_MOVE
+    x, y, upper, lower = x[strip[1]], y[strip[0]], upper[:, strip[0], strip[1]], lower[:, strip[0], strip[1]]
+    lips, opened = _lips(frame, motion, inside, light, (x, y), upper, lower)
+    colours[strip] = lips if frame.dtype != np.uint8 else np.rint(lips).clip(0, 255)
+    new[strip] = (np.maximum(np.abs(upper), np.abs(lower)).max(axis=0) > LEAST_MOVE) | opened
+    here = frame[box]
+    if amount < 1:
+        colours = cv2.addWeighted(colours, amount, here, 1 - amount, 0)
+    np.copyto(here, colours if frame.dtype == np.uint8 else colours.clip(0, 1), where=new[..., None])
+    return new * np.float32(amount), box
+
+
+def _lips(
+    frame: np.ndarray,
+    motion: MouthMotion,
+    inside: MouthView,
+    light: np.ndarray,
+    pixels: tuple[np.ndarray, np.ndarray],
+    upper: np.ndarray,
+    lower: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (h, w, 3) float32 of both lips and of what is seen between them, and where that is (h, w) bool.
+
+    At `pixels`, x (w,) and y (h, 1), the skin is moved by the fields `upper` and `lower` (2, h, w).
+    """
+    x, y = pixels
     from_upper, from_lower = ((x + field[0], y + field[1]) for field in (upper, lower))
     lips = lip_edges(motion.points)
     along, across = _local(lips, *from_upper)
@@ -60,18 +96,29 @@ def draw_mouth(
     inward = np.minimum(inward, lips.half - np.abs(along))
     soft = FEATHER + 0.5 * np.maximum(np.abs(along) - 0.9 * lips.half, 0)
     part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft)).astype(np.float32)[..., None]
-    colours = sampled(frame, *from_upper)
-    colours += part * (sampled(frame, *from_lower) - colours)
-    changed = np.maximum(np.abs(upper).max(axis=0), np.abs(lower).max(axis=0)) > LEAST_MOVE
+    above, below = (sampled(frame, *places).astype(np.float32) for places in (from_upper, from_lower))
+    colours = above + part * (below - above)
     opened = smoothstep(0.0, LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
     high, wide = (np.flatnonzero((opened > 0).any(axis=axis)) for axis in (1, 0))
     if len(high):
         hole = slice(high[0], high[-1] + 1), slice(wide[0], wide[-1] + 1)
         places = np.stack(np.broadcast_arrays(x[hole[1]], y[hole[0]]), axis=-1)
-        fill = inside.fill(places, below_upper[hole], above_lower[hole], motion) * (light / inside.light).astype(np.float32)
-        colours[hole] += opened[hole][..., None] * (fill - colours[hole])
-        changed |= opened > 0
-    return colours, changed.astype(np.float32), box
+        fill = inside.fill(places, below_upper[hole], above_lower[hole], motion) * (light / inside.light)
+        colours[hole] += opened[hole][..., None] * (fill.astype(np.float32) - colours[hole])
+    return colours, opened > 0
+
+
+def _around_lips(motion: MouthMotion, box: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Rows and columns within a box around the lips before and after the movement."""
+    lips = motion.points[list(LIPS_OUTER)]
+    places = np.concatenate([lips, lips + motion.moved[list(LIPS_OUTER)]])
+    margin = LIP_MARGIN * motion.eye_distance
+    low, high = places.min(axis=0) - margin, places.max(axis=0) + margin
+    result = []
+    for side, first, last in zip(box, low[::-1], high[::-1], strict=True):
+        start = int(np.clip(first - side.start, 0, side.stop - side.start - 2))
+        result.append(slice(start, int(np.clip(last - side.start + 1, start + 2, side.stop - side.start))))
+    return result[0], result[1]
 
 
 def _box(motion: MouthMotion, size: tuple[int, ...]) -> tuple[slice, slice]:
@@ -94,7 +141,9 @@ def _fields(motion: MouthMotion, box: tuple[slice, slice]) -> tuple[np.ndarray, 
     rows, columns = box
     eyes = motion.eye_distance
     y, x = (
-        np.linspace(side.start, side.stop, max(3, int(np.ceil(NODES_PER_EYE_DISTANCE * (side.stop - side.start) / eyes))))
+        np.linspace(
+            side.start, side.stop, max(3, int(np.ceil(NODES_PER_EYE_DISTANCE * (side.stop - side.start) / eyes)))
+        )
         for side in box
     )
     nodes = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)

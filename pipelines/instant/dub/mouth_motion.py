@@ -63,11 +63,15 @@ def mouth_motions(
     points = face.points[numbers][..., :2].astype(np.float64)
     lips = [13, 14]
     middle = (points[:, lips] - np.einsum("nij,nvj->nvi", basis, filmed[:, lips])).mean(axis=1)
-    teeth = [np.einsum("nij,nj->ni", basis, offsets[:, LOWER_TEETH_FOLLOW].mean(axis=1)) for offsets in (filmed, spoken)]
+    teeth = [
+        np.einsum("nij,nj->ni", basis, offsets[:, LOWER_TEETH_FOLLOW].mean(axis=1)) for offsets in (filmed, spoken)
+    ]
     eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * face.eye_distance_cm
     opening = mouth_opening(face.rest + spoken)
     return [
-        MouthMotion(points[k], moved[k], basis[k], middle[k], teeth[0][k], teeth[1][k], float(eyes[k]), float(opening[k]))
+        MouthMotion(
+            points[k], moved[k], basis[k], middle[k], teeth[0][k], teeth[1][k], float(eyes[k]), float(opening[k])
+        )
         for k in range(len(numbers))
     ]
 

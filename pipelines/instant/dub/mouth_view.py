@@ -76,7 +76,9 @@ class MouthView:
         colours, _ = _opening(self.picture, self.lips)
         return float((colours @ LUMA > TEETH_LIGHT * float(self.light @ LUMA)).mean())
 
-    def fill(self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion) -> np.ndarray:
+    def fill(
+        self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion
+    ) -> np.ndarray:
         """Colours (h, w, 3) float32 of the inside at places (h, w, 2) of another frame.
 
         `below_upper` and `above_lower` (h, w) are distances in pixels from the lips. Upper teeth keep their place in
@@ -107,14 +109,14 @@ class MouthView:
 
     def _sample(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
         place = self.lips.middle + np.stack([along, across], axis=-1) @ np.stack([self.lips.axis, self.lips.down])
-        return sampled(self.picture, place[..., 0], place[..., 1])
+        return sampled(self.picture, place[..., 0], place[..., 1]).astype(np.float32)
 
 
 def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Bicubic colours (h, w, 3) float32 of a picture (H, W, 3), on its scale, at places in pixels."""
+    """Bicubic colours (h, w, 3) of a picture (H, W, 3), of its kind and on its scale, at places in pixels."""
     cv2 = load_opencv()
     maps = (np.ascontiguousarray(place - 0.5, dtype=np.float32) for place in (x, y))
-    return cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    return cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _darkest(picture: np.ndarray, lips: Aperture) -> tuple[float, np.ndarray]:
@@ -130,5 +132,7 @@ def _opening(picture: np.ndarray, lips: Aperture) -> tuple[np.ndarray, np.ndarra
     upper, lower = (np.interp(along, lips.table_along, edge) for edge in (lips.upper, lips.lower))
     parts = np.linspace(RIM_PART, 1 - RIM_PART, 33)
     across = upper + parts[:, None] * (lower - upper)
-    place = lips.middle + np.stack([np.broadcast_to(along, across.shape), across], -1) @ np.stack([lips.axis, lips.down])
+    place = lips.middle + np.stack([np.broadcast_to(along, across.shape), across], -1) @ np.stack(
+        [lips.axis, lips.down]
+    )
     return sampled(picture, place[..., 0], place[..., 1]), parts

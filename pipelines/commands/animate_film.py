@@ -1,0 +1,124 @@
+"""`animate` with a video where a picture may stand: its person speaks the words."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TalkingPortraitError
+from .driver_options import drive_with
+from .progress_bar import ProgressBar
+from .terminal import note, say
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from ..instant.dub.dub_video import FaceChoice
+    from ..types import FaceMotion
+
+STILL = ("head", "nod", "brows", "blinks", "blink_rate", "drift")
+"""Options of the driver that a filmed head has no use for."""
+ENDS = {"back-and-forth": "back and forth", "hold": "hold", "cut": "cut"}
+
+
+def add_film_options(command: argparse.ArgumentParser) -> None:
+    """Adds what only a video can be given; those that are not given stay None."""
+    group = command.add_argument_group("video in place of a portrait: its person speaks, all else stays as filmed")
+    group.add_argument(
+        "--film-end",
+        choices=list(ENDS),
+        help="where the speech lasts longer: play it back and forth, hold its last frame, or end with it "
+        "(default back-and-forth)",
+    )
+    group.add_argument("--jaw", type=float, help="how far chin and cheeks follow the new words, 0 to 1 (default 1)")
+    group.add_argument("--face-at", metavar="X,Y", help="the face nearest to this place in the first frames, in pixels")
+
+
+def refuse_film_options(options: argparse.Namespace) -> None:
+    """Raises TalkingPortraitError where such an option is given with a picture."""
+    for name in ("film_end", "jaw", "face_at"):
+        if getattr(options, name) is not None:
+            raise TalkingPortraitError(
+                f"--{name.replace('_', '-')} was given, but it is for videos; give a video as --image, or leave it out."
+            )
+
+
+def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None:
+    """The video of `options.image` with other words. Raises TalkingPortraitError for options that it does not take."""
+    from ..face.landmarks import open_landmarker
+    from ..face.native_stderr import redirect_native_stderr
+    from ..files.example import SPEECH_FILE
+    from ..files.frame_stream import write_stream
+    from ..files.motion_file import save_motion
+    from ..files.sound import read_speech
+    from ..instant.dub.dub_video import dub_video
+    from ..motion.edit import fit_length, resample
+    from ..timing import frame_count
+
+    _check(options)
+    sound = None
+
+    def motion_at(fps: Fraction) -> FaceMotion:
+        nonlocal sound
+        given = motion if motion is None else resample(motion, fps)
+        if given is not None and options.audio is None:
+            return given
+        speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
+        if given is None:
+            return drive_with(options, speech, fps)
+        return fit_length(given, frame_count(speech.samples, speech.sample_rate, fps))
+
+    with redirect_native_stderr():
+        landmarker = open_landmarker()
+        if landmarker.hint:
+            note(landmarker.hint)
+        video = dub_video(
+            options.image,
+            motion_at,
+            landmarker,
+            face=_face(options),
+            fps=options.fps,
+            end=_end(options),
+            jaw=1.0 if options.jaw is None else options.jaw,
+            progress=ProgressBar("dubbing"),
+        )
+    note(video.report)
+    start = time.monotonic()
+    if sound is not None and video.frames < video.motion.frames:
+        sound = replace(sound, seconds=video.frames / video.fps)
+    frames = write_stream(options.out, (piece for piece, _ in video.pieces), video.fps, sound, crf=options.crf)
+    seconds = time.monotonic() - start
+    if options.save_motion:
+        save_motion(options.save_motion, video.motion)
+    say(f"{options.out}: {frames} frames at {float(video.fps):g} fps, {frames / seconds:.1f} frames a second")
+
+
+def _end(options: argparse.Namespace) -> Any:
+    return ENDS[options.film_end or "back-and-forth"]
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.size is not None:
+        raise TalkingPortraitError(
+            "--size was given, but a video keeps its size; leave it out, and scale the video before where it must be "
+            "smaller."
+        )
+    still = [f"--{name.replace('_', '-')}" for name in STILL if getattr(options, name) is not None]
+    if still:
+        note(f"{', '.join(still)} {'have' if len(still) > 1 else 'has'} no effect on a video, whose head is as filmed.")
+
+
+def _face(options: argparse.Namespace) -> FaceChoice:
+    from ..instant.dub.dub_video import FaceChoice
+
+    if options.face_at is None:
+        return FaceChoice() if options.face is None else FaceChoice("index", options.face)
+    try:
+        x, y = (float(part) for part in options.face_at.split(","))
+    except ValueError:
+        raise TalkingPortraitError(
+            f'The face at "{options.face_at}" was requested, but two numbers of pixels are expected, as in 640,360.'
+        ) from None
+    return FaceChoice(place=(x, y))

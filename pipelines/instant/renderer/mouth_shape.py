@@ -73,7 +73,7 @@ OVAL_FROM, OVAL_FULL = 0.04, 0.18
 """Openings in eye distances from which, and with which, the lips' contour becomes an oval."""
 OVAL = 0.58
 """Exponent of the oval's height: 0.5 is an ellipse; more is gentler to the skin at the corners."""
-UPPER_RISE = 0.15
+UPPER_RISE = 0.08
 """Part of an opening by which the upper lip rises, so that its teeth show."""
 TUCK_GAP = 0.5
 """Height in cm of the upper teeth that show above a lower lip under them."""
@@ -157,8 +157,10 @@ class MouthShape:
         offsets = self.fitted(motion, frames)
         opening, pucker, tuck = controls.opening, controls.pucker, controls.tuck
         shut = smoothstep(0.05, 0.0, opening) * (1 - tuck)
-        relaxing = speaking.relaxing[frames] * (SMILE_RELAXED + (1 - SMILE_RELAXED) * np.maximum(pucker, shut))
-        offsets += relaxing[:, None, None] * self.relaxed
+        # The corners fall wholly for round and closed lips; a wide mouth is not drawn in by more than skin can follow.
+        wholly = SMILE_RELAXED + (1 - SMILE_RELAXED) * np.maximum(pucker, shut)
+        relaxing = speaking.relaxing[frames, None] * np.stack([0 * wholly + SMILE_RELAXED, wholly, 0 * wholly], axis=-1)
+        offsets += relaxing[:, None] * self.relaxed
         if not self.closed:
             # The upper lip comes down for closures and round lips alone: the picture's own teeth stay.
             down = np.maximum(0.4 * smoothstep(0.07, 0.01, opening), 0.75 * pucker) * (1 - tuck)
@@ -173,7 +175,7 @@ class MouthShape:
         offsets = motion.vertices[frames].astype(np.float64) - motion.neutral
         offsets = offsets * (self.eye_cm / eye_distance(motion.neutral))
         # A narrow mouth rounds and spreads by less; openings stay in eye distances, as speech is measured.
-        own = self.width / self.eye_cm
+        own = min(self.width / self.eye_cm, PLAIN_WIDTH)
         other = distance(motion.neutral, *MOUTH_CORNERS) / eye_distance(motion.neutral)
         width = float(np.clip(own / other, 0.6, 1.4))
         offsets[..., 0] *= 1 + (width - 1) * _mouth_weight()

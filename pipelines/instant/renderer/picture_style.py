@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import LEFT_EYE, LIPS_OUTER, RIGHT_EYE
+from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_OUTER, RIGHT_EYE
 
 LUMA = np.array([0.299, 0.587, 0.114])
 CHEEKS, SKIN = ((205, 50), (425, 280)), (205, 425, 50, 280, 187, 411, 199, 200)
@@ -39,7 +39,7 @@ class PictureStyle:
     def of(cls, picture: np.ndarray, points: np.ndarray, eye_distance: float) -> PictureStyle:
         """From a picture (H, W, 3) in 0..1 with a face at `points` (468, 2)."""
         grain = _grain(picture, points, eye_distance)
-        return cls(_blur(picture, points), grain, _drawn(grain), _stone(picture, points))
+        return cls(_blur(picture, points), grain, _drawn(picture, points), _stone(picture, points))
 
 
 def median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -101,17 +101,27 @@ def _grain(picture: np.ndarray, points: np.ndarray, eye_distance: float) -> np.n
     return min(pieces, key=lambda piece: float(piece.std()))
 
 
-def _drawn(grain: np.ndarray) -> float:
-    return float(smoothstep(0.004, 0.0015, grain.std()))
+def _drawn(picture: np.ndarray, points: np.ndarray) -> float:
+    """From how much of the face its few most frequent colours cover."""
+    oval = points[list(FACE_OVAL)]
+    centre = oval.mean(axis=0)
+    face = np.round(pixels_inside(picture, centre + 0.8 * (oval - centre)) * 64)
+    counts = np.sort(np.unique(face, axis=0, return_counts=True)[1])
+    return float(smoothstep(0.35, 0.6, counts[-4:].sum() / max(len(face), 1)))
 
 
 def _stone(picture: np.ndarray, points: np.ndarray) -> float:
-    """Without colour, and with lips and eyes hardly darker than the skin."""
-    skin = median_colour(picture, points[list(SKIN)])
-    lips = median_colour(picture, points[list(LIPS)])
-    colourless = smoothstep(0.25, 0.10, np.ptp(skin) / np.maximum(skin.max(), 1e-3))
-    light = np.maximum(skin @ LUMA, 1e-3)
-    eyes = np.concatenate([pixels_inside(picture, points[list(ring)]) for ring in (RIGHT_EYE, LEFT_EYE)]) @ LUMA
-    spread = np.ptp(np.quantile(eyes, [0.1, 0.9])) / light if len(eyes) else np.float64(1)
-    pale_lips = smoothstep(0.70, 0.85, lips @ LUMA / light)
-    return float(colourless * pale_lips * smoothstep(0.75, 0.45, spread))
+    """From open eyes whose irises are hardly darker than the rest of them."""
+    shares = []
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        eye = points[list(ring)]
+        radius = 0.12 * np.ptp(eye[:, 0])
+        if np.ptp(eye[:, 1]) < 2 * radius:
+            return 0.0
+        whole = pixels_inside(picture, eye) @ LUMA
+        square = eye.mean(axis=0) + radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        iris = pixels_inside(picture, square) @ LUMA
+        if not len(iris):
+            return 0.0
+        shares.append(np.median(iris) / np.maximum(np.quantile(whole, 0.8), 1e-3))
+    return float(smoothstep(0.65, 0.85, np.mean(shares)))

@@ -10,6 +10,7 @@ import numpy as np
 from ....models.face.face_mesh import BLENDSHAPES, VERTICES
 from ....models.face.mouth_shapes import mouth_blendshapes, mouth_vertices, neutral_vertices
 from ....models.face.upper_face_shapes import upper_face_shapes
+from ....models.instant.mouth_network import CONTROLS
 from ...audio.waveform import as_speech, check_audio
 from ...errors import TalkingPortraitError
 from ...face.head_pose import about_neck
@@ -72,8 +73,14 @@ def drive(
 
     rotation, translation = _head_motion(prosody, frames, rate, seed, amounts)
     weights = _upper_face(prosody, frames, rate, seed, amounts, blink_rate)
-    vertices, blendshapes = _shape(controls.at(rate), weights, mouth, share(progress, 0.8, 1.0))
-    return FaceMotion(vertices, neutral_vertices(), rotation, translation, rate, blendshapes)
+    shape = controls.at(rate)
+    vertices, blendshapes = _shape(shape, weights, mouth, share(progress, 0.8, 1.0))
+    curves = {
+        "tongue": np.minimum(np.float32(mouth) * shape[:, CONTROLS.index("tongue")], 1),
+        "pucker": np.minimum(np.float32(mouth) * shape[:, CONTROLS.index("round")], 1),
+        "lip_press": np.float32(min(mouth, 1.0)) * shape[:, CONTROLS.index("press")],
+    }
+    return FaceMotion(vertices, neutral_vertices(), rotation, translation, rate, blendshapes, **curves)
 
 
 def _check_number(name: str, value: float, highest: float) -> None:

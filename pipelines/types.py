@@ -181,12 +181,12 @@ class FaceMotion:
         return len(self.vertices)
 
     @property
-    def curves(self) -> dict[str, np.ndarray]:
+    def curves(self) -> dict[str, Any]:
         """The optional curves that there are, by name."""
         return {name: getattr(self, name) for name in MOTION_CURVES if getattr(self, name) is not None}
 
     @property
-    def rows(self) -> dict[str, np.ndarray]:
+    def rows(self) -> dict[str, Any]:
         """All that there is for each frame, (F, ...), by name."""
         scores = {} if self.blendshapes is None else {"blendshapes": self.blendshapes}
         pose = {"rotation": self.rotation, "translation": self.translation}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
 
 from ....models.face.face_mesh import BLENDSHAPES, OUTER_EYE_CORNERS, mouth_opening
 from ....models.face.mouth_shapes import CHIN, NOSE_TIP, lip_opening
-from ....models.instant.mouth_network import CONTROLS, FRAME_RATE
+from ....models.instant.mouth_network import FRAME_RATE
 
 CURVES = ("opening", "width", "jaw", "pucker")
 MOUTH_CORNERS = (61, 291)
-RANGE = np.array([0.17, 0.17, 0.10, 0.8])
-"""From closed to wide open in a usual speaker: opening and jaw in eye distances, width over its mean, pucker's score."""
+RANGE = np.array([0.17, 0.22, 0.10, 0.8])
+"""From closed to wide open in a usual speaker: opening and jaw in eye distances, width over its mean, a score."""
 SAME_RANGE = 0.7
 """How much of the logarithm of a speaker's own range is taken out, so that all open alike."""
 WIDTH_OF = (0.5525, 0.0859, -0.1177)
@@ -28,7 +27,7 @@ CHIN_OF_JAW = 0.369
 class SpokenLips:
     """One clip: mel `power` (frames, mels) at 100 Hz, `curves` (frames at 50 Hz, 4) in the order of CURVES.
 
-    `known` (frames at 50 Hz,) is 0 where no face was found; `speaker` is any name.
+    `known` (frames at 50 Hz,) is 0 where no face was found; `speaker` is any name. Pucker is NaN where it is unknown.
     """
 
     power: np.ndarray
@@ -57,14 +56,19 @@ def measured_curves(points: np.ndarray, blendshapes: np.ndarray | None) -> np.nd
     return np.stack([mouth_opening(points), distance(*MOUTH_CORNERS), distance(CHIN, NOSE_TIP), pucker], axis=1)
 
 
-def usual_curves(curves: np.ndarray) -> np.ndarray:
-    """Curves (T, 4) of a speaker in the range of a usual one: opening and jaw from closed on, width about its mean."""
-    low, high = np.nanquantile(curves, [0.02, 0.95], axis=0)
-    usual = curves - low
-    usual[:, 1] = curves[:, 1] / np.nanmean(curves[:, 1]) - 1
-    span = np.maximum(high - low, 1e-4)
-    span[1] /= np.nanmean(curves[:, 1])
-    return usual * (RANGE / span) ** SAME_RANGE
+def usual_curves(curves: np.ndarray, known: np.ndarray, *, own: bool) -> np.ndarray:
+    """Curves (T, 4) counted from closed lips on, the width about its mean; judged by the `known` (T,) frames.
+
+    Without `own` they are brought near the range of a usual speaker.
+    """
+    low, high = np.quantile(curves[known], [0.02, 0.95], axis=0)
+    usual, span = curves - low, np.maximum(high - low, 1e-4)
+    middle = curves[known, 1].mean()
+    usual[:, 1] = curves[:, 1] / middle - 1
+    span[1] /= middle
+    usual[:, 3] = curves[:, 3] / RANGE[3] if own else usual[:, 3]
+    scaled = usual if own else usual * (RANGE / span) ** SAME_RANGE
+    return scaled.astype(np.float32)
 
 
 def at_control_rate(rows: np.ndarray, fps: float, frames: int, offset: float) -> np.ndarray:

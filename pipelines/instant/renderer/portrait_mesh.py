@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ....models.curves import soft_limit
+from ....models.curves import smoothstep, soft_limit
 from ....models.face.eyelid_shapes import eyelid_closure
 from ....models.face.face_mesh import (
     BLENDSHAPES,
@@ -39,29 +39,49 @@ WIDEST = -0.12
 
 @dataclass(frozen=True)
 class LipControls:
-    """What a motion's lips do besides opening, (B,) in 0..1.
+    """What a motion's mouth does, (B,).
 
-    `opening` (B,) eye distances. `pucker`: lips forward and round; `tuck`: the lower lip under the upper teeth.
+    `opening` eye distances. In 0..1: `pucker`, lips forward and round; `tuck`, the lower lip under the upper teeth;
+    `tongue`, the height of its tip.
     """
 
     opening: np.ndarray
     pucker: np.ndarray
     tuck: np.ndarray
+    tongue: np.ndarray
 
     @classmethod
     def of(cls, motion: FaceMotion, frames: np.ndarray) -> LipControls:
+        """In `frames` (B,), by number. A motion without a curve has it in its vertices, or does without."""
         vertices = motion.vertices[frames].astype(np.float64)
         gap = np.linalg.norm(vertices[:, INNER_LOWER_LIP] - vertices[:, INNER_UPPER_LIP], axis=-1)
-        right, left = MOUTH_CORNERS
-        width = np.linalg.norm(vertices[:, left] - vertices[:, right], axis=-1)
-        narrowed = 1 - width / distance(motion.neutral, right, left)
-        tuck = np.zeros(len(frames))
+        if motion.pucker is None:
+            right, left = MOUTH_CORNERS
+            width = np.linalg.norm(vertices[:, left] - vertices[:, right], axis=-1)
+            pucker = (1 - width / distance(motion.neutral, right, left)) / FULL_PUCKER
+        else:
+            pucker = motion.pucker[frames]
+        tuck = _touching(motion, frames)
         if motion.blendshapes is not None:
-            lower, upper = (BLENDSHAPES.index(f"mouthRoll{lip}") for lip in ("Lower", "Upper"))
-            scores = motion.blendshapes[frames].astype(np.float64)
+            lower, upper = (
+                motion.blendshapes[frames, BLENDSHAPES.index(f"mouthRoll{lip}")] for lip in ("Lower", "Upper")
+            )
             # Lips that press on each other roll in both.
-            tuck = np.clip(scores[:, lower] - 1.6 * scores[:, upper], 0, 1)
-        return cls(gap / eye_distance(motion.neutral), np.clip(narrowed / FULL_PUCKER, 0, 1), tuck)
+            tuck = np.maximum(tuck, lower - 1.6 * upper)
+        tongue = np.zeros(len(frames)) if motion.tongue is None else motion.tongue[frames]
+        return cls(gap / eye_distance(motion.neutral), *(np.clip(curve, 0, 1) for curve in (pucker, tuck, tongue)))
+
+
+def _touching(motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
+    """How far (B,) lip press stays where the lower lip touches the teeth; lips that close pass there quickly."""
+    if motion.lip_press is None:
+        return np.zeros(len(frames))
+    hold = max(1, round(0.04 * float(motion.fps)))
+    around = np.clip(frames[:, None] + np.arange(-2 * hold, 2 * hold + 1), 0, motion.frames - 1)
+    press = motion.lip_press[around].astype(np.float64)
+    touch = smoothstep(0.52, 0.64, press) * smoothstep(0.84, 0.76, press)
+    held = np.lib.stride_tricks.sliding_window_view(touch, 2 * hold + 1, axis=1)
+    return held.min(axis=-1).max(axis=-1)
 
 
 @dataclass(frozen=True)
@@ -176,7 +196,7 @@ class PortraitMesh:
             expression=as_tensor(expression),
             closure=as_tensor(closure),
             jaw=as_tensor(self.in_picture(jaw, LOWER_TEETH_FOLLOW).mean(axis=1)),
-            lips=as_tensor(np.stack([controls.pucker, controls.tuck, np.zeros(len(frames))], axis=-1)),
+            lips=as_tensor(np.stack([controls.pucker, controls.tuck, controls.tongue], axis=-1)),
         )
 
     def in_picture(self, offsets: np.ndarray, vertices: list[int] | None = None) -> np.ndarray:

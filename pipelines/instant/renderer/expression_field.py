@@ -15,8 +15,9 @@ import torch
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_mesh
-from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
-from .warp import Grid, invert, sample_field, scattered_operator
+from .mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from .portrait_mesh import PortraitMesh
+from .warp import Grid, invert, sample_field, scattered_operator, without_folds
 
 NODES_PER_EYE_DISTANCE = 40
 """Field nodes along the distance of the outer eye corners; the lips' landmarks lie about two nodes apart."""
@@ -74,7 +75,8 @@ class ExpressionField:
         # One (nodes x 468) (468 x 2B) product for the batch.
         batch = len(expression)
         flat = operator @ expression.permute(1, 0, 2).reshape(VERTICES, batch * 2)
-        return flat.view(self.grid.rows, self.grid.columns, batch, 2).permute(2, 3, 0, 1)
+        moved = flat.view(self.grid.rows, self.grid.columns, batch, 2).permute(2, 3, 0, 1)
+        return without_folds(moved, self.grid)
 
     def _spreading(self, nodes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """Nodes from sites (N, S), and a function that gives the sites' displacements as rows over the vertices.

@@ -1,14 +1,16 @@
-"""Blinking: lids that carry their skin and lashes over an eyeball that stays where it is.
+"""Blinking: lids whose skin is drawn out over an eyeball that stays where it is, and lashes that turn with the edge.
+
+The skin between brow and eye is separated once into smooth skin, the fold in it, and the lashes. The skin is stretched
+down over the eye; the fold stays near its place and fades; the lashes swing from above the edge to below it.
 
 Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
@@ -17,21 +19,44 @@ from .portrait_mesh import PortraitMesh
 from .spectacles import LEAST_BRIDGE, bridge_contrast, lowest_of_rim
 from .warp import Layer
 
-MEETING_LINE = 0.07
+MEETING_LINE = 0.1
 """Where the lids meet, as a part of the opening above the lower lid, which rises by it; the upper lid does the rest.
 
 The mesh's is another: models/face/eyelid_shapes.py.
 """
 RIM = 0.05
 """Eye half widths by which the lids' edges lie outside the landmarks."""
+OVERLAP = 0.09
+"""Eye half widths by which the shut upper lid covers the lower one, whose moist edge is bright."""
 SPREAD = 0.3
 """Eye half widths over which the skin far above the lid is evened out."""
 BROW_MARGIN, LEAST_ROOM = 0.1, 0.3
 """Eye half widths: how far below the brow's landmarks its hair ends; how much skin is drawn out at least."""
 LEAST_BEHIND = 0.1
 """Eye half widths between lashes and the rim of spectacles without which no lid is drawn."""
-LASHES = 0.28
-"""Height in eye half widths of the strip of lashes that travels with the lid's edge unstretched."""
+LASHES = 0.26
+"""Height in eye half widths of the strip above the lid's edge whose dark parts are lashes."""
+WING = 0.9
+"""How much higher that strip is at the outer corner."""
+TURNED_LASHES, FLAT_LASHES = -0.6, 0.2
+"""Height of a shut eye's lashes over an open one's, below 0 as they point down, and the least on the way there."""
+LASH_LINE = 0.06
+"""Width in eye half widths over which the line of the lashes of a shut eye ends softly on its lid."""
+FADED_FOLD, FOLD_TRAVEL = 0.8, 0.4
+"""Share of the fold above the lid that a shut eye loses, and the share of the skin's travel that it takes part in."""
+STRUCTURE = 1.0
+"""Height in eye half widths up to which dark lines on the lid are folds or lashes, and no skin."""
+DARKEST_LID = 0.75
+"""Brightness of a lid's skin over its median, at least: darker parts are hair of the brow."""
+FADE_SIDES, FADE_BEHIND_FRAME = (1.55, 1.25), (1.2, 0.95)
+"""Eye half widths from the middle at which lids no longer change the picture, and up to which they do in full: usually,
+and beside the frame of spectacles."""
+LEAST_CONTRAST, LEAST_LIKENESS = 0.3, 0.35
+"""Difference of an eye's light and dark parts over the light ones without which it has no iris (blank eyes of statues,
+eyes behind hair), and the light parts of one eye over the other's without which one is hidden."""
+LEAST_OPENING, LEAST_WIDTH = 0.1, 0.3
+"""Height of an eye over its width below which it is shut in the picture, and width of one eye over the other's below
+which a turned head hides it."""
 
 
 class Eyelid:
@@ -56,19 +81,25 @@ class Eyelid:
         room = np.maximum(eye.upper - self.lashes - below_brow, LEAST_ROOM * eye.half)
         self.hidden = False
         """Whether spectacles hide a blink entirely."""
+        self.sides = FADE_SIDES
         if abs(bridge) > LEAST_BRIDGE:
+            self.sides = FADE_BEHIND_FRAME
             room = self._below_rim(room, lowest_of_rim(portrait, mesh.points, eye, below_brow, self.lashes, bridge))
         self.lower_room = float(max(0.9 * eye.half, 1.0))
         self.feather = max(0.8, 0.025 * eye.half)
+        meeting = _meeting_arc(eye)
         # High above the eye the skin is drawn down evenly, past the corners, too.
-        reach = gaussian_filter1d(eye.lower - eye.upper, SPREAD * eye.half / (eye.table_along[1] - eye.table_along[0]))
-        self.tables = EdgeTables(eye, [eye.upper, eye.lower, reach, room], portrait.values.device)
+        step = eye.table_along[1] - eye.table_along[0]
+        reach = gaussian_filter1d(meeting - eye.upper, SPREAD * eye.half / step)
+        room = np.minimum(room, gaussian_filter1d(room, 0.1 * eye.half / step, mode="nearest")) + self.lashes
+        self.tables = EdgeTables(eye, [eye.upper, eye.lower, meeting, reach, room], portrait.values.device)
         box = eye.corners_of(
             (-1.5 * eye.half, 1.5 * eye.half),
-            ((eye.upper - room).min() - self.lashes - 2, eye.lower.max() + self.lower_room + 2),
+            ((eye.upper - room).min() - 2, eye.lower.max() + self.lower_room + 2),
         )
         self.box = torch.from_numpy(box).float().to(portrait.values.device)
         """Corners (4, 2) of all that a blink can touch, in the portrait."""
+        self.textures = _LidTextures(portrait, eye, room, self.lashes)
 
     def _below_rim(self, room: np.ndarray, rim: np.ndarray | None) -> np.ndarray:
         """What is left of the skin that is drawn out, each (ENTRIES,), below the rim of spectacles."""
@@ -86,39 +117,170 @@ class Eyelid:
         Also where (B, h, w) the eye's lids are: the colours hold there alone.
         """
         along, across = self.tables.local(positions)
-        upper, lower, reach, room = self.tables.at(along)
+        upper, lower, meeting, reach, room = self.tables.at(along)
         shut = closure[:, None, None]
-        closing = shut * (lower - upper)
-        upper_travel = closing * (1 - MEETING_LINE)
-        lower_travel = closing * MEETING_LINE
-        below_upper = across - (upper + upper_travel)
-        above_lower = (lower - lower_travel) - across
-        # The skin between lashes and brow is drawn out over the eye; the brow stays.
-        away = ((-below_upper - self.lashes) / (room + upper_travel)).clamp(0, 1)
-        upper_shift = -torch.lerp(upper_travel, shut * (1 - MEETING_LINE) * reach, away) * (1 - away)
-        lower_shift = lower_travel * _fade((-above_lower - 0.5 * self.lashes) / self.lower_room)
-        upper_lid = picture.sample(positions + self.tables.vector(upper_shift))
-        lower_lid = picture.sample(positions + self.tables.vector(lower_shift))
-        lower_part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * self.feather))
-        lid = torch.lerp(upper_lid, lower_lid, lower_part[:, None])
+        closed, widened = shut.clamp(min=0), shut.clamp(max=0)
+        travel = closed * (meeting - upper) + widened * (lower - upper)
+        above_edge = upper + travel - across
+        # The skin between the edge and the brow is drawn out over the eye; the brow stays.
+        away = (above_edge / (room + travel)).clamp(0, 1)
+        shift = torch.lerp(travel, shut * reach, away) * (1 - away)
+        skin = self.textures.skin(along, across - shift)
+        fold = self.textures.fold(along, across - FOLD_TRAVEL * shift)
+        lid = skin * torch.lerp(torch.ones_like(fold), fold, 1 - FADED_FOLD * closed[:, None])
+
+        lower_travel = closed * (lower - meeting).clamp(min=0)
+        below_lower = across - (lower - lower_travel)
+        lower_shift = lower_travel * smoothstep(1.0, 0.0, below_lower / self.lower_room)
         # A widening eye shows more eyeball than the picture has: its edge pixel is continued.
         inside = torch.maximum(torch.minimum(across, lower - self.feather), upper + self.feather) - across
-        widened = torch.where(closing < 0, inside, torch.zeros_like(inside))
-        ball = picture.sample(positions + self.tables.vector(widened))
-        open_part = smoothstep(0.0, self.feather, torch.minimum(below_upper, above_lower))
-        return torch.lerp(lid, ball, open_part[:, None]), along.abs() < SPAN * self.eye.half
+        ball_shift = torch.where(widened < 0, inside, torch.zeros_like(inside))
+        own = picture.sample(positions)
+        ball = torch.where((widened < 0)[:, None], picture.sample(positions + self.tables.vector(ball_shift)), own)
+        lower_lid = picture.sample(positions + self.tables.vector(lower_shift))
+        under = torch.lerp(ball, lower_lid, smoothstep(-self.feather, self.feather, below_lower)[:, None])
+        covered = smoothstep(0.0, self.feather, above_edge + OVERLAP * self.eye.half * closed**4)
+        colours = torch.lerp(under[:, :3], lid, covered[:, None])
+
+        turned = 1 + (TURNED_LASHES - 1) * smoothstep(0.1, 0.95, closed)
+        turned = torch.where(turned >= 0, turned.clamp(min=FLAT_LASHES), turned.clamp(max=-FLAT_LASHES))
+        height, line = above_edge * turned.sign(), LASH_LINE * self.eye.half
+        strands = self.textures.lashes(along, upper - (height / turned.abs()).clamp(min=0.5 * line))
+        # The line of the lashes has no hard edge on the side where they do not point.
+        strength = smoothstep(-line * closed.clamp(min=1e-3), torch.zeros_like(closed), height)
+        colours = colours * torch.lerp(torch.ones_like(strands), strands, strength[:, None])
+        top = smoothstep(0.0, 0.15 * self.eye.half, room + travel - above_edge)
+        side = smoothstep(*self.sides, along.abs() / self.eye.half)
+        colours = torch.cat([colours, torch.ones_like(colours[:, :1])], dim=1)
+        colours = torch.lerp(own, colours, (top * side)[:, None])
+        return colours, along.abs() < SPAN * self.eye.half
+
+
+class _LidTextures:
+    """The skin above an eye (R, C, 3) without lashes and fold, and these two as factors of its colour.
+
+    Their product is the picture. All are in the frame of the eye, `TEXELS` to a pixel.
+    """
+
+    TEXELS = 2
+
+    def __init__(self, portrait: Layer, eye: Aperture, room: np.ndarray, lashes: float) -> None:
+        """`room` (ENTRIES,) is how far above the edge the skin is free, `lashes` the height of lashes, in pixels."""
+        low = float((eye.upper - room).min())
+        high = float(eye.lower.max()) + lashes
+        self.start, self.size = (-SPAN * eye.half, low), (2 * SPAN * eye.half, high - low)
+        columns, rows = (max(8, round(self.TEXELS * side)) for side in self.size)
+        along = self.start[0] + (np.arange(columns) + 0.5) / columns * self.size[0]
+        across = (self.start[1] + (np.arange(rows) + 0.5) / rows * self.size[1])[:, None]
+        places = eye.middle + along[:, None] * eye.axis + across[..., None] * eye.down
+        colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3].permute(1, 2, 0)
+        colours = colours.cpu().numpy().astype(np.float64)
+        edge, free = (np.interp(along, eye.table_along, curve) for curve in (eye.upper, room))
+        above = edge - across
+        texel = self.size[0] / columns
+        skin = _plain_skin(colours, (above > 0) & (above < free), eye.half / texel)
+        structure = colours / skin
+        # At the outer corner, where the frame of the eye begins, lashes are longest.
+        height = lashes * (1 + WING * smoothstep(-0.3, -0.9, along / eye.half))
+        strand = smoothstep(1.15 * height, 0.75 * height, above) * (above > 0)
+        strands = 1 + (structure - 1) * strand[..., None]
+        folds = np.where((above > 0)[..., None], structure / np.maximum(strands, 1e-3), 1)
+        textures = [np.concatenate([skin, folds.clip(0, 2)], axis=-1), strands.clip(0, 2)]
+        self.base, self.strands = (
+            torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None].to(portrait.values.device)
+            for values in textures
+        )
+
+    def skin(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+        return self._sample(self.base[:, :3], along, across)
+
+    def fold(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+        return self._sample(self.base[:, 3:], along, across)
+
+    def lashes(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+        return self._sample(self.strands, along, across)
+
+    def _sample(self, texture: torch.Tensor, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+        where = torch.stack(
+            [
+                (along - self.start[0]) / self.size[0] * 2 - 1,
+                (across - self.start[1]) / self.size[1] * 2 - 1,
+            ],
+            dim=-1,
+        )
+        texture = texture.expand(len(where), -1, -1, -1)
+        return F.grid_sample(texture, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _plain_skin(colours: np.ndarray, lid: np.ndarray, half: float) -> np.ndarray:
+    """The skin (h, w, 3) of a lid in `colours` (h, w, 3) without dark lines, continued around `lid` (h, w).
+
+    `half` is half the eye's width in texels. Fine grain stays.
+    """
+    from scipy.ndimage import gaussian_filter, maximum_filter1d, minimum_filter1d
+
+    calm = gaussian_filter(colours, (0.03 * half, 0.06 * half, 0))
+    length = 2 * int(0.5 * STRUCTURE * half) + 1
+    inside = lid[..., None]
+    bright = maximum_filter1d(np.where(inside, calm, -1.0), length, axis=0)
+    bright = minimum_filter1d(np.where(inside & (bright >= 0), bright, 9.0), length, axis=0)
+    known = (lid & (bright < 9.0).all(axis=-1)).astype(np.float64)
+    if not known.any():
+        return np.maximum(calm, 0.02)
+    bright = np.where(known[..., None] > 0, bright, 0.0)
+    usual = np.median(bright[known > 0], axis=0)
+    bright = np.maximum(bright, DARKEST_LID * usual * known[..., None])
+    plain, weight = usual * np.ones_like(bright), np.full(known.shape, 0.0)
+    # From wide to narrow: what the narrow means do not reach goes on as the wide ones have it.
+    for width in (1.0, 0.5, 0.2):
+        weight = gaussian_filter(known, width * half, truncate=3.0)[..., None]
+        mean = gaussian_filter(bright * known[..., None], (width * half, width * half, 0), truncate=3.0)
+        plain = plain + (mean / np.maximum(weight, 1e-6) - plain) * np.clip(4 * weight, 0, 1)
+    rest = colours - plain
+    grain = 0.7 * np.median(np.abs(rest[known > 0]))
+    return np.maximum(plain + rest.clip(-grain, grain) * lid[..., None], 0.02)
+
+
+def _meeting_arc(eye: Aperture) -> np.ndarray:
+    """The smooth curve (ENTRIES,) over `eye.table_along` on which the lids meet: near the lower one, from corner to
+    corner."""
+    place = np.clip(eye.table_along / eye.half, -1, 1)
+    inner = np.abs(place) < 0.9
+    arch = 1 - place**2
+    wanted = eye.lower - MEETING_LINE * (eye.lower - eye.upper)
+    terms = np.stack([arch, arch * place], axis=1)
+    weights = np.linalg.lstsq(terms[inner], wanted[inner], rcond=None)[0]
+    return np.maximum(terms @ weights, eye.upper)
 
 
 def eyelids(mesh: PortraitMesh, portrait: Layer) -> tuple[Eyelid, ...]:
-    """The right and the left eye of a portrait; none where spectacles hide the lids."""
+    """The right and the left eye of a portrait; none where one of them can't blink, as the other would wink."""
+    rings = (RIGHT_EYE, LEFT_EYE)
+    if not _both_visible(mesh, portrait, rings):
+        return ()
     bridge = bridge_contrast(portrait, mesh.points)
-    right = Eyelid(mesh, portrait, RIGHT_EYE, RIGHT_BROW, bridge)
-    left = Eyelid(mesh, portrait, LEFT_EYE, LEFT_BROW, bridge)
-    # One eye that blinks beside one that can't would wink.
-    return () if right.hidden or left.hidden else (right, left)
+    eyes = tuple(
+        Eyelid(mesh, portrait, ring, brow, bridge) for ring, brow in zip(rings, (RIGHT_BROW, LEFT_BROW), strict=True)
+    )
+    return () if any(eye.hidden for eye in eyes) else eyes
 
 
-def _fade(t: torch.Tensor) -> torch.Tensor:
-    """1 up to 0, then falling almost evenly to 0 at 1, with soft ends: an even stretch of the skin."""
-    t = t.clamp(0, 1)
-    return 1 - t + 0.06 * torch.sin(2 * math.pi * t)
+def _both_visible(mesh: PortraitMesh, portrait: Layer, rings: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether the picture shows two open eyes with irises."""
+    widths, light = [], []
+    for ring in rings:
+        eye = Aperture(mesh.points, (ring[0], ring[8]), ring[1:8], ring[15:8:-1])
+        opening = eye.lower - eye.upper
+        if opening.max() < LEAST_OPENING * 2 * eye.half:
+            return False
+        inner = np.flatnonzero(np.abs(eye.table_along) < 0.9 * eye.half)[::2]
+        down = np.linspace(0.1, 0.9, 17)[:, None]
+        across = eye.upper[inner] + down * opening[inner]
+        places = eye.middle + eye.table_along[inner, None] * eye.axis + across[..., None] * eye.down
+        colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3]
+        dark, bright = np.quantile(colours.mean(dim=0).cpu().numpy(), [0.1, 0.9])
+        if bright - dark < LEAST_CONTRAST * bright:
+            return False
+        widths.append(eye.half)
+        light.append(bright)
+    return min(widths) > LEAST_WIDTH * max(widths) and min(light) > LEAST_LIKENESS * max(light)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ....models.face.face_mesh import FACE_OVAL
 from .portrait_mesh import PortraitMesh
-from .warp import Grid, invert, sample_field, scattered_operator
+from .warp import Grid, invert, sample_field, scattered_operator, without_folds
 
 SKULL_CENTRE = (0.0, 1.5, -2.0)
 """Middle of the head in the canonical frame, cm: between the ears, behind the nose bridge."""
@@ -105,7 +105,8 @@ class HeadField:
         scale = self.pixels_per_cm * self.distance / (self.distance - nearer).clamp(min=1.0)
         moved = (seen[..., :2] * scale[..., None] - self.flat) * self.weight[:, None]
         moved = moved * moved.new_tensor([1.0, -1.0])
-        return moved.view(len(camera_motion), self.grid.rows, self.grid.columns, 2).permute(0, 3, 1, 2)
+        moved = moved.view(len(camera_motion), self.grid.rows, self.grid.columns, 2).permute(0, 3, 1, 2)
+        return without_folds(moved, self.grid)
 
     def grown_weight(self, size: tuple[int, ...]) -> torch.Tensor:
         """The head's share of the motion for every pixel (h, w) of the box."""

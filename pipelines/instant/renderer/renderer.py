@@ -28,6 +28,7 @@ from .head_field import HeadField
 from .head_matte import HeadMatte
 from .lips import Lips
 from .moving_pixels import MovingPixels
+from .picture_style import PictureStyle
 from .portrait_mesh import PortraitMesh, PoseAndShape
 from .warp import Layer, sample_field
 
@@ -80,7 +81,8 @@ class InstantRenderer:
         self.head = HeadField(self.mesh, self.device)
         self.skin = ExpressionField(self.mesh, self.device)
         picture = image.numpy()
-        self.lips = Lips(picture, self.mesh, self.skin, self.device)
+        style = PictureStyle.of(picture, self.mesh.points, self.mesh.eye_distance)
+        self.lips = Lips(picture, self.mesh, self.skin, style, self.device)
         left, top, right, bottom = self.head.box
         matte = HeadMatte(picture, self.mesh, self.head.box)
         alpha = matte.alpha.to(self.device)
@@ -145,7 +147,7 @@ class InstantRenderer:
 
     def _frame_fields(self, motion: FaceMotion) -> Iterator[FrameFields]:
         """The fields of each frame, computed in blocks of fixed size, so that no number depends on the batch."""
-        speaking = self.mesh.speech_activity(motion)
+        speaking = self.mesh.mouth.speaking(motion)
         for start in range(0, motion.frames, FIELD_BATCH):
             indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
             shape = self.mesh.move(motion, indices, speaking).to(self.device)
@@ -175,7 +177,7 @@ class InstantRenderer:
                 self._paint(*eye.paint(self.layer, sources, closure[None]), box, frame, mask)
         if shape.expression.any():
             box, positions = self._box(self.lips.box(shape.expression), fields)
-            colours = self.lips.paint(self.layer, positions, fields.upper, fields.lower, shape.jaw)
+            colours = self.lips.paint(self.layer, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
             self._paint(colours, torch.ones_like(colours[:, 0], dtype=torch.bool), box, frame, mask)
 
     def _paint(

@@ -16,12 +16,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-MIN_STRETCH = 0.3
-"""Least area ratio of moved to resting skin in the inversion; smaller ones are raised to it."""
+from ....models.curves import smoothstep
 
-STEEP, STEEP_ROUNDS = 3.0, 2
-"""Slope from which a wide mouth's field takes more rounds to invert, and how many: with fewer,
-errors at the mouth corners are visible."""
+LEAST_AREA, EASED_AREA, EASED_INVERSE = 0.22, 0.42, 0.3
+"""Least area ratio that a field and its inverse get, and the ratios below which the one and the other is smoothed."""
+
+SMOOTHING = (1, 2, 4, 8)
+"""Nodes over which a field is smoothed where it would fold, one round after the other."""
+
+TOLERANCE, MAX_ROUNDS = 0.05, 8
+"""Pixels to which a field is inverted, and how many rounds that may take: mostly it takes two."""
 
 MAX_STEP = 0.06
 """Longest correction in one round of the inversion, in widths of the grid."""
@@ -103,29 +107,90 @@ def bilinear(field: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor, rounds: int = 2) -> torch.Tensor:
-    """The backward displacement (B, 2, rows, columns) of a `forward` one on the same grid.
+def without_folds(field: torch.Tensor, grid: Grid, eased: float = EASED_AREA) -> torch.Tensor:
+    """A displacement (B, 2, rows, columns) like `field` whose area ratio is at least `LEAST_AREA` everywhere.
 
-    Solves b(x) = -f(x + b(x)), where f moves u to u + f(u), by a fixed-point step and `rounds` of Newton's method: a
-    mouth that opens wide stretches the cheek by more than plain fixed-point iteration can follow. `nodes` (rows,
-    columns, 2) are the node positions.
+    Where the field compresses areas to less than `eased`, it is smoothed; what that does not mend is mended by a
+    smaller movement of the whole frame. Fields that compress less are returned as they are.
+    """
+    for radius in SMOOTHING:
+        area = _area_ratio(*_cell_slopes(field, grid)).amin(dim=1)
+        folding = (area.flatten(1).amin(dim=1) < eased).nonzero()[:, 0]
+        if not len(folding):
+            return field
+        weight = _at_nodes(smoothstep(eased, LEAST_AREA, area[folding])[:, None], radius)
+        part = field[folding]
+        field = field.index_copy(0, folding, torch.lerp(part, _box_mean(part, radius), weight))
+    return field * _unfolding_scale(*_cell_slopes(field, grid))
+
+
+def _cell_slopes(field: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+    """Derivatives (B, 4, 2, rows - 1, columns - 1) by x and by y at the four corners of each cell of the grid.
+
+    A bilinear field's area ratio is linear within a cell, so that it is least at one of them.
+    """
+    across = (grid.right - grid.left) / (grid.columns - 1)
+    down = (grid.bottom - grid.top) / (grid.rows - 1)
+    by_x = (field[..., 1:] - field[..., :-1]) / across
+    by_y = (field[..., 1:, :] - field[..., :-1, :]) / down
+    top, bottom, left, right = by_x[..., :-1, :], by_x[..., 1:, :], by_y[..., :-1], by_y[..., 1:]
+    return torch.stack([top, top, bottom, bottom], dim=1), torch.stack([left, right, left, right], dim=1)
+
+
+def _area_ratio(by_x: torch.Tensor, by_y: torch.Tensor) -> torch.Tensor:
+    """The determinant (B, 4, ...) of what a displacement with these slopes (B, 4, 2, ...) does to an area."""
+    return (1 + by_x[:, :, 0]) * (1 + by_y[:, :, 1]) - by_x[:, :, 1] * by_y[:, :, 0]
+
+
+def _at_nodes(weight: torch.Tensor, radius: int) -> torch.Tensor:
+    """Weights of cells (B, 1, rows - 1, columns - 1) at the nodes (B, 1, rows, columns), all round by `radius`."""
+    size = 2 * radius + 2
+    return _box_mean(F.max_pool2d(F.pad(weight, (radius + 1,) * 4), size, stride=1), radius)
+
+
+def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
+    """Means (B, C, h, w) over squares of 2 `radius` + 1 of `values` (B, C, h, w), whose border values go on."""
+    size = 2 * radius + 1
+    padded = F.pad(values, (radius,) * 4, mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, (1, size), stride=1), (size, 1), stride=1)
+
+
+def _unfolding_scale(by_x: torch.Tensor, by_y: torch.Tensor) -> torch.Tensor:
+    """The largest factor (B, 1, 1, 1) up to 1 with which fields of these slopes keep `LEAST_AREA` everywhere."""
+    # The area ratio of a field scaled by s is 1 + s trace + s^2 determinant, which falls to the least at a root.
+    trace = by_x[:, :, 0] + by_y[:, :, 1]
+    determinant = by_x[:, :, 0] * by_y[:, :, 1] - by_x[:, :, 1] * by_y[:, :, 0]
+    spare = 1 - LEAST_AREA
+    divisor = (trace**2 - 4 * determinant * spare).clamp(min=0).sqrt() - trace
+    real = (trace**2 >= 4 * determinant * spare) & (divisor > 0)
+    root = torch.where(real, 2 * spare / divisor.clamp(min=1e-6), 1.0)
+    return root.flatten(1).amin(dim=1).clamp(max=1.0).view(-1, 1, 1, 1)
+
+
+def invert(forward: torch.Tensor, grid: Grid, nodes: torch.Tensor) -> torch.Tensor:
+    """The backward displacement (B, 2, rows, columns) of a `forward` one without folds, on the same grid.
+
+    Solves b(x) = -f(x + b(x)), where f moves u to u + f(u), by a fixed-point step and Newton's method: a mouth that
+    opens wide stretches the cheek by more than plain fixed-point iteration can follow. `nodes` (rows, columns, 2) are
+    the node positions.
     """
     scale = grid.scale(forward)[:, None, None]
     places = grid.normalised(nodes).permute(2, 0, 1)
     longest = MAX_STEP * (grid.right - grid.left)
     backward = -_at(forward, places - forward * scale)
     fields = torch.cat([forward, *_slopes(forward, grid)], dim=1)
-    if fields[:, 2:].abs().max() > STEEP:
-        rounds += STEEP_ROUNDS
-    for _ in range(rounds):
+    for number in range(MAX_ROUNDS):
         f_x, f_y, xx, yx, xy, yy = _at(fields, places + backward * scale).unbind(1)
         rest_x, rest_y = backward[:, 0] + f_x, backward[:, 1] + f_y
+        if max(rest_x.abs().max(), rest_y.abs().max()) < TOLERANCE:
+            break
         xx, yy = xx + 1, yy + 1
-        # Where a motion would fold the skin, the step stays finite.
-        area = 1 / (xx * yy - xy * yx).clamp(min=MIN_STRETCH)
+        area = 1 / (xx * yy - xy * yx).clamp(min=LEAST_AREA)
         step = torch.stack([(yy * rest_x - xy * rest_y) * area, (xx * rest_y - yx * rest_x) * area], dim=1)
-        backward = backward - step.clamp(-longest, longest)
-    return backward
+        # Where the slopes change fast, long steps would oscillate.
+        limit = longest * 0.5 ** max(0, number - 1)
+        backward = backward - step.clamp(-limit, limit)
+    return without_folds(backward, grid, EASED_INVERSE)
 
 
 def _at(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

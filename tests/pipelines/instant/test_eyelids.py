@@ -1,0 +1,83 @@
+"""Blinks: lids that cover the eye wholly, and eyes that do not blink."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFilter
+from talking_portrait.models.face.face_mesh import LEFT_EYE, RIGHT_EYE
+from talking_portrait.models.face.mouth_shapes import neutral_vertices
+from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
+from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
+from talking_portrait.pipelines.types import FaceMotion
+
+
+def blinks(*closures: float) -> FaceMotion:
+    """A motion in which both eyes are closed so far and nothing else moves."""
+    shapes = upper_face_shapes()
+    closing = shapes["eyeBlinkLeft"] + shapes["eyeBlinkRight"]
+    vertices = neutral_vertices() + np.array(closures)[:, None, None] * closing
+    still = np.zeros((len(closures), 3), np.float32)
+    return FaceMotion(vertices.astype(np.float32), neutral_vertices(), still, still, Fraction(25))
+
+
+def with_eyes_painted(colour, rings=(RIGHT_EYE, LEFT_EYE), grow: float = 1.0) -> tuple[torch.Tensor, np.ndarray]:
+    """The sample portrait (H, W, 3) with what lies within the lids in one colour, and where (H, W) that is."""
+    image, track = example_portrait()
+    cover = Image.new("L", (image.shape[1], image.shape[0]))
+    for ring in rings:
+        points = track.points[0, list(ring), :2]
+        points = points.mean(axis=0) + (points - points.mean(axis=0)) * grow
+        ImageDraw.Draw(cover).polygon([tuple(point) for point in points], fill=255)
+    picture = Image.fromarray((image.numpy() * 255).round().astype(np.uint8))
+    picture.paste(colour, mask=cover.filter(ImageFilter.GaussianBlur(0.5)))
+    return torch.from_numpy(np.array(picture)).float() / 255, np.array(cover) > 0
+
+
+def test_a_shut_lid_leaves_no_slit():
+    image, track = example_portrait()
+    eyes = InstantRenderer(image, track).eyes
+    green, inside = with_eyes_painted((0, 255, 0))
+    renderer = InstantRenderer(green, track)
+    renderer.eyes = eyes
+    half, shut = renderer.render(blinks(0.5, 1.0))[0]
+    greenness = lambda frame: (frame[..., 1] - frame[..., [0, 2]].amax(dim=-1)).numpy()  # noqa: E731
+    assert (greenness(half) > 0.3)[inside].mean() > 0.2
+    assert (greenness(shut) > 0.1).sum() == 0
+
+
+def test_lids_close_evenly():
+    """Each step of a blink covers more of the eye, and the picture moves in small steps."""
+    image, track = example_portrait()
+    frames = InstantRenderer(image, track).render(blinks(*np.linspace(0, 1, 9)))[0]
+    middles = [track.points[0, list(ring), :2].mean(axis=0).round().astype(int) for ring in (RIGHT_EYE, LEFT_EYE)]
+    for x, y in middles:
+        eye = frames[:, y - 12 : y + 13, x - 20 : x + 21]
+        from_picture = (eye - eye[0]).abs().mean(dim=(1, 2, 3))
+        assert (from_picture.diff() > -0.003).all()
+        assert (eye.diff(dim=0).abs().mean(dim=(1, 2, 3)) < 0.45 * from_picture[-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("colour", "rings"),
+    [((190, 180, 170), (RIGHT_EYE, LEFT_EYE)), ((30, 22, 15), (LEFT_EYE,)), ((205, 170, 145), (RIGHT_EYE,))],
+)
+def test_blank_and_hidden_eyes_do_not_blink_nor_does_the_other(colour, rings):
+    image, _ = with_eyes_painted(colour, rings, grow=1.6)
+    renderer = InstantRenderer(image, example_portrait()[1])
+    assert renderer.eyes == ()
+    assert (renderer.render(blinks(1.0))[0][0] - image).abs().max() < 0.02
+
+
+def test_an_eye_that_a_turned_head_hides_does_not_blink():
+    image, track = example_portrait()
+    points = track.points.copy()
+    ring = list(LEFT_EYE)
+    middle = points[0, ring].mean(axis=0)
+    points[0, ring] = middle + (points[0, ring] - middle) * [0.2, 1, 1]
+    assert InstantRenderer(image, replace(track, points=points)).eyes == ()

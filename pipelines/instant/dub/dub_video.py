@@ -42,7 +42,7 @@ class DubbedVideo:
 class FaceChoice:
     """Which of several faces speaks, in the first frame that shows any.
 
-    As `FacePicker` has it, or by the `place` (x, y) in pixels that it is nearest to, or the `mask` (H, W) that it is in.
+    As `FacePicker` has it, or by the `place` (x, y) in pixels that it is nearest to, or by the `mask` (H, W) around it.
     """
 
     choose: Choice = "largest"

@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import OUTER_EYE_CORNERS, face_mesh, mouth_opening
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_EYE_CORNERS, face_mesh
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps
 from ...types import FaceMotion
-from ..renderer.portrait_mesh import LOWER_TEETH_FOLLOW, MOUTH_CORNERS
+from ..renderer.mouth_shape import MOUTH_CORNERS
 from .filmed_face import FilmedFace, pixels_per_cm
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
@@ -29,19 +29,14 @@ class MouthMotion:
     """What one frame's mouth does.
 
     `points` (468, 2) filmed landmarks in pixels, `moved` (468, 2) pixels by which they move. `basis` (2, 3) pixels per
-    cm along the head's axes; `middle` (2,) where the middle of the mouth at rest is. `filmed_jaw` and `jaw` (2,) are
-    pixels by which the lower teeth stand below their place at rest, as filmed and anew. `eye_distance` in pixels, and
-    `opening` the new one in eye distances.
+    cm along the head's axes; `middle` (2,) where the middle of the mouth at rest is. `eye_distance` in pixels.
     """
 
     points: np.ndarray
     moved: np.ndarray
     basis: np.ndarray
     middle: np.ndarray
-    filmed_jaw: np.ndarray
-    jaw: np.ndarray
     eye_distance: float
-    opening: float
 
 
 def mouth_motions(
@@ -61,19 +56,10 @@ def mouth_motions(
     # Lips are cut a little outside the landmarks, so they come nearer by as much.
     moved = np.einsum("nij,nvj->nvi", basis, change + closing_offsets(_rims(vertices)))
     points = face.points[numbers][..., :2].astype(np.float64)
-    lips = [13, 14]
+    lips = [INNER_UPPER_LIP, INNER_LOWER_LIP]
     middle = (points[:, lips] - np.einsum("nij,nvj->nvi", basis, filmed[:, lips])).mean(axis=1)
-    teeth = [
-        np.einsum("nij,nj->ni", basis, offsets[:, LOWER_TEETH_FOLLOW].mean(axis=1)) for offsets in (filmed, spoken)
-    ]
     eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * face.eye_distance_cm
-    opening = mouth_opening(face.rest + spoken)
-    return [
-        MouthMotion(
-            points[k], moved[k], basis[k], middle[k], teeth[0][k], teeth[1][k], float(eyes[k]), float(opening[k])
-        )
-        for k in range(len(numbers))
-    ]
+    return [MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k])) for k in range(len(numbers))]
 
 
 def _rims(vertices: np.ndarray) -> np.ndarray:

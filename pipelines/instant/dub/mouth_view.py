@@ -9,7 +9,7 @@ import numpy as np
 from ....models.curves import smoothstep
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
-from ..renderer.portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from .mouth_motion import LOWER_RIM, RIM_OPENING, UPPER_RIM, MouthMotion
 
 SIDE_REACH = 0.94

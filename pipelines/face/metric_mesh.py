@@ -51,6 +51,21 @@ def metric_mesh(
     return vertices, matrix
 
 
+def project(
+    vertices: np.ndarray, matrix: np.ndarray, image_size: tuple[int, int], camera: Camera | None = None
+) -> np.ndarray:
+    """Pixels (..., N, 2) of vertices (..., N, 3) in the head frame under `matrix` (..., 4, 4), head to camera.
+
+    It puts the vertices that `metric_mesh` returns where their landmarks are.
+    """
+    camera = camera or Camera()
+    height, width = image_size
+    in_camera = vertices @ np.swapaxes(matrix[..., :3, :3], -1, -2) + matrix[..., None, :3, 3]
+    scale = camera.focal * height / 2 / -in_camera[..., 2]
+    x = width / 2 + scale * in_camera[..., 0]
+    return np.stack([x, height / 2 - scale * in_camera[..., 1]], axis=-1)
+
+
 def _to_near_plane(points: np.ndarray, image_size: tuple[int, int], camera: Camera) -> np.ndarray:
     """Pixels to cm on the camera's near plane, centred, y up; z stays positive away from the camera."""
     height, width = image_size

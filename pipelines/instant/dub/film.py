@@ -72,21 +72,22 @@ class Film:
 def open_film(
     video: VideoFile,
     landmarker: Landmarker,
+    speech: FaceMotion,
     *,
-    frames: int,
     picker: FilmPicker | None = None,
     progress: Progress = no_progress,
 ) -> Film:
-    """The first `frames` frames of a video, or as many as it has, ready to be dubbed.
+    """As many frames of a video as the motion `speech` has, or all that there are, ready to be dubbed.
 
     `picker` chooses the face, by default the largest. Raises TalkingPortraitError where it is in none of them.
     """
-    face = follow_film(video, landmarker, picker or FilmPicker(video.size), frames=frames, progress=progress)
+    picker = picker or FilmPicker(video.size)
+    face = follow_film(video, landmarker, picker, speech, frames=speech.frames, progress=progress)
     return _film(face, video.fps, lambda numbers: read_frames(video, numbers))
 
 
-def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> Film:
-    """A batch of pictures (F, H, W, 3) in 0..1 with landmarks for each as a film.
+def film_of_pictures(images: torch.Tensor, track: FaceTrack, speech: FaceMotion) -> Film:
+    """A batch of pictures (F, H, W, 3) in 0..1 with landmarks for each as a film, at the rate of the motion `speech`.
 
     Raises TalkingPortraitError where pictures and landmarks do not belong together or hold no face.
     """
@@ -95,8 +96,8 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> F
         raise TalkingPortraitError(
             f"There are {len(images)} pictures but landmarks for one; run Detect Landmarks on all of them."
         )
-    face = filmed_face(track.points, track.found, (0,), track.image_size, smoothing=0)
-    return _film(face, fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
+    face = filmed_face(track.points, track.found, (0,), track.image_size, speech, smoothing=0)
+    return _film(face, speech.fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
 
 
 def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator[np.ndarray]]) -> Film:
@@ -230,7 +231,7 @@ def _drawn(face: FilmedFace, number: int, frame: np.ndarray) -> tuple[np.ndarray
     renderer = InstantRenderer(picture, FaceTrack(points, np.ones(1, bool), face.size, matrix))
     speaking = _held(np.array([DRAWN_MOUTH]))
     drawn = renderer.render(speaking)[0][0].numpy()
-    moved = renderer.mesh.move(speaking, np.array([0]), renderer.mesh.speech_activity(speaking)).expression
+    moved = renderer.mesh.move(speaking, np.array([0]), renderer.mesh.mouth.speaking(speaking)).expression
     if frame.dtype == np.uint8:
         drawn = np.rint(drawn * 255).astype(np.uint8)
     here = _as_filmed(face, number)

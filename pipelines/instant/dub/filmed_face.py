@@ -7,19 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....models.face.face_mesh import OUTER_EYE_CORNERS, VERTICES, mouth_opening
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_EYE_CORNERS, VERTICES, face_mesh
 from ....models.face.mouth_shapes import close_lips
 from ...face.head_pose import split_matrix
-from ...face.metric_mesh import metric_mesh
+from ...face.metric_mesh import metric_mesh, project, similarity
 from ...face.smoothing import smooth_points
-from ...types import Camera
+from ...types import Camera, FaceMotion, FaceTrack
+from ..renderer.portrait_mesh import PortraitMesh
 
 BLOCK, OVERLAP = 1000, 8
 """Frames that are smoothed together, and how many of the neighbouring ones are smoothed with them."""
 REST_FRAMES = 400
 """Frames from which the shape at rest is taken, at most, spread over the film."""
-CLOSED_PART = 0.3
-"""Part of the frames, those with the least opening, that count as closed."""
+RIGID_ABOVE = -1.0
+"""Height in cm in the canonical head from which on a vertex tells the head's pose: from the tip of the nose up."""
+FRONTAL, LEAST_PART = 20.0, 0.3
+"""Degrees to the side up to which frames tell the shape at rest, and the part of the frames that do so at least."""
+LEAST_VARIATION = 0.1
+"""Cm that openings must differ for them to say what goes with an opening."""
 FADE = 3
 """Frames over which the new mouth comes and goes where a face is lost."""
 TURNED_FROM, TURNED_TO = 35.0, 50.0
@@ -32,7 +37,8 @@ class FilmedFace:
 
     `points` (F, 468, 3) float32 landmarks in pixels, held where the face is not found. `found` (F,) bool.
     `starts` numbers of the frames that begin a shot, with 0. `size` (height, width) of a frame. `amount` (F,) in 0..1
-    is how far a frame may be changed. `rest` (468, 3) cm: the shape in the head frame with closed lips.
+    is how far a frame may be changed. `reference` (468, 3) cm is the usual shape in the head frame, `rest` that
+    with closed lips, and `mesh` the latter as a portrait.
     """
 
     points: np.ndarray
@@ -40,37 +46,52 @@ class FilmedFace:
     starts: tuple[int, ...]
     size: tuple[int, int]
     amount: np.ndarray
+    reference: np.ndarray
     rest: np.ndarray
+    mesh: PortraitMesh
 
     @property
     def frames(self) -> int:
         return len(self.points)
 
-    @property
-    def eye_distance_cm(self) -> float:
-        """Between the outer eye corners at rest."""
-        right, left = OUTER_EYE_CORNERS
-        return float(np.linalg.norm(self.rest[right] - self.rest[left]))
-
     def shapes(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Vertices (n, 468, 3) in cm in the head frame, and head to camera (n, 4, 4), of frames."""
-        return metric_mesh(self.points[numbers], self.size)
+        return _posed(*metric_mesh(self.points[numbers], self.size), self.reference)
 
 
 def filmed_face(
-    points: np.ndarray, found: np.ndarray, starts: tuple[int, ...], size: tuple[int, int], *, smoothing: float = 1.0
+    points: np.ndarray,
+    found: np.ndarray,
+    starts: tuple[int, ...],
+    size: tuple[int, int],
+    speech: FaceMotion,
+    *,
+    smoothing: float = 1.0,
 ) -> FilmedFace:
-    """The face of landmarks (F, P, 3) that are valid where `found` (F,); the film's shots begin at `starts`."""
+    """The face of landmarks (F, P, 3) that are valid where `found` (F,); the film's shots begin at `starts`.
+
+    `speech` is a motion from which the film's shape at rest is derived: how speech moves a face at each opening.
+    """
     points = _held(points[:, :VERTICES], found, starts)
     if smoothing > 0:
         points = _smoothed(points, starts, smoothing)
     spread = np.flatnonzero(found)
     chosen = spread[:: max(1, len(spread) // REST_FRAMES)]
     vertices, matrix = metric_mesh(points[chosen], size)
-    rest = _rest(vertices, np.abs(split_matrix(matrix)[0][:, 1]))
+    reference = np.median(vertices, axis=0)
+    vertices, matrix = _posed(vertices, matrix, reference)
+    angles = np.abs(split_matrix(matrix)[0])
+    rest = _rest(vertices, angles[:, 1], speech)
+    mesh = _portrait(rest, matrix[int(angles.sum(axis=1).argmin())], size)
     turned = np.concatenate([_turned(points[part], size) for part in _blocks(len(points))])
     wanted = found * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
-    return FilmedFace(points, found, starts, size, _faded(wanted, starts), rest)
+    return FilmedFace(points, found, starts, size, _faded(wanted, starts), reference, rest, mesh)
+
+
+def eye_distance(vertices: np.ndarray) -> float:
+    """Cm between the outer eye corners of a shape (468, 3)."""
+    right, left = OUTER_EYE_CORNERS
+    return float(np.linalg.norm(vertices[right] - vertices[left]))
 
 
 def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -> np.ndarray:
@@ -83,6 +104,18 @@ def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -
     depth = -(matrix[:, 2, :3] @ middle + matrix[:, 2, 3])
     scale = camera.focal * size[0] / 2 / np.maximum(depth, camera.near)
     return matrix[:, :2, :3] * scale[:, None, None] * np.array([1.0, -1.0])[:, None]
+
+
+def _posed(vertices: np.ndarray, matrix: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shapes (n, 468, 3) and poses (n, 4, 4) for which what no word moves lies where `reference` (468, 3) has it.
+
+    The metric mesh's own pose is fitted to all of the face, so that it nods a little with an opening mouth.
+    """
+    in_camera = vertices @ np.swapaxes(matrix[:, :3, :3], 1, 2) + matrix[:, None, :3, 3]
+    rigid = np.flatnonzero(face_mesh().vertices[:, 1] > RIGID_ABOVE)
+    posed = similarity(reference[rigid], in_camera[:, rigid], np.ones(len(rigid)))
+    back = np.linalg.inv(posed)
+    return in_camera @ np.swapaxes(back[:, :3, :3], 1, 2) + back[:, None, :3, 3], posed
 
 
 def _held(points: np.ndarray, found: np.ndarray, starts: tuple[int, ...]) -> np.ndarray:
@@ -111,15 +144,38 @@ def _smoothed(points: np.ndarray, starts: tuple[int, ...], strength: float) -> n
     return result
 
 
-def _rest(vertices: np.ndarray, turned: np.ndarray) -> np.ndarray:
-    """The usual shape (468, 3) of the frames with the least opening among those seen from the front, lips closed."""
-    frontal = turned <= np.quantile(turned, 0.6) + 1e-9
-    opening = np.where(frontal, mouth_opening(vertices), np.inf)
-    closed = np.argsort(opening, kind="stable")[: max(1, round(CLOSED_PART * int(frontal.sum())))]
-    rest = np.median(vertices[closed], axis=0)
-    # Lips that are shut are often pursed as well; the usual width is that of all frames.
-    rest[:, 0] = np.median(vertices[frontal][..., 0], axis=0)
-    return close_lips(rest)
+def _rest(vertices: np.ndarray, turned: np.ndarray, speech: FaceMotion) -> np.ndarray:
+    """The shape (468, 3) of a face at rest, from its shapes (n, 468, 3) in frames that are `turned` (n,) degrees aside.
+
+    It is the shape that goes with closed lips by regression over the openings, less what speech does then: it presses
+    and purses lips where it closes them.
+    """
+    most = max(FRONTAL, float(np.quantile(turned, LEAST_PART)))
+    frontal = vertices[turned <= most].reshape(-1, 3 * VERTICES)
+    spoken = (speech.vertices[:: max(1, speech.frames // REST_FRAMES)] - speech.neutral).reshape(-1, 3 * VERTICES)
+    closed, pressed = (_at_closed_lips(shapes.astype(np.float64)) for shapes in (frontal, spoken))
+    return close_lips(closed - pressed * (eye_distance(closed) / eye_distance(speech.neutral)))
+
+
+def _portrait(rest: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> PortraitMesh:
+    """The shape at rest (468, 3) as a portrait of a frame in which the head is posed by `matrix` (4, 4)."""
+    depth = -(rest @ matrix[2, :3] + matrix[2, 3])
+    scale = Camera().focal * size[0] / 2 / depth.mean()
+    points = np.concatenate([project(rest, matrix, size), (depth - depth.mean())[:, None] * scale], axis=1)
+    return PortraitMesh(FaceTrack(points[None], np.ones(1, bool), size, matrix[None]))
+
+
+def _at_closed_lips(shapes: np.ndarray) -> np.ndarray:
+    """The shape (468, 3) at closed lips by linear regression over the openings of shapes, or of offsets (n, 468 * 3).
+
+    Widths, which follow the opening less, are the mean ones.
+    """
+    upper, lower = 3 * INNER_UPPER_LIP + 1, 3 * INNER_LOWER_LIP + 1
+    opening = shapes[:, upper] - shapes[:, lower]
+    closed = shapes.mean(axis=0)
+    if np.ptp(opening) > LEAST_VARIATION:
+        closed = np.where(np.arange(3 * VERTICES) % 3 == 0, closed, np.polyfit(opening, shapes, 1)[1])
+    return closed.reshape(VERTICES, 3)
 
 
 def _turned(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:

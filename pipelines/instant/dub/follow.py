@@ -21,7 +21,7 @@ from ...files.video import VideoFile
 from ...image.frame_workers import read_ahead
 from ...packages import load_opencv
 from ...person.same_person import Shape, median_shape, most_alike, shape_of
-from ...types import Progress, no_progress
+from ...types import FaceMotion, Progress, no_progress
 from .filmed_face import FilmedFace, filmed_face
 
 CONFIDENCE = 0.5
@@ -84,12 +84,15 @@ def follow_film(
     video: VideoFile,
     landmarker: Landmarker,
     picker: FilmPicker,
+    speech: FaceMotion,
     *,
     frames: int,
     smoothing: float = 1.0,
     progress: Progress = no_progress,
 ) -> FilmedFace:
     """The face of `picker` in the first `frames` frames of a film, or in all that there are.
+
+    `speech` is a motion, as for `filmed_face`.
 
     Raises TalkingPortraitError where the face is in none of them.
     """
@@ -123,7 +126,9 @@ def follow_film(
             f"frames of {video.path.name}; give a video that shows a face of at least 64 pixels."
         )
     stretch = np.array([video.size[1] / size[1], video.size[0] / size[0], video.size[1] / size[1]], np.float32)
-    return filmed_face(np.stack(points) * stretch, np.array(found), tuple(starts), video.size, smoothing=smoothing)
+    return filmed_face(
+        np.stack(points) * stretch, np.array(found), tuple(starts), video.size, speech, smoothing=smoothing
+    )
 
 
 def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tuple[torch.Tensor, bool]]:

@@ -8,11 +8,13 @@ from functools import cache
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_EYE_CORNERS, face_mesh
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, face_mesh
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps
+from ...face.metric_mesh import project
 from ...types import FaceMotion
-from ..renderer.mouth_shape import MOUTH_CORNERS
-from .filmed_face import FilmedFace, pixels_per_cm
+from ..renderer.mouth_shape import MOUTH_CORNERS, Speaking
+from ..renderer.portrait_mesh import LipControls
+from .filmed_face import FilmedFace, eye_distance, pixels_per_cm
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
@@ -47,18 +49,18 @@ def mouth_motions(
     `jaw` is the part of the movement of chin and cheeks that is the new one; the rest stays as filmed.
     """
     vertices, matrix = face.shapes(numbers)
-    right, left = OUTER_EYE_CORNERS
-    scale = face.eye_distance_cm / float(np.linalg.norm(motion.neutral[right] - motion.neutral[left]))
-    spoken = (motion.vertices[frames].astype(np.float64) - motion.neutral) * scale
-    filmed = vertices - face.rest
-    change = _lower_face()[:, None] * np.where(_follows_jaw(), jaw, 1.0)[:, None] * (spoken - filmed)
-    basis = pixels_per_cm(matrix, face.size, face.rest)
-    # Lips are cut a little outside the landmarks, so they come nearer by as much.
-    moved = np.einsum("nij,nvj->nvi", basis, change + closing_offsets(_rims(vertices)))
     points = face.points[numbers][..., :2].astype(np.float64)
-    lips = [INNER_UPPER_LIP, INNER_LOWER_LIP]
-    middle = (points[:, lips] - np.einsum("nij,nvj->nvi", basis, filmed[:, lips])).mean(axis=1)
-    eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * face.eye_distance_cm
+    eye_cm = eye_distance(face.rest)
+    resting_lips = Speaking(np.zeros(motion.frames), np.zeros(motion.frames))
+    spoken, _ = face.mesh.mouth.offsets(motion, frames, LipControls.of(motion, frames), resting_lips)
+    basis = pixels_per_cm(matrix, face.size, face.rest)
+    resting = project(np.broadcast_to(face.rest, vertices.shape), matrix, face.size)
+    weight = (_lower_face() * np.where(_follows_jaw(), jaw, 1.0))[:, None]
+    moved = weight * (resting - points + np.einsum("nij,nvj->nvi", basis, spoken))
+    # Lips are cut a little outside the landmarks, so they come nearer by as much.
+    moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_rims(vertices)))
+    middle = resting[:, [INNER_UPPER_LIP, INNER_LOWER_LIP]].mean(axis=1)
+    eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * eye_cm
     return [MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k])) for k in range(len(numbers))]
 
 

@@ -23,7 +23,7 @@ from ....models.face.face_mesh import (
 from ....models.face.mouth_shapes import mouth_vertices
 from ...errors import TalkingPortraitError
 from ...face.head_pose import head_matrix
-from ...face.metric_mesh import metric_mesh
+from ...face.metric_mesh import metric_mesh, project
 from ...types import Camera, FaceMotion, FaceTrack
 from .mouth_shape import LOWER_TEETH_FOLLOW, MOUTH_CORNERS, MouthShape, Speaking, distance, eye_distance
 
@@ -161,12 +161,7 @@ class PortraitMesh:
 
     def project(self, vertices: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) of head-frame positions (..., 3) in the portrait's own pose."""
-        height, width = self.image_size
-        in_camera = vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
-        focal = self.camera.focal * height / 2
-        x = width / 2 + focal * in_camera[..., 0] / -in_camera[..., 2]
-        y = height / 2 - focal * in_camera[..., 1] / -in_camera[..., 2]
-        return np.stack([x, y], axis=-1)
+        return project(vertices, self.matrix, self.image_size, self.camera)
 
     def opening_share(self) -> float:
         """How much of an opening of the jaw is visible in this view: a jaw moves back as well as down.

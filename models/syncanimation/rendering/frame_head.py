@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from .camera import Camera, Rays, rays
 from .encodings import spherical_harmonics
@@ -17,7 +19,7 @@ from .tri_plane import plane_features
 
 FAINT = 2e-5
 """Samples that add less to their pixel have no colour: of 16 of them nobody sees anything in 8 bits."""
-_END = -math.log(OPAQUE)
+_END = -math.log(OPAQUE / 2)
 _CPU_WAVE, _CPU_RAYS = 4, 4096
 """Samples of a ray, and rays, that pass the networks at once; larger tensors leave a CPU's caches."""
 _WAVE, _RAYS = 8, 2**17
@@ -123,12 +125,9 @@ def render_head_pixels(
     pixels = (rows * camera.width + torch.arange(left, right, device=pose.device)).flatten()
     view = rays(camera, pose, pixels)
     samples = march(view, occupied)
-    hit = samples.count.nonzero()[:, 0]
-    part, covered = _composite_in_waves(
-        head, Rays(view.origins[hit], view.directions[hit]), samples, hit, density_scale
-    )
-    image.view(-1, 3)[pixels[hit]] = part
-    opacity.view(-1)[pixels[hit]] = covered
+    shown, covered = composite_in_waves(head, view, samples, density_scale)
+    image.view(-1, 3)[pixels] = shown
+    opacity.view(-1)[pixels] = covered
     return HeadPixels(image.view(-1, 3), opacity.flatten())
 
 
@@ -148,17 +147,26 @@ def visible_part(camera: Camera, pose: torch.Tensor, box: torch.Tensor) -> tuple
     return edges[0], edges[1], edges[2], edges[3]
 
 
-def _composite_in_waves(
-    head: PreparedHead, view: Rays, samples: Samples, hit: torch.Tensor, density_scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image (h, 3) and opacity (h,) of the rays `hit` (h,) that have samples."""
-    wave, many = (_CPU_WAVE, _CPU_RAYS) if hit.device.type == "cpu" else (_WAVE, _RAYS)
-    count = samples.count[hit].long()
+class _Wave(NamedTuple):
+    """The next few samples of rays that are not opaque yet.
+
+    `index` (b,) are the samples' numbers and `owner` (b,) their rays'. `weights` (b,) is what each adds to its pixel,
+    `before` (b,) the light that reaches it, and `values` (b, 64) what its colour needs.
+    """
+
+    index: torch.Tensor
+    owner: torch.Tensor
+    weights: torch.Tensor
+    before: torch.Tensor
+    values: torch.Tensor
+
+
+def _waves(head: PreparedHead, samples: Samples, density_scale: float) -> Iterator[_Wave]:
+    wave, many = (_CPU_WAVE, _CPU_RAYS) if samples.count.device.type == "cpu" else (_WAVE, _RAYS)
+    count = samples.count.long()
     first = count.cumsum(0) - count
-    terms = head.ray_terms(view.directions)
-    thickness, opacity = torch.zeros(2, len(hit), device=hit.device)
-    image = torch.zeros(len(hit), 3, device=hit.device)
-    steps = torch.arange(wave, device=hit.device)
+    thickness = torch.zeros(len(count), device=count.device)
+    steps = torch.arange(wave, device=count.device)
     for start in range(0, int(count.max()) if len(count) else 0, wave):
         alive = ((count > start) & (thickness < _END)).nonzero()[:, 0]
         for some in alive.split(many):
@@ -166,14 +174,33 @@ def _composite_in_waves(
             valid = slots < count[some, None]
             index = (first[some, None] + slots)[valid]
             density, values = head.densities(samples.points[index])
-            thick = torch.zeros(valid.shape, device=hit.device)
+            thick = torch.zeros(valid.shape, device=count.device)
             thick[valid] = density * (STEP * density_scale)
-            before = torch.exp(-(thickness[some, None] + thick.cumsum(1) - thick))
-            weights = before * -torch.expm1(-thick) * (before >= OPAQUE)
-            seen = (weights[valid] > FAINT).nonzero()[:, 0]
-            ray = some[:, None].expand_as(valid)[valid][seen]
-            colour = head.colours(values[seen], terms[ray])
-            image.index_add_(0, ray, weights[valid][seen, None] * colour)
-            opacity[some] += weights.sum(1)
-            thickness[some] += thick.sum(1)
+            passed = F.pad(thick, (1, 0)).cumsum(1) + thickness[some, None]
+            thickness[some] = passed[:, -1]
+            before = torch.exp(-passed[:, :-1])[valid]
+            weights = before * -torch.expm1(-thick[valid]) * (before >= OPAQUE)
+            yield _Wave(index, some[:, None].expand_as(valid)[valid], weights, before, values)
+
+
+def composite_in_waves(
+    head: PreparedHead, view: Rays, samples: Samples, density_scale: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image (R, 3) on black and opacity (R,) of rays."""
+    image = torch.zeros_like(view.directions)
+    opacity = torch.zeros_like(image[:, 0])
+    for wave in _waves(head, samples, density_scale):
+        opacity.index_add_(0, wave.owner, wave.weights)
+        seen = (wave.weights > FAINT).nonzero()[:, 0]
+        ray = wave.owner[seen]
+        colour = head.colours(wave.values[seen], head.ray_terms(view.directions[ray]))
+        image.index_add_(0, ray, wave.weights[seen, None] * colour)
     return image, opacity
+
+
+def until_opaque(head: PreparedHead, samples: Samples, density_scale: float = 1.0) -> torch.Tensor:
+    """Which samples (m,) come before their ray's end, or so little behind that rounding may decide."""
+    near = torch.zeros(len(samples.ray), dtype=torch.bool, device=samples.ray.device)
+    for wave in _waves(head, samples, density_scale):
+        near[wave.index] = wave.before >= OPAQUE / 2
+    return near

@@ -41,6 +41,12 @@ class Samples(NamedTuple):
     after: torch.Tensor
     count: torch.Tensor
 
+    def select(self, chosen: torch.Tensor) -> Samples:
+        """Those of a mask (m,) alone."""
+        ray = self.ray[chosen]
+        count = torch.zeros_like(self.count).index_add(0, ray, torch.ones_like(ray, dtype=self.count.dtype))
+        return Samples(ray, self.slot[chosen], self.points[chosen], self.after[chosen], count)
+
 
 def ray_box(
     rays: Rays, box: Sequence[float] | torch.Tensor = BOX, nearest: float = NEAREST

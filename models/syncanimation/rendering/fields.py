@@ -93,6 +93,9 @@ class HeadDensity(NamedTuple):
 class HeadField(nn.Module):
     """Points and directions of view to density and colour, given the audio code and the expression of a frame."""
 
+    compiled = False
+    """Whether the planes' entries are fetched by what `torch.compile` makes of that, for graphics cards."""
+
     def __init__(self, config: HeadConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or HeadConfig()
@@ -125,7 +128,7 @@ class HeadField(nn.Module):
 
     def encode(self, points: torch.Tensor, layout: torch.Tensor | None = None) -> torch.Tensor:
         """Points (n, 3) of -1..1 to the planes' features (n, 36)."""
-        return plane_features(points, self.tables, self.config.grid, layout)
+        return plane_features(points, self.tables, self.config.grid, layout, compiled=self.compiled)
 
     def forward(
         self,

@@ -60,7 +60,9 @@ class PreparedHead:
 
     def densities(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Points (n, 3) to density (n,) and the hidden values (n, 64) that the colour needs."""
-        features = plane_features(points, self.tables, self.field.config.grid, self.layout).to(self.direct.dtype)
+        config = self.field.config.grid
+        features = plane_features(points, self.tables, config, self.layout, compiled=self.field.compiled)
+        features = features.to(self.direct.dtype)
         hidden = (features @ self.attention.T).relu_()
         values = torch.addmm(features @ self.direct.T, hidden, self.attended.T).relu_()
         values = (values @ self.second.T).relu_()
@@ -86,15 +88,17 @@ def prepare_head(
 ) -> PreparedHead:
     """`audio` (1, 32), `expression` (1, 7) and `code` (1, 4) of the frame; the networks run in `dtype`."""
     features = 3 * field.config.grid.outputs
-    first, second, last = (layer.weight for layer in field.sigma_net.net)
+    first, second, last = field.sigma_net.parameters()
     split = [features, audio.shape[1], field.config.expressions]
     direct, by_audio, by_expression = first.split(split, 1)
-    attention = [field.aud_ch_att_net.net[0].weight]
-    attended = [(by_audio * audio) @ field.aud_ch_att_net.net[1].weight]
+    inner, outer = field.aud_ch_att_net.parameters()
+    attention: list[torch.Tensor] = [inner]
+    attended = [(by_audio * audio) @ outer]
     if field.config.expressions:
-        attention.append(field.eye_att_net.net[0].weight)
-        attended.append((by_expression * expression) @ field.eye_att_net.net[1].weight)
-    colour_first, colour_last = (layer.weight for layer in field.color_net.net)
+        inner, outer = field.eye_att_net.parameters()
+        attention.append(inner)
+        attended.append((by_expression * expression) @ outer)
+    colour_first, colour_last = field.color_net.parameters()
     split = [colour_first.shape[1] - field.config.geometry - code.shape[1], field.config.geometry, code.shape[1]]
     harmonics, geometry, by_code = colour_first.split(split, 1)
     matrices = (
@@ -150,11 +154,11 @@ def visible_part(camera: Camera, pose: torch.Tensor, box: torch.Tensor) -> tuple
 class _Wave(NamedTuple):
     """The next few samples of rays that are not opaque yet.
 
-    `index` (b,) are the samples' numbers and `owner` (b,) their rays'. `weights` (b,) is what each adds to its pixel,
+    `numbers` (b,) are the samples' and `owner` (b,) their rays'. `weights` (b,) is what each adds to its pixel,
     `before` (b,) the light that reaches it, and `values` (b, 64) what its colour needs.
     """
 
-    index: torch.Tensor
+    numbers: torch.Tensor
     owner: torch.Tensor
     weights: torch.Tensor
     before: torch.Tensor
@@ -162,8 +166,8 @@ class _Wave(NamedTuple):
 
 
 def _waves(head: PreparedHead, samples: Samples, density_scale: float) -> Iterator[_Wave]:
-    wave, many = (_CPU_WAVE, _CPU_RAYS) if samples.count.device.type == "cpu" else (_WAVE, _RAYS)
-    count = samples.count.long()
+    wave, many = (_CPU_WAVE, _CPU_RAYS) if samples.counts.device.type == "cpu" else (_WAVE, _RAYS)
+    count = samples.counts.long()
     first = count.cumsum(0) - count
     thickness = torch.zeros(len(count), device=count.device)
     steps = torch.arange(wave, device=count.device)
@@ -202,5 +206,5 @@ def until_opaque(head: PreparedHead, samples: Samples, density_scale: float = 1.
     """Which samples (m,) come before their ray's end, or so little behind that rounding may decide."""
     near = torch.zeros(len(samples.ray), dtype=torch.bool, device=samples.ray.device)
     for wave in _waves(head, samples, density_scale):
-        near[wave.index] = wave.before >= OPAQUE / 2
+        near[wave.numbers] = wave.before >= OPAQUE / 2
     return near

@@ -64,7 +64,7 @@ def grid_levels(config: GridConfig) -> tuple[Level, ...]:
     as in the published program, which computes the former in Python and the latter in its kernel.
     """
     growth = math.log2(config.finest / config.base) / max(config.levels - 1, 1)
-    single = torch.tensor(growth, dtype=torch.float32)
+    single = torch.tensor(growth, dtype=torch.float32, device="cpu")  # whatever the default device is
     levels: list[Level] = []
     offset = 0
     for number in range(config.levels):

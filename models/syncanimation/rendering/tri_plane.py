@@ -91,7 +91,7 @@ def _vertex_entries(config: GridConfig) -> torch.Tensor:
     """The table's row of each vertex of each level, level after level, row by row: the second coordinate."""
     entries = []
     for level in grid_levels(config):
-        number = torch.arange(level.size, dtype=torch.int32)
+        number = torch.arange(level.size, dtype=torch.int32, device="cpu")
         y, x = torch.meshgrid(number, number, indexing="ij")
         entries.append(entry_index(level, (x, y)).flatten() + level.offset)
     return torch.cat(entries).long()

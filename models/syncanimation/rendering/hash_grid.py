@@ -149,5 +149,5 @@ class HashGrid(nn.Module):
         """
         inside = ((points >= -1) & (points <= 1)).all(-1, keepdim=True)
         index, weight = self.corners(torch.where(inside, points, 0))
-        rows = self.embeddings.index_select(0, index.flatten()).view(*index.shape, -1)
+        rows = self.embeddings.index_select(0, index.flatten()).view(*index.shape, self.config.features)
         return (rows * weight[..., None]).sum(2).flatten(1) * inside

@@ -12,6 +12,7 @@ from talking_portrait.models.syncanimation.rendering import renderer as renderer
 from talking_portrait.models.syncanimation.rendering import tri_plane
 from talking_portrait.models.syncanimation.rendering.camera import Camera, Rays, pixel_coordinates, rays, renderer_pose
 from talking_portrait.models.syncanimation.rendering.fields import TorsoConfig
+from talking_portrait.models.syncanimation.rendering.frame_head import fast_dtype
 from talking_portrait.models.syncanimation.rendering.hash_grid import GridConfig, HashGrid, grid_offsets
 from talking_portrait.models.syncanimation.rendering.marching import STEP, Samples, add_up, composite, march
 from talking_portrait.models.syncanimation.rendering.occupancy import (
@@ -43,13 +44,22 @@ def test_the_tables_have_the_published_sizes() -> None:
     assert sizes == [296, 576, 1024, 1936, 3600, 6728, 12776, 24032, 45800, *[2**16] * 7]
 
 
+def test_a_hashed_level_need_not_have_a_power_of_two_of_entries() -> None:
+    """Its entries follow from double precision and its vertices from single, which here are one more."""
+    grid = HashGrid(GridConfig(levels=9, base=16, finest=300, log2_entries=19))
+    index, _ = grid.corners(torch.tensor([[1.0, 0.99]]))
+    offset, entries = int(grid.offsets[-2]), int(grid.offsets.diff()[-1])
+    assert entries == 90608
+    assert int(index[0, -1, 0]) == offset + (299 ^ (298 * 2654435761 % 2**32)) % entries
+
+
 def plane_lookups() -> dict[str, tuple]:
     def images(points, tables, gradients):
         found = tri_plane.interpolate(points, tri_plane.lay_out(tables, SMALL), SMALL)
         return found, tri_plane.interpolate_backward(points, tables, gradients, SMALL)
 
     def entries(points, tables, gradients):
-        levels = tri_plane.grid_levels(SMALL)
+        levels = tri_plane.level_table(SMALL, points.device)
         return tri_plane.fetch(points, tables, levels), tri_plane.fetch_backward(points, tables, gradients, levels)
 
     return {"images": images, "entries": entries}
@@ -75,7 +85,7 @@ def test_planes_are_three_grids(way: str) -> None:
 
 def test_planes_have_gradients_and_compile(monkeypatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    tri_plane._compiled.cache_clear()
+    tri_plane._fetching.cache_clear()
     points = torch.rand(50, 3, generator=torch.Generator().manual_seed(2)) * 2 - 1
     results = []
     for compiled in (False, True):
@@ -83,7 +93,7 @@ def test_planes_have_gradients_and_compile(monkeypatch) -> None:
         features = tri_plane.plane_features(points, tables, SMALL, compiled=compiled)
         features.square().sum().backward()
         results.append((features.detach(), tables.grad))
-    tri_plane._compiled.cache_clear()
+    tri_plane._fetching.cache_clear()
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
     assert results[0][1].abs().sum() > 0
 
@@ -257,6 +267,12 @@ def test_a_picture_is_what_training_renders(person, background, dtype, error) ->
     assert (frame.image.view(-1, 3) - wanted).abs().max() < error
     assert 0.1 < float((frame.head_opacity > 0.2).float().mean()) < 0.8
     assert float((frame.torso_alpha > 0).float().mean()) > 0.1
+
+
+def test_the_fast_type_of_numbers_is_one_that_the_device_has() -> None:
+    assert fast_dtype(torch.device("cuda")) == torch.float16
+    assert fast_dtype(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+    assert fast_dtype(torch.device("mps")) == torch.float32
 
 
 def test_an_expression_less_head_renders(background) -> None:

@@ -166,8 +166,13 @@ def level_table(config: GridConfig, device: torch.device) -> LevelTable:
     def column(name: str, dtype: torch.dtype) -> torch.Tensor:
         return torch.tensor([[getattr(level, name)] for level in levels], dtype=dtype, device=device)
 
-    whole = [column(name, torch.int32) for name in ("size", "offset", "entries")]
-    return LevelTable(column("scale", torch.float32), *whole, column("hashed", torch.bool))
+    return LevelTable(
+        column("scale", torch.float32),
+        column("size", torch.int32),
+        column("offset", torch.int32),
+        column("entries", torch.int32),
+        column("hashed", torch.bool),
+    )
 
 
 def _corners(unit: torch.Tensor, levels: LevelTable) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -311,6 +311,21 @@ def test_hidden_samples_change_nothing(person, monkeypatch) -> None:
         torch.testing.assert_close(gradients[name], gradient, atol=1e-4 * float(gradient.abs().max()) + 1e-6, rtol=1e-3)
 
 
+def test_training_in_half_precision_is_near(person) -> None:
+    view, background = rays(CAMERA, POSE), torch.zeros(CAMERA.pixels, 3)
+    found = []
+    for half in (False, True):
+        own = copy.deepcopy(person)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            head = own.render_head(view, *conditions(), background)
+        head.image.square().mean().backward()
+        found.append((head, own.head.encoder_xy.embeddings.grad))
+    (whole, wanted), (half, gradient) = found
+    assert {tensor.dtype for tensor in half} == {torch.float32}
+    assert (half.image - whole.image).abs().max() < 3e-2
+    assert torch.cosine_similarity(gradient.flatten(), wanted.flatten(), 0) > 0.99
+
+
 def test_the_torso_s_colours_move_the_pose(person) -> None:
     pose = POSE.clone().requires_grad_()
     coordinates = pixel_coordinates(CAMERA)

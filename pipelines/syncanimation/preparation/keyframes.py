@@ -28,8 +28,8 @@ PLACE = 1.5
 PLACE_DENSITY = 1 / 30**2
 EVIDENCE, PAIRWISE = 0.7, 3.0
 """Weight of the colours' log odds, and of what is around a pixel on its own side of an edge."""
-OUTLINE_HEIGHTS = (-40, -30, -20, -14, -11.5, -9.5, -8, -6, -3)
-OUTLINE_WIDTHS = (28, 27, 25, 20, 11, 6.5, 6.5, 7, 9.5)
+OUTLINE_HEIGHTS = (-40, -30, -20, -14, -12, -10.5, -9, -6, -3)
+OUTLINE_WIDTHS = (28, 27, 26, 22, 17, 10, 6.5, 7, 9.5)
 """Half widths in cm of shoulders, neck and jaw at heights of the canonical head, of a broad adult in a jacket. Above is
 the skull with hair."""
 CHEST = 0.35
@@ -102,7 +102,7 @@ def _person(view: _View, still: np.ndarray, filters: Sequence[GuidedFilter]) -> 
         [view.lab * [0.7, 1, 1], PLACE * view.across[..., None], PLACE * view.height[..., None]], axis=-1
     ).astype(np.float32)
     expected = np.clip(-outside / OUTLINE_SPREAD, -4, 4)
-    person, background = sure | (outside < -2), free | (outside > FREE)
+    person, background = sure, free | (outside > FREE)
     for _ in range(ROUNDS):
         evidence = np.log(_density(features, person)) - np.log(_density(features, background))
         unary = expected + np.clip(EVIDENCE * evidence, -5, 5)

@@ -48,10 +48,8 @@ class BiSeNetParser:
         """The parts (S, S) uint8 of a frame (S, S, 3) uint8."""
         cv2 = load_opencv()
         picture = cv2.resize(frame, (INPUT_SIZE, INPUT_SIZE), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
-        normalised = torch.from_numpy((picture - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)).permute(
-            2, 0, 1
-        )
-        classes = self.network(normalised[None])[0].argmax(dim=0).numpy()
+        normalised = (picture - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+        classes = self.network(torch.from_numpy(normalised).permute(2, 0, 1)[None])[0].argmax(dim=0).numpy()
         return _at_size(BISENET_PARTS[classes], len(frame))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ...models.speech.encoder import SpeechEncoder
 from ..face.face import Landmarker
 from ..person.person import Person
 from ..person.prepare import Settings, prepare_person
+from ..person.speech import Encoder
 from ..progress import share
 from ..types import Progress, no_progress
 from .fit import fit_face
@@ -23,7 +23,7 @@ def prepare_fitted_person(
     *,
     settings: Settings | None = None,
     landmarker: Landmarker | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = no_progress,
 ) -> Person:

@@ -28,7 +28,9 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--size", type=int, default=256, help="side of the crops in pixels (default 256)")
     command.add_argument("--fps", help="frames per second (default: the video's own)")
     command.add_argument("--silent", action="store_true", help="also take a video without speech, for driving alone")
-    command.add_argument("--speech-encoder", type=Path, help="a wav2vec2 or HuBERT model (default: MFCC, without one)")
+    command.add_argument(
+        "--speech-encoder", type=Path, help="a wav2vec2 or HuBERT model (default: the shipped mouth network)"
+    )
     command.add_argument(
         "--landmarks", type=Path, help="MediaPipe's .task (default: that of the model folder, or the shipped networks)"
     )

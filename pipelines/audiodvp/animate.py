@@ -14,7 +14,8 @@ from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError
 from ..files.images import to_uint8
 from ..memory import HalvingBatches, Managed, Resident, loaded
-from ..person.person import Person
+from ..person.fingerprint import fingerprint_of
+from ..person.person import Person, open_person
 from ..person.speech import MFCC, speech_features
 from ..types import Audio, Progress, no_progress
 from .expression import network_features, predict_expression
@@ -23,7 +24,7 @@ from .paste import blend_weights, paste_lower_face
 from .person_model import PersonModel, open_model
 from .renders import HALF_WINDOW, RenderWindows, cut, draw_lower_faces
 
-__all__ = ["animate", "frames_of", "open_model"]
+__all__ = ["animate", "frames_of", "open_model", "open_person"]
 
 BYTES_PER_FRAME = 256 * 256 * 4 * 700
 """Of the neural renderer's work on one frame of 256 x 256 pixels at the published size, about."""
@@ -57,7 +58,7 @@ def animate(
         progress: called after each frame.
 
     Raises TalkingPortraitError for audio that is none, features of another kind than the model was trained on, another
-    person, and a head video of another size or with fewer frames.
+    person, and a head video that is not the file which the person was prepared from.
     """
     audio = check_audio(audio)
     if offset < 0:
@@ -69,6 +70,11 @@ def animate(
         )
     expression = _expression(model, audio, encoder)
     video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
+    if not isinstance(head, Person) and fingerprint_of(video.path) != model.video.fingerprint:
+        raise TalkingPortraitError(
+            f"The head video {video.path.name} is another file than the one that the person was prepared from, so the "
+            "lower face would not fit to its frames; give that one unchanged, or the prepared person."
+        )
     start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
     numbers = start + forwards_and_backwards(stop - start, len(expression), offset)
     faces = _generated(model, numbers, expression, renderer or Resident(model.renderer), batch)

@@ -25,8 +25,8 @@ from ..person.person import Person
 from ..progress import share
 from ..types import Camera as MediaPipeCamera
 from ..types import Progress, no_progress
-from .fit_coefficients import fit_coefficients, has_basis
 from .fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
+from .morphable.coefficients import fit_coefficients, has_basis
 from .person_colours import ambient_shade, face_colours, fit_light, median_albedo, smooth_light
 from .person_mesh import person_mesh
 from .person_shape import PersonShape, between_known, fit_shape, model_pose

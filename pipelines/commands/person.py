@@ -82,7 +82,7 @@ def _add_face_model(actions: argparse._SubParsersAction) -> None:
 
 
 def _face_model(options: argparse.Namespace) -> None:
-    from ..audiodvp.published_face_model import convert_face_model
+    from ..audiodvp.morphable.basel_files import convert_face_model
 
     model = convert_face_model(options.files, options.out)
     say(f"{options.out}: {model.vertices} vertices, {len(model.triangles)} triangles")

@@ -13,9 +13,9 @@ from talking_portrait.__main__ import main
 from talking_portrait.models.audiodvp.camera import Camera, rotation_matrix, to_pixels, to_world
 from talking_portrait.models.audiodvp.face_model import FaceModel, load_face_model
 from talking_portrait.models.face.face_mesh import face_mesh
-from talking_portrait.pipelines.audiodvp import published_face_model as published
-from talking_portrait.pipelines.audiodvp.fit_coefficients import LANDMARKS_68, solve
-from talking_portrait.pipelines.audiodvp.published_face_model import convert_face_model
+from talking_portrait.pipelines.audiodvp.morphable import basel_files as published
+from talking_portrait.pipelines.audiodvp.morphable.basel_files import convert_face_model
+from talking_portrait.pipelines.audiodvp.morphable.coefficients import LANDMARKS_68, solve
 from talking_portrait.pipelines.errors import TalkingPortraitError
 
 ALL, COVERED, FRONT = 90, 80, 70

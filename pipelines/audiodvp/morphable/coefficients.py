@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch.func import jacfwd, vmap
 
-from ...models.audiodvp.camera import rotation_matrix, to_pixels, to_world
-from ...models.audiodvp.face_model import FaceModel
-from ...models.audiodvp.losses import FitWeights, landmark_weights
-from ...models.face.face_mesh import mouth_opening
-from ..errors import TalkingPortraitError
-from ..image.affine_sampling import apply_map, invert_map
-from ..person.person import Person
-from ..types import Progress
-from .fitted_face import FittedFace
-from .person_shape import between_known, smoothed, wide_open
+from ....models.audiodvp.camera import rotation_matrix, to_pixels, to_world
+from ....models.audiodvp.face_model import FaceModel
+from ....models.audiodvp.losses import FitWeights, landmark_weights
+from ....models.face.face_mesh import mouth_opening
+from ...errors import TalkingPortraitError
+from ...image.affine_sampling import apply_map, invert_map
+from ...person.person import Person
+from ...types import Progress
+from ..fitted_face import FittedFace
+from ..person_shape import between_known, smoothed, wide_open
 
 LANDMARKS_68 = (
     *(127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356),

@@ -19,6 +19,7 @@ def prepare_person(
     silent: bool = False,
     speech_encoder: str | Path | None = None,
     face_model: str | Path | None = None,
+    regressor: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Person:
     """Makes a folder that training starts from, of a video in which one person speaks, or goes on with one begun.
@@ -27,24 +28,27 @@ def prepare_person(
         crop_size: side of the pictures of the face in pixels.
         fps: frames per second, by default the video's own.
         silent: also take a video without speech, which can be driven but not trained on.
-        speech_encoder: a wav2vec2 or HuBERT model; by default the mouth network that is shipped.
+        speech_encoder: a wav2vec2, HuBERT or ATnet model; by default the mouth network that is shipped.
         face_model: a morphable face model as `person face-model` writes it; by default one is learnt from the video.
+        regressor: VGGFace2's resnet50_ft_weight.pkl, to fit the face model as published, which takes hours on a CPU.
 
     Raises TalkingPortraitError, one sentence, for a video that can't be used and a folder of something else.
     """
-    from ..models.audiodvp.face_model import load_face_model
-    from ..models.speech.loading import load_speech_encoder
+    from .audiodvp.atnet import load_encoder
+    from .audiodvp.morphable.regressor import load_models
     from .audiodvp.prepare import prepare_fitted_person
     from .person.prepare import Settings
     from .timing import as_rate
     from .types import no_progress
 
+    model, network = load_models(face_model, regressor)
     return prepare_fitted_person(
         video,
         folder,
         settings=Settings(crop_size, None if fps is None else as_rate(fps), silent),
-        encoder=None if speech_encoder is None else load_speech_encoder(speech_encoder),
-        face_model=None if face_model is None else load_face_model(face_model),
+        encoder=load_encoder(speech_encoder),
+        face_model=model,
+        regressor=network,
         progress=progress or no_progress,
     )
 
@@ -110,9 +114,9 @@ def drive_person(
     """
     import torch
 
-    from ..models.speech.loading import load_speech_encoder
     from .audio.waveform import as_speech, check_audio
     from .audiodvp.animate import frames_of, open_model
+    from .audiodvp.atnet import load_encoder
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
     from .files.sound import SoundTrack, read_speech
@@ -138,7 +142,7 @@ def drive_person(
         speech,
         head,
         renderer=Resident(opened.renderer, torch.device(device)),
-        encoder=None if speech_encoder is None else load_speech_encoder(speech_encoder),
+        encoder=load_encoder(speech_encoder),
         offset=offset,
         progress=progress or no_progress,
     )

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 
 from ...models.audiodvp.neural_renderer import NeuralRenderer
-from ...models.speech.encoder import SpeechEncoder
 from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError
 from ..files.images import to_uint8
 from ..memory import HalvingBatches, Managed, Resident, loaded
 from ..person.fingerprint import fingerprint_of
 from ..person.person import Person, open_person
-from ..person.speech import MFCC, speech_features
+from ..person.speech import MFCC, Encoder, speech_features
 from ..types import Audio, Progress, no_progress
 from .expression import network_features, predict_expression
 from .head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
@@ -39,7 +38,7 @@ def animate(
     head: Person | str | Path,
     *,
     renderer: Managed | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     offset: int = 0,
     batch: int = 1,
     progress: Progress = no_progress,
@@ -94,7 +93,7 @@ def frames_of(model: PersonModel, audio: Audio, head: Person | str | Path, **opt
         yield frames
 
 
-def _expression(model: PersonModel, audio: Audio, encoder: SpeechEncoder | None) -> torch.Tensor:
+def _expression(model: PersonModel, audio: Audio, encoder: Encoder | None) -> torch.Tensor:
     """(F, K) of the speech, a row for each frame."""
     fps = model.video.fps
     own = model.mouth_encoder or (MFCC if model.speech == MFCC else None)

@@ -3,7 +3,7 @@
 Dictionaries, lists, numbers and texts become themselves, tensors and NumPy's arrays become records of where their
 numbers lie, and every other object (training settings, optimisers, callbacks) an empty `Stub` with its name. Source of
 the steps: the documentation of Python's pickletools; of the names and arguments of tensors: torch's `_utils` and
-`serialization`; of arrays: NumPy's documentation of `ndarray.__reduce__`.
+`serialization`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import torch
+
+from .pickled_arrays import ARRAYS, NumberType, array_of
 
 MAX_OPCODES = 3_000_000
 """Steps of a pickle; a network of ten thousand tensors takes about a third of a million."""
@@ -93,14 +95,6 @@ class UnreadableTensor:
     reason: str
 
 
-@dataclass
-class NumberType:
-    """A NumPy dtype; `order` of its bytes is ">" for big-endian ones. None is one that no tensor has."""
-
-    dtype: torch.dtype | None
-    order: Any = "<"
-
-
 class Budget:
     """Steps that all pickles of one file may take together."""
 
@@ -117,18 +111,6 @@ class ProgramInPickleError(Exception):
     """A pickle names something that runs a program, as no weights do."""
 
 
-_ARRAYS = tuple(f"numpy.{core}.multiarray _reconstruct" for core in ("core", "_core"))
-_NUMBERS = {
-    "f8": torch.float64,
-    "f4": torch.float32,
-    "f2": torch.float16,
-    "i8": torch.int64,
-    "i4": torch.int32,
-    "i2": torch.int16,
-    "i1": torch.int8,
-    "u1": torch.uint8,
-    "b1": torch.bool,
-}
 _DTYPES = {
     "Double": torch.float64,
     "Float": torch.float32,
@@ -248,7 +230,7 @@ class PickleReader:
             stack.append(self._called(kind, tuple(arguments)))
         elif name == "BUILD":
             (attributes,) = self._popped(1)  # of other objects than arrays none counts
-            if stack and isinstance(stack[-1], Stub) and str(stack[-1].name) in _ARRAYS:
+            if stack and isinstance(stack[-1], Stub) and str(stack[-1].name) in ARRAYS:
                 stack[-1] = self._array(attributes)
             elif stack and isinstance(stack[-1], NumberType):
                 stack[-1].order = attributes[1]
@@ -302,29 +284,19 @@ class PickleReader:
         if module == "torch.nn.parameter" and name in ("Parameter", "Buffer"):
             return arguments[0] if arguments else Stub(function)
         if str(function) == "numpy dtype":
-            return NumberType(_NUMBERS.get(str(arguments[0])))
+            return NumberType(arguments[0])
         if module in ("torch._utils", "torch._tensor", "torch.tensor"):
             return self._rebuilt(function, arguments)
         return Stub(function)
 
     def _array(self, state: Any) -> Any:
-        """An array of NumPy from its version, shape, type, whether its columns come first, and its bytes."""
-        _, shape, kind, columns_first, data = state
-        if not isinstance(kind, NumberType) or kind.dtype is None or kind.order == ">" or columns_first:
+        """A tensor of the same numbers as an array of NumPy."""
+        found = array_of(state, MAX_DIMENSIONS)
+        if found is None:
             return UnreadableTensor("an array of another kind than rows of little-endian numbers")
-        if isinstance(data, str):  # as Python 2 wrote bytes
-            data = self._bytes(data)
-        if (
-            not isinstance(data, bytes)
-            or any(type(n) is not int or n < 0 for n in shape)
-            or len(shape) > MAX_DIMENSIONS
-        ):
-            raise ValueError("an array's size or content is no such thing")
-        if len(data) != math.prod(shape) * kind.dtype.itemsize:
-            raise ValueError("an array has other bytes than its shape")
+        dtype, shape, data = found
         strides = tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
-        storage = Storage("", kind.dtype, math.prod(shape), content=(data, 0))
-        return StoredTensor(storage, kind.dtype, 0, tuple(shape), strides)
+        return StoredTensor(Storage("", dtype, math.prod(shape), content=(data, 0)), dtype, 0, shape, strides)
 
     def _bytes(self, text: str) -> bytes:
         """Of a text that stands for bytes, as protocols before 3 write them; each text becomes bytes once."""

@@ -15,20 +15,22 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from talking_portrait.models.audiodvp.expression_regressor import ExpressionRegressor, ExpressionRegressorConfig
+from talking_portrait.models.audiodvp.face_model import Coefficients, FaceModel
 from talking_portrait.pipelines.audiodvp.fit import fit_face
-from talking_portrait.pipelines.audiodvp.fitted_face import FOLDER, FittedFace
+from talking_portrait.pipelines.audiodvp.fitted_face import FOLDER
 from talking_portrait.pipelines.audiodvp.morphable.coefficients import LANDMARKS_68, PUBLISHED_SIZE, landmarks_of
-from talking_portrait.pipelines.audiodvp.morphable.regressor import BATCH, EPOCHS, regressed_face, train_regressor
+from talking_portrait.pipelines.audiodvp.morphable.regressor import BATCH, EPOCHS, read_crops, regress, train_regressor
 from talking_portrait.pipelines.person.person import Person, open_person
 
-LOOK_SECONDS = 60
-MEASURED = 40
+LOOK_SECONDS = 20
+MEASURED = 20
 """Frames, evenly spaced."""
 
 
@@ -36,15 +38,15 @@ class EnoughError(Exception):
     """The time is over."""
 
 
-def errors(face: FittedFace, person: Person) -> dict[str, float]:
+def errors(model: FaceModel, person: Person, coefficients: Callable[[np.ndarray], Coefficients]) -> dict[str, float]:
     """Mean distance of the 68 landmarks in pixels of 256, and mean square of colours in 0..1 within the face."""
     frames = np.linspace(0, person.frames - 1, MEASURED).astype(int)
-    drawn = face.face_model.render(face.coefficients(frames), (person.crop_size, person.crop_size))
-    places = drawn.landmarks * (PUBLISHED_SIZE / person.crop_size)
-    crops = torch.from_numpy(person.crops(frames)).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        drawn = model.render(coefficients(frames), (PUBLISHED_SIZE, PUBLISHED_SIZE))
+    crops = read_crops(person, frames)
     inside = drawn.alpha.expand_as(crops) > 0.5
     return {
-        "landmark pixels": float((places - landmarks_of(person)[frames]).norm(dim=-1).mean()),
+        "landmark pixels": float((drawn.landmarks - landmarks_of(person)[frames]).norm(dim=-1).mean()),
         "photometric": float((drawn.image - crops)[inside].square().mean()),
     }
 
@@ -62,8 +64,7 @@ def main() -> None:
         face = fit_face(person)
         ours = time.process_time() - begun
         model = replace(face.face_model, landmark_index=torch.tensor(LANDMARKS_68))
-        face = replace(face, face_model=model)
-        reached = errors(face, person)
+        reached = errors(model, person, face.coefficients)
         print(json.dumps({"ours": reached, "seconds": ours}), flush=True)
 
         torch.manual_seed(0)
@@ -83,7 +84,8 @@ def main() -> None:
             if seconds < LOOK_SECONDS * (last + 1):
                 return
             last, look = last + 1, time.process_time()
-            now = errors(regressed_face(person, model, network), person)
+            network.eval()
+            now = errors(model, person, lambda frames: regress(network, read_crops(person, frames)))
             network.train()
             looks += time.process_time() - look
             whole = seconds / step * steps

@@ -80,8 +80,8 @@ def train_regressor(
         order = rng.permutation(known)
         for step in range(steps):
             frames = order[step * BATCH : (step + 1) * BATCH]
-            crops = _crops(person, frames)
-            face = _coefficients(network, crops)
+            crops = read_crops(person, frames)
+            face = regress(network, crops)
             drawn = model.render(face, (PUBLISHED_SIZE, PUBLISHED_SIZE))
             mask = drawn.alpha.detach()
             loss = fit_loss(
@@ -104,7 +104,7 @@ def regressed_face(person: Person, model: FaceModel, network: ExpressionRegresso
     network.eval()
     rows = [
         torch.cat([face.delta, face.gamma, face.rotation, face.translation], 1)[..., 0]
-        for face in (_coefficients(network, _crops(person, frames)) for frames in _batches(known))
+        for face in (regress(network, read_crops(person, frames)) for frames in _batches(known))
     ]
     every = np.zeros((person.frames, rows[0].shape[1]))
     every[known] = torch.cat(rows).numpy()
@@ -128,15 +128,16 @@ def _batches(known: np.ndarray, size: int = 32) -> Iterator[np.ndarray]:
     return (known[start : start + size] for start in range(0, len(known), size))
 
 
-def _crops(person: Person, frames: np.ndarray) -> torch.Tensor:
-    """(n, 3, 256, 256) in 0..1."""
+def read_crops(person: Person, frames: np.ndarray) -> torch.Tensor:
+    """The crops of these frames, (n, 3, 256, 256) in 0..1."""
     crops = torch.from_numpy(person.crops(frames)).permute(0, 3, 1, 2).float() / 255
     if person.crop_size != PUBLISHED_SIZE:
         crops = F.interpolate(crops, (PUBLISHED_SIZE, PUBLISHED_SIZE), mode="bilinear", antialias=True)
     return crops
 
 
-def _coefficients(network: ExpressionRegressor, crops: torch.Tensor) -> Coefficients:
+def regress(network: ExpressionRegressor, crops: torch.Tensor) -> Coefficients:
+    """The coefficients of pictures (n, 3, 256, 256) in 0..1."""
     pictures = F.interpolate(crops, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True)
     frame = network(pictures - pictures.new_tensor(CHANNEL_MEANS)[:, None, None])
     return Coefficients(network.alpha, frame.delta, network.beta, frame.gamma, frame.rotation, frame.translation)

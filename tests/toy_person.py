@@ -30,7 +30,7 @@ from .models.audiodvp.face import face_model
 RATE = 16000
 CROP, SIZE = 64, (120, 100)
 BOX = CropBox(left=8, top=20, side=80)
-TINY = NeuralRendererConfig(base_channels=8, downs=4, refine=False, residual=True)
+TINY = NeuralRendererConfig(base_channels=8, downs=4, refine=False)
 
 
 def speech(seconds: float, seed: int = 0) -> Audio:

@@ -13,8 +13,8 @@ from . import host
 from .model_paths import Fingerprint, fingerprint, known_model, missing_model
 
 if TYPE_CHECKING:
-    from ..models.instant.mouth_network import MouthNetwork
     from ..models.speech.encoder import SpeechEncoder
+    from ..models.speech.mouth_network import MouthNetwork
     from ..pipelines.audiodvp.person_model import PersonModel
     from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
     from ..pipelines.face.landmarker_opencv import TFLiteLandmarker

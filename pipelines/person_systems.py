@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import TalkingPortraitError, quoted
 from .progress import share
 from .types import Progress, no_progress
 
 if TYPE_CHECKING:
-    from ..models.speech.encoder import SpeechEncoder
+    from ..models.audiodvp.expression_regressor import ExpressionRegressor
+    from ..models.audiodvp.face_model import FaceModel
     from .face.face import Landmarker
     from .person.person import Person
     from .person.prepare import Settings
+    from .person.speech import Encoder
 
 PersonSystems = Literal["audiodvp", "syncanimation", "both"]
 PERSON_SYSTEMS: tuple[PersonSystems, ...] = get_args(PersonSystems)
 AVATAR = 0.6
-"""Part of the time that SyncAnimation's own preparation takes; measured on videos of 512 pixels."""
+"""Part of the progress that SyncAnimation's own preparation is given: about its part of the time, an estimate."""
 
 
 def prepare_person_for(
@@ -31,14 +33,17 @@ def prepare_person_for(
     avatar_size: int | None = None,
     parser: str | Path | None = None,
     landmarker: Landmarker | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
+    face_model: FaceModel | None = None,
+    regressor: ExpressionRegressor | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = no_progress,
 ) -> Person:
     """Prepares a video of a person for these systems; goes on with what is begun, and adds to what is finished.
 
     `avatar_size` is the side of SyncAnimation's pictures, `parser` the file of a network that tells head, neck and
-    torso from the background, see `open_parser`; the other arguments are those of `prepare_person`, and so are errors.
+    torso from the background, see `open_parser`; `face_model` and `regressor` are AudioDVP's, see `fit_face`. The other
+    arguments are those of `prepare_person`, and so are errors.
     """
     from .audiodvp.prepare import prepare_fitted_person
     from .person.prepare import prepare_person
@@ -52,16 +57,17 @@ def prepare_person_for(
     for_avatar = systems != "audiodvp"
     chosen = syncanimation.Settings(avatar_size)
     given = open_parser(parser) if parser and for_avatar else None
-    prepare = prepare_person if systems == "syncanimation" else prepare_fitted_person
-    person = prepare(
-        video,
-        folder,
-        settings=settings,
-        landmarker=landmarker,
-        encoder=encoder,
-        say=say,
-        progress=share(progress, 0, 1 - AVATAR) if for_avatar else progress,
-    )
+    common: dict[str, Any] = {
+        "settings": settings,
+        "landmarker": landmarker,
+        "encoder": encoder,
+        "say": say,
+        "progress": share(progress, 0, 1 - AVATAR) if for_avatar else progress,
+    }
+    if systems == "syncanimation":
+        person = prepare_person(video, folder, **common)
+    else:
+        person = prepare_fitted_person(video, folder, face_model=face_model, regressor=regressor, **common)
     if for_avatar:
         syncanimation.prepare_avatar(person, chosen, parser=given, say=say, progress=share(progress, 1 - AVATAR, 1))
     return person

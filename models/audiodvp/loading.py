@@ -19,6 +19,8 @@ from .neural_renderer import NeuralRenderer, NeuralRendererConfig
 
 _ATNET_UNUSED = (r"lmark_encoder\.", r"lstm\.", r"lstm_fc\.")
 """ATnet's other branch and its recurrent layers, which AudioDVP does not run."""
+_CLASSIFIER = (r"fc\.",)
+"""Of the persons that the ResNet was trained to distinguish."""
 _REGRESSED = 27 + 3 + 3
 """Light, rotation and translation, which the face regressor gives beside the expression."""
 
@@ -66,6 +68,17 @@ def load_expression_regressor(path: str | Path) -> ExpressionRegressor:
     return build_expression_regressor(expect_kind(read_checkpoint(path), ("face_regressor",), wanted, path), path=path)
 
 
+def load_pretrained_regressor(path: str | Path, config: ExpressionRegressorConfig) -> ExpressionRegressor:
+    """A regressor that is to be trained, whose ResNet has VGGFace2's weights (resnet50_ft_weight.pkl)."""
+    wanted = "VGGFace2's ResNet-50 (resnet50_ft_weight.pkl)"
+    state = expect_kind(read_checkpoint(path), ("resnet50",), wanted, path, unused=_CLASSIFIER)
+    network = ExpressionRegressor(config)
+    own = network.pretrained_model.state_dict()
+    counts = {name: own[name] for name in own if name.endswith("batches_tracked")}  # which files of torch 0.3 lack
+    strict_load(network.pretrained_model, counts | state, path=path, unused=_CLASSIFIER)
+    return network
+
+
 def build_expression_regressor(state: Mapping[str, torch.Tensor], *, path: str | Path) -> ExpressionRegressor:
     with sizes_of(state, path), torch.device("meta"):
         one, two, three, four = (layer_count(state, f"pretrained_model.layer{stage}.") for stage in (1, 2, 3, 4))
@@ -102,7 +115,7 @@ def _derive_renderer_config(state: Mapping[str, torch.Tensor]) -> NeuralRenderer
         downs, block = downs + 1, f"{block}model.3."
     refine = "model.model.3.weight" not in state
     first, last = state["model.model.0.weight"], state[f"model.model.{4 if refine else 3}.weight"]
-    return NeuralRendererConfig(first.shape[1], last.shape[1], len(first), downs, refine)
+    return NeuralRendererConfig(first.shape[1], last.shape[1], len(first), downs, refine, "render_weight" in state)
 
 
 def load_discriminator(path: str | Path) -> Discriminator:

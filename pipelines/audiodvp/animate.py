@@ -9,21 +9,21 @@ import numpy as np
 import torch
 
 from ...models.audiodvp.neural_renderer import NeuralRenderer
-from ...models.speech.encoder import SpeechEncoder
 from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError
 from ..files.images import to_uint8
 from ..memory import HalvingBatches, Managed, Resident, loaded
+from ..person.fingerprint import fingerprint_of
 from ..person.head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
-from ..person.person import Person
-from ..person.speech import speech_features
+from ..person.person import Person, open_person
+from ..person.speech import MFCC, Encoder, speech_features
 from ..types import Audio, Progress, no_progress
 from .expression import network_features, predict_expression
 from .paste import blend_weights, paste_lower_face
 from .person_model import PersonModel, open_model
 from .renders import HALF_WINDOW, RenderWindows, cut, draw_lower_faces
 
-__all__ = ["animate", "frames_of", "open_model"]
+__all__ = ["animate", "frames_of", "open_model", "open_person"]
 
 BYTES_PER_FRAME = 256 * 256 * 4 * 700
 """Of the neural renderer's work on one frame of 256 x 256 pixels at the published size, about."""
@@ -38,7 +38,7 @@ def animate(
     head: Person | str | Path,
     *,
     renderer: Managed | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     offset: int = 0,
     batch: int = 1,
     progress: Progress = no_progress,
@@ -57,7 +57,7 @@ def animate(
         progress: called after each frame.
 
     Raises TalkingPortraitError for audio that is none, features of another kind than the model was trained on, another
-    person, and a head video of another size or with fewer frames.
+    person, and a head video that is not the file which the person was prepared from.
     """
     audio = check_audio(audio)
     if offset < 0:
@@ -66,6 +66,11 @@ def animate(
         model.video.check_person(head)
     expression = _expression(model, audio, encoder)
     video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
+    if not isinstance(head, Person) and fingerprint_of(video.path) != model.video.fingerprint:
+        raise TalkingPortraitError(
+            f"The head video {video.path.name} is another file than the one that the person was prepared from, so the "
+            "lower face would not fit to its frames; give that one unchanged, or the prepared person."
+        )
     start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
     numbers = start + forwards_and_backwards(stop - start, len(expression), offset)
     faces = _generated(model, numbers, expression, renderer or Resident(model.renderer), batch)
@@ -85,17 +90,18 @@ def frames_of(model: PersonModel, audio: Audio, head: Person | str | Path, **opt
         yield frames
 
 
-def _expression(model: PersonModel, audio: Audio, encoder: SpeechEncoder | None) -> torch.Tensor:
+def _expression(model: PersonModel, audio: Audio, encoder: Encoder | None) -> torch.Tensor:
     """(F, K) of the speech, a row for each frame."""
     fps = model.video.fps
-    if encoder is None and not model.speech.startswith("mfcc"):
+    own = model.mouth_encoder or (MFCC if model.speech == MFCC else None)
+    if encoder is None and own is None:
         raise TalkingPortraitError(
             f"The model was trained on speech features of {model.speech}, which needs that speech encoder; load it too."
         )
     frames = model.frames_for(audio)
     silence = max(0, round(_SHORTEST * audio.sample_rate) - audio.samples)
     padded = Audio(torch.nn.functional.pad(audio.waveform, (0, silence)), audio.sample_rate)
-    features = speech_features(padded, fps, frames, encoder)
+    features = speech_features(padded, fps, frames, encoder or own)
     rows = network_features(features)
     if features.model != model.speech or rows.shape[1] != model.speech_to_expression.features:
         raise TalkingPortraitError(

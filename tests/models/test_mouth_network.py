@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from talking_portrait.models.instant import mouth_network
-from talking_portrait.models.instant.mouth_network import (
+from talking_portrait.models.speech import mouth_network
+from talking_portrait.models.speech.mouth_network import (
     CONTROLS,
     HOP,
     QUIETEST_DB,
@@ -24,6 +24,7 @@ from talking_portrait.models.instant.mouth_network import (
     save_mouth_network,
     speech_level,
 )
+from talking_portrait.pipelines.audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
 
 WEIGHTS = Path(mouth_network.__file__).with_name("mouth.safetensors")
 
@@ -34,7 +35,7 @@ def test_the_shipped_weights_are_small_and_have_metadata():
         metadata = file.metadata()
     assert {"config", "data", "held_out", "seed", "steps", "licence"} <= metadata.keys()
     assert "synthetic" in metadata["data"]
-    network = load_mouth_network()
+    network = open_mouth(DEFAULT_WEIGHTS)
     assert network.config.channels == json.loads(metadata["config"])["channels"]
     assert not network.training
     assert network.average.abs().max() > 1
@@ -67,7 +68,7 @@ def test_saved_weights_come_back_without_the_training_head(tmp_path: Path):
 
 
 def test_no_frame_depends_on_more_than_the_stated_context():
-    network = load_mouth_network()
+    network = open_mouth(DEFAULT_WEIGHTS)
     context = network.config.context
     mel = torch.randn(1, 4 * context + 2, 40)
     changed = mel.clone()

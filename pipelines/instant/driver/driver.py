@@ -14,7 +14,8 @@ import numpy as np
 from ....models.face.face_mesh import BLENDSHAPES, VERTICES
 from ....models.face.mouth_shapes import mouth_blendshapes, mouth_vertices, neutral_vertices
 from ....models.face.upper_face_shapes import upper_face_shapes
-from ....models.instant.mouth_network import CONTROLS, MouthNetwork
+from ....models.speech.mouth_network import CONTROLS, MouthNetwork
+from ...audio.mouth_weights import DEFAULT_WEIGHTS
 from ...audio.waveform import as_speech, check_audio
 from ...errors import TalkingPortraitError
 from ...face.head_pose import about_neck
@@ -29,7 +30,6 @@ from .idle import idle_brows, idle_lips, uneven_scores, uneven_shares, unevennes
 from .mouth_controls import mouth_controls
 from .prosody import RATE, Prosody, analyse
 from .upper_face import brow_weights
-from .weights import DEFAULT_WEIGHTS
 
 MAX_AMOUNT = 3.0
 MAX_BLINK_RATE = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....models.face.face_mesh import BLENDSHAPES, face_mesh
-from ....models.instant.mouth_network import CONTROLS
+from ....models.speech.mouth_network import CONTROLS
 from ...motion.random_streams import stream, wandering
 from .prosody import RATE, Prosody, gaussian
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ....models.curves import smoothstep
-from ....models.instant.mouth_network import frame_level, speech_level
+from ....models.speech.mouth_network import frame_level, speech_level
 
 _RATE = 100
 _REACH = 1.0

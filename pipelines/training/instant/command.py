@@ -61,8 +61,8 @@ class Mouth:
         """
         import torch
 
-        from ....models.instant.mouth_network import MouthConfig
-        from ...instant.driver.weights import open_mouth
+        from ....models.speech.mouth_network import MouthConfig
+        from ...audio.mouth_weights import open_mouth
         from .backgrounds import make_backgrounds
         from .corpus import MEL_RATE, SHARD, make_corpus, read_corpus
         from .crops import Crops
@@ -103,7 +103,7 @@ class Mouth:
 
     def finish(self, options: argparse.Namespace, written: Path) -> dict[str, float]:
         """Copies the network to where it was wanted; returns its metrics on held-out voices."""
-        from ....models.instant.mouth_network import load_mouth_network
+        from ....models.speech.mouth_network import load_mouth_network
         from ...files.output_paths import replacing
         from ..core.checkpoints import writing
         from .corpus import read_corpus

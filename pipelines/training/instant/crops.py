@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ....models.instant.mouth_network import CONTROLS, MouthConfig
+from ....models.speech.mouth_network import CONTROLS, MouthConfig
 from .corpus import MEL_RATE, Spoken, vary
 from .targets import mouth_targets, pause_controls, stress
 

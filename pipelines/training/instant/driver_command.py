@@ -43,9 +43,9 @@ class Driver:
         """Trains, writes and reports. Raises TalkingPortraitError for unusable folders and options."""
         import torch
 
+        from ...audio.mouth_weights import DEFAULT_WEIGHTS
         from ...face.landmarks import open_landmarker
         from ...files.output_paths import file_to_write
-        from ...instant.driver.weights import DEFAULT_WEIGHTS
         from .backgrounds import make_backgrounds
         from .command import BACKGROUNDS
         from .corpus import read_corpus

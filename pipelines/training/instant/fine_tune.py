@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ....models.instant.mouth_network import CONTROLS, MouthNetwork, normalise
+from ....models.speech.mouth_network import CONTROLS, MouthNetwork, normalise
 from ...types import Progress, no_progress
 from .corpus import vary
 from .crops import Crops

@@ -9,7 +9,7 @@ import torch
 
 from ....models.face.face_mesh import BLENDSHAPES, OUTER_EYE_CORNERS, mouth_opening
 from ....models.face.mouth_shapes import CHIN, NOSE_TIP, lip_opening
-from ....models.instant.mouth_network import FRAME_RATE
+from ....models.speech.mouth_network import FRAME_RATE
 
 CURVES = ("opening", "width", "jaw", "pucker")
 MOUTH_CORNERS = (61, 291)

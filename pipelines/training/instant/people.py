@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ....models.instant.mouth_network import MouthNetwork, save_mouth_network
+from ....models.speech.mouth_network import MouthNetwork, save_mouth_network
+from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from ...face.face import Landmarker
 from ...files.output_paths import replacing
-from ...instant.driver.weights import DEFAULT_WEIGHTS, open_mouth
 from ...person.person import Person
 from ...progress import share
 from ...types import Progress, no_progress

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ....models.face.mouth_shapes import lip_opening
-from ....models.instant.mouth_network import FRAME_RATE, MouthNetwork
+from ....models.speech.mouth_network import FRAME_RATE, MouthNetwork
 from ...audio.waveform import check_audio
 from ...errors import TalkingPortraitError, quoted
 from ...face.face import Landmarker
@@ -94,7 +94,7 @@ def spoken_lips(recording: Recording, network: MouthNetwork, *, own: bool) -> Sp
     Raises TalkingPortraitError for less than four seconds of a visible face.
     """
     curves = measured_curves(recording.points.astype(np.float32), recording.blendshapes)
-    power = speech_power(recording.audio).numpy()
+    power = speech_power(network, recording.audio).numpy()
     frames = (len(power) + 1) // 2
     offset = recording.offset
     if offset is None:

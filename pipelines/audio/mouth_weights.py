@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from ....models.instant import mouth_network
-from ....models.instant.mouth_network import MouthConfig, MouthNetwork, load_mouth_network
-from ...errors import TalkingPortraitError, quoted
+from ...models.speech import mouth_network
+from ...models.speech.mouth_network import MouthConfig, MouthNetwork, load_mouth_network
+from ..errors import TalkingPortraitError, quoted
 
 WEIGHTS = {"real lips": "mouth.safetensors", "synthetic speech": "mouth-synthetic.safetensors"}
 """By name, the files that ship: learned on measured speakers, and on synthetic speech alone."""

@@ -21,6 +21,7 @@ from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import open_sound, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_video
 from talking_portrait.pipelines.instant.animate import fit_portrait
+from talking_portrait.pipelines.instant.dub import film as film_module
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_speech, dub_video
 from talking_portrait.pipelines.instant.dub.film import End, dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded
@@ -102,13 +103,11 @@ def test_a_mouth_that_keeps_shut_shows_no_teeth(frames, track):
     assert openings(frames).max() > 0.15
 
 
-def test_a_film_of_closed_lips_gets_a_drawn_inside(renderer):
-    still = torch.cat(list(renderer.frames_uint8(talk(np.full(6, 0.06), turn=3)))).float() / 255
-    track = detect(still, open_landmarker(engine="opencv"))[0]
-    new = talk(np.full(6, 0.5))
-    film = film_of_pictures(still, track, new)
+def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, monkeypatch):
+    monkeypatch.setattr(film_module, "LEAST_OPENING", 0.3)
+    film = film_of_pictures(frames, track, NEW)
     assert film.inside_drawn
-    images, _ = dubbed(film, new)
+    images, _ = dubbed(film, talk(np.full(FRAMES, 0.5)))
     assert openings(images).min() > 0.1
 
 

@@ -1,4 +1,4 @@
-"""The command line: python -m talking_portrait animate, motion, run, models, prepare, train, person or evaluate."""
+"""The command line: python -m talking_portrait animate, motion, run, models, prepare, train, person ..."""
 
 from __future__ import annotations
 
@@ -165,11 +165,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .nodes.standalone import command as run
-    from .pipelines.commands import animate, evaluate, models, motion, person, train
+    from .pipelines.commands import animate, evaluate, models, motion, person, provenance, train
 
     parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
-    for command in (animate, motion, run, models, train, person, evaluate):
+    for command in (animate, motion, run, models, train, person, evaluate, provenance):
         command.add_commands(commands)
     return parser
 

@@ -26,6 +26,7 @@ from ...pipelines.files.input_paths import existing_file
 from ...pipelines.files.output_paths import MAX_NAME_BYTES, NewFile, folder_for_results, new_file
 from ...pipelines.files.sound import NoSoundError, read_audio, write_wav
 from ...pipelines.files.video import VideoWriter, open_video
+from ...pipelines.provenance.marking import new_marking
 from ...pipelines.timing import as_rate, frame_end
 from ...pipelines.types import Audio
 from ...pipelines.workflow.formats import file_reference
@@ -189,7 +190,8 @@ class VideoPayload:
         if audio is not None and self.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
             audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
         progress = io.session().progress
-        with VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer:
+        marking = new_marking() if self.path is None else None  # frames of a graph, and not a file that is saved again
+        with VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio, marking=marking) as writer:
             for index, frame in enumerate(images):
                 writer.write(to_uint8(colours(frame)))
                 progress(index + 1, len(images))

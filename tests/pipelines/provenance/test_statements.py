@@ -114,7 +114,7 @@ def test_the_switches_turn_the_mark_off_and_are_recorded(tmp_path: Path, monkeyp
         assert (said.source_type, said.invisible_mark) == (SOURCE_TYPE, "turned off")
         assert abs(change(path) - change(off)) < 0.05
     monkeypatch.setenv(SWITCH, "perhaps")
-    with pytest.raises(TalkingPortraitError, match=f'{SWITCH} is 'perhaps', but on or off is expected'):
+    with pytest.raises(TalkingPortraitError, match=f"{SWITCH} is 'perhaps', but on or off is expected"):
         written(tmp_path / "none.mp4")
     assert not (tmp_path / "none.mp4").exists()
 

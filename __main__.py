@@ -166,11 +166,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .nodes.standalone import command as run
-    from .pipelines.commands import animate, batch, evaluate, models, motion, person, provenance, train
+    from .pipelines.commands import animate, batch, doctor, evaluate, models, motion, person, provenance, train
 
     parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
-    for command in (animate, motion, run, models, train, person, batch, evaluate, provenance):
+    for command in (animate, motion, run, models, train, person, batch, evaluate, provenance, doctor):
         command.add_commands(commands)
     return parser
 

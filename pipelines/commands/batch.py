@@ -38,12 +38,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _batch(options: argparse.Namespace) -> int:
     from ..batch.manifest import read_manifest
     from ..batch.on_ray import ray_workers
-    from ..batch.run import here, run_batch
+    from ..batch.run import Workers, here, run_batch
     from ..files.output_paths import check_output_folder
 
     check_output_folder(options.out)
     jobs = read_manifest(options.manifest, options.out.absolute())
-    workers = here
+    workers: Workers = here
     if options.ray is not None:
         workers = ray_workers(options.ray, gpus=options.gpus, replicas=options.replicas)
     elif options.gpus is not None or options.replicas is not None:

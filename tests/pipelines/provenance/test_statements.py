@@ -143,6 +143,8 @@ def test_videos_of_nodes_are_marked_and_loaded_ones_are_saved_as_they_are(tmp_pa
         }
         for name, video in videos.items():
             SaveVideo.execute(video, name, "auto", "auto")
+    videos["memory"].save_to(tmp_path / "for_another_node.mp4")
+    assert read_statement(tmp_path / "for_another_node.mp4") is None, "only what is saved is marked"
     for name in videos:
         said = read_statement(tmp_path / "out" / f"{name}_00001_.mp4")
         assert (said is not None) == (name != "loaded"), name

@@ -183,7 +183,7 @@ def compare_closures(opening: np.ndarray, reference: np.ndarray) -> Closures | N
 
 def matches(a: np.ndarray, b: np.ndarray) -> int:
     """How many times of `a` and `b` pair up one to one within `REACH`, nearest first."""
-    pairs = sorted((abs(x - y), i, j) for i, x in enumerate(a) for j, y in enumerate(b) if abs(x - y) <= REACH)
+    pairs = sorted((abs(x - y), i, j) for i, x in enumerate(a) for j, y in enumerate(b) if abs(x - y) <= REACH + 1e-9)
     used_a: set[int] = set()
     used_b: set[int] = set()
     for _, i, j in pairs:

@@ -17,7 +17,7 @@ import numpy as np
 from ..files.video import open_video
 from ..packages import load_opencv
 from ..types import Progress, no_progress
-from .pattern import SMALLEST_TILE, TILE, TILES, WAVES, tile
+from .pattern import TILE, TILES, WAVES, tile, tile_side
 
 THRESHOLD = 6.5
 """Standard deviations by which the highest correlation exceeds the mean of all places. Without a mark the highest of
@@ -81,7 +81,7 @@ def _like_the_pattern(frame: np.ndarray) -> np.ndarray:
     if shrink > 1:
         size = round(grey.shape[1] / shrink), round(grey.shape[0] / shrink)
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    pixel = max(min(grey.shape) / TILES, SMALLEST_TILE) / TILE
+    pixel = tile_side(grey.shape) / TILE
 
     def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
         return cv2.GaussianBlur(values, (0, 0), sigma)

@@ -15,8 +15,9 @@ TILE = 128
 """Side of a tile in its own pixels."""
 TILES = 4
 """Tiles along the shorter side of a picture, so that the pattern grows with it and a scaled copy keeps it."""
-SMALLEST_TILE = 64
-"""Pixels of the picture: in smaller pictures a tile is not smaller, as its waves would be finer than pixels."""
+SMALL_TILES = ((171, 64.0), (256, 96.0), (384, 96.0))
+"""Pixels that a tile takes in smaller pictures, by their shorter side: its waves would else be too fine to outlive
+compression at half the size."""
 WAVES = (8.0, 24.0)
 """Shortest and longest wave in pixels of the tile: longer than what H.264 drops first, shorter than shading."""
 STRENGTHS = ((256, 1.9), (384, 1.5))
@@ -49,7 +50,8 @@ def strength(size: tuple[int, int]) -> float:
 
 def tile_side(size: tuple[int, int]) -> float:
     """Pixels of a picture (height, width) that a tile takes."""
-    return max(min(size) / TILES, SMALLEST_TILE)
+    sides, tiles = zip(*SMALL_TILES, strict=True)
+    return max(min(size) / TILES, float(np.interp(min(size), sides, tiles)))
 
 
 def pattern(size: tuple[int, int]) -> np.ndarray:

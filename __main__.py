@@ -1,4 +1,4 @@
-"""The command line: python -m talking_portrait animate | motion | run | models | prepare | train | person."""
+"""The command line: python -m talking_portrait animate, motion, run, models, prepare, train, person ..."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ LESS_MEMORY = {
     "motion": "choose shorter audio",
     "run": "take smaller pictures or fewer frames at once, which --set can change",
     "models": "close other programs",
+    "batch": "give the rows a smaller longest_side in their settings",
+    "evaluate": "give a video of fewer pixels",
     "person": "give a shorter video, or one of fewer pixels",
     "prepare": "choose a smaller --size, or a smaller --longest for the clips",
     "train": "choose a smaller --batch, with more --accumulate in its place",
@@ -164,11 +166,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .nodes.standalone import command as run
-    from .pipelines.commands import animate, models, motion, person, train
+    from .pipelines.commands import animate, batch, doctor, evaluate, models, motion, person, provenance, train
 
     parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
-    for command in (animate, motion, run, models, train, person):
+    for command in (animate, motion, run, models, train, person, batch, evaluate, provenance, doctor):
         command.add_commands(commands)
     return parser
 

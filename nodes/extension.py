@@ -22,6 +22,8 @@ from .motion.instant_driver import InstantDriver
 from .motion.load_anitalker import LoadAniTalker
 from .motion.preview_motion import PreviewMotion
 from .motion.reenact_motion import ReenactMotion
+from .output.detect_mark import DetectMark
+from .output.evaluate_video import EvaluateVideo
 from .person.audiodvp_drive import AudioDVPDrive
 from .person.load_audiodvp import LoadAudioDVP
 from .person.prepare_person import PreparePerson
@@ -75,6 +77,8 @@ NODES: tuple[Any, ...] = (
     LoadAudioDVP,
     AudioDVPDrive,
     TrainInstantDriver,
+    EvaluateVideo,
+    DetectMark,
 )
 
 

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from ..models.speech.encoder import SpeechEncoder
     from ..models.speech.mouth_network import MouthNetwork
     from ..pipelines.audiodvp.person_model import PersonModel
+    from ..pipelines.face.identity import FaceRecogniser
     from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
     from ..pipelines.face.landmarker_opencv import TFLiteLandmarker
 
 LANDMARKER = "face_landmarker"
+RECOGNISER = ("antelope_scrfd_10g_bnkps", "antelope_glintr100")
+"""InsightFace's detector and recogniser."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,14 @@ def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:
     if task is None and engine == "mediapipe":
         raise missing_model(LANDMARKER)
     return open_landmarker(task, engine, command=host.models_command)
+
+
+def face_recogniser() -> FaceRecogniser | None:
+    """InsightFace's networks, or None where the host lacks one of their files."""
+    from ..pipelines.face.identity import FaceRecogniser
+
+    detector, recogniser = (known_model(name) for name in RECOGNISER)
+    return FaceRecogniser(detector, recogniser) if detector and recogniser else None
 
 
 def landmarker_fingerprint(engine: Any = "auto") -> Fingerprint:

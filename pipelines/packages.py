@@ -8,6 +8,8 @@ from typing import Any
 
 from .errors import TalkingPortraitError
 
+VERSION = "0.1.0"
+"""Of this pack."""
 PACK = Path(__file__).absolute().parents[1]
 
 

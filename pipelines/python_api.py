@@ -23,6 +23,7 @@ def animate(
     fps: float | str | None = None,
     longest_side: int | None = None,
     crf: int = 18,
+    mark: bool = True,
     device: str = "cpu",
     models: str | Path | None = None,
     progress: Progress | None = None,
@@ -41,6 +42,8 @@ def animate(
         longest_side: of the video in pixels; by default the picture's own for instant, and 512 for aniportrait and
             apasco.
         crf: H.264 quality, 0 (lossless) to 51.
+        mark: whether frames get the invisible mark of AI-made videos; the metadata say so in any case, and without the
+            mark that it was turned off.
         device: where frames are computed: "cpu", "cuda" ...
         models: the folder that holds vae, audio_encoders, talking_portrait ...; by default where `models get` puts
             them.
@@ -92,7 +95,7 @@ def animate(
         if motion is None:
             motion = drive(speech, fps=rate, **options)
         frames = frames_of(picture, track, motion, device=device, progress=report)
-    write_stream(out, frames, rate, sound, crf=crf)
+    write_stream(out, frames, rate, sound, crf=crf, mark=mark)
     return Path(out)
 
 

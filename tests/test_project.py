@@ -91,6 +91,7 @@ def test_what_systems_share_imports_none_of_them():
         "model_files",
         "motion",
         "person",
+        "provenance",
         "vocals",
         "workflow",
     )
@@ -213,8 +214,14 @@ def test_what_must_be_compiled_is_not_required():
 
 
 def test_every_package_that_is_imported_is_declared():
-    names = {"cv2": "opencv-contrib-python", "PIL": "pillow", "yaml": "pyyaml"}
-    declared = requirements() | requirements("standalone") | requirements("vocals")
+    names = {"c2pa": "c2pa-python", "cv2": "opencv-contrib-python", "PIL": "pillow", "yaml": "pyyaml"}
+    declared = (
+        requirements()
+        | requirements("standalone")
+        | requirements("vocals")
+        | requirements("c2pa")
+        | requirements("ray")
+    )
     for path in [*sources("models", "pipelines", "nodes"), ROOT / "__main__.py"]:
         for node, module, level, _ in imports(path):
             name = module.split(".")[0]

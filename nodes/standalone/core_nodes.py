@@ -26,6 +26,7 @@ from ...pipelines.files.input_paths import existing_file
 from ...pipelines.files.output_paths import MAX_NAME_BYTES, NewFile, folder_for_results, new_file
 from ...pipelines.files.sound import NoSoundError, read_audio, write_wav
 from ...pipelines.files.video import VideoWriter, open_video
+from ...pipelines.provenance.marking import Marking, new_marking
 from ...pipelines.timing import as_rate, frame_end
 from ...pipelines.types import Audio
 from ...pipelines.workflow.formats import file_reference
@@ -184,12 +185,19 @@ class VideoPayload:
         """Encodes it as an MP4 file."""
         self.encode(path, *self.components())
 
-    def encode(self, path: str | Path, images: torch.Tensor, audio: Audio | None, fps: Fraction) -> None:
-        """`save_to` of its `components`."""
+    def encode(
+        self,
+        path: str | Path,
+        images: torch.Tensor,
+        audio: Audio | None,
+        fps: Fraction,
+        marking: Marking | None = None,
+    ) -> None:
+        """`save_to` of its `components`, with the marking of a video that AI made."""
         if audio is not None and self.path is None:  # ComfyUI ends sound with the last frame, but keeps a file's own
             audio = Audio(audio.waveform[:, : frame_end(len(images), audio.sample_rate, fps)], audio.sample_rate)
         progress = io.session().progress
-        with VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio) as writer:
+        with VideoWriter(path, (images.shape[1], images.shape[2]), fps, audio, marking=marking) as writer:
             for index, frame in enumerate(images):
                 writer.write(to_uint8(colours(frame)))
                 progress(index + 1, len(images))
@@ -342,7 +350,8 @@ class SaveVideo(Saver):
             return io.NodeOutput(video, ui=_shown("images", [file.path]))
         images, audio, fps = video.components()
         with output_file(filename_prefix, ".mp4", images.shape[2], images.shape[1]) as file:
-            video.encode(file.partial, images, audio, fps)
+            # Frames of a graph are marked, a file that was loaded is written again as it is.
+            video.encode(file.partial, images, audio, fps, new_marking() if video.path is None else None)
         return io.NodeOutput(video, ui=_shown("images", [file.path]))
 
 

@@ -12,7 +12,7 @@ from ..renderers import INSTANT
 from .animate_film import add_film_options, animate_film, refuse_film_options
 from .driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .progress_bar import ProgressBar
-from .renderer_options import add_renderer_options, chosen_renderer
+from .renderer_options import add_no_mark_option, add_renderer_options, chosen_renderer
 from .terminal import note, say
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--device",
         help="where frames are computed: cpu, cuda, mps ... (default: cpu for instant, else the accelerator there is)",
     )
+    add_no_mark_option(command)
     add_driver_options(command)
     add_film_options(command)
     add_renderer_options(command)
@@ -134,7 +135,7 @@ def _animate(options: argparse.Namespace) -> None:
         pictures = frames_of(image, track, motion, device=device, progress=ProgressBar("rendering"))
     del speech
     start = time.monotonic()
-    frames = write_stream(options.out, pictures, fps, sound, crf=options.crf)
+    frames = write_stream(options.out, pictures, fps, sound, crf=options.crf, mark=options.mark)
     seconds = time.monotonic() - start
     if options.save_motion:
         assert motion is not None

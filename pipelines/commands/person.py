@@ -8,6 +8,7 @@ from pathlib import Path
 from ..face.native_stderr import redirect_native_stderr
 from ..person_systems import PERSON_SYSTEMS
 from .progress_bar import ProgressBar
+from .renderer_options import add_no_mark_option
 from .terminal import note, say
 
 ACCELERATOR_BATCH = 8
@@ -124,6 +125,7 @@ def _add_drive(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--offset", type=int, default=0, metavar="N", help="frame of the video to begin with")
     command.add_argument("--speech-encoder", type=Path, help="the one that the person was prepared with, if any")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
+    add_no_mark_option(command)
     command.set_defaults(run=_drive)
 
 
@@ -156,5 +158,5 @@ def _drive(options: argparse.Namespace) -> None:
         batch=1 if device.type == "cpu" else ACCELERATOR_BATCH,
         progress=ProgressBar("driving"),
     )
-    frames = write_stream(options.out, pictures, model.video.fps, sound, crf=options.crf)
+    frames = write_stream(options.out, pictures, model.video.fps, sound, crf=options.crf, mark=options.mark)
     say(f"{options.out}: {frames} frames at {float(model.video.fps):g} fps")

@@ -96,3 +96,13 @@ def _files() -> dict[str, str]:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def add_no_mark_option(command: argparse.ArgumentParser) -> None:
+    """With which the invisible mark of a video is turned off."""
+    command.add_argument(
+        "--no-mark",
+        dest="mark",
+        action="store_false",
+        help="leave out the invisible mark of AI-made videos; the file's metadata say that it was turned off",
+    )

@@ -1,4 +1,4 @@
-"""Frames into a video file as they are made, so that a longer video takes no more memory."""
+"""Frames that AI makes, into a video file as they come, so that a longer video takes no more memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
+from ..provenance.marking import new_marking
 from ..types import Audio
 from .images import to_uint8
 from .output_paths import file_to_write
@@ -25,13 +26,16 @@ def write_stream(
     audio: Audio | SoundTrack | None = None,
     *,
     crf: int = 18,
+    mark: bool = True,
 ) -> int:
     """Writes batches (n, H, W, 3) of frames, floats in 0..1 or bytes, as they come; returns the frame count.
 
+    The file says that AI made it; without `mark` only its metadata does, and that the invisible mark was turned off.
     Nothing is held but the batch at hand. When a batch or the file fails, an iterator that can be closed is closed,
     and nothing is left of the file. Raises TalkingPortraitError as `VideoWriter` does, and where there is no frame.
     """
     check_video_name(path, crf)
+    marking = new_marking(mark)
     file_to_write(path)  # before the first batch, which may take long
     with ExitStack() as stack:
         close = getattr(batches, "close", None)
@@ -42,7 +46,7 @@ def write_stream(
         if first is None or not len(first):
             raise TalkingPortraitError("There are no frames to write; make the motion or the sound longer.")
         height, width = first.shape[1:3]
-        video = stack.enter_context(VideoWriter(path, (height, width), fps, audio, crf=crf))
+        video = stack.enter_context(VideoWriter(path, (height, width), fps, audio, crf=crf, marking=marking))
         video.write(first)
         del first  # else it would stay for as long as all others come
         for batch in frames:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkingPortraitError, reason_of
+from ..provenance.marking import MarkedFrames, Marking
+from ..provenance.metadata import add_xmp, tags
 from ..types import Audio
 from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels
@@ -127,6 +129,7 @@ class VideoWriter:
 
     Use as a context manager; leaving it by an exception removes what was written. Sides of odd length grow by one
     repeated row or column, as 4:2:0 colour needs even sides. Sound is given in memory, or as the track of a file.
+    With a `marking` the file says that AI made it, in its metadata and, invisibly, in its pictures.
     """
 
     def __init__(
@@ -137,11 +140,13 @@ class VideoWriter:
         audio: Audio | SoundTrack | None = None,
         *,
         crf: int = 18,
+        marking: Marking | None = None,
     ) -> None:
         check_video_name(path, crf)
         self.path, self.name = file_to_write(path), Path(path).name
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
-        self.frames = 0
+        self.frames, self.marking = 0, marking
+        self._marked = MarkedFrames(size) if marking is not None and marking.invisible else None
         self._stack = ExitStack()
         # Where an interruption comes between __enter__ and the block, __exit__ is not called.
         weakref.finalize(self, self._stack.close)
@@ -177,6 +182,9 @@ class VideoWriter:
         colour = "color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
         command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv:flags={EXACT_SCALING},setparams={colour}"]
         command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(self.crf), "-pix_fmt", "yuv420p"]
+        if self.marking is not None:
+            for name, value in tags(self.marking).items():
+                command += ["-metadata", f"{name}={value}"]
         return [*command, "-movflags", "+faststart", f"file:{self._partial}"]
 
     def _write_sound(self, audio: Audio | SoundTrack) -> tuple[int, int]:
@@ -201,6 +209,8 @@ class VideoWriter:
                 f"Frames of {frames.shape[1:]} {frames.dtype} were given to a video of {(*self.size, 3)} uint8; "
                 "keep one size for the whole video."
             )
+        if self._marked is not None:
+            frames = self._marked(frames)
         height, width = self.size
         if height % 2 or width % 2:
             frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -233,6 +243,8 @@ class VideoWriter:
                 if self._ffmpeg.wait():
                     raise self._failure()
                 try:
+                    if self.marking is not None:
+                        add_xmp(self._partial, self.marking)
                     rename_durably(self._partial, self.path)
                 except OSError as refusal:
                     raise self._refused(refusal) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,23 +20,17 @@ from ...models.face.face_mesh import (
     face_mesh,
     mouth_opening,
 )
-from ..audio.waveform import mono
-from ..errors import TalkingPortraitError
 from ..face.head_pose import head_matrix, project
+from ..image.curve_plot import PAPER, SHARPER, Colour, Curve, checked_size, plot_curves
 from ..types import Audio, Camera, FaceMotion, Progress, no_progress
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
-    from PIL.ImageFont import ImageFont as BitmapFont
 
-MIN_SIDE, MAX_SIDE = 64, 4096
-_SHARPER = 2
-"""Drawings are made this much larger and scaled down, which smooths their edges."""
 _DISTANCE, _FIELD_OF_VIEW = 60.0, 23.5
 """Camera, cm and degrees, for a head whose motion is relative to a portrait: it fills most of the picture."""
 
-_PAPER, _MESH, _LINE = (18, 20, 27), (38, 43, 56), (122, 140, 176)
+_MESH, _LINE = (38, 43, 56), (122, 140, 176)
 _SKIN, _LIP, _MOUTH, _EYE, _IRIS, _BROW = (
     (28, 31, 42),
     (196, 88, 104),
@@ -48,7 +41,6 @@ _SKIN, _LIP, _MOUTH, _EYE, _IRIS, _BROW = (
 )
 _NOSE = ((168, 6, 197, 195, 5, 4), (98, 97, 2, 326, 327))
 
-Colour = tuple[int, int, int]
 Points = list[tuple[float, float]]
 
 
@@ -75,15 +67,15 @@ def draw_motion(
     """
     from PIL import Image, ImageDraw
 
-    height, width = _checked_size(size)
+    height, width = checked_size(size)
     frames = torch.empty(motion.frames, height, width, 3)
-    canvas_size = height * _SHARPER, width * _SHARPER
+    canvas_size = height * SHARPER, width * SHARPER
     scale = min(canvas_size) / 512
     for index in range(motion.frames):
         points = _on_screen(motion, index, canvas_size)
-        canvas = Image.new("RGB", (canvas_size[1], canvas_size[0]), _PAPER)
+        canvas = Image.new("RGB", (canvas_size[1], canvas_size[0]), PAPER)
         _draw_face(ImageDraw.Draw(canvas), points, scale)
-        picture = canvas.reduce(_SHARPER)
+        picture = canvas.reduce(SHARPER)
         frames[index] = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
         progress(index + 1, motion.frames, frames[index])
     return frames
@@ -94,27 +86,7 @@ def plot_motion(motion: FaceMotion, audio: Audio | None = None, size: tuple[int,
 
     Mouth opening is in eye distances, blinks and brows in percent and mm, angles in degrees as FaceMotion holds them.
     """
-    from PIL import Image, ImageDraw
-
-    height, width = _checked_size(size)
-    canvas = Image.new("RGB", (width * _SHARPER, height * _SHARPER), _PAPER)
-    draw = ImageDraw.Draw(canvas)
-    unit = min(height / 720, width / 960) * _SHARPER
-    sheet = _Sheet(draw, canvas.size, unit, float(motion.seconds), _waveform(audio))
-    curves = _curves(motion)
-    for row, curve in enumerate(curves):
-        sheet.panel(curve, row, len(curves))
-    sheet.time_axis()
-    picture = canvas.reduce(_SHARPER)
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
-
-
-def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
-    if any(not MIN_SIDE <= side <= MAX_SIDE for side in size):
-        raise TalkingPortraitError(
-            f"The preview's size is {size[1]} x {size[0]}, but sides from {MIN_SIDE} to {MAX_SIDE} pixels are expected."
-        )
-    return size
+    return plot_curves(_curves(motion), float(motion.seconds), audio, size)
 
 
 # --- the face ---
@@ -167,7 +139,7 @@ def _draw_eye(draw: ImageDraw, ring: Points, scale: float) -> None:
     order = np.argsort(x[:9]), np.argsort(np.append(x[8:], x[0]))
     upper_x, upper_y = x[:9][order[0]], y[:9][order[0]]
     lower_x, lower_y = np.append(x[8:], x[0])[order[1]], np.append(y[8:], y[0])[order[1]]
-    for colour, size in ((_IRIS, radius), (_PAPER, radius * 0.45)):
+    for colour, size in ((_IRIS, radius), (PAPER, radius * 0.45)):
         for column in range(int(middle - size), int(middle + size) + 1):
             half = float(np.sqrt(max(size**2 - (column + 0.5 - middle) ** 2, 0)))
             top = max(centre - half, float(np.interp(column, upper_x, upper_y)))
@@ -188,110 +160,17 @@ def _mesh_edges() -> list[tuple[int, int]]:
 # --- the curves ---
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """`values` (F,) with a name and a unit; the panel shows at least `span`, lowest to highest."""
-
-    name: str
-    unit: str
-    values: np.ndarray
-    span: tuple[float, float]
-    colour: Colour
-
-
-def _curves(motion: FaceMotion) -> list[_Curve]:
+def _curves(motion: FaceMotion) -> list[Curve]:
     offsets = motion.vertices - motion.neutral
     pitch, yaw, roll = motion.rotation.T
     swing = 5.0 if motion.pose == "head" else 15.0
     return [
-        _Curve("mouth", "eye distances", mouth_opening(motion.vertices), (0.0, 0.15), (236, 112, 126)),
-        _Curve(
+        Curve("mouth", "eye distances", mouth_opening(motion.vertices), (0.0, 0.15), (236, 112, 126)),
+        Curve(
             "blink", "%", 100 * eyelid_closure(motion.vertices, motion.neutral).mean(axis=1), (0, 100), (120, 190, 255)
         ),
-        _Curve("brows", "mm", 10 * offsets[:, [52, 282], 1].mean(axis=1), (-2.0, 4.0), (214, 168, 110)),
-        _Curve("pitch", "degrees", pitch, (-swing, swing), (134, 214, 150)),
-        _Curve("yaw", "degrees", yaw, (-swing, swing), (206, 160, 250)),
-        _Curve("roll", "degrees", roll, (-swing, swing), (242, 210, 104)),
+        Curve("brows", "mm", 10 * offsets[:, [52, 282], 1].mean(axis=1), (-2.0, 4.0), (214, 168, 110)),
+        Curve("pitch", "degrees", pitch, (-swing, swing), (134, 214, 150)),
+        Curve("yaw", "degrees", yaw, (-swing, swing), (206, 160, 250)),
+        Curve("roll", "degrees", roll, (-swing, swing), (242, 210, 104)),
     ]
-
-
-def _waveform(audio: Audio | None) -> np.ndarray | None:
-    """Samples (N,) scaled so that the loudest is 1, or None for silence."""
-    if audio is None or audio.samples == 0:
-        return None
-    wave = mono(audio).numpy()
-    peak = float(np.abs(wave).max())
-    return wave / peak if peak > 1e-4 else None
-
-
-class _Sheet:
-    """Panels over one time axis, on a PIL drawing."""
-
-    def __init__(
-        self, draw: ImageDraw, size: tuple[int, int], unit: float, seconds: float, wave: np.ndarray | None
-    ) -> None:
-        from PIL import ImageFont
-
-        self.draw, self.unit, self.seconds = draw, unit, max(seconds, 1e-3)
-        self.left, self.right = round(96 * unit), size[0] - round(20 * unit)
-        self.top, self.bottom = round(14 * unit), size[1] - round(34 * unit)
-        self.font: FreeTypeFont | BitmapFont = ImageFont.load_default(size=max(8, round(13 * unit)))
-        self.small: FreeTypeFont | BitmapFont = ImageFont.load_default(size=max(7, round(10.5 * unit)))
-        self.loud = self._loudness(wave)
-
-    def _loudness(self, wave: np.ndarray | None) -> np.ndarray | None:
-        """Highest amplitude (columns,) in 0..1 in each column of the panels."""
-        if wave is None:
-            return None
-        columns = self.right - self.left
-        # The sound may be a little shorter than the frames that cover it.
-        edges = np.linspace(0, len(wave), columns + 1).astype(int)
-        starts = np.minimum(edges[:-1], len(wave) - 1)
-        return np.maximum.reduceat(np.abs(wave), starts)
-
-    def panel(self, curve: _Curve, row: int, rows: int) -> None:
-        gap = round(8 * self.unit)
-        each = (self.bottom - self.top + gap) / rows
-        top, bottom = round(self.top + row * each), round(self.top + (row + 1) * each) - gap
-        self.draw.rectangle([self.left, top, self.right, bottom], fill=(25, 28, 38))
-        if self.loud is not None:
-            middle, half = (top + bottom) / 2, (bottom - top) / 2 - 1
-            for column, loud in enumerate(self.loud):
-                x = self.left + column
-                self.draw.line([(x, middle - half * loud), (x, middle + half * loud)], fill=(40, 45, 60))
-        low = min(curve.span[0], float(curve.values.min(initial=curve.span[0])))
-        high = max(curve.span[1], float(curve.values.max(initial=curve.span[1])))
-        scale = (bottom - top - 6 * self.unit) / (high - low)
-
-        def height(value: float) -> float:
-            return bottom - 3 * self.unit - (value - low) * scale
-
-        self.draw.line([(self.left, height(0)), (self.right, height(0))], fill=(70, 76, 94), width=round(self.unit))
-        path = [(x, height(value)) for x, value in self._path(curve.values)]
-        if len(path) > 1:
-            self.draw.line(path, fill=curve.colour, width=max(1, round(1.8 * self.unit)), joint="curve")
-        edge = self.left - 8 * self.unit
-        centre = (top + bottom) / 2
-        self.draw.text((edge, centre - 7 * self.unit), curve.name, fill=curve.colour, font=self.font, anchor="rm")
-        self.draw.text((edge, centre + 8 * self.unit), curve.unit, fill=(128, 134, 150), font=self.small, anchor="rm")
-        for value, at in ((high, top + 7 * self.unit), (low, bottom - 7 * self.unit)):
-            self.draw.text((edge, at), f"{value:.3g}", fill=(100, 106, 122), font=self.small, anchor="rm")
-
-    def _path(self, values: np.ndarray) -> list[tuple[float, float]]:
-        """(x, value) of a curve; where several frames share a column, its lowest and highest value."""
-        columns = self.right - self.left
-        if len(values) <= columns:
-            step = columns / max(len(values), 1)
-            return [(self.left + (i + 0.5) * step, float(value)) for i, value in enumerate(values)]
-        edges = np.linspace(0, len(values), columns + 1).astype(int)[:-1]
-        low, high = np.minimum.reduceat(values, edges), np.maximum.reduceat(values, edges)
-        return [(self.left + i, float(v)) for i, pair in enumerate(zip(low, high, strict=True)) for v in pair]
-
-    def time_axis(self) -> None:
-        steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
-        step = next((s for s in steps if self.seconds / s <= 14), steps[-1])
-        for tick in range(int(self.seconds / step) + 1):
-            x = self.left + (self.right - self.left) * tick * step / self.seconds
-            self.draw.line([(x, self.bottom), (x, self.bottom + 5 * self.unit)], fill=(128, 134, 150))
-            label = f"{tick * step:g}" + (" s" if tick == 0 else "")
-            self.draw.text((x, self.bottom + 8 * self.unit), label, fill=(128, 134, 150), font=self.small, anchor="mt")

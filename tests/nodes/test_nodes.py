@@ -12,6 +12,7 @@ import pytest
 import torch
 from talking_portrait.nodes import extension, inputs, loaded_models
 from talking_portrait.nodes.standalone import node_api as standalone
+from talking_portrait.nodes.standalone.core_nodes import VideoPayload
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.types import Crop
 
@@ -334,6 +335,7 @@ SOCKETS = {
     "IMAGE": lambda: torch.rand(1, 64, 64, 3),
     "MASK": lambda: torch.ones(1, 64, 64),
     "AUDIO": sound,
+    "VIDEO": lambda: VideoPayload(torch.rand(12, 64, 64, 3)),
     "FACE_LANDMARKS": lambda: NODES["Example"].execute().args[2],
     "TALKING_PORTRAIT_FACE_MOTION": drive,
     "TALKING_PORTRAIT_SPEECH_ENCODER": lambda: loaded_models.LoadedSpeechEncoder(None, None),

@@ -22,7 +22,7 @@ INFOS = node_texts.infos()
 IDS = list(INFOS)
 CHINESE = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
 MODEL_NAMES = {model.file for model in MODEL_FILES}
-STAGES = {"input", "speech", "face", "motion", "render", "person"}
+STAGES = {"input", "speech", "face", "motion", "render", "person", "output"}
 STAGE_NODES = {
     "SeparateVocals", "LoadSpeechEncoder", "EncodeSpeech", "SpeechMFCC", "DetectLandmarks", "CropPortrait", "PasteBack",
     "Sample", "InstantDriver", "ReenactMotion", "EditMotion", "PreviewMotion", "InstantRender",
@@ -31,6 +31,7 @@ STAGE_NODES = {
     "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
     "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive",
+    "EvaluateVideo", "DetectMark",
 }  # fmt: skip
 
 

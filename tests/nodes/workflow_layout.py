@@ -25,6 +25,7 @@ PREVIEWED = {
     "TalkingPortraitAniTalkerRender",
     "TalkingPortraitAPascoSampler",
     "TalkingPortraitDetectLandmarks",
+    "TalkingPortraitEvaluateVideo",
     "TalkingPortraitInstantRender",
     "TalkingPortraitPreviewMotion",
     "TalkingPortraitRestoreFaces",

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.motion.preview import _LIP, _MOUTH, _PAPER, draw_motion, plot_motion
+from talking_portrait.pipelines.image.curve_plot import PAPER
+from talking_portrait.pipelines.motion.preview import _LIP, _MOUTH, draw_motion, plot_motion
 from talking_portrait.pipelines.types import Audio
 
 from ..face.moving_faces import face_motion
@@ -28,7 +29,7 @@ def test_the_drawing_fits_the_picture(size):
     assert pictures.shape == (2, *size, 3)
     assert pictures.dtype == torch.float32
     assert 0 <= pictures.min() <= pictures.max() <= 1
-    paper = (pictures[0] - torch.tensor(_PAPER) / 255).abs().amax(dim=-1) < 1e-3
+    paper = (pictures[0] - torch.tensor(PAPER) / 255).abs().amax(dim=-1) < 1e-3
     drawn = ~paper
     border = torch.cat([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]])
     assert not border.any()
@@ -64,7 +65,7 @@ def test_camera_poses_are_drawn_at_their_projection():
     motion = still(1, pose="camera")
     aside = replace(motion, translation=np.array([[10, 0, -55]], np.float32))
     picture = draw_motion(aside, (128, 128))[0]
-    columns = torch.nonzero((picture - torch.tensor(_PAPER) / 255).abs().amax(dim=-1) > 0.05)[:, 1].float()
+    columns = torch.nonzero((picture - torch.tensor(PAPER) / 255).abs().amax(dim=-1) > 0.05)[:, 1].float()
     assert columns.mean() == pytest.approx(64 + 64 * 10 / (55 * np.tan(np.radians(31.5))), abs=3)
 
 

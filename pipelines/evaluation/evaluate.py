@@ -1,0 +1,244 @@
+"""Measures a talking video: how lips go with the sound, how steady the picture is, and how near it is to a reference.
+
+Nothing is downloaded. The video is read twice: once for the face, once for the pictures around it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import TalkingPortraitError
+from ..face.face import Landmarker
+from ..face.face_tracking import NoFaceError
+from ..face.identity import FaceRecogniser
+from ..files.sound import NoSoundError, read_audio
+from ..files.video import VideoFile, open_video
+from ..image.curve_plot import Curve, plot_curves
+from ..progress import share
+from ..timing import frame_count
+from ..types import Audio, Progress, no_progress
+from .likeness import likeness
+from .measures import KINDS, Measure
+from .report import Report
+from .speech_lips import RATE, SoundCurves, at_rate, correlation, silence_movement, sound_curves, speech_correlation
+from .steadiness import Steadiness, steadiness
+from .watched_face import WatchedFace, watch_face
+
+MAX_WINDOW = 10_000
+LEAST_FRAMES = 10
+LEAST_IDENTITIES = 3
+CURVES_SIZE = (960, 1280)
+
+_NO_SOUND = "no sound"
+_NO_REFERENCE = "needs a reference video"
+Values = dict[str, float | str]
+"""Of a measure by name: its number, or why there is none."""
+
+
+def evaluate(
+    path: str | Path,
+    audio: str | Path | Audio | None,
+    landmarker: Landmarker,
+    *,
+    reference: str | Path | None = None,
+    window: int = 0,
+    recogniser: FaceRecogniser | None = None,
+    progress: Progress = no_progress,
+) -> Report:
+    """Measures the video at `path` against its sound.
+
+    `audio` is the speech, any sound or video file or one in memory; None takes the video's own. `reference` is a video
+    of a real speaker who says the same. `window` frames are what the renderer makes at once, where it has such windows.
+    `recogniser` measures the identity. Raises TalkingPortraitError for files that can't be read, and for a video
+    without a face or with too few frames.
+    """
+    if not 0 <= window <= MAX_WINDOW:
+        raise TalkingPortraitError(f"The window is {window} frames, but 0 (not known) to {MAX_WINDOW} is expected.")
+    video = open_video(path)
+    other = open_video(reference) if reference is not None else None
+    sound = _sound(audio, video.path)
+    parts = 3 if other else 2
+    face = _watched(video, landmarker, recogniser, sound, share(progress, 0, 1 / parts))
+    if face.frames < LEAST_FRAMES:
+        raise TalkingPortraitError(
+            f"The video {video.path.name} has {face.frames} frames, but at least {LEAST_FRAMES} are needed to measure "
+            "its movement; give a longer one."
+        )
+    steady = steadiness(
+        video,
+        face.box(),
+        window=window or max(1, round(video.fps)),
+        expected=face.frames,
+        progress=share(progress, 1 / parts, 2 / parts),
+    )
+    truth = _watched(other, landmarker, None, None, share(progress, 2 / parts, 1)) if other else None
+    curves = None if sound is None else sound_curves(sound)
+    values: Values = {
+        **_counts(face, sound),
+        **_lips(face, curves),
+        **_movement(face),
+        **_steadiness(steady, window),
+        **_identity(face, recogniser),
+        **_likeness(face, truth),
+    }
+    facts = {"video": str(path), "landmarks": landmarker.name}
+    return Report(facts, _measures(values), _curves(face, steady, curves, sound))
+
+
+def _sound(audio: str | Path | Audio | None, video: Path) -> Audio | None:
+    if isinstance(audio, Audio):
+        return audio
+    if audio is not None:
+        return read_audio(audio)
+    try:
+        return read_audio(video)
+    except NoSoundError:
+        return None
+
+
+def _watched(
+    video: VideoFile,
+    landmarker: Landmarker,
+    recogniser: FaceRecogniser | None,
+    sound: Audio | None,
+    progress: Progress,
+) -> WatchedFace:
+    expected = 0 if sound is None else frame_count(sound.samples, sound.sample_rate, video.fps)
+    try:
+        return watch_face(video, landmarker, recogniser=recogniser, expected=expected, progress=progress)
+    except NoFaceError as error:
+        raise TalkingPortraitError(
+            f"The video {video.path.name} shows no face that can be found, so there is nothing to measure; give one of "
+            "a person who speaks."
+        ) from error
+
+
+def _measures(values: Mapping[str, float | str]) -> tuple[Measure, ...]:
+    """All kinds in order; a number that is not finite counts as missing."""
+    measures = []
+    for kind in KINDS:
+        value = values[kind.name]
+        if isinstance(value, str):
+            measures.append(Measure(kind, None, value))
+        else:
+            number = float(value)
+            measures.append(Measure(kind, number) if math.isfinite(number) else Measure(kind, None, "not defined here"))
+    return tuple(measures)
+
+
+def _counts(face: WatchedFace, sound: Audio | None) -> Values:
+    values: Values = {"frames": face.frames, "frames without a face": 100 * (1 - face.found / face.frames)}
+    if sound is None:
+        return {**values, "missing frames": _NO_SOUND, "duration difference": _NO_SOUND}
+    missing = frame_count(sound.samples, sound.sample_rate, face.fps) - face.frames
+    longer = Fraction(face.frames) / face.fps - sound.seconds
+    return {**values, "missing frames": missing, "duration difference": 1000 * float(longer)}
+
+
+def _lips(face: WatchedFace, curves: SoundCurves | None) -> Values:
+    if curves is None:
+        return dict.fromkeys(("audio-lip correlation", "audio-lip lag", "movement in silence"), _NO_SOUND)
+    opening = at_rate(face.opening, face.fps, face.seconds)
+    found = speech_correlation(opening, curves.syllables)
+    still = silence_movement(opening, curves.loudness)
+    short = "needs 2 seconds of sound"
+    return {
+        "audio-lip correlation": short if found is None else found.best,
+        "audio-lip lag": short if found is None else 1000 * found.lag,
+        "movement in silence": "needs a pause and speech" if still is None else still,
+    }
+
+
+def _movement(face: WatchedFace) -> Values:
+    opening, width = face.opening, face.width
+    moves = float(opening.std()) > 1e-6
+    pitch, yaw, roll = (float(value) for value in face.angles.std(axis=0))
+    never_open = "the lips are never open wide enough"
+    still = "the lips do not move"
+    return {
+        "opening deviation": float(opening.std()),
+        "opening speed": float(np.percentile(np.abs(np.diff(opening)), 95) * float(face.fps)),
+        "width deviation": float(width.std() / max(float(width.mean()), 1e-6)),
+        "opening and width": correlation(opening, width) if moves else still,
+        "jaw slope": float(np.polyfit(opening, face.chin, 1)[0]) if moves else still,
+        "dark inside the mouth": float(np.mean(face.dark)) if face.dark else never_open,
+        "teeth": float(np.mean(face.teeth)) if face.teeth else never_open,
+        "pitch deviation": pitch,
+        "yaw deviation": yaw,
+        "roll deviation": roll,
+        "jitter": "needs more frames" if face.jitter is None else face.jitter,
+    }
+
+
+def _steadiness(steady: Steadiness, window: int) -> Values:
+    return {
+        "flicker outside the face": steady.flicker.jitter,
+        "background change": "the person fills the picture" if steady.background is None else steady.background,
+        "colour drift": steady.flicker.drift,
+        "contrast drift": steady.flicker.spread_drift,
+        "largest seam": steady.seam,
+        "window seams": steady.flicker.borders if window else "needs the window of the renderer",
+    }
+
+
+def _identity(face: WatchedFace, recogniser: FaceRecogniser | None) -> Values:
+    if recogniser is None:
+        return {"identity drift": "needs InsightFace's files"}
+    if len(face.identities) < LEAST_IDENTITIES:
+        return {"identity drift": "needs a face over 3 seconds"}
+    each = np.array(face.identities)
+    each /= np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-6)
+    third = len(each) // 3
+    first, last = each[:third].mean(axis=0), each[-third:].mean(axis=0)
+    return {"identity drift": 1 - float(first @ last / max(float(np.linalg.norm(first) * np.linalg.norm(last)), 1e-6))}
+
+
+def _likeness(face: WatchedFace, truth: WatchedFace | None) -> Values:
+    names = ("landmark distance", "mouth landmark distance", "opening correlation", "closure recall", "closure F1")
+    if truth is None:
+        return dict.fromkeys(names, _NO_REFERENCE)
+    found = likeness(face, truth)
+    if found is None:
+        return dict.fromkeys(names, "needs a second in common with the reference")
+    never = "the reference's lips never close"
+    closed = found.closures
+    return {
+        "landmark distance": found.landmarks,
+        "mouth landmark distance": found.mouth,
+        "opening correlation": found.opening,
+        "closure recall": never if closed is None else closed.recall,
+        "closure F1": never if closed is None else closed.f1,
+    }
+
+
+def _curves(face: WatchedFace, steady: Steadiness, curves: SoundCurves | None, sound: Audio | None) -> torch.Tensor:
+    pitch, yaw, roll = face.angles.T - np.median(face.angles.T, axis=1, keepdims=True)
+    sheet = [
+        Curve("opening", "eye distances", face.opening, (0.0, 0.3), (236, 112, 126)),
+        Curve("width", "eye distances", face.width, (0.4, 0.8), (242, 150, 96)),
+        Curve("pitch", "degrees", pitch, (-5.0, 5.0), (134, 214, 150)),
+        Curve("yaw", "degrees", yaw, (-5.0, 5.0), (206, 160, 250)),
+        Curve("roll", "degrees", roll, (-5.0, 5.0), (242, 210, 104)),
+        Curve("change", "levels of 255", np.append(0.0, steady.changes), (0.0, 4.0), (120, 190, 255)),
+    ]
+    if curves is not None:
+        count = round(face.seconds * RATE)
+        loud = np.zeros(max(count, 1))
+        loud[: len(curves.syllables)] = curves.syllables[:count]
+        sheet.insert(1, Curve("syllables", "amplitude", loud, (0.0, 1.0), (150, 160, 190)))
+    return plot_curves(sheet, face.seconds, _lasting(sound, face.seconds), CURVES_SIZE)
+
+
+def _lasting(sound: Audio | None, seconds: float) -> Audio | None:
+    """Sound for as long as the frames last, so that the waveform lies under their curves."""
+    if sound is None:
+        return None
+    samples = round(seconds * sound.sample_rate)
+    wave = sound.waveform[:, :samples]
+    return Audio(torch.nn.functional.pad(wave, (0, samples - wave.shape[1])), sound.sample_rate)

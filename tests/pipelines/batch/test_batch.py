@@ -1,0 +1,188 @@
+"""Batches: rows are checked before anything is rendered, done ones are passed over, failed ones tried once more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from talking_portrait.__main__ import main
+from talking_portrait.pipelines.batch import run as module
+from talking_portrait.pipelines.batch.manifest import Job, read_manifest
+from talking_portrait.pipelines.batch.on_ray import ray_workers
+from talking_portrait.pipelines.batch.run import here, run_batch
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.files.images import write_image
+from talking_portrait.pipelines.files.sound import write_wav
+from talking_portrait.pipelines.types import Audio
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_image(tmp_path / "a.png", example_portrait()[0][::4, ::4])
+    for name, seconds in (("one", 0.2), ("two", 0.3)):
+        write_wav(tmp_path / f"{name}.wav", Audio(torch.randn(1, round(16000 * seconds)) * 0.1, 16000))
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def manifest(folder: Path, *rows: object) -> Path:
+    text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
+    (folder / "rows.jsonl").write_text(text, encoding="utf-8")
+    return folder / "rows.jsonl"
+
+
+def row(audio: str = "one", **others: object) -> dict[str, object]:
+    return {"portrait": "a.png", "audio": f"{audio}.wav", **others}
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Stands in for rendering: what was requested, by the sound's name; a sound called "two" fails the first time."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def animate(portrait: Path, audio: Path, out: Path, **options: Any) -> None:
+        calls.append((audio.stem, options))
+        if audio.stem == "two" and [name for name, _ in calls].count("two") == 1:
+            raise TalkingPortraitError("The sound is not good; give another.")
+        out.write_bytes(b"video")
+
+    monkeypatch.setattr(module, "animate", animate)
+    return calls
+
+
+def test_a_batch_makes_the_videos_that_its_rows_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = manifest(folder, row(settings={"longest_side": 64}, name="talk"))
+    assert main(["batch", str(rows), "--out", str(folder / "new" / "out")]) == 0
+    (video,) = (folder / "new" / "out").glob("talk_*.mp4")
+    assert "1 made, 0 there already, 0 failed" in capsys.readouterr().out
+    first = video.stat().st_mtime_ns
+    assert main(["batch", str(rows), "--out", str(folder / "new" / "out")]) == 0
+    assert "0 made, 1 there already, 0 failed" in capsys.readouterr().out
+    assert video.stat().st_mtime_ns == first
+
+
+def test_what_a_video_is_made_from_names_it(folder: Path) -> None:
+    jobs = read_manifest(manifest(folder, row(), "", row(settings={"seed": 1}), row("two"), row()), folder / "out")
+    assert [job.numbers for job in jobs] == [(1, 5), (3,), (4,)]
+    assert len({job.target.name for job in jobs}) == 3
+    before = jobs[0].target
+    write_wav(folder / "one.wav", Audio(torch.zeros(1, 8000), 16000))
+    assert read_manifest(folder / "rows.jsonl", folder / "out")[0].target != before
+
+
+def test_a_failure_is_tried_once_more_and_listed(folder: Path, rendered: list, capsys: Any) -> None:
+    rows = manifest(folder, row("two", settings={"seed": 4}), row(), row("two", settings={"seed": 5}))
+    jobs = read_manifest(rows, folder / "out")
+    said: list[str] = []
+    outcomes = run_batch(jobs, folder / "out", here, say=said.append)
+    assert [outcome.state for outcome in outcomes] == ["done", "done", "done"]
+    assert said == ["line 1 failed: The sound is not good; give another."]
+    assert [name for name, _ in rendered] == ["two", "one", "two", "two"]
+    assert rendered[0][1] == {"renderer": "instant", "seed": 4}
+
+
+def test_a_row_that_never_succeeds_ends_the_command_with_1(folder: Path, capsys: Any) -> None:
+    rows = manifest(folder, row(settings={"no_such_option": 1}), row(settings={"longest_side": 64}))
+    assert main(["batch", str(rows), "--out", str(folder / "out")]) == 1
+    assert "1 made, 0 there already, 1 failed" in capsys.readouterr().out
+    states = json.loads((folder / "out" / "batch.json").read_text())
+    assert [entry["state"] for entry in states] == ["failed", "done"]
+    assert "no_such_option" in states[0]["error"]
+
+
+def test_an_interruption_keeps_what_is_done(folder: Path, monkeypatch: pytest.MonkeyPatch, rendered: list) -> None:
+    jobs = read_manifest(manifest(folder, row(), row(settings={"seed": 2})), folder / "out")
+
+    def interrupted(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+        yield next(iter(here(jobs)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(jobs, folder / "out", interrupted)
+    assert [entry["state"] for entry in json.loads((folder / "out" / "batch.json").read_text())] == ["done"]
+    assert [outcome.state for outcome in run_batch(jobs, folder / "out")] == ["there", "done"]
+    assert len(rendered) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", r"Line 2 of rows.jsonl is no JSON, but an object such as .* is expected on each line."),
+        ("[1]", r"Line 2 of rows.jsonl: The row is .* but an object with portrait and audio is expected."),
+        ({"portrait": "a.png"}, "but an object with portrait and audio is expected."),
+        (row(sound=1), "The row has 'sound', but only portrait, audio, renderer, settings, name are known."),
+        (row("none"), r"Line 2 of rows.jsonl: The audio file .* does not exist"),
+        (row(renderer="x"), "The renderer is 'x', but one of instant, aniportrait, anitalker, apasco is expected."),
+        (row(settings=[1]), "but an object is expected, such as"),
+        (row(settings={"out": "b.mp4"}), "but an object is expected, such as"),
+        (row(name="../up"), "The name is '../up', but a plain file name is expected."),
+        (row(name=3), "The name is 3, but text is expected."),
+    ],
+)
+def test_a_wrong_row_is_refused_before_anything_is_made(folder: Path, line: object, words: str) -> None:
+    with pytest.raises(TalkingPortraitError, match=words):
+        read_manifest(manifest(folder, row(), line), folder / "out")
+
+
+def test_an_empty_manifest_is_refused(folder: Path, capsys: Any) -> None:
+    assert main(["batch", str(manifest(folder)), "--out", str(folder / "out")]) == 2
+    assert "rows.jsonl has no rows; give one JSON object on each line." in capsys.readouterr().err
+
+
+def test_without_ray_the_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(TalkingPortraitError, match=r"--ray needs Ray \(.*\); run: .* -m pip install ray"):
+        ray_workers()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing_and_doubles_nothing(folder: Path) -> None:
+    """Two workers of a local cluster; one is killed while it renders."""
+    ray = pytest.importorskip("ray", reason="needs requirements-ray.txt")
+    for name in ("one", "two"):
+        write_wav(folder / f"{name}.wav", Audio(torch.randn(1, 48000) * 0.1, 16000))
+    rows = [row(name, settings={"longest_side": 64, "seed": seed}) for seed in range(3) for name in ("one", "two")]
+    jobs = read_manifest(manifest(folder, *rows), folder / "out")
+    ray.init(num_cpus=2, num_gpus=0, log_to_driver=False, include_dashboard=False)
+    killed: list[int] = []
+    said: list[str] = []
+
+    def progress(done: int, total: int, preview: object = None) -> None:
+        if not killed:
+            killed.append(kill_one_worker())
+
+    try:
+        outcomes = run_batch(jobs, folder / "out", ray_workers(replicas=2), say=said.append, progress=progress)
+    finally:
+        ray.shutdown()
+    assert killed
+    assert len(said) == 1
+    assert "its worker ended before it was done" in said[0]
+    assert [outcome.state for outcome in outcomes] == ["done"] * 6
+    assert sorted(path.name for path in (folder / "out").iterdir()) == sorted(
+        ["batch.json", *(job.target.name for job in jobs)]
+    )
+
+
+def kill_one_worker() -> int:
+    """Ends a process of Ray that is at work on a row."""
+    for _ in range(600):
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (place / "cmdline").read_bytes()
+                parent = int((place / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if command.startswith(b"ray::render") and parent:
+                os.kill(int(place.name), signal.SIGKILL)
+                return int(place.name)
+        time.sleep(0.05)
+    raise AssertionError("no worker of Ray is at work")

@@ -49,11 +49,13 @@ class Lips:
         if self.closed:
             mouth.upper = mouth.lower = _dark_line(picture, mouth)
             self.trim = _line_width(picture, mouth, style.blur)
-            mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge)
+            # What is trimmed from open lips widens their opening, as soft edges narrow it.
+            mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge - sum(self.trim))
         else:
             self.trim = (0.0, 0.0)
             found = mouth.lower - mouth.upper
             open_part = np.clip(found / (0.1 * mouth.half), 0, 1)
+            open_part = open_part * np.clip((1 - np.abs(mouth.table_along) / mouth.half) / 0.3, 0, 1)
             rim = max(RIM * mouth.half, 0.7 * style.blur) * open_part
             upper, lower = (_lip_edge(picture, mouth, side) for side in (-1, 1))
             mouth.upper = upper - rim

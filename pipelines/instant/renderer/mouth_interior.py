@@ -33,7 +33,7 @@ DRAWN = {"teeth": (0.96, 0.94, 0.91), "tongue": (0.80, 0.42, 0.40), "cavity": (0
 """The same as drawings have them."""
 STONE = {"teeth": 0.96, "tongue": 0.70, "gum": 0.66, "cavity": 0.34}
 """Brightness beside the skin in a mouth of stone, all of it the stone's colour."""
-UPPER_SHOW = 0.34
+UPPER_SHOW = 0.38
 """How far below the line of closed lips the upper middle teeth end, cm."""
 TONGUE_FOLLOWS = 0.62
 """Part of the jaw's drop that the tongue follows."""

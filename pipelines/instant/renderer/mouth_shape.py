@@ -73,7 +73,7 @@ OVAL_FROM, OVAL_FULL = 0.04, 0.18
 """Openings in eye distances from which, and with which, the lips' contour becomes an oval."""
 OVAL = 0.58
 """Exponent of the oval's height: 0.5 is an ellipse; more is gentler to the skin at the corners."""
-UPPER_RISE = 0.08
+UPPER_RISE = 0.06
 """Part of an opening by which the upper lip rises, so that its teeth show."""
 TUCK_GAP = 0.5
 """Height in cm of the upper teeth that show above a lower lip under them."""
@@ -130,7 +130,7 @@ class MouthShape:
         """(9,): heights of the portrait's own opening."""
         self.closing_upper, self.closing_lower = self._closing(further)
         """(468, 3) each: one lip alone closes the portrait's open mouth."""
-        self.swallowed = min(hidden / self.eye_pixels, MAX_SLIT)
+        self.swallowed = float(np.clip(hidden / self.eye_pixels, -MAX_SLIT, MAX_SLIT))
         """Part of a lip opening in eye distances that is not visible."""
 
     def speaking(self, motion: FaceMotion) -> Speaking:
@@ -358,4 +358,4 @@ def _thickening() -> np.ndarray:
     bump = outwards * np.exp((1 - outwards**2) / 2) * np.exp(-((canonical[:, 0] / 1.8) ** 2) / 2)
     bump *= 1 - smoothstep(-2.9, -2.1, canonical[:, 1])
     bump[[*UPPER_INNER_LIP, *LOWER_INNER_LIP]] = 0
-    return np.where(below, -0.14, 0.10) * bump
+    return np.where(below, -0.20, 0.14) * bump

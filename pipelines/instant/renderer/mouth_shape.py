@@ -49,6 +49,8 @@ PROFILE = 0.8
 """Part of the mouth's width that a turned head shows, below which its lips open less still: the far corner folds."""
 LIP_EDGE = 1.5
 """Width in output pixels of the soft edge between lip and inside, in a sharp picture."""
+CHIN_FURTHER = 0.08
+"""Part by which the chin goes further than the mesh's jaw takes it: as far, for an opening, as real speakers' chins."""
 SLIT_FROM = 0.03
 """Opening in eye distances from which all of the gap that the lips' soft edges hide is added back."""
 SMALL_JAW = 0.1
@@ -184,6 +186,7 @@ class MouthShape:
         drawn = soft_limit(opening, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
+        offsets[..., 1] *= 1 + CHIN_FURTHER * smoothstep(-5.5, -8.0, face_mesh().vertices[:, 1])
         return offsets + (smoothstep(0, SLIT_FROM, opening) * self.swallowed)[:, None, None] * self.slit
 
     def _shape_lips(self, offsets: np.ndarray, controls: LipControls) -> None:

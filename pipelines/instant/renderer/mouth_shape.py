@@ -165,7 +165,7 @@ class MouthShape:
         offsets += relaxing[:, None] * self.relaxed
         if not self.closed:
             # The upper lip comes down for closures and round lips alone: the picture's own teeth stay.
-            down = np.maximum(0.4 * smoothstep(0.07, 0.01, opening), 0.75 * pucker) * (1 - tuck)
+            down = np.maximum(0.35 * smoothstep(0.11, 0.0, opening), 0.75 * pucker) * (1 - tuck)
             closing = down[:, None, None] * self.closing_upper + (1 - down)[:, None, None] * self.closing_lower
             offsets += speaking.closing[frames, None, None] * closing
         jaw = offsets[:, LOWER_TEETH_FOLLOW]

@@ -25,6 +25,9 @@ NODES_PER_EYE_DISTANCE = 40
 HIDDEN = 0.03
 """Cosine to the view below which a vertex lies on or behind the silhouette; the skin visible there moves otherwise."""
 
+FOLLOWING = 5.0
+"""Distance from the line of the lips in cm at which a field no longer follows the other side's lip."""
+
 FADING = ((0.14, 0.75), (0.3, 0.4), (0.48, 0.1), (0.7, 0.0))
 """Rings around the face oval, by how much wider they are, and the share of the oval's movement they take."""
 
@@ -136,7 +139,9 @@ def parted_lips() -> tuple[np.ndarray, np.ndarray]:
         replaced[list(lip)] = False
         replaced[list(other)] = True
         replaced[list(MOUTH_CORNERS)] = False
+        # Near the line only: far from it, nobody looks at this field, and it must not fold against what rests there.
         share = smoothstep(1.2, 0.75, np.abs(canonical[:, 0]) / half) * replaced
+        share *= smoothstep(FOLLOWING, 0.8, np.abs(canonical[:, 1] - line))
         mix = np.eye(VERTICES) * (1 - share[:, None])
         for vertex in np.flatnonzero(share > 0):
             position = np.interp(canonical[vertex, 0], xs, np.arange(len(chain)))

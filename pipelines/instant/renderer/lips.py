@@ -49,18 +49,20 @@ class Lips:
         if self.closed:
             mouth.upper = mouth.lower = _dark_line(picture, mouth)
             self.trim = _line_width(picture, mouth, style.blur)
-            mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge)
+            # What is trimmed from open lips widens their opening, as soft edges narrow it.
+            mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge / 2 - sum(self.trim))
         else:
             self.trim = (0.0, 0.0)
             found = mouth.lower - mouth.upper
             open_part = np.clip(found / (0.1 * mouth.half), 0, 1)
+            open_part = open_part * np.clip((1 - np.abs(mouth.table_along) / mouth.half) / 0.3, 0, 1)
             rim = max(RIM * mouth.half, 0.7 * style.blur) * open_part
             upper, lower = (_lip_edge(picture, mouth, side) for side in (-1, 1))
             mouth.upper = upper - rim
             mouth.lower = np.maximum(lower + 2 * rim, mouth.upper)
             further = mouth.lower - mouth.upper - found + LIP_OVERLAP * mouth.half * open_part
             at_lips = mouth.local(mesh.points[list(UPPER_INNER_LIP)])[:, 0]
-            hidden = self.edge + LIP_OVERLAP * mouth.half
+            hidden = self.edge / 2 + LIP_OVERLAP * mouth.half
             mesh.mouth.fit_edges(np.interp(at_lips, mouth.table_along, further) / mesh.pixels_per_cm, hidden)
         self.kept = float(smoothstep(*OWN_FROM, np.float64(mesh.mouth.lip_gap)))
         """Share that the picture's own inside has in the painted one."""

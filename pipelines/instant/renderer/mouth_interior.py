@@ -33,10 +33,12 @@ DRAWN = {"teeth": (0.96, 0.94, 0.91), "tongue": (0.80, 0.42, 0.40), "cavity": (0
 """The same as drawings have them."""
 STONE = {"teeth": 0.96, "tongue": 0.70, "gum": 0.66, "cavity": 0.34}
 """Brightness beside the skin in a mouth of stone, all of it the stone's colour."""
-UPPER_SHOW = 0.34
+UPPER_SHOW = 0.38
 """How far below the line of closed lips the upper middle teeth end, cm."""
 TONGUE_FOLLOWS = 0.62
 """Part of the jaw's drop that the tongue follows."""
+SHADOW, SHADOW_DEPTH = 0.45, 0.09
+"""How much light the upper teeth take from what is behind them, and how far below their edges, cm."""
 PUCKER_HIDES = 0.55
 """How far the teeth go behind fully puckered lips, cm."""
 
@@ -156,8 +158,11 @@ class MouthInterior:
         drop = TONGUE_FOLLOWS * shift[:, 1]
         tongue = self._sample(2, along - shift[:, 0], across - drop + raised * (0.8 * drop + 0.25 * self.cm))
         colour = self.cavity[None, :, None, None]
-        for layer in (tongue, lower, upper):
+        for layer in (tongue, lower):
             colour = torch.lerp(colour, layer[:, :3], layer[:, 3:])
+        # The upper teeth stand in front of the rest and throw a shadow on it.
+        colour = colour * (1 - SHADOW * self._sample(0, along, across + hidden - SHADOW_DEPTH * self.cm)[:, 3:])
+        colour = torch.lerp(colour, upper[:, :3], upper[:, 3:])
         return (colour * self.tinted(light)).clamp(0, 1)
 
     def light(

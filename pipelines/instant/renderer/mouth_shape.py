@@ -49,6 +49,8 @@ PROFILE = 0.8
 """Part of the mouth's width that a turned head shows, below which its lips open less still: the far corner folds."""
 LIP_EDGE = 1.5
 """Width in output pixels of the soft edge between lip and inside, in a sharp picture."""
+CHIN_FURTHER = 0.08
+"""Part by which the chin goes further than the mesh's jaw takes it: as far, for an opening, as real speakers' chins."""
 SLIT_FROM = 0.03
 """Opening in eye distances from which all of the gap that the lips' soft edges hide is added back."""
 SMALL_JAW = 0.1
@@ -73,7 +75,7 @@ OVAL_FROM, OVAL_FULL = 0.04, 0.18
 """Openings in eye distances from which, and with which, the lips' contour becomes an oval."""
 OVAL = 0.58
 """Exponent of the oval's height: 0.5 is an ellipse; more is gentler to the skin at the corners."""
-UPPER_RISE = 0.08
+UPPER_RISE = 0.06
 """Part of an opening by which the upper lip rises, so that its teeth show."""
 TUCK_GAP = 0.5
 """Height in cm of the upper teeth that show above a lower lip under them."""
@@ -130,7 +132,7 @@ class MouthShape:
         """(9,): heights of the portrait's own opening."""
         self.closing_upper, self.closing_lower = self._closing(further)
         """(468, 3) each: one lip alone closes the portrait's open mouth."""
-        self.swallowed = min(hidden / self.eye_pixels, MAX_SLIT)
+        self.swallowed = float(np.clip(hidden / self.eye_pixels, -MAX_SLIT, MAX_SLIT))
         """Part of a lip opening in eye distances that is not visible."""
 
     def speaking(self, motion: FaceMotion) -> Speaking:
@@ -163,7 +165,7 @@ class MouthShape:
         offsets += relaxing[:, None] * self.relaxed
         if not self.closed:
             # The upper lip comes down for closures and round lips alone: the picture's own teeth stay.
-            down = np.maximum(0.4 * smoothstep(0.07, 0.01, opening), 0.75 * pucker) * (1 - tuck)
+            down = np.maximum(0.35 * smoothstep(0.11, 0.0, opening), 0.75 * pucker) * (1 - tuck)
             closing = down[:, None, None] * self.closing_upper + (1 - down)[:, None, None] * self.closing_lower
             offsets += speaking.closing[frames, None, None] * closing
         jaw = offsets[:, LOWER_TEETH_FOLLOW]
@@ -184,6 +186,7 @@ class MouthShape:
         drawn = soft_limit(opening, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
+        offsets[..., 1] *= 1 + CHIN_FURTHER * smoothstep(-5.5, -8.0, face_mesh().vertices[:, 1])
         return offsets + (smoothstep(0, SLIT_FROM, opening) * self.swallowed)[:, None, None] * self.slit
 
     def _shape_lips(self, offsets: np.ndarray, controls: LipControls) -> None:
@@ -358,4 +361,4 @@ def _thickening() -> np.ndarray:
     bump = outwards * np.exp((1 - outwards**2) / 2) * np.exp(-((canonical[:, 0] / 1.8) ** 2) / 2)
     bump *= 1 - smoothstep(-2.9, -2.1, canonical[:, 1])
     bump[[*UPPER_INNER_LIP, *LOWER_INNER_LIP]] = 0
-    return np.where(below, -0.14, 0.10) * bump
+    return np.where(below, -0.20, 0.14) * bump

@@ -154,7 +154,8 @@ def test_the_mouth_opens_as_far_as_in_the_motion(renderer):
     # The lips' edges lie a little outside the landmarks, and they are soft.
     middle = len(mouth.upper) // 2
     rims = (mouth.lower - mouth.upper)[middle] - (mesh.points[14] - mesh.points[13]) @ mouth.down
-    reports = ((points[:, 14] - points[:, 13]) @ mouth.down + rims - renderer.lips.edge).clip(min=0) / mesh.eye_distance
+    gaps = (points[:, 14] - points[:, 13]) @ mouth.down + rims - renderer.lips.edge / 2
+    reports = gaps.clip(min=0) / mesh.eye_distance
     assert reports[0] == 0
     assert np.corrcoef(opening, reports)[0, 1] > 0.99
     assert 0.85 < np.std(reports) / np.std(opening) < 1.15

@@ -1,0 +1,186 @@
+"""Instant's mouth: shapes that differ, teeth that stay or show, a smile that leaves, an inside like the picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from talking_portrait.models.face.face_mesh import LEFT_EYE, LIPS_INNER, RIGHT_EYE
+from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
+from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.instant.animate import fit_portrait
+from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
+from talking_portrait.pipelines.instant.renderer.lips import _lip_edge
+from talking_portrait.pipelines.instant.renderer.mouth_shape import MOUTH_CORNERS
+from talking_portrait.pipelines.instant.renderer.picture_style import LUMA, PictureStyle, pixels_inside
+from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls
+from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
+from talking_portrait.pipelines.types import FaceMotion, FaceTrack
+
+from ...gallery import HOLD, SHAPES, gallery_motion
+
+COLUMN = {name: HOLD // 2 + HOLD * place for place, name in enumerate(SHAPES)}
+"""The frame of the gallery's motion in which a shape stands."""
+CHEEKS = (205, 425, 50, 280)
+
+
+class Spoken:
+    """A portrait's gallery: `points` (F, 468, 2) of its face without the head's motion, and `frames` where asked."""
+
+    def __init__(self, image: torch.Tensor, track: FaceTrack) -> None:
+        self.renderer = InstantRenderer(image, track)
+        mesh, self.motion = self.renderer.mesh, gallery_motion()
+        self.shape = mesh.move(self.motion, np.arange(self.motion.frames), mesh.mouth.speaking(self.motion))
+        self.points = mesh.points + self.shape.expression.numpy()
+        self.eye = mesh.eye_distance
+
+    def frame(self, name: str) -> np.ndarray:
+        """(H, W, 3) in 0..1; shapes do not depend on what comes before them here, smiles do."""
+        chosen = slice(COLUMN["rest"], None, HOLD)
+        if not hasattr(self, "frames"):
+            rows = {k: getattr(self.motion, k)[chosen] for k in ("vertices", "rotation", "translation", "blendshapes")}
+            self.frames = self.renderer.render(replace(self.motion, **rows))[0].numpy()
+        return self.frames[list(SHAPES).index(name)]
+
+    def inside(self, name: str) -> np.ndarray:
+        """Brightness (N,) of the pixels between the lips beside the cheeks' skin."""
+        picture, points = self.frame(name), self.points[COLUMN[name]]
+        skin = np.median([picture[int(y), int(x)] @ LUMA for x, y in points[list(CHEEKS)]])
+        return pixels_inside(picture, points[list(LIPS_INNER)]) @ LUMA / skin
+
+    def opening(self, name: str) -> float:
+        points = self.points[COLUMN[name]]
+        return float(np.linalg.norm(points[14] - points[13])) / self.eye
+
+    def width(self, name: str) -> float:
+        right, left = self.points[COLUMN[name]][list(MOUTH_CORNERS)]
+        return float(np.linalg.norm(left - right)) / self.eye
+
+
+@pytest.fixture(scope="module")
+def smiling() -> Spoken:
+    return Spoken(*fit_portrait(*example_portrait(), 256))
+
+
+@pytest.fixture(scope="module")
+def closed(smiling: Spoken) -> Spoken:
+    """A portrait with closed lips: the smiling one as it says m."""
+    track = fit_portrait(*example_portrait(), 256)[1]
+    points = track.points.copy()
+    points[0, :468, :2] = smiling.points[COLUMN["m"]]
+    lips = list(zip(LIPS_INNER[1:10], LIPS_INNER[:10:-1], strict=True))
+    for upper, lower in lips:
+        points[0, [upper, lower]] = points[0, [upper, lower]].mean(axis=0)
+    return Spoken(torch.from_numpy(smiling.frame("m")), replace(track, points=points))
+
+
+def test_visemes_differ(closed):
+    assert closed.renderer.mesh.mouth.closed
+    assert closed.width("u") < 0.75 * closed.width("rest")
+    assert closed.width("o") < 0.9 * closed.width("jaw .4")
+    assert closed.width("ee") > 1.1 * closed.width("rest")
+    assert closed.opening("jaw .7") > 1.5 * closed.opening("jaw .4")
+    assert closed.opening("m") < 0.02
+
+
+def test_lips_thicken_when_they_pucker(closed):
+    def thickness(name: str) -> float:
+        points = closed.points[COLUMN[name]]
+        return float(np.linalg.norm(points[0] - points[13]) + np.linalg.norm(points[17] - points[14]))
+
+    assert thickness("u") > 1.08 * thickness("rest")
+    assert thickness("f/v") < 0.95 * thickness("rest"), "the lower lip rolls in"
+
+
+def test_a_wide_mouth_is_an_oval(closed):
+    points = closed.points[COLUMN["jaw .7"]]
+    gaps = np.linalg.norm(points[list(LIPS_INNER[1:10])] - points[list(LIPS_INNER[:10:-1])], axis=1)
+    assert (gaps[[2, 6]] > 0.7 * gaps[4]).all()
+    assert (gaps[[0, 8]] > 0.3 * gaps[4]).all()
+    assert (gaps[[0, 8]] < 0.7 * gaps[4]).all()
+
+
+@pytest.mark.parametrize("portrait", ["smiling", "closed"])
+@pytest.mark.parametrize("name", ["jaw .4", "jaw .7"])
+def test_open_mouths_show_teeth_and_are_not_dark(portrait, name, request):
+    """The bounds are those of neural renderers' clips."""
+    inside = request.getfixturevalue(portrait).inside(name)
+    assert (inside < 0.25).mean() <= 0.35
+    assert (inside > 0.62).mean() >= 0.2
+
+
+def test_round_lips_show_no_teeth(closed):
+    assert (closed.inside("o") > 0.75).mean() < 0.1
+
+
+def test_the_pictures_own_teeth_stay_where_they_are(smiling):
+    picture, points = smiling.renderer.image.numpy(), smiling.renderer.mesh.points
+    for name in ("jaw .4", "jaw .7"):
+        x, y = (0.5 * points[13] + 0.5 * points[14]).round().astype(int)
+        around = slice(y - 1, y + 2), slice(x - 4, x + 5)
+        assert np.abs(smiling.frame(name)[around] - picture[around]).mean() < 0.06
+
+
+def test_the_smile_leaves_in_speech_wholly_for_m_and_is_back_in_pauses(smiling):
+    mesh = smiling.renderer.mesh
+    right, left = mesh.points[list(MOUTH_CORNERS)]
+    fallen = {
+        name: smiling.points[COLUMN[name]][list(MOUTH_CORNERS), 1].mean() - (right + left)[1] / 2 for name in SHAPES
+    }
+    assert 0.01 * smiling.eye < fallen["ee"]
+    assert 1.2 * fallen["ee"] < fallen["m"]
+    assert smiling.width("m") < 0.95 * float(np.linalg.norm(left - right)) / smiling.eye
+    controls = np.zeros((75, 6))
+    controls[:25, 0] = 0.4
+    still = np.zeros((75, 3), np.float32)
+    motion = FaceMotion(neutral_vertices() + mouth_vertices(controls), neutral_vertices(), still, still, Fraction(25))
+    speaking = mesh.mouth.speaking(motion)
+    assert speaking.relaxing[12] > 0.99
+    assert speaking.relaxing[60] < 0.01
+    assert speaking.closing[60] > 0.99, "the lips of a pause are closed"
+
+
+def test_a_lower_lip_goes_under_the_teeth_where_lip_press_rests_there():
+    press = np.concatenate([np.zeros(10), np.full(8, 0.7), np.zeros(10), np.linspace(0, 1, 5), np.ones(5)])
+    still = np.zeros((len(press), 3), np.float32)
+    vertices = np.repeat(neutral_vertices()[None], len(press), axis=0)
+    motion = FaceMotion(vertices, neutral_vertices(), still, still, Fraction(25), lip_press=press)
+    tuck = LipControls.of(motion, np.arange(len(press))).tuck
+    assert (tuck[11:17] > 0.9).all()
+    assert (tuck[20:] < 0.1).all(), "lips that close pass by"
+
+
+def test_edges_of_open_lips_are_found_in_the_picture(smiling):
+    """The edge found does not depend on where exactly the landmarks lie."""
+    picture, points = smiling.renderer.image.numpy(), smiling.renderer.mesh.points
+    edges = []
+    for beside in (-1.0, 1.0):
+        mouth = Aperture(points, MOUTH_CORNERS, LIPS_INNER[1:10], LIPS_INNER[:10:-1])
+        mouth.lower = mouth.lower + 0.05 * beside * mouth.half
+        edges.append(_lip_edge(picture, mouth, 1))
+    middle = slice(len(edges[0]) // 3, -len(edges[0]) // 3)
+    assert np.abs(edges[1] - edges[0])[middle].mean() < 0.4 * 0.1 * mouth.half
+
+
+def test_sharpness_flat_colours_and_stone_are_measured():
+    image, track = example_portrait()
+    picture, points = image.numpy(), track.points[0, :468, :2].astype(np.float64)
+    eye = float(np.linalg.norm(points[33] - points[263]))
+    photo = PictureStyle.of(picture, points, eye)
+    assert 0.6 < photo.blur < 1.5
+    assert photo.drawn == 0
+    assert photo.stone == 0
+    blurred = PictureStyle.of(gaussian_filter(picture, (2, 2, 0)), points, eye)
+    assert 1.8 < blurred.blur < 3.0
+    assert blurred.grain.std() < 0.5 * photo.grain.std()
+    flat = PictureStyle.of(np.round(gaussian_filter(picture, (2, 2, 0)) * 4) / 4, points, eye)
+    assert flat.drawn > 0.9
+    statue = picture.copy()
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        low, high = points[list(ring)].min(axis=0).astype(int), points[list(ring)].max(axis=0).astype(int) + 1
+        statue[low[1] : high[1], low[0] : high[0]] = 0.6
+    assert PictureStyle.of(statue, points, eye).stone == 1

@@ -32,11 +32,11 @@ class InstantRender(RendererNode):
             "no download.",
             search_aliases=["animate portrait", "talking photo", "lip sync", "face animation"],
             inputs=[
-                io.Image.Input("image", tooltip="The portrait; of a batch the first picture is used."),
+                io.Image.Input("image", tooltip="The portrait, or the frames of a video, which then speak: head and eyes stay as filmed."),
                 FaceLandmarks.Input(
                     "landmarks",
-                    tooltip="The landmarks of the face in this picture, from Detect Landmarks; the first "
-                    "frame is used.",
+                    tooltip="The landmarks of the face from Detect Landmarks: of this picture, or of every frame of "
+                    "the video.",
                 ),
                 FaceMotionSocket.Input(
                     "motion", tooltip="The motion of the face, from a driver, Reenact Motion or Edit Motion."

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL
+from .background_fill import filled_background
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
@@ -27,6 +28,8 @@ WORK_HEAD = 120
 BAND = 0.02
 """Head widths by which the matte is widened before the background behind it is filled in."""
 CLUSTERS = 10
+LEAST_CLEAR, MOST_CLEAR, OPAQUE = 0.06, 0.4, 0.78
+"""Values of the guided filter up to which a pixel is background, at least and at most, and from which it is head."""
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
 UNARY = 0.06
@@ -53,8 +56,13 @@ class HeadMatte:
         near, open_air = F.interpolate(
             torch.stack([near, open_air], dim=1), size=inside.shape[1:], mode="bilinear", align_corners=False
         )[0].split(1)
-        self.alpha = ((alpha - 0.06) / 0.72).clamp(0, 1) * near
-        filled = _fill(inside, self.alpha, size)
+        # In front of a pattern the fit lets the pattern through where there is no head.
+        outside = F.interpolate(share[None], size=inside.shape[1:], mode="bilinear", align_corners=False)[0] < 0.02
+        beside = alpha[outside & (near > 0)]
+        clear = float(beside.quantile(0.9).clamp(LEAST_CLEAR, MOST_CLEAR)) if 0 < len(beside) < 2**24 else LEAST_CLEAR
+        self.alpha = ((alpha - clear) / (OPAQUE - clear)).clamp(0, 1) * near
+        filled, alike = _fill(inside, self.alpha, size)
+        self.alpha = self.alpha * (1 - alike)
         self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
 
     def _classify(
@@ -242,8 +250,10 @@ def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
     return F.avg_pool2d(F.avg_pool2d(padded, (1, kernel), stride=1), (kernel, 1), stride=1)[0]
 
 
-def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
-    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around: pull and push over a pyramid.
+def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around.
+
+    Also how much (1, h, w) in 0..1 a pixel is background by its colour, whatever its alpha is.
 
     `work` (rows, columns) is the resolution of the classification.
     """
@@ -254,22 +264,11 @@ def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> 
     touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)
     touched = F.interpolate(touched, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
     known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)
-    levels = [(picture * known, known)]
-    while min(levels[-1][1].shape[1:]) > 2:
-        colours, weight = (F.avg_pool2d(part[None], 2, ceil_mode=True)[0] for part in levels[-1])
-        levels.append((colours, weight))
-    colours, weight = levels[-1]
-    filled = colours / weight.clamp(min=1e-6)
-    if float(weight.max()) < 1e-6:
-        filled = picture.mean(dim=(1, 2), keepdim=True).expand_as(colours)
-    for colours, weight in reversed(levels[:-1]):
-        above = F.interpolate(filled[None], size=weight.shape[1:], mode="bilinear", align_corners=False)[0]
-        share = (4 * weight).clamp(0, 1)
-        filled = colours / weight.clamp(min=1e-6) * share + above * (1 - share)
+    filled = filled_background(picture, known)
     # Pixels of nearly the fill's colour are background in any case, and stay as they are.
     alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
     backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))
-    return torch.where(known == 1, picture, backdrop)
+    return torch.where(known == 1, picture, backdrop), alike
 
 
 def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from .person.audiodvp_drive import AudioDVPDrive
 from .person.load_audiodvp import LoadAudioDVP
 from .person.prepare_person import PreparePerson
 from .person.train_audiodvp import TrainAudioDVP
+from .person.train_instant_driver import TrainInstantDriver
 from .render.aniportrait_sampler import AniPortraitSampler
 from .render.anitalker_render import AniTalkerRender
 from .render.apasco_sampler import APascoSampler
@@ -71,6 +72,7 @@ NODES: tuple[Any, ...] = (
     TrainAudioDVP,
     LoadAudioDVP,
     AudioDVPDrive,
+    TrainInstantDriver,
 )
 
 

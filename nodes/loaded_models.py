@@ -13,6 +13,7 @@ from . import host
 from .model_paths import Fingerprint, fingerprint, known_model, missing_model
 
 if TYPE_CHECKING:
+    from ..models.instant.mouth_network import MouthNetwork
     from ..models.speech.encoder import SpeechEncoder
     from ..pipelines.audiodvp.person_model import PersonModel
     from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
@@ -63,6 +64,13 @@ class LoadedAudioDVP:
     @classmethod
     def of(cls, person: PersonModel) -> LoadedAudioDVP:
         return cls(person, host.ManagedModule(person.renderer))
+
+
+@dataclass(frozen=True)
+class LoadedDriver:
+    """DRIVER: the mouth network of one person, small enough to stay in memory."""
+
+    network: MouthNetwork
 
 
 def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:

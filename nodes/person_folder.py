@@ -1,4 +1,4 @@
-"""Where prepared persons lie, in a folder of their own inside the output folder, and within them their trainings."""
+"""Where prepared persons lie, in folders of their own inside the output folder, their trainings and their drivers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..pipelines.person.person import Person
 from ..pipelines.workflow.result_names import plain_name
 from . import host
 
-PERSONS, RUNS = "persons", "runs"
+PERSONS, RUNS, DRIVERS = "persons", "runs", "drivers"
 
 
 def person_folder(name: str) -> Path:
@@ -20,6 +20,11 @@ def person_folder(name: str) -> Path:
 def run_folder(person: Person, name: str) -> Path:
     """The folder of a training of that name, in the person's. Raises as `person_folder`."""
     return person.folder / RUNS / _plain(name, "run", "audiodvp")
+
+
+def driver_file(name: str) -> Path:
+    """The file of a person's driver of that name. Raises as `person_folder`."""
+    return host.output_folder() / DRIVERS / f"{_plain(name, 'driver', 'anna')}.safetensors"
 
 
 def _plain(name: str, what: str, example: str) -> str:

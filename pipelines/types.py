@@ -117,6 +117,10 @@ class FaceTrack:
             )
 
 
+MOTION_CURVES: dict[str, tuple[int, ...]] = {"tongue": (), "lip_press": (), "pucker": (), "gaze": (2,), "breath": ()}
+"""FaceMotion's optional curves and the shape that each has in one frame."""
+
+
 @dataclass(frozen=True)
 class FaceMotion:
     """A face that moves, free of any picture.
@@ -127,6 +131,14 @@ class FaceMotion:
     `pose` says what rotation and translation act on: "head" (default) moves the head from the portrait's own pose,
     M_t = M_portrait [R|t]; "camera" is the absolute head-to-camera pose, M_t = [R|t].
     `blendshapes` (F, 52) or None. `fps` is rational.
+
+    Optional curves, None where a driver doesn't predict them; 0 is at rest:
+    `tongue` (F,) 0..1, how high the tip of the tongue is: 1 touches the upper teeth.
+    `lip_press` (F,) 0..1, how firmly the lips meet over an open jaw: 0.85 and more is sealed ("p"), about 0.7 touches
+    ("f"). `vertices` have the closure in them.
+    `pucker` (F,) 0..1, how far the lips are rounded and forward. `vertices` have it in them, too.
+    `gaze` (F, 2) degrees that both eyes turn in the head from the portrait's own gaze: to the face's left, and up.
+    `breath` (F,) 0..3, breath in the chest: 0 after a quiet breath out, 1 after a quiet breath in.
     """
 
     vertices: np.ndarray
@@ -137,6 +149,11 @@ class FaceMotion:
     blendshapes: np.ndarray | None = None
     pose: Literal["head", "camera"] = "head"
     camera: Camera = field(default_factory=Camera)
+    tongue: np.ndarray | None = None
+    lip_press: np.ndarray | None = None
+    pucker: np.ndarray | None = None
+    gaze: np.ndarray | None = None
+    breath: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         frames = len(self.vertices)
@@ -151,10 +168,29 @@ class FaceMotion:
                     f"Face motion has {name} of shape {getattr(self, name).shape}, but ({frames}, 3) is expected: "
                     "one row for each frame of vertices."
                 )
+        for name, values in self.curves.items():
+            shape = (frames, *MOTION_CURVES[name])
+            if values.shape != shape:
+                raise TalkingPortraitError(
+                    f"Face motion has {name} of shape {values.shape}, but {shape} is expected: one row for each frame "
+                    "of vertices."
+                )
 
     @property
     def frames(self) -> int:
         return len(self.vertices)
+
+    @property
+    def curves(self) -> dict[str, Any]:
+        """The optional curves that there are, by name."""
+        return {name: getattr(self, name) for name in MOTION_CURVES if getattr(self, name) is not None}
+
+    @property
+    def rows(self) -> dict[str, Any]:
+        """All that there is for each frame, (F, ...), by name."""
+        scores = {} if self.blendshapes is None else {"blendshapes": self.blendshapes}
+        pose = {"rotation": self.rotation, "translation": self.translation}
+        return {"vertices": self.vertices} | pose | scores | self.curves
 
     @property
     def seconds(self) -> Fraction:

@@ -20,7 +20,16 @@ from typing import Any
 import numpy as np
 
 from ..curves import smoothstep
-from .face_mesh import BLENDSHAPES, INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh
+from .face_mesh import (
+    BLENDSHAPES,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    LIPS_INNER,
+    OUTER_EYE_CORNERS,
+    VERTICES,
+    face_mesh,
+    mouth_opening,
+)
 
 JAW_OPENING = 0.34
 """Lip opening of jaw = 1."""
@@ -29,6 +38,12 @@ UPPER_OPENING = 0.096
 ROUND_NARROWING = 0.55
 """Share of the opening that full rounding takes away."""
 _PRESS_FROM, _PRESS_FULL = 0.25, 0.85
+
+CHIN, NOSE_TIP = 152, 1
+_GAP_OF_CHIN = 1.3
+"""Lip opening per drop of the chin, as the jaw turns on this mesh."""
+_TELLING_GAP = (0.01, 0.04)
+"""Openings of the jaw, in eye distances, from which on closed lips count as pressed."""
 
 _HINGE = np.array([0.0, -1.5, -2.0])
 """Effective axis of the jaw: the joint lies higher, but the jaw slides forward as it opens."""
@@ -166,6 +181,27 @@ def close_lips(vertices: np.ndarray, amount: np.ndarray | float = 1.0) -> np.nda
     above, under = ([pair[side] for pair in _PAIRS] for side in (0, 1))
     gaps = (vertices[..., under, :] - vertices[..., above, :]) * np.asarray(amount)[..., None, None]
     return vertices + (_basis().close @ gaps).astype(vertices.dtype)
+
+
+def lip_curves(vertices: np.ndarray, neutral: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lip press and rounding (F,), (F,) in 0..1, as the controls have them, of any mesh (F, 468, 3) over its rest.
+
+    Rounding is where the corners come in and the lips forward; lips press where the chin is lower than their gap says.
+    """
+    offsets = (vertices - neutral).astype(np.float64)
+    right, left = LIPS_INNER[0], LIPS_INNER[10]
+    basis = _basis()
+    narrowed = (offsets[:, right, 0] - offsets[:, left, 0]) / (basis.round[right, 0] - basis.round[left, 0])
+    middle = [INNER_UPPER_LIP, INNER_LOWER_LIP]
+    forward = offsets[:, middle, 2].mean(axis=1) - offsets[:, [right, left], 2].mean(axis=1)
+    protruded = forward / (basis.round[middle, 2].mean() - basis.round[[right, left], 2].mean())
+    rounded = np.clip((narrowed + protruded) / 2, 0, 1)
+    eyes = np.linalg.norm(neutral[OUTER_EYE_CORNERS[0]] - neutral[OUTER_EYE_CORNERS[1]])
+    dropped = (offsets[:, NOSE_TIP, 1] - offsets[:, CHIN, 1]) / max(float(eyes), 1e-6)
+    gap = dropped * _GAP_OF_CHIN * (1 - ROUND_NARROWING * rounded)
+    closed = np.clip(1 - mouth_opening(vertices) / np.maximum(gap, 1e-6), 0, 1)
+    press = sealing_press(closed * smoothstep(*_TELLING_GAP, gap))
+    return press.astype(np.float32), rounded.astype(np.float32)
 
 
 def mouth_vertices(controls: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
 """The Instant driver's network: log-mel frames to mouth controls.
 
-A residual stack of dilated 1-D convolutions at 50 frames a second, about 0.65 s of context to either side. It was
-trained on synthetic speech only (docs/instant-driver.md); `mouth.safetensors` carries its configuration and the
-description of its training in the metadata.
+A residual stack of dilated 1-D convolutions at 50 frames a second, about 0.65 s of context to either side. Its weights
+(docs/instant-driver.md says what they were trained on) carry the configuration and a description in the metadata.
 """
 
 from __future__ import annotations
@@ -184,11 +183,10 @@ def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str,
     save_file(weights, path, metadata={**description, "config": json.dumps(config)})
 
 
-def load_mouth_network(path: Path | None = None) -> MouthNetwork:
-    """The trained network in evaluation mode, float32, strictly loaded; `path` defaults to the shipped weights."""
+def load_mouth_network(path: Path) -> MouthNetwork:
+    """A trained network in evaluation mode, float32, strictly loaded."""
     from safetensors import safe_open
 
-    path = path or Path(__file__).with_name("mouth.safetensors")
     with safe_open(path, framework="pt") as file:
         config = json.loads(file.metadata()["config"])
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118

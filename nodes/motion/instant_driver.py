@@ -8,7 +8,8 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..inputs import amount_input, rate_input, sound_from
-from ..sockets import FaceMotionSocket
+from ..loaded_models import LoadedDriver
+from ..sockets import DriverSocket, FaceMotionSocket
 
 
 class InstantDriver(io.ComfyNode):
@@ -60,6 +61,28 @@ class InstantDriver(io.ComfyNode):
                         tooltip="Blinks per minute while speaking; about a quarter fewer in silence.",
                     )
                 ),
+                amount_input("gaze", "Scale of the eye movement: 1 is natural, 0 keeps the eyes still."),
+                amount_input("breath", "Scale of the breathing in chest, shoulders and head; 0 is none."),
+                host.advanced(
+                    amount_input("idle", "Scale of the faint movement of brows, and of lips in silence; 0 is none.")
+                ),
+                host.advanced(
+                    amount_input("asymmetry", "How differently the two sides of the face move; 0 is not at all.")
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "weights",
+                        options=["real lips", "synthetic speech"],
+                        default="real lips",
+                        tooltip="What the mouth was learned on: measured speakers, or synthetic speech alone, in which "
+                        "no recording of a person was used.",
+                    )
+                ),
+                DriverSocket.Input(
+                    "driver",
+                    optional=True,
+                    tooltip="From Train Instant Driver: the mouth then moves as that person's does.",
+                ),
             ],
             outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="The motion of the face, frame by frame.")],
         )
@@ -78,6 +101,12 @@ class InstantDriver(io.ComfyNode):
         drift: float,
         nod: float = 1.0,
         blink_rate: float = 20.0,
+        gaze: float = 1.0,
+        breath: float = 1.0,
+        idle: float = 1.0,
+        asymmetry: float = 1.0,
+        weights: Any = "real lips",
+        driver: LoadedDriver | None = None,
     ) -> io.NodeOutput:
         from ...pipelines.instant.driver.driver import drive
 
@@ -92,6 +121,11 @@ class InstantDriver(io.ComfyNode):
             blinks=blinks,
             blink_rate=blink_rate,
             drift=drift,
+            gaze=gaze,
+            breath=breath,
+            idle=idle,
+            asymmetry=asymmetry,
+            weights=driver.network if driver else weights,
             progress=host.progress(),
         )
         return io.NodeOutput(motion)

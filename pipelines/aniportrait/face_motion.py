@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, cast
@@ -11,12 +11,12 @@ import numpy as np
 
 from ...models.aniportrait.audio2mesh import FPS, Audio2Mesh
 from ...models.aniportrait.audio2pose import POSE, Audio2Pose
-from ...models.face.mouth_shapes import close_lips
+from ...models.face.mouth_shapes import close_lips, lip_curves
 from ..errors import TalkingPortraitError
 from ..face.head_pose import tile_template
 from ..face.metric_mesh import metric_mesh
 from ..memory import Managed, loaded
-from ..motion.edit import resample
+from ..motion.edit import fit_length, resample
 from ..progress import share
 from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress
@@ -74,24 +74,22 @@ def motion_of_offsets(
     """
     face, _ = metric_mesh(portrait.points[0], portrait.image_size)
     frames = np.minimum(np.arange(len(offsets)), len(poses[0]) - 1)
+    vertices, neutral = face + offsets, close_lips(face)
+    lip_press, pucker = lip_curves(vertices, neutral)
     motion = FaceMotion(
-        vertices=(face + offsets).astype(np.float32),
-        neutral=close_lips(face).astype(np.float32),
+        vertices=vertices.astype(np.float32),
+        neutral=neutral.astype(np.float32),
         rotation=poses[0][frames].astype(np.float32),
         translation=poses[1][frames].astype(np.float32),
         fps=Fraction(FPS),
         pose=pose,
+        lip_press=lip_press,
+        pucker=pucker,
     )
     motion = resample(motion, as_rate(fps))
     if sound is None:
         return motion
-    covering = slice(frame_count(sound.samples, sound.sample_rate, motion.fps))
-    return replace(
-        motion,
-        vertices=motion.vertices[covering],
-        rotation=motion.rotation[covering],
-        translation=motion.translation[covering],
-    )
+    return fit_length(motion, min(motion.frames, frame_count(sound.samples, sound.sample_rate, motion.fps)))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ DRIVER_DEFAULTS: dict[str, Any] = {
     "blinks": 1.0,
     "blink_rate": 20.0,
     "drift": 1.0,
+    "gaze": 1.0,
+    "breath": 1.0,
+    "idle": 1.0,
+    "asymmetry": 1.0,
+    "weights": "real lips",
 }
 """Of the driver's options, which the parser leaves at None where they are not given."""
 
@@ -39,6 +44,14 @@ def add_driver_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--blinks", type=float, help="blinks: 0 none, 1 full")
     group.add_argument("--blink-rate", type=float, metavar="N", help="blinks a minute (default 20)")
     group.add_argument("--drift", type=float, help="slow random movement of the head")
+    group.add_argument("--gaze", type=float, help="amount of eye movement")
+    group.add_argument("--breath", type=float, help="amount of breathing")
+    group.add_argument("--idle", type=float, help="faint movement of brows and resting lips")
+    group.add_argument("--asymmetry", type=float, help="how differently the sides of the face move")
+    group.add_argument(
+        "--weights", metavar="NAME|FILE",
+        help='who taught the mouth: "real lips" (default), "synthetic speech" alone, or a file of train instant-driver',
+    )  # fmt: skip
 
 
 def driver_option(options: argparse.Namespace, name: str) -> Any:

@@ -17,6 +17,7 @@ from ..training.apasco import command as apasco_command
 from ..training.audiodvp.command import AudioDVP
 from ..training.core.trainer import PRECISIONS, Plan, Trainer
 from ..training.instant.command import Mouth
+from ..training.instant.driver_command import Driver
 from .progress_bar import ProgressBar
 
 
@@ -46,6 +47,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for trainer in TRAINERS:
         _add_trainer(kinds.add_parser(trainer.name, help=trainer.help, description=trainer.help), trainer)
     _add_audiodvp(kinds.add_parser(AudioDVP.name, help=AudioDVP.help, description=AudioDVP.help))
+    _add_driver(kinds.add_parser(Driver.name, help=Driver.help, description=Driver.help))
     _add_mouth(kinds.add_parser(Mouth.name, help=Mouth.help, description=Mouth.help))
 
 
@@ -145,6 +147,11 @@ def _add_mouth(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_train_mouth)
 
 
+def _add_driver(command: argparse.ArgumentParser) -> None:
+    Driver().add_arguments(command)
+    command.set_defaults(run=_train_driver)
+
+
 def _add_audiodvp(command: argparse.ArgumentParser) -> None:
     AudioDVP().add_arguments(command)
     command.set_defaults(run=_train_audiodvp)
@@ -211,6 +218,11 @@ def _train_mouth(options: argparse.Namespace) -> None:
         for name, value in command.finish(options, path).items():
             _say(f"held-out {name}: {value:.3f}")
         _say(str(options.out or path))
+
+
+@redirect_native_stderr()
+def _train_driver(options: argparse.Namespace) -> None:
+    _say(str(Driver().train(options, ProgressBar, _say)))
 
 
 def _train_audiodvp(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ...models.face.face_mesh import BLENDSHAPES, VERTICES
 from ..errors import TalkingPortraitError, quoted, reason_of
 from ..timing import MAX_FPS, MIN_FPS, as_rate
-from ..types import Camera, FaceMotion
+from ..types import MOTION_CURVES, Camera, FaceMotion
 from .input_paths import existing_file
 from .output_paths import file_to_write, replacing, shortened
 
@@ -22,8 +22,12 @@ MAX_UNPACKED, SMALL = 50, 64 * 1024**2
 ARRAYS = (
     *("vertices", "neutral", "rotation", "translation", "blendshapes"),
     *("fps", "fps_fraction", "pose", "camera"),
+    *MOTION_CURVES,
 )
-LARGEST = {"vertices": 1000.0, "neutral": 1000.0, "rotation": 36_000.0, "translation": 100_000.0, "blendshapes": 100.0}
+LARGEST = {
+    **{"vertices": 1000.0, "neutral": 1000.0, "rotation": 36_000.0, "translation": 100_000.0, "blendshapes": 100.0},
+    **dict.fromkeys(MOTION_CURVES, 100.0),
+}
 """By array, in its unit: far beyond what any face does, but numbers that can be computed with."""
 
 
@@ -39,7 +43,8 @@ def save_motion(path: str | Path, motion: FaceMotion) -> None:
 
     Arrays: `vertices` (F, 468, 3) and `neutral` (468, 3) in cm, `rotation` (F, 3) degrees, `translation` (F, 3) cm,
     `fps` and the exact `fps_fraction` (2,), `pose` ("head" or "camera"), `camera` (3,) field of view, near, far, and
-    `blendshapes` (F, 52) where there are any. See FaceMotion for their meaning.
+    `blendshapes` (F, 52) where there are any; `tongue`, `lip_press`, `pucker`, `breath` (F,) and `gaze` (F, 2) where
+    there are any. See FaceMotion for their meaning.
 
     Raises TalkingPortraitError when the file can't be written.
     """
@@ -56,6 +61,7 @@ def save_motion(path: str | Path, motion: FaceMotion) -> None:
     }
     if motion.blendshapes is not None:
         arrays["blendshapes"] = motion.blendshapes.astype(np.float32, copy=False)
+    arrays |= {name: rows.astype(np.float32, copy=False) for name, rows in motion.curves.items()}
     target = file_to_write(path)
     try:
         with replacing(target) as partial, partial.open("wb") as file:
@@ -100,6 +106,7 @@ def _as_motion(name: str, arrays: dict[str, np.ndarray]) -> FaceMotion:
         "rotation": (frames, 3),
         "translation": (frames, 3),
         "blendshapes": (frames, len(BLENDSHAPES)),
+        **{key: (frames, *shape) for key, shape in MOTION_CURVES.items()},
     }
     values: dict[str, np.ndarray] = {}
     for key, shape in shapes.items():
@@ -131,6 +138,7 @@ def _as_motion(name: str, arrays: dict[str, np.ndarray]) -> FaceMotion:
         blendshapes=values.get("blendshapes"),
         pose="camera" if pose == "camera" else "head",
         camera=_camera(name, arrays),
+        **{key: values.get(key) for key in MOTION_CURVES},
     )
 
 

@@ -17,7 +17,7 @@ from ...models.face.face_mesh import BLENDSHAPES, face_mesh, mirror_index, mouth
 from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import NECK, euler_to_matrix, matrix_to_euler
 from ..timing import as_rate
-from ..types import FaceMotion
+from ..types import MOTION_CURVES, FaceMotion
 from .blinks import BLINK_RATE, blink_times, blink_weights
 
 CLOSED_LIPS = 0.03
@@ -78,7 +78,12 @@ def scale_mouth(motion: FaceMotion, gain: float) -> FaceMotion:
         return motion
     factor = 1 + _mouth_region() * np.float32(gain - 1)
     vertices = motion.neutral + (motion.vertices - motion.neutral) * factor
-    return replace(motion, vertices=vertices, blendshapes=_scaled_mouth_scores(motion.blendshapes, gain))
+    # Firmer lips would meet where they didn't.
+    gains = {"tongue": gain, "pucker": gain, "lip_press": min(gain, 1.0)}
+    curves = {
+        name: np.clip(np.float32(gains[name]) * rows, 0, 1) for name, rows in motion.curves.items() if name in gains
+    }
+    return replace(motion, vertices=vertices, blendshapes=_scaled_mouth_scores(motion.blendshapes, gain), **curves)
 
 
 def smooth(motion: FaceMotion, seconds: float) -> FaceMotion:
@@ -95,25 +100,22 @@ def smooth(motion: FaceMotion, seconds: float) -> FaceMotion:
     def even(rows: np.ndarray) -> np.ndarray:
         return gaussian_filter1d(rows, sigma, axis=0, mode="nearest")
 
-    blendshapes = None if motion.blendshapes is None else even(motion.blendshapes)
-    vertices = even(motion.vertices)
+    evened = {name: even(rows) for name, rows in motion.rows.items()}
+    vertices = evened["vertices"]
     before, after = mouth_opening(motion.vertices), mouth_opening(vertices)
-    kept = np.clip((after - before - 0.01) / 0.02, 0, 1) * (before < CLOSED_LIPS)
-    vertices += (motion.vertices - vertices) * (kept.astype(np.float32)[:, None, None] * _mouth_region())
+    kept = (np.clip((after - before - 0.01) / 0.02, 0, 1) * (before < CLOSED_LIPS)).astype(np.float32)
+    vertices += (motion.vertices - vertices) * (kept[:, None, None] * _mouth_region())
+    if motion.lip_press is not None:
+        evened["lip_press"] += kept * (motion.lip_press - evened["lip_press"])
     shut = eyelid_closure(motion.vertices, motion.neutral)
     opened = shut - eyelid_closure(vertices, motion.neutral)
     kept = np.clip((opened - 0.1) / 0.2, 0, 1) * (shut > CLOSED_EYES)
     vertices += np.einsum("fe,evc->fvc", kept * opened, _eyelids(motion)).astype(np.float32)
-    if blendshapes is not None and motion.blendshapes is not None:
+    if motion.blendshapes is not None:
         blinks = _columns("eyeBlink", ("Right", "Left"))
-        blendshapes[:, blinks] += kept.astype(np.float32) * (motion.blendshapes - blendshapes)[:, blinks]
-    return replace(
-        motion,
-        vertices=vertices,
-        rotation=even(motion.rotation),
-        translation=even(motion.translation),
-        blendshapes=blendshapes,
-    )
+        scores = evened["blendshapes"]
+        scores[:, blinks] += kept.astype(np.float32) * (motion.blendshapes - scores)[:, blinks]
+    return replace(motion, **evened)
 
 
 def remove_blinks(motion: FaceMotion) -> FaceMotion:
@@ -209,6 +211,7 @@ def mirror(motion: FaceMotion) -> FaceMotion:
         rotation=motion.rotation * turn,
         translation=motion.translation * flip,
         blendshapes=blendshapes,
+        gaze=None if motion.gaze is None else motion.gaze * flip[:2],
     )
 
 
@@ -230,52 +233,41 @@ def resample(motion: FaceMotion, fps: float | int | Fraction | str) -> FaceMotio
         weight = part.reshape(-1, *[1] * (rows.ndim - 1))
         return rows[low] * (1 - weight) + rows[high] * weight
 
-    vertices = between(motion.vertices)
-    blendshapes = None if motion.blendshapes is None else between(motion.blendshapes)
+    rows = {name: between(values) for name, values in motion.rows.items()}
+    vertices = rows["vertices"]
     step = float(rate / motion.fps)
     old, new = mouth_opening(motion.vertices), mouth_opening(vertices)
     for frame, source in _closures(old, new, CLOSED_LIPS, step):
         vertices[frame] += (motion.vertices[source] - vertices[frame]) * _mouth_region()
+        if motion.lip_press is not None:
+            rows["lip_press"][frame] = motion.lip_press[source]
     lids = _eyelids(motion)
-    old_lids, new_lids = (1 - eyelid_closure(rows, motion.neutral) for rows in (motion.vertices, vertices))
+    old_lids, new_lids = (1 - eyelid_closure(mesh, motion.neutral) for mesh in (motion.vertices, vertices))
     for eye, column in enumerate(_columns("eyeBlink", ("Right", "Left"))):
         for frame, source in _closures(old_lids[:, eye], new_lids[:, eye], 1 - CLOSED_EYES, step):
             vertices[frame] += (new_lids[frame, eye] - old_lids[source, eye]).astype(np.float32) * lids[eye]
-            if blendshapes is not None and motion.blendshapes is not None:
-                blendshapes[frame, column] = motion.blendshapes[source, column]
-    return FaceMotion(
-        vertices=vertices,
-        neutral=motion.neutral,
-        rotation=between(motion.rotation),
-        translation=between(motion.translation),
-        fps=rate,
-        blendshapes=blendshapes,
-        pose=motion.pose,
-        camera=motion.camera,
-    )
+            if motion.blendshapes is not None:
+                rows["blendshapes"][frame, column] = motion.blendshapes[source, column]
+    return replace(motion, fps=rate, **rows)
 
 
 def fit_length(motion: FaceMotion, frames: int) -> FaceMotion:
     """The first `frames` frames; where there are fewer, the last one is held."""
     chosen = np.minimum(np.arange(frames), motion.frames - 1)
-    return replace(
-        motion,
-        vertices=motion.vertices[chosen],
-        rotation=motion.rotation[chosen],
-        translation=motion.translation[chosen],
-        blendshapes=None if motion.blendshapes is None else motion.blendshapes[chosen],
-    )
+    return replace(motion, **{name: rows[chosen] for name, rows in motion.rows.items()})
 
 
 def join(motions: Sequence[FaceMotion], crossfade: float = 0.0) -> FaceMotion:
     """One after the other, at the first one's frame rate and on its face; no frame is lost or added.
 
-    The first `crossfade` seconds of each part blend over from the last frame before it.
+    The first `crossfade` seconds of each part blend over from the last frame before it. A curve that only some parts
+    have is at rest in the others.
     """
     if not motions:
         raise TalkingPortraitError("There are no motions to join; connect at least one.")
     _check("cross-fade", crossfade, 0, 60)
-    first = motions[0]
+    known = {name for motion in motions for name in motion.curves}
+    first = _with_curves(motions[0], known)
     parts = [first]
     for motion in motions[1:]:
         if motion.pose != first.pose:
@@ -288,17 +280,18 @@ def join(motions: Sequence[FaceMotion], crossfade: float = 0.0) -> FaceMotion:
                 f"A motion of a camera of {motion.camera.vertical_fov:g} degrees can't follow one of a camera of "
                 f"{first.camera.vertical_fov:g} degrees; re-enact both with the same camera."
             )
-        motion = resample(motion, first.fps)
+        motion = _with_curves(resample(motion, first.fps), known)
         motion = replace(motion, vertices=motion.vertices - motion.neutral + first.neutral, neutral=first.neutral)
         parts.append(_faded_in(motion, parts[-1], round(crossfade * float(first.fps))))
-    scores = [part.blendshapes for part in parts if part.blendshapes is not None]
-    return replace(
-        first,
-        vertices=np.concatenate([part.vertices for part in parts]),
-        rotation=np.concatenate([part.rotation for part in parts]),
-        translation=np.concatenate([part.translation for part in parts]),
-        blendshapes=np.concatenate(scores) if len(scores) == len(parts) else None,
-    )
+    names = [name for name in first.rows if all(name in part.rows for part in parts)]
+    joined = {name: np.concatenate([part.rows[name] for part in parts]) for name in names}
+    return replace(first, **({"blendshapes": None} | joined))
+
+
+def _with_curves(motion: FaceMotion, names: set[str]) -> FaceMotion:
+    """The motion with those of the optional curves, at rest where it has none."""
+    rest = {name: np.zeros((motion.frames, *MOTION_CURVES[name]), np.float32) for name in names}
+    return replace(motion, **(rest | motion.curves))
 
 
 def _faded_in(motion: FaceMotion, before: FaceMotion, frames: int) -> FaceMotion:
@@ -312,15 +305,9 @@ def _faded_in(motion: FaceMotion, before: FaceMotion, frames: int) -> FaceMotion
         weight = share.reshape(-1, *[1] * (rows.ndim - 1))
         return np.concatenate([held + (rows[:frames] - held) * weight, rows[frames:]])
 
-    blendshapes = motion.blendshapes
-    if blendshapes is not None and before.blendshapes is not None:
-        blendshapes = blended(blendshapes, before.blendshapes[-1])
+    last = before.rows
     return replace(
-        motion,
-        vertices=blended(motion.vertices, before.vertices[-1]),
-        rotation=blended(motion.rotation, before.rotation[-1]),
-        translation=blended(motion.translation, before.translation[-1]),
-        blendshapes=blendshapes,
+        motion, **{name: blended(rows, last[name][-1]) for name, rows in motion.rows.items() if name in last}
     )
 
 

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from ...models.face.eyelid_shapes import eye_opening, eyelid_shapes
-from ...models.face.face_mesh import LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh, mouth_opening
-from ...models.face.mouth_shapes import close_lips
+from ...models.face.face_mesh import BLENDSHAPES, LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh, mouth_opening
+from ...models.face.mouth_shapes import close_lips, lip_curves
 from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import head_matrix, smooth_poses, split_matrix
 from ..face.metric_mesh import metric_mesh
@@ -26,6 +26,8 @@ MAX_LIP_FLOOR = 0.02
 """Landmarkers report closed lips as up to this opening, in eye distances."""
 SHUT_EYE = 0.18
 """Landmarkers report a shut eye as about this part of its open height."""
+FULL_GAZE = 30.0
+"""Degrees that an eye turns for a score of 1, about."""
 _REST_SHARE = 0.05
 """Share of a video's frames, those that move least, whose mean is the driving face at rest."""
 _CHUNK = 512
@@ -118,6 +120,7 @@ def reenact(
         middle = poses.mean(axis=0)
         poses = middle + (poses - middle) * np.repeat([head, translation], 3)
         rotation, moved = poses[:, :3], poses[:, 3:]
+    lip_press, pucker = lip_curves(vertices, neutral)
     return FaceMotion(
         vertices=vertices.astype(np.float32),
         neutral=neutral.astype(np.float32),
@@ -126,6 +129,9 @@ def reenact(
         fps=rate,
         blendshapes=None if driving.blendshapes is None else (expression * driving.blendshapes).clip(0, 1),
         pose="head" if pose == "relative" else "camera",
+        lip_press=lip_press,
+        pucker=pucker,
+        gaze=None if driving.blendshapes is None else expression * _gaze(driving.blendshapes, calm),
     )
 
 
@@ -165,6 +171,18 @@ def _closure(meshes: np.ndarray) -> np.ndarray:
     opening = eye_opening(meshes)
     usual = np.percentile(opening, 75, axis=0)
     return np.clip((1 - opening / np.maximum(usual, 1e-6)) / (1 - SHUT_EYE), -0.2, 1.0)
+
+
+def _gaze(blendshapes: np.ndarray, calm: np.ndarray) -> np.ndarray:
+    """Degrees (F, 2) to the face's left and up that the eyes turn from where they look in the `calm` frames."""
+
+    def score(*names: str) -> np.ndarray:
+        return blendshapes[:, [BLENDSHAPES.index(f"eyeLook{name}") for name in names]].mean(axis=1)
+
+    left = score("OutLeft", "InRight") - score("InLeft", "OutRight")
+    up = score("UpLeft", "UpRight") - score("DownLeft", "DownRight")
+    gaze = FULL_GAZE * np.stack([left, up], axis=1)
+    return (gaze - gaze[calm].mean(axis=0)).astype(np.float32)
 
 
 def _fitted(offsets: np.ndarray, rest: np.ndarray, neutral: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from talking_portrait.models.face.face_mesh import (
     mouth_opening,
 )
 from talking_portrait.models.face.mouth_shapes import (
+    lip_curves,
     lip_opening,
     lip_seal,
     mouth_blendshapes,
@@ -134,3 +135,17 @@ def test_blendshape_scores_are_in_range_and_named_right():
     assert score("mouthUpperUpRight", upper=1) > 0.3
     assert score("mouthLowerDownLeft", upper=1) > 0.3
     assert score("eyeBlinkLeft", jaw=1, press=1) == 0
+
+
+def test_lip_curves_are_read_off_any_mesh():
+    """Rounding and lip press of meshes that this system's own controls made, and of a face at rest."""
+    rest = neutral_vertices()
+    drawn = random_controls(200)
+    drawn[:, 0] = 0.2 + 0.4 * drawn[:, 0]
+    drawn[:, 3] = np.where(np.arange(200) % 2, 0.9, 0.0)
+    press, rounded = lip_curves(rest + mouth_vertices(drawn), rest)
+    assert np.corrcoef(rounded, drawn[:, 2])[0, 1] > 0.9
+    assert np.median(press[1::2]) > 0.7
+    assert np.median(press[::2]) < 0.1
+    still = lip_curves(np.stack([rest, rest]), rest)
+    assert np.abs(still).max() == 0

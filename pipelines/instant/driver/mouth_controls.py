@@ -1,7 +1,8 @@
 """Audio to mouth controls: the Instant driver's mouth network, run in chunks at its own fixed rate.
 
-The threshold from which a closure becomes a contact and the exponent of the openings were chosen on three recordings
-of real speech, docs/instant-driver.md's test set. What other numbers were tuned on is not recorded.
+The threshold from which a closure becomes a contact was chosen on three recordings of real speech, the pauses in which
+the mouth goes on moving are those of measured speakers (docs/instant-driver.md). What other numbers were tuned on is
+not recorded.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ....models.curves import smoothstep
-from ....models.face.mouth_shapes import lip_opening, lip_seal, mouth_vertices, sealing_press
+from ....models.face.mouth_shapes import lip_seal, mouth_vertices, sealing_press
 from ....models.instant.mouth_network import (
     CONTROLS,
     FFT,
@@ -23,9 +25,9 @@ from ....models.instant.mouth_network import (
     HOP,
     QUIETEST_DB,
     SAMPLE_RATE,
+    MouthConfig,
     MouthNetwork,
     frame_level,
-    load_mouth_network,
     mel_filters,
     mel_power,
     normalise,
@@ -34,13 +36,14 @@ from ....models.instant.mouth_network import (
 from ...audio.waveform import check_audio, mono, resample
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
+from .phrase_level import levelled
 from .speech_gate import speech_likelihood
+from .weights import DEFAULT_WEIGHTS, open_mouth
 
 CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
 _MEL_CHUNK = 6000
 _PRESS = CONTROLS.index("press")
-_OPENING = [CONTROLS.index("jaw"), CONTROLS.index("upper")]
 _ACTIVE = (0.06, 0.20)
 """Speech activity under which the mouth rests, and from which it moves in full."""
 _UTTERED = (0.45, 0.65)
@@ -50,9 +53,10 @@ _HINT, _BELIEVED = 0.18, 0.28
 _TOUCH = 0.74
 _APPROACH = 0.04
 """Standard deviation in seconds of the way to and from a closure: lips have mass."""
-_CONTRAST, _KEPT_OPENING = 1.2, 0.11
-"""Openings are raised to this power about one, in eye distances, that stays: the network, trained on the mean of many
-ways to say a sound, opens too alike."""
+_PAUSE, _TRAIL, _BREATH = 0.7, 0.2, 0.4
+"""Seconds of the longest pause in which the mouth goes on moving, and how long it does after and before longer ones."""
+_FADE = 0.06
+"""Standard deviation in seconds with which it comes to rest and begins to move."""
 _SILENT = -40.0
 """dB under the speech level of a moment that is silent whatever the network predicts in it."""
 
@@ -97,13 +101,8 @@ class MouthControls:
 
 
 @cache
-def _network() -> MouthNetwork:
-    return load_mouth_network()
-
-
-@cache
 def _filters() -> torch.Tensor:
-    return mel_filters(_network().config.mels)
+    return mel_filters(MouthConfig().mels)
 
 
 def _mel_of(waveform: torch.Tensor) -> torch.Tensor:
@@ -118,11 +117,19 @@ def _mel_of(waveform: torch.Tensor) -> torch.Tensor:
 
 
 def _gate(activity: np.ndarray) -> np.ndarray:
-    """How far (T,) the mouth moves at all: 0 without speech, 1 within it, its short unsure moments included."""
-    from scipy.ndimage import maximum_filter1d, uniform_filter1d
+    """How far (T,) the mouth moves at all: 0 without speech, 1 within it, its short unsure moments and pauses included.
+
+    It also moves shortly after a word, and before one, as speakers breathe in.
+    """
+    from scipy.ndimage import gaussian_filter1d, grey_closing, maximum_filter1d, uniform_filter1d
 
     lasting = maximum_filter1d(uniform_filter1d(activity, 11, mode="constant"), 31, mode="nearest")
-    return smoothstep(*_ACTIVE, activity) * smoothstep(*_UTTERED, lasting)
+    spoken = smoothstep(*_ACTIVE, activity) * smoothstep(*_UTTERED, lasting)
+    reach = round(_PAUSE * FRAME_RATE)
+    filled = grey_closing(np.pad(spoken, reach), reach)[reach:-reach]
+    before, after = round(_BREATH * FRAME_RATE), round(_TRAIL * FRAME_RATE)
+    wider = maximum_filter1d(filled, before + after + 1, origin=(after - before) // 2, mode="constant")
+    return np.maximum(filled, gaussian_filter1d(wider, _FADE * FRAME_RATE, mode="nearest"))
 
 
 def _commit(press: np.ndarray) -> np.ndarray:
@@ -144,28 +151,30 @@ def _approach(press: np.ndarray) -> np.ndarray:
     return np.maximum(press, sealing_press(np.clip(1 - slow, 0, 1)))
 
 
-def _contrast(controls: np.ndarray) -> np.ndarray:
-    """Controls (T, 6) whose wide openings, lip press aside, are wider and whose narrow ones are narrower."""
-    opening = lip_opening(np.where(np.arange(len(CONTROLS)) == _PRESS, 0, controls))
-    stronger = (np.maximum(opening, 1e-6) / _KEPT_OPENING) ** (_CONTRAST - 1)
-    scaled = controls.copy()
-    scaled[:, _OPENING] = np.clip(controls[:, _OPENING] * stronger[:, None], 0, 1)
-    return scaled
+def speech_power(audio: Audio) -> torch.Tensor:
+    """Mel power (frames, mels) at 100 Hz of any sound, as the network takes it."""
+    waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
+    return levelled(_mel_of(waveform - waveform.mean()))  # a constant offset is no sound
 
 
 @torch.inference_mode()
-def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int = CHUNK) -> MouthControls:
+def mouth_controls(
+    audio: Audio,
+    *,
+    weights: str | Path | MouthNetwork = DEFAULT_WEIGHTS,
+    progress: Progress = no_progress,
+    chunk: int = CHUNK,
+) -> MouthControls:
     """Predicts how the mouth moves in speech `audio` (any rate and channels): controls at 50 frames a second.
 
     Silence, noise and music without speech leave the mouth closed and still. `chunk` (control frames) changes nothing
     but memory: each piece is computed with all the context its frames depend on.
-    Raises TalkingPortraitError for audio that `check_audio` refuses.
+    `weights` are those of `open_mouth`.
+    Raises TalkingPortraitError for audio that `check_audio` refuses, and for weights that are none.
     """
     audio = check_audio(audio)
-    network = _network()
-    waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
-    waveform = waveform - waveform.mean()  # a constant offset is no sound
-    power = _mel_of(waveform)
+    network = open_mouth(weights)
+    power = speech_power(audio)
     mel = normalise(power, network.average)
     frames = (len(mel) + 1) // 2
     context = math.ceil(network.config.context / 2)
@@ -191,7 +200,7 @@ def as_controls(predicted: np.ndarray, seconds: Fraction) -> MouthControls:
     once a closure is more than a hint.
     """
     activity = predicted[:, -1]
-    controls = _contrast(predicted[:, : len(CONTROLS)])
+    controls = predicted[:, : len(CONTROLS)].copy()
     controls[:, _PRESS] = _approach(_commit(controls[:, _PRESS]))
     controls *= _gate(activity)[:, None]
     return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, seconds)

@@ -12,7 +12,6 @@ from ...errors import TalkingPortraitError, quoted
 from ...types import Progress
 
 if TYPE_CHECKING:
-    from ....models.instant.mouth_network import MouthNetwork
     from .crops import Crops
     from .mouth import MouthTrainer
 
@@ -63,6 +62,7 @@ class Mouth:
         import torch
 
         from ....models.instant.mouth_network import MouthConfig
+        from ...instant.driver.weights import open_mouth
         from .backgrounds import make_backgrounds
         from .corpus import MEL_RATE, SHARD, make_corpus, read_corpus
         from .crops import Crops
@@ -77,7 +77,7 @@ class Mouth:
             if not 1 <= value <= most:
                 raise TalkingPortraitError(f"--{option} {quoted(value)} was given, but 1 to {most} is expected.")
         torch.set_num_threads(options.threads)
-        start = _read_start(options.start) if options.start else None
+        start = open_mouth(options.start) if options.start else None
         folder = _corpus(options)
         progress = report("speaking the corpus", "files")
         make_corpus(folder, options.seed, options.shards, _HELD_OUT_SHARDS, options.speakers, progress)
@@ -117,19 +117,3 @@ class Mouth:
 
 def _corpus(options: argparse.Namespace) -> Path:
     return Path(options.corpus or options.work / "corpus")
-
-
-def _read_start(path: Path) -> MouthNetwork:
-    from ....models.instant.mouth_network import MouthConfig, load_mouth_network
-
-    try:
-        network = load_mouth_network(path)
-        if network.config.mels != MouthConfig().mels:
-            raise ValueError(f"it takes {network.config.mels} bands")
-    except Exception as error:  # a damaged file can fail anywhere
-        reason = " ".join(str(error).split())[:120]
-        raise TalkingPortraitError(
-            f"{path} is no mouth network of Instant ({reason}); give one that training has written, or leave "
-            "--start out."
-        ) from None
-    return network

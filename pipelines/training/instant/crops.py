@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ....models.instant.mouth_network import MouthConfig
-from .corpus import Spoken, vary
-from .targets import mouth_targets, stress
+from ....models.instant.mouth_network import CONTROLS, MouthConfig
+from .corpus import MEL_RATE, Spoken, vary
+from .targets import mouth_targets, pause_controls, stress
 
 CROP = 600
 """Mel frames in a training crop: six seconds."""
@@ -65,7 +65,11 @@ class Crops(torch.utils.data.Dataset):
             phones.append(self.phones[pick][low].astype(np.int64))
             length += len(places)
             if length < CROP and rng.random() < 0.4:
-                pause, quiet = self.silent(min(CROP - length, int(rng.integers(35, 200))))
+                whole = int(rng.integers(35, 200))
+                pause, quiet = self.silent(min(CROP - length, whole))
+                seconds = np.arange(len(pause)) / MEL_RATE
+                moved = slice(MouthConfig().mels, MouthConfig().mels + len(CONTROLS))
+                pause[:, moved] = pause_controls(seconds, whole / MEL_RATE - seconds)
                 if rng.random() < 0.3:  # what is as loud as the speech, but only between its sentences
                     sound = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
                     start = int(rng.integers(len(sound) - len(pause) + 1))

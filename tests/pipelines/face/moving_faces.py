@@ -54,6 +54,11 @@ def face_motion(
         fps=Fraction(fps),
         blendshapes=blendshapes,
         pose=pose,  # type: ignore[arg-type]
+        tongue=(0.5 + 0.5 * waves[:, 11]).astype(np.float32),
+        lip_press=controls[:, 3].astype(np.float32),
+        pucker=controls[:, 2].astype(np.float32),
+        gaze=(10 * waves[:, 1:3]).astype(np.float32),
+        breath=(0.5 + 0.5 * waves[:, 0]).astype(np.float32),
     )
 
 
@@ -64,7 +69,9 @@ def same(a: FaceMotion, b: FaceMotion, tolerance: float = 1e-4) -> bool:
         for x, y in ((a.vertices, b.vertices), (a.neutral, b.neutral), (a.blendshapes, b.blendshapes))
     ]
     close += [np.allclose(getattr(a, n), getattr(b, n), rtol=0, atol=tolerance) for n in ("rotation", "translation")]
-    return all(close) and (a.fps, a.pose, a.camera) == (b.fps, b.pose, b.camera)
+    close += [np.allclose(a.curves[n], b.curves[n], rtol=0, atol=tolerance) for n in a.curves if n in b.curves]
+    known = set(a.curves), set(b.curves)
+    return all(close) and known[0] == known[1] and (a.fps, a.pose, a.camera) == (b.fps, b.pose, b.camera)
 
 
 def in_camera_pose(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files import motion_file as motion_files
 from talking_portrait.pipelines.files.motion_file import load_motion, save_motion
-from talking_portrait.pipelines.types import Camera
+from talking_portrait.pipelines.types import MOTION_CURVES, Camera
 
 from ..face.moving_faces import face_motion, same
 
@@ -25,9 +25,12 @@ def test_a_saved_motion_comes_back(tmp_path, pose):
     assert [path.name for path in tmp_path.iterdir()] == ["m.npz"]
 
 
-def test_without_blendshapes(tmp_path):
-    save_motion(tmp_path / "m.npz", replace(face_motion(3), blendshapes=None))
-    assert load_motion(tmp_path / "m.npz").blendshapes is None
+def test_what_is_optional_may_be_missing(tmp_path):
+    optional = dict.fromkeys(["blendshapes", *MOTION_CURVES])
+    save_motion(tmp_path / "m.npz", replace(face_motion(3), **optional))
+    loaded = load_motion(tmp_path / "m.npz")
+    assert loaded.blendshapes is None
+    assert loaded.curves == {}
 
 
 def test_other_programs_can_read_it(tmp_path):

@@ -15,6 +15,7 @@ from talking_portrait.pipelines.face.head_pose import NECK, euler_to_matrix, hea
 from talking_portrait.pipelines.motion.edit import (
     add_blinks,
     edit,
+    fit_length,
     join,
     limit,
     mirror,
@@ -82,6 +83,7 @@ def test_a_mirrored_motion_has_negated_x_and_swapped_sides():
     assert np.allclose(placed(mirrored)[:, index], placed(motion)[:, opposite] * [-1, 1, 1], atol=1e-4)
     left, right = BLENDSHAPES.index("browDownLeft"), BLENDSHAPES.index("browDownRight")
     assert np.array_equal(mirrored.blendshapes[:, right], motion.blendshapes[:, left])
+    assert np.allclose(mirrored.gaze, motion.gaze * [-1, 1])
 
 
 @quick
@@ -92,10 +94,7 @@ def test_joined_length_is_the_sum(first, second, crossfade):
     added = math.ceil(second.frames / second.fps * first.fps)
     assert joined.frames == first.frames + added
     assert joined.fps == first.fps
-    assert same(replace(joined, **{n: getattr(joined, n)[: first.frames] for n in PER_FRAME}), first)
-
-
-PER_FRAME = ("vertices", "rotation", "translation", "blendshapes")
+    assert same(fit_length(joined, first.frames), first)
 
 
 def test_a_crossfade_removes_the_jump():
@@ -117,6 +116,14 @@ def test_join_moves_the_expression_to_the_first_face():
     assert np.allclose(joined.vertices[5:] - first.neutral, 1.1 * (second.vertices - second.neutral), atol=1e-4)
 
 
+def test_a_curve_that_one_part_lacks_is_at_rest_there():
+    first, second = replace(face_motion(5), gaze=None), face_motion(6, seed=1)
+    joined = join([first, second])
+    assert np.abs(joined.gaze[:5]).max() == 0
+    assert np.allclose(joined.gaze[5:], second.gaze)
+    assert join([replace(first, breath=None), replace(second, breath=None)]).breath is None
+
+
 def test_poses_of_different_kinds_do_not_join():
     with pytest.raises(TalkingPortraitError, match='"camera"'):
         join([face_motion(3), face_motion(3, pose="camera")])
@@ -136,6 +143,11 @@ def test_resampling_keeps_the_duration(motion, fps):
 def test_resampling_up_and_down_again_gives_the_same():
     motion = face_motion(30)
     assert same(resample(resample(motion, 50), 25), motion, 1e-5)
+
+
+def test_a_mirrored_face_looks_to_the_other_side():
+    motion = face_motion(5)
+    assert np.allclose(mirror(motion).gaze, motion.gaze * [-1, 1])
 
 
 @pytest.mark.parametrize("fps", [8, 12, 15, 24, 30])

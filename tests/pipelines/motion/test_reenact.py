@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from talking_portrait.models.face.eyelid_shapes import eyelid_closure
-from talking_portrait.models.face.face_mesh import face_mesh, mouth_opening
+from talking_portrait.models.face.face_mesh import BLENDSHAPES, face_mesh, mouth_opening
 from talking_portrait.models.face.mouth_shapes import neutral_vertices
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import euler_to_matrix, head_matrix
@@ -55,6 +55,18 @@ def test_lips_follow_and_closures_close(talking_track):
         assert np.corrcoef(before, after)[0, 1] > 0.99
         assert 0.8 < after.std() / before.std() < 1.25
         assert after[before < 1e-3].max() < 0.01
+
+
+def test_the_eyes_look_where_the_drivers_do(talking_track):
+    _, track = talking_track
+    scores = np.zeros_like(track.blendshapes)
+    for name in ("eyeLookOutLeft", "eyeLookInRight", "eyeLookDownLeft", "eyeLookDownRight"):
+        scores[20:, BLENDSHAPES.index(name)] = 0.5
+    gaze = reenact(replace(track, blendshapes=scores), portrait(), fps=25).gaze
+    assert np.abs(gaze[:20]).max() == 0
+    assert gaze[20:, 0].min() > 10  # to the face's left
+    assert gaze[20:, 1].max() < -10
+    assert reenact(replace(track, blendshapes=None), portrait(), fps=25).gaze is None
 
 
 def test_lips_that_a_landmarker_leaves_ajar_close(talking_track):

@@ -1,0 +1,48 @@
+"""The weights of the mouth network: those that ship with the pack, and a file of one's own."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from ....models.instant import mouth_network
+from ....models.instant.mouth_network import MouthConfig, MouthNetwork, load_mouth_network
+from ...errors import TalkingPortraitError, quoted
+
+WEIGHTS = {"real lips": "mouth.safetensors", "synthetic speech": "mouth-synthetic.safetensors"}
+"""By name, the files that ship: learned on measured speakers, and on synthetic speech alone."""
+DEFAULT_WEIGHTS = "real lips"
+
+
+def open_mouth(weights: str | Path | MouthNetwork) -> MouthNetwork:
+    """A network as it is, one of WEIGHTS, or the one in a file.
+
+    Raises TalkingPortraitError for a name that is neither, and for a file that is no mouth network.
+    """
+    if isinstance(weights, MouthNetwork):
+        return weights
+    return _shipped(str(weights)) if str(weights) in WEIGHTS else _read(Path(weights))
+
+
+@cache
+def _shipped(name: str) -> MouthNetwork:
+    return load_mouth_network(Path(mouth_network.__file__).with_name(WEIGHTS[name]))
+
+
+def _read(path: Path) -> MouthNetwork:
+    if not path.is_file():
+        raise TalkingPortraitError(
+            f"The driver's weights are {quoted(str(path))}, which is no file and none of {', '.join(WEIGHTS)}; give "
+            "one of these, or a file that train instant-driver wrote."
+        )
+    try:
+        network = load_mouth_network(path)
+        if network.config.mels != MouthConfig().mels:
+            raise ValueError(f"it takes {network.config.mels} bands")
+    except Exception as error:  # a damaged file can fail anywhere
+        reason = " ".join(str(error).split())[:120]
+        raise TalkingPortraitError(
+            f"{path} is no mouth network of Instant ({reason}); give a file that train instant-driver or train "
+            "instant-mouth wrote."
+        ) from None
+    return network

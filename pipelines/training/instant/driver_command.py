@@ -1,0 +1,91 @@
+"""The driver's trainer on the command line: from recordings of people to weights for `--weights` and the node."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ...errors import TalkingPortraitError, quoted
+from ...types import Progress
+
+
+class Driver:
+    name = "instant-driver"
+    help = "Instant's driver on recordings of people: one's own way of speaking, or that of many"
+
+    def add_arguments(self, command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--people",
+            type=Path,
+            required=True,
+            metavar="FOLDER",
+            help="videos of a speaking face, prepared persons, or landmarks (.npz) beside sounds; "
+            "without --corpus all of one person, 20 s or more",
+        )
+        command.add_argument("--out", type=Path, required=True, metavar="W.safetensors", help="the weights to write")
+        command.add_argument("--start", help="weights to begin with, a name or a file (default: real lips)")
+        command.add_argument("--steps", type=int, help="of the training (default: 40; 100 with --corpus)")
+        command.add_argument("--seed", type=int, default=0, help="same seed, same run")
+        command.add_argument("--threads", type=int, default=2, help="threads that train (default 2)")
+        command.add_argument("--landmarks", type=Path, help="MediaPipe's .task (default: as in `prepare`)")
+        many = command.add_argument_group("for the way of speaking of many people")
+        many.add_argument("--corpus", type=Path, help="synthetic speech that `train instant-mouth` has spoken")
+        many.add_argument(
+            "--folds", type=int, default=0, help="groups of speakers to leave out in turn, to choose the steps"
+        )
+        many.add_argument("--about", default="recordings of people", help="what they are, for the file's metadata")
+
+    def train(
+        self, options: argparse.Namespace, stage: Callable[[str, str], Progress], say: Callable[[str], None]
+    ) -> Path:
+        """Trains, writes and reports. Raises TalkingPortraitError for unusable folders and options."""
+        import torch
+
+        from ...face.landmarks import open_landmarker
+        from ...files.output_paths import file_to_write
+        from ...instant.driver.weights import DEFAULT_WEIGHTS
+        from .backgrounds import make_backgrounds
+        from .command import BACKGROUNDS
+        from .corpus import read_corpus
+        from .crops import Crops
+        from .fine_tune import Settings
+        from .people import OWN, learn_person, learn_speakers, save_driver
+        from .speakers import recordings
+
+        for option, value, least, most in (
+            ("steps", options.steps, 1, 100_000),
+            ("folds", options.folds, 0, 100),
+            ("threads", options.threads, 1, 1000),
+        ):
+            if value is not None and not least <= value <= most:
+                raise TalkingPortraitError(f"--{option} {quoted(value)} was given, but {least} to {most} is expected.")
+        out = file_to_write(options.out)
+        if out.suffix != ".safetensors":
+            raise TalkingPortraitError(
+                f"--out is {quoted(out.name)}, but a name that ends in .safetensors is expected."
+            )
+        torch.set_num_threads(options.threads)
+        landmarker = open_landmarker(options.landmarks)
+        seen = list(recordings(options.people, landmarker, stage("finding faces", "parts")))
+        start = options.start or DEFAULT_WEIGHTS
+        chosen = OWN if options.corpus is None else Settings()
+        settings = replace(chosen, seed=options.seed, steps=options.steps or chosen.steps)
+        if options.corpus is None:
+            learned = learn_person(seen, start, settings, stage("training", "parts"))
+        else:
+            corpus = read_corpus(options.corpus)
+            if not corpus:
+                raise TalkingPortraitError(
+                    f"{options.corpus} holds no spoken corpus; give the folder corpus of a run of train instant-mouth."
+                )
+            backgrounds = make_backgrounds(options.seed, BACKGROUNDS, stage("making backgrounds", "sounds"))
+            learned = learn_speakers(
+                seen, start, settings, Crops(corpus, backgrounds, options.seed), folds=options.folds,
+                stage=lambda label: stage(label, "parts"),
+            )  # fmt: skip
+        for line in learned.report:
+            say(line)
+        save_driver(learned, out, options.about)
+        return out

@@ -1,0 +1,229 @@
+"""Fine-tunes the mouth network on measured lips: few steps, stopped where speakers that were left out are followed best.
+
+What is compared are curves of the mouth, not controls: the opening, its width, the jaw's drop and the rounding that the
+controls make on the mesh. Closures of p, b and m are kept by what keeps them in synthetic training: crops of synthetic
+speech in each batch where there is a corpus, else the predictions of the network that was started from.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ....models.instant.mouth_network import CONTROLS, MouthNetwork, normalise
+from ...types import Progress, no_progress
+from .corpus import vary
+from .crops import Crops
+from .lips import CURVES, SpokenLips, mouth_measures
+from .mouth import PRESS, masked, training_copy
+from .speech import PHONES
+
+CROP = 300
+"""Control frames in a crop: six seconds."""
+UNIT = (0.05, 0.05, 0.03, 0.3)
+"""Usual deviation of each of CURVES."""
+WEIGHT = {"opening": 1.0, "width": 1.2, "jaw": 0.4, "pucker": 0.4}
+SQUARED = {"opening": 1.0, "width": 0.4, "jaw": 0.5, "pucker": 0.3}
+SPREAD = {"opening": 0.15, "width": 0.5, "jaw": 0.15, "pucker": 0.1}
+"""By curve: its weight in the loss; in it, of the squared error, and of the deviation's own error. A network that only
+minimises squared errors moves the less the less it can predict."""
+CORRELATION = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`steps` of `batch` crops of measured and `synthetic` crops of synthetic speech, at a learning rate of `rate`.
+
+    `varied` is the share of measured crops whose sound is varied as in synthetic training.
+    """
+
+    steps: int = 100
+    batch: int = 6
+    synthetic: int = 3
+    rate: float = 6e-4
+    varied: float = 0.8
+    seed: int = 0
+
+
+def fine_tune(
+    start: MouthNetwork,
+    clips: Sequence[SpokenLips],
+    settings: Settings,
+    backgrounds: list[np.ndarray],
+    synthetic: Crops | None = None,
+    *,
+    progress: Progress = no_progress,
+    watch: Callable[[int, MouthNetwork], None] | None = None,
+    watch_every: int = 20,
+) -> MouthNetwork:
+    """A network that moves the mouth as the speakers of `clips` do, from `start`; the moving average of its weights.
+
+    `backgrounds` (`make_backgrounds`) are laid under the varied crops.
+    `watch` is called with the number of steps and the network so far.
+    """
+    random = np.random.default_rng([settings.seed, 2])
+    torch.manual_seed(settings.seed)
+    network = training_copy(start, 0.05, len(PHONES)).train()
+    teacher = copy.deepcopy(start).eval()
+    optimiser = torch.optim.AdamW(network.parameters(), settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    for step in range(settings.steps):
+        optimiser.param_groups[0]["lr"] = settings.rate * _schedule(step, settings.steps)
+        crops = [_crop(clips, backgrounds, settings.varied, random) for _ in range(settings.batch)]
+        power, curves, known = (torch.stack(part) for part in zip(*crops, strict=True))
+        loss = _measured_loss(network, teacher if synthetic is None else None, power, curves, known)
+        if synthetic is not None:
+            loss = loss + 0.5 * _synthetic_loss(network, synthetic, step * settings.synthetic, settings.synthetic)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        kept = min(0.97, (step + 1) / (step + 5))
+        for name, value in network.state_dict().items():
+            average[name].lerp_(value, 1 - kept)
+        progress(step + 1, settings.steps)
+        if watch is not None and (step + 1) % watch_every == 0:
+            watch(step + 1, _with_weights(network, average))
+    return _with_weights(network, average)
+
+
+def lips_loss(logits: torch.Tensor, curves: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """How far the mouth that logits (batch, frames, 7) make is from curves (batch, frames, 4) where `known` is 1.
+
+    Squared error, what is missing of the correlation within a crop, and the ratio of deviations.
+    """
+    made = mouth_measures(torch.sigmoid(logits[..., : len(CONTROLS)]))
+    total = logits.new_zeros(())
+    for index, (name, unit) in enumerate(zip(CURVES, UNIT, strict=True)):
+        wanted = curves[..., index]
+        there = known * torch.isfinite(wanted)
+        if not there.any():
+            continue
+        wanted = torch.nan_to_num(wanted)
+        squared = ((made[..., index] - wanted) ** 2 * there).sum() / there.sum() / unit**2
+        alike, deviation, usual = _correlation(made[..., index], wanted, there)
+        spread = (deviation / usual.clamp(min=0.3 * unit)).log().square().clamp(max=4).mean()
+        one = SQUARED[name] * squared + CORRELATION * (1 - alike).mean() + SPREAD[name] * spread
+        total = total + WEIGHT[name] * one
+    return total
+
+
+def agreement(network: MouthNetwork, clips: Sequence[SpokenLips]) -> dict[str, float]:
+    """Correlation of opening and width with those of the clips, each a mean over clips."""
+    found: dict[str, list[float]] = {"opening": [], "width": []}
+    for clip in clips:
+        with torch.inference_mode():
+            logits, _ = network(normalise(torch.from_numpy(clip.power), network.average)[None])
+            made = mouth_measures(torch.sigmoid(logits[0, :, : len(CONTROLS)]))
+        there = torch.from_numpy(clip.known[None])
+        for index, name in enumerate(("opening", "width")):
+            wanted = torch.from_numpy(clip.curves[None, :, index])
+            found[name].append(float(_correlation(made[None, :, index], wanted, there)[0]))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def validated(
+    start: MouthNetwork,
+    clips: Sequence[SpokenLips],
+    settings: Settings,
+    folds: int,
+    backgrounds: list[np.ndarray],
+    synthetic: Crops | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> dict[int, dict[str, float]]:
+    """Agreement with speakers that were left out, by the number of steps: each speaker is in one of `folds` groups."""
+    speakers = sorted({clip.speaker for clip in clips})
+    np.random.default_rng(settings.seed).shuffle(speakers)
+    rows: dict[int, list[dict[str, float]]] = {}
+    for fold in range(folds):
+        left_out = set(speakers[fold::folds])
+        inside = [clip for clip in clips if clip.speaker not in left_out]
+        outside = [clip for clip in clips if clip.speaker in left_out]
+
+        def note(step: int, network: MouthNetwork, outside: list[SpokenLips] = outside) -> None:
+            rows.setdefault(step, []).append(agreement(network, outside))
+
+        own = replace(settings, seed=settings.seed + fold)
+        fine_tune(start, inside, own, backgrounds, synthetic, watch=note)
+        progress(fold + 1, folds)
+    return {
+        step: {name: float(np.mean([row[name] for row in found])) for name in found[0]} for step, found in rows.items()
+    }
+
+
+def _schedule(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / 10) * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+
+
+def _crop(
+    clips: Sequence[SpokenLips], backgrounds: list[np.ndarray], varied: float, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Power (2 CROP, mels), curves (CROP, 4) and known (CROP,) of a random clip; longer ones come more often."""
+    sizes = np.sqrt([min(len(clip.curves), 1500) for clip in clips])
+    clip = clips[random.choice(len(clips), p=sizes / sizes.sum())]
+    start = int(random.integers(0, max(1, len(clip.curves) - CROP + 1)))
+    power, curves = clip.power[2 * start : 2 * (start + CROP)], clip.curves[start : start + CROP]
+    if random.random() < varied:
+        power = vary(power, backgrounds, random, True)
+    quiet = float(np.quantile(power.mean(axis=1), 0.02))
+    power = np.pad(power, ((0, 2 * CROP - len(power)), (0, 0)), constant_values=quiet).astype(np.float32)
+    missing = CROP - len(curves)
+    known = np.pad(clip.known[start : start + CROP], (0, missing))
+    return torch.from_numpy(power), torch.from_numpy(np.pad(curves, ((0, missing), (0, 0)))), torch.from_numpy(known)
+
+
+def _measured_loss(
+    network: MouthNetwork,
+    teacher: MouthNetwork | None,
+    power: torch.Tensor,
+    curves: torch.Tensor,
+    known: torch.Tensor,
+) -> torch.Tensor:
+    mel = normalise(power, network.average)
+    logits, _ = network(masked(mel))
+    loss = lips_loss(logits, curves, known)
+    if teacher is not None:
+        with torch.no_grad():
+            sure = torch.sigmoid(teacher(mel)[0])
+        kept = [PRESS, len(CONTROLS)]
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits
+        loss = loss + entropy(logits[..., kept], sure[..., kept])
+    return loss
+
+
+def _synthetic_loss(network: MouthNetwork, synthetic: Crops, first: int, count: int) -> torch.Tensor:
+    """Press, activity and phones as in synthetic training, and lightly all controls: measured lips know them better."""
+    functional = torch.nn.functional
+    items = [synthetic[first + number] for number in range(count)]
+    power, targets, phones = (torch.stack([item[name] for item in items]) for name in ("power", "targets", "phones"))
+    logits, classes = network(masked(normalise(power, network.average)))
+    assert classes is not None
+    guess = torch.sigmoid(logits[..., : len(CONTROLS)])
+    controls = functional.mse_loss(guess, targets[..., : len(CONTROLS)])
+    press = functional.binary_cross_entropy_with_logits(logits[..., PRESS], targets[..., PRESS])
+    activity = functional.binary_cross_entropy_with_logits(logits[..., -1], targets[..., -1])
+    phone = functional.cross_entropy(classes.flatten(0, 1), phones.flatten())
+    return 3 * controls + 1.5 * press + 0.3 * activity + 0.1 * phone
+
+
+def _correlation(
+    one: torch.Tensor, other: torch.Tensor, weight: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Correlation (batch,) over frames with `weight` (batch, frames) 1, and both deviations."""
+    count = weight.sum(1, keepdim=True).clamp(min=1)
+    one, other = ((rows - (rows * weight).sum(1, keepdim=True) / count) * weight for rows in (one, other))
+    variances = [(rows.square()).sum(1) / count[:, 0] for rows in (one, other)]
+    alike = (one * other).sum(1) / count[:, 0] / (variances[0] * variances[1] + 1e-9).sqrt()
+    return alike, variances[0].clamp(min=1e-9).sqrt(), variances[1].clamp(min=1e-9).sqrt()
+
+
+def _with_weights(network: MouthNetwork, weights: dict[str, torch.Tensor]) -> MouthNetwork:
+    filled = MouthNetwork(network.config)
+    filled.load_state_dict(weights)
+    return filled.eval()

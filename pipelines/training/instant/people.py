@@ -1,0 +1,122 @@
+"""From recordings of speakers to weights of the driver: everybody's for the pack, or one person's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ....models.instant.mouth_network import MouthNetwork, save_mouth_network
+from ...face.face import Landmarker
+from ...files.output_paths import replacing
+from ...instant.driver.weights import DEFAULT_WEIGHTS, open_mouth
+from ...person.person import Person
+from ...progress import share
+from ...types import Progress, no_progress
+from ..core.checkpoints import writing
+from .backgrounds import make_backgrounds
+from .crops import Crops
+from .fine_tune import Settings, agreement, fine_tune, validated
+from .lips import SpokenLips
+from .speakers import Recording, of_person, of_video, spoken_lips
+
+OWN = Settings(steps=40, batch=4, synthetic=0, rate=2e-4, varied=0.5)
+"""For one person: chosen on first halves of single speakers, measured on their second halves."""
+BACKGROUNDS = 60
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The network, and sentences about how it was made and how good it is."""
+
+    network: MouthNetwork
+    report: list[str]
+
+
+def learn_person(
+    recordings: Iterable[Recording],
+    start: str | Path | MouthNetwork = DEFAULT_WEIGHTS,
+    settings: Settings = OWN,
+    progress: Progress = no_progress,
+) -> Learned:
+    """One's own way of speaking: a few steps from `start` on recordings of one person.
+
+    Raises TalkingPortraitError for recordings without enough of a speaking face.
+    """
+    network = open_mouth(start)
+    clips = [spoken_lips(recording, network, own=True) for recording in recordings]
+    backgrounds = make_backgrounds(settings.seed, BACKGROUNDS, share(progress, 0.0, 0.1))
+    learned = fine_tune(network, clips, settings, backgrounds, progress=share(progress, 0.1, 1.0))
+    before, after = agreement(network, clips), agreement(learned, clips)
+    seconds = sum(float(clip.known.sum()) for clip in clips) / 50
+    report = [
+        f"{seconds:.0f} s of a speaking face, {settings.steps} steps; correlation with it (it was trained on this): "
+        + ", ".join(f"{name} {before[name]:.2f} before and {after[name]:.2f} after" for name in after)
+    ]
+    return Learned(learned, report)
+
+
+def train_person_driver(
+    source: Person | Path,
+    out: Path,
+    landmarker: Landmarker | None,
+    *,
+    steps: int = OWN.steps,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Learned:
+    """`learn_person` on a prepared person or the file of a video, which the `landmarker` is for; written to `out`."""
+    finding = 0.0 if isinstance(source, Person) else 0.6
+    if isinstance(source, Person):
+        recording = of_person(source)
+    else:
+        assert landmarker is not None
+        recording = of_video(source, landmarker, share(progress, 0.0, finding))
+    settings = replace(OWN, steps=steps, seed=seed)
+    learned = learn_person([recording], DEFAULT_WEIGHTS, settings, share(progress, finding, 1.0))
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    save_driver(learned, out, "a recording of one person")
+    return learned
+
+
+def learn_speakers(
+    recordings: Iterable[Recording],
+    start: str | Path | MouthNetwork,
+    settings: Settings,
+    synthetic: Crops,
+    *,
+    folds: int = 0,
+    stage: Callable[[str], Progress],
+) -> Learned:
+    """Everybody's way of speaking: recordings of many speakers, closures kept by synthetic speech.
+
+    With `folds` groups of speakers that are left out in turn, the number of steps is that at which those are followed
+    best; `settings.steps` is the most.
+    """
+    network = open_mouth(start)
+    clips = [spoken_lips(recording, network, own=False) for recording in recordings]
+    backgrounds = synthetic.backgrounds
+    report = [f"{len(clips)} clips of {len({clip.speaker for clip in clips})} speakers, {_seconds(clips):.0f} s"]
+    if folds:
+        found = validated(
+            network, clips, settings, folds, backgrounds, synthetic, progress=stage("leaving speakers out")
+        )
+        report += [
+            f"left-out speakers after {step} steps: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items())
+            for step, row in found.items()
+        ]
+        settings = replace(settings, steps=max(found, key=lambda step: sum(found[step].values())))
+    learned = fine_tune(network, clips, settings, backgrounds, synthetic, progress=stage("training"))
+    return Learned(learned, [*report, f"{settings.steps} steps"])
+
+
+def save_driver(learned: Learned, path: Path, data: str) -> None:
+    """Writes the weights as the driver reads them; `data` says what they were learned on."""
+    notes = {"data": data, "training": "; ".join(learned.report)}
+    with writing(path), replacing(path) as partial:
+        save_mouth_network(learned.network, partial, notes)
+
+
+def _seconds(clips: list[SpokenLips]) -> float:
+    return sum(float(clip.known.sum()) for clip in clips) / 50

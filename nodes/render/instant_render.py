@@ -9,7 +9,7 @@ from .. import host
 from ..checked_node import checked_node
 from ..frames import check_memory, even_sides, new_clip
 from ..host import io
-from ..inputs import portrait_socket, portrait_track
+from ..inputs import colours, cut_out_socket, portrait_track
 from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
@@ -70,18 +70,19 @@ class InstantRender(RendererNode):
     ) -> io.NodeOutput:
         from ...pipelines.instant.animate import animate, frames_of
 
-        portrait, track = portrait_socket(image), portrait_track(landmarks)
+        portrait, track = cut_out_socket(image), portrait_track(landmarks)
         sound, device = sound_of(audio, motion.frames, motion.fps), host.torch_device()
         progress = host.progress()
-        progress(0, motion.frames, portrait)
+        progress(0, motion.frames, colours(portrait))
         if not cls.keeps_frames():
-            stream = frames_of(portrait, track, motion, batch=batch_size, device=device, progress=progress)
+            stream = frames_of(colours(portrait), track, motion, batch=batch_size, device=device, progress=progress)
             return io.NodeOutput(None, None, float(motion.fps), streamed_video(stream, motion.fps, sound))
         height, width = (side + side % 2 for side in portrait.shape[:2])
-        check_memory(motion.frames, height, width, 4, smaller=SMALLER)
-        images, masks = new_clip(motion.frames, height, width, 3), new_clip(motion.frames, height, width)
+        channels = portrait.shape[2]
+        check_memory(motion.frames, height, width, channels + 1, smaller=SMALLER)
+        images, masks = new_clip(motion.frames, height, width, channels), new_clip(motion.frames, height, width)
         done = 0
         for frames, moved in animate(portrait, track, motion, batch=batch_size, device=device, progress=progress):
             images[done : done + len(frames)], masks[done : done + len(frames)] = even_sides(frames), even_sides(moved)
             done += len(frames)
-        return io.NodeOutput(images, masks, float(motion.fps), video_of(images, motion.fps, sound))
+        return io.NodeOutput(images, masks, float(motion.fps), video_of(colours(images), motion.fps, sound))

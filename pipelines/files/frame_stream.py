@@ -26,7 +26,7 @@ def write_stream(
     *,
     crf: int = 18,
 ) -> int:
-    """Writes batches (n, H, W, 3) of frames, floats in 0..1 or bytes, as they come; returns the frame count.
+    """Writes batches (n, H, W, 3 or 4) of frames, floats in 0..1 or bytes, as they come; returns the frame count.
 
     Nothing is held but the batch at hand. When a batch or the file fails, an iterator that can be closed is closed,
     and nothing is left of the file. Raises TalkingPortraitError as `VideoWriter` does, and where there is no frame.
@@ -42,7 +42,7 @@ def write_stream(
         if first is None or not len(first):
             raise TalkingPortraitError("There are no frames to write; make the motion or the sound longer.")
         height, width = first.shape[1:3]
-        video = stack.enter_context(VideoWriter(path, (height, width), fps, audio, crf=crf))
+        video = stack.enter_context(VideoWriter(path, (height, width), fps, audio, crf=crf, alpha=first.shape[3] == 4))
         video.write(first)
         del first  # else it would stay for as long as all others come
         for batch in frames:

@@ -30,6 +30,8 @@ BAND = 0.02
 CLUSTERS = 10
 LEAST_CLEAR, MOST_CLEAR, OPAQUE = 0.06, 0.4, 0.78
 """Values of the guided filter up to which a pixel is background, at least and at most, and from which it is head."""
+CUT_OUT_SIDES = 0.5
+"""Part of the moving box's sides that is transparent in a picture whose alpha is the head's matte."""
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
 UNARY = 0.06
@@ -40,9 +42,19 @@ ROUNDS = 2
 class HeadMatte:
     """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box."""
 
-    def __init__(self, picture: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self,
+        picture: np.ndarray,
+        mesh: PortraitMesh,
+        box: tuple[int, int, int, int],
+        cut_out: torch.Tensor | None = None,
+    ) -> None:
+        """`picture` (H, W, 3); `cut_out` (1, h, w) is the alpha of the box in a picture that lies over white."""
         left, top, right, bottom = box
         inside = torch.from_numpy(picture[top:bottom, left:right].copy()).permute(2, 0, 1)
+        if cut_out is not None and self._is_cut_out(cut_out, mesh, box):
+            self.alpha, self.backdrop = cut_out.clone(), torch.ones_like(inside)
+            return
         scale = min(1.0, WORK_HEAD / (2 * SKULL_RADII[0] * mesh.pixels_per_cm))
         size = (max(2, round(inside.shape[1] * scale)), max(2, round(inside.shape[2] * scale)))
         small = F.interpolate(inside[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
@@ -64,6 +76,14 @@ class HeadMatte:
         filled, alike = _fill(inside, self.alpha, size)
         self.alpha = self.alpha * (1 - alike)
         self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
+
+    @staticmethod
+    def _is_cut_out(alpha: torch.Tensor, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> bool:
+        """Whether transparency surrounds the head: the upper sides of the box, but where hair reaches them."""
+        left, top, right, bottom = box
+        chin = int(np.clip(mesh.points[152, 1] - top, 1, bottom - top))
+        sides = torch.cat([alpha[0, 0], alpha[0, :chin, 0], alpha[0, :chin, -1]])
+        return float((sides < 0.5).float().mean()) > CUT_OUT_SIDES
 
     def _classify(
         self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]

@@ -50,9 +50,7 @@ def blink():
     motion = drive(example_speech(), fps=25, seed=1, mouth=0, head=0, nod=0, brows=0, drift=0, blink_rate=60)
     lids = np.linalg.norm(motion.vertices[:, 159] - motion.vertices[:, 145], axis=1)
     shut = slice(int(lids.argmin()), int(lids.argmin()) + 1)
-    names = ("vertices", "rotation", "translation", "blendshapes")
-    values = {name: getattr(motion, name) for name in names}
-    return dataclasses.replace(motion, **{k: None if v is None else v[shut] for k, v in values.items()})
+    return dataclasses.replace(motion, **{name: values[shut] for name, values in motion.rows.items()})
 
 
 def render(image, motion):

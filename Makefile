@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-audiodvp bench-gpu bench-restore browser comfyui kills slow clean
+.PHONY: help demo gallery test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-audiodvp bench-gpu bench-restore browser comfyui kills slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -31,6 +31,9 @@ demo: $(STAMP) ## a talking video from the shipped portrait and speech
 	mkdir -p out
 	$(PYTHON) -m talking_portrait animate --out out/demo.mp4
 	@echo "The talking portrait is in $(CURDIR)/out/demo.mp4"
+
+gallery: $(STAMP) ## Instant's mouth shapes side by side, for looking at (PICTURES="..." instead of the shipped portrait; ARGS=...)
+	$(PYTHON) -m tests.gallery $(PICTURES) $(ARGS)
 
 # The networks of the tests are tiny: more threads only wait for each other.
 test parity slow kills: export OMP_NUM_THREADS ?= 1

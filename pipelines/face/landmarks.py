@@ -109,8 +109,8 @@ def detect(
 
     `images` (F, H, W, C) in 0..1, C 1, 3 or 4 (transparent parts lie over white). `choose` is which of several faces:
     the largest, the nearest to the middle, or number `index` from left to right; in later frames the same face is
-    followed. `missing` is what a frame without the face gets: the points of the last frame that has it, points between its
-    neighbours, or an error. `smoothing` 0..2 removes jitter of points in a video without delay and without changing
+    followed. `missing` is what a frame without the face gets: the points of the last frame that has it, points between
+    its neighbours, or an error. `smoothing` 0..2 removes jitter of points in a video without delay and without changing
     quick movement; single pictures and cuts stay as they are.
     Raises TalkingPortraitError when no frame has a face, and for pictures of another shape.
     """

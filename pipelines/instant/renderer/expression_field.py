@@ -15,7 +15,8 @@ import torch
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_mesh
-from .portrait_mesh import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, PortraitMesh
+from .mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from .portrait_mesh import PortraitMesh
 from .warp import Grid, invert, sample_field, scattered_operator, without_folds
 
 NODES_PER_EYE_DISTANCE = 40

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL
-from .background_fill import filled_background
+from ...image.patch_fill import filled_background
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 

@@ -13,11 +13,22 @@ from ....models.curves import smoothstep
 from .expression_field import ExpressionField
 from .face_opening import Aperture, EdgeTables
 from .mouth_interior import MouthInterior
-from .portrait_mesh import LIP_EDGE, LOWER_INNER_LIP, LOWER_RIM, MOUTH_CORNERS, UPPER_INNER_LIP, UPPER_RIM, PortraitMesh
+from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from .picture_style import PictureStyle
+from .portrait_mesh import PortraitMesh
 from .warp import Layer
 
 LINE_REACH = 0.12
-"""Mouth half widths around the landmarks in which the line of closed lips is searched."""
+"""Mouth half widths around the landmarks in which the line of closed lips, or an edge of open ones, is searched."""
+RIM = 0.02
+"""Mouth half widths by which the upper edge of open lips lies outside what was found, the lower twice as far: no rim of
+teeth may stick to a lip."""
+LIP_OVERLAP = 0.02
+"""Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
+OWN_FROM = 0.035, 0.055
+"""Opening of the portrait in eye distances from which some, and with which all, of its inside is kept."""
+STEPS = 33
+"""Places across the lips that are tried for each of a line's places along them."""
 
 
 class Lips:
@@ -27,21 +38,39 @@ class Lips:
     and the painted inside begins where the picture's ends.
     """
 
-    def __init__(self, picture: np.ndarray, mesh: PortraitMesh, skin: ExpressionField, device: torch.device) -> None:
+    def __init__(
+        self, picture: np.ndarray, mesh: PortraitMesh, skin: ExpressionField, style: PictureStyle, device: torch.device
+    ) -> None:
         self.skin = skin
         mouth = Aperture(mesh.points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
-        if mesh.mouth_closed:
+        self.closed = mesh.mouth.closed
+        self.edge = max(LIP_EDGE, 2.5 * style.blur)
+        """Pixels over which a lip's edge fades: as blurred as the picture."""
+        if self.closed:
             mouth.upper = mouth.lower = _dark_line(picture, mouth)
+            self.trim = _line_width(picture, mouth, style.blur)
+            mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge)
         else:
-            open_part = np.clip((mouth.lower - mouth.upper) / (0.2 * mouth.half), 0, 1)
-            mouth.upper = mouth.upper - UPPER_RIM * mouth.half * open_part
-            mouth.lower = mouth.lower + LOWER_RIM * mouth.half * open_part
+            self.trim = (0.0, 0.0)
+            found = mouth.lower - mouth.upper
+            open_part = np.clip(found / (0.1 * mouth.half), 0, 1)
+            rim = max(RIM * mouth.half, 0.7 * style.blur) * open_part
+            upper, lower = (_lip_edge(picture, mouth, side) for side in (-1, 1))
+            mouth.upper = upper - rim
+            mouth.lower = np.maximum(lower + 2 * rim, mouth.upper)
+            further = mouth.lower - mouth.upper - found + LIP_OVERLAP * mouth.half * open_part
+            at_lips = mouth.local(mesh.points[list(UPPER_INNER_LIP)])[:, 0]
+            hidden = self.edge + LIP_OVERLAP * mouth.half
+            mesh.mouth.fit_edges(np.interp(at_lips, mouth.table_along, further) / mesh.pixels_per_cm, hidden)
+        self.kept = float(smoothstep(*OWN_FROM, np.float64(mesh.mouth.lip_gap)))
+        """Share that the picture's own inside has in the painted one."""
         self.mouth = mouth
-        self.closed = mesh.mouth_closed
         self.cm = mesh.pixels_per_cm
-        self.feather = max(0.8, 0.02 * mouth.half)
-        self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower], device)
-        self.interior = MouthInterior(picture, mesh, mouth, device)
+        self.feather = max(0.8, 0.02 * mouth.half, style.blur)
+        along = (mouth.table_along / mouth.half).clip(-1, 1)
+        roll = mesh.mouth.roll * self.cm * np.sqrt(1 - along**2)
+        self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower, roll], device)
+        self.interior = MouthInterior(picture, mesh, mouth, style, self.kept, device)
 
     def box(self, expression: torch.Tensor) -> torch.Tensor:
         """Corners (4, 2) in the portrait of all that is painted anew when the lips move by `expression` (1, 468, 2)."""
@@ -71,10 +100,12 @@ class Lips:
         upper_field: torch.Tensor,
         lower_field: torch.Tensor,
         jaw: torch.Tensor,
+        lips: torch.Tensor,
     ) -> torch.Tensor:
         """Colours and matte (B, 4, h, w) at `positions` (B, h, w, 2), where the head's motion is already undone.
 
-        `picture` has 4 channels. The fields (B, 2, rows, columns) are backward, `jaw` (B, 2) pixels.
+        `picture` has 4 channels. The fields (B, 2, rows, columns) are backward, `jaw` (B, 2) pixels; `lips` (B, 3) as
+        in `PoseAndShape`.
         """
         from_upper = positions + self.skin.sample(upper_field, positions)
         from_lower = positions + self.skin.sample(lower_field, positions)
@@ -82,24 +113,31 @@ class Lips:
         below_upper = across - self.tables.at(along)[0]
         inward = self.mouth.half - along.abs()
         along, across = self.tables.local(from_lower)
-        above_lower = self.tables.at(along)[1] - across
+        _, lower, roll = self.tables.at(along)
+        # A lower lip under the teeth rolls in: what lies inside its new edge disappears.
+        above_lower = lower + lips[:, 1, None, None] * roll - across
         inward = torch.minimum(inward, self.mouth.half - along.abs())
+        # The dark line between closed lips goes as they part: else both would keep half of it as an outline.
+        parting = smoothstep(0.0, 4 * sum(self.trim) + 1e-3, below_upper + above_lower)
+        below_upper = below_upper + self.trim[0] * parting
+        above_lower = above_lower + self.trim[1] * parting
         soft = self.feather + 0.5 * (along.abs() - 0.9 * self.mouth.half).clamp(min=0)
         blend = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft))
         colours = torch.lerp(picture.sample(from_upper), picture.sample(from_lower), blend[:, None])
         gap = torch.minimum(below_upper / _steepness(below_upper), above_lower / _steepness(above_lower))
-        opened = smoothstep(0.0, LIP_EDGE, torch.minimum(gap, inward))
+        opened = smoothstep(0.0, self.edge, torch.minimum(gap, inward))
         part = _extent(opened > 0)
         if part is None:
             return colours
         rows, columns = part
-        opened, positions, below_upper, above_lower = (
-            values[:, rows, columns] for values in (opened, positions, below_upper, above_lower)
+        opened, positions, below_upper, above_lower, inward = (
+            values[:, rows, columns] for values in (opened, positions, below_upper, above_lower, inward)
         )
         along, across = self.tables.local(positions)
-        inside = self.interior.paint(along, across, jaw @ self.tables.basis, below_upper, above_lower)
+        light = self.interior.light(below_upper, above_lower, below_upper + above_lower, inward, lips)
+        inside = self.interior.paint(along, across, jaw @ self.tables.basis, lips, light)
         if not self.closed:
-            inside = self._keep_teeth(picture, positions, along, across, below_upper, above_lower, inside)
+            inside = self._keep_teeth(picture, positions, along, across, above_lower, lips, light, inside)
         inside = torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1)
         here = colours[:, :, rows, columns]
         here.copy_(torch.lerp(here, inside, opened[:, None]))
@@ -111,22 +149,23 @@ class Lips:
         positions: torch.Tensor,
         along: torch.Tensor,
         across: torch.Tensor,
-        below_upper: torch.Tensor,
         above_lower: torch.Tensor,
+        lips: torch.Tensor,
+        light: torch.Tensor,
         painted: torch.Tensor,
     ) -> torch.Tensor:
         """The picture's own mouth inside, as far as it reaches, over the painted one."""
-        upper, lower = self.tables.at(along)
+        upper, lower, _ = self.tables.at(along)
         # The inside of the picture's mouth overlaps the lower lip a little; as the lip moves away, that is removed.
-        parted = (above_lower - (lower - across)).clamp(0, LOWER_RIM * self.mouth.half + 2 * self.feather)
+        parted = (above_lower - (lower - across)).clamp(0, 2 * RIM * self.mouth.half + 2 * self.feather)
         own = smoothstep(-2 * self.feather, 0.0, lower - across - parted)
+        own = own * self.kept * (1 - lips[:, 0, None, None])
         # A raised lip shows more of the teeth than the picture has: their upper edge is continued.
         reach = torch.maximum(across, torch.minimum(upper + self.feather, (upper + lower) / 2)) - across
         colour = picture.sample(positions + self.tables.vector(reach))[:, :3]
-        rest_gap = (lower - upper).clamp(min=0) / self.cm
-        at_rest = self.interior.shade(across - upper, lower - across, rest_gap)
-        now = self.interior.shade(below_upper, above_lower, (below_upper + above_lower) / self.cm)
-        dimmed = (now / at_rest.clamp(min=1e-3)).clamp(max=1.0)
+        gap, inward = (lower - upper).clamp(min=0), self.mouth.half - along.abs()
+        rest = self.interior.light(across - upper, lower - across, gap, inward, torch.zeros_like(lips))
+        dimmed = (light / rest).clamp(max=1.0)
         return torch.lerp(painted, colour * self.interior.tinted(dimmed), own[:, None])
 
 
@@ -135,21 +174,77 @@ def _dark_line(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
 
     A cut beside it would leave a rim of one lip on the other.
     """
-    from scipy.ndimage import gaussian_filter1d, map_coordinates
-
     middle = (mouth.upper + mouth.lower) / 2
-    inner = np.abs(mouth.table_along) < mouth.half
-    offsets = np.linspace(-LINE_REACH, LINE_REACH, 33) * mouth.half
-    along, across = np.broadcast_arrays(mouth.table_along[inner][:, None], middle[inner][:, None] + offsets)
-    places = mouth.middle + np.stack([along, across], axis=-1) @ np.stack([mouth.axis, mouth.down])
-    light = map_coordinates(
-        picture.mean(axis=-1), [places[..., 1] - 0.5, places[..., 0] - 0.5], order=1, mode="nearest"
+    offsets = np.linspace(-LINE_REACH, LINE_REACH, STEPS) * mouth.half
+    light = _across(picture, mouth, middle, offsets).mean(axis=-1)
+    return _smooth_path(mouth, middle, offsets, light / max(float(np.ptp(light)), 1e-3), stiff=1.0)
+
+
+def _line_width(picture: np.ndarray, mouth: Aperture, blur: float) -> tuple[float, float]:
+    """Pixels by which the dark line between closed lips reaches into the upper and into the lower one."""
+    offsets = np.linspace(-LINE_REACH, LINE_REACH, STEPS) * mouth.half
+    light = _across(picture, mouth, mouth.upper, offsets).mean(axis=-1)
+    profile = np.median(light[len(light) // 5 : -len(light) // 5], axis=0)
+    middle = STEPS // 2
+    widths = []
+    for side in (profile[middle::-1], profile[middle:]):
+        brighter = side > side[0] + 0.6 * (side.max() - side[0])
+        widths.append(min(float(np.argmax(brighter)) * (offsets[1] - offsets[0]), 1.2 * blur + 0.04 * mouth.half))
+    return widths[0], widths[1]
+
+
+def _lip_edge(picture: np.ndarray, mouth: Aperture, side: int) -> np.ndarray:
+    """The edge of an open mouth's upper (`side` -1) or lower lip (1), over `mouth.table_along`.
+
+    It is where the colour of that lip ends, on a smooth path near the landmarks' edge.
+    """
+    edge, other = (mouth.upper, mouth.lower) if side < 0 else (mouth.lower, mouth.upper)
+    offsets = np.linspace(-LINE_REACH, LINE_REACH, STEPS) * mouth.half
+    step = offsets[1] - offsets[0]
+    strip = max(2, round(0.07 * mouth.half / step))
+    further = np.concatenate(
+        [offsets[0] - step * np.arange(strip, 0, -1), offsets, offsets[-1] + step * np.arange(1, strip + 1)]
     )
+    colours = _across(picture, mouth, edge, side * further)
+    # Positive offsets lead into the lip, where its own colour is taken just beyond the landmarks.
+    inside_lip = (further > 0.04 * mouth.half) & (further < 0.14 * mouth.half)
+    lip = np.median(colours[:, inside_lip], axis=1)
+    lip = 0.5 * lip + 0.5 * np.median(lip, axis=0)
+    unlike = np.linalg.norm(colours - lip[:, None], axis=-1)
+    # Teeth are no less a mouth's inside than the dark between them.
+    most = 0.7 * float(np.quantile(unlike, 0.95)) + 1e-6
+    unlike = most * np.tanh(unlike / most)
+    sums = np.cumsum(np.pad(unlike, ((0, 0), (1, 0))), axis=1)
+    places = np.arange(strip, strip + STEPS)
+    gain = (2 * sums[:, places] - sums[:, places - strip] - sums[:, places + strip]) / strip
+    open_part = np.clip((side * (edge - other) / (0.06 * mouth.half))[np.abs(mouth.table_along) < mouth.half], 0, 1)
+    cost = -gain / max(float(np.quantile(gain, 0.95)), 0.05) * open_part[:, None]
+    return _smooth_path(mouth, edge, side * offsets, cost, stiff=12.0)
+
+
+def _across(picture: np.ndarray, mouth: Aperture, line: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Colours (columns between the corners, offsets, 3) around a `line` over `mouth.table_along`."""
+    from scipy.ndimage import map_coordinates
+
+    inner = np.abs(mouth.table_along) < mouth.half
+    along, across = np.broadcast_arrays(mouth.table_along[inner][:, None], line[inner][:, None] + offsets)
+    places = mouth.middle + np.stack([along, across], axis=-1) @ np.stack([mouth.axis, mouth.down])
+    where = [places[..., 1] - 0.5, places[..., 0] - 0.5]
+    return np.stack([map_coordinates(picture[..., k], where, order=1, mode="nearest") for k in range(3)], axis=-1)
+
+
+def _smooth_path(mouth: Aperture, line: np.ndarray, offsets: np.ndarray, cost: np.ndarray, stiff: float) -> np.ndarray:
+    """`line` over `mouth.table_along`, moved between the corners along the smooth path with the least `cost`.
+
+    `cost` (columns between the corners, offsets) is about 1 from the best place to the worst.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    inner = np.abs(mouth.table_along) < mouth.half
     # At the corners the line is the landmarks'; towards the middle the picture counts for more.
-    freedom = np.clip((1 - np.abs(along / mouth.half)) / 0.15, 0.05, 1)
-    contrast = max(float(np.ptp(light)), 1e-3)
-    cost = light / contrast + 0.5 * (offsets / (LINE_REACH * mouth.half)) ** 2 / freedom
-    bend = 0.02 * (np.arange(len(offsets))[:, None] - np.arange(len(offsets))) ** 2
+    freedom = np.clip((1 - np.abs(mouth.table_along[inner] / mouth.half)) / 0.15, 0.05, 1)
+    cost = cost + 0.5 * (offsets / np.abs(offsets).max()) ** 2 / freedom[:, None]
+    bend = 0.02 * stiff * (np.arange(len(offsets))[:, None] - np.arange(len(offsets))) ** 2
     total, came = cost[0], []
     for column in cost[1:]:
         paths = total[None] + bend
@@ -158,9 +253,9 @@ def _dark_line(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
     path = [int(total.argmin())]
     for step in reversed(came):
         path.append(int(step[path[-1]]))
-    line = middle.copy()
-    line[inner] += gaussian_filter1d(offsets[path[::-1]], 4.0, mode="nearest")
-    return line
+    found = line.copy()
+    found[inner] += gaussian_filter1d(offsets[path[::-1]], 4.0 * stiff**0.3, mode="nearest")
+    return found
 
 
 def _extent(mask: torch.Tensor) -> tuple[slice, slice] | None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import LEFT_EYE, RIGHT_EYE
 from .face_opening import Aperture
+from .picture_style import LIPS, LUMA, SKIN, PictureStyle, median_colour, pixels_inside
 from .portrait_mesh import PortraitMesh
 
 TOOTH_WIDTHS = (0.86, 0.68, 0.78, 0.70, 0.68, 0.95)
@@ -23,12 +24,21 @@ UPPER_LIFT = np.array([0.0, 0.05, 0.01, 0.06, 0.09, 0.11])
 """How much higher than the middle incisors the other upper teeth end, cm."""
 ARCH_RADIUS = 2.6
 """Radius of the front of the dental arch, cm."""
-SKIN, TEETH, TONGUE, GUM, CAVITY = (
+LIGHT_SKIN, TEETH, TONGUE, GUM, CAVITY = (
     np.array(c)
-    for c in ((0.80, 0.62, 0.54), (0.84, 0.79, 0.71), (0.60, 0.31, 0.30), (0.66, 0.38, 0.37), (0.22, 0.07, 0.06))
+    for c in ((0.80, 0.62, 0.54), (0.86, 0.81, 0.74), (0.66, 0.36, 0.35), (0.68, 0.41, 0.39), (0.25, 0.09, 0.08))
 )
 """sRGB colours of a light-skinned mouth in plain daylight, to be adapted to the portrait's brightness and tint."""
-LUMA = np.array([0.299, 0.587, 0.114])
+DRAWN = {"teeth": (0.96, 0.94, 0.91), "tongue": (0.80, 0.42, 0.40), "cavity": (0.34, 0.11, 0.11)}
+"""The same as drawings have them."""
+STONE = {"teeth": 0.96, "tongue": 0.70, "gum": 0.66, "cavity": 0.34}
+"""Brightness beside the skin in a mouth of stone, all of it the stone's colour."""
+UPPER_SHOW = 0.34
+"""How far below the line of closed lips the upper middle teeth end, cm."""
+TONGUE_FOLLOWS = 0.62
+"""Part of the jaw's drop that the tongue follows."""
+PUCKER_HIDES = 0.55
+"""How far the teeth go behind fully puckered lips, cm."""
 
 
 @dataclass(frozen=True)
@@ -41,41 +51,55 @@ class Palette:
     cavity: np.ndarray
 
 
-def palette_of(picture: np.ndarray, mesh: PortraitMesh) -> Palette:
+def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> Palette:
     """Colours from the skin, lips and eyes of a picture (H, W, 3) in 0..1."""
     points = mesh.points
-    skin = _median_colour(picture, points[[205, 425, 50, 280, 187, 411, 199, 200, 18]])
-    lips = _median_colour(picture, points[[0, 17, 37, 267, 84, 314, 16, 85, 315, 11]])
-    eyes = np.concatenate([_inside(picture, points[list(ring)]) for ring in (RIGHT_EYE, LEFT_EYE)])
-    white = np.percentile(eyes @ LUMA, 85) if len(eyes) else float(skin @ LUMA)
+    skin = median_colour(picture, points[list(SKIN)])
+    lips = median_colour(picture, points[list(LIPS)])
+    eyes = np.concatenate([pixels_inside(picture, points[list(ring)]) for ring in (RIGHT_EYE, LEFT_EYE)])
     skin_light = float(skin @ LUMA)
-    light = 0.5 * skin_light / float(SKIN @ LUMA) + 0.5 * float(white) / 0.72
+    white = max(float(np.percentile(eyes @ LUMA, 85)) if len(eyes) else 0.0, 0.8 * skin_light)
+    light = 0.5 * skin_light / float(LIGHT_SKIN @ LUMA) + 0.5 * white / 0.72
     light = float(np.clip(light, 0.25, 1.12))
-    saturation = float(np.clip(np.ptp(skin) / max(skin.max(), 1e-3) / (np.ptp(SKIN) / SKIN.max()), 0, 1.3))
-    tint = (skin / max(skin_light, 1e-3)) / (SKIN / float(SKIN @ LUMA))
+    plain = np.ptp(LIGHT_SKIN) / LIGHT_SKIN.max()
+    saturation = float(np.clip(np.ptp(skin) / max(skin.max(), 1e-3) / plain, 0, 1.3))
+    tint = (skin / max(skin_light, 1e-3)) / (LIGHT_SKIN / float(LIGHT_SKIN @ LUMA))
     tint = np.clip(tint, 0.6, 1.6) ** 0.6
-
-    def fit(colour: np.ndarray, brightness: float) -> np.ndarray:
-        grey = float(colour @ LUMA)
-        return np.clip(grey * brightness * (colour / grey * tint) ** min(saturation, 1.15), 0, 1)
-
     lip_hue = lips / max(float(lips @ LUMA), 1e-3)
-    tongue = 0.5 * fit(TONGUE, light) + 0.5 * np.clip(lip_hue * float(TONGUE @ LUMA) * light, 0, 1)
-    gum = 0.5 * fit(GUM, light) + 0.5 * np.clip(lip_hue * float(GUM @ LUMA) * light, 0, 1)
-    cavity = 0.75 * fit(CAVITY, light) + 0.25 * np.clip(lip_hue * float(CAVITY @ LUMA) * light, 0, 1)
-    return Palette(fit(TEETH, light), tongue, gum, cavity)
+
+    def fit(name: str, colour: np.ndarray, like_lips: float) -> np.ndarray:
+        if name in DRAWN:
+            colour = colour + style.drawn * (np.array(DRAWN[name]) - colour)
+        grey = float(colour @ LUMA)
+        own = np.clip(grey * light * (colour / grey * tint) ** min(saturation, 1.15), 0, 1)
+        own = own + like_lips * (np.clip(lip_hue * grey * light, 0, 1) - own)
+        return own + style.stone * (STONE[name] * skin - own)
+
+    return Palette(
+        fit("teeth", TEETH, 0), fit("tongue", TONGUE, 0.5), fit("gum", GUM, 0.5), fit("cavity", CAVITY, 0.25)
+    )
 
 
 class MouthInterior:
-    """Textures in the mouth's own frame: upper teeth fixed to the skull, lower teeth to the jaw.
+    """Textures in the mouth's own frame: upper teeth fixed to the skull, lower teeth to the jaw, and a tongue.
 
-    The tongue follows 85 % of the jaw's drop.
+    They are as sharp and as grainy as the picture. Where the picture shows teeth, those continue in their own colour.
     """
 
-    def __init__(self, picture: np.ndarray, mesh: PortraitMesh, mouth: Aperture, device: torch.device) -> None:
+    def __init__(
+        self,
+        picture: np.ndarray,
+        mesh: PortraitMesh,
+        mouth: Aperture,
+        style: PictureStyle,
+        kept: float,
+        device: torch.device,
+    ) -> None:
+        """`kept` in 0..1: how much of the portrait's own open mouth stays."""
         self.cm = mesh.pixels_per_cm
         self.mouth = mouth
-        palette = palette_of(picture, mesh)
+        self.detail = 1 - 0.8 * style.drawn
+        palette = palette_of(picture, mesh, style)
         self.half_width, self.half_height = 1.5 * mouth.half, 2.2 * self.cm
         columns = int(np.clip(3.0 * mouth.half * 1.5, 48, 640))
         rows = int(np.clip(columns * self.half_height / self.half_width, 32, 640))
@@ -87,54 +111,76 @@ class MouthInterior:
         upper_rest, lower_rest = float(mouth.upper[centre]), float(mouth.lower[centre])
         arc, turn = self._arch(mesh, along[0])
         # A smile draws the lower lip down from its teeth, and its curve follows their row.
-        bare, follow = (0.0, 0.0) if mesh.mouth_closed else (0.28, 0.8)
+        bare, follow = (0.0, 0.0) if mesh.mouth.closed else (0.28, 0.8)
         bend = np.interp(along[0], mouth.table_along, mouth.lower - lower_rest) * follow
         row = (lower_rest + bend) / self.cm - bare
+        edge = np.full(columns, upper_rest / self.cm + UPPER_SHOW)
+        teeth = np.repeat(palette.teeth[None], columns, axis=0)
+        if not mesh.mouth.closed:
+            own, bright = _own_teeth(
+                picture, mouth, along[0], float(median_colour(picture, mesh.points[list(SKIN)]) @ LUMA)
+            )
+            teeth = teeth + bright[:, None] * (own - teeth)
+            # Teeth that reach down to the lower lip end a little behind it; others end within the picture.
+            bright = bright * kept
+            behind = np.interp(along[0], mouth.table_along, mouth.lower) / self.cm + 0.10
+            ends = bright * np.maximum(edge, behind) + (1 - bright) * np.minimum(edge, behind - 0.3)
+            edge = edge + kept * (ends - edge)
+        from scipy.ndimage import gaussian_filter
+
+        texels = columns / (2 * self.half_width)
         layers = [
-            self._upper_teeth(across / self.cm, arc, turn, upper_rest / self.cm + 0.22, palette),
-            self._lower_teeth(across / self.cm, arc, turn, row + 0.02, palette),
-            self._tongue(across / self.cm, arc, row - 0.40, palette),
+            self._upper_teeth(across / self.cm, arc, turn, edge, teeth, palette.gum),
+            self._lower_teeth(across / self.cm, arc, turn, row + 0.02, teeth),
+            self._tongue(across / self.cm, arc, row - 0.40, palette.tongue),
         ]
-        self.layers = torch.from_numpy(np.stack(layers).astype(np.float32)).permute(0, 3, 1, 2).to(device)
+        blurred = gaussian_filter(np.stack(layers), (0, *2 * [texels * np.sqrt(max(style.blur**2 - 0.25, 0))], 0))
+        blurred[..., :3] += _tiled(style.grain, texels, rows, columns)[..., None]
+        self.layers = torch.from_numpy(blurred.astype(np.float32)).permute(0, 3, 1, 2).to(device)
         flesh = palette.tongue / palette.tongue.mean()
         self.warmth = torch.tensor(2 - np.clip(flesh, 0.6, 1.4), dtype=torch.float32, device=device)
         self.cavity = torch.tensor(palette.cavity, dtype=torch.float32, device=device)
 
     def paint(
-        self,
-        along: torch.Tensor,
-        across: torch.Tensor,
-        jaw: torch.Tensor,
-        below_upper: torch.Tensor,
-        above_lower: torch.Tensor,
+        self, along: torch.Tensor, across: torch.Tensor, jaw: torch.Tensor, lips: torch.Tensor, light: torch.Tensor
     ) -> torch.Tensor:
-        """Colours (B, 3, h, w) at local positions (B, h, w).
+        """Colours (B, 3, h, w) at local positions (B, h, w) in a `light` (B, h, w).
 
-        `jaw` (B, 2) is how far the lower teeth moved, along and across. `below_upper` and `above_lower` (B, h, w) are
-        distances in pixels from the lips' edges, for their shadow.
+        `jaw` (B, 2) is how far the lower teeth moved, along and across; `lips` (B, 3) as in `PoseAndShape`.
         """
-        gap = (below_upper + above_lower) / self.cm
-        upper = self._sample(0, along, across)
-        shift = jaw[:, :, None, None]
-        lower = self._sample(1, along - shift[:, 0], across - shift[:, 1])
-        tongue = self._sample(2, along - shift[:, 0], across - 0.85 * shift[:, 1])
-        # Light falls in from the front and below, so the floor of the mouth is brighter than its back.
-        floor = smoothstep(1.2, 0.0, above_lower / self.cm)
-        colour = self.cavity[None, :, None, None] * (0.6 + 0.9 * floor[:, None])
+        shift, hidden = jaw[:, :, None, None], PUCKER_HIDES * self.cm * lips[:, 0, None, None]
+        upper = self._sample(0, along, across + hidden)
+        lower = self._sample(1, along - shift[:, 0], across - shift[:, 1] - hidden)
+        # The tongue lies lower than its teeth; raised, it comes up behind the upper ones.
+        raised = lips[:, 2, None, None]
+        drop = TONGUE_FOLLOWS * shift[:, 1]
+        tongue = self._sample(2, along - shift[:, 0], across - drop + raised * (0.8 * drop + 0.25 * self.cm))
+        colour = self.cavity[None, :, None, None]
         for layer in (tongue, lower, upper):
             colour = torch.lerp(colour, layer[:, :3], layer[:, 3:])
-        return colour * self.tinted(self.shade(below_upper, above_lower, gap))
+        return (colour * self.tinted(light)).clamp(0, 1)
 
-    def shade(self, below_upper: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
-        """Light (B, h, w) in 0..1 that lips let in: dark in slits, under the upper lip and behind the lower one."""
-        roof = 0.7 + 0.3 * smoothstep(-0.05, 0.40, below_upper / self.cm)
-        floor = 0.2 + 0.8 * smoothstep(-0.05, 0.40, above_lower / self.cm)
-        narrow = 0.15 + 0.85 * smoothstep(0.1, 0.45, gap)
-        return roof * floor * narrow
+    def light(
+        self,
+        below_upper: torch.Tensor,
+        above_lower: torch.Tensor,
+        gap: torch.Tensor,
+        inward: torch.Tensor,
+        lips: torch.Tensor,
+    ) -> torch.Tensor:
+        """Light (B, h, w) in 0..1 that lips let in; what takes some away adds up.
 
-    def tinted(self, shade: torch.Tensor) -> torch.Tensor:
+        Distances (B, h, w) in pixels from the upper and the lower lip's edge, between them, and from the nearer corner.
+        `lips` (B, 3): what puckers lets in less.
+        """
+        cm = self.cm
+        dark = 0.26 * smoothstep(0.40, -0.05, below_upper / cm) + 0.18 * smoothstep(0.35, -0.05, above_lower / cm)
+        dark = dark + 0.22 * smoothstep(0.45, 0.05, gap / cm) + 0.30 * smoothstep(0.6, 0.0, inward / cm)
+        return (1 - dark - 0.2 * lips[:, 0, None, None]).clamp(min=0.2)
+
+    def tinted(self, light: torch.Tensor) -> torch.Tensor:
         """Light (B, 3, h, w): what reaches the inside of a mouth has been coloured by its walls."""
-        return shade[:, None] ** self.warmth[None, :, None, None]
+        return light[:, None] ** self.warmth[None, :, None, None]
 
     def _sample(self, layer: int, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
         where = torch.stack([along / self.half_width, across / self.half_height], dim=-1)
@@ -158,7 +204,13 @@ class MouthInterior:
         return angle * ARCH_RADIUS, np.clip(angle, -np.pi / 2, np.pi / 2)
 
     def _upper_teeth(
-        self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: float, palette: Palette
+        self,
+        height: np.ndarray,
+        arc: np.ndarray,
+        turn: np.ndarray,
+        edge: np.ndarray,
+        teeth: np.ndarray,
+        gum: np.ndarray,
     ) -> np.ndarray:
         place, number, gap = _tooth_of(arc, TOOTH_WIDTHS)
         lift = UPPER_LIFT[number] + 0.10 * (arc / 2.2) ** 2
@@ -166,14 +218,14 @@ class MouthInterior:
         above = line[None] - height
         soft = max(0.05, 0.8 / self.cm)
         alpha = smoothstep(-soft / 2, soft / 2, above)
-        colour = palette.teeth * self._enamel(above, place, number, gap, turn, soft)[..., None]
+        colour = teeth * self._enamel(above, place, number, gap, turn, soft)[..., None]
         gum_line = above - (0.95 - 0.06 * number[None]) * (1 - 0.12 * np.abs(place[None]) ** 2)
-        gum = smoothstep(-0.04, 0.04, gum_line)[..., None]
-        colour = colour * (1 - gum) + palette.gum * _arch_light(turn)[None, :, None] * gum
+        bare = smoothstep(-0.04, 0.04, gum_line)[..., None]
+        colour = colour * (1 - bare) + gum * _arch_light(turn)[None, :, None] * bare
         return np.concatenate([colour, (alpha * self._row_end(arc)[None])[..., None]], axis=-1)
 
     def _lower_teeth(
-        self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: np.ndarray, palette: Palette
+        self, height: np.ndarray, arc: np.ndarray, turn: np.ndarray, edge: np.ndarray, teeth: np.ndarray
     ) -> np.ndarray:
         place, number, gap = _tooth_of(arc, LOWER_TOOTH_WIDTHS)
         line = edge + 0.01 * number + 0.10 * (arc / 2.2) ** 2 + 0.04 * np.abs(place) ** 4
@@ -181,30 +233,65 @@ class MouthInterior:
         soft = max(0.06, 0.9 / self.cm)
         alpha = smoothstep(-soft / 2, soft / 2, below) * self._row_end(1.15 * arc)[None]
         # Lower teeth stand behind the upper ones and deeper in the lips' shadow.
-        colour = palette.teeth * 0.78 * self._enamel(below, place, number, gap, turn, soft)[..., None]
+        colour = teeth * 0.86 * self._enamel(below, place, number, gap, turn, soft)[..., None]
         return np.concatenate([colour, alpha[..., None]], axis=-1)
 
     def _row_end(self, arc: np.ndarray) -> np.ndarray:
         return smoothstep(3.6, 2.6, np.abs(arc))
 
-    @staticmethod
     def _enamel(
-        inward: np.ndarray, place: np.ndarray, number: np.ndarray, gap: np.ndarray, turn: np.ndarray, soft: float
+        self, inward: np.ndarray, place: np.ndarray, number: np.ndarray, gap: np.ndarray, turn: np.ndarray, soft: float
     ) -> np.ndarray:
         """Brightness: rounded teeth, a thin shade between them, darker at the back and at the biting edge."""
-        round_light = 1 - 0.09 * np.abs(place) ** 2.5 - 0.02 * (number % 2)
-        between = 1 - min(0.22, 0.010 / soft) * np.exp(-((gap / max(0.04, 0.6 * soft)) ** 2))
-        edge = 1 - 0.12 * np.exp(-((inward / 0.08) ** 2)) + 0.03 * np.exp(-(((inward - 0.35) / 0.2) ** 2))
-        return (round_light * between * _arch_light(turn))[None] * edge
+        rounded = 0.09 * np.abs(place) ** 2.5 + 0.02 * (number % 2)
+        between = min(0.22, 0.010 / soft) * np.exp(-((gap / max(0.04, 0.6 * soft)) ** 2))
+        edge = 0.12 * np.exp(-((inward / 0.08) ** 2)) - 0.03 * np.exp(-(((inward - 0.35) / 0.2) ** 2))
+        return _arch_light(turn)[None] - self.detail * (rounded + between + edge)
 
-    def _tongue(self, height: np.ndarray, arc: np.ndarray, top: np.ndarray, palette: Palette) -> np.ndarray:
+    def _tongue(self, height: np.ndarray, arc: np.ndarray, top: np.ndarray, colour: np.ndarray) -> np.ndarray:
         crown = top + 0.45 * (np.abs(arc) / 2.0) ** 2.5
         inside = height - crown[None]
-        alpha = smoothstep(-0.15, 0.35, inside)
-        groove = 1 - 0.12 * np.exp(-((arc / 0.12) ** 2))
-        light = (0.6 + 0.4 * smoothstep(0, 0.8, inside)) * groove[None]
-        colour = palette.tongue * (light * _arch_light(arc / ARCH_RADIUS)[None])[..., None]
-        return np.concatenate([colour, alpha[..., None]], axis=-1)
+        alpha = smoothstep(-0.15, 0.3, inside)
+        groove = 0.10 * np.exp(-((arc / 0.12) ** 2)) * self.detail
+        # Its back lies in the dark, its front catches the light.
+        sides = 0.7 * (1 - _arch_light(arc / ARCH_RADIUS))
+        light = 0.62 + 0.43 * smoothstep(-0.1, 0.8, inside) - (groove + sides)[None]
+        return np.concatenate([colour * light[..., None], alpha[..., None]], axis=-1)
+
+
+def _own_teeth(picture: np.ndarray, mouth: Aperture, along: np.ndarray, skin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (C, 3) of an open mouth's own teeth at `along` (C,), and how surely (C,) teeth reach its lower lip there.
+
+    `skin` is the skin's brightness.
+    """
+    from scipy.ndimage import gaussian_filter1d, map_coordinates
+
+    upper, lower = (np.interp(along, mouth.table_along, edge) for edge in (mouth.upper, mouth.lower))
+    shares = np.linspace(0.35, 0.85, 9)
+    across = upper[:, None] + (lower - upper)[:, None] * shares
+    places = mouth.middle + np.stack([along[:, None] + 0 * across, across], axis=-1) @ np.stack(
+        [mouth.axis, mouth.down]
+    )
+    where = [places[..., 1] - 0.5, places[..., 0] - 0.5]
+    colours = np.stack([map_coordinates(picture[..., k], where, order=1, mode="nearest") for k in range(3)], axis=-1)
+    light = colours @ LUMA
+    bright = smoothstep(0.55, 0.75, light[:, 5:].mean(axis=1) / max(skin, 1e-3))
+    bright = bright * smoothstep(0.04, 0.12, (lower - upper) / mouth.half)
+    # Columns without teeth take the colour of those nearest to them.
+    width = 0.12 * mouth.half / (along[1] - along[0])
+    weight = bright + 1e-3 * (np.abs(along) < 0.8 * mouth.half)
+    brightest = np.take_along_axis(colours, light.argsort(axis=1)[:, 5, None, None], axis=1)[:, 0]
+    total = gaussian_filter1d(weight, width, mode="nearest") + 1e-9
+    own = gaussian_filter1d(brightest * weight[:, None], width, axis=0, mode="nearest") / total[:, None]
+    return own, gaussian_filter1d(bright, 0.5 * width, mode="nearest")
+
+
+def _tiled(grain: np.ndarray, texels: float, rows: int, columns: int) -> np.ndarray:
+    """Grain of the picture's pixels as a texture (rows, columns), `texels` to a pixel, continued by mirror images."""
+    from scipy.ndimage import map_coordinates
+
+    y, x = np.meshgrid(np.arange(rows) / texels, np.arange(columns) / texels, indexing="ij")
+    return map_coordinates(grain, [y, x], order=1, mode="mirror")
 
 
 def _tooth_of(arc: np.ndarray, widths: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -219,23 +306,3 @@ def _tooth_of(arc: np.ndarray, widths: tuple[float, ...]) -> tuple[np.ndarray, n
 
 def _arch_light(turn: np.ndarray) -> np.ndarray:
     return 0.35 + 0.65 * np.cos(np.clip(np.abs(turn) * 1.15, 0, np.pi / 2))
-
-
-def _median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    x = np.clip(points[:, 0].astype(int), 0, width - 1)
-    y = np.clip(points[:, 1].astype(int), 0, height - 1)
-    return np.median(picture[y, x], axis=0).astype(np.float64)
-
-
-def _inside(picture: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """Colours (N, 3) of the pixels inside a convex-ish ring (R, 2)."""
-    height, width = picture.shape[:2]
-    low = np.clip(np.floor(ring.min(axis=0)).astype(int), 0, [width - 1, height - 1])
-    high = np.clip(np.ceil(ring.max(axis=0)).astype(int), 1, [width, height])
-    x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
-    crossings = np.zeros(x.shape, dtype=int)
-    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        if y0 != y1:
-            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
-    return picture[low[1] : high[1], low[0] : high[0]][crossings % 2 == 1].astype(np.float64)

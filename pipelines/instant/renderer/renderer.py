@@ -24,14 +24,15 @@ from ...finite import all_finite
 from ...image.affine_sampling import LEAST_ALPHA, over_white
 from ...image.frame_workers import FrameWorkers
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
+from ..source_check import source_note
 from .expression_field import ExpressionField
 from .eyelids import eyelids
 from .head_field import HeadField
 from .head_matte import HeadMatte
 from .lips import Lips
 from .moving_pixels import MovingPixels
+from .picture_style import PictureStyle
 from .portrait_mesh import PortraitMesh, PoseAndShape
-from .source_check import source_note
 from .warp import Layer, sample_field
 
 FIELD_BATCH = 8
@@ -88,7 +89,8 @@ class InstantRenderer:
         picture = image.numpy()
         self.note = source_note(picture, self.mesh)
         """What in the picture keeps it from speaking well, in one line, or ""."""
-        self.lips = Lips(picture, self.mesh, self.skin, self.device)
+        style = PictureStyle.of(picture, self.mesh.points, self.mesh.eye_distance)
+        self.lips = Lips(picture, self.mesh, self.skin, style, self.device)
         left, top, right, bottom = self.head.box
         cut_out = None if alpha_of_picture is None else alpha_of_picture[None, top:bottom, left:right]
         self.transparent = alpha_of_picture is not None and bool((alpha_of_picture < 1).any())
@@ -184,7 +186,7 @@ class InstantRenderer:
 
     def _frame_fields(self, motion: FaceMotion) -> Iterator[FrameFields]:
         """The fields of each frame, computed in blocks of fixed size, so that no number depends on the batch."""
-        speaking = self.mesh.speech_activity(motion)
+        speaking = self.mesh.mouth.speaking(motion)
         for start in range(0, motion.frames, FIELD_BATCH):
             indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
             shape = self.mesh.move(motion, indices, speaking).to(self.device)
@@ -214,7 +216,7 @@ class InstantRenderer:
                 self._paint(*eye.paint(self.layer, sources, closure[None]), box, frame, mask)
         if shape.expression.any():
             box, positions = self._box(self.lips.box(shape.expression), fields)
-            colours = self.lips.paint(self.layer, positions, fields.upper, fields.lower, shape.jaw)
+            colours = self.lips.paint(self.layer, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
             self._paint(colours, torch.ones_like(colours[:, 0], dtype=torch.bool), box, frame, mask)
 
     def _paint(

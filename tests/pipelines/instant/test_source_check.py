@@ -13,7 +13,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
-from talking_portrait.pipelines.instant.renderer.source_check import source_note
+from talking_portrait.pipelines.instant.source_check import source_note
 
 LOWER_FACE = (234, 132, 172, 150, 152, 379, 397, 361, 454, 6)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from talking_portrait.pipelines.instant.renderer.background_fill import filled_background
+from talking_portrait.pipelines.image.patch_fill import filled_background
 
 
 def pattern(kind: str) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What is behind the head: smooth backgrounds are continued by their mean colours, structured ones by patches of them.
+"""Fills parts of a picture from what is around them: smooth parts by mean colours, structured ones by patches.
 
 Patches are found as in "PatchMatch" (Barnes 2009) and averaged as in "Space-time completion" (Wexler 2007), at a low
 resolution; the pixels themselves are then copied at the picture's own.

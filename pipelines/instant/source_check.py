@@ -6,11 +6,10 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
-from ....models.face.face_mesh import LEFT_EYE, OUTER_EYE_CORNERS, RIGHT_EYE
-from ...errors import TalkingPortraitError
-from .portrait_mesh import PortraitMesh
+from ...models.face.face_mesh import LEFT_EYE, OUTER_EYE_CORNERS, RIGHT_EYE
+from ..errors import TalkingPortraitError
+from .renderer.portrait_mesh import PortraitMesh
 
 OPEN_MOUTH = 0.16
 """Lip opening in eye distances from which a mouth is open wider than a smile."""
@@ -89,5 +88,7 @@ def _mouth_is_hidden(picture: np.ndarray, mesh: PortraitMesh) -> bool:
 
 def _colours(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Colours (N, 3) of a picture at points (N, 2)."""
+    from scipy.ndimage import map_coordinates
+
     places = [points[:, 1] - 0.5, points[:, 0] - 0.5]
     return np.stack([map_coordinates(picture[..., k], places, order=1, mode="nearest") for k in range(3)], axis=-1)

@@ -1,0 +1,127 @@
+"""What kind of picture a face is in, as far as something painted into it must match: sharpness, grain, drawn, stone.
+
+Numbers that name no source were chosen on some thirty pictures: photographs, paintings, drawings, renderings, statues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....models.curves import smoothstep
+from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_OUTER, RIGHT_EYE
+
+LUMA = np.array([0.299, 0.587, 0.114])
+CHEEKS, SKIN = ((205, 50), (425, 280)), (205, 425, 50, 280, 187, 411, 199, 200)
+"""Vertices on the right and the left cheek; more of them, with the chin."""
+LIPS = (0, 17, 37, 267, 84, 314, 16, 85, 315, 11)
+GRAIN_SIDE = 0.22
+"""Side of the piece of skin whose grain is taken, in eye distances."""
+SHARPEST, BLUNTEST = 0.5, 6.0
+"""Limits of the measured blur, pixels."""
+
+
+@dataclass(frozen=True)
+class PictureStyle:
+    """`blur` (pixels) is the standard deviation of the Gaussian that sharp edges went through.
+
+    `grain` (h, w) is what a piece of plain skin has beyond its smooth shading. `drawn` and `stone` in 0..1: how much
+    the face looks like flat colours, or like a statue.
+    """
+
+    blur: float
+    grain: np.ndarray
+    drawn: float
+    stone: float
+
+    @classmethod
+    def of(cls, picture: np.ndarray, points: np.ndarray, eye_distance: float) -> PictureStyle:
+        """From a picture (H, W, 3) in 0..1 with a face at `points` (468, 2)."""
+        grain = _grain(picture, points, eye_distance)
+        return cls(_blur(picture, points), grain, _drawn(picture, points), _stone(picture, points))
+
+
+def median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Median colour (3,) at positions (N, 2)."""
+    height, width = picture.shape[:2]
+    x = np.clip(points[:, 0].astype(int), 0, width - 1)
+    y = np.clip(points[:, 1].astype(int), 0, height - 1)
+    return np.median(picture[y, x], axis=0).astype(np.float64)
+
+
+def pixels_inside(picture: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Colours (N, 3) of the pixels inside a ring (R, 2) of positions."""
+    height, width = picture.shape[:2]
+    low = np.clip(np.floor(ring.min(axis=0)).astype(int), 0, [width - 1, height - 1])
+    high = np.clip(np.ceil(ring.max(axis=0)).astype(int), 1, [width, height])
+    x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
+    crossings = np.zeros(x.shape, dtype=int)
+    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if y0 != y1:
+            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return picture[low[1] : high[1], low[0] : high[0]][crossings % 2 == 1].astype(np.float64)
+
+
+def _blur(picture: np.ndarray, points: np.ndarray) -> float:
+    """From how much the strongest edges of eyes and lips lose when they are blurred by one pixel more."""
+    from scipy.ndimage import gaussian_filter
+
+    ratios = []
+    for ring in (RIGHT_EYE, LEFT_EYE, LIPS_OUTER):
+        places = points[list(ring)]
+        margin = 0.25 * np.ptp(places, axis=0).max()
+        low = np.clip(places.min(axis=0) - margin, 0, None).astype(int)
+        high = (places.max(axis=0) + margin).astype(int) + 1
+        light = picture[low[1] : high[1], low[0] : high[0]] @ LUMA
+        if min(light.shape) < 5:
+            continue
+        slopes = [np.hypot(*np.gradient(layer)) for layer in (light, gaussian_filter(light, 1.0, mode="nearest"))]
+        strong = slopes[1] >= np.quantile(slopes[1], 0.97)
+        ratios.append(float(np.median(slopes[0][strong] / np.maximum(slopes[1][strong], 1e-6))))
+    if not ratios:
+        return SHARPEST
+    return float(np.clip(1 / np.sqrt(max(max(ratios) ** 2 - 1, 1e-4)), SHARPEST, BLUNTEST))
+
+
+def _grain(picture: np.ndarray, points: np.ndarray, eye_distance: float) -> np.ndarray:
+    """Of the plainer cheek."""
+    from scipy.ndimage import gaussian_filter
+
+    side = max(4, round(GRAIN_SIDE * eye_distance))
+    height, width = picture.shape[:2]
+    pieces = []
+    for cheek in CHEEKS:
+        x, y = (points[list(cheek)].mean(axis=0) - side / 2).astype(int)
+        x, y = int(np.clip(x, 0, max(width - side, 0))), int(np.clip(y, 0, max(height - side, 0)))
+        light = picture[y : y + side, x : x + side] @ LUMA
+        rest = light - gaussian_filter(light, 2.0, mode="nearest")
+        limit = 3 * 1.48 * float(np.median(np.abs(rest))) + 1e-6
+        pieces.append(np.clip(rest, -limit, limit))
+    return min(pieces, key=lambda piece: float(piece.std()))
+
+
+def _drawn(picture: np.ndarray, points: np.ndarray) -> float:
+    """From how much of the face its few most frequent colours cover."""
+    oval = points[list(FACE_OVAL)]
+    centre = oval.mean(axis=0)
+    face = np.round(pixels_inside(picture, centre + 0.8 * (oval - centre)) * 64)
+    counts = np.sort(np.unique(face, axis=0, return_counts=True)[1])
+    return float(smoothstep(0.35, 0.6, counts[-4:].sum() / max(len(face), 1)))
+
+
+def _stone(picture: np.ndarray, points: np.ndarray) -> float:
+    """From open eyes whose irises are hardly darker than the rest of them."""
+    shares = []
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        eye = points[list(ring)]
+        radius = 0.12 * np.ptp(eye[:, 0])
+        if np.ptp(eye[:, 1]) < 2 * radius:
+            return 0.0
+        whole = pixels_inside(picture, eye) @ LUMA
+        square = eye.mean(axis=0) + radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        iris = pixels_inside(picture, square) @ LUMA
+        if not len(iris):
+            return 0.0
+        shares.append(np.median(iris) / np.maximum(np.quantile(whole, 0.8), 1e-3))
+    return float(smoothstep(0.65, 0.85, np.mean(shares)))

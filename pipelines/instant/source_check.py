@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...models.face.face_mesh import LEFT_EYE, OUTER_EYE_CORNERS, RIGHT_EYE
+from ...models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LEFT_EYE, OUTER_EYE_CORNERS, RIGHT_EYE
 from ..errors import TalkingPortraitError
 from .renderer.portrait_mesh import PortraitMesh
 
@@ -51,7 +51,7 @@ def source_note(picture: np.ndarray, mesh: PortraitMesh) -> str:
         )
     if _mouth_is_hidden(picture, mesh):
         found.append("something covers the mouth, so lips are drawn over it")
-    elif mesh.lip_gap > OPEN_MOUTH:
+    elif _lip_gap(mesh) > OPEN_MOUTH:
         found.append("the mouth is wide open, so lips that close are stretched")
     if all(_opening(mesh, ring) < SHUT_EYE for ring in (RIGHT_EYE, LEFT_EYE)):
         found.append("the eyes are shut, so they stay shut")
@@ -64,6 +64,12 @@ def _roll(mesh: PortraitMesh) -> float:
     """Degrees from -180 to 180 by which the line of the eyes is turned in the picture."""
     right, left = mesh.points[list(OUTER_EYE_CORNERS)]
     return float(np.degrees(np.arctan2(left[1] - right[1], left[0] - right[0])))
+
+
+def _lip_gap(mesh: PortraitMesh) -> float:
+    """Lip opening in eye distances."""
+    gap = mesh.points[INNER_LOWER_LIP] - mesh.points[INNER_UPPER_LIP]
+    return float(np.linalg.norm(gap)) / mesh.eye_distance
 
 
 def _opening(mesh: PortraitMesh, ring: tuple[int, ...]) -> float:

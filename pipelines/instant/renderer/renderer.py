@@ -190,7 +190,7 @@ class InstantRenderer:
         for start in range(0, motion.frames, FIELD_BATCH):
             indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
             shape = self.mesh.move(motion, indices, speaking).to(self.device)
-            head = self.head.backward(shape.camera_motion)
+            head = self.head.backward(shape.camera_motion, shape.breath)
             upper, lower = self.skin.backward(shape.expression)
             skin = self.lips.choose(upper, lower)
             reach = float(head.abs().max()), float(skin.abs().max())
@@ -210,10 +210,10 @@ class InstantRenderer:
         frame.view(-1, 3).index_copy_(0, pixels.index, torch.where(moved[:, None], _as(frame.dtype, colours), still))
         mask.view(-1).index_copy_(0, pixels.index, moved.float())
         for eye, closure in zip(self.eyes, shape.closure[0], strict=False):
-            if abs(closure) > MIN_CLOSURE:
+            if abs(closure) > MIN_CLOSURE or shape.gaze.any():
                 box, positions = self._box(eye.box, fields)
                 sources = positions + self.skin.sample(fields.skin, positions)
-                self._paint(*eye.paint(self.layer, sources, closure[None]), box, frame, mask)
+                self._paint(*eye.paint(self.layer, sources, closure[None], shape.gaze), box, frame, mask)
         if shape.expression.any():
             box, positions = self._box(self.lips.box(shape.expression), fields)
             colours = self.lips.paint(self.layer, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
@@ -241,7 +241,7 @@ class InstantRenderer:
 
         Also its positions (1, h, w, 2) with the head's motion undone.
         """
-        travel = self.head.travel(corners, fields.shape.camera_motion)[0]
+        travel = self.head.travel(corners, fields.shape.camera_motion, fields.shape.breath)[0]
         margin = 2 + (fields.skin.abs().max() if len(corners) else 0)
         left, top, right, bottom = self.head.box
         low = (travel.amin(dim=0) - margin).floor().long().tolist()

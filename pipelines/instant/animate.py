@@ -107,9 +107,10 @@ def frames_of(
         note(renderer.note)
     batch = None if batch is None else min(batch, fitting)
     done = 0
+    stream: Iterator[torch.Tensor]
     if renderer.transparent:
-        rendered = (to_uint8(frames) for frames, _ in renderer.frames_rgba(motion, batch=batch))
-        stream = (torch.from_numpy(frames) for frames in rendered)
+        rendered = renderer.frames_rgba(motion, batch=batch)
+        stream = (torch.from_numpy(to_uint8(frames)) for frames, _ in rendered)
     else:
         stream = renderer.frames_uint8(motion, batch=batch)
     for frames in stream:

@@ -206,8 +206,8 @@ class _LidTextures:
         along = self.start[0] + (np.arange(columns) + 0.5) / columns * self.size[0]
         across = (self.start[1] + (np.arange(rows) + 0.5) / rows * self.size[1])[:, None]
         places = eye.middle + along[:, None] * eye.axis + across[..., None] * eye.down
-        colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3].permute(1, 2, 0)
-        colours = colours.cpu().numpy().astype(np.float64)
+        sampled = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3].permute(1, 2, 0)
+        colours = sampled.cpu().numpy().astype(np.float64)
         edge, free = (np.interp(along, eye.table_along, curve) for curve in (eye.upper, room))
         above = edge - across
         texel = self.size[0] / columns

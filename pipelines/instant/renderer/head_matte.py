@@ -69,12 +69,12 @@ class HeadMatte:
             torch.stack([near, open_air], dim=1), size=inside.shape[1:], mode="bilinear", align_corners=False
         )[0].split(1)
         # In front of a pattern the fit lets the pattern through where there is no head.
-        outside = F.interpolate(share[None], size=inside.shape[1:], mode="bilinear", align_corners=False)[0] < 0.02
-        beside = alpha[outside & (near > 0)]
+        share = F.interpolate(share[None], size=inside.shape[1:], mode="bilinear", align_corners=False)[0]
+        beside = alpha[(share < 0.02) & (near > 0)]
         clear = float(beside.quantile(0.9).clamp(LEAST_CLEAR, MOST_CLEAR)) if 0 < len(beside) < 2**24 else LEAST_CLEAR
         self.alpha = ((alpha - clear) / (OPAQUE - clear)).clamp(0, 1) * near
         filled, alike = _fill(inside, self.alpha, size)
-        self.alpha = self.alpha * (1 - alike)
+        self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
         self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
 
     @staticmethod

@@ -27,9 +27,14 @@ STRUCTURE_FROM = 0.012
 """Mean difference to the blurred picture around the head, of white, from which a background has structure."""
 
 
-def filled_background(picture: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """The picture (3, h, w) with what is not `known` (1, h, w), in 0..1, grown in from around."""
+def filled_background(picture: torch.Tensor, known: torch.Tensor, *, patches: bool = True) -> torch.Tensor:
+    """The picture (3, h, w) with what is not `known` (1, h, w), in 0..1, grown in from around.
+
+    Without `patches` always by mean colours.
+    """
     smooth = _mean_fill(picture, known)
+    if not patches:
+        return smooth
     height, width = picture.shape[1:]
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     size = (max(PATCH, round(height * scale)), max(PATCH, round(width * scale)))

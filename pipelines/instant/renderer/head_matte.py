@@ -28,6 +28,8 @@ WORK_HEAD = 120
 BAND = 0.02
 """Head widths by which the matte is widened before the background behind it is filled in."""
 CLUSTERS = 10
+UNCLEAR, LEAST_MOTION = (0.1, 0.16), 0.6
+"""Unclear pixels over those of the head from and up to which a head moves less, and how much it moves at least."""
 LEAST_CLEAR, MOST_CLEAR, OPAQUE = 0.06, 0.4, 0.78
 """Values of the guided filter up to which a pixel is background, at least and at most, and from which it is head."""
 CUT_OUT_SIDES = 0.5
@@ -40,7 +42,13 @@ ROUNDS = 2
 
 
 class HeadMatte:
-    """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box."""
+    """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box.
+
+    `motion_share` in 0..1 is the part of a head's motion that is drawn: where hair and background can't be
+    distinguished, the head moves less.
+    """
+
+    motion_share = 1.0
 
     def __init__(
         self,
@@ -73,7 +81,9 @@ class HeadMatte:
         beside = alpha[(share < 0.02) & (near > 0)]
         clear = float(beside.quantile(0.9).clamp(LEAST_CLEAR, MOST_CLEAR)) if 0 < len(beside) < 2**24 else LEAST_CLEAR
         self.alpha = ((alpha - clear) / (OPAQUE - clear)).clamp(0, 1) * near
-        filled, alike = _fill(inside, self.alpha, size)
+        unclear = unclear_share(self.alpha)
+        self.motion_share = 1 - (1 - LEAST_MOTION) * float(smoothstep(*UNCLEAR, np.float64(unclear)))
+        filled, alike = _fill(inside, self.alpha, size, patches=unclear < UNCLEAR[1])
         self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
         self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
 
@@ -245,6 +255,11 @@ def _near(mask: np.ndarray, close: float, far: float) -> np.ndarray:
     return 1 - smoothstep(close, far, distance_transform_edt(~mask))
 
 
+def unclear_share(alpha: torch.Tensor) -> float:
+    """How many pixels of a matte are neither head nor background, over those that are head."""
+    return float(((alpha > 0.15) & (alpha < 0.85)).sum() / (alpha >= 0.85).sum().clamp(min=1))
+
+
 def _guided(picture: torch.Tensor, small: torch.Tensor, alpha: torch.Tensor, radius: int) -> torch.Tensor:
     """`alpha` (1, h, w) of the `small` picture (3, h, w), upsampled (1, H, W) along the edges of `picture` (3, H, W).
 
@@ -270,10 +285,13 @@ def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
     return F.avg_pool2d(F.avg_pool2d(padded, (1, kernel), stride=1), (kernel, 1), stride=1)[0]
 
 
-def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def _fill(
+    picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int], *, patches: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around.
 
-    Also how much (1, h, w) in 0..1 a pixel is background by its colour, whatever its alpha is.
+    With `patches` of what is around where that has structure, else by mean colours. Also how much (1, h, w) in 0..1 a
+    pixel is background by its colour, whatever its alpha is.
 
     `work` (rows, columns) is the resolution of the classification.
     """
@@ -284,7 +302,7 @@ def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> 
     touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)
     touched = F.interpolate(touched, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
     known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)
-    filled = filled_background(picture, known)
+    filled = filled_background(picture, known, patches=patches)
     # Pixels of nearly the fill's colour are background in any case, and stay as they are.
     alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
     backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))

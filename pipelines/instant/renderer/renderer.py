@@ -98,6 +98,7 @@ class InstantRenderer:
         matte = HeadMatte(picture, self.mesh, self.head.box, cut_out if self.transparent else None)
         alpha = matte.alpha.to(self.device)
         self.head.hold_at_edges(alpha)
+        self.head.weight *= matte.motion_share
         self.backdrop = matte.backdrop.to(self.device)
         """(3, h, w): the moving box without the head."""
         inside = self.image[top:bottom, left:right].permute(2, 0, 1)

@@ -182,6 +182,14 @@ def portrait_socket(images: Any, name: str = "image") -> torch.Tensor:
     return colours(images_socket(first, name)[0])
 
 
+def cut_out_socket(images: Any, name: str = "image") -> torch.Tensor:
+    """As `portrait_socket`, but (H, W, 4) for a picture of which something is transparent."""
+    first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
+    picture = images_socket(first, name)[0]
+    keeps_alpha = picture.shape[-1] == 4 and bool((picture[..., 3] < 1).any())
+    return picture if keeps_alpha else colours(picture)
+
+
 def colours(pictures: torch.Tensor) -> torch.Tensor:
     """(..., 1, 3 or 4) as (..., 3); grey is expanded, transparency composited over white as in picture files."""
     return pictures.expand(*pictures.shape[:-1], 3) if pictures.shape[-1] == 1 else over_white(pictures)

@@ -34,7 +34,8 @@ def animate(
     Args:
         image: the portrait, a file or (H, W, 3) in 0..1; its largest face speaks.
         audio: the voice, any sound or video file, or `Audio`.
-        out: the video to write, .mp4. Frames go there as they are made, so their number takes no memory.
+        out: the video to write, .mp4; .webm and .mov keep a picture's transparency (instant). Frames go there as they
+            are made, so their number takes no memory.
         renderer: what makes the frames: "instant", "aniportrait", "anitalker" or "apasco".
         motion: what the face does, for example from `drive`, for instant and aniportrait; by default the renderer's
             own motion for the speech.
@@ -60,7 +61,7 @@ def animate(
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
     from .files.sound import SoundTrack, read_speech
-    from .files.video import check_video_name
+    from .files.video import check_video_name, holds_alpha
     from .instant.animate import fit_portrait, frames_of
     from .renderers import INSTANT, Renderer
     from .timing import as_rate
@@ -78,7 +79,7 @@ def animate(
         system = Renderer(renderer, {**options, **given}, motion=motion is not None, folders=folders)
         keep_inputs(target, *system.files.values())
     rate = motion.fps if motion else as_rate(system.fps if system else 25 if fps is None else fps)
-    picture, track = _portrait(image)
+    picture, track = _portrait(image, alpha=system is None and holds_alpha(out))
     if system is None:
         picture, track = fit_portrait(picture, track, longest_side)
     sound: Audio | SoundTrack
@@ -129,10 +130,13 @@ def render(
         yield from frames
 
 
-def _portrait(image: str | Path | torch.Tensor) -> tuple[torch.Tensor, FaceTrack]:
-    """The picture (H, W, 3) and the largest face in it."""
+def _portrait(image: str | Path | torch.Tensor, *, alpha: bool = False) -> tuple[torch.Tensor, FaceTrack]:
+    """The picture (H, W, 3), with `alpha` (H, W, 4) where it has transparency, and the largest face in it."""
     from .face.landmarks import detect, open_landmarker
     from .files.images import read_image
+    from .image.affine_sampling import over_white
 
-    picture = read_image(image) if isinstance(image, str | Path) else image
+    picture = read_image(image, alpha=alpha) if isinstance(image, str | Path) else image
+    if not alpha:
+        picture = over_white(picture)
     return picture, detect(picture[None], open_landmarker())[0]

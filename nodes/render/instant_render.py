@@ -9,7 +9,7 @@ from .. import host
 from ..checked_node import checked_node
 from ..frames import check_memory, even_sides, new_clip
 from ..host import io
-from ..inputs import portrait_socket, portrait_track
+from ..inputs import amount_input, colours, cut_out_socket, first_frame, images_socket, track_from
 from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
@@ -32,7 +32,10 @@ class InstantRender(RendererNode):
             "no download.",
             search_aliases=["animate portrait", "talking photo", "lip sync", "face animation"],
             inputs=[
-                io.Image.Input("image", tooltip="The portrait, or the frames of a video, which then speak: head and eyes stay as filmed."),
+                io.Image.Input(
+                    "image",
+                    tooltip="The portrait, or the frames of a video, which then speak: head and eyes stay as filmed.",
+                ),
                 FaceLandmarks.Input(
                     "landmarks",
                     tooltip="The landmarks of the face from Detect Landmarks: of this picture, or of every frame of "
@@ -51,6 +54,20 @@ class InstantRender(RendererNode):
                     )
                 ),
                 sound_input(),
+                host.advanced(
+                    io.Combo.Input(
+                        "end",
+                        options=["back and forth", "hold", "cut"],
+                        default="back and forth",
+                        tooltip="Where there are fewer frames of a video than of motion: play them back and forth, "
+                        "hold the last one, or end with it.",
+                    )
+                ),
+                host.advanced(
+                    amount_input(
+                        "jaw", "For a video: how far chin and cheeks follow the motion instead of the film.", max=1.0
+                    )
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
@@ -66,22 +83,40 @@ class InstantRender(RendererNode):
     @classmethod
     @checked_node
     def execute(
-        cls, image: Any, landmarks: Any, motion: FaceMotion, batch_size: int = 8, audio: Any = None
+        cls,
+        image: Any,
+        landmarks: Any,
+        motion: FaceMotion,
+        batch_size: int = 8,
+        audio: Any = None,
+        end: Any = "back and forth",
+        jaw: float = 1.0,
     ) -> io.NodeOutput:
         from ...pipelines.instant.animate import animate, frames_of
+        from ...pipelines.instant.dub.film import dub_pictures, frame_order
 
-        portrait, track = portrait_socket(image), portrait_track(landmarks)
-        sound, device = sound_of(audio, motion.frames, motion.fps), host.torch_device()
         progress = host.progress()
-        progress(0, motion.frames, portrait)
+        track, pictures = track_from(landmarks), images_socket(image, "image")
+        rate = motion.fps
+        if len(pictures) > 1 and track.frames == len(pictures):
+            film = colours(pictures)
+            shape, count = tuple(film.shape[1:]), len(frame_order(len(film), motion.frames, end))
+            pieces = dub_pictures(film, track, motion, end=end, jaw=jaw, batch=batch_size, progress=progress)
+            stream = (frames for frames, _ in pieces)
+        else:
+            portrait, first, device = cut_out_socket(image), first_frame(track), host.torch_device()
+            shape, count = tuple(portrait.shape), motion.frames
+            progress(0, count, colours(portrait))
+            pieces = animate(portrait, first, motion, batch=batch_size, device=device, progress=progress)
+            stream = frames_of(colours(portrait), first, motion, batch=batch_size, device=device, progress=progress)
+        sound = sound_of(audio, count, rate)
         if not cls.keeps_frames():
-            stream = frames_of(portrait, track, motion, batch=batch_size, device=device, progress=progress)
-            return io.NodeOutput(None, None, float(motion.fps), streamed_video(stream, motion.fps, sound))
-        height, width = (side + side % 2 for side in portrait.shape[:2])
-        check_memory(motion.frames, height, width, 4, smaller=SMALLER)
-        images, masks = new_clip(motion.frames, height, width, 3), new_clip(motion.frames, height, width)
+            return io.NodeOutput(None, None, float(rate), streamed_video(stream, rate, sound))
+        height, width = (side + side % 2 for side in shape[:2])
+        check_memory(count, height, width, shape[2] + 1, smaller=SMALLER)
+        images, masks = new_clip(count, height, width, shape[2]), new_clip(count, height, width)
         done = 0
-        for frames, moved in animate(portrait, track, motion, batch=batch_size, device=device, progress=progress):
+        for frames, moved in pieces:
             images[done : done + len(frames)], masks[done : done + len(frames)] = even_sides(frames), even_sides(moved)
             done += len(frames)
-        return io.NodeOutput(images, masks, float(motion.fps), video_of(images, motion.fps, sound))
+        return io.NodeOutput(images, masks, float(rate), video_of(colours(images), rate, sound))

@@ -25,7 +25,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("animate", help="make a video from a portrait and speech, by any of the systems")
     command.add_argument("--image", type=Path, help="the portrait, or a video to dub (default: the shipped portrait)")
     command.add_argument("--audio", type=Path, help="the speech, any sound or video file (default: the shipped one)")
-    command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="the video to write, .mp4; .webm or .mov keep a picture's transparency (instant)",
+    )
     command.add_argument(
         "--size",
         type=int,
@@ -132,7 +137,7 @@ def _animate(options: argparse.Namespace) -> None:
         if motion is None:
             assert speech is not None
             motion = drive_with(options, speech, fps)
-        pictures = frames_of(image, track, motion, device=device, progress=ProgressBar("rendering"))
+        pictures = frames_of(image, track, motion, device=device, progress=ProgressBar("rendering"), note=note)
     del speech
     start = time.monotonic()
     frames = write_stream(options.out, pictures, fps, sound, crf=options.crf, mark=options.mark)
@@ -163,11 +168,12 @@ def _device(options: argparse.Namespace) -> torch.device:
 
 
 def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
-    """The picture (H, W, 3) and the face in it."""
+    """The picture (H, W, 3), or (H, W, 4) where the video keeps its transparency, and the face in it."""
     from ..face.landmarks import detect, open_landmarker
     from ..face.native_stderr import redirect_native_stderr
     from ..files.example import example_portrait
     from ..files.images import read_image
+    from ..files.video import holds_alpha
 
     if options.image is None:
         if options.face:
@@ -175,7 +181,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
                 f"Face {options.face} was requested, but the shipped portrait shows only face 0."
             )
         return example_portrait()
-    image = read_image(options.image)
+    image = read_image(options.image, alpha=options.renderer == INSTANT and holds_alpha(options.out))
     with redirect_native_stderr():
         landmarker = open_landmarker()
         if landmarker.hint:

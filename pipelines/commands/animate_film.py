@@ -88,7 +88,9 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
     start = time.monotonic()
     if sound is not None and video.frames < video.motion.frames:
         sound = replace(sound, seconds=video.frames / video.fps)
-    frames = write_stream(options.out, (piece for piece, _ in video.pieces), video.fps, sound, crf=options.crf, mark=options.mark)
+    frames = write_stream(
+        options.out, (piece for piece, _ in video.pieces), video.fps, sound, crf=options.crf, mark=options.mark
+    )
     seconds = time.monotonic() - start
     if options.save_motion:
         save_motion(options.save_motion, video.motion)

@@ -15,6 +15,7 @@ import torch
 from ..errors import TalkingPortraitError
 from ..files.input_paths import existing_file, is_file
 from ..finite import all_finite
+from ..image.affine_sampling import over_white
 from ..model_files.store import Command, default_model_root, find, list_files, models_command, way_to_get
 from ..packages import pip_install
 from ..types import FaceTrack, Progress, no_progress
@@ -106,10 +107,10 @@ def detect(
 ) -> tuple[FaceTrack, str]:
     """Tracks one face through pictures; returns the track and a report in words.
 
-    `images` (F, H, W, C) in 0..1, C 1, 3 or 4 (alpha over grey). `choose` is which of several faces: the largest,
-    the nearest to the middle, or number `index` from left to right; in later frames the same face is followed.
-    `missing` is what a frame without the face gets: the points of the last frame that has it, points between its
-    neighbours, or an error. `smoothing` 0..2 removes jitter of points in a video without delay and without changing
+    `images` (F, H, W, C) in 0..1, C 1, 3 or 4 (transparent parts lie over white). `choose` is which of several faces:
+    the largest, the nearest to the middle, or number `index` from left to right; in later frames the same face is
+    followed. `missing` is what a frame without the face gets: the points of the last frame that has it, points between
+    its neighbours, or an error. `smoothing` 0..2 removes jitter of points in a video without delay and without changing
     quick movement; single pictures and cuts stay as they are.
     Raises TalkingPortraitError when no frame has a face, and for pictures of another shape.
     """
@@ -310,16 +311,13 @@ def _as_rgb(images: torch.Tensor) -> torch.Tensor:
 
 
 def _rgb(frame: torch.Tensor) -> torch.Tensor:
-    """(H, W, C) as (H, W, 3) float32 on the CPU; what is transparent becomes grey; NaN becomes black."""
+    """(H, W, C) as (H, W, 3) float32 on the CPU; what is transparent lies over white; NaN becomes black."""
     frame = frame.detach().to("cpu", torch.float32)
     if not all_finite(frame):  # a copy of a large picture is made only where it is needed
         frame = torch.nan_to_num(frame)
     if frame.shape[-1] == 1:
         return frame.expand(-1, -1, 3)
-    if frame.shape[-1] == 4:
-        alpha = frame[..., 3:]
-        return frame[..., :3] * alpha + 0.5 * (1 - alpha)
-    return frame
+    return over_white(frame)
 
 
 def _task_file(path: str | Path | None, way: str) -> Path | None:

@@ -28,7 +28,7 @@ def write_stream(
     crf: int = 18,
     mark: bool = True,
 ) -> int:
-    """Writes batches (n, H, W, 3) of frames, floats in 0..1 or bytes, as they come; returns the frame count.
+    """Writes batches (n, H, W, 3 or 4) of frames, floats in 0..1 or bytes, as they come; returns the frame count.
 
     The file says that AI made it; without `mark` only its metadata does, and that the invisible mark was turned off.
     Nothing is held but the batch at hand. When a batch or the file fails, an iterator that can be closed is closed,
@@ -46,7 +46,8 @@ def write_stream(
         if first is None or not len(first):
             raise TalkingPortraitError("There are no frames to write; make the motion or the sound longer.")
         height, width = first.shape[1:3]
-        video = stack.enter_context(VideoWriter(path, (height, width), fps, audio, crf=crf, marking=marking))
+        writer = VideoWriter(path, (height, width), fps, audio, crf=crf, marking=marking, alpha=first.shape[3] == 4)
+        video = stack.enter_context(writer)
         video.write(first)
         del first  # else it would stay for as long as all others come
         for batch in frames:

@@ -16,8 +16,10 @@ REFUSED_FORMATS = frozenset(["EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"])
 """Pillow's names of formats that are drawings, of which EPS would run another program, or hold no picture."""
 
 
-def read_image(path: str | Path) -> torch.Tensor:
+def read_image(path: str | Path, *, alpha: bool = False) -> torch.Tensor:
     """A picture file as (H, W, 3) float32 in 0..1, upright by its EXIF tag; transparency is laid over white.
+
+    With `alpha` a picture that has transparency comes as (H, W, 4).
 
     Any colour space and depth becomes 8-bit sRGB; of an animation the first frame is taken. Raises TalkingPortraitError
     for what is no picture or is too large.
@@ -26,7 +28,7 @@ def read_image(path: str | Path) -> torch.Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd tags; what matters is whether there is a picture
-            array = _decoded(path)
+            array = _decoded(path, alpha)
     except TalkingPortraitError:
         raise
     except Exception as error:  # every decoder has its own for a damaged file
@@ -37,8 +39,8 @@ def read_image(path: str | Path) -> torch.Tensor:
     return torch.from_numpy(array).float().div_(255)
 
 
-def _decoded(path: Path) -> np.ndarray:
-    """A picture file as (H, W, 3) uint8; raises whatever its decoder raises."""
+def _decoded(path: Path, alpha: bool) -> np.ndarray:
+    """A picture file as (H, W, 3 or 4) uint8; raises whatever its decoder raises."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     from .picture_colours import format_of, to_srgb
@@ -60,7 +62,7 @@ def _decoded(path: Path) -> np.ndarray:
                 f"{MAX_PIXELS // 1_000_000} million are taken; scale it down."
             )
         ImageOps.exif_transpose(file, in_place=True)
-        return np.array(to_srgb(file))
+        return np.array(to_srgb(file, alpha=alpha))
 
 
 def write_image(path: str | Path, image: torch.Tensor) -> None:

@@ -30,8 +30,11 @@ DRAWINGS = (b"%!PS", b"\xc5\xd0\xd3\xc6", b"%PDF", b"\xd7\xcd\xc6\x9a")
 """How PostScript (with and without a preview), PDF and WMF begin."""
 
 
-def to_srgb(picture: Image.Image) -> Image.Image:
-    """An opened picture as RGB; transparency is laid over white, a colour profile is applied if it can be."""
+def to_srgb(picture: Image.Image, *, alpha: bool = False) -> Image.Image:
+    """An opened picture as RGB; transparency is laid over white, a colour profile is applied if it can be.
+
+    With `alpha` a picture that has transparency comes as RGBA.
+    """
     from PIL import Image
 
     if picture.mode in DEEP:
@@ -41,6 +44,9 @@ def to_srgb(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         clear = picture.convert("RGBA" if picture.mode != "La" else "LA").convert("RGBA")
         colours = _without_profile(clear.convert("RGB"), profile)
+        if alpha:
+            colours.putalpha(clear.getchannel("A"))
+            return colours
         return Image.composite(colours, Image.new("RGB", clear.size, "white"), clear.getchannel("A"))
     if picture.mode not in PROFILE_SPACES:
         picture = picture.convert("L" if picture.mode == "1" else "RGB")

@@ -127,6 +127,8 @@ def is_film(path: str | Path) -> bool:
 class VideoWriter:
     """Streams frames into an H.264 MP4 file with an optional AAC sound track; the file appears only when complete.
 
+    A name that ends in .webm gets VP9 and Opus. Frames with alpha go into VP9, or into ProRes 4444 in a .mov.
+
     Use as a context manager; leaving it by an exception removes what was written. Sides of odd length grow by one
     repeated row or column, as 4:2:0 colour needs even sides. Sound is given in memory, or as the track of a file.
     With a `marking` the file says that AI made it, in its metadata and, invisibly, in its pictures.
@@ -141,8 +143,15 @@ class VideoWriter:
         *,
         crf: int = 18,
         marking: Marking | None = None,
+        alpha: bool = False,
     ) -> None:
         check_video_name(path, crf)
+        if alpha and not holds_alpha(path):
+            raise TalkingPortraitError(
+                f"Frames with transparency are to be written to {Path(path).name}; give a name that ends in .webm or "
+                ".mov, or lay the picture over a background."
+            )
+        self.alpha = alpha
         self.path, self.name = file_to_write(path), Path(path).name
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
         self.frames, self.marking = 0, marking
@@ -172,20 +181,44 @@ class VideoWriter:
         """ffmpeg's arguments; sound is written beside the video first, as a pipe is taken by the frames."""
         height, width = (side + side % 2 for side in self.size)
         command = ["-nostdin", "-hide_banner", "-loglevel", "error", "-y"]
-        command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self.fps)]
+        command += [
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgba" if self.alpha else "rgb24",
+            "-s",
+            f"{width}x{height}",
+            "-r",
+            str(self.fps),
+        ]
         command += ["-i", "pipe:0"]
         if self.audio is not None:
             rate, channels = self._write_sound(self.audio)
             command += ["-f", "f32le", "-ar", str(rate), "-ac", str(channels), "-i", f"file:{self._sound}"]
-            command += ["-map", "0:v", "-map", "1:a:0", "-c:a", "aac", "-b:a", "192k"]
+            codec = "libopus" if self._is_webm else "aac"
+            command += ["-map", "0:v", "-map", "1:a:0", "-c:a", codec, "-b:a", "192k"]
         # The tags are set on the frames: those of the command would not reach the file.
         colour = "color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
         command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv:flags={EXACT_SCALING},setparams={colour}"]
-        command += ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(self.crf), "-pix_fmt", "yuv420p"]
         if self.marking is not None:
             for name, value in tags(self.marking).items():
                 command += ["-metadata", f"{name}={value}"]
-        return [*command, "-movflags", "+faststart", f"file:{self._partial}"]
+        return [*command, *self._codec(), f"file:{self._partial}"]
+
+    @property
+    def _is_webm(self) -> bool:
+        return Path(self.name).suffix.lower() == ".webm"
+
+    def _codec(self) -> list[str]:
+        """ffmpeg's arguments for the picture."""
+        if self._is_webm:
+            # VP9's scale of qualities goes on to 63, H.264's to 51.
+            quality = ["-crf", str(round(self.crf * 63 / 51)), "-b:v", "0", "-deadline", "good", "-cpu-used", "5"]
+            return ["-c:v", "libvpx-vp9", *quality, "-row-mt", "1", "-pix_fmt", "yuva420p" if self.alpha else "yuv420p"]
+        if self.alpha:
+            return ["-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le", "-alpha_bits", "16"]
+        codec = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(self.crf), "-pix_fmt", "yuv420p"]
+        return [*codec, "-movflags", "+faststart"]
 
     def _write_sound(self, audio: Audio | SoundTrack) -> tuple[int, int]:
         """Writes all samples beside the video, one channel where AAC has not that many; (rate, channels)."""
@@ -202,15 +235,16 @@ class VideoWriter:
         return rate, channels
 
     def write(self, frames: np.ndarray) -> None:
-        """Appends (H, W, 3) or (B, H, W, 3) uint8 frames."""
+        """Appends (H, W, C) or (B, H, W, C) uint8 frames; C is 4 with alpha, else 3."""
         frames = frames.reshape(-1, *frames.shape[-3:])
-        if frames.dtype != np.uint8 or frames.shape[1:] != (*self.size, 3):
+        if frames.dtype != np.uint8 or frames.shape[1:] != (*self.size, 3 + self.alpha):
             raise TalkingPortraitError(
-                f"Frames of {frames.shape[1:]} {frames.dtype} were given to a video of {(*self.size, 3)} uint8; "
-                "keep one size for the whole video."
+                f"Frames of {frames.shape[1:]} {frames.dtype} were given to a video of "
+                f"{(*self.size, 3 + self.alpha)} uint8; keep one size for the whole video."
             )
         if self._marked is not None:
-            frames = self._marked(frames)
+            colours = self._marked(frames[..., :3])
+            frames = np.concatenate([colours, frames[..., 3:]], axis=-1) if self.alpha else colours
         height, width = self.size
         if height % 2 or width % 2:
             frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -253,7 +287,12 @@ class VideoWriter:
 def check_video_name(path: str | Path, crf: int) -> None:
     """Raises TalkingPortraitError for a name that is no video's, and for a quality that H.264 does not have."""
     path = Path(path)
-    if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv"):
+    if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
         raise TalkingPortraitError(f"The video is to be written to {shortened(path)}; give a name that ends in .mp4.")
     if not 0 <= crf <= 51:
         raise TalkingPortraitError(f"The quality is {crf}, but 0 (lossless) to 51 is expected; 18 looks clean.")
+
+
+def holds_alpha(path: str | Path) -> bool:
+    """Whether a video of this name can have transparency."""
+    return Path(path).suffix.lower() in (".webm", ".mov")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError
-from ..files.images import MAX_PIXELS
+from ..files.images import MAX_PIXELS, to_uint8
+from ..image.affine_sampling import LEAST_ALPHA
 from ..types import FaceMotion, FaceTrack, Progress, no_progress
 from .renderer.renderer import BATCH_PIXELS, InstantRenderer
 
@@ -22,7 +23,7 @@ USUAL_LONGEST_SIDE = 1920
 
 
 def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None) -> tuple[torch.Tensor, FaceTrack]:
-    """Scales a picture (H, W, 3) and the landmarks in it so that the longer side has `longest_side` pixels."""
+    """Scales a picture (H, W, 3 or 4) and the landmarks in it so that the longer side has `longest_side` pixels."""
     height, width = image.shape[:2]
     if longest_side is None or longest_side == max(height, width):
         return image, track
@@ -37,15 +38,28 @@ def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None
             "made; 512 suits most uses."
         )
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    resized = torch.nn.functional.interpolate(
-        image.permute(2, 0, 1)[None], size=size, mode="bicubic", antialias=True, align_corners=False
-    )
+    resized = _resized(image, size)
     stretch = np.array([size[1] / width, size[0] / height, size[1] / width], dtype=track.points.dtype)
-    return resized[0].permute(1, 2, 0).clamp(0, 1), replace(track, points=track.points * stretch, image_size=size)
+    return resized, replace(track, points=track.points * stretch, image_size=size)
+
+
+def _resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A picture (H, W, 3 or 4) at another size; colours count by their alpha."""
+    premultiplied = (
+        torch.cat([image[..., :3] * image[..., 3:], image[..., 3:]], dim=-1) if image.shape[2] == 4 else image
+    )
+    resized = torch.nn.functional.interpolate(
+        premultiplied.permute(2, 0, 1)[None], size=size, mode="bicubic", antialias=True, align_corners=False
+    )
+    resized = resized[0].permute(1, 2, 0).clamp(0, 1)
+    if image.shape[2] == 4:
+        alpha = resized[..., 3:]
+        resized = torch.cat([(resized[..., :3] / alpha.clamp(min=LEAST_ALPHA)).clamp(0, 1), alpha], dim=-1)
+    return resized
 
 
 def prepare_portrait(image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu") -> InstantRenderer:
-    """The portrait (H, W, 3) in 0..1 with one frame of landmarks in it, ready for any motion."""
+    """The portrait (H, W, 3 or 4) in 0..1 with one frame of landmarks in it, ready for any motion."""
     return InstantRenderer(image, track, device=device)
 
 
@@ -60,13 +74,15 @@ def animate(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Frames (B, H, W, 3) in 0..1 and masks (B, H, W) of what moved, batch by batch; see `InstantRenderer.frames`.
 
+    Frames are (B, H, W, 4) where the picture has four channels and something of it is transparent.
     `progress` is called after each batch with its last frame.
     """
     done = 0
-    for frames, masks in prepare_portrait(image, track, device=device).frames(motion, batch=batch):
+    renderer = prepare_portrait(image, track, device=device)
+    for frames, masks in (renderer.frames_rgba if renderer.transparent else renderer.frames)(motion, batch=batch):
         yield frames, masks
         done += len(frames)
-        progress(done, motion.frames, frames[-1])
+        progress(done, motion.frames, frames[-1, ..., :3])
 
 
 def frames_of(
@@ -77,14 +93,27 @@ def frames_of(
     batch: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
+    note: Callable[[str], object] | None = None,
 ) -> Iterator[torch.Tensor]:
-    """The same frames (B, H, W, 3) as bytes, for a video file; fewer at once than `batch` where pictures are large."""
+    """The same frames as bytes, for a video file; fewer at once than `batch` where pictures are large.
+
+    `note` gets the line about what the portrait lacks, if it lacks something.
+    """
     height, width = image.shape[:2]
     fitting = max(1, BATCH_PIXELS // (height * width))
     thinned = max(1, max(height, width) // PREVIEW_SIDE)
     renderer = prepare_portrait(image, track, device=device)
+    if note is not None and renderer.note:
+        note(renderer.note)
+    batch = None if batch is None else min(batch, fitting)
     done = 0
-    for frames in renderer.frames_uint8(motion, batch=None if batch is None else min(batch, fitting)):
+    stream: Iterator[torch.Tensor]
+    if renderer.transparent:
+        rendered = renderer.frames_rgba(motion, batch=batch)
+        stream = (torch.from_numpy(to_uint8(frames)) for frames, _ in rendered)
+    else:
+        stream = renderer.frames_uint8(motion, batch=batch)
+    for frames in stream:
         yield frames
         done += len(frames)
-        progress(done, motion.frames, frames[-1, ::thinned, ::thinned] / 255)
+        progress(done, motion.frames, frames[-1, ::thinned, ::thinned, :3] / 255)

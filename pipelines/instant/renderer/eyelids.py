@@ -48,9 +48,15 @@ STRUCTURE = 1.0
 """Height in eye half widths up to which dark lines on the lid are folds or lashes, and no skin."""
 DARKEST_LID = 0.75
 """Brightness of a lid's skin over its median, at least: darker parts are hair of the brow."""
+FARTHEST_GAZE = 0.35
+"""Eye half widths that an iris moves to either side, at most: so far its white can be stretched."""
+INNER_RIM = 0.06
+"""Eye half widths between the lids' edges and the eyeball whose colour is continued under them."""
 FADE_SIDES, FADE_BEHIND_FRAME = (1.55, 1.25), (1.2, 0.95)
 """Eye half widths from the middle at which lids no longer change the picture, and up to which they do in full: usually,
 and beside the frame of spectacles."""
+SLIGHT_CLOSURE = 0.08
+"""Closure up to which the picture's own lids turn into those that are put together of skin, fold and lashes."""
 LEAST_CONTRAST, LEAST_LIKENESS = 0.3, 0.35
 """Difference of an eye's light and dark parts over the light ones without which it has no iris (blank eyes of statues,
 eyes behind hair), and the light parts of one eye over the other's without which one is hidden."""
@@ -110,9 +116,11 @@ class Eyelid:
         return room if free is None else np.clip(free, 0.02 * eye.half, room)
 
     def paint(
-        self, picture: Layer, positions: torch.Tensor, closure: torch.Tensor
+        self, picture: Layer, positions: torch.Tensor, closure: torch.Tensor, gaze: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Colours (B, C, h, w) with the lids at `closure` (B,), of portrait positions (B, h, w, 2).
+        """Colours (B, C, h, w) with the lids at `closure` (B,) and the iris moved by `gaze` (B, 2) pixels.
+
+        `positions` (B, h, w, 2) are those in the portrait.
 
         Also where (B, h, w) the eye's lids are: the colours hold there alone.
         """
@@ -132,11 +140,10 @@ class Eyelid:
         lower_travel = closed * (lower - meeting).clamp(min=0)
         below_lower = across - (lower - lower_travel)
         lower_shift = lower_travel * smoothstep(1.0, 0.0, below_lower / self.lower_room)
-        # A widening eye shows more eyeball than the picture has: its edge pixel is continued.
-        inside = torch.maximum(torch.minimum(across, lower - self.feather), upper + self.feather) - across
-        ball_shift = torch.where(widened < 0, inside, torch.zeros_like(inside))
         own = picture.sample(positions)
-        ball = torch.where((widened < 0)[:, None], picture.sample(positions + self.tables.vector(ball_shift)), own)
+        ball = self._eyeball(picture, positions, own, widened, gaze)
+        if not closure.any():
+            return ball, along.abs() < SPAN * self.eye.half
         lower_lid = picture.sample(positions + self.tables.vector(lower_shift))
         under = torch.lerp(ball, lower_lid, smoothstep(-self.feather, self.feather, below_lower)[:, None])
         covered = smoothstep(0.0, self.feather, above_edge + OVERLAP * self.eye.half * closed**4)
@@ -152,8 +159,34 @@ class Eyelid:
         top = smoothstep(0.0, 0.15 * self.eye.half, room + travel - above_edge)
         side = smoothstep(*self.sides, along.abs() / self.eye.half)
         colours = torch.cat([colours, torch.ones_like(colours[:, :1])], dim=1)
-        colours = torch.lerp(own, colours, (top * side)[:, None])
+        # Lids that begin to move are still the picture's own.
+        colours = torch.lerp(ball, colours, (top * side * smoothstep(0.0, SLIGHT_CLOSURE, shut.abs()))[:, None])
         return colours, along.abs() < SPAN * self.eye.half
+
+    def _eyeball(
+        self, picture: Layer, positions: torch.Tensor, own: torch.Tensor, widened: torch.Tensor, gaze: torch.Tensor
+    ) -> torch.Tensor:
+        """Colours (B, C, h, w) of the eyeball, whose white is stretched beside the moved iris.
+
+        `own` are the picture's, `widened` (B, 1, 1) is the closure of an eye that opens wider, else 0.
+        """
+        if not widened.any() and not gaze.any():
+            return own
+        along, across = self.tables.local(positions)
+        upper, lower = self.tables.at(along)[:2]
+        half = self.eye.half
+        right, down = (gaze @ self.tables.basis)[:, :, None, None].unbind(1)
+        right, down = right.clamp(-FARTHEST_GAZE * half, FARTHEST_GAZE * half), down.clamp(-0.5 * half, 0.5 * half)
+        there = along - right * (1 - (along / half) ** 2).clamp(min=0)
+        # Lids and a widening eye hide more eyeball than the picture has: its edge pixel is continued.
+        depth = self.feather + torch.minimum(INNER_RIM * half * torch.ones_like(upper), (lower - upper) / 4)
+        inside = torch.maximum(torch.minimum(across - down, lower - depth), upper + depth) - across
+        moved = picture.sample(
+            positions + (there - along)[..., None] * self.tables.basis[:, 0] + self.tables.vector(inside)
+        )
+        edge = torch.minimum(across - upper, lower - across)
+        part = torch.where(widened < 0, torch.ones_like(edge), smoothstep(0.0, 2 * self.feather, edge - self.feather))
+        return torch.lerp(own, moved, part[:, None])
 
 
 class _LidTextures:
@@ -173,8 +206,8 @@ class _LidTextures:
         along = self.start[0] + (np.arange(columns) + 0.5) / columns * self.size[0]
         across = (self.start[1] + (np.arange(rows) + 0.5) / rows * self.size[1])[:, None]
         places = eye.middle + along[:, None] * eye.axis + across[..., None] * eye.down
-        colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3].permute(1, 2, 0)
-        colours = colours.cpu().numpy().astype(np.float64)
+        sampled = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3].permute(1, 2, 0)
+        colours = sampled.cpu().numpy().astype(np.float64)
         edge, free = (np.interp(along, eye.table_along, curve) for curve in (eye.upper, room))
         above = edge - across
         texel = self.size[0] / columns

@@ -1,5 +1,7 @@
 """How the whole head moves in the picture: rigid 3-D motion with depth, easing off over neck, shoulders and air.
 
+Shoulders and chest rise with the breath.
+
 Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
 """
 
@@ -21,6 +23,12 @@ RIGID, REACH = 1.1, 1.9
 """Skull radii up to which the head's motion is whole, and at which it has faded out sideways and above."""
 NECK_TOP, NECK_END = -8.5, -25.0
 """Heights in cm, canonical frame, between which the motion eases off down the neck."""
+CHEST, SHOULDERS = -11.0, -18.0
+"""Heights in cm, canonical frame, between which a breath's lift sets in, from the neck down."""
+BREATH_LIFT = 0.4
+"""Centimetres that the shoulders rise in a quiet breath in."""
+BREATH_FADE = 0.12
+"""Part of the moving box over which the lift ends at those of its sides that lie inside the picture."""
 CAMERA_DISTANCE = 90.0
 """Centimetres from which the turning head is drawn. The metric camera may be 30 cm from a large face, from where a nod
 would enlarge the forehead."""
@@ -64,6 +72,8 @@ class HeadField:
         self.points = torch.from_numpy(np.concatenate([across, relief[:, None]], axis=1)).float().to(device)
         """Nodes in cm from the head's origin, along the camera's axes."""
         self.weight = torch.from_numpy(self._weight_at(nodes)).float().to(device)
+        self.lift = torch.from_numpy(self._lift_at(nodes)).float().to(device)
+        """Pixels (nodes,) that a quiet breath in raises the picture."""
 
     def hold_at_edges(self, alpha: torch.Tensor) -> None:
         """Keeps the head in place where the picture's border cuts it off: there is no more of it to move in.
@@ -91,12 +101,12 @@ class HeadField:
         distance = tree.query(self.nodes.view(-1, 2).cpu().numpy())[0]
         self.weight *= torch.from_numpy(_smootherstep(distance / max(room, 1.0))).float().to(self.weight.device)
 
-    def backward(self, camera_motion: torch.Tensor) -> torch.Tensor:
-        """Displacement (B, 2, rows, columns) from output positions to the portrait, for motions (B, 4, 4)."""
-        return invert(self.forward(camera_motion), self.grid, self.nodes)
+    def backward(self, camera_motion: torch.Tensor, breath: torch.Tensor) -> torch.Tensor:
+        """Displacement (B, 2, rows, columns) from output positions to the portrait, as `forward` has them."""
+        return invert(self.forward(camera_motion, breath), self.grid, self.nodes)
 
-    def forward(self, camera_motion: torch.Tensor) -> torch.Tensor:
-        """Displacement (B, 2, rows, columns) of the portrait's pixels."""
+    def forward(self, camera_motion: torch.Tensor, breath: torch.Tensor) -> torch.Tensor:
+        """Displacement (B, 2, rows, columns) of the portrait's pixels for motions (B, 4, 4) and breath (B,)."""
         turn = camera_motion[:, :3, :3].transpose(1, 2)
         shift = (self.centre @ turn + camera_motion[:, :3, 3] - self.centre)[:, None]
         seen = self.points @ turn + shift
@@ -105,18 +115,19 @@ class HeadField:
         scale = self.pixels_per_cm * self.distance / (self.distance - nearer).clamp(min=1.0)
         moved = (seen[..., :2] * scale[..., None] - self.flat) * self.weight[:, None]
         moved = moved * moved.new_tensor([1.0, -1.0])
+        moved[..., 1] -= breath[:, None] * self.lift
         moved = moved.view(len(camera_motion), self.grid.rows, self.grid.columns, 2).permute(0, 3, 1, 2)
         return without_folds(moved, self.grid)
 
     def grown_weight(self, size: tuple[int, ...]) -> torch.Tensor:
-        """The head's share of the motion for every pixel (h, w) of the box."""
-        weight = self.weight.view(1, 1, self.grid.rows, self.grid.columns)
+        """Above 0 for every pixel (h, w) of the box that head or breath can move."""
+        weight = torch.maximum(self.weight, self.lift).view(1, 1, self.grid.rows, self.grid.columns)
         return F.interpolate(weight, size=size, mode="bilinear", align_corners=True)[0, 0]
 
-    def travel(self, corners: torch.Tensor, camera_motion: torch.Tensor) -> torch.Tensor:
+    def travel(self, corners: torch.Tensor, camera_motion: torch.Tensor, breath: torch.Tensor) -> torch.Tensor:
         """Where (B, N, 2) the portrait's positions `corners` (N, 2) go."""
         where = corners.view(1, 1, -1, 2).expand(len(camera_motion), -1, -1, -1)
-        return corners + sample_field(self.forward(camera_motion), self.grid, where)[:, 0]
+        return corners + sample_field(self.forward(camera_motion, breath), self.grid, where)[:, 0]
 
     def _depth_at(self, nodes: np.ndarray) -> np.ndarray:
         """Camera depth of every node: the mesh's inside the face, going back to the ears around it."""
@@ -128,6 +139,17 @@ class HeadField:
         sites = np.concatenate([mesh.points, ring])
         depth = np.concatenate([np.maximum(mesh.depth(), back), np.full(len(ring), back)])
         return scattered_operator(sites, nodes, 0.2 * mesh.eye_distance, ridge=0.02) @ depth
+
+    def _lift_at(self, nodes: np.ndarray) -> np.ndarray:
+        """Pixels that shoulders and chest rise, 0 on the neck and at the sides of the box inside the picture."""
+        grid, (height, width) = self.grid, self.mesh.image_size
+        _, above = skull_position(nodes, self.mesh)
+        lift = BREATH_LIFT * self.mesh.pixels_per_cm * _smootherstep((CHEST - above) / (CHEST - SHOULDERS))
+        fade = BREATH_FADE * np.array([grid.right - grid.left, grid.bottom - grid.top])
+        for edge, side, axis in ((grid.left, 1, 0), (grid.right, -1, 0), (grid.bottom, -1, 1)):
+            if 1 < edge < (width, height)[axis] - 1:
+                lift *= _smootherstep(side * (nodes[:, axis] - edge) / fade[axis])
+        return lift
 
     def _weight_at(self, nodes: np.ndarray) -> np.ndarray:
         """1 on the head, easing to 0 with distance from it and down the neck."""

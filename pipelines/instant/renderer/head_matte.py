@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL
+from ...image.patch_fill import filled_background
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
@@ -27,6 +28,12 @@ WORK_HEAD = 120
 BAND = 0.02
 """Head widths by which the matte is widened before the background behind it is filled in."""
 CLUSTERS = 10
+UNCLEAR, LEAST_MOTION = (0.1, 0.16), 0.6
+"""Unclear pixels over those of the head from and up to which a head moves less, and how much it moves at least."""
+LEAST_CLEAR, MOST_CLEAR, OPAQUE = 0.06, 0.4, 0.78
+"""Values of the guided filter up to which a pixel is background, at least and at most, and from which it is head."""
+CUT_OUT_SIDES = 0.5
+"""Part of the moving box's sides that is transparent in a picture whose alpha is the head's matte."""
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
 UNARY = 0.06
@@ -35,11 +42,27 @@ ROUNDS = 2
 
 
 class HeadMatte:
-    """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box."""
+    """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box.
 
-    def __init__(self, picture: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> None:
+    `motion_share` in 0..1 is the part of a head's motion that is drawn: where hair and background can't be
+    distinguished, the head moves less.
+    """
+
+    motion_share = 1.0
+
+    def __init__(
+        self,
+        picture: np.ndarray,
+        mesh: PortraitMesh,
+        box: tuple[int, int, int, int],
+        cut_out: torch.Tensor | None = None,
+    ) -> None:
+        """`picture` (H, W, 3); `cut_out` (1, h, w) is the alpha of the box in a picture that lies over white."""
         left, top, right, bottom = box
         inside = torch.from_numpy(picture[top:bottom, left:right].copy()).permute(2, 0, 1)
+        if cut_out is not None and self._is_cut_out(cut_out, mesh, box):
+            self.alpha, self.backdrop = cut_out.clone(), torch.ones_like(inside)
+            return
         scale = min(1.0, WORK_HEAD / (2 * SKULL_RADII[0] * mesh.pixels_per_cm))
         size = (max(2, round(inside.shape[1] * scale)), max(2, round(inside.shape[2] * scale)))
         small = F.interpolate(inside[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
@@ -53,9 +76,24 @@ class HeadMatte:
         near, open_air = F.interpolate(
             torch.stack([near, open_air], dim=1), size=inside.shape[1:], mode="bilinear", align_corners=False
         )[0].split(1)
-        self.alpha = ((alpha - 0.06) / 0.72).clamp(0, 1) * near
-        filled = _fill(inside, self.alpha, size)
+        # In front of a pattern the fit lets the pattern through where there is no head.
+        share = F.interpolate(share[None], size=inside.shape[1:], mode="bilinear", align_corners=False)[0]
+        beside = alpha[(share < 0.02) & (near > 0)]
+        clear = float(beside.quantile(0.9).clamp(LEAST_CLEAR, MOST_CLEAR)) if 0 < len(beside) < 2**24 else LEAST_CLEAR
+        self.alpha = ((alpha - clear) / (OPAQUE - clear)).clamp(0, 1) * near
+        unclear = unclear_share(self.alpha)
+        self.motion_share = 1 - (1 - LEAST_MOTION) * float(smoothstep(*UNCLEAR, np.float64(unclear)))
+        filled, alike = _fill(inside, self.alpha, size, patches=unclear < UNCLEAR[1])
+        self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
         self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
+
+    @staticmethod
+    def _is_cut_out(alpha: torch.Tensor, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> bool:
+        """Whether transparency surrounds the head: the upper sides of the box, but where hair reaches them."""
+        left, top, right, bottom = box
+        chin = int(np.clip(mesh.points[152, 1] - top, 1, bottom - top))
+        sides = torch.cat([alpha[0, 0], alpha[0, :chin, 0], alpha[0, :chin, -1]])
+        return float((sides < 0.5).float().mean()) > CUT_OUT_SIDES
 
     def _classify(
         self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]
@@ -217,6 +255,11 @@ def _near(mask: np.ndarray, close: float, far: float) -> np.ndarray:
     return 1 - smoothstep(close, far, distance_transform_edt(~mask))
 
 
+def unclear_share(alpha: torch.Tensor) -> float:
+    """How many pixels of a matte are neither head nor background, over those that are head."""
+    return float(((alpha > 0.15) & (alpha < 0.85)).sum() / (alpha >= 0.85).sum().clamp(min=1))
+
+
 def _guided(picture: torch.Tensor, small: torch.Tensor, alpha: torch.Tensor, radius: int) -> torch.Tensor:
     """`alpha` (1, h, w) of the `small` picture (3, h, w), upsampled (1, H, W) along the edges of `picture` (3, H, W).
 
@@ -242,8 +285,13 @@ def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
     return F.avg_pool2d(F.avg_pool2d(padded, (1, kernel), stride=1), (kernel, 1), stride=1)[0]
 
 
-def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
-    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around: pull and push over a pyramid.
+def _fill(
+    picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int], *, patches: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around.
+
+    With `patches` of what is around where that has structure, else by mean colours. Also how much (1, h, w) in 0..1 a
+    pixel is background by its colour, whatever its alpha is.
 
     `work` (rows, columns) is the resolution of the classification.
     """
@@ -254,22 +302,11 @@ def _fill(picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> 
     touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)
     touched = F.interpolate(touched, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
     known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)
-    levels = [(picture * known, known)]
-    while min(levels[-1][1].shape[1:]) > 2:
-        colours, weight = (F.avg_pool2d(part[None], 2, ceil_mode=True)[0] for part in levels[-1])
-        levels.append((colours, weight))
-    colours, weight = levels[-1]
-    filled = colours / weight.clamp(min=1e-6)
-    if float(weight.max()) < 1e-6:
-        filled = picture.mean(dim=(1, 2), keepdim=True).expand_as(colours)
-    for colours, weight in reversed(levels[:-1]):
-        above = F.interpolate(filled[None], size=weight.shape[1:], mode="bilinear", align_corners=False)[0]
-        share = (4 * weight).clamp(0, 1)
-        filled = colours / weight.clamp(min=1e-6) * share + above * (1 - share)
+    filled = filled_background(picture, known, patches=patches)
     # Pixels of nearly the fill's colour are background in any case, and stay as they are.
     alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
     backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))
-    return torch.where(known == 1, picture, backdrop)
+    return torch.where(known == 1, picture, backdrop), alike
 
 
 def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:

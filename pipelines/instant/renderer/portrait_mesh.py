@@ -33,6 +33,8 @@ SOFT_ROTATION = 12.0
 """Degrees from which a turn is eased towards the maximum."""
 FULL_PUCKER = 0.25
 """Share of the mouth's width that the motion's corners come in by for a full "u"."""
+EYEBALL_RADIUS = 1.2
+"""Centimetres, of an adult."""
 WIDEST = -0.12
 """Closure of an eye at its widest: the picture has no more eyeball to show."""
 
@@ -92,6 +94,7 @@ class PoseAndShape:
     `expression` (B, 468, 2) pixels by which each landmark moves in the portrait's own pose. `closure` (B, 2) of the
     right and the left eye: 0 as in the portrait, 1 shut, below 0 wider. `jaw` (B, 2) pixels the lower teeth move.
     `lips` (B, 3) in 0..1: how far lips pucker, the lower lip lies under the upper teeth, the tongue's tip is raised.
+    `gaze` (B, 2) pixels the irises move; `breath` (B,) in the motion's unit: 1 is a quiet breath in.
     """
 
     camera_motion: torch.Tensor
@@ -99,12 +102,14 @@ class PoseAndShape:
     closure: torch.Tensor
     jaw: torch.Tensor
     lips: torch.Tensor
+    gaze: torch.Tensor
+    breath: torch.Tensor
 
     @property
     def still(self) -> bool:
         """Whether nothing moves in any of the frames."""
         resting = torch.equal(self.camera_motion, torch.eye(4, device=self.jaw.device).expand_as(self.camera_motion))
-        return resting and not self.expression.any() and not self.closure.any()
+        return resting and not any(part.any() for part in (self.expression, self.closure, self.gaze, self.breath))
 
     def frame(self, index: int) -> PoseAndShape:
         return PoseAndShape(*(value[index : index + 1] for value in vars(self).values()))
@@ -192,7 +197,17 @@ class PortraitMesh:
             closure=as_tensor(closure),
             jaw=as_tensor(self.in_picture(jaw, LOWER_TEETH_FOLLOW).mean(axis=1)),
             lips=as_tensor(np.stack([controls.pucker, controls.tuck, controls.tongue], axis=-1)),
+            gaze=as_tensor(self._iris_travel(motion, frames)),
+            breath=as_tensor(np.zeros(len(frames)) if motion.breath is None else motion.breath[frames]),
         )
+
+    def _iris_travel(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
+        """Pixels (B, 2) that the irises move in the portrait's own pose."""
+        if motion.gaze is None:
+            return np.zeros((len(frames), 2))
+        angles = np.radians(motion.gaze[frames].astype(np.float64))
+        turned = EYEBALL_RADIUS * np.sin(angles) @ self.matrix[:2, :2].T
+        return turned * self.pixels_per_cm * [1, -1]
 
     def in_picture(self, offsets: np.ndarray, vertices: list[int] | None = None) -> np.ndarray:
         """Pixels (..., V, 2) of offsets (..., V, 3) in the head frame, each at its vertex's own distance.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice, repeat
 
@@ -20,8 +21,10 @@ import torch
 
 from ...errors import TalkingPortraitError
 from ...finite import all_finite
+from ...image.affine_sampling import LEAST_ALPHA, over_white
 from ...image.frame_workers import FrameWorkers
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
+from ..source_check import source_note
 from .expression_field import ExpressionField
 from .eyelids import eyelids
 from .head_field import HeadField
@@ -64,16 +67,19 @@ class InstantRenderer:
     """Animates one portrait.
 
     Args:
-        image: the portrait (H, W, 3), float in 0..1.
+        image: the portrait (H, W, 3 or 4), float in 0..1; the fourth channel is alpha, and frames lie over white.
         track: one frame of landmarks in that picture; with several faces in it, only this one moves.
         device: where to render.
 
     Raises:
-        TalkingPortraitError: when picture and landmarks do not belong together or hold no face.
+        TalkingPortraitError: when picture and landmarks do not belong together or hold no face, and for a picture
+            that is upside down.
     """
 
     def __init__(self, image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu") -> None:
         image = _checked(image, track)
+        alpha_of_picture = image[..., 3] if image.shape[-1] == 4 else None
+        image = over_white(image)
         self.device = torch.device(device)
         self.image = image.to(self.device)
         self.image_uint8 = (self.image * 255).round().to(torch.uint8)
@@ -81,12 +87,18 @@ class InstantRenderer:
         self.head = HeadField(self.mesh, self.device)
         self.skin = ExpressionField(self.mesh, self.device)
         picture = image.numpy()
+        self.note = source_note(picture, self.mesh)
+        """What in the picture keeps it from speaking well, in one line, or ""."""
         style = PictureStyle.of(picture, self.mesh.points, self.mesh.eye_distance)
         self.lips = Lips(picture, self.mesh, self.skin, style, self.device)
         left, top, right, bottom = self.head.box
-        matte = HeadMatte(picture, self.mesh, self.head.box)
+        cut_out = None if alpha_of_picture is None else alpha_of_picture[None, top:bottom, left:right]
+        self.transparent = alpha_of_picture is not None and bool((alpha_of_picture < 1).any())
+        """Whether something of the picture is transparent."""
+        matte = HeadMatte(picture, self.mesh, self.head.box, cut_out if self.transparent else None)
         alpha = matte.alpha.to(self.device)
         self.head.hold_at_edges(alpha)
+        self.head.weight *= matte.motion_share
         self.backdrop = matte.backdrop.to(self.device)
         """(3, h, w): the moving box without the head."""
         inside = self.image[top:bottom, left:right].permute(2, 0, 1)
@@ -94,6 +106,9 @@ class InstantRenderer:
         self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
         self.eyes = eyelids(self.mesh, self.layer)
+        self.alpha = torch.ones_like(self.image[..., :1])
+        if alpha_of_picture is not None:
+            self.alpha = alpha_of_picture[..., None].to(self.device)
         self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
         self.pixels: MovingPixels | None = None
         self.reach = (0.0, 0.0)
@@ -114,6 +129,31 @@ class InstantRenderer:
         """The same frames (B, H, W, 3) as bytes, for video files."""
         for frames, _ in self._batches(motion, batch, progress, self.image_uint8):
             yield frames
+
+    def frames_rgba(
+        self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Frames (B, H, W, 4) in 0..1, whose last channel is alpha, and masks (B, H, W), as `frames` yields them.
+
+        Two renders, over white and over black, differ by what is transparent.
+        """
+        white = self.frames(motion, batch=batch, progress=progress)
+        black = self._over_black().frames(motion, batch=batch)
+        for (over_light, masks), (over_dark, _) in zip(white, black, strict=True):
+            alpha = (1 - (over_light - over_dark).mean(dim=-1, keepdim=True)).clamp(0, 1)
+            visible = alpha > LEAST_ALPHA
+            colours = torch.where(visible, over_dark / alpha.clamp(min=LEAST_ALPHA), over_light).clamp(0, 1)
+            yield torch.cat([colours, torch.where(visible, alpha, 0.0)], dim=-1), masks
+
+    def _over_black(self) -> InstantRenderer:
+        """The same portrait over black."""
+        other = copy(self)
+        if self.transparent:
+            other.image = (self.image - (1 - self.alpha)).clamp(min=0)
+            other.image_uint8 = (other.image * 255).round().to(torch.uint8)
+            other.backdrop = torch.zeros_like(self.backdrop)
+            other.pixels, other.reach = None, (0.0, 0.0)
+        return other
 
     def render(
         self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
@@ -151,7 +191,7 @@ class InstantRenderer:
         for start in range(0, motion.frames, FIELD_BATCH):
             indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
             shape = self.mesh.move(motion, indices, speaking).to(self.device)
-            head = self.head.backward(shape.camera_motion)
+            head = self.head.backward(shape.camera_motion, shape.breath)
             upper, lower = self.skin.backward(shape.expression)
             skin = self.lips.choose(upper, lower)
             reach = float(head.abs().max()), float(skin.abs().max())
@@ -171,10 +211,10 @@ class InstantRenderer:
         frame.view(-1, 3).index_copy_(0, pixels.index, torch.where(moved[:, None], _as(frame.dtype, colours), still))
         mask.view(-1).index_copy_(0, pixels.index, moved.float())
         for eye, closure in zip(self.eyes, shape.closure[0], strict=False):
-            if abs(closure) > MIN_CLOSURE:
+            if abs(closure) > MIN_CLOSURE or shape.gaze.any():
                 box, positions = self._box(eye.box, fields)
                 sources = positions + self.skin.sample(fields.skin, positions)
-                self._paint(*eye.paint(self.layer, sources, closure[None]), box, frame, mask)
+                self._paint(*eye.paint(self.layer, sources, closure[None], shape.gaze), box, frame, mask)
         if shape.expression.any():
             box, positions = self._box(self.lips.box(shape.expression), fields)
             colours = self.lips.paint(self.layer, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
@@ -202,7 +242,7 @@ class InstantRenderer:
 
         Also its positions (1, h, w, 2) with the head's motion undone.
         """
-        travel = self.head.travel(corners, fields.shape.camera_motion)[0]
+        travel = self.head.travel(corners, fields.shape.camera_motion, fields.shape.breath)[0]
         margin = 2 + (fields.skin.abs().max() if len(corners) else 0)
         left, top, right, bottom = self.head.box
         low = (travel.amin(dim=0) - margin).floor().long().tolist()
@@ -268,9 +308,10 @@ def _grown(mask: torch.Tensor, distance: int) -> torch.Tensor:
 
 
 def _checked(image: torch.Tensor, track: FaceTrack) -> torch.Tensor:
-    if image.ndim != 3 or image.shape[-1] != 3:
+    if image.ndim != 3 or image.shape[-1] not in (3, 4):
         raise TalkingPortraitError(
-            f"The portrait has the shape {tuple(image.shape)}, but one colour picture (height, width, 3) is expected."
+            f"The portrait has the shape {tuple(image.shape)}, but one colour picture (height, width, 3 or 4) is "
+            "expected."
         )
     if tuple(image.shape[:2]) != tuple(track.image_size):
         raise TalkingPortraitError(

@@ -113,15 +113,38 @@ def without_folds(field: torch.Tensor, grid: Grid, eased: float = EASED_AREA) ->
     Where the field compresses areas to less than `eased`, it is smoothed; what that does not mend is mended by a
     smaller movement of the whole frame. Fields that compress less are returned as they are.
     """
+    folding = _least_area(field, grid).flatten(1).amin(dim=1) < eased
+    if not folding.any():
+        return field
+    part = field[folding]
     for radius in SMOOTHING:
-        area = _area_ratio(*_cell_slopes(field, grid)).amin(dim=1)
-        folding = (area.flatten(1).amin(dim=1) < eased).nonzero()[:, 0]
-        if not len(folding):
-            return field
-        weight = _at_nodes(smoothstep(eased, LEAST_AREA, area[folding])[:, None], radius)
-        part = field[folding]
-        field = field.index_copy(0, folding, torch.lerp(part, _box_mean(part, radius), weight))
-    return field * _unfolding_scale(*_cell_slopes(field, grid))
+        area = _least_area(part, grid)
+        if area.min() >= eased:
+            break
+        weight = _at_nodes(smoothstep(eased, LEAST_AREA, area)[:, None], radius)
+        part = torch.lerp(part, _box_mean(part, radius), weight)
+    if _least_area(part, grid).min() < LEAST_AREA:
+        part = part * _unfolding_scale(*_cell_slopes(part, grid))
+    result = field.clone()
+    result[folding] = part
+    return result
+
+
+def _least_area(field: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """The least area ratio (B, rows - 1, columns - 1) in each cell of the grid."""
+    across = (grid.right - grid.left) / (grid.columns - 1)
+    down = (grid.bottom - grid.top) / (grid.rows - 1)
+    by_x = (field[..., 1:] - field[..., :-1]) / across
+    by_y = (field[..., 1:, :] - field[..., :-1, :]) / down
+    along, aside = by_x[:, 0] + 1, by_x[:, 1]
+    upright, askew = by_y[:, 1] + 1, by_y[:, 0]
+    least: torch.Tensor | None = None
+    for row in (slice(None, -1), slice(1, None)):
+        for column in (slice(None, -1), slice(1, None)):
+            area = along[:, row] * upright[..., column] - aside[:, row] * askew[..., column]
+            least = area if least is None else torch.minimum(least, area)
+    assert least is not None
+    return least
 
 
 def _cell_slopes(field: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,11 +158,6 @@ def _cell_slopes(field: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.T
     by_y = (field[..., 1:, :] - field[..., :-1, :]) / down
     top, bottom, left, right = by_x[..., :-1, :], by_x[..., 1:, :], by_y[..., :-1], by_y[..., 1:]
     return torch.stack([top, top, bottom, bottom], dim=1), torch.stack([left, right, left, right], dim=1)
-
-
-def _area_ratio(by_x: torch.Tensor, by_y: torch.Tensor) -> torch.Tensor:
-    """The determinant (B, 4, ...) of what a displacement with these slopes (B, 4, 2, ...) does to an area."""
-    return (1 + by_x[:, :, 0]) * (1 + by_y[:, :, 1]) - by_x[:, :, 1] * by_y[:, :, 0]
 
 
 def _at_nodes(weight: torch.Tensor, radius: int) -> torch.Tensor:

@@ -71,7 +71,8 @@ def test_blank_and_hidden_eyes_do_not_blink_nor_does_the_other(colour, rings):
     image, _ = with_eyes_painted(colour, rings, grow=1.6)
     renderer = InstantRenderer(image, example_portrait()[1])
     assert renderer.eyes == ()
-    assert (renderer.render(blinks(1.0))[0][0] - image).abs().max() < 0.02
+    nose = int(example_portrait()[1].points[0, 5, 1])
+    assert (renderer.render(blinks(1.0))[0][0] - image)[:nose].abs().max() < 0.02
 
 
 def test_an_eye_that_a_turned_head_hides_does_not_blink():
@@ -81,3 +82,30 @@ def test_an_eye_that_a_turned_head_hides_does_not_blink():
     middle = points[0, ring].mean(axis=0)
     points[0, ring] = middle + (points[0, ring] - middle) * [0.2, 1, 1]
     assert InstantRenderer(image, replace(track, points=points)).eyes == ()
+
+
+def looking(right: float, up: float) -> FaceMotion:
+    """A motion whose eyes turn by these degrees, to the right of the picture and up, and nothing else moves."""
+    return replace(blinks(0.0), gaze=np.array([[right, up]], np.float32))
+
+
+@pytest.mark.parametrize(("right", "up"), [(10, 0), (-10, 0), (0, -10)])
+def test_gaze_moves_the_irises_inside_the_lids(right, up):
+    image, track = example_portrait()
+    renderer = InstantRenderer(image, track)
+    frame = renderer.render(looking(right, up))[0][0]
+    for iris, ring in ((468, RIGHT_EYE), (473, LEFT_EYE)):
+        x, y = track.points[0, iris, :2].round().astype(int)
+        rows, columns = np.mgrid[y - 9 : y + 10, x - 14 : x + 15]
+        dark = lambda picture: np.clip(0.45 - picture[y - 9 : y + 10, x - 14 : x + 15].mean(dim=-1).numpy(), 0, 1)  # noqa: E731, B023
+        before, after = (
+            np.array([(dark(picture) * place).sum() / dark(picture).sum() for place in (columns, rows)])
+            for picture in (image, frame)
+        )
+        moved = after - before
+        assert moved @ np.sign([right, -up]) > 0.5
+        low, high = track.points[0, list(ring), :2].min(axis=0), track.points[0, list(ring), :2].max(axis=0)
+        outside = torch.ones(image.shape[:2], dtype=torch.bool)
+        outside[int(low[1]) - 2 : int(high[1]) + 3, int(low[0]) - 2 : int(high[0]) + 3] = False
+        around = slice(y - 25, y + 26), slice(x - 30, x + 31)
+        assert (frame - image).abs().amax(dim=-1)[around][outside[around]].max() < 0.05

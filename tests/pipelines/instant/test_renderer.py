@@ -262,13 +262,13 @@ def test_no_motion_folds_skin_or_head(renderer, turn):
     for forward, grid in (
         (skin.forward(shape.expression, lower=False), skin.grid),
         (skin.forward(shape.expression, lower=True), skin.grid),
-        (head.forward(shape.camera_motion), head.grid),
+        (head.forward(shape.camera_motion, shape.breath), head.grid),
     ):
         assert least_area_ratio(forward, grid) > 0.2
         assert forward.abs().max() > 1.0
     for backward, grid in (
         (skin.backward(shape.expression), skin.grid),
-        ([head.backward(shape.camera_motion)], head.grid),
+        ([head.backward(shape.camera_motion, shape.breath)], head.grid),
     ):
         assert min(least_area_ratio(field, grid) for field in backward) > 0.2
 
@@ -384,3 +384,17 @@ def test_bytes_outside_the_mask_are_the_pictures_own(portrait):
     outside = masks == 0
     assert outside.any()
     assert torch.equal(frames[outside], small.image_uint8.expand_as(frames)[outside])
+
+
+def test_a_breath_lifts_the_shoulders_and_leaves_the_face(portrait, renderer):
+    image, track = portrait
+    breathing = replace(motion_of(frames=3), breath=np.float32([0, 1, 2]))
+    shape = renderer.mesh.move(breathing, np.arange(3), renderer.mesh.mouth.speaking(breathing))
+    moved = renderer.head.forward(shape.camera_motion, shape.breath)
+    assert moved[0].abs().max() < 1e-3
+    lift = -moved[:, 1].amin(dim=(1, 2)) / renderer.mesh.pixels_per_cm
+    assert lift[1:].tolist() == pytest.approx([0.4, 0.8], rel=0.2)
+    frames, masks = renderer.render(breathing)
+    mouth = int(track.points[0, 0, 1])
+    assert torch.equal(frames[2, :mouth], image[:mouth])
+    assert masks[2, mouth:].mean() > 0.1

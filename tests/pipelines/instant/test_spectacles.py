@@ -1,15 +1,17 @@
 """A blink leaves spectacles where they are."""
 
-import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from talking_portrait.pipelines.files.example import example_portrait, example_speech
-from talking_portrait.pipelines.instant.driver.driver import drive
+from talking_portrait.models.face.mouth_shapes import neutral_vertices
+from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
+from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.instant.renderer.spectacles import LEAST_BRIDGE, bridge_contrast
+from talking_portrait.pipelines.types import FaceMotion
 
 FINE = 4
 """The drawing is made so many times larger and then scaled down, so that its edges are soft."""
@@ -47,12 +49,10 @@ def worn(colour, *, width=0.2, top=1.1, bottom=-1.2, lens=None) -> tuple[torch.T
 @pytest.fixture(scope="module")
 def blink():
     """A motion of one frame in which both eyes are shut and nothing else moves."""
-    motion = drive(example_speech(), fps=25, seed=1, mouth=0, head=0, nod=0, brows=0, drift=0, blink_rate=60)
-    lids = np.linalg.norm(motion.vertices[:, 159] - motion.vertices[:, 145], axis=1)
-    shut = slice(int(lids.argmin()), int(lids.argmin()) + 1)
-    names = ("vertices", "rotation", "translation", "blendshapes")
-    values = {name: getattr(motion, name) for name in names}
-    return dataclasses.replace(motion, **{k: None if v is None else v[shut] for k, v in values.items()})
+    closing = upper_face_shapes()
+    shut = neutral_vertices() + closing["eyeBlinkLeft"] + closing["eyeBlinkRight"]
+    still = np.zeros((1, 3), np.float32)
+    return FaceMotion(shut[None].astype(np.float32), neutral_vertices(), still, still, Fraction(25))
 
 
 def render(image, motion):

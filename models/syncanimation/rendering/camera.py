@@ -42,6 +42,10 @@ class Camera:
             width=round(self.width * factor),
         )
 
+    def widened(self, factor: float) -> Camera:
+        """A view of `factor` times the width and height in as many pixels."""
+        return replace(self, focal_x=self.focal_x / factor, focal_y=self.focal_y / factor)
+
     @property
     def pixels(self) -> int:
         return self.height * self.width

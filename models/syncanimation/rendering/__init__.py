@@ -1,0 +1,1 @@
+"""Radiance fields of head and torso, their cameras and grids, and how pixels come of them."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ...models.speech.encoder import SpeechEncoder
-from ...models.syncanimation.camera import renderer_pose
-from ...models.syncanimation.renderer import Renderer
+from ...models.syncanimation.rendering.camera import renderer_pose
+from ...models.syncanimation.rendering.renderer import Renderer
 from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError
 from ..files.images import to_uint8

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ...models.checkpoints import State, check_kind, read_checkpoint
-from ...models.syncanimation.camera import Camera
+from ...models.syncanimation.rendering.camera import Camera
 from ...models.syncanimation.labels import BROWS, POSE, UPPER_FACE, Statistics, measure, raw_labels
 from ...models.syncanimation.loading import build_networks
 from ...models.syncanimation.networks import Networks

@@ -87,7 +87,17 @@ KINDS: tuple[Kind, ...] = (
     # Person-specific systems.
     Kind("sa_emotion_syncer", "SyncAnimation's emotion syncer", ("attr_map_net.arkit_output_1.weight",)),
     Kind("sa_pose_syncer", "SyncAnimation's pose syncer", ("attr_map_net.translation_xy.weight",)),
-    Kind("synctalk_audio", "SyncTalk's audio-visual encoder", ("audio_encoder.0.conv_block.0.weight",)),
+    Kind(
+        "wav2lip",
+        "a Wav2Lip model or its lip-sync expert",
+        ("audio_encoder.0.conv_block.0.weight", "face_decoder_blocks.0.0.conv_block.0.weight"),
+    ),
+    Kind(
+        "synctalk_audio",
+        "SyncTalk's audio-visual encoder",
+        ("12.conv_block.0.weight", "0.conv_block.0.weight"),
+        shapes={"0.conv_block.0.weight": (32, 1, 3, 3)},
+    ),
     Kind("atnet", "ATVGnet's ATnet", ("audio_eocder.0.0.weight",)),
     Kind(
         "audio_to_expression",

@@ -36,9 +36,7 @@ class _Convolution(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        self.conv_block = nn.Sequential(
-            nn.Conv2d(before, after, kernel, stride, padding), nn.BatchNorm2d(after)
-        )
+        self.conv_block = nn.Sequential(nn.Conv2d(before, after, kernel, stride, padding), nn.BatchNorm2d(after))
         self.residual = residual
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:

@@ -43,8 +43,14 @@ class Camera:
         )
 
     def widened(self, factor: float) -> Camera:
-        """A view of `factor` times the width and height in as many pixels."""
-        return replace(self, focal_x=self.focal_x / factor, focal_y=self.focal_y / factor)
+        """A view of `factor` times the width and height in as many pixels; the middle of the lower edge stays."""
+        return replace(
+            self,
+            focal_x=self.focal_x / factor,
+            focal_y=self.focal_y / factor,
+            centre_x=(self.centre_x - self.width / 2 * (1 - factor)) / factor,
+            centre_y=(self.centre_y - self.height * (1 - factor)) / factor,
+        )
 
     @property
     def pixels(self) -> int:
@@ -76,6 +82,12 @@ def pixel_coordinates(
     row, column = _places(camera, pixels, device)
     ends = max(camera.height - 1, 1), max(camera.width - 1, 1)
     return torch.stack([2 * row / ends[0] - 1, 2 * column / ends[1] - 1], 1)
+
+
+def widened_coordinates(coordinates: torch.Tensor, factor: float) -> torch.Tensor:
+    """The places (n, 2) of the original picture that a widened view shows at `pixel_coordinates`."""
+    row, column = coordinates.unbind(1)
+    return torch.stack([1 - (1 - row) * factor, column * factor], 1)
 
 
 def _places(

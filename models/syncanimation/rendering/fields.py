@@ -81,7 +81,7 @@ class HeadSamples(NamedTuple):
 
 
 class HeadDensity(NamedTuple):
-    """What `HeadField.densities` gives: all but the colour, and the `geometry` features (n, 64) that the colour needs."""
+    """What `HeadField.densities` gives: all but the colour, which needs the `geometry` features (n, 64)."""
 
     density: torch.Tensor
     geometry: torch.Tensor

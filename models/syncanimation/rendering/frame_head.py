@@ -124,7 +124,9 @@ def render_head_pixels(
     view = rays(camera, pose, pixels)
     samples = march(view, occupied)
     hit = samples.count.nonzero()[:, 0]
-    part, covered = _composite_in_waves(head, Rays(view.origins[hit], view.directions[hit]), samples, hit, density_scale)
+    part, covered = _composite_in_waves(
+        head, Rays(view.origins[hit], view.directions[hit]), samples, hit, density_scale
+    )
     image.view(-1, 3)[pixels[hit]] = part
     opacity.view(-1)[pixels[hit]] = covered
     return HeadPixels(image.view(-1, 3), opacity.flatten())

@@ -10,10 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 PRIMES = (1, 2654435761, 805459861, 3674653429, 2097192037, 1434869437, 2165219737)
@@ -79,6 +78,11 @@ def grid_levels(config: GridConfig) -> tuple[Level, ...]:
     return tuple(levels)
 
 
+def grid_offsets(config: GridConfig) -> list[int]:
+    """Where each level's rows begin, and the table's length."""
+    return [level.offset for level in grid_levels(config)] + [config.entries]
+
+
 def _wrapped(number: int) -> int:
     """A uint32 as the int32 of the same bits."""
     return number - 2**32 if number >= 2**31 else number
@@ -93,9 +97,11 @@ def entry_index(level: Level, vertices: Sequence[torch.Tensor]) -> torch.Tensor:
         if level.entries & (level.entries - 1):
             return torch.remainder(index.long() & 0xFFFFFFFF, level.entries).int()
         return index & (level.entries - 1)
+    # The kernel adds no further axis once the stride is beyond the entries.
+    strides = [level.size**axis for axis in range(len(vertices)) if level.size**axis <= level.entries]
     linear = vertices[0]
-    for axis, vertex in enumerate(vertices[1:], 1):
-        linear = linear + vertex * level.size**axis
+    for vertex, stride in zip(vertices[1:], strides[1:], strict=False):
+        linear = linear + vertex * stride
     return linear if level.dense else torch.remainder(linear, level.entries)
 
 
@@ -107,10 +113,8 @@ class HashGrid(nn.Module):
     def __init__(self, config: GridConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or GridConfig()
-        levels = grid_levels(config)
         self.embeddings = nn.Parameter(torch.empty(config.entries, config.features).uniform_(-1e-4, 1e-4))
-        offsets = [level.offset for level in levels] + [config.entries]
-        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.int32))
+        self.register_buffer("offsets", torch.tensor(grid_offsets(config), dtype=torch.int32))
 
     def corners(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of the table (n, levels, 2**D) int32 around points (n, D), and their weights.

@@ -128,7 +128,7 @@ def _march(
 class Pixels(NamedTuple):
     """What R rays show: image (R, 3) on black, opacity (R,) and depth (R,).
 
-    `weights` (m,) is how much each sample adds to its pixel, and `reached` (m,) which samples come before the ray's end.
+    `weights` (m,) is what each sample adds to its pixel, `reached` (m,) which samples come before their ray's end.
     """
 
     image: torch.Tensor

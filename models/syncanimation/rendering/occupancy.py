@@ -32,7 +32,7 @@ class OccupancyGrid(nn.Module):
         return self.density > self.density.clamp(min=0).mean().clamp(max=MOST_DENSITY)
 
     def lattice(self, part: float, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Numbers (m,) of the cells of a random lattice that holds `part` (1, 1/8, 1/27, ...) of all, without the -1's."""
+        """Numbers (m,) of the cells of a random lattice that is `part` (1, 1/8, 1/27, ...) of all, without the -1's."""
         stride = max(round(part ** (-1 / 3)), 1)
         x, y, z = torch.randint(stride, (3,), generator=generator).tolist()
         numbers = torch.arange(GRID**3, device=self.density.device).view(GRID, GRID, GRID)

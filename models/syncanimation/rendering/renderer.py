@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .camera import Camera, Rays, pixel_coordinates
+from .camera import Camera, Rays, pixel_coordinates, widened_coordinates
 from .fields import HeadConfig, HeadField, TorsoConfig, TorsoField
 from .frame_head import HeadPixels, prepare_head, render_head_pixels
 from .marching import add_up, composite, march
@@ -135,27 +135,33 @@ class Renderer(nn.Module):
     ) -> FrameRender:
         """Renders one picture over the background (H, W, 3).
 
-        `torso_scale` above 1 shows more around the same person: the torso's coordinates and the rays spread by it.
+        `torso_scale` above 1 shows a smaller person, with more around, whose body stays on the picture's lower edge.
         `head` and `torso` leave a part out. The head's networks run in `dtype`: half precision is for graphics cards.
         Arguments otherwise as in `render_head`.
         """
         view = camera.widened(torso_scale)
+        size = (camera.height, camera.width)
         background = background.reshape(-1, 3)
         alpha = torch.zeros(len(background), 1, device=background.device)
         front = self._head_pixels(view, pose, audio, expression, code, dtype) if head else HeadPixels.none(background)
         behind = background
         if torso:
             places = (front.opacity < VISIBLE).nonzero()[:, 0]
-            coordinates = pixel_coordinates(camera, places) * torso_scale
+            coordinates = widened_coordinates(pixel_coordinates(camera, places), torso_scale)
             shown = self.render_torso(coordinates, pose, background[places], code=code)
             behind = background.index_copy(0, places, shown.image)
             alpha = alpha.index_copy(0, places, shown.alpha)
         image = (front.image + (1 - front.opacity)[:, None] * behind).clamp(0, 1)
-        size = (camera.height, camera.width)
         return FrameRender(image.view(*size, 3), front.opacity.view(size), alpha.view(size))
 
     def _head_pixels(
-        self, camera: Camera, pose: torch.Tensor, audio: torch.Tensor, expression: torch.Tensor, code: int, dtype: torch.dtype
+        self,
+        camera: Camera,
+        pose: torch.Tensor,
+        audio: torch.Tensor,
+        expression: torch.Tensor,
+        code: int,
+        dtype: torch.dtype,
     ) -> HeadPixels:
         prepared = prepare_head(self.head, audio, expression, self.head.individual_codes[code : code + 1], dtype)
         return render_head_pixels(prepared, self.occupancy.occupied(), camera, pose)

@@ -69,10 +69,7 @@ def _cells(unit: torch.Tensor, level: Level) -> tuple[torch.Tensor, torch.Tensor
 
 @cache
 def _vertex_entries(config: GridConfig) -> torch.Tensor:
-    """The table's row of each vertex of each level, level after level; within one, the second coordinate counts rows.
-
-    Levels are laid out without their last row and column where no point reaches those.
-    """
+    """The table's row of each vertex of each level, level after level, row by row: the second coordinate."""
     entries = []
     for level in grid_levels(config):
         number = torch.arange(level.size, dtype=torch.int32)

@@ -230,7 +230,9 @@ def _write_avatar(folder: Path, acting: Acting, size: int) -> None:
         "cx": np.float32(size / 2),
         "cy": np.float32(size / 2),
     }
-    save_file({name: torch.from_numpy(np.array(value)) for name, value in labels.items()}, folder / "labels.safetensors")
+    save_file(
+        {name: torch.from_numpy(np.array(value)) for name, value in labels.items()}, folder / "labels.safetensors"
+    )
     meta = {
         "version": avatar_files.VERSION,
         "finished": list(avatar_files.STAGES),

@@ -13,13 +13,13 @@ from ...models.speech.encoder import SpeechEncoder
 from ...models.syncanimation.rendering.camera import renderer_pose
 from ...models.syncanimation.rendering.renderer import Renderer
 from ..audio.waveform import check_audio
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, quoted
 from ..files.images import to_uint8
 from ..image.affine_sampling import box_map, sample_picture
 from ..memory import Managed, Resident, loaded
 from ..person.person import Person
 from ..types import Audio, FaceMotion, Progress, no_progress
-from .conditions import REFERENCES, Conditions, Reference, conditions, limited_poses
+from .conditions import REFERENCES, SMOOTHINGS, Conditions, Reference, Smoothing, conditions, limited_poses
 from .motion_pose import fitted, motion_expressions, motion_poses
 from .person_model import PersonModel, open_model
 from .portrait import Portrait
@@ -38,7 +38,8 @@ class Drive:
     """How a person is driven.
 
     `pose` and `expression` are motions that replace what is predicted from the speech. `reference`: what the syncers
-    start from, the first frame of the training or noise. `torso_scale` above 1 shows more of the surroundings and a
+    start from: the first frame of the training, noise, or as the public program has it (see `conditions`). `smoothing` of
+    predicted poses. `torso_scale` above 1 shows more of the surroundings and a
     smaller person, below 1 the reverse, the picture's lower edge staying where it is. `seed`: same seed, same frames.
 
     Raises TalkingPortraitError for a value outside its range.
@@ -47,6 +48,7 @@ class Drive:
     pose: FaceMotion | None = None
     expression: FaceMotion | None = None
     reference: Reference = "first frame"
+    smoothing: Smoothing = "centred"
     torso_scale: float = 1.0
     seed: int = 0
 
@@ -56,10 +58,11 @@ class Drive:
                 f"The upper body's scale is {self.torso_scale}, but {SCALES[0]:g} to {SCALES[1]:g} is expected; 1 "
                 "leaves it as it was trained."
             )
-        if self.reference not in REFERENCES:
-            raise TalkingPortraitError(
-                f"The reference is {self.reference!r}, but one of {', '.join(REFERENCES)} is expected."
-            )
+        for name, choices in (("reference", REFERENCES), ("smoothing", SMOOTHINGS)):
+            if getattr(self, name) not in choices:
+                raise TalkingPortraitError(
+                    f"The {name} is {quoted(getattr(self, name))}, but one of {', '.join(choices)} is expected."
+                )
         if self.seed < 0:
             raise TalkingPortraitError(f"The seed is {self.seed}, but 0 or more is expected.")
 
@@ -105,7 +108,14 @@ def animate(
     if poses is not None:
         _say_limits(model, poses, say)
     pieces = conditions(
-        model, audio, encoder, poses=poses, expressions=expressions, reference=drive.reference, seed=drive.seed
+        model,
+        audio,
+        encoder,
+        poses=poses,
+        expressions=expressions,
+        reference=drive.reference,
+        smoothing=drive.smoothing,
+        seed=drive.seed,
     )
     behind = model.background / 255 if background is None else _filled(background, model.size)
     done = 0
@@ -116,7 +126,9 @@ def animate(
             progress(done, total, _preview(image))
 
 
-def frames_of(model: PersonModel, audio: Audio, drive: Drive | None = None, **options: object) -> Iterator[torch.Tensor]:
+def frames_of(
+    model: PersonModel, audio: Audio, drive: Drive | None = None, **options: object
+) -> Iterator[torch.Tensor]:
     """The same frames (1, H, W, 3) as bytes, without their masks, for a video file."""
     for frames, _ in animate(model, audio, drive, **options):  # type: ignore[arg-type]
         yield frames

@@ -1,8 +1,8 @@
 """From speech to what each frame is rendered from: the camera's pose, the upper face and the speech around the frame.
 
-Piece by piece, so that memory does not grow with the length. Two things that the public program does are not done here:
-the emotion syncer's windows come from the driving speech, not from the training's, and its reference is the first
-frame's expression, not those of the training's first frames.
+Piece by piece, so that memory does not grow with the length. Two things that the public program does are done on request
+only: the emotion syncer's speech is the training's, not that which is to be spoken, and its reference are the labels of
+the training's frames one after the other, not the first frame's.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ from ..types import Audio
 from .person_model import PersonModel
 from .speech import SpeechPiece, speech_pieces
 
-Reference = Literal["first frame", "noise"]
-REFERENCES: tuple[Reference, ...] = ("first frame", "noise")
+Reference = Literal["first frame", "noise", "published"]
+REFERENCES: tuple[Reference, ...] = ("first frame", "noise", "published")
+Smoothing = Literal["centred", "causal", "none"]
+SMOOTHINGS: tuple[Smoothing, ...] = ("centred", "causal", "none")
+"""Of poses: over the 11 frames around each; over the 17 up to each as published, by which the head lags 0.3 s behind."""
 DRAW_FRAMES = 25
 """Frames between two draws of the noise, which turns from one to the next: drawn anew in each, it would tremble."""
 
@@ -53,6 +56,7 @@ def conditions(
     poses: torch.Tensor | None = None,
     expressions: torch.Tensor | None = None,
     reference: Reference = "first frame",
+    smoothing: Smoothing = "centred",
     seed: int = 0,
 ) -> Iterator[Conditions]:
     """Those of all frames of the speech; `poses` (F, 4, 4) and `expressions` (F, 7) replace the predicted ones."""
@@ -60,7 +64,9 @@ def conditions(
         here = slice(piece.start, piece.stop)
         numbers = torch.arange(piece.start - piece.first, piece.stop - piece.first)
         yield Conditions(
-            predicted_poses(model, piece, reference, seed) if poses is None else limited_poses(model, poses[here])[0],
+            predicted_poses(model, piece, reference, smoothing, seed)
+            if poses is None
+            else limited_poses(model, poses[here])[0],
             predicted_expressions(model, piece, reference, seed)
             if expressions is None
             else limited_expressions(model, expressions[here]),
@@ -68,18 +74,28 @@ def conditions(
         )
 
 
-def predicted_poses(model: PersonModel, piece: SpeechPiece, reference: Reference, seed: int) -> torch.Tensor:
-    """Poses (n, 4, 4) of the frames of a piece, smoothed over the 17 frames up to each."""
+def predicted_poses(
+    model: PersonModel,
+    piece: SpeechPiece,
+    reference: Reference = "first frame",
+    smoothing: Smoothing = "centred",
+    seed: int = 0,
+) -> torch.Tensor:
+    """Poses (n, 4, 4) of the frames of a piece, smoothed."""
     audio = model.networks.speech_map(piece.features.flatten(1))
     numbers = piece.first + np.arange(len(audio))
     syncer = model.networks.pose_syncer
     before = _reference(model.first[:POSE], numbers, reference, seed, "pose reference")
     labels = syncer(audio, before, held_noise(numbers, syncer.config.code, seed, "pose"))
     poses, _ = limited_poses(model, model.statistics.poses(labels))
-    return smooth_poses(poses)[piece.start - piece.first : piece.stop - piece.first]
+    if smoothing != "none":
+        poses = smooth_poses(poses, causal=smoothing == "causal")
+    return poses[piece.start - piece.first : piece.stop - piece.first]
 
 
-def predicted_expressions(model: PersonModel, piece: SpeechPiece, reference: Reference, seed: int) -> torch.Tensor:
+def predicted_expressions(
+    model: PersonModel, piece: SpeechPiece, reference: Reference = "first frame", seed: int = 0
+) -> torch.Tensor:
     """Expressions (n, 7) of the frames of a piece: brows smoothed, strong blinks closed."""
     labels = expression_labels(model, piece.features, piece.first, reference, seed)
     expressions = smooth_expressions(model.statistics.expressions(labels))
@@ -97,9 +113,13 @@ def expression_labels(
     audio = model.networks.speech_map(features.flatten(1))
     numbers = first + np.arange(len(audio))
     average = model.statistics.average_expression.expand(len(audio), -1)
-    reference_labels = _reference(model.first[POSE:], numbers, reference, seed, "expression reference")
     # The network knows the frames of the training by number, and no later ones.
     trained = torch.from_numpy(forwards_and_backwards(len(model.video.usable), len(audio), first))
+    if reference == "published":
+        audio = model.labels.audio[trained]
+        reference_labels = model.statistics.normalise(model.labels.c2w, model.labels.expressions)[trained, POSE:]
+    else:
+        reference_labels = _reference(model.first[POSE:], numbers, reference, seed, "expression reference")
     code = held_noise(numbers, syncer.config.code, seed, "expression")
     return syncer(audio, average, reference_labels, trained, code)
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from ...models.checkpoints import State, check_kind, read_checkpoint
-from ...models.syncanimation.rendering.camera import Camera
 from ...models.syncanimation.labels import BROWS, POSE, UPPER_FACE, Statistics, measure, raw_labels
 from ...models.syncanimation.loading import build_networks
 from ...models.syncanimation.networks import Networks
+from ...models.syncanimation.rendering.camera import Camera
 from ..errors import TalkingPortraitError, one_line, quoted
 from ..person.head_video import HeadVideo
 from ..person.person import Person
@@ -49,18 +49,16 @@ _STATISTICS = {
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of each frame of the person's video; `frames` of them count in the statistics.
+    """What is known of each frame of the person's video.
 
-    `c2w` (N, 4, 4), `expressions` (N, 7), `oval` (N, 36, 2) around the face in pixels of the avatar's pictures.
+    `c2w` (N, 4, 4), `expressions` (N, 7), `oval` (N, 36, 2) around the face in pixels of the avatar's pictures, `audio`
+    (N, 256) as the syncers take it.
     """
 
     c2w: torch.Tensor
     expressions: torch.Tensor
     oval: torch.Tensor
-
-    @classmethod
-    def of_avatar(cls, avatar: Avatar) -> Labels:
-        return cls(avatar.c2w.float(), avatar.blendshapes[:, list(UPPER_FACE)].float(), avatar.oval.float())
+    audio: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,18 @@ class PersonModel:
 
     @classmethod
     def untrained(
-        cls, networks: Networks, person: Person, avatar: Avatar, speech: SpeechScale, frames: np.ndarray
+        cls,
+        networks: Networks,
+        person: Person,
+        avatar: Avatar,
+        speech: SpeechScale,
+        audio: torch.Tensor,
+        frames: np.ndarray,
     ) -> PersonModel:
-        """With the statistics of the frames that are to be trained on."""
-        labels, rows = Labels.of_avatar(avatar), torch.from_numpy(frames)
-        c2w, expressions = labels.c2w[rows], labels.expressions[rows]
+        """With the statistics of the `frames` that are to be trained on; `audio` (N, 256) is of all frames."""
+        expressions = avatar.blendshapes[:, list(UPPER_FACE)].float()
+        labels, rows = Labels(avatar.c2w.float(), expressions, avatar.oval.float(), audio), torch.from_numpy(frames)
+        c2w, expressions = labels.c2w[rows], expressions[rows]
         statistics = measure(c2w, expressions)
         raw = raw_labels(c2w, expressions)
         low, high = raw.min(0).values, raw.max(0).values
@@ -115,7 +120,7 @@ class PersonModel:
             blinks=Blinks(high[POSE + BROWS :], high[POSE + BROWS :]),
             speech=speech,
             camera=Camera(avatar.focal, avatar.focal, avatar.cx, avatar.cy, avatar.size, avatar.size),
-            background=torch.from_numpy(avatar.background()),
+            background=torch.from_numpy(avatar.background().copy()),
             labels=labels,
             video=HeadVideo(
                 person.source.name,
@@ -170,6 +175,7 @@ class PersonModel:
             "video.c2w": self.labels.c2w,
             "video.expressions": self.labels.expressions,
             "video.oval": self.labels.oval,
+            "video.audio": self.labels.audio.half(),
             "video.usable": torch.from_numpy(self.video.usable),
         }
 
@@ -227,7 +233,7 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
     stats = {name.removeprefix("stats."): value for name, value in state.items() if name.startswith("stats.")}
     rows = {name: stats[name][0] for name in stats if stats[name].ndim == 2}
     size, stage = int(notes["picture_size"]), str(notes["stage"])
-    labels = Labels(state["video.c2w"], state["video.expressions"], state["video.oval"])
+    labels = Labels(*(state[f"video.{name}"].float() for name in ("c2w", "expressions", "oval", "audio")))
     focal_x, focal_y, centre_x, centre_y = state["cam.intrinsics"].tolist()
     model = PersonModel(
         networks=networks.eval(),
@@ -253,6 +259,7 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
         "poses": (labels.c2w, (frames, 4, 4)),
         "expressions": (labels.expressions, (frames, len(UPPER_FACE))),
         "outlines": (labels.oval, (frames, 36, 2)),
+        "speech": (labels.audio, (frames, networks.config.pose.audio)),
         "speech scale": (model.speech.scale, model.speech.mean.shape),
     }
     wrong = [name for name, (tensor, shape) in shapes.items() if tuple(tensor.shape) != tuple(shape)]

@@ -26,9 +26,7 @@ class Portrait:
     def __init__(self, model: PersonModel, head: Person | str | Path, frames: int) -> None:
         if isinstance(head, Person):
             model.video.check_person(head)
-        video = open_head_video(
-            head.source if isinstance(head, Person) else head, model.video.size, model.video.fps
-        )
+        video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
         start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
         self.numbers = start + forwards_and_backwards(stop - start, frames)
         self._frames, self._done = read_frames(video, self.numbers), 0
@@ -50,5 +48,7 @@ class Portrait:
         self._done += 1
         mask = torch.from_numpy(face_mask(self._oval[number].numpy(), self._size))
         pasted, _ = paste_frame(image, self._frame, self._map, feather=0.0, mask=mask)
-        weight, _ = paste_frame(torch.ones_like(image), torch.zeros_like(self._frame), self._map, feather=0.0, mask=mask)
+        weight, _ = paste_frame(
+            torch.ones_like(image), torch.zeros_like(self._frame), self._map, feather=0.0, mask=mask
+        )
         return torch.from_numpy(to_uint8(pasted)), weight[..., 0]

@@ -135,9 +135,7 @@ class HeadFrames(AvatarFrames):
             "patch": torch.tensor([kind.patches, kind.side]),
         }
 
-    def _pixels(
-        self, frame: int, kind: Pixels, rects: dict[str, np.ndarray], rng: np.random.Generator
-    ) -> np.ndarray:
+    def _pixels(self, frame: int, kind: Pixels, rects: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         size = self.avatar.size
         head = self._head_box(frame)
         rows: list[np.ndarray] = []
@@ -172,8 +170,6 @@ def _within(pixels: np.ndarray, rect: np.ndarray, size: int) -> np.ndarray:
 
 def _patch(box: np.ndarray, side: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Pixels of a square around a random place of a box."""
-    corner = [
-        int(np.clip(rng.integers(low, high) - side // 2, 0, size - side)) for low, high in (box[:2], box[2:])
-    ]
+    corner = [int(np.clip(rng.integers(low, high) - side // 2, 0, size - side)) for low, high in (box[:2], box[2:])]
     rows, columns = np.mgrid[:side, :side]
     return ((corner[0] + rows) * size + corner[1] + columns).ravel()

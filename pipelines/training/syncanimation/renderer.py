@@ -28,6 +28,8 @@ class TorsoTrainer(Trainer):
     """Of neck and torso, by the head's pose."""
 
     title = "syncanimation-torso"
+    steps = 1
+    """Nothing here depends on how many there are."""
 
     def __init__(self, renderer: Renderer, camera: Camera) -> None:
         super().__init__()
@@ -63,12 +65,23 @@ class HeadTrainer(Trainer):
 
     title = "syncanimation-face"
 
-    def __init__(self, renderer: Renderer, camera: Camera, steps: int, *, lips: bool = False, part: float = 1.0) -> None:
-        """`part` of the cells' densities are measured at each update of the grid."""
+    steps = 1
+    """Of the whole training, over which some terms of the loss grow."""
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        camera: Camera,
+        *,
+        lips: bool = False,
+        updates: int = GRID_UPDATES,
+        part: float = 1.0,
+    ) -> None:
+        """Every so many `updates` steps `part` of the cells' densities are measured."""
         super().__init__()
         self.head, self.occupancy, self.camera = renderer.head, renderer.occupancy, camera
         self._renderer = [renderer]
-        self.steps, self.lips, self.part = steps, lips, part
+        self.lips, self.updates, self.part = lips, updates, part
         self.weights = HeadLossWeights()
         if lips:
             self.title = "syncanimation-lips"
@@ -81,7 +94,7 @@ class HeadTrainer(Trainer):
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         one = {name: tensor[0] for name, tensor in batch.items()}
         audio = self.head.encode_audio(one["windows"][None])
-        if step % GRID_UPDATES == 0:
+        if step % self.updates == 0:
             first = step == 0 and not self.lips
             part = 1.0 if first else self.part
             self._renderer[0].update_occupancy(audio.detach(), one["expression"][None], part=part)

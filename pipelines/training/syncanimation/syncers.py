@@ -178,7 +178,7 @@ class SpeechCodeTrainer(Trainer):
         return (predicted - self.mouth)[self.usable].square().mean()
 
     def export(self) -> dict[str, dict[str, torch.Tensor]]:
-        return {"speech_code": {name: v for name, v in self.state_dict().items() if not name.startswith("readout.")}}
+        return {"speech_code": self.state_dict()}
 
 
 def mouth_labels(blendshapes: torch.Tensor, landmarks: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A person prepared for SyncAnimation as small as can be: a drawn head whose pose, blinks and mouth follow its voice."""
+"""A person prepared for SyncAnimation, as small as can be: a drawn head; pose, blinks and mouth follow its voice."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ class Drive:
     """How a person is driven.
 
     `pose` and `expression` are motions that replace what is predicted from the speech. `reference`: what the syncers
-    start from: the first frame of the training, noise, or as the public program has it (see `conditions`). `smoothing` of
-    predicted poses. `torso_scale` above 1 shows more of the surroundings and a
-    smaller person, below 1 the reverse, the picture's lower edge staying where it is. `seed`: same seed, same frames.
+    start from: the first frame of the training, noise, or as the public program has it (see `conditions`). `smoothing`
+    of predicted poses. `torso_scale` above 1 shows more of the surroundings and a smaller person, below 1 the reverse;
+    the picture's lower edge stays where it is. `seed`: same seed, same frames.
 
     Raises TalkingPortraitError for a value outside its range.
     """

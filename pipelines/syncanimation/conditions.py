@@ -1,8 +1,8 @@
 """From speech to what each frame is rendered from: the camera's pose, the upper face and the speech around the frame.
 
-Piece by piece, so that memory does not grow with the length. Two things that the public program does are done on request
-only: the emotion syncer's speech is the training's, not that which is to be spoken, and its reference are the labels of
-the training's frames one after the other, not the first frame's.
+Piece by piece, so that memory does not grow with the length. Two things that the public program does are done on
+request only: the emotion syncer's speech is the training's, not that which is to be spoken, and its reference are the
+labels of the training's frames one after the other, not the first frame's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Reference = Literal["first frame", "noise", "published"]
 REFERENCES: tuple[Reference, ...] = ("first frame", "noise", "published")
 Smoothing = Literal["centred", "causal", "none"]
 SMOOTHINGS: tuple[Smoothing, ...] = ("centred", "causal", "none")
-"""Of poses: over the 11 frames around each; over the 17 up to each as published, by which the head lags 0.3 s behind."""
+"""Of poses: over the 11 frames around each; over the 17 up to each (published), by which the head lags 0.3 s."""
 DRAW_FRAMES = 25
 """Frames between two draws of the noise, which turns from one to the next: drawn anew in each, it would tremble."""
 

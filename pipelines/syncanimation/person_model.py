@@ -1,8 +1,8 @@
 """The model of one person in one file: networks, statistics of the labels, background and camera.
 
-Tensors have the published names where there are any. Beside the networks' own: `stats.` averages, deviations and limits
-of the labels and of the speech features, `bg.image`, `cam.intrinsics`, and `video.` poses, expressions and face outlines
-of the frames that were trained on. The metadata `talking_portrait.syncanimation` is JSON: see `_describe`.
+Tensors have the published names where there are any. Beside the networks' own: `stats.` averages, deviations and
+limits of the labels and of the speech features, `bg.image`, `cam.intrinsics`, and `video.` poses, expressions, outlines
+of the face and speech of the video's frames. The metadata `talking_portrait.syncanimation` is JSON: see `_describe`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m tests.bench.syncanimation --out build/syncanimation                # the shipped portrait and speech
     python -m tests.bench.syncanimation --out build/syncanimation --video person.mp4 --size 256 --minutes 60
 
-Instant makes the shipped portrait speak for a minute; head and eyelids follow the loudness of the speech in a known way.
+Instant makes the shipped portrait speak for a minute; head and lids follow the loudness of the speech in a known way.
 That video is prepared and trained on but for its last ten seconds; training measures those, and this writes pictures of
 them and drives the person by their speech alone. What is finished in the folder is not done again.
 """
@@ -25,7 +25,7 @@ from talking_portrait.pipelines.face.head_pose import about_neck
 from talking_portrait.pipelines.files.example import SPEECH_FILE, example_portrait
 from talking_portrait.pipelines.files.frame_stream import write_stream
 from talking_portrait.pipelines.files.images import write_image
-from talking_portrait.pipelines.instant.animate import frames_of
+from talking_portrait.pipelines.instant.animate import fit_portrait, frames_of
 from talking_portrait.pipelines.instant.driver.driver import drive
 from talking_portrait.pipelines.person.person import Person
 from talking_portrait.pipelines.person.prepare import prepare_person
@@ -42,6 +42,8 @@ from talking_portrait.pipelines.types import Audio, FaceMotion
 from .audiodvp import FPS, HELD_OUT_SECONDS, held_out_speech, spoken, timed
 
 SHEET_ROWS = 6
+VIDEO_SIDE = 256
+"""Pixels; more would take longer to prepare, and the avatar has 128 by default."""
 QUIET = 0.15
 """Loudness, in parts of the loudest, below which the lids close."""
 
@@ -84,7 +86,7 @@ def acted(speech: Audio, fps: Fraction) -> FaceMotion:
 
 
 def make_video(path: Path, speech: Audio) -> None:
-    image, track = example_portrait()
+    image, track = fit_portrait(*example_portrait(), VIDEO_SIDE)
     write_stream(path, frames_of(image, track, acted(speech, FPS)), FPS, speech, crf=10)
 
 

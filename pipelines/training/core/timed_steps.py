@@ -15,7 +15,8 @@ from .trainer import PRECISIONS, Plan, Trainer
 def steps_in(minutes: float, trainer: Trainer, dataset: Any, plan: Plan, timed: int = 4) -> int:
     """Steps that take about so many minutes here, measured on a copy of the trainer; at least one.
 
-    `plan` says how many samples a step takes, and its precision; `timed` steps are made, the first of which does not count.
+    `plan` says how many samples a step takes, and its precision; `timed` steps are made, of which the first does not
+    count.
     """
     from torch.utils.data import default_collate
 

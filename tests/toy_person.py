@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer, NeuralRendererConfig, initialise
 from talking_portrait.models.audiodvp.speech_to_expression import new_speech_to_expression
+from talking_portrait.models.speech.mouth_network import save_mouth_network
+from talking_portrait.pipelines.audio.mouth_states import shipped_encoder
+from talking_portrait.pipelines.audiodvp.expression import network_features
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
 from talking_portrait.pipelines.audiodvp.person_model import PersonModel
 from talking_portrait.pipelines.files.sound import write_wav
@@ -19,7 +22,7 @@ from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.packages import load_opencv
 from talking_portrait.pipelines.person.head_video import HeadVideo
 from talking_portrait.pipelines.person.person import STAGES, VERSION, CropBox, crop_name, open_person
-from talking_portrait.pipelines.person.speech import speech_features
+from talking_portrait.pipelines.person.speech import Encoder, speech_features
 from talking_portrait.pipelines.types import Audio
 
 from .models.audiodvp.face import face_model
@@ -87,7 +90,14 @@ def photographed(face: FittedFace, frame: int, size: tuple[int, int] = SIZE) -> 
     return room.clip(0, 255).astype(np.uint8)
 
 
-def make_person(folder: Path, *, seconds: float = 4.0, fps: Fraction = Fraction(25), sound: bool = True) -> Path:
+def make_person(
+    folder: Path,
+    *,
+    seconds: float = 4.0,
+    fps: Fraction = Fraction(25),
+    sound: bool = True,
+    encoder: Encoder | None = None,
+) -> Path:
     """A folder as `prepare_person` and `fit_face` leave it."""
     cv2 = load_opencv()
     audio, frames = speech(seconds), round(seconds * fps)
@@ -109,7 +119,7 @@ def make_person(folder: Path, *, seconds: float = 4.0, fps: Fraction = Fraction(
     np.save(folder / "usable.npy", np.ones(frames, bool))
     if sound:
         write_wav(folder / "audio.wav", audio)
-        features = speech_features(audio, fps, frames)
+        features = speech_features(audio, fps, frames, encoder)
         np.savez(
             folder / "speech.npz",
             states=features.states.numpy(),
@@ -117,6 +127,8 @@ def make_person(folder: Path, *, seconds: float = 4.0, fps: Fraction = Fraction(
             model=features.model,
             timing=features.timing,
         )
+        if encoder is None:
+            save_mouth_network(shipped_encoder().network, folder / "mouth.safetensors", {})
     meta = {
         "version": VERSION,
         "source": {"file": "source.mp4", "name": "source.mp4", "size": 1, "fingerprint": "toy"},
@@ -136,12 +148,14 @@ def make_person(folder: Path, *, seconds: float = 4.0, fps: Fraction = Fraction(
     return folder
 
 
-def toy_model(folder: Path, *, speech_model: str = "mfcc-audiodvp") -> PersonModel:
+def toy_model(folder: Path) -> PersonModel:
     """A model of a prepared person whose networks have random weights."""
     torch.manual_seed(0)
     person, face = open_person(folder), FittedFace.read(folder)
-    network = new_speech_to_expression("temporal", 28 * 12, face.expression.shape[1]).eval()
-    network.fit_scales(torch.randn(50, 28 * 12), face.expression)
+    features = network_features(person.speech())
+    network = new_speech_to_expression("temporal", features.shape[1], face.expression.shape[1]).eval()
+    network.fit_scales(features, face.expression)
     renderer = NeuralRenderer(TINY)
     initialise(renderer)
-    return PersonModel(network, renderer.eval(), face, HeadVideo.of_person(person), speech_model, (16, 64, 0, 64))
+    video, speech_model = HeadVideo.of_person(person), person.speech().model
+    return PersonModel(network, renderer.eval(), face, video, speech_model, (16, 64, 0, 64), person.mouth_encoder())

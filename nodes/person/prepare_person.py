@@ -39,7 +39,8 @@ class PreparePerson(io.ComfyNode):
                 SpeechEncoderSocket.Input(
                     "speech_encoder",
                     optional=True,
-                    tooltip="From Load Speech Encoder: its features describe the speech; without one MFCC do.",
+                    tooltip="From Load Speech Encoder: its features describe the speech; without one those of the "
+                    "shipped mouth network do.",
                 ),
                 host.advanced(
                     io.Int.Input(

@@ -16,7 +16,7 @@ from ..files.images import to_uint8
 from ..memory import HalvingBatches, Managed, Resident, loaded
 from ..person.head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
 from ..person.person import Person
-from ..person.speech import speech_features
+from ..person.speech import MFCC, speech_features
 from ..types import Audio, Progress, no_progress
 from .expression import network_features, predict_expression
 from .paste import blend_weights, paste_lower_face
@@ -88,14 +88,15 @@ def frames_of(model: PersonModel, audio: Audio, head: Person | str | Path, **opt
 def _expression(model: PersonModel, audio: Audio, encoder: SpeechEncoder | None) -> torch.Tensor:
     """(F, K) of the speech, a row for each frame."""
     fps = model.video.fps
-    if encoder is None and not model.speech.startswith("mfcc"):
+    own = model.mouth_encoder or (MFCC if model.speech == MFCC else None)
+    if encoder is None and own is None:
         raise TalkingPortraitError(
             f"The model was trained on speech features of {model.speech}, which needs that speech encoder; load it too."
         )
     frames = model.frames_for(audio)
     silence = max(0, round(_SHORTEST * audio.sample_rate) - audio.samples)
     padded = Audio(torch.nn.functional.pad(audio.waveform, (0, silence)), audio.sample_rate)
-    features = speech_features(padded, fps, frames, encoder)
+    features = speech_features(padded, fps, frames, encoder or own)
     rows = network_features(features)
     if features.model != model.speech or rows.shape[1] != model.speech_to_expression.features:
         raise TalkingPortraitError(

@@ -1,7 +1,8 @@
 """Fits a face model to a prepared person: landmarks give shape, expression and pose, the crops colours and light.
 
-No network is trained for it and no model of other faces is needed: the expression basis is learnt from the person's own
-video, where AudioDVP fits a morphable model of many faces with a ResNet. The crops are read once, in order.
+No network is trained for it, where AudioDVP trains a ResNet, and no model of other faces is needed: by default the
+expression basis is learnt from the person's own video. A morphable model of many faces, such as the Basel Face Model,
+is fitted where it is given. The crops are read once, in order.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from ..errors import TalkingPortraitError, reason_of
 from ..files.scratch import interruptions_held, scratch_folder
 from ..image.affine_sampling import invert_map
 from ..person.person import Person
+from ..progress import share
 from ..types import Camera as MediaPipeCamera
 from ..types import Progress, no_progress
+from .fit_coefficients import fit_coefficients, has_basis
 from .fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
 from .person_colours import ambient_shade, face_colours, fit_light, median_albedo, smooth_light
 from .person_mesh import person_mesh
@@ -36,19 +39,26 @@ INNER_MOUTH = (0.10, 0.04, 0.04)
 """Colour of the inner mouth under the ambient light."""
 UNSTEADY = (*LIPS_INNER, *RIGHT_EYE, *LEFT_EYE)
 """Landmarks whose colours depend on more than light."""
+COEFFICIENTS_SHARE = 0.3
+"""Part of the time that a morphable model's coefficients take, about."""
 PREVIEW_SECONDS = 2
 """One picture of the fit is shown for so much of the video."""
 
 
-def fit_face(person: Person, *, progress: Progress = no_progress) -> FittedFace:
+def fit_face(person: Person, model: FaceModel | None = None, *, progress: Progress = no_progress) -> FittedFace:
     """The face model of a prepared person, fitted and stored in its folder, or read from there where that is done.
+
+    `model` is a morphable model with the 68 landmarks; by default one is made of the person's own landmarks. A fit of
+    another model that is there is made anew, where one is given.
 
     Raises TalkingPortraitError when the folder can't be written.
     """
     place = person.folder / FOLDER
     if (place / MODEL_FILE).is_file() and (place / COEFFICIENTS_FILE).is_file():
-        return FittedFace.read(person.folder)
-    fitted = _fitted(person, progress)
+        fitted = FittedFace.read(person.folder)
+        if model is None or has_basis(fitted.face_model, model):
+            return fitted
+    fitted = _fitted(person, progress) if model is None else _with_model(person, model, progress)
     try:
         with scratch_folder(person.folder, FOLDER) as scratch:
             made = scratch / FOLDER
@@ -82,7 +92,17 @@ def _fitted(person: Person, progress: Progress) -> FittedFace:
         opened=_float(shape.opened),
         crop_size=size,
     )
-    return _with_colours(person, fitted, progress)
+    mesh = person_mesh()
+    steady = torch.from_numpy(np.setdiff1d(np.arange(VERTICES), UNSTEADY))
+    return _with_colours(person, fitted, steady, torch.from_numpy(mesh.inner_mouth.copy()), progress)
+
+
+def _with_model(person: Person, model: FaceModel, progress: Progress) -> FittedFace:
+    """A morphable model; its own texture gives way to the colours of the person."""
+    fitted = fit_coefficients(person, model, share(progress, 0, COEFFICIENTS_SHARE))
+    lit = torch.arange(0, model.vertices, max(1, model.vertices // VERTICES))
+    inner_mouth = torch.zeros(model.vertices, dtype=torch.bool)
+    return _with_colours(person, fitted, lit, inner_mouth, share(progress, COEFFICIENTS_SHARE, 1))
 
 
 def _face_model(shape: PersonShape, distance: float) -> FaceModel:
@@ -110,8 +130,13 @@ def _face_model(shape: PersonShape, distance: float) -> FaceModel:
     )
 
 
-def _with_colours(person: Person, fitted: FittedFace, progress: Progress) -> FittedFace:
-    """The fitted face with the colours of its vertices and the light of each frame."""
+def _with_colours(
+    person: Person, fitted: FittedFace, lit: torch.Tensor, inner_mouth: torch.Tensor, progress: Progress
+) -> FittedFace:
+    """The fitted face with the colours of its vertices and the light of each frame.
+
+    Light is fitted to the vertices numbered `lit`; those in `inner_mouth` (V,) bool get its colour.
+    """
     known = np.flatnonzero(person.usable)
     for_texture = set(known[np.linspace(0, len(known) - 1, min(TEXTURE_FRAMES, len(known))).astype(int)].tolist())
     texture, colours, normals = [], [], []
@@ -122,22 +147,18 @@ def _with_colours(person: Person, fitted: FittedFace, progress: Progress) -> Fit
         texture += [
             of_frame.clone() for of_frame, frame in zip(seen, frames.tolist(), strict=True) if frame in for_texture
         ]
-        colours.append(seen[:, :VERTICES].half())
-        normals.append(facing[:, :VERTICES].half())
+        colours.append(seen[:, lit].half())
+        normals.append(facing[:, lit].half())
         picture = None if number % preview_every else fit_preview(fitted, int(frames[0]), crops[0])
         progress(min((number + 1) * BATCH, len(known)), len(known), picture)
 
-    mesh = person_mesh()
     albedo = median_albedo(torch.stack(texture), fitted.face_model.triangles)
-    albedo[torch.from_numpy(mesh.inner_mouth.copy())] = torch.tensor(INNER_MOUTH) / ambient_shade()
-    steady = torch.from_numpy(np.setdiff1d(np.arange(VERTICES), UNSTEADY))
+    albedo[inner_mouth] = torch.tensor(INNER_MOUTH) / ambient_shade()
     light = np.zeros((person.frames, fitted.light.shape[1]))
     for number, frames in enumerate(known[start : start + BATCH] for start in range(0, len(known), BATCH)):
-        light[frames] = fit_light(
-            albedo[steady], normals[number][:, steady].float(), colours[number][:, steady].float()
-        ).numpy()
+        light[frames] = fit_light(albedo[lit], normals[number].float(), colours[number].float()).numpy()
     light = smooth_light(between_known(light, known), person.shots, float(person.fps))
-    model = replace(fitted.face_model, tex_mean=albedo.reshape(-1, 1))
+    model = replace(fitted.face_model, tex_mean=albedo.reshape(-1, 1), tex_base=torch.zeros(albedo.numel(), 0))
     return replace(fitted, face_model=model, light=_float(light))
 
 

@@ -1,7 +1,8 @@
 """The model of one person in one file: all that driving needs but the head video's frames.
 
 Tensors: `a2e.` speech to expression, `nfr.` the neural renderer, `face.` the face model, `coefficients.` those of each
-frame of the head video, and which frames are usable. The metadata `talking_portrait.audiodvp` is JSON: see `_describe`.
+frame of the head video, and which frames are usable, `speech.` the mouth network whose states are the speech features,
+unless they are others. The metadata `talking_portrait.audiodvp` is JSON: see `_describe`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...models.audiodvp.loading import build_neural_renderer
 from ...models.audiodvp.neural_renderer import NeuralRenderer
 from ...models.audiodvp.speech_to_expression import SpeechToExpression, build_speech_to_expression
 from ...models.checkpoints import State, check_kind, read_checkpoint
+from ..audio.mouth_states import NAME, MouthEncoder
 from ..errors import TalkingPortraitError, one_line, quoted
 from ..person.head_video import HeadVideo
 from ..timing import frame_count
@@ -28,14 +30,15 @@ from .renders import Part
 
 VERSION = 1
 METADATA = "talking_portrait.audiodvp"
-EXPRESSION, RENDERER, FACE, COEFFICIENTS = "a2e.", "nfr.", "face.", "coefficients."
+EXPRESSION, RENDERER, FACE, COEFFICIENTS, SPEECH = "a2e.", "nfr.", "face.", "coefficients.", "speech."
 USABLE = "usable"
 
 
 @dataclass(frozen=True)
 class PersonModel:
     """`face` has the coefficients of every frame of `video`; `speech` is the name of the features that
-    `speech_to_expression` takes, `part` the part of the crops that the renderer works on."""
+    `speech_to_expression` takes, and `mouth_encoder` computes them where they are a mouth network's; `part` is the part
+    of the crops that the renderer works on."""
 
     speech_to_expression: SpeechToExpression
     renderer: NeuralRenderer
@@ -43,6 +46,7 @@ class PersonModel:
     video: HeadVideo
     speech: str
     part: Part
+    mouth_encoder: MouthEncoder | None = None
 
     def frames_for(self, audio: Audio) -> int:
         """How many frames the speech makes."""
@@ -55,6 +59,7 @@ class PersonModel:
             RENDERER: self.renderer.state_dict(),
             FACE: self.face.face_model.tensors(),
             COEFFICIENTS: self.face.tensors() | {USABLE: torch.from_numpy(self.video.usable)},
+            SPEECH: self.mouth_encoder.weights if self.mouth_encoder else {},
         }
         return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
 
@@ -71,6 +76,7 @@ class PersonModel:
             **self.video.notes(),
             "crop_size": self.face.crop_size,
             "speech": self.speech,
+            "mouth_network": self.mouth_encoder.config if self.mouth_encoder else None,
             "part": list(self.part),
             "speech_to_expression": self.speech_to_expression.config,
             "renderer": asdict(self.renderer.config),
@@ -118,12 +124,25 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
     renderer = build_neural_renderer(_part(state, RENDERER), path=path)
     if len(video.usable) != face.frames or network.network.config.expressions != face.expression.shape[1]:
         raise _unfit(path, "its parts do not belong together")
+    encoder, speech = _mouth_encoder(_part(state, SPEECH), notes), str(notes["speech"])
+    if speech.startswith(f"{NAME}-") and (encoder is None or encoder.name != speech):
+        raise _unfit(path, "the mouth network that it was trained with is not in it")
     top, bottom, left, right = map(int, notes["part"])
     step = 2**renderer.config.downs
     sides = ((top, bottom), (left, right))
     if not all(0 <= low < high <= face.crop_size and (high - low) % step == 0 for low, high in sides):
         raise ValueError("a part of the crops that the renderer can't work on")
-    return PersonModel(network, renderer, face, video, str(notes["speech"]), (top, bottom, left, right))
+    return PersonModel(network, renderer, face, video, speech, (top, bottom, left, right), encoder)
+
+
+def _mouth_encoder(weights: State, notes: Mapping[str, Any]) -> MouthEncoder | None:
+    """None where the features are others. Raises ValueError for weights that do not fit their description."""
+    if notes.get("mouth_network") is None:  # files of earlier versions say nothing
+        return None
+    try:
+        return MouthEncoder.of_weights(weights, notes["mouth_network"])
+    except RuntimeError:
+        raise ValueError("mouth_network") from None
 
 
 def _part(state: Mapping[str, torch.Tensor], prefix: str) -> State:

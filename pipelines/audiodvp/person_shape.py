@@ -98,9 +98,15 @@ def fit_shape(
     with_mouth = (openings - openings.mean()) @ expression[known]
     signs = np.where(with_mouth < 0, -1.0, 1.0)  # so that more of each component goes with a wider mouth
     basis, expression = basis * signs, expression * signs
-    widest = known[np.argsort(openings)[-max(1, round(WIDEST * len(known))) :]]
-    opened = WIDER * expression[widest].mean(axis=0)
+    opened = wide_open(openings, expression[known])
     return PersonShape(mean, turning_basis, turning, basis.reshape(VERTICES, 3, -1), expression, opened, poses)
+
+
+def wide_open(openings: np.ndarray, expression: np.ndarray) -> np.ndarray:
+    """The expression (K,) of the mouth wide open, of frames with these openings (n,) and expressions (n, K)."""
+    widest = np.argsort(openings)[-max(1, round(WIDEST * len(openings))) :]
+    opened: np.ndarray = WIDER * expression[widest].mean(axis=0)
+    return opened
 
 
 def _blocks(frames: int) -> Iterator[slice]:
@@ -184,13 +190,19 @@ def _between_known_poses(matrices: np.ndarray, known: np.ndarray) -> Poses:
 
 
 def _smoothed(poses: Poses, shots: Sequence[tuple[int, int]]) -> Poses:
+    columns = np.concatenate([poses.rotation, poses.translation[..., None]], axis=2).reshape(-1, 12)
+    return _as_poses(smoothed(columns, shots))
+
+
+def smoothed(columns: np.ndarray, shots: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Pose values (N, C) smoothed over time, within `shots`."""
     from scipy.signal import savgol_filter
 
-    columns = np.concatenate([poses.rotation, poses.translation[..., None]], axis=2).reshape(-1, 12)
+    smooth = columns.copy()
     for start, stop in shots:
         if stop - start >= SMOOTHING_WINDOW:
-            columns[start:stop] = savgol_filter(columns[start:stop], SMOOTHING_WINDOW, SMOOTHING_ORDER, axis=0)
-    return _as_poses(columns)
+            smooth[start:stop] = savgol_filter(columns[start:stop], SMOOTHING_WINDOW, SMOOTHING_ORDER, axis=0)
+    return smooth
 
 
 def _as_poses(columns: np.ndarray) -> Poses:

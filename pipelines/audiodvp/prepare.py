@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ...models.speech.encoder import SpeechEncoder
+from ...models.audiodvp.face_model import FaceModel
 from ..face.face import Landmarker
 from ..person.person import Person
 from ..person.prepare import Settings, prepare_person
+from ..person.speech import Encoder
 from ..progress import share
 from ..types import Progress, no_progress
 from .fit import fit_face
@@ -23,7 +24,8 @@ def prepare_fitted_person(
     *,
     settings: Settings | None = None,
     landmarker: Landmarker | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
+    face_model: FaceModel | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = no_progress,
 ) -> Person:
@@ -37,5 +39,5 @@ def prepare_fitted_person(
         say=say,
         progress=share(progress, 0, PREPARED),
     )
-    fit_face(person, progress=share(progress, PREPARED, 1))
+    fit_face(person, face_model, progress=share(progress, PREPARED, 1))
     return person

@@ -17,6 +17,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("person", help="prepare a video of one person for training")
     actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_prepare(actions)
+    _add_face_model(actions)
     _add_drive(actions)
 
 
@@ -28,15 +29,24 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--size", type=int, default=256, help="side of the crops in pixels (default 256)")
     command.add_argument("--fps", help="frames per second (default: the video's own)")
     command.add_argument("--silent", action="store_true", help="also take a video without speech, for driving alone")
-    command.add_argument("--speech-encoder", type=Path, help="a wav2vec2 or HuBERT model (default: MFCC, without one)")
+    command.add_argument(
+        "--speech-encoder", type=Path, help="a wav2vec2 or HuBERT model (default: the shipped mouth network)"
+    )
     command.add_argument(
         "--landmarks", type=Path, help="MediaPipe's .task (default: that of the model folder, or the shipped networks)"
+    )
+    command.add_argument(
+        "--face-model",
+        type=Path,
+        metavar="FILE",
+        help="a morphable face model, as person face-model writes it, to fit (default: one learnt from the video)",
     )
     command.set_defaults(run=_prepare)
 
 
 @redirect_native_stderr()
 def _prepare(options: argparse.Namespace) -> None:
+    from ...models.audiodvp.face_model import load_face_model
     from ...models.speech.loading import load_speech_encoder
     from ..audiodvp.prepare import prepare_fitted_person
     from ..face.landmarks import open_landmarker
@@ -46,6 +56,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
     settings = Settings(options.size, as_rate(options.fps) if options.fps else None, options.silent)
     check_output_folder(options.out)
+    face_model = load_face_model(options.face_model) if options.face_model else None
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
         note(landmarker.hint)
@@ -55,10 +66,26 @@ def _prepare(options: argparse.Namespace) -> None:
         settings=settings,
         landmarker=landmarker,
         encoder=load_speech_encoder(options.speech_encoder) if options.speech_encoder else None,
+        face_model=face_model,
         say=say,
         progress=ProgressBar("preparing", "%"),
     )
     say(f"{options.out}: {person.frames} frames at {float(person.fps):g} fps, {person.usable.sum()} of them usable")
+
+
+def _add_face_model(actions: argparse._SubParsersAction) -> None:
+    text = "make one face model of the published files of the Basel Face Model 2009, for person prepare --face-model"
+    command = actions.add_parser("face-model", help=text, description=text)
+    command.add_argument("files", type=Path, metavar="FOLDER", help="with the published files, or a ready data.mat")
+    command.add_argument("--out", type=Path, required=True, help="the face model to write, .safetensors")
+    command.set_defaults(run=_face_model)
+
+
+def _face_model(options: argparse.Namespace) -> None:
+    from ..audiodvp.published_face_model import convert_face_model
+
+    model = convert_face_model(options.files, options.out)
+    say(f"{options.out}: {model.vertices} vertices, {len(model.triangles)} triangles")
 
 
 def _add_drive(actions: argparse._SubParsersAction) -> None:

@@ -4,6 +4,7 @@ meta.json          what the folder was made from and how, and which stages are f
 source.mp4         the video as it was given (the ending is its own)
 audio.wav          its sound on the clock of the frames, 16 kHz, one channel; absent where there is none
 speech.npz         speech features of that sound, one row for each frame; absent where there is no sound
+mouth.safetensors  the mouth network whose states they are; absent where they are others
 track.npz          the person's landmarks in every frame
 usable.npy         which frames show the person's face
 crops/000000.png   the face's square part of each frame, scaled to one size
@@ -21,7 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
+from ...models.speech.mouth_network import load_mouth_network
+from ..audio.mouth_states import NAME, MouthEncoder
 from ..errors import TalkingPortraitError, reason_of
 from ..files.sound import read_audio
 from ..files.video import open_video
@@ -29,8 +33,8 @@ from ..image.affine_sampling import box_map
 from ..types import Audio, Crop, FaceTrack, SpeechFeatures
 
 VERSION = 1
-META, SOURCE, SOUND, SPEECH, TRACK, USABLE, CROPS = (
-    "meta.json", "source", "audio.wav", "speech.npz", "track.npz", "usable.npy", "crops"
+META, SOURCE, SOUND, SPEECH, ENCODER, TRACK, USABLE, CROPS = (
+    "meta.json", "source", "audio.wav", "speech.npz", "mouth.safetensors", "track.npz", "usable.npy", "crops"
 )  # fmt: skip
 STAGES = ("source", "track", "sound", "crops", "speech")
 """In the order in which they are made."""
@@ -150,6 +154,22 @@ class Person:
             )
         except (KeyError, ValueError, TypeError, ZeroDivisionError):
             raise damaged(path) from None
+
+    def mouth_encoder(self) -> MouthEncoder | None:
+        """The encoder of `speech`, which goes with a trained model; None where the features are not a mouth network's.
+
+        Raises TalkingPortraitError where it is not the one that the features were computed with.
+        """
+        model, path = self.speech().model, self.folder / ENCODER
+        if not model.startswith(f"{NAME}-"):
+            return None
+        try:
+            encoder = MouthEncoder(load_mouth_network(path))
+        except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError):
+            raise damaged(path) from None
+        if encoder.name != model:
+            raise damaged(path)
+        return encoder
 
 
 def crop_name(index: int) -> str:

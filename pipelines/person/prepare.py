@@ -5,7 +5,6 @@ A stage is written whole or not at all; one that was interrupted is done again i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,8 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ...models.speech.encoder import SpeechEncoder
+from ...models.speech.mouth_network import save_mouth_network
+from ..audio.mouth_states import MouthEncoder, shipped_encoder
 from ..audio.waveform import SPEECH_RATE
 from ..errors import TalkingPortraitError, reason_of
 from ..face.crop_boxes import PRESETS, portrait_boxes
@@ -35,8 +35,10 @@ from ..image.affine_sampling import sample_picture
 from ..progress import share
 from ..timing import as_rate, frame_end
 from ..types import Audio, FaceTrack, Progress, no_progress
+from .fingerprint import fingerprint_of
 from .person import (
     CROPS,
+    ENCODER,
     META,
     SOUND,
     SOURCE,
@@ -51,7 +53,7 @@ from .person import (
     open_person,
     read_meta,
 )
-from .speech import is_silent, speech_features
+from .speech import Encoder, encoder_name, is_silent, needs_no_file, speech_features
 from .tracking import TrackedPerson, track_person
 
 CROP = "head"
@@ -62,8 +64,6 @@ SMALL_FACE = 0.35
 """Part of the crops' side below which the face is small in them, which is said."""
 _LOCK = ".person.lock"
 _PREVIEW_SECONDS = 2
-_HASHED = 1 << 22
-"""Bytes that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def prepare_person(
     *,
     settings: Settings | None = None,
     landmarker: Landmarker | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = no_progress,
 ) -> Person:
@@ -102,7 +102,8 @@ def prepare_person(
 
     Args:
         landmarker: by default the best engine that is there.
-        encoder: a speech encoder whose hidden states become the speech features; by default MFCC.
+        encoder: what computes the speech features; by default the shipped mouth network, or that which a finished
+            person was prepared with.
         say: gets a sentence for each thing worth knowing, such as segments that are left out.
         progress: called after each frame; may raise to stop, which loses the stage at hand alone.
 
@@ -154,12 +155,13 @@ class _Preparation:
         folder: Path,
         settings: Settings,
         landmarker: Landmarker | None,
-        encoder: SpeechEncoder | None,
+        encoder: Encoder | None,
         say: Callable[[str], None],
         progress: Progress,
     ) -> None:
-        self.folder, self.settings, self.encoder, self.say, self.progress = folder, settings, encoder, say, progress
+        self.folder, self.settings, self.say, self.progress = folder, settings, say, progress
         self.given, self.landmarker = video, landmarker
+        self.by_default, self.encoder = encoder is None, encoder or shipped_encoder()
         self.video = replace(video, fps=settings.fps or video.fps)
         self.meta = self._begun()
 
@@ -187,17 +189,18 @@ class _Preparation:
 
     def _begun(self) -> dict[str, Any]:
         """The description on the disk where it is of the same work, else a new one."""
-        fingerprint = self._fingerprint()
+        fingerprint = fingerprint_of(self.given.path, step=lambda: self.progress(0, 100))
         how = {
             "crop_size": self.settings.crop_size,
             "fps": str(self.video.fps),
             "silent": self.settings.silent,
-            "speech": self.encoder.name if self.encoder else "mfcc-audiodvp",
+            "speech": encoder_name(self.encoder),
         }
         meta = read_meta(self.folder)
         if meta is not None:
-            same = meta["source"].get("fingerprint") == fingerprint and meta.get("settings") == how
-            if same:
+            if meta["source"].get("fingerprint") == fingerprint and self._is_like(meta, how):
+                if "speech" not in meta["finished"]:
+                    meta["settings"] = how
                 return meta
             if set(meta["finished"]) >= set(STAGES):
                 raise TalkingPortraitError(
@@ -219,17 +222,22 @@ class _Preparation:
         }
         return {"version": VERSION, "source": source, "settings": how, "finished": []}
 
-    def _fingerprint(self) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        with self.given.path.open("rb") as file:
-            while block := file.read(_HASHED):
-                digest.update(block)
-                self.progress(0, 100)
-        return digest.hexdigest()
+    def _is_like(self, meta: dict[str, Any], how: dict[str, Any]) -> bool:
+        """Whether what is finished was made as it would be made now; the encoder counts once speech is encoded.
+
+        Where none is given, those of earlier versions will do, whose default was another one.
+        """
+        before = meta.get("settings")
+        if not isinstance(before, dict):
+            return False
+        before, now = dict(before), dict(how)
+        speech, expected = str(before.pop("speech", "")), now.pop("speech")
+        will_do = "speech" not in meta["finished"] or speech == expected or (self.by_default and needs_no_file(speech))
+        return before == now and will_do
 
     def _discard(self) -> None:
         """Takes away what an unfinished run has made."""
-        for name in (SOUND, SPEECH, TRACK, USABLE, META):
+        for name in (SOUND, SPEECH, ENCODER, TRACK, USABLE, META):
             (self.folder / name).unlink(missing_ok=True)
         for source in self.folder.glob(f"{SOURCE}.*"):
             source.unlink()
@@ -348,6 +356,9 @@ class _Preparation:
             return
         speech, _ = read_speech(self.folder / SOUND, self.video.fps)
         features = speech_features(speech, self.video.fps, self.meta["frames"], self.encoder, progress=progress)
+        if isinstance(self.encoder, MouthEncoder):
+            with replacing(self.folder / ENCODER) as partial:
+                save_mouth_network(self.encoder.network, partial, {})
         with replacing(self.folder / SPEECH) as partial:
             np.savez(
                 partial,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Literal
 
 import torch
 
 from ...models.speech.encoder import SpeechEncoder
 from ..audio.mfcc import mfcc
+from ..audio.mouth_states import NAME, MouthEncoder, shipped_encoder
 from ..audio.speech_features import encode
 from ..timing import frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 
+MFCC: Literal["mfcc-audiodvp"] = "mfcc-audiodvp"
+"""AudioDVP's windows of MFCC, (frames, 28, 12), in place of an encoder; persons of earlier versions have them."""
+Encoder = SpeechEncoder | MouthEncoder | Literal["mfcc-audiodvp"]
 QUIET = 10 ** (-60 / 20)
 """Sound whose largest sample is below -60 dB of full scale holds no speech; recordings that are far too quiet reach
 -40."""
@@ -22,23 +27,36 @@ def speech_features(
     audio: Audio,
     fps: Fraction,
     frames: int | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     *,
     progress: Progress = no_progress,
 ) -> SpeechFeatures:
     """Speech features at `fps`, for `frames` frames or all that the audio lasts.
 
-    Without an encoder AudioDVP's windows of MFCC, (frames, 28, 12), which need no file; with one the last of its hidden
-    states, (frames, 1, channels). What lacks at the end is the last row again.
+    By default two hidden states of the shipped mouth network, (frames, 2, channels); of a speech encoder the last one,
+    (frames, 1, channels). What lacks at the end is the last row again.
     """
+    encoder = encoder or shipped_encoder()
     if frames is None:
         frames = frame_count(audio.samples, audio.sample_rate, fps)
-    if encoder is None:
-        features = mfcc(audio, recipe="audiodvp", fps=fps, progress=progress)
-    else:
+    if isinstance(encoder, MouthEncoder):
+        features = encoder.encode(audio, fps, progress=progress)
+    elif isinstance(encoder, SpeechEncoder):
         features = encode(audio, encoder, fps=fps, timing="resampled", layers="last", progress=progress)
+    else:
+        features = mfcc(audio, recipe="audiodvp", fps=fps, progress=progress)
     rows = torch.arange(frames).clamp(max=features.frames - 1)
     return replace(features, states=features.states[rows])
+
+
+def encoder_name(encoder: Encoder) -> str:
+    """The name that features of this encoder have."""
+    return encoder if isinstance(encoder, str) else encoder.name
+
+
+def needs_no_file(model: str) -> bool:
+    """Whether features of this name are computed without a speech encoder that the user has loaded."""
+    return model == MFCC or model.startswith(f"{NAME}-")
 
 
 def is_silent(audio: Audio) -> bool:

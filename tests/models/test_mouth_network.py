@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from talking_portrait.models.instant import mouth_network
-from talking_portrait.models.instant.mouth_network import (
+from talking_portrait.models.speech import mouth_network
+from talking_portrait.models.speech.mouth_network import (
     CONTROLS,
     HOP,
     QUIETEST_DB,

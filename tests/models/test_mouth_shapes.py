@@ -21,7 +21,7 @@ from talking_portrait.models.face.mouth_shapes import (
     neutral_vertices,
     sealing_press,
 )
-from talking_portrait.models.instant.mouth_network import CONTROLS
+from talking_portrait.models.speech.mouth_network import CONTROLS
 
 
 def controls(**amounts: float) -> np.ndarray:

@@ -93,7 +93,7 @@ def test_a_model_is_loaded_from_the_models_folder(person: Person, tmp_path: Path
     folder.mkdir()
     toy_model(person.folder).save(folder / "ann.safetensors")
     (loaded,) = NODES["LoadAudioDVP"].execute("ann.safetensors").args
-    assert loaded.person.speech == "mfcc-audiodvp"
+    assert loaded.person.speech == person.speech().model
     assert NODES["LoadAudioDVP"].GET_NODE_INFO_V1()["input"]["required"]["file"][1]["options"] == ["ann.safetensors"]
 
 

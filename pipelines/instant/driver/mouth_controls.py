@@ -6,39 +6,29 @@ of real speech, docs/instant-driver.md's test set. What other numbers were tuned
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 
 import numpy as np
 import torch
 
 from ....models.curves import smoothstep
 from ....models.face.mouth_shapes import lip_opening, lip_seal, mouth_vertices, sealing_press
-from ....models.instant.mouth_network import (
+from ....models.speech.mouth_network import (
     CONTROLS,
-    FFT,
     FRAME_RATE,
-    HOP,
     QUIETEST_DB,
-    SAMPLE_RATE,
     MouthNetwork,
     frame_level,
-    load_mouth_network,
-    mel_filters,
-    mel_power,
     normalise,
     speech_level,
 )
-from ...audio.waveform import check_audio, mono, resample
+from ...audio.mouth_states import CHUNK, in_chunks, readings, shipped_encoder, speech_mel
+from ...audio.waveform import check_audio
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
 from .speech_gate import speech_likelihood
 
-CHUNK = 1500
-"""Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
-_MEL_CHUNK = 6000
 _PRESS = CONTROLS.index("press")
 _OPENING = [CONTROLS.index("jaw"), CONTROLS.index("upper")]
 _ACTIVE = (0.06, 0.20)
@@ -78,15 +68,7 @@ class MouthControls:
         """
         rate = as_rate(fps)
         frames = frame_count(self.seconds.numerator, self.seconds.denominator, rate)
-        half = Fraction(self.rate) / rate / 2
-        # Read at evenly spread places of each frame's interval, at least two places for each control frame.
-        places = np.linspace(-1, 1, 2 * max(1, math.ceil(half * 2)) + 1)
-        centres = np.arange(frames) * float(self.rate / rate)
-        times = np.clip(centres[:, None] + places[None] * float(half), 0, len(self.values) - 1)
-        low = np.minimum(times.astype(int), len(self.values) - 1)
-        high = np.minimum(low + 1, len(self.values) - 1)
-        part = (times - low)[..., None]
-        interpolated = self.values[low] * (1 - part) + self.values[high] * part  # (F, places, 6)
+        interpolated = readings(self.values, self.rate, rate, range(frames))  # (F, places, 6)
         controls = interpolated.mean(axis=1)
         controls[:, _PRESS] = interpolated[..., _PRESS].max(axis=1)
         return controls.astype(np.float32)
@@ -94,27 +76,6 @@ class MouthControls:
     def vertices_at(self, fps: float | Fraction) -> np.ndarray:
         """Offsets (F, 468, 3) in cm from the neutral mesh, for frames of a video of `fps`."""
         return mouth_vertices(self.at(fps))
-
-
-@cache
-def _network() -> MouthNetwork:
-    return load_mouth_network()
-
-
-@cache
-def _filters() -> torch.Tensor:
-    return mel_filters(_network().config.mels)
-
-
-def _mel_of(waveform: torch.Tensor) -> torch.Tensor:
-    """Mel power (frames, mels) at 100 Hz of (samples,) at 16 kHz, computed piece by piece."""
-    frames = math.ceil(len(waveform) / HOP) + 1
-    padded = torch.nn.functional.pad(waveform, (FFT // 2, frames * HOP + FFT - len(waveform)))
-    pieces = []
-    for start in range(0, frames, _MEL_CHUNK):
-        stop = min(start + _MEL_CHUNK, frames)
-        pieces.append(mel_power(padded[start * HOP : (stop - 1) * HOP + FFT], _filters()))
-    return torch.cat(pieces)
 
 
 def _gate(activity: np.ndarray) -> np.ndarray:
@@ -162,26 +123,20 @@ def mouth_controls(audio: Audio, *, progress: Progress = no_progress, chunk: int
     Raises TalkingPortraitError for audio that `check_audio` refuses.
     """
     audio = check_audio(audio)
-    network = _network()
-    waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
-    waveform = waveform - waveform.mean()  # a constant offset is no sound
-    power = _mel_of(waveform)
+    network = shipped_encoder().network
+    power = speech_mel(network, audio)
     mel = normalise(power, network.average)
-    frames = (len(mel) + 1) // 2
-    context = math.ceil(network.config.context / 2)
-    values = []
-    for start in range(0, frames, chunk):
-        stop = min(start + chunk, frames)
-        first, last = max(0, start - context), min(frames, stop + context)
-        logits, _ = network(mel[None, 2 * first : 2 * last])
-        values.append(torch.sigmoid(logits[0, start - first : stop - first]))
-        progress(stop, frames)
-    predicted = torch.cat(values).numpy()
+    predicted = in_chunks(network, mel, _predict, chunk=chunk, progress=progress).numpy()
     level = frame_level(power)
     usual = float(speech_level(level))
     predicted[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)
     predicted[:, -1] *= speech_likelihood(predicted[:, -1], power.numpy(), usual)
     return as_controls(predicted, audio.seconds)
+
+
+def _predict(network: MouthNetwork, mel: torch.Tensor) -> torch.Tensor:
+    """(1, frames, mels) to the controls and speech activity (1, control frames, 7) in 0..1."""
+    return torch.sigmoid(network(mel)[0])
 
 
 def as_controls(predicted: np.ndarray, seconds: Fraction) -> MouthControls:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.instant.mouth_network import FRAME_RATE
+from ....models.speech.mouth_network import FRAME_RATE
 
 _WINDOW = 4 * FRAME_RATE + 1
 _LOUD = (-23.0, -17.0)
@@ -35,7 +35,7 @@ def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: flo
     Args:
         activity: (T,) in 0..1, the network's speech activity, 50 a second.
         power: (2 T or 2 T - 1, mels) mel power, 100 frames a second.
-        speech_level: dB of full scale (`models/instant/mouth_network.speech_level`).
+        speech_level: dB of full scale (`models/speech/mouth_network.speech_level`).
 
     Each frame is judged by the best of the windows of four seconds that it lies in, so that the last word before music
     is still said.

@@ -71,7 +71,7 @@ def train_audiodvp(
     out = Path(out)
     person = open_person(person_folder)
     face = FittedFace.read(person.folder)
-    speech = person.speech()
+    speech, encoder = person.speech(), person.mouth_encoder()
     settings = _begin(out, settings or Settings(), resume)
     features = network_features(speech)
     training, held_out = split(person, settings.held_out)
@@ -120,7 +120,7 @@ def train_audiodvp(
     )
     calibrate(speaking, face.face_model, features, face.expression, training)
     drawing = build_neural_renderer(read_checkpoint(files["renderer"]), path=files["renderer"])
-    model = PersonModel(speaking, drawing, face, HeadVideo.of_person(person), speech.model, part)
+    model = PersonModel(speaking, drawing, face, HeadVideo.of_person(person), speech.model, part, encoder)
     if len(held_out):
         _measure(model, features, faces, held_out, out, say)
     with writing(out / MODEL), replacing(out / MODEL) as partial:

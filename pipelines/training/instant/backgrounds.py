@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ....models.instant.mouth_network import SAMPLE_RATE, MouthConfig, mel_filters
+from ....models.speech.mouth_network import SAMPLE_RATE, MouthConfig, mel_filters
 from ...types import Progress, no_progress
 from .corpus import waveform_mel
 

@@ -12,7 +12,7 @@ from ...errors import TalkingPortraitError, quoted
 from ...types import Progress
 
 if TYPE_CHECKING:
-    from ....models.instant.mouth_network import MouthNetwork
+    from ....models.speech.mouth_network import MouthNetwork
     from .crops import Crops
     from .mouth import MouthTrainer
 
@@ -62,7 +62,7 @@ class Mouth:
         """
         import torch
 
-        from ....models.instant.mouth_network import MouthConfig
+        from ....models.speech.mouth_network import MouthConfig
         from .backgrounds import make_backgrounds
         from .corpus import MEL_RATE, SHARD, make_corpus, read_corpus
         from .crops import Crops
@@ -103,7 +103,7 @@ class Mouth:
 
     def finish(self, options: argparse.Namespace, written: Path) -> dict[str, float]:
         """Copies the network to where it was wanted; returns its metrics on held-out voices."""
-        from ....models.instant.mouth_network import load_mouth_network
+        from ....models.speech.mouth_network import load_mouth_network
         from ...files.output_paths import replacing
         from ..core.checkpoints import writing
         from .corpus import read_corpus
@@ -120,7 +120,7 @@ def _corpus(options: argparse.Namespace) -> Path:
 
 
 def _read_start(path: Path) -> MouthNetwork:
-    from ....models.instant.mouth_network import MouthConfig, load_mouth_network
+    from ....models.speech.mouth_network import MouthConfig, load_mouth_network
 
     try:
         network = load_mouth_network(path)

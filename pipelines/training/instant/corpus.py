@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ....models.instant.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
+from ....models.speech.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
 from ...errors import TalkingPortraitError
 from ...files.output_paths import replacing
 from ...types import Progress, no_progress

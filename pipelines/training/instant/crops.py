@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ....models.instant.mouth_network import MouthConfig
+from ....models.speech.mouth_network import MouthConfig
 from .corpus import Spoken, vary
 from .targets import mouth_targets, stress
 

@@ -16,7 +16,7 @@ import torch
 
 from ....models.face.face_mesh import mouth_opening
 from ....models.face.mouth_shapes import lip_opening, neutral_vertices
-from ....models.instant.mouth_network import (
+from ....models.speech.mouth_network import (
     CONTROLS,
     FRAME_RATE,
     MouthConfig,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ....models.instant.mouth_network import SAMPLE_RATE
+from ....models.speech.mouth_network import SAMPLE_RATE
 from ...errors import TalkingPortraitError
 from ...files.scratch import temporary_folder
 from .text import LANGUAGES, compose

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....models.instant.mouth_network import CONTROLS
+from ....models.speech.mouth_network import CONTROLS
 from .speech import PHONE_INDEX, PHONES, VOWELS
 
 TARGET_RATE = 100

@@ -14,12 +14,15 @@ from safetensors.torch import save_file
 from talking_portrait.__main__ import main
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer
 from talking_portrait.models.errors import TalkingPortraitError
-from talking_portrait.pipelines.audiodvp.animate import animate, frames_of, open_model
+from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork
+from talking_portrait.pipelines.audio import mouth_states
+from talking_portrait.pipelines.audiodvp.animate import _expression, animate, frames_of, open_model
 from talking_portrait.pipelines.audiodvp.expression import predict_expression
 from talking_portrait.pipelines.audiodvp.person_model import METADATA, PersonModel
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.person.person import Person, open_person
+from talking_portrait.pipelines.person.speech import MFCC, speech_features
 from talking_portrait.pipelines.timing import frame_count
 from talking_portrait.pipelines.types import Audio
 
@@ -172,6 +175,30 @@ def test_a_saved_model_drives_as_before(model: PersonModel, person: Person, tmp_
     assert np.abs(one[0].astype(int) - other[0]).max() <= 1
 
 
+def test_a_model_takes_its_speech_features_with_it(
+    model: PersonModel, person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it drives as before once the pack ships another mouth network."""
+    audio = speech(0.6)
+    expected = _expression(model, audio, None)
+    model.save(tmp_path / "ann.safetensors")
+    monkeypatch.setattr(mouth_states, "load_mouth_network", lambda: MouthNetwork(MouthConfig(channels=8)).eval())
+    mouth_states.shipped_encoder.cache_clear()
+    try:
+        torch.testing.assert_close(_expression(open_model(tmp_path / "ann.safetensors"), audio, None), expected)
+        assert speech_features(audio, Fraction(25)).states.shape[2] == 8
+    finally:
+        mouth_states.shipped_encoder.cache_clear()
+
+
+def test_a_person_of_an_earlier_version_drives_by_mfcc(tmp_path: Path) -> None:
+    person = open_person(make_person(tmp_path / "ann", seconds=1, encoder=MFCC))
+    toy_model(person.folder).save(tmp_path / "ann.safetensors")
+    model = open_model(tmp_path / "ann.safetensors")
+    assert (model.speech, model.mouth_encoder) == (MFCC, None)
+    assert len(driven(model, speech(0.2), person)[0]) == 5
+
+
 def saved(model: PersonModel, path: Path, **notes: object) -> Path:
     """The model's file with other notes; None leaves one out."""
     described = {name: value for name, value in (model._describe() | notes).items() if value is not None}
@@ -194,6 +221,9 @@ def saved(model: PersonModel, path: Path, **notes: object) -> Path:
         ({"speech_to_expression": {"kind": "temporal", "width": 3}}, "shapes that no network has"),
         ({"speech_to_expression": {"kind": "guess"}}, "shapes that no network has"),
         ({"camera": {"eye_z": "near"}}, "camera can't be read"),
+        ({"speech": "mouth-00000000"}, "the mouth network that it was trained with is not in it"),
+        ({"mouth_network": None}, "the mouth network that it was trained with is not in it"),
+        ({"mouth_network": {"mels": 40}}, "lacks or misstates"),
     ],
 )
 def test_a_model_with_odd_notes_is_refused_in_a_sentence(
@@ -220,7 +250,7 @@ def test_files_of_other_networks_are_named(model: PersonModel, tmp_path: Path) -
 
 
 def test_speech_features_of_another_kind_are_refused(model: PersonModel, person: Person) -> None:
-    trained_on_hubert = replace(model, speech="hubert-base")
+    trained_on_hubert = replace(model, speech="hubert-base", mouth_encoder=None)
     with pytest.raises(TalkingPortraitError, match="features of hubert-base, which needs that speech encoder"):
         driven(trained_on_hubert, speech(0.5), person)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from talking_portrait.models.face.face_mesh import mouth_opening
 from talking_portrait.models.face.mouth_shapes import JAW_OPENING, lip_opening, neutral_vertices
-from talking_portrait.models.instant.mouth_network import CONTROLS
+from talking_portrait.models.speech.mouth_network import CONTROLS
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.instant.driver import mouth_controls as mouth

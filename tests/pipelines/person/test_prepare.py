@@ -16,12 +16,25 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork
+from talking_portrait.pipelines.audio.mouth_states import MouthEncoder, shipped_encoder
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.ffmpeg import executable
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.person import prepare as prepare_module
-from talking_portrait.pipelines.person.person import CROPS, META, SOUND, SPEECH, TRACK, USABLE, Person, open_person
+from talking_portrait.pipelines.person.person import (
+    CROPS,
+    ENCODER,
+    META,
+    SOUND,
+    SPEECH,
+    TRACK,
+    USABLE,
+    Person,
+    open_person,
+)
 from talking_portrait.pipelines.person.prepare import Settings, prepare_person
+from talking_portrait.pipelines.person.speech import MFCC
 from talking_portrait.pipelines.timing import frame_end
 
 from ...speaking_person import SIZE, MarkLandmarker, Scene, speaking, write_video
@@ -73,7 +86,7 @@ def test_the_folder_holds_all_of_the_person(made: Path, video: Path) -> None:
     audio, speech = ann.audio(), ann.speech()
     assert audio is not None
     assert (audio.samples, audio.sample_rate) == (38400, 16000)
-    assert (speech.frames, speech.fps, speech.model) == (60, 25, "mfcc-audiodvp")
+    assert (speech.frames, speech.fps, speech.model) == (60, 25, shipped_encoder().name)
 
 
 @pytest.mark.parametrize("fps", [Fraction(24), Fraction(30000, 1001), Fraction(60)])
@@ -217,12 +230,50 @@ def test_an_interrupted_preparation_goes_on_at_its_stage(video: Path, tmp_path: 
     assert not third.calls
 
 
+def other_encoder() -> MouthEncoder:
+    torch.manual_seed(1)
+    return MouthEncoder(MouthNetwork(MouthConfig(channels=8, dilations=(1,))).eval())
+
+
+def test_a_person_keeps_the_encoder_that_it_was_prepared_with(
+    made: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a later version of the pack ships, or an earlier one took."""
+    old = tmp_path / "old"
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "shipped_encoder", other_encoder)
+        prepare(video, old)
+        assert prepare(video, made).speech().model == shipped_encoder().name
+    person = prepare(video, old)
+    encoder = person.mouth_encoder()
+    assert encoder is not None
+    assert person.speech().model == encoder.name == other_encoder().name
+    (old / ENCODER).write_bytes((made / ENCODER).read_bytes())
+    with pytest.raises(TalkingPortraitError, match=r"mouth.safetensors is missing or damaged"):
+        person.mouth_encoder()
+
+    plain = prepare(video, tmp_path / "mfcc", encoder=MFCC)
+    assert (plain.speech().model, plain.mouth_encoder()) == (MFCC, None)
+    assert prepare(video, tmp_path / "mfcc").speech().model == MFCC
+    with pytest.raises(TalkingPortraitError, match=r"prepared from ann.mp4 with .*speech mfcc-audiodvp, not from"):
+        prepare(video, tmp_path / "mfcc", encoder=shipped_encoder())
+
+
+def test_a_preparation_begun_with_another_encoder_goes_on(video: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        prepare(video, tmp_path / "ann", progress=stopping(CUT + 0.1), encoder=MFCC)
+    landmarker = MarkLandmarker()
+    assert prepare(video, tmp_path / "ann", landmarker).speech().model == shipped_encoder().name
+    assert not landmarker.calls
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from tests.speaking_person import MarkLandmarker
 from talking_portrait.pipelines.person.prepare import Settings, prepare_person
+from talking_portrait.pipelines.person.speech import MFCC
 def progress(done, total, preview=None):
     if done / total > float(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -286,7 +337,7 @@ def test_a_finished_person_is_not_replaced_but_an_unfinished_one_is(video: Path,
     assert prepare(other, tmp_path / "begun").frames == 55
 
 
-@pytest.mark.parametrize("name", [TRACK, USABLE, SPEECH, SOUND, f"{CROPS}/000007.png", "source.mp4"])
+@pytest.mark.parametrize("name", [TRACK, USABLE, SPEECH, ENCODER, SOUND, f"{CROPS}/000007.png", "source.mp4"])
 @pytest.mark.parametrize("how", ["gone", "cut", "empty"])
 def test_a_damaged_file_is_named(person: Path, name: str, how: str) -> None:
     path = person / name
@@ -300,7 +351,7 @@ def test_a_damaged_file_is_named(person: Path, name: str, how: str) -> None:
 
 
 def read_all(person: Person) -> None:
-    person.track(), person.crops(range(person.frames)), person.audio(), person.speech()
+    person.track(), person.crops(range(person.frames)), person.audio(), person.speech(), person.mouth_encoder()
     assert sum(1 for _ in person.full_frames()) == person.frames
 
 

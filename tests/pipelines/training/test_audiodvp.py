@@ -17,6 +17,7 @@ from talking_portrait.models.audiodvp.discriminator import Discriminator, Discri
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer, NeuralRendererConfig, initialise
 from talking_portrait.models.audiodvp.speech_to_expression import new_speech_to_expression
 from talking_portrait.models.errors import TalkingPortraitError
+from talking_portrait.pipelines.audio.mouth_states import shipped_encoder
 from talking_portrait.pipelines.audiodvp.animate import animate, open_model
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
 from talking_portrait.pipelines.person.person import Person, open_person
@@ -89,7 +90,7 @@ def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path, mon
         assert main(["train", "audiodvp", "--out", str(out), "--resume", "--person", str(work / "bob")]) == 0
         for part in ("expression", "renderer"):
             assert_same_log(read_log(out / part), read_log(tmp_path / "whole" / part))
-        assert open_model(out / MODEL).speech == "mfcc-audiodvp"
+        assert open_model(out / MODEL).speech == shipped_encoder().name
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(work: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from talking_portrait.__main__ import main
-from talking_portrait.models.instant.mouth_network import CONTROLS, MouthNetwork, load_mouth_network, save_mouth_network
+from talking_portrait.models.speech.mouth_network import CONTROLS, MouthNetwork, load_mouth_network, save_mouth_network
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.training.instant import command as mouth_command
 from talking_portrait.pipelines.training.instant import corpus

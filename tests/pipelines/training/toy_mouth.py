@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from talking_portrait.models.instant.mouth_network import MouthConfig, MouthNetwork
+from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork
 from talking_portrait.pipelines.training.core.loop import seed_everything, train
 from talking_portrait.pipelines.training.core.trainer import Plan
 from talking_portrait.pipelines.training.instant.backgrounds import make_backgrounds

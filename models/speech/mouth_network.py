@@ -1,4 +1,4 @@
-"""The Instant driver's network: log-mel frames to mouth controls.
+"""The Instant driver's network: log-mel frames to mouth controls; its hidden states are speech features as well.
 
 A residual stack of dilated 1-D convolutions at 50 frames a second, about 0.65 s of context to either side. It was
 trained on synthetic speech only (docs/instant-driver.md); `mouth.safetensors` carries its configuration and the
@@ -8,8 +8,10 @@ description of its training in the metadata.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,15 +113,20 @@ def normalise(power: torch.Tensor, average: torch.Tensor) -> torch.Tensor:
     return (decibels - mean[..., None, :]) / 15.0
 
 
+def normalise_channels(x: torch.Tensor) -> torch.Tensor:
+    """(..., channels) over their root mean square, separately for each frame."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
 class ChannelNorm(nn.Module):
-    """Root-mean-square normalisation over channels, separately for each frame."""
+    """Root-mean-square normalisation over channels, with a scale for each."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.scale
+        return normalise_channels(x) * self.scale
 
 
 class ResidualBlock(nn.Module):
@@ -162,26 +169,40 @@ class MouthNetwork(nn.Module):
         self.head = nn.Linear(config.channels, len(CONTROLS) + 1)
         self.phone_head = nn.Linear(config.channels, config.phones) if config.phones else None
 
-    def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def hidden_states(self, mel: torch.Tensor) -> list[torch.Tensor]:
+        """Normalised log-mel (batch, frames, mels) to the outputs (batch, (frames + 1) // 2, channels) of the stem and
+        of each block."""
         reach = STEM_FRAMES // 2
-        x = self.stem(nn.functional.pad(mel, (0, 0, reach, reach)).unfold(1, STEM_FRAMES, 2).flatten(2))
+        states = [self.stem(nn.functional.pad(mel, (0, 0, reach, reach)).unfold(1, STEM_FRAMES, 2).flatten(2))]
         for block in self.blocks:
-            x = block(x)
-        x = self.norm(x)
+            states.append(block(states[-1]))
+        return states
+
+    def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        x = self.norm(self.hidden_states(mel)[-1])
         return self.head(x), self.phone_head(x) if self.phone_head is not None else None
+
+
+def mouth_weights(network: MouthNetwork) -> dict[str, torch.Tensor]:
+    """The weights as files have them: in half precision, without the phone classifier."""
+    return {
+        name: value.half().contiguous()
+        for name, value in network.state_dict().items()
+        if not name.startswith("phone_head")
+    }
+
+
+def mouth_config(network: MouthNetwork) -> dict[str, Any]:
+    """What `build_mouth_network` makes a network of `mouth_weights` from."""
+    return {**asdict(network.config), "phones": 0}
 
 
 def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str, str]) -> None:
     """Write half-precision weights without the phone classifier; `description` joins the metadata."""
     from safetensors.torch import save_file
 
-    config = {**asdict(network.config), "phones": 0}
-    weights = {
-        name: value.half().contiguous()
-        for name, value in network.state_dict().items()
-        if not name.startswith("phone_head")
-    }
-    save_file(weights, path, metadata={**description, "config": json.dumps(config)})
+    metadata = {**description, "config": json.dumps(mouth_config(network))}
+    save_file(mouth_weights(network), path, metadata=metadata)
 
 
 def load_mouth_network(path: Path | None = None) -> MouthNetwork:
@@ -191,7 +212,15 @@ def load_mouth_network(path: Path | None = None) -> MouthNetwork:
     path = path or Path(__file__).with_name("mouth.safetensors")
     with safe_open(path, framework="pt") as file:
         config = json.loads(file.metadata()["config"])
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return build_mouth_network(weights, config)
+
+
+def build_mouth_network(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> MouthNetwork:
+    """A network in evaluation mode, float32, from weights that are strictly loaded and their configuration.
+
+    Raises LookupError, TypeError or RuntimeError for what is no such network.
+    """
     network = MouthNetwork(MouthConfig(**{**config, "dilations": tuple(config["dilations"])}))
-    network.load_state_dict(weights, strict=True)
+    network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True)
     return network.eval()

@@ -1,0 +1,163 @@
+"""Speech features that need no download: hidden states of the mouth network, which the pack ships.
+
+The network was trained to move lips, so its states have what lips follow, and the gain and the colour of a recording
+are taken out before it. Its weights change from one version of the pack to the next; what is trained on its states
+keeps them (`MouthEncoder.weights`), and `MouthEncoder.name` says which they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...models.speech.mouth_network import (
+    FFT,
+    FRAME_RATE,
+    HOP,
+    SAMPLE_RATE,
+    MouthNetwork,
+    build_mouth_network,
+    load_mouth_network,
+    mel_filters,
+    mel_power,
+    mouth_config,
+    mouth_weights,
+    normalise,
+    normalise_channels,
+)
+from ..timing import as_rate, frame_count
+from ..types import Audio, Progress, SpeechFeatures, no_progress
+from .waveform import check_audio, mono, resample
+
+CHUNK = 1500
+"""Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
+_MEL_CHUNK = 6000
+NAME = "mouth"
+"""How the names of all mouth encoders begin."""
+
+
+@dataclass(frozen=True)
+class MouthEncoder:
+    """A mouth network as an encoder of speech."""
+
+    network: MouthNetwork
+
+    @cached_property
+    def name(self) -> str:
+        """ "mouth-" and the fingerprint of the weights."""
+        digest = hashlib.blake2b(digest_size=4)
+        for name, weight in sorted(self.weights.items()):
+            digest.update(name.encode() + weight.numpy().astype("<f2").tobytes())
+        return f"{NAME}-{digest.hexdigest()}"
+
+    @property
+    def channels(self) -> int:
+        return self.network.config.channels
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The network's weights as a file has them."""
+        return mouth_weights(self.network)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `of_weights` makes the same encoder from, with the weights, in JSON's types."""
+        return mouth_config(self.network)
+
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> MouthEncoder:
+        """Raises LookupError, TypeError or RuntimeError for those of something else."""
+        return cls(build_mouth_network(weights, config))
+
+    @torch.inference_mode()
+    def encode(self, audio: Audio, fps: float | Fraction, *, progress: Progress = no_progress) -> SpeechFeatures:
+        """(frames, 2, channels) at `fps`: the state in the middle of the network and the last one, on one scale.
+
+        Frame i is the mean over its duration about the time i / fps. Raises TalkingPortraitError for audio that
+        `check_audio` refuses.
+        """
+        rate = as_rate(fps)
+        audio = check_audio(audio)
+        mel = normalise(speech_mel(self.network, audio), self.network.average)
+        states = in_chunks(self.network, mel, _middle_and_last, progress=progress).numpy()
+        frames = frame_count(audio.samples, audio.sample_rate, rate)
+        pieces = [
+            readings(states, FRAME_RATE, rate, range(start, min(start + CHUNK, frames))).mean(axis=1)
+            for start in range(0, frames, CHUNK)
+        ]
+        return SpeechFeatures(torch.from_numpy(np.concatenate(pieces)).float(), rate, self.name, "resampled")
+
+
+@cache
+def shipped_encoder() -> MouthEncoder:
+    """The mouth network of this version of the pack."""
+    return MouthEncoder(load_mouth_network())
+
+
+def _middle_and_last(network: MouthNetwork, mel: torch.Tensor) -> torch.Tensor:
+    """(batch, frames, mels) to (batch, control frames, 2, channels)."""
+    states = network.hidden_states(mel)
+    return normalise_channels(torch.stack([states[(len(states) - 1) // 2 + 1], states[-1]], dim=2))
+
+
+def speech_mel(network: MouthNetwork, audio: Audio) -> torch.Tensor:
+    """Mel power (frames, mels) at 100 Hz of audio of any rate and channels, computed piece by piece."""
+    waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
+    waveform = waveform - waveform.mean()  # a constant offset is no sound
+    filters = mel_filters(network.config.mels)
+    frames = math.ceil(len(waveform) / HOP) + 1
+    padded = torch.nn.functional.pad(waveform, (FFT // 2, frames * HOP + FFT - len(waveform)))
+    pieces = []
+    for start in range(0, frames, _MEL_CHUNK):
+        stop = min(start + _MEL_CHUNK, frames)
+        pieces.append(mel_power(padded[start * HOP : (stop - 1) * HOP + FFT], filters))
+    return torch.cat(pieces)
+
+
+def in_chunks(
+    network: MouthNetwork,
+    mel: torch.Tensor,
+    compute: Callable[[MouthNetwork, torch.Tensor], torch.Tensor],
+    *,
+    chunk: int = CHUNK,
+    progress: Progress = no_progress,
+) -> torch.Tensor:
+    """What `compute` makes of normalised log-mel (frames, mels), for each control frame, 50 a second.
+
+    `compute` takes the network and (1, frames, mels) and returns (1, control frames, ...). Each piece of `chunk`
+    control frames is computed with all the context that its frames depend on.
+    """
+    frames = (len(mel) + 1) // 2
+    context = math.ceil(network.config.context / 2)
+    values = []
+    for start in range(0, frames, chunk):
+        stop = min(start + chunk, frames)
+        first, last = max(0, start - context), min(frames, stop + context)
+        values.append(compute(network, mel[None, 2 * first : 2 * last])[0, start - first : stop - first])
+        progress(stop, frames)
+    return torch.cat(values)
+
+
+def readings(values: np.ndarray, values_rate: int, rate: Fraction, frames: range) -> np.ndarray:
+    """(frames, places, ...) of `values` (T, ...): interpolated at places within the duration of each video frame.
+
+    Value j belongs to the time j / `values_rate`. Frame i lasts half a frame to either side of the time i / `rate`; its
+    places are evenly spread over that, at least two for each value. Beyond the ends is the first or the last value.
+    """
+    half = Fraction(values_rate) / rate / 2
+    places = np.linspace(-1, 1, 2 * max(1, math.ceil(half * 2)) + 1)
+    centres = np.asarray(frames) * float(values_rate / rate)
+    times = np.clip(centres[:, None] + places[None] * float(half), 0, len(values) - 1)
+    low = np.minimum(times.astype(int), len(values) - 1)
+    high = np.minimum(low + 1, len(values) - 1)
+    part = (times - low).reshape(*times.shape, *[1] * (values.ndim - 1))
+    interpolated: np.ndarray = values[low] * (1 - part) + values[high] * part
+    return interpolated

@@ -1,4 +1,4 @@
-"""The command line: python -m talking_portrait animate | motion | run | models | prepare | train | person."""
+"""The command line: python -m talking_portrait animate | motion | run | models | prepare | train | person | live."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ from .pipelines.errors import TalkingPortraitError, escaped, is_out_of_memory, r
 
 LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
+    "live": "close other programs, or train the person on smaller pictures",
     "motion": "choose shorter audio",
     "run": "take smaller pictures or fewer frames at once, which --set can change",
     "models": "close other programs",
@@ -164,11 +165,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .nodes.standalone import command as run
-    from .pipelines.commands import animate, models, motion, person, train
+    from .pipelines.commands import animate, models, motion, person, syncanimation, train
 
     parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
-    for command in (animate, motion, run, models, train, person):
+    for command in (animate, motion, run, models, train, person, syncanimation):
         command.add_commands(commands)
     return parser
 

@@ -24,8 +24,11 @@ from .motion.preview_motion import PreviewMotion
 from .motion.reenact_motion import ReenactMotion
 from .person.audiodvp_drive import AudioDVPDrive
 from .person.load_audiodvp import LoadAudioDVP
+from .person.load_syncanimation import LoadSyncAnimation
 from .person.prepare_person import PreparePerson
+from .person.syncanimation_drive import SyncAnimationDrive
 from .person.train_audiodvp import TrainAudioDVP
+from .person.train_syncanimation import TrainSyncAnimation
 from .render.aniportrait_sampler import AniPortraitSampler
 from .render.anitalker_render import AniTalkerRender
 from .render.apasco_sampler import APascoSampler
@@ -71,6 +74,9 @@ NODES: tuple[Any, ...] = (
     TrainAudioDVP,
     LoadAudioDVP,
     AudioDVPDrive,
+    TrainSyncAnimation,
+    LoadSyncAnimation,
+    SyncAnimationDrive,
 )
 
 

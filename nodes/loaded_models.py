@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..pipelines.audiodvp.person_model import PersonModel
     from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
     from ..pipelines.face.landmarker_opencv import TFLiteLandmarker
+    from ..pipelines.syncanimation.person_model import PersonModel as SyncAnimationModel
 
 LANDMARKER = "face_landmarker"
 
@@ -63,6 +64,18 @@ class LoadedAudioDVP:
     @classmethod
     def of(cls, person: PersonModel) -> LoadedAudioDVP:
         return cls(person, host.ManagedModule(person.renderer))
+
+
+@dataclass(frozen=True)
+class LoadedSyncAnimation:
+    """SYNCANIMATION: the model of one person, and its renderer where the host keeps it."""
+
+    person: SyncAnimationModel
+    renderer: host.ManagedModule
+
+    @classmethod
+    def of(cls, person: SyncAnimationModel) -> LoadedSyncAnimation:
+        return cls(person, host.ManagedModule(person.networks.renderer))
 
 
 def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:

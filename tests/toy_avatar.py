@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from talking_portrait.models.face.face_mesh import BLENDSHAPES
+from talking_portrait.models.speech.mouth_network import save_mouth_network
 from talking_portrait.models.syncanimation.labels import euler_to_matrix
+from talking_portrait.pipelines.audio.mouth_states import shipped_encoder
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.files.video import VideoWriter
 from talking_portrait.pipelines.packages import load_opencv
@@ -190,6 +192,7 @@ def make_avatar(folder: Path, *, seconds: float = 4.0, size: int = 128, seed: in
         model=features.model,
         timing=features.timing,
     )
+    save_mouth_network(shipped_encoder().network, folder / "mouth.safetensors", {})
     meta = {
         "version": VERSION,
         "source": {"file": "source.mp4", "name": "source.mp4", "size": 1, "fingerprint": f"toy {seed}"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from .portrait import Portrait
 
 __all__ = ["Drive", "animate", "frames_of", "open_model"]
 
+_log = logging.getLogger(__name__)
 SCALES = (0.5, 2.0)
 """Of the upper body."""
 BYTES_PER_PIXEL = 16 * 4 * 700
@@ -76,7 +78,7 @@ def animate(
     background: torch.Tensor | None = None,
     renderer: Managed | None = None,
     encoder: SpeechEncoder | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = _log.warning,
     progress: Progress = no_progress,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Frames (1, H, W, 3) uint8 and masks (1, H, W) in 0..1 of the person, at its video's rate, as long as the speech.
@@ -89,7 +91,7 @@ def animate(
         background: another background (H, W, 3) in 0..1 of any size; by default the person's own.
         renderer: the model's renderer where a host decides its place in memory; by default on the CPU.
         encoder: the speech encoder that the person was prepared with, where it was one.
-        say: gets a sentence where the pose had to be limited to what was trained.
+        say: gets a sentence where the pose had to be limited to what was trained; by default the log does.
         progress: called after each frame.
 
     Raises TalkingPortraitError for a model without a head, audio that is none, features of another kind than the model

@@ -1,8 +1,9 @@
 """The model of one person in one file: networks, statistics of the labels, background and camera.
 
 Tensors have the published names where there are any. Beside the networks' own: `stats.` averages, deviations and
-limits of the labels and of the speech features, `bg.image`, `cam.intrinsics`, and `video.` poses, expressions, outlines
-of the face and speech of the video's frames. The metadata `talking_portrait.syncanimation` is JSON: see `_describe`.
+limits of the labels and of the speech features; `mouth_network.` what computes those, where that is one; `bg.image`;
+`cam.intrinsics`; `video.` poses, expressions, outlines of the face and speech of the video's frames. The metadata
+`talking_portrait.syncanimation` is JSON: see `_describe`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ...models.syncanimation.labels import BROWS, POSE, UPPER_FACE, Statistics, 
 from ...models.syncanimation.loading import build_networks
 from ...models.syncanimation.networks import Networks
 from ...models.syncanimation.rendering.camera import Camera
+from ..audio.mouth_states import MouthEncoder
 from ..errors import TalkingPortraitError, one_line, quoted
 from ..person.head_video import HeadVideo
 from ..person.person import Person
@@ -31,6 +33,7 @@ from .speech import SpeechScale
 
 VERSION = 1
 METADATA = "talking_portrait.syncanimation"
+MOUTH_NETWORK = "mouth_network."
 STAGES = ("torso", "face", "lips")
 """In the order in which they are trained."""
 ROOM = 0.15
@@ -166,7 +169,7 @@ class PersonModel:
             "speech_mean": self.speech.mean,
             "speech_scale": self.speech.scale,
         }
-        camera = self.camera
+        camera, encoder = self.camera, self.speech.mouth_encoder
         return {
             **self.networks.tensors(),
             **{f"stats.{name}": tensor for name, tensor in stats.items()},
@@ -177,6 +180,7 @@ class PersonModel:
             "video.oval": self.labels.oval,
             "video.audio": self.labels.audio.half(),
             "video.usable": torch.from_numpy(self.video.usable),
+            **{MOUTH_NETWORK + name: tensor for name, tensor in (encoder.weights if encoder else {}).items()},
         }
 
     def save(self, path: str | Path) -> None:
@@ -191,6 +195,7 @@ class PersonModel:
             "version": VERSION,
             **self.video.notes(),
             "speech": self.speech.model,
+            "mouth_network": self.speech.mouth_encoder.config if self.speech.mouth_encoder else None,
             "blendshapes": list(UPPER_FACE),
             "picture_size": self.size,
             "stage": self.stage,
@@ -228,12 +233,16 @@ def open_model(path: str | Path) -> PersonModel:
 
 
 def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: str | Path) -> PersonModel:
-    own = ("stats.", "bg.", "cam.", "video.")
+    own = ("stats.", "bg.", "cam.", "video.", MOUTH_NETWORK)
     networks = build_networks({k: v for k, v in state.items() if not k.startswith(own)}, path=path)
     stats = {name.removeprefix("stats."): value for name, value in state.items() if name.startswith("stats.")}
     rows = {name: stats[name][0] for name in stats if stats[name].ndim == 2}
     size, stage = int(notes["picture_size"]), str(notes["stage"])
     labels = Labels(*(state[f"video.{name}"].float() for name in ("c2w", "expressions", "oval", "audio")))
+    encoder = None
+    if notes["mouth_network"] is not None:
+        weights = {k.removeprefix(MOUTH_NETWORK): v for k, v in state.items() if k.startswith(MOUTH_NETWORK)}
+        encoder = MouthEncoder.of_weights(weights, notes["mouth_network"])
     focal_x, focal_y, centre_x, centre_y = state["cam.intrinsics"].tolist()
     model = PersonModel(
         networks=networks.eval(),
@@ -243,7 +252,7 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
         rest_expression=rows["rest_bs"],
         blink_maximum=rows["blink_maximum"],
         blinks=Blinks(rows["blink_threshold"], rows["blink_closed"]),
-        speech=SpeechScale(str(notes["speech"]), stats["speech_mean"], stats["speech_scale"]),
+        speech=SpeechScale(str(notes["speech"]), stats["speech_mean"], stats["speech_scale"], encoder),
         camera=Camera(focal_x, focal_y, centre_x, centre_y, size, size),
         background=state["bg.image"],
         labels=labels,

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from ...models.speech.encoder import SpeechEncoder
+from ..audio.mouth_states import MouthEncoder
 from ..errors import TalkingPortraitError
-from ..person.speech import speech_features
+from ..person.speech import MFCC, Encoder, speech_features
 from ..timing import frame_count, frame_end
 from ..types import Audio, SpeechFeatures
 
-CONTEXT_SECONDS = 3
-"""Of sound before and after a piece that its features are computed from."""
+CONTEXT_SECONDS, MOUTH_CONTEXT_SECONDS = 3, 15
+"""Of sound before and after a piece that its features are computed from; the mouth network takes the recording's level
+and colour from there."""
 FIRST_PIECE, LONGEST_PIECE = 1, 16
 """Seconds; each piece is twice as long as the one before, so that the first frames come soon."""
 _SHORTEST = 0.1
@@ -26,17 +28,34 @@ _SHORTEST = 0.1
 
 @dataclass(frozen=True)
 class SpeechScale:
-    """The features that a person was trained on: the `model` they are of, `mean` and `scale` (C,) of each channel."""
+    """The features that a person was trained on: the `model` they are of, `mean` and `scale` (C,) of each channel.
+
+    `mouth_encoder` computes them where they are a mouth network's.
+    """
 
     model: str
     mean: torch.Tensor
     scale: torch.Tensor
+    mouth_encoder: MouthEncoder | None = None
 
     @classmethod
-    def measure(cls, speech: SpeechFeatures, frames: np.ndarray) -> SpeechScale:
+    def measure(cls, speech: SpeechFeatures, encoder: MouthEncoder | None, frames: np.ndarray) -> SpeechScale:
         """Of the frames that are trained on."""
         rows = speech.states[torch.from_numpy(frames)].flatten(0, 1)
-        return cls(speech.model, rows.mean(0), rows.std(0).clamp(min=1e-6))
+        return cls(speech.model, rows.mean(0), rows.std(0).clamp(min=1e-6), encoder)
+
+    def encoder(self, given: SpeechEncoder | None) -> Encoder:
+        """What computes the features: the encoder that was `given`, or else the person's own.
+
+        Raises TalkingPortraitError where one must be given.
+        """
+        own: Encoder | None = self.mouth_encoder or (MFCC if self.model == MFCC else None)
+        if given is None and own is None:
+            raise TalkingPortraitError(
+                f"The model was trained on speech features of {self.model}, which needs that speech encoder; load it "
+                "too."
+            )
+        return given or own  # type: ignore[return-value]
 
     def standardised(self, speech: SpeechFeatures) -> torch.Tensor:
         """(N, C, S) with mean 0 and deviation 1; S are the steps, or layers, of a frame.
@@ -70,13 +89,15 @@ def speech_pieces(
     silence = max(0, round(_SHORTEST * audio.sample_rate) - audio.samples)
     wave = torch.nn.functional.pad(audio.waveform, (0, silence))
     frames = frame_count(audio.samples, audio.sample_rate, fps)
-    context = math.ceil(CONTEXT_SECONDS * fps)
+    computed_by = scale.encoder(encoder)
+    seconds_around = MOUTH_CONTEXT_SECONDS if isinstance(computed_by, MouthEncoder) else CONTEXT_SECONDS
+    context = math.ceil(seconds_around * fps)
     start, seconds = 0, FIRST_PIECE
     while start < frames:
         stop = min(frames, start + math.ceil(seconds * fps))
         first, last = max(0, start - context), min(frames, stop + context)
         begin, end = (frame_end(number, audio.sample_rate, fps) for number in (first, last))
         part = Audio(wave[:, begin : None if last == frames else end], audio.sample_rate)
-        features = scale.standardised(speech_features(part, fps, last - first, encoder))
+        features = scale.standardised(speech_features(part, fps, last - first, computed_by))
         yield SpeechPiece(start, stop, first, features)
         start, seconds = stop, min(2 * seconds, LONGEST_PIECE)

@@ -31,6 +31,7 @@ STAGE_NODES = {
     "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
     "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive",
+    "TrainSyncAnimation", "LoadSyncAnimation", "SyncAnimationDrive",
 }  # fmt: skip
 
 

@@ -39,8 +39,8 @@ class Settings:
     """`size` of the steps, not of the networks, which are the published ones: "small" for a CPU.
 
     `stage`: the last one that is trained; "all" trains all three. `minutes` of the renderer's training in all stages,
-    or `steps` where they are not 0; `torso_steps`, `face_steps` and `lips_steps` overrule both for one stage. `rays` 0 and
-    `precision` "auto" are chosen by the size and the device. `syncer_steps`: of each of the two syncers and of the
+    or `steps` where they are not 0; `torso_steps`, `face_steps` and `lips_steps` overrule both for one stage. `rays` 0
+    and `precision` "auto" are chosen by the size and the device. `syncer_steps`: of each of the two syncers and of the
     speech code, which are trained alone, before the renderer. `held_out` is the share of the video at its end that is
     not trained on, but measured.
 

@@ -86,7 +86,7 @@ def train_syncanimation(
     out = Path(out)
     settings = _begin(out, settings or Settings(), resume)
     training, held_out = split(person, avatar, settings.held_out)
-    scale = SpeechScale.measure(speech, training)
+    scale = SpeechScale.measure(speech, person.mouth_encoder(), training)
     features = scale.standardised(speech)
 
     seed_everything(settings.seed, 0)

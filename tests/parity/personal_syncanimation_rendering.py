@@ -167,7 +167,7 @@ def st_march(golden: Golden) -> None:
     golden.compare("near", near.clamp(max=FAR))
     golden.compare("far", far.clamp(max=FAR))
     samples = march(view, occupied_cells(golden), golden.tensor("noise"), most=most)
-    golden.compare("count", samples.count)
+    golden.compare("count", samples.counts)
     at = samples.ray, samples.slot
     for name, found in (("xyz", samples.points), ("t_after", samples.after)):
         padded = torch.zeros(len(view.origins), most, *found.shape[1:])
@@ -204,7 +204,7 @@ def st_render(golden: Golden) -> None:
     golden.compare("image", rendered.image.view(*size, 3))
     golden.compare("weights_sum", rendered.opacity.view(size))
     golden.compare("depth_raw", rendered.depth.view(size))
-    golden.compare("count", march(rays(camera, pose), occupied, noise).count.view(size))
+    golden.compare("count", march(rays(camera, pose), occupied, noise).counts.view(size))
     if not golden.meta["noise"]:  # pictures have none
         prepared = prepare_head(head, audio, expression, head.individual_codes[row : row + 1])
         pixels = render_head_pixels(prepared, occupied, camera, pose, scale)

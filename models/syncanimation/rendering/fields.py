@@ -39,8 +39,8 @@ class Layers(nn.Module):
 
 
 def bounded(values: torch.Tensor) -> torch.Tensor:
-    """Values as colours or alphas, which reach a little beyond 0..1 (published)."""
-    return values.sigmoid() * (1 + 2 * COLOUR_MARGIN) - COLOUR_MARGIN
+    """Values as colours or alphas in float32, which reach a little beyond 0..1 (published)."""
+    return values.float().sigmoid() * (1 + 2 * COLOUR_MARGIN) - COLOUR_MARGIN
 
 
 def _codes(rows: int, width: int) -> nn.Parameter:
@@ -93,6 +93,9 @@ class HeadDensity(NamedTuple):
 class HeadField(nn.Module):
     """Points and directions of view to density and colour, given the audio code and the expression of a frame."""
 
+    compiled = False
+    """Whether the planes' entries are fetched by what `torch.compile` makes of that, for graphics cards."""
+
     def __init__(self, config: HeadConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or HeadConfig()
@@ -125,7 +128,7 @@ class HeadField(nn.Module):
 
     def encode(self, points: torch.Tensor, layout: torch.Tensor | None = None) -> torch.Tensor:
         """Points (n, 3) of -1..1 to the planes' features (n, 36)."""
-        return plane_features(points, self.tables, self.config.grid, layout)
+        return plane_features(points, self.tables, self.config.grid, layout, compiled=self.compiled)
 
     def forward(
         self,
@@ -168,7 +171,7 @@ class HeadField(nn.Module):
         return self.aud_ch_att_net(features), self.eye_att_net(features) if self.config.expressions else None
 
     def _uncertainty(self, features: torch.Tensor) -> torch.Tensor:
-        return F.softplus(self.unc_net(features.detach()))[:, 0]
+        return F.softplus(self.unc_net(features.detach()).float())[:, 0]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For an optimiser, with the published learning rates."""
@@ -177,8 +180,8 @@ class HeadField(nn.Module):
 
 
 def _lengths(attention: torch.Tensor, eyes: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    audio = attention.norm(dim=1)
-    return audio, torch.zeros_like(audio) if eyes is None else eyes.norm(dim=1)
+    audio = attention.float().norm(dim=1)
+    return audio, torch.zeros_like(audio) if eyes is None else eyes.float().norm(dim=1)
 
 
 def _groups(module: nn.Module, grids: tuple[str, ...], attention: str) -> list[dict[str, Any]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from .camera import Camera, Rays, rays
 from .encodings import spherical_harmonics
@@ -17,7 +19,7 @@ from .tri_plane import plane_features
 
 FAINT = 2e-5
 """Samples that add less to their pixel have no colour: of 16 of them nobody sees anything in 8 bits."""
-_END = -math.log(OPAQUE)
+_END = -math.log(OPAQUE / 2)
 _CPU_WAVE, _CPU_RAYS = 4, 4096
 """Samples of a ray, and rays, that pass the networks at once; larger tensors leave a CPU's caches."""
 _WAVE, _RAYS = 8, 2**17
@@ -58,7 +60,9 @@ class PreparedHead:
 
     def densities(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Points (n, 3) to density (n,) and the hidden values (n, 64) that the colour needs."""
-        features = plane_features(points, self.tables, self.field.config.grid, self.layout).to(self.direct.dtype)
+        config = self.field.config.grid
+        features = plane_features(points, self.tables, config, self.layout, compiled=self.field.compiled)
+        features = features.to(self.direct.dtype)
         hidden = (features @ self.attention.T).relu_()
         values = torch.addmm(features @ self.direct.T, hidden, self.attended.T).relu_()
         values = (values @ self.second.T).relu_()
@@ -84,15 +88,17 @@ def prepare_head(
 ) -> PreparedHead:
     """`audio` (1, 32), `expression` (1, 7) and `code` (1, 4) of the frame; the networks run in `dtype`."""
     features = 3 * field.config.grid.outputs
-    first, second, last = (layer.weight for layer in field.sigma_net.net)
+    first, second, last = field.sigma_net.parameters()
     split = [features, audio.shape[1], field.config.expressions]
     direct, by_audio, by_expression = first.split(split, 1)
-    attention = [field.aud_ch_att_net.net[0].weight]
-    attended = [(by_audio * audio) @ field.aud_ch_att_net.net[1].weight]
+    inner, outer = field.aud_ch_att_net.parameters()
+    attention: list[torch.Tensor] = [inner]
+    attended = [(by_audio * audio) @ outer]
     if field.config.expressions:
-        attention.append(field.eye_att_net.net[0].weight)
-        attended.append((by_expression * expression) @ field.eye_att_net.net[1].weight)
-    colour_first, colour_last = (layer.weight for layer in field.color_net.net)
+        inner, outer = field.eye_att_net.parameters()
+        attention.append(inner)
+        attended.append((by_expression * expression) @ outer)
+    colour_first, colour_last = field.color_net.parameters()
     split = [colour_first.shape[1] - field.config.geometry - code.shape[1], field.config.geometry, code.shape[1]]
     harmonics, geometry, by_code = colour_first.split(split, 1)
     matrices = (
@@ -123,12 +129,9 @@ def render_head_pixels(
     pixels = (rows * camera.width + torch.arange(left, right, device=pose.device)).flatten()
     view = rays(camera, pose, pixels)
     samples = march(view, occupied)
-    hit = samples.count.nonzero()[:, 0]
-    part, covered = _composite_in_waves(
-        head, Rays(view.origins[hit], view.directions[hit]), samples, hit, density_scale
-    )
-    image.view(-1, 3)[pixels[hit]] = part
-    opacity.view(-1)[pixels[hit]] = covered
+    shown, covered = composite_in_waves(head, view, samples, density_scale)
+    image.view(-1, 3)[pixels] = shown
+    opacity.view(-1)[pixels] = covered
     return HeadPixels(image.view(-1, 3), opacity.flatten())
 
 
@@ -148,17 +151,26 @@ def visible_part(camera: Camera, pose: torch.Tensor, box: torch.Tensor) -> tuple
     return edges[0], edges[1], edges[2], edges[3]
 
 
-def _composite_in_waves(
-    head: PreparedHead, view: Rays, samples: Samples, hit: torch.Tensor, density_scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image (h, 3) and opacity (h,) of the rays `hit` (h,) that have samples."""
-    wave, many = (_CPU_WAVE, _CPU_RAYS) if hit.device.type == "cpu" else (_WAVE, _RAYS)
-    count = samples.count[hit].long()
+class _Wave(NamedTuple):
+    """The next few samples of rays that are not opaque yet.
+
+    `numbers` (b,) are the samples' and `owner` (b,) their rays'. `weights` (b,) is what each adds to its pixel,
+    `before` (b,) the light that reaches it, and `values` (b, 64) what its colour needs.
+    """
+
+    numbers: torch.Tensor
+    owner: torch.Tensor
+    weights: torch.Tensor
+    before: torch.Tensor
+    values: torch.Tensor
+
+
+def _waves(head: PreparedHead, samples: Samples, density_scale: float) -> Iterator[_Wave]:
+    wave, many = (_CPU_WAVE, _CPU_RAYS) if samples.counts.device.type == "cpu" else (_WAVE, _RAYS)
+    count = samples.counts.long()
     first = count.cumsum(0) - count
-    terms = head.ray_terms(view.directions)
-    thickness, opacity = torch.zeros(2, len(hit), device=hit.device)
-    image = torch.zeros(len(hit), 3, device=hit.device)
-    steps = torch.arange(wave, device=hit.device)
+    thickness = torch.zeros(len(count), device=count.device)
+    steps = torch.arange(wave, device=count.device)
     for start in range(0, int(count.max()) if len(count) else 0, wave):
         alive = ((count > start) & (thickness < _END)).nonzero()[:, 0]
         for some in alive.split(many):
@@ -166,14 +178,33 @@ def _composite_in_waves(
             valid = slots < count[some, None]
             index = (first[some, None] + slots)[valid]
             density, values = head.densities(samples.points[index])
-            thick = torch.zeros(valid.shape, device=hit.device)
+            thick = torch.zeros(valid.shape, device=count.device)
             thick[valid] = density * (STEP * density_scale)
-            before = torch.exp(-(thickness[some, None] + thick.cumsum(1) - thick))
-            weights = before * -torch.expm1(-thick) * (before >= OPAQUE)
-            seen = (weights[valid] > FAINT).nonzero()[:, 0]
-            ray = some[:, None].expand_as(valid)[valid][seen]
-            colour = head.colours(values[seen], terms[ray])
-            image.index_add_(0, ray, weights[valid][seen, None] * colour)
-            opacity[some] += weights.sum(1)
-            thickness[some] += thick.sum(1)
+            passed = F.pad(thick, (1, 0)).cumsum(1) + thickness[some, None]
+            thickness[some] = passed[:, -1]
+            before = torch.exp(-passed[:, :-1])[valid]
+            weights = before * -torch.expm1(-thick[valid]) * (before >= OPAQUE)
+            yield _Wave(index, some[:, None].expand_as(valid)[valid], weights, before, values)
+
+
+def composite_in_waves(
+    head: PreparedHead, view: Rays, samples: Samples, density_scale: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image (R, 3) on black and opacity (R,) of rays."""
+    image = torch.zeros_like(view.directions)
+    opacity = torch.zeros_like(image[:, 0])
+    for wave in _waves(head, samples, density_scale):
+        opacity.index_add_(0, wave.owner, wave.weights)
+        seen = (wave.weights > FAINT).nonzero()[:, 0]
+        ray = wave.owner[seen]
+        colour = head.colours(wave.values[seen], head.ray_terms(view.directions[ray]))
+        image.index_add_(0, ray, wave.weights[seen, None] * colour)
     return image, opacity
+
+
+def until_opaque(head: PreparedHead, samples: Samples, density_scale: float = 1.0) -> torch.Tensor:
+    """Which samples (m,) come before their ray's end, or so little behind that rounding may decide."""
+    near = torch.zeros(len(samples.ray), dtype=torch.bool, device=samples.ray.device)
+    for wave in _waves(head, samples, density_scale):
+        near[wave.numbers] = wave.before >= OPAQUE / 2
+    return near

@@ -32,14 +32,20 @@ class Samples(NamedTuple):
     """m samples of R rays, ordered by ray and distance.
 
     `ray` (m,) and `slot` (m,) say which sample of which ray one is, `points` (m, 3) and `after` (m,) where: the
-    distance is the one after the sample's step (published). `count` (R,) is how many samples each ray has.
+    distance is the one after the sample's step (published). `counts` (R,) are how many samples each ray has.
     """
 
     ray: torch.Tensor
     slot: torch.Tensor
     points: torch.Tensor
     after: torch.Tensor
-    count: torch.Tensor
+    counts: torch.Tensor
+
+    def select(self, chosen: torch.Tensor) -> Samples:
+        """Those of a mask (m,) alone."""
+        ray = self.ray[chosen]
+        count = torch.zeros_like(self.counts).index_add(0, ray, torch.ones_like(ray, dtype=self.counts.dtype))
+        return Samples(ray, self.slot[chosen], self.points[chosen], self.after[chosen], count)
 
 
 def ray_box(
@@ -141,7 +147,7 @@ class Pixels(NamedTuple):
 def composite(samples: Samples, density: torch.Tensor, colour: torch.Tensor, most: int = MOST_SAMPLES) -> Pixels:
     """Pixels from density (m,) and colour (m, 3) of the samples, front to back."""
     weights, reached = sample_weights(samples, density, most)
-    image = torch.zeros(len(samples.count), 3, dtype=torch.float32, device=colour.device)
+    image = torch.zeros(len(samples.counts), 3, dtype=torch.float32, device=colour.device)
     image = image.index_add(0, samples.ray, weights[:, None] * colour)
     return Pixels(image, add_up(samples, weights), add_up(samples, weights * samples.after), weights, reached)
 
@@ -151,7 +157,7 @@ def sample_weights(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What `Pixels` has as weights and reached."""
     index = samples.ray * most + samples.slot
-    thickness = torch.zeros(len(samples.count) * most, device=density.device)
+    thickness = torch.zeros(len(samples.counts) * most, device=density.device)
     thickness = thickness.index_copy(0, index, density.float() * STEP).view(-1, most)
     before = torch.exp(-F.pad(thickness, (1, 0))[:, :-1].cumsum(1))
     weights = before * -torch.expm1(-thickness)
@@ -161,5 +167,5 @@ def sample_weights(
 
 def add_up(samples: Samples, values: torch.Tensor) -> torch.Tensor:
     """Sums (R,) over each ray of values (m,) of the samples."""
-    total = torch.zeros(len(samples.count), dtype=torch.float32, device=values.device)
+    total = torch.zeros(len(samples.counts), dtype=torch.float32, device=values.device)
     return total.index_add(0, samples.ray, values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -51,8 +53,8 @@ class OccupancyGrid(nn.Module):
         valid = (self.density >= 0) & (spread >= 0)
         self.density.copy_(torch.where(valid, torch.maximum(self.density * DECAY, spread), self.density))
 
-    def mark_unseen(self, camera: Camera, poses: torch.Tensor) -> None:
-        """Sets cells to -1 that are in front of none of the cameras with the renderer's poses (N, 4, 4)."""
+    def mark_unseen(self, camera: Camera, poses: torch.Tensor, box: Sequence[float]) -> None:
+        """Sets cells to -1 that are outside of the box, or in front of none of the cameras with poses (N, 4, 4)."""
         places = cell_places(torch.arange(GRID**3, device=self.density.device))
         seen = torch.zeros(len(places), dtype=torch.bool, device=places.device)
         margin = 2 / GRID
@@ -60,6 +62,8 @@ class OccupancyGrid(nn.Module):
             x, y, z = ((places - pose[:3, 3]) @ pose[:3, :3]).unbind(1)
             across = x.abs() < camera.width / 2 / camera.focal_x * z + margin
             seen |= (z > 0) & across & (y.abs() < camera.height / 2 / camera.focal_y * z + margin)
+        low, high = places.new_tensor(box).view(2, 3)
+        seen &= ((places >= low) & (places <= high)).all(1)
         self.density[~seen.view_as(self.density)] = -1
 
 

@@ -7,7 +7,8 @@ table of indices is ever in memory. Both give what `HashGrid` gives for each pla
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,42 +20,60 @@ PLANES = ((0, 1), (1, 2), (0, 2))
 
 
 def plane_features(
-    points: torch.Tensor, tables: torch.Tensor, config: GridConfig, layout: torch.Tensor | None = None
+    points: torch.Tensor,
+    tables: torch.Tensor,
+    config: GridConfig,
+    layout: torch.Tensor | None = None,
+    *,
+    compiled: bool = False,
 ) -> torch.Tensor:
     """Points (n, 3) of -1..1 to features (n, 3 * levels) from tables (3, entries), one feature a level.
 
     Differentiable in the tables alone. A plane's features are 0 where one of its two coordinates is outside -1..1.
-    `layout` is what `lay_out` gives, for calls with the same tables and without gradients.
+    `layout` is what `lay_out` gives, for calls with the same tables and without gradients. `compiled` fetches entries
+    with what `torch.compile` makes of it, on any device.
     """
-    if layout is not None:
+    if layout is not None and not compiled:
         return interpolate(points, layout, config).T
-    return _PlaneFeatures.apply(points, tables, config).T
+    return _PlaneFeatures.apply(points, tables, config, compiled).T
 
 
 class _PlaneFeatures(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, points: torch.Tensor, tables: torch.Tensor, config: GridConfig) -> torch.Tensor:
+    def forward(
+        ctx: Any, points: torch.Tensor, tables: torch.Tensor, config: GridConfig, compiled: bool
+    ) -> torch.Tensor:
         ctx.save_for_backward(points, tables)
-        ctx.config = config
+        ctx.config, ctx.compiled = config, compiled
+        if compiled:
+            return _compiled(fetch, config)(points, tables)
         if points.device.type == "cpu":
             return interpolate(points, lay_out(tables, config), config)
-        return fetch(points, tables, config)
+        return fetch(points, tables, grid_levels(config))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor, None, None]:
         points, tables = ctx.saved_tensors
-        add_up = interpolate_backward if points.device.type == "cpu" else fetch_backward
-        return None, add_up(points, tables, gradients[0], ctx.config), None
+        if ctx.compiled:
+            found = _compiled(fetch_backward, ctx.config)(points, tables, gradients[0])
+        elif points.device.type == "cpu":
+            found = interpolate_backward(points, tables, gradients[0], ctx.config)
+        else:
+            found = fetch_backward(points, tables, gradients[0], levels=grid_levels(ctx.config))
+        return None, found, None, None
 
 
-def _unit(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Coordinates (3, n) in 0..1, and which points are inside of each plane (3, n); None where all are."""
+@cache
+def _compiled(function: Callable[..., torch.Tensor], config: GridConfig) -> Callable[..., torch.Tensor]:
+    """A function for the levels of a grid, as `torch.compile` translates it: to one kernel a level, or fewer."""
+    return torch.compile(partial(function, levels=grid_levels(config)), dynamic=True)
+
+
+def _unit(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coordinates (3, n) in 0..1, those outside at 0, and which points are inside of each plane (3, n)."""
     unit = ((points + 1) / 2).T.contiguous()
     valid = (unit >= 0) & (unit <= 1)
-    if points.device.type == "cpu" and valid.all():
-        return unit, None
-    inside = torch.stack([valid[first] & valid[second] for first, second in PLANES])
-    return torch.where(valid, unit, 0), inside
+    return torch.where(valid, unit, 0), torch.stack([valid[first] & valid[second] for first, second in PLANES])
 
 
 def _cells(unit: torch.Tensor, level: Level) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,7 +121,7 @@ def interpolate(points: torch.Tensor, layout: torch.Tensor, config: GridConfig) 
             )
             above, under = torch.lerp(near, right, fraction[x]), torch.lerp(below, far, fraction[x])
             torch.lerp(above, under, fraction[y], out=features[plane, number])
-    if inside is not None:
+    if not inside.all():
         features *= inside[:, None]
     return features.flatten(0, 1)
 
@@ -113,7 +132,7 @@ def interpolate_backward(
     """Gradients of the tables from those of the features (3 * levels, n)."""
     unit, inside = _unit(points)
     gradients = gradients.reshape(len(PLANES), config.levels, -1)
-    if inside is not None:
+    if not inside.all():
         gradients = gradients * inside[:, None]
     entries = _vertex_entries(config)
     vertices = gradients.new_zeros(len(PLANES), len(entries))
@@ -151,29 +170,24 @@ def _corners(unit: torch.Tensor, level: Level) -> list[tuple[torch.Tensor, torch
     ]
 
 
-def fetch(points: torch.Tensor, tables: torch.Tensor, config: GridConfig) -> torch.Tensor:
+def fetch(points: torch.Tensor, tables: torch.Tensor, levels: tuple[Level, ...]) -> torch.Tensor:
     """Features (3 * levels, n) of points (n, 3), entry by entry."""
     unit, inside = _unit(points)
-    features = torch.stack(
-        [
-            torch.stack([tables.gather(1, index) * weight for index, weight in _corners(unit, level)]).sum(0)
-            for level in grid_levels(config)
-        ],
-        1,
-    )
-    return (features if inside is None else features * inside[:, None]).flatten(0, 1)
+    features = []
+    for level in levels:
+        weighted = [tables.gather(1, index) * weight for index, weight in _corners(unit, level)]
+        features.append(torch.stack(weighted).sum(0))
+    return (torch.stack(features, 1) * inside[:, None]).flatten(0, 1)
 
 
 def fetch_backward(
-    points: torch.Tensor, tables: torch.Tensor, gradients: torch.Tensor, config: GridConfig
+    points: torch.Tensor, tables: torch.Tensor, gradients: torch.Tensor, levels: tuple[Level, ...]
 ) -> torch.Tensor:
     """Gradients of the tables from those of the features (3 * levels, n)."""
     unit, inside = _unit(points)
-    upstream = gradients.reshape(len(PLANES), config.levels, -1).to(tables.dtype)
-    if inside is not None:
-        upstream = upstream * inside[:, None]
+    upstream = gradients.reshape(len(PLANES), len(levels), -1).to(tables.dtype) * inside[:, None]
     found = torch.zeros_like(tables)
-    for number, level in enumerate(grid_levels(config)):
+    for number, level in enumerate(levels):
         for index, weight in _corners(unit, level):
-            found.scatter_add_(1, index, upstream[:, number] * weight)
+            found = found.scatter_add(1, index, upstream[:, number] * weight)
     return found

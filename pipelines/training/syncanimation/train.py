@@ -57,7 +57,7 @@ MEASURED_FRAMES = 50
 TIMED_STEPS = 9
 CODES = 2
 """Individual codes; driving uses the first, which all frames are trained with here. Published: one for each frame."""
-SEEN_FROM = 100
+SEEN_FROM = 20
 """Poses, spread over the training, that say which cells of the head's grid are seen."""
 
 

@@ -122,6 +122,7 @@ KINDS: tuple[Kind, ...] = (
         shapes={"model.0.weight": (None, None, 4, 4)},
     ),
     # Public models that are often mistaken for one of ours.
+    Kind("bisenet", "BiSeNet's face parsing", ("cp.arm32.conv_atten.weight", "ffm.convblk.conv.weight")),
     Kind("gfpgan", "a GFPGAN face restorer", ("stylegan_decoder.style_mlp.1.weight", "conv_body_first.weight")),
     Kind("wavlm", "a WavLM encoder", (*_WAV2VEC, "encoder.layers.0.attention.rel_attn_embed.weight")),
     Kind("data2vec", "a Data2Vec audio encoder", (*_WAV2VEC, "encoder.pos_conv_embed.layers.0.conv.weight")),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from ...pipelines.errors import TalkingPortraitError, quoted
+from ...pipelines.person_systems import PERSON_SYSTEMS
+from ...pipelines.syncanimation.avatar import SIZES
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..loaded_models import LoadedSpeechEncoder, landmarker, landmarker_fingerprint
-from ..model_paths import Fingerprint
+from ..model_paths import Fingerprint, files_fingerprint
 from ..person_folder import person_folder
 from ..sockets import PersonSocket, SpeechEncoderSocket
 from ..video_input import video_file
+
+CATEGORY = "detection"
+NO_FILE = "none"
 
 
 class PreparePerson(io.ComfyNode):
@@ -24,8 +31,9 @@ class PreparePerson(io.ComfyNode):
             display_name="Prepare Person",
             category="Talking Portrait/person",
             description="Prepares a video in which one person speaks, for training on this person: tracks the face, "
-            "crops it, fits a 3D face model and extracts speech features.",
-            search_aliases=["audiodvp", "train person", "talking head training", "3d face fit"],
+            "crops it, fits a 3D face model and extracts speech features; for SyncAnimation also "
+            "separates head, torso and background.",
+            search_aliases=["audiodvp", "syncanimation", "train person", "talking head training", "3d face fit"],
             inputs=[
                 io.Video.Input(
                     "video", tooltip="A video of one person who speaks to the camera: some minutes, at least 2 seconds."
@@ -68,6 +76,35 @@ class PreparePerson(io.ComfyNode):
                         "installed.",
                     )
                 ),
+                io.Combo.Input(
+                    "prepare_for",
+                    options=list(PERSON_SYSTEMS),
+                    default="audiodvp",
+                    optional=True,
+                    tooltip="Which system will be trained on the person; what a person lacks for another one is added "
+                    "when it is prepared again for that.",
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "avatar_size",
+                        options=["auto", *map(str, SIZES)],
+                        default="auto",
+                        optional=True,
+                        tooltip="Side of SyncAnimation's pictures in pixels; auto takes the largest that the video "
+                        "fills. Training time grows with its square.",
+                    )
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "parser",
+                        options=[NO_FILE, *host.model_names(CATEGORY, (".tflite", ".pth", ".safetensors"))],
+                        default=NO_FILE,
+                        optional=True,
+                        tooltip="For SyncAnimation: BiSeNet's face parsing (.pth) or MediaPipe's selfie multiclass "
+                        "segmenter (.tflite) in models/detection separates head, neck and torso; without a file "
+                        "a small network is trained on the video.",
+                    )
+                ),
             ],
             outputs=[
                 PersonSocket.Output(display_name="person", tooltip="The prepared person, for training and driving."),
@@ -76,8 +113,8 @@ class PreparePerson(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, engine: Any = "auto", **_: Any) -> Fingerprint:
-        return landmarker_fingerprint(engine)
+    def fingerprint_inputs(cls, engine: Any = "auto", parser: Any = NO_FILE, **_: Any) -> Fingerprint:
+        return landmarker_fingerprint(engine) + files_fingerprint(CATEGORY, parser)
 
     @classmethod
     @checked_node
@@ -89,17 +126,24 @@ class PreparePerson(io.ComfyNode):
         crop_size: int = 256,
         silent: bool = False,
         engine: Any = "auto",
+        prepare_for: Any = "audiodvp",
+        avatar_size: Any = "auto",
+        parser: Any = NO_FILE,
     ) -> io.NodeOutput:
-        from ...pipelines.audiodvp.prepare import Settings, prepare_fitted_person
+        from ...pipelines.person.prepare import Settings
+        from ...pipelines.person_systems import prepare_person_for
 
         found_by = landmarker(engine)
         if speech_encoder is not None:
             speech_encoder.memory.load()
         report: list[str] = []
         with video_file(video) as path:
-            person = prepare_fitted_person(
+            person = prepare_person_for(
+                prepare_for,
                 path,
                 person_folder(name),
+                avatar_size=None if avatar_size == "auto" else int(avatar_size),
+                parser=_parser_file(parser),
                 settings=Settings(crop_size, silent=silent),
                 landmarker=found_by,
                 encoder=None if speech_encoder is None else speech_encoder.encoder,
@@ -107,3 +151,16 @@ class PreparePerson(io.ComfyNode):
                 progress=host.progress(),
             )
         return io.NodeOutput(person, "\n".join([*report, found_by.hint]).strip())
+
+
+def _parser_file(name: str) -> Path | None:
+    """The chosen file, None for none. Raises TalkingPortraitError where it is not there."""
+    if name == NO_FILE:
+        return None
+    path = host.model_path((CATEGORY, host.OWN_CATEGORY), name)
+    if path is None:
+        folder = host.model_folders(CATEGORY)[0]
+        raise TalkingPortraitError(
+            f"There is no {quoted(name)} in {folder}, but a face parser is expected; choose one that is there, or none."
+        )
+    return path

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import TalkingPortraitError
 from ..face.native_stderr import redirect_native_stderr
+from ..person_systems import PERSON_SYSTEMS
 from . import syncanimation
 from .progress_bar import ProgressBar
 from .terminal import note, say
@@ -43,6 +44,19 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="a morphable face model, as person face-model writes it, to fit (default: one learnt from the video)",
     )
+    command.add_argument(
+        "--for", dest="systems", choices=PERSON_SYSTEMS, default="audiodvp", help="what will be trained (audiodvp)"
+    )
+    command.add_argument(
+        "--avatar-size",
+        type=int,
+        help="side of SyncAnimation's pictures: 128, 256 or 512 (default: what fits)",
+    )
+    command.add_argument(
+        "--parser",
+        type=Path,
+        help="BiSeNet's .pth or MediaPipe's .tflite, for SyncAnimation's masks (default: none)",
+    )
     command.set_defaults(run=_prepare)
 
 
@@ -50,10 +64,10 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
 def _prepare(options: argparse.Namespace) -> None:
     from ...models.audiodvp.face_model import load_face_model
     from ...models.speech.loading import load_speech_encoder
-    from ..audiodvp.prepare import prepare_fitted_person
     from ..face.landmarks import open_landmarker
     from ..files.output_paths import check_output_folder
     from ..person.prepare import Settings
+    from ..person_systems import prepare_person_for
     from ..timing import as_rate
 
     settings = Settings(options.size, as_rate(options.fps) if options.fps else None, options.silent)
@@ -62,10 +76,13 @@ def _prepare(options: argparse.Namespace) -> None:
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
         note(landmarker.hint)
-    person = prepare_fitted_person(
+    person = prepare_person_for(
+        options.systems,
         options.video,
         options.out,
         settings=settings,
+        avatar_size=options.avatar_size,
+        parser=options.parser,
         landmarker=landmarker,
         encoder=load_speech_encoder(options.speech_encoder) if options.speech_encoder else None,
         face_model=face_model,

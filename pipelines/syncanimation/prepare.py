@@ -264,7 +264,7 @@ class _Preparation:
 
     def _whole(self, oval: np.ndarray) -> np.ndarray:
         """In which frames (N,) all of the face is inside the picture."""
-        return ((oval >= 0) & (oval <= self.size)).all(axis=(1, 2))
+        return np.all((oval >= 0) & (oval <= self.size), axis=(1, 2))
 
     def _preview_mesh(self, head: HeadTrack, points: np.ndarray, progress: Progress) -> None:
         number = int(np.flatnonzero(head.usable)[0])

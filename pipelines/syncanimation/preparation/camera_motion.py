@@ -21,7 +21,7 @@ AGREE = 0.6
 """Part of the corners that must share the motion; else something else moves and nothing is said."""
 MOVES = 0.01
 """Displacement, in widths of the frame, from which on the camera moves; noise of a still one is below 0.002."""
-SIDEWAYS, ABOVE, SHOULDERS, BELOW = 1.1, 1.3, 1.9, 0.45
+SIDEWAYS, ABOVE, SHOULDERS, BELOW = 0.75, 0.95, 1.7, 0.4
 """The person's place around the middle of the face, in sizes of the face: sideways, above, of the shoulders, from where
 below the middle these begin."""
 _FLOW = {"winSize": (15, 15), "maxLevel": 3}

@@ -1,4 +1,4 @@
-"""The guided filter (He 2010): values follow the edges of a picture. In each box they are a linear function of colour."""
+"""The guided filter (He 2010): values follow a picture's edges, being in each box a linear function of its colours."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ class GuidedFilter:
         self.picture = picture.astype(np.float32) / 255
         self.kernel = (2 * radius + 1, 2 * radius + 1)
         self.mean = self._box(self.picture)
-        pairs = (self.picture[..., :, None] * self.picture[..., None, :]).reshape(*picture.shape[:2], 9)
-        covariance = self._box(pairs).reshape(*picture.shape[:2], 3, 3)
-        covariance -= self.mean[..., :, None] * self.mean[..., None, :]
-        self.inverse = np.linalg.inv(covariance + SMOOTHNESS * np.eye(3, dtype=np.float32))
+        squares = self._box(np.square(self.picture)) - np.square(self.mean) + SMOOTHNESS
+        others, means = self.picture[..., [1, 2, 0]], self.mean[..., [1, 2, 0]]
+        products = self._box(self.picture * others) - self.mean * means
+        (a, d, f), (b, e, c) = np.moveaxis(squares, -1, 0), np.moveaxis(products, -1, 0)
+        # The inverse of the covariance [[a, b, c], [b, d, e], [c, e, f]] by its cofactors.
+        cofactors = d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b
+        self.inverse = (
+            np.stack(cofactors, axis=-1) / (a * cofactors[0] + b * cofactors[1] + c * cofactors[2])[..., None]
+        )
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """`values` (h, w) or (h, w, C) along the picture's edges."""
-        values = np.atleast_3d(values).astype(np.float32)
-        channels = []
-        for channel in range(values.shape[2]):
-            value = values[..., channel]
-            mean = self._box(value)
-            shared = self._box(self.picture * value[..., None]) - self.mean * mean[..., None]
-            slope = (self.inverse @ shared[..., None])[..., 0]
-            offset = mean - (slope * self.mean).sum(axis=-1)
-            fit = self._box(np.dstack([slope, offset]))
-            channels.append((fit[..., :3] * self.picture).sum(axis=-1) + fit[..., 3])
-        return np.stack(channels, axis=-1).squeeze()
+        if values.ndim == 3:
+            return np.stack([self(values[..., channel]) for channel in range(values.shape[2])], axis=-1)
+        values = np.ascontiguousarray(values, np.float32)
+        mean = self._box(values)
+        x, y, z = np.moveaxis(self._box(self.picture * values[..., None]) - self.mean * mean[..., None], -1, 0)
+        a, b, c, d, e, f = np.moveaxis(self.inverse, -1, 0)
+        slope = np.stack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z], axis=-1)
+        offset = mean - (slope * self.mean).sum(axis=-1)
+        return (self._box(slope) * self.picture).sum(axis=-1) + self._box(offset)
 
     def _box(self, values: np.ndarray) -> np.ndarray:
-        cv2 = load_opencv()
-        if values.ndim == 3 and values.shape[2] > 4:  # OpenCV filters at most four channels of it at once
-            return np.dstack([self._box(values[..., i : i + 3]) for i in range(0, values.shape[2], 3)])
-        return cv2.blur(values, self.kernel, borderType=cv2.BORDER_REFLECT)
+        return load_opencv().blur(values, self.kernel, borderType=load_opencv().BORDER_REFLECT)

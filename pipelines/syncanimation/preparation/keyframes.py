@@ -25,11 +25,13 @@ CLUSTERS, SAMPLES = 10, 8000
 ROUNDS, MESSAGES = 3, 3
 PLACE = 1.5
 """A cm counts as so much of CIELAB: dark clothes and a dark thing beside them differ in their place."""
+COLOUR_SPREAD, PLACE_SPREAD = 6.0, 8.0
+"""The least deviations of a cluster."""
 PLACE_DENSITY = 1 / 30**2
 EVIDENCE, PAIRWISE = 0.7, 3.0
 """Weight of the colours' log odds, and of what is around a pixel on its own side of an edge."""
-OUTLINE_HEIGHTS = (-40, -30, -20, -14, -11.5, -9.5, -8, -6, -3)
-OUTLINE_WIDTHS = (28, 27, 25, 20, 11, 6.5, 6.5, 7, 9.5)
+OUTLINE_HEIGHTS = (-40, -30, -20, -14, -12, -10.5, -9, -6, -3)
+OUTLINE_WIDTHS = (28, 27, 26, 22, 17, 10, 6.5, 7, 9.5)
 """Half widths in cm of shoulders, neck and jaw at heights of the canonical head, of a broad adult in a jacket. Above is
 the skull with hair."""
 CHEST = 0.35
@@ -41,7 +43,15 @@ OUTLINE_SPREAD = 2.5
 FAR = 12.0
 """Cm outside of it from which on there is surely background."""
 FREE = 3.0
-"""Cm outside of the outline that a pixel must once have been to count as background where it keeps its colour."""
+"""Cm outside of the outline from which on a pixel is taken for background at first."""
+SHOULDERS = -9.0
+"""Height in cm in the canonical head below which there may be shoulders."""
+LEAST_SEEN, PLATE_NOISE, COLOUR_RANGE = 3, 4.0, 15.0
+"""Frames in which a pixel must be background to be compared with itself; the least noise of its colour in CIELAB, and
+the deviation of any other colour."""
+PASSED, DARK = 0.7, 100
+"""A bright pixel beside the face that keeps its colour is rather background where the head moved by so many cm there;
+dark hair keeps its colour too. The latter is a value of 255."""
 RARE = 1e-9
 """The least density of a colour."""
 SKIN_TONE = 14.0
@@ -85,7 +95,7 @@ def _still(frames: np.ndarray) -> np.ndarray:
     """Which pixels (w, w) keep their colour in most of the frames."""
     cv2 = load_opencv()
     smooth = np.stack([cv2.GaussianBlur(frame, (3, 3), 0) for frame in frames]).astype(np.float32)
-    low, high = np.percentile(smooth, [10, 90], axis=0)
+    low, high = np.percentile(smooth, [5, 95], axis=0)
     return (high - low).max(axis=-1) < STILL
 
 
@@ -95,17 +105,21 @@ def _person(view: _View, still: np.ndarray, filters: Sequence[GuidedFilter]) -> 
     sideways = np.abs(view.across)
     chest = (view.height < -12) & (sideways < CHEST * np.interp(view.height, OUTLINE_HEIGHTS, OUTLINE_WIDTHS))
     neck = (view.height < -8) & (sideways < 3.5)
-    sure = view.face | chest | neck | ((view.skull < 0.7) & (view.height > 2))
-    free = (outside > FAR) | (still & (outside.max(axis=0) > FREE) & (view.height.min(axis=0) > -9))[None]
-    free &= ~sure
+    sure = view.face | chest | neck | ((view.skull < 0.8) & (view.height > 2))
+    beside_head = (np.percentile(outside, 75, axis=0) > FREE) & (view.height.min(axis=0) > SHOULDERS)
+    free = ((outside > FAR) | (still & beside_head)) & ~sure
     features = np.concatenate(
         [view.lab * [0.7, 1, 1], PLACE * view.across[..., None], PLACE * view.height[..., None]], axis=-1
     ).astype(np.float32)
     expected = np.clip(-outside / OUTLINE_SPREAD, -4, 4)
-    person, background = sure | (outside < -2), free | (outside > FREE)
+    person, background = sure, free | (outside > FREE)
+    passed = np.subtract(*np.percentile(outside, [95, 5], axis=0)) > PASSED
+    bright = np.median(view.lab[..., 0], axis=0) > DARK
+    beside_face = (view.skull.min(axis=0) > 0.85) & (view.height.min(axis=0) > SHOULDERS)
+    changed = _changed(view, background) - np.where(still & passed & bright & beside_face, 4, 0)
     for _ in range(ROUNDS):
         evidence = np.log(_density(features, person)) - np.log(_density(features, background))
-        unary = expected + np.clip(EVIDENCE * evidence, -5, 5)
+        unary = expected + np.clip(EVIDENCE * evidence, -5, 5) + changed
         unary[sure], unary[free] = 8, -8
         belief = unary
         for _ in range(MESSAGES):
@@ -113,6 +127,22 @@ def _person(view: _View, still: np.ndarray, filters: Sequence[GuidedFilter]) -> 
             belief = unary + PAIRWISE * np.stack([own(of) for own, of in zip(filters, leaning, strict=True)])
         person, background = belief > 2, belief < -2
     return belief > 0
+
+
+def _changed(view: _View, background: np.ndarray) -> np.ndarray:
+    """Log odds of a person (K, w, w) by what each pixel shows in those frames in which it is background.
+
+    Only above the shoulders: clothes that hardly move look like background that is seen now and then.
+    """
+    often = background.sum(axis=0) >= LEAST_SEEN
+    colours = np.where(background[:, often, None], view.lab[:, often], np.nan)
+    plate = np.nanmedian(colours, axis=0)
+    noise = np.maximum(1.5 * np.nanmedian(np.abs(colours - plate), axis=0), PLATE_NOISE)
+    squares = np.square((view.lab[:, often] - plate) / noise).sum(axis=-1)
+    surprise = np.log(np.maximum(COLOUR_RANGE / noise, 1)).sum(axis=-1)
+    odds = np.zeros(view.height.shape)
+    odds[:, often] = np.clip(squares / 2 - surprise, -4, 4)
+    return odds * smoothstep(SHOULDERS - 3, SHOULDERS, view.height)
 
 
 def _split(view: _View, person: np.ndarray) -> np.ndarray:
@@ -147,13 +177,14 @@ def _density(colours: np.ndarray, where: np.ndarray) -> np.ndarray:
     if len(pixels) < CLUSTERS:
         return density
     pixels = pixels[:: max(1, len(pixels) // SAMPLES)]
+    floor = np.square([COLOUR_SPREAD] * 3 + [PLACE_SPREAD] * (pixels.shape[1] - 3))
     cv2.setRNGSeed(0)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
     _, labels, _ = cv2.kmeans(pixels, CLUSTERS, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
     for cluster in range(CLUSTERS):
         members = pixels[labels[:, 0] == cluster]
         if len(members):
-            centre, spread = members.mean(axis=0), np.maximum(members.var(axis=0), 6.0**2)
+            centre, spread = members.mean(axis=0), np.maximum(members.var(axis=0), floor)
             distance = (np.square(colours - centre) / spread).sum(axis=-1)
             density += len(members) / len(pixels) * np.exp(-distance / 2) / np.sqrt(spread.prod())
     return density

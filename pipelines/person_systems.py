@@ -1,0 +1,72 @@
+"""The systems that are trained for one person, and the preparation of a person for one of them or for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from .errors import TalkingPortraitError, quoted
+from .progress import share
+from .types import Progress, no_progress
+
+if TYPE_CHECKING:
+    from ..models.audiodvp.face_model import FaceModel
+    from ..models.speech.encoder import SpeechEncoder
+    from .face.face import Landmarker
+    from .person.person import Person
+    from .person.prepare import Settings
+
+PersonSystems = Literal["audiodvp", "syncanimation", "both"]
+PERSON_SYSTEMS: tuple[PersonSystems, ...] = get_args(PersonSystems)
+AVATAR = 0.6
+"""Part of the time that SyncAnimation's own preparation takes; measured on videos of 512 pixels."""
+
+
+def prepare_person_for(
+    systems: PersonSystems,
+    video: str | Path,
+    folder: str | Path,
+    *,
+    settings: Settings | None = None,
+    avatar_size: int | None = None,
+    parser: str | Path | None = None,
+    landmarker: Landmarker | None = None,
+    encoder: SpeechEncoder | None = None,
+    face_model: FaceModel | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress = no_progress,
+) -> Person:
+    """Prepares a video of a person for these systems; goes on with what is begun, and adds to what is finished.
+
+    `avatar_size` is the side of SyncAnimation's pictures, `parser` the file of a network that tells head, neck and
+    torso from the background, see `open_parser`, `face_model` what AudioDVP fits; the other arguments are those of
+    `prepare_person`, and so are errors.
+    """
+    from .audiodvp.prepare import prepare_fitted_person
+    from .person.prepare import prepare_person
+    from .syncanimation import prepare as syncanimation
+    from .syncanimation.preparation.parsers import open_parser
+
+    if systems not in PERSON_SYSTEMS:
+        raise TalkingPortraitError(
+            f"The person is to be prepared for {quoted(systems)}, but one of {', '.join(PERSON_SYSTEMS)} is expected."
+        )
+    for_avatar = systems != "audiodvp"
+    chosen = syncanimation.Settings(avatar_size)
+    given = open_parser(parser) if parser and for_avatar else None
+    fitted = partial(prepare_fitted_person, face_model=face_model)
+    prepare = prepare_person if systems == "syncanimation" else fitted
+    person = prepare(
+        video,
+        folder,
+        settings=settings,
+        landmarker=landmarker,
+        encoder=encoder,
+        say=say,
+        progress=share(progress, 0, 1 - AVATAR) if for_avatar else progress,
+    )
+    if for_avatar:
+        syncanimation.prepare_avatar(person, chosen, parser=given, say=say, progress=share(progress, 1 - AVATAR, 1))
+    return person

@@ -28,6 +28,7 @@ HELP = {
     "seed": "same seed, same run",
     "save_every": "steps between checkpoints",
     "picture_every": "steps between pictures, 0 for none",
+    "lpips": "file of LPIPS' weights with AlexNet's, for patches (default: none, gradients and SSIM are compared)",
 }
 
 
@@ -48,7 +49,10 @@ class SyncAnimation:
                 continue
             shown = "" if "default" in text or not entry.default else f" (default {entry.default})"
             kind: Any = type(entry.default)
-            command.add_argument(option, type=kind, default=entry.default, metavar="N", help=text + shown)
+            name = "FILE" if kind is str else "N"
+            command.add_argument(
+                option, type=kind, default=entry.default, metavar="FILE" if kind is str else "N", help=text + shown
+            )
 
     def settings(self, options: argparse.Namespace) -> Settings:
         from .settings import Settings

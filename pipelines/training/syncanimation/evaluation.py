@@ -11,6 +11,7 @@ from ....models.face.face_mesh import mouth_opening
 from ....models.face.landmarks_68 import landmarks_68
 from ....models.syncanimation.audio_nets import speech_windows
 from ....models.syncanimation.labels import BROWS, POSE, raw_labels
+from ....models.syncanimation.lpips import LPIPS
 from ....models.syncanimation.rendering.camera import renderer_pose
 from ...face.face import Landmarker
 from ...face.face_tracking import NoFaceError
@@ -27,13 +28,18 @@ LEAST_FACES = 3
 
 
 def evaluate(
-    model: PersonModel, avatar: Avatar, features: torch.Tensor, frames: Sequence[int], landmarker: Landmarker
+    model: PersonModel,
+    avatar: Avatar,
+    features: torch.Tensor,
+    frames: Sequence[int],
+    landmarker: Landmarker,
+    lpips: LPIPS | None = None,
 ) -> dict[str, float]:
     """Metrics of frames that are rendered from their own speech, with their true poses and expressions.
 
     PSNR of whole pictures and of the face's rectangle; LMD, the mean distance in pixels of the mouth's landmarks (48 to
     67) from the true ones, each set about its middle; the correlation of the mouth's opening with the true one, and how
-    much it moves in relation to that. Frames in which no face is found do not count in the last three.
+    much it moves in relation to that. Frames in which no face is found do not count in the last three. LPIPS where its network is given.
     `features` (N, C, S) are of all frames.
     """
     images, truths = [], []
@@ -48,6 +54,10 @@ def evaluate(
         images.append(image)
         truths.append(truth)
     metrics = {name: float(np.mean(-10 * np.log10(np.maximum(values, 1e-10)))) for name, values in errors.items()}
+    if lpips is not None:
+        pairs = zip(images, truths, strict=True)
+        values = [lpips(*(each.movedim(-1, 0)[None] for each in pair)) for pair in pairs]
+        metrics["lpips"] = float(torch.cat(values).mean())
     return metrics | lip_metrics(torch.stack(images), torch.stack(truths), landmarker)
 
 

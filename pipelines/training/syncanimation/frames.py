@@ -48,7 +48,13 @@ class AvatarFrames(torch.utils.data.Dataset):
     def __getitem__(self, number: int) -> Item:
         turn, place = divmod(number, len(self.frames))
         order = np.random.default_rng([self.seed, 0, turn]).permutation(len(self.frames))
-        return self.item(self.frames[order[place]], np.random.default_rng([self.seed, 1, number]), number)
+        frame = self.frames[order[place]]
+        item = self.item(frame, np.random.default_rng([self.seed, 1, number]), number)
+        return item if number else item | self.whole(frame)  # the first is shown in pictures of the training
+
+    def whole(self, frame: int) -> Item:
+        """The frame as it is to be, `whole`, and what is `behind` it, (S, S, 3) each in 0..1."""
+        raise NotImplementedError
 
     def item(self, frame: int, rng: np.random.Generator, number: int) -> Item:
         raise NotImplementedError
@@ -61,6 +67,9 @@ class AvatarFrames(torch.utils.data.Dataset):
             if (len(self._pictures) + 1) * held.nbytes <= HELD_BYTES:
                 self._pictures[kind, frame] = held
         return held
+
+    def square(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.view(self.avatar.size, self.avatar.size, 3)
 
     def torso(self, frame: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Neck and torso of a frame over the clean background (S * S, 3) in 0..1, and their alpha (S * S, 1)."""
@@ -89,9 +98,12 @@ class TorsoFrames(AvatarFrames):
             "frame": torch.tensor(frame),
         }
 
+    def whole(self, frame: int) -> Item:
+        return {"whole": self.square(self.torso(frame)[0]), "behind": self.square(self.background)}
+
 
 class HeadFrames(AvatarFrames):
-    """Pixels of the head, before the frame's torso, with the speech and the expression of the frame."""
+    """Pixels of the head, the patches' first, before the frame's torso, with the frame's speech and expression."""
 
     def __init__(
         self,
@@ -114,11 +126,7 @@ class HeadFrames(AvatarFrames):
     def item(self, frame: int, rng: np.random.Generator, number: int) -> Item:
         kind = self.kinds[number % len(self.kinds)]
         rects = {name: rect[0] for name, rect in self.avatar.rects([frame]).items()}
-        return self.chosen(frame, kind, self._pixels(frame, kind, rects, rng), rects)
-
-    def chosen(self, frame: int, kind: Pixels, pixels: np.ndarray, rects: dict[str, np.ndarray] | None = None) -> Item:
-        """The pixels (n,) of a frame, the patches' first."""
-        rects = rects or {name: rect[0] for name, rect in self.avatar.rects([frame]).items()}
+        pixels = self._pixels(frame, kind, rects, rng)
         chosen = torch.from_numpy(pixels)
         behind, _ = self.torso(frame)
         target = torch.from_numpy(self.picture("frames", frame).astype(np.float32) / 255).reshape(-1, 3)
@@ -134,6 +142,10 @@ class HeadFrames(AvatarFrames):
             "frame": torch.tensor(frame),
             "patch": torch.tensor([kind.patches, kind.side]),
         }
+
+    def whole(self, frame: int) -> Item:
+        target = torch.from_numpy(self.picture("frames", frame).astype(np.float32) / 255)
+        return {"whole": target, "behind": self.square(self.torso(frame)[0])}
 
     def _pixels(self, frame: int, kind: Pixels, rects: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         size = self.avatar.size

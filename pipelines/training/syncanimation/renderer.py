@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from ....models.syncanimation.losses import HeadLossWeights, head_loss, jitter_loss, patch_loss, torso_loss
+from ....models.syncanimation.lpips import LPIPS
 from ....models.syncanimation.rendering.camera import Camera, pixel_coordinates, rays
 from ....models.syncanimation.rendering.renderer import Renderer
 from ..core.trainer import Batch, Objective, Trainer, trainable
@@ -50,11 +51,12 @@ class TorsoTrainer(Trainer):
         return loss + ALPHA_WEIGHT * (render.alpha - one["alpha"]).abs().mean()
 
     def picture(self, batch: Batch) -> torch.Tensor:
-        """The first frame's torso: result and target, as far as its pixels are in the batch."""
+        """A frame's torso, and beside it what it is to be."""
         one = {name: tensor[0] for name, tensor in batch.items()}
-        coordinates = pixel_coordinates(self.camera, one["pixels"])
-        render = self._renderer[0].render_torso(coordinates, one["pose"], one["background"])
-        return _scattered(self.camera, one["pixels"], [render.image, one["target"]])
+        coordinates = pixel_coordinates(self.camera, device=one["pose"].device)
+        behind = one["behind"].flatten(0, 1)
+        render = self._renderer[0].render_torso(coordinates, one["pose"], behind)
+        return torch.cat([render.image.view_as(one["whole"]), one["whole"]], 1).clamp(0, 1)
 
     def export(self) -> dict[str, dict[str, torch.Tensor]]:
         return {"torso": self.state_dict()}
@@ -76,12 +78,14 @@ class HeadTrainer(Trainer):
         lips: bool = False,
         updates: int = GRID_UPDATES,
         part: float = 1.0,
+        lpips: LPIPS | None = None,
     ) -> None:
         """Every so many `updates` steps `part` of the cells' densities are measured."""
         super().__init__()
         self.head, self.occupancy, self.camera = renderer.head, renderer.occupancy, camera
         self._renderer = [renderer]
         self.lips, self.updates, self.part = lips, updates, part
+        self._lpips = [lpips]  # not a submodule either: checkpoints have no need of it
         self.weights = HeadLossWeights()
         if lips:
             self.title = "syncanimation-lips"
@@ -117,28 +121,21 @@ class HeadTrainer(Trainer):
                 pixels[: patches * side**2].view(patches, side, side, 3).movedim(-1, 1)
                 for pixels in (render.image, one["target"])
             )
-            loss = loss + self.weights.patch * patch_loss(image, target)
+            lpips = self._lpips[0]
+            different = patch_loss(image, target) if lpips is None else lpips.to(image.device)(image, target).mean()
+            loss = loss + self.weights.patch * different
         if step % GRID_UPDATES == 0:
             loss = loss + self.weights.jitter * progress * jitter_loss(self.head, render.points)
         return loss
 
     def picture(self, batch: Batch) -> torch.Tensor:
-        """The first frame's head before its torso: result and target, as far as its pixels are in the batch."""
+        """A frame's head before its torso, and beside it the frame."""
         one = {name: tensor[0] for name, tensor in batch.items()}
         audio = self.head.encode_audio(one["windows"][None])
-        view = rays(self.camera, one["pose"], one["pixels"])
-        render = self._renderer[0].render_head(view, audio, one["expression"][None], one["background"])
-        return _scattered(self.camera, one["pixels"], [render.image, one["target"]])
+        frame = self._renderer[0].render_frame(
+            self.camera, one["pose"], audio, one["expression"][None], one["behind"], torso=False
+        )
+        return torch.cat([frame.image, one["whole"]], 1)
 
     def export(self) -> dict[str, dict[str, torch.Tensor]]:
         return {"head": self.state_dict()}
-
-
-def _scattered(camera: Camera, pixels: torch.Tensor, colours: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Pictures (H, W, 3) side by side of colours (n, 3) at numbered pixels, black elsewhere."""
-    pictures = []
-    for colour in colours:
-        picture = colour.new_zeros(camera.pixels, 3)
-        picture[pixels] = colour
-        pictures.append(picture.view(camera.height, camera.width, 3))
-    return torch.cat(pictures, 1).clamp(0, 1)

@@ -47,7 +47,8 @@ class Settings:
     or `steps` where they are not 0; `torso_steps`, `face_steps` and `lips_steps` overrule both for one stage. `rays` 0
     and `precision` "auto" are chosen by the size and the device. `syncer_steps`: of each of the two syncers and of the
     speech code, which are trained alone, before the renderer. `held_out` is the share of the video at its end that is
-    not trained on, but measured.
+    not trained on, but measured. `lpips`: a file of LPIPS' weights for patches; without one their gradients and SSIM
+    are compared.
 
     Raises TalkingPortraitError for a value outside its range.
     """
@@ -66,6 +67,7 @@ class Settings:
     seed: int = 42
     save_every: int = 500
     picture_every: int = 200
+    lpips: str = ""
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

@@ -19,6 +19,7 @@ import torch
 
 from ....models.checkpoints import read_checkpoint
 from ....models.syncanimation.labels import BLINK_DEVIATIONS, BLINK_MARGIN, BROWS, POSE
+from ....models.syncanimation.lpips import LPIPS, load_lpips
 from ....models.syncanimation.networks import Networks, NetworksConfig
 from ....models.syncanimation.rendering.camera import renderer_pose
 from ....models.syncanimation.rendering.fields import HeadConfig
@@ -85,6 +86,7 @@ def train_syncanimation(
     speech = person.speech()
     out = Path(out)
     settings = _begin(out, settings or Settings(), resume)
+    lpips = load_lpips(settings.lpips) if settings.lpips else None
     training, held_out = split(person, avatar, settings.held_out)
     scale = SpeechScale.measure(speech, person.mouth_encoder(), training)
     features = scale.standardised(speech)
@@ -100,12 +102,12 @@ def train_syncanimation(
     with torch.no_grad():
         audio = networks.speech_map(features.flatten(1))
     model = PersonModel.untrained(networks, person, avatar, scale, audio, training)
-    run = _Run(model, avatar, features, training, out, settings, resume, stage)
+    run = _Run(model, avatar, features, training, out, settings, resume, stage, lpips)
     if not run.train():  # one of several processes, of which the first has written the files
         return out / MODEL
     model = replace(run.model, stage=settings.stages[-1], steps=sum(map(run.settings.stage_steps, settings.stages)))
     if len(held_out):
-        _measure(model, avatar, features, held_out, landmarker or open_landmarker(), out, say)
+        _measure(model, avatar, features, held_out, landmarker or open_landmarker(), lpips, out, say)
     with writing(out / MODEL), replacing(out / MODEL) as partial:
         model.save(partial)
     return out / MODEL
@@ -166,7 +168,9 @@ class _Run:
         settings: Settings,
         resume: bool,
         stage: Stage,
+        lpips: LPIPS | None,
     ) -> None:
+        self.lpips = lpips
         self.model, self.avatar, self.features, self.training = model, avatar, features, training
         self.out, self.settings, self.resume, self.stage = out, settings, resume, stage
         self.networks, self.renderer = model.networks, model.networks.renderer
@@ -222,6 +226,7 @@ class _Run:
             lips=stage == "lips",
             updates=GRID_UPDATES[size],
             part=UPDATED_PART[size],
+            lpips=self.lpips,
         )
         return self._train_stage(stage, trainer, frames)
 
@@ -333,6 +338,7 @@ def _measure(
     features: torch.Tensor,
     held_out: np.ndarray,
     landmarker: Landmarker,
+    lpips: LPIPS | None,
     out: Path,
     say: Callable[[str], None],
 ) -> None:
@@ -342,7 +348,7 @@ def _measure(
         metrics = {"pose r": metrics["pose r"]}
     else:
         chosen = held_out[np.linspace(0, len(held_out) - 1, min(MEASURED_FRAMES, len(held_out))).astype(int)]
-        metrics |= evaluate(model, avatar, features, chosen.tolist(), landmarker)
+        metrics |= evaluate(model, avatar, features, chosen.tolist(), landmarker, lpips)
     path = out / METRICS
     with writing(path), replacing(path) as partial:
         partial.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")

@@ -50,9 +50,7 @@ class SyncAnimation:
             shown = "" if "default" in text or not entry.default else f" (default {entry.default})"
             kind: Any = type(entry.default)
             name = "FILE" if kind is str else "N"
-            command.add_argument(
-                option, type=kind, default=entry.default, metavar="FILE" if kind is str else "N", help=text + shown
-            )
+            command.add_argument(option, type=kind, default=entry.default, metavar=name, help=text + shown)
 
     def settings(self, options: argparse.Namespace) -> Settings:
         from .settings import Settings

@@ -39,7 +39,8 @@ def evaluate(
 
     PSNR of whole pictures and of the face's rectangle; LMD, the mean distance in pixels of the mouth's landmarks (48 to
     67) from the true ones, each set about its middle; the correlation of the mouth's opening with the true one, and how
-    much it moves in relation to that. Frames in which no face is found do not count in the last three. LPIPS where its network is given.
+    much it moves in relation to that. Frames in which no face is found do not count in the last three. LPIPS where its
+    network is given.
     `features` (N, C, S) are of all frames.
     """
     images, truths = [], []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from .training_bench import assert_same_log, kill, read_log
 
 SIZE = 64
 TRAINED = Settings(
-    torso_steps=80, face_steps=130, lips_steps=30, syncer_steps=60, rays=512, picture_every=100, save_every=50
+    torso_steps=60, face_steps=80, lips_steps=12, syncer_steps=40, rays=400, picture_every=60, save_every=200
 )
 QUICK = Settings(
     torso_steps=4, face_steps=4, lips_steps=4, syncer_steps=2, rays=64, picture_every=0, save_every=2, held_out=0
@@ -70,7 +69,7 @@ def small() -> Any:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, small: None) -> Path:
     folder = tmp_path_factory.mktemp("syncanimation")
-    make_avatar(folder / "ann", seconds=6, size=SIZE)
+    make_avatar(folder / "ann", seconds=5, size=SIZE)
     make_avatar(folder / "bob", seconds=0.6, size=128, seed=1)
     lines: list[str] = []
     train_syncanimation(folder / "ann", folder / "run", TRAINED, landmarker=Sightless(), say=lines.append)
@@ -100,7 +99,7 @@ def test_a_trained_person_is_like_itself_in_speech_that_it_was_not_trained_on(wo
     for part in ("torso", "face"):
         assert len(list((work / "run" / part / "pictures").iterdir())) >= 1
 
-    audio, frames = speech(5, seed=7), 125
+    audio, frames = speech(4, seed=7), 100
     acting = acted(audio, frames)
     poses, expressions = torch.from_numpy(acting.c2w).float(), torch.from_numpy(acting.blendshapes[:, UPPER_FACE])
     pieces = list(conditions(model, audio))
@@ -122,10 +121,10 @@ def test_a_trained_person_is_like_itself_in_speech_that_it_was_not_trained_on(wo
 
 
 def test_the_frames_are_as_long_as_the_speech_and_the_person_is_opaque(work: Path, model: PersonModel) -> None:
-    for samples in (1, 640, 641, 16000 + 1):
+    for samples, frames in ((400, 1), (640, 1), (641, 2), (3 * 640, 3), (9 * 640 + 100, 10)):
         audio = Audio(speech(2).waveform[:, :samples], 16000)
         made = list(animate(model, audio))
-        assert len(made) == max(1, round(Fraction(samples, 16000) * FPS + Fraction(1, 10**9)))
+        assert len(made) == frames
     frame, mask = made[0]
     assert (frame.shape, frame.dtype, mask.shape) == ((1, SIZE, SIZE, 3), torch.uint8, (1, SIZE, SIZE))
     head, corner = mask[0, SIZE // 2 - 4 : SIZE // 2, SIZE // 2 - 3 : SIZE // 2 + 3], mask[0, :6, :6]
@@ -318,7 +317,7 @@ def test_persons_that_cannot_be_trained_on_are_refused_in_a_sentence(work: Path,
         train_syncanimation(tmp_path, tmp_path / "run", QUICK)
     person, avatar = open_person(work / "ann"), open_avatar(open_person(work / "ann"))
     training, held_out = split(person, avatar, 0.2)
-    assert (training.tolist(), held_out.tolist()) == (list(range(120)), list(range(120, 150)))
+    assert (training.tolist(), held_out.tolist()) == (list(range(100)), list(range(100, 125)))
     one = np.zeros(person.frames, bool)
     one[5] = True
     with pytest.raises(TalkingPortraitError, match="1 frames of the person can be used, but at least 2"):
@@ -396,6 +395,6 @@ def test_lips_are_measured_where_faces_are_found(work: Path, model: PersonModel)
 
     avatar = open_avatar(open_person(work / "ann"))
     features = model.speech.standardised(open_person(work / "ann").speech())
-    figures = evaluate(model, avatar, features, [136, 140, 144, 148], Bright())
+    figures = evaluate(model, avatar, features, [112, 116, 120, 124], Bright())
     assert figures.keys() == {"psnr", "face psnr", "lmd", "mouth opening r", "mouth opening gain"}
     assert 0 <= figures["lmd"] < 1

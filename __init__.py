@@ -2,6 +2,9 @@
 
 import talking_portrait as tp
 tp.animate("me.png", "voice.wav", "out.mp4")
+
+me = tp.prepare_person("me.mp4", "me")
+tp.drive_person(tp.train_person(me, "me_run", minutes=20), "voice.wav", "out.mp4", head=me)
 """
 
 from __future__ import annotations
@@ -9,9 +12,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .pipelines.person_api import drive_person, open_person, prepare_person, train_person
     from .pipelines.python_api import animate, drive, render
 
-__all__ = ["animate", "comfy_entrypoint", "drive", "render"]
+__all__ = [
+    "animate",
+    "comfy_entrypoint",
+    "drive",
+    "drive_person",
+    "open_person",
+    "prepare_person",
+    "render",
+    "train_person",
+]
 
 WEB_DIRECTORY = "./web"
 
@@ -22,6 +35,10 @@ def __getattr__(name: str) -> Any:
         from .pipelines import python_api
 
         return getattr(python_api, name)
+    if name in ("prepare_person", "open_person", "train_person", "drive_person"):
+        from .pipelines import person_api
+
+        return getattr(person_api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,18 +1,22 @@
 """Pickles as plain values: an interpreter of pickle's opcodes that imports and calls nothing which a file names.
 
-Dictionaries, lists, numbers and texts become themselves, tensors become records of where their numbers lie, and every
-other object (training settings, optimisers, callbacks) an empty `Stub` with its name. Source of the steps: the
-documentation of Python's pickletools; of the names and arguments of tensors: torch's `_utils` and `serialization`.
+Dictionaries, lists, numbers and texts become themselves, tensors and NumPy's arrays become records of where their
+numbers lie, and every other object (training settings, optimisers, callbacks) an empty `Stub` with its name. Source of
+the steps: the documentation of Python's pickletools; of the names and arguments of tensors: torch's `_utils` and
+`serialization`.
 """
 
 from __future__ import annotations
 
+import math
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import torch
+
+from .pickled_arrays import ARRAYS, NumberType, array_of
 
 MAX_OPCODES = 3_000_000
 """Steps of a pickle; a network of ten thousand tensors takes about a third of a million."""
@@ -225,7 +229,11 @@ class PickleReader:
             kind, *arguments = self._marked()
             stack.append(self._called(kind, tuple(arguments)))
         elif name == "BUILD":
-            self._popped(1)  # an object's attributes: nothing of a state dict has any that count
+            (attributes,) = self._popped(1)  # of other objects than arrays none counts
+            if stack and isinstance(stack[-1], Stub) and str(stack[-1].name) in ARRAYS:
+                stack[-1] = self._array(attributes)
+            elif stack and isinstance(stack[-1], NumberType):
+                stack[-1].order = attributes[1]
         elif name in ("PERSID", "BINPERSID"):
             identifier = argument if name == "PERSID" else stack.pop()
             stack.append(self.persistent(identifier) if self.persistent else Stub())
@@ -275,9 +283,20 @@ class PickleReader:
             return self._bytes(arguments[0])
         if module == "torch.nn.parameter" and name in ("Parameter", "Buffer"):
             return arguments[0] if arguments else Stub(function)
+        if str(function) == "numpy dtype":
+            return NumberType(arguments[0])
         if module in ("torch._utils", "torch._tensor", "torch.tensor"):
             return self._rebuilt(function, arguments)
         return Stub(function)
+
+    def _array(self, state: Any) -> Any:
+        """A tensor of the same numbers as an array of NumPy."""
+        found = array_of(state, MAX_DIMENSIONS)
+        if found is None:
+            return UnreadableTensor("an array of another kind than rows of little-endian numbers")
+        dtype, shape, data = found
+        strides = tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
+        return StoredTensor(Storage("", dtype, math.prod(shape), content=(data, 0)), dtype, 0, shape, strides)
 
     def _bytes(self, text: str) -> bytes:
         """Of a text that stands for bytes, as protocols before 3 write them; each text becomes bytes once."""

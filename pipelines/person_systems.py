@@ -12,11 +12,12 @@ from .progress import share
 from .types import Progress, no_progress
 
 if TYPE_CHECKING:
+    from ..models.audiodvp.expression_regressor import ExpressionRegressor
     from ..models.audiodvp.face_model import FaceModel
-    from ..models.speech.encoder import SpeechEncoder
     from .face.face import Landmarker
     from .person.person import Person
     from .person.prepare import Settings
+    from .person.speech import Encoder
 
 PersonSystems = Literal["audiodvp", "syncanimation", "both"]
 PERSON_SYSTEMS: tuple[PersonSystems, ...] = get_args(PersonSystems)
@@ -33,15 +34,16 @@ def prepare_person_for(
     avatar_size: int | None = None,
     parser: str | Path | None = None,
     landmarker: Landmarker | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     face_model: FaceModel | None = None,
+    regressor: ExpressionRegressor | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = no_progress,
 ) -> Person:
     """Prepares a video of a person for these systems; goes on with what is begun, and adds to what is finished.
 
     `avatar_size` is the side of SyncAnimation's pictures, `parser` the file of a network that tells head, neck and
-    torso from the background, see `open_parser`, `face_model` what AudioDVP fits; the other arguments are those of
+    torso from the background, see `open_parser`, `face_model` and `regressor` are AudioDVP's, the other arguments are those of
     `prepare_person`, and so are errors.
     """
     from .audiodvp.prepare import prepare_fitted_person
@@ -56,7 +58,7 @@ def prepare_person_for(
     for_avatar = systems != "audiodvp"
     chosen = syncanimation.Settings(avatar_size)
     given = open_parser(parser) if parser and for_avatar else None
-    fitted = partial(prepare_fitted_person, face_model=face_model)
+    fitted = partial(prepare_fitted_person, face_model=face_model, regressor=regressor)
     prepare = prepare_person if systems == "syncanimation" else fitted
     person = prepare(
         video,

@@ -285,3 +285,10 @@ def test_every_system_has_prepare_portrait_and_animate(system):
     system_module = importlib.import_module(f"talking_portrait.pipelines.{system}.animate")
     for name in ("prepare_portrait", "animate"):
         assert callable(getattr(system_module, name, None)), f"{system} has no {name}"
+
+
+@pytest.mark.parametrize("system", ["audiodvp"])
+def test_every_system_of_one_person_has_open_person_and_animate(system):
+    system_module = importlib.import_module(f"talking_portrait.pipelines.{system}.animate")
+    for name in ("open_person", "animate"):
+        assert callable(getattr(system_module, name, None)), f"{system} has no {name}"

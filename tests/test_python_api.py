@@ -10,7 +10,10 @@ from talking_portrait.pipelines.files.example import SPEECH_FILE, example_portra
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import read_audio
 from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.training.audiodvp import settings
 from talking_portrait.pipelines.types import Audio
+
+from .toy_person import TINY, make_person, speech
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,28 @@ def test_its_steps_can_be_taken_one_by_one(voice):
     assert frames[0].shape == example_portrait()[0].shape
     assert frames[0].dtype == torch.uint8
     assert float(tp.drive(SPEECH_FILE, fps=5).seconds) > 5
+
+
+def test_a_person_is_opened_trained_and_driven(tmp_path, monkeypatch):
+    monkeypatch.setitem(settings._NETWORKS, "small", TINY)
+    person = tp.open_person(make_person(tmp_path / "ann", seconds=1))
+    done = []
+    model = tp.train_person(
+        person,
+        tmp_path / "run",
+        steps=2,
+        expression_steps=2,
+        batch=2,
+        progress=lambda part, whole, *_: done.append(part / whole),
+    )
+    assert done == sorted(done)
+    for number, head in enumerate((person, tmp_path / "ann", person.source)):
+        path = tp.drive_person(model, speech(0.2), tmp_path / f"{number}.mp4", head=head)
+        assert len(list(open_video(path).frames())) == 5
+    with pytest.raises(TalkingPortraitError, match="Training takes no epochs; it takes batch, expression, "):
+        tp.train_person(person, tmp_path / "other", epochs=3)
+    with pytest.raises(TalkingPortraitError, match="too short|at least 2 s"):
+        tp.prepare_person(person.source, tmp_path / "bob", crop_size=128)
 
 
 def test_what_is_not_there_is_reported_in_a_sentence(tmp_path):

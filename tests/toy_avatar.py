@@ -19,6 +19,7 @@ from talking_portrait.pipelines.audio.mouth_states import shipped_encoder
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.files.video import VideoWriter
 from talking_portrait.pipelines.packages import load_opencv
+from talking_portrait.pipelines.person.fingerprint import fingerprint_of
 from talking_portrait.pipelines.person.person import STAGES, VERSION, CropBox, crop_name, open_person
 from talking_portrait.pipelines.person.speech import speech_features
 from talking_portrait.pipelines.syncanimation import avatar as avatar_files
@@ -193,9 +194,10 @@ def make_avatar(folder: Path, *, seconds: float = 4.0, size: int = 128, seed: in
         timing=features.timing,
     )
     save_mouth_network(shipped_encoder().network, folder / "mouth.safetensors", {})
+    fingerprint = fingerprint_of(folder / "source.mp4")
     meta = {
         "version": VERSION,
-        "source": {"file": "source.mp4", "name": "source.mp4", "size": 1, "fingerprint": f"toy {seed}"},
+        "source": {"file": "source.mp4", "name": "source.mp4", "size": 1, "fingerprint": fingerprint},
         "fps": str(FPS),
         "frames": frames,
         "size": FRAME,

@@ -20,6 +20,7 @@ from talking_portrait.pipelines.audiodvp.person_model import PersonModel
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.packages import load_opencv
+from talking_portrait.pipelines.person.fingerprint import fingerprint_of
 from talking_portrait.pipelines.person.head_video import HeadVideo
 from talking_portrait.pipelines.person.person import STAGES, VERSION, CropBox, crop_name, open_person
 from talking_portrait.pipelines.person.speech import Encoder, speech_features
@@ -129,9 +130,10 @@ def make_person(
         )
         if encoder is None:
             save_mouth_network(shipped_encoder().network, folder / "mouth.safetensors", {})
+    fingerprint = fingerprint_of(folder / "source.mp4")
     meta = {
         "version": VERSION,
-        "source": {"file": "source.mp4", "name": "source.mp4", "size": 1, "fingerprint": "toy"},
+        "source": {"file": "source.mp4", "name": "source.mp4", "size": 1, "fingerprint": fingerprint},
         "fps": str(fps),
         "frames": frames,
         "size": SIZE,

@@ -19,6 +19,8 @@ from .neural_renderer import NeuralRenderer, NeuralRendererConfig
 
 _ATNET_UNUSED = (r"lmark_encoder\.", r"lstm\.", r"lstm_fc\.")
 """ATnet's other branch and its recurrent layers, which AudioDVP does not run."""
+_CLASSIFIER = (r"fc\.",)
+"""Of the persons that the ResNet was trained to distinguish."""
 _REGRESSED = 27 + 3 + 3
 """Light, rotation and translation, which the face regressor gives beside the expression."""
 
@@ -64,6 +66,17 @@ def load_expression_regressor(path: str | Path) -> ExpressionRegressor:
     """The network of the face model's fit."""
     wanted = "AudioDVP's face regressor"
     return build_expression_regressor(expect_kind(read_checkpoint(path), ("face_regressor",), wanted, path), path=path)
+
+
+def load_pretrained_regressor(path: str | Path, config: ExpressionRegressorConfig) -> ExpressionRegressor:
+    """A regressor that is to be trained, whose ResNet has VGGFace2's weights (resnet50_ft_weight.pkl)."""
+    wanted = "VGGFace2's ResNet-50 (resnet50_ft_weight.pkl)"
+    state = expect_kind(read_checkpoint(path), ("resnet50",), wanted, path, unused=_CLASSIFIER)
+    network = ExpressionRegressor(config)
+    own = network.pretrained_model.state_dict()
+    counts = {name: own[name] for name in own if name.endswith("batches_tracked")}  # which files of torch 0.3 lack
+    strict_load(network.pretrained_model, counts | state, path=path, unused=_CLASSIFIER)
+    return network
 
 
 def build_expression_regressor(state: Mapping[str, torch.Tensor], *, path: str | Path) -> ExpressionRegressor:

@@ -9,21 +9,20 @@ import numpy as np
 import torch
 
 from ...models.audiodvp.neural_renderer import NeuralRenderer
-from ...models.speech.encoder import SpeechEncoder
 from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError
 from ..files.images import to_uint8
 from ..memory import HalvingBatches, Managed, Resident, loaded
 from ..person.head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
-from ..person.person import Person
-from ..person.speech import MFCC, speech_features
+from ..person.person import Person, open_person
+from ..person.speech import MFCC, Encoder, speech_features
 from ..types import Audio, Progress, no_progress
 from .expression import network_features, predict_expression
 from .paste import blend_weights, paste_lower_face
 from .person_model import PersonModel, open_model
 from .renders import HALF_WINDOW, RenderWindows, cut, draw_lower_faces
 
-__all__ = ["animate", "frames_of", "open_model"]
+__all__ = ["animate", "frames_of", "open_model", "open_person"]
 
 BYTES_PER_FRAME = 256 * 256 * 4 * 700
 """Of the neural renderer's work on one frame of 256 x 256 pixels at the published size, about."""
@@ -38,7 +37,7 @@ def animate(
     head: Person | str | Path,
     *,
     renderer: Managed | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     offset: int = 0,
     batch: int = 1,
     progress: Progress = no_progress,
@@ -57,7 +56,7 @@ def animate(
         progress: called after each frame.
 
     Raises TalkingPortraitError for audio that is none, features of another kind than the model was trained on, another
-    person, and a head video of another size or with fewer frames.
+    person, and a head video that is not the file which the person was prepared from.
     """
     audio = check_audio(audio)
     if offset < 0:
@@ -66,6 +65,8 @@ def animate(
         model.video.check_person(head)
     expression = _expression(model, audio, encoder)
     video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
+    if not isinstance(head, Person):
+        model.video.check_file(video.path)
     start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
     numbers = start + forwards_and_backwards(stop - start, len(expression), offset)
     faces = _generated(model, numbers, expression, renderer or Resident(model.renderer), batch)
@@ -85,7 +86,7 @@ def frames_of(model: PersonModel, audio: Audio, head: Person | str | Path, **opt
         yield frames
 
 
-def _expression(model: PersonModel, audio: Audio, encoder: SpeechEncoder | None) -> torch.Tensor:
+def _expression(model: PersonModel, audio: Audio, encoder: Encoder | None) -> torch.Tensor:
     """(F, K) of the speech, a row for each frame."""
     fps = model.video.fps
     own = model.mouth_encoder or (MFCC if model.speech == MFCC else None)

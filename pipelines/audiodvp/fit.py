@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ...models.audiodvp.camera import Camera, rotation_matrix, to_world
+from ...models.audiodvp.expression_regressor import ExpressionRegressor
 from ...models.audiodvp.face_model import FaceModel, adjacent_triangles, lower_triangles
 from ...models.audiodvp.rasterizer import interpolate, rasterize
 from ...models.face.face_mesh import LEFT_EYE, LIPS_INNER, RIGHT_EYE, VERTICES
@@ -25,8 +26,9 @@ from ..person.person import Person
 from ..progress import share
 from ..types import Camera as MediaPipeCamera
 from ..types import Progress, no_progress
-from .fit_coefficients import fit_coefficients, has_basis
 from .fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
+from .morphable.coefficients import fit_coefficients, has_basis
+from .morphable.regressor import regressed_face, train_regressor
 from .person_colours import ambient_shade, face_colours, fit_light, median_albedo, smooth_light
 from .person_mesh import person_mesh
 from .person_shape import PersonShape, between_known, fit_shape, model_pose
@@ -45,11 +47,18 @@ PREVIEW_SECONDS = 2
 """One picture of the fit is shown for so much of the video."""
 
 
-def fit_face(person: Person, model: FaceModel | None = None, *, progress: Progress = no_progress) -> FittedFace:
+def fit_face(
+    person: Person,
+    model: FaceModel | None = None,
+    regressor: ExpressionRegressor | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> FittedFace:
     """The face model of a prepared person, fitted and stored in its folder, or read from there where that is done.
 
     `model` is a morphable model with the 68 landmarks; by default one is made of the person's own landmarks. A fit of
-    another model that is there is made anew, where one is given.
+    another model that is there is made anew, where one is given. With a `regressor`, which has as many coefficients as
+    the model, it is fitted as published, by training that, which takes hours on a CPU.
 
     Raises TalkingPortraitError when the folder can't be written.
     """
@@ -58,7 +67,7 @@ def fit_face(person: Person, model: FaceModel | None = None, *, progress: Progre
         fitted = FittedFace.read(person.folder)
         if model is None or has_basis(fitted.face_model, model):
             return fitted
-    fitted = _fitted(person, progress) if model is None else _with_model(person, model, progress)
+    fitted = _fitted(person, progress) if model is None else _with_model(person, model, regressor, progress)
     try:
         with scratch_folder(person.folder, FOLDER) as scratch:
             made = scratch / FOLDER
@@ -97,8 +106,13 @@ def _fitted(person: Person, progress: Progress) -> FittedFace:
     return _with_colours(person, fitted, steady, torch.from_numpy(mesh.inner_mouth.copy()), progress)
 
 
-def _with_model(person: Person, model: FaceModel, progress: Progress) -> FittedFace:
-    """A morphable model; its own texture gives way to the colours of the person."""
+def _with_model(
+    person: Person, model: FaceModel, regressor: ExpressionRegressor | None, progress: Progress
+) -> FittedFace:
+    """A morphable model; its own texture gives way to the colours of the person, unless a regressor has fitted it."""
+    if regressor is not None:
+        train_regressor(person, model, regressor, progress=progress)
+        return regressed_face(person, model, regressor)
     fitted = fit_coefficients(person, model, share(progress, 0, COEFFICIENTS_SHARE))
     lit = torch.arange(0, model.vertices, max(1, model.vertices // VERTICES))
     inner_mouth = torch.zeros(model.vertices, dtype=torch.bool)

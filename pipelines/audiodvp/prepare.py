@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ...models.audiodvp.expression_regressor import ExpressionRegressor
 from ...models.audiodvp.face_model import FaceModel
 from ..face.face import Landmarker
 from ..person.person import Person
@@ -26,6 +27,7 @@ def prepare_fitted_person(
     landmarker: Landmarker | None = None,
     encoder: Encoder | None = None,
     face_model: FaceModel | None = None,
+    regressor: ExpressionRegressor | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = no_progress,
 ) -> Person:
@@ -39,5 +41,5 @@ def prepare_fitted_person(
         say=say,
         progress=share(progress, 0, PREPARED),
     )
-    fit_face(person, face_model, progress=share(progress, PREPARED, 1))
+    fit_face(person, face_model, regressor, progress=share(progress, PREPARED, 1))
     return person

@@ -33,7 +33,7 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--fps", help="frames per second (default: the video's own)")
     command.add_argument("--silent", action="store_true", help="also take a video without speech, for driving alone")
     command.add_argument(
-        "--speech-encoder", type=Path, help="a wav2vec2 or HuBERT model (default: the shipped mouth network)"
+        "--speech-encoder", type=Path, help="wav2vec2, HuBERT or ATnet (default: the mouth network, which is shipped)"
     )
     command.add_argument(
         "--landmarks", type=Path, help="MediaPipe's .task (default: that of the model folder, or the shipped networks)"
@@ -57,13 +57,19 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
         type=Path,
         help="BiSeNet's .pth or MediaPipe's .tflite, for SyncAnimation's masks (default: none)",
     )
+    command.add_argument(
+        "--regressor",
+        type=Path,
+        metavar="FILE",
+        help="VGGFace2's resnet50_ft_weight.pkl: fit the face model as published, by training it (hours on a CPU)",
+    )
     command.set_defaults(run=_prepare)
 
 
 @redirect_native_stderr()
 def _prepare(options: argparse.Namespace) -> None:
-    from ...models.audiodvp.face_model import load_face_model
-    from ...models.speech.loading import load_speech_encoder
+    from ..audiodvp.atnet import load_encoder
+    from ..audiodvp.morphable.regressor import load_models
     from ..face.landmarks import open_landmarker
     from ..files.output_paths import check_output_folder
     from ..person.prepare import Settings
@@ -72,7 +78,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
     settings = Settings(options.size, as_rate(options.fps) if options.fps else None, options.silent)
     check_output_folder(options.out)
-    face_model = load_face_model(options.face_model) if options.face_model else None
+    face_model, regressor = load_models(options.face_model, options.regressor)
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
         note(landmarker.hint)
@@ -84,8 +90,9 @@ def _prepare(options: argparse.Namespace) -> None:
         avatar_size=options.avatar_size,
         parser=options.parser,
         landmarker=landmarker,
-        encoder=load_speech_encoder(options.speech_encoder) if options.speech_encoder else None,
+        encoder=load_encoder(options.speech_encoder),
         face_model=face_model,
+        regressor=regressor,
         say=say,
         progress=ProgressBar("preparing", "%"),
     )
@@ -101,7 +108,7 @@ def _add_face_model(actions: argparse._SubParsersAction) -> None:
 
 
 def _face_model(options: argparse.Namespace) -> None:
-    from ..audiodvp.published_face_model import convert_face_model
+    from ..audiodvp.morphable.basel_files import convert_face_model
 
     model = convert_face_model(options.files, options.out)
     say(f"{options.out}: {model.vertices} vertices, {len(model.triangles)} triangles")
@@ -140,8 +147,8 @@ def _drive(options: argparse.Namespace) -> None:
 def _drive_audiodvp(options: argparse.Namespace) -> None:
     import torch
 
-    from ...models.speech.loading import load_speech_encoder
     from ..audiodvp.animate import frames_of, open_model
+    from ..audiodvp.atnet import load_encoder
     from ..files.frame_stream import write_stream
     from ..files.output_paths import file_to_write, keep_inputs
     from ..files.sound import read_speech
@@ -166,7 +173,7 @@ def _drive_audiodvp(options: argparse.Namespace) -> None:
         speech,
         head,
         renderer=Resident(model.renderer, device),
-        encoder=load_speech_encoder(options.speech_encoder) if options.speech_encoder else None,
+        encoder=load_encoder(options.speech_encoder),
         offset=options.offset,
         batch=1 if device.type == "cpu" else ACCELERATOR_BATCH,
         progress=ProgressBar("driving"),

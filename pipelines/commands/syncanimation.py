@@ -90,7 +90,7 @@ def _write(options: argparse.Namespace, head: Any, progress: ProgressBar) -> tup
     """Writes the video; returns the model, the number of frames and when they came."""
     import torch
 
-    from ...models.speech.loading import load_speech_encoder
+    from ..audiodvp.atnet import load_encoder
     from ..files.frame_stream import write_stream
     from ..files.motion_file import load_motion
     from ..files.output_paths import file_to_write, keep_inputs
@@ -113,7 +113,7 @@ def _write(options: argparse.Namespace, head: Any, progress: ProgressBar) -> tup
         torso_scale=options.torso_scale,
         seed=options.seed,
     )
-    encoder = load_speech_encoder(options.speech_encoder) if options.speech_encoder else None
+    encoder = load_encoder(options.speech_encoder)
     clock = _Clock()
     speech, sound = read_speech(options.audio, model.video.fps)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
 from ...models.speech.encoder import SpeechEncoder
 from ..audio.mfcc import mfcc
-from ..audio.mouth_states import NAME, MouthEncoder, shipped_encoder
+from ..audio.mouth_states import NAME, shipped_encoder
 from ..audio.speech_features import encode
 from ..timing import frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 
 MFCC: Literal["mfcc-audiodvp"] = "mfcc-audiodvp"
 """AudioDVP's windows of MFCC, (frames, 28, 12), in place of an encoder; persons of earlier versions have them."""
-Encoder = SpeechEncoder | MouthEncoder | Literal["mfcc-audiodvp"]
+
+
+class FrameEncoder(Protocol):
+    """What computes speech features of its own kind, which `name` tells from others, at a rate of video."""
+
+    @property
+    def name(self) -> str: ...
+
+    def encode(self, audio: Audio, fps: Fraction, *, progress: Progress = ...) -> SpeechFeatures: ...
+
+
+Encoder = SpeechEncoder | FrameEncoder | Literal["mfcc-audiodvp"]
 QUIET = 10 ** (-60 / 20)
 """Sound whose largest sample is below -60 dB of full scale holds no speech; recordings that are far too quiet reach
 -40."""
@@ -34,17 +45,17 @@ def speech_features(
     """Speech features at `fps`, for `frames` frames or all that the audio lasts.
 
     By default two hidden states of the shipped mouth network, (frames, 2, channels); of a speech encoder the last one,
-    (frames, 1, channels). What lacks at the end is the last row again.
+    (frames, 1, channels). What is missing at the end is the last row again.
     """
     encoder = encoder or shipped_encoder()
     if frames is None:
         frames = frame_count(audio.samples, audio.sample_rate, fps)
-    if isinstance(encoder, MouthEncoder):
-        features = encoder.encode(audio, fps, progress=progress)
-    elif isinstance(encoder, SpeechEncoder):
+    if isinstance(encoder, SpeechEncoder):
         features = encode(audio, encoder, fps=fps, timing="resampled", layers="last", progress=progress)
-    else:
+    elif isinstance(encoder, str):
         features = mfcc(audio, recipe="audiodvp", fps=fps, progress=progress)
+    else:
+        features = encoder.encode(audio, fps, progress=progress)
     rows = torch.arange(frames).clamp(max=features.frames - 1)
     return replace(features, states=features.states[rows])
 

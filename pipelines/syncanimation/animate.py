@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...models.speech.encoder import SpeechEncoder
 from ...models.syncanimation.rendering.camera import renderer_pose
 from ...models.syncanimation.rendering.renderer import Renderer
 from ..audio.waveform import check_audio
@@ -19,6 +18,7 @@ from ..files.images import to_uint8
 from ..image.affine_sampling import box_map, sample_picture
 from ..memory import Managed, Resident, loaded
 from ..person.person import Person
+from ..person.speech import Encoder
 from ..types import Audio, FaceMotion, Progress, no_progress
 from .conditions import REFERENCES, SMOOTHINGS, Conditions, Reference, Smoothing, conditions, limited_poses
 from .motion_pose import fitted, motion_expressions, motion_poses
@@ -77,7 +77,7 @@ def animate(
     head: Person | str | Path | None = None,
     background: torch.Tensor | None = None,
     renderer: Managed | None = None,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     say: Callable[[str], None] = _log.warning,
     progress: Progress = no_progress,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -142,7 +142,7 @@ def _into_frames(
     head: Person | str | Path,
     drive: Drive,
     renderer: Managed | None,
-    encoder: SpeechEncoder | None,
+    encoder: Encoder | None,
     progress: Progress,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     total = model.frames_for(audio)

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ...models.speech.encoder import SpeechEncoder
 from ...models.syncanimation.audio_nets import speech_windows
 from ...models.syncanimation.labels import (
     BROWS,
@@ -25,6 +24,7 @@ from ...models.syncanimation.labels import (
     smooth_poses,
 )
 from ..person.head_frames import forwards_and_backwards
+from ..person.speech import Encoder
 from ..types import Audio
 from .person_model import PersonModel
 from .speech import SpeechPiece, speech_pieces
@@ -51,7 +51,7 @@ class Conditions:
 def conditions(
     model: PersonModel,
     audio: Audio,
-    encoder: SpeechEncoder | None = None,
+    encoder: Encoder | None = None,
     *,
     poses: torch.Tensor | None = None,
     expressions: torch.Tensor | None = None,

@@ -27,6 +27,8 @@ class Portrait:
         if isinstance(head, Person):
             model.video.check_person(head)
         video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
+        if not isinstance(head, Person):
+            model.video.check_file(video.path)
         start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
         self.numbers = start + forwards_and_backwards(stop - start, frames)
         self._frames, self._done = read_frames(video, self.numbers), 0

@@ -10,7 +10,6 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from ...models.speech.encoder import SpeechEncoder
 from ..audio.mouth_states import MouthEncoder
 from ..errors import TalkingPortraitError
 from ..person.speech import MFCC, Encoder, speech_features
@@ -44,7 +43,7 @@ class SpeechScale:
         rows = speech.states[torch.from_numpy(frames)].flatten(0, 1)
         return cls(speech.model, rows.mean(0), rows.std(0).clamp(min=1e-6), encoder)
 
-    def encoder(self, given: SpeechEncoder | None) -> Encoder:
+    def encoder(self, given: Encoder | None) -> Encoder:
         """What computes the features: the encoder that was `given`, or else the person's own.
 
         Raises TalkingPortraitError where one must be given.
@@ -83,7 +82,7 @@ class SpeechPiece:
 
 
 def speech_pieces(
-    audio: Audio, fps: Fraction, scale: SpeechScale, encoder: SpeechEncoder | None = None
+    audio: Audio, fps: Fraction, scale: SpeechScale, encoder: Encoder | None = None
 ) -> Iterator[SpeechPiece]:
     """All frames of a recording, in pieces that never hold more than some seconds of features."""
     silence = max(0, round(_SHORTEST * audio.sample_rate) - audio.samples)

@@ -33,16 +33,22 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
+from talking_portrait.pipelines.audiodvp.person_model import open_model
 from talking_portrait.pipelines.files.example import example_portrait, example_speech
 from talking_portrait.pipelines.files.frame_stream import write_stream
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.motion_file import load_motion
 from talking_portrait.pipelines.files.sound import read_audio, write_wav
 from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.instant.animate import fit_portrait, frames_of
+from talking_portrait.pipelines.instant.driver.driver import drive
+from talking_portrait.pipelines.person.person import open_person
 from talking_portrait.pipelines.training.data.clips import CLIPS, MANIFEST, Clip, read_clips
 from talking_portrait.pipelines.types import Audio
 
 from ..pipelines.training import training_bench as bench
+from ..toy_person import make_person, toy_model
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGKILL") if hasattr(signal, name))
 LONGEST = 300.0
@@ -60,7 +66,7 @@ class Command:
     """`arguments` follow `talking_portrait`; results go to the folder out. `again`: what the next run has in addition.
 
     `left` checks whole results, and returns what is wrong with them; `kept` are starts of names that an interruption
-    leaves on purpose.
+    leaves on purpose. `run` is the folder in out that training writes its checkpoints and its log to.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Command:
     whole: Callable[[Path], Iterator[str]]
     again: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    run: str = ""
 
 
 # --- what whole results are ---
@@ -145,6 +152,35 @@ def trained(out: Path) -> Iterator[str]:
         yield f"the log has the steps {steps}"
 
 
+def person_prepared(out: Path) -> Iterator[str]:
+    person = open_person(out)
+    person.track(), person.crops(range(person.frames)), person.audio(), person.speech(), person.mouth_encoder()
+    FittedFace.read(out)
+    found = sorted(path.name for path in out.iterdir())
+    stored = ["audio.wav", "audiodvp", "crops", "meta.json", "mouth.safetensors", "source.mp4", "speech.npz"]
+    if found != [".person.lock", *stored, "track.npz", "usable.npy"]:
+        yield f"{found} are there"
+    if sorted(os.listdir(out / "crops")) != [f"{frame:06d}.png" for frame in range(person.frames)]:
+        yield "there are other crops"
+
+
+def person_trained(out: Path) -> Iterator[str]:
+    open_model(out / "person.safetensors")
+    checkpoints = [f"checkpoints/step-{step:08d}.safetensors" for step in (STEPS - 1, STEPS)]
+    files = [f"{run}/{name}" for run in ("expression", "renderer") for name in ("log.jsonl", *checkpoints)]
+    networks = ["expression/expression.safetensors", "renderer/renderer.safetensors"]
+    yield from only(out, "person.safetensors", "run.json", "held_out.json", *files, *networks)
+    for run in ("expression", "renderer"):
+        steps = [line["step"] for line in bench.read_log(out / run)]
+        if steps != list(range(1, STEPS + 1)):
+            yield f"the log of the {run} has the steps {steps}"
+
+
+def driven(out: Path) -> Iterator[str]:
+    yield from only(out, "o.mp4")
+    yield from is_video(out / "o.mp4")
+
+
 def fetched(out: Path) -> Iterator[str]:
     yield from only(out, "vae/one.bin")
     if (out / "vae" / "one.bin").read_bytes() != MODEL:
@@ -177,6 +213,12 @@ TRAIN = (
     *("--precision", "fp32"),
 )
 ANIMATE = ("animate", "--size", "64", "--audio", "in/voice.wav", "--out", "out/o.mp4", "--save-motion", "out/o.npz")
+PREPARE_PERSON = ("person", "prepare", "in/speaking.mp4", "--out", "out", "--size", "128")
+TRAIN_PERSON = (
+    *("train", "audiodvp", "--person", "in/person", "--out", "out", "--steps", str(STEPS), "--batch", "2"),
+    *("--expression-steps", str(STEPS), "--save-every", "1", "--picture-every", "0", "--size", "small"),
+)
+DRIVE = ("person", "drive", "in/model.safetensors", "--person", "in/person", "--audio", "in/voice.wav")
 COMMANDS = {
     command.name: command
     for command in (
@@ -185,6 +227,9 @@ COMMANDS = {
         Command("run", ("run", "in/flow.json", "--input", "in", "--out", "out"), saved),
         Command("prepare", PREPARE, prepared, kept=(".manifest.lock",)),
         Command("train", TRAIN, trained, again=("--resume",)),
+        Command("person", PREPARE_PERSON, person_prepared, kept=(".person.lock",)),
+        Command("audiodvp", TRAIN_PERSON, person_trained, again=("--resume",), run="renderer"),
+        Command("drive", (*DRIVE, "--out", "out/o.mp4"), driven),
         Command("models", ("models", "get", "one", "--models", "out"), fetched, kept=(".one.bin.part",)),
     )
 }
@@ -201,11 +246,21 @@ def make_inputs(folder: Path) -> Path:
     for name, brightness in (("one", 1.0), ("two", 0.9)):
         frames = (frame[None] * brightness).expand(FRAMES, -1, -1, -1)
         write_stream(folder / f"{name}.mp4", [frames], bench.Fraction(25), voice)
+    make_person(folder / "person", seconds=1)
+    toy_model(folder / "person").save(folder / "model.safetensors")
+    make_speaking(folder / "speaking.mp4")
     (folder / "flow.json").write_text(json.dumps(FLOW))
     bench.make_clip(folder / "data", "a", frames=30, size=64)
     torch.manual_seed(0)
     save_file(bench.speech_encoder().state_dict(), folder / "encoder.safetensors")
     return folder
+
+
+def make_speaking(path: Path) -> None:
+    """A face that speaks for so long as a person needs."""
+    fps, speech = bench.Fraction(10), Audio(example_speech().waveform[:, : 16000 * 22 // 10], 16000)
+    portrait, track = fit_portrait(*example_portrait(), 192)
+    write_stream(path, frames_of(portrait, track, drive(speech, fps=fps)), fps, speech)
 
 
 class _Host(BaseHTTPRequestHandler):
@@ -331,8 +386,13 @@ class Trial:
             if hidden or not path.is_file():
                 continue
             try:
-                if path.suffix == ".mp4":
+                if path.name == "source.mp4":
+                    if path.read_bytes() != (self.folder / "in" / "speaking.mp4").read_bytes():
+                        yield f"{path.name} is not whole"
+                elif path.suffix == ".mp4":
                     yield from is_video(path)
+                elif path.name in ("speech.npz", "track.npz"):
+                    dict(np.load(path))
                 elif path.suffix == ".npz":
                     load_motion(path)
                 elif path.suffix in (".png", ".jpg"):
@@ -357,9 +417,10 @@ class Trial:
 
     def problems_of_next(self) -> Iterator[str]:
         """Runs the command again, and returns what is wrong then."""
-        checkpoint = max((path.name for path in self.out.glob("checkpoints/step-*")), default="step-0.")
+        run = self.out / self.command.run
+        checkpoint = max((path.name for path in run.glob("checkpoints/step-*")), default="step-0.")
         done = int(checkpoint[5:].split(".")[0])
-        log = self.out / "log.jsonl"
+        log = run / "log.jsonl"
         lines = log.read_text().splitlines()[:done] if done else []
         process = self.start(*self.command.again)
         _, told = process.communicate(timeout=LONGEST)
@@ -372,7 +433,8 @@ class Trial:
             yield from self.command.whole(self.out)
         except Exception as error:
             yield f"{type(error).__name__}: {error}"
-        yield from self.left_over(kept=(".manifest.lock",) if self.command.name == "prepare" else ())
+        locks = tuple(name for name in self.command.kept if name.endswith(".lock"))
+        yield from self.left_over(kept=locks)
         if hashes(self.folder / "in") != self.before:
             yield "an input has changed"
 

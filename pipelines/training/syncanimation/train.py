@@ -235,7 +235,7 @@ class _Run:
         if not self.settings.stage_steps(stage):
             plan, minutes = self.settings.renderer_plan(stage), self.settings.stage_minutes(stage)
             steps = steps_in(minutes, trainer, frames, plan, TIMED_STEPS)
-            self.settings = replace(self.settings, **{f"{stage}_steps": steps})
+            self.settings = replace(self.settings, **{f"{stage}_steps": steps})  # type: ignore[arg-type] # a number
             write_settings(self.out, self.settings)
         trainer.steps = self.settings.stage_steps(stage)
         plan = self.settings.renderer_plan(stage)

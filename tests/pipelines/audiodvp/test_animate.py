@@ -263,6 +263,9 @@ def test_a_head_video_that_is_none_of_the_model_is_refused(model: PersonModel, p
         driven(model, speech(0.5), replace(person, fingerprint="another"))
     with pytest.raises(TalkingPortraitError, match="does not exist"):
         driven(model, speech(0.5), tmp_path / "none.mp4")  # type: ignore[arg-type]
+    other = make_person(tmp_path / "bob", seconds=1.2) / "source.mp4"
+    with pytest.raises(TalkingPortraitError, match=r"head video source.mp4 is another file than the one that the pers"):
+        driven(model, speech(0.5), other)  # type: ignore[arg-type]
     unusable = replace(model, video=replace(model.video, usable=np.zeros(25, bool)))
     with pytest.raises(TalkingPortraitError, match="No frame of the head video"):
         driven(unusable, speech(0.5), person)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from talking_portrait.models.audiodvp.camera import Camera
 from talking_portrait.models.audiodvp.rasterizer import interpolate, rasterize
 from talking_portrait.models.face.face_mesh import VERTICES, face_mesh, mouth_opening
 from talking_portrait.pipelines.audiodvp import fit as fit_module
 from talking_portrait.pipelines.audiodvp.fit import fit_face
 from talking_portrait.pipelines.audiodvp.fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
+from talking_portrait.pipelines.audiodvp.morphable.coefficients import LANDMARKS_68, has_basis
 from talking_portrait.pipelines.audiodvp.person_mesh import expression_weight, person_mesh
 from talking_portrait.pipelines.audiodvp.person_shape import fit_shape
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -185,6 +188,26 @@ def test_a_fit_is_stored_and_not_done_again(
     for name, tensor in fitted.tensors().items():
         assert torch.allclose(again.tensors()[name], tensor), name
     assert again.face_model.camera == fitted.face_model.camera
+
+
+def test_a_morphable_model_is_fitted_in_place_of_the_persons_own(
+    work: tuple[Person, Truth], fitted: FittedFace, tmp_path: Path
+) -> None:
+    person = replace(work[0], folder=Path(shutil.copytree(work[0].folder, tmp_path / "ann")))
+    own = fitted.face_model
+    scaled = {name: getattr(own, name) / 10 for name in ("geo_mean", "id_base", "exp_base")}
+    model = replace(own, **scaled, landmark_index=torch.tensor(LANDMARKS_68), camera=Camera())
+    face = fit_face(person, model)
+    frames = list(range(0, FRAMES, 7))
+    images, alpha = face.render(frames)
+    crops = torch.from_numpy(person.crops(frames)) / 255
+    assert float((images - crops).abs()[alpha > 0.5].mean()) < 0.05
+    opening = np.stack([face.expression[:, k].numpy() for k in range(3)])
+    assert np.abs(np.corrcoef(work[1].opening, opening)[0, 1:]).max() > 0.95
+    assert not has_basis(own, face.face_model)
+    assert has_basis(fit_face(person).face_model, model), "a fit that is there stays where no model is given"
+    with pytest.raises(TalkingPortraitError, match="has 468 landmarks, but 68 are expected"):
+        fit_face(person, own)
 
 
 def test_a_fit_that_is_stopped_or_not_stored_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

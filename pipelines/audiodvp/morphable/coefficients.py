@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch.func import jacfwd, vmap
 
-from ...models.audiodvp.camera import rotation_matrix, to_pixels, to_world
-from ...models.audiodvp.face_model import FaceModel
-from ...models.audiodvp.losses import FitWeights, landmark_weights
-from ...models.face.face_mesh import mouth_opening
-from ..errors import TalkingPortraitError
-from ..image.affine_sampling import apply_map, invert_map
-from ..person.person import Person
-from ..types import Progress
-from .fitted_face import FittedFace
-from .person_shape import between_known, smoothed, wide_open
+from ....models.audiodvp.camera import rotation_matrix, to_pixels, to_world
+from ....models.audiodvp.face_model import FaceModel
+from ....models.audiodvp.losses import FitWeights, landmark_weights
+from ....models.face.face_mesh import mouth_opening
+from ...errors import TalkingPortraitError
+from ...image.affine_sampling import apply_map, invert_map
+from ...person.person import Person
+from ...types import Progress
+from ..fitted_face import FittedFace
+from ..person_shape import between_known, smoothed, wide_open
 
 LANDMARKS_68 = (
     *(127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356),
@@ -62,10 +62,8 @@ def fit_coefficients(person: Person, model: FaceModel, progress: Progress) -> Fi
             f"The face model has {len(model.landmark_index)} landmarks, but {len(LANDMARKS_68)} are expected; make one "
             "of the Basel Face Model with person face-model."
         )
-    size, known = person.crop_size, np.flatnonzero(person.usable)
-    points = apply_map(invert_map(person.box.map(size)), person.track().points)
-    wanted = torch.from_numpy(points[:, LANDMARKS_68, :2] * (PUBLISHED_SIZE / size)).float()
-    identity, values = solve(model, wanted[known], progress)
+    known = np.flatnonzero(person.usable)
+    identity, values = solve(model, landmarks_of(person)[known], progress)
 
     every = np.zeros((person.frames, values.shape[1]))
     every[known] = values.numpy()
@@ -73,7 +71,7 @@ def fit_coefficients(person: Person, model: FaceModel, progress: Progress) -> Fi
     expressions = values.shape[1] - _POSE
     pose = torch.from_numpy(smoothed(every[:, expressions:], person.shots)).float()
     expression = torch.from_numpy(every[:, :expressions]).float()
-    opened = wide_open(mouth_opening(points[known, :468]), every[known, :expressions])
+    opened = wide_open(openings_of(person, known), every[known, :expressions])
     return FittedFace(
         face_model=model,
         identity=identity.expand(person.frames, -1).clone(),
@@ -82,8 +80,19 @@ def fit_coefficients(person: Person, model: FaceModel, progress: Progress) -> Fi
         translation=pose[:, 3:].contiguous(),
         light=torch.zeros(person.frames, 27),
         opened=torch.from_numpy(opened).float(),
-        crop_size=size,
+        crop_size=person.crop_size,
     )
+
+
+def landmarks_of(person: Person) -> torch.Tensor:
+    """(frames, 68, 2) x and y in the crops, in pixels of `PUBLISHED_SIZE`."""
+    points = person.track().points[:, LANDMARKS_68, :2]
+    return torch.from_numpy(apply_map(invert_map(person.box.map(PUBLISHED_SIZE)), points)).float()
+
+
+def openings_of(person: Person, frames: np.ndarray) -> np.ndarray:
+    """How wide the mouth is open (n,) in these frames."""
+    return mouth_opening(person.track().points[frames])
 
 
 def solve(model: FaceModel, wanted: torch.Tensor, progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:

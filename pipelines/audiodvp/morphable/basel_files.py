@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...models.audiodvp.face_model import MAX_ADJACENT, FaceModel, lower_triangles
-from ..errors import TalkingPortraitError, reason_of
-from ..files.output_paths import file_to_write, replacing
+from ....models.audiodvp.face_model import MAX_ADJACENT, FaceModel, lower_triangles
+from ...errors import TalkingPortraitError, reason_of
+from ...files.output_paths import file_to_write, replacing
 
 BASEL, JUYONG, DEEP3D = (
     "https://faces.dmi.unibas.ch/bfm (after registration)",
@@ -146,7 +146,11 @@ def _face_model(path: Path, **arrays: np.ndarray) -> FaceModel:
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array, np.float32)) for name, array in bases.items()}
     triangles = torch.from_numpy(arrays["triangles"].astype(np.int32))
     return FaceModel(
-        **tensors,
+        geo_mean=tensors["geo_mean"],
+        id_base=tensors["id_base"],
+        exp_base=tensors["exp_base"],
+        tex_mean=tensors["tex_mean"],
+        tex_base=tensors["tex_base"],
         triangles=triangles,
         lower_triangles=lower_triangles(tensors["geo_mean"], triangles),
         point_buf=torch.from_numpy(arrays["point_buf"].astype(np.int64)),

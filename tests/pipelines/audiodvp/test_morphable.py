@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,22 @@ import pytest
 import torch
 from scipy.io import savemat
 from talking_portrait.__main__ import main
+from talking_portrait.models.audiodvp.audio_features import AudioFeatures, AudioFeaturesConfig
 from talking_portrait.models.audiodvp.camera import Camera, rotation_matrix, to_pixels, to_world
+from talking_portrait.models.audiodvp.expression_regressor import ExpressionRegressor, ExpressionRegressorConfig
 from talking_portrait.models.audiodvp.face_model import FaceModel, load_face_model
+from talking_portrait.models.audiodvp.loading import load_pretrained_regressor
 from talking_portrait.models.face.face_mesh import face_mesh
-from talking_portrait.pipelines.audiodvp import published_face_model as published
-from talking_portrait.pipelines.audiodvp.fit_coefficients import LANDMARKS_68, solve
-from talking_portrait.pipelines.audiodvp.published_face_model import convert_face_model
+from talking_portrait.pipelines.audiodvp.atnet import load_encoder
+from talking_portrait.pipelines.audiodvp.morphable import basel_files as published
+from talking_portrait.pipelines.audiodvp.morphable.basel_files import convert_face_model
+from talking_portrait.pipelines.audiodvp.morphable.coefficients import LANDMARKS_68, landmarks_of, solve
+from talking_portrait.pipelines.audiodvp.morphable.regressor import load_models, regressed_face, train_regressor
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.person.person import open_person
+from talking_portrait.pipelines.person.speech import MFCC, speech_features
+
+from ...toy_person import make_person, speech
 
 ALL, COVERED, FRONT = 90, 80, 70
 """Vertices of the whole model, of those with expressions and of the face."""
@@ -185,3 +196,58 @@ def test_coefficients_are_found_from_landmarks() -> None:
     torch.testing.assert_close(values[:, 4:7], rotation, rtol=0, atol=0.02)
     found = torch.corrcoef(torch.cat([values[:, :4].T, delta.T]))[:4, 4:].diagonal()
     assert float(found.min()) > 0.98
+
+
+RESNET = ExpressionRegressorConfig(blocks=(1, 1, 1, 1), base_channels=4, expressions=4, identities=1, textures=1)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_of_arrays_gives_the_resnet_its_weights(tmp_path: Path, protocol: int) -> None:
+    """As VGGFace2's file has them: without the counts that newer batch norms keep, and with a classifier."""
+    own = ExpressionRegressor(RESNET).pretrained_model.state_dict()
+    arrays = {name: tensor.numpy() for name, tensor in own.items() if not name.endswith("batches_tracked")}
+    arrays |= {"fc.weight": np.zeros((7, 128), np.float32), "fc.bias": np.zeros(7, np.float32)}
+    path = tmp_path / "resnet50_ft_weight.pkl"
+    path.write_bytes(pickle.dumps(arrays, protocol))
+    loaded = load_pretrained_regressor(path, RESNET).pretrained_model.state_dict()
+    for name, tensor in own.items():
+        torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(TalkingPortraitError, match=r"resnet50_ft_weight.pkl"):
+        load_pretrained_regressor(path, RESNET)
+    path.write_bytes(pickle.dumps(arrays | {"conv1.weight": arrays["conv1.weight"][:2]}, protocol))
+    with pytest.raises(TalkingPortraitError, match=r"conv1.weight"):
+        load_pretrained_regressor(path, RESNET)
+    with pytest.raises(TalkingPortraitError, match="is to fit a face model, but none is given"):
+        load_models(None, path)
+
+
+def test_the_published_schedule_lowers_its_loss(tmp_path: Path) -> None:
+    person = open_person(make_person(tmp_path / "ann", seconds=0.4))
+    torch.manual_seed(0)
+    network, model = ExpressionRegressor(RESNET), mediapipe_like(4)
+    truth = landmarks_of(person)
+
+    def error() -> float:
+        face = regressed_face(person, model, network)
+        drawn = face.face_model.render(face.coefficients(range(10)), (256, 256))
+        return float((drawn.landmarks - truth).norm(dim=-1).mean())
+
+    before, done = error(), []
+    train_regressor(person, model, network, epochs=3, progress=lambda step, steps, *_: done.append(step / steps))
+    assert done == [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]
+    assert error() < before
+
+
+def test_atnet_is_an_encoder_like_others(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = AudioFeatures(AudioFeaturesConfig((2, 2, 2, 2, 4), hidden=8, features=6))
+    path = tmp_path / "atnet_lstm_18.pth"
+    torch.save({f"module.{name}": tensor for name, tensor in network.state_dict().items()}, path)
+    encoder = load_encoder(path)
+    assert encoder is not None
+    features = speech_features(speech(1.0), Fraction(25), 30, encoder)
+    assert (features.model, features.fps, features.states.shape) == ("atnet", 25, (30, 1, 6))
+    windows = speech_features(speech(1.0), Fraction(25), 30, MFCC).states
+    torch.testing.assert_close(features.states[:, 0], network.eval()(windows))
+    assert float(features.states.min()) >= 0

@@ -1,0 +1,53 @@
+"""The published speech features: ATnet's, where the user has its file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from ...models.audiodvp.audio_features import AudioFeatures
+from ...models.audiodvp.loading import build_audio_features
+from ...models.checkpoints import identify, read_checkpoint
+from ...models.speech.loading import load_speech_encoder
+from ..audio.mfcc import mfcc
+from ..person.speech import Encoder
+from ..types import Audio, Progress, SpeechFeatures, no_progress
+
+CHUNK = 500
+"""Frames that are computed at once."""
+
+
+@dataclass(frozen=True)
+class Atnet:
+    """ATnet's audio branch as an encoder of speech."""
+
+    network: AudioFeatures
+    name: str = "atnet"
+
+    @torch.no_grad()
+    def encode(self, audio: Audio, fps: Fraction, *, progress: Progress = no_progress) -> SpeechFeatures:
+        """(frames, 1, 256) at `fps`, none of them negative."""
+        windows = mfcc(audio, recipe="audiodvp", fps=fps).states
+        parts = []
+        for start in range(0, len(windows), CHUNK):
+            parts.append(self.network(windows[start : start + CHUNK]))
+            progress(min(start + CHUNK, len(windows)), len(windows))
+        return SpeechFeatures(torch.cat(parts)[:, None], fps, self.name, "resampled")
+
+
+def load_encoder(path: str | Path | None) -> Encoder | None:
+    """ATnet, wav2vec2 or HuBERT, by what the file is; None for None.
+
+    Raises TalkingPortraitError as `load_speech_encoder`.
+    """
+    if path is None:
+        return None
+    if Path(path).is_file():
+        state = read_checkpoint(path, mapped=True)
+        kind = identify(state)
+        if kind is not None and kind.name == "atnet":
+            return Atnet(build_audio_features(state, path=path))
+    return load_speech_encoder(path)

@@ -43,8 +43,8 @@ def prepare_person_for(
     """Prepares a video of a person for these systems; goes on with what is begun, and adds to what is finished.
 
     `avatar_size` is the side of SyncAnimation's pictures, `parser` the file of a network that tells head, neck and
-    torso from the background, see `open_parser`, `face_model` and `regressor` are AudioDVP's, the other arguments are those of
-    `prepare_person`, and so are errors.
+    torso from the background, see `open_parser`; `face_model` and `regressor` are AudioDVP's. The other arguments are
+    those of `prepare_person`, and so are errors.
     """
     from .audiodvp.prepare import prepare_fitted_person
     from .person.prepare import prepare_person

@@ -67,16 +67,22 @@ class AudioVisualEncoder(nn.Module):
         return self.audio_encoder(windows).flatten(1)
 
 
-def mel_spectrogram(wave: torch.Tensor) -> torch.Tensor:
+def mel_spectrogram(wave: torch.Tensor, *, legacy: bool = False) -> torch.Tensor:
     """Sound (samples,) at 16 kHz to (rows, 80) in -4..4, 80 rows a second.
 
-    Zeros stand beyond both ends, as librosa has it from 0.10 on; earlier ones mirrored the sound there, which changes
-    the first and last two rows.
+    Zeros stand beyond both ends, as librosa has it from 0.10 on. `legacy` mirrors the sound there as earlier ones did,
+    which changes the first and last two rows; the sound then has more than 400 samples.
     """
     emphasised = torch.cat([wave[:1], wave[1:] - PRE_EMPHASIS * wave[:-1]])
     window = torch.hann_window(SPECTRUM, device=wave.device)
     spectrum = torch.stft(
-        emphasised, SPECTRUM, HOP, window=window, center=True, pad_mode="constant", return_complex=True
+        emphasised,
+        SPECTRUM,
+        HOP,
+        window=window,
+        center=True,
+        pad_mode="reflect" if legacy else "constant",
+        return_complex=True,
     ).abs()
     decibels = 20 * (_mel_filters().to(wave.device) @ spectrum).clamp(min=_SMALLEST).log10() - _REFERENCE_DB
     return (2 * _LARGEST * (decibels + _RANGE_DB) / _RANGE_DB - _LARGEST).clamp(-_LARGEST, _LARGEST).T

@@ -192,7 +192,8 @@ def load_audio_visual_encoder(path: str | Path) -> AudioVisualEncoder:
 def build_audio_visual_encoder(state: Mapping[str, torch.Tensor], *, path: str | Path) -> AudioVisualEncoder:
     with torch.device("meta"):
         encoder = AudioVisualEncoder()
-    strict_load(encoder.audio_encoder, _part(state, "audio_encoder.") or state, path=path)
+    bare = _part(state, "audio_encoder.") or state  # the published file has the names alone
+    strict_load(encoder, {f"audio_encoder.{name}": tensor for name, tensor in bare.items()}, path=path)
     return _ready(encoder)
 
 

@@ -256,6 +256,8 @@ def drawn(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 def work(bench: Bench) -> Iterator[tuple[str, str, Callable[[Row], None]]]:
     """(name, description, measurement), most wanted first."""
+    from .gpu_person import audiodvp, syncanimation_march, syncanimation_step
+
     faces = 1 if bench.tiny else 8
     yield "aniportrait_exact", "AniPortrait 512 x 512, 25 steps", lambda row: aniportrait(bench, row, "exact")
     yield "aniportrait_fast", "AniPortrait, fast", lambda row: aniportrait(bench, row, "fast")
@@ -268,6 +270,9 @@ def work(bench: Bench) -> Iterator[tuple[str, str, Callable[[Row], None]]]:
     )
     yield "gfpgan", "GFPGAN, 8 faces at once", lambda row: gfpgan(bench, row, torch.float32, faces)
     yield "anitalker_motion", "AniTalker's motion, 50 steps", lambda row: anitalker_motion(bench, row)
+    yield "syncanimation_march", "SyncAnimation march 512", lambda row: syncanimation_march(bench, row)
+    yield "syncanimation_step", "SyncAnimation train step", lambda row: syncanimation_step(bench, row)
+    yield "audiodvp", "AudioDVP drive 256 (rasteriser + U-Net)", lambda row: audiodvp(bench, row)
     yield "instant", "Instant's rendering on the device", lambda row: instant(bench, row)
     if not bench.tiny:
         yield "gfpgan_half", "GFPGAN, 8 faces at once", lambda row: gfpgan(bench, row, torch.float16, faces)

@@ -17,6 +17,9 @@ ROWS = [
     "anitalker_restored",
     "gfpgan",
     "anitalker_motion",
+    "syncanimation_march",
+    "syncanimation_step",
+    "audiodvp",
     "instant",
 ]
 UNCOUNTED = {"instant"}

@@ -27,6 +27,10 @@ from talking_portrait.models.diffusion.unet import UNetConfig
 from talking_portrait.models.errors import TalkingPortraitError
 from talking_portrait.models.gfpgan import GFPGANConfig, build_gfpgan
 from talking_portrait.models.speech import loading as speech
+from talking_portrait.models.syncanimation import loading as syncanimation
+from talking_portrait.models.syncanimation.networks import NetworksConfig as SyncAnimationConfig
+from talking_portrait.models.syncanimation.rendering.fields import HeadConfig, TorsoConfig
+from talking_portrait.models.syncanimation.syncers import EmotionSyncerConfig, PoseSyncerConfig
 
 from ..published import published_tensors
 
@@ -64,6 +68,12 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "personal/audiodvp_patchgan": audiodvp.build_discriminator,
     "personal/audiodvp_resnet_face": audiodvp.build_expression_regressor,
     "personal/audiodvp_unet256_refine": audiodvp.build_neural_renderer,
+    "personal/sa_emotion_syncer": syncanimation.build_emotion_syncer,
+    "personal/sa_pose_syncer": syncanimation.build_pose_syncer,
+    "personal/syncanimation_full_hubert": syncanimation.build_networks,
+    "personal/synctalk_ave_encoder": syncanimation.build_audio_visual_encoder,
+    "personal/synctalk_head_hubert_au45": syncanimation.build_head,
+    "personal/synctalk_torso": syncanimation.build_renderer,
 }
 
 LACKING = {file: "conv_in.bias" for file in BUILDERS if "unet" in file} | {
@@ -79,6 +89,12 @@ LACKING = {file: "conv_in.bias" for file in BUILDERS if "unet" in file} | {
     "personal/audiodvp_patchgan": "model.11.bias",
     "personal/audiodvp_resnet_face": "fc.bias",
     "personal/audiodvp_unet256_refine": "model.model.4.bias",
+    "personal/sa_emotion_syncer": "attr_map_net.arkit_output_2.bias",
+    "personal/sa_pose_syncer": "attr_map_net.euler_p.bias",
+    "personal/syncanimation_full_hubert": "au2BsNet.norm4.bias",
+    "personal/synctalk_ave_encoder": "audio_encoder.12.conv_block.0.bias",
+    "personal/synctalk_head_hubert_au45": "audio_att_net.attentionNet.0.bias",
+    "personal/synctalk_torso": "torso_net.net.1.weight",
 }
 LACKING |= {file: "ema_model.coarse_decoder.encoders.1.norm_final.bias" for file in BUILDERS if "stage2_" in file}
 """A tensor of each file that no size is read from."""
@@ -120,6 +136,12 @@ def test_sizes_are_the_published_ones() -> None:
     assert config("personal/audiodvp_patchgan") == DiscriminatorConfig()
     assert config("personal/audiodvp_resnet_face") == ExpressionRegressorConfig()
     assert config("personal/audiodvp_unet256_refine") == NeuralRendererConfig()
+    assert config("personal/sa_emotion_syncer") == EmotionSyncerConfig()
+    assert config("personal/sa_pose_syncer") == PoseSyncerConfig()
+    assert config("personal/syncanimation_full_hubert") == SyncAnimationConfig()
+    assert config("personal/synctalk_head_hubert_au45") == HeadConfig(expressions=1, expression_hidden=16)
+    torso = syncanimation.build_renderer(published_tensors("personal/synctalk_torso"), path="torso")
+    assert (torso.head.config, torso.torso.config) == (HeadConfig(channels=512, linear_audio=True), TorsoConfig())
     assert config("anitalker/stage2_full_control_hubert") == Stage2Config(middle=0)
     for file in BUILDERS:
         if file.startswith("anitalker/stage2_"):

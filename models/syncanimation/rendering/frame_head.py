@@ -79,6 +79,17 @@ class PreparedHead:
         return bounded((hidden @ self.colour.T).float())
 
 
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The type of numbers in which a device computes a picture's networks fastest, where pictures look the same.
+
+    A picture in bfloat16 is at most about 1 of 255 levels from one in float32.
+    """
+    if device.type == "cuda":
+        return torch.float16
+    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return torch.bfloat16 if device.type == "cpu" and has_bfloat16 and has_bfloat16() else torch.float32
+
+
 def prepare_head(
     field: HeadField,
     audio: torch.Tensor,

@@ -64,7 +64,7 @@ def grid_levels(config: GridConfig) -> tuple[Level, ...]:
     as in the published program, which computes the former in Python and the latter in its kernel.
     """
     growth = math.log2(config.finest / config.base) / max(config.levels - 1, 1)
-    single = torch.tensor(growth, dtype=torch.float32)
+    single = torch.tensor(growth, dtype=torch.float32, device="cpu")  # whatever the default device is
     levels: list[Level] = []
     offset = 0
     for number in range(config.levels):
@@ -88,15 +88,18 @@ def _wrapped(number: int) -> int:
     return number - 2**32 if number >= 2**31 else number
 
 
+def hashed_vertex(vertices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The hash, an int64 below 2**32 and before its modulus, of vertices given as one int32 tensor an axis."""
+    index = vertices[0]
+    for vertex, prime in zip(vertices[1:], PRIMES[1:], strict=False):
+        index = index ^ (vertex * _wrapped(prime))  # int32 overflows as uint32 does
+    return index.long() & 0xFFFFFFFF
+
+
 def entry_index(level: Level, vertices: Sequence[torch.Tensor]) -> torch.Tensor:
     """Rows of the table, without the offset, of vertices given as one int32 tensor an axis."""
     if level.hashed:
-        index = vertices[0]
-        for vertex, prime in zip(vertices[1:], PRIMES[1:], strict=False):
-            index = index ^ (vertex * _wrapped(prime))  # int32 overflows as uint32 does
-        if level.entries & (level.entries - 1):
-            return torch.remainder(index.long() & 0xFFFFFFFF, level.entries).int()
-        return index & (level.entries - 1)
+        return torch.remainder(hashed_vertex(vertices), level.entries).int()
     # The kernel adds no further axis once the stride is beyond the entries.
     strides = [level.size**axis for axis in range(len(vertices)) if level.size**axis <= level.entries]
     linear = vertices[0]
@@ -149,5 +152,5 @@ class HashGrid(nn.Module):
         """
         inside = ((points >= -1) & (points <= 1)).all(-1, keepdim=True)
         index, weight = self.corners(torch.where(inside, points, 0))
-        rows = self.embeddings.index_select(0, index.flatten()).view(*index.shape, -1)
+        rows = self.embeddings.index_select(0, index.flatten()).view(*index.shape, self.config.features)
         return (rows * weight[..., None]).sum(2).flatten(1) * inside

@@ -154,7 +154,7 @@ class Renderer(nn.Module):
         """Renders one picture over the background (H, W, 3).
 
         `torso_scale` above 1 shows a smaller person, with more around, whose body stays on the picture's lower edge.
-        `head` and `torso` leave a part out. The head's networks run in `dtype`: half precision is for graphics cards.
+        `head` and `torso` leave a part out. The head's networks run in `dtype`; see `frame_head.fast_dtype`.
         Arguments otherwise as in `render_head`.
         """
         view = camera.widened(torso_scale)

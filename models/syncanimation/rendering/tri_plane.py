@@ -1,19 +1,19 @@
 """Features of points from three planar grids, with a backward pass that is written out.
 
 On a CPU the entries of each level's vertices are laid out as an image, in which the four vertices around a point lie at
-fixed distances: one index serves all four, without a hash. Elsewhere entries are fetched, level by level, so that no
-table of indices is ever in memory. Both give what `HashGrid` gives for each plane.
+fixed distances: one index serves all four, without a hash. Elsewhere entries are fetched for all levels at once, which
+`torch.compile` can make one kernel of. Both give what `HashGrid` gives for each plane.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 
-from .hash_grid import GridConfig, Level, entry_index, grid_levels
+from .hash_grid import GridConfig, Level, entry_index, grid_levels, hashed_vertex
 
 PLANES = ((0, 1), (1, 2), (0, 2))
 """Coordinates of the three planes: xy, yz, xz."""
@@ -45,28 +45,23 @@ class _PlaneFeatures(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(points, tables)
         ctx.config, ctx.compiled = config, compiled
-        if compiled:
-            return _compiled(fetch, config)(points, tables)
-        if points.device.type == "cpu":
+        if points.device.type == "cpu" and not compiled:
             return interpolate(points, lay_out(tables, config), config)
-        return fetch(points, tables, grid_levels(config))
+        return _fetching(fetch, compiled)(points, tables, level_table(config, points.device))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor, None, None]:
         points, tables = ctx.saved_tensors
-        if ctx.compiled:
-            found = _compiled(fetch_backward, ctx.config)(points, tables, gradients[0])
-        elif points.device.type == "cpu":
-            found = interpolate_backward(points, tables, gradients[0], ctx.config)
-        else:
-            found = fetch_backward(points, tables, gradients[0], levels=grid_levels(ctx.config))
-        return None, found, None, None
+        if points.device.type == "cpu" and not ctx.compiled:
+            return None, interpolate_backward(points, tables, gradients[0], ctx.config), None, None
+        levels = level_table(ctx.config, points.device)
+        return None, _fetching(fetch_backward, ctx.compiled)(points, tables, gradients[0], levels), None, None
 
 
 @cache
-def _compiled(function: Callable[..., torch.Tensor], config: GridConfig) -> Callable[..., torch.Tensor]:
-    """A function for the levels of a grid, as `torch.compile` translates it: to one kernel a level, or fewer."""
-    return torch.compile(partial(function, levels=grid_levels(config)), dynamic=True)
+def _fetching(function: Callable[..., torch.Tensor], compiled: bool) -> Callable[..., torch.Tensor]:
+    """The function itself, or what `torch.compile` makes of it: a kernel or two."""
+    return torch.compile(function, dynamic=True) if compiled else function
 
 
 def _unit(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,7 +86,7 @@ def _vertex_entries(config: GridConfig) -> torch.Tensor:
     """The table's row of each vertex of each level, level after level, row by row: the second coordinate."""
     entries = []
     for level in grid_levels(config):
-        number = torch.arange(level.size, dtype=torch.int32)
+        number = torch.arange(level.size, dtype=torch.int32, device="cpu")
         y, x = torch.meshgrid(number, number, indexing="ij")
         entries.append(entry_index(level, (x, y)).flatten() + level.offset)
     return torch.cat(entries).long()
@@ -154,40 +149,66 @@ def interpolate_backward(
 # --- entries ---
 
 
-def _corners(unit: torch.Tensor, level: Level) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The table's row and the weight (3, n) of each of the four vertices around points, in each plane."""
-    cell, fraction = _cells(unit, level)
-    cell = cell.int()
+class LevelTable(NamedTuple):
+    """What `hash_grid.Level` has, for all levels at once, as columns (levels, 1)."""
+
+    scale: torch.Tensor
+    size: torch.Tensor
+    offset: torch.Tensor
+    entries: torch.Tensor
+    hashed: torch.Tensor
+
+
+@cache
+def level_table(config: GridConfig, device: torch.device) -> LevelTable:
+    levels = grid_levels(config)
+
+    def column(name: str, dtype: torch.dtype) -> torch.Tensor:
+        return torch.tensor([[getattr(level, name)] for level in levels], dtype=dtype, device=device)
+
+    return LevelTable(
+        column("scale", torch.float32),
+        column("size", torch.int32),
+        column("offset", torch.int32),
+        column("entries", torch.int32),
+        column("hashed", torch.bool),
+    )
+
+
+def _corners(unit: torch.Tensor, levels: LevelTable) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The table's row and the weight (3, levels, n) of each of the four vertices around points, in each plane."""
+    position = unit[:, None] * levels.scale + 0.5
+    cell = position.floor()
+    fraction, cell = position - cell, cell.int()
     across, down = [x for x, _ in PLANES], [y for _, y in PLANES]
     column, row, x, y = cell[across], cell[down], fraction[across], fraction[down]
-    return [
-        (
-            (entry_index(level, (column + right, row + below)) + level.offset).long(),
-            (x if right else 1 - x) * (y if below else 1 - y),
-        )
-        for below in (0, 1)
-        for right in (0, 1)
-    ]
+    corners = []
+    for below in (0, 1):
+        for right in (0, 1):
+            vertex = column + right, row + below
+            linear = (vertex[0] + vertex[1] * levels.size).long()
+            index = torch.where(levels.hashed, hashed_vertex(vertex), linear)
+            index = torch.remainder(index, levels.entries) + levels.offset
+            corners.append((index, (x if right else 1 - x) * (y if below else 1 - y)))
+    return corners
 
 
-def fetch(points: torch.Tensor, tables: torch.Tensor, levels: tuple[Level, ...]) -> torch.Tensor:
+def fetch(points: torch.Tensor, tables: torch.Tensor, levels: LevelTable) -> torch.Tensor:
     """Features (3 * levels, n) of points (n, 3), entry by entry."""
     unit, inside = _unit(points)
-    features = []
-    for level in levels:
-        weighted = [tables.gather(1, index) * weight for index, weight in _corners(unit, level)]
-        features.append(torch.stack(weighted).sum(0))
-    return (torch.stack(features, 1) * inside[:, None]).flatten(0, 1)
+    features = torch.zeros(len(PLANES), len(levels.scale), len(points), dtype=tables.dtype, device=points.device)
+    for index, weight in _corners(unit, levels):
+        features = features + tables.gather(1, index.flatten(1)).view_as(index) * weight
+    return (features * inside[:, None]).flatten(0, 1)
 
 
 def fetch_backward(
-    points: torch.Tensor, tables: torch.Tensor, gradients: torch.Tensor, levels: tuple[Level, ...]
+    points: torch.Tensor, tables: torch.Tensor, gradients: torch.Tensor, levels: LevelTable
 ) -> torch.Tensor:
     """Gradients of the tables from those of the features (3 * levels, n)."""
     unit, inside = _unit(points)
-    upstream = gradients.reshape(len(PLANES), len(levels), -1).to(tables.dtype) * inside[:, None]
+    upstream = gradients.reshape(len(PLANES), len(levels.scale), -1).to(tables.dtype) * inside[:, None]
     found = torch.zeros_like(tables)
-    for number, level in enumerate(levels):
-        for index, weight in _corners(unit, level):
-            found = found.scatter_add(1, index, upstream[:, number] * weight)
+    for index, weight in _corners(unit, levels):
+        found = found.scatter_add(1, index.flatten(1), (upstream * weight).flatten(1))
     return found

@@ -32,7 +32,7 @@ from ...person.person import Person, open_person
 from ...progress import share
 from ...syncanimation.avatar import Avatar, open_avatar
 from ...syncanimation.conditions import expression_labels
-from ...syncanimation.person_model import Blinks, PersonModel, open_model
+from ...syncanimation.person_model import STAGES, Blinks, PersonModel, open_model
 from ...syncanimation.speech import SpeechScale
 from ...types import Progress, no_progress
 from ..core.checkpoints import writing
@@ -44,7 +44,7 @@ from .carving import carve
 from .evaluation import evaluate, evaluate_syncers
 from .frames import AvatarFrames, HeadFrames, TorsoFrames
 from .renderer import HeadTrainer, TorsoTrainer
-from .settings import GRID_UPDATES, UPDATED_PART, Settings
+from .settings import GRID_UPDATES, SHARES, UPDATED_PART, Settings
 from .syncers import EmotionTrainer, PoseTrainer, Speech, SpeechCodeTrainer, Steps, mouth_labels
 
 MODEL, METRICS = "person.safetensors", "held_out.json"
@@ -129,7 +129,6 @@ def trained_model(
     before = read_settings(Path(out), Settings)
     if before is not None and not settings.steps and settings.minutes > before.minutes and before.lips_steps:
         more = (before.face_steps + before.lips_steps) * (settings.minutes / before.minutes - 1)
-        settings = replace(before, stage=settings.stage, minutes=settings.minutes)
         settings = replace(settings, lips_steps=round(before.lips_steps + more))
     ends = [0.0, *np.cumsum(list(PROGRESS.values())).tolist()]
     spans = zip(PROGRESS, ends[:-1], ends[1:], strict=True)
@@ -321,15 +320,37 @@ def _begin(out: Path, given: Settings, resume: bool) -> Settings:
         settings = given.resolved(device)
     else:
         settings = replace(before, stage=given.stage)
-        own = {name: value for name in _STEPS if (value := getattr(given, name))}
-        if own:
-            cleared = dict.fromkeys(_STEPS, 0) if given.steps else {}
-            settings = replace(settings, minutes=given.minutes, **cleared | own).resolved(device)
+        steps = _more_steps(out, before, given)
+        if any(steps[name] != getattr(before, name) for name in steps):
+            settings = replace(settings, minutes=given.minutes, **steps)  # type: ignore[arg-type] # numbers
     write_settings(out, settings)
     return settings
 
 
-_STEPS = ("steps", "torso_steps", "face_steps", "lips_steps")
+def _more_steps(out: Path, before: Settings, given: Settings) -> dict[str, int]:
+    """The steps of stages that change where a run goes on with other ones.
+
+    A stage is trained on what the one before it has made, so only the last one that has begun can get more. Raises
+    TalkingPortraitError where another one is to.
+    """
+    begun = [stage for stage in STAGES if (out / stage).is_dir()]
+    steps = {stage: given.stage_steps(stage) or before.stage_steps(stage) for stage in STAGES}
+    for stage in begun[:-1]:
+        if steps[stage] != before.stage_steps(stage):
+            raise TalkingPortraitError(
+                f"The stage {stage} is to be trained for {steps[stage]} steps, but the stage {begun[-1]} was begun on "
+                f"what {before.stage_steps(stage)} steps of it made; give more steps to {begun[-1]}, or train in another "
+                "folder."
+            )
+    if given.steps and begun:
+        rest = [stage for stage in STAGES if stage not in begun[:-1] and not given.stage_steps(stage)]
+        left = given.steps - sum(steps[stage] for stage in STAGES if stage not in rest)
+        whole = sum(SHARES[before.size][stage] for stage in rest)
+        steps |= {stage: max(1, round(left * SHARES[before.size][stage] / whole)) for stage in rest}
+    elif given.steps:
+        fresh = replace(given, size=before.size).resolved(torch.device("cpu"))
+        steps = {stage: fresh.stage_steps(stage) for stage in STAGES}
+    return {f"{stage}_steps": count for stage, count in steps.items()}
 
 
 def _measure(

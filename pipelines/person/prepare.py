@@ -114,7 +114,7 @@ def prepare_person(
     given = open_video(video)
     folder = Path(folder)
     try:
-        with folder_for_results(folder), _locked(folder):
+        with folder_for_results(folder), locked(folder):
             clear_abandoned(folder)
             _Preparation(given, folder, settings, landmarker, encoder, say, progress).run()
     except OSError as error:
@@ -126,7 +126,7 @@ def prepare_person(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Holds the folder for this process; takes the lock's file away again where nothing was begun."""
     lock = FileLock(folder / _LOCK, timeout=0)
     with ExitStack() as stack:

@@ -242,5 +242,5 @@ def face_rects(landmarks: np.ndarray, size: int) -> dict[str, np.ndarray]:
         "lower face": rect(y[:, 30], bottom, x),
         "lower half": rect(y[:, 31:36].min(axis=1), bottom, x),
         "eyes": rect(y[:, 36:48].min(axis=1), y[:, 36:48].max(axis=1), x[:, 36:48]),
-        "lips": np.stack([middle - half, middle + half], axis=2).reshape(-1, 4)[:, [0, 1, 2, 3]],
+        "lips": np.stack([middle - half, middle + half], axis=2).reshape(-1, 4),
     }

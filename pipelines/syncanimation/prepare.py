@@ -26,6 +26,7 @@ from ..files.output_paths import replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..image.affine_sampling import apply_map, invert_map, sample_picture
 from ..person.person import CropBox, Person, crop_name
+from ..person.prepare import locked
 from ..progress import share
 from ..types import FaceTrack, Progress, no_progress
 from .avatar import (
@@ -50,10 +51,11 @@ from .avatar import (
     read_picture,
 )
 from .preparation.background import MOST_FRAMES, clean_background
-from .preparation.camera_motion import MOVES, STEPS_A_SECOND, CameraMotion
+from .preparation.camera_motion import MOVES, STEPS_A_SECOND, CameraMotion, Views
 from .preparation.head_place import HeadPlace
 from .preparation.head_tracking import HeadTrack, smooth_within, track_head
 from .preparation.parts import KEYFRAMES, Parser, learn_parts
+from .preparation.previews import drawn_head, overlaid
 from .preparation.torso import torso_picture
 
 AROUND = 3.6
@@ -65,8 +67,6 @@ SMOOTHING = (5, 3)
 PREVIEW_SECONDS = 2
 LITTLE_TORSO = 0.04
 """Part of the picture that neck and torso take up at least where the upper body is seen."""
-COLOURS = np.array([[0, 0, 0], [230, 60, 60], [70, 200, 90], [70, 110, 230]])
-"""Of the parts in previews."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ def prepare_avatar(
     Raises TalkingPortraitError where that can't be done, or was done with other settings.
     """
     try:
-        (person.folder / FOLDER).mkdir(exist_ok=True)
-        clear_abandoned(person.folder / FOLDER)
-        _Preparation(person, settings or Settings(), parser, say, progress).run()
+        with locked(person.folder):
+            (person.folder / FOLDER).mkdir(exist_ok=True)
+            clear_abandoned(person.folder / FOLDER)
+            _Preparation(person, settings or Settings(), parser, say, progress).run()
     except OSError as error:
         raise TalkingPortraitError(
             f"The person can't be prepared for SyncAnimation in {person.folder} ({reason_of(error)}); check that the "
@@ -208,18 +209,22 @@ class _Preparation:
         matrix, total = self.box.map(size), person.frames
         step = max(1, round(person.fps / STEPS_A_SECOND))
         first_of_shot = {start for start, _ in person.shots}
-        camera = CameraMotion()
+        camera, views, shot = CameraMotion(), Views(), -1
         with self._folder_of(FRAMES) as made:
             for number, frame in enumerate(person.full_frames()):
                 if number in first_of_shot:
                     camera.begin_shot()
+                    shot += 1
                 if person.usable[number] and (number % step == 0 or number in first_of_shot):
                     camera.add(frame, _box_of(self.track.points[number]))
+                    views.add(shot, frame, _box_of(self.track.points[number]))
                 square = to_uint8(
                     sample_picture(torch.from_numpy(frame.astype(np.float32) / 255), matrix, (size, size))
                 )
                 _write_png(made / crop_name(number), square)
                 progress(number + 1, total, self._shown(number, square))
+        others = views.others({number: stop - start for number, (start, stop) in enumerate(person.shots)})
+        self.meta["other views"] = [list(person.shots[number]) for number in others]
         amount = camera.amount
         self.meta["camera motion"] = amount
         if amount is not None and amount > MOVES:
@@ -241,6 +246,18 @@ class _Preparation:
         head = track_head(points, person.usable, shots, self.size, float(person.fps), share(progress, 0, 0.9))
         oval = points[:, list(FACE_OVAL), :2]
         usable = head.usable & self._whole(oval)
+        lost = int((person.usable & ~usable).sum())
+        for start, stop in self.meta["other views"]:
+            usable[start:stop] = False
+            self.meta["report"].append(
+                f"{start / float(person.fps):.2f} to {stop / float(person.fps):.2f} s are not used for SyncAnimation: "
+                "the camera stands elsewhere than in the rest."
+            )
+        if not usable.any():
+            raise TalkingPortraitError(
+                f"No frame of {person.source.name} shows the whole head with a certain pose, so the person can't be "
+                "prepared for SyncAnimation; give a video in which the head stays inside the picture."
+            )
         labels = {
             "c2w": head.c2w(METRES),
             "focal": torch.tensor(head.focal),
@@ -254,7 +271,6 @@ class _Preparation:
         with replacing(self.folder / LABELS) as partial:
             save_file({name: torch.as_tensor(value).contiguous() for name, value in labels.items()}, partial)
         self.meta |= {"focal": head.focal, "tracker": {"name": "bundle adjustment", "error": head.error}}
-        lost = int((person.usable & ~usable).sum())
         if lost:
             self.meta["report"].append(
                 f"{lost} frames ({lost / float(person.fps):.1f} s) are not used for SyncAnimation, as the head leaves "
@@ -296,7 +312,8 @@ class _Preparation:
         return learn_parts([self._frame(number) for number in numbers], numbers, place, progress)
 
     def _clean(self, progress: Progress) -> None:
-        numbers = _spread(self.person.usable, MOST_FRAMES)
+        usable = read_labels(self.folder / LABELS, self.person.frames)["usable"].numpy()
+        numbers = _spread(usable, MOST_FRAMES)
         background, hidden = clean_background((self._frame(number), self._parts(number)) for number in numbers)
         with replacing(self.folder / BACKGROUND) as partial:
             _write_png(partial, background)
@@ -329,9 +346,7 @@ def published_blendshapes(track: FaceTrack, usable: np.ndarray, shots: tuple[tup
     """Blendshapes (N, 52) float32 without `_neutral`, with a zero at the end, smoothed within shots."""
     scores = track.blendshapes
     if scores is None:
-        scores = np.concatenate(
-            [scores_from_shape(metric_mesh(point, track.image_size)[0])[None] for point in track.points]
-        )
+        scores = np.stack([scores_from_shape(metric_mesh(points, track.image_size)[0]) for points in track.points])
     known, frames = np.flatnonzero(usable), np.arange(track.frames)
     scores = np.stack([np.interp(frames, known, column[known]) for column in scores.T[1:]], axis=1)
     smoothed = smooth_within(scores, shots, *SMOOTHING)
@@ -343,27 +358,6 @@ def places(labels: dict[str, torch.Tensor]) -> Callable[[int, float], HeadPlace]
     c2w, oval = labels["c2w"].double().numpy(), labels["oval"].double().numpy()
     focal, centre = float(labels["focal"]), float(labels["cx"])
     return lambda number, shrink: HeadPlace.of_camera(c2w[number], focal, centre, oval[number], METRES, shrink)
-
-
-def overlaid(frame: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """A frame (S, S, 3) uint8 with its parts in colours over it."""
-    return (0.5 * frame + 0.5 * COLOURS[parts]).astype(np.uint8)
-
-
-def drawn_head(frame: np.ndarray, head: HeadTrack, number: int) -> np.ndarray:
-    """A frame (S, S, 3) uint8 with the tracked head's rigid points and axes."""
-    from ..packages import load_opencv
-
-    cv2 = load_opencv()
-    drawn = frame.copy()
-    points = np.concatenate([head.shape, [[0, 0, 0], [8, 0, 0], [0, 8, 0], [0, 0, 8]]])
-    places_ = np.round(head.project(points)[number] * 16).astype(int)
-    for x, y in places_[:-4]:
-        cv2.circle(drawn, (int(x), int(y)), 16, (255, 230, 60), -1, cv2.LINE_AA, 4)
-    origin = tuple(int(value) for value in places_[-4])
-    for end, colour in zip(places_[-3:], ((255, 60, 60), (60, 220, 60), (80, 120, 255)), strict=True):
-        cv2.line(drawn, origin, tuple(int(value) for value in end), colour, 2, cv2.LINE_AA, 4)
-    return drawn
 
 
 def _spread(usable: np.ndarray, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Whether the camera of a video moves: the largest displacement of what is around the person.
+"""Whether the camera of a video moves, or stands elsewhere in some shots, by what is around the person.
 
 Corners beside the person are followed (Lucas-Kanade) from the first frame of a shot on; a similarity that most of them
 share is the camera's motion. Where they are lost, the motion goes on from the last frame in which they were seen.
@@ -6,6 +6,7 @@ share is the camera's motion. Where they are lost, the motion goes on from the l
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,9 @@ AGREE = 0.6
 """Part of the corners that must share the motion; else something else moves and nothing is said."""
 MOVES = 0.01
 """Displacement, in widths of the frame, from which on the camera moves; noise of a still one is below 0.002."""
+VIEW_SIZE, VIEW_DIFFERENCE, ZOOM = 48, 16.0, 1.25
+"""Side of the pictures in which shots are compared; the median difference of their surroundings, of 255, and the ratio
+of the face's size, from which on they show different views."""
 SIDEWAYS, ABOVE, SHOULDERS, BELOW = 0.75, 0.95, 1.7, 0.4
 """The person's place around the middle of the face, in sizes of the face: sideways, above, of the shoulders, from where
 below the middle these begin."""
@@ -91,6 +95,41 @@ class CameraMotion:
             return None
         self._last = places
         return np.vstack([found, [0, 0, 1]])
+
+
+@dataclass
+class Views:
+    """Whether the shots of a video show the person from the same place, by the surroundings and the face's size."""
+
+    seen: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    sizes: dict[int, list[float]] = field(default_factory=dict)
+
+    def add(self, shot: int, frame: np.ndarray, face: np.ndarray) -> None:
+        """A frame (H, W, 3) uint8 of a shot; `face` is (left, top, right, bottom) in it."""
+        cv2 = load_opencv()
+        small = cv2.resize(frame, (VIEW_SIZE, VIEW_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
+        scale = VIEW_SIZE / np.array([frame.shape[1], frame.shape[0]] * 2)
+        small[~around_person(small.shape, face * scale)] = np.nan
+        self.seen.setdefault(shot, []).append(small.astype(np.float16))
+        self.sizes.setdefault(shot, []).append(float((face[2:] - face[:2]).max()))
+
+    def others(self, lengths: dict[int, int]) -> list[int]:
+        """The shots that show another view than the longest; `lengths` are those of all."""
+        if not self.seen:
+            return []
+        longest = max(self.seen, key=lambda shot: lengths[shot])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of pixels that are never beside the person
+            views = {shot: np.nanmedian(np.stack(frames), axis=0) for shot, frames in self.seen.items()}
+        sizes = {shot: float(np.median(values)) for shot, values in self.sizes.items()}
+        found = []
+        for shot, view in views.items():
+            apart = np.abs(view - views[longest]).max(axis=-1)
+            compared = apart[~np.isnan(apart)]
+            differs = len(compared) > 0 and float(np.median(compared)) > VIEW_DIFFERENCE
+            if differs or not 1 / ZOOM < sizes[shot] / sizes[longest] < ZOOM:
+                found.append(shot)
+        return found
 
 
 def around_person(shape: tuple[int, ...], face: np.ndarray) -> np.ndarray:

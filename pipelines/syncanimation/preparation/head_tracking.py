@@ -24,7 +24,7 @@ FOCAL_LENGTHS = np.arange(500, 1500, 50) / 512
 USUAL_FOCAL, FOCAL_EVIDENCE = 1100 / 512, 1.05
 """Errors up to this multiple of the least one say little (landmarks of a head that turns by few degrees); among their
 focal lengths the nearest to the usual one of a portrait is taken."""
-FOCAL_FRAMES = 80
+FOCAL_FRAMES = 48
 """Frames on which the focal length is searched, evenly spaced."""
 LOWEST = -1.5
 """Height in cm in the canonical head from which on a vertex counts as rigid: from the tip of the nose up."""

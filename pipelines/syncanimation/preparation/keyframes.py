@@ -49,8 +49,11 @@ SHOULDERS = -9.0
 LEAST_SEEN, PLATE_NOISE, COLOUR_RANGE = 3, 4.0, 15.0
 """Frames in which a pixel must be background to be compared with itself; the least noise of its colour in CIELAB, and
 the deviation of any other colour."""
+BODY_ODDS, STRANGE = 3.0, 1e-9
+"""Below the shoulders' height the outline makes the person likely by these log odds at most, and colours that neither
+person nor background has elsewhere are of such a density of background: how high shoulders are differs a lot."""
 PASSED, DARK = 0.7, 100
-"""A bright pixel beside the face that keeps its colour is rather background where the head moved by so many cm there;
+"""A bright pixel beside the face that keeps its colour is background where the head moved by so many cm there;
 dark hair keeps its colour too. The latter is a value of 255."""
 RARE = 1e-9
 """The least density of a colour."""
@@ -107,18 +110,20 @@ def _person(view: _View, still: np.ndarray, filters: Sequence[GuidedFilter]) -> 
     neck = (view.height < -8) & (sideways < 3.5)
     sure = view.face | chest | neck | ((view.skull < 0.8) & (view.height > 2))
     beside_head = (np.percentile(outside, 75, axis=0) > FREE) & (view.height.min(axis=0) > SHOULDERS)
-    free = ((outside > FAR) | (still & beside_head)) & ~sure
-    features = np.concatenate(
-        [view.lab * [0.7, 1, 1], PLACE * view.across[..., None], PLACE * view.height[..., None]], axis=-1
-    ).astype(np.float32)
-    expected = np.clip(-outside / OUTLINE_SPREAD, -4, 4)
-    person, background = sure, free | (outside > FREE)
     passed = np.subtract(*np.percentile(outside, [95, 5], axis=0)) > PASSED
     bright = np.median(view.lab[..., 0], axis=0) > DARK
     beside_face = (view.skull.min(axis=0) > 0.85) & (view.height.min(axis=0) > SHOULDERS)
-    changed = _changed(view, background) - np.where(still & passed & bright & beside_face, 4, 0)
+    free = ((outside > FAR) | (still & (beside_head | (passed & bright & beside_face)))) & ~sure
+    features = np.concatenate(
+        [view.lab * [0.7, 1, 1], PLACE * view.across[..., None], PLACE * view.height[..., None]], axis=-1
+    ).astype(np.float32)
+    body = view.height < SHOULDERS
+    expected = np.clip(-outside / OUTLINE_SPREAD, -4, np.where(body, BODY_ODDS, 4))
+    strange = np.where(body, STRANGE, 0)
+    person, background = sure, free | (outside > FREE)
+    changed = _changed(view, background)
     for _ in range(ROUNDS):
-        evidence = np.log(_density(features, person)) - np.log(_density(features, background))
+        evidence = np.log(_density(features, person)) - np.log(_density(features, background) + strange)
         unary = expected + np.clip(EVIDENCE * evidence, -5, 5) + changed
         unary[sure], unary[free] = 8, -8
         belief = unary

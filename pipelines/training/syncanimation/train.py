@@ -339,8 +339,8 @@ def _more_steps(out: Path, before: Settings, given: Settings) -> dict[str, int]:
         if steps[stage] != before.stage_steps(stage):
             raise TalkingPortraitError(
                 f"The stage {stage} is to be trained for {steps[stage]} steps, but the stage {begun[-1]} was begun on "
-                f"what {before.stage_steps(stage)} steps of it made; give more steps to {begun[-1]}, or train in another "
-                "folder."
+                f"what {before.stage_steps(stage)} steps of it made; give more steps to {begun[-1]}, or train in "
+                "another folder."
             )
     if given.steps and begun:
         rest = [stage for stage in STAGES if stage not in begun[:-1] and not given.stage_steps(stage)]

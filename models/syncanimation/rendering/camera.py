@@ -72,7 +72,12 @@ def rays(camera: Camera, pose: torch.Tensor, pixels: torch.Tensor | None = None)
     y = (row + 0.5 - camera.centre_y) / camera.focal_y
     directions = torch.stack([x, y, torch.ones_like(x)], 1)
     directions = directions / directions.norm(dim=1, keepdim=True)
-    return Rays(pose[:3, 3].expand(len(x), 3), directions @ pose[:3, :3].T)
+    return Rays(pose[:3, 3].expand(len(x), 3), turned(directions, pose[:3, :3]))
+
+
+def turned(vectors: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Vectors (n, D) times a matrix (D, D), in their own precision where products of matrices would take half of it."""
+    return (vectors[:, None] * matrix).sum(2)
 
 
 def pixel_coordinates(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..audio_nets import AUDIO_CODE, AudioAttention, AudioNet, LinearAudioNet
+from .camera import turned
 from .encodings import SPHERICAL_HARMONICS, frequency_encoding, frequency_size, spherical_harmonics
 from .hash_grid import GridConfig, HashGrid
 from .tri_plane import lay_out, plane_features
@@ -249,7 +250,7 @@ class TorsoField(nn.Module):
 
     def anchors(self, pose: torch.Tensor) -> torch.Tensor:
         """The anchor points as a camera of this pose sees them, (1, 6)."""
-        seen = self.anchor_points @ torch.linalg.inv(pose.reshape(4, 4).T)
+        seen = turned(self.anchor_points, torch.linalg.inv(pose.reshape(4, 4).T).T)
         return (seen[:, :2] / seen[:, 3:] / seen[:, 2:3]).reshape(1, -1)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -312,16 +312,20 @@ def test_hidden_samples_change_nothing(person, monkeypatch) -> None:
 
 
 def test_training_in_half_precision_is_near(person) -> None:
-    view, background = rays(CAMERA, POSE), torch.zeros(CAMERA.pixels, 3)
-    found = []
+    background, coordinates = torch.zeros(CAMERA.pixels, 3), pixel_coordinates(CAMERA)
+    found, torsos = [], []
     for half in (False, True):
         own = copy.deepcopy(person)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            head = own.render_head(view, *conditions(), background)
+            head = own.render_head(rays(CAMERA, POSE), *conditions(), background)
+            torsos.append(own.torso.anchors(POSE))
+            own.render_torso(coordinates, POSE, background)
         head.image.square().mean().backward()
         found.append((head, own.head.encoder_xy.embeddings.grad))
     (whole, wanted), (half, gradient) = found
     assert {tensor.dtype for tensor in half} == {torch.float32}
+    torch.testing.assert_close(half.points, whole.points)
+    torch.testing.assert_close(*torsos)
     assert (half.image - whole.image).abs().max() < 3e-2
     assert torch.cosine_similarity(gradient.flatten(), wanted.flatten(), 0) > 0.99
 

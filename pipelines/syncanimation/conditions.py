@@ -34,6 +34,8 @@ REFERENCES: tuple[Reference, ...] = ("first frame", "noise", "published")
 Smoothing = Literal["centred", "causal", "none"]
 SMOOTHINGS: tuple[Smoothing, ...] = ("centred", "causal", "none")
 """Of poses: over the 11 frames around each; over the 17 up to each (published), by which the head lags 0.3 s."""
+ROUNDING = 1e-4
+"""Radians or metres by which a pose may lie outside of the limits."""
 DRAW_FRAMES = 25
 """Frames between two draws of the noise, which turns from one to the next: drawn anew in each, it would tremble."""
 
@@ -131,7 +133,7 @@ def limited_poses(model: PersonModel, c2w: torch.Tensor) -> tuple[torch.Tensor, 
     inside = raw.clamp(low, high)
     limited = c2w.clone()
     limited[:, :3, :3], limited[:, :3, 3] = euler_to_matrix(inside[:, :3]), inside[:, 3:]
-    outside = (inside != raw).any(1)
+    outside = ((inside - raw).abs() > ROUNDING).any(1)
     return torch.where(outside[:, None, None], limited, c2w), outside
 
 

@@ -13,7 +13,8 @@ import torch
 from talking_portrait.__main__ import main
 from talking_portrait.models.syncanimation.labels import UPPER_FACE, raw_labels
 from talking_portrait.models.syncanimation.rendering.camera import Camera, renderer_pose
-from talking_portrait.models.syncanimation.rendering.occupancy import OccupancyGrid, cell_places
+from talking_portrait.models.syncanimation.rendering.occupancy import cell_places
+from talking_portrait.models.syncanimation.rendering.renderer import Renderer
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.face import Face
 from talking_portrait.pipelines.files.motion_file import save_motion
@@ -377,8 +378,10 @@ def test_samples_are_pixels_of_the_frame_around_the_head(work: Path, model: Pers
 
 def test_cells_outside_of_the_head_are_carved_away(work: Path) -> None:
     avatar = open_avatar(open_person(work / "ann"))
-    grid, poses = OccupancyGrid(), renderer_pose(avatar.c2w)
+    renderer, poses = Renderer(), renderer_pose(avatar.c2w)
+    grid = renderer.occupancy
     camera = Camera(avatar.focal, avatar.focal, avatar.cx, avatar.cy, SIZE, SIZE)
+    renderer.mark_unseen(camera, poses[::25])
     carve(grid, avatar, camera, poses, np.arange(100))
     places = cell_places(torch.arange(grid.density.numel())).view(*grid.density.shape, 3)
     # The renderer's axes are y, z, x of the head's, four times as large.

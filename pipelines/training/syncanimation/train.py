@@ -293,12 +293,14 @@ def _fit_speech_map(networks: Networks, features: torch.Tensor) -> None:
     Of deviation 1 each, the smallest, which are noise, would count as much as the others.
     """
     networks.fit_speech_map(features)
-    length = networks.speech_map.weight.norm(dim=1).clamp(min=1e-12)
-    networks.speech_map.weight /= length[:, None]
-    networks.speech_map.bias /= length
-    deviation = networks.speech_map(features).std()
-    networks.speech_map.weight /= deviation
-    networks.speech_map.bias /= deviation
+    linear = networks.speech_map
+    assert isinstance(linear, torch.nn.Linear)
+    length = linear.weight.norm(dim=1).clamp(min=1e-12)
+    linear.weight /= length[:, None]
+    linear.bias /= length
+    deviation = linear(features).std()
+    linear.weight /= deviation
+    linear.bias /= deviation
 
 
 def _begin(out: Path, given: Settings, resume: bool) -> Settings:

@@ -16,8 +16,8 @@ from ..data.datasets import Item
 
 AROUND_HEAD = 0.12
 """How much around the head's box its rays are cast, in parts of the box's larger side."""
-ELSEWHERE, MOUTH_AND_EYES = 0.1, 0.3
-"""Parts of the rays that are cast anywhere, and at mouth and eyes."""
+ELSEWHERE, EYES, LIPS, LIPS_AT_LAST = 0.1, 0.15, 0.15, 0.5
+"""Parts of the rays that are cast anywhere, at the eyes and at the lips; in the last stage more are at the lips."""
 HELD_BYTES = 2_000_000_000
 """Of pictures that are held in memory; the others are read when they are needed."""
 
@@ -118,7 +118,7 @@ class HeadFrames(AvatarFrames):
     ) -> None:
         """`features` (N, C, S) of the speech, `expressions` (N, 7). The steps take the `kinds` of pixels in turn.
 
-        `lips`: the first patch lies around the lips.
+        `lips`: the last stage, whose first patch lies around the lips.
         """
         super().__init__(avatar, frames, seed)
         self.features, self.expressions, self.kinds, self.lips = features, expressions, kinds, lips
@@ -154,13 +154,13 @@ class HeadFrames(AvatarFrames):
         for patch in range(kind.patches):
             box = rects["lips"] if self.lips and patch == 0 else head
             rows.append(_patch(box, kind.side, size, rng))
-        details = round(kind.rays * MOUTH_AND_EYES / 2)
-        elsewhere = round(kind.rays * ELSEWHERE)
+        lips = round(kind.rays * (LIPS_AT_LAST if self.lips else LIPS))
+        eyes, elsewhere = round(kind.rays * EYES), round(kind.rays * ELSEWHERE)
         for box, count in (
-            (rects["lips"], details),
-            (rects["eyes"], details),
+            (rects["lips"], lips),
+            (rects["eyes"], eyes),
             (np.array([0, size, 0, size]), elsewhere),
-            (head, kind.rays - 2 * details - elsewhere),
+            (head, kind.rays - lips - eyes - elsewhere),
         ):
             rows.append(rng.integers(box[0], box[1], count) * size + rng.integers(box[2], box[3], count))
         return np.concatenate(rows)

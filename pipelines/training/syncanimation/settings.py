@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 MOST_MINUTES = 10_000.0
 SHARES = {
-    "small": {"torso": 0.1, "face": 0.6, "lips": 0.3},
+    "small": {"torso": 0.2, "face": 0.4, "lips": 0.4},
     "published": {"torso": 150 / 310, "face": 120 / 310, "lips": 40 / 310},
 }
 """Parts of the renderer's steps, or minutes, that a stage takes; the latter are those of the published steps."""

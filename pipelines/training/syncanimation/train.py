@@ -296,11 +296,11 @@ def _fit_speech_map(networks: Networks, features: torch.Tensor) -> None:
     linear = networks.speech_map
     assert isinstance(linear, torch.nn.Linear)
     length = linear.weight.norm(dim=1).clamp(min=1e-12)
-    linear.weight /= length[:, None]
-    linear.bias /= length
+    linear.weight.div_(length[:, None])
+    linear.bias.div_(length)
     deviation = linear(features).std()
-    linear.weight /= deviation
-    linear.bias /= deviation
+    linear.weight.div_(deviation)
+    linear.bias.div_(deviation)
 
 
 def _begin(out: Path, given: Settings, resume: bool) -> Settings:

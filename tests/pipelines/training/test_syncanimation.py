@@ -299,9 +299,9 @@ def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_p
     assert len(read_log(tmp_path / "run" / "torso")) == 4
     with pytest.raises(TalkingPortraitError, match="torso is to be trained for 9 steps, but the stage face was begun"):
         train_syncanimation(work / "bob", tmp_path / "run", replace(QUICK, torso_steps=9), resume=True)
-    longer = replace(QUICK, stage="face", torso_steps=0, face_steps=0, lips_steps=0, steps=13)
+    longer = replace(QUICK, stage="face", torso_steps=0, face_steps=0, lips_steps=0, steps=16)
     train_syncanimation(work / "bob", tmp_path / "run", longer, resume=True)
-    assert len(read_log(tmp_path / "run" / "face")) == 4  # half of the 9 steps that are left
+    assert len(read_log(tmp_path / "run" / "face")) == 6  # half of the 12 steps that are left
 
 
 def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ from .avatar import (
 from .preparation.background import MOST_FRAMES, clean_background
 from .preparation.camera_motion import MOVES, STEPS_A_SECOND, CameraMotion, Views
 from .preparation.head_place import HeadPlace
-from .preparation.head_tracking import HeadTrack, smooth_within, track_head
+from .preparation.head_tracking import HeadTrack, in_all_frames, smooth_within, track_head
 from .preparation.parts import KEYFRAMES, Parser, learn_parts
 from .preparation.previews import drawn_head, overlaid
 from .preparation.torso import torso_picture
@@ -347,8 +347,7 @@ def published_blendshapes(track: FaceTrack, usable: np.ndarray, shots: tuple[tup
     scores = track.blendshapes
     if scores is None:
         scores = np.stack([scores_from_shape(metric_mesh(points, track.image_size)[0]) for points in track.points])
-    known, frames = np.flatnonzero(usable), np.arange(track.frames)
-    scores = np.stack([np.interp(frames, known, column[known]) for column in scores.T[1:]], axis=1)
+    scores = in_all_frames(scores[usable, 1:], np.flatnonzero(usable), track.frames)
     smoothed = smooth_within(scores, shots, *SMOOTHING)
     return np.clip(np.pad(smoothed, ((0, 0), (0, 1))), 0, 1).astype(np.float32)
 

@@ -22,6 +22,8 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.person.person import Person
+from talking_portrait.pipelines.syncanimation.avatar import open_avatar
+from talking_portrait.pipelines.syncanimation.preparation import head_tracking, parts
 from talking_portrait.pipelines.types import Audio
 
 from ..speaking_person import MarkLandmarker, picture, speaking, write_video
@@ -69,6 +71,22 @@ def test_a_loaded_video_becomes_a_person_once(folder: Path, landmarkers: list[Ma
     assert [bool(landmarker.calls) for landmarker in landmarkers] == [True, False]
     with pytest.raises(TalkingPortraitError, match="Prepare Person: .* give another folder"):
         PreparePerson.execute(in_memory(seconds=2.0), "ann", crop_size=128)
+
+
+def test_a_person_is_prepared_for_the_system_that_is_chosen(
+    folder: Path, landmarkers: list[MarkLandmarker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "STEPS", 3)
+    monkeypatch.setattr(head_tracking, "FOCAL_LENGTHS", np.array([2.0]))
+    with pytest.raises(TalkingPortraitError, match=r"Prepare Person: There is no 'bisenet\.pth' in .*detection"):
+        PreparePerson.execute(in_memory(), "ann", crop_size=128, prepare_for="both", parser="bisenet.pth")
+    person, _ = PreparePerson.execute(in_memory(), "ann", crop_size=128, prepare_for="syncanimation").args
+    avatar = open_avatar(person)
+    assert (avatar.size, avatar.usable.sum()) == (128, 55)
+    with pytest.raises(TalkingPortraitError, match="no fitted face"):
+        FittedFace.read(person.folder)
+    PreparePerson.execute(in_memory(), "ann", crop_size=128, prepare_for="both", avatar_size="128")
+    assert FittedFace.read(person.folder).frames == 55
 
 
 def test_frames_in_memory_become_a_person(folder: Path, landmarkers: list[MarkLandmarker]) -> None:

@@ -27,7 +27,8 @@ def clean_background(seen: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.
     for frame, parts in seen:
         free = cv2.copyMakeBorder((parts == BACKGROUND_PART).astype(np.uint8), 0, 1, 0, 0, cv2.BORDER_CONSTANT, value=1)
         frames.append(frame)
-        distances.append(cv2.distanceTransform(free, cv2.DIST_L2, 3)[:-1].astype(np.float16))
+        distance = cv2.distanceTransform(free, cv2.DIST_L2, 3)[:-1]
+        distances.append(np.minimum(distance, len(frame)).astype(np.float16))  # no end where there is no person
     pictures, away = np.stack(frames), np.stack(distances)
     size = pictures.shape[1]
     farthest = away.max(axis=0)

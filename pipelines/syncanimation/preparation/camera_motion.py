@@ -25,7 +25,7 @@ MOVES = 0.01
 VIEW_SIZE, VIEW_DIFFERENCE, ZOOM = 48, 16.0, 1.25
 """Side of the pictures in which shots are compared; the median difference of their surroundings, of 255, and the ratio
 of the face's size, from which on they show different views."""
-SIDEWAYS, ABOVE, SHOULDERS, BELOW = 0.75, 0.95, 1.7, 0.4
+SIDEWAYS, ABOVE, SHOULDERS, BELOW = 0.95, 1.1, 2.2, 0.3
 """The person's place around the middle of the face, in sizes of the face: sideways, above, of the shoulders, from where
 below the middle these begin."""
 _FLOW = {"winSize": (15, 15), "maxLevel": 3}

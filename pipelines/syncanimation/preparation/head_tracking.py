@@ -120,8 +120,7 @@ def track_head(
     found = np.zeros(len(points), bool)
     found[known[good]] = True
     columns = np.concatenate([whole.rotation, whole.translation[..., None]], axis=2)[good].reshape(-1, 12)
-    frames = np.arange(len(points))
-    columns = np.stack([np.interp(frames, known[good], column) for column in columns.T], axis=1)
+    columns = in_all_frames(columns, known[good], len(points))
     rotation, translation = _smoothed(columns, shots, fps)
     return HeadTrack(
         rotation, translation, focal, size / 2, rigid, whole.shape, found, float(np.median(frame_errors[good]))
@@ -239,6 +238,11 @@ def _smoothed(columns: np.ndarray, shots: Sequence[tuple[int, int]], fps: float)
     matrices = columns.reshape(-1, 3, 4)
     u, _, vt = np.linalg.svd(matrices[..., :3])
     return u @ vt, matrices[..., 3]
+
+
+def in_all_frames(values: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
+    """Values (count, C) of all frames from those (n, C) of `known` frames (n,), linear between them."""
+    return np.stack([np.interp(np.arange(count), known, column) for column in values.T], axis=1)
 
 
 def smooth_within(values: np.ndarray, shots: Sequence[tuple[int, int]], window: int, order: int) -> np.ndarray:

@@ -196,7 +196,10 @@ def st_render(golden: Golden) -> None:
     occupied, camera, pose = occupied_cells(golden), camera_of(golden), golden.tensor("pose_ngp")
     audio, expression = head.encode_audio(golden.tensor("audio")[None]), golden.tensor("eye")
     background, row, scale = golden.tensor("background"), golden.meta["code_row"], golden.meta["density_scale"]
-    noise = torch.full((camera.pixels,), float(golden.meta["noise"]))
+    if "noise" in golden:
+        noise = golden.tensor("noise").flatten()
+    else:
+        noise = torch.full((camera.pixels,), float(golden.meta["noise"]))
     rendered = head_renderer(head, occupied).render_head(
         rays(camera, pose), audio, expression, background, code=row, noise=noise, density_scale=scale
     )
@@ -205,7 +208,7 @@ def st_render(golden: Golden) -> None:
     golden.compare("weights_sum", rendered.opacity.view(size))
     golden.compare("depth_raw", rendered.depth.view(size))
     golden.compare("count", march(rays(camera, pose), occupied, noise).counts.view(size))
-    if not golden.meta["noise"]:  # pictures have none
+    if not noise.any():  # pictures have none
         prepared = prepare_head(head, audio, expression, head.individual_codes[row : row + 1])
         pixels = render_head_pixels(prepared, occupied, camera, pose, scale)
         picture = (pixels.image + (1 - pixels.opacity)[:, None] * background).clamp(0, 1)

@@ -167,6 +167,12 @@ def test_rays_have_their_first_occupied_samples() -> None:
     assert samples.counts.min() == 0
 
 
+def test_no_rays_have_no_samples() -> None:
+    nothing = torch.zeros(0, 3)
+    samples = march(Rays(nothing, nothing), torch.ones(GRID, GRID, GRID, dtype=torch.bool))
+    assert len(samples.ray) == len(samples.counts) == 0
+
+
 def test_pixels_are_composed_front_to_back_until_opaque() -> None:
     density = torch.tensor([10.0, 0.0, 200.0, 300.0, 5.0, 40.0])
     samples = Samples(
@@ -333,7 +339,8 @@ def test_training_in_half_precision_is_near(person) -> None:
 def test_the_torso_s_colours_move_the_pose(person) -> None:
     pose = POSE.clone().requires_grad_()
     coordinates = pixel_coordinates(CAMERA)
-    person.render_torso(coordinates, pose, torch.zeros(CAMERA.pixels, 3)).image.sum().backward()
+    behind = person.render_torso(coordinates, pose, torch.zeros(CAMERA.pixels, 3)).image
+    person.render_head(rays(CAMERA, pose), *conditions(), behind).image.sum().backward()
     assert pose.grad is not None
     assert float(pose.grad[:3].abs().max()) > 0
 

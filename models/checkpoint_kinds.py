@@ -111,11 +111,6 @@ KINDS: tuple[Kind, ...] = (
         ("feature_mean", "feature_scale", "mean", "scale"),
     ),
     Kind("face_model", "a face model with its expression basis", ("geo_mean", "exp_base", "point_buf")),
-    Kind(
-        "resnet50",
-        "a ResNet-50 (such as VGGFace2's resnet50_ft_weight.pkl)",
-        ("conv1.weight", "layer1.0.downsample.0.weight", "layer4.0.conv3.weight", "fc.weight"),
-    ),
     Kind("face_regressor", "AudioDVP's face regressor", ("pretrained_model.conv1.weight", "alpha")),
     Kind(
         "neural_renderer", "AudioDVP's neural face renderer", ("model.model.0.weight", "model.model.1.model.1.weight")
@@ -143,6 +138,11 @@ KINDS: tuple[Kind, ...] = (
     Kind("clip_text", "a CLIP text encoder", ("text_model.embeddings.token_embedding.weight",)),
     Kind("roformer", "a Roformer source separator", ("band_split.to_features.0.0.gamma",)),
     Kind("lora", "a LoRA", ("lora_down.weight",)),
+    Kind(
+        "resnet50",
+        "a ResNet-50 (such as VGGFace2's resnet50_ft_weight.pkl)",
+        ("conv1.weight", "layer1.0.downsample.0.weight", "layer4.0.conv3.weight", "fc.weight"),
+    ),
 )
 
 

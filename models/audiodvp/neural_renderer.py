@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 _DROPOUT = 0.5
+_MOST_CHANGE = 2.0
+"""From black to white."""
 _WITH_DROPOUT = 3
 """How many of the innermost blocks drop features in training (published)."""
 
@@ -19,7 +21,9 @@ _WITH_DROPOUT = 3
 class NeuralRendererConfig:
     """`downs` halvings of the image, whose sides are multiples of 2 ** downs; the sizes are the published `unet_256`.
 
-    A network of 32 channels without `refine` is small enough to be trained on a CPU.
+    A network of 32 channels without `refine` is small enough to be trained on a CPU. With `residual`, which is ours,
+    the network's output is added to the render in the middle: lips then move as rendered before anything is learnt,
+    where a network that makes the whole image first learns the mean face.
     """
 
     in_channels: int = 21
@@ -27,6 +31,7 @@ class NeuralRendererConfig:
     base_channels: int = 64
     downs: int = 8
     refine: bool = True
+    residual: bool = False
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -94,13 +99,20 @@ class NeuralRenderer(nn.Module):
         super().__init__()
         self.config = config or NeuralRendererConfig()
         self.model = UNetBlock(self.config)
+        if self.config.residual:
+            self.render_weight = nn.Parameter(torch.ones(()))
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         """Seven images (B, 21, H, W), RGB after RGB in -1..1, to one (B, 3, H, W) in -1..1.
 
         Images beyond the ends of a clip are 0, which is grey, while a background is -1 (published).
         """
-        return self.model(windows)
+        result = self.model(windows)
+        if not self.config.residual:
+            return result
+        renders = windows.unflatten(1, (-1, self.config.out_channels))
+        changed = self.render_weight * renders[:, renders.shape[1] // 2] + _MOST_CHANGE * result
+        return changed if self.training else changed.clamp(-1, 1)
 
 
 def initialise(network: nn.Module, deviation: float = 0.02) -> None:

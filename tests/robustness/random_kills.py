@@ -169,6 +169,7 @@ def person_trained(out: Path) -> Iterator[str]:
     checkpoints = [f"checkpoints/step-{step:08d}.safetensors" for step in (STEPS - 1, STEPS)]
     files = [f"{run}/{name}" for run in ("expression", "renderer") for name in ("log.jsonl", *checkpoints)]
     networks = ["expression/expression.safetensors", "renderer/renderer.safetensors"]
+    networks.append(f"expression/pictures/step-{STEPS:08d}.png")
     yield from only(out, "person.safetensors", "run.json", "held_out.json", *files, *networks)
     for run in ("expression", "renderer"):
         steps = [line["step"] for line in bench.read_log(out / run)]

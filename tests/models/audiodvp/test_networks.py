@@ -19,7 +19,7 @@ from talking_portrait.models.audiodvp.audio_to_expression import (
 )
 from talking_portrait.models.audiodvp.discriminator import Discriminator, DiscriminatorConfig
 from talking_portrait.models.audiodvp.expression_regressor import ExpressionRegressor, ExpressionRegressorConfig
-from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer, NeuralRendererConfig
+from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer, NeuralRendererConfig, initialise
 from talking_portrait.models.errors import TalkingPortraitError
 
 ATNET_REST = {f"{name}.weight": torch.ones(2, 2) for name in ("lmark_encoder.0", "lstm_fc.0")} | {
@@ -307,3 +307,13 @@ def test_the_discriminator_gives_a_logit_for_each_patch(layers: int) -> None:
     assert logits.shape == (2, 1, 64 // 2**layers - 2, 64 // 2**layers - 2)
     loaded = loading.build_discriminator(network.state_dict(), path="net_D.pth")
     assert loaded.config == network.config
+
+
+def test_a_residual_renderer_begins_as_the_render_and_loads_as_such() -> None:
+    torch.manual_seed(0)
+    network = NeuralRenderer(NeuralRendererConfig(base_channels=4, downs=3, refine=False, residual=True))
+    initialise(network)
+    windows = torch.rand(1, 21, 16, 16) * 1.6 - 0.8
+    assert float((network.eval()(windows) - windows[:, 9:12]).detach().abs().mean()) < 0.1
+    again = loading.build_neural_renderer(network.state_dict(), path="own.safetensors")
+    torch.testing.assert_close(again(windows), network(windows).detach())

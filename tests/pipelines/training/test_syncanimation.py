@@ -30,6 +30,8 @@ from talking_portrait.pipelines.syncanimation.conditions import conditions, held
 from talking_portrait.pipelines.syncanimation.motion_pose import motion_expressions, motion_poses
 from talking_portrait.pipelines.syncanimation.person_model import PersonModel
 from talking_portrait.pipelines.syncanimation.speech import speech_pieces
+from talking_portrait.pipelines.training.syncanimation import settings as settings_module
+from talking_portrait.pipelines.training.syncanimation import train as train_module
 from talking_portrait.pipelines.training.syncanimation.carving import carve
 from talking_portrait.pipelines.training.syncanimation.evaluation import evaluate
 from talking_portrait.pipelines.training.syncanimation.frames import HeadFrames, Pixels
@@ -285,6 +287,16 @@ def test_commands_train_drive_and_render_live(work: Path, tmp_path: Path, capfd:
     assert "give the prepared person by --person" in capfd.readouterr().err
     assert main(["live", "--model", model, "--audio", audio, "--out", str(out)]) == 0
     assert "10 frames; the first after" in capfd.readouterr().out
+
+
+def test_half_precision_and_the_published_steps_train_too(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(settings_module.PATCHES, "published", (2, 16))
+    monkeypatch.setitem(train_module.UPDATED_PART, "published", 1 / 27)
+    path = train_syncanimation(work / "ann", tmp_path / "run", replace(QUICK, size="published", precision="bf16"))
+    assert open_model(path).steps == 12
+    assert all(np.isfinite(line["loss gradient"]) for line in read_log(tmp_path / "run" / "face"))
 
 
 def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ from .pipelines.errors import TalkingPortraitError, escaped, is_out_of_memory, r
 
 LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
+    "live": "close other programs, or train the person on smaller pictures",
     "motion": "choose shorter audio",
     "run": "take smaller pictures or fewer frames at once, which --set can change",
     "models": "close other programs",
@@ -166,11 +167,22 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from .nodes.standalone import command as run
-    from .pipelines.commands import animate, batch, doctor, evaluate, models, motion, person, provenance, train
+    from .pipelines.commands import (
+        animate,
+        batch,
+        doctor,
+        evaluate,
+        models,
+        motion,
+        person,
+        provenance,
+        syncanimation,
+        train,
+    )
 
     parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
-    for command in (animate, motion, run, models, train, person, batch, evaluate, provenance, doctor):
+    for command in (animate, motion, run, models, train, person, syncanimation, batch, evaluate, provenance, doctor):
         command.add_commands(commands)
     return parser
 

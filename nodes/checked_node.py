@@ -15,7 +15,14 @@ from ..pipelines.face.identity import FaceIdentity
 from ..pipelines.person.person import Person
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
 from . import host
-from .loaded_models import LoadedAniPortrait, LoadedAniTalker, LoadedAudioDVP, LoadedFaceRestorer, LoadedSpeechEncoder
+from .loaded_models import (
+    LoadedAniPortrait,
+    LoadedAniTalker,
+    LoadedAudioDVP,
+    LoadedFaceRestorer,
+    LoadedSpeechEncoder,
+    LoadedSyncAnimation,
+)
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
 
@@ -34,6 +41,11 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
     "TALKING_PORTRAIT_FACE_EMBEDDING": (FaceIdentity, "a face embedding", "Face Embedding"),
     "TALKING_PORTRAIT_REGION_MASKS": (RegionMasks, "region masks", "Region Masks"),
     "TALKING_PORTRAIT_AUDIODVP": (LoadedAudioDVP, "a person's AudioDVP model", "Train AudioDVP or Load AudioDVP"),
+    "TALKING_PORTRAIT_SYNCANIMATION": (
+        LoadedSyncAnimation,
+        "a person's SyncAnimation model",
+        "Train SyncAnimation or Load SyncAnimation",
+    ),
     "TALKING_PORTRAIT_CROP": (Crop, "a crop", "Crop Portrait"),
     "TALKING_PORTRAIT_PERSON": (Person, "a prepared person", "Prepare Person"),
 }

@@ -26,9 +26,12 @@ from .output.detect_mark import DetectMark
 from .output.evaluate_video import EvaluateVideo
 from .person.audiodvp_drive import AudioDVPDrive
 from .person.load_audiodvp import LoadAudioDVP
+from .person.load_syncanimation import LoadSyncAnimation
 from .person.prepare_person import PreparePerson
+from .person.syncanimation_drive import SyncAnimationDrive
 from .person.train_audiodvp import TrainAudioDVP
 from .person.train_instant_driver import TrainInstantDriver
+from .person.train_syncanimation import TrainSyncAnimation
 from .render.aniportrait_sampler import AniPortraitSampler
 from .render.anitalker_render import AniTalkerRender
 from .render.apasco_sampler import APascoSampler
@@ -79,6 +82,9 @@ NODES: tuple[Any, ...] = (
     TrainInstantDriver,
     EvaluateVideo,
     DetectMark,
+    TrainSyncAnimation,
+    LoadSyncAnimation,
+    SyncAnimationDrive,
 )
 
 

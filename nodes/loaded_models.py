@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..pipelines.face.identity import FaceRecogniser
     from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
     from ..pipelines.face.landmarker_opencv import TFLiteLandmarker
+    from ..pipelines.syncanimation.person_model import PersonModel as SyncAnimationModel
 
 LANDMARKER = "face_landmarker"
 RECOGNISER = ("antelope_scrfd_10g_bnkps", "antelope_glintr100")
@@ -74,6 +75,18 @@ class LoadedDriver:
     """DRIVER: the mouth network of one person, small enough to stay in memory."""
 
     network: MouthNetwork
+
+
+@dataclass(frozen=True)
+class LoadedSyncAnimation:
+    """SYNCANIMATION: the model of one person, and its renderer where the host keeps it."""
+
+    person: SyncAnimationModel
+    renderer: host.ManagedModule
+
+    @classmethod
+    def of(cls, person: SyncAnimationModel) -> LoadedSyncAnimation:
+        return cls(person, host.ManagedModule(person.networks.renderer))
 
 
 def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:

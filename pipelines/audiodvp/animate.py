@@ -13,7 +13,6 @@ from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError
 from ..files.images import to_uint8
 from ..memory import HalvingBatches, Managed, Resident, loaded
-from ..person.fingerprint import fingerprint_of
 from ..person.head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
 from ..person.person import Person, open_person
 from ..person.speech import MFCC, Encoder, speech_features
@@ -66,11 +65,8 @@ def animate(
         model.video.check_person(head)
     expression = _expression(model, audio, encoder)
     video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
-    if not isinstance(head, Person) and fingerprint_of(video.path) != model.video.fingerprint:
-        raise TalkingPortraitError(
-            f"The head video {video.path.name} is another file than the one that the person was prepared from, so the "
-            "lower face would not fit to its frames; give that one unchanged, or the prepared person."
-        )
+    if not isinstance(head, Person):
+        model.video.check_file(video.path)
     start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
     numbers = start + forwards_and_backwards(stop - start, len(expression), offset)
     faces = _generated(model, numbers, expression, renderer or Resident(model.renderer), batch)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import TalkingPortraitError
 from ..face.native_stderr import redirect_native_stderr
 from ..person_systems import PERSON_SYSTEMS
+from . import syncanimation
 from .progress_bar import ProgressBar
 from .renderer_options import add_no_mark_option
 from .terminal import note, say
@@ -38,6 +40,12 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
         "--landmarks", type=Path, help="MediaPipe's .task (default: that of the model folder, or the shipped networks)"
     )
     command.add_argument(
+        "--face-model",
+        type=Path,
+        metavar="FILE",
+        help="a morphable face model, as person face-model writes it, to fit (default: one learnt from the video)",
+    )
+    command.add_argument(
         "--for", dest="systems", choices=PERSON_SYSTEMS, default="audiodvp", help="what will be trained (audiodvp)"
     )
     command.add_argument(
@@ -49,12 +57,6 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
         "--parser",
         type=Path,
         help="BiSeNet's .pth or MediaPipe's .tflite, for SyncAnimation's masks (default: none)",
-    )
-    command.add_argument(
-        "--face-model",
-        type=Path,
-        metavar="FILE",
-        help="a morphable face model, as person face-model writes it, to fit (default: one learnt from the video)",
     )
     command.add_argument(
         "--regressor",
@@ -114,22 +116,37 @@ def _face_model(options: argparse.Namespace) -> None:
 
 
 def _add_drive(actions: argparse._SubParsersAction) -> None:
-    text = "make the person of a trained model speak other words, in the video that it was trained on"
+    text = "make the person of a trained model speak other words"
     command = actions.add_parser("drive", help=text, description=text)
-    command.add_argument("model", type=Path, metavar="MODEL", help="person.safetensors, as train audiodvp writes it")
+    command.add_argument(
+        "model", type=Path, metavar="MODEL", help="person.safetensors of train audiodvp or syncanimation"
+    )
     command.add_argument("--audio", type=Path, required=True, help="the speech, any sound or video file")
-    head = command.add_mutually_exclusive_group(required=True)
+    head = command.add_mutually_exclusive_group()
     head.add_argument("--person", type=Path, metavar="FOLDER", help="the prepared person that it was trained on")
     head.add_argument("--video", type=Path, help="or the video that the person was prepared from")
     command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
-    command.add_argument("--offset", type=int, default=0, metavar="N", help="frame of the video to begin with")
     command.add_argument("--speech-encoder", type=Path, help="the one that the person was prepared with, if any")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
     add_no_mark_option(command)
+    own = command.add_argument_group("of AudioDVP, which needs --person or --video")
+    own.add_argument("--offset", type=int, default=0, metavar="N", help="frame of the video to begin with")
+    own = command.add_argument_group("of SyncAnimation, which needs neither")
+    own.add_argument("--portrait", action="store_true", help="only the face, in the frames of --person or --video")
+    syncanimation.add_drive_options(own)
     command.set_defaults(run=_drive)
 
 
 def _drive(options: argparse.Namespace) -> None:
+    from ..person.model_system import system_of
+
+    if system_of(options.model) == "syncanimation":
+        syncanimation.drive_person(options)
+    else:
+        _drive_audiodvp(options)
+
+
+def _drive_audiodvp(options: argparse.Namespace) -> None:
     import torch
 
     from ..audiodvp.animate import frames_of, open_model
@@ -142,6 +159,11 @@ def _drive(options: argparse.Namespace) -> None:
     from ..person.person import open_person
 
     check_video_name(options.out, options.crf)
+    if not options.video and not options.person:
+        raise TalkingPortraitError(
+            f"{options.model.name} puts a lower face into a video, but none was given; give the prepared person by "
+            "--person, or its video by --video."
+        )
     head = options.video or open_person(options.person)
     source = options.video or head.source
     keep_inputs(file_to_write(options.out), options.model, options.audio, source)

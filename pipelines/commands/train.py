@@ -18,6 +18,7 @@ from ..training.audiodvp.command import AudioDVP
 from ..training.core.trainer import PRECISIONS, Plan, Trainer
 from ..training.instant.command import Mouth
 from ..training.instant.driver_command import Driver
+from ..training.syncanimation.command import SyncAnimation
 from .progress_bar import ProgressBar
 
 
@@ -46,7 +47,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     kinds = command.add_subparsers(title="trainers", required=True, metavar="TRAINER")
     for trainer in TRAINERS:
         _add_trainer(kinds.add_parser(trainer.name, help=trainer.help, description=trainer.help), trainer)
-    _add_audiodvp(kinds.add_parser(AudioDVP.name, help=AudioDVP.help, description=AudioDVP.help))
+    for system in (AudioDVP, SyncAnimation):
+        _add_person(kinds.add_parser(system.name, help=system.help, description=system.help), system())
     _add_driver(kinds.add_parser(Driver.name, help=Driver.help, description=Driver.help))
     _add_mouth(kinds.add_parser(Mouth.name, help=Mouth.help, description=Mouth.help))
 
@@ -152,9 +154,9 @@ def _add_driver(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_train_driver)
 
 
-def _add_audiodvp(command: argparse.ArgumentParser) -> None:
-    AudioDVP().add_arguments(command)
-    command.set_defaults(run=_train_audiodvp)
+def _add_person(command: argparse.ArgumentParser, system: AudioDVP | SyncAnimation) -> None:
+    system.add_arguments(command)
+    command.set_defaults(run=lambda options: _train_person(options, system))
 
 
 def _add_plan(command: argparse.ArgumentParser, defaults: dict[str, Any], without: Collection[str] = ()) -> None:
@@ -225,9 +227,9 @@ def _train_driver(options: argparse.Namespace) -> None:
     _say(str(Driver().train(options, ProgressBar, _say)))
 
 
-def _train_audiodvp(options: argparse.Namespace) -> None:
+def _train_person(options: argparse.Namespace, system: AudioDVP | SyncAnimation) -> None:
     _check_folder(options.out)
-    _say(str(AudioDVP().train(options, lambda label: ProgressBar(label, "steps"), _say)))
+    _say(str(system.train(options, lambda label: ProgressBar(label, "steps"), _say)))
 
 
 def _check_folder(folder: Path) -> None:

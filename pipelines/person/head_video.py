@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import TalkingPortraitError
+from .fingerprint import fingerprint_of
 from .person import CropBox, Person
 
 
@@ -65,6 +67,14 @@ class HeadVideo:
             "crop": asdict(self.box),
             "shots": [list(shot) for shot in self.shots],
         }
+
+    def check_file(self, path: Path) -> None:
+        """Raises TalkingPortraitError for another file than the person was prepared from."""
+        if fingerprint_of(path) != self.fingerprint:
+            raise TalkingPortraitError(
+                f"The head video {path.name} is another file than the one that the person was prepared from, so the "
+                "face would not fit to its frames; give that one unchanged, or the prepared person."
+            )
 
     def check_person(self, person: Person) -> None:
         """Raises TalkingPortraitError for another person than the model was trained on."""

@@ -144,6 +144,7 @@ ASKED_FOR = {
     # Nobody publishes these two: a training here makes them.
     "apasco_geometry": "apasco/net.safetensors is missing",
     "audiodvp_saved_model": "person.safetensors is missing",
+    "syncanimation_saved_model": "person.safetensors is missing",
 }
 """What only the user has, which the front end asks for when an example is opened."""
 

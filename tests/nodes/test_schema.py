@@ -32,6 +32,7 @@ STAGE_NODES = {
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
     "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive",
     "EvaluateVideo", "DetectMark",
+    "TrainSyncAnimation", "LoadSyncAnimation", "SyncAnimationDrive",
 }  # fmt: skip
 
 

@@ -11,13 +11,12 @@ import torch
 from .processes import Processes
 from .trainer import PRECISIONS, Plan, Trainer
 
-_TIMED_STEPS = 4
 
-
-def steps_in(minutes: float, trainer: Trainer, dataset: Any, plan: Plan) -> int:
+def steps_in(minutes: float, trainer: Trainer, dataset: Any, plan: Plan, timed: int = 4) -> int:
     """Steps that take about so many minutes here, measured on a copy of the trainer; at least one.
 
-    `plan` says how many samples a step takes, and its precision.
+    `plan` says how many samples a step takes, and its precision; `timed` steps are made, of which the first does not
+    count.
     """
     from torch.utils.data import default_collate
 
@@ -26,17 +25,18 @@ def steps_in(minutes: float, trainer: Trainer, dataset: Any, plan: Plan) -> int:
     trial = deepcopy(trainer).to(device).train()
     optimiser = torch.optim.AdamW(trial.parameters())
     seconds = []
-    for step in range(_TIMED_STEPS):
+    for step in range(timed):
         begun = time.monotonic()
         numbers = range(step * plan.batch, (step + 1) * plan.batch)
         batch = {k: v.to(device) for k, v in default_collate([dataset[number] for number in numbers]).items()}
         dtype = PRECISIONS[plan.precision]
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             for objective in trial.objectives():
-                objective.loss(batch, 0).backward()
+                objective.loss(batch, step).backward()
         optimiser.step()
         optimiser.zero_grad()
         if device.type == "cuda":
             torch.accelerator.synchronize()
         seconds.append(time.monotonic() - begun)
-    return max(1, round(60 * minutes / min(seconds[1:])))  # the first step also makes what later ones find
+    usual = sum(seconds[1:]) / (timed - 1)  # the first step also makes what later ones find
+    return max(1, round(60 * minutes / usual))

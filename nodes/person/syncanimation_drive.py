@@ -1,0 +1,189 @@
+"""Makes the person of a trained SyncAnimation speak."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.person.person import Person
+from ...pipelines.types import FaceMotion
+from .. import host
+from ..checked_node import checked_node
+from ..frames import check_memory, even_sides, new_clip
+from ..host import io
+from ..inputs import sound_from
+from ..loaded_models import LoadedSpeechEncoder, LoadedSyncAnimation
+from ..renderer_node import HIDDEN, RendererNode, sound_of, streamed_video, video_of, video_output
+from ..sockets import FaceMotionSocket, PersonSocket, SpeechEncoderSocket, SyncAnimationSocket
+from ..video_input import video_file
+
+MOTION_USES = {
+    "pose and expression": (True, True),
+    "pose": (True, False),
+    "expression": (False, True),
+}
+"""What of a motion replaces what is predicted from the speech: the head's pose, and brows and lids."""
+PICTURES = ("avatar", "portrait")
+
+
+class SyncAnimationDrive(RendererNode):
+    """SYNCANIMATION and AUDIO to frames."""
+
+    FRAME_OUTPUTS = (0, 1)
+    VIDEO_OUTPUT = 3
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return host.schema(
+            node_id="TalkingPortraitSyncAnimationDrive",
+            display_name="SyncAnimation Drive",
+            category="Talking Portrait/person",
+            description="The person of a trained SyncAnimation speaks: head, upper body, brows, lids and lips follow "
+            "the speech, or head and expression another motion.",
+            search_aliases=["syncanimation", "synctalk", "talking head", "avatar", "nerf", "lip sync"],
+            inputs=[
+                SyncAnimationSocket.Input("model", tooltip="From Train SyncAnimation or Load SyncAnimation."),
+                io.Audio.Input("audio", tooltip="The speech; it decides how long the video is."),
+                io.Combo.Input(
+                    "picture",
+                    options=list(PICTURES),
+                    default="avatar",
+                    tooltip="avatar generates the whole picture; portrait puts the face into the frames of the "
+                    "person's video, which person or video gives.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    control_after_generate=True,
+                    tooltip="Same seed, same head and expression on the same machine.",
+                ),
+                FaceMotionSocket.Input(
+                    "motion", optional=True, tooltip="Moves the head, brows and lids in place of the prediction."
+                ),
+                PersonSocket.Input(
+                    "person",
+                    optional=True,
+                    tooltip="For a portrait: the prepared person that the model was trained on.",
+                ),
+                io.Video.Input(
+                    "video", optional=True, tooltip="In place of it, the video that the person was prepared from."
+                ),
+                io.Image.Input("background", optional=True, tooltip="For an avatar: another background."),
+                SpeechEncoderSocket.Input(
+                    "speech_encoder", optional=True, tooltip="The one that the person was prepared with, if any."
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "motion_use",
+                        options=list(MOTION_USES),
+                        default="pose and expression",
+                        tooltip="What of the motion is used.",
+                    )
+                ),
+                host.advanced(
+                    io.Float.Input(
+                        "torso_scale",
+                        default=1.0,
+                        min=0.5,
+                        max=2.0,
+                        step=0.05,
+                        round=0.001,
+                        tooltip="Above 1 the person is smaller and more is seen around it, below 1 larger.",
+                    )
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "smoothing",
+                        options=["centred", "causal", "none"],
+                        default="centred",
+                        tooltip="Of the predicted head movement; causal is as published, and lags 0.3 s behind.",
+                    )
+                ),
+                host.advanced(
+                    io.Combo.Input(
+                        "reference",
+                        options=["first frame", "noise", "published"],
+                        default="first frame",
+                        tooltip="What the prediction of head and expression begins at; published takes the "
+                        "expression's speech from the training, as the public program does.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="How much of each pixel is the person; of a portrait, generated."
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second of the person's video."),
+                video_output(),
+            ],
+            hidden=HIDDEN,
+        )
+
+    @classmethod
+    @checked_node
+    def execute(
+        cls,
+        model: LoadedSyncAnimation,
+        audio: Any,
+        picture: Any,
+        seed: int,
+        motion: FaceMotion | None = None,
+        person: Person | None = None,
+        video: Any = None,
+        background: Any = None,
+        speech_encoder: LoadedSpeechEncoder | None = None,
+        motion_use: Any = "pose and expression",
+        torso_scale: float = 1.0,
+        smoothing: Any = "centred",
+        reference: Any = "first frame",
+    ) -> io.NodeOutput:
+        from ...pipelines.syncanimation.animate import Drive, animate
+
+        speech = sound_from(audio)
+        count, fps = model.person.frames_for(speech), model.person.video.fps
+        portrait = picture == "portrait"
+        if portrait and person is None and video is None:
+            raise TalkingPortraitError(
+                "There are no frames to put the face into; connect the person that the model was trained on, or its "
+                "video."
+            )
+        if speech_encoder is not None:
+            speech_encoder.memory.load()
+        pose, expression = MOTION_USES[motion_use]
+        drive = Drive(
+            pose=motion if pose else None,
+            expression=motion if expression else None,
+            reference=reference,
+            smoothing=smoothing,
+            torso_scale=torso_scale,
+            seed=seed,
+        )
+        sound = sound_of(audio, count, fps)
+        with ExitStack() as stack:
+            head: Any = None
+            if portrait:
+                head = person if person is not None else stack.enter_context(video_file(video))
+            pieces = animate(
+                model.person,
+                speech,
+                drive,
+                head=head,
+                background=None if background is None else background[0],
+                renderer=model.renderer,
+                encoder=None if speech_encoder is None else speech_encoder.encoder,
+                progress=host.progress(),
+            )
+            if not cls.keeps_frames():
+                stream = (frames for frames, _ in pieces)
+                return io.NodeOutput(None, None, float(fps), streamed_video(stream, fps, sound))
+            size = model.person.video.size if portrait else (model.person.size, model.person.size)
+            height, width = (side + side % 2 for side in size)
+            check_memory(count, height, width, 4, smaller="use shorter audio")
+            images, masks = new_clip(count, height, width, 3), new_clip(count, height, width)
+            for number, (frame, mask) in enumerate(pieces):
+                images[number], masks[number] = even_sides(frame)[0] / 255, even_sides(mask)[0]
+        return io.NodeOutput(images, masks, float(fps), video_of(images, fps, sound))

@@ -1,0 +1,56 @@
+"""The generated face put into the frames of the person's video, with a soft mask around the face."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..face.paste import paste_frame
+from ..files.images import to_uint8
+from ..image.affine_sampling import sample_picture
+from ..person.head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
+from ..person.person import Person
+from .avatar import face_mask
+from .person_model import PersonModel
+
+
+class Portrait:
+    """The video's frames, one after the other: `next_crop` for the renderer, then `paste` of what it made of it.
+
+    `numbers` (F,) are those of the frames: the longest stretch with a usable face, forwards and backwards as often as
+    it takes. Raises TalkingPortraitError for another person's folder, a video of another size or with fewer frames.
+    """
+
+    def __init__(self, model: PersonModel, head: Person | str | Path, frames: int) -> None:
+        if isinstance(head, Person):
+            model.video.check_person(head)
+        video = open_head_video(head.source if isinstance(head, Person) else head, model.video.size, model.video.fps)
+        if not isinstance(head, Person):
+            model.video.check_file(video.path)
+        start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
+        self.numbers = start + forwards_and_backwards(stop - start, frames)
+        self._frames, self._done = read_frames(video, self.numbers), 0
+        self._map = model.video.box.map(model.size)
+        self._size, self._oval = model.size, model.labels.oval
+        self._frame = torch.empty(0)
+
+    def next_crop(self) -> torch.Tensor:
+        """The part (S, S, 3) of the next frame that is generated, in 0..1."""
+        self._frame = torch.from_numpy(next(self._frames).astype(np.float32) / 255)
+        return sample_picture(self._frame, self._map, (self._size, self._size)).clamp(0, 1)
+
+    def paste(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The whole frame (H, W, 3) uint8 with the face of an image (S, S, 3), and where it was put (H, W) in 0..1.
+
+        Where that is 0 every byte is that of the video.
+        """
+        number = int(self.numbers[self._done])
+        self._done += 1
+        mask = torch.from_numpy(face_mask(self._oval[number].numpy(), self._size))
+        pasted, _ = paste_frame(image, self._frame, self._map, feather=0.0, mask=mask)
+        weight, _ = paste_frame(
+            torch.ones_like(image), torch.zeros_like(self._frame), self._map, feather=0.0, mask=mask
+        )
+        return torch.from_numpy(to_uint8(pasted)), weight[..., 0]

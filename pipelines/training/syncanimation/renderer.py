@@ -1,0 +1,143 @@
+"""The trainers of the renderer: the torso on the image's plane, then the head in space.
+
+The head sees the true poses and expressions of the frames that it is trained on, and so do the torso and the lips: in
+the public program the torso and the lips see predicted ones, which differ from the picture where the syncers, trained
+alone, are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ....models.syncanimation.losses import HeadLossWeights, head_loss, jitter_loss, patch_loss, torso_loss
+from ....models.syncanimation.lpips import LPIPS
+from ....models.syncanimation.rendering.camera import Camera, pixel_coordinates, rays
+from ....models.syncanimation.rendering.renderer import Renderer
+from ..core.trainer import Batch, Objective, Trainer, trainable
+
+GRID_UPDATES = 16
+"""Steps between updates of the grids that say where something is."""
+ALPHA_WEIGHT = 0.1
+"""Of the torso's alpha; published: 0. It makes the mask right where the torso has the background's colour."""
+GRID_FACTOR, ATTENTION_FACTOR = 10.0, 5.0
+"""Published learning rates of the hash grids and of the audio attention, over that of the networks."""
+
+
+class TorsoTrainer(Trainer):
+    """Of neck and torso, by the head's pose."""
+
+    title = "syncanimation-torso"
+    steps = 1
+    """Nothing here depends on how many there are."""
+
+    def __init__(self, renderer: Renderer, camera: Camera) -> None:
+        super().__init__()
+        self.torso, self.torso_occupancy, self.camera = renderer.torso, renderer.torso_occupancy, camera
+        self._renderer = [renderer]  # not a submodule: the head does not belong to this training
+
+    def objectives(self) -> Sequence[Objective]:
+        return [Objective(trainable(self), self.loss, factors={"torso.torso_encoder.": GRID_FACTOR})]
+
+    def loss(self, batch: Batch, step: int) -> torch.Tensor:
+        one = {name: tensor[0] for name, tensor in batch.items()}
+        renderer = self._renderer[0]
+        if step % GRID_UPDATES == 0:
+            renderer.update_torso_occupancy(one["pose"])
+        coordinates = pixel_coordinates(self.camera, one["pixels"])
+        render = renderer.render_torso(coordinates, one["pose"], one["background"])
+        loss = torso_loss(render.image, one["target"], self.torso.anchor_points)
+        return loss + ALPHA_WEIGHT * (render.alpha - one["alpha"]).abs().mean()
+
+    def picture(self, batch: Batch) -> torch.Tensor:
+        """A frame's torso, and beside it what it is to be."""
+        one = {name: tensor[0] for name, tensor in batch.items()}
+        coordinates = pixel_coordinates(self.camera, device=one["pose"].device)
+        behind = one["behind"].flatten(0, 1)
+        render = self._renderer[0].render_torso(coordinates, one["pose"], behind)
+        return torch.cat([render.image.view_as(one["whole"]), one["whole"]], 1).clamp(0, 1)
+
+    def export(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {"torso": self.state_dict()}
+
+
+class HeadTrainer(Trainer):
+    """Of the head. `lips`: the last stage, which weighs no pixel by its uncertainty (published)."""
+
+    title = "syncanimation-face"
+
+    steps = 1
+    """Of the whole training, over which some terms of the loss grow."""
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        camera: Camera,
+        *,
+        lips: bool = False,
+        updates: int = GRID_UPDATES,
+        part: float = 1.0,
+        lpips: LPIPS | None = None,
+    ) -> None:
+        """Every so many `updates` steps `part` of the cells' densities are measured."""
+        super().__init__()
+        self.head, self.occupancy, self.camera = renderer.head, renderer.occupancy, camera
+        self._renderer = [renderer]
+        self.lips, self.updates, self.part = lips, updates, part
+        self._lpips = [lpips]  # not a submodule either: checkpoints have no need of it
+        self.weights = HeadLossWeights()
+        if lips:
+            self.title = "syncanimation-lips"
+
+    def objectives(self) -> Sequence[Objective]:
+        factors = {f"head.encoder_{plane}.": GRID_FACTOR for plane in ("xy", "yz", "xz")}
+        factors["head.audio_att_net."] = ATTENTION_FACTOR
+        return [Objective(trainable(self), self.loss, factors=factors)]
+
+    def loss(self, batch: Batch, step: int) -> torch.Tensor:
+        one = {name: tensor[0] for name, tensor in batch.items()}
+        # The gradient of its short convolutions is no number in half precision on some CPUs, and it takes no time.
+        with torch.autocast(one["windows"].device.type, enabled=False):
+            audio = self.head.encode_audio(one["windows"][None])
+        if step % self.updates == 0:
+            first = step == 0 and not self.lips
+            part = 1.0 if first else self.part
+            self._renderer[0].update_occupancy(audio.detach(), one["expression"][None], part=part)
+        progress = min(step / max(self.steps, 1), 1.0)
+        noise = torch.rand(len(one["pixels"]), device=audio.device)
+        view = rays(self.camera, one["pose"], one["pixels"])
+        render = self._renderer[0].render_head(view, audio, one["expression"][None], one["background"], noise=noise)
+        loss = head_loss(
+            render,
+            one["target"],
+            one["face"],
+            one["outside"],
+            progress,
+            uncertainty=not self.lips,
+            weights=self.weights,
+        )
+        patches, side = one["patch"].tolist()
+        if patches:
+            image, target = (
+                pixels[: patches * side**2].view(patches, side, side, 3).movedim(-1, 1)
+                for pixels in (render.image, one["target"])
+            )
+            lpips = self._lpips[0]
+            different = patch_loss(image, target) if lpips is None else lpips.to(image.device)(image, target).mean()
+            loss = loss + self.weights.patch * different
+        if step % GRID_UPDATES == 0:
+            loss = loss + self.weights.jitter * progress * jitter_loss(self.head, render.points)
+        return loss
+
+    def picture(self, batch: Batch) -> torch.Tensor:
+        """A frame's head before its torso, and beside it the frame."""
+        one = {name: tensor[0] for name, tensor in batch.items()}
+        audio = self.head.encode_audio(one["windows"][None])
+        frame = self._renderer[0].render_frame(
+            self.camera, one["pose"], audio, one["expression"][None], one["behind"], torso=False
+        )
+        return torch.cat([frame.image, one["whole"]], 1)
+
+    def export(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {"head": self.state_dict()}

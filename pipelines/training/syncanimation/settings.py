@@ -1,0 +1,167 @@
+"""What a person's SyncAnimation training is set to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+
+from ....models.syncanimation.rendering.fields import NET_RATE
+from ...errors import TalkingPortraitError, quoted
+from ...syncanimation.person_model import STAGES
+from ..core.trainer import PRECISIONS, Plan
+from .frames import Pixels
+
+Size = Literal["auto", "small", "published"]
+CHOICES: dict[str, tuple[str, ...]] = {
+    "size": ("auto", "small", "published"),
+    "stage": ("all", *STAGES),
+    "precision": ("auto", *PRECISIONS),
+}
+MOST_MINUTES = 10_000.0
+SHARES = {
+    "small": {"torso": 0.2, "face": 0.4, "lips": 0.4},
+    "published": {"torso": 150 / 310, "face": 120 / 310, "lips": 40 / 310},
+}
+"""Parts of the renderer's steps, or minutes, that a stage takes; the latter are those of the published steps."""
+RAYS = {"small": 2048, "published": 65536}
+PATCHES = {"small": (2, 24), "published": (16, 64)}
+"""How many, and their side in pixels."""
+UPDATED_PART = {"small": 1 / 8, "published": 1.0}
+"""Of the cells' densities, at each update of the head's grid."""
+GRID_UPDATES = {"small": 4, "published": 16}
+"""Steps between these updates."""
+RATES = {
+    "small": {"torso": 5e-3, "face": 3e-3, "lips": 1.5e-3},
+    "published": {"torso": NET_RATE, "face": NET_RATE, "lips": NET_RATE},
+}
+"""Of the networks; grids have ten times that. A short training learns more at higher ones, found by trying."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`size` of the steps, not of the networks, which are the published ones: "small" for a CPU.
+
+    `stage`: the last one that is trained; "all" trains all three. `minutes` of the renderer's training in all stages,
+    or `steps` where they are not 0; `torso_steps`, `face_steps` and `lips_steps` overrule both for one stage. `rays` 0
+    and `precision` "auto" are chosen by the size and the device. `syncer_steps`: of each of the two syncers and of the
+    speech code, which are trained alone, before the renderer. `held_out` is the share of the video at its end that is
+    not trained on, but measured. `lpips`: a file of LPIPS' weights for patches; without one their gradients and SSIM
+    are compared.
+
+    Raises TalkingPortraitError for a value outside its range.
+    """
+
+    size: Size = "auto"
+    stage: str = "all"
+    minutes: float = 20.0
+    steps: int = 0
+    torso_steps: int = 0
+    face_steps: int = 0
+    lips_steps: int = 0
+    rays: int = 0
+    precision: str = "auto"
+    syncer_steps: int = 150
+    held_out: float = 0.1
+    seed: int = 42
+    save_every: int = 500
+    picture_every: int = 200
+    lpips: str = ""
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise TalkingPortraitError(
+                    f"The {name} is {quoted(getattr(self, name))}, but one of {', '.join(choices)} is expected."
+                )
+        if not 0 < self.minutes <= MOST_MINUTES:
+            raise TalkingPortraitError(
+                f"Training for {self.minutes} minutes was requested, but more than 0 and at most {MOST_MINUTES:g} are "
+                "expected."
+            )
+        if not 0 <= self.held_out <= 0.5:
+            raise TalkingPortraitError(
+                f"The share {self.held_out} of the video is to be held out, but 0 to 0.5 is expected."
+            )
+        counts = (self.steps, self.torso_steps, self.face_steps, self.lips_steps, self.rays)
+        if min(counts) < 0 or self.syncer_steps < 1:
+            raise TalkingPortraitError(
+                f"Training with {self.steps} steps (stages: {', '.join(map(str, counts[1:4]))}), {self.rays} rays and "
+                f"{self.syncer_steps} steps of the syncers was requested, but numbers from 0 on are expected, of the "
+                "syncers from 1 on; 0 leaves the choice to the program."
+            )
+
+    def resolved(self, device: torch.device) -> Settings:
+        """With all that is left to the program chosen for this device, but the steps that follow from minutes."""
+        size = self.size if self.size != "auto" else ("small" if device.type == "cpu" else "published")
+        precision = self.precision if self.precision != "auto" else ("bf16" if device.type == "cuda" else "fp32")
+        changed = {"size": size, "precision": precision, "rays": self.rays or RAYS[size]}
+        return Settings(**asdict(self) | changed | _stage_steps(self, size))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those that are trained."""
+        return STAGES if self.stage == "all" else STAGES[: STAGES.index(self.stage) + 1]
+
+    def stage_steps(self, stage: str) -> int:
+        """0 where they are yet to be found from the minutes."""
+        return int(getattr(self, f"{stage}_steps"))
+
+    def stage_minutes(self, stage: str) -> float:
+        return self.minutes * SHARES[self.size][stage]
+
+    def pixels(self, stage: str) -> list[Pixels]:
+        """What steps of a stage of the head are made on, in turn.
+
+        Published: patches alone for the face; for the lips, patches and rays in turn.
+        """
+        patches, side = PATCHES[self.size]
+        alone = Pixels(self.rays)
+        with_patches = Pixels(max(self.rays - patches * side**2, 0), patches, side)
+        if self.size == "published":
+            return [with_patches] if stage == "face" else [alone, with_patches]
+        return [alone, alone, alone, with_patches] if stage == "face" else [alone, with_patches]
+
+    def syncer_plan(self) -> Plan:
+        """Found by trying on synthetic persons."""
+        return Plan(
+            steps=self.syncer_steps,
+            rate=2e-3,
+            warmup=min(10, self.syncer_steps // 10),
+            decay="cosine",
+            clip=10.0,
+            weight_decay=1e-2,
+            save_every=self.save_every,
+            picture_every=0,
+            seed=self.seed,
+        )
+
+    def renderer_plan(self, stage: str) -> Plan:
+        """The published optimiser; a short training's rate falls to a tenth, a published one's by about half."""
+        steps = max(self.stage_steps(stage), 1)
+        small = self.size == "small"
+        return Plan(
+            steps=steps,
+            rate=RATES[self.size][stage],
+            warmup=min(10, steps // 10),
+            decay="cosine" if small else "linear",
+            floor=0.1 if small else (0.05 if stage == "lips" else 0.5),
+            clip=1000.0,
+            precision=self.precision,  # type: ignore[arg-type]
+            betas=(0.0, 0.99),
+            weight_decay=0.0,
+            average=min(0.995, max(0.0, 1 - 20 / steps)),
+            save_every=self.save_every,
+            picture_every=self.picture_every,
+            seed=self.seed,
+        )
+
+
+def _stage_steps(settings: Settings, size: str) -> dict[str, int]:
+    """The steps of each stage that follow from the steps of all."""
+    found = {}
+    for stage, share in SHARES[size].items():
+        own = settings.stage_steps(stage)
+        found[f"{stage}_steps"] = own or (max(1, round(settings.steps * share)) if settings.steps else 0)
+    return found

@@ -1,0 +1,109 @@
+"""SyncAnimation's nodes: a person trained, loaded and driven."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from talking_portrait.nodes import extension, host
+from talking_portrait.nodes.standalone.core_nodes import VideoPayload
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.instant.driver.driver import drive
+from talking_portrait.pipelines.person.person import Person, open_person
+from talking_portrait.pipelines.syncanimation import avatar as avatar_files
+from talking_portrait.pipelines.training.syncanimation import settings as settings_module
+
+from ..toy_avatar import FRAME, make_avatar
+from ..toy_person import speech
+
+NODES = {node.__name__: node for node in extension.NODES}
+SIZE = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(avatar_files, "SIZES", (SIZE,))
+        patch.setitem(settings_module.RAYS, "small", 64)
+        yield
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory: pytest.TempPathFactory, small: None) -> Person:
+    return open_person(make_avatar(tmp_path_factory.mktemp("people") / "ann", seconds=1, size=SIZE))
+
+
+@pytest.fixture(scope="module")
+def model(person: Person) -> Any:
+    with torch.inference_mode():  # as the host runs nodes
+        loaded, report = NODES["TrainSyncAnimation"].execute(person, 20.0, "all", "first", steps=6).args
+    assert report.startswith(str(person.folder / "runs" / "first" / "person.safetensors"))
+    assert "held-out psnr" in report
+    return loaded
+
+
+def sound(seconds: float) -> dict[str, Any]:
+    audio = speech(seconds, seed=5)
+    return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+
+
+def run(model: Any, *given: Any, **inputs: Any) -> tuple[Any, ...]:
+    picture, seed = inputs.pop("picture", "avatar"), inputs.pop("seed", 0)
+    return NODES["SyncAnimationDrive"].execute(model, *given, picture, seed, **inputs).args
+
+
+def test_a_trained_person_is_driven_by_speech_and_by_another_motion(model: Any) -> None:
+    with torch.inference_mode():
+        images, masks, fps, video = run(model, sound(0.5))
+        moved, *_ = run(model, sound(0.5), motion=drive(speech(0.5, seed=5)), motion_use="pose")
+    assert images.shape == moved.shape == (13, SIZE, SIZE, 3)
+    assert (masks.shape, fps) == ((13, SIZE, SIZE), 25)
+    assert isinstance(video, VideoPayload)
+
+
+def test_a_portrait_has_the_size_of_the_video_and_needs_it(model: Any, person: Person) -> None:
+    images, *_ = run(model, sound(0.2), picture="portrait", person=person)
+    assert images.shape == (5, *FRAME, 3)
+    video = VideoPayload(path=person.source, encoded=True)
+    same, *_ = run(model, sound(0.2), picture="portrait", video=video)
+    torch.testing.assert_close(images, same, atol=1.01 / 255, rtol=0)
+    with pytest.raises(TalkingPortraitError, match="SyncAnimation Drive: There are no frames to put the face into"):
+        run(model, sound(0.2), picture="portrait")
+
+
+def test_frames_are_encoded_as_they_come_where_only_the_video_is_connected(
+    model: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(NODES["SyncAnimationDrive"], "keeps_frames", classmethod(lambda cls: False))
+    images, masks, fps, video = run(model, sound(0.4))
+    assert (images, masks, fps) == (None, None, 25.0)
+    video.save_to(str(tmp_path / "out.mp4"))
+    assert len(list(open_video(tmp_path / "out.mp4").frames())) == 10
+
+
+def test_a_model_is_loaded_from_the_models_folder(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    with pytest.raises(TalkingPortraitError, match=r"no 'ann.safetensors' in .*train one with Train SyncAnimation"):
+        NODES["LoadSyncAnimation"].execute("ann.safetensors")
+    (tmp_path / host.OWN_CATEGORY).mkdir()
+    model.person.save(tmp_path / host.OWN_CATEGORY / "ann.safetensors")
+    (loaded,) = NODES["LoadSyncAnimation"].execute("ann.safetensors").args
+    assert loaded.person.stage == "lips"
+
+
+def test_more_minutes_go_on_with_the_lips_once(person: Person, model: Any) -> None:
+    def steps(minutes: float) -> int:
+        NODES["TrainSyncAnimation"].execute(person, minutes, "all", "first")
+        return len((person.folder / "runs" / "first" / "lips" / "log.jsonl").read_text().splitlines())
+
+    before = steps(20.0)
+    assert steps(40.0) == steps(40.0) == before + 4  # as many more as face and lips had
+    assert before == 2
+
+
+def test_a_model_of_another_kind_is_named() -> None:
+    with pytest.raises(TalkingPortraitError, match="a person's SyncAnimation model is expected; connect Train Sync"):
+        run("model", sound(0.2))

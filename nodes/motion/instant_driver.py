@@ -21,7 +21,7 @@ class InstantDriver(io.ComfyNode):
             node_id="TalkingPortraitInstantDriver",
             display_name="Instant Driver",
             category="Talking Portrait/motion",
-            description="Predicts the motion of a face from speech: mouth, head, eyes, brows, breath. Needs no download.",
+            description="Predicts a face's motion from speech: mouth, head, eyes, brows and breath. Needs no download.",
             search_aliases=["lip sync", "talking head", "audio to motion", "speech to face"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The speech. If there is loud music in it, use Separate Vocals first."),

@@ -99,11 +99,11 @@ class TrainInstantDriver(io.ComfyNode):
         path = driver_file(name)
         # The host runs nodes without gradients.
         with ExitStack() as stack, torch.inference_mode(False), torch.enable_grad():
-            source = person if video is None else stack.enter_context(video_file(video))
+            source = stack.enter_context(video_file(video)) if person is None else person
             learned = train_person_driver(
                 source,
                 path,
-                None if video is None else landmarker(engine),
+                landmarker(engine) if person is None else None,
                 steps=steps,
                 seed=seed,
                 progress=host.progress(),

@@ -13,7 +13,7 @@ from ....models.instant.mouth_network import FRAME_RATE
 
 CURVES = ("opening", "width", "jaw", "pucker")
 MOUTH_CORNERS = (61, 291)
-RANGE = np.array([0.19, 0.28, 0.11, 0.8])
+RANGE = np.array([0.19, 0.32, 0.11, 0.8])
 """From closed to wide open in a usual speaker: opening and jaw in eye distances, width over its mean, a score."""
 SAME_RANGE = 0.7
 """How much of the logarithm of a speaker's own range is taken out, so that all open alike."""

@@ -48,9 +48,9 @@ _ACTIVE = (0.06, 0.20)
 """Speech activity under which the mouth rests, and from which it moves in full."""
 _UTTERED = (0.45, 0.65)
 """Mean activity over a syllable's length (0.22 s) that must be reached within 0.3 s: a hit of a drum is over sooner."""
-_HINT, _BELIEVED = 0.12, 0.20
+_HINT, _BELIEVED = 0.18, 0.28
 """A peak of lip press up to the first is left alone, from the second on it is raised to a touch."""
-_TOUCH = 0.78
+_TOUCH = 0.76
 _APPROACH = 0.04
 """Standard deviation in seconds of the way to and from a closure: lips have mass."""
 _PAUSE, _TRAIL, _BREATH = 0.7, 0.2, 0.4

@@ -119,12 +119,19 @@ def agreement(network: MouthNetwork, clips: Sequence[SpokenLips]) -> dict[str, f
     for clip in clips:
         with torch.inference_mode():
             logits, _ = network(normalise(torch.from_numpy(clip.power), network.average)[None])
-            made = mouth_measures(torch.sigmoid(logits[0, :, : len(CONTROLS)]))
-        there = torch.from_numpy(clip.known[None])
-        for index, name in enumerate(("opening", "width")):
-            wanted = torch.from_numpy(clip.curves[None, :, index])
-            found[name].append(float(_correlation(made[None, :, index], wanted, there)[0]))
+        curves, known = torch.from_numpy(clip.curves)[None], torch.from_numpy(clip.known)[None]
+        for name, value in agreement_of(logits, curves, known).items():
+            found[name].append(value)
     return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def agreement_of(logits: torch.Tensor, curves: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
+    """The same of one clip's logits (1, frames, 7) where `known` (1, frames) is 1."""
+    made = mouth_measures(torch.sigmoid(logits[..., : len(CONTROLS)]))
+    return {
+        name: float(_correlation(made[..., index], curves[..., index], known)[0])
+        for index, name in enumerate(("opening", "width"))
+    }
 
 
 def validated(

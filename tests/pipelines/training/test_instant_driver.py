@@ -85,14 +85,14 @@ def test_the_offset_between_picture_and_sound_is_found(said, speech, late):
 def test_one_persons_way_of_speaking_is_learned(said, speech):
     start = open_mouth("real lips")
     mine = recording(said, speech)
-    learned = learn_person([mine], start, Settings(steps=12, batch=2, synthetic=0, rate=1e-3, varied=0.0))
+    learned = learn_person([mine], start, 40)
     clips = [spoken_lips(mine, start, own=True)]
     assert agreement(learned.network, clips)["width"] > agreement(start, clips)["width"] + 0.1
     openings = [
         lip_opening(mouth_controls(speech, weights=network).values).std() for network in (start, learned.network)
     ]
     assert openings[1] < 0.9 * openings[0]
-    assert "12 steps" in learned.report[0]
+    assert "40 steps" in learned.report[0]
 
 
 def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, speech, backgrounds):

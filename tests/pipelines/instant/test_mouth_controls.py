@@ -21,6 +21,7 @@ from talking_portrait.pipelines.types import Audio
 
 from .everyday_sounds import RATE, WITHOUT_SPEECH, whispered
 
+MUSIC = ("rock", "chords", "band")
 SPEECH = Path(__file__).parents[4] / "shared" / "data" / "speech"
 
 
@@ -136,9 +137,8 @@ def _speech() -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("music", "decibels", "alike"),
-    [*((name, 20, 0.7) for name in ("rock", "chords", "band")), *((name, 10, 0.45) for name in ("rock", "chords", "band")),
-     ("rain", 20, 0.6)],
-)  # fmt: skip
+    [("rain", 20, 0.6), *((name, level, alike) for name in MUSIC for level, alike in ((20, 0.7), (10, 0.45)))],
+)
 def test_speech_over_music_moves_as_without_and_music_alone_rests(music: str, decibels: int, alike: float):
     speech = _speech()
     background = WITHOUT_SPEECH[music].numpy()

@@ -5,7 +5,7 @@ syllables get a nod, and most of it happens between 0.5 and 2 Hz. A posture, rol
 over short pauses; in long ones the head comes back to rest.
 All rows are prosody frames, 100 a second; angles are degrees in the order pitch, yaw, roll of `face/head_pose.py`.
 
-Sizes of postures were chosen for the deviation of measured speakers' heads, of which this makes about two thirds. What
+Sizes of postures were chosen for the deviation of measured speakers' heads, of which this makes about three quarters. What
 other numbers without a source were tuned on is not recorded.
 """
 
@@ -21,7 +21,7 @@ MAX_DEGREES = 11.0
 
 _NOD_DEGREES = 4.0
 _PITCH_DEGREES_PER_SEMITONE = 0.45
-_POSTURE_DEGREES = np.array([3.3, 3.9, 2.8])
+_POSTURE_DEGREES = np.array([3.4, 5.0, 2.8])
 _POSTURE_SECONDS, _WAITS = (1.3, 3.2), 0.35
 """How long a posture is held, give or take the time to a phrase's beginning near by."""
 _TURN_SECONDS = 0.26

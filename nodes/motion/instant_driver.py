@@ -21,7 +21,7 @@ class InstantDriver(io.ComfyNode):
             node_id="TalkingPortraitInstantDriver",
             display_name="Instant Driver",
             category="Talking Portrait/motion",
-            description="Predicts the motion of a face from speech: mouth, head, brows and blinks. Needs no download.",
+            description="Predicts a face's motion from speech: mouth, head, eyes, brows and breath. Needs no download.",
             search_aliases=["lip sync", "talking head", "audio to motion", "speech to face"],
             inputs=[
                 io.Audio.Input("audio", tooltip="The speech. If there is loud music in it, use Separate Vocals first."),
@@ -61,8 +61,10 @@ class InstantDriver(io.ComfyNode):
                         tooltip="Blinks per minute while speaking; about a quarter fewer in silence.",
                     )
                 ),
-                amount_input("gaze", "Scale of the eye movement: 1 is natural, 0 keeps the eyes still."),
-                amount_input("breath", "Scale of the breathing in chest, shoulders and head; 0 is none."),
+                host.advanced(amount_input("gaze", "Scale of the eye movement: 1 is natural, 0 keeps the eyes still.")),
+                host.advanced(
+                    amount_input("breath", "Scale of the breathing in chest, shoulders and head; 0 is none.")
+                ),
                 host.advanced(
                     amount_input("idle", "Scale of the faint movement of brows, and of lips in silence; 0 is none.")
                 ),

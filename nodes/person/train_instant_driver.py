@@ -45,20 +45,10 @@ class TrainInstantDriver(io.ComfyNode):
                 host.advanced(
                     io.Int.Input(
                         "steps",
-                        default=40,
+                        default=80,
                         min=1,
                         max=2000,
                         tooltip="More steps fit the video more closely, and other speech less.",
-                    )
-                ),
-                host.advanced(
-                    io.Int.Input(
-                        "seed",
-                        default=0,
-                        min=0,
-                        max=2**31 - 1,
-                        control_after_generate=True,
-                        tooltip="Same seed, same weights on the same machine.",
                     )
                 ),
                 host.advanced(
@@ -87,8 +77,7 @@ class TrainInstantDriver(io.ComfyNode):
         name: str,
         video: Any = None,
         person: Person | None = None,
-        steps: int = 40,
-        seed: int = 0,
+        steps: int = 80,
         engine: Any = "auto",
     ) -> io.NodeOutput:
         from ...pipelines.training.instant.people import train_person_driver
@@ -99,13 +88,12 @@ class TrainInstantDriver(io.ComfyNode):
         path = driver_file(name)
         # The host runs nodes without gradients.
         with ExitStack() as stack, torch.inference_mode(False), torch.enable_grad():
-            source = person if video is None else stack.enter_context(video_file(video))
+            source = stack.enter_context(video_file(video)) if person is None else person
             learned = train_person_driver(
                 source,
                 path,
-                None if video is None else landmarker(engine),
+                landmarker(engine) if person is None else None,
                 steps=steps,
-                seed=seed,
                 progress=host.progress(),
             )
         return io.NodeOutput(LoadedDriver(learned.network), "\n".join([str(path), *learned.report]))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import torch
 
 from ...pipelines.types import FaceMotion
 from .. import host
@@ -102,7 +105,7 @@ class InstantRender(RendererNode):
             film = colours(pictures)
             shape, count = tuple(film.shape[1:]), len(frame_order(len(film), motion.frames, end))
             pieces = dub_pictures(film, track, motion, end=end, jaw=jaw, batch=batch_size, progress=progress)
-            stream = (frames for frames, _ in pieces)
+            stream: Iterator[torch.Tensor] = (frames for frames, _ in pieces)
         else:
             portrait, first, device = cut_out_socket(image), first_frame(track), host.torch_device()
             shape, count = tuple(portrait.shape), motion.frames

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...models.speech import mouth_network
 from ...models.speech.mouth_network import MouthConfig, MouthNetwork, load_mouth_network
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError
 
 WEIGHTS = {"real lips": "mouth.safetensors", "synthetic speech": "mouth-synthetic.safetensors"}
 """By name, the files that ship: learned on measured speakers, and on synthetic speech alone."""
@@ -30,12 +30,9 @@ def _shipped(name: str) -> MouthNetwork:
 
 
 def _read(path: Path) -> MouthNetwork:
-    if not path.is_file():
-        raise TalkingPortraitError(
-            f"The driver's weights are {quoted(str(path))}, which is no file and none of {', '.join(WEIGHTS)}; give "
-            "one of these, or a file that train instant-driver wrote."
-        )
     try:
+        if not path.is_file():
+            raise ValueError(f"it is no file, and none of {', '.join(WEIGHTS)}")
         network = load_mouth_network(path)
         if network.config.mels != MouthConfig().mels:
             raise ValueError(f"it takes {network.config.mels} bands")

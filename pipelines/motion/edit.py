@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from numbers import Real
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def smooth(motion: FaceMotion, seconds: float) -> FaceMotion:
     def even(rows: np.ndarray) -> np.ndarray:
         return gaussian_filter1d(rows, sigma, axis=0, mode="nearest")
 
-    evened = {name: even(rows) for name, rows in motion.rows.items()}
+    evened: dict[str, Any] = {name: even(rows) for name, rows in motion.rows.items()}
     vertices = evened["vertices"]
     before, after = mouth_opening(motion.vertices), mouth_opening(vertices)
     kept = (np.clip((after - before - 0.01) / 0.02, 0, 1) * (before < CLOSED_LIPS)).astype(np.float32)
@@ -233,7 +233,7 @@ def resample(motion: FaceMotion, fps: float | int | Fraction | str) -> FaceMotio
         weight = part.reshape(-1, *[1] * (rows.ndim - 1))
         return rows[low] * (1 - weight) + rows[high] * weight
 
-    rows = {name: between(values) for name, values in motion.rows.items()}
+    rows: dict[str, Any] = {name: between(values) for name, values in motion.rows.items()}
     vertices = rows["vertices"]
     step = float(rate / motion.fps)
     old, new = mouth_opening(motion.vertices), mouth_opening(vertices)
@@ -284,13 +284,13 @@ def join(motions: Sequence[FaceMotion], crossfade: float = 0.0) -> FaceMotion:
         motion = replace(motion, vertices=motion.vertices - motion.neutral + first.neutral, neutral=first.neutral)
         parts.append(_faded_in(motion, parts[-1], round(crossfade * float(first.fps))))
     names = [name for name in first.rows if all(name in part.rows for part in parts)]
-    joined = {name: np.concatenate([part.rows[name] for part in parts]) for name in names}
+    joined: dict[str, Any] = {name: np.concatenate([part.rows[name] for part in parts]) for name in names}
     return replace(first, **({"blendshapes": None} | joined))
 
 
 def _with_curves(motion: FaceMotion, names: set[str]) -> FaceMotion:
     """The motion with those of the optional curves, at rest where it has none."""
-    rest = {name: np.zeros((motion.frames, *MOTION_CURVES[name]), np.float32) for name in names}
+    rest: dict[str, Any] = {name: np.zeros((motion.frames, *MOTION_CURVES[name]), np.float32) for name in names}
     return replace(motion, **(rest | motion.curves))
 
 
@@ -305,10 +305,9 @@ def _faded_in(motion: FaceMotion, before: FaceMotion, frames: int) -> FaceMotion
         weight = share.reshape(-1, *[1] * (rows.ndim - 1))
         return np.concatenate([held + (rows[:frames] - held) * weight, rows[frames:]])
 
-    last = before.rows
-    return replace(
-        motion, **{name: blended(rows, last[name][-1]) for name, rows in motion.rows.items() if name in last}
-    )
+    now, last = motion.rows, before.rows
+    faded: dict[str, Any] = {name: blended(now[name], last[name][-1]) for name in now if name in last}
+    return replace(motion, **faded)
 
 
 def _check(name: str, value: float, lowest: float, highest: float) -> None:

@@ -43,7 +43,8 @@ FILM = {
 """What ComfyUI's own loader of interpolation networks is given, which is no file of this pack's."""
 RESULTS = {
     *("a_your_picture_and_voice", "audiodvp", "audiodvp_saved_model", "crop_and_paste", "instant", "preview_motion"),
-    *("dub_video", "evaluate", "reenact", "syncanimation", "syncanimation_saved_model", "vocals"),
+    *("dub_video", "evaluate", "own_way_of_speaking", "reenact", "syncanimation", "syncanimation_saved_model"),
+    "vocals",
 }
 """Examples whose weights ship with the pack or were at hand, so that their pictures are results."""
 

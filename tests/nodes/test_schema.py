@@ -30,7 +30,7 @@ STAGE_NODES = {
     "LoadFaceRestorer", "RestoreFaces",
     "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
-    "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive",
+    "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive", "TrainInstantDriver",
     "EvaluateVideo", "DetectMark",
     "TrainSyncAnimation", "LoadSyncAnimation", "SyncAnimationDrive",
 }  # fmt: skip

@@ -71,8 +71,8 @@ def drive(
             a quarter fewer.
         drift: slow movement of a head at ease, in speech and in silence.
         gaze: turns of the eyes: between places, and against those of the head.
-        breath: breathing, which also lifts the head a little.
-        idle: faint movement of brows, and of lips while nothing is said.
+        breath: breathing, with which the drifting head rises a little.
+        idle: faint movement of brows, and of lips while nothing is said, as parts of theirs.
         asymmetry: how much more one side of the face moves than the other.
             Each amount lies in 0..3; 0 is exactly still.
         weights: the network that predicts the mouth: the name of a shipped one (WEIGHTS), a file that
@@ -136,8 +136,8 @@ def _head_motion(
     speech = speech_rotation(prosody, seed, amounts["nod"])
     drift_rotation, drift_translation = resting_drift(prosody.frames, seed)
     breath_rotation, breath_translation = moved_by_breath(air)
-    rotation = at(amounts["head"] * speech + amounts["drift"] * drift_rotation) + breath_rotation
-    shift = at(amounts["drift"] * drift_translation) + breath_translation
+    rotation = at(amounts["head"] * speech) + amounts["drift"] * (at(drift_rotation) + breath_rotation)
+    shift = amounts["drift"] * (at(drift_translation) + breath_translation)
     return rotation.astype(np.float32), (about_neck(rotation) + shift).astype(np.float32)
 
 
@@ -153,7 +153,7 @@ def _upper_face(
     """Blendshape weights (F,) by name, of the brows and of the lids."""
     idle = {name: amounts["idle"] * at(rows) for name, rows in idle_brows(prosody, seed).items()}
     weights = {
-        name: np.minimum(amounts["brows"] * at(rows) + idle.get(name, 0.0), 1.5)
+        name: np.minimum(amounts["brows"] * (at(rows) + idle.get(name, 0.0)), 1.5)
         for name, rows in brow_weights(prosody, seed).items()
     }
     lids = {name: weights.pop(name) for name in list(weights) if name.startswith("eye")}
@@ -187,9 +187,9 @@ class _Face:
         for start in range(0, frames, _CHUNK):
             piece = slice(start, min(start + _CHUNK, frames))
             spoken, resting = self.controls[piece], self.resting[piece]
-            moved = size * mouth_vertices(spoken) + mouth_vertices(resting) + _moved(self.brows, piece)
+            moved = size * (mouth_vertices(spoken) + mouth_vertices(resting)) + _moved(self.brows, piece)
             vertices[piece] = neutral + moved * uneven_shares(self.uneven[piece]) + _moved(self.eyes, piece)
-            scores = size * mouth_blendshapes(spoken) + mouth_blendshapes(resting)
+            scores = size * (mouth_blendshapes(spoken) + mouth_blendshapes(resting))
             for name, rows in (self.brows | self.eyes).items():
                 scores[:, BLENDSHAPES.index(name)] = rows[piece]
             blendshapes[piece] = np.clip(scores * uneven_scores(self.uneven[piece]), 0, 1)

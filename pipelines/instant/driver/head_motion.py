@@ -5,8 +5,8 @@ syllables get a nod, and most of it happens between 0.5 and 2 Hz. A posture, rol
 over short pauses; in long ones the head comes back to rest.
 All rows are prosody frames, 100 a second; angles are degrees in the order pitch, yaw, roll of `face/head_pose.py`.
 
-Sizes of postures were chosen for the deviation of measured speakers' heads, of which this makes about two thirds. What
-other numbers without a source were tuned on is not recorded.
+Sizes of postures were chosen for the deviation of measured speakers' heads, of which this makes about three quarters.
+What other numbers without a source were tuned on is not recorded.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MAX_DEGREES = 11.0
 
 _NOD_DEGREES = 4.0
 _PITCH_DEGREES_PER_SEMITONE = 0.45
-_POSTURE_DEGREES = np.array([3.3, 3.9, 2.8])
-_POSTURE_SECONDS = (1.2, 3.2)
-"""A posture is held at least so long, and at most about so long."""
+_POSTURE_DEGREES = np.array([3.4, 5.0, 2.8])
+_POSTURE_SECONDS, _WAITS = (1.3, 3.2), 0.35
+"""How long a posture is held, give or take the time to a phrase's beginning near by."""
 _TURN_SECONDS = 0.26
 """Standard deviation of the way from one posture to the next."""
 _HELD_PAUSE = 1.5
@@ -59,12 +59,20 @@ def resting_drift(frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def _turn_of_speech(prosody: Prosody) -> np.ndarray:
     """(T,) 1 from a phrase on to the end of the last one before a long pause, else 0."""
     speaking = np.zeros(prosody.frames)
-    last = -np.inf
-    for start, end in prosody.phrases:
-        from_ = last if start - last < _HELD_PAUSE else start - 0.15
-        speaking[max(0, round(from_ * RATE)) : round(end * RATE)] = 1
-        last = end
+    for start, end in _turns_at_speech(prosody):
+        speaking[max(0, round((start - 0.15) * RATE)) : round(end * RATE)] = 1
     return speaking
+
+
+def _turns_at_speech(prosody: Prosody) -> list[tuple[float, float]]:
+    """Phrases (start, end) in seconds, joined over pauses in which a posture is held."""
+    joined: list[tuple[float, float]] = []
+    for start, end in prosody.phrases.tolist():
+        if joined and start - joined[-1][1] < _HELD_PAUSE:
+            joined[-1] = joined[-1][0], end
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def _band(values: np.ndarray, speech: np.ndarray) -> np.ndarray:
@@ -84,23 +92,17 @@ def _turns(prosody: Prosody, random: np.random.Generator) -> np.ndarray:
 
 
 def _postures(prosody: Prosody, random: np.random.Generator) -> np.ndarray:
-    """Where the head is held: a new place with some phrases and accents, kept over short pauses, at rest after."""
-    held = np.zeros((prosody.frames, 3))
-    least, most = _POSTURE_SECONDS
-    since, place, ended = -np.inf, np.zeros(3), -np.inf
-    for start, end in prosody.phrases:
-        stop = round(end * RATE)
-        if start - ended > _HELD_PAUSE:
-            since, begin = -np.inf, max(0, round((start - 0.25) * RATE))
-        else:
-            begin = round(ended * RATE)
-        held[begin:stop] = place
-        accents = prosody.accents[(prosody.accents[:, 0] > start + 0.3) & (prosody.accents[:, 0] < end - 0.2)]
-        for seconds, chance in [(start, 0.6), *((at, 0.15 + 0.4 * strength) for at, strength in accents)]:
-            if seconds - since > least and (random.random() < chance or seconds - since > most):
-                since, place = seconds, _posture(random, place)
-                held[max(0, round((seconds - 0.15) * RATE)) : stop] = place
-        ended = end
+    """Where the head is held: for some seconds, often from a phrase's beginning on; at rest in long pauses."""
+    held, place = np.zeros((prosody.frames, 3)), np.zeros(3)
+    begins = prosody.phrases[:, 0]
+    for start, end in _turns_at_speech(prosody):
+        at = start
+        while at < end - 0.2:
+            place = _posture(random, place)
+            held[max(0, round((at - 0.15) * RATE)) : round(end * RATE)] = place
+            due = at + random.uniform(*_POSTURE_SECONDS)
+            near = begins[np.abs(begins - due) < _WAITS]
+            at = float(near[np.abs(near - due).argmin()]) if len(near) else due
     return gaussian(held, _TURN_SECONDS * RATE)
 
 

@@ -22,7 +22,7 @@ def idle_brows(prosody: Prosody, seed: int) -> dict[str, np.ndarray]:
     random = stream(seed, "idle brows")
     slow = _slow(random, prosody.frames, 3.0, 3)
     lift, side, lower = slow.T
-    up = _BROW * np.maximum(lift, 0)
+    up = _BROW * (1 + np.tanh(lift))
     down = 0.6 * _BROW * np.maximum(lower - 0.3, 0)
     values = (up, up * (1 + 0.4 * side), up * (1 - 0.4 * side), down, down)
     return {name: np.maximum(rows, 0) for name, rows in zip(MOVED, values, strict=True)}

@@ -40,7 +40,7 @@ _UTTERED = (0.45, 0.65)
 """Mean activity over a syllable's length (0.22 s) that must be reached within 0.3 s: a hit of a drum is over sooner."""
 _HINT, _BELIEVED = 0.18, 0.28
 """A peak of lip press up to the first is left alone, from the second on it is raised to a touch."""
-_TOUCH = 0.74
+_TOUCH = 0.76
 _APPROACH = 0.04
 """Standard deviation in seconds of the way to and from a closure: lips have mass."""
 _PAUSE, _TRAIL, _BREATH = 0.7, 0.2, 0.4

@@ -26,7 +26,7 @@ class Driver:
         )
         command.add_argument("--out", type=Path, required=True, metavar="W.safetensors", help="the weights to write")
         command.add_argument("--start", help="weights to begin with, a name or a file (default: real lips)")
-        command.add_argument("--steps", type=int, help="of the training (default: 40; 100 with --corpus)")
+        command.add_argument("--steps", type=int, help="of the training (default 80)")
         command.add_argument("--seed", type=int, default=0, help="same seed, same run")
         command.add_argument("--threads", type=int, default=2, help="threads that train (default 2)")
         command.add_argument("--landmarks", type=Path, help="MediaPipe's .task (default: as in `prepare`)")
@@ -51,7 +51,7 @@ class Driver:
         from .corpus import read_corpus
         from .crops import Crops
         from .fine_tune import Settings
-        from .people import OWN, learn_person, learn_speakers, save_driver
+        from .people import OWN_STEPS, learn_person, learn_speakers, save_driver
         from .speakers import recordings
 
         for option, value, least, most in (
@@ -70,16 +70,15 @@ class Driver:
         landmarker = open_landmarker(options.landmarks)
         seen = list(recordings(options.people, landmarker, stage("finding faces", "parts")))
         start = options.start or DEFAULT_WEIGHTS
-        chosen = OWN if options.corpus is None else Settings()
-        settings = replace(chosen, seed=options.seed, steps=options.steps or chosen.steps)
         if options.corpus is None:
-            learned = learn_person(seen, start, settings, stage("training", "parts"))
+            learned = learn_person(seen, start, options.steps or OWN_STEPS, stage("training", "parts"))
         else:
             corpus = read_corpus(options.corpus)
             if not corpus:
                 raise TalkingPortraitError(
                     f"{options.corpus} holds no spoken corpus; give the folder corpus of a run of train instant-mouth."
                 )
+            settings = replace(Settings(), seed=options.seed, steps=options.steps or Settings.steps)
             backgrounds = make_backgrounds(options.seed, BACKGROUNDS, stage("making backgrounds", "sounds"))
             learned = learn_speakers(
                 seen, start, settings, Crops(corpus, backgrounds, options.seed), folds=options.folds,

@@ -13,10 +13,12 @@ from ....models.speech.mouth_network import FRAME_RATE
 
 CURVES = ("opening", "width", "jaw", "pucker")
 MOUTH_CORNERS = (61, 291)
-RANGE = np.array([0.17, 0.22, 0.10, 0.8])
+RANGE = np.array([0.19, 0.32, 0.11, 0.8])
 """From closed to wide open in a usual speaker: opening and jaw in eye distances, width over its mean, a score."""
 SAME_RANGE = 0.7
 """How much of the logarithm of a speaker's own range is taken out, so that all open alike."""
+WIDER_WHEN_OPEN = 0.2
+"""What is added to the width for an opening: speakers who smile or purse their lips for long hide this relation."""
 WIDTH_OF = (0.5525, 0.0859, -0.1177)
 """The mesh's mouth in eye distances at rest, and what full `width` and full `round` add to it."""
 CHIN_OF_JAW = 0.369
@@ -67,7 +69,10 @@ def usual_curves(curves: np.ndarray, known: np.ndarray, *, own: bool) -> np.ndar
     usual[:, 1] = curves[:, 1] / middle - 1
     span[1] /= middle
     usual[:, 3] = curves[:, 3] / RANGE[3] if own else usual[:, 3]
-    scaled = usual if own else usual * (RANGE / span) ** SAME_RANGE
+    if own:
+        return usual.astype(np.float32)
+    scaled = usual * (RANGE / span) ** SAME_RANGE
+    scaled[:, 1] += WIDER_WHEN_OPEN * (scaled[:, 0] - scaled[known, 0].mean())
     return scaled.astype(np.float32)
 
 

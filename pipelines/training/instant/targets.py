@@ -19,7 +19,7 @@ from .speech import PHONE_INDEX, PHONES, VOWELS
 
 TARGET_RATE = 100
 """Target frames a second, those of the mel frames."""
-LEAD = 0.055
+LEAD = 0.040
 """Seconds by which the lips are ahead of the sound."""
 OPENING_WIDTH, SHAPE_WIDTH, TONGUE_WIDTH = 0.045, 0.050, 0.035
 """Standard deviation in seconds of each articulator's window; the jaw is slower than the tongue."""

@@ -14,11 +14,14 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import NECK, about_neck, euler_to_matrix
 from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.sound import read_audio, read_speech, write_wav
+from talking_portrait.pipelines.instant.driver.breathing import breath_curve
 from talking_portrait.pipelines.instant.driver.driver import drive
+from talking_portrait.pipelines.instant.driver.gaze import gaze_of, saccades
 from talking_portrait.pipelines.instant.driver.head_motion import MAX_DEGREES, resting_drift, speech_rotation
 from talking_portrait.pipelines.instant.driver.prosody import RATE, Prosody
 from talking_portrait.pipelines.instant.driver.upper_face import brow_weights
 from talking_portrait.pipelines.motion.blinks import blink_times, blink_weights
+from talking_portrait.pipelines.motion.edit import mirror
 from talking_portrait.pipelines.types import Audio
 
 from ..face.moving_faces import same
@@ -106,23 +109,35 @@ def test_head_motion_does_not_depend_on_the_level_of_the_recording(speech, spoke
 
 
 def test_amounts_of_zero_are_exactly_still(speech):
-    still = drive(speech, seed=3, mouth=0, head=0, brows=0, blinks=0, drift=0)
+    still = drive(speech, seed=3, **dict.fromkeys(AMOUNTS, 0.0))
+    assert not any(curve.any() for curve in still.curves.values())
+    unseen = drive(speech, seed=3, mouth=0, head=0, brows=0, blinks=0, drift=0)
+    assert not unseen.rotation.any()
+    assert not (unseen.vertices - unseen.neutral).any()
     assert not still.rotation.any()
     assert not still.translation.any()
     assert not (still.vertices - still.neutral).any()
     assert not still.blendshapes.any()
 
 
-@pytest.mark.parametrize("name", ["mouth", "head", "brows", "blinks", "drift", "nod"])
+AMOUNTS = ("mouth", "head", "brows", "blinks", "drift", "gaze", "breath", "idle", "asymmetry")
+
+
+@pytest.mark.parametrize("name", [*AMOUNTS, "nod"])
 def test_one_amount_leaves_the_others_alone(speech, spoken, name):
     less = drive(speech, seed=3, **{name: 0.0})
-    assert np.allclose(less.rotation, spoken.rotation, atol=1e-3) == (name not in ("head", "drift", "nod"))
+    assert np.allclose(less.rotation, spoken.rotation, atol=1e-3) == (name not in ("head", "drift", "nod", "breath"))
     mouth = mouth_opening(less.vertices), mouth_opening(spoken.vertices)
     assert np.allclose(*mouth, atol=1e-5) == (name != "mouth")
     blink = BLENDSHAPES.index("eyeBlinkLeft")
     assert np.allclose(less.blendshapes[:, blink], spoken.blendshapes[:, blink], atol=1e-3) == (name != "blinks")
     brow = BLENDSHAPES.index("browInnerUp")
-    assert np.allclose(less.blendshapes[:, brow], spoken.blendshapes[:, brow], atol=1e-3) == (name != "brows")
+    assert np.allclose(less.blendshapes[:, brow], spoken.blendshapes[:, brow], atol=1e-3) == (
+        name not in ("brows", "idle")
+    )
+    assert np.allclose(less.breath, spoken.breath, atol=1e-5) == (name != "breath")
+    if name not in ("gaze", "head", "drift", "nod", "breath"):  # the eyes turn against the head
+        assert np.allclose(less.gaze, spoken.gaze, atol=1e-3)
 
 
 def test_amounts_scale(speech, spoken):
@@ -152,7 +167,10 @@ def test_without_speech_it_only_idles(kind):
     assert mouth_opening(motion.vertices).max() < 0.01
     assert 0.05 < motion.rotation.std(axis=0).max() < 1.0
     assert np.abs(motion.rotation).max() < 2.5
-    assert motion.blendshapes[:, BLENDSHAPES.index("browInnerUp")].max() == 0
+    assert 0.02 < motion.blendshapes[:, BLENDSHAPES.index("browInnerUp")].max() < 0.25
+    assert motion.breath.max() > 0.6
+    lips = np.linalg.norm((motion.vertices - motion.neutral)[:, [61, 291, 13, 14]], axis=-1)
+    assert 0.005 < lips.max() < 0.15  # cm
     assert motion.blendshapes[:, BLENDSHAPES.index("eyeBlinkRight")].max() == pytest.approx(1)
 
 
@@ -198,15 +216,15 @@ def test_missing_audio_is_refused():
 def test_head_motion_has_the_size_and_pace_of_a_speaker():
     angles = np.concatenate([speech_rotation(synthetic_speech(60, seed), seed) for seed in range(4)])
     sd = angles.std(axis=0)
-    assert 1.0 < sd[0] < 3.0
-    assert 0.7 < sd[1] < 2.5
-    assert 0.5 < sd[2] < 2.5
+    assert 2.0 < sd[0] < 4.5
+    assert 2.0 < sd[1] < 4.5
+    assert 1.5 < sd[2] < 4.0
     assert np.abs(angles).max() <= MAX_DEGREES
     spectrum = np.abs(np.fft.rfft(angles - angles.mean(axis=0), axis=0)) ** 2
     frequency = np.fft.rfftfreq(len(angles), 1 / RATE)
     share = spectrum[(frequency > 4)].sum() / spectrum.sum()
     assert share < 0.01  # no jitter
-    assert spectrum[(frequency > 0.5) & (frequency < 3)].sum() / spectrum.sum() > 0.15  # not just drift
+    assert spectrum[(frequency > 0.5) & (frequency < 3)].sum() / spectrum.sum() > 0.05  # not just postures
 
 
 def test_the_head_nods_on_accents_and_rests_in_silence():
@@ -249,6 +267,63 @@ def test_drift_is_slow_small_and_never_repeats():
 def test_turning_about_the_neck_leaves_the_neck():
     rotation = np.random.default_rng(0).normal(0, 8, (5, 3))
     assert np.allclose(euler_to_matrix(rotation) @ NECK + about_neck(rotation), NECK)
+
+
+def test_a_short_clip_has_head_movement_of_all_three_kinds():
+    for seed in range(4):
+        sd = np.median([speech_rotation(synthetic_speech(7, clip), seed).std(axis=0) for clip in range(6)], axis=0)
+        assert (sd > [1.6, 1.6, 1.2]).all()
+
+
+def test_postures_are_held_over_short_pauses_and_end_in_long_ones():
+    prosody = synthetic_speech(60)
+    quiet = replace(prosody, pitch=np.zeros(prosody.frames), accents=np.zeros((0, 2)))
+    first, second, third = (0.5, 3.0), (3.6, 6.0), (20.0, 22.0)
+    angles = speech_rotation(replace(quiet, phrases=np.array([first, second, third])), 0)
+    assert np.linalg.norm(angles[330]) > 1.0
+    assert np.abs(angles[9 * RATE : 18 * RATE]).max() < 0.05
+
+
+# --- eyes and breath ---
+
+
+def test_the_eyes_turn_against_the_head_and_jump_between_places():
+    prosody = synthetic_speech(60)
+    looked = saccades(prosody, 0)
+    speed = np.linalg.norm(np.diff(looked, axis=0), axis=1) * RATE
+    jumps = np.flatnonzero((speed[1:] > 20) & (speed[:-1] <= 20))
+    assert 30 < len(jumps) < 140  # a minute
+    assert np.median(speed) < 1e-6  # still between them
+    assert np.abs(looked).max() > 4  # sometimes away
+    assert np.median(np.abs(looked)) < 2
+    turned = np.array([[0.0, 5, 0], [4, 0, 0]])
+    gaze = gaze_of(turned, np.zeros((2, 2)))
+    assert gaze[0, 0] < -3  # the head to its left, the eyes to its right
+    assert gaze[1, 1] > 3  # the chin down, the eyes up
+
+
+def test_breath_goes_in_before_a_phrase_and_out_with_it():
+    prosody = synthetic_speech(60)
+    air = breath_curve(prosody, 0)
+    assert air.min() >= 0
+    starts, ends = (prosody.phrases[:, side] * RATE for side in (0, 1))
+    change = air[np.minimum(ends, prosody.frames - 1).astype(int)] - air[starts.astype(int)]
+    assert (change < 0.05).all()
+    pauses = starts[1:] - ends[:-1] > 0.6 * RATE
+    rise = air[starts[1:].astype(int)] - air[ends[:-1].astype(int)]
+    assert rise[pauses].min() > 0.2
+    silent = breath_curve(replace(prosody, phrases=np.zeros((0, 2))), 0)
+    breaths = np.flatnonzero((silent[1:-1] > silent[:-2]) & (silent[1:-1] >= silent[2:]) & (silent[1:-1] > 0.5))
+    assert 10 < len(breaths) < 22
+    assert np.abs(np.diff(silent)).max() * RATE < 3
+
+
+def test_the_sides_of_the_face_differ_and_closed_lips_stay_closed(speech):
+    even, uneven = (drive(speech, seed=3, asymmetry=amount) for amount in (0.0, 1.0))
+    side = np.abs(even.vertices - mirror(even).vertices)[:, [61, 291]].max()
+    assert side < 1e-3
+    assert np.abs(uneven.vertices - mirror(uneven).vertices)[:, [61, 291]].max() > 0.01
+    assert np.allclose(mouth_opening(even.vertices), mouth_opening(uneven.vertices), atol=1e-3)
 
 
 # --- blinks and brows ---

@@ -1,0 +1,218 @@
+"""Measured lips to weights of Instant's driver: what is measured, what is learned, and what folders may hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.__main__ import main
+from talking_portrait.models.face.mouth_shapes import lip_opening, mouth_vertices, neutral_vertices
+from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork, save_mouth_network
+from talking_portrait.pipelines.audio.mouth_weights import open_mouth
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.face.landmarks import open_landmarker
+from talking_portrait.pipelines.files.example import example_speech
+from talking_portrait.pipelines.files.sound import write_wav
+from talking_portrait.pipelines.instant.driver.mouth_controls import mouth_controls
+from talking_portrait.pipelines.training.instant.fine_tune import Settings, agreement, fine_tune, validated
+from talking_portrait.pipelines.training.instant.lips import measured_curves, mouth_measures, usual_curves
+from talking_portrait.pipelines.training.instant.people import learn_person
+from talking_portrait.pipelines.training.instant.speakers import Recording, estimated_offset, recordings, spoken_lips
+from talking_portrait.pipelines.training.instant.targets import pause_opening
+from talking_portrait.pipelines.types import Audio
+
+FPS = 25
+SECONDS = 8
+
+
+@pytest.fixture(scope="module")
+def speech() -> Audio:
+    whole = example_speech()
+    return Audio(whole.waveform[:, : SECONDS * whole.sample_rate], whole.sample_rate)
+
+
+@pytest.fixture(scope="module")
+def said(speech) -> np.ndarray:
+    """Controls (F, 6) of a person whose mouth is rounded where the shipped driver's is wide, and hardly opens."""
+    controls = mouth_controls(speech).at(FPS)
+    own = controls.copy()
+    own[:, 0] = 0.5 * controls[:, 0]
+    own[:, 1], own[:, 2] = 0.0, np.clip(2 * controls[:, 1], 0, 1)
+    return own
+
+
+def recording(said: np.ndarray, speech: Audio, late: float = 0.0, name: str = "ann") -> Recording:
+    """What a landmarker finds of a mouth with these controls, `late` seconds behind the sound."""
+    points = 80 * (neutral_vertices() + mouth_vertices(said)) + [300, 200, 0]
+    frames = np.clip(np.round(np.arange(len(points)) - late * FPS).astype(int), 0, len(points) - 1)
+    return Recording(name, points[frames], float(FPS), np.ones(len(points), bool), None, speech, name)
+
+
+@pytest.fixture(scope="module")
+def backgrounds() -> list[np.ndarray]:
+    return [np.full((600, MouthConfig().mels), 1e-4, np.float32)]
+
+
+def test_curves_are_those_of_the_controls_whatever_the_pictures_size(said, speech):
+    curves = measured_curves(recording(said, speech).points, None)
+    assert np.allclose(curves[:, 0], lip_opening(said), atol=0.01)
+    assert np.isnan(curves[:, 3]).all()
+    made = mouth_measures(torch.from_numpy(said)).numpy()
+    for column in (0, 1, 2):
+        assert np.corrcoef(curves[:, column], made[:, column])[0, 1] > 0.98
+        assert curves[:, column].std() == pytest.approx(made[:, column].std() * (0.5525 if column == 1 else 1), rel=0.1)
+
+
+def test_speakers_of_any_range_are_brought_near_a_usual_one():
+    wave = np.abs(np.sin(np.arange(500) / 7))[:, None] * [1, 0.1, 0.4, 0.5]
+    known = np.ones(500, bool)
+    wide, narrow = (usual_curves(size * wave + [0.01, 0.6, 0.9, 0], known, own=False) for size in (0.3, 0.06))
+    assert wide[:, 0].max() / narrow[:, 0].max() < 2
+    own = usual_curves(0.06 * wave + [0.01, 0.6, 0.9, 0], known, own=True)
+    assert own[:, 0].max() == pytest.approx(0.06, rel=0.1)
+
+
+@pytest.mark.parametrize("late", [-0.16, 0.0, 0.12])
+def test_the_offset_between_picture_and_sound_is_found(said, speech, late):
+    late_one = recording(said, speech, late)
+    opening = measured_curves(late_one.points, None)[:, 0]
+    assert estimated_offset(opening, late_one, open_mouth("real lips")) == pytest.approx(late, abs=0.03)
+
+
+def test_one_persons_way_of_speaking_is_learned(said, speech):
+    start = open_mouth("real lips")
+    mine = recording(said, speech)
+    learned = learn_person([mine], start, 40)
+    clips = [spoken_lips(mine, start, own=True)]
+    assert agreement(learned.network, clips)["width"] > agreement(start, clips)["width"] + 0.1
+    openings = [
+        lip_opening(mouth_controls(speech, weights=network).values).std() for network in (start, learned.network)
+    ]
+    assert openings[1] < 0.9 * openings[0]
+    assert "40 steps" in learned.report[0]
+
+
+def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, speech, backgrounds):
+    start = MouthNetwork(MouthConfig(channels=16, dilations=(1,)))
+    clips = [spoken_lips(recording(said, speech, name=name), open_mouth("real lips"), own=False) for name in ("a", "b")]
+    rows = validated(start, clips, Settings(steps=40, batch=1, varied=0.5), 2, backgrounds)
+    assert list(rows) == [20, 40]
+    assert set(rows[20]) == {"opening", "width"}
+
+
+def test_a_network_begins_to_follow_what_it_is_shown(said, speech, backgrounds):
+    torch.manual_seed(0)
+    start = MouthNetwork(MouthConfig(channels=32, dilations=(1, 2)))
+    clips = [spoken_lips(recording(said, speech), open_mouth("real lips"), own=False)]
+    done = fine_tune(start, clips, Settings(steps=60, batch=2, rate=3e-3, varied=0.0), backgrounds)
+    assert agreement(done, clips)["opening"] > max(0.4, agreement(start, clips)["opening"] + 0.2)
+
+
+def test_a_mouth_in_a_pause_is_half_open_then_sinks_and_breathes_before_the_next_word():
+    def at(since: float, until: float) -> float:
+        return float(pause_opening(np.array([since]), np.array([until]))[0])
+
+    assert at(0.1, 0.1) == pytest.approx(0.09, abs=0.01)
+    assert at(0.6, 0.5) < 0.06
+    assert at(0.75, 0.15) > 0.11
+    assert at(2.0, 2.0) < 0.01
+    assert at(np.inf, 5.0) < 0.01
+    assert at(np.inf, 0.15) > 0.1
+    assert at(5.0, np.inf) < 0.01
+
+
+# --- folders and the command ---
+
+
+@pytest.fixture
+def people(tmp_path, said, speech) -> Path:
+    """A folder with the landmarks of one person beside the sound."""
+    folder = tmp_path / "people"
+    folder.mkdir()
+    one = recording(said, speech)
+    np.savez(folder / "ann.npz", landmarks=one.points.astype(np.float16), fps=FPS)
+    write_wav(folder / "ann.wav", speech)
+    return folder
+
+
+def test_a_folder_of_landmarks_and_sounds_is_read_with_its_list(people):
+    (seen,) = recordings(people, open_landmarker(engine="opencv"))
+    assert (seen.name, seen.speaker, seen.offset, seen.fps) == ("ann", "ann", None, FPS)
+    entry = {"id": "ann", "speaker": "s1", "av_offset_ms": -40}
+    (people / "manifest.json").write_text(json.dumps({"clips": [entry]}))
+    (seen,) = recordings(people, open_landmarker(engine="opencv"))
+    assert (seen.speaker, seen.offset) == ("s1", -0.04)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("ann.npz", b"no archive", "holds no landmarks"),
+        ("manifest.json", b"[1]", "no list of clips"),
+        ("ann.wav", None, "holds no video"),
+    ],
+)
+def test_an_unusable_folder_is_named_in_one_sentence(people, name, content, reason):
+    (people / name).unlink() if content is None else (people / name).write_bytes(content)
+    with pytest.raises(TalkingPortraitError, match=reason) as raised:
+        list(recordings(people, open_landmarker(engine="opencv")))
+    assert "\n" not in str(raised.value)
+
+
+def test_too_little_of_a_face_is_refused(said, speech):
+    short = Audio(speech.waveform[:, : 2 * speech.sample_rate], speech.sample_rate)
+    with pytest.raises(TalkingPortraitError, match="2.0 s, but at least 4 s"):
+        spoken_lips(recording(said[: 2 * FPS], short), open_mouth("real lips"), own=True)
+
+
+def test_the_command_writes_weights_that_the_driver_takes(people, tmp_path, speech, capsys):
+    out = tmp_path / "own.safetensors"
+    assert main(["train", "instant-driver", "--people", str(people), "--out", str(out), "--steps", "2"]) == 0
+    assert str(out) in capsys.readouterr().out
+    short = Audio(speech.waveform[:, : speech.sample_rate], speech.sample_rate)
+    own, shipped = (mouth_controls(short, weights=weights).values for weights in (out, "real lips"))
+    assert own.shape == shipped.shape
+    assert not np.allclose(own, shipped, atol=1e-4)
+    assert out.stat().st_size < 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--out", "w.npz"], "ends in .safetensors"),
+        (["--steps", "0"], "--steps 0 was given"),
+        (["--corpus", "."], "holds no spoken corpus"),
+        (["--start", "nobody"], "it is no file, and none of real lips, synthetic speech"),
+    ],
+)
+def test_impossible_options_are_refused(people, tmp_path, monkeypatch, capsys, options, reason):
+    monkeypatch.chdir(tmp_path)
+    given = ["--people", str(people), "--out", "w.safetensors", *options]
+    assert main(["train", "instant-driver", *given]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_shipped_weights_are_small_and_say_what_they_were_made_of():
+    from safetensors import safe_open
+    from talking_portrait.models.instant import mouth_network
+    from talking_portrait.pipelines.audio.mouth_weights import WEIGHTS
+
+    for name, file in WEIGHTS.items():
+        path = Path(mouth_network.__file__).with_name(file)
+        assert path.stat().st_size < 4_000_000
+        with safe_open(path, framework="pt") as opened:
+            about = opened.metadata()["data"]
+        assert ("synthetic speech only" in about) == (name == "synthetic speech")
+
+
+def test_foreign_weights_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_mouth_network(MouthNetwork(MouthConfig(mels=20, channels=8, dilations=(1,))), path, {})
+    with pytest.raises(TalkingPortraitError, match="it takes 20 bands"):
+        open_mouth(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(TalkingPortraitError, match="is no mouth network"):
+        open_mouth(path)

@@ -5,8 +5,8 @@ syllables get a nod, and most of it happens between 0.5 and 2 Hz. A posture, rol
 over short pauses; in long ones the head comes back to rest.
 All rows are prosody frames, 100 a second; angles are degrees in the order pitch, yaw, roll of `face/head_pose.py`.
 
-Sizes of postures were chosen for the deviation of measured speakers' heads, of which this makes about three quarters.
-What other numbers without a source were tuned on is not recorded.
+Sizes of postures were chosen for the deviation of measured speakers' heads, of which this makes three quarters. What
+other numbers without a source were tuned on is not recorded.
 """
 
 from __future__ import annotations

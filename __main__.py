@@ -49,7 +49,7 @@ if __package__ in (None, ""):
     runpy.run_module("talking_portrait", run_name="__main__", alter_sys=True)
     sys.exit()
 
-from .pipelines.commands import terminal  # noqa: E402
+from .pipelines.commands.shared import terminal  # noqa: E402
 from .pipelines.errors import TalkingPortraitError, escaped, is_out_of_memory, reason_of  # noqa: E402
 
 LESS_MEMORY = {

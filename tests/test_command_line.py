@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.__main__ import main
-from talking_portrait.pipelines.commands.progress_bar import ProgressBar
+from talking_portrait.pipelines.commands.shared.progress_bar import ProgressBar
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.motion_file import load_motion
@@ -267,7 +267,7 @@ def test_every_termination_signal_cleans_up(tmp_path, name, signals):
     code = (
         "import os, signal, sys\n"
         "from talking_portrait import __main__ as command\n"
-        "from talking_portrait.pipelines.commands.progress_bar import ProgressBar\n"
+        "from talking_portrait.pipelines.commands.shared.progress_bar import ProgressBar\n"
         f"def stop(*_): os.kill(os.getpid(), signal.{name})\n"
         "ProgressBar.__call__ = lambda self, done, total, preview=None: self._label == 'rendering' and stop()\n"
         "sys.exit(command.main(['animate', '--out', 'a.mp4', '--size', '64']))"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import torch
 
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
 from ..frames import check_memory, even_sides, new_clip
 from ..host import io
-from ..inputs import amount_input, colours, cut_out_socket, first_frame, images_socket, track_from
+from ..inputs import colours, cut_out_socket, first_frame, images_socket, portrait_socket, track_from
 from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import FaceLandmarks, FaceMotionSocket
 
@@ -57,20 +54,6 @@ class InstantRender(RendererNode):
                     )
                 ),
                 sound_input(),
-                host.advanced(
-                    io.Combo.Input(
-                        "end",
-                        options=["back and forth", "hold", "cut"],
-                        default="back and forth",
-                        tooltip="Where there are fewer frames of a video than of motion: play them back and forth, "
-                        "hold the last one, or end with it.",
-                    )
-                ),
-                host.advanced(
-                    amount_input(
-                        "jaw", "For a video: how far chin and cheeks follow the motion instead of the film.", max=1.0
-                    )
-                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
@@ -92,34 +75,29 @@ class InstantRender(RendererNode):
         motion: FaceMotion,
         batch_size: int = 8,
         audio: Any = None,
-        end: Any = "back and forth",
-        jaw: float = 1.0,
     ) -> io.NodeOutput:
-        from ...pipelines.instant.animate import animate, frames_of
-        from ...pipelines.instant.dub.film import dub_pictures, frame_order
+        from ...pipelines.instant.animate import Source, animate_source
 
-        progress = host.progress()
-        track, pictures = track_from(landmarks), images_socket(image, "image")
-        rate = motion.fps
+        track, pictures, keeps = track_from(landmarks), images_socket(image, "image"), cls.keeps_frames()
         if len(pictures) > 1 and track.frames == len(pictures):
-            film = colours(pictures)
-            shape, count = tuple(film.shape[1:]), len(frame_order(len(film), motion.frames, end))
-            pieces = dub_pictures(film, track, motion, end=end, jaw=jaw, batch=batch_size, progress=progress)
-            stream: Iterator[torch.Tensor] = (frames for frames, _ in pieces)
+            source = Source(colours(pictures), track)
         else:
-            portrait, first, device = cut_out_socket(image), first_frame(track), host.torch_device()
-            shape, count = tuple(portrait.shape), motion.frames
-            progress(0, count, colours(portrait))
-            pieces = animate(portrait, first, motion, batch=batch_size, device=device, progress=progress)
-            stream = frames_of(colours(portrait), first, motion, batch=batch_size, device=device, progress=progress)
+            portrait = cut_out_socket(image) if keeps else portrait_socket(image)
+            source = Source(portrait[None], first_frame(track))
+        progress, rate, count, shape = host.progress(), motion.fps, motion.frames, source.images.shape[1:]
+        progress(0, count, colours(source.images[0]))
+        device = host.torch_device()
+        pieces = animate_source(source, motion, batch=batch_size, device=device, as_bytes=not keeps, progress=progress)
         sound = sound_of(audio, count, rate)
-        if not cls.keeps_frames():
+        if not keeps:
+            stream = (frames for frames, _ in pieces)
             return io.NodeOutput(None, None, float(rate), streamed_video(stream, rate, sound))
         height, width = (side + side % 2 for side in shape[:2])
         check_memory(count, height, width, shape[2] + 1, smaller=SMALLER)
         images, masks = new_clip(count, height, width, shape[2]), new_clip(count, height, width)
         done = 0
         for frames, moved in pieces:
+            assert moved is not None
             images[done : done + len(frames)], masks[done : done + len(frames)] = even_sides(frames), even_sides(moved)
             done += len(frames)
         return io.NodeOutput(images, masks, float(rate), video_of(colours(images), rate, sound))

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ...pipelines.commands.progress_bar import ProgressBar
-from ...pipelines.commands.terminal import last_words, note, on_one_line, say
+from ...pipelines.commands.shared.progress_bar import ProgressBar
+from ...pipelines.commands.shared.terminal import last_words, note, on_one_line, say
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.face.native_stderr import redirect_native_stderr
 from ...pipelines.files.input_paths import existing_file, is_file

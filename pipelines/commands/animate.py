@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from ..errors import TalkingPortraitError, quoted
 from ..renderers import INSTANT
 from .animate_film import add_film_options, animate_film, refuse_film_options
-from .driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
-from .progress_bar import ProgressBar
-from .renderer_options import add_no_mark_option, add_renderer_options, chosen_renderer
-from .terminal import note, say
+from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
+from .shared.progress_bar import ProgressBar
+from .shared.renderer_options import add_no_mark_option, add_renderer_options, chosen_renderer
+from .shared.terminal import note, say
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError
-from .driver_options import drive_with
-from .progress_bar import ProgressBar
-from .terminal import note, say
+from .shared.driver_options import drive_with
+from .shared.progress_bar import ProgressBar
+from .shared.terminal import note, say
 
 if TYPE_CHECKING:
     from fractions import Fraction

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..face.native_stderr import redirect_native_stderr
-from .progress_bar import ProgressBar
-from .terminal import note, say
+from .shared.progress_bar import ProgressBar
+from .shared.terminal import note, say
 
 FAILED = 1
 """Exit status where a row could not be made."""

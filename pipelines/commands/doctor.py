@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .models import folders_of
-from .terminal import say
+from .shared.terminal import say
 
 PROBLEMS = 1
 """Exit status where something is wrong."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..face.native_stderr import redirect_native_stderr
-from .progress_bar import ProgressBar
-from .terminal import note, say
+from .shared.progress_bar import ProgressBar
+from .shared.terminal import note, say
 
 if TYPE_CHECKING:
     from ..face.identity import FaceRecogniser

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..model_files.store import Folders, check, default_folders, get, list_files
 from ..model_files.table import ModelFile
-from .progress_bar import ProgressBar
-from .terminal import note, say
+from .shared.progress_bar import ProgressBar
+from .shared.terminal import note, say
 
 
 def add_commands(subparsers: Any) -> None:

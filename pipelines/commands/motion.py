@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .driver_options import add_driver_options, drive_with, driver_option
-from .terminal import say
+from .shared.driver_options import add_driver_options, drive_with, driver_option
+from .shared.terminal import say
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:

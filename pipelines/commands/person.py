@@ -9,9 +9,9 @@ from ..errors import TalkingPortraitError
 from ..face.native_stderr import redirect_native_stderr
 from ..person_systems import PERSON_SYSTEMS
 from . import syncanimation
-from .progress_bar import ProgressBar
-from .renderer_options import add_no_mark_option
-from .terminal import note, say
+from .shared.progress_bar import ProgressBar
+from .shared.renderer_options import add_no_mark_option
+from .shared.terminal import note, say
 
 ACCELERATOR_BATCH = 8
 """Frames that are generated at once where that is faster than one by one."""

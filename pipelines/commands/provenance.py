@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .progress_bar import ProgressBar
-from .terminal import say
+from .shared.progress_bar import ProgressBar
+from .shared.terminal import say
 
 NOT_FOUND = 1
 """Exit status of `detect` where nothing says that AI made the video."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError
-from .progress_bar import ProgressBar
-from .terminal import note, say
+from .shared.progress_bar import ProgressBar
+from .shared.terminal import note, say
 
 if TYPE_CHECKING:
     import torch

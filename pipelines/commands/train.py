@@ -19,7 +19,7 @@ from ..training.core.trainer import PRECISIONS, Plan, Trainer
 from ..training.instant.command import Mouth
 from ..training.instant.driver_command import Driver
 from ..training.syncanimation.command import SyncAnimation
-from .progress_bar import ProgressBar
+from .shared.progress_bar import ProgressBar
 
 
 class TrainerCommand(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -61,6 +61,43 @@ def _resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def prepare_portrait(image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu") -> InstantRenderer:
     """The portrait (H, W, 3 or 4) in 0..1 with one frame of landmarks in it, ready for any motion."""
     return InstantRenderer(image, track, device=device)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to speak: one portrait (1, H, W, 3 or 4), or frames (F, H, W, 3) of a film, in 0..1, with its `track`."""
+
+    images: torch.Tensor
+    track: FaceTrack
+
+    @property
+    def is_film(self) -> bool:
+        """Whether it moves by itself, so that only its mouth is to be changed."""
+        return len(self.images) > 1
+
+
+def animate_source(
+    source: Source,
+    motion: FaceMotion,
+    *,
+    batch: int | None = None,
+    device: torch.device | str = "cpu",
+    as_bytes: bool = False,
+    progress: Progress = no_progress,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    """What `animate` yields for a portrait, and `dub` for a film, which is played back and forth.
+
+    With `as_bytes` the frames are those of `frames_of` for a portrait, without masks.
+    """
+    from .dub.film import BATCH, dub_pictures
+
+    if source.is_film:
+        yield from dub_pictures(source.images, source.track, motion, batch=batch or BATCH, progress=progress)
+    elif as_bytes:
+        frames = frames_of(source.images[0], source.track, motion, batch=batch, device=device, progress=progress)
+        yield from ((part, None) for part in frames)
+    else:
+        yield from animate(source.images[0], source.track, motion, batch=batch, device=device, progress=progress)
 
 
 def animate(

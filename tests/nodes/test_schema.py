@@ -31,7 +31,7 @@ STAGE_NODES = {
     "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
     "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive", "TrainInstantDriver",
-    "EvaluateVideo", "DetectMark",
+    "DubVideo", "EvaluateVideo", "DetectMark",
     "TrainSyncAnimation", "LoadSyncAnimation", "SyncAnimationDrive",
 }  # fmt: skip
 

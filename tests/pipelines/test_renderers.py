@@ -14,7 +14,7 @@ import talking_portrait as tp
 import torch
 from talking_portrait.__main__ import main
 from talking_portrait.pipelines import renderers
-from talking_portrait.pipelines.commands.progress_bar import ProgressBar
+from talking_portrait.pipelines.commands.shared.progress_bar import ProgressBar
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.frame_stream import write_stream

@@ -13,7 +13,7 @@ import pytest
 import torch
 from talking_portrait import __main__ as command_line
 from talking_portrait.__main__ import LESS_MEMORY, main
-from talking_portrait.pipelines.commands import terminal
+from talking_portrait.pipelines.commands.shared import terminal
 from talking_portrait.pipelines.errors import escaped, one_line
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import write_wav

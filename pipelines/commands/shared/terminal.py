@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-from ..errors import escaped
+from ...errors import escaped
 
 
 def say(line: str) -> None:

@@ -10,7 +10,7 @@ from .progress_bar import ProgressBar
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from ..types import Audio, FaceMotion
+    from ...types import Audio, FaceMotion
 
 
 DRIVER_DEFAULTS: dict[str, Any] = {
@@ -62,7 +62,7 @@ def driver_option(options: argparse.Namespace, name: str) -> Any:
 
 def drive_with(options: argparse.Namespace, speech: Audio, fps: Fraction) -> FaceMotion:
     """The motion of a face that speaks this audio, by the options."""
-    from ..instant.driver.driver import drive
+    from ...instant.driver.driver import drive
 
     amounts = {name: driver_option(options, name) for name in DRIVER_DEFAULTS if name != "fps"}
     return drive(speech, fps=fps, progress=ProgressBar("reading the speech", "parts"), **amounts)

@@ -7,13 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import TalkingPortraitError
-from ..renderers import INSTANT, RENDERERS, WITH_FILES, Renderer, renderer_module
+from ...errors import TalkingPortraitError
+from ...renderers import INSTANT, RENDERERS, WITH_FILES, Renderer, renderer_module
+from ..models import folders_of
 from .driver_options import DRIVER_DEFAULTS
-from .models import folders_of
 
 if TYPE_CHECKING:
-    from ..model_files.store import Command
+    from ...model_files.store import Command
 
 
 def add_renderer_options(command: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def chosen_renderer(options: argparse.Namespace) -> Renderer | None:
 
 
 def _command(options: argparse.Namespace) -> Command:
-    from ..model_files.store import models_command
+    from ...model_files.store import models_command
 
     root: Path | None = options.models
     return models_command if root is None else lambda line: models_command(f'{line} --models "{root}"')
@@ -84,7 +84,7 @@ def _settings() -> dict[str, tuple[type, str]]:
 
 def _files() -> dict[str, str]:
     """What each file is for, by option."""
-    from ..model_files.store import list_files
+    from ...model_files.store import list_files
 
     found: dict[str, dict[str, str]] = {}
     for system in WITH_FILES:

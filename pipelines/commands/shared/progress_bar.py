@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import one_line
+from ...errors import one_line
 
 if TYPE_CHECKING:
     import torch

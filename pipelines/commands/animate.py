@@ -86,7 +86,7 @@ def _animate(options: argparse.Namespace) -> None:
     from ..files.output_paths import file_to_write, keep_inputs
     from ..files.sound import read_speech
     from ..files.video import check_video_name, is_film
-    from ..instant.animate import fit_portrait, frames_of
+    from ..instant.animate import describe_portrait, fit_portrait, frames_of
     from ..timing import as_rate
 
     check_video_name(options.out, options.crf)
@@ -125,6 +125,9 @@ def _animate(options: argparse.Namespace) -> None:
     fps = motion.fps if motion else as_rate(renderer.fps if renderer else driver_option(options, "fps"))
     image, track = _portrait(options)
     if renderer is None:
+        remark = describe_portrait(image, track)
+        if remark:
+            note(remark)
         image, track = fit_portrait(image, track, _longest_side(options, image))
     speech = sound = None
     if options.audio or motion is None:
@@ -137,7 +140,7 @@ def _animate(options: argparse.Namespace) -> None:
         if motion is None:
             assert speech is not None
             motion = drive_with(options, speech, fps)
-        pictures = frames_of(image, track, motion, device=device, progress=ProgressBar("rendering"), note=note)
+        pictures = frames_of(image, track, motion, device=device, progress=ProgressBar("rendering"))
     del speech
     start = time.monotonic()
     frames = write_stream(options.out, pictures, fps, sound, crf=options.crf, mark=options.mark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -13,7 +13,9 @@ from ..errors import TalkingPortraitError
 from ..files.images import MAX_PIXELS, to_uint8
 from ..image.affine_sampling import LEAST_ALPHA
 from ..types import FaceMotion, FaceTrack, Progress, no_progress
+from .renderer.portrait_mesh import PortraitMesh
 from .renderer.renderer import BATCH_PIXELS, InstantRenderer
+from .source_check import source_note
 
 MIN_SIDE = 16
 PREVIEW_SIDE = 512
@@ -56,6 +58,11 @@ def _resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         alpha = resized[..., 3:]
         resized = torch.cat([(resized[..., :3] / alpha.clamp(min=LEAST_ALPHA)).clamp(0, 1), alpha], dim=-1)
     return resized
+
+
+def describe_portrait(image: torch.Tensor, track: FaceTrack) -> str:
+    """One line about what keeps a portrait (H, W, 3 or 4) in 0..1 from speaking well, or ""; see `source_note`."""
+    return source_note(image[..., :3].numpy(), PortraitMesh(track))
 
 
 def prepare_portrait(image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu") -> InstantRenderer:
@@ -130,18 +137,12 @@ def frames_of(
     batch: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
-    note: Callable[[str], object] | None = None,
 ) -> Iterator[torch.Tensor]:
-    """The same frames as bytes, for a video file; fewer at once than `batch` where pictures are large.
-
-    `note` gets the line about what the portrait lacks, if it lacks something.
-    """
+    """The same frames as bytes, for a video file; fewer at once than `batch` where pictures are large."""
     height, width = image.shape[:2]
     fitting = max(1, BATCH_PIXELS // (height * width))
     thinned = max(1, max(height, width) // PREVIEW_SIDE)
     renderer = prepare_portrait(image, track, device=device)
-    if note is not None and renderer.note:
-        note(renderer.note)
     batch = None if batch is None else min(batch, fitting)
     done = 0
     stream: Iterator[torch.Tensor]

@@ -30,19 +30,20 @@ ACROSS = ((37, 84), (0, 17), (267, 314))
 """Vertices above and below the mouth, between which its brightness is compared."""
 
 
-def source_note(picture: np.ndarray, mesh: PortraitMesh) -> str:
-    """One line about what the portrait (H, W, 3) in 0..1 lacks, or "".
-
-    Raises TalkingPortraitError for a picture that is upside down.
-    """
-    found = []
+def check_upright(mesh: PortraitMesh) -> None:
+    """Raises TalkingPortraitError for a picture that is upside down."""
     turned = abs(_roll(mesh))
     if turned > UPSIDE_DOWN:
         raise TalkingPortraitError(
             f"The portrait is upside down (its eyes' line is turned by {turned:.0f} degrees), but an upright face is "
             "expected; rotate the picture by 180 degrees and detect its landmarks again."
         )
-    if turned > LYING:
+
+
+def source_note(picture: np.ndarray, mesh: PortraitMesh) -> str:
+    """One line about what the portrait (H, W, 3) in 0..1 lacks, or ""."""
+    found = []
+    if abs(_roll(mesh)) > LYING:
         found.append("the face lies on its side, so it moves as if the picture were rotated")
     if mesh.eye_distance < SMALL_FACE:
         found.append(

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from ...models.speech.mouth_network import load_mouth_network
 from ..audio.mouth_states import NAME, MouthEncoder
@@ -160,6 +159,8 @@ class Person:
 
         Raises TalkingPortraitError where it is not the one that the features were computed with.
         """
+        from safetensors import SafetensorError
+
         model, path = self.speech().model, self.folder / ENCODER
         if not model.startswith(f"{NAME}-"):
             return None

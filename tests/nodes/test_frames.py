@@ -97,8 +97,7 @@ def test_frames_that_memory_cannot_hold_are_refused_before_rendering(sample, mot
     monkeypatch.setattr(host, "free_memory", lambda: 16_000_000_000)
     monkeypatch.setattr("talking_portrait.pipelines.instant.animate.prepare_portrait", lambda *a, **b: calls.append(a))
     repeated = torch.zeros(200, dtype=torch.long).numpy()
-    changed = {name: getattr(motion, name)[repeated] for name in ("vertices", "rotation", "translation")}
-    long = replace(motion, **changed, blendshapes=None)
+    long = replace(motion, **{name: rows[repeated] for name, rows in motion.rows.items()})
     photo = torch.zeros(1, 1, 1, 3).expand(1, 3000, 4000, 3)
     landmarks = {**sample[2], "image_size": (3000, 4000)}
     with pytest.raises(TalkingPortraitError) as raised:

@@ -98,7 +98,7 @@ def test_cancelling_stops_the_renderer_at_the_next_batch(small):
 def test_a_transparent_portrait_moves_too(small):
     image, landmarks = small
     picture = torch.cat([image, torch.rand(1, 128, 128, 1)], dim=-1)
-    assert NODES["InstantRender"].execute(picture, landmarks, drive(fps=2.0)).args[0].shape == (1, 128, 128, 3)
+    assert NODES["InstantRender"].execute(picture, landmarks, drive(fps=2.0)).args[0].shape == (1, 128, 128, 4)
 
 
 @pytest.mark.parametrize("colours", [1, 3])

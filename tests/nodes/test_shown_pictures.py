@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 import torch
 from talking_portrait.nodes import host
 from talking_portrait.nodes.extension import NODES
+from talking_portrait.nodes.standalone.core_nodes import VideoPayload
+from talking_portrait.pipelines.files.example import example_speech
+from talking_portrait.pipelines.types import Audio
 
 from ..tiny_weights import gfpgan
 
@@ -65,6 +69,13 @@ def restored() -> Any:
     return BY_ID["RestoreFaces"].execute(portrait, 1.0, "centre", restorer, landmarks=landmarks, enlarge=2.0)
 
 
+def evaluated() -> Any:
+    """A second of a face that keeps still."""
+    portrait, _, _ = BY_ID["Sample"].execute().args
+    speech = Audio(example_speech().waveform[:, :16000], 16000)
+    return BY_ID["EvaluateVideo"].execute(VideoPayload(portrait.repeat(25, 1, 1, 1), speech, Fraction(25)))
+
+
 SHOWN: dict[str, tuple[Callable[[], Any], list[tuple[int, int]]]] = {
     "PreviewMotion": (lambda: BY_ID["PreviewMotion"].execute(motion(), 64, None, 320, 240), [(240, 320)]),
     "DrawPose": (
@@ -85,6 +96,7 @@ SHOWN: dict[str, tuple[Callable[[], Any], list[tuple[int, int]]]] = {
         lambda: BY_ID["RegionMasks"].execute(1.2, 2.0, BY_ID["Sample"].execute().args[2]),
         [(512, 512)],
     ),
+    "EvaluateVideo": (evaluated, [(960, 1280)]),
     "RestoreFaces": (restored, [(512, 512), (1024, 1024)]),
 }
 """What each node does, and the sizes of what it shows."""

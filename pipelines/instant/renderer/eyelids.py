@@ -141,9 +141,9 @@ class Eyelid:
         below_lower = across - (lower - lower_travel)
         lower_shift = lower_travel * smoothstep(1.0, 0.0, below_lower / self.lower_room)
         own = picture.sample(positions)
-        ball = self._eyeball(picture, positions, own, widened, gaze)
+        seen, ball = self._eyeball(picture, positions, own, widened, gaze)
         if not closure.any():
-            return ball, along.abs() < SPAN * self.eye.half
+            return seen, along.abs() < SPAN * self.eye.half
         lower_lid = picture.sample(positions + self.tables.vector(lower_shift))
         under = torch.lerp(ball, lower_lid, smoothstep(-self.feather, self.feather, below_lower)[:, None])
         covered = smoothstep(0.0, self.feather, above_edge + OVERLAP * self.eye.half * closed**4)
@@ -160,18 +160,18 @@ class Eyelid:
         side = smoothstep(*self.sides, along.abs() / self.eye.half)
         colours = torch.cat([colours, torch.ones_like(colours[:, :1])], dim=1)
         # Lids that begin to move are still the picture's own.
-        colours = torch.lerp(ball, colours, (top * side * smoothstep(0.0, SLIGHT_CLOSURE, shut.abs()))[:, None])
+        colours = torch.lerp(seen, colours, (top * side * smoothstep(0.0, SLIGHT_CLOSURE, shut.abs()))[:, None])
         return colours, along.abs() < SPAN * self.eye.half
 
     def _eyeball(
         self, picture: Layer, positions: torch.Tensor, own: torch.Tensor, widened: torch.Tensor, gaze: torch.Tensor
-    ) -> torch.Tensor:
-        """Colours (B, C, h, w) of the eyeball, whose white is stretched beside the moved iris.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Colours (B, C, h, w) of the picture with the eyeball moved, whose white is stretched beside the iris.
 
-        `own` are the picture's, `widened` (B, 1, 1) is the closure of an eye that opens wider, else 0.
+        Also the same with the eyeball continued under the lids, for an eye that opens wider. `own` are the picture's, `widened` (B, 1, 1) is the closure of an eye that opens wider, else 0.
         """
         if not widened.any() and not gaze.any():
-            return own
+            return own, own
         along, across = self.tables.local(positions)
         upper, lower = self.tables.at(along)[:2]
         half = self.eye.half
@@ -185,8 +185,9 @@ class Eyelid:
             positions + (there - along)[..., None] * self.tables.basis[:, 0] + self.tables.vector(inside)
         )
         edge = torch.minimum(across - upper, lower - across)
-        part = torch.where(widened < 0, torch.ones_like(edge), smoothstep(0.0, 2 * self.feather, edge - self.feather))
-        return torch.lerp(own, moved, part[:, None])
+        part = smoothstep(0.0, 2 * self.feather, edge - self.feather)
+        continued = torch.where(widened < 0, torch.ones_like(edge), part)
+        return torch.lerp(own, moved, part[:, None]), torch.lerp(own, moved, continued[:, None])
 
 
 class _LidTextures:

@@ -24,7 +24,7 @@ from ...finite import all_finite
 from ...image.affine_sampling import LEAST_ALPHA, over_white
 from ...image.frame_workers import FrameWorkers
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
-from ..source_check import source_note
+from ..source_check import check_upright
 from .expression_field import ExpressionField
 from .eyelids import eyelids
 from .head_field import HeadField
@@ -84,11 +84,10 @@ class InstantRenderer:
         self.image = image.to(self.device)
         self.image_uint8 = (self.image * 255).round().to(torch.uint8)
         self.mesh = PortraitMesh(track)
+        check_upright(self.mesh)
         self.head = HeadField(self.mesh, self.device)
         self.skin = ExpressionField(self.mesh, self.device)
         picture = image.numpy()
-        self.note = source_note(picture, self.mesh)
-        """What in the picture keeps it from speaking well, in one line, or ""."""
         style = PictureStyle.of(picture, self.mesh.points, self.mesh.eye_distance)
         self.lips = Lips(picture, self.mesh, self.skin, style, self.device)
         left, top, right, bottom = self.head.box

@@ -182,7 +182,7 @@ def test_a_model_takes_its_speech_features_with_it(
     audio = speech(0.6)
     expected = _expression(model, audio, None)
     model.save(tmp_path / "ann.safetensors")
-    monkeypatch.setattr(mouth_states, "load_mouth_network", lambda: MouthNetwork(MouthConfig(channels=8)).eval())
+    monkeypatch.setattr(mouth_states, "open_mouth", lambda _: MouthNetwork(MouthConfig(channels=8)).eval())
     mouth_states.shipped_encoder.cache_clear()
     try:
         torch.testing.assert_close(_expression(open_model(tmp_path / "ann.safetensors"), audio, None), expected)
@@ -217,7 +217,7 @@ def saved(model: PersonModel, path: Path, **notes: object) -> Path:
         ({"crop": {}}, "lacks or misstates"),
         ({"crop": {"left": 0, "top": 0, "side": 0}}, "lacks or misstates"),
         ({"shots": [[0, 1, 2]]}, "lacks or misstates"),
-        ({"shots": [[0, 999]]}, "do not belong together"),
+        ({"shots": [[0, 999]]}, "shots that reach beyond the video"),
         ({"speech_to_expression": {"kind": "temporal", "width": 3}}, "shapes that no network has"),
         ({"speech_to_expression": {"kind": "guess"}}, "shapes that no network has"),
         ({"camera": {"eye_z": "near"}}, "camera can't be read"),

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from talking_portrait.models.face.face_mesh import LEFT_EYE, RIGHT_EYE
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.instant.animate import describe_portrait
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.instant.source_check import source_note
@@ -28,7 +29,7 @@ def note_on(picture: np.ndarray, points: np.ndarray | None = None) -> str:
 def test_a_good_portrait_has_no_note():
     image, track = example_portrait()
     assert note_on(image.numpy()) == ""
-    assert InstantRenderer(image, track).note == ""
+    assert describe_portrait(image, track) == ""
 
 
 @pytest.mark.parametrize("colour", [(190, 210, 225), (22, 22, 25), (214, 178, 150)])

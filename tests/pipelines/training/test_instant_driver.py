@@ -197,7 +197,7 @@ def test_impossible_options_are_refused(people, tmp_path, monkeypatch, capsys, o
 
 def test_shipped_weights_are_small_and_say_what_they_were_made_of():
     from safetensors import safe_open
-    from talking_portrait.models.instant import mouth_network
+    from talking_portrait.models.speech import mouth_network
     from talking_portrait.pipelines.audio.mouth_weights import WEIGHTS
 
     for name, file in WEIGHTS.items():

@@ -168,7 +168,9 @@ class Eyelid:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Colours (B, C, h, w) of the picture with the eyeball moved, whose white is stretched beside the iris.
 
-        Also the same with the eyeball continued under the lids, for an eye that opens wider. `own` are the picture's, `widened` (B, 1, 1) is the closure of an eye that opens wider, else 0.
+        Also the same with the eyeball continued under the lids, for an eye that opens wider.
+
+        `own` are the picture's, `widened` (B, 1, 1) is the closure of an eye that opens wider, else 0.
         """
         if not widened.any() and not gaze.any():
             return own, own

@@ -59,7 +59,7 @@ def test_the_fitted_face_looks_like_the_picture(person: Person) -> None:
     fitted, frames = FittedFace.read(person.folder), list(range(0, person.frames, 5))
     images, alpha = fitted.render(frames)
     crops = torch.from_numpy(person.crops(frames)).float() / 255
-    assert -10 * torch.log10((images - crops)[alpha > 0].square().mean()) > 20  # dB, with teeth where the model is dark
+    assert -10 * torch.log10((images - crops)[alpha > 0].square().mean()) > 19  # dB, with teeth where the model is dark
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from ...models.audiodvp.face_model import build_face_model
 from ...models.audiodvp.loading import build_neural_renderer
 from ...models.audiodvp.neural_renderer import NeuralRenderer
 from ...models.audiodvp.speech_to_expression import SpeechToExpression, build_speech_to_expression
-from ...models.checkpoints import State, check_kind, read_checkpoint
+from ...models.checkpoints import State
 from ..audio.mouth_states import NAME, MouthEncoder
-from ..errors import TalkingPortraitError, one_line, quoted
 from ..person.head_video import HeadVideo
+from ..person.model_file import ModelFormat
 from ..timing import frame_count
 from ..types import Audio
 from .fitted_face import FittedFace
@@ -30,6 +30,7 @@ from .renders import Part
 
 VERSION = 1
 METADATA = "talking_portrait.audiodvp"
+FORMAT = ModelFormat("audiodvp_person", "AudioDVP", "train audiodvp", METADATA, VERSION)
 EXPRESSION, RENDERER, FACE, COEFFICIENTS, SPEECH = "a2e.", "nfr.", "face.", "coefficients.", "speech."
 USABLE = "usable"
 
@@ -90,28 +91,7 @@ def open_model(path: str | Path) -> PersonModel:
 
     Raises TalkingPortraitError for a file of another system, of another version, or that is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    state = read_checkpoint(path)
-    check_kind(state, ("audiodvp_person",), "a person's AudioDVP model (as train audiodvp writes it)", path)
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(METADATA, "")
-        notes = json.loads(text)
-        version = notes["version"]
-    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError, OSError):
-        raise _unfit(path, "it does not say how it was trained") from None
-    if version != VERSION:
-        raise TalkingPortraitError(
-            f"{Path(path).name} was trained by another version of this pack (format {quoted(version)}, but {VERSION} "
-            "is expected); train the person again."
-        )
-    try:
-        return _build(state, notes, path)
-    except TalkingPortraitError:
-        raise
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
-        raise _unfit(path, f"its description lacks or misstates {one_line(str(error), 80)}") from None
+    return FORMAT.read(path, lambda state, notes: _build(state, notes, path))
 
 
 def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: str | Path) -> PersonModel:
@@ -123,10 +103,10 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
     network = build_speech_to_expression(_part(state, EXPRESSION), notes["speech_to_expression"], path=path)
     renderer = build_neural_renderer(_part(state, RENDERER), path=path)
     if len(video.usable) != face.frames or network.network.config.expressions != face.expression.shape[1]:
-        raise _unfit(path, "its parts do not belong together")
+        raise FORMAT.unfit(path, "its parts do not belong together")
     encoder, speech = _mouth_encoder(_part(state, SPEECH), notes), str(notes["speech"])
     if speech.startswith(f"{NAME}-") and (encoder is None or encoder.name != speech):
-        raise _unfit(path, "the mouth network that it was trained with is not in it")
+        raise FORMAT.unfit(path, "the mouth network that it was trained with is not in it")
     top, bottom, left, right = map(int, notes["part"])
     step = 2**renderer.config.downs
     sides = ((top, bottom), (left, right))
@@ -147,9 +127,3 @@ def _mouth_encoder(weights: State, notes: Mapping[str, Any]) -> MouthEncoder | N
 
 def _part(state: Mapping[str, torch.Tensor], prefix: str) -> State:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def _unfit(path: str | Path, problem: str) -> TalkingPortraitError:
-    return TalkingPortraitError(
-        f"{Path(path).name} is no person's AudioDVP model that can be used: {problem}; train the person again."
-    )

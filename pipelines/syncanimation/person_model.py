@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...models.checkpoints import State, check_kind, read_checkpoint
+from ...models.checkpoints import State
 from ...models.syncanimation.labels import BROWS, POSE, UPPER_FACE, Statistics, measure, raw_labels
 from ...models.syncanimation.loading import build_networks
 from ...models.syncanimation.networks import Networks
 from ...models.syncanimation.rendering.camera import Camera
 from ..audio.mouth_states import MouthEncoder
-from ..errors import TalkingPortraitError, one_line, quoted
+from ..errors import TalkingPortraitError, quoted
 from ..person.head_video import HeadVideo
+from ..person.model_file import ModelFormat
 from ..person.person import Person
 from ..timing import frame_count
 from ..types import Audio
@@ -33,6 +34,7 @@ from .speech import SpeechScale
 
 VERSION = 1
 METADATA = "talking_portrait.syncanimation"
+FORMAT = ModelFormat("syncanimation", "SyncAnimation", "train syncanimation", METADATA, VERSION)
 MOUTH_NETWORK = "mouth_network."
 STAGES = ("torso", "face", "lips")
 """In the order in which they are trained."""
@@ -208,28 +210,7 @@ def open_model(path: str | Path) -> PersonModel:
 
     Raises TalkingPortraitError for a file of another system, of another version, or that is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    state = read_checkpoint(path)
-    check_kind(state, ("syncanimation",), "a person's SyncAnimation model (as train syncanimation writes it)", path)
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(METADATA, "")
-        notes = json.loads(text)
-        version = notes["version"]
-    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError, OSError):
-        raise _unfit(path, "it has no description of the person, as checkpoints of other programs have none") from None
-    if version != VERSION:
-        raise TalkingPortraitError(
-            f"{Path(path).name} was trained by another version of this pack (format {quoted(version)}, but {VERSION} "
-            "is expected); train the person again."
-        )
-    try:
-        return _build(state, notes, path)
-    except TalkingPortraitError:
-        raise
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise _unfit(path, f"its description lacks or misstates {one_line(str(error), 80)}") from None
+    return FORMAT.read(path, lambda state, notes: _build(state, notes, path))
 
 
 def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: str | Path) -> PersonModel:
@@ -273,11 +254,5 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
     }
     wrong = [name for name, (tensor, shape) in shapes.items() if tuple(tensor.shape) != tuple(shape)]
     if wrong or stage not in STAGES or model.background.dtype != torch.uint8:
-        raise _unfit(path, f"its parts do not belong together ({', '.join(wrong) or quoted(stage)})")
+        raise FORMAT.unfit(path, f"its parts do not belong together ({', '.join(wrong) or quoted(stage)})")
     return model
-
-
-def _unfit(path: str | Path, problem: str) -> TalkingPortraitError:
-    return TalkingPortraitError(
-        f"{Path(path).name} is no person's SyncAnimation model that can be used: {problem}; train the person again."
-    )

@@ -257,7 +257,7 @@ def test_a_file_is_as_the_model_and_files_of_others_are_refused(work: Path, mode
             torch.testing.assert_close(again[name], tensor, msg=name)
     state = load_file(work / "run" / MODEL)
     save_file(state, tmp_path / "bare.safetensors")
-    with pytest.raises(TalkingPortraitError, match="has no description of the person"):
+    with pytest.raises(TalkingPortraitError, match="does not say how it was trained"):
         open_model(tmp_path / "bare.safetensors")
     with safe_open(work / "run" / MODEL, "pt") as file:
         notes = file.metadata()

@@ -113,10 +113,11 @@ def _socket(io_type: str, input_class: type[Input] = Input) -> Any:
 
 
 class Hidden(str, Enum):
-    """What a node can be given beside its inputs: its own id, and the whole prompt that is run."""
+    """What a node can be given beside its inputs: its own id, the prompt that is run, and the editor's workflow."""
 
     unique_id = "UNIQUE_ID"
     prompt = "PROMPT"
+    extra_pnginfo = "EXTRA_PNGINFO"
 
 
 Custom = _socket
@@ -192,8 +193,10 @@ class ComfyNode:
         for entry in schema.inputs:
             section = inputs.setdefault("optional" if entry.optional else "required", {})
             section[entry.id] = (entry.io_type, entry.as_dict())
-        if schema.hidden:
-            inputs["hidden"] = {entry.name: (entry.value,) for entry in schema.hidden}
+        # ComfyUI gives output nodes the prompt and the workflow, whether they request them or not.
+        hidden = [*schema.hidden, *([Hidden.prompt, Hidden.extra_pnginfo] if schema.is_output_node else [])]
+        if hidden:
+            inputs["hidden"] = {entry.name: (entry.value,) for entry in hidden}
         return {
             "input": inputs,
             "input_order": {section: list(entries) for section, entries in inputs.items()},

@@ -22,6 +22,7 @@ from ...models.face.face_mesh import LEFT_EYE, LIPS_INNER, RIGHT_EYE, VERTICES
 from ..errors import TalkingPortraitError, reason_of
 from ..files.scratch import interruptions_held, scratch_folder
 from ..image.affine_sampling import invert_map
+from ..person.over_frames import between_known
 from ..person.person import Person
 from ..progress import share
 from ..types import Camera as MediaPipeCamera
@@ -31,7 +32,7 @@ from .morphable.coefficients import fit_coefficients, has_basis
 from .morphable.regressor import regressed_face, train_regressor
 from .person_colours import ambient_shade, face_colours, fit_light, median_albedo, smooth_light
 from .person_mesh import person_mesh
-from .person_shape import PersonShape, between_known, fit_shape, model_pose
+from .person_shape import PersonShape, fit_shape, model_pose
 
 TEXTURE_FRAMES = 96
 """Most frames whose pixels the colours are the median of, evenly spaced."""

@@ -12,6 +12,7 @@ from ..errors import TalkingPortraitError
 from ..face.head_pose import matrix_to_euler
 from ..face.metric_mesh import metric_mesh, similarity
 from ..image.affine_sampling import apply_map
+from ..person.over_frames import between_known, smooth_within
 from ..types import Progress, no_progress
 from .person_mesh import expression_weight
 
@@ -177,12 +178,6 @@ def _components(moved: np.ndarray, known: np.ndarray) -> np.ndarray:
     return directions[:, kept] * np.sqrt(variances[kept])
 
 
-def between_known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Values (N, C) in which those of frames that are not `known` are replaced by values between their neighbours'."""
-    frames = np.arange(len(values))
-    return np.stack([np.interp(frames, known, column[known]) for column in values.T], axis=1)
-
-
 def _between_known_poses(matrices: np.ndarray, known: np.ndarray) -> Poses:
     scale = np.linalg.norm(matrices[:, :3, 0], axis=1)
     columns = matrices[:, :3] / scale[:, None, None]
@@ -191,18 +186,7 @@ def _between_known_poses(matrices: np.ndarray, known: np.ndarray) -> Poses:
 
 def _smoothed(poses: Poses, shots: Sequence[tuple[int, int]]) -> Poses:
     columns = np.concatenate([poses.rotation, poses.translation[..., None]], axis=2).reshape(-1, 12)
-    return _as_poses(smoothed(columns, shots))
-
-
-def smoothed(columns: np.ndarray, shots: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Pose values (N, C) smoothed over time, within `shots`."""
-    from scipy.signal import savgol_filter
-
-    smooth = columns.copy()
-    for start, stop in shots:
-        if stop - start >= SMOOTHING_WINDOW:
-            smooth[start:stop] = savgol_filter(columns[start:stop], SMOOTHING_WINDOW, SMOOTHING_ORDER, axis=0)
-    return smooth
+    return _as_poses(smooth_within(columns, shots, SMOOTHING_WINDOW, SMOOTHING_ORDER))
 
 
 def _as_poses(columns: np.ndarray) -> Poses:

@@ -96,10 +96,11 @@ def animate_source(
 
     With `as_bytes` the frames are those of `frames_of` for a portrait, without masks.
     """
-    from .dub.film import BATCH, dub_pictures
+    from .dub.film import BATCH, dub, film_of_pictures
 
     if source.is_film:
-        yield from dub_pictures(source.images, source.track, motion, batch=batch or BATCH, progress=progress)
+        film = film_of_pictures(source.images, source.track, motion)
+        yield from dub(film, motion, batch=batch or BATCH, progress=progress)
     elif as_bytes:
         frames = frames_of(source.images[0], source.track, motion, batch=batch, device=device, progress=progress)
         yield from ((part, None) for part in frames)

@@ -226,11 +226,13 @@ def open_person(folder: str | Path) -> Person:
     return person
 
 
-def read_meta(folder: Path) -> dict[str, Any] | None:
-    """What meta.json says, None where there is none. Raises TalkingPortraitError for a file of something else."""
-    path = folder / META
+def read_description(path: Path) -> dict[str, Any] | None:
+    """What a file of JSON describes, nothing ({}) for another file, None where there is none.
+
+    Raises TalkingPortraitError for a file that can't be read.
+    """
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -238,8 +240,17 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
             f"{path} can't be read ({reason_of(error)}); check its permissions, or give another folder."
         ) from None
     except ValueError:
-        meta = None
-    if not isinstance(meta, dict) or not {"version", "source", "finished"} <= meta.keys():
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
+def read_meta(folder: Path) -> dict[str, Any] | None:
+    """What meta.json says, None where there is none. Raises TalkingPortraitError for a file of something else."""
+    path = folder / META
+    meta = read_description(path)
+    if meta is None:
+        return None
+    if not {"version", "source", "finished"} <= meta.keys():
         raise TalkingPortraitError(
             f"{path} is no description of a prepared person, so the folder was left alone; give another folder."
         )

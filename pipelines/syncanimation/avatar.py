@@ -10,7 +10,6 @@ labels.safetensors    camera and head pose, blendshapes and landmarks of each fr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ import numpy as np
 import torch
 
 from ...models.checkpoints import State, read_checkpoint
-from ..errors import TalkingPortraitError, reason_of
+from ..errors import TalkingPortraitError
 from ..packages import load_opencv
-from ..person.person import CropBox, Person, crop_name, damaged
+from ..person.person import CropBox, Person, crop_name, damaged, read_description
 
 VERSION = 1
 FOLDER = "syncanimation"
@@ -151,17 +150,10 @@ def open_avatar(person: Person) -> Avatar:
 def read_meta(folder: Path) -> dict[str, Any] | None:
     """What the description says, None where there is none. Raises TalkingPortraitError for one that can't be read."""
     path = folder / META
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    meta = read_description(path)
+    if meta is None:
         return None
-    except OSError as error:
-        raise TalkingPortraitError(
-            f"{path} can't be read ({reason_of(error)}); check its permissions, or give another folder."
-        ) from None
-    except ValueError:
-        meta = None
-    if not isinstance(meta, dict) or not isinstance(meta.get("finished"), list) or "version" not in meta:
+    if not isinstance(meta.get("finished"), list) or "version" not in meta:
         raise damaged(path)
     if meta["version"] != VERSION:
         raise TalkingPortraitError(

@@ -25,6 +25,7 @@ from ..files.images import to_uint8
 from ..files.output_paths import replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..image.affine_sampling import apply_map, invert_map, sample_picture
+from ..person.over_frames import between_known, smooth_within
 from ..person.person import CropBox, Person, crop_name
 from ..person.prepare import locked
 from ..progress import share
@@ -53,7 +54,7 @@ from .avatar import (
 from .preparation.background import MOST_FRAMES, clean_background
 from .preparation.camera_motion import MOVES, STEPS_A_SECOND, CameraMotion, Views
 from .preparation.head_place import HeadPlace
-from .preparation.head_tracking import HeadTrack, in_all_frames, smooth_within, track_head
+from .preparation.head_tracking import HeadTrack, track_head
 from .preparation.parts import KEYFRAMES, Parser, learn_parts
 from .preparation.previews import drawn_head, overlaid
 from .preparation.torso import torso_picture
@@ -347,7 +348,7 @@ def published_blendshapes(track: FaceTrack, usable: np.ndarray, shots: tuple[tup
     scores = track.blendshapes
     if scores is None:
         scores = np.stack([scores_from_shape(metric_mesh(points, track.image_size)[0]) for points in track.points])
-    scores = in_all_frames(scores[usable, 1:], np.flatnonzero(usable), track.frames)
+    scores = between_known(scores[:, 1:], np.flatnonzero(usable))
     smoothed = smooth_within(scores, shots, *SMOOTHING)
     return np.clip(np.pad(smoothed, ((0, 0), (0, 1))), 0, 1).astype(np.float32)
 

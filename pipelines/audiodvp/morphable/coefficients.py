@@ -18,10 +18,11 @@ from ....models.audiodvp.losses import FitWeights, landmark_weights
 from ....models.face.face_mesh import mouth_opening
 from ...errors import TalkingPortraitError
 from ...image.affine_sampling import apply_map, invert_map
+from ...person.over_frames import between_known, smooth_within
 from ...person.person import Person
 from ...types import Progress
 from ..fitted_face import FittedFace
-from ..person_shape import between_known, smoothed, wide_open
+from ..person_shape import SMOOTHING_ORDER, SMOOTHING_WINDOW, wide_open
 
 LANDMARKS_68 = (
     *(127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356),
@@ -69,7 +70,9 @@ def fit_coefficients(person: Person, model: FaceModel, progress: Progress) -> Fi
     every[known] = values.numpy()
     every = between_known(every, known)
     expressions = values.shape[1] - _POSE
-    pose = torch.from_numpy(smoothed(every[:, expressions:], person.shots)).float()
+    pose = torch.from_numpy(
+        smooth_within(every[:, expressions:], person.shots, SMOOTHING_WINDOW, SMOOTHING_ORDER)
+    ).float()
     expression = torch.from_numpy(every[:, :expressions]).float()
     opened = wide_open(openings_of(person, known), every[known, :expressions])
     return FittedFace(

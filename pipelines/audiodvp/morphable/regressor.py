@@ -20,10 +20,11 @@ from ....models.audiodvp.face_model import Coefficients, FaceModel, load_face_mo
 from ....models.audiodvp.loading import load_pretrained_regressor
 from ....models.audiodvp.losses import fit_loss, landmark_loss, landmark_weights, photometric_loss
 from ...errors import TalkingPortraitError
+from ...person.over_frames import between_known
 from ...person.person import Person
 from ...types import Progress, no_progress
 from ..fitted_face import FittedFace
-from ..person_shape import between_known, wide_open
+from ..person_shape import wide_open
 from .coefficients import PUBLISHED_SIZE, landmarks_of, openings_of
 
 EPOCHS, BATCH = 20, 5

@@ -172,20 +172,6 @@ def dub(
             progress(done, len(numbers), _preview(frames[-1]))
 
 
-def dub_pictures(
-    images: torch.Tensor,
-    track: FaceTrack,
-    motion: FaceMotion,
-    *,
-    end: End = "back and forth",
-    jaw: float = 1.0,
-    batch: int = BATCH,
-    progress: Progress = no_progress,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """`dub` for pictures (F, H, W, 3) in 0..1 with landmarks for each, see `film_of_pictures`."""
-    return dub(film_of_pictures(images, track, motion), motion, end=end, jaw=jaw, batch=batch, progress=progress)
-
-
 def _batches(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
     """Frames (H, W, 3) as batches (n, H, W, 3) of their own memory."""
     while batch := list(islice(frames, size)):

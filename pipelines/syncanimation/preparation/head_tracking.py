@@ -17,6 +17,7 @@ from ....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
 from ...errors import TalkingPortraitError
 from ...face.head_pose import matrix_to_euler
 from ...face.metric_mesh import similarity
+from ...person.over_frames import in_all_frames, smooth_within
 from ...types import Progress, no_progress
 
 FOCAL_LENGTHS = np.arange(500, 1500, 50) / 512
@@ -238,19 +239,3 @@ def _smoothed(columns: np.ndarray, shots: Sequence[tuple[int, int]], fps: float)
     matrices = columns.reshape(-1, 3, 4)
     u, _, vt = np.linalg.svd(matrices[..., :3])
     return u @ vt, matrices[..., 3]
-
-
-def in_all_frames(values: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
-    """Values (count, C) of all frames from those (n, C) of `known` frames (n,), linear between them."""
-    return np.stack([np.interp(np.arange(count), known, column) for column in values.T], axis=1)
-
-
-def smooth_within(values: np.ndarray, shots: Sequence[tuple[int, int]], window: int, order: int) -> np.ndarray:
-    """`values` (N, C) under a Savitzky-Golay filter, each shot for itself; one shorter than the window stays."""
-    from scipy.signal import savgol_filter
-
-    smoothed = values.copy()
-    for start, stop in shots:
-        if stop - start >= window > order:
-            smoothed[start:stop] = savgol_filter(values[start:stop], window, order, axis=0)
-    return smoothed

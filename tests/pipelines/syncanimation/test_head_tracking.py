@@ -7,9 +7,10 @@ import pytest
 from talking_portrait.models.face.face_mesh import face_mesh
 from talking_portrait.pipelines.face.head_pose import euler_to_matrix, matrix_to_euler
 from talking_portrait.pipelines.packages import load_opencv
+from talking_portrait.pipelines.person.over_frames import smooth_within
 from talking_portrait.pipelines.syncanimation.preparation.camera_motion import MOVES, CameraMotion, Views
 from talking_portrait.pipelines.syncanimation.preparation.head_place import HeadPlace
-from talking_portrait.pipelines.syncanimation.preparation.head_tracking import project, smooth_within, track_head
+from talking_portrait.pipelines.syncanimation.preparation.head_tracking import project, track_head
 
 SIZE, FOCAL, FRAMES = 256, 620.0, 60
 

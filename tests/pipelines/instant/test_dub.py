@@ -20,7 +20,7 @@ from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import open_sound, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_video
-from talking_portrait.pipelines.instant.animate import fit_portrait
+from talking_portrait.pipelines.instant.animate import Source, animate_source, fit_portrait
 from talking_portrait.pipelines.instant.dub import film as film_module
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_speech, dub_video
 from talking_portrait.pipelines.instant.dub.film import End, dub, film_of_pictures, frame_order
@@ -78,6 +78,10 @@ def dubbed(film, motion: FaceMotion, **options) -> tuple[torch.Tensor, torch.Ten
     return torch.cat(images), torch.cat(masks)
 
 
+def first_frames(track: FaceTrack, count: int) -> FaceTrack:
+    return replace(track, points=track.points[:count], found=track.found[:count], matrix=track.matrix[:count])
+
+
 def openings(images: torch.Tensor) -> np.ndarray:
     return mouth_opening(detect(images, open_landmarker(engine="opencv"), smoothing=0)[0].points)
 
@@ -94,6 +98,16 @@ def test_the_mouth_follows_the_new_words_and_nothing_else_changes(frames, track,
     assert np.corrcoef(result, truth)[0, 1] > 0.8
     assert np.corrcoef(result, before)[0, 1] < 0.5
     assert np.abs(result - truth).mean() < 0.04
+
+
+def test_a_batch_of_pictures_is_a_film_and_one_picture_a_portrait(frames, track, renderer):
+    film = Source(frames[:6], first_frames(track, 6))
+    images = torch.cat([images for images, _ in animate_source(film, talk(waves(8, 9)))])
+    assert images.shape == (9, SIDE, SIDE, 3)  # back and forth
+    assert torch.equal(images[7, :20], frames[3, :20])
+    portrait = Source(frames[:1], first_frames(track, 1))
+    assert not portrait.is_film
+    assert sum(len(images) for images, _ in animate_source(portrait, talk(waves(8, 3)))) == 3
 
 
 def test_a_mouth_that_keeps_shut_shows_no_teeth(frames, track):

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_EYE_CORNERS, VERTICES, face_mesh
+from ....models.face.face_mesh import (
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    OUTER_EYE_CORNERS,
+    VERTICES,
+    face_mesh,
+    mouth_opening,
+)
 from ....models.face.mouth_shapes import close_lips
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import metric_mesh, project, similarity
 from ...face.smoothing import smooth_points
 from ...types import Camera, FaceMotion, FaceTrack
-from ..renderer.portrait_mesh import PortraitMesh
+from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP, Speaking
+from ..renderer.portrait_mesh import LipControls, PortraitMesh
 
 BLOCK, OVERLAP = 1000, 8
 """Frames that are smoothed together, and how many of the neighbouring ones are smoothed with them."""
@@ -25,6 +33,10 @@ FRONTAL, LEAST_PART = 20.0, 0.3
 """Degrees to the side up to which frames tell the shape at rest, and the part of the frames that do so at least."""
 LEAST_VARIATION = 0.1
 """Cm that openings must differ for them to say what goes with an opening."""
+CLOSED_PART, MOST_CLOSED = 0.05, 0.045
+"""Part of the frames whose lips touch, at least, and the widest gap in eye distances that landmarkers report there."""
+UPPER_RIM, LOWER_RIM = 0.02, 0.05
+"""Mouth half widths by which the edges of open lips lie outside the landmarks: no rim of teeth may stick to a lip."""
 FADE = 3
 """Frames over which the new mouth comes and goes where a face is lost."""
 TURNED_FROM, TURNED_TO = 35.0, 50.0
@@ -38,7 +50,8 @@ class FilmedFace:
     `points` (F, 468, 3) float32 landmarks in pixels, held where the face is not found. `found` (F,) bool.
     `starts` numbers of the frames that begin a shot, with 0. `size` (height, width) of a frame. `amount` (F,) in 0..1
     is how far a frame may be changed. `reference` (468, 3) cm is the usual shape in the head frame, `rest` that
-    with closed lips, and `mesh` the latter as a portrait.
+    with lips that touch, `closed_gap` what landmarkers then report between them in eye distances, and `mesh` the shape
+    at rest without that gap as a portrait.
     """
 
     points: np.ndarray
@@ -48,6 +61,7 @@ class FilmedFace:
     amount: np.ndarray
     reference: np.ndarray
     rest: np.ndarray
+    closed_gap: float
     mesh: PortraitMesh
 
     @property
@@ -81,11 +95,16 @@ def filmed_face(
     reference = np.median(vertices, axis=0)
     vertices, matrix = _posed(vertices, matrix, reference)
     angles = np.abs(split_matrix(matrix)[0])
-    rest = _rest(vertices, angles[:, 1], speech)
-    mesh = _portrait(rest, matrix[int(angles.sum(axis=1).argmin())], size)
+    facing = matrix[int(angles.sum(axis=1).argmin())]
+    gap = min(float(np.quantile(mouth_opening(vertices), CLOSED_PART)), MOST_CLOSED)
+    closed = _closed(vertices, angles[:, 1], gap)
+    rest = closed - _pressed(_portrait(close_lips(closed), facing, size), speech)
+    mesh = _portrait(close_lips(rest), facing, size)
+    rims = (UPPER_RIM + LOWER_RIM) / 2 * mesh.mouth.width * mesh.pixels_per_cm
+    mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - gap * mesh.eye_distance / 2)
     turned = np.concatenate([_turned(points[part], size) for part in _blocks(len(points))])
     wanted = found * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
-    return FilmedFace(points, found, starts, size, _faded(wanted, starts), reference, rest, mesh)
+    return FilmedFace(points, found, starts, size, _faded(wanted, starts), reference, rest, gap, mesh)
 
 
 def eye_distance(vertices: np.ndarray) -> float:
@@ -144,17 +163,26 @@ def _smoothed(points: np.ndarray, starts: tuple[int, ...], strength: float) -> n
     return result
 
 
-def _rest(vertices: np.ndarray, turned: np.ndarray, speech: FaceMotion) -> np.ndarray:
-    """The shape (468, 3) of a face at rest, from its shapes (n, 468, 3) in frames that are `turned` (n,) degrees aside.
+def _closed(vertices: np.ndarray, turned: np.ndarray, gap: float) -> np.ndarray:
+    """The shape (468, 3) at a `gap` of so many eye distances between the lips.
 
-    It is the shape that goes with closed lips by regression over the openings, less what speech does then: it presses
-    and purses lips where it closes them.
+    It is derived from shapes (n, 468, 3) in frames that are `turned` (n,) degrees aside.
     """
     most = max(FRONTAL, float(np.quantile(turned, LEAST_PART)))
-    frontal = vertices[turned <= most].reshape(-1, 3 * VERTICES)
-    spoken = (speech.vertices[:: max(1, speech.frames // REST_FRAMES)] - speech.neutral).reshape(-1, 3 * VERTICES)
-    closed, pressed = (_at_closed_lips(shapes.astype(np.float64)) for shapes in (frontal, spoken))
-    return close_lips(closed - pressed * (eye_distance(closed) / eye_distance(speech.neutral)))
+    frontal = vertices[turned <= most]
+    return _at_opening(frontal.reshape(-1, 3 * VERTICES), gap * eye_distance(frontal.mean(axis=0)))
+
+
+def _pressed(mesh: PortraitMesh, speech: FaceMotion) -> np.ndarray:
+    """Offsets (468, 3) that speech, as it is drawn on a face, has at closed lips: it presses and purses them there."""
+    frames = np.arange(0, speech.frames, max(1, speech.frames // REST_FRAMES))
+    offsets, _ = mesh.mouth.offsets(speech, frames, LipControls.of(speech, frames), resting_lips(speech))
+    return _at_opening(offsets.reshape(-1, 3 * VERTICES), 0.0)
+
+
+def resting_lips(motion: FaceMotion) -> Speaking:
+    """A film's face has no smile or open mouth of its own to leave: its shape at rest is that of speech."""
+    return Speaking(np.zeros(motion.frames), np.zeros(motion.frames))
 
 
 def _portrait(rest: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> PortraitMesh:
@@ -165,17 +193,18 @@ def _portrait(rest: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> Po
     return PortraitMesh(FaceTrack(points[None], np.ones(1, bool), size, matrix[None]))
 
 
-def _at_closed_lips(shapes: np.ndarray) -> np.ndarray:
-    """The shape (468, 3) at closed lips by linear regression over the openings of shapes, or of offsets (n, 468 * 3).
+def _at_opening(shapes: np.ndarray, opening: float) -> np.ndarray:
+    """The shape (468, 3) whose lips are `opening` cm apart, by regression over shapes, or over offsets (n, 468 * 3).
 
     Widths, which follow the opening less, are the mean ones.
     """
     upper, lower = 3 * INNER_UPPER_LIP + 1, 3 * INNER_LOWER_LIP + 1
-    opening = shapes[:, upper] - shapes[:, lower]
-    closed = shapes.mean(axis=0)
-    if np.ptp(opening) > LEAST_VARIATION:
-        closed = np.where(np.arange(3 * VERTICES) % 3 == 0, closed, np.polyfit(opening, shapes, 1)[1])
-    return closed.reshape(VERTICES, 3)
+    gaps = shapes[:, upper] - shapes[:, lower]
+    result = shapes.mean(axis=0)
+    if np.ptp(gaps) > LEAST_VARIATION:
+        slope, start = np.polyfit(gaps, shapes, 1)
+        result = np.where(np.arange(3 * VERTICES) % 3 == 0, result, start + opening * slope)
+    return result.reshape(VERTICES, 3)
 
 
 def _turned(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:

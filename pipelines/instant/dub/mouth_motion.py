@@ -12,16 +12,16 @@ from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, face_mes
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps
 from ...face.metric_mesh import project
 from ...types import FaceMotion
-from ..renderer.mouth_shape import MOUTH_CORNERS, Speaking
+from ..renderer.mouth_shape import MOUTH_CORNERS
 from ..renderer.portrait_mesh import LipControls
-from .filmed_face import FilmedFace, eye_distance, pixels_per_cm
+from .filmed_face import LOWER_RIM, UPPER_RIM, FilmedFace, eye_distance, pixels_per_cm, resting_lips
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
 LIP_WIDTH, LIP_BOTTOM = 3.2, -6.0
 """Cm in the canonical head: landmarks within are the mouth's, the others follow the jaw."""
-UPPER_RIM, LOWER_RIM = 0.02, 0.05
-"""Mouth half widths by which the edges of open lips lie outside the landmarks: no rim of teeth may stick to a lip."""
+OVERLAP = 0.04
+"""Mouth half widths by which lips that shut go on beyond the meeting of their edges."""
 RIM_OPENING = 0.2
 """Mouth half widths of an opening from which on the rims are whole."""
 
@@ -39,6 +39,7 @@ class MouthMotion:
     basis: np.ndarray
     middle: np.ndarray
     eye_distance: float
+    closed_gap: float
 
 
 def mouth_motions(
@@ -51,27 +52,40 @@ def mouth_motions(
     vertices, matrix = face.shapes(numbers)
     points = face.points[numbers][..., :2].astype(np.float64)
     eye_cm = eye_distance(face.rest)
-    resting_lips = Speaking(np.zeros(motion.frames), np.zeros(motion.frames))
-    spoken, _ = face.mesh.mouth.offsets(motion, frames, LipControls.of(motion, frames), resting_lips)
+    spoken, _ = face.mesh.mouth.offsets(motion, frames, LipControls.of(motion, frames), resting_lips(motion))
     basis = pixels_per_cm(matrix, face.size, face.rest)
     resting = project(np.broadcast_to(face.rest, vertices.shape), matrix, face.size)
     weight = (_lower_face() * np.where(_follows_jaw(), jaw, 1.0))[:, None]
     moved = weight * (resting - points + np.einsum("nij,nvj->nvi", basis, spoken))
-    # Lips are cut a little outside the landmarks, so they come nearer by as much.
-    moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_rims(vertices)))
+    moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, face.rest + spoken, face.closed_gap)))
     middle = resting[:, [INNER_UPPER_LIP, INNER_LOWER_LIP]].mean(axis=1)
     eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * eye_cm
-    return [MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k])) for k in range(len(numbers))]
+    return [
+        MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k]), face.closed_gap * float(eyes[k]))
+        for k in range(len(numbers))
+    ]
 
 
-def _rims(vertices: np.ndarray) -> np.ndarray:
-    """(n, 9, 3) cm by which open lips come nearer than the landmarks say."""
+def open_part(gap: np.ndarray, closed_gap: np.ndarray | float, half: np.ndarray | float) -> np.ndarray:
+    """0..1: whether lips whose landmarks are `gap` apart touch or are open, with mouths of the half width `half`."""
+    return np.clip((gap - closed_gap) / (RIM_OPENING * half), 0, 1)
+
+
+def _nearer(filmed: np.ndarray, spoken: np.ndarray, closed_gap: float) -> np.ndarray:
+    """(n, 9, 3) cm by which lips come nearer than landmarks say, from shapes (n, 468, 3) as filmed and as they speak.
+
+    What is seen between open lips is wider than the gap of their landmarks and narrower between touching ones. Lips
+    are cut where the wider of both openings has its edges, so that those which shut have to meet there.
+    """
     right, left = MOUTH_CORNERS
-    half = np.linalg.norm(vertices[:, left] - vertices[:, right], axis=-1)[:, None] / 2
-    gaps = lip_gaps(vertices)
-    width = np.linalg.norm(gaps, axis=-1)
-    rims = (UPPER_RIM + LOWER_RIM) * half * np.clip(width / (RIM_OPENING * half), 0, 1)
-    return gaps * (rims / np.maximum(width, 1e-6))[..., None]
+    half = np.linalg.norm(filmed[:, left] - filmed[:, right], axis=-1)[:, None] / 2
+    before, after = lip_gaps(filmed), lip_gaps(spoken)
+    gaps = np.stack([np.linalg.norm(gap, axis=-1) for gap in (before, after)])
+    touching = closed_gap * np.linalg.norm(filmed[:, 263] - filmed[:, 33], axis=-1)[:, None]
+    parts = open_part(gaps, touching, half)
+    nearer = ((UPPER_RIM + LOWER_RIM + OVERLAP) * half + touching) * (parts.max(axis=0) - parts[1])
+    way = before + after
+    return way * (nearer / np.maximum(np.linalg.norm(way, axis=-1), 1e-6))[..., None]
 
 
 @cache

@@ -10,7 +10,8 @@ from ....models.curves import smoothstep
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
-from .mouth_motion import LOWER_RIM, RIM_OPENING, UPPER_RIM, MouthMotion
+from .filmed_face import LOWER_RIM, UPPER_RIM
+from .mouth_motion import MouthMotion, open_part
 
 SIDE_REACH = 0.94
 """Mouth half widths from the middle up to which the inside is taken; nearer the corners it is that at this place."""
@@ -23,18 +24,31 @@ DARK_FROM = 0.12
 LIGHTER = 0.06
 """Part of the cheeks' brightness by which a colour must exceed another to hide it."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+NARROW, SHADE = 0.2, 0.7
+"""Mouth half widths of an opening below which the lips shade what is seen between them, and by how much at most."""
 RIM = 1.0
 """Pixels inside the lips' edges from which on the inside is taken."""
 SKIN = [205, 425, 50, 280, 187, 411, 36, 266, 203, 423]
 """Landmarks on the cheeks, whose colour says how a face is lit."""
 
 
-def lip_edges(points: np.ndarray) -> Aperture:
-    """The inner edges of the lips of landmarks (468, 2), a little outside them where the mouth is open."""
-    mouth = Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
-    open_part = np.clip((mouth.lower - mouth.upper) / (RIM_OPENING * mouth.half), 0, 1)
-    mouth.upper = mouth.upper - UPPER_RIM * mouth.half * open_part
-    mouth.lower = mouth.lower + LOWER_RIM * mouth.half * open_part
+def lip_edges(motion: MouthMotion) -> Aperture:
+    """The inner edges of the lips of a filmed frame: a little outside the landmarks where the mouth is or will be open.
+
+    Between lips that touch there is a dark line, which goes as they part.
+    """
+    mouth, spoken = (
+        Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+        for points in (motion.points, motion.points + motion.moved)
+    )
+    gap = mouth.lower - mouth.upper
+    part = np.maximum(
+        open_part(gap, motion.closed_gap, mouth.half),
+        open_part(spoken.lower - spoken.upper, motion.closed_gap, spoken.half),
+    )
+    touching = np.minimum(motion.closed_gap, gap) / 2 * (1 - part)
+    mouth.upper = mouth.upper + touching - UPPER_RIM * mouth.half * part
+    mouth.lower = mouth.lower - touching + LOWER_RIM * mouth.half * part
     return mouth
 
 
@@ -98,7 +112,9 @@ class MouthView:
         below = self._lengthened(along, lower, -from_lower, height - gap)
         # Light falls off towards the throat, so what is lighter lies in front: teeth before tongue before the cavity.
         lighter = (above - below) @ LUMA / (LIGHTER * float(self.light @ LUMA))
-        return below + smoothstep(-1.0, 1.0, lighter)[..., None].astype(np.float32) * (above - below)
+        inside = below + smoothstep(-1.0, 1.0, lighter)[..., None].astype(np.float32) * (above - below)
+        narrow = smoothstep(NARROW * self.lips.half, 0.0, (below_upper + above_lower) * size)
+        return inside * (1 - SHADE * narrow[..., None].astype(np.float32))
 
     def _lengthened(self, along: np.ndarray, edge: np.ndarray, away: np.ndarray, most: np.ndarray) -> np.ndarray:
         """Colours `away` pixels below a lip's edge (above it if negative), the cavity's from `most` on."""

@@ -149,12 +149,8 @@ def ids_in_code() -> list[str]:
 
 def comfy_test_problems(tools: Path, pack: Path) -> list[str]:
     """What comfy-test's static levels find, less what is accepted."""
-    lint = subprocess.run(
-        [str(tools / "comfy-test"), "lint", "--json", "--strict", str(pack)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [str(tools / "comfy-test"), "lint", "--json", "--strict", str(pack)]
+    lint = subprocess.run(command, capture_output=True, text=True, check=False)
     results: dict[str, Any] = json.loads(lint.stdout)["results"]
     problems, accepted, file = [], 0, ""
     for level, result in results.items():
@@ -204,16 +200,12 @@ def main(folder: Path) -> int:
         with zipfile.ZipFile(packed) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
             archive.extractall(pack)
-        if sorted(files) != packed_files():
-            problems.append(
-                f"comfy-cli packs other files than expected: {sorted(set(files) ^ set(packed_files()))[:5]}"
-            )
+        if others := sorted(set(files) ^ set(packed_files())):
+            problems.append(f"comfy-cli packs other files than expected: {others[:5]}")
         problems += package_problems(files) + comfy_test_problems(tools, pack)
         nodes = loaded_nodes(pack)
     if sorted(nodes) != sorted(ids_in_code()):
-        problems.append(
-            f"the package has other nodes than the code: {nodes ^ set(ids_in_code())}, or an id comes twice"
-        )
+        problems.append(f"the package has other nodes than the code ({nodes ^ set(ids_in_code())}), or one twice")
     for problem in problems:
         print(problem)
     size = sum(map(len, files.values()))

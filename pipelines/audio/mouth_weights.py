@@ -50,6 +50,6 @@ def _read(path: Path) -> MouthNetwork:
 
 def _foreign(path: Path, reason: str) -> TalkingPortraitError:
     return TalkingPortraitError(
-        f"{path} is no mouth network of Instant ({reason}); give a file that train instant-driver or train instant-mouth "
-        "wrote."
+        f"{path} is no mouth network of Instant ({reason}); give a file that train instant-driver or train "
+        "instant-mouth wrote."
     )

@@ -420,7 +420,8 @@ NODES = [
     command("a film without a face to measure", "TalkingPortraitEvaluateVideo video=faceless.mp4",
             "The video ... shows no face that can be found, so there is nothing to measure; give one of a person ..."),
     command("text to look for a mark in", "TalkingPortraitDetectMark video=words.mp4", "words.mp4 is no video that can be read (...); give an MP4, ..."),
-    command("half a second to learn a way of speaking from", "TalkingPortraitTrainInstantDriver video=film.mp4", "..."),
+    command("half a second to learn a way of speaking from", "TalkingPortraitTrainInstantDriver video=film.mp4",
+            "The video film.mp4 lasts 0.5 s, but at least 2 s, and better some minutes, of a person who speaks are needed; ..."),
 ]  # fmt: skip
 
 CALLS = [

@@ -13,9 +13,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "robustness.md"
 TESTS = "tests/robustness/test_table.py"
 OPENING = f"""# What comes of bad input
 
-Made of [tests/robustness/rows.py](../tests/robustness/rows.py) by `python -m tests.robustness.table`. Sentences stand as the pack says them, with ... for what
-varies; figures are those that the named tests in `tests/` hold. Rows without a test's name are run as they stand by [{TESTS}](../{TESTS}), with
-files that it makes by their names. What to do about a problem is in [troubleshooting.md](troubleshooting.md).
+Made of [tests/robustness/rows.py](../tests/robustness/rows.py) by `python -m tests.robustness.table`. Sentences stand
+as the pack says them, with ... for what varies; figures are those that the named tests in `tests/` hold. Rows without a
+test's name are run as they stand by [{TESTS}](../{TESTS}), with files that it makes by
+their names. What to do about a problem is in [troubleshooting.md](troubleshooting.md).
 """
 
 

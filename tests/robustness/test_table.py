@@ -95,14 +95,16 @@ def test_a_node_says_its_sentence(row: rows.Row, folder: Path) -> None:
         for name, (_, *options) in (known.get("required", {}) | known.get("optional", {})).items()
         if options and "default" in options[0]
     }
-    with (
-        standalone.use_session(standalone.Session(input_folder=folder, output_folder=folder / "out")),
-        pytest.raises(TalkingPortraitError) as raised,
-    ):
+
+    def run() -> None:
         for name, file in (pair.split("=") for pair in given):
             place_inputs([file], folder)
             (usual[name], *_) = registry[LOADERS[Path(file).suffix]].execute(file).args
         registry[node].execute(**usual)
+
+    session = standalone.Session(input_folder=folder, output_folder=folder / "out")
+    with standalone.use_session(session), pytest.raises(TalkingPortraitError) as raised:
+        run()
     assert says(row.sentence, str(raised.value)), raised.value
 
 

@@ -118,6 +118,8 @@ DUBBED: dict[str, tuple[dict[str, Any], int]] = {
     "DubVideo": ({"video": ["film", 0], "face": "largest", "index": 0, "end": "back and forth", "jaw": 1.0}, 3)
 }
 """The same of what takes film.mp4, which its test writes."""
+FILM_MB = 0.5
+"""For each second of a film and of its speech: where the face is, and the motion."""
 
 
 @pytest.fixture(scope="module")
@@ -356,5 +358,6 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(renderer, models, tm
         )
         for seconds in (10, 100)
     )
-    assert peak - begins <= short_peak - short_begins + 0.05 * short_peak
-    assert peak <= 1.05 * short_peak
+    more = 0.05 * short_peak + (90 * FILM_MB if renderer in DUBBED else 0)
+    assert peak - begins <= short_peak - short_begins + more
+    assert peak <= short_peak + more

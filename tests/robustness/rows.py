@@ -51,7 +51,7 @@ COMPLAINTS = [
               "one, that of MediaPipe; without a usable one a sentence",
               "pipelines/face/test_landmark_engines.py::test_without_a_usable_opencv_one_sentence_names_the_command"),
     complaint(8, "diffusers moves its internals", "Zejun-Yang/AniPortrait#28",
-              "the networks are the pack's own; diffusers is what their numbers are compared with",
+              "the UNets are the pack's own; of diffusers AutoencoderKL and two schedulers alone",
               "models/test_diffusion_unet.py::test_without_motion_it_is_stable_diffusions_own"),
     complaint(9, "wav2vec2 asks for attentions that sdpa has not", "set-soft/ComfyUI-FLOAT#19",
               "hidden states alone, equal to transformers' own",

@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo gallery test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-audiodvp bench-syncanimation bench-gpu bench-restore browser comfyui kills slow clean
+.PHONY: help demo gallery test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-audiodvp bench-syncanimation bench-gpu bench-restore browser comfyui registry kills slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -61,6 +61,13 @@ slow: $(STAMP) ## tests of more than half a minute
 
 test-install: $(STAMP) ## requirements.txt into a new Python without a compiler, as users install it (minutes)
 	$(PYTHON) -m pytest tests/test_install.py -m slow
+
+build/registry/bin/comfy:
+	$(PYTHON_SYSTEM) -m venv build/registry
+	build/registry/bin/python -m pip install --quiet --disable-pip-version-check comfy-cli comfy-test
+
+registry: $(STAMP) build/registry/bin/comfy ## what the Comfy registry and comfy-test check without running anything
+	$(PYTHON) -m tests.registry
 
 bench: $(STAMP) ## how fast, on this machine
 	$(PYTHON) -m tests.bench

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from .errors import TalkingPortraitError, is_out_of_memory
+from .errors import TalkingPortraitError, is_out_of_memory, quoted
 
 Result = TypeVar("Result")
 
@@ -54,6 +54,19 @@ class HalvingBatches:
                 "choose a smaller size or a shorter window, or close what else uses the device."
             )
         self.size = tried // 2
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name. Raises TalkingPortraitError where torch has none."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):  # torch has no one error for it
+        raise TalkingPortraitError(
+            f"Frames can't be computed on {quoted(name)} here, but a device that torch supports is expected; leave the "
+            "device out for the CPU."
+        ) from None
+    return device
 
 
 class Managed(Protocol):

@@ -63,12 +63,16 @@ def animate(
     from .files.sound import SoundTrack, read_speech
     from .files.video import check_video_name, holds_alpha
     from .instant.animate import fit_portrait, frames_of
-    from .renderers import INSTANT, Renderer
+    from .memory import usable_device
+    from .renderers import INSTANT, Renderer, check_option_names
     from .timing import as_rate
     from .types import no_progress
 
     report = progress or no_progress
     check_video_name(out, crf)
+    usable_device(device)
+    if renderer == INSTANT:
+        check_option_names(renderer, options)
     target = file_to_write(out)
     keep_inputs(target, *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
     system: Renderer | None = None
@@ -108,8 +112,10 @@ def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **opti
     """
     from .files.sound import read_speech
     from .instant.driver import driver
+    from .renderers import INSTANT, check_option_names
     from .timing import as_rate
 
+    check_option_names(INSTANT, options)
     rate = as_rate(fps)
     speech = read_speech(audio, rate)[0] if isinstance(audio, str | Path) else audio
     return driver.drive(speech, fps=rate, **options)

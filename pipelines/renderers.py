@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,22 @@ def renderer_module(name: str) -> ModuleType:
 
         return apasco
     raise TalkingPortraitError(f"The renderer is {quoted(name)}, but one of {', '.join(RENDERERS)} is expected.")
+
+
+def check_option_names(renderer: str, given: Collection[str]) -> None:
+    """Raises TalkingPortraitError for names of options and model files that a renderer does not take."""
+    from dataclasses import fields
+    from inspect import signature
+
+    from . import speech_video
+    from .instant.driver.driver import drive
+
+    if renderer == INSTANT:
+        known = [name for name in signature(drive).parameters if name not in ("audio", "fps", "progress")]
+    else:
+        module = renderer_module(renderer)
+        known = [*(entry.name for entry in fields(module.Options)), *module.FILES]
+    speech_video.check_option_names(given, known, renderer)
 
 
 class Renderer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -75,18 +75,23 @@ Options = TypeVar("Options")
 def checked_options(kind: type[Options], renderer: str, given: Mapping[str, Any]) -> Options:
     """`kind` with the given values. Raises TalkingPortraitError for names that it has not, and for unknown choices."""
     known: dict[str, Field[Any]] = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
-    surplus = [name for name in given if name not in known]
-    if surplus:
-        raise TalkingPortraitError(
-            f"{_listed(surplus)} {'was' if len(surplus) == 1 else 'were'} given, but the renderer {renderer} takes "
-            f"{_listed(known)}; leave out what it does not take."
-        )
+    check_option_names(given, known, renderer)
     for name, value in given.items():
         _check_number(name, value, known[name].default)
         choices = known[name].metadata["choices"]
         if choices and value not in choices:
             raise TalkingPortraitError(f"The {name} is {quoted(value)}, but one of {', '.join(choices)} is expected.")
     return kind(**given)
+
+
+def check_option_names(given: Iterable[str], known: Collection[str], renderer: str) -> None:
+    """Raises TalkingPortraitError for names that the renderer has not."""
+    surplus = [name for name in given if name not in known]
+    if surplus:
+        raise TalkingPortraitError(
+            f"{_listed(surplus)} {'was' if len(surplus) == 1 else 'were'} given, but the renderer {renderer} takes "
+            f"{_listed(known)}; leave out what it does not take."
+        )
 
 
 def _check_number(name: str, value: Any, default: Any) -> None:

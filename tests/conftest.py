@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from .toy_nodes import toy_info, toy_nodes  # noqa: F401 (fixtures)
 
-settings.register_profile("at any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("at any speed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("at any speed")
 
 

@@ -35,6 +35,8 @@ QUIETEST_DB = -98.0
 SILENT_DB = -45.0
 """Frames this far below the loudest one are left out of the speech level."""
 ACTIVE_DB = -22.0
+MAX_DILATION = 256
+"""Frames of 20 ms; the shipped networks' largest is 8."""
 PRIOR_FRAMES = 150.0
 """Frames (1.5 s) whose weight the training data's average spectrum has in that of a short recording."""
 
@@ -209,7 +211,7 @@ def load_mouth_network(path: Path) -> MouthNetwork:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        config = json.loads(file.metadata()["config"])
+        config = json.loads((file.metadata() or {})["config"])
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return build_mouth_network(weights, config)
 
@@ -217,8 +219,12 @@ def load_mouth_network(path: Path) -> MouthNetwork:
 def build_mouth_network(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> MouthNetwork:
     """A network in evaluation mode, float32, from weights that are strictly loaded and their configuration.
 
-    Raises LookupError, TypeError or RuntimeError for what is no such network.
+    Raises LookupError, TypeError, ValueError or RuntimeError for what is no such network.
     """
-    network = MouthNetwork(MouthConfig(**{**config, "dilations": tuple(config["dilations"])}))
-    network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True)
+    dilations = tuple(config["dilations"])
+    if len(dilations) > len(weights) or not all(type(d) is int and 1 <= d <= MAX_DILATION for d in dilations):
+        raise ValueError("its dilations are those of no mouth network")
+    with torch.device("meta"):  # sizes that the tensors do not have take no memory
+        network = MouthNetwork(MouthConfig(**{**config, "dilations": dilations}))
+    network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True, assign=True)
     return network.eval()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ...models.speech import mouth_network
 from ...models.speech.mouth_network import MouthConfig, MouthNetwork, load_mouth_network
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line, quoted
+from ..finite import all_finite
 
 WEIGHTS = {"real lips": "mouth.safetensors", "synthetic speech": "mouth-synthetic.safetensors"}
 """By name, the files that ship: learned on measured speakers, and on synthetic speech alone."""
@@ -21,6 +22,8 @@ def open_mouth(weights: str | Path | MouthNetwork) -> MouthNetwork:
     """
     if isinstance(weights, MouthNetwork):
         return weights
+    if not isinstance(weights, str | Path):
+        raise TalkingPortraitError(f"The weights are {quoted(weights)}, but a name or a file is expected.")
     return _shipped(str(weights)) if str(weights) in WEIGHTS else _read(Path(weights))
 
 
@@ -36,10 +39,17 @@ def _read(path: Path) -> MouthNetwork:
         network = load_mouth_network(path)
         if network.config.mels != MouthConfig().mels:
             raise ValueError(f"it takes {network.config.mels} bands")
+        if not all(all_finite(tensor) for tensor in network.state_dict().values()):
+            raise ValueError("some of its weights are no numbers")
+    except LookupError:
+        raise _foreign(path, "it has no description of one") from None
     except Exception as error:  # a damaged file can fail anywhere
-        reason = " ".join(str(error).split())[:120]
-        raise TalkingPortraitError(
-            f"{path} is no mouth network of Instant ({reason}); give a file that train instant-driver or train "
-            "instant-mouth wrote."
-        ) from None
+        raise _foreign(path, one_line(str(error), 120)) from None
     return network
+
+
+def _foreign(path: Path, reason: str) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"{path} is no mouth network of Instant ({reason}); give a file that train instant-driver or train "
+        "instant-mouth wrote."
+    )

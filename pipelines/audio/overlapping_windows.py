@@ -32,16 +32,15 @@ def blended_windows(frames: int, seconds: float, rate: Fraction) -> Iterator[tup
     context = int(min(CONTEXT_SECONDS, seconds / 2) * rate)
     hop = math.ceil(seconds * rate)
     count = max(math.ceil((frames - 2 * context) / hop), 1)
-    fade = max(context, 1)
-    ramp = (torch.arange(fade) + 1) / (fade + 1)
-    margin = (2 * context - fade) // 2
+    ramp = (torch.arange(context) + 1) / (context + 1)
+    margin = context // 2
     for i in range(count):
         start, end = i * hop, frames if i == count - 1 else i * hop + hop + 2 * context
         weight = torch.ones(end - start)
         if i > 0:
             weight[:margin] = 0
-            weight[margin : margin + fade] = ramp
+            weight[margin : margin + context] = ramp
         if i < count - 1:
             weight[len(weight) - 2 * context + margin :] = 0
-            weight[len(weight) - 2 * context + margin :][:fade] = 1 - ramp
+            weight[len(weight) - 2 * context + margin :][:context] = 1 - ramp
         yield start, end, weight

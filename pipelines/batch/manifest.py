@@ -13,10 +13,11 @@ from ..errors import TalkingPortraitError, quoted
 from ..files.input_paths import existing_file
 from ..files.output_paths import cut_to_bytes
 from ..packages import VERSION
-from ..renderers import INSTANT, RENDERERS
+from ..renderers import INSTANT, RENDERERS, check_option_names
 from ..workflow.result_names import plain_name
 
 KEYS = ("portrait", "audio", "renderer", "settings", "name")
+OF_EVERY_RENDERER = {"fps", "longest_side", "crf", "mark", "device", "models"}
 MAX_STEM_BYTES = 100
 
 
@@ -80,6 +81,7 @@ def _job(number: int, row: Any, folder: Path, out: Path, digests: dict[Path, str
         raise TalkingPortraitError(
             f'The settings are {quoted(settings)}, but an object is expected, such as {{"seed": 3}}.'
         )
+    check_option_names(renderer, settings.keys() - OF_EVERY_RENDERER)
     if texts["name"] and plain_name(texts["name"]) != texts["name"]:
         raise TalkingPortraitError(f"The name is {quoted(texts['name'])}, but a plain file name is expected.")
     portrait, audio = (existing_file(folder / texts[name], name) for name in ("portrait", "audio"))

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError
 from ..renderers import INSTANT
 from .animate_film import add_film_options, animate_film, refuse_film_options
 from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
@@ -155,19 +155,13 @@ def _device(options: argparse.Namespace) -> torch.device:
     """The device that was named, or the renderer's usual one. Raises TalkingPortraitError where torch has none."""
     import torch
 
+    from ..memory import usable_device
+
     name = options.device
     if name is None:
         accelerated = options.renderer != INSTANT and torch.accelerator.is_available()
         return (torch.accelerator.current_accelerator() if accelerated else None) or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError):  # torch has no one error for a device that is not there
-        raise TalkingPortraitError(
-            f"Frames can't be computed on {quoted(name)} here, but a device that torch supports is expected; leave out "
-            "--device for the CPU."
-        ) from None
-    return device
+    return usable_device(name)
 
 
 def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:

@@ -138,9 +138,10 @@ def _add_drive(actions: argparse._SubParsersAction) -> None:
 
 
 def _drive(options: argparse.Namespace) -> None:
+    from ..files.input_paths import existing_file
     from ..person.model_system import system_of
 
-    if system_of(options.model) == "syncanimation":
+    if system_of(existing_file(options.model, "model")) == "syncanimation":
         syncanimation.drive_person(options)
     else:
         _drive_audiodvp(options)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import TalkingPortraitError, reason_of
+from ..errors import TalkingPortraitError, quoted, reason_of
 from ..provenance.marking import MarkedFrames, Marking
 from ..provenance.metadata import add_xmp, tags
 from ..types import Audio
@@ -28,6 +28,9 @@ from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame
 from .output_paths import file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
 from .sound import MAX_AAC_CHANNELS, WAV_BLOCK, SoundTrack, mixed_to_one, new_sound_file, streams_or_reason
+
+VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+"""Of names that are taken for a video's."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,10 @@ def open_video(path: str | Path) -> VideoFile:
 
 
 def is_film(path: str | Path) -> bool:
-    """Whether a file holds pictures that move and is no picture file, whatever its name says."""
+    """Whether a file holds pictures that move and is no picture file, whatever its name says.
+
+    What holds neither is what its name says.
+    """
     from PIL import Image
 
     try:
@@ -119,9 +125,10 @@ def is_film(path: str | Path) -> bool:
     except Exception:  # no picture, or one that only its reader can tell what is wrong with
         pass
     try:
-        return len(list(islice(open_video(path).frames(), 2))) == 2
+        moves = len(list(islice(open_video(path).frames(), 2))) == 2
     except TalkingPortraitError:
-        return False
+        moves = False
+    return moves or Path(path).suffix.lower() in VIDEO_ENDINGS
 
 
 class VideoWriter:
@@ -289,8 +296,8 @@ def check_video_name(path: str | Path, crf: int) -> None:
     path = Path(path)
     if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
         raise TalkingPortraitError(f"The video is to be written to {shortened(path)}; give a name that ends in .mp4.")
-    if not 0 <= crf <= 51:
-        raise TalkingPortraitError(f"The quality is {crf}, but 0 (lossless) to 51 is expected; 18 looks clean.")
+    if not (isinstance(crf, int) and 0 <= crf <= 51):
+        raise TalkingPortraitError(f"The quality is {quoted(crf)}, but 0 (lossless) to 51 is expected; 18 looks clean.")
 
 
 def holds_alpha(path: str | Path) -> bool:

@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 from talking_portrait.nodes.standalone import command
 from talking_portrait.nodes.standalone import node_api as standalone
+from talking_portrait.pipelines.files.frame_stream import write_stream
 from talking_portrait.pipelines.workflow.run import run_graph
 
-from .test_streamed_video import graph
+from ..robustness.inputs import FPS, face
+from .test_streamed_video import DUBBED, graph
 
 
 def peak() -> int:
@@ -51,6 +53,8 @@ def peaks(renderer: str, seconds: int, folder: Path, side: int = 64) -> tuple[in
     place.mkdir()
     os.environ["TALKING_PORTRAIT_MODELS"] = str(folder / "models")
     write_noise(place / "voice.wav", seconds)
+    if renderer in DUBBED:
+        write_stream(place / "film.mp4", (face()[None] for _ in range(round(seconds * FPS))), FPS)
     sizes = {"width": side, "height": side} if renderer.endswith("Sampler") else {}
     found: dict[str, int] = {}
 

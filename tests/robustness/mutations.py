@@ -2,15 +2,17 @@
 
     python -m tests.robustness.mutations READER COUNT SEED
 
-A reader returns a result or raises a TalkingPortraitError of one line; anything else is printed and makes the exit
-status 1. The last line has the number of results and refusals, the longest time that one file took and how much memory
-was needed beyond that of the whole files.
+READER is one of `READERS`, or several with commas between them. A reader returns a result or raises a
+TalkingPortraitError of one line; anything else, a file that it writes, a program that it starts and a connection are
+printed and make the exit status 1. The last line of each has the number of results and refusals, the longest time that
+one file took and how much memory was needed beyond that of the whole files.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import random
 import subprocess
@@ -29,7 +31,11 @@ import torch
 from safetensors.torch import save
 from talking_portrait.models.checkpoints import read_checkpoint
 from talking_portrait.models.face.face_mesh import BLENDSHAPES, face_mesh
+from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork, save_mouth_network
 from talking_portrait.nodes.standalone.command import registry
+from talking_portrait.pipelines.audio.mouth_weights import open_mouth
+from talking_portrait.pipelines.audiodvp.animate import open_model
+from talking_portrait.pipelines.batch.manifest import read_manifest
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.ffmpeg import executable
 from talking_portrait.pipelines.files.frame_stream import write_stream
@@ -37,9 +43,12 @@ from talking_portrait.pipelines.files.images import read_image, write_image
 from talking_portrait.pipelines.files.motion_file import load_motion, save_motion
 from talking_portrait.pipelines.files.sound import open_sound, write_wav
 from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.provenance.metadata import read_statement
 from talking_portrait.pipelines.types import Audio, FaceMotion
 from talking_portrait.pipelines.workflow.check import GraphRefusedError, check_graph, describe
 from talking_portrait.pipelines.workflow.formats import class_names, load_workflow, to_prompt
+
+from ..toy_person import make_person, toy_model
 
 LONGEST_SENTENCE = 2000
 _LENGTHS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**40, 2**63 - 1, 2**64 - 1)
@@ -187,12 +196,72 @@ def read_media(path: Path) -> None:
         assert np.isfinite(block).all() or path.suffix in (".wav", ".w64", ".caf")  # floats, which are checked later
 
 
+def weights_of_a_driver(folder: Path) -> dict[str, bytes]:
+    network = MouthNetwork(MouthConfig(channels=8, dilations=(1, 2)))
+    save_mouth_network(network, folder / "own.safetensors", {"data": "none"})
+    return {"own.safetensors": (folder / "own.safetensors").read_bytes()}
+
+
+def read_driver(path: Path) -> None:
+    assert all(torch.isfinite(tensor).all() for tensor in open_mouth(path).state_dict().values())
+
+
+def persons(folder: Path) -> dict[str, bytes]:
+    toy_model(make_person(folder / "toy")).save(folder / "person.safetensors")
+    return {"person.safetensors": (folder / "person.safetensors").read_bytes()}
+
+
+def read_person(path: Path) -> None:
+    open_model(path)
+
+
+def statements(folder: Path) -> dict[str, bytes]:
+    picture = torch.rand(1, 24, 32, 3, generator=torch.Generator().manual_seed(0))
+    for name in ("a.mp4", "a.mov", "a.mkv"):
+        write_stream(folder / name, [picture], Fraction(25))
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def manifests(folder: Path) -> dict[str, bytes]:
+    row = {"portrait": "a.jsonl", "audio": "a.jsonl", "renderer": "anitalker", "settings": {"steps": 3}, "name": "b"}
+    return {"a.jsonl": json.dumps(row).encode() + b"\n" + json.dumps({**row, "settings": {}}).encode()}
+
+
+def read_rows(path: Path) -> None:
+    for job in read_manifest(path, path.parent / "out"):
+        assert job.target.parent == path.parent / "out"
+
+
 READERS: dict[str, tuple[Callable[[Path], dict[str, bytes]], Callable[[Path], None]]] = {
     "checkpoint": (checkpoints, read_weights),
     "workflow": (workflows, read_workflow),
     "motion": (motions, read_motion),
     "media": (media, read_media),
+    "driver": (weights_of_a_driver, read_driver),
+    "person": (persons, read_person),
+    "statement": (statements, lambda path: read_statement(path) and None),
+    "manifest": (manifests, read_rows),
 }
+
+
+class Watch:
+    """What Python does to the world outside while `at_work`: files opened for writing, programs, connections."""
+
+    FORBIDDEN = {"subprocess.Popen", "os.system", "os.exec", "os.remove", "os.rename", "os.mkdir", "os.rmdir",
+                 "socket.connect", "socket.bind", "shutil.rmtree", "os.symlink", "os.link"}  # fmt: skip
+    WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+    def __init__(self) -> None:
+        self.at_work = False
+        self.found: list[str] = []
+        sys.addaudithook(self._event)
+
+    def _event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.at_work:
+            return
+        writes = event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & self.WRITING)
+        if (writes and "__pycache__" not in str(arguments[0])) or event in self.FORBIDDEN:
+            self.found.append(f"{event} of {arguments[0]!r}")
 
 
 def peak_megabytes() -> float:
@@ -204,19 +273,24 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def fault_of(read: Callable[[Path], None], path: Path) -> tuple[str, bool]:
+def fault_of(read: Callable[[Path], None], path: Path, watch: Watch) -> tuple[str, bool]:
     """What is wrong with how a file is read, "" for nothing; whether it was refused."""
+    watch.at_work, watch.found = True, []
     try:
         read(path)
-        return "", False
+        return "; ".join(watch.found), False
     except TalkingPortraitError as error:
         text = str(error)
+        if watch.found:
+            return "; ".join(watch.found), True
         return ("" if len(text) < LONGEST_SENTENCE and "\n" not in text else f"no sentence: {text[:300]!r}"), True
     except Exception:
         return traceback.format_exc(), True
+    finally:
+        watch.at_work = False
 
 
-def main(reader: str, count: int, seed: int) -> int:
+def main(reader: str, count: int, seed: int, watch: Watch) -> int:
     logging.disable()
     make, read = READERS[reader]
     with tempfile.TemporaryDirectory() as temporary:
@@ -226,7 +300,7 @@ def main(reader: str, count: int, seed: int) -> int:
         whole = make(folder / "whole")
         for name, content in whole.items():
             (folder / "damaged" / name).write_bytes(content)
-            fault, refused = fault_of(read, folder / "damaged" / name)
+            fault, refused = fault_of(read, folder / "damaged" / name, watch)
             assert not fault, fault
             assert not refused, f"{name} is refused"
         before = peak_megabytes()
@@ -237,7 +311,7 @@ def main(reader: str, count: int, seed: int) -> int:
             path = folder / "damaged" / name
             path.write_bytes(mutated(whole[name], whole[rng.choice(names)], rng))
             start = time.monotonic()
-            fault, refused = fault_of(read, path)
+            fault, refused = fault_of(read, path, watch)
             longest = max(longest, (time.monotonic() - start, f"{name} of {number}"))
             refusals += refused
             if fault:
@@ -256,4 +330,5 @@ def main(reader: str, count: int, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    looking = Watch()
+    sys.exit(max([main(name, int(sys.argv[2]), int(sys.argv[3]), looking) for name in sys.argv[1].split(",")]))

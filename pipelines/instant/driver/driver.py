@@ -17,7 +17,7 @@ from ....models.face.upper_face_shapes import upper_face_shapes
 from ....models.speech.mouth_network import CONTROLS, MouthNetwork
 from ...audio.mouth_weights import DEFAULT_WEIGHTS
 from ...audio.waveform import as_speech, check_audio
-from ...errors import TalkingPortraitError
+from ...errors import TalkingPortraitError, quoted
 from ...face.head_pose import about_neck
 from ...motion.blinks import BLINK_RATE, blink_times, blink_weights
 from ...progress import share
@@ -87,6 +87,8 @@ def drive(
     for name, amount in amounts.items():
         _check_number(name, amount, MAX_AMOUNT)
     _check_number("blink rate", blink_rate, MAX_BLINK_RATE)
+    if not isinstance(seed, int):
+        raise TalkingPortraitError(f"The seed is {quoted(seed)}, but a whole number is expected.")
 
     frames = frame_count(audio.samples, audio.sample_rate, rate)
     controls = mouth_controls(audio, weights=weights, progress=share(progress, 0.0, 0.6))
@@ -118,7 +120,7 @@ def drive(
 def _check_number(name: str, value: float, highest: float) -> None:
     if not (isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= highest):
         raise TalkingPortraitError(
-            f"The driver's {name} is {value}, but a number from 0 to {highest:g} is expected; 0 keeps it still."
+            f"The driver's {name} is {quoted(value)}, but a number from 0 to {highest:g} is expected; 0 keeps it still."
         )
 
 

@@ -32,13 +32,12 @@ from ...face.shots import Frame, find_clips, find_cuts, thumbnail
 from ...files.output_paths import cut_to_bytes, folder_for_results, replacing
 from ...files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ...files.sound import read_speech
-from ...files.video import VideoFile, open_video
+from ...files.video import VIDEO_ENDINGS, VideoFile, open_video
 from ...image.affine_sampling import sample_picture
 from ...timing import sample_index
 from ...types import Crop, FaceTrack, Progress, no_progress
 from .clips import CLIPS, FRAMES, MANIFEST, Clip, clip_name, remove_clip
 
-ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 QUALITY = 95
 """Of the JPEG files."""
 _BLENDSHAPES = 52
@@ -130,9 +129,11 @@ def find_videos(places: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for place in places:
         is_folder = os.path.isdir(place)
-        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS) if is_folder else []
+        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS) if is_folder else []
         if is_folder and not inside:
-            raise TalkingPortraitError(f"The folder {place} holds no video ({', '.join(ENDINGS)}); give another one.")
+            raise TalkingPortraitError(
+                f"The folder {place} holds no video ({', '.join(VIDEO_ENDINGS)}); give another one."
+            )
         found += inside or [place]
     return found
 

@@ -16,7 +16,7 @@ from ...audio.waveform import check_audio
 from ...errors import TalkingPortraitError, quoted
 from ...face.face import Landmarker
 from ...files.sound import read_audio, read_speech
-from ...files.video import open_video
+from ...files.video import VIDEO_ENDINGS, open_video
 from ...instant.driver.mouth_controls import mouth_controls, speech_power
 from ...person.person import META, Person, open_person
 from ...person.tracking import track_person
@@ -25,7 +25,6 @@ from ...types import Audio, FaceTrack, Progress, no_progress
 from .lips import SpokenLips, at_control_rate, measured_curves, usual_curves
 
 MANIFEST = "manifest.json"
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
 MOST_OFFSET = 0.24
 """Seconds that picture and sound of a recording may lie apart; they are searched in steps of one control frame."""
@@ -132,7 +131,7 @@ def estimated_offset(opening: np.ndarray, recording: Recording, network: MouthNe
 def _kind(path: Path) -> str:
     if path.is_dir():
         return "person" if (path / META).is_file() else ""
-    if path.suffix.lower() in VIDEOS:
+    if path.suffix.lower() in VIDEO_ENDINGS:
         return "video"
     return "landmarks" if path.suffix.lower() == ".npz" and _sound_beside(path) else ""
 

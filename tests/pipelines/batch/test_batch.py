@@ -90,12 +90,12 @@ def test_a_failure_is_tried_once_more_and_listed(folder: Path, rendered: list, c
 
 
 def test_a_row_that_never_succeeds_ends_the_command_with_1(folder: Path, capsys: Any) -> None:
-    rows = manifest(folder, row(settings={"no_such_option": 1}), row(settings={"longest_side": 64}))
+    rows = manifest(folder, row(settings={"mouth": 9}), row(settings={"longest_side": 64}))
     assert main(["batch", str(rows), "--out", str(folder / "out")]) == 1
     assert "1 made, 0 there already, 1 failed" in capsys.readouterr().out
     states = json.loads((folder / "out" / "batch.json").read_text())
     assert [entry["state"] for entry in states] == ["failed", "done"]
-    assert "no_such_option" in states[0]["error"]
+    assert states[0]["error"].startswith("The driver's mouth is 9, but a number from 0 to 3 is expected")
 
 
 def test_an_interruption_keeps_what_is_done(folder: Path, monkeypatch: pytest.MonkeyPatch, rendered: list) -> None:
@@ -123,6 +123,8 @@ def test_an_interruption_keeps_what_is_done(folder: Path, monkeypatch: pytest.Mo
         (row(renderer="x"), "The renderer is 'x', but one of instant, aniportrait, anitalker, apasco is expected."),
         (row(settings=[1]), "but an object is expected, such as"),
         (row(settings={"out": "b.mp4"}), "but an object is expected, such as"),
+        (row(settings={"steps": 3}), "steps was given, but the renderer instant takes seed, mouth,"),
+        (row(renderer="anitalker", settings={"mouth": 1}), "mouth was given, but the renderer anitalker takes "),
         (row(name="../up"), "The name is '../up', but a plain file name is expected."),
         (row(name=3), "The name is 3, but text is expected."),
     ],

@@ -26,7 +26,7 @@ from talking_portrait.pipelines.syncanimation import avatar as avatar_files
 from talking_portrait.pipelines.syncanimation import speech as speech_module
 from talking_portrait.pipelines.syncanimation.animate import Drive, animate, frames_of, open_model
 from talking_portrait.pipelines.syncanimation.avatar import open_avatar
-from talking_portrait.pipelines.syncanimation.conditions import conditions, held_noise, limited_poses
+from talking_portrait.pipelines.syncanimation.conditions import PoseLabels, conditions, held_noise, limited_poses, pose_labels
 from talking_portrait.pipelines.syncanimation.motion_pose import motion_expressions, motion_poses
 from talking_portrait.pipelines.syncanimation.person_model import PersonModel
 from talking_portrait.pipelines.syncanimation.speech import speech_pieces
@@ -242,6 +242,25 @@ def test_the_published_reference_takes_the_expression_from_the_training(model: P
     torch.testing.assert_close(one, other)  # whatever is said
     own = torch.cat([piece.expressions for piece in conditions(model, speech(1, seed=2))])
     assert (own - other).abs().max() > 0.05
+
+
+def test_the_autoregressive_pose_goes_on_from_the_one_before_across_pieces(
+    model: PersonModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = speech(4, seed=2)
+    monkeypatch.setattr(speech_module, "FIRST_PIECE", 100)
+    (whole,) = speech_pieces(audio, FPS, model.speech)
+    labels = pose_labels(model, whole, "autoregressive").labels
+    codes = held_noise(np.arange(100), 32, 0, "pose")
+    speech_codes = model.networks.speech_map(whole.features.flatten(1))
+    with torch.no_grad():
+        following = model.networks.pose_syncer(speech_codes[50:51], labels[49:50], codes[50:51])
+    low, high = model.statistics.normalise_raw(model.limits)[:, :6]
+    torch.testing.assert_close(labels[50:51], following.clamp(low, high), atol=1e-4, rtol=1e-4)
+    assert (labels - pose_labels(model, whole).labels).abs().max() > 0.01
+    middle = replace(whole, start=60, first=40, features=whole.features[40:])  # a piece that begins at frame 40
+    later = pose_labels(model, middle, "autoregressive", before=PoseLabels(0, labels[:60]))
+    torch.testing.assert_close(later.labels, labels[40:], atol=1e-4, rtol=1e-4)
 
 
 def test_a_file_is_as_the_model_and_files_of_others_are_refused(work: Path, model: PersonModel, tmp_path: Path) -> None:

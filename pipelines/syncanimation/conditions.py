@@ -120,9 +120,7 @@ def pose_labels(
     return PoseLabels(piece.first, torch.cat(labels))
 
 
-def smoothed_poses(
-    model: PersonModel, piece: SpeechPiece, predicted: PoseLabels, smoothing: Smoothing
-) -> torch.Tensor:
+def smoothed_poses(model: PersonModel, piece: SpeechPiece, predicted: PoseLabels, smoothing: Smoothing) -> torch.Tensor:
     """Poses (n, 4, 4) of the frames of a piece, within the limits."""
     poses, _ = limited_poses(model, model.statistics.poses(predicted.labels))
     if smoothing != "none":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from ....models.syncanimation.rendering.fields import NET_RATE
 from ...errors import TalkingPortraitError, quoted
 from ...syncanimation.person_model import STAGES
+from ..core.run_settings import LATER
 from ..core.trainer import PRECISIONS, Plan
 from .frames import Pixels
 
@@ -48,7 +49,8 @@ class Settings:
     and `precision` "auto" are chosen by the size and the device. `syncer_steps`: of each of the two syncers and of the
     speech code, which are trained alone, before the renderer. `held_out` is the share of the video at its end that is
     not trained on, but measured. `lpips`: a file of LPIPS' weights for patches; without one their gradients and SSIM
-    are compared.
+    are compared. `joint`: torso and face are rendered by what the syncers predict, and train them too, as published; a
+    step then takes all frames through a syncer.
 
     Raises TalkingPortraitError for a value outside its range.
     """
@@ -68,6 +70,7 @@ class Settings:
     save_every: int = 500
     picture_every: int = 200
     lpips: str = ""
+    joint: bool = field(default=False, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

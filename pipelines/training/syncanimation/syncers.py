@@ -73,11 +73,16 @@ class _SyncerTrainer(Trainer):
             self.register_buffer(name, tensor, persistent=False)
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
+        return self.predicted()[1]
+
+    def predicted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Labels (N, D) of all frames as they are driven, and the loss of a step."""
         audio = self.audio + NOISE * torch.randn_like(self.audio)
         output = self._published(audio)
         counted = SyncerOutput(*(part[self.usable] for part in output))
-        driven = (self.driven(audio) - self.labels)[self.usable]
-        return syncer_loss(counted, self.labels[self.usable]) + driven.square().mean()
+        labels = self.driven(audio)
+        difference = (labels - self.labels)[self.usable]
+        return labels, syncer_loss(counted, self.labels[self.usable]) + difference.square().mean()
 
     def _published(self, audio: torch.Tensor) -> SyncerOutput:
         raise NotImplementedError

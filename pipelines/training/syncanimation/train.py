@@ -43,7 +43,7 @@ from ..core.timed_steps import steps_in
 from .carving import carve
 from .evaluation import evaluate, evaluate_syncers
 from .frames import AvatarFrames, HeadFrames, TorsoFrames
-from .renderer import HeadTrainer, TorsoTrainer
+from .renderer import HeadTrainer, JointExpression, JointPose, TorsoTrainer
 from .settings import GRID_UPDATES, SHARES, UPDATED_PART, Settings
 from .syncers import EmotionTrainer, PoseTrainer, Speech, SpeechCodeTrainer, Steps, mouth_labels
 
@@ -189,12 +189,16 @@ class _Run:
         self._train_syncer("pose", syncer)
         pixels = 2 * self.settings.rays
         frames = TorsoFrames(self.avatar, self.frames, self.settings.seed, pixels)
-        return self._train_stage("torso", TorsoTrainer(self.renderer, self.model.camera), frames)
+        joint = JointPose(syncer, self.model.statistics) if self.settings.joint else None
+        first = self._train_stage("torso", TorsoTrainer(self.renderer, self.model.camera, joint), frames)
+        if joint is not None:
+            self._calibrate(syncer)
+        return first
 
     def _train_face(self) -> bool:
         seed_everything(self.settings.seed, 2)
-        self._train_syncer("emotion", EmotionTrainer(self.networks.emotion_syncer, self._speech()))
-        self._settle_blinks()
+        syncer = EmotionTrainer(self.networks.emotion_syncer, self._speech())
+        self._train_syncer("emotion", syncer)
         rows = slice(0, int(self.training[-1]) + 1)
         usable = self._usable()
         mouth = mouth_labels(self.avatar.blendshapes[rows].float(), self.avatar.landmarks[rows].float(), usable)
@@ -203,12 +207,17 @@ class _Run:
         seen = self.training[np.linspace(0, len(self.training) - 1, min(SEEN_FROM, len(self.training))).astype(int)]
         self.renderer.mark_unseen(self.model.camera, poses[torch.from_numpy(seen)])
         carve(self.renderer.occupancy, self.avatar, self.model.camera, poses, self.training)
-        return self._train_head("face")
+        joint = JointExpression(syncer, self.model.statistics) if self.settings.joint else None
+        first = self._train_head("face", joint)
+        if joint is not None:
+            self._calibrate(syncer)
+        self._settle_blinks()
+        return first
 
     def _train_lips(self) -> bool:
         return self._train_head("lips")
 
-    def _train_head(self, stage: str) -> bool:
+    def _train_head(self, stage: str, joint: JointExpression | None = None) -> bool:
         size = self.settings.size
         frames = HeadFrames(
             self.avatar,
@@ -226,6 +235,7 @@ class _Run:
             updates=GRID_UPDATES[size],
             part=UPDATED_PART[size],
             lpips=self.lpips,
+            joint=joint,
         )
         return self._train_stage(stage, trainer, frames)
 
@@ -253,8 +263,12 @@ class _Run:
         _take_over(trainer if isinstance(trainer, SpeechCodeTrainer) else trainer.network, files)
         trainer.cpu()
         if not isinstance(trainer, SpeechCodeTrainer):
-            seed_everything(self.settings.seed, 3)
-            trainer.calibrate()
+            self._calibrate(trainer)
+
+    def _calibrate(self, syncer: PoseTrainer | EmotionTrainer) -> None:
+        seed_everything(self.settings.seed, 3)
+        syncer.cpu()
+        syncer.calibrate()
 
     def _usable(self) -> torch.Tensor:
         usable = torch.zeros(int(self.training[-1]) + 1, dtype=torch.bool)

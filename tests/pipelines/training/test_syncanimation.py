@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from talking_portrait.__main__ import main
 from talking_portrait.models.syncanimation.labels import UPPER_FACE, raw_labels
 from talking_portrait.models.syncanimation.rendering.camera import Camera, renderer_pose
 from talking_portrait.models.syncanimation.rendering.occupancy import cell_places
 from talking_portrait.models.syncanimation.rendering.renderer import Renderer
+from talking_portrait.pipelines.commands.syncanimation import _Clock
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.face import Face
 from talking_portrait.pipelines.files.motion_file import save_motion
@@ -26,7 +28,13 @@ from talking_portrait.pipelines.syncanimation import avatar as avatar_files
 from talking_portrait.pipelines.syncanimation import speech as speech_module
 from talking_portrait.pipelines.syncanimation.animate import Drive, animate, frames_of, open_model
 from talking_portrait.pipelines.syncanimation.avatar import open_avatar
-from talking_portrait.pipelines.syncanimation.conditions import PoseLabels, conditions, held_noise, limited_poses, pose_labels
+from talking_portrait.pipelines.syncanimation.conditions import (
+    PoseLabels,
+    conditions,
+    held_noise,
+    limited_poses,
+    pose_labels,
+)
 from talking_portrait.pipelines.syncanimation.motion_pose import motion_expressions, motion_poses
 from talking_portrait.pipelines.syncanimation.person_model import PersonModel
 from talking_portrait.pipelines.syncanimation.speech import speech_pieces
@@ -265,7 +273,7 @@ def test_the_autoregressive_pose_goes_on_from_the_one_before_across_pieces(
 
 def test_a_file_is_as_the_model_and_files_of_others_are_refused(work: Path, model: PersonModel, tmp_path: Path) -> None:
     from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     assert model.speech.mouth_encoder is not None
     assert model.speech.mouth_encoder.name == model.speech.model
@@ -293,7 +301,9 @@ def test_a_file_is_as_the_model_and_files_of_others_are_refused(work: Path, mode
         open_model(tmp_path / "odd.safetensors")
 
 
-def test_commands_train_drive_and_render_live(work: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_commands_train_drive_and_render_live(
+    work: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, audio, out = str(work / "run" / MODEL), str(tmp_path / "say.wav"), tmp_path / "out.mp4"
     write_wav(tmp_path / "say.wav", speech(0.4))
     save_motion(tmp_path / "motion.npz", still(10))
@@ -304,8 +314,12 @@ def test_commands_train_drive_and_render_live(work: Path, tmp_path: Path, capfd:
     assert open_video(out).size == FRAME
     assert main([*drive, "--portrait"]) != 0
     assert "give the prepared person by --person" in capfd.readouterr().err
+    monkeypatch.setattr(_Clock, "EARLY", 0.0)
     assert main(["live", "--model", model, "--audio", audio, "--out", str(out)]) == 0
-    assert "10 frames; the first after" in capfd.readouterr().out
+    begun, early, done = capfd.readouterr().out.splitlines()
+    assert begun.startswith(f"{out}: 10 frames are being rendered")
+    assert early.startswith("frames so far: the first after ")
+    assert done.startswith(f"{out}: 10 frames; the first after ")
 
 
 def test_half_precision_and_the_published_steps_train_too(
@@ -333,6 +347,25 @@ def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_p
     longer = replace(QUICK, stage="face", torso_steps=0, face_steps=0, lips_steps=0, steps=16)
     train_syncanimation(work / "bob", tmp_path / "run", longer, resume=True)
     assert len(read_log(tmp_path / "run" / "face")) == 6  # half of the 12 steps that are left
+
+
+def test_pictures_train_the_syncers_where_they_are_trained_together(work: Path, tmp_path: Path) -> None:
+    before = {}
+    for joint in (False, True):
+        out = tmp_path / str(joint)
+        train_syncanimation(work / "bob", out, replace(QUICK, stage="face", joint=joint))
+        state = load_file(out / MODEL)
+        for name, file in (("au2PoseNet.", "pose/pose_syncer"), ("au2BsNet.", "emotion/emotion_syncer")):
+            alone = load_file(out / f"{file}.safetensors")
+            moved = max(
+                float((state[name + key] - alone[key]).abs().max()) for key in alone if key.endswith(".fc.weight")
+            )
+            assert (moved > 1e-6) == joint
+        before[joint] = json.loads((out / "run.json").read_text())
+    assert before[True] == before[False] | {"joint": True}
+    older = {name: value for name, value in before[False].items() if name != "joint"}
+    (tmp_path / "False" / "run.json").write_text(json.dumps(older))  # of a version without it
+    train_syncanimation(work / "bob", tmp_path / "False", replace(QUICK, stage="face"), resume=True)
 
 
 def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ ALPHA_WEIGHT = 0.1
 GRID_FACTOR, ATTENTION_FACTOR = 10.0, 5.0
 """Published learning rates of the hash grids and of the audio attention, over that of the networks."""
 SYNCER_FACTOR = 0.1
-"""The same of a syncer in joint training; published: 0.1 for poses, and 10 for expressions, whose syncer begins untrained
-there."""
+"""The same of a syncer in joint training; published: 0.1 for poses, 10 for expressions, whose syncer is untrained then."""
+SPEECH_CODE = ("head.audio_net.", "head.audio_att_net.")
+"""Parameters that turn speech into the code."""
 
 
 class Joint(nn.Module):
@@ -120,15 +121,19 @@ class HeadTrainer(Trainer):
         part: float = 1.0,
         lpips: LPIPS | None = None,
         joint: JointExpression | None = None,
+        speech: bool = True,
     ) -> None:
-        """Every so many `updates` steps `part` of the cells' densities are measured."""
+        """Every so many `updates` steps `part` of the cells' densities are measured.
+
+        `speech`: the speech code is trained too. `joint`: in place of the true expressions.
+        """
         super().__init__()
         self.head, self.occupancy, self.camera = renderer.head, renderer.occupancy, camera
         self._renderer = [renderer]
         self.lips, self.updates, self.part = lips, updates, part
         self._lpips = [lpips]  # not a submodule either: checkpoints have no need of it
         self.weights = HeadLossWeights()
-        self.joint = joint
+        self.joint, self.speech = joint, speech
         if lips:
             self.title = "syncanimation-lips"
 
@@ -136,13 +141,17 @@ class HeadTrainer(Trainer):
         factors = {f"head.encoder_{plane}.": GRID_FACTOR for plane in ("xy", "yz", "xz")}
         factors["head.audio_att_net."] = ATTENTION_FACTOR
         factors["joint."] = SYNCER_FACTOR
-        return [Objective(trainable(self), self.loss, factors=factors)]
+        parameters = {
+            name: weight for name, weight in trainable(self).items() if self.speech or not name.startswith(SPEECH_CODE)
+        }
+        return [Objective(parameters, self.loss, factors=factors)]
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
         one = {name: tensor[0] for name, tensor in batch.items()}
         # The gradient of its short convolutions is no number in half precision on some CPUs, and it takes no time.
         with torch.autocast(one["windows"].device.type, enabled=False):
             audio = self.head.encode_audio(one["windows"][None])
+        audio = audio if self.speech else audio.detach()
         expression, extra = one["expression"], torch.zeros((), device=audio.device)
         if self.joint is not None:
             expression, extra = self.joint(one["frame"])

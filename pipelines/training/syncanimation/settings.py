@@ -33,6 +33,9 @@ UPDATED_PART = {"small": 1 / 8, "published": 1.0}
 """Of the cells' densities, at each update of the head's grid."""
 GRID_UPDATES = {"small": 4, "published": 16}
 """Steps between these updates."""
+SPEECH_TRAINED = {"small": False, "published": True}
+"""Whether pictures train the speech code on (published). In a short training they lose it: at its beginning, when the
+head is still a blur, what the speech says only disturbs, and the code shrinks to a tenth."""
 RATES = {
     "small": {"torso": 5e-3, "face": 3e-3, "lips": 1.5e-3},
     "published": {"torso": NET_RATE, "face": NET_RATE, "lips": NET_RATE},
@@ -126,11 +129,11 @@ class Settings:
             return [with_patches] if stage == "face" else [alone, with_patches]
         return [alone, alone, alone, with_patches] if stage == "face" else [alone, with_patches]
 
-    def syncer_plan(self) -> Plan:
-        """Found by trying on synthetic persons."""
+    def syncer_plan(self, name: str) -> Plan:
+        """Of pose, emotion or speech; found by trying, the last one's rate on a filmed person too."""
         return Plan(
             steps=self.syncer_steps,
-            rate=2e-3,
+            rate=1e-2 if name == "speech" else 2e-3,
             warmup=min(10, self.syncer_steps // 10),
             decay="cosine",
             clip=10.0,

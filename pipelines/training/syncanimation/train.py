@@ -44,7 +44,7 @@ from .carving import carve
 from .evaluation import evaluate, evaluate_syncers
 from .frames import AvatarFrames, HeadFrames, TorsoFrames
 from .renderer import HeadTrainer, JointExpression, JointPose, TorsoTrainer
-from .settings import GRID_UPDATES, SHARES, UPDATED_PART, Settings
+from .settings import GRID_UPDATES, SHARES, SPEECH_TRAINED, UPDATED_PART, Settings
 from .syncers import EmotionTrainer, PoseTrainer, Speech, SpeechCodeTrainer, Steps, mouth_labels
 
 MODEL, METRICS = "person.safetensors", "held_out.json"
@@ -236,6 +236,7 @@ class _Run:
             part=UPDATED_PART[size],
             lpips=self.lpips,
             joint=joint,
+            speech=SPEECH_TRAINED[size],
         )
         return self._train_stage(stage, trainer, frames)
 
@@ -255,20 +256,18 @@ class _Run:
         files = train(
             trainer,
             Steps(),
-            self.settings.syncer_plan(),
+            self.settings.syncer_plan(name),
             self.out / name,
             resume=self.resume,
             progress=self.stage(name),
         )
         _take_over(trainer if isinstance(trainer, SpeechCodeTrainer) else trainer.network, files)
-        trainer.cpu()
-        if not isinstance(trainer, SpeechCodeTrainer):
-            self._calibrate(trainer)
+        self._calibrate(trainer)
 
-    def _calibrate(self, syncer: PoseTrainer | EmotionTrainer) -> None:
+    def _calibrate(self, trainer: PoseTrainer | EmotionTrainer | SpeechCodeTrainer) -> None:
         seed_everything(self.settings.seed, 3)
-        syncer.cpu()
-        syncer.calibrate()
+        trainer.cpu()
+        trainer.calibrate()
 
     def _usable(self) -> torch.Tensor:
         usable = torch.zeros(int(self.training[-1]) + 1, dtype=torch.bool)

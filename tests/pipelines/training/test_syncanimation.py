@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from talking_portrait.__main__ import main
+from talking_portrait.models.syncanimation.audio_nets import speech_windows
 from talking_portrait.models.syncanimation.labels import UPPER_FACE, raw_labels
 from talking_portrait.models.syncanimation.rendering.camera import Camera, renderer_pose
 from talking_portrait.models.syncanimation.rendering.occupancy import cell_places
@@ -43,6 +44,7 @@ from talking_portrait.pipelines.training.syncanimation import train as train_mod
 from talking_portrait.pipelines.training.syncanimation.carving import carve
 from talking_portrait.pipelines.training.syncanimation.evaluation import evaluate
 from talking_portrait.pipelines.training.syncanimation.frames import HeadFrames, Pixels
+from talking_portrait.pipelines.training.syncanimation.renderer import HeadTrainer
 from talking_portrait.pipelines.training.syncanimation.settings import Settings
 from talking_portrait.pipelines.training.syncanimation.train import MODEL, split, train_syncanimation
 from talking_portrait.pipelines.types import Audio, FaceMotion
@@ -129,6 +131,18 @@ def test_a_trained_person_is_like_itself_in_speech_that_it_was_not_trained_on(wo
     ][::4]
     points, _ = landmarks(acting, SIZE)
     assert np.corrcoef(openness(images, points[::4]), openness(drawings, points[::4]))[0, 1] > 0.7
+
+
+def test_the_speech_code_has_a_deviation_of_one_and_pictures_do_not_shrink_it(work: Path, model: PersonModel) -> None:
+    head, features = model.networks.renderer.head, model.speech.standardised(open_person(work / "ann").speech())
+    with torch.no_grad():
+        codes = head.encode_audio(speech_windows(features))[: len(features) * 9 // 10]
+    assert float((codes - codes.mean(0)).square().mean().sqrt()) == pytest.approx(1, abs=0.1)
+    alone = load_file(work / "run" / "speech" / "speech_code.safetensors")
+    for name in ("audio_net.encoder_conv.0.weight", "audio_att_net.attentionConvNet.2.weight"):
+        torch.testing.assert_close(head.get_parameter(name), alone[name])
+    trained = HeadTrainer(Renderer(), model.camera).objectives()[0].parameters
+    assert any(name.startswith("head.audio_net.") for name in trained)  # a published training goes on with it
 
 
 def test_the_frames_are_as_long_as_the_speech_and_the_person_is_opaque(work: Path, model: PersonModel) -> None:

@@ -28,7 +28,7 @@ ALPHA_WEIGHT = 0.1
 GRID_FACTOR, ATTENTION_FACTOR = 10.0, 5.0
 """Published learning rates of the hash grids and of the audio attention, over that of the networks."""
 SYNCER_FACTOR = 0.1
-"""The same of a syncer in joint training; published: 0.1 for poses, 10 for expressions, whose syncer is untrained then."""
+"""The same of a syncer in joint training; published: 0.1 for poses, 10 for expressions, begun untrained."""
 SPEECH_CODE = ("head.audio_net.", "head.audio_att_net.")
 """Parameters that turn speech into the code."""
 

@@ -190,6 +190,8 @@ class SpeechCodeTrainer(Trainer):
         codes = self.audio_att_net(speech_windows(self.audio_net(self.features)))[self.usable]
         deviation = (codes - codes.mean(0)).square().mean().sqrt().clamp(min=1e-6)
         last, attention = self.audio_net.encoder_fc1[-1], self.audio_att_net.attentionConvNet[0]
+        assert isinstance(last, nn.Linear)
+        assert isinstance(attention, nn.Conv1d)
         last.weight.div_(deviation)
         last.bias.div_(deviation)
         attention.weight.mul_(deviation)  # attends as before

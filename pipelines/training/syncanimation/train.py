@@ -36,7 +36,8 @@ from ...syncanimation.person_model import STAGES, Blinks, PersonModel, open_mode
 from ...syncanimation.speech import SpeechScale
 from ...types import Progress, no_progress
 from ..core.checkpoints import writing
-from ..core.loop import seed_everything, train
+from ..core.loop import LOG, seed_everything, train
+from ..core.loss_curve import with_loss_curve
 from ..core.processes import Processes
 from ..core.run_settings import FILE, read_settings, write_settings
 from ..core.timed_steps import steps_in
@@ -132,7 +133,7 @@ def trained_model(
         settings = replace(settings, lips_steps=round(before.lips_steps + more))
     ends = [0.0, *np.cumsum(list(PROGRESS.values())).tolist()]
     spans = zip(PROGRESS, ends[:-1], ends[1:], strict=True)
-    parts = {part: share(progress, start, stop) for part, start, stop in spans}
+    parts = {part: with_loss_curve(share(progress, start, stop), Path(out) / part / LOG) for part, start, stop in spans}
     path = train_syncanimation(
         person_folder, out, settings, resume=True, landmarker=landmarker, stage=parts.__getitem__, say=say
     )

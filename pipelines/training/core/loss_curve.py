@@ -22,8 +22,8 @@ COLOUR = (120, 200, 255)
 def with_loss_curve(progress: Progress, log: Path) -> Progress:
     """Progress whose pictures have the loss so far beneath them, from a run's `log`."""
 
-    def report(done: int, total: int, picture: torch.Tensor | None = None) -> None:
-        progress(done, total, None if picture is None else _above_curve(picture, losses(log)))
+    def report(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        progress(done, total, None if preview is None else _above_curve(preview, losses(log)))
 
     return report
 

@@ -200,15 +200,20 @@ class SpeechCodeTrainer(Trainer):
         return {"speech_code": self.state_dict()}
 
 
+def over_face_height(landmarks: torch.Tensor, one: int, other: int) -> torch.Tensor:
+    """The distance (N,) of two of the landmarks (N, 68, 2) over the face's height."""
+    height = (landmarks[:, 8] - landmarks[:, 27]).norm(dim=1)
+    return (landmarks[:, one] - landmarks[:, other]).norm(dim=1) / height
+
+
 def mouth_labels(blendshapes: torch.Tensor, landmarks: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
     """How the mouth is open (N, K), with mean 0 and deviation 1 over the `usable` frames (N,).
 
     Blendshapes (N, 52) of jaw and mouth, and from landmarks (N, 68, 2) the lips' opening and width over the face's
     height. What hardly changes is left out.
     """
-    height = (landmarks[:, 8] - landmarks[:, 27]).norm(dim=1, keepdim=True)
-    opening = (landmarks[:, 66] - landmarks[:, 62]).norm(dim=1, keepdim=True) / height
-    width = (landmarks[:, 54] - landmarks[:, 48]).norm(dim=1, keepdim=True) / height
+    opening = over_face_height(landmarks, 66, 62)[:, None]
+    width = over_face_height(landmarks, 54, 48)[:, None]
     # The opening is what lips are judged by: it counts as much as four of the others.
     values = torch.cat([blendshapes[:, MOUTH_COLUMNS], opening.expand(-1, 4), width], 1)
     deviation = values[usable].std(0)

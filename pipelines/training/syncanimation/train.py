@@ -43,10 +43,10 @@ from ..core.run_settings import FILE, read_settings, write_settings
 from ..core.timed_steps import steps_in
 from .carving import carve
 from .evaluation import evaluate, evaluate_syncers
-from .frames import AvatarFrames, HeadFrames, TorsoFrames
+from .frames import AvatarFrames, HeadFrames, TorsoFrames, with_rare
 from .renderer import HeadTrainer, JointExpression, JointPose, TorsoTrainer
 from .settings import GRID_UPDATES, SHARES, SPEECH_TRAINED, UPDATED_PART, Settings
-from .syncers import EmotionTrainer, PoseTrainer, Speech, SpeechCodeTrainer, Steps, mouth_labels
+from .syncers import EmotionTrainer, PoseTrainer, Speech, SpeechCodeTrainer, Steps, mouth_labels, over_face_height
 
 MODEL, METRICS = "person.safetensors", "held_out.json"
 PROGRESS = {"pose": 0.03, "torso": 0.1, "emotion": 0.03, "speech": 0.03, "face": 0.53, "lips": 0.28}
@@ -220,9 +220,11 @@ class _Run:
 
     def _train_head(self, stage: str, joint: JointExpression | None = None) -> bool:
         size = self.settings.size
+        blinks = self.model.labels.expressions[:, BROWS:].mean(1)
+        openings = over_face_height(self.avatar.landmarks, 66, 62)
         frames = HeadFrames(
             self.avatar,
-            self.frames,
+            with_rare(self.training, blinks.numpy(), openings.numpy()).tolist(),
             self.settings.seed,
             self.features,
             self.model.labels.expressions,

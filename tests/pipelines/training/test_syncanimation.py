@@ -43,7 +43,7 @@ from talking_portrait.pipelines.training.syncanimation import settings as settin
 from talking_portrait.pipelines.training.syncanimation import train as train_module
 from talking_portrait.pipelines.training.syncanimation.carving import carve
 from talking_portrait.pipelines.training.syncanimation.evaluation import evaluate
-from talking_portrait.pipelines.training.syncanimation.frames import HeadFrames, Pixels
+from talking_portrait.pipelines.training.syncanimation.frames import HeadFrames, Pixels, with_rare
 from talking_portrait.pipelines.training.syncanimation.renderer import HeadTrainer
 from talking_portrait.pipelines.training.syncanimation.settings import Settings
 from talking_portrait.pipelines.training.syncanimation.train import MODEL, split, train_syncanimation
@@ -452,6 +452,16 @@ def test_samples_are_pixels_of_the_frame_around_the_head(work: Path, model: Pers
     head = torch.from_numpy(avatar.parts([frame])[0].ravel() == avatar_files.HEAD_PART)
     assert head[first["pixels"]].float().mean() > 0.6
     assert sorted(int(frames[number]["frame"]) for number in range(20)) == list(range(20))
+
+
+def test_frames_with_shut_eyes_and_a_wide_mouth_come_more_often() -> None:
+    frames, blinks, openings = np.arange(0, 200, 2), np.zeros(200), np.linspace(0, 1, 200)
+    blinks[[20, 21, 60]] = 0.7
+    counts = np.bincount(with_rare(frames, blinks, openings), minlength=200)
+    assert counts[1::2].sum() == 0  # none that is not trained on
+    assert counts[[20, 60]].tolist() == [6, 6]
+    assert counts[[0, 198]].tolist() == [1, 1]  # a quarter of the frames has a wide mouth: enough
+    assert np.array_equal(with_rare(frames, np.zeros(200)), frames)  # nothing ever changes
 
 
 def test_cells_outside_of_the_head_are_carved_away(work: Path) -> None:

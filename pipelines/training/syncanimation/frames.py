@@ -19,8 +19,8 @@ AROUND_HEAD = 0.12
 ELSEWHERE, EYES, LIPS, LIPS_AT_LAST = 0.1, 0.15, 0.3, 0.5
 """Parts of the rays that are cast anywhere, at the eyes and at the lips; in the last stage more are at the lips."""
 RARE_PART, MOST_REPEATS = 0.2, 5
-"""Part of the training that frames with shut eyes, and those with a wide mouth, are repeated up to, and how often one is
-repeated at most: in pictures of the usual state alone, neither lids nor lips learn to move."""
+"""Part of the training that frames with shut eyes, and those with a wide mouth, are repeated up to, and how often at
+most: in pictures of the usual state alone, neither lids nor lips learn to move."""
 HELD_BYTES = 2_000_000_000
 """Of pictures that are held in memory; the others are read when they are needed."""
 

@@ -84,7 +84,11 @@ class Statistics:
 
     def normalise(self, poses: torch.Tensor, expressions: torch.Tensor) -> torch.Tensor:
         """Poses (N, 4, 4) and blendshapes (N, 7) to labels (N, 13) of mean 0 and deviation 1 over the training."""
-        return (self.offsets(poses, expressions) - self.mean) / (self.std + 1e-8)
+        return self.normalise_raw(raw_labels(poses, expressions))
+
+    def normalise_raw(self, labels: torch.Tensor) -> torch.Tensor:
+        """The same from `raw_labels` (N, 13)."""
+        return (labels - self.average - self.mean) / (self.std + 1e-8)
 
     def poses(self, labels: torch.Tensor) -> torch.Tensor:
         """Normalised labels (N, 6) to poses (N, 4, 4)."""

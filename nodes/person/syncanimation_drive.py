@@ -105,10 +105,11 @@ class SyncAnimationDrive(RendererNode):
                 host.advanced(
                     io.Combo.Input(
                         "reference",
-                        options=["first frame", "noise", "published"],
+                        options=["first frame", "noise", "published", "autoregressive"],
                         default="first frame",
                         tooltip="What the prediction of head and expression begins at; published takes the "
-                        "expression's speech from the training, as the public program does.",
+                        "expression's speech from the training, as the public program does; autoregressive predicts "
+                        "each pose of the head from the one before.",
                     )
                 ),
             ],

@@ -90,6 +90,14 @@ class TrainSyncAnimation(io.ComfyNode):
                         tooltip="Same seed, same run on the same machine.",
                     )
                 ),
+                host.advanced(
+                    io.Boolean.Input(
+                        "joint",
+                        default=False,
+                        tooltip="Pictures of torso and face train head pose and expression too, as published; slow on "
+                        "a CPU.",
+                    )
+                ),
             ],
             outputs=[
                 SyncAnimationSocket.Output(
@@ -112,10 +120,13 @@ class TrainSyncAnimation(io.ComfyNode):
         steps: int = 0,
         held_out: float = 0.1,
         seed: int = 42,
+        joint: bool = False,
     ) -> io.NodeOutput:
         from ...pipelines.training.syncanimation.train import Settings, trained_model
 
-        settings = Settings(size=size, stage=stage, minutes=minutes, steps=steps, held_out=held_out, seed=seed)
+        settings = Settings(
+            size=size, stage=stage, minutes=minutes, steps=steps, held_out=held_out, seed=seed, joint=joint
+        )
         report: list[str] = []
         progress = host.progress()
         host.unload_networks()

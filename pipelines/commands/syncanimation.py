@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,37 +58,53 @@ def drive_person(options: argparse.Namespace) -> None:
 
 
 def _live(options: argparse.Namespace) -> None:
-    model, frames, clock = _write(options, None, ProgressBar("live"))
-    fps, rate = float(model.video.fps), clock.rate
-    held = "faster" if rate >= fps else "slower"
-    say(
-        f"{options.out}: {frames} frames; the first after {clock.first:.2f} s, then {rate:.1f} frames a second, {held} "
-        f"than the {fps:g} of real time"
-    )
+    _, frames, clock = _write(options, None, ProgressBar("live"), live=True)
+    say(f"{options.out}: {frames} frames; {clock.report()}")
 
 
 class _Clock:
-    """When frames come: `first` in seconds after the beginning, then the `rate` in frames a second."""
+    """When frames come: `first` in seconds after the beginning, then the `rate` in frames a second.
 
-    def __init__(self) -> None:
+    After `EARLY` seconds of them the rate is printed, once.
+    """
+
+    EARLY = 2.0
+
+    def __init__(self, fps: Fraction, *, prints: bool) -> None:
         self._begun = self._latest = time.monotonic()
         self.first = 0.0
         self._frames = 0
+        self._fps, self._prints = float(fps), prints
 
     def timed(self, frames: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
         for frame in frames:
             self._latest = time.monotonic()
             self._frames += len(frame)
             self.first = self.first or self._latest - self._begun
+            if self._prints and self._frames > 1 and self._latest - self._begun - self.first >= self.EARLY:
+                self._prints = False
+                say(f"frames so far: {self.report()}")
             yield frame
+
+    def report(self) -> str:
+        held = "faster" if self.rate >= self._fps else "slower"
+        return (
+            f"the first after {self.first:.2f} s, then {self.rate:.1f} frames a second, {held} than the "
+            f"{self._fps:g} of real time"
+        )
 
     @property
     def rate(self) -> float:
         return (self._frames - 1) / max(self._latest - self._begun - self.first, 1e-9) if self._frames > 1 else 0.0
 
 
-def _write(options: argparse.Namespace, head: Any, progress: ProgressBar) -> tuple[PersonModel, int, _Clock]:
-    """Writes the video; returns the model, the number of frames and when they came."""
+def _write(
+    options: argparse.Namespace, head: Any, progress: ProgressBar, *, live: bool = False
+) -> tuple[PersonModel, int, _Clock]:
+    """Writes the video; returns the model, the number of frames and when they came.
+
+    `live`: the file's name is printed before the first frame, and the rate soon.
+    """
     import torch
 
     from ..audiodvp.atnet import load_encoder
@@ -114,8 +131,10 @@ def _write(options: argparse.Namespace, head: Any, progress: ProgressBar) -> tup
         seed=options.seed,
     )
     encoder = load_encoder(options.speech_encoder)
-    clock = _Clock()
     speech, sound = read_speech(options.audio, model.video.fps)
+    if live:
+        say(f"{options.out}: {model.frames_for(speech)} frames are being rendered; the last one completes the file")
+    clock = _Clock(model.video.fps, prints=live)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     pictures = frames_of(
         model,

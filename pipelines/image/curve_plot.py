@@ -37,8 +37,10 @@ class Curve:
     colour: Colour
 
 
-def plot_curves(curves: Sequence[Curve], seconds: float, audio: Audio | None, size: tuple[int, int]) -> torch.Tensor:
-    """A picture (H, W, 3) in 0..1 of `size` (height, width) with curves that last `seconds`.
+def plot_curves(
+    curves: Sequence[Curve], seconds: float, audio: Audio | None, size: tuple[int, int], *, unit: str = "s"
+) -> torch.Tensor:
+    """A picture (H, W, 3) in 0..1 of `size` (height, width) with curves that last `seconds`, or so many of the `unit`.
 
     Raises TalkingPortraitError for sides outside 64..4096.
     """
@@ -46,11 +48,11 @@ def plot_curves(curves: Sequence[Curve], seconds: float, audio: Audio | None, si
 
     height, width = checked_size(size)
     canvas = Image.new("RGB", (width * SHARPER, height * SHARPER), PAPER)
-    unit = min(height / 720, width / 960) * SHARPER
-    sheet = _Sheet(ImageDraw.Draw(canvas), canvas.size, unit, seconds, _waveform(audio))
+    scale = min(height / 720, width / 960) * SHARPER
+    sheet = _Sheet(ImageDraw.Draw(canvas), canvas.size, scale, seconds, _waveform(audio))
     for row, curve in enumerate(curves):
         sheet.panel(curve, row, len(curves))
-    sheet.time_axis()
+    sheet.time_axis(unit)
     picture = canvas.reduce(SHARPER)
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
 
@@ -136,11 +138,11 @@ class _Sheet:
         low, high = np.minimum.reduceat(values, edges), np.maximum.reduceat(values, edges)
         return [(self.left + i, float(v)) for i, pair in enumerate(zip(low, high, strict=True)) for v in pair]
 
-    def time_axis(self) -> None:
-        steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+    def time_axis(self, unit: str) -> None:
+        steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 6000, 30000)
         step = next((s for s in steps if self.seconds / s <= 14), steps[-1])
         for tick in range(int(self.seconds / step) + 1):
             x = self.left + (self.right - self.left) * tick * step / self.seconds
             self.draw.line([(x, self.bottom), (x, self.bottom + 5 * self.unit)], fill=(128, 134, 150))
-            label = f"{tick * step:g}" + (" s" if tick == 0 else "")
+            label = f"{tick * step:g}" + (f" {unit}" if tick == 0 else "")
             self.draw.text((x, self.bottom + 8 * self.unit), label, fill=(128, 134, 150), font=self.small, anchor="mt")

@@ -2,7 +2,8 @@
 
 Piece by piece, so that memory does not grow with the length. Two things that the public program does are done on
 request only: the emotion syncer's speech is the training's, not that which is to be spoken, and its reference are the
-labels of the training's frames one after the other, not the first frame's.
+labels of the training's frames one after the other, not the first frame's. With the autoregressive reference the pose
+syncer gets what it predicted for the frame before, as in its training it gets that frame's pose.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from ..types import Audio
 from .person_model import PersonModel
 from .speech import SpeechPiece, speech_pieces
 
-Reference = Literal["first frame", "noise", "published"]
-REFERENCES: tuple[Reference, ...] = ("first frame", "noise", "published")
+Reference = Literal["first frame", "noise", "published", "autoregressive"]
+REFERENCES: tuple[Reference, ...] = ("first frame", "noise", "published", "autoregressive")
 Smoothing = Literal["centred", "causal", "none"]
 SMOOTHINGS: tuple[Smoothing, ...] = ("centred", "causal", "none")
 """Of poses: over the 11 frames around each; over the 17 up to each (published), by which the head lags 0.3 s."""
@@ -49,6 +50,14 @@ class Conditions:
     windows: torch.Tensor
 
 
+@dataclass(frozen=True)
+class PoseLabels:
+    """Normalised poses `labels` (n, 6) of consecutive frames from number `first` on."""
+
+    first: int
+    labels: torch.Tensor
+
+
 @torch.no_grad()
 def conditions(
     model: PersonModel,
@@ -62,13 +71,17 @@ def conditions(
     seed: int = 0,
 ) -> Iterator[Conditions]:
     """Those of all frames of the speech; `poses` (F, 4, 4) and `expressions` (F, 7) replace the predicted ones."""
+    labels: PoseLabels | None = None
     for piece in speech_pieces(audio, model.video.fps, model.speech, encoder):
         here = slice(piece.start, piece.stop)
         numbers = torch.arange(piece.start - piece.first, piece.stop - piece.first)
+        if poses is None:
+            labels = pose_labels(model, piece, reference, seed, labels)
+            c2w = smoothed_poses(model, piece, labels, smoothing)
+        else:
+            c2w, _ = limited_poses(model, poses[here])
         yield Conditions(
-            predicted_poses(model, piece, reference, smoothing, seed)
-            if poses is None
-            else limited_poses(model, poses[here])[0],
+            c2w,
             predicted_expressions(model, piece, reference, seed)
             if expressions is None
             else limited_expressions(model, expressions[here]),
@@ -76,20 +89,40 @@ def conditions(
         )
 
 
-def predicted_poses(
+def predicted_poses(model: PersonModel, piece: SpeechPiece, smoothing: Smoothing = "centred") -> torch.Tensor:
+    """Poses (n, 4, 4) of the frames of a piece, from its speech and the first frame of the training."""
+    return smoothed_poses(model, piece, pose_labels(model, piece), smoothing)
+
+
+def pose_labels(
     model: PersonModel,
     piece: SpeechPiece,
     reference: Reference = "first frame",
-    smoothing: Smoothing = "centred",
     seed: int = 0,
-) -> torch.Tensor:
-    """Poses (n, 4, 4) of the frames of a piece, smoothed."""
+    before: PoseLabels | None = None,
+) -> PoseLabels:
+    """What the pose syncer predicts for the features of a piece; `before` is what it did for the piece before."""
     audio = model.networks.speech_map(piece.features.flatten(1))
     numbers = piece.first + np.arange(len(audio))
     syncer = model.networks.pose_syncer
-    before = _reference(model.first[:POSE], numbers, reference, seed, "pose reference")
-    labels = syncer(audio, before, held_noise(numbers, syncer.config.code, seed, "pose"))
-    poses, _ = limited_poses(model, model.statistics.poses(labels))
+    noise = held_noise(numbers, syncer.config.code, seed, "pose")
+    first = model.first[:POSE]
+    if reference != "autoregressive":
+        return PoseLabels(
+            piece.first, syncer(audio, _reference(first, numbers, reference, seed, "pose reference"), noise)
+        )
+    low, high = model.statistics.normalise_raw(model.limits)[:, :POSE]
+    previous = (first if before is None or not piece.first else before.labels[piece.first - 1 - before.first])[None]
+    labels = []
+    for one, code in zip(audio.split(1), noise.split(1), strict=True):
+        previous = syncer(one, previous, code).clamp(low, high)
+        labels.append(previous)
+    return PoseLabels(piece.first, torch.cat(labels))
+
+
+def smoothed_poses(model: PersonModel, piece: SpeechPiece, predicted: PoseLabels, smoothing: Smoothing) -> torch.Tensor:
+    """Poses (n, 4, 4) of the frames of a piece, within the limits."""
+    poses, _ = limited_poses(model, model.statistics.poses(predicted.labels))
     if smoothing != "none":
         poses = smooth_poses(poses, causal=smoothing == "causal")
     return poses[piece.start - piece.first : piece.stop - piece.first]

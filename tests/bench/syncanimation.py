@@ -4,8 +4,9 @@
     python -m tests.bench.syncanimation --out build/syncanimation --video person.mp4 --size 256 --minutes 60
 
 Instant makes the shipped portrait speak for a minute; head and lids follow the loudness of the speech in a known way.
-That video is prepared and trained on but for its last ten seconds; training measures those, and this writes pictures of
-them and drives the person by their speech alone. What is finished in the folder is not done again.
+That video is prepared and trained on but for its last ten seconds; training measures those. Then this writes pictures
+of them, drives the person by their speech alone and measures that video as `evaluate` does. What is finished in the
+folder is not done again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import numpy as np
 import torch
 from talking_portrait.models.face.face_mesh import BLENDSHAPES
 from talking_portrait.models.face.upper_face_shapes import eyelid_shapes
+from talking_portrait.pipelines.evaluation.evaluate import evaluate
 from talking_portrait.pipelines.face.head_pose import about_neck
+from talking_portrait.pipelines.face.landmarks import open_landmarker
 from talking_portrait.pipelines.files.example import SPEECH_FILE, example_portrait
 from talking_portrait.pipelines.files.frame_stream import write_stream
 from talking_portrait.pipelines.files.images import write_image
@@ -90,8 +93,11 @@ def make_video(path: Path, speech: Audio) -> None:
     write_stream(path, frames_of(image, track, acted(speech, FPS)), FPS, speech, crf=10)
 
 
-def contact_sheet(path: Path, model_path: Path, person: Person, avatar: Avatar, out: Path) -> None:
-    """Held-out frames: the video's, rendered with true pose and expression, and driven by the speech alone."""
+def show(path: Path, model_path: Path, person: Person, avatar: Avatar, out: Path) -> None:
+    """Held-out frames: the video's, rendered with true pose and expression, and driven by the speech alone.
+
+    As a sheet of pictures, and the driven ones as a video, which is measured.
+    """
     model, speech = open_model(model_path), person.audio()
     count = int(HELD_OUT_SECONDS * person.fps)
     first = person.frames - count
@@ -104,7 +110,10 @@ def contact_sheet(path: Path, model_path: Path, person: Person, avatar: Avatar, 
         truth = torch.from_numpy(avatar.frames([first + place])[0]).float() / 255
         rows.append(torch.cat([truth, render(model, features, first + place), driven[place]], 1))
     write_image(path, torch.cat(rows))
+    true = (torch.from_numpy(avatar.frames([number])) for number in range(first, person.frames))
+    write_stream(out / "truth.mp4", true, person.fps, held_out_speech(speech))
     write_stream(out / "driven.mp4", (frame[None] for frame in driven), person.fps, held_out_speech(speech))
+    print(evaluate(out / "driven.mp4", None, open_landmarker(), reference=out / "truth.mp4").text(), flush=True)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -122,7 +131,7 @@ def main(arguments: argparse.Namespace) -> None:
     chosen = Settings(minutes=arguments.minutes, steps=arguments.steps, held_out=held_out)
     run = out / "run"
     path = timed("training", lambda: train_syncanimation(person.folder, run, chosen, resume=True, say=print))
-    contact_sheet(out / "truth_rendered_driven.png", path, person, avatar, out)
+    show(out / "truth_rendered_driven.png", path, person, avatar, out)
     print(json.dumps(json.loads((run / "held_out.json").read_text()), indent=1), flush=True)
 
 

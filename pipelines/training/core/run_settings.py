@@ -13,6 +13,8 @@ from ...files.output_paths import replacing
 from .checkpoints import writing
 
 FILE = "run.json"
+LATER = "later"
+"""In the metadata of a field that older runs don't name; they have its default."""
 Settings = TypeVar("Settings")
 
 
@@ -38,7 +40,9 @@ def read_settings(folder: Path, kind: type[Settings]) -> Settings | None:
     except (OSError, ValueError):
         values = None
     known = {entry.name: type(entry.default) for entry in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(values, Mapping) or not _typed(values, known):
+    later = {entry.name: entry.default for entry in fields(kind) if entry.metadata.get(LATER)}  # type: ignore[arg-type]
+    values = later | values if isinstance(values, dict) else None
+    if values is None or not _typed(values, known):
         raise TalkingPortraitError(f"{path} was not written by this training; give another folder for the run.")
     return kind(**values)
 

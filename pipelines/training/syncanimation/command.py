@@ -28,6 +28,7 @@ HELP = {
     "seed": "same seed, same run",
     "save_every": "steps between checkpoints",
     "picture_every": "steps between pictures, 0 for none",
+    "joint": "pictures of torso and face train the syncers too, as published; slow on a CPU",
     "lpips": "file of LPIPS' weights with AlexNet's, for patches (default: none, gradients and SSIM are compared)",
 }
 
@@ -46,6 +47,9 @@ class SyncAnimation:
             option, text = "--" + entry.name.replace("_", "-"), HELP[entry.name]
             if entry.name in CHOICES:
                 command.add_argument(option, choices=CHOICES[entry.name], default=entry.default, help=text)
+                continue
+            if isinstance(entry.default, bool):
+                command.add_argument(option, action="store_true", help=text)
                 continue
             shown = "" if "default" in text or not entry.default else f" (default {entry.default})"
             kind: Any = type(entry.default)

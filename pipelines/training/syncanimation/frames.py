@@ -16,8 +16,11 @@ from ..data.datasets import Item
 
 AROUND_HEAD = 0.12
 """How much around the head's box its rays are cast, in parts of the box's larger side."""
-ELSEWHERE, EYES, LIPS, LIPS_AT_LAST = 0.1, 0.15, 0.15, 0.5
+ELSEWHERE, EYES, LIPS, LIPS_AT_LAST = 0.1, 0.15, 0.3, 0.5
 """Parts of the rays that are cast anywhere, at the eyes and at the lips; in the last stage more are at the lips."""
+RARE_PART, MOST_REPEATS = 0.2, 5
+"""Part of the training that frames with shut eyes, and those with a wide mouth, are repeated up to, and how often at
+most: in pictures of the usual state alone, neither lids nor lips learn to move."""
 HELD_BYTES = 2_000_000_000
 """Of pictures that are held in memory; the others are read when they are needed."""
 
@@ -76,6 +79,20 @@ class AvatarFrames(torch.utils.data.Dataset):
         picture = torch.from_numpy(self.picture("torso", frame).astype(np.float32) / 255).reshape(-1, 4)
         alpha = picture[:, 3:]
         return picture[:, :3] * alpha + self.background * (1 - alpha), alpha
+
+
+def with_rare(frames: np.ndarray, *values: np.ndarray) -> np.ndarray:
+    """The numbers of `frames`, and again those in which one of the `values` of all frames (N,) is large.
+
+    Large is what is nearer to the largest value than to the median of these frames.
+    """
+    repeated = [frames]
+    for value in values:
+        median, largest = np.quantile(value[frames], [0.5, 0.99])
+        rare = frames[value[frames] > (median + largest) / 2]
+        wanted = round(RARE_PART * len(frames) / max(len(rare), 1))
+        repeated += [rare] * min(max(wanted - 1, 0), MOST_REPEATS)
+    return np.concatenate(repeated)
 
 
 class TorsoFrames(AvatarFrames):

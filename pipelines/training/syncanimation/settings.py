@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from ....models.syncanimation.rendering.fields import NET_RATE
 from ...errors import TalkingPortraitError, quoted
 from ...syncanimation.person_model import STAGES
+from ..core.run_settings import LATER
 from ..core.trainer import PRECISIONS, Plan
 from .frames import Pixels
 
@@ -32,6 +33,9 @@ UPDATED_PART = {"small": 1 / 8, "published": 1.0}
 """Of the cells' densities, at each update of the head's grid."""
 GRID_UPDATES = {"small": 4, "published": 16}
 """Steps between these updates."""
+SPEECH_TRAINED = {"small": False, "published": True}
+"""Whether pictures train the speech code on (published). In a short training they lose it: at its beginning, when the
+head is still a blur, what the speech says only disturbs, and the code shrinks to a tenth."""
 RATES = {
     "small": {"torso": 5e-3, "face": 3e-3, "lips": 1.5e-3},
     "published": {"torso": NET_RATE, "face": NET_RATE, "lips": NET_RATE},
@@ -48,7 +52,8 @@ class Settings:
     and `precision` "auto" are chosen by the size and the device. `syncer_steps`: of each of the two syncers and of the
     speech code, which are trained alone, before the renderer. `held_out` is the share of the video at its end that is
     not trained on, but measured. `lpips`: a file of LPIPS' weights for patches; without one their gradients and SSIM
-    are compared.
+    are compared. `joint`: torso and face are rendered by what the syncers predict, and train them too, as published; a
+    step then takes all frames through a syncer.
 
     Raises TalkingPortraitError for a value outside its range.
     """
@@ -68,6 +73,7 @@ class Settings:
     save_every: int = 500
     picture_every: int = 200
     lpips: str = ""
+    joint: bool = field(default=False, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -123,11 +129,11 @@ class Settings:
             return [with_patches] if stage == "face" else [alone, with_patches]
         return [alone, alone, alone, with_patches] if stage == "face" else [alone, with_patches]
 
-    def syncer_plan(self) -> Plan:
-        """Found by trying on synthetic persons."""
+    def syncer_plan(self, name: str) -> Plan:
+        """Of pose, emotion or speech; found by trying, the last one's rate on a filmed person too."""
         return Plan(
             steps=self.syncer_steps,
-            rate=2e-3,
+            rate=1e-2 if name == "speech" else 2e-3,
             warmup=min(10, self.syncer_steps // 10),
             decay="cosine",
             clip=10.0,

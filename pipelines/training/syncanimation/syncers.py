@@ -4,7 +4,7 @@ All three see all training frames in each step, as their batch norm wants (publi
 true labels, through an autoencoder and as the frame before, and are driven without either; a network that leans on
 those follows speech badly. So half of the loss here comes from the way that it is driven, with the squared error of the
 published figure, and in the end the batch norms' statistics are those of driving. The speech code is published to be
-trained by pictures alone, which takes long; here it first learns to say how the mouth is open.
+trained by pictures alone, which takes long; here it first learns to say how the mouth is open, and is scaled.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NOISE = 0.3
 """Standard deviation of what is added to the speech, whose largest part has about ten times that; found by trying."""
+CODE_NOISE = 1.0
+"""The same of the speech features that the speech code is computed from, which have a deviation of 1."""
 PREVIOUS_NOISE = 0.01
 """Published."""
 CALIBRATIONS = 10
@@ -73,11 +75,16 @@ class _SyncerTrainer(Trainer):
             self.register_buffer(name, tensor, persistent=False)
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
+        return self.predicted()[1]
+
+    def predicted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Labels (N, D) of all frames as they are driven, and the loss of a step."""
         audio = self.audio + NOISE * torch.randn_like(self.audio)
         output = self._published(audio)
         counted = SyncerOutput(*(part[self.usable] for part in output))
-        driven = (self.driven(audio) - self.labels)[self.usable]
-        return syncer_loss(counted, self.labels[self.usable]) + driven.square().mean()
+        labels = self.driven(audio)
+        difference = (labels - self.labels)[self.usable]
+        return labels, syncer_loss(counted, self.labels[self.usable]) + difference.square().mean()
 
     def _published(self, audio: torch.Tensor) -> SyncerOutput:
         raise NotImplementedError
@@ -173,12 +180,30 @@ class SpeechCodeTrainer(Trainer):
             self.register_buffer(name, tensor, persistent=False)
 
     def loss(self, batch: Batch, step: int) -> torch.Tensor:
-        codes = self.audio_net(self.features + NOISE * torch.randn_like(self.features))
+        codes = self.audio_net(self.features + CODE_NOISE * torch.randn_like(self.features))
         predicted = self.readout(self.audio_att_net(speech_windows(codes)))
         return (predicted - self.mouth)[self.usable].square().mean()
 
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Scales the code to a deviation of 1, so that it counts from the first step of the head's training on."""
+        codes = self.audio_att_net(speech_windows(self.audio_net(self.features)))[self.usable]
+        deviation = (codes - codes.mean(0)).square().mean().sqrt().clamp(min=1e-6)
+        last, attention = self.audio_net.encoder_fc1[-1], self.audio_att_net.attentionConvNet[0]
+        assert isinstance(last, nn.Linear)
+        assert isinstance(attention, nn.Conv1d)
+        last.weight.div_(deviation)
+        last.bias.div_(deviation)
+        attention.weight.mul_(deviation)  # attends as before
+
     def export(self) -> dict[str, dict[str, torch.Tensor]]:
         return {"speech_code": self.state_dict()}
+
+
+def over_face_height(landmarks: torch.Tensor, one: int, other: int) -> torch.Tensor:
+    """The distance (N,) of two of the landmarks (N, 68, 2) over the face's height."""
+    height = (landmarks[:, 8] - landmarks[:, 27]).norm(dim=1)
+    return (landmarks[:, one] - landmarks[:, other]).norm(dim=1) / height
 
 
 def mouth_labels(blendshapes: torch.Tensor, landmarks: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
@@ -187,9 +212,8 @@ def mouth_labels(blendshapes: torch.Tensor, landmarks: torch.Tensor, usable: tor
     Blendshapes (N, 52) of jaw and mouth, and from landmarks (N, 68, 2) the lips' opening and width over the face's
     height. What hardly changes is left out.
     """
-    height = (landmarks[:, 8] - landmarks[:, 27]).norm(dim=1, keepdim=True)
-    opening = (landmarks[:, 66] - landmarks[:, 62]).norm(dim=1, keepdim=True) / height
-    width = (landmarks[:, 54] - landmarks[:, 48]).norm(dim=1, keepdim=True) / height
+    opening = over_face_height(landmarks, 66, 62)[:, None]
+    width = over_face_height(landmarks, 54, 48)[:, None]
     # The opening is what lips are judged by: it counts as much as four of the others.
     values = torch.cat([blendshapes[:, MOUTH_COLUMNS], opening.expand(-1, 4), width], 1)
     deviation = values[usable].std(0)

@@ -36,16 +36,17 @@ from ...syncanimation.person_model import STAGES, Blinks, PersonModel, open_mode
 from ...syncanimation.speech import SpeechScale
 from ...types import Progress, no_progress
 from ..core.checkpoints import writing
-from ..core.loop import seed_everything, train
+from ..core.loop import LOG, seed_everything, train
+from ..core.loss_curve import with_loss_curve
 from ..core.processes import Processes
 from ..core.run_settings import FILE, read_settings, write_settings
 from ..core.timed_steps import steps_in
 from .carving import carve
 from .evaluation import evaluate, evaluate_syncers
-from .frames import AvatarFrames, HeadFrames, TorsoFrames
-from .renderer import HeadTrainer, TorsoTrainer
-from .settings import GRID_UPDATES, SHARES, UPDATED_PART, Settings
-from .syncers import EmotionTrainer, PoseTrainer, Speech, SpeechCodeTrainer, Steps, mouth_labels
+from .frames import AvatarFrames, HeadFrames, TorsoFrames, with_rare
+from .renderer import HeadTrainer, JointExpression, JointPose, TorsoTrainer
+from .settings import GRID_UPDATES, SHARES, SPEECH_TRAINED, UPDATED_PART, Settings
+from .syncers import EmotionTrainer, PoseTrainer, Speech, SpeechCodeTrainer, Steps, mouth_labels, over_face_height
 
 MODEL, METRICS = "person.safetensors", "held_out.json"
 PROGRESS = {"pose": 0.03, "torso": 0.1, "emotion": 0.03, "speech": 0.03, "face": 0.53, "lips": 0.28}
@@ -132,7 +133,7 @@ def trained_model(
         settings = replace(settings, lips_steps=round(before.lips_steps + more))
     ends = [0.0, *np.cumsum(list(PROGRESS.values())).tolist()]
     spans = zip(PROGRESS, ends[:-1], ends[1:], strict=True)
-    parts = {part: share(progress, start, stop) for part, start, stop in spans}
+    parts = {part: with_loss_curve(share(progress, start, stop), Path(out) / part / LOG) for part, start, stop in spans}
     path = train_syncanimation(
         person_folder, out, settings, resume=True, landmarker=landmarker, stage=parts.__getitem__, say=say
     )
@@ -189,12 +190,16 @@ class _Run:
         self._train_syncer("pose", syncer)
         pixels = 2 * self.settings.rays
         frames = TorsoFrames(self.avatar, self.frames, self.settings.seed, pixels)
-        return self._train_stage("torso", TorsoTrainer(self.renderer, self.model.camera), frames)
+        joint = JointPose(syncer, self.model.statistics) if self.settings.joint else None
+        first = self._train_stage("torso", TorsoTrainer(self.renderer, self.model.camera, joint), frames)
+        if joint is not None:
+            self._calibrate(syncer)
+        return first
 
     def _train_face(self) -> bool:
         seed_everything(self.settings.seed, 2)
-        self._train_syncer("emotion", EmotionTrainer(self.networks.emotion_syncer, self._speech()))
-        self._settle_blinks()
+        syncer = EmotionTrainer(self.networks.emotion_syncer, self._speech())
+        self._train_syncer("emotion", syncer)
         rows = slice(0, int(self.training[-1]) + 1)
         usable = self._usable()
         mouth = mouth_labels(self.avatar.blendshapes[rows].float(), self.avatar.landmarks[rows].float(), usable)
@@ -203,16 +208,23 @@ class _Run:
         seen = self.training[np.linspace(0, len(self.training) - 1, min(SEEN_FROM, len(self.training))).astype(int)]
         self.renderer.mark_unseen(self.model.camera, poses[torch.from_numpy(seen)])
         carve(self.renderer.occupancy, self.avatar, self.model.camera, poses, self.training)
-        return self._train_head("face")
+        joint = JointExpression(syncer, self.model.statistics) if self.settings.joint else None
+        first = self._train_head("face", joint)
+        if joint is not None:
+            self._calibrate(syncer)
+        self._settle_blinks()
+        return first
 
     def _train_lips(self) -> bool:
         return self._train_head("lips")
 
-    def _train_head(self, stage: str) -> bool:
+    def _train_head(self, stage: str, joint: JointExpression | None = None) -> bool:
         size = self.settings.size
+        blinks = self.model.labels.expressions[:, BROWS:].mean(1)
+        openings = over_face_height(self.avatar.landmarks, 66, 62)
         frames = HeadFrames(
             self.avatar,
-            self.frames,
+            with_rare(self.training, blinks.numpy(), openings.numpy()).tolist(),
             self.settings.seed,
             self.features,
             self.model.labels.expressions,
@@ -226,6 +238,8 @@ class _Run:
             updates=GRID_UPDATES[size],
             part=UPDATED_PART[size],
             lpips=self.lpips,
+            joint=joint,
+            speech=SPEECH_TRAINED[size],
         )
         return self._train_stage(stage, trainer, frames)
 
@@ -245,16 +259,18 @@ class _Run:
         files = train(
             trainer,
             Steps(),
-            self.settings.syncer_plan(),
+            self.settings.syncer_plan(name),
             self.out / name,
             resume=self.resume,
             progress=self.stage(name),
         )
         _take_over(trainer if isinstance(trainer, SpeechCodeTrainer) else trainer.network, files)
+        self._calibrate(trainer)
+
+    def _calibrate(self, trainer: PoseTrainer | EmotionTrainer | SpeechCodeTrainer) -> None:
+        seed_everything(self.settings.seed, 3)
         trainer.cpu()
-        if not isinstance(trainer, SpeechCodeTrainer):
-            seed_everything(self.settings.seed, 3)
-            trainer.calibrate()
+        trainer.calibrate()
 
     def _usable(self) -> torch.Tensor:
         usable = torch.zeros(int(self.training[-1]) + 1, dtype=torch.bool)

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from talking_portrait.__main__ import main
+from talking_portrait.models.syncanimation.audio_nets import speech_windows
 from talking_portrait.models.syncanimation.labels import UPPER_FACE, raw_labels
 from talking_portrait.models.syncanimation.rendering.camera import Camera, renderer_pose
 from talking_portrait.models.syncanimation.rendering.occupancy import cell_places
 from talking_portrait.models.syncanimation.rendering.renderer import Renderer
+from talking_portrait.pipelines.commands.syncanimation import _Clock
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.face import Face
 from talking_portrait.pipelines.files.motion_file import save_motion
@@ -26,7 +29,13 @@ from talking_portrait.pipelines.syncanimation import avatar as avatar_files
 from talking_portrait.pipelines.syncanimation import speech as speech_module
 from talking_portrait.pipelines.syncanimation.animate import Drive, animate, frames_of, open_model
 from talking_portrait.pipelines.syncanimation.avatar import open_avatar
-from talking_portrait.pipelines.syncanimation.conditions import conditions, held_noise, limited_poses
+from talking_portrait.pipelines.syncanimation.conditions import (
+    PoseLabels,
+    conditions,
+    held_noise,
+    limited_poses,
+    pose_labels,
+)
 from talking_portrait.pipelines.syncanimation.motion_pose import motion_expressions, motion_poses
 from talking_portrait.pipelines.syncanimation.person_model import PersonModel
 from talking_portrait.pipelines.syncanimation.speech import speech_pieces
@@ -34,7 +43,8 @@ from talking_portrait.pipelines.training.syncanimation import settings as settin
 from talking_portrait.pipelines.training.syncanimation import train as train_module
 from talking_portrait.pipelines.training.syncanimation.carving import carve
 from talking_portrait.pipelines.training.syncanimation.evaluation import evaluate
-from talking_portrait.pipelines.training.syncanimation.frames import HeadFrames, Pixels
+from talking_portrait.pipelines.training.syncanimation.frames import HeadFrames, Pixels, with_rare
+from talking_portrait.pipelines.training.syncanimation.renderer import HeadTrainer
 from talking_portrait.pipelines.training.syncanimation.settings import Settings
 from talking_portrait.pipelines.training.syncanimation.train import MODEL, split, train_syncanimation
 from talking_portrait.pipelines.types import Audio, FaceMotion
@@ -121,6 +131,18 @@ def test_a_trained_person_is_like_itself_in_speech_that_it_was_not_trained_on(wo
     ][::4]
     points, _ = landmarks(acting, SIZE)
     assert np.corrcoef(openness(images, points[::4]), openness(drawings, points[::4]))[0, 1] > 0.7
+
+
+def test_the_speech_code_has_a_deviation_of_one_and_pictures_do_not_shrink_it(work: Path, model: PersonModel) -> None:
+    head, features = model.networks.renderer.head, model.speech.standardised(open_person(work / "ann").speech())
+    with torch.no_grad():
+        codes = head.encode_audio(speech_windows(features))[: len(features) * 9 // 10]
+    assert float((codes - codes.mean(0)).square().mean().sqrt()) == pytest.approx(1, abs=0.1)
+    alone = load_file(work / "run" / "speech" / "speech_code.safetensors")
+    for name in ("audio_net.encoder_conv.0.weight", "audio_att_net.attentionConvNet.2.weight"):
+        torch.testing.assert_close(head.get_parameter(name), alone[name])
+    trained = HeadTrainer(Renderer(), model.camera).objectives()[0].parameters
+    assert any(name.startswith("head.audio_net.") for name in trained)  # a published training goes on with it
 
 
 def test_the_frames_are_as_long_as_the_speech_and_the_person_is_opaque(work: Path, model: PersonModel) -> None:
@@ -244,9 +266,28 @@ def test_the_published_reference_takes_the_expression_from_the_training(model: P
     assert (own - other).abs().max() > 0.05
 
 
+def test_the_autoregressive_pose_goes_on_from_the_one_before_across_pieces(
+    model: PersonModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = speech(4, seed=2)
+    monkeypatch.setattr(speech_module, "FIRST_PIECE", 100)
+    (whole,) = speech_pieces(audio, FPS, model.speech)
+    labels = pose_labels(model, whole, "autoregressive").labels
+    codes = held_noise(np.arange(100), 32, 0, "pose")
+    speech_codes = model.networks.speech_map(whole.features.flatten(1))
+    with torch.no_grad():
+        following = model.networks.pose_syncer(speech_codes[50:51], labels[49:50], codes[50:51])
+    low, high = model.statistics.normalise_raw(model.limits)[:, :6]
+    torch.testing.assert_close(labels[50:51], following.clamp(low, high), atol=1e-4, rtol=1e-4)
+    assert (labels - pose_labels(model, whole).labels).abs().max() > 0.01
+    middle = replace(whole, start=60, first=40, features=whole.features[40:])  # a piece that begins at frame 40
+    later = pose_labels(model, middle, "autoregressive", before=PoseLabels(0, labels[:60]))
+    torch.testing.assert_close(later.labels, labels[40:], atol=1e-4, rtol=1e-4)
+
+
 def test_a_file_is_as_the_model_and_files_of_others_are_refused(work: Path, model: PersonModel, tmp_path: Path) -> None:
     from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     assert model.speech.mouth_encoder is not None
     assert model.speech.mouth_encoder.name == model.speech.model
@@ -274,7 +315,9 @@ def test_a_file_is_as_the_model_and_files_of_others_are_refused(work: Path, mode
         open_model(tmp_path / "odd.safetensors")
 
 
-def test_commands_train_drive_and_render_live(work: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_commands_train_drive_and_render_live(
+    work: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, audio, out = str(work / "run" / MODEL), str(tmp_path / "say.wav"), tmp_path / "out.mp4"
     write_wav(tmp_path / "say.wav", speech(0.4))
     save_motion(tmp_path / "motion.npz", still(10))
@@ -285,8 +328,12 @@ def test_commands_train_drive_and_render_live(work: Path, tmp_path: Path, capfd:
     assert open_video(out).size == FRAME
     assert main([*drive, "--portrait"]) != 0
     assert "give the prepared person by --person" in capfd.readouterr().err
+    monkeypatch.setattr(_Clock, "EARLY", 0.0)
     assert main(["live", "--model", model, "--audio", audio, "--out", str(out)]) == 0
-    assert "10 frames; the first after" in capfd.readouterr().out
+    begun, early, done = capfd.readouterr().out.splitlines()
+    assert begun.startswith(f"{out}: 10 frames are being rendered")
+    assert early.startswith("frames so far: the first after ")
+    assert done.startswith(f"{out}: 10 frames; the first after ")
 
 
 def test_half_precision_and_the_published_steps_train_too(
@@ -314,6 +361,25 @@ def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_p
     longer = replace(QUICK, stage="face", torso_steps=0, face_steps=0, lips_steps=0, steps=16)
     train_syncanimation(work / "bob", tmp_path / "run", longer, resume=True)
     assert len(read_log(tmp_path / "run" / "face")) == 6  # half of the 12 steps that are left
+
+
+def test_pictures_train_the_syncers_where_they_are_trained_together(work: Path, tmp_path: Path) -> None:
+    before = {}
+    for joint in (False, True):
+        out = tmp_path / str(joint)
+        train_syncanimation(work / "bob", out, replace(QUICK, stage="face", joint=joint))
+        state = load_file(out / MODEL)
+        for name, file in (("au2PoseNet.", "pose/pose_syncer"), ("au2BsNet.", "emotion/emotion_syncer")):
+            alone = load_file(out / f"{file}.safetensors")
+            moved = max(
+                float((state[name + key] - alone[key]).abs().max()) for key in alone if key.endswith(".fc.weight")
+            )
+            assert (moved > 1e-6) == joint
+        before[joint] = json.loads((out / "run.json").read_text())
+    assert before[True] == before[False] | {"joint": True}
+    older = {name: value for name, value in before[False].items() if name != "joint"}
+    (tmp_path / "False" / "run.json").write_text(json.dumps(older))  # of a version without it
+    train_syncanimation(work / "bob", tmp_path / "False", replace(QUICK, stage="face"), resume=True)
 
 
 def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path) -> None:
@@ -386,6 +452,16 @@ def test_samples_are_pixels_of_the_frame_around_the_head(work: Path, model: Pers
     head = torch.from_numpy(avatar.parts([frame])[0].ravel() == avatar_files.HEAD_PART)
     assert head[first["pixels"]].float().mean() > 0.6
     assert sorted(int(frames[number]["frame"]) for number in range(20)) == list(range(20))
+
+
+def test_frames_with_shut_eyes_and_a_wide_mouth_come_more_often() -> None:
+    frames, blinks, openings = np.arange(0, 200, 2), np.zeros(200), np.linspace(0, 1, 200)
+    blinks[[20, 21, 60]] = 0.7
+    counts = np.bincount(with_rare(frames, blinks, openings), minlength=200)
+    assert counts[1::2].sum() == 0  # none that is not trained on
+    assert counts[[20, 60]].tolist() == [6, 6]
+    assert counts[[0, 198]].tolist() == [1, 1]  # a quarter of the frames has a wide mouth: enough
+    assert np.array_equal(with_rare(frames, np.zeros(200)), frames)  # nothing ever changes
 
 
 def test_cells_outside_of_the_head_are_carved_away(work: Path) -> None:

@@ -30,6 +30,7 @@ from ..types import Progress, no_progress
 from .fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
 from .morphable.coefficients import fit_coefficients, has_basis, openings_of
 from .morphable.regressor import regressed_face, train_regressor
+from .morphable.regressor_checkpoint import FILE as CHECKPOINT_FILE
 from .person_colours import ambient_shade, face_colours, fit_light, median_albedo, smooth_light
 from .person_mesh import person_mesh
 from .person_shape import PersonShape, fit_shape, model_pose
@@ -62,7 +63,7 @@ def fit_face(
 
     `model` is a morphable model with the 68 landmarks; by default one is made of the person's own landmarks. A fit of
     another model that is there is made anew, where one is given. With a `regressor`, which has as many coefficients as
-    the model, it is fitted as published, by training that, which takes hours on a CPU.
+    the model, it is fitted as published, by training that, which takes hours on a CPU and goes on where it stopped.
 
     Raises TalkingPortraitError when the folder can't be written.
     """
@@ -81,6 +82,7 @@ def fit_face(
                 if os.path.lexists(place):  # of a fit that lost one of its files
                     shutil.rmtree(place)
                 made.replace(place)
+                (person.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise TalkingPortraitError(
             f"The fitted face can't be written to {person.folder} ({reason_of(error)}); check that the folder is there "
@@ -168,9 +170,7 @@ def _with_colours(
             of_frame.clone() for of_frame, frame in zip(seen, frames.tolist(), strict=True) if frame in for_texture
         ]
         mouths += [
-            of_frame[inner_mouth]
-            for of_frame, frame in zip(seen, frames.tolist(), strict=True)
-            if frame in with_mouth
+            of_frame[inner_mouth] for of_frame, frame in zip(seen, frames.tolist(), strict=True) if frame in with_mouth
         ]
         colours.append(seen[:, lit].half())
         normals.append(facing[:, lit].half())

@@ -23,7 +23,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from talking_portrait.models.audiodvp import losses
 from talking_portrait.models.audiodvp.audio_features import AudioFeatures

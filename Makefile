@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo gallery test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-audiodvp bench-syncanimation bench-gpu bench-restore browser comfyui registry kills slow clean
+.PHONY: help demo gallery test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-audiodvp bench-audiodvp-reference bench-syncanimation bench-gpu bench-restore browser comfyui registry kills slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -80,6 +80,9 @@ bench-apasco: $(STAMP) ## APasco's diffusion (HALLO_DIR=<checkout>: beside the r
 
 bench-audiodvp: $(STAMP) ## AudioDVP on a synthetic person: how near held-out speech comes to the truth (ARGS=...)
 	$(PYTHON) -m tests.bench.audiodvp --out $(or $(OUT),build/audiodvp) $(ARGS)
+
+bench-audiodvp-reference: $(STAMP) ## AudioDVP's networks, face model and losses beside the reference in AUDIODVP_DIR (ARGS=...)
+	$(PYTHON) -m tests.bench.audiodvp_reference $(ARGS)
 
 bench-syncanimation: $(STAMP) ## SyncAnimation on a synthetic person: held-out pictures, poses, blinks and lips (ARGS=...)
 	$(PYTHON) -m tests.bench.syncanimation --out $(or $(OUT),build/syncanimation) $(ARGS)

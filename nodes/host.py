@@ -50,7 +50,7 @@ else:
     IN_COMFYUI = True
 
 OWN_CATEGORY = "talking_portrait"
-MODEL_ENDINGS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".task", ".tflite", ".npy")
+MODEL_ENDINGS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".task", ".tflite", ".npy", ".pkl")
 KEEPS_PICTURES = any(field.name == "has_intermediate_output" for field in dataclasses.fields(io.Schema))
 """Whether this host shows a node's pictures until the node runs again; older ones show them once, if at all."""
 PREVIEW_SIDE = 512

@@ -9,16 +9,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..pipelines.aniportrait.settings import Networks
+from ..pipelines.errors import TalkingPortraitError
 from . import host
-from .model_paths import Fingerprint, fingerprint, known_model, missing_model
+from .host import io
+from .model_paths import (
+    Fingerprint,
+    fingerprint,
+    known_model,
+    missing_model,
+    optional_file_input,
+    optional_own_model,
+)
 
 if TYPE_CHECKING:
+    from ..models.audiodvp.expression_regressor import ExpressionRegressor
+    from ..models.audiodvp.face_model import FaceModel
     from ..models.speech.encoder import SpeechEncoder
     from ..models.speech.mouth_network import MouthNetwork
     from ..pipelines.audiodvp.person_model import PersonModel
     from ..pipelines.face.identity import FaceRecogniser
     from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
     from ..pipelines.face.landmarker_opencv import TFLiteLandmarker
+    from ..pipelines.person.speech import Encoder
     from ..pipelines.syncanimation.person_model import PersonModel as SyncAnimationModel
 
 LANDMARKER = "face_landmarker"
@@ -110,3 +122,48 @@ def face_recogniser() -> FaceRecogniser | None:
 def landmarker_fingerprint(engine: Any = "auto") -> Fingerprint:
     """For `fingerprint_inputs` of nodes that detect faces: they choose the engine's file themselves."""
     return () if engine == "opencv" else fingerprint([known_model(LANDMARKER)])
+
+
+def atnet_input(tooltip: str) -> io.Input:
+    """The choice of ATnet's file."""
+    return optional_file_input("atnet", (".pth", ".safetensors"), tooltip)
+
+
+def chosen_encoder(speech_encoder: LoadedSpeechEncoder | None, atnet: str) -> Encoder | None:
+    """The encoder of a socket, or ATnet of a file in our own folder; None for neither.
+
+    Raises TalkingPortraitError for both, for a file that is not there and for one of something else.
+    """
+    path = optional_own_model(
+        atnet, "ATVGnet's atnet_lstm_18.pth", "take it from https://github.com/lelechen63/ATVGnet, or choose none"
+    )
+    if path is None:
+        if speech_encoder is None:
+            return None
+        speech_encoder.memory.load()
+        return speech_encoder.encoder
+    if speech_encoder is not None:
+        raise TalkingPortraitError(
+            "A speech encoder is connected and an ATnet is chosen, but one of them is expected; disconnect the encoder "
+            "or choose none."
+        )
+    from ..models.audiodvp.loading import load_audio_features
+    from ..pipelines.audiodvp.atnet import Atnet
+
+    return Atnet(load_audio_features(path))
+
+
+def chosen_face_model(face_model: str, regressor: str) -> tuple[FaceModel | None, ExpressionRegressor | None]:
+    """A morphable face model and the network to fit it with, of files in our own folder.
+
+    Raises TalkingPortraitError for files that are not there or of something else, and for a regressor alone.
+    """
+    from ..pipelines.audiodvp.morphable.regressor import load_models
+
+    page = "https://github.com/cydonia999/VGGFace2-pytorch"
+    return load_models(
+        optional_own_model(
+            face_model, "a face model", "make one with the command person face-model, put it there, or choose none"
+        ),
+        optional_own_model(regressor, "VGGFace2's resnet50_ft_weight.pkl", f"take it from {page}, or choose none"),
+    )

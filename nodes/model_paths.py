@@ -63,6 +63,20 @@ def chosen_models(category: str, names: Mapping[str, str]) -> dict[str, Path]:
     return {known: path for known, path in paths.items() if path is not None}
 
 
+NO_FILE = "none"
+
+
+def optional_file_input(name: str, endings: tuple[str, ...], tooltip: str) -> io.Input:
+    """A list of the files of our own folder, and none, which is chosen at first; see `optional_own_model`."""
+    files = [NO_FILE, *host.model_names(host.OWN_CATEGORY, endings)]
+    return host.advanced(io.Combo.Input(name, options=files, default=NO_FILE, optional=True, tooltip=tooltip))
+
+
+def optional_own_model(name: str, what: str, advice: str) -> Path | None:
+    """`own_model`, or None for none."""
+    return None if name == NO_FILE else own_model(name, what, advice)
+
+
 def own_model(name: str, what: str, advice: str) -> Path:
     """A file in our own folder of a kind that is made and not published; `what` and `advice` are for its absence.
 

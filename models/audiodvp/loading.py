@@ -115,7 +115,8 @@ def _derive_renderer_config(state: Mapping[str, torch.Tensor]) -> NeuralRenderer
         downs, block = downs + 1, f"{block}model.3."
     refine = "model.model.3.weight" not in state
     first, last = state["model.model.0.weight"], state[f"model.model.{4 if refine else 3}.weight"]
-    return NeuralRendererConfig(first.shape[1], last.shape[1], len(first), downs, refine, "render_weight" in state)
+    residual, continued = "render_weight" in state, "render_kernel" in state
+    return NeuralRendererConfig(first.shape[1], last.shape[1], len(first), downs, refine, residual, continued)
 
 
 def load_discriminator(path: str | Path) -> Discriminator:

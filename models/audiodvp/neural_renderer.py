@@ -8,11 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 _DROPOUT = 0.5
 _MOST_CHANGE = 2.0
 """From black to white."""
+_SMOOTHING = (1, 2, 1)
+"""Of renders that are continued: about as wide as the colours of a mesh with a vertex every two pixels."""
+_LEVELS = 5
+"""Halvings over which a render is continued: as far as 32 pixels."""
 _WITH_DROPOUT = 3
 """How many of the innermost blocks drop features in training (published)."""
 
@@ -23,7 +28,8 @@ class NeuralRendererConfig:
 
     A network of 32 channels without `refine` is small enough to be trained on a CPU. With `residual`, which is ours,
     the network's output is added to the render in the middle: lips then move as rendered before anything is learnt,
-    where a network that makes the whole image first learns the mean face.
+    where a network that makes the whole image first learns the mean face. With `continued` that render is first
+    smoothed and continued beyond the mesh, see `continued_render`.
     """
 
     in_channels: int = 21
@@ -32,6 +38,7 @@ class NeuralRendererConfig:
     downs: int = 8
     refine: bool = True
     residual: bool = False
+    continued: bool = False
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -101,6 +108,9 @@ class NeuralRenderer(nn.Module):
         self.model = UNetBlock(self.config)
         if self.config.residual:
             self.render_weight = nn.Parameter(torch.ones(()))
+        if self.config.continued:
+            row = torch.tensor(_SMOOTHING, dtype=torch.float32)
+            self.register_buffer("render_kernel", row[:, None] * row / row.sum() ** 2)
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         """Seven images (B, 21, H, W), RGB after RGB in -1..1, to one (B, 3, H, W) in -1..1.
@@ -111,8 +121,34 @@ class NeuralRenderer(nn.Module):
         if not self.config.residual:
             return result
         renders = windows.unflatten(1, (-1, self.config.out_channels))
-        changed = self.render_weight * renders[:, renders.shape[1] // 2] + _MOST_CHANGE * result
+        render = renders[:, renders.shape[1] // 2]
+        if self.config.continued:
+            render = continued_render(render, self.render_kernel)
+        changed = self.render_weight * render + _MOST_CHANGE * result
         return changed if self.training else changed.clamp(-1, 1)
+
+
+def continued_render(render: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Renders (B, 3, H, W) in -1..1 without the edge to their black background, -1.
+
+    The mask of the lower face reaches beyond the mesh where the mouth is less open than it can be. There a network that
+    adds to the render would have to cancel a jagged edge from skin to black, pixel by pixel, which leaves a dark line
+    along the chin. So colours are smoothed by `kernel` (3, 3), and what the mesh does not cover is filled from the
+    nearest of a pyramid's levels that has colours.
+    """
+    colours = (render + 1) * (render > -1).any(1, keepdim=True)
+    layers = torch.cat([colours, (render > -1).any(1, keepdim=True).to(render)], 1)
+    channels = layers.shape[1]
+    layers = F.conv2d(layers, kernel.to(layers).expand(channels, 1, 3, 3), padding=1, groups=channels)
+    levels = [layers]
+    while len(levels) <= _LEVELS and min(levels[-1].shape[-2:]) > 1:
+        levels.append(F.avg_pool2d(levels[-1], 2))
+    filled = torch.zeros_like(levels[-1][:, :-1])
+    for layers in reversed(levels):
+        colours, weight = layers[:, :-1], layers[:, -1:]
+        coarser = F.interpolate(filled, layers.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.where(weight > 0, colours / weight.clamp(min=1e-6), coarser)
+    return filled - 1
 
 
 def initialise(network: nn.Module, deviation: float = 0.02) -> None:

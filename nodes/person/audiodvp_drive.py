@@ -12,7 +12,8 @@ from ..checked_node import checked_node
 from ..frames import check_memory, even_sides, new_clip
 from ..host import io
 from ..inputs import sound_from
-from ..loaded_models import LoadedAudioDVP, LoadedSpeechEncoder
+from ..loaded_models import LoadedAudioDVP, LoadedSpeechEncoder, atnet_input, chosen_encoder
+from ..model_paths import NO_FILE, files_fingerprint
 from ..renderer_node import HIDDEN, RendererNode, sound_of, streamed_video, video_of, video_output
 from ..sockets import AudioDVPSocket, PersonSocket, SpeechEncoderSocket
 from ..video_input import video_file
@@ -63,6 +64,7 @@ class AudioDVPDrive(RendererNode):
                         tooltip="Frames that are generated at once; reduced when memory runs out.",
                     )
                 ),
+                atnet_input("ATVGnet's atnet_lstm_18.pth, where the person was prepared with it."),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
@@ -76,6 +78,11 @@ class AudioDVPDrive(RendererNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, atnet: Any = NO_FILE, **_: Any) -> Any:
+        kept = super().fingerprint_inputs()
+        return kept if kept != kept else (kept, files_fingerprint(host.OWN_CATEGORY, atnet))  # NaN has to stay alone
+
+    @classmethod
     @checked_node
     def execute(
         cls,
@@ -86,6 +93,7 @@ class AudioDVPDrive(RendererNode):
         speech_encoder: LoadedSpeechEncoder | None = None,
         offset: int = 0,
         batch_size: int = 4,
+        atnet: Any = NO_FILE,
     ) -> io.NodeOutput:
         from ...pipelines.audiodvp.animate import animate
 
@@ -96,11 +104,9 @@ class AudioDVPDrive(RendererNode):
                 "There is no head to put the lower face into; connect the person that the model was trained on, or its "
                 "video."
             )
-        if speech_encoder is not None:
-            speech_encoder.memory.load()
         options: dict[str, Any] = {
             "renderer": model.renderer,
-            "encoder": None if speech_encoder is None else speech_encoder.encoder,
+            "encoder": chosen_encoder(speech_encoder, atnet),
             "offset": offset,
             "batch": batch_size,
             "progress": host.progress(),

@@ -11,14 +11,20 @@ from ...pipelines.syncanimation.avatar import SIZES
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..loaded_models import LoadedSpeechEncoder, landmarker, landmarker_fingerprint
-from ..model_paths import Fingerprint, files_fingerprint
+from ..loaded_models import (
+    LoadedSpeechEncoder,
+    atnet_input,
+    chosen_encoder,
+    chosen_face_model,
+    landmarker,
+    landmarker_fingerprint,
+)
+from ..model_paths import NO_FILE, Fingerprint, files_fingerprint, optional_file_input
 from ..person_folder import person_folder
 from ..sockets import PersonSocket, SpeechEncoderSocket
 from ..video_input import video_file
 
 CATEGORY = "detection"
-NO_FILE = "none"
 
 
 class PreparePerson(io.ComfyNode):
@@ -105,6 +111,22 @@ class PreparePerson(io.ComfyNode):
                         "a small network is trained on the video.",
                     )
                 ),
+                optional_file_input(
+                    "face_model",
+                    (".safetensors",),
+                    "For AudioDVP: a morphable face model in models/talking_portrait, as the command person face-model "
+                    "makes it of the Basel Face Model's files; with none, one is learnt from the video.",
+                ),
+                optional_file_input(
+                    "regressor",
+                    (".pkl", ".pth", ".safetensors"),
+                    "For AudioDVP with a face model: VGGFace2's resnet50_ft_weight.pkl in models/talking_portrait, to "
+                    "fit the face model as published, by training it, which takes hours on a CPU.",
+                ),
+                atnet_input(
+                    "In place of a speech encoder: ATVGnet's atnet_lstm_18.pth in models/talking_portrait, the "
+                    "published speech features of AudioDVP.",
+                ),
             ],
             outputs=[
                 PersonSocket.Output(display_name="person", tooltip="The prepared person, for training and driving."),
@@ -113,8 +135,17 @@ class PreparePerson(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, engine: Any = "auto", parser: Any = NO_FILE, **_: Any) -> Fingerprint:
-        return landmarker_fingerprint(engine) + files_fingerprint(CATEGORY, parser)
+    def fingerprint_inputs(
+        cls,
+        engine: Any = "auto",
+        parser: Any = NO_FILE,
+        face_model: Any = NO_FILE,
+        regressor: Any = NO_FILE,
+        atnet: Any = NO_FILE,
+        **_: Any,
+    ) -> Fingerprint:
+        own = files_fingerprint(host.OWN_CATEGORY, face_model, regressor, atnet)
+        return landmarker_fingerprint(engine) + files_fingerprint(CATEGORY, parser) + own
 
     @classmethod
     @checked_node
@@ -129,13 +160,16 @@ class PreparePerson(io.ComfyNode):
         prepare_for: Any = "audiodvp",
         avatar_size: Any = "auto",
         parser: Any = NO_FILE,
+        face_model: Any = NO_FILE,
+        regressor: Any = NO_FILE,
+        atnet: Any = NO_FILE,
     ) -> io.NodeOutput:
         from ...pipelines.person.prepare import Settings
         from ...pipelines.person_systems import prepare_person_for
 
         found_by = landmarker(engine)
-        if speech_encoder is not None:
-            speech_encoder.memory.load()
+        encoder = chosen_encoder(speech_encoder, atnet)
+        morphable, network = chosen_face_model(face_model, regressor)
         report: list[str] = []
         with video_file(video) as path:
             person = prepare_person_for(
@@ -146,7 +180,9 @@ class PreparePerson(io.ComfyNode):
                 parser=_parser_file(parser),
                 settings=Settings(crop_size, silent=silent),
                 landmarker=found_by,
-                encoder=None if speech_encoder is None else speech_encoder.encoder,
+                encoder=encoder,
+                face_model=morphable,
+                regressor=network,
                 say=report.append,
                 progress=host.progress(),
             )

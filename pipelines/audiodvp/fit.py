@@ -28,8 +28,9 @@ from ..progress import share
 from ..types import Camera as MediaPipeCamera
 from ..types import Progress, no_progress
 from .fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
-from .morphable.coefficients import fit_coefficients, has_basis
+from .morphable.coefficients import fit_coefficients, has_basis, openings_of
 from .morphable.regressor import regressed_face, train_regressor
+from .morphable.regressor_checkpoint import FILE as CHECKPOINT_FILE
 from .person_colours import ambient_shade, face_colours, fit_light, median_albedo, smooth_light
 from .person_mesh import person_mesh
 from .person_shape import PersonShape, fit_shape, model_pose
@@ -39,7 +40,10 @@ TEXTURE_FRAMES = 96
 BATCH = 16
 """Frames that are read and computed at once."""
 INNER_MOUTH = (0.10, 0.04, 0.04)
-"""Colour of the inner mouth under the ambient light."""
+"""Colour under the ambient light of an inner mouth that the video never shows."""
+OPEN_FRAMES, LEAST_OPENING = 0.1, 0.06
+"""Part of the frames, those with the widest mouth, that the inner mouth's colours are the median of, and how wide the
+mouth is at least in them, over the distance of the eyes; one that is less open shows lips there."""
 UNSTEADY = (*LIPS_INNER, *RIGHT_EYE, *LEFT_EYE)
 """Landmarks whose colours depend on more than light."""
 COEFFICIENTS_SHARE = 0.3
@@ -59,7 +63,7 @@ def fit_face(
 
     `model` is a morphable model with the 68 landmarks; by default one is made of the person's own landmarks. A fit of
     another model that is there is made anew, where one is given. With a `regressor`, which has as many coefficients as
-    the model, it is fitted as published, by training that, which takes hours on a CPU.
+    the model, it is fitted as published, by training that, which takes hours on a CPU and goes on where it stopped.
 
     Raises TalkingPortraitError when the folder can't be written.
     """
@@ -78,6 +82,7 @@ def fit_face(
                 if os.path.lexists(place):  # of a fit that lost one of its files
                     shutil.rmtree(place)
                 made.replace(place)
+                (person.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise TalkingPortraitError(
             f"The fitted face can't be written to {person.folder} ({reason_of(error)}); check that the folder is there "
@@ -150,11 +155,13 @@ def _with_colours(
 ) -> FittedFace:
     """The fitted face with the colours of its vertices and the light of each frame.
 
-    Light is fitted to the vertices numbered `lit`; those in `inner_mouth` (V,) bool get its colour.
+    Light is fitted to the vertices numbered `lit`; those in `inner_mouth` (V,) bool get what frames with an open mouth
+    show there, teeth for the most part, or one dark colour where there are none.
     """
     known = np.flatnonzero(person.usable)
+    with_mouth = set(_open_frames(openings_of(person, known), known) if inner_mouth.any() else ())
     for_texture = set(known[np.linspace(0, len(known) - 1, min(TEXTURE_FRAMES, len(known))).astype(int)].tolist())
-    texture, colours, normals = [], [], []
+    texture, mouths, colours, normals = [], [], [], []
     preview_every = max(1, round(PREVIEW_SECONDS * person.fps / BATCH))
     for number, frames in enumerate(known[start : start + BATCH] for start in range(0, len(known), BATCH)):
         crops = person.crops(frames)
@@ -162,19 +169,30 @@ def _with_colours(
         texture += [
             of_frame.clone() for of_frame, frame in zip(seen, frames.tolist(), strict=True) if frame in for_texture
         ]
+        mouths += [
+            of_frame[inner_mouth] for of_frame, frame in zip(seen, frames.tolist(), strict=True) if frame in with_mouth
+        ]
         colours.append(seen[:, lit].half())
         normals.append(facing[:, lit].half())
         picture = None if number % preview_every else fit_preview(fitted, int(frames[0]), crops[0])
         progress(min((number + 1) * BATCH, len(known)), len(known), picture)
 
     albedo = median_albedo(torch.stack(texture), fitted.face_model.triangles)
-    albedo[inner_mouth] = torch.tensor(INNER_MOUTH) / ambient_shade()
+    dark = torch.tensor(INNER_MOUTH)
+    mouth = torch.stack(mouths).nanmedian(0).values if mouths else dark.expand(int(inner_mouth.sum()), 3)
+    albedo[inner_mouth] = torch.where(mouth.isnan(), dark, mouth) / ambient_shade()
     light = np.zeros((person.frames, fitted.light.shape[1]))
     for number, frames in enumerate(known[start : start + BATCH] for start in range(0, len(known), BATCH)):
         light[frames] = fit_light(albedo[lit], normals[number].float(), colours[number].float()).numpy()
     light = smooth_light(between_known(light, known), person.shots, float(person.fps))
     model = replace(fitted.face_model, tex_mean=albedo.reshape(-1, 1), tex_base=torch.zeros(albedo.numel(), 0))
     return replace(fitted, face_model=model, light=_float(light))
+
+
+def _open_frames(openings: np.ndarray, known: np.ndarray) -> list[int]:
+    """Numbers of the `known` frames that show the inner mouth, from the openings (n,) of the mouth in them."""
+    widest = np.sort(np.argsort(openings)[-min(TEXTURE_FRAMES, max(1, round(OPEN_FRAMES * len(openings)))) :])
+    return known[widest[openings[widest] > LEAST_OPENING]].tolist()
 
 
 def fit_preview(fitted: FittedFace, frame: int, crop: np.ndarray) -> torch.Tensor:

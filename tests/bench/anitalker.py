@@ -119,14 +119,20 @@ def bench_stage2(options: argparse.Namespace, device: torch.device, variant: str
 
 
 def compare(
-    title: str, works: dict[str, Work], device: torch.device, repeats: int, formatted: Callable[[float], str]
+    title: str,
+    works: dict[str, Work],
+    device: torch.device,
+    repeats: int,
+    formatted: Callable[[float], str],
+    *,
+    elapsed: bool = True,
 ) -> None:
     """Runs all works in turns, after one run each to warm up; prints medians, their ratio and how results differ."""
     results = {name: work() for name, work in works.items()}
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            times[name].append(measured(device, work, elapsed=True)[0])
+            times[name].append(measured(device, work, elapsed=elapsed)[0])
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     line = f"{title}: " + ", ".join(f"{name} {formatted(seconds)}" for name, seconds in medians.items())
     if "reference" in works:

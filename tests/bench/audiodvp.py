@@ -91,7 +91,9 @@ def openings(frames: Sequence[np.ndarray]) -> np.ndarray:
     return mouth_opening(detect(pictures, landmarker)[0].points[:, :468, :2])
 
 
-def held_out_speech(speech: Audio) -> Audio:
+def held_out_speech(person: Person) -> Audio:
+    """The video's own, of its last frames."""
+    speech = person.audio()
     return Audio(speech.waveform[:, -HELD_OUT_SECONDS * speech.sample_rate :], speech.sample_rate)
 
 
@@ -99,7 +101,7 @@ def true_frames(person: Person, first: int) -> Iterator[np.ndarray]:
     return (frame for number, frame in enumerate(person.full_frames()) if number >= first)
 
 
-def compare(model_path: Path, person: Person, speech: Audio, out: Path) -> dict[str, float]:
+def compare(model_path: Path, person: Person, out: Path) -> dict[str, float]:
     """Drives the last seconds over the same head and measures them beside the true frames."""
     model, count = open_model(model_path), HELD_OUT_SECONDS * FPS
     start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
@@ -109,7 +111,7 @@ def compare(model_path: Path, person: Person, speech: Audio, out: Path) -> dict[
     errors: dict[str, list[float]] = {"lower face": [], "generated part": []}
     begun = time.monotonic()
     for (frames, masks), truth in zip(
-        animate(model, held_out_speech(speech), person, offset=first), true_frames(person, first), strict=True
+        animate(model, held_out_speech(person), person, offset=first), true_frames(person, first), strict=True
     ):
         result, weights = frames[0].numpy(), masks[0].numpy()
         outside += int((result != truth)[weights == 0].sum())
@@ -153,10 +155,9 @@ def as_published(face: FittedFace, numbers: Sequence[int], part: renders.Part, *
 def main(arguments: argparse.Namespace) -> None:
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    speech = spoken(arguments.speech, arguments.seconds)
     video = out / "head.mp4"
     if not video.exists():
-        timed("the head video", lambda: make_video(video, speech))
+        timed("the head video", lambda: make_video(video, spoken(arguments.speech, arguments.seconds)))
     person = timed("preparing and fitting", lambda: prepare_fitted_person(video, out / "person"))
     held_out = HELD_OUT_SECONDS * FPS / person.frames
     chosen = Settings(
@@ -164,7 +165,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     run = out / "run"
     path = timed("training", lambda: train_audiodvp(person.folder, run, chosen, resume=True, say=print))
-    print(json.dumps(compare(path, person, speech, out / "truth_and_result.png"), indent=1), flush=True)
+    print(json.dumps(compare(path, person, out / "truth_and_result.png"), indent=1), flush=True)
     if arguments.compare:
         steps = json.loads((run / "run.json").read_text())["steps"]
         training_renderer.draw_lower_faces = as_published
@@ -174,7 +175,7 @@ def main(arguments: argparse.Namespace) -> None:
                 person.folder, out / "run_published", replace(chosen, steps=steps), resume=True, say=print
             ),
         )
-        print(json.dumps(compare(path, person, speech, out / "truth_and_published.png"), indent=1), flush=True)
+        print(json.dumps(compare(path, person, out / "truth_and_published.png"), indent=1), flush=True)
 
 
 if __name__ == "__main__":

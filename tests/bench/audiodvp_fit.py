@@ -1,10 +1,12 @@
 """Fitting a face to a person: seconds beside the published schedule, for the same landmark and photometric error.
 
     python -m tests.bench.audiodvp_fit --person build/audiodvp/person --minutes 10
+    python -m tests.bench.audiodvp_fit --person build/audiodvp/person --frames 16 --epochs 60   # a piece that it finishes
 
 Ours is the whole fit that `person prepare` ends with, the making of its face model included. The published schedule (a
 ResNet-50, 20 epochs in batches of five, Adam) gets that face model, colours and all, and is stopped when it has come as
-near, or after `--minutes`; what all of it would take follows from its speed. Its weights are random here: VGGFace2's
+near, or after `--minutes`; what all of it would take follows from its speed. Both may get a piece of the video only, on
+which the schedule comes to its end; more epochs than published then show how it goes on. Its weights are random here: VGGFace2's
 can't be had, so how near it comes counts for less than how long a step takes.
 """
 
@@ -31,16 +33,26 @@ from talking_portrait.pipelines.person.person import Person, open_person
 
 LOOK_SECONDS = 20
 MEASURED = 20
-"""Frames, evenly spaced."""
+"""Frames, evenly spaced, or all of a shorter piece."""
 
 
 class EnoughError(Exception):
     """The time is over."""
 
 
+def piece(person: Person, frames: int) -> Person:
+    """The person with so many usable frames in the middle, all of them for 0."""
+    if not frames:
+        return person
+    start = (person.frames - frames) // 2
+    numbers = np.arange(person.frames)
+    return replace(person, usable=person.usable & (numbers >= start) & (numbers < start + frames))
+
+
 def errors(model: FaceModel, person: Person, coefficients: Callable[[np.ndarray], Coefficients]) -> dict[str, float]:
     """Mean distance of the 68 landmarks in pixels of 256, and mean square of colours in 0..1 within the face."""
-    frames = np.linspace(0, person.frames - 1, MEASURED).astype(int)
+    known = np.flatnonzero(person.usable)
+    frames = known[np.linspace(0, len(known) - 1, min(MEASURED, len(known))).astype(int)]
     with torch.no_grad():
         drawn = model.render(coefficients(frames), (PUBLISHED_SIZE, PUBLISHED_SIZE))
     crops = read_crops(person, frames)
@@ -55,11 +67,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--person", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--frames", type=int, default=0, help="of the video that both get, from its middle; 0 for all")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "person"
         shutil.copytree(options.person, folder, ignore=shutil.ignore_patterns(FOLDER))
-        person = open_person(folder)
+        person = piece(open_person(folder), options.frames)
         begun = time.process_time()
         face = fit_face(person)
         ours = time.process_time() - begun
@@ -81,7 +95,7 @@ def main() -> None:
         def progress(step: int, steps: int, *_: object) -> None:
             nonlocal done, last, looks
             done, seconds = step, time.process_time() - begun - looks
-            if seconds < LOOK_SECONDS * (last + 1):
+            if seconds < LOOK_SECONDS * (last + 1) and step not in (steps, steps * EPOCHS // options.epochs):
                 return
             last, look = last + 1, time.process_time()
             network.eval()
@@ -97,9 +111,9 @@ def main() -> None:
                 raise EnoughError
 
         try:
-            train_regressor(person, model, network, progress=progress)
+            train_regressor(person, model, network, epochs=options.epochs, progress=progress)
         except EnoughError:
-            print(f"stopped after {done} of {EPOCHS * (person.frames // BATCH)} steps")
+            print(f"stopped after {done} of {options.epochs * (int(person.usable.sum()) // BATCH)} steps")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from talking_portrait.models.audiodvp.audio_features import AudioFeatures, AudioFeaturesConfig
 from talking_portrait.nodes import host
+from talking_portrait.nodes.loaded_models import LoadedSpeechEncoder
 from talking_portrait.nodes.person import prepare_person as module
 from talking_portrait.nodes.person.prepare_person import PreparePerson
 from talking_portrait.nodes.standalone import node_api
@@ -26,6 +30,7 @@ from talking_portrait.pipelines.syncanimation.avatar import open_avatar
 from talking_portrait.pipelines.syncanimation.preparation import head_tracking, parts
 from talking_portrait.pipelines.types import Audio
 
+from ..morphable_face import morphable_face
 from ..speaking_person import MarkLandmarker, picture, speaking, write_video
 
 
@@ -87,6 +92,45 @@ def test_a_person_is_prepared_for_the_system_that_is_chosen(
         FittedFace.read(person.folder)
     PreparePerson.execute(in_memory(), "ann", crop_size=128, prepare_for="both", avatar_size="128")
     assert FittedFace.read(person.folder).frames == 55
+
+
+def test_files_of_the_published_program_are_chosen_from_our_own_folder(
+    folder: Path, landmarkers: list[MarkLandmarker], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    monkeypatch.setattr(host, "model_folders", lambda *categories: [models])
+    for chosen, words in (
+        ({"face_model": "bfm.safetensors"}, r"no 'bfm\.safetensors' in .*, but a face model is expected; make one"),
+        ({"regressor": "resnet50_ft_weight.pkl"}, r"no 'resnet50_ft_weight\.pkl' in .*VGGFace2"),
+        ({"atnet": "atnet_lstm_18.pth"}, r"no 'atnet_lstm_18\.pth' in .*ATVGnet"),
+    ):
+        with pytest.raises(TalkingPortraitError, match=f"Prepare Person: There is {words}"):
+            PreparePerson.execute(in_memory(), "ann", crop_size=128, **chosen)
+
+    save_file({"x": torch.zeros(2)}, models / "other.safetensors")
+    (models / "resnet50_ft_weight.pkl").write_bytes(b"")
+    for chosen, words in (
+        ({"face_model": "other.safetensors"}, "a face model"),
+        ({"regressor": "resnet50_ft_weight.pkl"}, "is to fit a face model, but none is given"),
+        ({"atnet": "other.safetensors"}, "ATnet"),
+    ):
+        with pytest.raises(TalkingPortraitError, match=words):
+            PreparePerson.execute(in_memory(), "ann", crop_size=128, **chosen)
+    assert not folder.exists()
+
+    torch.manual_seed(0)
+    network = AudioFeatures(AudioFeaturesConfig((2, 2, 2, 2, 4), hidden=8, features=6))
+    torch.save({f"module.{name}": tensor for name, tensor in network.state_dict().items()}, models / "atnet.pth")
+    morphable_face(4).save(models / "bfm.safetensors")
+    person, _ = PreparePerson.execute(
+        in_memory(), "ann", crop_size=128, face_model="bfm.safetensors", atnet="atnet.pth"
+    ).args
+    assert person.speech().model == "atnet"
+    assert FittedFace.read(person.folder).expression.shape == (55, 4)
+    encoder = LoadedSpeechEncoder(SimpleNamespace(), SimpleNamespace())
+    with pytest.raises(TalkingPortraitError, match="encoder is connected and an ATnet is chosen"):
+        PreparePerson.execute(in_memory(), "ann", encoder, crop_size=128, atnet="atnet.pth")
 
 
 def test_frames_in_memory_become_a_person(folder: Path, landmarkers: list[MarkLandmarker]) -> None:

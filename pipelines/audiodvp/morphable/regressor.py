@@ -26,11 +26,14 @@ from ...types import Progress, no_progress
 from ..fitted_face import FittedFace
 from ..person_shape import wide_open
 from .coefficients import PUBLISHED_SIZE, landmarks_of, openings_of
+from .regressor_checkpoint import RegressorCheckpoint
 
 EPOCHS, BATCH = 20, 5
 RATE, SHARED_RATE, BETAS = 2e-5, 1e-3, (0.5, 0.999)
 """Of the network, and of the identity and the texture that all frames share."""
 INPUT_SIZE = 224
+SAVE_EVERY = 100
+"""Steps between two checkpoints: some minutes on a CPU."""
 
 
 def load_models(
@@ -62,24 +65,29 @@ def train_regressor(
     *,
     epochs: int = EPOCHS,
     seed: int = 0,
+    save_every: int = SAVE_EVERY,
     progress: Progress = no_progress,
 ) -> None:
     """The published schedule; every number of it is the published one.
 
     The network has as many coefficients of each kind as the face model. `progress` is called after each step and may
-    raise to stop, which leaves the network as it is then.
+    raise to stop, which leaves the network as it is then. A training that was stopped or killed goes on from its last
+    checkpoint in the person's folder; that of another face model, network or schedule is begun anew.
+
+    Raises TalkingPortraitError for a folder that can't be written, which leaves the checkpoint before.
     """
     known, wanted = np.flatnonzero(person.usable), landmarks_of(person)
     shared = [network.alpha, network.beta]
     own = [weight for name, weight in network.named_parameters() if name not in ("alpha", "beta")]
     optimiser = torch.optim.Adam([{"params": own, "lr": RATE}, {"params": shared, "lr": SHARED_RATE}], betas=BETAS)
     weights = landmark_weights()
-    rng = np.random.default_rng(seed)
     steps = max(1, len(known) // BATCH)
+    checkpoint = RegressorCheckpoint.of(person, model, network, f"{epochs} {seed} {steps}")
+    begun = checkpoint.restore(network, optimiser)
     network.train()
-    for epoch in range(epochs):
-        order = rng.permutation(known)
-        for step in range(steps):
+    for epoch in range(begun // steps, epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(known)
+        for step in range(begun - epoch * steps if epoch == begun // steps else 0, steps):
             frames = order[step * BATCH : (step + 1) * BATCH]
             crops = read_crops(person, frames)
             face = regress(network, crops)
@@ -95,7 +103,10 @@ def train_regressor(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            progress(epoch * steps + step + 1, epochs * steps)
+            done = epoch * steps + step + 1
+            if done % save_every == 0 or done == epochs * steps:
+                checkpoint.save(network, optimiser, done)
+            progress(done, epochs * steps)
 
 
 @torch.no_grad()

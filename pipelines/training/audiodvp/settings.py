@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 MOST_MINUTES = 10_000.0
 _NETWORKS = {
-    "small": NeuralRendererConfig(base_channels=24, downs=5, refine=False, residual=True),
+    "small": NeuralRendererConfig(base_channels=24, downs=5, refine=False, residual=True, continued=True),
     "published": NeuralRendererConfig(),
 }
 _SMALL_RATE, _RATE = 1e-3, 2e-4

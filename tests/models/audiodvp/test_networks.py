@@ -317,3 +317,26 @@ def test_a_residual_renderer_begins_as_the_render_and_loads_as_such() -> None:
     assert float((network.eval()(windows) - windows[:, 9:12]).detach().abs().mean()) < 0.1
     again = loading.build_neural_renderer(network.state_dict(), path="own.safetensors")
     torch.testing.assert_close(again(windows), network(windows).detach())
+
+
+def test_a_continued_render_has_no_edge_and_its_network_loads_as_such() -> None:
+    torch.manual_seed(0)
+    config = NeuralRendererConfig(base_channels=4, downs=3, refine=False, residual=True, continued=True)
+    network = NeuralRenderer(config).eval()
+    for convolution in network.modules():  # what it adds is nothing
+        if isinstance(convolution, torch.nn.ConvTranspose2d):
+            torch.nn.init.zeros_(convolution.weight)
+            if convolution.bias is not None:
+                torch.nn.init.zeros_(convolution.bias)
+    windows = torch.full((1, 21, 32, 32), -1.0)
+    windows[:, :, 4:20, 8:24] = torch.tensor([0.5, 0.2, 0.0]).repeat(7)[:, None, None]
+    image = network(windows)[0].detach()
+    torch.testing.assert_close(image[:, 12, 16], torch.tensor([0.5, 0.2, 0.0]))
+    below = image[:, 20:26, 12:20]
+    assert float((below - image[:, 12, 16][:, None, None]).abs().max()) < 0.1, "colours go on below the mesh"
+    again = loading.build_neural_renderer(network.state_dict(), path="own.safetensors")
+    assert again.config == config
+    state = {name: tensor for name, tensor in network.state_dict().items() if name != "render_kernel"}
+    earlier = loading.build_neural_renderer(state, path="earlier.safetensors")
+    assert not earlier.config.continued
+    torch.testing.assert_close(earlier(windows), windows[:, 9:12])

@@ -21,6 +21,7 @@ from talking_portrait.pipelines.audiodvp import fit as fit_module
 from talking_portrait.pipelines.audiodvp.fit import fit_face
 from talking_portrait.pipelines.audiodvp.fitted_face import COEFFICIENTS_FILE, FOLDER, MODEL_FILE, FittedFace
 from talking_portrait.pipelines.audiodvp.morphable.coefficients import LANDMARKS_68, has_basis
+from talking_portrait.pipelines.audiodvp.person_colours import ambient_shade
 from talking_portrait.pipelines.audiodvp.person_mesh import expression_weight, person_mesh
 from talking_portrait.pipelines.audiodvp.person_shape import fit_shape
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -33,6 +34,8 @@ DARK = range(40, 60)
 LOST = 25
 """A frame without a face."""
 DISTANCE = 32.0
+TEETH = (0.3, 0.28, 0.25)
+"""What is seen of the inner mouth."""
 
 
 @dataclass
@@ -68,7 +71,7 @@ def write_person(folder: Path) -> Truth:
     mesh, focal = person_mesh(), 1 / np.tan(np.radians(31.5))
     x, y, _ = face_mesh().vertices.T
     colours = np.stack([0.6 + 0.1 * np.sin(x), 0.45 + 0.1 * np.sin(0.8 * y), 0.4 + 0.05 * np.cos(x + y)], 1)
-    colours = torch.from_numpy(np.where(mesh.inner_mouth[:, None], 0.08, mesh.spread(colours))).float()[None]
+    colours = torch.from_numpy(np.where(mesh.inner_mouth[:, None], TEETH, mesh.spread(colours))).float()[None]
     (folder / CROPS).mkdir(parents=True)
     for number, vertices in enumerate(in_camera):
         space = torch.from_numpy(mesh.spread(vertices)).float()
@@ -127,6 +130,14 @@ def test_images_look_like_the_crops(work: tuple[Person, Truth], fitted: FittedFa
     assert alpha.shape == (len(frames), SIZE, SIZE)
     crops = torch.from_numpy(work[0].crops(frames)).float() / 255
     assert -10 * torch.log10((images - crops)[alpha > 0].square().mean()) > 28  # dB
+
+
+def test_the_inner_mouth_has_the_colours_of_open_mouths(work: tuple[Person, Truth], fitted: FittedFace) -> None:
+    inner = torch.from_numpy(person_mesh().inner_mouth.copy())
+    colours = fitted.face_model.albedo(torch.zeros(1, 0, 1))[0][inner] * ambient_shade()
+    assert (colours.median(0).values - torch.tensor(TEETH)).abs().max() < 0.05
+    assert fit_module._open_frames(np.full(20, 0.01), np.arange(20)) == []
+    assert fit_module._open_frames(np.linspace(0, 1, 20), np.arange(5, 25)) == [23, 24]
 
 
 def test_light_follows_the_video(fitted: FittedFace) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +19,21 @@ from talking_portrait.__main__ import main
 from talking_portrait.models.audiodvp.audio_features import AudioFeatures, AudioFeaturesConfig
 from talking_portrait.models.audiodvp.camera import Camera, rotation_matrix, to_pixels, to_world
 from talking_portrait.models.audiodvp.expression_regressor import ExpressionRegressor, ExpressionRegressorConfig
-from talking_portrait.models.audiodvp.face_model import FaceModel, load_face_model
+from talking_portrait.models.audiodvp.face_model import load_face_model
 from talking_portrait.models.audiodvp.loading import load_pretrained_regressor
-from talking_portrait.models.face.face_mesh import face_mesh
+from talking_portrait.pipelines.audiodvp import fit
 from talking_portrait.pipelines.audiodvp.atnet import load_encoder
 from talking_portrait.pipelines.audiodvp.morphable import basel_files as published
+from talking_portrait.pipelines.audiodvp.morphable import regressor_checkpoint
 from talking_portrait.pipelines.audiodvp.morphable.basel_files import convert_face_model
-from talking_portrait.pipelines.audiodvp.morphable.coefficients import LANDMARKS_68, landmarks_of, solve
+from talking_portrait.pipelines.audiodvp.morphable.coefficients import landmarks_of, solve
 from talking_portrait.pipelines.audiodvp.morphable.regressor import load_models, regressed_face, train_regressor
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.person.person import open_person
+from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.person.speech import MFCC, speech_features
+from talking_portrait.pipelines.types import Progress
 
+from ...morphable_face import morphable_face
 from ...toy_person import make_person, speech
 
 ALL, COVERED, FRONT = 90, 80, 70
@@ -161,28 +168,8 @@ def test_files_of_another_model_are_refused(tmp_path: Path, changed: dict[str, n
         convert_face_model(write_files(tmp_path / "bfm", **changed), tmp_path / "out.safetensors")
 
 
-def mediapipe_like(expressions: int) -> FaceModel:
-    """A face model of MediaPipe's vertices, in decimetres and mirrored, with smooth random expressions."""
-    points = torch.from_numpy(face_mesh().vertices.copy()).float() * torch.tensor([-0.1, 0.1, 0.1])
-    generator = torch.Generator().manual_seed(0)
-    waves = torch.randn(expressions, 3, 3, generator=generator)
-    bases = 0.03 * torch.sin(torch.einsum("vc,kcd->vdk", points * 3, waves))
-    model = face_model_of(points, bases)
-    return replace(model, landmark_index=torch.tensor(LANDMARKS_68))
-
-
-def face_model_of(points: torch.Tensor, bases: torch.Tensor) -> FaceModel:
-    mean = points.reshape(-1, 1)
-    triangles = torch.from_numpy(face_mesh().triangles.astype(np.int32))
-    none = torch.zeros(len(mean), 1)
-    return FaceModel(
-        *(mean, none, bases.flatten(0, 1), none[:, :1], none),
-        *(triangles, triangles, torch.zeros(len(points), 8, dtype=torch.long), torch.arange(68)),
-    )
-
-
 def test_coefficients_are_found_from_landmarks() -> None:
-    model, generator = mediapipe_like(4), torch.Generator().manual_seed(1)
+    model, generator = morphable_face(4), torch.Generator().manual_seed(1)
     delta = torch.randn(30, 4, generator=generator)
     rotation = 0.2 * torch.randn(30, 3, generator=generator)
     translation = torch.tensor([0.1, -0.1, 0.4]) + 0.05 * torch.randn(30, 3, generator=generator)
@@ -222,10 +209,14 @@ def test_a_pickle_of_arrays_gives_the_resnet_its_weights(tmp_path: Path, protoco
         load_models(None, path)
 
 
-def test_the_published_schedule_lowers_its_loss(tmp_path: Path) -> None:
-    person = open_person(make_person(tmp_path / "ann", seconds=0.4))
+@pytest.fixture(scope="module")
+def person(tmp_path_factory: pytest.TempPathFactory) -> Person:
+    return open_person(make_person(tmp_path_factory.mktemp("person") / "ann", seconds=0.4))
+
+
+def test_the_published_schedule_lowers_its_loss(person: Person) -> None:
     torch.manual_seed(0)
-    network, model = ExpressionRegressor(RESNET), mediapipe_like(4)
+    network, model = ExpressionRegressor(RESNET), morphable_face(4)
     truth = landmarks_of(person)
 
     def error() -> float:
@@ -237,6 +228,62 @@ def test_the_published_schedule_lowers_its_loss(tmp_path: Path) -> None:
     train_regressor(person, model, network, epochs=3, progress=lambda step, steps, *_: done.append(step / steps))
     assert done == [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]
     assert error() < before
+
+
+class StoppedError(Exception):
+    """Somebody interrupts."""
+
+
+def test_a_published_fit_that_is_stopped_goes_on(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, model = partial(train_regressor, epochs=2, save_every=2), morphable_face(4)
+    checkpoint, steps = person.folder / regressor_checkpoint.FILE, []
+
+    def network() -> ExpressionRegressor:
+        torch.manual_seed(0)
+        return ExpressionRegressor(RESNET)
+
+    def stop_at(last: int) -> Progress:
+        def progress(step: int, *_: object) -> None:
+            steps.append(step)
+            if step == last:
+                raise StoppedError
+
+        return progress
+
+    whole = network()
+    train(person, model, whole)
+    checkpoint.unlink()
+    with pytest.raises(StoppedError):
+        train(person, model, network(), progress=stop_at(3))
+    resumed = network()
+    train(person, model, resumed, progress=stop_at(0))
+    assert steps == [1, 2, 3, 3, 4], "at most one interval is lost"
+    torch.testing.assert_close(resumed.fc.weight, whole.fc.weight, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(resumed.alpha, whole.alpha, rtol=1e-3, atol=1e-7)
+
+    steps.clear()
+    with pytest.raises(StoppedError):
+        train(person, morphable_face(4, seed=1), network(), progress=stop_at(1))
+    assert steps == [1], "another face model's checkpoint is not gone on with"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(StoppedError):
+        train(person, model, network(), progress=stop_at(1))
+    monkeypatch.setattr(regressor_checkpoint, "replacing", full_disk)
+    with pytest.raises(TalkingPortraitError, match=r"can't be written .*No space left.* goes on from the checkpoint"):
+        train(person, model, network())
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[Path]:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    yield path
+
+
+def test_a_finished_published_fit_leaves_no_checkpoint(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "train_regressor", partial(train_regressor, epochs=1))
+    face = fit.fit_face(person, morphable_face(4), ExpressionRegressor(RESNET))
+    assert face.frames == person.frames
+    assert not (person.folder / regressor_checkpoint.FILE).exists()
 
 
 def test_atnet_is_an_encoder_like_others(tmp_path: Path) -> None:

@@ -113,25 +113,41 @@ def without_folds(field: torch.Tensor, grid: Grid, eased: float = EASED_AREA) ->
     Where the field compresses areas to less than `eased`, it is smoothed; what that does not mend is mended by a
     smaller movement of the whole frame. Fields that compress less are returned as they are.
     """
-    folding = _least_area(field, grid).flatten(1).amin(dim=1) < eased
+    area = _least_area(field, grid)
+    folding = area.flatten(1).amin(dim=1) < eased
     if not folding.any():
         return field
-    part = field[folding]
+    part, area = field[folding], area[folding]
     for radius in SMOOTHING:
-        area = _least_area(part, grid)
-        if area.min() >= eased:
+        # Beyond this, neither weights nor what they mix come from a cell that is compressed.
+        around = _extent(area < eased, 3 * radius + 2)
+        if around is None:
             break
-        weight = _at_nodes(smoothstep(eased, LEAST_AREA, area)[:, None], radius)
-        part = torch.lerp(part, _box_mean(part, radius), weight)
-    if _least_area(part, grid).min() < LEAST_AREA:
+        cells = (..., *around)
+        nodes = (..., *(slice(side.start, side.stop + 1) for side in around))
+        weight = _at_nodes(smoothstep(eased, LEAST_AREA, area[cells])[:, None], radius)
+        part[nodes] = torch.lerp(part[nodes], _box_mean(part[nodes], radius), weight)
+        area[cells] = _least_area(part[nodes], grid)
+    if area.min() < LEAST_AREA:
         part = part * _unfolding_scale(*_cell_slopes(part, grid))
     result = field.clone()
     result[folding] = part
     return result
 
 
+def _extent(marked: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
+    """Rows and columns of the smallest box around what is `marked` (B, h, w), wider by `margin`; None without any."""
+    sides = []
+    for axis in (2, 1):
+        places = marked.any(dim=axis).any(dim=0).nonzero()
+        if not len(places):
+            return None
+        sides.append(slice(max(0, int(places[0]) - margin), int(places[-1]) + margin + 1))
+    return sides[0], sides[1]
+
+
 def _least_area(field: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """The least area ratio (B, rows - 1, columns - 1) in each cell of the grid."""
+    """The least area ratio (B, rows - 1, columns - 1) in each cell of the grid, or of a part of it."""
     across = (grid.right - grid.left) / (grid.columns - 1)
     down = (grid.bottom - grid.top) / (grid.rows - 1)
     by_x = (field[..., 1:] - field[..., :-1]) / across
@@ -163,7 +179,8 @@ def _cell_slopes(field: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.T
 def _at_nodes(weight: torch.Tensor, radius: int) -> torch.Tensor:
     """Weights of cells (B, 1, rows - 1, columns - 1) at the nodes (B, 1, rows, columns), all round by `radius`."""
     size = 2 * radius + 2
-    return _box_mean(F.max_pool2d(F.pad(weight, (radius + 1,) * 4), size, stride=1), radius)
+    grown = F.max_pool2d(F.pad(weight, (radius + 1,) * 4), (size, 1), stride=1)
+    return _box_mean(F.max_pool2d(grown, (1, size), stride=1), radius)
 
 
 def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:

@@ -105,6 +105,9 @@ class Eyelid:
         )
         self.box = torch.from_numpy(box).float().to(portrait.values.device)
         """Corners (4, 2) of all that a blink can touch, in the portrait."""
+        ball = eye.corners_of((-eye.half, eye.half), (eye.upper.min() - 1, eye.lower.max() + 1))
+        self.ball_box = torch.from_numpy(ball).float().to(portrait.values.device)
+        """Corners (4, 2) of all that a turning eyeball can touch."""
         self.textures = _LidTextures(portrait, eye, room, self.lashes)
 
     def _below_rim(self, room: np.ndarray, rim: np.ndarray | None) -> np.ndarray:
@@ -124,10 +127,15 @@ class Eyelid:
 
         Also where (B, h, w) the eye's lids are: the colours hold there alone.
         """
+        own = picture.sample(positions)
         along, across = self.tables.local(positions)
+        lids = along.abs() < SPAN * self.eye.half
         upper, lower, meeting, reach, room = self.tables.at(along)
         shut = closure[:, None, None]
         closed, widened = shut.clamp(min=0), shut.clamp(max=0)
+        seen, ball = self._eyeball(picture, positions, own, widened, gaze)
+        if not closure.any():
+            return seen, lids
         travel = closed * (meeting - upper) + widened * (lower - upper)
         above_edge = upper + travel - across
         # The skin between the edge and the brow is drawn out over the eye; the brow stays.
@@ -140,10 +148,6 @@ class Eyelid:
         lower_travel = closed * (lower - meeting).clamp(min=0)
         below_lower = across - (lower - lower_travel)
         lower_shift = lower_travel * smoothstep(1.0, 0.0, below_lower / self.lower_room)
-        own = picture.sample(positions)
-        seen, ball = self._eyeball(picture, positions, own, widened, gaze)
-        if not closure.any():
-            return seen, along.abs() < SPAN * self.eye.half
         lower_lid = picture.sample(positions + self.tables.vector(lower_shift))
         under = torch.lerp(ball, lower_lid, smoothstep(-self.feather, self.feather, below_lower)[:, None])
         covered = smoothstep(0.0, self.feather, above_edge + OVERLAP * self.eye.half * closed**4)
@@ -161,7 +165,7 @@ class Eyelid:
         colours = torch.cat([colours, torch.ones_like(colours[:, :1])], dim=1)
         # Lids that begin to move are still the picture's own.
         colours = torch.lerp(seen, colours, (top * side * smoothstep(0.0, SLIGHT_CLOSURE, shut.abs()))[:, None])
-        return colours, along.abs() < SPAN * self.eye.half
+        return colours, lids
 
     def _eyeball(
         self, picture: Layer, positions: torch.Tensor, own: torch.Tensor, widened: torch.Tensor, gaze: torch.Tensor

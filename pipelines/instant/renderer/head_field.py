@@ -101,9 +101,9 @@ class HeadField:
         distance = tree.query(self.nodes.view(-1, 2).cpu().numpy())[0]
         self.weight *= torch.from_numpy(_smootherstep(distance / max(room, 1.0))).float().to(self.weight.device)
 
-    def backward(self, camera_motion: torch.Tensor, breath: torch.Tensor) -> torch.Tensor:
-        """Displacement (B, 2, rows, columns) from output positions to the portrait, as `forward` has them."""
-        return invert(self.forward(camera_motion, breath), self.grid, self.nodes)
+    def backward(self, forward: torch.Tensor) -> torch.Tensor:
+        """Displacement (B, 2, rows, columns) from output positions to the portrait that `forward` moves there."""
+        return invert(forward, self.grid, self.nodes)
 
     def forward(self, camera_motion: torch.Tensor, breath: torch.Tensor) -> torch.Tensor:
         """Displacement (B, 2, rows, columns) of the portrait's pixels for motions (B, 4, 4) and breath (B,)."""
@@ -124,10 +124,10 @@ class HeadField:
         weight = torch.maximum(self.weight, self.lift).view(1, 1, self.grid.rows, self.grid.columns)
         return F.interpolate(weight, size=size, mode="bilinear", align_corners=True)[0, 0]
 
-    def travel(self, corners: torch.Tensor, camera_motion: torch.Tensor, breath: torch.Tensor) -> torch.Tensor:
-        """Where (B, N, 2) the portrait's positions `corners` (N, 2) go."""
-        where = corners.view(1, 1, -1, 2).expand(len(camera_motion), -1, -1, -1)
-        return corners + sample_field(self.forward(camera_motion, breath), self.grid, where)[:, 0]
+    def travel(self, corners: torch.Tensor, forward: torch.Tensor) -> torch.Tensor:
+        """Where (B, N, 2) a displacement takes the portrait's positions `corners` (N, 2)."""
+        where = corners.view(1, 1, -1, 2).expand(len(forward), -1, -1, -1)
+        return corners + sample_field(forward, self.grid, where)[:, 0]
 
     def _depth_at(self, nodes: np.ndarray) -> np.ndarray:
         """Camera depth of every node: the mesh's inside the face, going back to the ears around it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from .warp import Grid, Layer, bilinear
 
@@ -77,11 +76,15 @@ class MovingPixels:
 
         A pixel changes when it samples another place than its own and the head is, or was, visible there.
         """
-        where = (self.in_layer + sources).t()[None, None]
-        values = F.grid_sample(layer.values, where, mode="bicubic", padding_mode="border", align_corners=False)[0, :, 0]
-        moved = (sources.abs() > MOVED * layer.scale(sources)[:, None]).any(dim=0)
-        changed = moved & (self.covered | values.any(dim=0))
+        values = layer.at((self.in_layer + sources).t()[None, None])[0, :, 0]
+        least_x, least_y = (MOVED * layer.scale(sources)).tolist()
+        across, down = sources.abs()
+        changed = ((across > least_x) | (down > least_y)) & (self.covered | values.any(dim=0))
         return torch.addcmul(values[:3] + self.backdrop, values[3:], self.backdrop, value=-1).clamp_(0, 1), changed
+
+    def of_picture(self, picture: torch.Tensor) -> torch.Tensor:
+        """Their colours (3, N) in a picture (H, W, 3)."""
+        return picture.view(-1, 3)[self.index].t().contiguous()
 
 
 def _sample(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -43,18 +43,19 @@ MIN_REACH = 8.0
 """Pixels of displacement that the first list of moving pixels allows for, at least."""
 MIN_BOX = 3
 """Sides of the smallest box that is painted, where a head has left the picture: slopes need neighbours."""
-MIN_CLOSURE = 1e-4
-"""Eye closures below this leave the eye as it is."""
+MIN_CLOSURE = 3e-3
+"""Eye closures below this leave the lids as they are: they would move by a twentieth of a pixel."""
 
 
 @dataclass(frozen=True)
 class FrameFields:
     """One frame's shape and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
 
-    `head_reach` and `skin_reach` are how far in pixels, at most, either moves anything here and in near frames.
+    `moved_head` is the head's forward field. `head_reach` and `skin_reach` are how far in pixels, at most, either moves anything here and in near frames.
     """
 
     shape: PoseAndShape
+    moved_head: torch.Tensor
     head: torch.Tensor
     upper: torch.Tensor
     lower: torch.Tensor
@@ -104,6 +105,7 @@ class InstantRenderer:
         head = torch.cat([inside - (1 - alpha) * self.backdrop, alpha])[None]
         self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
+        self.fine = self.layer.finer()
         self.eyes = eyelids(self.mesh, self.layer)
         self.alpha = torch.ones_like(self.image[..., :1])
         if alpha_of_picture is not None:
@@ -176,11 +178,12 @@ class InstantRenderer:
                 count = len(fields)
                 farthest = max(f.head_reach for f in fields), max(f.skin_reach for f in fields)
                 pixels = workers.submit(self._reach, *farthest).result()
+                still = pixels.of_picture(picture)
                 frames = picture[None].repeat(count, 1, 1, 1)
                 masks = torch.zeros(count, height, width, device=self.device)
                 # One worker alone computes the next fields while the others draw the frames before.
                 ready = workers.submit(list, islice(upcoming, batch))
-                workers.map(self._draw, fields, repeat(pixels), frames, masks)
+                workers.map(self._draw, fields, repeat(pixels), repeat(still), frames, masks)
                 yield frames.cpu(), masks.cpu()
                 progress(start + count, motion.frames)
 
@@ -190,33 +193,41 @@ class InstantRenderer:
         for start in range(0, motion.frames, FIELD_BATCH):
             indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
             shape = self.mesh.move(motion, indices, speaking).to(self.device)
-            head = self.head.backward(shape.camera_motion, shape.breath)
+            moved_head = self.head.forward(shape.camera_motion, shape.breath)
+            head = self.head.backward(moved_head)
             upper, lower = self.skin.backward(shape.expression)
             skin = self.lips.choose(upper, lower)
             reach = float(head.abs().max()), float(skin.abs().max())
             for i in range(min(FIELD_BATCH, motion.frames - start)):
                 one = slice(i, i + 1)
-                yield FrameFields(shape.frame(i), head[one], upper[one], lower[one], skin[one], *reach)
+                yield FrameFields(shape.frame(i), moved_head[one], head[one], upper[one], lower[one], skin[one], *reach)
 
-    def _draw(self, fields: FrameFields, pixels: MovingPixels, frame: torch.Tensor, mask: torch.Tensor) -> None:
-        """Draws one frame (H, W, 3), which holds the picture, and its mask (H, W), which is empty."""
+    def _draw(
+        self, fields: FrameFields, pixels: MovingPixels, still: torch.Tensor, frame: torch.Tensor, mask: torch.Tensor
+    ) -> None:
+        """Draws one frame (H, W, 3), which holds the picture, and its mask (H, W), which is empty.
+
+        `still` (3, N) are the picture's own colours at `pixels`.
+        """
         shape = fields.shape
         if shape.still:
             return
-        sources = pixels.sources(self.layer, fields.head, fields.skin, self.skin.grid)
+        sources = pixels.sources(self.fine, fields.head, fields.skin, self.skin.grid)
         # What did not move keeps the picture's own value, which sampling would change by rounding.
-        colours, moved = pixels.colours(self.layer, sources)
-        still = frame.view(-1, 3)[pixels.index]
-        frame.view(-1, 3).index_copy_(0, pixels.index, torch.where(moved[:, None], _as(frame.dtype, colours), still))
+        colours, moved = pixels.colours(self.fine, sources)
+        drawn = torch.where(moved, _in_units_of(frame.dtype, colours), still)
+        frame.view(-1, 3).index_copy_(0, pixels.index, torch.stack(drawn.unbind(0), dim=-1))
         mask.view(-1).index_copy_(0, pixels.index, moved.float())
         for eye, closure in zip(self.eyes, shape.closure[0], strict=False):
-            if abs(closure) > MIN_CLOSURE or shape.gaze.any():
-                box, positions = self._box(eye.box, fields)
+            lids = bool(closure.abs() > MIN_CLOSURE)
+            if lids or shape.gaze.any():
+                box, positions = self._box(eye.box if lids else eye.ball_box, fields)
+                closure = closure if lids else torch.zeros_like(closure)
                 sources = positions + self.skin.sample(fields.skin, positions)
-                self._paint(*eye.paint(self.layer, sources, closure[None], shape.gaze), box, frame, mask)
+                self._paint(*eye.paint(self.fine, sources, closure[None], shape.gaze), box, frame, mask)
         if shape.expression.any():
             box, positions = self._box(self.lips.box(shape.expression), fields)
-            colours = self.lips.paint(self.layer, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
+            colours = self.lips.paint(self.fine, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
             self._paint(colours, torch.ones_like(colours[:, 0], dtype=torch.bool), box, frame, mask)
 
     def _paint(
@@ -233,7 +244,8 @@ class InstantRenderer:
         backdrop = self.backdrop[:, y0 - top : y1 - top, x0 - left : x1 - left]
         colours = torch.addcmul(layer[0, :3] + backdrop, layer[0, 3:], backdrop, value=-1).clamp_(0, 1)
         here = frame[y0:y1, x0:x1]
-        here.copy_(torch.where(where[0, ..., None], _as(frame.dtype, colours), here))
+        drawn = torch.stack(_in_units_of(frame.dtype, colours).unbind(0), dim=-1)
+        here.copy_(torch.where(where[0, ..., None], drawn, here))
         mask[y0:y1, x0:x1].masked_fill_(where[0], 1)
 
     def _box(self, corners: torch.Tensor, fields: FrameFields) -> tuple[tuple[int, int, int, int], torch.Tensor]:
@@ -241,7 +253,7 @@ class InstantRenderer:
 
         Also its positions (1, h, w, 2) with the head's motion undone.
         """
-        travel = self.head.travel(corners, fields.shape.camera_motion, fields.shape.breath)[0]
+        travel = self.head.travel(corners, fields.moved_head)[0]
         margin = 2 + (fields.skin.abs().max() if len(corners) else 0)
         left, top, right, bottom = self.head.box
         low = (travel.amin(dim=0) - margin).floor().long().tolist()
@@ -270,7 +282,7 @@ class InstantRenderer:
                 self.image.shape[1],
                 self.head.grid,
                 self.skin.grid,
-                self.layer,
+                self.fine,
                 self.backdrop,
                 self.covered,
             )
@@ -287,11 +299,9 @@ class InstantRenderer:
         return face
 
 
-def _as(kind: torch.dtype, colours: torch.Tensor) -> torch.Tensor:
-    """Colours (3, ...) in 0..1 as rows (..., 3) of a picture in 0..1 or in bytes."""
-    if kind == torch.uint8:
-        colours = colours.mul(255).add_(0.5).to(torch.uint8)
-    return torch.stack(colours.unbind(0), dim=-1)
+def _in_units_of(kind: torch.dtype, colours: torch.Tensor) -> torch.Tensor:
+    """Colours (3, ...) in 0..1 as they are, or in bytes."""
+    return colours.mul(255).add_(0.5).to(torch.uint8) if kind == torch.uint8 else colours
 
 
 def _grown(mask: torch.Tensor, distance: int) -> torch.Tensor:

@@ -268,7 +268,7 @@ def test_no_motion_folds_skin_or_head(renderer, turn):
         assert forward.abs().max() > 1.0
     for backward, grid in (
         (skin.backward(shape.expression), skin.grid),
-        ([head.backward(shape.camera_motion, shape.breath)], head.grid),
+        ([head.backward(head.forward(shape.camera_motion, shape.breath))], head.grid),
     ):
         assert min(least_area_ratio(field, grid) for field in backward) > 0.2
 

@@ -175,14 +175,13 @@ def set_value(graph: Graph, setting: str) -> None:
         graph[node]["inputs"][name] = text
 
 
-def set_file(graph: Graph, kind: str, name: str) -> None:
-    """Puts an uploaded file's name into every node that loads one of its kind."""
-    loader, key = LOADERS[kind]
-    nodes = [entry for entry in graph.values() if entry["class_type"] == loader]
-    if not nodes:
+def loaders(graph: Graph, kind: str) -> list[dict[str, Any]]:
+    """The inputs of every node that loads a file of this kind."""
+    loader, _ = LOADERS[kind]
+    found = [entry["inputs"] for entry in graph.values() if entry["class_type"] == loader]
+    if not found:
         raise ClientError(f"The graph has no {loader}, so --{kind} has no place; leave it out or give another graph.")
-    for entry in nodes:
-        entry["inputs"][key] = name
+    return found
 
 
 def results(outputs: dict[str, Any]) -> list[dict[str, str]]:
@@ -218,8 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
         for setting in options.set:
             set_value(graph, setting)
         for kind, path in (("image", options.image), ("audio", options.audio)):
-            if path:
-                set_file(graph, kind, server.upload(path))
+            for inputs in loaders(graph, kind) if path else ():
+                inputs[LOADERS[kind][1]] = server.upload(path)
         outputs = server.wait(server.queue(graph), lambda line: print(line, file=sys.stderr), options.timeout)
         for file in results(outputs):
             print(server.download(file, options.out))

@@ -40,6 +40,33 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("size", [(512, 512), (256, 384), (96, 128), (65, 77), (1080, 1920)])
+def test_the_change_is_at_least_42_db_below_the_picture(size: tuple[int, int]) -> None:
+    grey = np.full((1, *size, 3), 128, np.uint8)
+    change = MarkedFrames(size)(grey).astype(float) - grey
+    psnr = 10 * np.log10(255**2 / np.square(change).mean())
+    assert 42 <= psnr < 46
+    assert abs(change.mean()) < 0.1, "the brightness stays"
+    assert np.ptp(change, axis=-1).max() == 0, "and the colour"
+
+
+def test_black_and_white_stay_within_bytes() -> None:
+    frames = np.concatenate([np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 64, 64, 3), 255, np.uint8)])
+    dark, bright = MarkedFrames((64, 64))(frames)
+    assert dark.max() < 10
+    assert bright.min() > 245
+
+
+def test_the_tile_is_noise_of_a_band_that_repeats() -> None:
+    assert tile().shape == (TILE, TILE)
+    assert abs(float(tile().mean())) < 1e-5
+    assert float(np.square(tile()).mean()) == pytest.approx(1, abs=1e-3)
+    power = np.square(np.abs(np.fft.fft2(tile())))
+    frequency = np.hypot(np.fft.fftfreq(TILE)[:, None], np.fft.fftfreq(TILE))
+    outside = (frequency < 0.99 / WAVES[1]) | (frequency > 1.01 / WAVES[0])
+    assert power[outside].sum() < 1e-6 * power.sum()
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 GOLDENS ?=
 SYSTEM ?=
 
-.PHONY: help demo gallery test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-audiodvp bench-audiodvp-reference bench-syncanimation bench-gpu bench-restore browser comfyui registry kills slow clean
+.PHONY: help demo gallery test test-anywhere test-install lint parity bench bench-anitalker bench-aniportrait bench-apasco bench-audiodvp bench-audiodvp-reference bench-syncanimation bench-gpu bench-restore bench-mark browser comfyui registry kills slow clean
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -89,6 +89,9 @@ bench-syncanimation: $(STAMP) ## SyncAnimation on a synthetic person: held-out p
 
 bench-gpu: ## every system on a graphics card, with the python3 at hand (OUT=<folder>; ARGS=...)
 	python3 -m tests.bench.gpu --out $(or $(OUT),build/gpu) $(ARGS)
+
+bench-mark: $(STAMP) ## in how many videos the invisible mark is found, and seems to be (ARGS="--portraits FOLDER --people FOLDER")
+	$(PYTHON) -m tests.bench.mark $(ARGS)
 
 bench-restore: $(STAMP) ## GFPGAN, and spandrel's where that package is installed
 	$(PYTHON) -m tests.bench.restore

@@ -6,6 +6,7 @@ stays, adds up. Then the average is laid over the pattern in every size and at e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,22 +18,25 @@ import numpy as np
 from ..files.video import open_video
 from ..packages import load_opencv
 from ..types import Progress, no_progress
-from .pattern import TILE, TILES, WAVES, tile, tile_side
+from .pattern import TILE, TILES, tile, tile_side
 
-THRESHOLD = 6.5
-"""Standard deviations by which the highest correlation exceeds the mean of all places. Without a mark the highest of
-some 2,000,000 places and sizes is about 5."""
+THRESHOLD = 6.2
+"""Standard deviations by which the highest correlation of one segment exceeds the mean of all places. Without a mark
+the highest of some 2,000,000 places and sizes is about 5."""
 LONGEST_SHORTER_SIDE = 512
 """Pixels; larger frames are averaged down."""
 LOOKS_A_SECOND = 2
 SEGMENT = 40
 """Frames that are averaged; each segment is searched for the mark."""
-SIZES = (0.55, 1.35)
-"""Of the smallest and the largest tile that a whole picture can have: margins were added, or the border cut off."""
+SIZES = (0.55, 1.0)
+"""Of the smallest tile that a whole picture can have, and of the picture: margins were added, or the border cut off."""
 STEP = 0.004
 """By which tiles differ in size from one to the next: less than shifts a tile's waves at the picture's border."""
-AROUND = 5.0
+AROUND = 2.5
 """Pixels of the tile over which the strength of a picture's own waves is averaged."""
+BLURS = (0.8, 2.0)
+"""Pixels of the tile: the pattern is in the difference of pictures blurred by these. Tuned for copies at half the size,
+whose waves are half as long; whole pictures lose nothing."""
 FLOOR = 0.4
 """Levels of 255; weaker waves are rounding."""
 LIMIT = 2.5
@@ -41,7 +45,7 @@ LIMIT = 2.5
 
 @dataclass(frozen=True)
 class Detection:
-    """`score`: the highest one of all segments, in standard deviations; `marked` of `segments` exceed `THRESHOLD`."""
+    """`score`: the highest of all segments, in standard deviations; `marked` of them reach `threshold(segments)`."""
 
     score: float
     marked: int
@@ -50,6 +54,15 @@ class Detection:
     @property
     def found(self) -> bool:
         return self.marked > 0
+
+
+def threshold(segments: int) -> float:
+    """The score needed in a video of so many segments: the more are searched, the higher the highest without a mark.
+
+    A normal distribution's tail falls as exp(-score^2 / 2), so the share of unmarked videos in which the mark seems to
+    be stays what it is for one segment.
+    """
+    return math.sqrt(THRESHOLD**2 + 2 * math.log(max(1, segments)))
 
 
 def detect_mark(path: str | Path, *, progress: Progress = no_progress) -> Detection:
@@ -70,7 +83,7 @@ def detect_mark(path: str | Path, *, progress: Progress = no_progress) -> Detect
         progress(number, 0)
     if total is not None and (count >= SEGMENT // 4 or not scores):
         scores.append(score(total))
-    return Detection(max(scores), sum(each >= THRESHOLD for each in scores), len(scores))
+    return Detection(max(scores), sum(each >= threshold(len(scores)) for each in scores), len(scores))
 
 
 def _like_the_pattern(frame: np.ndarray) -> np.ndarray:
@@ -86,7 +99,7 @@ def _like_the_pattern(frame: np.ndarray) -> np.ndarray:
     def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
         return cv2.GaussianBlur(values, (0, 0), sigma)
 
-    waves = blurred(grey, WAVES[0] / 6 * pixel) - blurred(grey, WAVES[1] / 4 * pixel)
+    waves = blurred(grey, BLURS[0] * pixel) - blurred(grey, BLURS[1] * pixel)
     # Where much else has such waves, the pattern is less certain: pixels are divided by that to the power of 1.5, which
     # found more than 1 and 2 in small pictures.
     usual = np.sqrt(blurred(waves * waves, AROUND * pixel) + FLOOR**2)

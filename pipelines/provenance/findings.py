@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..types import Progress, no_progress
 from .content_credentials import Credentials, read_credentials
-from .detect import THRESHOLD, Detection, detect_mark
+from .detect import Detection, detect_mark, threshold
 from .metadata import Statement, read_statement
 
 
@@ -33,7 +33,7 @@ class Findings:
         """One line for each of the three."""
         mark = self.mark
         found = f"found in {mark.marked} of {mark.segments} parts" if mark.found else "not found"
-        lines = [f"invisible mark: {found} (score {mark.score:.1f}, {THRESHOLD:g} needed)"]
+        lines = [f"invisible mark: {found} (score {mark.score:.1f}, {threshold(mark.segments):.1f} needed)"]
         said = self.statement
         if said is None:
             lines.append("metadata: do not say that AI made it")
@@ -50,7 +50,7 @@ class Findings:
         return "\n".join(lines)
 
     def json(self) -> str:
-        mark = {**asdict(self.mark), "found": self.mark.found, "threshold": THRESHOLD}
+        mark = {**asdict(self.mark), "found": self.mark.found, "threshold": threshold(self.mark.segments)}
         parts = {"metadata": self.statement, "content_credentials": self.credentials}
         described = {name: None if part is None else asdict(part) for name, part in parts.items()}
         return json.dumps({"ai_made": self.ai_made, "invisible_mark": mark, **described}, indent=2) + "\n"

@@ -55,8 +55,31 @@ IN_BLUEPRINTS = {
         "TalkingPortraitInstantDriver",
         "TalkingPortraitInstantRender",
     },
+    "Talking Portrait (AniPortrait)": {
+        *("VAELoader", "CLIPVisionLoader", "TalkingPortraitDetectLandmarks", "TalkingPortraitLoadAniPortrait"),
+        *("TalkingPortraitAniPortraitAudioMotion", "TalkingPortraitAniPortraitSampler"),
+    },
+    "Talking Portrait (AniTalker)": {
+        *("TalkingPortraitDetectLandmarks", "TalkingPortraitCropPortrait", "TalkingPortraitLoadSpeechEncoder"),
+        *("TalkingPortraitEncodeSpeech", "TalkingPortraitLoadAniTalker", "TalkingPortraitAniTalkerMotion"),
+        "TalkingPortraitAniTalkerRender",
+    },
+    "Talking Portrait (APasco)": {
+        *("VAELoader", "TalkingPortraitDetectLandmarks", "TalkingPortraitLoadSpeechEncoder"),
+        *("TalkingPortraitEncodeSpeech", "TalkingPortraitLoadAPasco", "TalkingPortraitFaceEmbedding"),
+        *("TalkingPortraitRegionMasks", "TalkingPortraitAPascoSampler"),
+    },
     "Dub a video": {"TalkingPortraitDubVideo"},
+    "Train a person (AudioDVP)": {"TalkingPortraitPreparePerson", "TalkingPortraitTrainAudioDVP"},
+    "Train a person (SyncAnimation)": {"TalkingPortraitPreparePerson", "TalkingPortraitTrainSyncAnimation"},
+    "Drive a person (AudioDVP)": {"TalkingPortraitLoadAudioDVP", "TalkingPortraitAudioDVPDrive"},
+    "Drive a person (SyncAnimation)": {"TalkingPortraitLoadSyncAnimation", "TalkingPortraitSyncAnimationDrive"},
 }
+OF_A_TRAINING = {
+    "Train a person (AudioDVP)": ["TALKING_PORTRAIT_AUDIODVP", "TALKING_PORTRAIT_PERSON", "STRING"],
+    "Train a person (SyncAnimation)": ["TALKING_PORTRAIT_SYNCANIMATION", "TALKING_PORTRAIT_PERSON", "STRING"],
+}
+"""Outputs of blueprints that make no video."""
 
 
 def read(path: Path) -> dict:
@@ -65,7 +88,7 @@ def read(path: Path) -> dict:
 
 def test_there_are_examples_for_each_way():
     assert {path.stem for path in EXAMPLES} >= {"instant", "reenact", "preview_motion", "vocals"}
-    assert BLUEPRINTS
+    assert {path.stem for path in BLUEPRINTS} == IN_BLUEPRINTS.keys()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -268,7 +291,9 @@ def test_a_blueprint_is_one_node_around_known_ones(path):
     prompt = to_prompt(blueprint, describe(registry(), class_names(blueprint)))
     # The renderer streams its video; no node holds all frames.
     assert {entry["class_type"] for entry in prompt.values()} == IN_BLUEPRINTS[path.stem]
-    assert [output["type"] for output in subgraph["outputs"]] == ["VIDEO"]
+    assert [output["type"] for output in subgraph["outputs"]] == OF_A_TRAINING.get(path.stem, ["VIDEO"])
+    sound = [entry["type"] for entry in subgraph["inputs"] if entry["type"] == "AUDIO"]
+    assert len(sound) == (path.stem not in OF_A_TRAINING)
 
 
 @pytest.mark.parametrize("name", ["a_your_picture_and_voice", "instant"])

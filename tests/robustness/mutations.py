@@ -223,7 +223,7 @@ def statements(folder: Path) -> dict[str, bytes]:
 
 
 def manifests(folder: Path) -> dict[str, bytes]:
-    row = {"portrait": "a.jsonl", "audio": "a.jsonl", "renderer": "anitalker", "settings": {"steps": 3}, "name": "b"}
+    row = {"portrait": "a.jsonl", "audio": "a.jsonl", "renderer": "anitalker", "settings": {"steps": 3}, "name": "b" * 90}
     return {"a.jsonl": json.dumps(row).encode() + b"\n" + json.dumps({**row, "settings": {}}).encode()}
 
 

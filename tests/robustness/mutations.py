@@ -223,8 +223,9 @@ def statements(folder: Path) -> dict[str, bytes]:
 
 
 def manifests(folder: Path) -> dict[str, bytes]:
-    row = {"portrait": "a.jsonl", "audio": "a.jsonl", "renderer": "anitalker", "settings": {"steps": 3}, "name": "b"}
-    return {"a.jsonl": json.dumps(row).encode() + b"\n" + json.dumps({**row, "settings": {}}).encode()}
+    row = {"portrait": "a.jsonl", "audio": "a.jsonl", "renderer": "anitalker", "name": "b" * 90}
+    rows = [row, {**row, "settings": {"steps": 3}}]
+    return {"a.jsonl": "\n".join(map(json.dumps, rows)).encode()}
 
 
 def read_rows(path: Path) -> None:

@@ -121,7 +121,7 @@ def test_frames_are_exact(renderer: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_speech_lasts_as_many_frames_as_the_recording() -> None:
-    for number in range(TIMES // 10):
+    for number in range(TIMES // 20):
         drawn = random.Random(number)
         rate, fps = drawn.choice(RATES), as_rate(drawn.choice(FPS))
         samples = drawn.randint(rate // 40, rate // 4)

@@ -10,7 +10,7 @@ import pytest
 
 from . import mutations
 
-COUNT = {"checkpoint": 120, "workflow": 240, "motion": 120, "media": 100, "driver,manifest,person,statement": 60}
+COUNT = {"checkpoint": 60, "workflow": 120, "motion": 60, "media": 60, "driver,manifest,person,statement": 40}
 MANY = 2000
 SECONDS = 300
 """For all of them on the slowest machine; a reader that hangs takes longer."""

@@ -102,6 +102,8 @@ class UNetBlock(nn.Module):
 class NeuralRenderer(nn.Module):
     """See the module."""
 
+    render_kernel: torch.Tensor
+
     def __init__(self, config: NeuralRendererConfig | None = None) -> None:
         super().__init__()
         self.config = config or NeuralRendererConfig()

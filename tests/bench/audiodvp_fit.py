@@ -1,13 +1,13 @@
 """Fitting a face to a person: seconds beside the published schedule, for the same landmark and photometric error.
 
     python -m tests.bench.audiodvp_fit --person build/audiodvp/person --minutes 10
-    python -m tests.bench.audiodvp_fit --person build/audiodvp/person --frames 16 --epochs 60   # a piece that it finishes
+    python -m tests.bench.audiodvp_fit --person build/audiodvp/person --frames 16 --epochs 60
 
 Ours is the whole fit that `person prepare` ends with, the making of its face model included. The published schedule (a
 ResNet-50, 20 epochs in batches of five, Adam) gets that face model, colours and all, and is stopped when it has come as
-near, or after `--minutes`; what all of it would take follows from its speed. Both may get a piece of the video only, on
-which the schedule comes to its end; more epochs than published then show how it goes on. Its weights are random here: VGGFace2's
-can't be had, so how near it comes counts for less than how long a step takes.
+near, or after `--minutes`; what all of it would take follows from its speed. With `--frames` both get a piece of the
+video only, on which the schedule comes to its end; more epochs than published then show how it goes on. Its weights are
+random here: VGGFace2's can't be had, so how near it comes counts for less than how long a step takes.
 """
 
 from __future__ import annotations

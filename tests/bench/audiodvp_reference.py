@@ -4,9 +4,9 @@
     AUDIODVP_DIR=... python -m tests.bench.audiodvp_reference --only renderer --repeats 5
 
 AUDIODVP_DIR names a checkout of xinwen-cs/AudioDVP; without it ours are timed alone. Weights are random, of the
-published sizes and the same for both, which run in turns in this process; times are the processor's. Not compared is the rasteriser, which is
-CUDA's in the reference. What the reference imports and does not use here (torchvision, its detector of
-landmarks) is replaced by empty modules, and its fixed "cuda" by the CPU.
+published sizes and the same for both, which run in turns in this process; times are the processor's. Not compared is
+the rasteriser, which is CUDA's in the reference. What the reference imports and does not use here (torchvision, its
+detector of landmarks) is replaced by empty modules, and its fixed "cuda" by the CPU.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from ....models.checkpoints import read_checkpoint
 from ...audiodvp.expression import network_features
 from ...audiodvp.fitted_face import FittedFace
 from ...audiodvp.person_model import PersonModel, open_model
-from ...errors import TalkingPortraitError
 from ...files.output_paths import replacing
 from ...person.head_frames import longest_stretch
 from ...person.head_video import HeadVideo
@@ -35,7 +34,7 @@ from ...types import Progress, no_progress
 from ..core.checkpoints import writing
 from ..core.loop import seed_everything, train
 from ..core.processes import Processes
-from ..core.run_settings import FILE, read_settings, write_settings
+from ..core.run_settings import begun_settings, read_settings, write_settings
 from ..core.timed_steps import steps_in
 from .expression import ExpressionTrainer, SpokenExpressions, calibrate, coefficient_movement, evaluate_expression
 from .renderer import LowerFaces, NeuralRendererTrainer, evaluate_renderer, lower_face_part
@@ -161,17 +160,7 @@ def split(person: Person, held_out: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _begin(out: Path, given: Settings, resume: bool) -> Settings:
     """The settings of the run in the folder `out`, which are written down where it begins."""
-    if out.is_file():
-        raise TalkingPortraitError(f"{out} is a file, but a folder for the run is expected; give another name.")
-    before = read_settings(out, Settings)
-    if before is not None and not resume:
-        raise TalkingPortraitError(
-            f"{out} holds a training run already ({FILE}); go on with it by --resume, or give another folder."
-        )
-    if before is None and (out / MODEL).exists():
-        raise TalkingPortraitError(
-            f"{out / MODEL} would be written over, but no run in this folder wrote it; give another folder for the run."
-        )
+    before = begun_settings(out, Settings, MODEL, resume=resume)
     if before is not None:
         settings = replace(before, steps=given.steps, minutes=given.minutes) if given.steps else before
     else:

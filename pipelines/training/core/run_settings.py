@@ -47,6 +47,27 @@ def read_settings(folder: Path, kind: type[Settings]) -> Settings | None:
     return kind(**values)
 
 
+def begun_settings(folder: Path, kind: type[Settings], model: str, *, resume: bool) -> Settings | None:
+    """Those of the run in this folder that is to go on, None where it is to begin there.
+
+    Raises TalkingPortraitError for a run that is not to go on, a file in place of the folder, and a `model` file there
+    that no run wrote; and as `read_settings`.
+    """
+    if folder.is_file():
+        raise TalkingPortraitError(f"{folder} is a file, but a folder for the run is expected; give another name.")
+    before = read_settings(folder, kind)
+    if before is not None and not resume:
+        raise TalkingPortraitError(
+            f"{folder} holds a training run already ({FILE}); go on with it by --resume, or give another folder."
+        )
+    if before is None and (folder / model).exists():
+        raise TalkingPortraitError(
+            f"{folder / model} would be written over, but no run in this folder wrote it; give another folder for the "
+            "run."
+        )
+    return before
+
+
 def _typed(values: Mapping[str, Any], known: Mapping[str, type]) -> bool:
     return values.keys() == known.keys() and all(
         isinstance(values[name], kind) or (kind is float and isinstance(values[name], int))

@@ -39,7 +39,7 @@ from ..core.checkpoints import writing
 from ..core.loop import LOG, seed_everything, train
 from ..core.loss_curve import with_loss_curve
 from ..core.processes import Processes
-from ..core.run_settings import FILE, read_settings, write_settings
+from ..core.run_settings import begun_settings, read_settings, write_settings
 from ..core.timed_steps import steps_in
 from .carving import carve
 from .evaluation import evaluate, evaluate_syncers
@@ -321,17 +321,7 @@ def _fit_speech_map(networks: Networks, features: torch.Tensor) -> None:
 
 def _begin(out: Path, given: Settings, resume: bool) -> Settings:
     """The settings of the run in the folder `out`, which are written down where it begins."""
-    if out.is_file():
-        raise TalkingPortraitError(f"{out} is a file, but a folder for the run is expected; give another name.")
-    before = read_settings(out, Settings)
-    if before is not None and not resume:
-        raise TalkingPortraitError(
-            f"{out} holds a training run already ({FILE}); go on with it by --resume, or give another folder."
-        )
-    if before is None and (out / MODEL).exists():
-        raise TalkingPortraitError(
-            f"{out / MODEL} would be written over, but no run in this folder wrote it; give another folder for the run."
-        )
+    before = begun_settings(out, Settings, MODEL, resume=resume)
     with Processes() as processes:
         device = processes.device
     if before is None:

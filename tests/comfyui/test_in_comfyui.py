@@ -30,7 +30,8 @@ import pytest
 import soundfile
 from talking_portrait.models.gfpgan import GFPGANConfig
 from talking_portrait.nodes.standalone import command as cli
-from talking_portrait.pipelines.files.example import example_speech
+from talking_portrait.pipelines.files.example import example_portrait, example_speech
+from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import read_audio
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.workflow import server as comfy_client
@@ -667,3 +668,24 @@ def test_faces_are_detected_anew_once_a_better_model_is_there(server, models, tm
         model.unlink(missing_ok=True)
         if kept:
             kept.rename(model)
+
+
+def test_the_api_client_uploads_queues_follows_and_downloads(server, tmp_path):
+    image, voice = tmp_path / "own portrait.png", tmp_path / "own voice.wav"
+    write_image(image, example_portrait()[0])
+    audio = example_speech()
+    soundfile.write(voice, audio.waveform[0, : 2 * audio.sample_rate], audio.sample_rate)
+    client = [sys.executable, str(ROOT / "examples" / "api_client.py"), "--server", server, "--out", str(tmp_path)]
+    files = ["--image", str(image), "--audio", str(voice)]
+    done = subprocess.run([*client, *files, "--set", "4.fps=2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = map(Path, done.stdout.splitlines())
+    assert len(list(open_video(path).frames())) == 4
+    refused = subprocess.run([*client, *files, "--set", "4.fps=1000"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "TalkingPortraitInstantDriver (node 4): Value 1000.0 bigger than max of 240.0: fps" in refused.stderr
+    empty = tmp_path / "empty.wav"
+    soundfile.write(empty, audio.waveform[0, :0], audio.sample_rate)
+    failed = subprocess.run([*client, "--audio", str(empty)], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].startswith("error: ")

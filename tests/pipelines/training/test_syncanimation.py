@@ -39,6 +39,7 @@ from talking_portrait.pipelines.syncanimation.conditions import (
 from talking_portrait.pipelines.syncanimation.motion_pose import motion_expressions, motion_poses
 from talking_portrait.pipelines.syncanimation.person_model import PersonModel
 from talking_portrait.pipelines.syncanimation.speech import speech_pieces
+from talking_portrait.pipelines.training.core.run_settings import read_settings
 from talking_portrait.pipelines.training.syncanimation import settings as settings_module
 from talking_portrait.pipelines.training.syncanimation import train as train_module
 from talking_portrait.pipelines.training.syncanimation.carving import carve
@@ -336,14 +337,28 @@ def test_commands_train_drive_and_render_live(
     assert done.startswith(f"{out}: 10 frames; the first after ")
 
 
-def test_half_precision_and_the_published_steps_train_too(
+def test_half_precision_the_published_steps_and_joint_training_train_too(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(settings_module.PATCHES, "published", (2, 16))
     monkeypatch.setitem(train_module.UPDATED_PART, "published", 1 / 27)
-    path = train_syncanimation(work / "ann", tmp_path / "run", replace(QUICK, size="published", precision="bf16"))
+    joint = replace(QUICK, size="published", precision="bf16", joint=True)
+    path = train_syncanimation(work / "ann", tmp_path / "run", joint)
     assert open_model(path).steps == 12
     assert all(np.isfinite(line["loss gradient"]) for line in read_log(tmp_path / "run" / "face"))
+    # Pictures train a syncer that was trained alone before, where they are trained together only.
+    for run, together in ((tmp_path / "run", True), (work / "run", False)):
+        state = load_file(run / MODEL)
+        for name, file in (("au2PoseNet.", "pose/pose_syncer"), ("au2BsNet.", "emotion/emotion_syncer")):
+            alone = load_file(run / f"{file}.safetensors")
+            moved = [(state[name + key] - alone[key]).abs().max() for key in alone if key.endswith(".fc.weight")]
+            assert (float(max(moved)) > 1e-6) == together
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert settings.pop("joint")
+    (tmp_path / "run.json").write_text(json.dumps(settings))  # of a version without it
+    before = read_settings(tmp_path, Settings)
+    assert before is not None
+    assert (before.joint, before.precision) == (False, "bf16")
 
 
 def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_path: Path) -> None:
@@ -361,25 +376,6 @@ def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_p
     longer = replace(QUICK, stage="face", torso_steps=0, face_steps=0, lips_steps=0, steps=16)
     train_syncanimation(work / "bob", tmp_path / "run", longer, resume=True)
     assert len(read_log(tmp_path / "run" / "face")) == 6  # half of the 12 steps that are left
-
-
-def test_pictures_train_the_syncers_where_they_are_trained_together(work: Path, tmp_path: Path) -> None:
-    before = {}
-    for joint in (False, True):
-        out = tmp_path / str(joint)
-        train_syncanimation(work / "bob", out, replace(QUICK, stage="face", joint=joint))
-        state = load_file(out / MODEL)
-        for name, file in (("au2PoseNet.", "pose/pose_syncer"), ("au2BsNet.", "emotion/emotion_syncer")):
-            alone = load_file(out / f"{file}.safetensors")
-            moved = max(
-                float((state[name + key] - alone[key]).abs().max()) for key in alone if key.endswith(".fc.weight")
-            )
-            assert (moved > 1e-6) == joint
-        before[joint] = json.loads((out / "run.json").read_text())
-    assert before[True] == before[False] | {"joint": True}
-    older = {name: value for name, value in before[False].items() if name != "joint"}
-    (tmp_path / "False" / "run.json").write_text(json.dumps(older))  # of a version without it
-    train_syncanimation(work / "bob", tmp_path / "False", replace(QUICK, stage="face"), resume=True)
 
 
 def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ API is one method of `ComfyUI`. `python -m talking_portrait run --server` does t
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import mimetypes
 import shutil
@@ -55,17 +56,17 @@ class ComfyUI:
         name = path.name.replace("\\", "_").replace('"', "%22").replace("\r", "_").replace("\n", "_")
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"'
         body = f"{head}\r\nContent-Type: {kind}\r\n\r\n".encode() + content + f"\r\n--{boundary}--\r\n".encode()
-        stored = self._json("/upload/image", body, f"multipart/form-data; boundary={boundary}")
+        stored = self._json("/upload/image", "name", body=body, kind=f"multipart/form-data; boundary={boundary}")
         return "/".join(part for part in (stored.get("subfolder"), stored["name"]) if part)
 
     def queue(self, graph: Graph) -> str:
         """Puts a graph at the end of the queue; returns the number of the run."""
         body = json.dumps({"prompt": graph, "client_id": uuid.uuid4().hex}).encode()
-        return str(self._json("/prompt", body, "application/json")["prompt_id"])
+        return str(self._json("/prompt", "prompt_id", body=body, kind="application/json")["prompt_id"])
 
     def place_in_queue(self, run: str) -> int | None:
         """How many runs come before this one: 0 while it runs, None when it is not in the queue any more."""
-        queue = self._json("/queue")
+        queue = self._json("/queue", "queue_running", "queue_pending")
         waiting = [*queue["queue_running"], *sorted(queue["queue_pending"], key=lambda entry: entry[0])]
         numbers = [entry[1] for entry in waiting]
         return numbers.index(run) if run in numbers else None
@@ -101,26 +102,37 @@ class ComfyUI:
     def download(self, file: dict[str, str], folder: Path) -> Path:
         """Fetches one result into a folder, under a name that is not there yet; returns its path."""
         target = free_name(folder, Path(file["filename"].replace("\\", "/")).name)
-        with self._request(f"/view?{urllib.parse.urlencode(file)}") as answer, target.open("wb") as out:
-            shutil.copyfileobj(answer, out)
+        with self._request(f"/view?{urllib.parse.urlencode(file)}") as answer:
+            try:
+                with target.open("wb") as out:
+                    shutil.copyfileobj(answer, out)
+            except (OSError, http.client.HTTPException) as error:
+                target.unlink(missing_ok=True)
+                raise ClientError(
+                    f"{target} can't be fetched ({error}); see to space and network, and try again."
+                ) from None
         return target
 
-    def _json(self, path: str, body: bytes | None = None, kind: str = "") -> dict[str, Any]:
+    def _json(self, path: str, *keys: str, body: bytes | None = None, kind: str = "") -> dict[str, Any]:
+        """A JSON answer that has these keys."""
         with self._request(path, body, kind) as answer:
             try:
-                return dict(json.load(answer))
-            except (TypeError, ValueError):
-                raise ClientError(f"{self.address}{path} is no ComfyUI's answer; correct the address.") from None
+                found = json.load(answer)
+            except (ValueError, OSError, http.client.HTTPException):
+                found = None
+        if not isinstance(found, dict) or not found.keys() >= set(keys):
+            raise ClientError(f"{self.address}{path} is no ComfyUI's answer; correct the address.")
+        return found
 
     def _request(self, path: str, body: bytes | None = None, kind: str = "") -> Any:
         headers = {"Content-Type": kind} if kind else {}
-        request = urllib.request.Request(self.address + path, body, headers)
         try:
+            request = urllib.request.Request(self.address + path, body, headers)
             return urllib.request.urlopen(request, timeout=self.timeout)
         except urllib.error.HTTPError as error:
             raise ClientError(refusal(error.code, error.read())) from None
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())
             raise ClientError(f"No ComfyUI answers at {self.address} ({reason}); start it or correct it.") from None
 
 
@@ -191,9 +203,15 @@ def results(outputs: dict[str, Any]) -> list[dict[str, str]]:
     return [{key: str(entry.get(key, "")) for key in ("filename", "subfolder", "type")} for entry in files]
 
 
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClientError(f"The folder {folder} can't be made ({error.strerror}); give another with --out.") from None
+
+
 def free_name(folder: Path, name: str) -> Path:
     """A path in a folder that is not there yet."""
-    folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / (name or "result"), 1
     while path.exists():
         number += 1
@@ -216,6 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         graph = read_graph(options.workflow)
         for setting in options.set:
             set_value(graph, setting)
+        make_folder(options.out)
         for kind, path in (("image", options.image), ("audio", options.audio)):
             for inputs in loaders(graph, kind) if path else ():
                 inputs[LOADERS[kind][1]] = server.upload(path)

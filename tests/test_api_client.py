@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -70,6 +71,11 @@ class Fake(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -171,6 +177,9 @@ def test_a_run_that_fails_says_why(server: Any, capsys, messages: list, said: st
     [
         (("--server", "127.0.0.1:8188"), "an address such as http://127.0.0.1:8188 is expected"),
         (("--server", "http://127.0.0.1:9"), "No ComfyUI answers at http://127.0.0.1:9 ("),
+        (("--server", "http://[::1"), "No ComfyUI answers at http://[::1 ("),
+        (("--server", "http://a b"), "No ComfyUI answers at http://a b ("),
+        (("--out", str(ROOT / "README.md" / "under")), "can't be made (Not a directory); give another with --out"),
         (("--set", "seed=7"), "NODE.INPUT=VALUE is expected"),
         (("--set", "4.sed=7"), "The graph has no input 4.sed; its nodes are 1, 2, 3"),
         (("--set", "99.seed=7"), "The graph has no input 99.seed"),
@@ -189,10 +198,22 @@ def test_what_can_not_be_used_is_said_in_a_sentence(server: Any, capsys, argumen
     assert error.count("\n") == 1
 
 
-def test_an_address_of_something_else_is_refused(server: Any, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_answer", lambda self, value: self._send(200, b"<html>"))
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}", b"\xff"])
+def test_an_address_of_something_else_is_refused(server: Any, capsys, monkeypatch, answer: bytes) -> None:
+    monkeypatch.setattr(server, "_answer", lambda self, value: self._send(200, answer))
     assert run(server) == 1
     assert "is no ComfyUI's answer; correct the address" in capsys.readouterr().err
+
+
+def test_what_speaks_no_http_is_refused(capsys) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=lambda: listening.accept()[0].sendall(b"SSH-2.0\r\n\r\n"), daemon=True)
+        thread.start()
+        assert client.main(["--server", f"http://127.0.0.1:{listening.getsockname()[1]}"]) == 1
+        thread.join()
+    error = capsys.readouterr().err
+    assert error.startswith("error: No ComfyUI answers at ")
+    assert error.count("\n") == 1
 
 
 def test_it_needs_the_standard_library_alone() -> None:

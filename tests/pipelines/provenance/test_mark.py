@@ -74,7 +74,6 @@ def test_the_tile_is_noise_of_a_band_that_repeats() -> None:
         ("-crf", "28"),
         ("-vf", "scale=iw/2:ih/2"),
         ("-vf", "crop=iw*0.9:ih*0.9"),
-        ("-vf", "crop=iw*0.9:ih*0.9:0:0", "-crf", "28"),
         ("-r", "24"),
         ("-vf", "hflip"),
         ("-vf", "scale=iw*1.5:ih*1.5"),

@@ -32,8 +32,8 @@ def page() -> str:
 def _line(row: Row) -> str:
     way = row.way if row.test else f"`{row.way}`"
     result = f"*{row.sentence}*" if row.sentence else row.figure
-    test = row.test.replace("::", " ").replace("_", r"\\_") if row.test else ""
-    return "| " + " | ".join(cell.replace("|", r"\\|") for cell in (row.given, way, result, test)) + " |\n"
+    test = f"`{row.test}`" if row.test else ""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (row.given, way, result, test)) + " |\n"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from talking_portrait.models.audiodvp.audio_features import AudioFeatures, AudioFeaturesConfig
 from talking_portrait.nodes import extension, host
 from talking_portrait.nodes.loaded_models import LoadedAudioDVP
 from talking_portrait.nodes.standalone.core_nodes import VideoPayload
@@ -114,3 +115,18 @@ def test_a_run_lies_in_the_persons_folder(person: Person, run: str) -> None:
 def test_a_model_of_another_kind_is_named(person: Person) -> None:
     with pytest.raises(TalkingPortraitError, match="a person's AudioDVP model is expected; connect Train AudioDVP"):
         NODES["AudioDVPDrive"].execute("model", sound(0.2), person)
+
+
+def test_atnet_is_chosen_for_driving_and_has_to_be_what_the_person_was_prepared_with(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "atnet"
+    models.mkdir()
+    monkeypatch.setattr(host, "model_folders", lambda *categories: [models])
+    model = LoadedAudioDVP.of(toy_model(person.folder))
+    with pytest.raises(TalkingPortraitError, match=r"AudioDVP Drive: There is no 'atnet\.pth' in .*ATVGnet"):
+        NODES["AudioDVPDrive"].execute(model, sound(0.2), person, atnet="atnet.pth")
+    network = AudioFeatures(AudioFeaturesConfig((2, 2, 2, 2, 4), hidden=8, features=6))
+    torch.save({f"module.{name}": tensor for name, tensor in network.state_dict().items()}, models / "atnet.pth")
+    with pytest.raises(TalkingPortraitError, match="features are 6 channels of atnet, but the model was trained on"):
+        NODES["AudioDVPDrive"].execute(model, sound(0.2), person, atnet="atnet.pth")

@@ -51,7 +51,8 @@ MIN_CLOSURE = 3e-3
 class FrameFields:
     """One frame's shape and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
 
-    `moved_head` is the head's forward field. `head_reach` and `skin_reach` are how far in pixels, at most, either moves anything here and in near frames.
+    `moved_head` is the head's forward field. `head_reach` and `skin_reach` are how far in pixels, at most, either moves
+    anything here and in near frames.
     """
 
     shape: PoseAndShape

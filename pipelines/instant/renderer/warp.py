@@ -127,8 +127,9 @@ def without_folds(field: torch.Tensor, grid: Grid, eased: float = EASED_AREA) ->
         around = _extent(area < eased, 3 * radius + 2)
         if around is None:
             break
-        cells = (..., *around)
-        nodes = (..., *(slice(side.start, side.stop + 1) for side in around))
+        rows, columns = around
+        cells = (..., rows, columns)
+        nodes = (..., slice(rows.start, rows.stop + 1), slice(columns.start, columns.stop + 1))
         weight = _at_nodes(smoothstep(eased, LEAST_AREA, area[cells])[:, None], radius)
         part[nodes] = torch.lerp(part[nodes], _box_mean(part[nodes], radius), weight)
         area[cells] = _least_area(part[nodes], grid)

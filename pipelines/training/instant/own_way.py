@@ -1,8 +1,8 @@
 """One person's own way of speaking: the mouth network's last layer, fitted to a short recording, as far as that helps.
 
 Half a minute of lips is little: a fit of the whole network follows the recording and nothing else. So the body stays
-as it is, and of the way from the old layer to the fitted one only a share is gone: the one that helped most on the parts
-of the recording that a fit had not been shown, and the less the shorter it is. The share can be 0.
+as it is, and of the way from the old layer to the fitted one only a share is gone: the one that helped most on parts of
+the recording that a fit had not been shown, and the less the shorter it is. The share can be 0.
 """
 
 from __future__ import annotations

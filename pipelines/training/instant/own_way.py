@@ -1,8 +1,8 @@
 """One person's own way of speaking: the mouth network's last layer, fitted to a short recording, as far as that helps.
 
-Half a minute of lips is little: a fit of the whole network follows the recording and nothing else. So the body stays
-as it is, and of the way from the old layer to the fitted one only a share is gone: the one that helped most on parts of
-the recording that a fit had not been shown, and the less the shorter it is. The share can be 0.
+Half a minute of lips is little: a fit of the whole network follows the recording and nothing else. So the body stays as
+it is, and of the way from the old layer to the fitted one at most half is gone: the share that helped most where it
+helped least, of the parts of the recording that a fit had not been shown. That share can be 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ....models.speech.mouth_network import CONTROLS, FRAME_RATE, MouthNetwork, normalise
+from ....models.speech.mouth_network import CONTROLS, MouthNetwork, normalise
 from ...types import Progress, no_progress
 from .fine_tune import agreement_of, lips_loss
 from .lips import SpokenLips
@@ -22,10 +22,7 @@ from .mouth import PRESS
 
 PARTS = 3
 """Parts of each recording, of which one at a time is left out."""
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of the largest share that is allowed, what is compared."""
-ENOUGH = (8.0, 32.0)
-"""Seconds of lips up to which the largest share is 0, and from which on it is 1: fits to ten seconds did harm."""
+SHARES = (0.0, 0.125, 0.25, 0.375, 0.5)
 RATE = 2e-3
 NEAR = 30.0
 """Weight of the distance from the old layer."""
@@ -38,18 +35,14 @@ def fit_own_way(
 ) -> tuple[MouthNetwork, float]:
     """The network of a person whose recordings are `clips`, and the share of the fit that is in it."""
     seen = [_Seen(start, clip) for clip in clips]
-    seconds = sum(float(clip.known.sum()) for clip in clips) / FRAME_RATE
-    least, enough = ENOUGH
-    largest = min(max((seconds - least) / (enough - least), 0.0), 1.0)
-    shares = [share * largest for share in SHARES]
-    scores = np.zeros((PARTS, len(shares)))
+    scores = np.zeros((PARTS, len(SHARES)))
     for part in range(PARTS):
         head = _fitted(start.head, [(one, one.known * (one.part != part)) for one in seen], steps)
-        for place, share in enumerate(shares):
+        for place, share in enumerate(SHARES):
             mixed = _mixed(start.head, head, share)
             scores[part, place] = sum(one.score(mixed, one.known * (one.part == part)) for one in seen)
         progress(part + 1, PARTS + 1)
-    share = shares[int(scores.sum(axis=0).argmax())]
+    share = SHARES[int((scores - scores[:, :1]).min(axis=0).argmax())]
     network = copy.deepcopy(start)
     network.head = _mixed(start.head, _fitted(start.head, [(one, one.known) for one in seen], steps), share)
     progress(PARTS + 1, PARTS + 1)

@@ -85,7 +85,7 @@ def test_the_offset_between_picture_and_sound_is_found(said, speech, late):
 def test_one_persons_way_of_speaking_is_learned(said, speech):
     start = open_mouth("real lips")
     mine = recording(said, speech)
-    learned = learn_person([mine] * 4, start, 40)
+    learned = learn_person([mine], start, 40)
     clips = [spoken_lips(mine, start, own=True)]
     assert agreement(learned.network, clips)["width"] > agreement(start, clips)["width"] + 0.1
     openings = [

@@ -232,12 +232,12 @@ def test_no_more_than_a_window_of_frames_is_held(renderer, window, models, tmp_p
     given = {name: float(value) if name == "cfg" else int(value) for name, value in FAST[renderer].items()}
     chosen = renderers.Renderer(renderer, given, folders=lambda name: [models / name])
     picture, track = example_portrait()
-    speech = Audio(0.1 * torch.randn(1, 4 * 16000), 16000)
+    speech = Audio(0.1 * torch.randn(1, 2 * 16000), 16000)
     video = chosen.speech_video(
         picture, track, speech, None, device=torch.device("cpu"), stage=lambda label, unit: no_progress
     )
     held = Held(video.frames)
-    assert write_stream(tmp_path / "out.mp4", held, video.fps) == video.count == 4 * RATES[renderer]
+    assert write_stream(tmp_path / "out.mp4", held, video.fps) == video.count == 2 * RATES[renderer]
     assert held.frames == video.count
     assert 0 < held.most <= window
 

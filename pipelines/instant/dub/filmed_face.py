@@ -10,7 +10,6 @@ import numpy as np
 from ....models.face.face_mesh import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
-    OUTER_EYE_CORNERS,
     VERTICES,
     face_mesh,
     mouth_opening,
@@ -20,7 +19,7 @@ from ...face.head_pose import split_matrix
 from ...face.metric_mesh import metric_mesh, project, similarity
 from ...face.smoothing import smooth_points
 from ...types import Camera, FaceMotion, FaceTrack
-from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP, Speaking
+from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP, Speaking, eye_distance
 from ..renderer.portrait_mesh import LipControls, PortraitMesh
 
 BLOCK, OVERLAP = 1000, 8
@@ -105,12 +104,6 @@ def filmed_face(
     turned = np.concatenate([_turned(points[part], size) for part in _blocks(len(points))])
     wanted = found * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
     return FilmedFace(points, found, starts, size, _faded(wanted, starts), reference, rest, gap, mesh)
-
-
-def eye_distance(vertices: np.ndarray) -> float:
-    """Cm between the outer eye corners of a shape (468, 3)."""
-    right, left = OUTER_EYE_CORNERS
-    return float(np.linalg.norm(vertices[right] - vertices[left]))
 
 
 def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -> np.ndarray:

@@ -8,13 +8,13 @@ from functools import cache
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, face_mesh
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_EYE_CORNERS, face_mesh
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps
 from ...face.metric_mesh import project
 from ...types import FaceMotion
-from ..renderer.mouth_shape import MOUTH_CORNERS
+from ..renderer.mouth_shape import MOUTH_CORNERS, eye_distance
 from ..renderer.portrait_mesh import LipControls
-from .filmed_face import LOWER_RIM, UPPER_RIM, FilmedFace, eye_distance, pixels_per_cm, resting_lips
+from .filmed_face import LOWER_RIM, UPPER_RIM, FilmedFace, pixels_per_cm, resting_lips
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
@@ -31,7 +31,8 @@ class MouthMotion:
     """What one frame's mouth does.
 
     `points` (468, 2) filmed landmarks in pixels, `moved` (468, 2) pixels by which they move. `basis` (2, 3) pixels per
-    cm along the head's axes; `middle` (2,) where the middle of the mouth at rest is. `eye_distance` in pixels.
+    cm along the head's axes; `middle` (2,) where the middle of the mouth at rest is. `eye_distance`, and the
+    `closed_gap` between the landmarks of lips that touch, in pixels.
     """
 
     points: np.ndarray
@@ -77,11 +78,13 @@ def _nearer(filmed: np.ndarray, spoken: np.ndarray, closed_gap: float) -> np.nda
     What is seen between open lips is wider than the gap of their landmarks and narrower between touching ones. Lips
     are cut where the wider of both openings has its edges, so that those which shut have to meet there.
     """
-    right, left = MOUTH_CORNERS
-    half = np.linalg.norm(filmed[:, left] - filmed[:, right], axis=-1)[:, None] / 2
+    mouths, eyes = (
+        np.linalg.norm(filmed[:, left] - filmed[:, right], axis=-1)[:, None]
+        for right, left in (MOUTH_CORNERS, OUTER_EYE_CORNERS)
+    )
+    half, touching = mouths / 2, closed_gap * eyes
     before, after = lip_gaps(filmed), lip_gaps(spoken)
     gaps = np.stack([np.linalg.norm(gap, axis=-1) for gap in (before, after)])
-    touching = closed_gap * np.linalg.norm(filmed[:, 263] - filmed[:, 33], axis=-1)[:, None]
     parts = open_part(gaps, touching, half)
     nearer = ((UPPER_RIM + LOWER_RIM + OVERLAP) * half + touching) * (parts.max(axis=0) - parts[1])
     way = before + after

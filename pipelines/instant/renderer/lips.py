@@ -16,7 +16,7 @@ from .mouth_interior import MouthInterior
 from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from .picture_style import PictureStyle
 from .portrait_mesh import PortraitMesh
-from .warp import Layer
+from .warp import Layer, extent
 
 LINE_REACH = 0.12
 """Mouth half widths around the landmarks in which the line of closed lips, or an edge of open ones, is searched."""
@@ -128,7 +128,7 @@ class Lips:
         colours = torch.lerp(picture.sample(from_upper), picture.sample(from_lower), blend[:, None])
         gap = torch.minimum(below_upper / _steepness(below_upper), above_lower / _steepness(above_lower))
         opened = smoothstep(0.0, self.edge, torch.minimum(gap, inward))
-        part = _extent(opened > 0)
+        part = extent(opened > 0)
         if part is None:
             return colours
         rows, columns = part
@@ -258,14 +258,6 @@ def _smooth_path(mouth: Aperture, line: np.ndarray, offsets: np.ndarray, cost: n
     found = line.copy()
     found[inner] += gaussian_filter1d(offsets[path[::-1]], 4.0 * stiff**0.3, mode="nearest")
     return found
-
-
-def _extent(mask: torch.Tensor) -> tuple[slice, slice] | None:
-    """Rows and columns of the smallest box around what is set in `mask` (B, h, w); None where nothing is."""
-    rows, columns = mask.any(dim=0).any(dim=1).nonzero(), mask.any(dim=0).any(dim=0).nonzero()
-    if len(rows) == 0:
-        return None
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _steepness(values: torch.Tensor) -> torch.Tensor:

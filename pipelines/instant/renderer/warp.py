@@ -124,7 +124,7 @@ def without_folds(field: torch.Tensor, grid: Grid, eased: float = EASED_AREA) ->
     part, area = field[folding], area[folding]
     for radius in SMOOTHING:
         # Beyond this, neither weights nor what they mix come from a cell that is compressed.
-        around = _extent(area < eased, 3 * radius + 2)
+        around = extent(area < eased, 3 * radius + 2)
         if around is None:
             break
         rows, columns = around
@@ -140,7 +140,7 @@ def without_folds(field: torch.Tensor, grid: Grid, eased: float = EASED_AREA) ->
     return result
 
 
-def _extent(marked: torch.Tensor, margin: int) -> tuple[slice, slice] | None:
+def extent(marked: torch.Tensor, margin: int = 0) -> tuple[slice, slice] | None:
     """Rows and columns of the smallest box around what is `marked` (B, h, w), wider by `margin`; None without any."""
     sides = []
     for axis in (2, 1):

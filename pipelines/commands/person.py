@@ -43,7 +43,7 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
         "--face-model",
         type=Path,
         metavar="FILE",
-        help="a morphable face model, as person face-model writes it, to fit (default: one learnt from the video)",
+        help="a morphable face model, as person face-model writes it, to fit and to track with (default: none)",
     )
     command.add_argument(
         "--for", dest="systems", choices=PERSON_SYSTEMS, default="audiodvp", help="what will be trained (audiodvp)"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.models.face.face_mesh import BLENDSHAPES
+from talking_portrait.pipelines.audiodvp.morphable.head_shape import MorphableHead
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.person.prepare import Settings as PersonSettings
@@ -24,6 +25,7 @@ from talking_portrait.pipelines.syncanimation.preparation import head_tracking
 from talking_portrait.pipelines.syncanimation.prepare import Settings, prepare_avatar, published_blendshapes
 from talking_portrait.pipelines.types import FaceTrack
 
+from ...morphable_face import morphable_face
 from ...speaking_person import MarkLandmarker, Scene, speaking, write_video
 
 FRAMES = 55
@@ -106,7 +108,7 @@ def test_the_folder_holds_all_that_training_takes(made: Path) -> None:
 
     meta = json.loads((made / FOLDER / "meta.json").read_text())
     assert meta["parser"] == "bands"
-    assert meta["tracker"]["name"] == "bundle adjustment"
+    assert (meta["tracker"]["name"], meta["tracker"]["shape"]) == ("bundle adjustment", "canonical face")
     assert meta["finished"] == list(STAGES)
 
 
@@ -186,6 +188,16 @@ def test_frames_from_another_place_and_without_the_face_are_not_used(tmp_path: P
     assert len(ann.usable) == person.frames == 100
     assert np.flatnonzero(ann.usable).tolist() == list(range(60))
     assert "2.40 to 3.60 s are not used for SyncAnimation: the camera stands elsewhere than in the rest." in lines
+
+
+def test_a_face_model_gives_the_tracker_its_shape(person: Person) -> None:
+    given = prepare_avatar(person, parser=Bands(), shape=MorphableHead(morphable_face(3, identities=2)))
+    meta = json.loads((given.folder / "meta.json").read_text())
+    assert meta["tracker"]["shape"].startswith("face model ")
+    again = prepare_avatar(person, parser=Bands())
+    torch.testing.assert_close(again.c2w, given.c2w, rtol=0, atol=0)
+    with pytest.raises(TalkingPortraitError, match=r"shape face model \w+, but .* shape face model \w+ is requested"):
+        prepare_avatar(person, parser=Bands(), shape=MorphableHead(morphable_face(4)))
 
 
 def test_wrong_settings_are_refused_before_anything_is_done(tmp_path: Path, video: Path) -> None:

@@ -115,8 +115,8 @@ class PreparePerson(io.ComfyNode):
                     "face_model",
                     (".safetensors",),
                     "A morphable face model in models/talking_portrait, as the command person face-model makes it of "
-                    "the Basel Face Model's files: AudioDVP fits it, SyncAnimation tracks the head with its shape; with "
-                    "none, neither needs a file.",
+                    "the Basel Face Model's files: AudioDVP fits it, SyncAnimation tracks the head with its shape; "
+                    "with none, neither needs a file.",
                 ),
                 optional_file_input(
                     "regressor",

@@ -72,7 +72,7 @@ class MorphableHead:
 
 
 def _anchors() -> np.ndarray:
-    return face_mesh().vertices[list(LANDMARKS_68[INNER])].astype(np.float64)
+    return face_mesh().vertices[np.array(LANDMARKS_68)[INNER]].astype(np.float64)
 
 
 def _warped(landmarks: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from ..loaded_models import (
     landmarker_fingerprint,
 )
 from ..model_paths import NO_FILE, Fingerprint, files_fingerprint, optional_file_input
-from ..person_folder import person_folder
+from ..person_nodes import person_folder
 from ..sockets import PersonSocket, SpeechEncoderSocket
 from ..video_input import video_file
 

@@ -64,7 +64,10 @@ AROUND = 3.6
 ABOVE = 0.42
 """Part of the square that is above the middle of the face."""
 SMOOTHING = (5, 3)
-"""Window and order of the Savitzky-Golay filter over blendshapes, as published."""
+"""Window and order of the Savitzky-Golay filter over blendshapes, as published; here lids are left out of it. They fall
+in one frame: with the filter the frame before is labelled half shut, and what is rendered never shuts."""
+LIDS = slice(8, 10)
+"""Columns of the blendshapes."""
 PREVIEW_SECONDS = 2
 LITTLE_TORSO = 0.04
 """Part of the picture that neck and torso take up at least where the upper body is seen."""
@@ -356,12 +359,13 @@ def square_box(track: FaceTrack, usable: np.ndarray) -> CropBox:
 
 
 def published_blendshapes(track: FaceTrack, usable: np.ndarray, shots: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """Blendshapes (N, 52) float32 without `_neutral`, with a zero at the end, smoothed within shots."""
+    """Blendshapes (N, 52) float32 without `_neutral`, with a zero at the end, all but lids smoothed within shots."""
     scores = track.blendshapes
     if scores is None:
         scores = np.stack([scores_from_shape(metric_mesh(points, track.image_size)[0]) for points in track.points])
     scores = between_known(scores[:, 1:], np.flatnonzero(usable))
     smoothed = smooth_within(scores, shots, *SMOOTHING)
+    smoothed[:, LIDS] = scores[:, LIDS]
     return np.clip(np.pad(smoothed, ((0, 0), (0, 1))), 0, 1).astype(np.float32)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ....models.checkpoints import read_checkpoint
-from ....models.syncanimation.labels import BLINK_DEVIATIONS, BLINK_MARGIN, BROWS, POSE
+from ....models.syncanimation.labels import BROWS
 from ....models.syncanimation.lpips import LPIPS, load_lpips
 from ....models.syncanimation.networks import Networks, NetworksConfig
 from ....models.syncanimation.rendering.camera import renderer_pose
@@ -29,8 +29,9 @@ from ...files.output_paths import replacing
 from ...person.person import open_person
 from ...progress import share
 from ...syncanimation.avatar import Avatar, open_avatar
+from ...syncanimation.blinks import measure_blinks
 from ...syncanimation.conditions import expression_labels
-from ...syncanimation.person_model import STAGES, Blinks, PersonModel, open_model
+from ...syncanimation.person_model import STAGES, PersonModel, open_model
 from ...syncanimation.speech import SpeechScale
 from ...types import Progress, no_progress
 from ..core.checkpoints import writing
@@ -271,12 +272,11 @@ class _Run:
 
     @torch.no_grad()
     def _settle_blinks(self) -> None:
-        """Strong blinks are those above the mean by 2.5 deviations, in predictions from the training's speech."""
-        labels = expression_labels(self.model, self.features[: int(self.training[-1]) + 1])
-        blinks = self.model.statistics.expressions(labels)[:, BROWS:]
-        threshold = blinks.mean(0) + BLINK_DEVIATIONS * blinks.std(0)
-        closed = torch.minimum(blinks.max(0).values + BLINK_MARGIN, self.model.limits[1, POSE + BROWS :])
-        self.model = replace(self.model, blinks=Blinks(threshold, closed))
+        """From predictions for the training's speech backwards: the syncer has learnt it by heart, but not so."""
+        labels = expression_labels(self.model, self.features[: int(self.training[-1]) + 1].flip(0))
+        predicted = self.model.statistics.expressions(labels)[:, BROWS:]
+        true = self.model.labels.expressions[self.training, BROWS:]
+        self.model = replace(self.model, blinks=measure_blinks(true, predicted, self.model.video.fps))
 
 
 def _take_over(networks: torch.nn.Module, files: dict[str, Path]) -> bool:

@@ -306,6 +306,17 @@ def test_blendshapes_are_in_the_published_order() -> None:
     assert not published[:, 51].any()
 
 
+def test_lids_are_labelled_shut_in_the_frames_in_which_they_are() -> None:
+    scores = np.full((30, len(BLENDSHAPES)), 0.1, np.float32)
+    scores[10:13] = 0.8
+    track = FaceTrack(np.zeros((30, 478, 3)), np.ones(30, bool), (8, 8), np.tile(np.eye(4), (30, 1, 1)), scores)
+    published = published_blendshapes(track, np.ones(30, bool), ((0, 30),))
+    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+        lids = published[:, BLENDSHAPES.index(name) - 1]
+        np.testing.assert_allclose(lids[[9, 10, 12, 13]], [0.1, 0.8, 0.8, 0.1], atol=1e-6)
+    assert published[9, BLENDSHAPES.index("jawOpen") - 1] > 0.2, "all else is smoothed, as published"
+
+
 def test_rectangles_end_at_the_pictures_edges() -> None:
     landmarks = np.random.default_rng(0).uniform(-20, 150, (4, 68, 2))
     for rects in face_rects(landmarks, 128).values():

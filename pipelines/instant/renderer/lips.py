@@ -31,6 +31,8 @@ OVERLAP_MOST = 0.4
 """Part of an open mouth's height, up from its lower edge, that may turn out to be lower lip."""
 UNLIKE_INSIDE = 0.4
 """Part of the colour difference between a mouth's inside and its lower lip from which a pixel is no longer inside."""
+REACH = 1.35
+"""Mouth half widths to either side within which the mouth is painted."""
 STEPS = 33
 """Places across the lips that are tried for each of a line's places along them."""
 
@@ -81,15 +83,23 @@ class Lips:
 
     def box(self, expression: torch.Tensor) -> torch.Tensor:
         """Corners (4, 2) in the portrait of all that is painted anew when the lips move by `expression` (1, 468, 2)."""
+        box = self.mouth.corners_of((-REACH * self.mouth.half, REACH * self.mouth.half), self._heights(expression))
+        return torch.from_numpy(box).float().to(expression.device)
+
+    def around(self, positions: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """Which (B, h, w) of `positions` (B, h, w, 2) lie between those corners; a tilted head has eyes near."""
+        along, across = self.tables.local(positions)
+        low, high = self._heights(expression)
+        return (along.abs() <= REACH * self.mouth.half) & (across >= low) & (across <= high)
+
+    def _heights(self, expression: torch.Tensor) -> tuple[float, float]:
         down = torch.as_tensor(self.mouth.down, dtype=torch.float32, device=expression.device)
         rise = float((expression[0, list(UPPER_INNER_LIP)] @ down).min())
         drop = float((expression[0, list(LOWER_INNER_LIP)] @ down).max())
         # Within four nodes of the lips both fields differ from the one used elsewhere, so this strip is painted too.
         around = 4 * self.skin.spacing + 2 * self.feather
         low = float(self.mouth.upper.min()) + min(rise, 0.0) - around
-        high = float(self.mouth.lower.max()) + max(drop, 0.0) + around
-        box = self.mouth.corners_of((-1.35 * self.mouth.half, 1.35 * self.mouth.half), (low, high))
-        return torch.from_numpy(box).float().to(expression.device)
+        return low, float(self.mouth.lower.max()) + max(drop, 0.0) + around
 
     def choose(self, upper: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
         """One backward field (B, 2, rows, columns) out of both, for everything but the mouth itself."""

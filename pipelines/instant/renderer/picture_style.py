@@ -119,15 +119,15 @@ def _stone(picture: np.ndarray, points: np.ndarray) -> float:
     """From open eyes without dark irises between brighter whites, and lips of the skin's own hue."""
     if min(np.ptp(points[list(ring)], axis=0).max() for ring in (RIGHT_EYE, LEFT_EYE)) < LEAST_EYE:
         return 0.0
-    iris = np.mean([_iris_light(picture, points, ring) for ring in (RIGHT_EYE, LEFT_EYE)])
+    iris = sum(_iris_light(picture, points, ring) for ring in (RIGHT_EYE, LEFT_EYE)) / 2
     skin, lips = median_colour(picture, points[list(SKIN)]), pixels_inside(picture, points[list(LIPS_OUTER)])
     light = lips @ LUMA
     lit = light > DARKEST_HUE
     if not lit.any():
         return 0.0
     hue = np.median(lips[lit] / light[lit, None], axis=0)
-    redder = float(np.abs(hue - skin / max(float(skin @ LUMA), 1e-3)).max())
-    return float(smoothstep(0.7, 0.8, iris) * smoothstep(0.08, 0.04, np.float64(redder)))
+    redder = np.abs(hue - skin / max(float(skin @ LUMA), 1e-3)).max()
+    return float(smoothstep(0.7, 0.8, np.float64(iris)) * smoothstep(0.08, 0.04, np.float64(redder)))
 
 
 def _iris_light(picture: np.ndarray, points: np.ndarray, ring: tuple[int, ...]) -> float:

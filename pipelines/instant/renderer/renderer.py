@@ -107,7 +107,7 @@ class InstantRenderer:
         self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
         self.fine = self.layer.finer()
-        self.eyes = eyelids(self.mesh, self.layer)
+        self.eyes = eyelids(self.mesh, self.layer, style.stone)
         self.alpha = torch.ones_like(self.image[..., :1])
         if alpha_of_picture is not None:
             self.alpha = alpha_of_picture[..., None].to(self.device)
@@ -229,7 +229,7 @@ class InstantRenderer:
         if shape.expression.any():
             box, positions = self._box(self.lips.box(shape.expression), fields)
             colours = self.lips.paint(self.fine, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
-            self._paint(colours, torch.ones_like(colours[:, 0], dtype=torch.bool), box, frame, mask)
+            self._paint(colours, self.lips.around(positions, shape.expression), box, frame, mask)
 
     def _paint(
         self,

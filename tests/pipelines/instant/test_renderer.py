@@ -14,6 +14,7 @@ from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import euler_to_matrix
 from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.image.affine_sampling import apply_map, invert_map, sample_picture, turned_map
 from talking_portrait.pipelines.instant.renderer.expression_field import ExpressionField
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.head_field import HeadField
@@ -231,6 +232,24 @@ def test_a_blink_hides_both_irises_and_leaves_the_cheeks(portrait, renderer):
         x, y = track.points[0, cheek, :2].round().astype(int)
         around = slice(y - 2, y + 3), slice(x - 2, x + 3)
         torch.testing.assert_close(frames[0][around], image[around], atol=1 / 255, rtol=0)
+
+
+def test_a_tilted_heads_mouth_leaves_its_shut_eyes(portrait):
+    """The box of pixels around a tilted mouth reaches an eye, but the mouth is painted around the lips alone."""
+    image, track = portrait
+    height, width = image.shape[:2]
+    turn = turned_map((width / 2, height / 2), width, 45.0, (height, width))
+    tilted = sample_picture(image, turn, (height, width))
+    upright = np.eye(4)
+    upright[:2, :2] = turn[:, :2]
+    track = replace(track, points=apply_map(invert_map(turn), track.points), matrix=upright @ track.matrix)
+    renderer = InstantRenderer(tilted, track)
+    quiet, speaking = np.zeros((1, 6)), np.array([[0.7, 0, 0, 0, 0, 0]])
+    frames = [renderer.render(motion_of(controls, blink=np.ones(1)))[0][0] for controls in (quiet, speaking)]
+    for corners in ((33, 133), (362, 263)):
+        x, y = track.points[0, list(corners), :2].mean(axis=0).astype(int)
+        eyes = [frame[y - 8 : y + 8, x - 8 : x + 8] for frame in frames]
+        assert (eyes[0] - eyes[1]).abs().max() < 0.1
 
 
 def least_area_ratio(forward: torch.Tensor, grid) -> float:

@@ -13,7 +13,7 @@ from talking_portrait.models.face.face_mesh import LEFT_EYE, RIGHT_EYE
 from talking_portrait.models.face.mouth_shapes import neutral_vertices
 from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.files.example import example_portrait
-from talking_portrait.pipelines.instant.renderer.eyelids import eyelids
+from talking_portrait.pipelines.instant.renderer.eyes.eyelids import eyelids
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import FaceMotion
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ....models.curves import smoothstep
-from ....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
-from .face_opening import SPAN, Aperture, EdgeTables
-from .portrait_mesh import PortraitMesh
+from .....models.curves import smoothstep
+from .....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
+from ..face_opening import SPAN, Aperture, EdgeTables
+from ..portrait_mesh import PortraitMesh
+from ..warp import Layer
 from .spectacles import LEAST_BRIDGE, bridge_contrast, lowest_of_rim
-from .warp import Layer
 
 MEETING_LINE = 0.1
 """Where the lids meet, as a part of the opening above the lower lid, which rises by it; the upper lid does the rest.

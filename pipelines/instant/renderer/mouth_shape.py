@@ -77,6 +77,8 @@ OVAL = 0.58
 """Exponent of the oval's height: 0.5 is an ellipse; more is gentler to the skin at the corners."""
 UPPER_RISE = 0.06
 """Part of an opening by which the upper lip rises, so that its teeth show."""
+LIFTED_JAW = 0.5
+"""Part of what the lower lip opens further, instead of an upper one that does not rise, that its teeth take part in."""
 TUCK_GAP = 0.5
 """Height in cm of the upper teeth that show above a lower lip under them."""
 ROLLED_IN = 0.4
@@ -169,7 +171,7 @@ class MouthShape:
             closing = down[:, None, None] * self.closing_upper + (1 - down)[:, None, None] * self.closing_lower
             offsets += speaking.closing[frames, None, None] * closing
         jaw = offsets[:, LOWER_TEETH_FOLLOW]
-        jaw[..., 1] -= self._shape_lips(offsets, controls)[:, None]
+        jaw[..., 1] -= LIFTED_JAW * self._shape_lips(offsets, controls)[:, None]
         return offsets, jaw
 
     def fitted(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:

@@ -38,7 +38,12 @@ LEAST_FRAMES = 10
 LEAST_IDENTITIES = 3
 CURVES_SIZE = (960, 1280)
 
+STILL = 0.002
+"""Eye distances: lips whose opening has a smaller standard deviation do not move; landmarks of a still picture tremble
+by 0.0001, lips of speakers move by 0.02 and more."""
+
 _NO_SOUND = "no sound"
+_STILL = "the lips do not move"
 _NO_REFERENCE = "needs a reference video"
 _GET = "(models get evaluation)"
 Values = dict[str, float | str]
@@ -74,8 +79,8 @@ def evaluate(
     face = _watched(video, landmarker, networks, sound, next(steps))
     if face.frames < LEAST_FRAMES:
         raise TalkingPortraitError(
-            f"The video {video.path.name} has {face.frames} frames, but at least {LEAST_FRAMES} are needed to measure "
-            "its movement; give a longer one."
+            f"The video {video.path.name} is too short to measure its movement: it has {face.frames} of at least "
+            f"{LEAST_FRAMES} frames; give a longer one."
         )
     steady = steadiness(
         video,
@@ -156,9 +161,15 @@ def _counts(face: WatchedFace, sound: Audio | None) -> Values:
     return {**values, "missing frames": missing, "duration difference": 1000 * float(longer)}
 
 
+def _is_still(face: WatchedFace) -> bool:
+    return float(face.opening.std()) < STILL
+
+
 def _lips(face: WatchedFace, curves: SoundCurves | None) -> Values:
     if curves is None:
         return dict.fromkeys(("audio-lip correlation", "audio-lip lag", "movement in silence"), _NO_SOUND)
+    if _is_still(face):
+        return dict.fromkeys(("audio-lip correlation", "audio-lip lag", "movement in silence"), _STILL)
     opening = at_rate(face.opening, face.fps, face.seconds)
     found = speech_correlation(opening, curves.syllables)
     still = silence_movement(opening, curves.loudness)
@@ -180,22 +191,21 @@ def _synchrony(
         return dict.fromkeys(names, _NO_SOUND)
     found = lip_sync(video, face, sound, networks.syncnet, progress=next(steps))
     if found is None:
-        return dict.fromkeys(names, "needs 2 seconds of sound")
+        return dict.fromkeys(names, "needs 2 seconds of picture and sound")
     return dict(zip(names, (found.distance, found.confidence, found.offset), strict=True))
 
 
 def _movement(face: WatchedFace) -> Values:
     opening, width = face.opening, face.width
-    moves = float(opening.std()) > 1e-6
+    moves = not _is_still(face)
     pitch, yaw, roll = (float(value) for value in face.angles.std(axis=0))
     never_open = "the lips are never open wide enough"
-    still = "the lips do not move"
     return {
         "opening deviation": float(opening.std()),
         "opening speed": float(np.percentile(np.abs(np.diff(opening)), 95) * float(face.fps)),
         "width deviation": float(width.std() / max(float(width.mean()), 1e-6)),
-        "opening and width": correlation(opening, width) if moves else still,
-        "jaw slope": float(np.polyfit(opening, face.chin, 1)[0]) if moves else still,
+        "opening and width": correlation(opening, width) if moves else _STILL,
+        "jaw slope": float(np.polyfit(opening, face.chin, 1)[0]) if moves else _STILL,
         "dark inside the mouth": float(np.mean(face.dark)) if face.dark else never_open,
         "teeth": float(np.mean(face.teeth)) if face.teeth else never_open,
         "pitch deviation": pitch,
@@ -240,7 +250,7 @@ def _likeness(face: WatchedFace, truth: WatchedFace | None) -> Values:
     return {
         "landmark distance": found.landmarks,
         "mouth landmark distance": found.mouth,
-        "opening correlation": found.opening,
+        "opening correlation": _STILL if _is_still(face) else found.opening,
         "closure recall": never if closed is None else closed.recall,
         "closure F1": never if closed is None else closed.f1,
     }

@@ -32,8 +32,10 @@ class Marking:
 def new_marking(invisible: bool = True) -> Marking:
     """Of a video that is about to be written; without the invisible mark where the environment says so too.
 
-    Raises TalkingPortraitError for an unknown value of that variable.
+    Raises TalkingPortraitError for an unknown value of that variable, and for what is neither True nor False.
     """
+    if not isinstance(invisible, bool):
+        raise TalkingPortraitError(f"The mark is {quoted(invisible)}, but true or false is expected.")
     value = os.environ.get(SWITCH, "").strip().lower()
     if value not in ("", "on", "off"):
         raise TalkingPortraitError(

@@ -18,6 +18,7 @@ from talking_portrait.pipelines.evaluation.measures import KINDS, Kind, Measure
 from talking_portrait.pipelines.evaluation.networks import Networks
 from talking_portrait.pipelines.evaluation.report import Report, write_report
 from talking_portrait.pipelines.evaluation.steadiness import seam, steadiness
+from talking_portrait.pipelines.face.face import Face
 from talking_portrait.pipelines.face.identity import FoundFace
 from talking_portrait.pipelines.files.images import read_image
 from talking_portrait.pipelines.files.sound import write_wav
@@ -101,6 +102,22 @@ def test_without_sound_and_reference_the_reason_stands_in_place_of_a_number(tmp_
     assert why["identity drift"] == "needs InsightFace's files (models get evaluation)"
 
 
+class Trembling(MarkLandmarker):
+    """The points of a still picture, as they tremble from frame to frame."""
+
+    def faces(self, image: np.ndarray, min_confidence: float) -> list[Face]:
+        noise = np.random.default_rng(self.calls).normal(0, 0.02, (478, 3))
+        return [replace(face, points=face.points + noise) for face in super().faces(image, 0.5)]
+
+
+def test_lips_of_a_still_picture_go_with_nothing(tmp_path: Path, video: Path) -> None:
+    path = write_video(tmp_path / "still.mp4", [Scene(opening=0.4)] * 75)
+    found = evaluate(path, None, Trembling(), reference=video).measures
+    why = {measure.kind.name: measure.why for measure in found if measure.why}
+    names = ("audio-lip correlation", "audio-lip lag", "opening and width", "jaw slope", "opening correlation")
+    assert {why.get(name) for name in names} == {"the lips do not move"}
+
+
 def test_frames_without_the_face_are_counted(tmp_path: Path) -> None:
     scenes = [Scene(persons=0 if 10 <= number < 15 else 1) for number in range(50)]
     path = write_video(tmp_path / "gap.mp4", scenes)
@@ -111,7 +128,7 @@ def test_frames_without_the_face_are_counted(tmp_path: Path) -> None:
     ("scenes", "options", "words"),
     [
         ([Scene(persons=0)] * 12, {}, "shows no face that can be found, so there is nothing to measure; give one of"),
-        ([Scene()] * 4, {}, "has 4 frames, but at least 10 are needed to measure its movement; give a longer one."),
+        ([Scene()] * 4, {}, "is too short to measure its movement: it has 4 of at least 10 frames; give a longer one."),
         ([Scene()] * 12, {"window": -1}, "The window is -1 frames, but 0 (not known) to 10000 is expected."),
     ],
 )

@@ -43,6 +43,7 @@ STILL = 0.002
 by 0.0001, lips of speakers move by 0.02 and more."""
 
 _NO_SOUND = "no sound"
+_SILENT = "the sound is silent"
 _STILL = "the lips do not move"
 _NO_REFERENCE = "needs a reference video"
 _GET = "(models get evaluation)"
@@ -166,19 +167,20 @@ def _is_still(face: WatchedFace) -> bool:
 
 
 def _lips(face: WatchedFace, curves: SoundCurves | None) -> Values:
+    names = ("audio-lip correlation", "audio-lip lag", "movement in silence")
     if curves is None:
-        return dict.fromkeys(("audio-lip correlation", "audio-lip lag", "movement in silence"), _NO_SOUND)
+        return dict.fromkeys(names, _NO_SOUND)
+    if not curves.loudness.any():
+        return dict.fromkeys(names, _SILENT)
     if _is_still(face):
-        return dict.fromkeys(("audio-lip correlation", "audio-lip lag", "movement in silence"), _STILL)
+        return dict.fromkeys(names, _STILL)
     opening = at_rate(face.opening, face.fps, face.seconds)
     found = speech_correlation(opening, curves.syllables)
     still = silence_movement(opening, curves.loudness)
     short = "needs 2 seconds of sound"
-    return {
-        "audio-lip correlation": short if found is None else found.best,
-        "audio-lip lag": short if found is None else 1000 * found.lag,
-        "movement in silence": "needs a pause and speech" if still is None else still,
-    }
+    pause = "needs a pause and speech" if still is None else still
+    values = (short, short, pause) if found is None else (found.best, 1000 * found.lag, pause)
+    return dict(zip(names, values, strict=True))
 
 
 def _synchrony(
@@ -189,6 +191,8 @@ def _synchrony(
         return dict.fromkeys(names, f"needs SyncNet's file {_GET}")
     if sound is None:
         return dict.fromkeys(names, _NO_SOUND)
+    if not sound.waveform.any():
+        return dict.fromkeys(names, _SILENT)
     found = lip_sync(video, face, sound, networks.syncnet, progress=next(steps))
     if found is None:
         return dict.fromkeys(names, "needs 2 seconds of picture and sound")

@@ -102,6 +102,14 @@ def test_without_sound_and_reference_the_reason_stands_in_place_of_a_number(tmp_
     assert why["identity drift"] == "needs InsightFace's files (models get evaluation)"
 
 
+def test_digital_silence_is_no_speech_to_measure_by(video: Path) -> None:
+    silence = Audio(torch.zeros(1, 48000), 16000)
+    networks = Networks(None, None, Flat())  # type: ignore[arg-type]
+    why = {each.kind.name: each.why for each in evaluate(video, silence, MarkLandmarker(), networks=networks).measures}
+    names = ("audio-lip correlation", "audio-lip lag", "movement in silence", "SyncNet distance", "SyncNet offset")
+    assert {why[name] for name in names} == {"the sound is silent"}
+
+
 class Trembling(MarkLandmarker):
     """The points of a still picture, as they tremble from frame to frame."""
 

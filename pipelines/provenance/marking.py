@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from dataclasses import dataclass, field
@@ -12,6 +13,10 @@ import numpy as np
 from ..errors import TalkingPortraitError, quoted
 from .pattern import pattern, strength
 
+LASTING = 192
+"""Pixels of the shorter side from which on the mark outlives one of the usual changes in nearly all videos; of videos of
+128 pixels, as written and in copies with one change, it was found in 81 %."""
+_log = logging.getLogger(__name__)
 SWITCH = "TALKING_PORTRAIT_MARK"
 """The environment variable that turns the invisible mark off, for hosts without a command line."""
 
@@ -48,6 +53,12 @@ class MarkedFrames:
     """Adds the invisible mark to frames of one size (height, width)."""
 
     def __init__(self, size: tuple[int, int]) -> None:
+        if min(size) < LASTING:
+            _log.warning(
+                "Frames of %d x %d pixels are small: copies of the video may lose the invisible mark, which lasts from "
+                "%d pixels on the shorter side; the metadata say in any case that AI made it",
+                *(size[1], size[0], LASTING),
+            )
         change = np.rint(strength(size) * pattern(size)).astype(np.int8)
         self._change = np.ascontiguousarray(np.broadcast_to(change[..., None], (*size, 3)))
         self._sum = np.empty((*size, 3), np.int16)

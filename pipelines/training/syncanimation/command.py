@@ -29,7 +29,7 @@ HELP = {
     "save_every": "steps between checkpoints",
     "picture_every": "steps between pictures, 0 for none",
     "joint": "pictures of torso and face train the syncers too, as published; slow on a CPU",
-    "lpips": "file of LPIPS' weights with AlexNet's, for patches (default: none, gradients and SSIM are compared)",
+    "lpips": "LPIPS' weights, AlexNet's in the same file or in the model folder (default: none, gradients and SSIM)",
 }
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from ....models.checkpoints import read_checkpoint
+from ....models.lpips import LPIPS, load_lpips
 from ....models.syncanimation.labels import BLINK_DEVIATIONS, BLINK_MARGIN, BROWS, POSE
-from ....models.syncanimation.lpips import LPIPS, load_lpips
 from ....models.syncanimation.networks import Networks, NetworksConfig
 from ....models.syncanimation.rendering.camera import renderer_pose
 from ....models.syncanimation.rendering.fields import HeadConfig
@@ -27,6 +27,7 @@ from ...errors import TalkingPortraitError
 from ...face.face import Landmarker
 from ...face.landmarks import open_landmarker
 from ...files.output_paths import replacing
+from ...model_files.store import find, list_files
 from ...person.head_frames import longest_stretch
 from ...person.person import Person, open_person
 from ...progress import share
@@ -87,7 +88,7 @@ def train_syncanimation(
     speech = person.speech()
     out = Path(out)
     settings = _begin(out, settings or Settings(), resume)
-    lpips = load_lpips(settings.lpips) if settings.lpips else None
+    lpips = load_lpips(settings.lpips, find(list_files("alexnet")[0])) if settings.lpips else None
     training, held_out = split(person, avatar, settings.held_out)
     scale = SpeechScale.measure(speech, person.mouth_encoder(), training)
     features = scale.standardised(speech)

@@ -121,6 +121,15 @@ KINDS: tuple[Kind, ...] = (
         ("model.0.weight", "model.11.weight"),
         shapes={"model.0.weight": (None, None, 4, 4)},
     ),
+    # Evaluation.
+    Kind("syncnet", "SyncNet (syncnet_v2.model)", ("netcnnaud.0.weight", "netcnnlip.0.weight", "netfclip.0.weight")),
+    Kind("lpips", "weights of LPIPS", ("lin0.model.1.weight", "lin4.model.1.weight")),
+    Kind(
+        "alexnet",
+        "torchvision's AlexNet",
+        ("features.0.weight", "features.10.weight", "classifier.6.weight"),
+        shapes={"features.0.weight": (64, 3, 11, 11)},
+    ),
     # Public models that are often mistaken for one of ours.
     Kind("bisenet", "BiSeNet's face parsing", ("cp.arm32.conv_atten.weight", "ffm.convblk.conv.weight")),
     Kind("gfpgan", "a GFPGAN face restorer", ("stylegan_decoder.style_mlp.1.weight", "conv_body_first.weight")),

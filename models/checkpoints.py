@@ -28,7 +28,7 @@ from .wrappers import TRAINING, Leaf, strip, unbuilt_object, unwrap
 
 State = dict[str, torch.Tensor]
 
-PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
+PICKLE_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".model")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 MAX_HEADER = MAX_PICKLE
 """Bytes of a .safetensors file's list of tensors."""

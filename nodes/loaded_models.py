@@ -27,15 +27,13 @@ if TYPE_CHECKING:
     from ..models.speech.encoder import SpeechEncoder
     from ..models.speech.mouth_network import MouthNetwork
     from ..pipelines.audiodvp.person_model import PersonModel
-    from ..pipelines.face.identity import FaceRecogniser
+    from ..pipelines.evaluation.networks import Networks as EvaluationNetworks
     from ..pipelines.face.landmarker_mediapipe import MediaPipeLandmarker
     from ..pipelines.face.landmarker_opencv import TFLiteLandmarker
     from ..pipelines.person.speech import Encoder
     from ..pipelines.syncanimation.person_model import PersonModel as SyncAnimationModel
 
 LANDMARKER = "face_landmarker"
-RECOGNISER = ("antelope_scrfd_10g_bnkps", "antelope_glintr100")
-"""InsightFace's detector and recogniser."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +109,18 @@ def landmarker(engine: Any = "auto") -> MediaPipeLandmarker | TFLiteLandmarker:
     return open_landmarker(task, engine, command=host.models_command)
 
 
-def face_recogniser() -> FaceRecogniser | None:
-    """InsightFace's networks, or None where the host lacks one of their files."""
-    from ..pipelines.face.identity import FaceRecogniser
+def evaluation_networks() -> EvaluationNetworks:
+    """Those that the host has the files of."""
+    from ..pipelines.evaluation.networks import load_networks
 
-    detector, recogniser = (known_model(name) for name in RECOGNISER)
-    return FaceRecogniser(detector, recogniser) if detector and recogniser else None
+    return load_networks(known_model)
+
+
+def evaluation_fingerprint() -> Fingerprint:
+    """For `fingerprint_inputs` of a node that uses `evaluation_networks`."""
+    from ..pipelines.evaluation.networks import FILES
+
+    return fingerprint(map(known_model, FILES))
 
 
 def landmarker_fingerprint(engine: Any = "auto") -> Fingerprint:

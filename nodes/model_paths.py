@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..pipelines.errors import TalkingPortraitError, quoted
+from ..pipelines.model_files.model_file import ModelFile
 from ..pipelines.model_files.required import missing_files
 from ..pipelines.model_files.store import find, list_files
-from ..pipelines.model_files.table import ModelFile
 from . import host
 from .host import io
 

@@ -58,18 +58,23 @@ def animate(
     import torch
 
     from .audio.waveform import as_speech, check_audio
+    from .errors import TalkingPortraitError, quoted
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
     from .files.sound import SoundTrack, read_speech
     from .files.video import check_video_name, holds_alpha
     from .instant.animate import fit_portrait, frames_of
     from .memory import usable_device
+    from .provenance.marking import new_marking
     from .renderers import INSTANT, Renderer, check_option_names
     from .timing import as_rate
     from .types import no_progress
 
     report = progress or no_progress
     check_video_name(out, crf)
+    new_marking(mark)  # only refuses what is no mark, before anything is read
+    if models is not None and not isinstance(models, str | Path):
+        raise TalkingPortraitError(f"The models are {quoted(models)}, but the path of a folder is expected.")
     usable_device(device)
     if renderer == INSTANT:
         check_option_names(renderer, options)

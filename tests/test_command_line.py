@@ -270,7 +270,7 @@ def test_every_termination_signal_cleans_up(tmp_path, name, signals):
         "from talking_portrait.pipelines.commands.shared.progress_bar import ProgressBar\n"
         f"def stop(*_): os.kill(os.getpid(), signal.{name})\n"
         "ProgressBar.__call__ = lambda self, done, total, preview=None: self._label == 'rendering' and stop()\n"
-        "sys.exit(command.main(['animate', '--out', 'a.mp4', '--size', '64']))"
+        "sys.exit(command.main(['animate', '--out', 'a.mp4', '--size', '192']))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr.strip()) == (130, "interrupted")

@@ -9,7 +9,7 @@ from .face_mesh import LEFT_EYE, OUTER_EYE_CORNERS, RIGHT_EYE, VERTICES, mirror_
 MEETING_LINE = 0.12
 """Where the lids meet, as a part of the opening above the lower lid: it rises a little, the upper lid does the rest.
 
-Chosen by eye for the mesh. Instant's picture has a line of its own (pipelines/instant/renderer/eyelids.py).
+Chosen by eye for the mesh. Instant's picture has a line of its own (pipelines/instant/renderer/eyes/eyelids.py).
 """
 
 # Vertices around the right eye, outside to inside. Lid edges are paired; folds lie next to them, away from the eye.

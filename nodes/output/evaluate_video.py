@@ -9,7 +9,7 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..inputs import sound_from
-from ..loaded_models import face_recogniser, landmarker, landmarker_fingerprint
+from ..loaded_models import evaluation_fingerprint, evaluation_networks, landmarker, landmarker_fingerprint
 from ..model_paths import Fingerprint
 from ..video_input import video_file
 
@@ -68,7 +68,7 @@ class EvaluateVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, engine: Any = "auto", **_: Any) -> Fingerprint:
-        return landmarker_fingerprint(engine)
+        return landmarker_fingerprint(engine) + evaluation_fingerprint()
 
     @classmethod
     @checked_node
@@ -85,7 +85,7 @@ class EvaluateVideo(io.ComfyNode):
                 landmarker(engine),
                 reference=None if reference is None else stack.enter_context(video_file(reference, "reference")),
                 window=window,
-                recogniser=face_recogniser(),
+                networks=evaluation_networks(),
                 progress=host.progress(),
             )
         return io.NodeOutput(

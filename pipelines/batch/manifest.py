@@ -39,10 +39,15 @@ def read_manifest(manifest: Path, out: Path) -> list[Job]:
 
     Paths are relative to the manifest's folder. Raises TalkingPortraitError, which names the line, for what is no row.
     """
-    text = existing_file(manifest, "manifest").read_bytes().decode("utf-8-sig", errors="replace")
+    try:
+        text = existing_file(manifest, "manifest").read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise TalkingPortraitError(
+            f"{manifest.name} is no text in UTF-8, but a JSON object on each line is expected; save it as UTF-8."
+        ) from None
     jobs: dict[Path, Job] = {}
     digests: dict[Path, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

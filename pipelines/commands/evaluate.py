@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..face.native_stderr import redirect_native_stderr
 from .shared.progress_bar import ProgressBar
 from .shared.terminal import note, say
-
-if TYPE_CHECKING:
-    from ..face.identity import FaceRecogniser
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -35,9 +31,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 @redirect_native_stderr()
 def _evaluate(options: argparse.Namespace) -> None:
     from ..evaluation.evaluate import evaluate
+    from ..evaluation.networks import load_networks
     from ..evaluation.report import NAMES, write_report
     from ..face.landmarks import open_landmarker
     from ..files.output_paths import check_output_folder, file_to_write, folder_for_results, keep_inputs
+    from ..model_files.store import find, list_files
 
     if options.out:
         check_output_folder(options.out)
@@ -52,7 +50,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         landmarker,
         reference=options.reference,
         window=options.window,
-        recogniser=_recogniser(),
+        networks=load_networks(lambda name: find(list_files(name)[0])),
         progress=ProgressBar("evaluating", "%"),
     )
     for line in report.text().splitlines():
@@ -60,13 +58,3 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.out:
         with folder_for_results(options.out):
             write_report(options.out, report)
-
-
-def _recogniser() -> FaceRecogniser | None:
-    """InsightFace's networks, where their files are in the model folders."""
-    from ..face.identity import FaceRecogniser
-    from ..model_files.store import find, list_files
-
-    paths = [find(list_files(name)[0]) for name in ("antelope_scrfd_10g_bnkps", "antelope_glintr100")]
-    detector, recogniser = paths
-    return FaceRecogniser(detector, recogniser) if detector and recogniser else None

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..model_files.model_file import ModelFile
 from ..model_files.store import Folders, check, default_folders, get, list_files
-from ..model_files.table import ModelFile
 from .shared.progress_bar import ProgressBar
 from .shared.terminal import note, say
 

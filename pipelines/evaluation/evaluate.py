@@ -1,12 +1,13 @@
 """Measures a talking video: how lips go with the sound, how steady the picture is, and how near it is to a reference.
 
-Nothing is downloaded. The video is read twice: once for the face, once for the pictures around it.
+Nothing is downloaded. The video is read twice, once for the face, once for the pictures around it, and once more for
+each network that compares its pictures.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +17,6 @@ import torch
 from ..errors import TalkingPortraitError
 from ..face.face import Landmarker
 from ..face.face_tracking import NoFaceError
-from ..face.identity import FaceRecogniser
 from ..files.sound import NoSoundError, read_audio
 from ..files.video import VideoFile, open_video
 from ..image.curve_plot import Curve, plot_curves
@@ -24,7 +24,10 @@ from ..progress import share
 from ..timing import frame_count
 from ..types import Audio, Progress, no_progress
 from .likeness import likeness
+from .lip_sync import lip_sync
 from .measures import KINDS, Measure
+from .networks import Networks
+from .picture_distance import picture_distance
 from .report import Report
 from .speech_lips import RATE, SoundCurves, at_rate, correlation, silence_movement, sound_curves, speech_correlation
 from .steadiness import Steadiness, steadiness
@@ -35,8 +38,15 @@ LEAST_FRAMES = 10
 LEAST_IDENTITIES = 3
 CURVES_SIZE = (960, 1280)
 
+STILL = 0.002
+"""Eye distances: lips whose opening has a smaller standard deviation do not move; landmarks of a still picture tremble
+by 0.0001, lips of speakers move by 0.02 and more."""
+
 _NO_SOUND = "no sound"
+_SILENT = "the sound is silent"
+_STILL = "the lips do not move"
 _NO_REFERENCE = "needs a reference video"
+_GET = "(models get evaluation)"
 Values = dict[str, float | str]
 """Of a measure by name: its number, or why there is none."""
 
@@ -48,14 +58,14 @@ def evaluate(
     *,
     reference: str | Path | None = None,
     window: int = 0,
-    recogniser: FaceRecogniser | None = None,
+    networks: Networks | None = None,
     progress: Progress = no_progress,
 ) -> Report:
     """Measures the video at `path` against its sound.
 
     `audio` is the speech, any sound or video file or one in memory; None takes the video's own. `reference` is a video
     of a real speaker who says the same. `window` frames are what the renderer makes at once, where it has such windows.
-    `recogniser` measures the identity. Raises TalkingPortraitError for files that can't be read, and for a video
+    `networks` are those that are here. Raises TalkingPortraitError for files that can't be read, and for a video
     without a face or with too few frames.
     """
     if not 0 <= window <= MAX_WINDOW:
@@ -63,32 +73,43 @@ def evaluate(
     video = open_video(path)
     other = open_video(reference) if reference is not None else None
     sound = _sound(audio, video.path)
-    parts = 3 if other else 2
-    face = _watched(video, landmarker, recogniser, sound, share(progress, 0, 1 / parts))
+    networks = networks or Networks()
+    synced = networks.syncnet is not None and sound is not None
+    compared = networks.lpips is not None and other is not None
+    steps = _steps(progress, 2 + (other is not None) + synced + compared)
+    face = _watched(video, landmarker, networks, sound, next(steps))
     if face.frames < LEAST_FRAMES:
         raise TalkingPortraitError(
-            f"The video {video.path.name} has {face.frames} frames, but at least {LEAST_FRAMES} are needed to measure "
-            "its movement; give a longer one."
+            f"The video {video.path.name} is too short to measure its movement: it has {face.frames} of at least "
+            f"{LEAST_FRAMES} frames; give a longer one."
         )
     steady = steadiness(
         video,
         face.box(),
         window=window or max(1, round(video.fps)),
         expected=face.frames,
-        progress=share(progress, 1 / parts, 2 / parts),
+        progress=next(steps),
     )
-    truth = _watched(other, landmarker, None, None, share(progress, 2 / parts, 1)) if other else None
+    synchrony = _synchrony(video, face, sound, networks, steps)
+    truth = _watched(other, landmarker, Networks(), None, next(steps)) if other else None
     curves = None if sound is None else sound_curves(sound)
     values: Values = {
         **_counts(face, sound),
         **_lips(face, curves),
+        **synchrony,
         **_movement(face),
         **_steadiness(steady, window),
-        **_identity(face, recogniser),
+        **_identity(face, networks),
         **_likeness(face, truth),
+        **_pictures(video, face, other, truth, networks, steps),
     }
     facts = {"video": str(path), "landmarks": landmarker.name}
     return Report(facts, _measures(values), _curves(face, steady, curves, sound))
+
+
+def _steps(progress: Progress, count: int) -> Iterator[Progress]:
+    """The progress of each step of as many, in order."""
+    return (share(progress, number / count, (number + 1) / count) for number in range(count))
 
 
 def _sound(audio: str | Path | Audio | None, video: Path) -> Audio | None:
@@ -105,13 +126,13 @@ def _sound(audio: str | Path | Audio | None, video: Path) -> Audio | None:
 def _watched(
     video: VideoFile,
     landmarker: Landmarker,
-    recogniser: FaceRecogniser | None,
+    networks: Networks,
     sound: Audio | None,
     progress: Progress,
 ) -> WatchedFace:
     expected = 0 if sound is None else frame_count(sound.samples, sound.sample_rate, video.fps)
     try:
-        return watch_face(video, landmarker, recogniser=recogniser, expected=expected, progress=progress)
+        return watch_face(video, landmarker, recogniser=networks.recogniser, expected=expected, progress=progress)
     except NoFaceError as error:
         raise TalkingPortraitError(
             f"The video {video.path.name} shows no face that can be found, so there is nothing to measure; give one of "
@@ -141,32 +162,54 @@ def _counts(face: WatchedFace, sound: Audio | None) -> Values:
     return {**values, "missing frames": missing, "duration difference": 1000 * float(longer)}
 
 
+def _is_still(face: WatchedFace) -> bool:
+    return float(face.opening.std()) < STILL
+
+
 def _lips(face: WatchedFace, curves: SoundCurves | None) -> Values:
+    names = ("audio-lip correlation", "audio-lip lag", "movement in silence")
     if curves is None:
-        return dict.fromkeys(("audio-lip correlation", "audio-lip lag", "movement in silence"), _NO_SOUND)
+        return dict.fromkeys(names, _NO_SOUND)
+    if not curves.loudness.any():
+        return dict.fromkeys(names, _SILENT)
+    if _is_still(face):
+        return dict.fromkeys(names, _STILL)
     opening = at_rate(face.opening, face.fps, face.seconds)
     found = speech_correlation(opening, curves.syllables)
     still = silence_movement(opening, curves.loudness)
     short = "needs 2 seconds of sound"
-    return {
-        "audio-lip correlation": short if found is None else found.best,
-        "audio-lip lag": short if found is None else 1000 * found.lag,
-        "movement in silence": "needs a pause and speech" if still is None else still,
-    }
+    pause = "needs a pause and speech" if still is None else still
+    values = (short, short, pause) if found is None else (found.best, 1000 * found.lag, pause)
+    return dict(zip(names, values, strict=True))
+
+
+def _synchrony(
+    video: VideoFile, face: WatchedFace, sound: Audio | None, networks: Networks, steps: Iterator[Progress]
+) -> Values:
+    names = ("SyncNet distance", "SyncNet confidence", "SyncNet offset")
+    if networks.syncnet is None:
+        return dict.fromkeys(names, f"needs SyncNet's file {_GET}")
+    if sound is None:
+        return dict.fromkeys(names, _NO_SOUND)
+    if not sound.waveform.any():
+        return dict.fromkeys(names, _SILENT)
+    found = lip_sync(video, face, sound, networks.syncnet, progress=next(steps))
+    if found is None:
+        return dict.fromkeys(names, "needs 2 seconds of picture and sound")
+    return dict(zip(names, (found.distance, found.confidence, found.offset), strict=True))
 
 
 def _movement(face: WatchedFace) -> Values:
     opening, width = face.opening, face.width
-    moves = float(opening.std()) > 1e-6
+    moves = not _is_still(face)
     pitch, yaw, roll = (float(value) for value in face.angles.std(axis=0))
     never_open = "the lips are never open wide enough"
-    still = "the lips do not move"
     return {
         "opening deviation": float(opening.std()),
         "opening speed": float(np.percentile(np.abs(np.diff(opening)), 95) * float(face.fps)),
         "width deviation": float(width.std() / max(float(width.mean()), 1e-6)),
-        "opening and width": correlation(opening, width) if moves else still,
-        "jaw slope": float(np.polyfit(opening, face.chin, 1)[0]) if moves else still,
+        "opening and width": correlation(opening, width) if moves else _STILL,
+        "jaw slope": float(np.polyfit(opening, face.chin, 1)[0]) if moves else _STILL,
         "dark inside the mouth": float(np.mean(face.dark)) if face.dark else never_open,
         "teeth": float(np.mean(face.teeth)) if face.teeth else never_open,
         "pitch deviation": pitch,
@@ -187,9 +230,9 @@ def _steadiness(steady: Steadiness, window: int) -> Values:
     }
 
 
-def _identity(face: WatchedFace, recogniser: FaceRecogniser | None) -> Values:
-    if recogniser is None:
-        return {"identity drift": "needs InsightFace's files"}
+def _identity(face: WatchedFace, networks: Networks) -> Values:
+    if networks.recogniser is None:
+        return {"identity drift": f"needs InsightFace's files {_GET}"}
     if len(face.identities) < LEAST_IDENTITIES:
         return {"identity drift": "needs a face over 3 seconds"}
     each = np.array(face.identities)
@@ -211,10 +254,28 @@ def _likeness(face: WatchedFace, truth: WatchedFace | None) -> Values:
     return {
         "landmark distance": found.landmarks,
         "mouth landmark distance": found.mouth,
-        "opening correlation": found.opening,
+        "opening correlation": _STILL if _is_still(face) else found.opening,
         "closure recall": never if closed is None else closed.recall,
         "closure F1": never if closed is None else closed.f1,
     }
+
+
+def _pictures(
+    video: VideoFile,
+    face: WatchedFace,
+    reference: VideoFile | None,
+    truth: WatchedFace | None,
+    networks: Networks,
+    steps: Iterator[Progress],
+) -> Values:
+    names = ("LPIPS", "mouth LPIPS")
+    if networks.lpips is None:
+        return dict.fromkeys(names, f"needs LPIPS' files {_GET}")
+    if reference is None or truth is None:
+        return dict.fromkeys(names, _NO_REFERENCE)
+    found = picture_distance(video, face, reference, truth, networks.lpips, progress=next(steps))
+    other_shape = "the reference's pictures have other proportions"
+    return {"LPIPS": other_shape if found.whole is None else found.whole, "mouth LPIPS": found.mouth}
 
 
 def _curves(face: WatchedFace, steady: Steadiness, curves: SoundCurves | None, sound: Audio | None) -> torch.Tensor:

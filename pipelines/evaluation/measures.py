@@ -1,8 +1,9 @@
 """The measures by name: unit, meaning, and the range of real speakers.
 
 Ranges are the 10 % to 90 % quantiles of recordings of real speakers, by MediaPipe's landmarks: of 22 short clips for
-what lips and heads do; of two longer videos for pictures, where they are their values with some room. What lies outside
-is worth a look, not wrong by itself.
+what lips and heads do; of two longer videos for pictures, where they are their values with some room. SyncNet's are
+published means of real videos, and what viewers of broadcasts do not notice. What lies outside is worth a look, not
+wrong by itself.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ KINDS = (
         "audio-lip correlation", "", "lip opening and loudness of 500 to 2500 Hz, both between 2 and 7 Hz", 0.28, 0.63
     ),
     Kind("audio-lip lag", "ms", "how late lips are for the sound, at that correlation", -100, 40),
+    Kind("SyncNet distance", "", "of lips and sound where they fit best (LSE-D); less is better", None, 7.0),
+    Kind("SyncNet confidence", "", "the median distance of all shifts minus that (LSE-C); more is better", 6.9, None),
+    Kind("SyncNet offset", "frames", "of 25 a second by which the lips are late there", -3, 1),
     Kind("movement in silence", "", "speed of the lips in pauses over that in speech", None, 1.03),
     Kind("opening deviation", "eyes", "standard deviation of the lip opening", 0.035, 0.073),
     Kind("opening speed", "eyes/s", "95 % quantile of the opening's speed", 0.89, 1.97),
@@ -56,6 +60,8 @@ KINDS = (
     Kind("identity drift", "", "1 - cosine of the embeddings of the first and the last third"),
     Kind("landmark distance", "% of eyes", "mean distance of the landmarks from the reference's (LMD)"),
     Kind("mouth landmark distance", "% of eyes", "the same of the lips' landmarks"),
+    Kind("LPIPS", "", "how differently the pictures look from the reference's, by AlexNet's features"),
+    Kind("mouth LPIPS", "", "the same of upright squares around the mouths"),
     Kind("opening correlation", "", "lip opening and the reference's"),
     Kind("closure recall", "", "share of the reference's lip closures that are found within 100 ms"),
     Kind("closure F1", "", "harmonic mean of that and of the share of closures that the reference has"),
@@ -86,4 +92,4 @@ class Measure:
         low, high = self.kind.low, self.kind.high
         if low is None:
             return "" if high is None else f"up to {high:g}"
-        return f"{low:g} to {high:g}"
+        return f"from {low:g} on" if high is None else f"{low:g} to {high:g}"

@@ -39,6 +39,17 @@ def read_image(path: str | Path, *, alpha: bool = False) -> torch.Tensor:
     return torch.from_numpy(array).float().div_(255)
 
 
+def is_picture(path: str | Path) -> bool:
+    """Whether a file is a picture by its beginning, whatever its name says and whether it is whole or not."""
+    from PIL import Image
+
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # no picture, or one that only its reader can tell what is wrong with
+        return False
+
+
 def _decoded(path: Path, alpha: bool) -> np.ndarray:
     """A picture file as (H, W, 3 or 4) uint8; raises whatever its decoder raises."""
     from PIL import Image, ImageOps, UnidentifiedImageError

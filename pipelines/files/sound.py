@@ -20,6 +20,7 @@ from ..errors import TalkingPortraitError, reason_of
 from ..timing import frame_count
 from ..types import Audio
 from .damage import CLOCK_SLACK
+from .images import is_picture
 from .input_paths import existing_file
 from .media_streams import (
     AudioStream,
@@ -183,15 +184,24 @@ def streams_or_reason(path: Path) -> tuple[MediaStreams | None, str]:
         return find_streams(path), ""
     except import_av().error.FFmpegError as error:
         # What is not among the formats that are read is an invalid argument.
-        if isinstance(error, import_av().error.InvalidDataError) or error.errno == errno.EINVAL:
-            return None, _playlist(path) or "it is damaged, cut short or in a format that is not known"
+        damage = import_av().error.InvalidDataError, import_av().error.EOFError
+        if isinstance(error, damage) or error.errno == errno.EINVAL:
+            return None, _other_kind(path) or "it is damaged, cut short or in a format that is not known"
         return None, reason_of(error)
 
 
-def _playlist(path: Path) -> str:
-    """What a text is that names other files to be played, which are never opened; empty for everything else."""
+def _other_kind(path: Path) -> str:
+    """What a file is that is neither sound nor video; empty where that is not known.
+
+    Playlists name other files to be played, which are never opened.
+    """
     with path.open("rb") as file:
-        start = file.read(1024).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+        head = file.read(1024)
+    if not head:
+        return "it is empty"
+    if is_picture(path):
+        return "it is a picture"
+    start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if start.startswith(_PLAYLISTS) or b"<mpd" in start or b"<smil" in start or b"<asx" in start:
         return "it is a playlist, which names other files"
     return ""

@@ -22,7 +22,7 @@ from ..provenance.metadata import add_xmp, tags
 from ..types import Audio
 from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels
-from .images import MAX_PIXELS
+from .images import MAX_PIXELS, is_picture
 from .input_paths import existing_file
 from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
 from .output_paths import file_to_write, rename_durably, shortened
@@ -117,13 +117,8 @@ def is_film(path: str | Path) -> bool:
 
     What holds neither is what its name says.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path):
-            return False
-    except Exception:  # no picture, or one that only its reader can tell what is wrong with
-        pass
+    if is_picture(path):
+        return False
     try:
         moves = len(list(islice(open_video(path).frames(), 2))) == 2
     except TalkingPortraitError:

@@ -59,7 +59,7 @@ def _is_safetensors(start: bytes) -> bool:
 
 
 _KINDS: dict[str, tuple[str, Callable[[bytes], bool]]] = {
-    **dict.fromkeys((".pth", ".pt", ".ckpt", ".bin"), ("PyTorch checkpoint", _is_checkpoint)),
+    **dict.fromkeys((".pth", ".pt", ".ckpt", ".bin", ".model"), ("PyTorch checkpoint", _is_checkpoint)),
     ".safetensors": ("safetensors file", _is_safetensors),
     # Protobuf's first field is the version of the format, a small number.
     ".onnx": ("ONNX network", lambda start: start[:1] == b"\x08" and 1 <= start[1] < 128 if len(start) > 1 else False),

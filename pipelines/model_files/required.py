@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import TalkingPortraitError
 from ..files.output_paths import shortened
+from .model_file import ModelFile
 from .store import Command, Folders, default_folders, find, list_files, models_command
-from .table import ModelFile
 
 
 def required_files(

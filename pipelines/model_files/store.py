@@ -17,7 +17,8 @@ from ..packages import PACK
 from ..types import Progress, no_progress
 from .connection import check_address, without_secret
 from .download import Expected, UnreachableError, clear_lock, download, file_sha256, no_words
-from .table import HUGGING_FACE, MODEL_FILES, ModelFile
+from .model_file import HUGGING_FACE, ModelFile
+from .table import MODEL_FILES
 
 Folders = Callable[[str], list[Path]]
 """From a model folder's category ("vae", "detection" ...) to its paths; the first one is written to."""

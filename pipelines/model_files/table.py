@@ -7,46 +7,9 @@ not read by us. Sources: the model pages, the systems' own instructions, and the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from .model_file import HUGGING_FACE, SEE_PAGE, ModelFile
 
-SEE_PAGE = "see the page"
-HUGGING_FACE = "https://huggingface.co"
 INSIGHTFACE_TERMS = "non-commercial research only (InsightFace)"
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """One file. `file` is its path below the model folder `folder` (ComfyUI's category name), with forward slashes.
-
-    `source` is "owner/name/path" on Hugging Face, or an https address, or "" if it must be fetched by hand from `page`.
-    `size` in bytes; `about` is an approximate one, where the exact one is not known.
-    """
-
-    name: str
-    file: str
-    folder: str
-    systems: tuple[str, ...]
-    page: str
-    source: str = ""
-    size: int | None = None
-    about: int | None = None
-    sha256: str | None = None
-    code_licence: str = ""
-    weight_licence: str = SEE_PAGE
-    purpose: str = ""
-    by_hand: str = ""
-
-    @property
-    def on_hugging_face(self) -> bool:
-        return bool(self.source) and not self.source.startswith("https://")
-
-    @property
-    def url(self) -> str:
-        """The address of the file itself, "" if there is none."""
-        if not self.on_hugging_face:
-            return self.source
-        owner, name, path = self.source.split("/", 2)
-        return f"{HUGGING_FACE}/{owner}/{name}/resolve/main/{path}"
 
 
 def _aniportrait(
@@ -90,13 +53,32 @@ def _antelope(file: str, sha256: str, size: int, purpose: str) -> ModelFile:
         name=f"antelope_{file.removesuffix('.onnx')}",
         file=f"insightface/{file}",
         folder="talking_portrait",
-        systems=("apasco",),
+        systems=("apasco", "evaluation"),
         page=f"{HUGGING_FACE}/fudan-generative-ai/hallo",
         source=f"fudan-generative-ai/hallo/face_analysis/models/{file}",
         size=size,
         sha256=sha256,
         code_licence="MIT",
         weight_licence=INSIGHTFACE_TERMS,
+        purpose=purpose,
+    )
+
+
+def _evaluation(
+    name: str, file: str, page: str, source: str, size: int, sha256: str, licences: tuple[str, str], purpose: str
+) -> ModelFile:
+    """`licences` of the code and of the weights."""
+    return ModelFile(
+        name=name,
+        file=f"evaluation/{file}",
+        folder="talking_portrait",
+        systems=("evaluation",),
+        page=page,
+        source=source,
+        size=size,
+        sha256=sha256,
+        code_licence=licences[0],
+        weight_licence=licences[1],
         purpose=purpose,
     )
 
@@ -374,5 +356,35 @@ MODEL_FILES: tuple[ModelFile, ...] = (
         weight_licence="CC BY-NC 4.0",
         purpose="optional: SyncTalk's speech features",
         by_hand="optional: it is part of that repository; HuBERT serves as well",
+    ),
+    _evaluation(
+        "syncnet",
+        "syncnet_v2.model",
+        "https://github.com/joonson/syncnet_python",
+        "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
+        54573114,
+        "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+        ("MIT", SEE_PAGE),
+        "optional: SyncNet's distance between lips and sound",
+    ),
+    _evaluation(
+        "lpips_alex",
+        "alex.pth",
+        "https://github.com/richzhang/PerceptualSimilarity",
+        "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/alex.pth",
+        6009,
+        "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        ("BSD-2-Clause", "BSD-2-Clause"),
+        "optional: LPIPS against a reference, with alexnet",
+    ),
+    _evaluation(
+        "alexnet",
+        "alexnet-owt-7be5be79.pth",
+        "https://pytorch.org/vision/stable/models/alexnet.html",
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        244408911,
+        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        ("BSD-3-Clause (torchvision)", SEE_PAGE),
+        "optional: features for lpips_alex",
     ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def sign(video: str | Path, out: str | Path, *, key: str | Path, certificate: st
     target = file_to_write(out)
     key, certificate = existing_file(key, "key"), existing_file(certificate, "certificate")
     keep_inputs(target, source, key, certificate)
+    algorithm, private = _private_key(key, certificate)
     statement = read_statement(source)
     if statement is None:
         raise TalkingPortraitError(
@@ -63,13 +65,13 @@ def sign(video: str | Path, out: str | Path, *, key: str | Path, certificate: st
     }
     with replacing(target) as partial:
         try:
-            info = c2pa.C2paSignerInfo(_algorithm(key), certificate.read_bytes(), key.read_bytes(), None)
+            info = c2pa.C2paSignerInfo(algorithm, certificate.read_bytes(), private, None)
             with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(manifest)) as builder:
                 builder.sign_file(source, partial, signer)
         except (c2pa.C2paError, ValueError, OSError) as error:
             raise TalkingPortraitError(
-                f"{source.name} can't be signed ({first_line(error)}); give a private key and its certificate chain as "
-                "PEM, of a certificate that may sign content credentials."
+                f"{source.name} can't be signed ({first_line(error)}); give a whole video, and a certificate chain "
+                "that may sign content credentials."
             ) from None
     return Path(out)
 
@@ -115,20 +117,67 @@ def _package() -> Any:
         ) from None
 
 
-def _algorithm(key: Path) -> Any:
-    """C2PA's name of the algorithm that fits a private key. Raises ValueError for a key that it does not take."""
+def _private_key(key: Path, certificate: Path) -> tuple[Any, bytes]:
+    """C2PA's name of the algorithm that fits a private key, and the key as C2PA takes it, PKCS#8 in PEM.
+
+    Raises TalkingPortraitError for what is no such key, and for a certificate that is not the key's or not valid today.
+    """
     import c2pa
+    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    private = _loaded_key(key)
+    if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in _CURVES:
+        algorithm = c2pa.C2paSigningAlg[_CURVES[private.curve.name]]
+    elif isinstance(private, rsa.RSAPrivateKey):
+        algorithm = c2pa.C2paSigningAlg.PS256
+    elif isinstance(private, ed25519.Ed25519PrivateKey):
+        algorithm = c2pa.C2paSigningAlg.ED25519
+    else:
+        raise TalkingPortraitError(
+            f"The key {key.name} is of a kind that C2PA does not take; give one of the curves {', '.join(_CURVES)}, of "
+            "Ed25519 or of RSA."
+        )
+    _check_certificate(certificate, key, private.public_key())
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return algorithm, private.private_bytes(*form)
+
+
+def _loaded_key(key: Path) -> Any:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        private = load_pem_private_key(key.read_bytes(), None)
+        return load_pem_private_key(key.read_bytes(), None)
     except TypeError:
-        raise ValueError("the key has a password") from None
-    if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in _CURVES:
-        return c2pa.C2paSigningAlg[_CURVES[private.curve.name]]
-    if isinstance(private, rsa.RSAPrivateKey):
-        return c2pa.C2paSigningAlg.PS256
-    if isinstance(private, ed25519.Ed25519PrivateKey):
-        return c2pa.C2paSigningAlg.ED25519
-    raise ValueError("the key is none that C2PA takes")
+        reason = "it has a password"
+    except (ValueError, UnsupportedAlgorithm):
+        reason = "it holds none in PEM"
+    raise TalkingPortraitError(
+        f"{key.name} can't be used as a private key ({reason}); give the signer's private key as PEM, without a "
+        "password."
+    )
+
+
+def _check_certificate(certificate: Path, key: Path, public: Any) -> None:
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        own = load_pem_x509_certificates(certificate.read_bytes())[0]
+        same = own.public_key() == public
+    except Exception:  # cryptography has many for what is no certificate, or one of an unknown kind
+        raise TalkingPortraitError(
+            f"{certificate.name} holds no certificate that can be read; give the signer's certificate and its chain as "
+            "PEM."
+        ) from None
+    if not same:
+        raise TalkingPortraitError(
+            f"The key {key.name} is not that of the first certificate in {certificate.name}; give the key that belongs "
+            "to it, and put the signer's own certificate before its chain."
+        )
+    first, last = own.not_valid_before_utc, own.not_valid_after_utc
+    if not first <= datetime.now(timezone.utc) <= last:
+        raise TalkingPortraitError(
+            f"The certificate in {certificate.name} is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d} only; give one "
+            "that is valid today."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from dataclasses import dataclass, field
@@ -12,6 +13,10 @@ import numpy as np
 from ..errors import TalkingPortraitError, quoted
 from .pattern import pattern, strength
 
+LASTING = 192
+"""Pixels of the shorter side from which on the mark outlives one of the usual changes in nearly all videos; of videos of
+128 pixels, as written and in copies with one change, it was found in 81 %."""
+_log = logging.getLogger(__name__)
 SWITCH = "TALKING_PORTRAIT_MARK"
 """The environment variable that turns the invisible mark off, for hosts without a command line."""
 
@@ -32,8 +37,10 @@ class Marking:
 def new_marking(invisible: bool = True) -> Marking:
     """Of a video that is about to be written; without the invisible mark where the environment says so too.
 
-    Raises TalkingPortraitError for an unknown value of that variable.
+    Raises TalkingPortraitError for an unknown value of that variable, and for what is neither True nor False.
     """
+    if not isinstance(invisible, bool):
+        raise TalkingPortraitError(f"The mark is {quoted(invisible)}, but true or false is expected.")
     value = os.environ.get(SWITCH, "").strip().lower()
     if value not in ("", "on", "off"):
         raise TalkingPortraitError(
@@ -46,6 +53,12 @@ class MarkedFrames:
     """Adds the invisible mark to frames of one size (height, width)."""
 
     def __init__(self, size: tuple[int, int]) -> None:
+        if min(size) < LASTING:
+            _log.warning(
+                "Frames of %d x %d pixels are small: copies of the video may lose the invisible mark, which lasts from "
+                "%d pixels on the shorter side; the metadata say in any case that AI made it",
+                *(size[1], size[0], LASTING),
+            )
         change = np.rint(strength(size) * pattern(size)).astype(np.int8)
         self._change = np.ascontiguousarray(np.broadcast_to(change[..., None], (*size, 3)))
         self._sum = np.empty((*size, 3), np.int16)

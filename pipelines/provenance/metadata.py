@@ -106,9 +106,10 @@ def _comment(path: Path) -> str:
     from ..files.media_streams import open_container
 
     streams, reason = streams_or_reason(path)
-    if streams is None:
+    if streams is None or streams.video is None:
+        reason = f" ({reason})" if reason else ""
         raise TalkingPortraitError(
-            f"{path.name} is no video that can be read ({reason}); give an MP4, MOV, MKV or WebM file."
+            f"{path.name} holds no video that can be read{reason}; give an MP4, MOV, MKV or WebM file."
         )
     with open_container(path) as container:
         return "; ".join(f"{value}" for value in container.metadata.values())

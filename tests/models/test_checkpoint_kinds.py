@@ -30,6 +30,8 @@ PUBLISHED = {
     "apasco/stage1_face_locator": "face_locator",
     "apasco/stage1_imageproj": "image_projection",
     "apasco/stage1_reference_unet": "reference_unet",
+    "evaluation/lpips_alex": "lpips",
+    "evaluation/syncnet_v2": "syncnet",
     "gfpgan/GFPGANv1.4": "gfpgan",
     "personal/audiodvp_a2e": "audio_to_expression",
     "personal/audiodvp_atnet": "atnet",

@@ -10,6 +10,7 @@ from talking_portrait.nodes.output import evaluate_video as module
 from talking_portrait.nodes.output.evaluate_video import EvaluateVideo
 from talking_portrait.nodes.standalone.core_nodes import VideoPayload
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.evaluation.networks import Networks
 from talking_portrait.pipelines.types import Audio
 
 from ..speaking_person import MarkLandmarker, speaking, write_video
@@ -18,7 +19,7 @@ from ..speaking_person import MarkLandmarker, speaking, write_video
 @pytest.fixture
 def video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VideoPayload:
     monkeypatch.setattr(module, "landmarker", lambda engine: MarkLandmarker())
-    monkeypatch.setattr(module, "face_recogniser", lambda: None)
+    monkeypatch.setattr(module, "evaluation_networks", Networks)
     return VideoPayload(path=write_video(tmp_path / "ann.mp4", speaking(1.2)))
 
 

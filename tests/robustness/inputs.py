@@ -106,6 +106,11 @@ def recordings(path: Path) -> None:
     write_image(path / "a.png", wall())
 
 
+def wide_text(path: Path) -> None:
+    """A list of rows as some shells of Windows write text: UTF-16."""
+    path.write_text('{"portrait": "face.png", "audio": "voice.wav"}', encoding="utf-16")
+
+
 INPUTS: dict[str, Make] = {
     "voice.wav": sound(lambda: buzz(0.5)),
     "silence.wav": sound(lambda: silence(8000)),
@@ -148,6 +153,7 @@ INPUTS: dict[str, Make] = {
     "no_file.jsonl": rows({"portrait": "none.png", "audio": "voice.wav"}),
     "no_renderer.jsonl": rows({"portrait": "face.png", "audio": "voice.wav", "renderer": "nothing"}),
     "no_setting.jsonl": rows({"portrait": "face.png", "audio": "voice.wav", "settings": {"colour": 3}}),
+    "wide_text.jsonl": wide_text,
     "words.pem": text("this is text"),
     "empty_folder": folder,
     "recordings": recordings,

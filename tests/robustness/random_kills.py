@@ -203,7 +203,7 @@ FLOW: dict[str, Any] = {
 FETCH = """
 import runpy, sys
 from talking_portrait.pipelines.model_files import store
-from talking_portrait.pipelines.model_files.table import ModelFile
+from talking_portrait.pipelines.model_files.model_file import ModelFile
 store.MODEL_FILES += (ModelFile("one", "one.bin", "vae", ("s",), "https://p.invalid", "a/b/one.bin", about=3_000_000),)
 runpy.run_module("talking_portrait", run_name="__main__", alter_sys=True)
 """

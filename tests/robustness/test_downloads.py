@@ -23,7 +23,8 @@ from talking_portrait.pipelines.model_files import download as downloads
 from talking_portrait.pipelines.model_files import store
 from talking_portrait.pipelines.model_files.contents import fault_of
 from talking_portrait.pipelines.model_files.download import download
-from talking_portrait.pipelines.model_files.table import MODEL_FILES, ModelFile
+from talking_portrait.pipelines.model_files.model_file import ModelFile
+from talking_portrait.pipelines.model_files.table import MODEL_FILES
 
 WHOLE = b"\x80\x02}q\x00." + bytes(300_000)
 """A file that begins as a pickle does."""

@@ -87,7 +87,7 @@ def drive(
     for name, amount in amounts.items():
         _check_number(name, amount, MAX_AMOUNT)
     _check_number("blink rate", blink_rate, MAX_BLINK_RATE)
-    if not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, int):
         raise TalkingPortraitError(f"The seed is {quoted(seed)}, but a whole number is expected.")
 
     frames = frame_count(audio.samples, audio.sample_rate, rate)

@@ -58,6 +58,10 @@ class ExpressionField:
             field[between] += apart[between, None] * (spread[between] @ rows(mix - np.eye(VERTICES)))
             fields.append(torch.from_numpy(field * falloff[:, None].astype(np.float32)).to(device))
         self.upper, self.lower = fields
+        middle = mesh.points[list(MOUTH_CORNERS)]
+        down = np.array([middle[0, 1] - middle[1, 1], middle[1, 0] - middle[0, 0]])
+        self.below = torch.from_numpy((nodes - middle.mean(axis=0)) @ down > 0).to(device)[:, None]
+        """(nodes, 1): which lie below the mouth's corners."""
         self.nodes = torch.from_numpy(nodes).float().to(device).view(self.grid.rows, self.grid.columns, 2)
 
     def backward(self, expression: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,6 +71,11 @@ class ExpressionField:
     def forward(self, expression: torch.Tensor, lower: bool) -> torch.Tensor:
         """One of the fields (B, 2, rows, columns) as it moves the portrait's pixels."""
         return self._spread(self.lower if lower else self.upper, expression)
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """A field (B, 1, rows, columns) of `values` (B, 468) at the landmarks, 0 beside the face."""
+        flat = torch.where(self.below, self.lower @ values.T, self.upper @ values.T)
+        return flat.T.reshape(len(values), 1, self.grid.rows, self.grid.columns)
 
     def sample(self, field: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         return sample_field(field, self.grid, positions)

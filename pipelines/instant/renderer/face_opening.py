@@ -69,6 +69,17 @@ def _side(corners: Sequence[int], upper: Sequence[int], lower: Sequence[int]) ->
     return float(np.sign(axis[0] * open_way[1] - axis[1] * open_way[0]))
 
 
+def colours_along(picture: np.ndarray, opening: Aperture, line: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Colours (columns between the corners, offsets, 3) of a picture around a `line` over `opening.table_along`."""
+    from scipy.ndimage import map_coordinates
+
+    inner = np.abs(opening.table_along) < opening.half
+    along, across = np.broadcast_arrays(opening.table_along[inner][:, None], line[inner][:, None] + offsets)
+    places = opening.middle + np.stack([along, across], axis=-1) @ np.stack([opening.axis, opening.down])
+    where = [places[..., 1] - 0.5, places[..., 0] - 0.5]
+    return np.stack([map_coordinates(picture[..., k], where, order=1, mode="nearest") for k in range(3)], axis=-1)
+
+
 class EdgeTables:
     """An aperture's edges, and other curves along it, ready for whole images of positions."""
 

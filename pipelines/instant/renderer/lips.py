@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from .expression_field import ExpressionField
-from .face_opening import Aperture, EdgeTables
+from .face_opening import Aperture, EdgeTables, colours_along
 from .mouth_interior import MouthInterior
 from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from .picture_style import PictureStyle
@@ -27,6 +27,12 @@ LIP_OVERLAP = 0.02
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
 OWN_FROM = 0.035, 0.055
 """Opening of the portrait in eye distances from which some, and with which all, of its inside is kept."""
+OVERLAP_MOST = 0.4
+"""Part of an open mouth's height, up from its lower edge, that may turn out to be lower lip."""
+UNLIKE_INSIDE = 0.4
+"""Part of the colour difference between a mouth's inside and its lower lip from which a pixel is no longer inside."""
+REACH = 1.35
+"""Mouth half widths to either side within which the mouth is painted."""
 STEPS = 33
 """Places across the lips that are tried for each of a line's places along them."""
 
@@ -71,20 +77,29 @@ class Lips:
         self.feather = max(0.8, 0.02 * mouth.half, style.blur)
         along = (mouth.table_along / mouth.half).clip(-1, 1)
         roll = mesh.mouth.roll * self.cm * np.sqrt(1 - along**2)
-        self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower, roll], device)
+        overlap = np.zeros_like(roll) if self.closed else _lip_in_opening(picture, mouth)
+        self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower, roll, overlap + 2 * self.feather], device)
         self.interior = MouthInterior(picture, mesh, mouth, style, self.kept, device)
 
     def box(self, expression: torch.Tensor) -> torch.Tensor:
         """Corners (4, 2) in the portrait of all that is painted anew when the lips move by `expression` (1, 468, 2)."""
+        box = self.mouth.corners_of((-REACH * self.mouth.half, REACH * self.mouth.half), self._heights(expression))
+        return torch.from_numpy(box).float().to(expression.device)
+
+    def around(self, positions: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """Which (B, h, w) of `positions` (B, h, w, 2) lie between those corners; a tilted head has eyes near."""
+        along, across = self.tables.local(positions)
+        low, high = self._heights(expression)
+        return (along.abs() <= REACH * self.mouth.half) & (across >= low) & (across <= high)
+
+    def _heights(self, expression: torch.Tensor) -> tuple[float, float]:
         down = torch.as_tensor(self.mouth.down, dtype=torch.float32, device=expression.device)
         rise = float((expression[0, list(UPPER_INNER_LIP)] @ down).min())
         drop = float((expression[0, list(LOWER_INNER_LIP)] @ down).max())
         # Within four nodes of the lips both fields differ from the one used elsewhere, so this strip is painted too.
         around = 4 * self.skin.spacing + 2 * self.feather
         low = float(self.mouth.upper.min()) + min(rise, 0.0) - around
-        high = float(self.mouth.lower.max()) + max(drop, 0.0) + around
-        box = self.mouth.corners_of((-1.35 * self.mouth.half, 1.35 * self.mouth.half), (low, high))
-        return torch.from_numpy(box).float().to(expression.device)
+        return low, float(self.mouth.lower.max()) + max(drop, 0.0) + around
 
     def choose(self, upper: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
         """One backward field (B, 2, rows, columns) out of both, for everything but the mouth itself."""
@@ -115,7 +130,7 @@ class Lips:
         below_upper = across - self.tables.at(along)[0]
         inward = self.mouth.half - along.abs()
         along, across = self.tables.local(from_lower)
-        _, lower, roll = self.tables.at(along)
+        _, lower, roll, _ = self.tables.at(along)
         # A lower lip under the teeth rolls in: what lies inside its new edge disappears.
         above_lower = lower + lips[:, 1, None, None] * roll - across
         inward = torch.minimum(inward, self.mouth.half - along.abs())
@@ -157,9 +172,9 @@ class Lips:
         painted: torch.Tensor,
     ) -> torch.Tensor:
         """The picture's own mouth inside, as far as it reaches, over the painted one."""
-        upper, lower, _ = self.tables.at(along)
-        # The inside of the picture's mouth overlaps the lower lip a little; as the lip moves away, that is removed.
-        parted = (above_lower - (lower - across)).clamp(0, 2 * RIM * self.mouth.half + 2 * self.feather)
+        upper, lower, _, overlap = self.tables.at(along)
+        # What of the lower lip lies in the picture's opening goes as the lip moves away.
+        parted = (above_lower - (lower - across)).clamp(min=0).minimum(overlap)
         own = smoothstep(-2 * self.feather, 0.0, lower - across - parted)
         own = own * self.kept * (1 - lips[:, 0, None, None])
         # A raised lip shows more of the teeth than the picture has: their upper edge is continued.
@@ -178,14 +193,14 @@ def _dark_line(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
     """
     middle = (mouth.upper + mouth.lower) / 2
     offsets = np.linspace(-LINE_REACH, LINE_REACH, STEPS) * mouth.half
-    light = _across(picture, mouth, middle, offsets).mean(axis=-1)
+    light = colours_along(picture, mouth, middle, offsets).mean(axis=-1)
     return _smooth_path(mouth, middle, offsets, light / max(float(np.ptp(light)), 1e-3), stiff=1.0)
 
 
 def _line_width(picture: np.ndarray, mouth: Aperture, blur: float) -> tuple[float, float]:
     """Pixels by which the dark line between closed lips reaches into the upper and into the lower one."""
     offsets = np.linspace(-LINE_REACH, LINE_REACH, STEPS) * mouth.half
-    light = _across(picture, mouth, mouth.upper, offsets).mean(axis=-1)
+    light = colours_along(picture, mouth, mouth.upper, offsets).mean(axis=-1)
     profile = np.median(light[len(light) // 5 : -len(light) // 5], axis=0)
     middle = STEPS // 2
     widths = []
@@ -207,7 +222,7 @@ def _lip_edge(picture: np.ndarray, mouth: Aperture, side: int) -> np.ndarray:
     further = np.concatenate(
         [offsets[0] - step * np.arange(strip, 0, -1), offsets, offsets[-1] + step * np.arange(1, strip + 1)]
     )
-    colours = _across(picture, mouth, edge, side * further)
+    colours = colours_along(picture, mouth, edge, side * further)
     # Positive offsets lead into the lip, where its own colour is taken just beyond the landmarks.
     inside_lip = (further > 0.04 * mouth.half) & (further < 0.14 * mouth.half)
     lip = np.median(colours[:, inside_lip], axis=1)
@@ -224,15 +239,31 @@ def _lip_edge(picture: np.ndarray, mouth: Aperture, side: int) -> np.ndarray:
     return _smooth_path(mouth, edge, side * offsets, cost, stiff=12.0)
 
 
-def _across(picture: np.ndarray, mouth: Aperture, line: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Colours (columns between the corners, offsets, 3) around a `line` over `mouth.table_along`."""
-    from scipy.ndimage import map_coordinates
+def _lip_in_opening(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
+    """Pixels of an open mouth up from its lower edge, over `mouth.table_along`, that are of the lip or its shadow."""
+    from scipy.ndimage import gaussian_filter1d, median_filter
 
     inner = np.abs(mouth.table_along) < mouth.half
-    along, across = np.broadcast_arrays(mouth.table_along[inner][:, None], line[inner][:, None] + offsets)
-    places = mouth.middle + np.stack([along, across], axis=-1) @ np.stack([mouth.axis, mouth.down])
-    where = [places[..., 1] - 0.5, places[..., 0] - 0.5]
-    return np.stack([map_coordinates(picture[..., k], where, order=1, mode="nearest") for k in range(3)], axis=-1)
+    gap = (mouth.lower - mouth.upper)[inner]
+    shares = np.linspace(OVERLAP_MOST, 0.0, STEPS)
+    inside = np.median(_between(picture, mouth, np.linspace(0.35, 0.65, 9)), axis=1)
+    beyond = np.linspace(0.04, 0.14, 9) * mouth.half
+    lip = np.median(colours_along(picture, mouth, mouth.lower, beyond), axis=1)
+    colours = _between(picture, mouth, 1 - shares)
+    other = np.linalg.norm(colours - inside[:, None], axis=-1)
+    other = other > UNLIKE_INSIDE * np.linalg.norm(lip - inside, axis=-1)[:, None]
+    # From the edge upwards, as far as nothing is inside.
+    share = np.where(other.all(axis=1), OVERLAP_MOST, shares[STEPS - 1 - np.argmin(other[:, ::-1], axis=1)])
+    found = np.zeros(len(mouth.table_along))
+    found[inner] = median_filter(share * gap, 9, mode="nearest")
+    return np.maximum(gaussian_filter1d(found, 3.0), 2 * RIM * mouth.half)
+
+
+def _between(picture: np.ndarray, mouth: Aperture, shares: np.ndarray) -> np.ndarray:
+    """Colours (columns between the corners, shares, 3) from the upper edge (share 0) to the lower one (1)."""
+    gap, here = mouth.lower - mouth.upper, np.zeros(1)
+    lines = [colours_along(picture, mouth, mouth.upper + share * gap, here) for share in shares]
+    return np.concatenate(lines, axis=1)
 
 
 def _smooth_path(mouth: Aperture, line: np.ndarray, offsets: np.ndarray, cost: np.ndarray, stiff: float) -> np.ndarray:

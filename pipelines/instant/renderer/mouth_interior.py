@@ -33,7 +33,11 @@ DRAWN = {"teeth": (0.96, 0.94, 0.91), "tongue": (0.80, 0.42, 0.40), "cavity": (0
 """The same as drawings have them."""
 STONE = {"teeth": 0.96, "tongue": 0.70, "gum": 0.66, "cavity": 0.34}
 """Brightness beside the skin in a mouth of stone, all of it the stone's colour."""
-UPPER_SHOW = 0.38
+RED_LIPS = 0.42
+"""Saturation of plain lips: as much of it as they have, a mouth's flesh has too, however pale the skin is."""
+YELLOWEST = 0.86
+"""Least blue of teeth beside their green."""
+UPPER_SHOW = 0.28
 """How far below the line of closed lips the upper middle teeth end, cm."""
 TONGUE_FOLLOWS = 0.62
 """Part of the jaw's drop that the tongue follows."""
@@ -65,11 +69,12 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
     light = float(np.clip(light, 0.25, 1.12))
     plain = np.ptp(LIGHT_SKIN) / LIGHT_SKIN.max()
     saturation = float(np.clip(np.ptp(skin) / max(skin.max(), 1e-3) / plain, 0, 1.3))
+    flesh = max(saturation, float(np.clip(np.ptp(lips) / max(lips.max(), 1e-3) / RED_LIPS, 0, 1)))
     tint = (skin / max(skin_light, 1e-3)) / (LIGHT_SKIN / float(LIGHT_SKIN @ LUMA))
     tint = np.clip(tint, 0.6, 1.6) ** 0.6
     lip_hue = lips / max(float(lips @ LUMA), 1e-3)
 
-    def fit(name: str, colour: np.ndarray, like_lips: float) -> np.ndarray:
+    def fit(name: str, colour: np.ndarray, like_lips: float, saturation: float) -> np.ndarray:
         if name in DRAWN:
             colour = colour + style.drawn * (np.array(DRAWN[name]) - colour)
         grey = float(colour @ LUMA)
@@ -77,8 +82,16 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
         own = own + like_lips * (np.clip(lip_hue * grey * light, 0, 1) - own)
         return own + style.stone * (STONE[name] * skin - own)
 
+    teeth = fit("teeth", TEETH, 0, saturation)
+    if skin[0] > skin[1]:
+        # Yellow light makes teeth cream, neither green nor as yellow as skin.
+        teeth[2] = max(teeth[2], YELLOWEST * teeth[1])
+        teeth[1] = min(teeth[1], teeth[0] / (1 + 0.3 * max(1 - teeth[2] / teeth[1], 0)))
     return Palette(
-        fit("teeth", TEETH, 0), fit("tongue", TONGUE, 0.5), fit("gum", GUM, 0.5), fit("cavity", CAVITY, 0.25)
+        teeth,
+        fit("tongue", TONGUE, 0.5, flesh),
+        fit("gum", GUM, 0.5, flesh),
+        fit("cavity", CAVITY, 0.25, flesh),
     )
 
 

@@ -77,6 +77,8 @@ OVAL = 0.58
 """Exponent of the oval's height: 0.5 is an ellipse; more is gentler to the skin at the corners."""
 UPPER_RISE = 0.06
 """Part of an opening by which the upper lip rises, so that its teeth show."""
+LIFTED_JAW = 0.5
+"""Part of what the lower lip opens further, instead of an upper one that does not rise, that its teeth take part in."""
 TUCK_GAP = 0.5
 """Height in cm of the upper teeth that show above a lower lip under them."""
 ROLLED_IN = 0.4
@@ -169,7 +171,7 @@ class MouthShape:
             closing = down[:, None, None] * self.closing_upper + (1 - down)[:, None, None] * self.closing_lower
             offsets += speaking.closing[frames, None, None] * closing
         jaw = offsets[:, LOWER_TEETH_FOLLOW]
-        self._shape_lips(offsets, controls)
+        jaw[..., 1] -= LIFTED_JAW * self._shape_lips(offsets, controls)[:, None]
         return offsets, jaw
 
     def fitted(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
@@ -189,8 +191,11 @@ class MouthShape:
         offsets[..., 1] *= 1 + CHIN_FURTHER * smoothstep(-5.5, -8.0, face_mesh().vertices[:, 1])
         return offsets + (smoothstep(0, SLIT_FROM, opening) * self.swallowed)[:, None, None] * self.slit
 
-    def _shape_lips(self, offsets: np.ndarray, controls: LipControls) -> None:
-        """Adds to offsets (B, 468, 3) what the lips' contour needs for an oval, a pucker or a tucked lower lip."""
+    def _shape_lips(self, offsets: np.ndarray, controls: LipControls) -> np.ndarray:
+        """Adds to offsets (B, 468, 3) what the lips' contour needs for an oval, a pucker or a tucked lower lip.
+
+        Returns (B,) cm by which the lower lip opens further because the upper one does not rise.
+        """
         pucker, tuck = controls.pucker, controls.tuck
         upper_lip, lower_lip = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
         gaps = (self.gaps + offsets[:, upper_lip, 1] - offsets[:, lower_lip, 1]).clip(min=0)
@@ -215,6 +220,16 @@ class MouthShape:
         ring = (0.3 * pucker * middle)[:, None] * ellipse
         upper[:, 1:-1, 1] += ring
         lower[:, 1:-1, 1] += ring
+        # Lips that show their teeth in the portrait do not rise above them: the lower lip opens further instead.
+        lifted = (1 - hidden) * (offsets[:, upper_lip, 1] + upper[:, 1:-1, 1]).clip(min=0)
+        upper[:, 1:-1, 1] -= lifted
+        lower[:, 1:-1, 1] -= lifted[:, 4:5] * ellipse
+        # A smile's lower lip hangs from its corners, which fall by more than its middle: it keeps the oval by itself.
+        ends = offsets[:, list(MOUTH_CORNERS), 1] + self.vertices[list(MOUTH_CORNERS), 1]
+        line = ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * (1 + place) / 2
+        depth = line - (self.vertices[lower_lip, 1] + offsets[:, lower_lip, 1] + lower[:, 1:-1, 1])
+        round_depth = depth[:, 4:5].clip(min=0) * ellipse
+        lower[:, 1:-1, 1] -= ((1 - hidden) * oval * (1 - tuck))[:, None] * (round_depth - depth).clip(min=0)
         corners = offsets[:, list(MOUTH_CORNERS), 0]
         half = self.width / 2 + (corners[:, 0] - corners[:, 1]).clip(max=0) / 2
         narrowest = max(PUCKERED_WIDTH * self.eye_cm, PUCKERED_PART * self.width) / 2
@@ -230,6 +245,7 @@ class MouthShape:
         offsets += np.einsum("vn,bnk->bvk", self.upper_follows, upper)
         offsets += np.einsum("vn,bnk->bvk", self.lower_follows, lower)
         offsets[..., 1] += (pucker - 0.8 * tuck)[:, None] * self.thicker
+        return lifted[:, 4]
 
     def _relaxed(self, mesh: PortraitMesh) -> np.ndarray:
         """Offsets (468, 3) by which the portrait's smile leaves: corners down and in, cheeks and folds follow."""

@@ -61,18 +61,22 @@ class MovingPixels:
             covered=covered[rows, columns],
         )
 
-    def sources(self, layer: Layer, head: torch.Tensor, skin: torch.Tensor, skin_grid: Grid) -> torch.Tensor:
+    def sources(
+        self, layer: Layer, head: torch.Tensor, skin: torch.Tensor, light: torch.Tensor, skin_grid: Grid
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Displacements (2, N), in the layer's coordinates, from each pixel to where its colour comes from.
 
-        `head` and `skin` are backward fields (1, 2, rows, columns); the head's motion is undone first.
+        Also the factors (N,) of that colour. `head` and `skin` are backward fields (1, 2, rows, columns), `light`
+        (1, 1, rows, columns) is how much of the skin's brightness is added; the head's motion is undone first.
         """
         to_layer = layer.scale(head)
         shift = _sample(head * to_layer.view(1, 2, 1, 1), self.in_head)
         in_skin = torch.addcmul(self.in_skin, shift, (skin_grid.scale(head) / to_layer)[:, None])
-        return shift.add_(_sample(skin * to_layer.view(1, 2, 1, 1), in_skin))
+        of_skin = _sample(torch.cat([skin * to_layer.view(1, 2, 1, 1), light], dim=1), in_skin)
+        return shift.add_(of_skin[:2]), of_skin[2] + 1
 
-    def colours(self, layer: Layer, sources: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Colours (3, N) in 0..1 from displacements (2, N), and which pixels (N,) they change.
+    def colours(self, layer: Layer, sources: torch.Tensor, light: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Colours (3, N) in 0..1 from displacements (2, N) in a `light` (N,), and which pixels (N,) they change.
 
         A pixel changes when it samples another place than its own and the head is, or was, visible there.
         """
@@ -80,7 +84,8 @@ class MovingPixels:
         least_x, least_y = (MOVED * layer.scale(sources)).tolist()
         across, down = sources.abs()
         changed = ((across > least_x) | (down > least_y)) & (self.covered | values.any(dim=0))
-        return torch.addcmul(values[:3] + self.backdrop, values[3:], self.backdrop, value=-1).clamp_(0, 1), changed
+        head = torch.addcmul(self.backdrop, values[:3], light)
+        return torch.addcmul(head, values[3:], self.backdrop, value=-1).clamp_(0, 1), changed
 
     def of_picture(self, picture: torch.Tensor) -> torch.Tensor:
         """Their colours (3, N) in a picture (H, W, 3)."""

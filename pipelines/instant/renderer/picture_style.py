@@ -11,6 +11,7 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_OUTER, RIGHT_EYE
+from .face_opening import Aperture, colours_along
 
 LUMA = np.array([0.299, 0.587, 0.114])
 CHEEKS, SKIN = ((205, 50), (425, 280)), (205, 425, 50, 280, 187, 411, 199, 200)
@@ -20,6 +21,10 @@ GRAIN_SIDE = 0.22
 """Side of the piece of skin whose grain is taken, in eye distances."""
 SHARPEST, BLUNTEST = 0.5, 6.0
 """Limits of the measured blur, pixels."""
+LEAST_EYE = 14
+"""Width in pixels of an eye below which its iris may not be visible."""
+DARKEST_HUE = 0.08
+"""Light below which a pixel's hue says nothing."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +116,30 @@ def _drawn(picture: np.ndarray, points: np.ndarray) -> float:
 
 
 def _stone(picture: np.ndarray, points: np.ndarray) -> float:
-    """From open eyes whose irises are hardly darker than the rest of them."""
-    shares = []
-    for ring in (RIGHT_EYE, LEFT_EYE):
-        eye = points[list(ring)]
-        radius = 0.12 * np.ptp(eye[:, 0])
-        if np.ptp(eye[:, 1]) < 2 * radius:
-            return 0.0
-        whole = pixels_inside(picture, eye) @ LUMA
-        square = eye.mean(axis=0) + radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-        iris = pixels_inside(picture, square) @ LUMA
-        if not len(iris):
-            return 0.0
-        shares.append(np.median(iris) / np.maximum(np.quantile(whole, 0.8), 1e-3))
-    return float(smoothstep(0.65, 0.85, np.mean(shares)))
+    """From open eyes without dark irises between brighter whites, and lips of the skin's own hue."""
+    if min(np.ptp(points[list(ring)], axis=0).max() for ring in (RIGHT_EYE, LEFT_EYE)) < LEAST_EYE:
+        return 0.0
+    iris = sum(_iris_light(picture, points, ring) for ring in (RIGHT_EYE, LEFT_EYE)) / 2
+    skin, lips = median_colour(picture, points[list(SKIN)]), pixels_inside(picture, points[list(LIPS_OUTER)])
+    light = lips @ LUMA
+    lit = light > DARKEST_HUE
+    if not lit.any():
+        return 0.0
+    hue = np.median(lips[lit] / light[lit, None], axis=0)
+    redder = np.abs(hue - skin / max(float(skin @ LUMA), 1e-3)).max()
+    return float(smoothstep(0.7, 0.8, np.float64(iris)) * smoothstep(0.08, 0.04, np.float64(redder)))
+
+
+def _iris_light(picture: np.ndarray, points: np.ndarray, ring: tuple[int, ...]) -> float:
+    """Light of an eye's darkest place beside that of the darker of its two sides: 1 without an iris."""
+    from scipy.ndimage import gaussian_filter1d
+
+    eye = Aperture(points, (ring[0], ring[8]), ring[1:8], ring[15:8:-1])
+    # The upper lid's shadow is left out.
+    heights = [eye.upper + share * (eye.lower - eye.upper) for share in (0.45, 0.6, 0.75)]
+    light = np.mean([colours_along(picture, eye, line, np.zeros(1))[:, 0] @ LUMA for line in heights], axis=0)
+    light = gaussian_filter1d(light, 0.05 * len(light))
+    corner, border = len(light) // 7, len(light) // 4
+    light = light[corner:-corner]
+    darkest = border + int(np.argmin(light[border:-border]))
+    return float(light[darkest] / max(min(light[: darkest + 1].max(), light[darkest:].max()), 1e-3))

@@ -6,6 +6,8 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +28,11 @@ from ...face.head_pose import head_matrix
 from ...face.metric_mesh import metric_mesh, project
 from ...types import Camera, FaceMotion, FaceTrack
 from .mouth_shape import LOWER_TEETH_FOLLOW, MOUTH_CORNERS, MouthShape, Speaking, distance, eye_distance
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    from .face_light import FaceLight
 
 MAX_ROTATION = 20.0
 """Degrees that the head may turn from the portrait's pose; the far side of a face is not in the picture."""
@@ -94,7 +101,8 @@ class PoseAndShape:
     `expression` (B, 468, 2) pixels by which each landmark moves in the portrait's own pose. `closure` (B, 2) of the
     right and the left eye: 0 as in the portrait, 1 shut, below 0 wider. `jaw` (B, 2) pixels the lower teeth move.
     `lips` (B, 3) in 0..1: how far lips pucker, the lower lip lies under the upper teeth, the tongue's tip is raised.
-    `gaze` (B, 2) pixels the irises move; `breath` (B,) in the motion's unit: 1 is a quiet breath in.
+    `gaze` (B, 2) pixels the irises move; `breath` (B,) in the motion's unit: 1 is a quiet breath in. `light` (B, 468)
+    is how much brighter the skin becomes, as a factor.
     """
 
     camera_motion: torch.Tensor
@@ -104,6 +112,7 @@ class PoseAndShape:
     lips: torch.Tensor
     gaze: torch.Tensor
     breath: torch.Tensor
+    light: torch.Tensor
 
     @property
     def still(self) -> bool:
@@ -157,12 +166,8 @@ class PortraitMesh:
     def facing(self) -> np.ndarray:
         """Cosine (468,) of the angle between each vertex's normal and the way to the camera."""
         in_camera = self.vertices @ self.matrix[:3, :3].T + self.matrix[:3, 3]
-        a, b, c = (in_camera[face_mesh().triangles[:, k]] for k in range(3))
-        normals = np.zeros_like(in_camera)
-        for k in range(3):
-            np.add.at(normals, face_mesh().triangles[:, k], np.cross(b - a, c - a))
-        length = np.linalg.norm(normals, axis=1) * np.linalg.norm(in_camera, axis=1)
-        return -(normals * in_camera).sum(axis=1) / np.maximum(length, 1e-9)
+        along = (vertex_normals(in_camera[None])[0] * in_camera).sum(axis=1)
+        return -along / np.maximum(np.linalg.norm(in_camera, axis=1), 1e-9)
 
     def project(self, vertices: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) of head-frame positions (..., 3) in the portrait's own pose."""
@@ -181,8 +186,13 @@ class PortraitMesh:
         share = np.linalg.norm(flat) / self.pixels_per_cm / np.linalg.norm(gap)
         return float(np.clip(share, 0.6, 1.2))
 
-    def move(self, motion: FaceMotion, frames: np.ndarray, speaking: Speaking) -> PoseAndShape:
-        """What `motion` does in `frames` (B,), by number; `speaking` from `mouth.speaking` for all its frames."""
+    def move(
+        self, motion: FaceMotion, frames: np.ndarray, speaking: Speaking, light: FaceLight | None = None
+    ) -> PoseAndShape:
+        """What `motion` does in `frames` (B,), by number; `speaking` from `mouth.speaking` for all its frames.
+
+        Without a `light` the skin keeps its brightness.
+        """
         controls = LipControls.of(motion, frames)
         offsets, jaw = self.mouth.offsets(motion, frames, controls, speaking)
         expression = self.in_picture(offsets)
@@ -190,15 +200,18 @@ class PortraitMesh:
         expression[still] = 0
         closure = eyelid_closure(motion.vertices[frames], motion.neutral).clip(WIDEST, 1)
         closure[still] = 0
+        camera_motion = self._camera_motion(motion, frames)
+        brighter = np.ones((len(frames), VERTICES)) if light is None else light.change(offsets, camera_motion)
         as_tensor = lambda array: torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))  # noqa: E731
         return PoseAndShape(
-            camera_motion=as_tensor(self._camera_motion(motion, frames)),
+            camera_motion=as_tensor(camera_motion),
             expression=as_tensor(expression),
             closure=as_tensor(closure),
             jaw=as_tensor(self.in_picture(jaw, LOWER_TEETH_FOLLOW).mean(axis=1)),
             lips=as_tensor(np.stack([controls.pucker, controls.tuck, controls.tongue], axis=-1)),
             gaze=as_tensor(self._iris_travel(motion, frames)),
             breath=as_tensor(np.zeros(len(frames)) if motion.breath is None else motion.breath[frames]),
+            light=as_tensor(brighter),
         )
 
     def _iris_travel(self, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
@@ -239,3 +252,21 @@ class PortraitMesh:
         moved = self.matrix @ pose @ np.linalg.inv(self.matrix)
         moved[still] = np.eye(4)
         return moved
+
+
+def vertex_normals(vertices: np.ndarray) -> np.ndarray:
+    """Unit normals (B, 468, 3) of meshes (B, 468, 3): the sum of those of the triangles around, weighted by area."""
+    a, b, c = (vertices[:, face_mesh().triangles[:, corner]] for corner in range(3))
+    normals = _triangles_around() @ np.cross(b - a, c - a).transpose(1, 0, 2).reshape(len(face_mesh().triangles), -1)
+    normals = normals.reshape(VERTICES, len(vertices), 3).transpose(1, 0, 2)
+    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+
+
+@cache
+def _triangles_around() -> csr_array:
+    """The matrix (468, 898) with 1 where a triangle has a vertex."""
+    from scipy.sparse import csr_array
+
+    triangles = face_mesh().triangles
+    numbers = np.repeat(np.arange(len(triangles)), 3)
+    return csr_array((np.ones(triangles.size), (triangles.ravel(), numbers)), shape=(VERTICES, len(triangles)))

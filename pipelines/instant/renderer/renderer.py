@@ -26,7 +26,8 @@ from ...image.frame_workers import FrameWorkers
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
 from ..source_check import check_upright
 from .expression_field import ExpressionField
-from .eyelids import eyelids
+from .eyes.eyelids import eyelids
+from .face_light import FaceLight
 from .head_field import HeadField
 from .head_matte import HeadMatte
 from .lips import Lips
@@ -52,7 +53,8 @@ class FrameFields:
     """One frame's shape and its backward fields (1, 2, rows, columns) on the head's and the skin's grids.
 
     `moved_head` is the head's forward field. `head_reach` and `skin_reach` are how far in pixels, at most, either moves
-    anything here and in near frames.
+    anything here and in near frames. `light` (1, 1, rows, columns) on the skin's grid is the part of its brightness
+    that moved skin gains.
     """
 
     shape: PoseAndShape
@@ -61,6 +63,7 @@ class FrameFields:
     upper: torch.Tensor
     lower: torch.Tensor
     skin: torch.Tensor
+    light: torch.Tensor
     head_reach: float
     skin_reach: float
 
@@ -91,6 +94,7 @@ class InstantRenderer:
         self.skin = ExpressionField(self.mesh, self.device)
         picture = image.numpy()
         style = PictureStyle.of(picture, self.mesh.points, self.mesh.eye_distance)
+        self.light = FaceLight(picture, self.mesh)
         self.lips = Lips(picture, self.mesh, self.skin, style, self.device)
         left, top, right, bottom = self.head.box
         cut_out = None if alpha_of_picture is None else alpha_of_picture[None, top:bottom, left:right]
@@ -107,7 +111,7 @@ class InstantRenderer:
         self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
         self.fine = self.layer.finer()
-        self.eyes = eyelids(self.mesh, self.layer)
+        self.eyes = eyelids(self.mesh, self.layer, style.stone)
         self.alpha = torch.ones_like(self.image[..., :1])
         if alpha_of_picture is not None:
             self.alpha = alpha_of_picture[..., None].to(self.device)
@@ -193,15 +197,19 @@ class InstantRenderer:
         speaking = self.mesh.mouth.speaking(motion)
         for start in range(0, motion.frames, FIELD_BATCH):
             indices = np.minimum(np.arange(start, start + FIELD_BATCH), motion.frames - 1)
-            shape = self.mesh.move(motion, indices, speaking).to(self.device)
+            shape = self.mesh.move(motion, indices, speaking, self.light).to(self.device)
             moved_head = self.head.forward(shape.camera_motion, shape.breath)
             head = self.head.backward(moved_head)
             upper, lower = self.skin.backward(shape.expression)
             skin = self.lips.choose(upper, lower)
+            light = self.skin.spread(shape.light - 1)
+            light = self.skin.sample(light, self.skin.nodes + skin.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             reach = float(head.abs().max()), float(skin.abs().max())
             for i in range(min(FIELD_BATCH, motion.frames - start)):
                 one = slice(i, i + 1)
-                yield FrameFields(shape.frame(i), moved_head[one], head[one], upper[one], lower[one], skin[one], *reach)
+                yield FrameFields(
+                    shape.frame(i), moved_head[one], head[one], upper[one], lower[one], skin[one], light[one], *reach
+                )
 
     def _draw(
         self, fields: FrameFields, pixels: MovingPixels, still: torch.Tensor, frame: torch.Tensor, mask: torch.Tensor
@@ -213,9 +221,9 @@ class InstantRenderer:
         shape = fields.shape
         if shape.still:
             return
-        sources = pixels.sources(self.fine, fields.head, fields.skin, self.skin.grid)
+        sources, light = pixels.sources(self.fine, fields.head, fields.skin, fields.light, self.skin.grid)
         # What did not move keeps the picture's own value, which sampling would change by rounding.
-        colours, moved = pixels.colours(self.fine, sources)
+        colours, moved = pixels.colours(self.fine, sources, light)
         drawn = torch.where(moved, _in_units_of(frame.dtype, colours), still)
         frame.view(-1, 3).index_copy_(0, pixels.index, torch.stack(drawn.unbind(0), dim=-1))
         mask.view(-1).index_copy_(0, pixels.index, moved.float())
@@ -225,11 +233,18 @@ class InstantRenderer:
                 box, positions = self._box(eye.box if lids else eye.ball_box, fields)
                 closure = closure if lids else torch.zeros_like(closure)
                 sources = positions + self.skin.sample(fields.skin, positions)
-                self._paint(*eye.paint(self.fine, sources, closure[None], shape.gaze), box, frame, mask)
+                colours, where = eye.paint(self.fine, sources, closure[None], shape.gaze)
+                self._paint(self._lit(colours, positions, fields), where, box, frame, mask)
         if shape.expression.any():
             box, positions = self._box(self.lips.box(shape.expression), fields)
             colours = self.lips.paint(self.fine, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
-            self._paint(colours, torch.ones_like(colours[:, 0], dtype=torch.bool), box, frame, mask)
+            colours = self._lit(colours, positions, fields)
+            self._paint(colours, self.lips.around(positions, shape.expression), box, frame, mask)
+
+    def _lit(self, colours: torch.Tensor, positions: torch.Tensor, fields: FrameFields) -> torch.Tensor:
+        """Colours and matte (1, 4, h, w) in the light at `positions` (1, h, w, 2), the head's motion undone."""
+        light = 1 + self.skin.sample(fields.light, positions).permute(0, 3, 1, 2)
+        return torch.cat([colours[:, :3] * light, colours[:, 3:]], dim=1)
 
     def _paint(
         self,

@@ -25,7 +25,7 @@ HELP = {
     "precision": "of the renderer's arithmetic",
     "syncer_steps": "of each syncer and of the speech code",
     "joint": "pictures of torso and face train the syncers too, as published; slow on a CPU",
-    "lpips": "file of LPIPS' weights with AlexNet's, for patches (default: none, gradients and SSIM are compared)",
+    "lpips": "LPIPS' weights, AlexNet's in the same file or in the model folder (default: none, gradients and SSIM)",
 }
 
 

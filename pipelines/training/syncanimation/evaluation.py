@@ -9,9 +9,9 @@ import torch
 
 from ....models.face.face_mesh import mouth_opening
 from ....models.face.landmarks_68 import landmarks_68
+from ....models.lpips import LPIPS
 from ....models.syncanimation.audio_nets import speech_windows
 from ....models.syncanimation.labels import BROWS, POSE, raw_labels
-from ....models.syncanimation.lpips import LPIPS
 from ....models.syncanimation.rendering.camera import renderer_pose
 from ...face.face import Landmarker
 from ...face.face_tracking import NoFaceError

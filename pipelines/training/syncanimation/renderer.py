@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ....models.lpips import LPIPS
 from ....models.syncanimation.labels import Statistics
 from ....models.syncanimation.losses import HeadLossWeights, head_loss, jitter_loss, patch_loss, torso_loss
-from ....models.syncanimation.lpips import LPIPS
 from ....models.syncanimation.rendering.camera import Camera, pixel_coordinates, rays, renderer_pose
 from ....models.syncanimation.rendering.renderer import Renderer
 from ..core.trainer import Batch, Objective, Trainer, trainable

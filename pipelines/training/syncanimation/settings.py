@@ -52,9 +52,10 @@ class Settings:
     or `steps` where they are not 0; `torso_steps`, `face_steps` and `lips_steps` overrule both for one stage. `rays` 0
     and `precision` "auto" are chosen by the size and the device. `syncer_steps`: of each of the two syncers and of the
     speech code, which are trained alone, before the renderer. `held_out` is the share of the video at its end that is
-    not trained on, but measured. `lpips`: a file of LPIPS' weights for patches; without one their gradients and SSIM
-    are compared. `joint`: torso and face are rendered by what the syncers predict, and train them too, as published; a
-    step then takes all frames through a syncer.
+    not trained on, but measured. `lpips`: a file of LPIPS' weights for patches, with AlexNet's or, where those are in
+    the model folder, without them; without a file gradients and SSIM of patches are compared. `joint`: torso and face
+    are rendered by what the syncers predict, and train them too, as published; a step then takes all frames through a
+    syncer.
 
     Raises TalkingPortraitError for a value outside its range.
     """

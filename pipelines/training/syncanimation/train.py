@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from ....models.checkpoints import read_checkpoint
+from ....models.lpips import LPIPS, load_lpips
 from ....models.syncanimation.labels import BROWS
-from ....models.syncanimation.lpips import LPIPS, load_lpips
 from ....models.syncanimation.networks import Networks, NetworksConfig
 from ....models.syncanimation.rendering.camera import renderer_pose
 from ....models.syncanimation.rendering.fields import HeadConfig
@@ -26,6 +26,7 @@ from ...errors import TalkingPortraitError
 from ...face.face import Landmarker
 from ...face.landmarks import open_landmarker
 from ...files.output_paths import replacing
+from ...model_files.store import find, list_files
 from ...person.person import open_person
 from ...progress import share
 from ...syncanimation.avatar import Avatar, open_avatar
@@ -87,7 +88,7 @@ def train_syncanimation(
     speech = person.speech()
     out = Path(out)
     settings = _begin(out, settings or Settings(), resume)
-    lpips = load_lpips(settings.lpips) if settings.lpips else None
+    lpips = load_lpips(settings.lpips, find(list_files("alexnet")[0])) if settings.lpips else None
     training, held_out = split(person, avatar.usable, settings.held_out, least=2)
     scale = SpeechScale.measure(speech, person.mouth_encoder(), training)
     features = scale.standardised(speech)

@@ -127,6 +127,11 @@ def test_an_interruption_keeps_what_is_done(folder: Path, monkeypatch: pytest.Mo
         (row(renderer="anitalker", settings={"mouth": 1}), "mouth was given, but the renderer anitalker takes "),
         (row(name="../up"), "The name is '../up', but a plain file name is expected."),
         (row(name=3), "The name is 3, but text is expected."),
+        (row(renderer=[]), "The renderer is .*, but one of instant, aniportrait"),
+        (
+            '{"portrait": "a\u2028\x85.png", "audio": "b.wav"}',
+            "Line 2 of rows.jsonl: The portrait file .* does not exist",
+        ),
     ],
 )
 def test_a_wrong_row_is_refused_before_anything_is_made(folder: Path, line: object, words: str) -> None:

@@ -15,8 +15,10 @@ from talking_portrait.__main__ import main
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.evaluation.evaluate import evaluate
 from talking_portrait.pipelines.evaluation.measures import KINDS, Kind, Measure
+from talking_portrait.pipelines.evaluation.networks import Networks
 from talking_portrait.pipelines.evaluation.report import Report, write_report
 from talking_portrait.pipelines.evaluation.steadiness import seam, steadiness
+from talking_portrait.pipelines.face.face import Face
 from talking_portrait.pipelines.face.identity import FoundFace
 from talking_portrait.pipelines.files.images import read_image
 from talking_portrait.pipelines.files.sound import write_wav
@@ -35,9 +37,25 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("video") / "ann.mp4", speaking(3))
 
 
+class Flat:
+    """In the place of SyncNet: the same embedding for any lips and any sound."""
+
+    def embed_sound(self, mfcc: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(mfcc), 4)
+
+    def embed_lips(self, crops: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(crops), 4)
+
+
+def mean_difference(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """In the place of LPIPS."""
+    return (image - target).abs().mean((1, 2, 3))
+
+
 @pytest.fixture(scope="module")
 def report(video: Path) -> Report:
-    return evaluate(video, None, MarkLandmarker(), reference=video, window=25)
+    networks = Networks(None, mean_difference, Flat())  # type: ignore[arg-type]
+    return evaluate(video, None, MarkLandmarker(), reference=video, window=25, networks=networks)
 
 
 def test_every_measure_of_a_video_that_is_its_own_reference(report: Report) -> None:
@@ -48,6 +66,8 @@ def test_every_measure_of_a_video_that_is_its_own_reference(report: Report) -> N
     assert found["landmark distance"] == pytest.approx(0, abs=1e-3)
     assert found["mouth landmark distance"] == pytest.approx(0, abs=1e-3)
     assert found["opening correlation"] == pytest.approx(1)
+    assert (found["LPIPS"], found["mouth LPIPS"], found["SyncNet offset"]) == (0, 0, 0)
+    assert found["SyncNet distance"] == pytest.approx(0, abs=1e-3)
     why = {measure.kind.name: measure.why for measure in report.measures}
     assert why["closure F1"] == why["closure recall"] == "the reference's lips never close"
     assert found["opening deviation"] > 0.01  # type: ignore[operator]
@@ -77,7 +97,33 @@ def test_without_sound_and_reference_the_reason_stands_in_place_of_a_number(tmp_
     assert why["audio-lip correlation"] == why["missing frames"] == "no sound"
     assert why["closure F1"] == "needs a reference video"
     assert why["jaw slope"] == "the lips do not move"
-    assert why["identity drift"] == "needs InsightFace's files"
+    assert why["SyncNet offset"] == "needs SyncNet's file (models get evaluation)"
+    assert why["LPIPS"] == "needs LPIPS' files (models get evaluation)"
+    assert why["identity drift"] == "needs InsightFace's files (models get evaluation)"
+
+
+def test_digital_silence_is_no_speech_to_measure_by(video: Path) -> None:
+    silence = Audio(torch.zeros(1, 48000), 16000)
+    networks = Networks(None, None, Flat())  # type: ignore[arg-type]
+    why = {each.kind.name: each.why for each in evaluate(video, silence, MarkLandmarker(), networks=networks).measures}
+    names = ("audio-lip correlation", "audio-lip lag", "movement in silence", "SyncNet distance", "SyncNet offset")
+    assert {why[name] for name in names} == {"the sound is silent"}
+
+
+class Trembling(MarkLandmarker):
+    """The points of a still picture, as they tremble from frame to frame."""
+
+    def faces(self, image: np.ndarray, min_confidence: float) -> list[Face]:
+        noise = np.random.default_rng(self.calls).normal(0, 0.02, (478, 3))
+        return [replace(face, points=face.points + noise) for face in super().faces(image, 0.5)]
+
+
+def test_lips_of_a_still_picture_go_with_nothing(tmp_path: Path, video: Path) -> None:
+    path = write_video(tmp_path / "still.mp4", [Scene(opening=0.4)] * 75)
+    found = evaluate(path, None, Trembling(), reference=video).measures
+    why = {measure.kind.name: measure.why for measure in found if measure.why}
+    names = ("audio-lip correlation", "audio-lip lag", "opening and width", "jaw slope", "opening correlation")
+    assert {why.get(name) for name in names} == {"the lips do not move"}
 
 
 def test_frames_without_the_face_are_counted(tmp_path: Path) -> None:
@@ -90,7 +136,7 @@ def test_frames_without_the_face_are_counted(tmp_path: Path) -> None:
     ("scenes", "options", "words"),
     [
         ([Scene(persons=0)] * 12, {}, "shows no face that can be found, so there is nothing to measure; give one of"),
-        ([Scene()] * 4, {}, "has 4 frames, but at least 10 are needed to measure its movement; give a longer one."),
+        ([Scene()] * 4, {}, "is too short to measure its movement: it has 4 of at least 10 frames; give a longer one."),
         ([Scene()] * 12, {"window": -1}, "The window is -1 frames, but 0 (not known) to 10000 is expected."),
     ],
 )
@@ -113,8 +159,8 @@ class Recogniser:
 
 
 def test_identity_that_turns_into_another_drifts(video: Path) -> None:
-    steady = evaluate(video, None, MarkLandmarker(), recogniser=Recogniser(100_000))  # type: ignore[arg-type]
-    turning = evaluate(video, None, MarkLandmarker(), recogniser=Recogniser(3))  # type: ignore[arg-type]
+    steady = evaluate(video, None, MarkLandmarker(), networks=Networks(Recogniser(100_000)))  # type: ignore[arg-type]
+    turning = evaluate(video, None, MarkLandmarker(), networks=Networks(Recogniser(3)))  # type: ignore[arg-type]
     assert numbers(steady)["identity drift"] == pytest.approx(0, abs=1e-3)
     assert numbers(turning)["identity drift"] == pytest.approx(1, abs=1e-3)
 
@@ -153,12 +199,14 @@ def test_a_still_video_has_no_seam_and_a_steady_one_hardly_any() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "value", "place"),
     [(1, 2, 0.5, "below"), (1, 2, 1.5, "within"), (1, 2, 3, "above"), (None, 2, -9, "within"), (None, None, 1, ""),
-     (1, 2, None, "")],
+     (1, None, 0.5, "below"), (1, None, 9, "within"), (1, 2, None, "")],
 )  # fmt: skip
 def test_a_value_lies_below_within_or_above_the_range(
     low: float | None, high: float | None, value: float | None, place: str
 ) -> None:
-    assert Measure(Kind("it", "", "", low, high), value).place == place
+    measure = Measure(Kind("it", "", "", low, high), value)
+    assert measure.place == place
+    assert measure.range == {(1, 2): "1 to 2", (None, 2): "up to 2", (1, None): "from 1 on"}.get((low, high), "")
 
 
 def test_tables_and_picture_say_the_same(report: Report, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from talking_portrait.models.face.face_mesh import LEFT_EYE, RIGHT_EYE
 from talking_portrait.models.face.mouth_shapes import neutral_vertices
 from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.instant.renderer.eyes.eyelids import eyelids
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import FaceMotion
 
@@ -131,3 +132,25 @@ def test_lids_that_hardly_move_leave_the_skin_around_the_eyes(closure):
         ):
             change = (frame - image)[rows, int(low[0]) : int(high[0])].abs()
             assert change.mean() < 0.03
+
+
+def test_a_lid_comes_out_of_the_brows_shadow():
+    """Skin that is dark under the brow is as light as the cheek, or nearly, where it covers the eye."""
+    image, track = example_portrait()
+    points = track.points[0, :, :2].astype(int)
+    shaded = image.clone()
+    for ring, brow in ((RIGHT_EYE, 105), (LEFT_EYE, 334)):
+        eye = points[list(ring)]
+        shaded[points[brow][1] : eye[:, 1].min() + 2, eye[:, 0].min() - 8 : eye[:, 0].max() + 9] *= 0.4
+    shut = InstantRenderer(shaded, track).render(blinks(1.0))[0][0].mean(dim=-1)
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        x, y = points[list(ring)].mean(axis=0).astype(int)
+        lid, cheek = shut[y - 3 : y + 1, x - 6 : x + 7], shut[y + 16 : y + 24, x - 6 : x + 7]
+        assert lid.mean() > 0.65 * cheek.mean()
+
+
+def test_a_statue_does_not_blink():
+    image, track = example_portrait()
+    renderer = InstantRenderer(image, track)
+    assert eyelids(renderer.mesh, renderer.layer, stone=0.0)
+    assert not eyelids(renderer.mesh, renderer.layer, stone=1.0)

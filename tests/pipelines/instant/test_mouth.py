@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from talking_portrait.models.face.face_mesh import LEFT_EYE, LIPS_INNER, RIGHT_EYE
+from talking_portrait.models.face.face_mesh import LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
@@ -179,8 +179,19 @@ def test_sharpness_flat_colours_and_stone_are_measured():
     assert blurred.grain.std() < 0.5 * photo.grain.std()
     flat = PictureStyle.of(np.round(gaussian_filter(picture, (2, 2, 0)) * 4) / 4, points, eye)
     assert flat.drawn > 0.9
-    statue = picture.copy()
-    for ring in (RIGHT_EYE, LEFT_EYE):
-        low, high = points[list(ring)].min(axis=0).astype(int), points[list(ring)].max(axis=0).astype(int) + 1
-        statue[low[1] : high[1], low[0] : high[0]] = 0.6
-    assert PictureStyle.of(statue, points, eye).stone == 1
+    # Without irises it is a statue if its lips have the skin's hue, also where brows throw shadows on the eyes.
+    for shade in (0.0, 0.5):
+        blank = picture.copy()
+        for ring in (RIGHT_EYE, LEFT_EYE):
+            low, high = points[list(ring)].min(axis=0).astype(int), points[list(ring)].max(axis=0).astype(int) + 1
+            across = np.linspace(1 - shade, 1, high[0] - low[0])
+            blank[low[1] : high[1], low[0] : high[0]] = (0.6 * across)[None, :, None]
+        red = blank.copy()
+        lips = points[list(LIPS_OUTER)]
+        low, high = lips.min(axis=0).astype(int), lips.max(axis=0).astype(int) + 1
+        red[low[1] : high[1], low[0] : high[0]] *= [1, 0.7, 0.7]
+        assert PictureStyle.of(red, points, eye).stone == 0
+        grey = np.repeat(blank.mean(axis=-1, keepdims=True), 3, axis=-1)
+        assert PictureStyle.of(grey, points, eye).stone == 1
+    grey = np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1)
+    assert PictureStyle.of(grey, points, eye).stone == 0

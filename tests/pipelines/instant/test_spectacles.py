@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from talking_portrait.models.face.mouth_shapes import neutral_vertices
 from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.instant.renderer.eyes.spectacles import LEAST_BRIDGE, bridge_contrast
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
-from talking_portrait.pipelines.instant.renderer.spectacles import LEAST_BRIDGE, bridge_contrast
 from talking_portrait.pipelines.types import FaceMotion
 
 FINE = 4

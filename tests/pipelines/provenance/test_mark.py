@@ -50,6 +50,15 @@ def test_the_change_is_at_least_42_db_below_the_picture(size: tuple[int, int]) -
     assert np.ptp(change, axis=-1).max() == 0, "and the colour"
 
 
+def test_small_frames_are_marked_and_their_copies_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_stream(tmp_path / "small.mp4", [torch.from_numpy(moving(side=128))], Fraction(25))
+    assert detect_mark(tmp_path / "small.mp4").found
+    (said,) = caplog.messages
+    assert said.startswith("Frames of 128 x 128 pixels are small: copies of the video may lose the invisible mark")
+    MarkedFrames((192, 200))
+    assert len(caplog.messages) == 1
+
+
 def test_black_and_white_stay_within_bytes() -> None:
     frames = np.concatenate([np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 64, 64, 3), 255, np.uint8)])
     dark, bright = MarkedFrames((64, 64))(frames)

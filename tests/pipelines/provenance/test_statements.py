@@ -94,7 +94,7 @@ def test_damaged_boxes_after_the_video_are_passed_over_or_refused_in_a_sentence(
     try:
         assert read_statement(tmp_path / "a.mp4") is None
     except TalkingPortraitError as error:
-        assert "is no video that can be read" in str(error)  # noqa: PT017
+        assert "holds no video that can be read" in str(error)  # noqa: PT017
 
 
 def test_the_switches_turn_the_mark_off_and_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_a_file_that_ai_did_not_make_says_nothing(tmp_path: Path) -> None:
     assert read_statement(tmp_path / "clip.mp4") is None
     assert b"AI" not in (tmp_path / "clip.mp4").read_bytes()[-300:]
     (tmp_path / "text.mp4").write_text("AI-generated")
-    with pytest.raises(TalkingPortraitError, match=r"text.mp4 is no video that can be read \(.*\); give an MP4"):
+    with pytest.raises(TalkingPortraitError, match=r"text.mp4 holds no video that can be read \(.*\); give an MP4"):
         read_statement(tmp_path / "text.mp4")
 
 
@@ -201,15 +201,57 @@ def test_signed_credentials_are_valid_by_c2pas_own_reader(tmp_path: Path) -> Non
     spoilt = content_credentials.read_credentials(tmp_path / "changed.mp4")
     assert spoilt is not None
     assert spoilt.state == "Invalid"
-    with pytest.raises(
-        TalkingPortraitError, match=r"a.mp4 can't be signed \(.*\); give a private key and its certificate"
-    ):
-        content_credentials.sign(source, tmp_path / "c.mp4", key=chain, certificate=chain)
-    assert not (tmp_path / "c.mp4").exists()
 
 
-def certificates(folder: Path) -> tuple[Path, Path]:
-    """A private key, and its certificate with that of the authority that signed it, as PEM files."""
+def test_a_key_and_a_certificate_that_do_not_serve_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("c2pa", reason="needs requirements-c2pa.txt")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, chain = certificates(tmp_path)
+    source, target = written(tmp_path / "a.mp4"), tmp_path / "c.mp4"
+    days = {"expired": (-40, -10), "early": (10, 40)}
+    dated = {name: certificates(tmp_path / name, *given) for name, given in days.items()}
+    parts = [part + b"-----END CERTIFICATE-----\n" for part in chain.read_bytes().split(b"-----END CERTIFICATE-----\n")]
+    (tmp_path / "turned.pem").write_bytes(parts[1] + parts[0])
+    (tmp_path / "words.pem").write_text("hello")
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL
+    (tmp_path / "locked.pem").write_bytes(private.private_bytes(*form, serialization.BestAvailableEncryption(b"x")))
+    (tmp_path / "older.pem").write_bytes(private.private_bytes(*form, serialization.NoEncryption()))
+    other = ec.generate_private_key(ec.SECP256K1()).private_bytes(*form, serialization.NoEncryption())
+    (tmp_path / "curve.pem").write_bytes(other)
+
+    def refusal(key: Path, chain: Path) -> str:
+        with pytest.raises(TalkingPortraitError) as caught:
+            content_credentials.sign(source, target, key=key, certificate=chain)
+        return str(caught.value)
+
+    not_its_key = "is not that of the first certificate in"
+    assert f"The key key.pem {not_its_key} turned.pem; give the key" in refusal(key, tmp_path / "turned.pem")
+    assert f"The key key.pem {not_its_key} chain.pem; give the key" in refusal(dated["early"][0], chain)
+    for name, (own, own_chain) in dated.items():
+        assert re.search(r"chain.pem is valid from \d+-\d\d-\d\d to \d+-\d\d-\d\d only", refusal(own, own_chain)), name
+    assert "chain.pem can't be used as a private key (it holds none in PEM); give" in refusal(chain, chain)
+    assert "words.pem can't be used as a private key (it holds none in PEM)" in refusal(tmp_path / "words.pem", chain)
+    assert "locked.pem can't be used as a private key (it has a password)" in refusal(tmp_path / "locked.pem", chain)
+    assert "curve.pem is of a kind that C2PA does not take; give" in refusal(tmp_path / "curve.pem", chain)
+    assert "words.pem holds no certificate that can be read; give" in refusal(key, tmp_path / "words.pem")
+    (tmp_path / "cut.mp4").write_bytes(source.read_bytes()[:-9])
+    with pytest.raises(TalkingPortraitError, match=r"cut.mp4 can't be signed \(.*\); give a whole video, and a cert"):
+        content_credentials.sign(tmp_path / "cut.mp4", target, key=key, certificate=chain)
+    assert not target.exists()
+    content_credentials.sign(source, target, key=tmp_path / "older.pem", certificate=chain)
+    found = content_credentials.read_credentials(target)
+    assert found is not None
+    assert found.state == "Valid"
+
+
+def certificates(folder: Path, first: int = -1, last: int = 30) -> tuple[Path, Path]:
+    """A private key, and its certificate with that of the authority that signed it, as PEM files.
+
+    They are valid from `first` to `last`, in days from now.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -225,8 +267,8 @@ def certificates(folder: Path) -> tuple[Path, Path]:
         usage = x509.KeyUsage(not authority, False, False, False, False, authority, authority, False, False)
         builder = (
             x509.CertificateBuilder(name("Root"), name(text), key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=30))
+            .not_valid_before(now + timedelta(days=first))
+            .not_valid_after(now + timedelta(days=last))
             .add_extension(x509.BasicConstraints(authority, None), True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root.public_key()), False)
@@ -236,6 +278,7 @@ def certificates(folder: Path) -> tuple[Path, Path]:
             builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
         return builder.sign(root, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
+    folder.mkdir(exist_ok=True)
     key, chain = folder / "key.pem", folder / "chain.pem"
     private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     key.write_bytes(own.private_bytes(*private))

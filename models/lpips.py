@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..checkpoints import State, read_checkpoint
-from ..errors import TalkingPortraitError
+from .checkpoints import State, read_checkpoint
+from .errors import TalkingPortraitError
 
 _LAYERS = (
     (0, 3, 64, 11, 4, 2),
@@ -55,12 +55,15 @@ class LPIPS(nn.Module):
         return found
 
 
-def load_lpips(path: str | Path) -> LPIPS:
-    """Reads AlexNet's convolutions and the weights of LPIPS from one file, such as the state of the public class has.
+def load_lpips(path: str | Path, alexnet: str | Path | None = None) -> LPIPS:
+    """Reads the weights of LPIPS and AlexNet's convolutions, from one file, such as the state of the public class has,
+    or the convolutions from a file of their own, torchvision's `alexnet`.
 
-    Raises TalkingPortraitError for another file.
+    Raises TalkingPortraitError for other files.
     """
     state = read_checkpoint(path)
+    if alexnet is not None:
+        state = {**read_checkpoint(alexnet), **state}
     named: State = {}
     for place, (number, *_) in enumerate(_LAYERS):
         for part in ("weight", "bias"):
@@ -70,9 +73,11 @@ def load_lpips(path: str | Path) -> LPIPS:
     network = LPIPS()
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if {name: tensor.shape for name, tensor in named.items()} != expected:
+        files = [Path(file).name for file in (path, alexnet) if file is not None]
         raise TalkingPortraitError(
-            f"{Path(path).name} holds not all of AlexNet's convolutions and LPIPS' five weights; save the state of "
-            "LPIPS with AlexNet, version 0.1, in one file, or train without it."
+            f"{' and '.join(files)} {'hold' if len(files) > 1 else 'holds'} not all of AlexNet's convolutions and "
+            "LPIPS' five weights; take alex.pth of LPIPS 0.1 with torchvision's alexnet-owt-7be5be79.pth, or save the "
+            "state of LPIPS with AlexNet in one file, or go on without it."
         )
     network.load_state_dict(named)
     return network.eval().requires_grad_(False)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .face_opening import Aperture
-from .warp import Layer
+from ..face_opening import Aperture
+from ..warp import Layer
 
 INNER_CORNERS = (133, 362)
 BRIDGE_COLUMNS, BRIDGE_ROWS = (-0.22, 0.22, 23), (-0.75, 0.5, 125)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from talking_portrait.models.errors import TalkingPortraitError
-from talking_portrait.models.syncanimation.lpips import load_lpips
+from talking_portrait.models.lpips import load_lpips
 
 SHAPES = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
 
@@ -31,9 +31,13 @@ def test_pictures_are_compared_by_their_features(tmp_path: Path) -> None:
     save_file(state, tmp_path / "lpips.safetensors")
     save_file(weights("features"), tmp_path / "other.safetensors")
     network, same = load_lpips(tmp_path / "lpips.safetensors"), load_lpips(tmp_path / "other.safetensors")
+    own = {name: tensor for name, tensor in state.items() if name.startswith("lin")}
+    save_file(own, tmp_path / "alex.safetensors")
+    halves = load_lpips(tmp_path / "alex.safetensors", tmp_path / "other.safetensors")
     image, other = torch.rand(2, 2, 3, 40, 48, generator=torch.Generator().manual_seed(1))
     found = network(image, other)
     torch.testing.assert_close(found, same(image, other))
+    torch.testing.assert_close(found, halves(image, other))
     assert found.shape == (2,)
     assert float(network(image, image).abs().max()) < 1e-6
     assert (network(image, image + 0.1 * (other - image)) < found).all()

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ....models.curves import smoothstep
-from ....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
-from .face_opening import SPAN, Aperture, EdgeTables
-from .portrait_mesh import PortraitMesh
+from .....models.curves import smoothstep
+from .....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
+from ..face_opening import SPAN, Aperture, EdgeTables
+from ..portrait_mesh import PortraitMesh
+from ..warp import Layer
 from .spectacles import LEAST_BRIDGE, bridge_contrast, lowest_of_rim
-from .warp import Layer
 
 MEETING_LINE = 0.1
 """Where the lids meet, as a part of the opening above the lower lid, which rises by it; the upper lid does the rest.
@@ -48,6 +48,8 @@ STRUCTURE = 1.0
 """Height in eye half widths up to which dark lines on the lid are folds or lashes, and no skin."""
 DARKEST_LID = 0.75
 """Brightness of a lid's skin over its median, at least: darker parts are hair of the brow."""
+LIT_LID, LIT_SHARE = 0.85, 0.75
+"""Light of a shut lid's edge beside the skin below the eye, and the share by which darker skin comes near it."""
 FARTHEST_GAZE = 0.35
 """Eye half widths that an iris moves to either side, at most: so far its white can be stretched."""
 INNER_RIM = 0.06
@@ -143,6 +145,9 @@ class Eyelid:
         shift = torch.lerp(travel, shut * reach, away) * (1 - away)
         skin = self.textures.skin(along, across - shift)
         fold = self.textures.fold(along, across - FOLD_TRAVEL * shift)
+        # What comes out from under the brow comes out of its shadow.
+        lit = (closed * smoothstep(1.0, 0.2, away))[:, None]
+        skin = skin + LIT_SHARE * lit * (self.textures.lit - skin).clamp(min=0)
         lid = skin * torch.lerp(torch.ones_like(fold), fold, 1 - FADED_FOLD * closed[:, None])
 
         lower_travel = closed * (lower - meeting).clamp(min=0)
@@ -225,6 +230,8 @@ class _LidTextures:
         strand = smoothstep(1.15 * height, 0.75 * height, above) * (above > 0)
         strands = 1 + (structure - 1) * strand[..., None]
         folds = np.where((above > 0)[..., None], structure / np.maximum(strands, 1e-3), 1)
+        self.lit = LIT_LID * _skin_below(portrait, eye)
+        """(1, 3, 1, 1): colour of a shut lid's skin in the light that the face has below the eye."""
         textures = [np.concatenate([skin, folds.clip(0, 2)], axis=-1), strands.clip(0, 2)]
         self.base, self.strands = (
             torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None].to(portrait.values.device)
@@ -250,6 +257,15 @@ class _LidTextures:
         )
         texture = texture.expand(len(where), -1, -1, -1)
         return F.grid_sample(texture, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _skin_below(portrait: Layer, eye: Aperture) -> torch.Tensor:
+    """Colour (1, 3, 1, 1) of the lighter skin below an eye."""
+    along, down = np.meshgrid(np.linspace(-0.7, 0.7, 15) * eye.half, np.linspace(0.25, 0.7, 9) * eye.half)
+    across = np.interp(along, eye.table_along, eye.lower) + down
+    places = eye.middle + along[..., None] * eye.axis + across[..., None] * eye.down
+    colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[:, :3].flatten(2)
+    return colours.quantile(0.75, dim=2)[..., None, None]
 
 
 def _plain_skin(colours: np.ndarray, lid: np.ndarray, half: float) -> np.ndarray:
@@ -293,8 +309,13 @@ def _meeting_arc(eye: Aperture) -> np.ndarray:
     return np.maximum(terms @ weights, eye.upper)
 
 
-def eyelids(mesh: PortraitMesh, portrait: Layer) -> tuple[Eyelid, ...]:
-    """The right and the left eye of a portrait; none where one of them can't blink, as the other would wink."""
+def eyelids(mesh: PortraitMesh, portrait: Layer, stone: float) -> tuple[Eyelid, ...]:
+    """The right and the left eye of a portrait; none where one of them can't blink, as the other would wink.
+
+    `stone` as in `PictureStyle`: statues don't blink.
+    """
+    if stone > 0.5:
+        return ()
     rings = (RIGHT_EYE, LEFT_EYE)
     if not _both_visible(mesh, portrait, rings):
         return ()

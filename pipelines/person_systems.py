@@ -42,9 +42,11 @@ def prepare_person_for(
     """Prepares a video of a person for these systems; goes on with what is begun, and adds to what is finished.
 
     `avatar_size` is the side of SyncAnimation's pictures, `parser` the file of a network that tells head, neck and
-    torso from the background, see `open_parser`; `face_model` and `regressor` are AudioDVP's, see `fit_face`. The other
-    arguments are those of `prepare_person`, and so are errors.
+    torso from the background, see `open_parser`; `face_model` is what AudioDVP fits, by a `regressor` as published, see
+    `fit_face`, and what SyncAnimation's tracker has the head's shape from. The other arguments are those of
+    `prepare_person`, and so are errors.
     """
+    from .audiodvp.morphable.head_shape import MorphableHead
     from .audiodvp.prepare import prepare_fitted_person
     from .person.prepare import prepare_person
     from .syncanimation import prepare as syncanimation
@@ -57,6 +59,7 @@ def prepare_person_for(
     for_avatar = systems != "audiodvp"
     chosen = syncanimation.Settings(avatar_size)
     given = open_parser(parser) if parser and for_avatar else None
+    shape = MorphableHead(face_model) if face_model is not None and for_avatar else None
     common: dict[str, Any] = {
         "settings": settings,
         "landmarker": landmarker,
@@ -69,5 +72,7 @@ def prepare_person_for(
     else:
         person = prepare_fitted_person(video, folder, face_model=face_model, regressor=regressor, **common)
     if for_avatar:
-        syncanimation.prepare_avatar(person, chosen, parser=given, say=say, progress=share(progress, 1 - AVATAR, 1))
+        syncanimation.prepare_avatar(
+            person, chosen, parser=given, shape=shape, say=say, progress=share(progress, 1 - AVATAR, 1)
+        )
     return person

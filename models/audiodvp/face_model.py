@@ -98,6 +98,11 @@ class FaceModel:
         faces = F.pad(faces, (0, 0, 0, 1))  # one of zeros, for the places without a triangle
         return F.normalize(faces[:, self.point_buf].sum(2), dim=-1, eps=1e-12)
 
+    def pixels(self, face: Coefficients, size: tuple[int, int]) -> torch.Tensor:
+        """Places (B, V, 2) of the vertices, x and y in pixels of an image of (height, width)."""
+        world = to_world(self.geometry(face.alpha, face.delta), rotation_matrix(face.rotation), face.translation)
+        return to_pixels(self.camera.project(world), size)
+
     def render(self, face: Coefficients, size: tuple[int, int], *, lower: bool = False) -> RenderedFace:
         """An image of (height, width) pixels; `lower` draws the triangles of the lower face only.
 

@@ -9,13 +9,13 @@ from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.person.person import Person
 from .. import host
 from ..checked_node import checked_node
-from ..frames import check_memory, even_sides, new_clip
 from ..host import io
 from ..inputs import sound_from
 from ..loaded_models import LoadedAudioDVP, LoadedSpeechEncoder, atnet_input, chosen_encoder
 from ..model_paths import NO_FILE, files_fingerprint
-from ..renderer_node import HIDDEN, RendererNode, sound_of, streamed_video, video_of, video_output
-from ..sockets import AudioDVPSocket, PersonSocket, SpeechEncoderSocket
+from ..person_nodes import driven, head_inputs, own_encoder_input, speech_input
+from ..renderer_node import HIDDEN, RendererNode, sound_of, video_output
+from ..sockets import AudioDVPSocket
 from ..video_input import video_file
 
 
@@ -36,16 +36,9 @@ class AudioDVPDrive(RendererNode):
             search_aliases=["audiodvp", "dubbing", "lip sync", "talking head", "visual dubbing"],
             inputs=[
                 AudioDVPSocket.Input("model", tooltip="From Train AudioDVP or Load AudioDVP."),
-                io.Audio.Input("audio", tooltip="The speech; it decides how long the video is."),
-                PersonSocket.Input(
-                    "person", optional=True, tooltip="The prepared person that the model was trained on."
-                ),
-                io.Video.Input(
-                    "video", optional=True, tooltip="In place of it, the video that the person was prepared from."
-                ),
-                SpeechEncoderSocket.Input(
-                    "speech_encoder", optional=True, tooltip="The one that the person was prepared with, if any."
-                ),
+                speech_input(),
+                *head_inputs("The prepared person that the model was trained on."),
+                own_encoder_input(),
                 host.advanced(
                     io.Int.Input(
                         "offset",
@@ -111,16 +104,7 @@ class AudioDVPDrive(RendererNode):
             "batch": batch_size,
             "progress": host.progress(),
         }
-        sound = sound_of(audio, count, fps)
         with ExitStack() as stack:
             head = person if person is not None else stack.enter_context(video_file(video))
             pieces = animate(model.person, speech, head, **options)
-            if not cls.keeps_frames():
-                stream = (frames for frames, _ in pieces)
-                return io.NodeOutput(None, None, float(fps), streamed_video(stream, fps, sound))
-            height, width = (side + side % 2 for side in model.person.video.size)
-            check_memory(count, height, width, 4, smaller="use shorter audio")
-            images, masks = new_clip(count, height, width, 3), new_clip(count, height, width)
-            for number, (frame, mask) in enumerate(pieces):
-                images[number], masks[number] = even_sides(frame)[0] / 255, even_sides(mask)[0]
-        return io.NodeOutput(images, masks, float(fps), video_of(images, fps, sound))
+            return driven(cls, pieces, count, model.person.video.size, fps, sound_of(audio, count, fps))

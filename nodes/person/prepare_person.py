@@ -20,7 +20,7 @@ from ..loaded_models import (
     landmarker_fingerprint,
 )
 from ..model_paths import NO_FILE, Fingerprint, files_fingerprint, optional_file_input
-from ..person_folder import person_folder
+from ..person_nodes import person_folder
 from ..sockets import PersonSocket, SpeechEncoderSocket
 from ..video_input import video_file
 
@@ -114,8 +114,9 @@ class PreparePerson(io.ComfyNode):
                 optional_file_input(
                     "face_model",
                     (".safetensors",),
-                    "For AudioDVP: a morphable face model in models/talking_portrait, as the command person face-model "
-                    "makes it of the Basel Face Model's files; with none, one is learnt from the video.",
+                    "A morphable face model in models/talking_portrait, as the command person face-model makes it of "
+                    "the Basel Face Model's files: AudioDVP fits it, SyncAnimation tracks the head with its shape; "
+                    "with none, neither needs a file.",
                 ),
                 optional_file_input(
                     "regressor",

@@ -10,12 +10,12 @@ from ...pipelines.person.person import Person
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
-from ..frames import check_memory, even_sides, new_clip
 from ..host import io
 from ..inputs import sound_from
 from ..loaded_models import LoadedSpeechEncoder, LoadedSyncAnimation
-from ..renderer_node import HIDDEN, RendererNode, sound_of, streamed_video, video_of, video_output
-from ..sockets import FaceMotionSocket, PersonSocket, SpeechEncoderSocket, SyncAnimationSocket
+from ..person_nodes import driven, head_inputs, own_encoder_input, speech_input
+from ..renderer_node import HIDDEN, RendererNode, sound_of, video_output
+from ..sockets import FaceMotionSocket, SyncAnimationSocket
 from ..video_input import video_file
 
 MOTION_USES = {
@@ -44,7 +44,7 @@ class SyncAnimationDrive(RendererNode):
             search_aliases=["syncanimation", "synctalk", "talking head", "avatar", "nerf", "lip sync"],
             inputs=[
                 SyncAnimationSocket.Input("model", tooltip="From Train SyncAnimation or Load SyncAnimation."),
-                io.Audio.Input("audio", tooltip="The speech; it decides how long the video is."),
+                speech_input(),
                 io.Combo.Input(
                     "picture",
                     options=list(PICTURES),
@@ -63,18 +63,9 @@ class SyncAnimationDrive(RendererNode):
                 FaceMotionSocket.Input(
                     "motion", optional=True, tooltip="Moves the head, brows and lids in place of the prediction."
                 ),
-                PersonSocket.Input(
-                    "person",
-                    optional=True,
-                    tooltip="For a portrait: the prepared person that the model was trained on.",
-                ),
-                io.Video.Input(
-                    "video", optional=True, tooltip="In place of it, the video that the person was prepared from."
-                ),
+                *head_inputs("For a portrait: the prepared person that the model was trained on."),
                 io.Image.Input("background", optional=True, tooltip="For an avatar: another background."),
-                SpeechEncoderSocket.Input(
-                    "speech_encoder", optional=True, tooltip="The one that the person was prepared with, if any."
-                ),
+                own_encoder_input(),
                 host.advanced(
                     io.Combo.Input(
                         "motion_use",
@@ -163,7 +154,6 @@ class SyncAnimationDrive(RendererNode):
             torso_scale=torso_scale,
             seed=seed,
         )
-        sound = sound_of(audio, count, fps)
         with ExitStack() as stack:
             head: Any = None
             if portrait:
@@ -178,13 +168,5 @@ class SyncAnimationDrive(RendererNode):
                 encoder=None if speech_encoder is None else speech_encoder.encoder,
                 progress=host.progress(),
             )
-            if not cls.keeps_frames():
-                stream = (frames for frames, _ in pieces)
-                return io.NodeOutput(None, None, float(fps), streamed_video(stream, fps, sound))
             size = model.person.video.size if portrait else (model.person.size, model.person.size)
-            height, width = (side + side % 2 for side in size)
-            check_memory(count, height, width, 4, smaller="use shorter audio")
-            images, masks = new_clip(count, height, width, 3), new_clip(count, height, width)
-            for number, (frame, mask) in enumerate(pieces):
-                images[number], masks[number] = even_sides(frame)[0] / 255, even_sides(mask)[0]
-        return io.NodeOutput(images, masks, float(fps), video_of(images, fps, sound))
+            return driven(cls, pieces, count, size, fps, sound_of(audio, count, fps))

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ...pipelines.person.person import Person
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..loaded_models import LoadedAudioDVP
-from ..person_folder import run_folder
+from ..person_nodes import (
+    held_out_input,
+    minutes_input,
+    run_input,
+    steps_input,
+    trained,
+    training_outputs,
+    training_seed_input,
+    training_size_input,
+)
 from ..sockets import AudioDVPSocket, PersonSocket
 
 
@@ -29,27 +36,12 @@ class TrainAudioDVP(io.ComfyNode):
             search_aliases=["audiodvp", "train person", "neural face renderer", "fine-tune"],
             inputs=[
                 PersonSocket.Input("person", tooltip="From Prepare Person, of a video with speech."),
-                io.Float.Input(
-                    "minutes",
-                    default=20.0,
-                    min=0.1,
-                    max=10000.0,
-                    step=1.0,
-                    round=0.1,
-                    tooltip="How long the renderer is trained, about. 20 minutes on a CPU give a soft but moving "
-                    "mouth; more minutes than before go on with a finished run.",
+                minutes_input(
+                    "How long the renderer is trained, about. 20 minutes on a CPU give a soft but moving mouth; more "
+                    "minutes than before go on with a finished run."
                 ),
-                io.Combo.Input(
-                    "size",
-                    options=["auto", "small", "published"],
-                    default="auto",
-                    tooltip="The renderer's: small for a CPU, published for a graphics card.",
-                ),
-                io.String.Input(
-                    "run",
-                    default="audiodvp",
-                    tooltip="A name for this training; a run of the same name and person is gone on with.",
-                ),
+                training_size_input("The renderer's: small for a CPU, published for a graphics card."),
+                run_input("audiodvp"),
                 host.advanced(
                     io.Combo.Input(
                         "expression",
@@ -58,43 +50,11 @@ class TrainAudioDVP(io.ComfyNode):
                         tooltip="The network from speech to expression: our own, or the published affine map.",
                     )
                 ),
-                host.advanced(
-                    io.Int.Input(
-                        "steps",
-                        default=0,
-                        min=0,
-                        max=10_000_000,
-                        tooltip="Steps of the renderer in place of minutes; more of them go on with a finished run.",
-                    )
-                ),
-                host.advanced(
-                    io.Float.Input(
-                        "held_out",
-                        default=0.1,
-                        min=0.0,
-                        max=0.5,
-                        step=0.05,
-                        round=0.01,
-                        tooltip="Share of the video, at its end, that is measured and not trained on.",
-                    )
-                ),
-                host.advanced(
-                    io.Int.Input(
-                        "seed",
-                        default=42,
-                        min=0,
-                        max=2**31 - 1,
-                        control_after_generate=True,
-                        tooltip="Same seed, same run on the same machine.",
-                    )
-                ),
+                steps_input("Steps of the renderer in place of minutes; more of them go on with a finished run."),
+                held_out_input(),
+                training_seed_input(),
             ],
-            outputs=[
-                AudioDVPSocket.Output(
-                    display_name="model", tooltip="The person's model, for AudioDVP Drive; its file lies in the run."
-                ),
-                io.String.Output(display_name="report", tooltip="How good it is on what it was not trained on."),
-            ],
+            outputs=training_outputs(AudioDVPSocket, "AudioDVP"),
         )
 
     @classmethod
@@ -115,12 +75,5 @@ class TrainAudioDVP(io.ComfyNode):
         settings = Settings(
             size=size, minutes=minutes, steps=steps, expression=expression, held_out=held_out, seed=seed
         )
-        report: list[str] = []
-        progress = host.progress()
-        host.unload_networks()
-        # The host runs nodes without gradients.
-        with torch.inference_mode(False), torch.enable_grad():
-            model, path = trained_model(
-                person.folder, run_folder(person, run), settings, progress=progress, say=report.append
-            )
-        return io.NodeOutput(LoadedAudioDVP.of(model), "\n".join([str(path), *report]))
+        model, report = trained(trained_model, person, run, settings)
+        return io.NodeOutput(LoadedAudioDVP.of(model), report)

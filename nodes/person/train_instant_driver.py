@@ -14,7 +14,7 @@ from ..checked_node import checked_node
 from ..host import io
 from ..loaded_models import LoadedDriver, landmarker, landmarker_fingerprint
 from ..model_paths import Fingerprint
-from ..person_folder import driver_file
+from ..person_nodes import driver_file
 from ..sockets import DriverSocket, PersonSocket
 from ..video_input import video_file
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ...pipelines.person.person import Person
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..loaded_models import LoadedSyncAnimation, landmarker
-from ..person_folder import run_folder
+from ..person_nodes import (
+    held_out_input,
+    minutes_input,
+    run_input,
+    steps_input,
+    trained,
+    training_outputs,
+    training_seed_input,
+    training_size_input,
+)
 from ..sockets import PersonSocket, SyncAnimationSocket
 
 
@@ -29,15 +36,8 @@ class TrainSyncAnimation(io.ComfyNode):
             search_aliases=["syncanimation", "synctalk", "train person", "nerf", "talking head training"],
             inputs=[
                 PersonSocket.Input("person", tooltip="From Prepare Person for SyncAnimation, of a video with speech."),
-                io.Float.Input(
-                    "minutes",
-                    default=20.0,
-                    min=0.1,
-                    max=10000.0,
-                    step=1.0,
-                    round=0.1,
-                    tooltip="How long the renderer is trained, about; more minutes than before go on with a finished "
-                    "run.",
+                minutes_input(
+                    "How long the renderer is trained, about; more minutes than before go on with a finished run."
                 ),
                 io.Combo.Input(
                     "stage",
@@ -46,50 +46,15 @@ class TrainSyncAnimation(io.ComfyNode):
                     tooltip="The last stage to train: torso with head pose, face with expression, then the lips. A "
                     "person can be driven from the stage face on.",
                 ),
-                io.String.Input(
-                    "run",
-                    default="syncanimation",
-                    tooltip="A name for this training; a run of the same name and person is gone on with.",
-                ),
+                run_input("syncanimation"),
                 host.advanced(
-                    io.Combo.Input(
-                        "size",
-                        options=["auto", "small", "published"],
-                        default="auto",
-                        tooltip="Of the training's steps: small for a CPU, published for a graphics card.",
-                    )
+                    training_size_input("Of the training's steps: small for a CPU, published for a graphics card.")
                 ),
-                host.advanced(
-                    io.Int.Input(
-                        "steps",
-                        default=0,
-                        min=0,
-                        max=10_000_000,
-                        tooltip="Steps of the renderer in all stages in place of minutes; more of them go on with a "
-                        "finished run.",
-                    )
+                steps_input(
+                    "Steps of the renderer in all stages in place of minutes; more of them go on with a finished run."
                 ),
-                host.advanced(
-                    io.Float.Input(
-                        "held_out",
-                        default=0.1,
-                        min=0.0,
-                        max=0.5,
-                        step=0.05,
-                        round=0.01,
-                        tooltip="Share of the video, at its end, that is measured and not trained on.",
-                    )
-                ),
-                host.advanced(
-                    io.Int.Input(
-                        "seed",
-                        default=42,
-                        min=0,
-                        max=2**31 - 1,
-                        control_after_generate=True,
-                        tooltip="Same seed, same run on the same machine.",
-                    )
-                ),
+                held_out_input(),
+                training_seed_input(),
                 host.advanced(
                     io.Boolean.Input(
                         "joint",
@@ -99,13 +64,7 @@ class TrainSyncAnimation(io.ComfyNode):
                     )
                 ),
             ],
-            outputs=[
-                SyncAnimationSocket.Output(
-                    display_name="model",
-                    tooltip="The person's model, for SyncAnimation Drive; its file lies in the run.",
-                ),
-                io.String.Output(display_name="report", tooltip="How good it is on what it was not trained on."),
-            ],
+            outputs=training_outputs(SyncAnimationSocket, "SyncAnimation"),
         )
 
     @classmethod
@@ -127,17 +86,5 @@ class TrainSyncAnimation(io.ComfyNode):
         settings = Settings(
             size=size, stage=stage, minutes=minutes, steps=steps, held_out=held_out, seed=seed, joint=joint
         )
-        report: list[str] = []
-        progress = host.progress()
-        host.unload_networks()
-        # The host runs nodes without gradients.
-        with torch.inference_mode(False), torch.enable_grad():
-            model, path = trained_model(
-                person.folder,
-                run_folder(person, run),
-                settings,
-                landmarker=landmarker(),
-                progress=progress,
-                say=report.append,
-            )
-        return io.NodeOutput(LoadedSyncAnimation.of(model), "\n".join([str(path), *report]))
+        model, report = trained(trained_model, person, run, settings, landmarker=landmarker())
+        return io.NodeOutput(LoadedSyncAnimation.of(model), report)

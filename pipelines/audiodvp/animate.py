@@ -72,8 +72,8 @@ def animate(
     faces = _generated(model, numbers, expression, renderer or Resident(model.renderer), batch)
     thinned = max(1, max(video.size) // PREVIEW_SIDE)
     total = len(numbers)
-    for done, (frame, (face, mask)) in enumerate(zip(read_frames(video, numbers), faces, strict=True), 1):
-        weights = blend_weights(mask, model.video.box, video.size)
+    for done, (frame, (face, mask, old_chin)) in enumerate(zip(read_frames(video, numbers), faces, strict=True), 1):
+        weights = blend_weights(mask, model.video.box, video.size, old_chin)
         pasted, whole = paste_lower_face(frame, face, weights, model.video.box)
         shown = torch.from_numpy(pasted)
         yield shown[None], torch.from_numpy(whole)[None]
@@ -111,8 +111,8 @@ def _expression(model: PersonModel, audio: Audio, encoder: Encoder | None) -> to
 @torch.no_grad()
 def _generated(
     model: PersonModel, numbers: np.ndarray, expression: torch.Tensor, renderer: Managed, batch: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each frame the generated face (S, S, 3) uint8 and the mask (S, S) uint8 of the lower face."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each frame the generated face (S, S, 3) uint8 and masks (S, S) uint8 of the lower face and the old chin."""
     total, face = len(numbers), model.face
     memory = batch * BYTES_PER_FRAME * face.crop_size**2 // 256**2
 
@@ -121,7 +121,7 @@ def _generated(
 
     windows = RenderWindows(draw, held=batch + 2 * HALF_WINDOW)
 
-    def generate(start: int, end: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def generate(start: int, end: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         nonlocal face
         network, device = loaded(renderer, NeuralRenderer, memory)
         if face.expression.device != device:
@@ -132,7 +132,8 @@ def _generated(
         masks = np.zeros(faces.shape[:3], np.uint8)
         cut(faces, model.part)[...] = to_uint8(images.float().movedim(1, -1) / 2 + 0.5)
         cut(masks, model.part)[...] = cut(face.masks(numbers[start:end].tolist()), model.part)
-        return list(zip(faces, masks, strict=True))
+        chins = face.old_chins(numbers[start:end].tolist(), expression[start:end])
+        return list(zip(faces, masks, chins, strict=True))
 
     for generated in HalvingBatches(batch, "frame").each(total, generate):
         yield from generated

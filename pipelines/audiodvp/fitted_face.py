@@ -12,7 +12,7 @@ import torch
 from ...models.audiodvp.face_model import Coefficients, FaceModel, load_face_model
 from ...models.checkpoints import State, read_checkpoint
 from ..errors import TalkingPortraitError
-from .composite import lower_face_masks
+from .composite import lower_face_masks, old_chins
 
 FOLDER = "audiodvp"
 MODEL_FILE, COEFFICIENTS_FILE = "face_model.safetensors", "coefficients.safetensors"
@@ -110,6 +110,12 @@ class FittedFace:
         """Masks (n, S, S) uint8, 0 or 255, of all that the lower face covers in these frames, open or closed."""
         size = (self.crop_size, self.crop_size)
         return lower_face_masks(self.face_model, self.coefficients(indices), size, self.opened)
+
+    @torch.no_grad()
+    def old_chins(self, indices: Sequence[int] | np.ndarray, expression: torch.Tensor) -> np.ndarray:
+        """Masks (n, S, S) uint8, 0 or 255, of the lower face of these frames that another expression uncovers."""
+        size = (self.crop_size, self.crop_size)
+        return old_chins(self.face_model, self.coefficients(indices), self.coefficients(indices, expression), size)
 
 
 def _fits(model: FaceModel, tensors: State) -> bool:

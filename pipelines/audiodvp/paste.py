@@ -6,14 +6,17 @@ import numpy as np
 
 from ..packages import load_opencv
 from ..person.person import CropBox
-from .composite import blurred, composite, eroded
+from .composite import below_the_chin, blurred, composite, eroded
 
 
-def blend_weights(mask: np.ndarray, box: CropBox, size: tuple[int, int]) -> np.ndarray:
+def blend_weights(
+    mask: np.ndarray, box: CropBox, size: tuple[int, int], old_chin: np.ndarray | None = None
+) -> np.ndarray:
     """Weights (S, S) float32 in 0..1 of the generated face, from its mask (S, S) uint8.
 
-    Eroded and blurred as published; a side of the box that lies within the frame gets a soft edge too, so that a face
-    which reaches beyond the crop leaves no line.
+    Eroded and blurred as published; an `old_chin` (S, S) uint8 of the film, which lies lower than the generated one,
+    stays, and the line of the latter is left out. A side of the box that lies within the frame gets a soft edge too, so
+    that a face which reaches beyond the crop leaves no line.
     """
     height, width = size
     mask = mask.copy()
@@ -25,7 +28,9 @@ def blend_weights(mask: np.ndarray, box: CropBox, size: tuple[int, int]) -> np.n
         mask[-1:] = 0
     if box.left + box.side < width:
         mask[:, -1:] = 0
-    return blurred(eroded(mask))
+    mask = eroded(mask)
+    weights = blurred(mask)
+    return weights if old_chin is None else weights * (1 - below_the_chin(mask, old_chin))
 
 
 def paste_lower_face(

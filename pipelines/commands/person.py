@@ -16,12 +16,16 @@ from .shared.terminal import note, say
 ACCELERATOR_BATCH = 8
 """Frames that are generated at once where that is faster than one by one."""
 
+PUBLIC_RATE = 25
+"""Frames per second that the public programs expect of an exported person."""
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("person", help="prepare a video of one person for training")
     actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_prepare(actions)
     _add_face_model(actions)
+    _add_export(actions)
     _add_drive(actions)
 
 
@@ -43,7 +47,7 @@ def _add_prepare(actions: argparse._SubParsersAction) -> None:
         "--face-model",
         type=Path,
         metavar="FILE",
-        help="a morphable face model, as person face-model writes it, to fit (default: one learnt from the video)",
+        help="a morphable face model, as person face-model writes it, to fit and to track with (default: none)",
     )
     command.add_argument(
         "--for", dest="systems", choices=PERSON_SYSTEMS, default="audiodvp", help="what will be trained (audiodvp)"
@@ -113,6 +117,27 @@ def _face_model(options: argparse.Namespace) -> None:
 
     model = convert_face_model(options.files, options.out)
     say(f"{options.out}: {model.vertices} vertices, {len(model.triangles)} triangles")
+
+
+def _add_export(actions: argparse._SubParsersAction) -> None:
+    text = "write a person prepared for SyncAnimation as a folder that public programs for such avatars train on"
+    command = actions.add_parser("export", help=text, description=text)
+    command.add_argument("person", type=Path, metavar="PERSON", help="the prepared person")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new or an empty folder")
+    command.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from ..files.output_paths import check_output_folder
+    from ..person.person import open_person
+    from ..syncanimation.export import export_person
+
+    check_output_folder(options.out)
+    person = open_person(options.person)
+    frames = export_person(person, options.out, progress=ProgressBar("exporting"))
+    say(f"{options.out}: {frames} frames at {float(person.fps):g} fps")
+    if person.fps != PUBLIC_RATE:
+        note(f"The public programs take {PUBLIC_RATE} frames a second; prepare the person with --fps {PUBLIC_RATE}.")
 
 
 def _add_drive(actions: argparse._SubParsersAction) -> None:

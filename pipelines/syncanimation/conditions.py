@@ -27,6 +27,7 @@ from ...models.syncanimation.labels import (
 from ..person.head_frames import forwards_and_backwards
 from ..person.speech import Encoder
 from ..types import Audio
+from .blinks import whole_blinks
 from .person_model import PersonModel
 from .speech import SpeechPiece, speech_pieces
 
@@ -131,11 +132,11 @@ def smoothed_poses(model: PersonModel, piece: SpeechPiece, predicted: PoseLabels
 def predicted_expressions(
     model: PersonModel, piece: SpeechPiece, reference: Reference = "first frame", seed: int = 0
 ) -> torch.Tensor:
-    """Expressions (n, 7) of the frames of a piece: brows smoothed, strong blinks closed."""
+    """Expressions (n, 7) of the frames of a piece: brows smoothed, blinks whole."""
     labels = expression_labels(model, piece.features, piece.first, reference, seed)
     expressions = smooth_expressions(model.statistics.expressions(labels))
-    blinks = expressions[:, BROWS:]
-    blinks = torch.where(blinks > model.blinks.threshold, model.blinks.closed, blinks)
+    rest = model.rest_expression[BROWS:]
+    blinks = whole_blinks(expressions[:, BROWS:], model.blinks, rest, model.video.fps)
     expressions = limited_expressions(model, torch.cat([expressions[:, :BROWS], blinks], 1))
     return expressions[piece.start - piece.first : piece.stop - piece.first]
 

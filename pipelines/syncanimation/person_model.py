@@ -30,6 +30,7 @@ from ..person.person import Person
 from ..timing import frame_count
 from ..types import Audio
 from .avatar import Avatar
+from .blinks import Blinks
 from .speech import SpeechScale
 
 VERSION = 1
@@ -64,14 +65,6 @@ class Labels:
     expressions: torch.Tensor
     oval: torch.Tensor
     audio: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Blinks:
-    """Predicted blinks above `threshold` (2,) become `closed` (2,), both by eye; from predictions on the training."""
-
-    threshold: torch.Tensor
-    closed: torch.Tensor
 
 
 @dataclass(frozen=True)

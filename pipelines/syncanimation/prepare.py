@@ -54,7 +54,7 @@ from .avatar import (
 from .preparation.background import MOST_FRAMES, clean_background
 from .preparation.camera_motion import MOVES, STEPS_A_SECOND, CameraMotion, Views
 from .preparation.head_place import HeadPlace
-from .preparation.head_tracking import HeadTrack, track_head
+from .preparation.head_tracking import HeadShape, HeadTrack, track_head
 from .preparation.parts import KEYFRAMES, Parser, learn_parts
 from .preparation.previews import drawn_head, overlaid
 from .preparation.torso import torso_picture
@@ -64,7 +64,10 @@ AROUND = 3.6
 ABOVE = 0.42
 """Part of the square that is above the middle of the face."""
 SMOOTHING = (5, 3)
-"""Window and order of the Savitzky-Golay filter over blendshapes, as published."""
+"""Window and order of the Savitzky-Golay filter over blendshapes, as published; here lids are left out of it. They fall
+in one frame: with the filter the frame before is labelled half shut, and what is rendered never shuts."""
+LIDS = slice(8, 10)
+"""Columns of the blendshapes."""
 PREVIEW_SECONDS = 2
 LITTLE_TORSO = 0.04
 """Part of the picture that neck and torso take up at least where the upper body is seen."""
@@ -89,6 +92,7 @@ def prepare_avatar(
     settings: Settings | None = None,
     *,
     parser: Parser | None = None,
+    shape: HeadShape | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = no_progress,
 ) -> Avatar:
@@ -96,6 +100,8 @@ def prepare_avatar(
 
     Args:
         parser: what tells head, neck and torso from the background; by default one that is trained on the video.
+        shape: a model of faces that gives the tracker of the head its shape; by default that is the canonical face. A
+            person who is finished stays as it is where none is given.
         say: gets a sentence for each thing worth knowing.
         progress: called after each frame with previews; may raise to stop, which loses the stage at hand alone.
 
@@ -105,7 +111,7 @@ def prepare_avatar(
         with locked(person.folder):
             (person.folder / FOLDER).mkdir(exist_ok=True)
             clear_abandoned(person.folder / FOLDER)
-            _Preparation(person, settings or Settings(), parser, say, progress).run()
+            _Preparation(person, settings or Settings(), parser, shape, say, progress).run()
     except OSError as error:
         raise TalkingPortraitError(
             f"The person can't be prepared for SyncAnimation in {person.folder} ({reason_of(error)}); check that the "
@@ -122,10 +128,11 @@ class _Preparation:
         person: Person,
         settings: Settings,
         parser: Parser | None,
+        shape: HeadShape | None,
         say: Callable[[str], None],
         progress: Progress,
     ) -> None:
-        self.person, self.parser, self.say, self.progress = person, parser, say, progress
+        self.person, self.parser, self.shape, self.say, self.progress = person, parser, shape, say, progress
         self.folder = person.folder / FOLDER
         self.track = person.track()
         self.box = square_box(self.track, person.usable)
@@ -157,10 +164,15 @@ class _Preparation:
         """The description on the disk where it is of the same work, else a new one."""
         how = {"size": self.size, "parser": self.parser.name if self.parser else "landmarks and colours"}
         meta = read_meta(self.folder)
-        if meta is not None and meta.get("settings") == how:
+        was = {} if meta is None else meta.get("settings", {})
+        finished = meta is not None and set(meta["finished"]) >= set(STAGES)
+        if self.shape is not None:
+            how["shape"] = self.shape.name
+        elif finished and "shape" in was:
+            how["shape"] = was["shape"]
+        if meta is not None and was == how:
             return meta
-        if meta is not None and set(meta["finished"]) >= set(STAGES):
-            was = meta.get("settings", {})
+        if finished:
             raise TalkingPortraitError(
                 f"The person in {self.person.folder} was prepared for SyncAnimation with "
                 f"{', '.join(f'{name} {value}' for name, value in was.items())}, but "
@@ -244,7 +256,8 @@ class _Preparation:
 
         person, shots = self.person, self.person.shots
         points = apply_map(self.to_square, self.track.points)
-        head = track_head(points, person.usable, shots, self.size, float(person.fps), share(progress, 0, 0.9))
+        fps = float(person.fps)
+        head = track_head(points, person.usable, shots, self.size, fps, self.shape, share(progress, 0, 0.9))
         oval = points[:, list(FACE_OVAL), :2]
         usable = head.usable & self._whole(oval)
         lost = int((person.usable & ~usable).sum())
@@ -271,7 +284,9 @@ class _Preparation:
         }
         with replacing(self.folder / LABELS) as partial:
             save_file({name: torch.as_tensor(value).contiguous() for name, value in labels.items()}, partial)
-        self.meta |= {"focal": head.focal, "tracker": {"name": "bundle adjustment", "error": head.error}}
+        shape = "canonical face" if self.shape is None else self.shape.name
+        tracker = {"name": "bundle adjustment", "shape": shape, "error": head.error}
+        self.meta |= {"focal": head.focal, "tracker": tracker}
         if lost:
             self.meta["report"].append(
                 f"{lost} frames ({lost / float(person.fps):.1f} s) are not used for SyncAnimation, as the head leaves "
@@ -344,12 +359,13 @@ def square_box(track: FaceTrack, usable: np.ndarray) -> CropBox:
 
 
 def published_blendshapes(track: FaceTrack, usable: np.ndarray, shots: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """Blendshapes (N, 52) float32 without `_neutral`, with a zero at the end, smoothed within shots."""
+    """Blendshapes (N, 52) float32 without `_neutral`, with a zero at the end, all but lids smoothed within shots."""
     scores = track.blendshapes
     if scores is None:
         scores = np.stack([scores_from_shape(metric_mesh(points, track.image_size)[0]) for points in track.points])
     scores = between_known(scores[:, 1:], np.flatnonzero(usable))
     smoothed = smooth_within(scores, shots, *SMOOTHING)
+    smoothed[:, LIDS] = scores[:, LIDS]
     return np.clip(np.pad(smoothed, ((0, 0), (0, 1))), 0, 1).astype(np.float32)
 
 

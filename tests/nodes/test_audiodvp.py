@@ -16,6 +16,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.training.audiodvp import settings as settings_module
+from talking_portrait.pipelines.training.core.loss_curve import LEAST_WIDTH
 
 from ..toy_person import SIZE, TINY, make_person, speech, toy_model
 
@@ -38,13 +39,23 @@ def sound(seconds: float) -> dict[str, Any]:
     return {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
 
 
-def test_a_person_is_trained_where_the_host_runs_nodes_without_gradients(person: Person) -> None:
+def test_a_person_is_trained_where_the_host_runs_nodes_without_gradients(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures: list[torch.Tensor] = []
+
+    def show(done: int, total: int, picture: torch.Tensor | None = None) -> None:
+        pictures.extend([] if picture is None else [picture])
+
+    monkeypatch.setattr(host, "progress", lambda: show)
     with torch.inference_mode():
         model, report = NODES["TrainAudioDVP"].execute(person, 20.0, "small", "first", steps=3).args
         again, _ = NODES["TrainAudioDVP"].execute(person, 20.0, "small", "first", steps=3).args
         assert (person.folder / "runs" / "first" / "person.safetensors").is_file()
         assert report.startswith(str(person.folder / "runs" / "first" / "person.safetensors"))
         assert "held-out lower face psnr" in report
+        assert len(pictures) == 2, "of each network"
+        assert all(picture.shape[1] >= LEAST_WIDTH for picture in pictures), "with the loss beneath them"
         images, masks, fps, video = NODES["AudioDVPDrive"].execute(model, sound(0.5), person).args
         same, *_ = NODES["AudioDVPDrive"].execute(again, sound(0.5), person).args
     assert images.shape == (13, *SIZE, 3)

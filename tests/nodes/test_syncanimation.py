@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from talking_portrait.__main__ import main
 from talking_portrait.nodes import extension, host
 from talking_portrait.nodes.standalone.core_nodes import VideoPayload
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -17,7 +21,7 @@ from talking_portrait.pipelines.syncanimation import avatar as avatar_files
 from talking_portrait.pipelines.training.syncanimation import settings as settings_module
 
 from ..toy_avatar import FRAME, make_avatar
-from ..toy_person import speech
+from ..toy_person import make_person, speech, toy_model
 
 NODES = {node.__name__: node for node in extension.NODES}
 SIZE = 64
@@ -102,6 +106,57 @@ def test_more_minutes_go_on_with_the_lips_once(person: Person, model: Any) -> No
     before = steps(20.0)
     assert steps(40.0) == steps(40.0) == before + 4  # as many more as face and lips had
     assert before == 2
+
+
+def test_files_of_something_else_are_one_sentence_in_nodes_and_commands(
+    model: Any, person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    folder = tmp_path / host.OWN_CATEGORY
+    folder.mkdir()
+    model.person.save(folder / "whole.safetensors")
+    replace(model.person, stage="torso").save(folder / "torso.safetensors")
+    toy_model(make_person(tmp_path / "bob", seconds=0.5)).save(folder / "dvp.safetensors")
+    (folder / "cut.safetensors").write_bytes((folder / "whole.safetensors").read_bytes()[:-1000])
+    motion = "down_blocks.0.motion_modules.0.temporal_transformer"
+    layer = f"{motion}.transformer_blocks.0.attention_blocks.0"
+    names = [*(f"{layer}.to_{part}.weight" for part in "qkv"), f"{layer}.pos_encoder.pe", f"{motion}.proj_in.weight"]
+    save_file({name: torch.zeros(2, 2) for name in names}, folder / "aniportrait.safetensors")
+
+    def said(command: list[str]) -> str:
+        voice, out = str(person.folder / "audio.wav"), tmp_path / "out.mp4"
+        assert main([*command, "--audio", voice, "--out", str(out)]) == 2
+        error: str = capsys.readouterr().err.strip()
+        assert error.startswith("error: ")
+        assert len(error.splitlines()) == 1
+        assert not out.exists()
+        return error
+
+    no_head, cut = "first stage (torso) only and has no head yet", "cut.safetensors is damaged or cut short"
+    expected: dict[str, dict[str, str]] = {  # by file, of person drive, live, Load AudioDVP, Load SyncAnimation
+        "torso": {"drive": no_head, "live": no_head, "LoadAudioDVP": "is a SyncAnimation model of one person"},
+        "dvp": {"live": "is AudioDVP's model of one person", "LoadSyncAnimation": "a person's SyncAnimation model"},
+        "cut": dict.fromkeys(("drive", "live", "LoadAudioDVP", "LoadSyncAnimation"), cut),
+        "aniportrait": {
+            "drive": "motion module, but a person's model (as train audiodvp or train syncanimation writes it)",
+            "live": "motion module, but a person's SyncAnimation model",
+            "LoadAudioDVP": "motion module, but a person's AudioDVP model",
+            "LoadSyncAnimation": "motion module, but a person's SyncAnimation model",
+        },
+    }
+    for name, doors in expected.items():
+        path = str(folder / f"{name}.safetensors")
+        for door, words in doors.items():
+            if door.startswith("Load"):
+                with pytest.raises(TalkingPortraitError, match=re.escape(words)):
+                    NODES[door].execute(f"{name}.safetensors")
+            else:
+                assert words in said(["person", "drive", path] if door == "drive" else ["live", "--model", path])
+    (torso,) = NODES["LoadSyncAnimation"].execute("torso.safetensors").args
+    with pytest.raises(TalkingPortraitError, match="SyncAnimation Drive: .*has no head yet"):
+        run(torso, sound(0.2))
+    with pytest.raises(TalkingPortraitError, match="a person's AudioDVP model is expected; connect Train AudioDVP"):
+        NODES["AudioDVPDrive"].execute(model, sound(0.2), person)
 
 
 def test_a_model_of_another_kind_is_named() -> None:

@@ -58,11 +58,7 @@ def fit_coefficients(person: Person, model: FaceModel, progress: Progress) -> Fi
 
     Raises TalkingPortraitError for a face model that has not the 68 landmarks.
     """
-    if len(model.landmark_index) != len(LANDMARKS_68):
-        raise TalkingPortraitError(
-            f"The face model has {len(model.landmark_index)} landmarks, but {len(LANDMARKS_68)} are expected; make one "
-            "of the Basel Face Model with person face-model."
-        )
+    check_landmarks(model)
     known = np.flatnonzero(person.usable)
     identity, values = solve(model, landmarks_of(person)[known], progress)
 
@@ -87,6 +83,15 @@ def fit_coefficients(person: Person, model: FaceModel, progress: Progress) -> Fi
     )
 
 
+def check_landmarks(model: FaceModel) -> None:
+    """Raises TalkingPortraitError for a face model that has not the 68 landmarks."""
+    if len(model.landmark_index) != len(LANDMARKS_68):
+        raise TalkingPortraitError(
+            f"The face model has {len(model.landmark_index)} landmarks, but {len(LANDMARKS_68)} are expected; make one "
+            "of the Basel Face Model with person face-model."
+        )
+
+
 def landmarks_of(person: Person) -> torch.Tensor:
     """(frames, 68, 2) x and y in the crops, in pixels of `PUBLISHED_SIZE`."""
     points = person.track().points[:, LANDMARKS_68, :2]
@@ -98,13 +103,19 @@ def openings_of(person: Person, frames: np.ndarray) -> np.ndarray:
     return mouth_opening(person.track().points[frames])
 
 
-def solve(model: FaceModel, wanted: torch.Tensor, progress: Progress) -> tuple[torch.Tensor, torch.Tensor]:
+def solve(
+    model: FaceModel,
+    wanted: torch.Tensor,
+    progress: Progress,
+    weights: torch.Tensor | None = None,
+    rounds: int = ROUNDS,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Identity (identities,) and, for landmarks (n, 68, 2) in pixels of 256, (n, expressions + 6): the expression, the
-    rotation and the translation of each frame."""
+    rotation and the translation of each frame. `weights` (68,) of the landmarks; by default the published ones."""
     rows = (3 * model.landmark_index[:, None] + torch.arange(3)).flatten()
     mean, id_base, exp_base = model.geo_mean[rows, 0], model.id_base[rows], model.exp_base[rows]
     identities, expressions = id_base.shape[1], exp_base.shape[1]
-    weights, published = landmark_weights(), FitWeights()
+    weights, published = landmark_weights() if weights is None else weights, FitWeights()
     landmark = (weights * published.landmark / len(weights)).sqrt()[:, None]
     soft = (published.regularisation * published.delta) ** 0.5
     # The published loss counts the identity once for each batch of five frames.
@@ -124,7 +135,7 @@ def solve(model: FaceModel, wanted: torch.Tensor, progress: Progress) -> tuple[t
     of_frame = vmap(difference, (None, 0, 0))
     by_frame = vmap(jacfwd(difference, 1), (None, 0, 0))
     by_identity = vmap(jacfwd(difference, 0), (None, 0, 0))
-    for number in range(ROUNDS):
+    for number in range(rounds):
         # The head's pose alone first: what it leaves is then small enough for a step to be a step down.
         free = slice(expressions if number < 2 else 0, None)
         for start in range(0, len(wanted), BLOCK):
@@ -134,7 +145,7 @@ def solve(model: FaceModel, wanted: torch.Tensor, progress: Progress) -> tuple[t
             frames[block, free] -= _step(
                 slope.transpose(1, 2) @ slope, (slope.transpose(1, 2) @ rest[..., None])[..., 0]
             )
-            progress(number * len(wanted) + min(block.stop, len(wanted)), ROUNDS * len(wanted))
+            progress(number * len(wanted) + min(block.stop, len(wanted)), rounds * len(wanted))
         if number >= 2:
             rest = of_frame(identity, frames[chosen], wanted[chosen])
             slope = by_identity(identity, frames[chosen], wanted[chosen])

@@ -1,7 +1,8 @@
 """Head poses, focal length and rigid shape from landmarks: bundle adjustment over all frames of a video.
 
 In turns the poses are fitted to the shape (Gauss-Newton, all frames at once) and the shape to the poses (one linear
-system for each vertex). The canonical face is the first shape, and holds what a face that hardly turns does not show.
+system for each vertex). The first shape, which holds what a face that hardly turns does not show, is the canonical
+face, or the person's by a model of faces where one is given.
 The focal length is searched on a grid by the error on some of the frames, as the published tracker does it.
 Everything is in the convention of `face/head_pose.py`: the camera looks along -z, its y points up, and units are cm.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from ...errors import TalkingPortraitError
 from ...face.head_pose import matrix_to_euler
 from ...face.metric_mesh import similarity
 from ...person.over_frames import in_all_frames, smooth_within
+from ...progress import share
 from ...types import Progress, no_progress
 
 FOCAL_LENGTHS = np.arange(500, 1500, 50) / 512
@@ -32,7 +35,7 @@ LOWEST = -1.5
 RIGID = 100
 """Vertices that are kept, those with the least error, as many as the published bundle adjustment has about."""
 PRIOR = 0.02
-"""Weight of the canonical place of a vertex, in parts of what all frames say about it across the picture."""
+"""Weight of the first place of a vertex, in parts of what all frames say about it across the picture."""
 LOOSE = 2.5
 """Standard deviations from which on an observation counts for less than half."""
 POSE_STEPS, ROUNDS, FOCAL_ROUNDS = 4, 6, 3
@@ -44,6 +47,16 @@ JUMP_WINDOW, JUMP_DEGREES, JUMP_DEVIATIONS = 7, 4.0, 8.0
 """A frame is an outlier where it is turned away from the median of so many frames by so much."""
 SMOOTHING_SECONDS, SMOOTHING_ORDER = 0.28, 2
 """Of the Savitzky-Golay filter over poses: 7 frames at 25 a second."""
+
+
+class HeadShape(Protocol):
+    """A model of faces that gives a person's shape, with a `name` that tells it from others."""
+
+    name: str
+
+    def fit(self, points: np.ndarray, focal: float, size: int, progress: Progress = ...) -> np.ndarray:
+        """The face at rest (468, 3) in the canonical head frame, in cm, of landmarks as `track_head` takes them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -87,27 +100,33 @@ def track_head(
     shots: Sequence[tuple[int, int]],
     size: int,
     fps: float,
+    shape: HeadShape | None = None,
     progress: Progress = no_progress,
 ) -> HeadTrack:
     """The head's pose in every frame from landmarks (N, 468 or more, 3) in pixels of square pictures.
 
-    `usable` (N,) are the frames to fit to. Raises TalkingPortraitError where no frame can be fitted.
+    `usable` (N,) are the frames to fit to; `shape` gives the first shape, by default the canonical face is that. Raises
+    TalkingPortraitError where no frame can be fitted.
     """
     known = np.flatnonzero(usable)
     candidates = _candidates()
     some = known[np.linspace(0, len(known) - 1, min(FOCAL_FRAMES, len(known))).astype(int)]
+    first = face_mesh().vertices.astype(np.float64)
+    if shape is not None:
+        first = shape.fit(points[some], USUAL_FOCAL * size, size, share(progress, 0, 0.3))
+        progress = share(progress, 0.3, 1)
     costs = []
     for number, length in enumerate(FOCAL_LENGTHS):
-        trial = _Adjustment(points[some], candidates, length * size, size)
+        trial = _Adjustment(points[some], first, candidates, length * size, size)
         trial.run(FOCAL_ROUNDS)
         costs.append(trial.cost())
         progress(number + 1, 2 * len(FOCAL_LENGTHS))
     likely = FOCAL_LENGTHS[np.array(costs) <= FOCAL_EVIDENCE * min(costs)]
     focal = float(likely[np.argmin(np.abs(np.log(likely / USUAL_FOCAL)))]) * size
-    trial = _Adjustment(points[some], candidates, focal, size)
+    trial = _Adjustment(points[some], first, candidates, focal, size)
     trial.run(FOCAL_ROUNDS)
     rigid = candidates[np.sort(np.argsort(trial.vertex_errors())[:RIGID])]
-    whole = _Adjustment(points[known], rigid, focal, size)
+    whole = _Adjustment(points[known], first, rigid, focal, size)
     for round_ in range(ROUNDS):
         whole.run(1)
         progress(ROUNDS + round_ + 1, 2 * ROUNDS)
@@ -136,24 +155,23 @@ def _candidates() -> np.ndarray:
 
 
 class _Adjustment:
-    """Poses and shape of one video for one focal length."""
+    """Poses and shape of one video for one focal length, from the shape `first` (468, 3) of its face on."""
 
-    def __init__(self, points: np.ndarray, vertices: np.ndarray, focal: float, size: int) -> None:
+    def __init__(self, points: np.ndarray, first: np.ndarray, vertices: np.ndarray, focal: float, size: int) -> None:
         self.seen = points[:, vertices, :2].astype(np.float64)
         self.focal, self.centre = focal, size / 2
-        self.canonical = face_mesh().vertices[vertices].astype(np.float64)
-        self.shape = self.canonical.copy()
+        self.first = first[vertices]
+        self.shape = self.first.copy()
         self.noise = size / 512
         count = len(points)
         self.rotation, self.translation = np.empty((count, 3, 3)), np.empty((count, 3))
-        every = face_mesh().vertices.astype(np.float64)
         weight = face_mesh().procrustes
         for block in self._blocks():
             solid = points[block, :VERTICES].astype(np.float64) * [1, -1, -1]
-            first = similarity(every, solid, weight)
-            scale = np.linalg.norm(first[:, :3, 0], axis=1)
-            self.rotation[block] = first[:, :3, :3] / scale[:, None, None]
-            across = (first[:, :2, 3] + np.array([-1, 1]) * self.centre) / scale[:, None]
+            placed = similarity(first, solid, weight)
+            scale = np.linalg.norm(placed[:, :3, 0], axis=1)
+            self.rotation[block] = placed[:, :3, :3] / scale[:, None, None]
+            across = (placed[:, :2, 3] + np.array([-1, 1]) * self.centre) / scale[:, None]
             self.translation[block] = np.column_stack([across, -focal / scale])
 
     def run(self, rounds: int) -> None:
@@ -213,7 +231,7 @@ class _Adjustment:
             right += np.einsum("nvci,nvc->vi", weighted, residual)
             across += float(np.square(self.focal / self.translation[block, 2]).sum())
         hold = PRIOR * across
-        right += hold * (self.canonical - self.shape)
+        right += hold * (self.first - self.shape)
         self.shape = self.shape + np.linalg.solve(normal + hold * np.eye(3), right[..., None])[..., 0]
 
 

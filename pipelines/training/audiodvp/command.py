@@ -23,11 +23,7 @@ HELP = {
     "gan": "whether a discriminator is trained too, for sharper teeth and skin (default: at the published size)",
     "expression": "the network from speech to expression; affine is the published one",
     "expression_steps": "of its training",
-    "held_out": "share of the video, at its end, that is measured and not trained on",
     "flip": "mirror half of the pictures, as published",
-    "seed": "same seed, same run",
-    "save_every": "steps between checkpoints",
-    "picture_every": "steps between pictures, 0 for none",
 }
 
 

@@ -25,6 +25,8 @@ from ...person.person import Person
 from ..core.trainer import Batch, Objective, Trainer, trainable
 from ..data.datasets import Item
 
+GENERATOR = "generator"
+"""Name of the renderer's objective in the log."""
 L1_WEIGHT = 100.0
 """Published."""
 HELD_RENDERS = 20_000
@@ -55,7 +57,7 @@ class NeuralRendererTrainer(Trainer):
         self._generated: list[torch.Tensor] = []
 
     def objectives(self) -> list[Objective]:
-        generator = Objective(_named("renderer", self.renderer), self.loss, "generator")
+        generator = Objective(_named("renderer", self.renderer), self.loss, GENERATOR)
         if self.discriminator is None:
             return [generator]
         # The published program moves the discriminator first; this way the step's images serve both.

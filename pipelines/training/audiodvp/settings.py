@@ -9,17 +9,17 @@ import torch
 
 from ....models.audiodvp.neural_renderer import NeuralRendererConfig
 from ....models.audiodvp.speech_to_expression import KINDS, Kind
-from ...errors import TalkingPortraitError, quoted
-from ..core.trainer import PRECISIONS, Plan
+from ...errors import TalkingPortraitError
+from ..core.person_settings import CHOICES as SHARED_CHOICES
+from ..core.person_settings import check_settings, resolved_precision, resolved_size
+from ..core.trainer import Plan
 
 Size = Literal["auto", "small", "published"]
 CHOICES: dict[str, tuple[str, ...]] = {
-    "size": ("auto", "small", "published"),
+    **SHARED_CHOICES,
     "gan": ("auto", "on", "off"),
     "expression": KINDS,
-    "precision": ("auto", *PRECISIONS),
 }
-MOST_MINUTES = 10_000.0
 _NETWORKS = {
     "small": NeuralRendererConfig(base_channels=24, downs=5, refine=False, residual=True, continued=True),
     "published": NeuralRendererConfig(),
@@ -57,20 +57,7 @@ class Settings:
     picture_every: int = 200
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise TalkingPortraitError(
-                    f"The {name} is {quoted(getattr(self, name))}, but one of {', '.join(choices)} is expected."
-                )
-        if not 0 < self.minutes <= MOST_MINUTES:
-            raise TalkingPortraitError(
-                f"Training for {self.minutes} minutes was requested, but more than 0 and at most {MOST_MINUTES:g} are "
-                "expected."
-            )
-        if not 0 <= self.held_out <= 0.5:
-            raise TalkingPortraitError(
-                f"The share {self.held_out} of the video is to be held out, but 0 to 0.5 is expected."
-            )
+        check_settings(self, CHOICES)
         if self.batch < 0 or self.steps < 0 or self.expression_steps < 1 or not 0 <= self.rate < 1:
             raise TalkingPortraitError(
                 f"Training with batch {self.batch}, {self.steps} and {self.expression_steps} steps and rate "
@@ -80,9 +67,9 @@ class Settings:
 
     def resolved(self, device: torch.device) -> Settings:
         """With all that is left to the program chosen for this device, but the steps."""
-        size = self.size if self.size != "auto" else ("small" if device.type == "cpu" else "published")
+        size = resolved_size(self.size, device)
         gan = self.gan if self.gan != "auto" else ("on" if size == "published" else "off")
-        precision = self.precision if self.precision != "auto" else ("bf16" if device.type == "cuda" else "fp32")
+        precision = resolved_precision(self.precision, device)
         batch = self.batch or (16 if size == "published" else 4)
         rate = self.rate or (_SMALL_RATE if gan == "off" else _RATE)
         changed = {"size": size, "gan": gan, "precision": precision, "batch": batch, "rate": rate}

@@ -9,7 +9,6 @@ RUN/person.safetensors     the model
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,21 +25,22 @@ from ...audiodvp.expression import network_features
 from ...audiodvp.fitted_face import FittedFace
 from ...audiodvp.person_model import PersonModel, open_model
 from ...files.output_paths import replacing
-from ...person.head_frames import longest_stretch
 from ...person.head_video import HeadVideo
-from ...person.person import Person, open_person
+from ...person.person import open_person
 from ...progress import share
 from ...types import Progress, no_progress
 from ..core.checkpoints import writing
-from ..core.loop import seed_everything, train
+from ..core.loop import LOG, seed_everything, train
+from ..core.loss_curve import with_loss_curve
+from ..core.person_settings import split, write_metrics
 from ..core.processes import Processes
 from ..core.run_settings import begun_settings, read_settings, write_settings
 from ..core.timed_steps import steps_in
 from .expression import ExpressionTrainer, SpokenExpressions, calibrate, coefficient_movement, evaluate_expression
-from .renderer import LowerFaces, NeuralRendererTrainer, evaluate_renderer, lower_face_part
+from .renderer import GENERATOR, LowerFaces, NeuralRendererTrainer, evaluate_renderer, lower_face_part
 from .settings import Settings
 
-MODEL, METRICS = "person.safetensors", "held_out.json"
+MODEL = "person.safetensors"
 EXPRESSION, RENDERER = "speech to expression", "neural renderer"
 EXPRESSION_SHARE = 0.05
 """Part of the time that the first network takes, about."""
@@ -73,7 +73,7 @@ def train_audiodvp(
     speech, encoder = person.speech(), person.mouth_encoder()
     settings = _begin(out, settings or Settings(), resume)
     features = network_features(speech)
-    training, held_out = split(person, settings.held_out)
+    training, held_out = split(person, person.usable, settings.held_out)
 
     seed_everything(settings.seed, 0)
     network = new_speech_to_expression(settings.expression, features.shape[1], face.expression.shape[1])
@@ -142,20 +142,12 @@ def trained_model(
     before = read_settings(Path(out), Settings)
     if before is not None and not settings.steps and settings.minutes > before.minutes:
         settings = replace(settings, steps=round(before.steps * settings.minutes / before.minutes))
-    parts = {EXPRESSION: share(progress, 0, EXPRESSION_SHARE), RENDERER: share(progress, EXPRESSION_SHARE, 1)}
+    parts = {
+        EXPRESSION: with_loss_curve(share(progress, 0, EXPRESSION_SHARE), Path(out) / "expression" / LOG),
+        RENDERER: with_loss_curve(share(progress, EXPRESSION_SHARE, 1), Path(out) / "renderer" / LOG, GENERATOR),
+    }
     path = train_audiodvp(person_folder, out, settings, resume=True, stage=parts.__getitem__, say=say)
     return open_model(path), path
-
-
-def split(person: Person, held_out: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the usable frames that are trained on, and of those in the last part of the video that are not.
-
-    Raises TalkingPortraitError for a person without any.
-    """
-    longest_stretch(person.usable, person.shots, person.fps)
-    usable = np.flatnonzero(person.usable)
-    count = round(held_out * len(usable))
-    return usable[: len(usable) - count], usable[len(usable) - count :]
 
 
 def _begin(out: Path, given: Settings, resume: bool) -> Settings:
@@ -184,8 +176,4 @@ def _measure(
         model.speech_to_expression, model.face.face_model, features, model.face.expression, held_out
     )
     metrics |= evaluate_renderer(model.renderer, faces, chosen.tolist())
-    path = out / METRICS
-    with writing(path), replacing(path) as partial:
-        partial.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    for name, value in metrics.items():
-        say(f"held-out {name}: {value:.3f}")
+    write_metrics(out, metrics, say)

@@ -19,18 +19,18 @@ SMOOTHED = 50
 COLOUR = (120, 200, 255)
 
 
-def with_loss_curve(progress: Progress, log: Path) -> Progress:
-    """Progress whose pictures have the loss so far beneath them, from a run's `log`."""
+def with_loss_curve(progress: Progress, log: Path, name: str = "loss") -> Progress:
+    """Progress whose pictures have the loss so far beneath them, from a run's `log`; `name` is the objective's."""
 
     def report(done: int, total: int, preview: torch.Tensor | None = None) -> None:
-        progress(done, total, None if preview is None else _above_curve(preview, losses(log)))
+        progress(done, total, None if preview is None else _above_curve(preview, losses(log, name)))
 
     return report
 
 
-def losses(log: Path) -> np.ndarray:
-    """The loss of each step (N,)."""
-    return np.array([json.loads(line)["loss"] for line in log.read_text(encoding="utf-8").splitlines()])
+def losses(log: Path, name: str) -> np.ndarray:
+    """The loss of each step (N,) of an objective."""
+    return np.array([json.loads(line)[name] for line in log.read_text(encoding="utf-8").splitlines()])
 
 
 def _above_curve(picture: torch.Tensor, values: np.ndarray) -> torch.Tensor:

@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Settings = TypeVar("Settings")
+HELP = {
+    "held_out": "share of the video, at its end, that is measured and not trained on",
+    "seed": "same seed, same run",
+    "save_every": "steps between checkpoints",
+    "picture_every": "steps between pictures, 0 for none",
+}
+"""Of fields that the settings of each system have."""
 
 
 def add_person_options(
@@ -19,13 +26,13 @@ def add_person_options(
 ) -> None:
     """--person, --out and --resume, and an option for each field of the dataclass `kind`, with its default.
 
-    `texts` has the help of each field, `choices` what some may be. A field of a bool becomes a switch.
+    `texts` has the help of each field that `HELP` lacks, `choices` what some may be; a bool becomes a switch.
     """
     command.add_argument("--person", type=Path, required=True, metavar="FOLDER", help="the prepared person")
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="gets the run and its model")
     command.add_argument("--resume", action="store_true", help="continue the run, with the settings it began with")
     for entry in fields(kind):
-        option, text = "--" + entry.name.replace("_", "-"), texts[entry.name]
+        option, text = "--" + entry.name.replace("_", "-"), {**HELP, **texts}[entry.name]
         value: Any = entry.default
         shown = "" if "default" in text or not value else f" (default {value})"
         if entry.name in choices:

@@ -24,10 +24,6 @@ HELP = {
     "rays": "pixels of a step (default: 2048 small, 65536 published)",
     "precision": "of the renderer's arithmetic",
     "syncer_steps": "of each syncer and of the speech code",
-    "held_out": "share of the video, at its end, that is measured and not trained on",
-    "seed": "same seed, same run",
-    "save_every": "steps between checkpoints",
-    "picture_every": "steps between pictures, 0 for none",
     "joint": "pictures of torso and face train the syncers too, as published; slow on a CPU",
     "lpips": "LPIPS' weights, AlexNet's in the same file or in the model folder (default: none, gradients and SSIM)",
 }

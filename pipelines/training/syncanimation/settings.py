@@ -8,19 +8,19 @@ from typing import Literal
 import torch
 
 from ....models.syncanimation.rendering.fields import NET_RATE
-from ...errors import TalkingPortraitError, quoted
+from ...errors import TalkingPortraitError
 from ...syncanimation.person_model import STAGES
+from ..core.person_settings import CHOICES as SHARED_CHOICES
+from ..core.person_settings import check_settings, resolved_precision, resolved_size
 from ..core.run_settings import LATER
-from ..core.trainer import PRECISIONS, Plan
+from ..core.trainer import Plan
 from .frames import Pixels
 
 Size = Literal["auto", "small", "published"]
 CHOICES: dict[str, tuple[str, ...]] = {
-    "size": ("auto", "small", "published"),
+    **SHARED_CHOICES,
     "stage": ("all", *STAGES),
-    "precision": ("auto", *PRECISIONS),
 }
-MOST_MINUTES = 10_000.0
 SHARES = {
     "small": {"torso": 0.2, "face": 0.4, "lips": 0.4},
     "published": {"torso": 150 / 310, "face": 120 / 310, "lips": 40 / 310},
@@ -77,20 +77,7 @@ class Settings:
     joint: bool = field(default=False, metadata={LATER: True})
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise TalkingPortraitError(
-                    f"The {name} is {quoted(getattr(self, name))}, but one of {', '.join(choices)} is expected."
-                )
-        if not 0 < self.minutes <= MOST_MINUTES:
-            raise TalkingPortraitError(
-                f"Training for {self.minutes} minutes was requested, but more than 0 and at most {MOST_MINUTES:g} are "
-                "expected."
-            )
-        if not 0 <= self.held_out <= 0.5:
-            raise TalkingPortraitError(
-                f"The share {self.held_out} of the video is to be held out, but 0 to 0.5 is expected."
-            )
+        check_settings(self, CHOICES)
         counts = (self.steps, self.torso_steps, self.face_steps, self.lips_steps, self.rays)
         if min(counts) < 0 or self.syncer_steps < 1:
             raise TalkingPortraitError(
@@ -101,8 +88,8 @@ class Settings:
 
     def resolved(self, device: torch.device) -> Settings:
         """With all that is left to the program chosen for this device, but the steps that follow from minutes."""
-        size = self.size if self.size != "auto" else ("small" if device.type == "cpu" else "published")
-        precision = self.precision if self.precision != "auto" else ("bf16" if device.type == "cuda" else "fp32")
+        size = resolved_size(self.size, device)
+        precision = resolved_precision(self.precision, device)
         changed = {"size": size, "precision": precision, "rays": self.rays or RAYS[size]}
         return Settings(**asdict(self) | changed | _stage_steps(self, size))
 

@@ -9,7 +9,6 @@ RUN/person.safetensors     the model, as far as it is trained
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 
 from ....models.checkpoints import read_checkpoint
 from ....models.lpips import LPIPS, load_lpips
-from ....models.syncanimation.labels import BLINK_DEVIATIONS, BLINK_MARGIN, BROWS, POSE
+from ....models.syncanimation.labels import BROWS
 from ....models.syncanimation.networks import Networks, NetworksConfig
 from ....models.syncanimation.rendering.camera import renderer_pose
 from ....models.syncanimation.rendering.fields import HeadConfig
@@ -28,17 +27,18 @@ from ...face.face import Landmarker
 from ...face.landmarks import open_landmarker
 from ...files.output_paths import replacing
 from ...model_files.store import find, list_files
-from ...person.head_frames import longest_stretch
-from ...person.person import Person, open_person
+from ...person.person import open_person
 from ...progress import share
 from ...syncanimation.avatar import Avatar, open_avatar
+from ...syncanimation.blinks import measure_blinks
 from ...syncanimation.conditions import expression_labels
-from ...syncanimation.person_model import STAGES, Blinks, PersonModel, open_model
+from ...syncanimation.person_model import STAGES, PersonModel, open_model
 from ...syncanimation.speech import SpeechScale
 from ...types import Progress, no_progress
 from ..core.checkpoints import writing
 from ..core.loop import LOG, seed_everything, train
 from ..core.loss_curve import with_loss_curve
+from ..core.person_settings import split, write_metrics
 from ..core.processes import Processes
 from ..core.run_settings import begun_settings, read_settings, write_settings
 from ..core.timed_steps import steps_in
@@ -49,7 +49,7 @@ from .renderer import HeadTrainer, JointExpression, JointPose, TorsoTrainer
 from .settings import GRID_UPDATES, SHARES, SPEECH_TRAINED, UPDATED_PART, Settings
 from .syncers import EmotionTrainer, PoseTrainer, Speech, SpeechCodeTrainer, Steps, mouth_labels, over_face_height
 
-MODEL, METRICS = "person.safetensors", "held_out.json"
+MODEL = "person.safetensors"
 PROGRESS = {"pose": 0.03, "torso": 0.1, "emotion": 0.03, "speech": 0.03, "face": 0.53, "lips": 0.28}
 """What is trained, in order, with its part of the time: the syncers and the speech code before the stage that needs
 them."""
@@ -89,7 +89,7 @@ def train_syncanimation(
     out = Path(out)
     settings = _begin(out, settings or Settings(), resume)
     lpips = load_lpips(settings.lpips, find(list_files("alexnet")[0])) if settings.lpips else None
-    training, held_out = split(person, avatar, settings.held_out)
+    training, held_out = split(person, avatar.usable, settings.held_out, least=2)
     scale = SpeechScale.measure(speech, person.mouth_encoder(), training)
     features = scale.standardised(speech)
 
@@ -139,21 +139,6 @@ def trained_model(
         person_folder, out, settings, resume=True, landmarker=landmarker, stage=parts.__getitem__, say=say
     )
     return open_model(path), path
-
-
-def split(person: Person, avatar: Avatar, held_out: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the usable frames that are trained on, and of those in the last part of the video that are not.
-
-    Raises TalkingPortraitError for a person with fewer than two.
-    """
-    longest_stretch(avatar.usable, person.shots, person.fps)
-    usable = np.flatnonzero(avatar.usable)
-    count = min(round(held_out * len(usable)), len(usable) - 2)
-    if count < 0:
-        raise TalkingPortraitError(
-            f"{len(usable)} frames of the person can be used, but at least 2 are expected; prepare a longer video."
-        )
-    return usable[: len(usable) - count], usable[len(usable) - count :]
 
 
 class _Run:
@@ -288,12 +273,11 @@ class _Run:
 
     @torch.no_grad()
     def _settle_blinks(self) -> None:
-        """Strong blinks are those above the mean by 2.5 deviations, in predictions from the training's speech."""
-        labels = expression_labels(self.model, self.features[: int(self.training[-1]) + 1])
-        blinks = self.model.statistics.expressions(labels)[:, BROWS:]
-        threshold = blinks.mean(0) + BLINK_DEVIATIONS * blinks.std(0)
-        closed = torch.minimum(blinks.max(0).values + BLINK_MARGIN, self.model.limits[1, POSE + BROWS :])
-        self.model = replace(self.model, blinks=Blinks(threshold, closed))
+        """From predictions for the training's speech backwards: the syncer has learnt it by heart, but not so."""
+        labels = expression_labels(self.model, self.features[: int(self.training[-1]) + 1].flip(0))
+        predicted = self.model.statistics.expressions(labels)[:, BROWS:]
+        true = self.model.labels.expressions[self.training, BROWS:]
+        self.model = replace(self.model, blinks=measure_blinks(true, predicted, self.model.video.fps))
 
 
 def _take_over(networks: torch.nn.Module, files: dict[str, Path]) -> bool:
@@ -379,8 +363,4 @@ def _measure(
     else:
         chosen = held_out[np.linspace(0, len(held_out) - 1, min(MEASURED_FRAMES, len(held_out))).astype(int)]
         metrics |= evaluate(model, avatar, features, chosen.tolist(), landmarker, lpips)
-    path = out / METRICS
-    with writing(path), replacing(path) as partial:
-        partial.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    for name, value in metrics.items():
-        say(f"held-out {name}: {value:.3f}")
+    write_metrics(out, metrics, say)

@@ -94,7 +94,7 @@ def test_frames_depend_on_three_neighbours_and_no_more(model: PersonModel, perso
     changed = expression.clone()
     changed[7] += 2
     results = [
-        [face.astype(int) for face, _ in module._generated(model, numbers, each, module.Resident(model.renderer), 4)]
+        [face.astype(int) for face, *_ in module._generated(model, numbers, each, module.Resident(model.renderer), 4)]
         for each in (expression, changed)
     ]
     moved = [i for i in range(15) if np.abs(results[0][i] - results[1][i]).max() > 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,10 @@ from talking_portrait.pipelines.audiodvp.composite import (
     dilated,
     eroded,
     lower_face_masks,
+    old_chins,
 )
+
+from ...toy_person import fitted_face, speech
 
 
 def square(side: int, first: int, last: int) -> np.ndarray:
@@ -90,3 +95,18 @@ def test_a_frames_mask_covers_the_closed_and_the_wide_open_mouth() -> None:
     lowest = np.flatnonzero(masks[0, :, 128]).max()
     assert lowest == pytest.approx(128 + focal + 4, abs=3), "the open mouth's chin and four pixels more"
     assert delta[0, 0] == 3, "the frame's own coefficients stay"
+
+
+def test_the_films_chin_is_what_a_higher_one_uncovers() -> None:
+    face = fitted_face(speech(0.2), Fraction(25), 3)
+    model, size = face.face_model, (64, 64)
+    opened, closed = (face.coefficients([0, 1, 2], torch.tensor([[value, 0.0]])) for value in (3.0, 0.0))
+    lower = old_chins(model, opened, closed, size)
+    alphas = [model.render(each, size, lower=True).alpha[:, 0].numpy() > 0 for each in (opened, closed)]
+    uncovered = alphas[0] & ~alphas[1]
+    uncovered[:, :32] = False
+    assert uncovered.sum() > 100
+    found = lower > 0
+    assert (found & uncovered).sum() > 0.85 * uncovered.sum()
+    assert (found & alphas[1]).sum() < 0.05 * uncovered.sum(), "the generated face covers the rest"
+    assert old_chins(model, closed, opened, size).astype(bool).sum() < 0.05 * found.sum(), "a lower one uncovers none"

@@ -80,3 +80,30 @@ def test_faces_are_shrunk_by_areas() -> None:
     frame = np.zeros((SIDE // 2, SIDE // 2, 3), np.uint8)
     result, whole = paste_lower_face(frame, face, blend_weights(mask(), box, frame.shape[:2]), box)
     np.testing.assert_allclose(result[whole > 0.999], 100, atol=1)
+
+
+def chin(row: int) -> np.ndarray:
+    """What lies between a chin at this row and the film's at row 52."""
+    result = np.zeros((SIDE, SIDE), np.uint8)
+    result[row:52, 16:56] = 255
+    return result
+
+
+def test_of_two_chins_only_the_films_is_seen_where_it_is_the_lower_one() -> None:
+    box = CropBox(0, 0, SIDE)
+    usual = blend_weights(mask(), box, (SIDE, SIDE))  # ends at row 47
+    wide = blend_weights(mask(), box, (SIDE, SIDE), chin(40))
+    assert not wide[37:].any(), "neither the generated chin nor what is below it is shown"
+    np.testing.assert_allclose(wide[:28], usual[:28])
+    assert np.all(np.diff(wide[28:37, 36]) < 0), "it fades in above"
+    assert (wide <= usual).all()
+    np.testing.assert_allclose(blend_weights(mask(), box, (SIDE, SIDE), chin(50)), usual)  # the chin is not seen
+    np.testing.assert_allclose(blend_weights(mask(), box, (SIDE, SIDE), chin(52)), usual)
+
+
+def test_a_chin_gives_way_little_by_little() -> None:
+    steps = [blend_weights(mask(), CropBox(0, 0, SIDE), (SIDE, SIDE), chin(row))[44, 36] for row in range(49, 42, -1)]
+    assert steps[0] == pytest.approx(1)
+    assert steps[-1] == 0
+    assert np.all(np.diff(steps) <= 0)
+    assert any(0.1 < step < 0.9 for step in steps)

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from talking_portrait.models.face.face_mesh import face_mesh
+from talking_portrait.pipelines.audiodvp.morphable.head_shape import MorphableHead
+from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import euler_to_matrix, matrix_to_euler
 from talking_portrait.pipelines.packages import load_opencv
 from talking_portrait.pipelines.person.over_frames import smooth_within
+from talking_portrait.pipelines.syncanimation.preparation import head_tracking
 from talking_portrait.pipelines.syncanimation.preparation.camera_motion import MOVES, CameraMotion, Views
 from talking_portrait.pipelines.syncanimation.preparation.head_place import HeadPlace
-from talking_portrait.pipelines.syncanimation.preparation.head_tracking import project, track_head
+from talking_portrait.pipelines.syncanimation.preparation.head_tracking import (
+    HeadTrack,
+    project,
+    track_head,
+)
+
+from ...morphable_face import morphable_face
 
 SIZE, FOCAL, FRAMES = 256, 620.0, 60
 
 
-def poses(noise: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Landmarks (N, 468, 3) of a head of its own shape that turns, with its rotations and translations."""
+def poses(noise: float = 0.3, shape: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks (N, 468, 3) of a head that turns, with its rotations and translations.
+
+    `shape` (468, 3) or (N, 468, 3) is the head's, by default one of its own.
+    """
     random = np.random.default_rng(0)
     time = np.arange(FRAMES) / 25
     angles = np.stack([8 * np.sin(1.9 * time), 15 * np.sin(1.3 * time), 5 * np.cos(2.3 * time)], axis=1)
     rotation = euler_to_matrix(angles)
     translation = np.stack([2 * np.sin(time), np.cos(time) - 2, -60 + 3 * np.sin(0.7 * time)], axis=1)
-    shape = face_mesh().vertices * [1.04, 0.97, 1.02] + random.normal(0, 0.1, (468, 3))
+    if shape is None:
+        shape = face_mesh().vertices * [1.04, 0.97, 1.02] + random.normal(0, 0.1, (468, 3))
     in_camera = shape @ rotation.transpose(0, 2, 1) + translation[:, None]
     pixels = project(in_camera, FOCAL, SIZE / 2) + random.normal(0, noise, (FRAMES, 468, 2))
     depth = -(in_camera[..., 2:] - translation[:, None, 2:]) * FOCAL / 60
@@ -51,6 +67,37 @@ def test_poses_are_found_and_frames_with_wrong_landmarks_are_named() -> None:
     assert np.abs(place).mean() < 0.8
     across, true_across = (moved[:, 0] / moved[:, 2] for moved in (head.translation, translation))
     assert np.corrcoef(across, true_across)[0, 1] > 0.99
+
+
+def test_a_face_models_shape_gives_better_poses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a person whom the model can show, far from the canonical face, and who speaks meanwhile."""
+    monkeypatch.setattr(head_tracking, "FOCAL_LENGTHS", np.array([1.3, 1.7, 2.15, 2.4]))
+    model = morphable_face(6, 5, identities=8)
+    random = np.random.default_rng(5)
+    identity = torch.from_numpy(random.normal(0, 1, model.id_base.shape[1])).float()
+    swing = np.sin(np.arange(FRAMES)[:, None] / 25 * (3 + np.arange(6)) + np.arange(6))
+    spoken = model.geometry(identity[None, :, None], torch.from_numpy(swing).float()[..., None])
+    points, rotation, _ = poses(shape=spoken.double().numpy() * [-10, 10, 10])
+    usable = np.ones(FRAMES, bool)
+
+    def error(head: HeadTrack) -> float:
+        """Degrees that the turns are off, but for one by which the head's axes differ in all frames."""
+        off = matrix_to_euler(head.rotation @ rotation.transpose(0, 2, 1))
+        return float(np.sqrt(np.square(off - np.median(off, axis=0)).mean()))
+
+    without = track_head(points, usable, [(0, FRAMES)], SIZE, 25.0)
+    head = MorphableHead(model)
+    calls: list[float] = []
+    fitted = track_head(
+        points, usable, [(0, FRAMES)], SIZE, 25.0, head, lambda done, total, *_: calls.append(done / total)
+    )
+    assert error(without) > 0.6
+    assert error(fitted) < 0.35
+    assert fitted.focal == pytest.approx(FOCAL, rel=0.15)
+    assert calls == sorted(calls)
+    assert head.name != MorphableHead(morphable_face(6, 4)).name
+    with pytest.raises(TalkingPortraitError, match="has 67 landmarks, but 68 are expected"):
+        MorphableHead(replace(model, landmark_index=model.landmark_index[1:]))
 
 
 def test_a_camera_in_the_heads_frame_gives_the_place_of_the_head() -> None:

@@ -13,17 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from talking_portrait.models.face.face_mesh import BLENDSHAPES
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from talking_portrait.__main__ import main
+from talking_portrait.models.face.face_mesh import BLENDSHAPES, face_mesh
+from talking_portrait.pipelines.audiodvp.morphable.head_shape import MorphableHead
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.person.prepare import Settings as PersonSettings
 from talking_portrait.pipelines.person.prepare import prepare_person
 from talking_portrait.pipelines.person_systems import prepare_person_for
 from talking_portrait.pipelines.syncanimation.avatar import FOLDER, STAGES, face_rects, open_avatar
+from talking_portrait.pipelines.syncanimation.export import export_person
 from talking_portrait.pipelines.syncanimation.preparation import head_tracking
 from talking_portrait.pipelines.syncanimation.prepare import Settings, prepare_avatar, published_blendshapes
 from talking_portrait.pipelines.types import FaceTrack
 
+from ...morphable_face import morphable_face
 from ...speaking_person import MarkLandmarker, Scene, speaking, write_video
 
 FRAMES = 55
@@ -55,7 +61,7 @@ def one_focal_length() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("video") / "ann.mp4", speaking(2.2))
+    return write_video(tmp_path_factory.mktemp("video") / "ann.mp4", speaking(2.2, yaw=1))
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +112,91 @@ def test_the_folder_holds_all_that_training_takes(made: Path) -> None:
 
     meta = json.loads((made / FOLDER / "meta.json").read_text())
     assert meta["parser"] == "bands"
-    assert meta["tracker"]["name"] == "bundle adjustment"
+    assert (meta["tracker"]["name"], meta["tracker"]["shape"]) == ("bundle adjustment", "canonical face")
     assert meta["finished"] == list(STAGES)
+
+
+@pytest.fixture(scope="module")
+def exported(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All but one frame, which is not to be trained on."""
+    folder = Path(shutil.copytree(made, tmp_path_factory.mktemp("part") / "ann"))
+    labels = load_file(folder / FOLDER / "labels.safetensors")
+    labels["usable"][5] = False
+    save_file(labels, folder / FOLDER / "labels.safetensors")
+    out = folder.parent / "out"
+    assert main(["person", "export", str(folder), "--out", str(out)]) == 0
+    return out
+
+
+def test_exported_poses_are_those_of_the_published_tracker(exported: Path, made: Path) -> None:
+    ann = open_avatar(open_person(made))
+    parts = [json.loads((exported / f"transforms_{name}.json").read_text()) for name in ("train", "val")]
+    assert [len(part["frames"]) for part in parts] == [49, 5], "ten of eleven parts are for training"
+    entries = [frame for part in parts for frame in part["frames"]]
+    numbers = [frame["img_id"] for frame in entries]
+    assert numbers == [frame["aud_id"] for frame in entries] == [*range(5), *range(6, FRAMES)]
+    c2w = np.array([frame["transform_matrix"] for frame in entries])
+    np.testing.assert_allclose(c2w, ann.c2w[numbers].numpy(), rtol=0, atol=1e-6)
+    camera = parts[0]
+    assert camera["cx"] == camera["cy"] == 64
+
+    def away(rotation: np.ndarray) -> float:
+        """Pixels that the canonical nose and brow are off under the published camera, the head at negative depth."""
+        errors = []
+        for vertex, landmark in ((1, 30), (168, 27)):
+            x, y, z = (rotation @ (face_mesh().vertices[vertex] / 100) + translation).T
+            u, v = (-camera["focal_len"] * x / z + camera["cx"], camera["focal_len"] * y / z + camera["cy"])
+            errors.append(np.hypot(*(np.stack([u, v], 1) - ann.landmarks[numbers, landmark].numpy()).T))
+        return float(np.mean(errors))
+
+    rotation = c2w[:, :3, :3].transpose(0, 2, 1)
+    translation = -np.einsum("nij,nj->ni", rotation, c2w[:, :3, 3])
+    assert (translation[:, 2] < -0.2).all()
+    assert away(rotation) < 2
+    assert away(rotation.transpose(0, 2, 1)) > 2 * away(rotation), "the head is turned"
+
+
+def test_an_export_holds_every_file_of_the_layout(exported: Path, made: Path) -> None:
+    ann = open_avatar(open_person(made))
+    assert {path.name for path in exported.iterdir()} == {
+        *("ori_imgs", "gt_imgs", "torso_imgs", "parsing", "bc.jpg", "aud.wav", "bs.npy"),
+        *("transforms_train.json", "transforms_val.json"),
+    }
+    assert len(list((exported / "gt_imgs").iterdir())) == FRAMES - 1
+    np.testing.assert_allclose(np.loadtxt(exported / "ori_imgs" / "3.lms"), ann.landmarks[3].numpy(), atol=1e-4)
+    np.testing.assert_allclose(np.load(exported / "bs.npy"), ann.blendshapes.numpy())
+    picture, parts = ann.frames([3])[0].astype(float), ann.parts([3])[0]
+    assert np.abs(np.array(Image.open(exported / "ori_imgs" / "3.jpg")) - picture).mean() < 3
+    before = np.array(Image.open(exported / "gt_imgs" / "3.jpg")).astype(float)
+    assert np.abs(before - ann.background())[parts == 0].mean() < 3
+    assert np.abs(before - picture)[parts != 0].mean() < 3
+    torso = Image.open(exported / "torso_imgs" / "3.png")
+    assert (torso.mode, torso.size) == ("RGBA", (128, 128))
+    labels = np.array(Image.open(exported / "parsing" / "3.png"))
+    for part, colour in enumerate([(255, 255, 255), (0, 0, 255), (0, 255, 0), (255, 0, 0)]):
+        assert (labels[parts == part] == colour).all()
+    face = np.array(Image.open(exported / "parsing" / "3_face.png"))
+    np.testing.assert_allclose((255.0 - face[..., 1]) / 255, ann.face_masks([3])[0], atol=0.003)
+
+
+def test_what_can_not_be_exported_is_one_sentence(
+    made: Path, bare: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, out, words in (
+        (made, exported, "holds other files (aud.wav), so nothing was written to it"),
+        (tmp_path, tmp_path / "out", "holds no prepared person"),
+        (bare, tmp_path / "out", "choose SyncAnimation in Prepare Person"),
+    ):
+        assert main(["person", "export", str(folder), "--out", str(out)]) == 2
+        assert words in capsys.readouterr().err
+
+    def stop(done: int, *_: object) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_person(open_person(made), tmp_path / "out", progress=stop)
+    assert not (tmp_path / "out").exists()
 
 
 def test_finished_work_is_not_done_again_and_other_work_is_refused(made: Path) -> None:
@@ -120,19 +209,27 @@ def test_finished_work_is_not_done_again_and_other_work_is_refused(made: Path) -
 
 @pytest.mark.parametrize("at", [0.25, 0.95])
 def test_an_interrupted_preparation_goes_on_at_its_stage(person: Person, at: float) -> None:
+    """And the tracker has its shape from a face model, which a finished person keeps."""
+    shape = MorphableHead(morphable_face(3, identities=2))
+
     def stop(done: int, total: int, preview: torch.Tensor | None = None) -> None:
         if done / total > at:
             raise KeyboardInterrupt
 
     first, second = Bands(), Bands()
     with pytest.raises(KeyboardInterrupt):
-        prepare_avatar(person, parser=first, progress=stop)
+        prepare_avatar(person, parser=first, shape=shape, progress=stop)
     with pytest.raises(TalkingPortraitError, match="not prepared for SyncAnimation"):
         open_avatar(person)
-    ann = prepare_avatar(person, parser=second)
+    ann = prepare_avatar(person, parser=second, shape=shape)
     assert len(ann.frames(range(FRAMES))) == FRAMES
     assert second.calls == (0 if at > 0.9 else FRAMES)
     assert not [path for path in (person.folder / FOLDER).iterdir() if path.suffix == ".part"]
+    meta = json.loads((person.folder / FOLDER / "meta.json").read_text())
+    assert meta["tracker"]["shape"] == meta["settings"]["shape"] == shape.name
+    prepare_avatar(person, parser=second)
+    with pytest.raises(TalkingPortraitError, match=r"shape face model \w+, but .* shape face model \w+ is requested"):
+        prepare_avatar(person, parser=second, shape=MorphableHead(morphable_face(4)))
 
 
 KILLED = """
@@ -207,6 +304,17 @@ def test_blendshapes_are_in_the_published_order() -> None:
     for column, name in enumerate(BLENDSHAPES[1:]):
         np.testing.assert_allclose(published[:, column], scores[0, BLENDSHAPES.index(name)], atol=1e-5)
     assert not published[:, 51].any()
+
+
+def test_lids_are_labelled_shut_in_the_frames_in_which_they_are() -> None:
+    scores = np.full((30, len(BLENDSHAPES)), 0.1, np.float32)
+    scores[10:13] = 0.8
+    track = FaceTrack(np.zeros((30, 478, 3)), np.ones(30, bool), (8, 8), np.tile(np.eye(4), (30, 1, 1)), scores)
+    published = published_blendshapes(track, np.ones(30, bool), ((0, 30),))
+    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+        lids = published[:, BLENDSHAPES.index(name) - 1]
+        np.testing.assert_allclose(lids[[9, 10, 12, 13]], [0.1, 0.8, 0.8, 0.1], atol=1e-6)
+    assert published[9, BLENDSHAPES.index("jawOpen") - 1] > 0.2, "all else is smoothed, as published"
 
 
 def test_rectangles_end_at_the_pictures_edges() -> None:

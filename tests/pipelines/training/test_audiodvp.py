@@ -25,7 +25,8 @@ from talking_portrait.pipelines.training.audiodvp import settings as settings_mo
 from talking_portrait.pipelines.training.audiodvp.expression import calibrate
 from talking_portrait.pipelines.training.audiodvp.renderer import LowerFaces, NeuralRendererTrainer
 from talking_portrait.pipelines.training.audiodvp.settings import Settings
-from talking_portrait.pipelines.training.audiodvp.train import MODEL, split, train_audiodvp
+from talking_portrait.pipelines.training.audiodvp.train import MODEL, train_audiodvp
+from talking_portrait.pipelines.training.core.person_settings import split
 from talking_portrait.pipelines.training.core.run_settings import read_settings
 from talking_portrait.pipelines.training.core.timed_steps import steps_in
 
@@ -148,7 +149,7 @@ def test_persons_that_cannot_be_trained_on_are_refused_in_a_sentence(work: Path,
     assert not (tmp_path / "run").exists()
     person = open_person(work / "bob")
     with pytest.raises(TalkingPortraitError, match="No frame of the head video"):
-        split(replace(person, usable=np.zeros(person.frames, bool)), 0.1)
+        split(person, np.zeros(person.frames, bool), 0.1)
 
 
 def test_files_of_others_are_left_alone(work: Path, tmp_path: Path) -> None:
@@ -167,14 +168,14 @@ def test_files_of_others_are_left_alone(work: Path, tmp_path: Path) -> None:
 
 def test_the_end_of_the_video_is_held_out(work: Path) -> None:
     person = open_person(work / "ann")
-    training, held_out = split(person, 0.1)
+    training, held_out = split(person, person.usable, 0.1)
     assert training.tolist() == list(range(135))
     assert held_out.tolist() == list(range(135, 150))
-    training, held_out = split(person, 0)
+    training, held_out = split(person, person.usable, 0)
     assert (len(training), len(held_out)) == (150, 0)
     usable = person.usable.copy()
     usable[100:] = False
-    training, held_out = split(replace(person, usable=usable), 0.1)
+    training, held_out = split(person, usable, 0.1)
     assert training.tolist() == list(range(90))
 
 

@@ -39,6 +39,7 @@ from talking_portrait.pipelines.syncanimation.conditions import (
 from talking_portrait.pipelines.syncanimation.motion_pose import motion_expressions, motion_poses
 from talking_portrait.pipelines.syncanimation.person_model import PersonModel
 from talking_portrait.pipelines.syncanimation.speech import speech_pieces
+from talking_portrait.pipelines.training.core.person_settings import split
 from talking_portrait.pipelines.training.core.run_settings import read_settings
 from talking_portrait.pipelines.training.syncanimation import settings as settings_module
 from talking_portrait.pipelines.training.syncanimation import train as train_module
@@ -47,7 +48,7 @@ from talking_portrait.pipelines.training.syncanimation.evaluation import evaluat
 from talking_portrait.pipelines.training.syncanimation.frames import HeadFrames, Pixels, with_rare
 from talking_portrait.pipelines.training.syncanimation.renderer import HeadTrainer
 from talking_portrait.pipelines.training.syncanimation.settings import Settings
-from talking_portrait.pipelines.training.syncanimation.train import MODEL, split, train_syncanimation
+from talking_portrait.pipelines.training.syncanimation.train import MODEL, train_syncanimation
 from talking_portrait.pipelines.types import Audio, FaceMotion
 
 from ...toy_avatar import FPS, FRAME, acted, drawn, landmarks, make_avatar
@@ -396,12 +397,12 @@ def test_persons_that_cannot_be_trained_on_are_refused_in_a_sentence(work: Path,
     with pytest.raises(TalkingPortraitError, match=r"meta.json is missing"):
         train_syncanimation(tmp_path, tmp_path / "run", QUICK)
     person, avatar = open_person(work / "ann"), open_avatar(open_person(work / "ann"))
-    training, held_out = split(person, avatar, 0.2)
+    training, held_out = split(person, avatar.usable, 0.2, least=2)
     assert (training.tolist(), held_out.tolist()) == (list(range(100)), list(range(100, 125)))
     one = np.zeros(person.frames, bool)
     one[5] = True
     with pytest.raises(TalkingPortraitError, match="1 frames of the person can be used, but at least 2"):
-        split(person, replace(avatar, usable=one), 0.1)
+        split(person, one, 0.1, least=2)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / MODEL).write_text("mine")
     with pytest.raises(TalkingPortraitError, match=r"person.safetensors would be written over"):

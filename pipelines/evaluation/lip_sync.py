@@ -22,6 +22,7 @@ from ..audio.mfcc import cepstra
 from ..audio.waveform import SPEECH_RATE, mono, resample
 from ..files.video import VideoFile
 from ..packages import load_opencv
+from ..progress import share
 from ..types import Audio, Progress
 from .watched_face import WatchedFace
 
@@ -40,6 +41,8 @@ BORDER = 110
 SCALE = 32768
 """Of whole numbers of 16 bits, of which the network's MFCC are made."""
 BATCH = 8
+PART = 1000
+"""Frames whose distances are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ def lip_sync(
         return None
     count -= FRAMES  # as published, one less than there could be
     rows = torch.from_numpy(cepstra(wave * SCALE).astype(np.float32))
-    sounds = sound_embeddings(network, rows, count)
-    return align(lip_embeddings(network, _crops(video, boxes), count, progress), sounds)
+    sounds = sound_embeddings(network, rows, count, share(progress, 0, 0.1))
+    lips = lip_embeddings(network, _crops(video, boxes), count, share(progress, 0.1, 1))
+    return align(lips, sounds)
 
 
 def face_boxes(face: WatchedFace) -> np.ndarray:
@@ -100,10 +104,13 @@ def face_crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def sound_embeddings(network: SyncNet, rows: torch.Tensor, count: int) -> torch.Tensor:
+def sound_embeddings(network: SyncNet, rows: torch.Tensor, count: int, progress: Progress) -> torch.Tensor:
     """(count, 1024) of MFCC (rows, 13): embedding t is of rows 4 t to 4 t + 19."""
-    windows = rows.unfold(0, ROWS, ROWS_A_FRAME).transpose(1, 2)[:count]
-    return torch.cat([network.embed_sound(part) for part in windows.split(BATCH)])
+    embeddings: list[torch.Tensor] = []
+    for part in rows.unfold(0, ROWS, ROWS_A_FRAME).transpose(1, 2)[:count].split(BATCH):
+        embeddings.append(network.embed_sound(part))
+        progress(min(BATCH * len(embeddings), count), count)
+    return torch.cat(embeddings)
 
 
 @torch.no_grad()
@@ -126,8 +133,12 @@ def lip_embeddings(network: SyncNet, crops: Iterator[np.ndarray], count: int, pr
 def align(lips: torch.Tensor, sounds: torch.Tensor) -> LipSync:
     """Of embeddings (T, n) of the same times."""
     padded = F.pad(sounds, (0, 0, REACH, REACH))
-    shifts = range(2 * REACH + 1)
-    distances = torch.stack([F.pairwise_distance(lips, padded[shift : shift + len(lips)]).mean() for shift in shifts])
+    sums = torch.zeros(2 * REACH + 1)
+    for start in range(0, len(lips), PART):
+        own = lips[start : start + PART]
+        for shift in range(len(sums)):
+            sums[shift] += F.pairwise_distance(own, padded[start + shift : start + shift + len(own)]).sum()
+    distances = sums / len(lips)
     best = int(distances.argmin())
     least = float(distances[best])
     return LipSync(least, float(distances.median()) - least, REACH - best)

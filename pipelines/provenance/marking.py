@@ -14,8 +14,8 @@ from ..errors import TalkingPortraitError, quoted
 from .pattern import pattern, strength
 
 LASTING = 192
-"""Pixels of the shorter side from which on the mark outlives one of the usual changes in nearly all videos; of videos of
-128 pixels, as written and in copies with one change, it was found in 81 %."""
+"""Pixels of the shorter side from which on the mark outlives one of the usual changes in nearly all videos (97 %); at
+128 pixels it was found in 81 % of videos and of their copies with one change."""
 _log = logging.getLogger(__name__)
 SWITCH = "TALKING_PORTRAIT_MARK"
 """The environment variable that turns the invisible mark off, for hosts without a command line."""

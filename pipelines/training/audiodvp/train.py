@@ -36,7 +36,14 @@ from ..core.person_settings import split, write_metrics
 from ..core.processes import Processes
 from ..core.run_settings import begun_settings, read_settings, write_settings
 from ..core.timed_steps import steps_in
-from .expression import ExpressionTrainer, SpokenExpressions, calibrate, coefficient_movement, evaluate_expression
+from .expression import (
+    ExpressionTrainer,
+    SpokenExpressions,
+    calibrate,
+    coefficient_movement,
+    evaluate_expression,
+    with_linear,
+)
 from .renderer import GENERATOR, LowerFaces, NeuralRendererTrainer, evaluate_renderer, lower_face_part
 from .settings import Settings
 
@@ -117,6 +124,7 @@ def train_audiodvp(
     speaking = build_speech_to_expression(
         read_checkpoint(files["expression"]), network.config, path=files["expression"]
     )
+    speaking = with_linear(speaking, features, face.expression, training)
     calibrate(speaking, face.face_model, features, face.expression, training)
     drawing = build_neural_renderer(read_checkpoint(files["renderer"]), path=files["renderer"])
     model = PersonModel(speaking, drawing, face, HeadVideo.of_person(person), speech.model, part, encoder)

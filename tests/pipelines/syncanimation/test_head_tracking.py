@@ -27,6 +27,12 @@ from ...morphable_face import morphable_face
 SIZE, FOCAL, FRAMES = 256, 620.0, 60
 
 
+@pytest.fixture(autouse=True)
+def some_focal_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them take long."""
+    monkeypatch.setattr(head_tracking, "FOCAL_LENGTHS", np.array([1.3, 1.7, 2.15, 2.4, 2.8]))
+
+
 def poses(noise: float = 0.3, shape: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Landmarks (N, 468, 3) of a head that turns, with its rotations and translations.
 
@@ -69,9 +75,8 @@ def test_poses_are_found_and_frames_with_wrong_landmarks_are_named() -> None:
     assert np.corrcoef(across, true_across)[0, 1] > 0.99
 
 
-def test_a_face_models_shape_gives_better_poses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_face_models_shape_gives_better_poses() -> None:
     """Of a person whom the model can show, far from the canonical face, and who speaks meanwhile."""
-    monkeypatch.setattr(head_tracking, "FOCAL_LENGTHS", np.array([1.3, 1.7, 2.15, 2.4]))
     model = morphable_face(6, 5, identities=8)
     random = np.random.default_rng(5)
     identity = torch.from_numpy(random.normal(0, 1, model.id_base.shape[1])).float()

@@ -15,14 +15,15 @@ import torch
 from talking_portrait.__main__ import main
 from talking_portrait.models.audiodvp.discriminator import Discriminator, DiscriminatorConfig
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer, NeuralRendererConfig, initialise
-from talking_portrait.models.audiodvp.speech_to_expression import new_speech_to_expression
+from talking_portrait.models.audiodvp.speech_to_expression import build_speech_to_expression, new_speech_to_expression
 from talking_portrait.models.errors import TalkingPortraitError
 from talking_portrait.pipelines.audio.mouth_states import shipped_encoder
 from talking_portrait.pipelines.audiodvp.animate import animate, open_model
+from talking_portrait.pipelines.audiodvp.expression import predict_expression
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
 from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.training.audiodvp import settings as settings_module
-from talking_portrait.pipelines.training.audiodvp.expression import calibrate
+from talking_portrait.pipelines.training.audiodvp.expression import calibrate, with_linear
 from talking_portrait.pipelines.training.audiodvp.renderer import LowerFaces, NeuralRendererTrainer
 from talking_portrait.pipelines.training.audiodvp.settings import Settings
 from talking_portrait.pipelines.training.audiodvp.train import MODEL, train_audiodvp
@@ -331,3 +332,28 @@ def test_the_published_expression_network_and_the_gan_make_a_model_too(work: Pat
     assert {"generator", "discriminator"} <= names.keys()
     frames = list(animate(model, speech(0.2), open_person(work / "bob")))
     assert len(frames) == 5
+
+
+@torch.no_grad()
+def test_the_linear_map_says_what_the_frames_around_do() -> None:
+    """An expression that follows the speech of two frames before, and a network that says nothing."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(400, 6, generator=generator)
+    expression = torch.stack([features[:, 0].roll(2), features[:, 3].roll(-3)], 1) * torch.tensor([2.0, 0.5]) + 1
+    network = new_speech_to_expression("temporal", 6, 2)
+    network.network.head.weight.zero_()
+    network.network.head.bias.zero_()
+    frames = np.arange(10, 390)
+    network.fit_scales(features[frames], expression[frames])
+    joined = with_linear(network.eval(), features, expression, frames)
+    predicted = predict_expression(joined, features)[20:380]
+    for one, other in zip(predicted.T, expression[20:380].T, strict=True):
+        assert torch.corrcoef(torch.stack([one, other]))[0, 1] > 0.97
+    torch.testing.assert_close(predict_expression(joined, features, chunk=90)[20:380], predicted, atol=1e-4, rtol=0)
+
+    again = build_speech_to_expression(joined.state_dict(), joined.config, path="ann")
+    torch.testing.assert_close(predict_expression(again, features)[20:380], predicted)
+    earlier = {name: value for name, value in network.config.items() if name != "linear"}
+    assert build_speech_to_expression(network.state_dict(), earlier, path="ann").kind == "temporal"
+    affine = new_speech_to_expression("affine", 30, 2)
+    assert with_linear(affine, torch.zeros(9, 30), torch.zeros(9, 2), np.arange(9)) is affine, "as published"

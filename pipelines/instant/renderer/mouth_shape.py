@@ -49,8 +49,8 @@ PROFILE = 0.8
 """Part of the mouth's width that a turned head shows, below which its lips open less still: the far corner folds."""
 LIP_EDGE = 1.5
 """Width in output pixels of the soft edge between lip and inside, in a sharp picture."""
-CHIN_FURTHER = 0.08
-"""Part by which the chin goes further than the mesh's jaw takes it: as far, for an opening, as real speakers' chins."""
+CHIN_FURTHER = 0.5
+"""Part by which the chin goes further than the mesh's jaw takes it: about as far, for an opening, as real speakers'."""
 SLIT_FROM = 0.03
 """Opening in eye distances from which all of the gap that the lips' soft edges hide is added back."""
 SMALL_JAW = 0.1

@@ -22,11 +22,14 @@ from ...image.frame_workers import FrameWorkers, read_ahead
 from ...person.head_frames import forwards_and_backwards, read_frames
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
 from ..renderer.renderer import BATCH_PIXELS, InstantRenderer
+from .face_texture import texture_of
 from .filmed_face import FilmedFace, filmed_face
 from .follow import FilmPicker, follow_film
-from .lower_face import draw_mouth
+from .foreground import Foreground, with_foreground
+from .lower_face import changed_box, draw_mouth
 from .mouth_motion import MouthMotion, mouth_motions
 from .mouth_view import MouthView, skin_light
+from .occlusion import TextureKeeper, hidden_lips
 
 End = Literal["back and forth", "hold", "cut"]
 """What follows the film's last frame where the sound is longer: the film backwards, that frame, or nothing."""
@@ -96,7 +99,10 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, speech: FaceMotion)
         raise TalkingPortraitError(
             f"There are {len(images)} pictures but landmarks for one; run Detect Landmarks on all of them."
         )
-    face = filmed_face(track.points, track.found, (0,), track.image_size, speech, smoothing=0)
+    textures = TextureKeeper()
+    for number in np.flatnonzero(track.found):
+        textures.add(images[number].cpu().numpy(), track.points[number])
+    face = filmed_face(track.points, track.found, (0,), track.image_size, speech, smoothing=0, textures=textures.kept)
     return _film(face, speech.fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
 
 
@@ -105,7 +111,10 @@ def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator
     for number, value in _open_mouths(face, max(1, round(APART * fps))):
         frame = next(iter(read(np.array([number]))))
         view = MouthView.of(frame, _as_filmed(face, number))
-        views.append((value + TEETH_VALUE * view.teeth_share(), number, view))
+        value += TEETH_VALUE * view.teeth_share()
+        if face.appearance is not None:
+            value -= hidden_lips([face.appearance.oddness(texture_of(frame, face.points[number]))])
+        views.append((value, number, view))
     _, number, inside = max(views, key=lambda entry: entry[0])
     shut = float(mouth_opening(face.points[number].astype(np.float64))) < LEAST_OPENING
     if shut:
@@ -156,7 +165,8 @@ def dub(
     light: np.ndarray | None = None
     done = 0
     with FrameWorkers(torch.device("cpu")) as workers:
-        for frames in read_ahead(_batches(film.read(numbers), batch)):
+        batches = read_ahead(_batches(film.read(numbers), batch))
+        for frames, foregrounds in with_foreground(film.face, numbers, batches, workers):
             shown = np.arange(done, done + len(frames))
             moves = mouth_motions(film.face, numbers[shown], motion, shown, jaw)
             lights = []
@@ -166,7 +176,7 @@ def dub(
                 lights.append(light)
             masks = np.zeros(frames.shape[:3], np.float32)
             amounts = film.face.amount[numbers[shown]].tolist()
-            workers.map(_draw, frames, masks, moves, amounts, lights, repeat(film.inside))
+            workers.map(_draw, frames, masks, moves, amounts, lights, repeat(film.inside), foregrounds)
             yield torch.from_numpy(frames), torch.from_numpy(masks)
             done += len(frames)
             progress(done, len(numbers), _preview(frames[-1]))
@@ -179,13 +189,28 @@ def _batches(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def _draw(
-    frame: np.ndarray, mask: np.ndarray, move: MouthMotion, amount: float, light: np.ndarray, inside: MouthView
+    frame: np.ndarray,
+    mask: np.ndarray,
+    move: MouthMotion,
+    amount: float,
+    light: np.ndarray,
+    inside: MouthView,
+    foreground: Foreground | None,
 ) -> None:
-    """Moves the mouth in a frame (H, W, 3), and says where in `mask` (H, W)."""
-    if amount == 0:
+    """Moves the mouth in a frame (H, W, 3) behind what is in front of it, and says where in `mask` (H, W)."""
+    if foreground is None:
+        if amount > 0:
+            box = changed_box(move, frame.shape[:2])
+            mask[box] = draw_mouth(frame, box, move, inside, light, amount)
         return
-    new, box = draw_mouth(frame, move, inside, light, amount)
-    mask[box] = new
+    amount *= 1 - foreground.filmed
+    if amount > 0:
+        box = changed_box(move, frame.shape[:2])
+        filmed = frame[box].copy()
+        front = foreground.over(move.points, move.eye_distance, box)
+        front.hide(frame[box])
+        new = draw_mouth(frame, box, move, inside, light, amount)
+        mask[box] = front.put_back(frame[box], filmed, new)
 
 
 def _open_mouths(face: FilmedFace, apart: int) -> list[tuple[int, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from ...face.smoothing import smooth_points
 from ...types import Camera, FaceMotion, FaceTrack
 from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP, Speaking, eye_distance
 from ..renderer.portrait_mesh import LipControls, PortraitMesh
+from .face_texture import Texture
+from .occlusion import Appearance
 
 BLOCK, OVERLAP = 1000, 8
 """Frames that are smoothed together, and how many of the neighbouring ones are smoothed with them."""
@@ -49,8 +51,8 @@ class FilmedFace:
     `points` (F, 468, 3) float32 landmarks in pixels, held where the face is not found. `found` (F,) bool.
     `starts` numbers of the frames that begin a shot, with 0. `size` (height, width) of a frame. `amount` (F,) in 0..1
     is how far a frame may be changed. `reference` (468, 3) cm is the usual shape in the head frame, `rest` that
-    with lips that touch, `closed_gap` what landmarkers then report between them in eye distances, and `mesh` the shape
-    at rest without that gap as a portrait.
+    with lips that touch, `closed_gap` what landmarkers then report between them in eye distances, `mesh` the shape at
+    rest without that gap as a portrait, and `appearance` the usual look of the lower face, if enough is seen of it.
     """
 
     points: np.ndarray
@@ -62,6 +64,7 @@ class FilmedFace:
     rest: np.ndarray
     closed_gap: float
     mesh: PortraitMesh
+    appearance: Appearance | None
 
     @property
     def frames(self) -> int:
@@ -80,10 +83,12 @@ def filmed_face(
     speech: FaceMotion,
     *,
     smoothing: float = 1.0,
+    textures: Sequence[Texture] = (),
 ) -> FilmedFace:
     """The face of landmarks (F, P, 3) that are valid where `found` (F,); the film's shots begin at `starts`.
 
     `speech` is a motion from which the film's shape at rest is derived: how speech moves a face at each opening.
+    `textures` of some of its frames say how the lower face looks.
     """
     points = _held(points[:, :VERTICES], found, starts)
     if smoothing > 0:
@@ -103,7 +108,9 @@ def filmed_face(
     mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - gap * mesh.eye_distance / 2)
     turned = np.concatenate([_turned(points[part], size) for part in _blocks(len(points))])
     wanted = found * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
-    return FilmedFace(points, found, starts, size, _faded(wanted, starts), reference, rest, gap, mesh)
+    return FilmedFace(
+        points, found, starts, size, _faded(wanted, starts), reference, rest, gap, mesh, Appearance.of(textures)
+    )
 
 
 def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -> np.ndarray:

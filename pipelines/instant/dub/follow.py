@@ -23,6 +23,7 @@ from ...packages import load_opencv
 from ...person.same_person import Shape, median_shape, most_alike, shape_of
 from ...types import FaceMotion, Progress, no_progress
 from .filmed_face import FilmedFace, filmed_face
+from .occlusion import TextureKeeper
 
 CONFIDENCE = 0.5
 COMPARED = 25
@@ -112,12 +113,15 @@ def follow_film(
                 picker.begin_shot()
             yield picture
 
+    textures = TextureKeeper()
     points: list[np.ndarray] = []
     found: list[bool] = []
     empty = np.zeros((VERTICES, 3), np.float32)
     preview_every = max(1, round(PREVIEW_SECONDS * video.fps))
     for face in follow(pictures(), size, landmarker, picker=picker, min_confidence=CONFIDENCE):
         found.append(face is not None)
+        if face is not None:
+            textures.add(shown.numpy(), face.points)
         points.append(empty if face is None else face.points[:VERTICES].astype(np.float32))
         progress(len(found), max(frames, len(found)), None if len(found) % preview_every else shown)
     if not any(found):
@@ -127,7 +131,13 @@ def follow_film(
         )
     stretch = np.array([video.size[1] / size[1], video.size[0] / size[0], video.size[1] / size[1]], np.float32)
     return filmed_face(
-        np.stack(points) * stretch, np.array(found), tuple(starts), video.size, speech, smoothing=smoothing
+        np.stack(points) * stretch,
+        np.array(found),
+        tuple(starts),
+        video.size,
+        speech,
+        smoothing=smoothing,
+        textures=textures.kept,
     )
 
 

@@ -41,16 +41,21 @@ LIP_EDGE = 1.5
 
 
 def draw_mouth(
-    frame: np.ndarray, motion: MouthMotion, inside: MouthView, light: np.ndarray, amount: float
-) -> tuple[np.ndarray, tuple[slice, slice]]:
+    frame: np.ndarray,
+    box: tuple[slice, slice],
+    motion: MouthMotion,
+    inside: MouthView,
+    light: np.ndarray,
+    amount: float,
+) -> np.ndarray:
     """Moves the mouth in a frame (H, W, 3), bytes or floats in 0..1, and fills an open one from `inside`.
 
-    `light` (3,) is the colour of the cheeks now; by `amount` in 0..1 the frame goes over into the new one. Returns how
-    much of each pixel is new (h, w) float32 in 0..1, and the box of the frame that is, as rows and columns; other
-    pixels keep their values.
+    `box` is the `changed_box`; other pixels keep their values. `light` (3,) is the colour of the cheeks now; by
+    `amount` in 0..1 the frame goes over into the new one. Returns how much of each pixel of the box is new (h, w)
+    float32 in 0..1.
     """
     cv2 = load_opencv()
-    rows, columns = box = _box(motion, frame.shape[:2])
+    rows, columns = box
     upper, lower = _fields(motion, box)
     x = np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5
     y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + 0.5
@@ -69,7 +74,7 @@ def draw_mouth(
     if amount < 1:
         colours = cv2.addWeighted(colours, amount, here, 1 - amount, 0)
     np.copyto(here, colours if frame.dtype == np.uint8 else colours.clip(0, 1), where=new[..., None])
-    return new * np.float32(amount), box
+    return new * np.float32(amount)
 
 
 def _lips(
@@ -121,7 +126,7 @@ def _around_lips(motion: MouthMotion, box: tuple[slice, slice]) -> tuple[slice, 
     return result[0], result[1]
 
 
-def _box(motion: MouthMotion, size: tuple[int, ...]) -> tuple[slice, slice]:
+def changed_box(motion: MouthMotion, size: tuple[int, ...]) -> tuple[slice, slice]:
     """Rows and columns of a frame (height, width) that the movement can reach."""
     places = np.concatenate(_sites(motion.points, motion.moved))
     low, high = np.floor(places.min(axis=0)).astype(int), np.ceil(places.max(axis=0)).astype(int) + 1

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -23,8 +24,10 @@ from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_vi
 from talking_portrait.pipelines.instant.animate import Source, animate_source, fit_portrait
 from talking_portrait.pipelines.instant.dub import film as film_module
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_speech, dub_video
+from talking_portrait.pipelines.instant.dub.face_texture import texture_of
 from talking_portrait.pipelines.instant.dub.film import End, dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded
+from talking_portrait.pipelines.instant.dub.occlusion import MOST_TEXTURES, TextureKeeper, covered
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import Audio, FaceMotion, FaceTrack
 
@@ -125,6 +128,70 @@ def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, monkey
     assert openings(images).min() > 0.08
 
 
+COVERED = range(9, 17)
+
+
+@pytest.mark.parametrize(("shade", "width"), [((0.2, 0.2, 0.22), 0.5), ((0.15, 0.25, 0.7), 0.16)])
+def test_what_is_in_front_of_the_mouth_stays_in_front(frames, track, shade, width):
+    """A microphone or a pen comes up from below; the mouth goes on behind it, and is not drawn on it."""
+    eyes = float(np.linalg.norm(track.points[0, 33, :2] - track.points[0, 263, :2]))
+    filmed, masks = frames.clone(), torch.zeros(frames.shape[:3], dtype=torch.bool)
+    for number in COVERED:
+        x, y = track.points[number, [0, 17], :2].mean(axis=0)
+        ends = [(round(x), round(y - 0.1 * eyes)), (round(x + 0.2 * eyes), SIDE)]
+        shape = cv2.line(np.zeros((SIDE, SIDE), np.uint8), *ends, 1, round(width * eyes))
+        masks[number] = torch.from_numpy(shape > 0)
+        filmed[number][masks[number]] = torch.tensor(shade)
+    film = film_of_pictures(filmed, track, NEW)
+    images, changed = dubbed(film, NEW)
+    covering = dubbed(replace(film, face=replace(film.face, appearance=None)), NEW)[0]
+
+    def drawn_on(result: torch.Tensor) -> float:
+        return float((result - filmed)[masks].abs().mean())
+
+    assert drawn_on(images) < 0.15 * drawn_on(covering)
+    uncovered = [number for number in range(FRAMES) if number not in COVERED]
+    torch.testing.assert_close(images[uncovered], covering[uncovered])
+    if width < 0.3:  # else most of the mouth is hidden
+        assert all(changed[number].max() == 1 for number in COVERED)
+
+
+def test_a_frame_whose_mouth_is_hidden_stays_as_filmed(frames, track):
+    filmed = frames.clone()
+    for number in COVERED:
+        left, right = track.points[number, [58, 288], 0].round().astype(int)
+        top = round(track.points[number, 164, 1])  # between nose and lip
+        filmed[number, top:, left:right] = 0.9
+    images, masks = dubbed(film_of_pictures(filmed, track, NEW), NEW)
+    middle = COVERED[2:-2]
+    assert torch.equal(images[middle.start : middle.stop], filmed[middle.start : middle.stop])
+    assert not masks[middle.start : middle.stop].any()
+
+
+def test_speech_and_changing_light_hide_nothing(frames, track):
+    """Neither what a mouth does nor a lamp that fades and turns red is taken for a thing in front of it."""
+    phase = torch.linspace(0, 6, FRAMES)[:, None, None, None]
+    lamp = 0.75 + 0.2 * torch.sin(phase) + 0.1 * torch.sin(1.7 * phase) * torch.linspace(-1, 1, SIDE)[:, None]
+    lit = frames * lamp * (1 - 0.15 * torch.sin(phase).abs() * torch.tensor([0.0, 0.5, 1.0]))
+    for film in (film_of_pictures(pictures, track, NEW) for pictures in (frames, lit)):
+        looks = [
+            film.face.appearance.oddness(texture_of(frame, points))
+            for frame, points in zip(film.read(np.arange(FRAMES)), film.face.points, strict=True)
+        ]
+        assert not any(
+            covered(looks[max(0, number - 2) : number + 3], min(number, 2)).any() for number in range(FRAMES)
+        )
+
+
+def test_textures_are_kept_from_all_of_a_film(frames, track):
+    keeper = TextureKeeper()
+    for number in range(5 * MOST_TEXTURES):
+        keeper.add(np.full((64, 64, 3), number % 256, np.uint8), track.points[0] / 4)
+    assert MOST_TEXTURES / 4 <= len(keeper.kept) <= MOST_TEXTURES
+    values = [int(texture.colours[30, 50, 0]) for texture in keeper.kept]
+    assert len(set(np.diff(values) % 256)) == 1
+
+
 def test_frames_without_the_face_stay_as_filmed(frames, track):
     found = np.ones(FRAMES, bool)
     found[10:13] = False
@@ -163,15 +230,15 @@ def test_the_speech_decides_how_many_frames_there_are(count, frames):
 
 
 def test_a_video_lasts_as_long_as_the_speech(video, tmp_path):
-    speech = Audio(torch.zeros(1, 16000 * 2), 16000)
+    speech = Audio(torch.zeros(1, 16000 * 6 // 5), 16000)
     landmarker = open_landmarker(engine="opencv")
-    counts: dict[End, int] = {"back and forth": 50, "hold": 50, "cut": FRAMES}
+    counts: dict[End, int] = {"back and forth": 30, "hold": 30, "cut": FRAMES}
     for end, count in counts.items():
         result = dub_speech(video, speech, landmarker, end=end)
         assert result.frames == count
         assert sum(len(images) for images, _ in result.pieces) == count
         assert f"The face is found in {FRAMES} of {FRAMES} frames." in result.report
-        assert "The video lasts 0.96 s and the speech 2.00 s" in result.report
+        assert "The video lasts 0.96 s and the speech 1.20 s" in result.report
 
 
 def test_one_of_two_faces_speaks(frames, tmp_path):

@@ -183,6 +183,24 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, voice, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: COMMAND; --help lists what it takes."),
+        (["sing"], "invalid choice: 'sing'"),
+        (["animate"], "error: talking_portrait animate: the following arguments are required: --out"),
+        (["animate", "--out", "o.mp4", "--size", "x\n"], "--size: invalid int value: 'x"),
+        (["motion", "--audio", "-v.wav", "--out", "m.npz"], "--audio: expected one argument; write a name that begins"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(capsys, arguments, words):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    stderr = capsys.readouterr().err
+    assert words in stderr
+    assert stderr.count("\n") == 1
+
+
 def test_a_motion_never_replaces_a_recording(tmp_path, voice, capsys):
     before = voice.read_bytes()
     assert main(["motion", "--audio", str(voice), "--out", str(voice)]) == 2

@@ -183,7 +183,7 @@ ATTACKS = [
         test="robustness/test_random_kills.py::test_a_command_that_is_ended_leaves_only_whole_results"),
     Row("closed streams, no home, a full disk, no current folder", "any command", figure="one sentence, exit 0 or 2",
         test="robustness/test_surroundings.py::test_a_video_is_made_whichever_streams_are_closed"),
-    Row("pictures of 0..255 from another node", "Instant Render", sentence="but pictures (batch, height, width, 1 to 4 colours) are",
+    Row("pictures of 0..255 from another node", "Instant Render", sentence="but pictures (batch, height, width, 1, 3 or 4 colours) are",
         test="robustness/test_readers.py::test_pictures_and_masks_of_another_scale_are_refused"),
     Row("damaged files: cut, bytes and lengths changed, blocks moved", "every reader",
         figure="read or one sentence, in bounded time and memory, nothing written, no program started",

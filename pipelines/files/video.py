@@ -296,8 +296,7 @@ def check_video_name(path: str | Path, crf: int) -> None:
     path = Path(path)
     if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
         raise TalkingPortraitError(
-            f"The video is to be written to {shortened(path)}; give a name that ends in .mp4, "
-            ".mov, .mkv or .webm."
+            f"The video is to be written to {shortened(path)}; give a name that ends in .mp4, .mov, .mkv or .webm."
         )
     if not (isinstance(crf, int) and 0 <= crf <= 51):
         raise TalkingPortraitError(f"The quality is {quoted(crf)}, but 0 (lossless) to 51 is expected; 18 looks clean.")

@@ -50,7 +50,7 @@ if __package__ in (None, ""):
     sys.exit()
 
 from .pipelines.commands.shared import terminal  # noqa: E402
-from .pipelines.errors import TalkingPortraitError, escaped, is_out_of_memory, reason_of  # noqa: E402
+from .pipelines.errors import TalkingPortraitError, is_out_of_memory, reason_of  # noqa: E402
 
 LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
@@ -162,10 +162,17 @@ def _interrupting(asked: list[float]) -> Callable[[int, object], None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that prints no control characters: names of files come from shell patterns too."""
+    """One whose errors are one line without control characters: names of files come from shell patterns too."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if "" in (sys.argv[1:] if args is None else args):  # a path would take it for the current folder
+            self.error("an argument is empty, as that of a variable that is not set; write it or leave its option out")
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        super().error(escaped(message))
+        dash = "; write a name that begins with a dash as ./-name" if message.endswith("expected one argument") else ""
+        said = terminal.on_one_line(f"{self.prog}: {message}{dash}; --help lists what it takes.")
+        self.exit(2, f"error: {said}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -126,12 +126,12 @@ def images_socket(images: Any, name: str = "images") -> torch.Tensor:
         or 0 in images.shape
     ):
         raise TalkingPortraitError(
-            f'The input "{name}" is {_shape_of(images)}, but pictures (batch, height, width, 1 to 4 colours) are '
+            f'The input "{name}" is {_shape_of(images)}, but pictures (batch, height, width, 1, 3 or 4 colours) are '
             "expected; connect a Load Image node."
         )
     if images.dtype == torch.uint8:
         images = images.detach().to("cpu", torch.float32) / 255
-    return _checked_values(images, name)
+    return _checked_values(images, name, "Picture")
 
 
 def mask_socket(mask: Any, name: str = "mask") -> torch.Tensor:
@@ -141,7 +141,7 @@ def mask_socket(mask: Any, name: str = "mask") -> torch.Tensor:
             f'The input "{name}" is {_shape_of(mask)}, but a mask (batch, height, width) is expected; connect a node '
             "that makes masks."
         )
-    return _checked_values(mask.reshape(-1, *mask.shape[-2:]), name)
+    return _checked_values(mask.reshape(-1, *mask.shape[-2:]), name, "Mask")
 
 
 def _shape_of(value: Any) -> str:
@@ -152,8 +152,11 @@ LOWEST, HIGHEST = -0.5, 4.0
 """Filters and upscalers go a little beyond 0..1, and highlights further; what goes beyond these has another scale."""
 
 
-def _checked_values(values: torch.Tensor, name: str) -> torch.Tensor:
-    """Pictures or masks as float32 on the CPU; TalkingPortraitError for another type or scale, and for NaN."""
+def _checked_values(values: torch.Tensor, name: str, what: str) -> torch.Tensor:
+    """Pictures or masks, which `what` says, as float32 on the CPU.
+
+    Raises TalkingPortraitError for another type or scale, and for NaN.
+    """
     if not (values.is_floating_point() or values.dtype == torch.bool):
         kind = str(values.dtype).removeprefix("torch.")
         raise TalkingPortraitError(
@@ -163,14 +166,18 @@ def _checked_values(values: torch.Tensor, name: str) -> torch.Tensor:
     values = values.detach().to("cpu", torch.float32)
     for number, item in enumerate(values):
         if not all_finite(item):
+            advice = (
+                "a VAE that decodes in half precision makes such pictures, so let it run in full precision."
+                if what == "Picture"
+                else "make it anew."
+            )
             raise TalkingPortraitError(
-                f'Picture {number} of the input "{name}" holds NaN or infinite values, which no colour has; a VAE that '
-                "decodes in half precision makes such pictures, so let it run in full precision."
+                f'{what} {number} of the input "{name}" holds NaN or infinite values, but 0 to 1 is expected; {advice}'
             )
         lowest, highest = (float(value) for value in item.aminmax())
         if lowest < LOWEST or highest > HIGHEST:
             raise TalkingPortraitError(
-                f'Picture {number} of the input "{name}" has values from {lowest:g} to {highest:g}, but 0 to 1 is '
+                f'{what} {number} of the input "{name}" has values from {lowest:g} to {highest:g}, but 0 to 1 is '
                 "expected; scale them first."
             )
     return values

@@ -178,8 +178,8 @@ def _models(folders: Folders) -> Iterator[Finding]:
     for system in systems:
         own = [row for model, row in rows.items() if system in model.systems]
         here = sum(row.state != "missing" for row in own)
-        more = "" if here == len(own) else f"; {models_command(f'get {system}')} fetches what it can of the others"
-        yield Finding(f"models of {system}: {here} of {len(own)} files{more}")
+        more = "" if here == len(own) else f"; {models_command(f'get {system}')} fetches those that can be downloaded"
+        yield Finding(f"models of {system}: {here} of {len(own)} files are here{more}")
 
 
 def _marking() -> Iterator[Finding]:

@@ -165,6 +165,7 @@ def test_amounts_of_zero_are_a_still_head(tmp_path, voice):
         (["--motion", "voice.wav"], "voice.wav"),
         (["--image", "voice.wav"], "can't be read"),
         (["--save-motion", "nowhere/m.npz"], "folder"),
+        (["--save-motion", "voice.wav/m.npz"], "voice.wav is a file; name a folder"),
         (["--save-motion", "."], ".npz"),
         (["--out", "x" * 5000 + ".mp4"], "name"),
         (["--audio", "x" * 5000], "can't be opened (File name too long)"),
@@ -181,6 +182,25 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, voice, monkeypat
     assert "\n" not in stderr
     assert len(stderr) < 500
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: COMMAND; --help lists what it takes."),
+        (["sing"], "invalid choice: 'sing'"),
+        (["animate", "--out", "o.mp4", "--audio", ""], "an argument is empty"),
+        (["animate"], "error: talking_portrait animate: the following arguments are required: --out"),
+        (["animate", "--out", "o.mp4", "--size", "x\n"], "--size: invalid int value: 'x"),
+        (["motion", "--audio", "-v.wav", "--out", "m.npz"], "--audio: expected one argument; write a name that begins"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(capsys, arguments, words):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    stderr = capsys.readouterr().err
+    assert words in stderr
+    assert stderr.count("\n") == 1
 
 
 def test_a_motion_never_replaces_a_recording(tmp_path, voice, capsys):

@@ -167,5 +167,5 @@ def registry() -> dict[str, Any]:
 def _list(paths: list[Path], started: float) -> int:
     for path in paths:
         say(str(path))
-    note(f"{len(paths)} files in {time.monotonic() - started:.1f} s")
+    note(f"{len(paths)} {'file' if len(paths) == 1 else 'files'} in {time.monotonic() - started:.1f} s")
     return OK if paths else NO_OUTPUTS

@@ -100,7 +100,7 @@ def _prepare(options: argparse.Namespace) -> None:
         failed=left_out.append,
         progress=ProgressBar("preparing", "frames"),
     )
-    _say(f"{options.out}: {count} clips")
+    _say(f"{options.out}: {count} {'clip' if count == 1 else 'clips'}")
     if count:
         _add_features(options)
     if left_out:

@@ -255,7 +255,8 @@ def _check_paste(
     }
     for what, number in counts.items():
         if count is not None and number not in (1, count):
+            expected = "1" if count == 1 else f"1 or {count}"
             raise TalkingPortraitError(
-                f"There are {count} frames to paste and {number} {what}, but 1 or {count} is expected; "
+                f"Frames to paste are {count} and {what} {number}, but {expected} is expected; "
                 "give the frames of one and the same video."
             )

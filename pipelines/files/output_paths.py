@@ -38,7 +38,8 @@ def file_to_write(path: str | Path) -> Path:
     if other:
         raise TalkingPortraitError(f"{shortened(path)} is no ordinary file and can't be written to; give another name.")
     if not known:
-        raise TalkingPortraitError(f"The folder {shortened(target.parent)} does not exist; make it first.")
+        wrong = "is a file; name a folder" if target.parent.exists() else "does not exist; make it first"
+        raise TalkingPortraitError(f"The folder {shortened(target.parent)} {wrong}.")
     if target.exists() and not target.stat().st_mode & 0o222:
         raise TalkingPortraitError(
             f"The file {shortened(path)} is write-protected, so it is not replaced; give another name, or remove it."

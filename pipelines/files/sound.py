@@ -174,7 +174,8 @@ def open_sound(path: str | Path) -> SoundTrack:
         check_rate(streams.audio.rate)
         return SoundTrack(path, streams.audio, streams.origin)
     if streams is not None:
-        raise NoSoundError(f"The audio {path.name} can't be read (it has no sound track); {_SOUND_ADVICE}")
+        reason = "it has no sound" if streams.video is None else "it has no sound track"
+        raise NoSoundError(f"The audio {path.name} can't be read ({reason}); {_SOUND_ADVICE}")
     raise TalkingPortraitError(f"The audio {path.name} can't be read ({reason}); {_SOUND_ADVICE}")
 
 
@@ -183,9 +184,9 @@ def streams_or_reason(path: Path) -> tuple[MediaStreams | None, str]:
     try:
         return find_streams(path), ""
     except import_av().error.FFmpegError as error:
-        # What is not among the formats that are read is an invalid argument.
-        damage = import_av().error.InvalidDataError, import_av().error.EOFError
-        if isinstance(error, damage) or error.errno == errno.EINVAL:
+        # What is not among the formats that are read is an invalid argument; some end within their first bytes.
+        damaged = import_av().error.InvalidDataError, import_av().error.EOFError
+        if isinstance(error, damaged) or error.errno == errno.EINVAL:
             return None, _other_kind(path) or "it is damaged, cut short or in a format that is not known"
         return None, reason_of(error)
 

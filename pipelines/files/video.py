@@ -290,7 +290,9 @@ def check_video_name(path: str | Path, crf: int) -> None:
     """Raises TalkingPortraitError for a name that is no video's, and for a quality that H.264 does not have."""
     path = Path(path)
     if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
-        raise TalkingPortraitError(f"The video is to be written to {shortened(path)}; give a name that ends in .mp4.")
+        raise TalkingPortraitError(
+            f"The video is to be written to {shortened(path)}; give a name that ends in .mp4, .mov, .mkv or .webm."
+        )
     if not (isinstance(crf, int) and 0 <= crf <= 51):
         raise TalkingPortraitError(f"The quality is {quoted(crf)}, but 0 (lossless) to 51 is expected; 18 looks clean.")
 

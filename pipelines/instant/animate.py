@@ -42,7 +42,13 @@ def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     resized = _resized(image, size)
     stretch = np.array([size[1] / width, size[0] / height, size[1] / width], dtype=track.points.dtype)
-    return resized, replace(track, points=track.points * stretch, image_size=size)
+    points = track.points * stretch
+    if np.ptp(points[0, :, :2], axis=0).min() < 1 <= np.ptp(track.points[0, :, :2], axis=0).min():
+        raise TalkingPortraitError(
+            f"The face covers less than a pixel once the picture of {width} x {height} is scaled to {longest_side} "
+            "pixels; choose a larger size, or crop the picture around the face."
+        )
+    return resized, replace(track, points=points, image_size=size)
 
 
 def _resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

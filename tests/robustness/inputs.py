@@ -117,6 +117,7 @@ INPUTS: dict[str, Make] = {
     "short.wav": sound(lambda: silence(10)),
     "no_samples.wav": sound(lambda: silence(0)),
     "cut.wav": copied("voice.wav", lambda content: content[:20]),
+    "cut.ogg": text(b"OggS" + bytes(60)),
     "words.wav": text("this is text"),
     "empty.wav": text(""),
     "picture.wav": copied("face.png"),

@@ -183,7 +183,7 @@ ATTACKS = [
         test="robustness/test_random_kills.py::test_a_command_that_is_ended_leaves_only_whole_results"),
     Row("closed streams, no home, a full disk, no current folder", "any command", figure="one sentence, exit 0 or 2",
         test="robustness/test_surroundings.py::test_a_video_is_made_whichever_streams_are_closed"),
-    Row("pictures of 0..255 from another node", "Instant Render", sentence="but pictures (batch, height, width, 1 to 4 colours) are",
+    Row("pictures of 0..255 from another node", "Instant Render", sentence="but pictures (batch, height, width, 1, 3 or 4 colours) are",
         test="robustness/test_readers.py::test_pictures_and_masks_of_another_scale_are_refused"),
     Row("damaged files: cut, bytes and lengths changed, blocks moved", "every reader",
         figure="read or one sentence, in bounded time and memory, nothing written, no program started",
@@ -303,6 +303,9 @@ NO_VIDEO = "... holds no video that can be read ...; give an MP4, MOV, MKV or We
 NO_SOUND_FILE = (
     "The audio ... can't be read (it is damaged, cut short or in a format that is not known); give a WAV, ..."
 )
+EMPTY_SOUND = "The audio empty.wav can't be read (it is empty); give a WAV, FLAC, MP3 or another common sound file."
+EMPTY_VIDEO = "empty.mp4 holds no video that can be read (it is empty); give an MP4, MOV, MKV or WebM file."
+NO_SOUND = "The audio ... can't be read (it has no sound); give a WAV, FLAC, MP3 or another common sound file."
 NO_TRACK = "The audio ... can't be read (it has no sound track); give a WAV, FLAC, MP3 or another common sound file."
 NO_FILE = "... file ... does not exist; check its name and folder."
 FOLDER = "... file ... is a folder, but an ordinary file is expected; name one."
@@ -321,7 +324,7 @@ COMMANDS = [
     command("a picture of 4 pixels", "animate --image tiny.png --audio voice.wav --out out.mp4",
             "The picture shows no face that can be found (4 x 4 pixels); use a picture with a clearly visible face ..."),
     command("text for a film", "animate --image words.mp4 --audio voice.wav --out out.mp4", NO_VIDEO),
-    command("an empty film", "animate --image empty.mp4 --audio voice.wav --out out.mp4", NO_VIDEO),
+    command("an empty film", "animate --image empty.mp4 --audio voice.wav --out out.mp4", EMPTY_VIDEO),
     command("a third of a film", "animate --image cut.mp4 --audio voice.wav --out out.mp4",
             "cut.mp4 holds no video that can be read; give an MP4, MOV, MKV or WebM file."),
     command("a film without its index", "animate --image no_index.mp4 --audio voice.wav --out out.mp4", NO_VIDEO),
@@ -333,13 +336,13 @@ COMMANDS = [
             "animate --renderer aniportrait --image film.mp4 --audio voice.wav --out out.mp4",
             "film.mp4 is a video, but aniportrait takes a picture; leave out --renderer to dub the video, or ..."),
     command("text for speech", "motion --audio words.wav --out out.npz", NO_SOUND_FILE),
-    command("empty speech", "motion --audio empty.wav --out out.npz",
-            "The audio empty.wav can't be read (it is empty); give a WAV, ..."),
+    command("empty speech", "motion --audio empty.wav --out out.npz", EMPTY_SOUND),
     command("speech cut in its header", "motion --audio cut.wav --out out.npz", NO_SOUND_FILE),
+    command("speech cut in its first page", "motion --audio cut.ogg --out out.npz", NO_SOUND_FILE),
     command("a picture for speech", "motion --audio picture.wav --out out.npz",
             "The audio picture.wav can't be read (it is a picture); give a WAV, ..."),
     command("a film without sound for speech", "motion --audio silent_film.mp4 --out out.npz", NO_TRACK),
-    command("a sound of no samples", "motion --audio no_samples.wav --out out.npz", NO_TRACK),
+    command("a sound of no samples", "motion --audio no_samples.wav --out out.npz", NO_SOUND),
     command("a sound of 10 samples", "motion --audio short.wav --out out.npz",
             "The audio has 10 samples (0.0006 s), but at least 0.025 s are needed; check how it was trimmed."),
     command("a folder for speech", "motion --audio empty_folder --out out.npz", FOLDER),
@@ -429,7 +432,7 @@ COMMANDS = [
 NODES = [
     command("a picture without a face", "TalkingPortraitDetectLandmarks images=wall.png",
             "The picture shows no face that can be found (64 x 64 pixels); ..."),
-    command("a sound of no samples", "TalkingPortraitInstantDriver audio=no_samples.wav", NO_TRACK),
+    command("a sound of no samples", "TalkingPortraitInstantDriver audio=no_samples.wav", NO_SOUND),
     command("text for speech", "TalkingPortraitInstantDriver audio=words.wav", NO_SOUND_FILE),
     command("speech of 10 samples", "TalkingPortraitSpeechMFCC audio=short.wav", "The audio has 10 samples ..."),
     command("text for a film", "TalkingPortraitDubVideo video=words.mp4 audio=voice.wav", NO_VIDEO),

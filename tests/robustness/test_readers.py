@@ -182,9 +182,9 @@ def test_a_motion_file_with_any_byte_changed_is_read_or_one_sentence(
 
 @pytest.mark.parametrize("value", [200.0, -1.0, float("nan")])
 def test_pictures_and_masks_of_another_scale_are_refused(value: float) -> None:
-    with pytest.raises(TalkingPortraitError, match='the input "images"'):
+    with pytest.raises(TalkingPortraitError, match='Picture 0 of the input "images"'):
         images_socket(torch.full((1, 4, 4, 3), value))
-    with pytest.raises(TalkingPortraitError, match='the input "mask"'):
+    with pytest.raises(TalkingPortraitError, match='Mask 0 of the input "mask"'):
         mask_socket(torch.full((1, 4, 4), value))
 
 

@@ -303,7 +303,14 @@ def test_what_does_not_fit_is_named():
         (lambda: crop_portrait(images, track, size=0), "0 x 0 pixels"),
         (lambda: crop_portrait(images, track, scale=0), "scale is 0"),
         (lambda: paste_back(torch.ones(0, 64, 64, 3), crop), "no frames to paste"),
-        (lambda: paste_back(torch.ones(3, 64, 64, 3), crop, images.expand(2, -1, -1, -1)), "3 frames to paste and 2"),
+        (
+            lambda: paste_back(torch.ones(3, 64, 64, 3), crop, images.expand(2, -1, -1, -1)),
+            "paste are 3 and pictures to paste into 2, but 1 or 3 is",
+        ),
+        (
+            lambda: paste_back(torch.ones(1, 64, 64, 3), crop, mask=torch.ones(3, 64, 64)),
+            "are 1 and masks 3, but 1 is",
+        ),
         (lambda: paste_back(torch.ones(1, 64, 64, 3), crop, ramps(30, 30)), r"\(1, 30, 30, 3\)"),
         (lambda: paste_back(torch.ones(1, 64, 64, 3), crop, feather=2), "feather is 2"),
     ):

@@ -126,7 +126,8 @@ def test_reading_leaves_the_payload_alone():
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
-        (None, "NoneType, but FACE_LANDMARKS"),
+        (None, "nothing, but FACE_LANDMARKS"),
+        ([], "list, but FACE_LANDMARKS"),
         ({"samples": 1}, r"an object with \['samples'\]"),
         ({"frames": 5, "image_size": SIZE}, "no lists of faces"),
         ({"frames": [None], "image_size": SIZE}, "no lists of faces"),

@@ -405,6 +405,16 @@ def test_bytes_outside_the_mask_are_the_pictures_own(portrait):
     assert torch.equal(frames[outside], small.image_uint8.expand_as(frames)[outside])
 
 
+def test_a_face_that_scaling_leaves_nothing_of_is_one_sentence():
+    from talking_portrait.pipelines.instant.animate import fit_portrait
+
+    picture, track = example_portrait()
+    banner = torch.nn.functional.pad(picture, (0, 0, 0, 9 * picture.shape[1]))
+    track = replace(track, image_size=(banner.shape[0], banner.shape[1]))
+    with pytest.raises(TalkingPortraitError, match="less than a pixel .* 16 pixels; choose a larger size, or crop"):
+        fit_portrait(banner, track, 16)
+
+
 def test_a_breath_lifts_the_shoulders_and_leaves_the_face(portrait, renderer):
     image, track = portrait
     breathing = replace(motion_of(frames=3), breath=np.float32([0, 1, 2]))

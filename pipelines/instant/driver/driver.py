@@ -19,6 +19,7 @@ from ...audio.mouth_weights import DEFAULT_WEIGHTS
 from ...audio.waveform import as_speech, check_audio
 from ...errors import TalkingPortraitError, quoted
 from ...face.head_pose import about_neck
+from ...large_arrays import give_memory_back, large_array
 from ...motion.blinks import BLINK_RATE, blink_times, blink_weights
 from ...progress import share
 from ...timing import as_rate, frame_count
@@ -184,7 +185,7 @@ class _Face:
     def shaped(self, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
         """Vertices (F, 468, 3) and blendshapes (F, 52) float32."""
         frames, neutral, size = len(self.controls), neutral_vertices(), np.float32(self.mouth)
-        vertices = np.empty((frames, VERTICES, 3), np.float32)
+        vertices = large_array((frames, VERTICES, 3))
         blendshapes = np.zeros((frames, len(BLENDSHAPES)), np.float32)
         for start in range(0, frames, _CHUNK):
             piece = slice(start, min(start + _CHUNK, frames))
@@ -195,6 +196,7 @@ class _Face:
             for name, rows in (self.brows | self.eyes).items():
                 scores[:, BLENDSHAPES.index(name)] = rows[piece]
             blendshapes[piece] = np.clip(scores * uneven_scores(self.uneven[piece]), 0, 1)
+            give_memory_back(vertices)
             progress(piece.stop, frames)
         return vertices, blendshapes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, repeat
@@ -19,11 +19,12 @@ from ...face.landmarks import Landmarker
 from ...files.images import from_uint8
 from ...files.video import VideoFile
 from ...image.frame_workers import FrameWorkers, read_ahead
+from ...large_arrays import give_memory_back
 from ...person.head_frames import forwards_and_backwards, read_frames
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
 from ..renderer.renderer import BATCH_PIXELS, InstantRenderer
 from .face_texture import texture_of
-from .filmed_face import FilmedFace, filmed_face
+from .filmed_face import FilmedFace, blocks, filmed_face
 from .follow import FilmPicker, follow_film
 from .foreground import Foreground, with_foreground
 from .lower_face import changed_box, draw_mouth
@@ -179,6 +180,7 @@ def dub(
             workers.map(_draw, frames, masks, moves, amounts, lights, repeat(film.inside), foregrounds)
             yield torch.from_numpy(frames), torch.from_numpy(masks)
             done += len(frames)
+            give_memory_back(film.face.points, motion.vertices)
             progress(done, len(numbers), _preview(frames[-1]))
 
 
@@ -218,12 +220,7 @@ def _open_mouths(face: FilmedFace, apart: int) -> list[tuple[int, float]]:
 
     They lie `apart` frames from one another, at least.
     """
-    opening = np.minimum(mouth_opening(face.points.astype(np.float64)), WIDE_ENOUGH)
-    right, left = OUTER_EYE_CORNERS
-    unit = np.linalg.norm(face.points[:, right] - face.points[:, left], axis=-1).clip(min=1e-6)
-    travel = np.linalg.norm(np.diff(face.points, axis=0, prepend=face.points[:1]), axis=-1).mean(axis=1) / unit
-    turned = np.concatenate([np.abs(split_matrix(face.shapes(part)[1])[0][:, 1]) for part in _parts(face.frames)])
-    value = opening - STILL_VALUE * travel - FRONTAL_VALUE * np.maximum(turned - TURNED, 0)
+    value = np.concatenate([_shown(face, part) for part in blocks(face.frames)])
     value[~face.found] = -np.inf
     chosen: list[tuple[int, float]] = []
     while len(chosen) < COMPARED and np.isfinite(value.max()):
@@ -233,8 +230,17 @@ def _open_mouths(face: FilmedFace, apart: int) -> list[tuple[int, float]]:
     return chosen
 
 
-def _parts(count: int) -> Sequence[np.ndarray]:
-    return np.array_split(np.arange(count), max(1, count // 1000))
+def _shown(face: FilmedFace, part: slice) -> np.ndarray:
+    """How well (n,) some frames show the inside of the mouth."""
+    numbers = np.arange(part.start, part.stop)
+    points = face.points[numbers].astype(np.float64)
+    opening = np.minimum(mouth_opening(points), WIDE_ENOUGH)
+    right, left = OUTER_EYE_CORNERS
+    unit = np.linalg.norm(points[:, right] - points[:, left], axis=-1).clip(min=1e-6)
+    travel = np.linalg.norm(points - face.points[np.maximum(numbers - 1, 0)], axis=-1).mean(axis=1) / unit
+    turned = np.abs(split_matrix(face.shapes(numbers)[1])[0][:, 1])
+    give_memory_back(face.points)
+    return opening - STILL_VALUE * travel - FRONTAL_VALUE * np.maximum(turned - TURNED, 0)
 
 
 def _as_filmed(face: FilmedFace, number: int) -> MouthMotion:

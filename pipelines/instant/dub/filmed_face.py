@@ -18,14 +18,15 @@ from ....models.face.mouth_shapes import close_lips
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import metric_mesh, project, similarity
 from ...face.smoothing import smooth_points
+from ...large_arrays import give_memory_back, large_array
 from ...types import Camera, FaceMotion, FaceTrack
 from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP, Speaking, eye_distance
 from ..renderer.portrait_mesh import LipControls, PortraitMesh
 from .face_texture import Texture
 from .occlusion import Appearance
 
-BLOCK, OVERLAP = 1000, 8
-"""Frames that are smoothed together, and how many of the neighbouring ones are smoothed with them."""
+BLOCK, OVERLAP = 250, 8
+"""Frames that are worked on together, and how many of the neighbouring ones are smoothed with them."""
 REST_FRAMES = 400
 """Frames from which the shape at rest is taken, at most, spread over the film."""
 RIGID_ABOVE = -1.0
@@ -106,7 +107,7 @@ def filmed_face(
     mesh = _portrait(close_lips(rest), facing, size)
     rims = (UPPER_RIM + LOWER_RIM) / 2 * mesh.mouth.width * mesh.pixels_per_cm
     mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - gap * mesh.eye_distance / 2)
-    turned = np.concatenate([_turned(points[part], size) for part in _blocks(len(points))])
+    turned = np.concatenate([_turned(points[part], size) for part in blocks(len(points))])
     wanted = found * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
     return FilmedFace(
         points, found, starts, size, _faded(wanted, starts), reference, rest, gap, mesh, Appearance.of(textures)
@@ -139,7 +140,7 @@ def _posed(vertices: np.ndarray, matrix: np.ndarray, reference: np.ndarray) -> t
 
 def _held(points: np.ndarray, found: np.ndarray, starts: tuple[int, ...]) -> np.ndarray:
     """Points with those of the nearest found frame of the same shot where there are none."""
-    result = points.astype(np.float32, copy=True)
+    source = np.arange(len(points))
     for start, end in zip(starts, [*starts[1:], len(points)], strict=True):
         known = np.flatnonzero(found[start:end]) + start
         if len(known):
@@ -147,19 +148,24 @@ def _held(points: np.ndarray, found: np.ndarray, starts: tuple[int, ...]) -> np.
             after = np.searchsorted(known, numbers).clip(max=len(known) - 1)
             before = (after - 1).clip(min=0)
             nearer = np.where(np.abs(known[before] - numbers) <= np.abs(known[after] - numbers), before, after)
-            result[start:end] = result[known[nearer]]
+            source[start:end] = known[nearer]
         elif found.any():
-            result[start:end] = result[int(np.flatnonzero(found)[0])]
+            source[start:end] = np.flatnonzero(found)[0]
+    result = large_array(points.shape)
+    for part in blocks(len(points)):
+        result[part] = points[source[part]]
+        give_memory_back(points, result)
     return result
 
 
 def _smoothed(points: np.ndarray, starts: tuple[int, ...], strength: float) -> np.ndarray:
-    result = np.empty_like(points)
+    result = large_array(points.shape)
     for start, end in zip(starts, [*starts[1:], len(points)], strict=True):
-        for first in range(start, end, BLOCK):
-            last = min(first + BLOCK, end)
+        for part in blocks(end - start):
+            first, last = start + part.start, start + part.stop
             low, high = max(first - OVERLAP, start), min(last + OVERLAP, end)
             result[first:last] = smooth_points(points[low:high].astype(np.float64), strength)[first - low : last - low]
+            give_memory_back(points, result)
     return result
 
 
@@ -226,6 +232,7 @@ def _faded(wanted: np.ndarray, starts: tuple[int, ...]) -> np.ndarray:
     return result
 
 
-def _blocks(count: int) -> Iterator[slice]:
+def blocks(count: int) -> Iterator[slice]:
+    """Parts of so many frames that are worked on together."""
     for start in range(0, count, BLOCK):
         yield slice(start, min(start + BLOCK, count))

@@ -19,10 +19,11 @@ from ...face.shots import Frame, find_cuts, thumbnail
 from ...files.images import from_uint8
 from ...files.video import VideoFile
 from ...image.frame_workers import read_ahead
+from ...large_arrays import give_memory_back, large_array
 from ...packages import load_opencv
 from ...person.same_person import Shape, median_shape, most_alike, shape_of
 from ...types import FaceMotion, Progress, no_progress
-from .filmed_face import FilmedFace, filmed_face
+from .filmed_face import BLOCK, FilmedFace, filmed_face
 from .occlusion import TextureKeeper
 
 CONFIDENCE = 0.5
@@ -114,24 +115,25 @@ def follow_film(
             yield picture
 
     textures = TextureKeeper()
-    points: list[np.ndarray] = []
+    points = large_array((frames, VERTICES, 3))
     found: list[bool] = []
-    empty = np.zeros((VERTICES, 3), np.float32)
+    stretch = np.array([video.size[1] / size[1], video.size[0] / size[0], video.size[1] / size[1]], np.float32)
     preview_every = max(1, round(PREVIEW_SECONDS * video.fps))
     for face in follow(pictures(), size, landmarker, picker=picker, min_confidence=CONFIDENCE):
-        found.append(face is not None)
         if face is not None:
             textures.add(shown.numpy(), face.points)
-        points.append(empty if face is None else face.points[:VERTICES].astype(np.float32))
+            points[len(found)] = face.points[:VERTICES] * stretch
+        found.append(face is not None)
+        if len(found) % BLOCK == 0:
+            give_memory_back(points)
         progress(len(found), max(frames, len(found)), None if len(found) % preview_every else shown)
     if not any(found):
         raise TalkingPortraitError(
             f"{'The chosen face is' if picker.mask is not None else 'A face is'} found in none of the {len(found)} "
             f"frames of {video.path.name}; give a video that shows a face of at least 64 pixels."
         )
-    stretch = np.array([video.size[1] / size[1], video.size[0] / size[0], video.size[1] / size[1]], np.float32)
     return filmed_face(
-        np.stack(points) * stretch,
+        points[: len(found)],
         np.array(found),
         tuple(starts),
         video.size,

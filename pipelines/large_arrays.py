@@ -1,0 +1,39 @@
+"""Arrays that grow with the length of a video: large ones lie in a temporary file, so that memory stays constant."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+
+import numpy as np
+
+from .errors import TalkingPortraitError, reason_of
+
+IN_MEMORY = 16_000_000
+"""Bytes up to which an array is kept in memory: landmarks of two minutes."""
+
+
+def large_array(shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array of unset values, which goes with its file when it is no longer used.
+
+    Raises TalkingPortraitError where there is no room for the file.
+    """
+    size = 4 * int(np.prod(shape))
+    if size <= IN_MEMORY:
+        return np.empty(shape, np.float32)
+    try:
+        with tempfile.TemporaryFile(prefix="talking_portrait") as file:
+            return np.memmap(file, np.float32, "w+", shape=shape)
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"There is no room for a temporary file of {size // 1_000_000} MB ({reason_of(error)}); free some space "
+            "and try again."
+        ) from None
+
+
+def give_memory_back(*arrays: np.ndarray) -> None:
+    """Takes what was read or written of large arrays out of this process's memory; their values stay."""
+    for array in arrays:
+        pages = getattr(array, "_mmap", None)
+        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)

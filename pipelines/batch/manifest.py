@@ -78,6 +78,8 @@ def _job(number: int, row: Any, folder: Path, out: Path, digests: dict[Path, str
     for name, value in texts.items():
         if not isinstance(value, str):
             raise TalkingPortraitError(f"The {name} is {quoted(value)}, but text is expected.")
+        if not value and name != "name":
+            raise TalkingPortraitError(f"The {name} is empty, but the name of a file is expected.")
     if renderer not in RENDERERS:
         raise TalkingPortraitError(
             f"The renderer is {quoted(renderer)}, but one of {', '.join(RENDERERS)} is expected."

@@ -59,15 +59,15 @@ def run_batch(
     """Runs the jobs and writes batch.json, with every job's outcome, into the existing folder `out` after each.
 
     A job whose file is there is done: its name says what it is made from, and it appears only when it is complete.
-    `say` gets a line about each failure.
+    `say` gets a line about each failure after which the job is tried again.
     """
     outcomes = {job.target: Outcome(job, "there") for job in jobs if job.target.exists()}
-    for _ in range(ROUNDS):
+    for tries in range(1, ROUNDS + 1):
         left = [job for job in jobs if outcomes.get(job.target, Outcome(job, "failed")).state == "failed"]
         for job, error in workers(left):
             outcomes[job.target] = Outcome(job, "failed" if error else "done", error)
-            if error:
-                say(f"line {job.numbers[0]} failed: {error}")
+            if error and tries < ROUNDS:
+                say(f"line {job.numbers[0]} failed and is tried once more: {error}")
             _write(out, outcomes)
             progress(sum(outcome.state != "failed" for outcome in outcomes.values()), len(jobs))
     _write(out, outcomes)

@@ -58,3 +58,4 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.out:
         with folder_for_results(options.out):
             write_report(options.out, report)
+        note(f"{options.out}: {', '.join(NAMES.values())}")

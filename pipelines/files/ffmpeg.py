@@ -33,9 +33,10 @@ class Ffmpeg:
 
     def _collect_log(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if len(self._lines) < _KEPT_LINES and line.strip():
-                self._lines.append(line.decode(errors="replace").strip())
+        with self._process.stderr as lines:
+            for line in lines:
+                if len(self._lines) < _KEPT_LINES and line.strip():
+                    self._lines.append(line.decode(errors="replace").strip())
 
     @property
     def input(self) -> IO[bytes]:

@@ -28,6 +28,8 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 
 DRAWINGS = (b"%!PS", b"\xc5\xd0\xd3\xc6", b"%PDF", b"\xd7\xcd\xc6\x9a")
 """How PostScript (with and without a preview), PDF and WMF begin."""
+MEDIA = (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"fLaC", b"ID3")
+"""How films and sound begin, beside those of MP4's kind; a WebP begins as a WAV, but is a picture."""
 
 
 def to_srgb(picture: Image.Image, *, alpha: bool = False) -> Image.Image:
@@ -106,4 +108,6 @@ def format_of(path: Path) -> str:
         return "it is empty"
     if start.startswith(DRAWINGS) or b"<svg" in start:
         return "it is a drawing or a document and no picture of pixels"
+    if start[4:8] == b"ftyp" or (start.startswith(MEDIA) and start[8:12] != b"WEBP"):
+        return "it holds video or sound"
     return "its format is not known"

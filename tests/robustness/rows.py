@@ -312,7 +312,8 @@ FOLDER = "... file ... is a folder, but an ordinary file is expected; name one."
 
 COMMANDS = [
     command("text for a picture", "animate --image words.png --audio voice.wav --out out.mp4", NO_PICTURE),
-    command("sound for a picture", "animate --image voice.png --audio voice.wav --out out.mp4", NO_PICTURE),
+    command("sound for a picture", "animate --image voice.png --audio voice.wav --out out.mp4",
+            "The picture voice.png can't be read (it holds video or sound); save it as PNG or JPEG."),
     command("an empty picture", "animate --image empty.png --audio voice.wav --out out.mp4",
             "The picture empty.png can't be read (it is empty); save it as PNG or JPEG."),
     command("half of a picture", "animate --image half.png --audio voice.wav --out out.mp4",

@@ -310,6 +310,8 @@ def test_a_drawing_runs_no_other_program(tmp_path, monkeypatch, name):
         (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "a drawing or a document"),
         (b"", "it is empty"),
         (b"hello", "its format is not known"),
+        (b"\0\0\0 ftypisom", "it holds video or sound"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "it holds video or sound"),
     ],
 )
 def test_what_is_no_picture_is_named(tmp_path, content, reason):

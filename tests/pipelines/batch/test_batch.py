@@ -84,7 +84,7 @@ def test_a_failure_is_tried_once_more_and_listed(folder: Path, rendered: list, c
     said: list[str] = []
     outcomes = run_batch(jobs, folder / "out", here, say=said.append)
     assert [outcome.state for outcome in outcomes] == ["done", "done", "done"]
-    assert said == ["line 1 failed: The sound is not good; give another."]
+    assert said == ["line 1 failed and is tried once more: The sound is not good; give another."]
     assert [name for name, _ in rendered] == ["two", "one", "two", "two"]
     assert rendered[0][1] == {"renderer": "instant", "seed": 4}
 
@@ -126,6 +126,7 @@ def test_an_interruption_keeps_what_is_done(folder: Path, monkeypatch: pytest.Mo
         (row(settings={"steps": 3}), "steps was given, but the renderer instant takes seed, mouth,"),
         (row(renderer="anitalker", settings={"mouth": 1}), "mouth was given, but the renderer anitalker takes "),
         (row(name="../up"), "The name is '../up', but a plain file name is expected."),
+        (row(portrait=""), "The portrait is empty, but the name of a file is expected."),
         (row(name=3), "The name is 3, but text is expected."),
         (row(renderer=[]), "The renderer is .*, but one of instant, aniportrait"),
         (

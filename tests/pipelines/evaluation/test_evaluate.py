@@ -226,9 +226,10 @@ def test_the_command_prints_the_table_and_writes_the_folder(video: Path, tmp_pat
     monkeypatch.setattr(landmarks, "open_landmarker", lambda path=None: MarkLandmarker())
     folder = tmp_path / "new" / "report"
     assert main(["evaluate", str(video), "--reference", str(video), "--out", str(folder)]) == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
     assert "closure F1" in printed
     assert "real speakers" in printed
+    assert f"{folder}: evaluation.json, evaluation.csv, curves.png" in said
     assert sorted(path.name for path in folder.iterdir()) == ["curves.png", "evaluation.csv", "evaluation.json"]
     assert main(["evaluate", str(video), "--out", str(video)]) == 2
     assert "is a file; name another with --out." in capsys.readouterr().err

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
 from ..errors import TalkingPortraitError, reason_of
 from .output_paths import shortened
 
+_ADDRESS = re.compile("(https?|ftp|s3|rtsp):/", re.IGNORECASE)
+"""Of a path, which has one slash where two were."""
 _OTHER_KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -35,6 +38,10 @@ def existing_file(path: str | Path, kind: str) -> Path:
             raise TalkingPortraitError(
                 f"{what} is a link to {shortened(path.readlink())}, which does not exist; name the file itself."
             ) from None
+        if _ADDRESS.match(str(path)):
+            raise TalkingPortraitError(
+                f"{what} is an address, but a file of this machine is expected; download it first."
+            ) from None
         raise TalkingPortraitError(f"{what} does not exist; check its name and folder.") from None
     except PermissionError as error:
         raise TalkingPortraitError(
@@ -43,6 +50,15 @@ def existing_file(path: str | Path, kind: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:  # links in a circle, names that no file can have
         raise TalkingPortraitError(f"{what} can't be opened ({reason_of(error)}); check its name and folder.") from None
     raise TalkingPortraitError(f"{what} is {other}, but an ordinary file is expected; name one.")
+
+
+def existing_folder(path: str | Path, kind: str) -> Path:
+    """The path of a folder; else TalkingPortraitError, which names its `kind` and says what is there."""
+    path = Path(path)
+    if path.is_dir():
+        return path
+    what = "is a file, but a folder is expected; name one" if path.exists() else "does not exist; check its name"
+    raise TalkingPortraitError(f"The {kind} folder {shortened(path)} {what}.")
 
 
 def is_file(path: Path) -> bool:

@@ -26,6 +26,7 @@ import torch
 from ...models.speech.mouth_network import load_mouth_network
 from ..audio.mouth_states import NAME, MouthEncoder
 from ..errors import TalkingPortraitError, reason_of
+from ..files.input_paths import existing_folder
 from ..files.sound import read_audio
 from ..files.video import open_video
 from ..image.affine_sampling import box_map
@@ -183,13 +184,12 @@ def open_person(folder: str | Path) -> Person:
 
     Raises TalkingPortraitError for a folder that is not there, holds something else, is unfinished or damaged.
     """
-    folder = Path(folder)
+    folder = existing_folder(folder, "person's")
     meta = read_meta(folder)
     if meta is None:
-        what = "holds no prepared person" if folder.is_dir() else "is not there"
         raise TalkingPortraitError(
-            f"The folder {folder} {what} ({META} is missing); make one of a video with Prepare Person, or on the "
-            "command line with person prepare."
+            f"The folder {folder} holds no prepared person ({META} is missing); make one of a video with Prepare "
+            "Person, or on the command line with person prepare."
         )
     missing = [stage for stage in STAGES if stage not in meta["finished"]]
     if missing:

@@ -15,6 +15,7 @@ from ....models.speech.mouth_network import FRAME_RATE, MouthNetwork
 from ...audio.waveform import check_audio
 from ...errors import TalkingPortraitError, quoted
 from ...face.face import Landmarker
+from ...files.input_paths import existing_folder
 from ...files.sound import read_audio, read_speech
 from ...files.video import VIDEO_ENDINGS, open_video
 from ...instant.driver.mouth_controls import mouth_controls, speech_power
@@ -53,7 +54,8 @@ def recordings(folder: Path, landmarker: Landmarker, progress: Progress = no_pro
     `clips` with `id`, `speaker` and `av_offset_ms`; without it each file is another speaker.
     Raises TalkingPortraitError for a folder without any of these.
     """
-    found = [folder] if (folder / META).is_file() else sorted(folder.iterdir()) if folder.is_dir() else []
+    existing_folder(folder, "recordings'")
+    found = [folder] if (folder / META).is_file() else sorted(folder.iterdir())
     kinds = [path for path in found if _kind(path)]
     if not kinds:
         raise TalkingPortraitError(

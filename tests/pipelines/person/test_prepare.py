@@ -380,6 +380,7 @@ def test_a_description_with_wrong_entries_is_refused(person: Path, entry: str, v
 
 
 def test_a_folder_without_a_person_is_refused(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(TalkingPortraitError, match="make one of a video with Prepare Person"):
-            open_person(folder)
+    with pytest.raises(TalkingPortraitError, match="make one of a video with Prepare Person"):
+        open_person(tmp_path)
+    with pytest.raises(TalkingPortraitError, match="The person's folder .*nowhere does not exist"):
+        open_person(tmp_path / "nowhere")

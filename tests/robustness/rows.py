@@ -73,7 +73,7 @@ COMPLAINTS = [
               "any rate, channels and type of numbers; else one sentence",
               "pipelines/audio/test_waveform.py::test_every_common_layout_is_accepted"),
     complaint(16, "memory runs out in long videos", "ShmuelRonen/ComfyUI-LatentSyncWrapper#121",
-              "100 s peak at no more than 1.05 times 10 s, for every renderer; Dub Video takes 28 MB more a minute",
+              "100 s peak at no more than 1.05 times 10 s, for every renderer; Dub Video takes 18 MB more a minute for two minutes",
               "nodes/test_streamed_video.py::test_a_long_video_takes_no_more_memory_than_a_short_one"),
     complaint(17, "graphics memory is never released", "Enemyx-net/VibeVoice-ComfyUI#2",
               "networks load and unload by ComfyUI's own management",

@@ -15,8 +15,11 @@ SIDE, TOP, BOTTOM = 7.0, 1.0, -8.6
 """Cm in the canonical head that the texture reaches: to either side, up to below the eyes, and down to the chin."""
 STEEP = 0.35
 """Least part of a triangle's area that is seen from the front, for it to have texels."""
-SEEN = 0.3
-"""Part of its area from the front that a triangle must have in a frame to be compared there."""
+SEEN_MIDDLE, SEEN_SIDE, SIDE_FROM = 0.2, 0.5, 4.0
+"""Part of its area from the front that a triangle must have in a frame to be compared there: little in the middle,
+where what hides a face distorts its landmarks, and more so many cm from it, where a turned face ends."""
+BESIDE_HIDDEN = 5
+"""Texels across around those that are not compared in which none is: landmarks of a turned face's edge are off."""
 MARGIN = 4
 """Pixels around the texels that are cut out of a frame."""
 
@@ -64,8 +67,9 @@ def texture_of(frame: np.ndarray, points: np.ndarray) -> Texture:
     points = points[:, :2].astype(np.float32)
     places = grid.places(points)
     size = np.array(frame.shape[1::-1])
-    low = np.clip(np.floor(places.min(axis=0)).astype(int) - MARGIN, 0, size - 2)
-    high = np.clip(np.ceil(places.max(axis=0)).astype(int) + MARGIN, low + 2, size)
+    x, y = places.T
+    low = np.clip(np.floor([x.min(), y.min()]).astype(int) - MARGIN, 0, size - 2)
+    high = np.clip(np.ceil([x.max(), y.max()]).astype(int) + MARGIN, low + 2, size)
     crop = frame[low[1] : high[1], low[0] : high[0]]
     crop = crop if crop.dtype == np.uint8 else np.rint(crop * 255).astype(np.uint8)
     eyes = float(np.linalg.norm(points[OUTER_EYE_CORNERS[0]] - points[OUTER_EYE_CORNERS[1]]))
@@ -77,11 +81,14 @@ def texture_of(frame: np.ndarray, points: np.ndarray) -> Texture:
     maps = np.full((*grid.on_face.shape, 2), -1, np.float32)
     maps[grid.on_face] = (places - low) * stretch - np.float32(0.5)
     colours = cv2.remap(crop, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inside = ((places >= 1) & (places < size - 1)).all(axis=1)
+    inside = (x >= 1) & (y >= 1) & (x < size[0] - 1) & (y < size[1] - 1)
     area = _areas(points) / _areas(face_mesh().vertices[:, :2]) * (_eye_distance() / max(eyes, 1.0)) ** 2
     visible = np.zeros(grid.on_face.shape, bool)
-    visible[grid.on_face] = inside & (-area[grid.triangle] > SEEN)
-    return Texture(colours, visible)
+    side = np.abs(grid.x) > SIDE_FROM
+    visible[grid.on_face] = inside & (-area[grid.triangle] > np.where(side[grid.on_face], SEEN_SIDE, SEEN_MIDDLE))
+    hidden = (side & grid.on_face & ~visible).astype(np.uint8)
+    beside_hidden = cv2.dilate(hidden, np.ones((BESIDE_HIDDEN, BESIDE_HIDDEN), np.uint8)) > 0
+    return Texture(colours, visible & ~beside_hidden)
 
 
 @cache

@@ -124,11 +124,11 @@ class Appearance:
         squares = np.square(_features(difference - light))
         seen = (texture.visible & regions.compared).astype(np.float32)
         other = squares[..., :3] / (self.variation[..., :3] + np.square(np.array(OTHER_COLOUR, np.float32)))
-        blurred = _averaged(np.minimum(other.sum(axis=-1), COLOUR_CAP), seen, COLOUR_BLUR)
+        blurred = _averaged(np.minimum(other @ np.ones(3, np.float32), COLOUR_CAP), seen, COLOUR_BLUR)
         found = _from_outside(blurred > COLOUR_LEAST, blurred > COLOUR_SURE)
         found = _grown(found, (blurred > COLOUR_MORE) & regions.area, colours)
         around = cv2.dilate(found.astype(np.uint8), np.ones((AROUND_COLOUR, AROUND_COLOUR), np.uint8)) > 0
-        odd = np.minimum(squares / skin_like, MOST_ODD).sum(axis=-1)
+        odd = np.minimum(squares / skin_like, MOST_ODD) @ np.ones(4, np.float32)
         blurred = _averaged(np.minimum(odd, SKIN_CAP), seen * ~around, SKIN_BLUR)
         like_skin = _from_outside(blurred > SKIN_LEAST, blurred > SKIN_SURE)
         if like_skin.any():

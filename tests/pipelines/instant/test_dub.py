@@ -25,7 +25,7 @@ from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_vi
 from talking_portrait.pipelines.instant.animate import Source, animate_source, fit_portrait
 from talking_portrait.pipelines.instant.dub import film as film_module
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_video
-from talking_portrait.pipelines.instant.dub.face_texture import texture_of
+from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded
 from talking_portrait.pipelines.instant.dub.occlusion import MOST_TEXTURES, TextureKeeper, covered
@@ -182,6 +182,22 @@ def test_speech_and_changing_light_hide_nothing(frames, track):
         assert not any(
             covered(looks[max(0, number - 2) : number + 3], min(number, 2)).any() for number in range(FRAMES)
         )
+
+
+def test_the_far_cheek_of_a_turned_face_is_not_compared():
+    grid = texture_grid()
+    visible = {}
+    for degrees in (0, 30):
+        angle = np.radians(degrees)
+        turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+        turned = neutral_vertices() @ turn.T
+        points = turned * [12, -12, -12] + [128, 128, 0]
+        visible[degrees] = texture_of(np.zeros((256, 256, 3), np.uint8), points).visible
+    near, far = grid.on_face & (grid.x < -5), grid.on_face & (grid.x > 5)
+    assert visible[0][near].mean() > 0.9
+    assert visible[0][far].mean() > 0.9
+    assert visible[30][near].mean() > 0.9
+    assert visible[30][far].mean() < 0.1
 
 
 def test_textures_are_kept_from_all_of_a_film(frames, track):

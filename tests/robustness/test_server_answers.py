@@ -344,7 +344,7 @@ def test_what_a_server_says_can_not_steer_the_terminal(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "address", ["", "http://", "http://[::1", "http://a b", "http://127.0.0.1:99999", "http://127.0.0.1:x", "ftp://x",
+    "address", ["http://", "http://[::1", "http://a b", "http://127.0.0.1:99999", "http://127.0.0.1:x", "ftp://x",
                 "http://" + "a" * 300, "file:///etc/passwd", "http://\x1b[31m", "http://127.0.0.1:1/?q#f"],
 )  # fmt: skip
 def test_what_is_no_address_is_one_sentence(tmp_path, capsys, address):

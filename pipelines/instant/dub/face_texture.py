@@ -7,8 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from ....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, OUTER_EYE_CORNERS, face_mesh
+from ....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, face_mesh
 from ...packages import load_opencv
+from ..renderer.mouth_shape import eye_distance
 
 TEXELS_PER_EYE_DISTANCE = 64
 SIDE, TOP, BOTTOM = 7.0, 1.0, -8.6
@@ -72,8 +73,8 @@ def texture_of(frame: np.ndarray, points: np.ndarray) -> Texture:
     high = np.clip(np.ceil([x.max(), y.max()]).astype(int) + MARGIN, low + 2, size)
     crop = frame[low[1] : high[1], low[0] : high[0]]
     crop = crop if crop.dtype == np.uint8 else np.rint(crop * 255).astype(np.uint8)
-    eyes = float(np.linalg.norm(points[OUTER_EYE_CORNERS[0]] - points[OUTER_EYE_CORNERS[1]]))
-    scale = TEXELS_PER_EYE_DISTANCE / max(eyes, 1.0)
+    eyes = max(eye_distance(points), 1.0)
+    scale = TEXELS_PER_EYE_DISTANCE / eyes
     if scale < 1:
         width, height = (max(2, round(side * scale)) for side in high - low)
         crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA)
@@ -82,7 +83,7 @@ def texture_of(frame: np.ndarray, points: np.ndarray) -> Texture:
     maps[grid.on_face] = (places - low) * stretch - np.float32(0.5)
     colours = cv2.remap(crop, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     inside = (x >= 1) & (y >= 1) & (x < size[0] - 1) & (y < size[1] - 1)
-    area = _areas(points) / _areas(face_mesh().vertices[:, :2]) * (_eye_distance() / max(eyes, 1.0)) ** 2
+    area = _areas(points) / eyes**2 / _frontal_areas()
     visible = np.zeros(grid.on_face.shape, bool)
     side = np.abs(grid.x) > SIDE_FROM
     visible[grid.on_face] = inside & (-area[grid.triangle] > np.where(side[grid.on_face], SEEN_SIDE, SEEN_MIDDLE))
@@ -142,10 +143,12 @@ def _areas(points: np.ndarray) -> np.ndarray:
     return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
 
 
-def _eye_distance() -> float:
-    right, left = OUTER_EYE_CORNERS
-    return float(np.linalg.norm(face_mesh().vertices[right] - face_mesh().vertices[left]))
+@cache
+def _frontal_areas() -> np.ndarray:
+    """Those of the canonical face, in squares of its eyes' distance."""
+    vertices = face_mesh().vertices
+    return _areas(vertices[:, :2]) / eye_distance(vertices) ** 2
 
 
 def _texels_per_cm() -> float:
-    return TEXELS_PER_EYE_DISTANCE / _eye_distance()
+    return TEXELS_PER_EYE_DISTANCE / eye_distance(face_mesh().vertices)

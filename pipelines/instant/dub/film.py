@@ -200,19 +200,19 @@ def _draw(
     foreground: Foreground | None,
 ) -> None:
     """Moves the mouth in a frame (H, W, 3) behind what is in front of it, and says where in `mask` (H, W)."""
-    if foreground is None:
-        if amount > 0:
-            box = changed_box(move, frame.shape[:2])
-            mask[box] = draw_mouth(frame, box, move, inside, light, amount)
+    if foreground is not None:
+        amount *= 1 - foreground.filmed
+    if amount == 0:
         return
-    amount *= 1 - foreground.filmed
-    if amount > 0:
-        box = changed_box(move, frame.shape[:2])
-        filmed = frame[box].copy()
-        front = foreground.over(move.points, move.eye_distance, box)
-        front.hide(frame[box])
-        new = draw_mouth(frame, box, move, inside, light, amount)
-        mask[box] = front.put_back(frame[box], filmed, new)
+    box = changed_box(move, frame.shape[:2])
+    if foreground is None:
+        mask[box] = draw_mouth(frame, box, move, inside, light, amount)
+        return
+    filmed = frame[box].copy()
+    front = foreground.over(move.points, move.eye_distance, box)
+    front.hide(frame[box])
+    new = draw_mouth(frame, box, move, inside, light, amount)
+    mask[box] = front.put_back(frame[box], filmed, new)
 
 
 def _open_mouths(face: FilmedFace, apart: int) -> list[tuple[int, float]]:

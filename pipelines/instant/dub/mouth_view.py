@@ -124,7 +124,7 @@ class MouthView:
         return colours + dark * (self.cavity - colours)
 
     def _sample(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
-        place = self.lips.middle + np.stack([along, across], axis=-1) @ np.stack([self.lips.axis, self.lips.down])
+        place = self.lips.places(along, across)
         return sampled(self.picture, place[..., 0], place[..., 1]).astype(np.float32)
 
 
@@ -148,7 +148,5 @@ def _opening(picture: np.ndarray, lips: Aperture) -> tuple[np.ndarray, np.ndarra
     upper, lower = (np.interp(along, lips.table_along, edge) for edge in (lips.upper, lips.lower))
     parts = np.linspace(RIM_PART, 1 - RIM_PART, 33)
     across = upper + parts[:, None] * (lower - upper)
-    place = lips.middle + np.stack([np.broadcast_to(along, across.shape), across], -1) @ np.stack(
-        [lips.axis, lips.down]
-    )
+    place = lips.places(along, across)
     return sampled(picture, place[..., 0], place[..., 1]), parts

@@ -8,6 +8,8 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from ....models.curves import soft_limit
@@ -42,7 +44,6 @@ class FaceLight:
     def __init__(self, picture: np.ndarray, mesh: PortraitMesh) -> None:
         """`picture` (H, W, 3) in 0..1."""
         self.mesh = mesh
-        self.near = _neighbours()
         self.skin = np.ones(VERTICES)
         self.skin[[*RIGHT_EYE, *LEFT_EYE, *LIPS_INNER]] = 0
         normals = self._normals(mesh.vertices[None], np.eye(3)[None])[0]
@@ -66,7 +67,7 @@ class FaceLight:
     def _normals(self, vertices: np.ndarray, turn: np.ndarray) -> np.ndarray:
         """Normals (B, 468, 3) in camera space, evened out over neighbours as the mesh is coarse."""
         normals = vertex_normals(vertices @ self.mesh.matrix[:3, :3].T)
-        normals = np.einsum("vw,bwk->bvk", self.near, normals)
+        normals = _neighbours() @ normals
         normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
         return normals @ turn.transpose(0, 2, 1)
 
@@ -99,6 +100,7 @@ def _fitted(light: np.ndarray, normals: np.ndarray) -> tuple[float, np.ndarray]:
     return 1 - float(lamp @ middle), lamp
 
 
+@cache
 def _neighbours() -> np.ndarray:
     """The matrix (468, 468) that takes the mean over each vertex and those around it, twice."""
     near = np.eye(VERTICES)

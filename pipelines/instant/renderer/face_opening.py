@@ -40,10 +40,13 @@ class Aperture:
         """(along, across) of positions (..., 2)."""
         return (positions - self.middle) @ np.stack([self.axis, self.down], axis=1)
 
+    def places(self, along: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Positions (..., 2) in the picture of local ones, which are broadcast."""
+        return self.middle + along[..., None] * self.axis + across[..., None] * self.down
+
     def corners_of(self, along: tuple[float, float], across: tuple[float, float]) -> np.ndarray:
         """The four picture positions (4, 2) of a box in local pixels."""
-        local = np.array([[a, h] for a in along for h in across])
-        return self.middle + local @ np.stack([self.axis, self.down])
+        return self.places(np.repeat(along, 2), np.tile(across, 2))
 
     def _edge(self, points: np.ndarray) -> np.ndarray:
         from scipy.interpolate import PchipInterpolator
@@ -71,13 +74,21 @@ def _side(corners: Sequence[int], upper: Sequence[int], lower: Sequence[int]) ->
 
 def colours_along(picture: np.ndarray, opening: Aperture, line: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Colours (columns between the corners, offsets, 3) of a picture around a `line` over `opening.table_along`."""
+    inner = np.abs(opening.table_along) < opening.half
+    return colours_at(picture, opening.places(opening.table_along[inner][:, None], line[inner][:, None] + offsets))
+
+
+def colours_at(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Bilinear colours (..., 3) of a picture (H, W, 3) at positions (..., 2)."""
     from scipy.ndimage import map_coordinates
 
-    inner = np.abs(opening.table_along) < opening.half
-    along, across = np.broadcast_arrays(opening.table_along[inner][:, None], line[inner][:, None] + offsets)
-    places = opening.middle + np.stack([along, across], axis=-1) @ np.stack([opening.axis, opening.down])
     where = [places[..., 1] - 0.5, places[..., 0] - 0.5]
     return np.stack([map_coordinates(picture[..., k], where, order=1, mode="nearest") for k in range(3)], axis=-1)
+
+
+def eye_opening(points: np.ndarray, ring: Sequence[int]) -> Aperture:
+    """That of an eye with a `ring` of 16 landmarks from one corner over the upper lid to the other and back below."""
+    return Aperture(points, (ring[0], ring[8]), ring[1:8], ring[15:8:-1])
 
 
 class EdgeTables:

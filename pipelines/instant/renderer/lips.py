@@ -20,6 +20,8 @@ from .warp import Layer, extent
 
 LINE_REACH = 0.12
 """Mouth half widths around the landmarks in which the line of closed lips, or an edge of open ones, is searched."""
+LIP_FROM, LIP_TO = 0.04, 0.14
+"""Mouth half widths beyond the landmarks of an open mouth's edge between which all is lip."""
 RIM = 0.02
 """Mouth half widths by which the upper edge of open lips lies outside what was found, the lower twice as far: no rim of
 teeth may stick to a lip."""
@@ -81,18 +83,19 @@ class Lips:
         self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower, roll, overlap + 2 * self.feather], device)
         self.interior = MouthInterior(picture, mesh, mouth, style, self.kept, device)
 
-    def box(self, expression: torch.Tensor) -> torch.Tensor:
-        """Corners (4, 2) in the portrait of all that is painted anew when the lips move by `expression` (1, 468, 2)."""
-        box = self.mouth.corners_of((-REACH * self.mouth.half, REACH * self.mouth.half), self._heights(expression))
-        return torch.from_numpy(box).float().to(expression.device)
+    def box(self, heights: tuple[float, float]) -> torch.Tensor:
+        """Corners (4, 2) in the portrait of all that is painted anew between these `heights`."""
+        box = self.mouth.corners_of((-REACH * self.mouth.half, REACH * self.mouth.half), heights)
+        return torch.from_numpy(box).to(self.tables.table)
 
-    def around(self, positions: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+    def around(self, positions: torch.Tensor, heights: tuple[float, float]) -> torch.Tensor:
         """Which (B, h, w) of `positions` (B, h, w, 2) lie between those corners; a tilted head has eyes near."""
         along, across = self.tables.local(positions)
-        low, high = self._heights(expression)
+        low, high = heights
         return (along.abs() <= REACH * self.mouth.half) & (across >= low) & (across <= high)
 
-    def _heights(self, expression: torch.Tensor) -> tuple[float, float]:
+    def heights(self, expression: torch.Tensor) -> tuple[float, float]:
+        """From where to where, across the mouth, is painted anew when the lips move by `expression` (1, 468, 2)."""
         down = torch.as_tensor(self.mouth.down, dtype=torch.float32, device=expression.device)
         rise = float((expression[0, list(UPPER_INNER_LIP)] @ down).min())
         drop = float((expression[0, list(LOWER_INNER_LIP)] @ down).max())
@@ -224,7 +227,7 @@ def _lip_edge(picture: np.ndarray, mouth: Aperture, side: int) -> np.ndarray:
     )
     colours = colours_along(picture, mouth, edge, side * further)
     # Positive offsets lead into the lip, where its own colour is taken just beyond the landmarks.
-    inside_lip = (further > 0.04 * mouth.half) & (further < 0.14 * mouth.half)
+    inside_lip = (further > LIP_FROM * mouth.half) & (further < LIP_TO * mouth.half)
     lip = np.median(colours[:, inside_lip], axis=1)
     lip = 0.5 * lip + 0.5 * np.median(lip, axis=0)
     unlike = np.linalg.norm(colours - lip[:, None], axis=-1)
@@ -247,7 +250,7 @@ def _lip_in_opening(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
     gap = (mouth.lower - mouth.upper)[inner]
     shares = np.linspace(OVERLAP_MOST, 0.0, STEPS)
     inside = np.median(_between(picture, mouth, np.linspace(0.35, 0.65, 9)), axis=1)
-    beyond = np.linspace(0.04, 0.14, 9) * mouth.half
+    beyond = np.linspace(LIP_FROM, LIP_TO, 9) * mouth.half
     lip = np.median(colours_along(picture, mouth, mouth.lower, beyond), axis=1)
     colours = _between(picture, mouth, 1 - shares)
     other = np.linalg.norm(colours - inside[:, None], axis=-1)

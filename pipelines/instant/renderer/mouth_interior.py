@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import LEFT_EYE, RIGHT_EYE
-from .face_opening import Aperture
+from .face_opening import Aperture, colours_at
 from .picture_style import LIPS, LUMA, SKIN, PictureStyle, median_colour, pixels_inside
 from .portrait_mesh import PortraitMesh
 
@@ -282,16 +282,12 @@ def _own_teeth(picture: np.ndarray, mouth: Aperture, along: np.ndarray, skin: fl
 
     `skin` is the skin's brightness.
     """
-    from scipy.ndimage import gaussian_filter1d, map_coordinates
+    from scipy.ndimage import gaussian_filter1d
 
     upper, lower = (np.interp(along, mouth.table_along, edge) for edge in (mouth.upper, mouth.lower))
     shares = np.linspace(0.35, 0.85, 9)
     across = upper[:, None] + (lower - upper)[:, None] * shares
-    places = mouth.middle + np.stack([along[:, None] + 0 * across, across], axis=-1) @ np.stack(
-        [mouth.axis, mouth.down]
-    )
-    where = [places[..., 1] - 0.5, places[..., 0] - 0.5]
-    colours = np.stack([map_coordinates(picture[..., k], where, order=1, mode="nearest") for k in range(3)], axis=-1)
+    colours = colours_at(picture, mouth.places(along[:, None], across))
     light = colours @ LUMA
     bright = smoothstep(0.55, 0.75, light[:, 5:].mean(axis=1) / max(skin, 1e-3))
     bright = bright * smoothstep(0.04, 0.12, (lower - upper) / mouth.half)

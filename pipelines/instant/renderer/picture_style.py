@@ -11,7 +11,7 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_OUTER, RIGHT_EYE
-from .face_opening import Aperture, colours_along
+from .face_opening import colours_along, eye_opening
 
 LUMA = np.array([0.299, 0.587, 0.114])
 CHEEKS, SKIN = ((205, 50), (425, 280)), (205, 425, 50, 280, 187, 411, 199, 200)
@@ -134,7 +134,7 @@ def _iris_light(picture: np.ndarray, points: np.ndarray, ring: tuple[int, ...]) 
     """Light of an eye's darkest place beside that of the darker of its two sides: 1 without an iris."""
     from scipy.ndimage import gaussian_filter1d
 
-    eye = Aperture(points, (ring[0], ring[8]), ring[1:8], ring[15:8:-1])
+    eye = eye_opening(points, ring)
     # The upper lid's shadow is left out.
     heights = [eye.upper + share * (eye.lower - eye.upper) for share in (0.45, 0.6, 0.75)]
     light = np.mean([colours_along(picture, eye, line, np.zeros(1))[:, 0] @ LUMA for line in heights], axis=0)

@@ -236,10 +236,11 @@ class InstantRenderer:
                 colours, where = eye.paint(self.fine, sources, closure[None], shape.gaze)
                 self._paint(self._lit(colours, positions, fields), where, box, frame, mask)
         if shape.expression.any():
-            box, positions = self._box(self.lips.box(shape.expression), fields)
+            heights = self.lips.heights(shape.expression)
+            box, positions = self._box(self.lips.box(heights), fields)
             colours = self.lips.paint(self.fine, positions, fields.upper, fields.lower, shape.jaw, shape.lips)
             colours = self._lit(colours, positions, fields)
-            self._paint(colours, self.lips.around(positions, shape.expression), box, frame, mask)
+            self._paint(colours, self.lips.around(positions, heights), box, frame, mask)
 
     def _lit(self, colours: torch.Tensor, positions: torch.Tensor, fields: FrameFields) -> torch.Tensor:
         """Colours and matte (1, 4, h, w) in the light at `positions` (1, h, w, 2), the head's motion undone."""

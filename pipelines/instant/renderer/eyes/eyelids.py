@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from .....models.curves import smoothstep
 from .....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
-from ..face_opening import SPAN, Aperture, EdgeTables
+from ..face_opening import SPAN, Aperture, EdgeTables, eye_opening
 from ..portrait_mesh import PortraitMesh
 from ..warp import Layer
 from .spectacles import LEAST_BRIDGE, bridge_contrast, lowest_of_rim
@@ -75,8 +75,7 @@ class Eyelid:
     ) -> None:
         from scipy.ndimage import gaussian_filter1d
 
-        upper, lower = ring[1:8], ring[15:8:-1]
-        eye = Aperture(mesh.points, (ring[0], ring[8]), upper, lower)
+        eye = eye_opening(mesh.points, ring)
         self.eye = eye
         opening = eye.lower - eye.upper
         # Landmarks run along the inside of the lids: a rim of eyeball on a shut lid would shine through.
@@ -217,7 +216,7 @@ class _LidTextures:
         columns, rows = (max(8, round(self.TEXELS * side)) for side in self.size)
         along = self.start[0] + (np.arange(columns) + 0.5) / columns * self.size[0]
         across = (self.start[1] + (np.arange(rows) + 0.5) / rows * self.size[1])[:, None]
-        places = eye.middle + along[:, None] * eye.axis + across[..., None] * eye.down
+        places = eye.places(along, across)
         sampled = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3].permute(1, 2, 0)
         colours = sampled.cpu().numpy().astype(np.float64)
         edge, free = (np.interp(along, eye.table_along, curve) for curve in (eye.upper, room))
@@ -263,7 +262,7 @@ def _skin_below(portrait: Layer, eye: Aperture) -> torch.Tensor:
     """Colour (1, 3, 1, 1) of the lighter skin below an eye."""
     along, down = np.meshgrid(np.linspace(-0.7, 0.7, 15) * eye.half, np.linspace(0.25, 0.7, 9) * eye.half)
     across = np.interp(along, eye.table_along, eye.lower) + down
-    places = eye.middle + along[..., None] * eye.axis + across[..., None] * eye.down
+    places = eye.places(along, across)
     colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[:, :3].flatten(2)
     return colours.quantile(0.75, dim=2)[..., None, None]
 
@@ -330,14 +329,14 @@ def _both_visible(mesh: PortraitMesh, portrait: Layer, rings: tuple[tuple[int, .
     """Whether the picture shows two open eyes with irises."""
     widths, light = [], []
     for ring in rings:
-        eye = Aperture(mesh.points, (ring[0], ring[8]), ring[1:8], ring[15:8:-1])
+        eye = eye_opening(mesh.points, ring)
         opening = eye.lower - eye.upper
         if opening.max() < LEAST_OPENING * 2 * eye.half:
             return False
         inner = np.flatnonzero(np.abs(eye.table_along) < 0.9 * eye.half)[::2]
         down = np.linspace(0.1, 0.9, 17)[:, None]
         across = eye.upper[inner] + down * opening[inner]
-        places = eye.middle + eye.table_along[inner, None] * eye.axis + across[..., None] * eye.down
+        places = eye.places(eye.table_along[inner], across)
         colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3]
         dark, bright = np.quantile(colours.mean(dim=0).cpu().numpy(), [0.1, 0.9])
         if bright - dark < LEAST_CONTRAST * bright:

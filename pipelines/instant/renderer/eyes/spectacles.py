@@ -74,7 +74,7 @@ def lowest_of_rim(
     along = np.arange(-REACH * eye.half, REACH * eye.half + step, step)
     first, lid = (np.interp(along, eye.table_along, edge) for edge in (brow, eye.upper))
     heights = np.arange(first.min() - THICKEST * eye.half, lid.max() + THICKEST * eye.half, step)
-    places = eye.middle + along[:, None] * eye.axis + heights[:, None, None] * eye.down
+    places = eye.places(along, heights[:, None])
     colours = _colours_at(portrait, places)
     strength = _thin_structures(colours, lighter=contrast > 0)
     rows, over_eye = heights[:, None], np.abs(along) < 0.8 * eye.half

@@ -29,6 +29,10 @@ LIP_OVERLAP = 0.02
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
 OWN_FROM = 0.035, 0.055
 """Opening of the portrait in eye distances from which some, and with which all, of its inside is kept."""
+RIM_WIDTH, RIM_OPENING = 0.09, 0.25
+"""Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
+RIM_SHADE, RIM_HUE = 0.3, (0.7, 1.0, 0.95)
+"""Most of the light that the rim lacks, but in drawings, and the part of it in red, green and blue: flesh is red."""
 OVERLAP_MOST = 0.4
 """Part of an open mouth's height, up from its lower edge, that may turn out to be lower lip."""
 UNLIKE_INSIDE = 0.4
@@ -52,6 +56,7 @@ class Lips:
         self.skin = skin
         mouth = Aperture(mesh.points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
         self.closed = mesh.mouth.closed
+        self.rim_shade = RIM_SHADE * (1 - style.drawn)
         self.edge = max(LIP_EDGE, 2.5 * style.blur)
         """Pixels over which a lip's edge fades: as blurred as the picture."""
         if self.closed:
@@ -149,6 +154,7 @@ class Lips:
         part = extent(opened > 0)
         if part is None:
             return colours
+        self._shade_rim(colours, above_lower, below_upper + above_lower)
         rows, columns = part
         opened, positions, below_upper, above_lower, inward = (
             values[:, rows, columns] for values in (opened, positions, below_upper, above_lower, inward)
@@ -162,6 +168,17 @@ class Lips:
         here = colours[:, :, rows, columns]
         here.copy_(torch.lerp(here, inside, opened[:, None]))
         return colours
+
+    def _shade_rim(self, colours: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> None:
+        """Shades the lower lip's rim in `colours` (B, 4, h, w), which curves in below the teeth as its mouth opens.
+
+        `above_lower` and `gap` (B, h, w) are pixels above that lip's edge and between both lips.
+        """
+        half = self.mouth.half
+        rim = smoothstep(-RIM_WIDTH * half, 0.0, above_lower) * smoothstep(2 * self.edge, self.edge, above_lower)
+        rim = self.rim_shade * rim * smoothstep(0.0, RIM_OPENING * half, gap)
+        for channel, part in enumerate(RIM_HUE):
+            colours[:, channel] *= 1 - part * rim
 
     def _keep_teeth(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .face_mesh import LEFT_EYE, OUTER_EYE_CORNERS, RIGHT_EYE, VERTICES, mirror_index
+from .face_mesh import LEFT_EYE, RIGHT_EYE, VERTICES, eye_distance, mirror_index
 
 MEETING_LINE = 0.12
 """Where the lids meet, as a part of the opening above the lower lid: it rises a little, the upper lid does the rest.
@@ -27,14 +27,12 @@ def eye_opening(points: np.ndarray) -> np.ndarray:
 
     `points` (..., P, 3) in any unit; returns (..., 2).
     """
-    right, left = OUTER_EYE_CORNERS
-    width = np.linalg.norm(points[..., right, :] - points[..., left, :], axis=-1)[..., None]
     heights = []
     for ring in (RIGHT_EYE, LEFT_EYE):
         upper, lower = list(ring[3:6]), list(ring[13:10:-1])
         gap = np.linalg.norm(points[..., upper, :] - points[..., lower, :], axis=-1)
         heights.append(gap.mean(axis=-1))
-    return np.stack(heights, axis=-1) / np.maximum(width, 1e-6)
+    return np.stack(heights, axis=-1) / eye_distance(points)[..., None]
 
 
 def eyelid_shapes(vertices: np.ndarray) -> np.ndarray:

@@ -79,9 +79,13 @@ def face_mesh() -> FaceMesh:
 def mouth_opening(points: np.ndarray) -> np.ndarray:
     """Distance of the inner lips over that of the outer eye corners, for points (..., P, 3) in any unit."""
     lips = np.linalg.norm(points[..., INNER_UPPER_LIP, :] - points[..., INNER_LOWER_LIP, :], axis=-1)
+    return lips / eye_distance(points)
+
+
+def eye_distance(points: np.ndarray) -> np.ndarray:
+    """Distance (...) of the outer eye corners of points (..., P, 2 or 3), in their unit and above 0."""
     right, left = OUTER_EYE_CORNERS
-    eyes = np.linalg.norm(points[..., right, :] - points[..., left, :], axis=-1)
-    return lips / np.maximum(eyes, 1e-6)
+    return np.maximum(np.linalg.norm(points[..., right, :] - points[..., left, :], axis=-1), 1e-6)
 
 
 @cache

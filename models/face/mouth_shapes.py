@@ -25,8 +25,8 @@ from .face_mesh import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
     LIPS_INNER,
-    OUTER_EYE_CORNERS,
     VERTICES,
+    eye_distance,
     face_mesh,
     mouth_opening,
 )
@@ -141,7 +141,7 @@ def _basis() -> _Basis:
 
     x, y, z = neutral.T
     lips_x, lips_y = x / 2.46, y - _LIP_LINE
-    eyes = float(np.linalg.norm(mesh[OUTER_EYE_CORNERS[0]] - mesh[OUTER_EYE_CORNERS[1]]))
+    eyes = float(eye_distance(mesh))
     # One smooth hill over the mouth; everything the lips do to the skin fades with it.
     near = np.exp(-((x / 3.0) ** 2) / 2 - (lips_y / 1.5) ** 2 / 2) * smoothstep(1.0, 3.5, z)
     near *= 1 - smoothstep(-2.9, -1.7, y)
@@ -205,8 +205,7 @@ def lip_curves(vertices: np.ndarray, neutral: np.ndarray) -> tuple[np.ndarray, n
     forward = offsets[:, middle, 2].mean(axis=1) - offsets[:, [right, left], 2].mean(axis=1)
     protruded = forward / (basis.round[middle, 2].mean() - basis.round[[right, left], 2].mean())
     rounded = np.clip((narrowed + protruded) / 2, 0, 1)
-    eyes = np.linalg.norm(neutral[OUTER_EYE_CORNERS[0]] - neutral[OUTER_EYE_CORNERS[1]])
-    dropped = (offsets[:, NOSE_TIP, 1] - offsets[:, CHIN, 1]) / max(float(eyes), 1e-6)
+    dropped = (offsets[:, NOSE_TIP, 1] - offsets[:, CHIN, 1]) / eye_distance(neutral)
     gap = dropped * _GAP_OF_CHIN * (1 - ROUND_NARROWING * rounded)
     closed = np.clip(1 - mouth_opening(vertices) / np.maximum(gap, 1e-6), 0, 1)
     press = sealing_press(closed * smoothstep(*_TELLING_GAP, gap))

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from ...models.face.face_mesh import OUTER_EYE_CORNERS
+from ...models.face.face_mesh import eye_distance
 from ...models.lpips import LPIPS
 from ..face.face import Face
 from ..files.images import from_uint8
@@ -81,8 +81,7 @@ def _mouth(points: np.ndarray) -> np.ndarray:
     """The map of an upright square around the mouth."""
     flat = points[:, :2]
     x, y = flat[list(MOUTH_CORNERS)].mean(axis=0)
-    right, left = flat[list(OUTER_EYE_CORNERS)]
-    side = max(float(np.linalg.norm(left - right)), 1.0)
+    side = max(float(eye_distance(flat)), 1.0)
     return turned_map((x, y), side, Face(points, None, None).roll, (MOUTH_SIDE, MOUTH_SIDE))
 
 

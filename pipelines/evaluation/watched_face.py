@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ...models.face.face_mesh import LIPS_INNER, OUTER_EYE_CORNERS, mouth_opening
+from ...models.face.face_mesh import LIPS_INNER, eye_distance, mouth_opening
 from ..face.face import Face, Landmarker
 from ..face.face_tracking import track_of
 from ..face.head_pose import split_matrix
@@ -64,7 +64,7 @@ class WatchedFace:
     @cached_property
     def eyes(self) -> np.ndarray:
         """The distance of the outer eye corners (F,) in pixels, the unit of all lengths."""
-        return np.maximum(self._distance(*OUTER_EYE_CORNERS), 1e-6)
+        return eye_distance(self.flat)
 
     @cached_property
     def opening(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...models.face.face_mesh import BLENDSHAPES, INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_EYE_CORNERS
+from ...models.face.face_mesh import BLENDSHAPES, INNER_LOWER_LIP, INNER_UPPER_LIP, eye_distance
 
 _MOUTH_CORNERS = (61, 291)
 _OUTER_UPPER_LIP, _OUTER_LOWER_LIP, _NOSE_BASE, _CHIN = 0, 17, 2, 152
@@ -59,8 +59,7 @@ def _measure(pair: np.ndarray, side: str) -> np.ndarray:
 
 
 def _measures(points: np.ndarray) -> dict[str, np.ndarray]:
-    unit = np.linalg.norm(points[..., OUTER_EYE_CORNERS[0], :] - points[..., OUTER_EYE_CORNERS[1], :], axis=-1)
-    unit = np.maximum(unit, 1e-6)[..., None]
+    unit = eye_distance(points)[..., None]
 
     def distance(first: int, second: int) -> np.ndarray:
         return np.repeat(np.linalg.norm(points[..., first, :] - points[..., second, :], axis=-1)[..., None], 2, axis=-1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...models.face.face_mesh import OUTER_EYE_CORNERS
+from ...models.face.face_mesh import eye_distance
 
 REACH = 3
 """Frames averaged on either side."""
@@ -26,8 +26,7 @@ def smooth_points(points: np.ndarray, strength: float = 1.0) -> np.ndarray:
     moved within the head, so that a lip that closes quickly stays as sharp as it was. It is symmetric in time: nothing
     lags. Where the whole head jumps, nothing is averaged.
     """
-    right, left = OUTER_EYE_CORNERS
-    unit = np.maximum(np.linalg.norm(points[:, right] - points[:, left], axis=-1), 1e-6)[:, None, None]
+    unit = eye_distance(points)[:, None, None]
     head = points.mean(axis=1, keepdims=True)
     inner = points - head
     total = [head.copy(), inner.copy()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,6 +94,17 @@ def write_image(path: str | Path, image: torch.Tensor) -> None:
         raise TalkingPortraitError(
             f"The picture {path.name} can't be written ({reason_of(error)}); check the folder and its space."
         ) from None
+
+
+def write_frame(path: Path, frame: np.ndarray) -> None:
+    """Writes one of many bytes (H, W), (H, W, 3) or (H, W, 4) for other steps to read: a quick PNG, or a fine JPEG.
+
+    Raises OSError when the disk refuses it; who makes the folder tells of it.
+    """
+    from PIL import Image
+
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix == ".jpg" else {"compress_level": 1}
+    Image.fromarray(frame).save(path, **options)
 
 
 def from_uint8(frame: np.ndarray) -> torch.Tensor:

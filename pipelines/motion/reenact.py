@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ...models.face.eyelid_shapes import eye_opening, eyelid_shapes
-from ...models.face.face_mesh import BLENDSHAPES, LIPS_INNER, OUTER_EYE_CORNERS, VERTICES, face_mesh, mouth_opening
+from ...models.face.face_mesh import BLENDSHAPES, LIPS_INNER, VERTICES, eye_distance, face_mesh, mouth_opening
 from ...models.face.mouth_shapes import close_lips, lip_curves
 from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import head_matrix, smooth_poses, split_matrix
@@ -113,7 +113,7 @@ def reenact(
         vertices = neutral + expression * offsets
 
     if pose == "relative":
-        scale = _eye_distance(neutral) / _eye_distance(rest)
+        scale = eye_distance(neutral) / eye_distance(rest)
         rotation, moved = _relative_poses(matrices, window, head, translation * scale)
     else:
         poses = transfer_poses(matrices, face_matrix, window)
@@ -188,11 +188,11 @@ def _gaze(blendshapes: np.ndarray, calm: np.ndarray) -> np.ndarray:
 def _fitted(offsets: np.ndarray, rest: np.ndarray, neutral: np.ndarray) -> np.ndarray:
     """Offsets in the portrait's proportions: sizes in eye distances, the mouth's sideways movement in mouth widths."""
     corners = [LIPS_INNER[0], LIPS_INNER[10]]
-    widths = [np.linalg.norm(mesh[corners[0]] - mesh[corners[1]]) / _eye_distance(mesh) for mesh in (rest, neutral)]
+    widths = [np.linalg.norm(mesh[corners[0]] - mesh[corners[1]]) / eye_distance(mesh) for mesh in (rest, neutral)]
     wider = float(np.clip(widths[1] / max(widths[0], 1e-6), 0.6, 1.4))
     height = face_mesh().vertices[:, 1]
     mouth = np.exp(-0.5 * ((height + 4.3) / 2.0) ** 2)
-    offsets = offsets * (_eye_distance(neutral) / _eye_distance(rest))
+    offsets = offsets * (eye_distance(neutral) / eye_distance(rest))
     offsets[..., 0] *= 1 + (wider - 1) * mouth
     return offsets
 
@@ -206,8 +206,3 @@ def _relative_poses(
     absolute = head_matrix(poses[:, :3], poses[:, 3:])
     rotation, moved = split_matrix(np.linalg.inv(head_matrix(middle[:3], middle[3:])) @ absolute)
     return rotation * head, moved * translation
-
-
-def _eye_distance(mesh: np.ndarray) -> float:
-    right, left = OUTER_EYE_CORNERS
-    return max(float(np.linalg.norm(mesh[right] - mesh[left])), 1e-6)

@@ -26,7 +26,7 @@ from ..errors import TalkingPortraitError, reason_of
 from ..face.crop_boxes import PRESETS, portrait_boxes
 from ..face.face import Landmarker
 from ..face.landmarks import open_landmarker
-from ..files.images import to_uint8
+from ..files.images import to_uint8, write_frame
 from ..files.output_paths import folder_for_results, rename_durably, replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..files.sound import NoSoundError, open_sound, read_speech, write_wav
@@ -344,7 +344,7 @@ class _Preparation:
             made.mkdir()
             for number, frame in zip(range(frames), self.video.frames(), strict=False):
                 crop = sample_picture(torch.from_numpy(frame.astype(np.float32) / 255), matrix, (size, size))
-                _write_png(made / crop_name(number), to_uint8(crop))
+                write_frame(made / crop_name(number), to_uint8(crop))
                 progress(number + 1, frames, None if number % preview_every else crop)
             with interruptions_held():
                 if (self.folder / CROPS).exists():  # of a run that was killed before it had entered them
@@ -385,12 +385,6 @@ def _face_size(track: FaceTrack, usable: np.ndarray) -> float:
     """The longer side of the face in pixels of the frame, in the median of the usable frames."""
     points = track.points[usable, :, :2]
     return float(np.median((points.max(axis=1) - points.min(axis=1)).max(axis=1)))
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    Image.fromarray(picture).save(path, compress_level=1)
 
 
 def _words(settings: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkingPortraitError, reason_of
+from ..files.images import write_frame
 from ..files.output_paths import folder_for_results
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..files.sound import write_wav
@@ -32,8 +33,6 @@ from .avatar import BACKGROUND_PART, HEAD_PART, NECK_PART, TORSO_PART, Avatar, o
 TRAINED, PARTS = 10, 11
 """Of so many parts of the frames so many, the first ones, are for training."""
 COLOURS = {BACKGROUND_PART: (255, 255, 255), HEAD_PART: (0, 0, 255), NECK_PART: (0, 255, 0), TORSO_PART: (255, 0, 0)}
-QUALITY = 95
-"""Of JPEG."""
 
 
 def export_person(person: Person, folder: str | Path, *, progress: Progress = no_progress) -> int:
@@ -84,8 +83,6 @@ def transforms(avatar: Avatar, frames: np.ndarray) -> dict[str, Any]:
 
 
 def _write(person: Person, avatar: Avatar, made: Path, progress: Progress) -> int:
-    from PIL import Image
-
     frames = np.flatnonzero(avatar.usable)
     split = len(frames) * TRAINED // PARTS
     for name, chosen in (("train", frames[:split]), ("val", frames[split:])):
@@ -94,26 +91,20 @@ def _write(person: Person, avatar: Avatar, made: Path, progress: Progress) -> in
     if (speech := person.audio()) is not None:
         write_wav(made / "aud.wav", speech)
     background = avatar.background()
-    _write_jpeg(made / "bc.jpg", background)
+    write_frame(made / "bc.jpg", background)
     for name in ("ori_imgs", "gt_imgs", "torso_imgs", "parsing"):
         (made / name).mkdir()
     colours = np.array([COLOURS[part] for part in sorted(COLOURS)], np.uint8)
     for done, frame in enumerate(frames.tolist(), 1):
         picture, parts = avatar.frames([frame])[0], avatar.parts([frame])[0]
-        _write_jpeg(made / "ori_imgs" / f"{frame}.jpg", picture)
+        write_frame(made / "ori_imgs" / f"{frame}.jpg", picture)
         np.savetxt(made / "ori_imgs" / f"{frame}.lms", avatar.landmarks[frame].numpy(), "%f")
         before = np.where((parts == BACKGROUND_PART)[..., None], background, picture)
-        _write_jpeg(made / "gt_imgs" / f"{frame}.jpg", before)
-        Image.fromarray(avatar.torso([frame])[0]).save(made / "torso_imgs" / f"{frame}.png")
-        Image.fromarray(colours[parts]).save(made / "parsing" / f"{frame}.png")
+        write_frame(made / "gt_imgs" / f"{frame}.jpg", before)
+        write_frame(made / "torso_imgs" / f"{frame}.png", avatar.torso([frame])[0])
+        write_frame(made / "parsing" / f"{frame}.png", colours[parts])
         outside = np.rint(255 * (1 - avatar.face_masks([frame])[0])).astype(np.uint8)
         face = np.stack([outside, outside, np.full_like(outside, 255)], axis=-1)
-        Image.fromarray(face).save(made / "parsing" / f"{frame}_face.png")
+        write_frame(made / "parsing" / f"{frame}_face.png", face)
         progress(done, len(frames))
     return len(frames)
-
-
-def _write_jpeg(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    Image.fromarray(picture).save(path, quality=QUALITY)

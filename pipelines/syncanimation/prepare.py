@@ -21,7 +21,7 @@ from ...models.face.landmarks_68 import landmarks_68
 from ..errors import TalkingPortraitError, reason_of
 from ..face.expression_scores import scores_from_shape
 from ..face.metric_mesh import metric_mesh
-from ..files.images import to_uint8
+from ..files.images import to_uint8, write_frame
 from ..files.output_paths import replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..image.affine_sampling import apply_map, invert_map, sample_picture
@@ -234,7 +234,7 @@ class _Preparation:
                 square = to_uint8(
                     sample_picture(torch.from_numpy(frame.astype(np.float32) / 255), matrix, (size, size))
                 )
-                _write_png(made / crop_name(number), square)
+                write_frame(made / crop_name(number), square)
                 progress(number + 1, total, self._shown(number, square))
         others = views.others({number: stop - start for number, (start, stop) in enumerate(person.shots)})
         self.meta["other views"] = [list(person.shots[number]) for number in others]
@@ -313,7 +313,7 @@ class _Preparation:
                 frame = self._frame(number)
                 parts = parser.parts(frame, number)
                 covered.append([float((parts == part).mean()) for part in (HEAD_PART, NECK_PART, TORSO_PART)])
-                _write_png(made / crop_name(number), parts)
+                write_frame(made / crop_name(number), parts)
                 share(progress, start, 1)(number + 1, total, self._shown(number, overlaid(frame, parts)))
         self.meta["parser"] = parser.name
         if float(np.median(np.sum(covered, axis=1) - np.array(covered)[:, 0])) < LITTLE_TORSO:
@@ -332,7 +332,7 @@ class _Preparation:
         numbers = _spread(usable, MOST_FRAMES)
         background, hidden = clean_background((self._frame(number), self._parts(number)) for number in numbers)
         with replacing(self.folder / BACKGROUND) as partial:
-            _write_png(partial, background)
+            write_frame(partial, background)
         self.meta["background never seen"] = hidden
         progress(1, 1, torch.from_numpy(background.astype(np.float32) / 255))
 
@@ -341,7 +341,7 @@ class _Preparation:
         with self._folder_of(TORSO) as made:
             for number in range(total):
                 torso = torso_picture(self._frame(number), self._parts(number))
-                _write_png(made / crop_name(number), torso)
+                write_frame(made / crop_name(number), torso)
                 progress(number + 1, total, self._shown(number, torso[..., :3]))
 
 
@@ -385,9 +385,3 @@ def _spread(usable: np.ndarray, count: int) -> list[int]:
 def _box_of(points: np.ndarray) -> np.ndarray:
     """(left, top, right, bottom) of landmarks (P, 3)."""
     return np.concatenate([points[:, :2].min(axis=0), points[:, :2].max(axis=0)])
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    Image.fromarray(picture).save(path, compress_level=1)

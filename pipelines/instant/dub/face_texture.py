@@ -7,9 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from ....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, face_mesh
+from ....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, eye_distance, face_mesh
 from ...packages import load_opencv
-from ..renderer.mouth_shape import eye_distance
 
 TEXELS_PER_EYE_DISTANCE = 64
 SIDE, TOP, BOTTOM = 7.0, 1.0, -8.6
@@ -73,7 +72,7 @@ def texture_of(frame: np.ndarray, points: np.ndarray) -> Texture:
     high = np.clip(np.ceil([x.max(), y.max()]).astype(int) + MARGIN, low + 2, size)
     crop = frame[low[1] : high[1], low[0] : high[0]]
     crop = crop if crop.dtype == np.uint8 else np.rint(crop * 255).astype(np.uint8)
-    eyes = max(eye_distance(points), 1.0)
+    eyes = max(float(eye_distance(points)), 1.0)
     scale = TEXELS_PER_EYE_DISTANCE / eyes
     if scale < 1:
         width, height = (max(2, round(side * scale)) for side in high - low)
@@ -151,4 +150,4 @@ def _frontal_areas() -> np.ndarray:
 
 
 def _texels_per_cm() -> float:
-    return TEXELS_PER_EYE_DISTANCE / eye_distance(face_mesh().vertices)
+    return TEXELS_PER_EYE_DISTANCE / float(eye_distance(face_mesh().vertices))

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from ....models.face.face_mesh import OUTER_EYE_CORNERS, mouth_opening
+from ....models.face.face_mesh import eye_distance, mouth_opening
 from ....models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from ...errors import TalkingPortraitError
 from ...face.head_pose import split_matrix
@@ -235,9 +235,8 @@ def _shown(face: FilmedFace, part: slice) -> np.ndarray:
     numbers = np.arange(part.start, part.stop)
     points = face.points[numbers].astype(np.float64)
     opening = np.minimum(mouth_opening(points), WIDE_ENOUGH)
-    right, left = OUTER_EYE_CORNERS
-    unit = np.linalg.norm(points[:, right] - points[:, left], axis=-1).clip(min=1e-6)
-    travel = np.linalg.norm(points - face.points[np.maximum(numbers - 1, 0)], axis=-1).mean(axis=1) / unit
+    travel = np.linalg.norm(points - face.points[np.maximum(numbers - 1, 0)], axis=-1).mean(axis=1)
+    travel /= eye_distance(points)
     turned = np.abs(split_matrix(face.shapes(numbers)[1])[0][:, 1])
     give_memory_back(face.points)
     return opening - STILL_VALUE * travel - FRONTAL_VALUE * np.maximum(turned - TURNED, 0)

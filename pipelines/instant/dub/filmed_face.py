@@ -11,6 +11,7 @@ from ....models.face.face_mesh import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
     VERTICES,
+    eye_distance,
     face_mesh,
     mouth_opening,
 )
@@ -20,7 +21,7 @@ from ...face.metric_mesh import metric_mesh, project, similarity
 from ...face.smoothing import smooth_points
 from ...large_arrays import give_memory_back, large_array
 from ...types import Camera, FaceMotion, FaceTrack
-from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP, Speaking, eye_distance
+from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP, Speaking
 from ..renderer.portrait_mesh import LipControls, PortraitMesh
 from .face_texture import Texture
 from .occlusion import Appearance
@@ -176,7 +177,7 @@ def _closed(vertices: np.ndarray, turned: np.ndarray, gap: float) -> np.ndarray:
     """
     most = max(FRONTAL, float(np.quantile(turned, LEAST_PART)))
     frontal = vertices[turned <= most]
-    return _at_opening(frontal.reshape(-1, 3 * VERTICES), gap * eye_distance(frontal.mean(axis=0)))
+    return _at_opening(frontal.reshape(-1, 3 * VERTICES), gap * float(eye_distance(frontal.mean(axis=0))))
 
 
 def _pressed(mesh: PortraitMesh, speech: FaceMotion) -> np.ndarray:

@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_EYE_CORNERS, face_mesh
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, eye_distance, face_mesh
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps
 from ...face.metric_mesh import project
 from ...types import FaceMotion
-from ..renderer.mouth_shape import MOUTH_CORNERS, eye_distance
+from ..renderer.mouth_shape import MOUTH_CORNERS
 from ..renderer.portrait_mesh import LipControls
 from .filmed_face import LOWER_RIM, UPPER_RIM, FilmedFace, pixels_per_cm, resting_lips
 
@@ -78,11 +78,9 @@ def _nearer(filmed: np.ndarray, spoken: np.ndarray, closed_gap: float) -> np.nda
     What is seen between open lips is wider than the gap of their landmarks and narrower between touching ones. Lips
     are cut where the wider of both openings has its edges, so that those which shut have to meet there.
     """
-    mouths, eyes = (
-        np.linalg.norm(filmed[:, left] - filmed[:, right], axis=-1)[:, None]
-        for right, left in (MOUTH_CORNERS, OUTER_EYE_CORNERS)
-    )
-    half, touching = mouths / 2, closed_gap * eyes
+    right, left = MOUTH_CORNERS
+    half = np.linalg.norm(filmed[:, left] - filmed[:, right], axis=-1)[:, None] / 2
+    touching = closed_gap * eye_distance(filmed)[:, None]
     before, after = lip_gaps(filmed), lip_gaps(spoken)
     gaps = np.stack([np.linalg.norm(gap, axis=-1) for gap in (before, after)])
     parts = open_part(gaps, touching, half)

@@ -20,8 +20,8 @@ from ....models.face.face_mesh import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
     LIPS_INNER,
-    OUTER_EYE_CORNERS,
     VERTICES,
+    eye_distance,
     face_mesh,
 )
 from ....models.face.mouth_shapes import mouth_vertices
@@ -292,11 +292,6 @@ class MouthShape:
         for rows, movement in ((lower, -gap), (upper, 0 * gap)):
             rising[rows] = movement
         return falling, rising
-
-
-def eye_distance(vertices: np.ndarray) -> float:
-    """Distance of the outer eye corners of a mesh (468, 3), in its unit."""
-    return distance(vertices, *OUTER_EYE_CORNERS)
 
 
 def distance(vertices: np.ndarray, one: int, other: int) -> float:

@@ -18,8 +18,8 @@ from ....models.face.face_mesh import (
     BLENDSHAPES,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
-    OUTER_EYE_CORNERS,
     VERTICES,
+    eye_distance,
     face_mesh,
 )
 from ....models.face.mouth_shapes import mouth_vertices
@@ -27,7 +27,7 @@ from ...errors import TalkingPortraitError
 from ...face.head_pose import head_matrix
 from ...face.metric_mesh import metric_mesh, project
 from ...types import Camera, FaceMotion, FaceTrack
-from .mouth_shape import LOWER_TEETH_FOLLOW, MOUTH_CORNERS, MouthShape, Speaking, distance, eye_distance
+from .mouth_shape import LOWER_TEETH_FOLLOW, MOUTH_CORNERS, MouthShape, Speaking, distance
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -153,9 +153,8 @@ class PortraitMesh:
             )
         self.points = points[:VERTICES, :2].copy()
         self.vertices, self.matrix = metric_mesh(points, track.image_size, self.camera)
-        right, left = OUTER_EYE_CORNERS
-        self.eye_distance = float(np.linalg.norm(points[right] - points[left]))
-        self.eye_distance_cm = float(np.linalg.norm(self.vertices[right] - self.vertices[left]))
+        self.eye_distance = float(eye_distance(points))
+        self.eye_distance_cm = float(eye_distance(self.vertices))
         self.pixels_per_cm = self.eye_distance / self.eye_distance_cm
         self.mouth = MouthShape(self)
 

@@ -29,6 +29,7 @@ from ...face.face_tracking import track_of
 from ...face.landmarks import follow
 from ...face.metric_mesh import metric_mesh
 from ...face.shots import Frame, find_clips, find_cuts, thumbnail
+from ...files.images import to_uint8, write_frame
 from ...files.output_paths import cut_to_bytes, folder_for_results, replacing
 from ...files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ...files.sound import read_speech
@@ -38,8 +39,6 @@ from ...timing import sample_index
 from ...types import Crop, FaceTrack, Progress, no_progress
 from .clips import CLIPS, FRAMES, MANIFEST, Clip, clip_name, remove_clip
 
-QUALITY = 95
-"""Of the JPEG files."""
 _BLENDSHAPES = 52
 _LOCK = ".manifest.lock"
 """Held while the list of videos changes; it stays, as another process may just be waiting for it."""
@@ -321,7 +320,7 @@ class _Video:
                 self._tick()
                 if index >= start:
                     part = sample_picture(torch.from_numpy(picture.astype(np.float32) / 255), matrices[0], size)
-                    _write_jpeg(clip.picture_path(index - start), part)
+                    write_frame(clip.picture_path(index - start), to_uint8(part))
                 if index == end - 1:
                     break
             _write_face(folder, track_in_crop(track, Crop(matrices, size, self.video.size)))
@@ -388,11 +387,3 @@ def _write_face(folder: Path, track: FaceTrack) -> None:
     arrays = {"points": track.points, "matrix": track.matrix, "vertices": vertices, "blendshapes": blendshapes}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array.astype(np.float32))
-
-
-def _write_jpeg(path: Path, picture: torch.Tensor) -> None:
-    from PIL import Image
-
-    from ...files.images import to_uint8
-
-    Image.fromarray(to_uint8(picture)).save(path, quality=QUALITY, subsampling=0)

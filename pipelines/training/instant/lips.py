@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ....models.face.face_mesh import BLENDSHAPES, OUTER_EYE_CORNERS, mouth_opening
+from ....models.face.face_mesh import BLENDSHAPES, eye_distance, mouth_opening
 from ....models.face.mouth_shapes import CHIN, NOSE_TIP, lip_opening
 from ....models.speech.mouth_network import FRAME_RATE
 
@@ -48,8 +48,7 @@ def mouth_measures(controls: torch.Tensor) -> torch.Tensor:
 
 def measured_curves(points: np.ndarray, blendshapes: np.ndarray | None) -> np.ndarray:
     """CURVES (F, 4) of landmarks (F, P, 3), lengths in eye distances; pucker is NaN without scores (F, 52)."""
-    right, left = OUTER_EYE_CORNERS
-    eyes = np.maximum(np.linalg.norm(points[:, right] - points[:, left], axis=-1), 1e-6)
+    eyes = eye_distance(points)
 
     def distance(a: int, b: int) -> np.ndarray:
         return np.linalg.norm(points[:, a] - points[:, b], axis=-1) / eyes

@@ -152,12 +152,18 @@ def refusal(code: int, body: bytes) -> str:
 
 def raise_if_failed(status: dict[str, Any]) -> None:
     """Raises ClientError for a run that failed or was interrupted."""
-    for kind, message in status.get("messages", []):
+    reasons = []
+    for entry in status.get("messages") or []:
+        kind, message = entry if isinstance(entry, list) and len(entry) == 2 else ("", entry)
         if kind == "execution_error":
             said = " ".join(str(message["exception_message"]).split())
             raise ClientError(f"The run failed at {message['node_type']} (node {message['node_id']}): {said}")
         if kind == "execution_interrupted":
             raise ClientError("The run was interrupted on the server; queue it again.")
+        if isinstance(entry, str):  # a server that hands its runs on to others says in a text what came of it
+            reasons.append(" ".join(entry.split()))
+    if status.get("status_str") == "error":
+        raise ClientError(f"The run failed: {'; '.join(reasons) or 'no reason was given'}; look at the server's log.")
 
 
 def read_graph(path: Path) -> Graph:

@@ -152,22 +152,32 @@ def test_a_refusal_is_a_sentence(server: Any, capsys, body: bytes, reason: str) 
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("status", "said"),
     [
         (
-            [
-                [
-                    "execution_error",
-                    {"node_type": "Driver", "node_id": "4", "exception_message": "No\nsound; add some.\n"},
+            {
+                "messages": [
+                    [
+                        "execution_error",
+                        {"node_type": "Driver", "node_id": "4", "exception_message": "No\nsound; add some.\n"},
+                    ]
                 ]
-            ],
+            },
             "error: The run failed at Driver (node 4): No sound; add some.\n",
         ),
-        ([["execution_start", {}], ["execution_interrupted", {}]], "error: The run was interrupted on the server;"),
+        (
+            {"messages": [["execution_start", {}], ["execution_interrupted", {}]]},
+            "error: The run was interrupted on the server;",
+        ),
+        (
+            {"status_str": "error", "messages": ["the worker\nis gone"]},
+            "error: The run failed: the worker is gone; look at the server's log.\n",
+        ),
+        ({"status_str": "error", "messages": []}, "error: The run failed: no reason was given; look at"),
     ],
 )
-def test_a_run_that_fails_says_why(server: Any, capsys, messages: list, said: str) -> None:
-    server.status = {"messages": messages}
+def test_a_run_that_fails_says_why(server: Any, capsys, status: dict[str, Any], said: str) -> None:
+    server.status = status
     assert run(server) == 1
     assert said in capsys.readouterr().err
 

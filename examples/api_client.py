@@ -24,7 +24,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 WORKFLOW = Path(__file__).resolve().parent.parent / "example_workflows" / "api" / "a_your_picture_and_voice.json"
 LOADERS = {"image": ("LoadImage", "image"), "audio": ("LoadAudio", "audio")}
@@ -101,10 +101,11 @@ class ComfyUI:
 
     def download(self, file: dict[str, str], folder: Path) -> Path:
         """Fetches one result into a folder, under a name that is not there yet; returns its path."""
-        target = free_name(folder, Path(file["filename"].replace("\\", "/")).name)
         with self._request(f"/view?{urllib.parse.urlencode(file)}") as answer:
+            out = new_file(folder, Path(file["filename"].replace("\\", "/")).name)
+            target = Path(out.name)
             try:
-                with target.open("wb") as out:
+                with out:
                     shutil.copyfileobj(answer, out)
             except (OSError, http.client.HTTPException) as error:
                 target.unlink(missing_ok=True)
@@ -152,12 +153,18 @@ def refusal(code: int, body: bytes) -> str:
 
 def raise_if_failed(status: dict[str, Any]) -> None:
     """Raises ClientError for a run that failed or was interrupted."""
-    for kind, message in status.get("messages", []):
+    reasons = []
+    for entry in status.get("messages") or []:
+        kind, message = entry if isinstance(entry, list) and len(entry) == 2 else ("", entry)
         if kind == "execution_error":
             said = " ".join(str(message["exception_message"]).split())
             raise ClientError(f"The run failed at {message['node_type']} (node {message['node_id']}): {said}")
         if kind == "execution_interrupted":
             raise ClientError("The run was interrupted on the server; queue it again.")
+        if isinstance(entry, str):  # a server that hands its runs on to others says in a text what came of it
+            reasons.append(" ".join(entry.split()))
+    if status.get("status_str") == "error":
+        raise ClientError(f"The run failed: {'; '.join(reasons) or 'no reason was given'}; look at the server's log.")
 
 
 def read_graph(path: Path) -> Graph:
@@ -210,13 +217,17 @@ def make_folder(folder: Path) -> None:
         raise ClientError(f"The folder {folder} can't be made ({error.strerror}); give another with --out.") from None
 
 
-def free_name(folder: Path, name: str) -> Path:
-    """A path in a folder that is not there yet."""
+def new_file(folder: Path, name: str) -> BinaryIO:
+    """A file in a folder that was not there yet, open for writing, whatever else puts files there meanwhile."""
     path, number = folder / (name or "result"), 1
-    while path.exists():
-        number += 1
-        path = folder / f"{Path(name).stem}_{number}{Path(name).suffix}"
-    return path
+    while True:
+        try:
+            return path.open("xb")
+        except FileExistsError:
+            number += 1
+            path = folder / f"{Path(name).stem}_{number}{Path(name).suffix}"
+        except OSError as error:
+            raise ClientError(f"{path} can't be written ({error.strerror}); give another folder with --out.") from None
 
 
 def main(arguments: list[str] | None = None) -> int:

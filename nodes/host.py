@@ -270,11 +270,14 @@ def register_model_folders() -> None:
         return
     known = folder_paths.folder_names_and_paths
     for category in (OWN_CATEGORY, "detection"):
+        # Not by add_model_folder_path: it lists every file, and in the hiddenswitch distribution adds a folder more.
         if category not in known:
-            folder_paths.add_model_folder_path(category, str(Path(folder_paths.models_dir, category)))
+            known[category] = ([str(Path(folder_paths.models_dir, category))], set(MODEL_ENDINGS))
     paths, endings = known[OWN_CATEGORY]
-    # A category that was new to ComfyUI lists every file, read-me and part downloads included.
-    known[OWN_CATEGORY] = (paths, {*endings, *MODEL_ENDINGS})
+    if isinstance(endings, set):  # which may be one that others use too
+        known[OWN_CATEGORY] = (paths, {*endings, *MODEL_ENDINGS})
+    else:  # that distribution hands out views, which an assignment empties
+        endings.update(MODEL_ENDINGS)
 
 
 def model_folders(*categories: str) -> list[Path]:

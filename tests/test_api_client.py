@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +38,8 @@ class Fake(BaseHTTPRequestHandler):
     refusal: bytes | None
     looks: int
     posted: dict[str, bytes]
+    downloads: threading.Barrier
+    """Answers downloads when as many have been requested."""
 
     def do_GET(self) -> None:
         if self.path == "/queue":
@@ -44,6 +47,7 @@ class Fake(BaseHTTPRequestHandler):
             self._answer({"queue_running": running, "queue_pending": pending} if self.looks < 2 else
                          {"queue_running": [[5, "run"]], "queue_pending": []})  # fmt: skip
         elif self.path.startswith("/view?"):
+            self.downloads.wait(20)
             self._send(200, self.path.encode())
         else:
             type(self).looks += 1
@@ -82,6 +86,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Fake]]:
     monkeypatch.setattr(client, "POLL_SECONDS", 0.01)
     fake = type("Server", (Fake,), {"status": {"messages": []}, "refusal": None, "looks": 0, "posted": {}})
+    fake.downloads = threading.Barrier(1)  # type: ignore[attr-defined]
     http = ThreadingHTTPServer(("127.0.0.1", 0), fake)
     fake.address = f"http://127.0.0.1:{http.server_port}"  # type: ignore[attr-defined]
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
@@ -120,6 +125,18 @@ def test_a_picture_and_a_voice_become_a_file(server: Any, voice: Path, tmp_path:
     assert (graph["4"]["inputs"]["seed"], graph["4"]["inputs"]["weights"]) == (7, "own")
 
 
+def test_clients_that_share_a_folder_keep_their_results(server: Any, tmp_path: Path) -> None:
+    server.downloads = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda _: run(server, "--out", str(tmp_path / "out")), range(2))) == [0, 0]
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"talking.mp4", "talking_2.mp4"}
+
+
+def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(client.ClientError, match="talking.mp4 can't be written .*; give another folder with --out"):
+        client.new_file(tmp_path / "gone", "talking.mp4")
+
+
 def test_a_run_that_takes_too_long_is_taken_off_the_queue(server: Any, capsys) -> None:
     assert run(server, "--timeout", "-1") == 1
     assert "took longer than -1 s and was stopped" in capsys.readouterr().err
@@ -152,22 +169,32 @@ def test_a_refusal_is_a_sentence(server: Any, capsys, body: bytes, reason: str) 
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("status", "said"),
     [
         (
-            [
-                [
-                    "execution_error",
-                    {"node_type": "Driver", "node_id": "4", "exception_message": "No\nsound; add some.\n"},
+            {
+                "messages": [
+                    [
+                        "execution_error",
+                        {"node_type": "Driver", "node_id": "4", "exception_message": "No\nsound; add some.\n"},
+                    ]
                 ]
-            ],
+            },
             "error: The run failed at Driver (node 4): No sound; add some.\n",
         ),
-        ([["execution_start", {}], ["execution_interrupted", {}]], "error: The run was interrupted on the server;"),
+        (
+            {"messages": [["execution_start", {}], ["execution_interrupted", {}]]},
+            "error: The run was interrupted on the server;",
+        ),
+        (
+            {"status_str": "error", "messages": ["the worker\nis gone"]},
+            "error: The run failed: the worker is gone; look at the server's log.\n",
+        ),
+        ({"status_str": "error", "messages": []}, "error: The run failed: no reason was given; look at"),
     ],
 )
-def test_a_run_that_fails_says_why(server: Any, capsys, messages: list, said: str) -> None:
-    server.status = {"messages": messages}
+def test_a_run_that_fails_says_why(server: Any, capsys, status: dict[str, Any], said: str) -> None:
+    server.status = status
     assert run(server) == 1
     assert said in capsys.readouterr().err
 

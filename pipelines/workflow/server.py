@@ -262,15 +262,24 @@ class _Client:
         entry = await self._history(http, number)
         if entry is None:
             return False
-        status = table_of(entry.get("status"))
-        if status.get("status_str") == "error":
-            messages = [pair for pair in list_of(status.get("messages")) if len(list_of(pair)) == 2]
-            for wanted in ("execution_interrupted", "execution_error"):
-                for kind, data in messages:
-                    if kind == wanted:
-                        self._handle({"type": kind, "data": data}, number)
-            raise ServerError("The run failed, but ComfyUI's history does not say why; look at its log.")
+        self._raise_if_failed(entry, number)
         return True
+
+    def _raise_if_failed(self, entry: Mapping[str, Any], number: str) -> None:
+        """Raises what the history's entry of the run says of a failure."""
+        status = table_of(entry.get("status"))
+        if status.get("status_str") != "error":
+            return
+        messages = list_of(status.get("messages"))
+        for wanted in ("execution_interrupted", "execution_error"):
+            for kind, data in (pair for pair in messages if len(list_of(pair)) == 2):
+                if kind == wanted:
+                    self._handle({"type": kind, "data": data}, number)
+        # A server that hands its runs on to others says in a text what came of it.
+        reasons = "; ".join(one_line(entry, 500) for entry in messages if isinstance(entry, str))
+        if reasons:
+            raise ServerError(f"The run failed: {reasons}; look at ComfyUI's log.")
+        raise ServerError("The run failed, but ComfyUI's history does not say why; look at its log.")
 
     async def _withdraw(self, http: Any, number: str) -> None:
         for path, body in (("queue", {"delete": [number]}), ("interrupt", {"prompt_id": number})):
@@ -282,6 +291,8 @@ class _Client:
         for _ in range(200):
             entry = await self._history(http, number)
             if entry is not None:
+                # Where another machine made it, the run can still fail on the way back.
+                self._raise_if_failed(entry, number)
                 return entry.get("outputs")
             await asyncio.sleep(0.05)
         raise ServerError("ComfyUI reports success but keeps no history of the run; look at its log.")

@@ -179,3 +179,46 @@ def test_faces_are_detected_anew_with_a_better_model(models, node):
 
 def test_a_file_that_cannot_be_read_has_no_fingerprint(tmp_path):
     assert model_paths.fingerprint([None, tmp_path / "gone"]) == ()
+
+
+class Endings:
+    """A view of the endings of one category, as the hiddenswitch distribution of ComfyUI hands out."""
+
+    def __init__(self, stored: set[str]) -> None:
+        self.stored = stored
+
+    def __iter__(self):
+        return (letter for ending in self.stored for letter in ending)
+
+    def update(self, others: set[str]) -> None:
+        self.stored.update(others)
+
+
+class FolderNames(dict):
+    """That distribution's table: it hands out views, and an assignment empties what they show before it reads them."""
+
+    def __getitem__(self, category):
+        paths, endings = super().__getitem__(category)
+        return (path for path in paths), Endings(endings)
+
+    def __setitem__(self, category, value):
+        if category in self:
+            super().__getitem__(category)[0].clear()
+        super().__setitem__(category, (list(value[0]), set(value[1])))
+
+
+@pytest.mark.parametrize("table", [dict, FolderNames])
+@pytest.mark.parametrize("own", [None, "/other"])
+def test_our_folder_lists_our_files_in_every_table(monkeypatch, table, own):
+    shared = {".yaml"}
+    known = table({"talking_portrait": ([own], shared)} if own else {})
+    folders = SimpleNamespace(folder_names_and_paths=known, models_dir="/models")
+    monkeypatch.setattr(host, "IN_COMFYUI", True)
+    monkeypatch.setattr(host, "folder_paths", folders, raising=False)
+    for _ in range(2):
+        host.register_model_folders()
+    assert host.model_folders("talking_portrait") == [Path(own or "/models/talking_portrait")]
+    assert host.model_folders("detection") == [Path("/models/detection")]
+    assert set(dict.__getitem__(known, "talking_portrait")[1]) >= {*host.MODEL_ENDINGS, *(shared if own else ())}
+    if table is dict:
+        assert shared == {".yaml"}

@@ -8,10 +8,6 @@ models_dir = os.environ.get("FAKE_MODELS", "/nowhere/models")
 folder_names_and_paths = {"audio_encoders": ([os.path.join(models_dir, "audio_encoders")], {".safetensors"})}
 
 
-def add_model_folder_path(name, path, is_default=False):
-    folder_names_and_paths.setdefault(name, ([], set()))[0].append(path)
-
-
 def get_filename_list(name):
     paths, endings = folder_names_and_paths[name]
     return sorted(

@@ -37,8 +37,8 @@ class FakeComfy:
     accept: tuple[int, dict[str, Any]] = (200, {"prompt_id": "p1", "number": 1, "node_errors": {}})
     outputs: dict[str, Any] = field(default_factory=dict)
     close_early: bool = False
-    history: list[list[Any]] | None = None
-    """Messages of a run that ended while no client was connected."""
+    history: list[list[Any] | str] | None = None
+    """Messages of a run that ended while no client was connected, or failed after its success was told."""
     received: dict[str, Any] = field(default_factory=lambda: {"uploads": {}, "withdrawn": []})
     address: str = ""
 
@@ -267,6 +267,18 @@ BROKEN = {"node_id": "1", "exception_type": "RuntimeError", "exception_message":
             comfy_client.ServerInterruptedError,
             4,
             "interrupted at Portrait",
+        ),
+        (
+            FakeComfy([], close_early=True, history=["the worker\nis gone"]),
+            comfy_client.ServerError,
+            3,
+            "The run failed: the worker is gone; look at ComfyUI's log.",
+        ),
+        (
+            FakeComfy(SUCCESS, history=["the result got lost"]),
+            comfy_client.ServerError,
+            3,
+            "The run failed: the result got lost; look at ComfyUI's log.",
         ),
     ],
 )

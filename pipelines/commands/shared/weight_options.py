@@ -30,15 +30,16 @@ def find_weights(options: argparse.Namespace) -> None:
     """
     missing: dict[Path, ModelFile] = {}
     for option, known in USUAL.items():
-        given: Path | None = getattr(options, option, None)
-        if given is None or os.path.exists(given):  # False, and not an error, for what no file can be called
+        value: Path | str | None = getattr(options, option, None)
+        if not value or os.path.exists(value):  # False, and not an error, for what no file can be called
             continue
+        given = Path(value)
         published = [model for model in list_files() if given.as_posix() in (model.file, Path(model.file).name)]
         model = published[0] if published else list_files(known)[0]
         folder = default_folders(model.folder)[0]
         place = folder / (model.file if published else given)
         if os.path.exists(place):
-            setattr(options, option, place)
+            setattr(options, option, type(value)(place))
         else:
             missing[place if published else given] = model
     if missing:

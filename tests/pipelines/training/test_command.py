@@ -186,10 +186,11 @@ def test_weights_are_found_in_their_model_folders(tmp_path: Path, monkeypatch: p
         (tmp_path / place).parent.mkdir(parents=True)
         (tmp_path / place).touch()
     (tmp_path / "here.pt").touch()
-    options = Namespace(
-        vae=Path("mine.pt"), face_detector=Path("scrfd_10g_bnkps.onnx"), unet=Path("here.pt"), lpips=None
-    )
+    here = {"unet": Path("here.pt"), "lpips": "", "speech_encoder": None}
+    options = Namespace(vae=Path("mine.pt"), face_detector=Path("scrfd_10g_bnkps.onnx"), **here)
     find_weights(options)
-    assert options == Namespace(
-        **{name: tmp_path / place for name, place in places.items()}, unet=Path("here.pt"), lpips=None
-    )
+    assert vars(options) == {**here, **{name: tmp_path / place for name, place in places.items()}}
+    options = Namespace(lpips="mine.pt")
+    (tmp_path / "talking_portrait" / "mine.pt").touch()
+    find_weights(options)
+    assert options.lpips == str(tmp_path / "talking_portrait" / "mine.pt"), "of the option's own type"

@@ -44,9 +44,7 @@ def load_aniportrait(
     from ..models.diffusion.lora import merge_lora
     from ..pipelines.aniportrait.settings import Networks
 
-    absent = [name for name in FILES if host.model_path((host.OWN_CATEGORY,), names[name]) is None]
-    needed = [name for name in FILES if name not in absent] if set(absent) <= set(AUDIO) else [*FILES]
-    paths = _found(names, needed)
+    paths = chosen_files(names)
     for name, path in paths.items():
         if name == "reference_unet":
             loading.read_reference_unet(path, mapped=True)
@@ -76,6 +74,13 @@ def load_aniportrait(
             "audio2pose", lambda: loading.load_audio2pose(paths.get("audio2pose") or _audio_file("audio2pose", names))
         ),
     )
+
+
+def chosen_files(names: Mapping[str, str]) -> dict[str, Path]:
+    """The paths of the files `names`, by the keys of `FILES`. Raises as `load_aniportrait` for missing ones."""
+    absent = [name for name in names if host.model_path((host.OWN_CATEGORY,), names[name]) is None]
+    needed = [name for name in names if name not in absent] if set(absent) <= set(AUDIO) else names
+    return _found(names, needed)
 
 
 def _audio_file(name: str, names: Mapping[str, str]) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..pipelines.errors import TalkingPortraitError, quoted
 from ..pipelines.model_files.model_file import ModelFile
@@ -13,6 +14,7 @@ from ..pipelines.model_files.store import find, list_files
 from . import host
 from .host import io
 
+Chosen = TypeVar("Chosen")
 Fingerprint = tuple[tuple[str, int, int], ...]
 """Path, size and time of change of files: by which a changed file is recognised."""
 
@@ -21,7 +23,7 @@ def file_input(name: str, files: list[str], default: str, tooltip: str) -> io.In
     """A list of the model files that are there; `default` is chosen at first, there or not.
 
     ComfyUI offers to download a workflow's file where the list lacks it. So an absent file is never in the list, and
-    each node that has one names it in `validate_inputs`: its `execute` then says how to get the file.
+    each node that has one names it in `validate_inputs`, which returns `files_verdict`.
     """
     return io.Combo.Input(name, options=files, default=default, tooltip=tooltip)
 
@@ -36,6 +38,30 @@ def missing_model(name: str) -> TalkingPortraitError:
     """The error for a file of the table that is not there."""
     (model,) = list_files(name)
     return _missing(model.folder, {model.file: model})
+
+
+def verdict(check: Callable[[Chosen], object], chosen: Chosen | None) -> bool | str:
+    """What `validate_inputs` returns: True, or the sentence that `check` raises, as for a file that is missing.
+
+    A host validates all nodes of a workflow before it runs any, so that the files that several of them lack are named
+    at once, before slow work. It gives None for what comes by a link; that is not known yet, and left to `execute`.
+    """
+    try:
+        if chosen is not None:
+            check(chosen)
+    except TalkingPortraitError as error:
+        return str(error)
+    return True
+
+
+def files_verdict(category: str, names: Mapping[str, str | None]) -> bool | str:
+    """`verdict` on the names that `chosen_models` takes."""
+    return verdict(partial(chosen_models, category), not_linked(names))
+
+
+def not_linked(names: Mapping[str, str | None]) -> dict[str, str]:
+    """The names that `validate_inputs` knows."""
+    return {key: name for key, name in names.items() if name is not None}
 
 
 def _missing(category: str, files: Mapping[str, ModelFile]) -> TalkingPortraitError:

@@ -20,7 +20,7 @@ from . import host
 from .checked_node import checked_node
 from .frames import check_memory, even_sides, new_clip
 from .host import io
-from .model_paths import Fingerprint, files_fingerprint, own_model
+from .model_paths import Fingerprint, files_fingerprint, own_model, verdict
 from .renderer_node import RendererNode, streamed_video, video_of
 from .sockets import PersonSocket, SpeechEncoderSocket
 
@@ -86,9 +86,8 @@ class PersonModelLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        # A missing file is reported by execute, with the way to get it.
-        return True
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return verdict(cls._path, file)
 
     @classmethod
     def fingerprint_inputs(cls, file: Any = None, **_: Any) -> Fingerprint:
@@ -97,8 +96,12 @@ class PersonModelLoader(io.ComfyNode):
     @classmethod
     @checked_node
     def execute(cls, file: str) -> io.NodeOutput:
+        return io.NodeOutput(cls.opened(cls._path(file)))
+
+    @classmethod
+    def _path(cls, file: str) -> Path:
         advice = f"train one with Train {cls.SYSTEM} and copy it there"
-        return io.NodeOutput(cls.opened(own_model(file, f"a person's {cls.SYSTEM} model", advice)))
+        return own_model(file, f"a person's {cls.SYSTEM} model", advice)
 
 
 # --- inputs of training ---

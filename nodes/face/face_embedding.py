@@ -8,7 +8,7 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..inputs import portrait_socket
-from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint
+from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint, files_verdict
 from ..sockets import FaceEmbeddingSocket
 
 DETECTOR, RECOGNISER = "antelope_scrfd_10g_bnkps", "antelope_glintr100"
@@ -58,9 +58,8 @@ class FaceEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, detector: str, recogniser: str) -> bool | str:
-        # Missing files are reported by execute, with the way to get them.
-        return True
+    def validate_inputs(cls, detector: str | None = None, recogniser: str | None = None) -> bool | str:
+        return files_verdict(host.OWN_CATEGORY, {DETECTOR: detector, RECOGNISER: recogniser})
 
     @classmethod
     def fingerprint_inputs(cls, detector: Any = None, recogniser: Any = None, **_: Any) -> Fingerprint:

@@ -8,7 +8,7 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..loaded_models import LoadedFaceRestorer
-from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint, files_verdict
 from ..sockets import FaceRestorerSocket
 
 CATEGORY = "upscale_models"
@@ -38,9 +38,8 @@ class LoadFaceRestorer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        # A missing file is reported by execute, with the way to get it.
-        return True
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return files_verdict(CATEGORY, {DEFAULT: file})
 
     @classmethod
     def fingerprint_inputs(cls, file: Any = None, **_: Any) -> Fingerprint:

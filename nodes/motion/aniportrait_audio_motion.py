@@ -12,7 +12,7 @@ from ..checked_node import checked_node
 from ..host import io
 from ..inputs import portrait_track, rate_input, sound_from
 from ..loaded_models import LoadedAniPortrait
-from ..model_paths import Fingerprint, files_fingerprint
+from ..model_paths import Fingerprint, files_fingerprint, verdict
 from ..sockets import AniPortraitSocket, FaceLandmarks, FaceMotionSocket, SpeechFeaturesSocket
 
 NO_TEMPLATE = "none"
@@ -85,8 +85,8 @@ class AniPortraitAudioMotion(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, template: str = NO_TEMPLATE) -> bool | str:
-        return True  # a missing file is reported by execute
+    def validate_inputs(cls, template: str | None = None) -> bool | str:
+        return verdict(_template_file, None if template == NO_TEMPLATE else template)
 
     @classmethod
     def fingerprint_inputs(cls, template: Any = NO_TEMPLATE, **_: Any) -> Fingerprint:

@@ -8,7 +8,7 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..loaded_models import LoadedAniTalker
-from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint
+from ..model_paths import Fingerprint, chosen_models, file_input, files_fingerprint, files_verdict
 from ..sockets import AniTalkerSocket
 
 STAGE1, STAGE2 = "anitalker_stage1", "anitalker_audio_only_hubert"
@@ -47,9 +47,8 @@ class LoadAniTalker(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, stage1: str, stage2: str) -> bool | str:
-        # Missing files are reported by execute, with the way to get them.
-        return True
+    def validate_inputs(cls, stage1: str | None = None, stage2: str | None = None) -> bool | str:
+        return files_verdict(host.OWN_CATEGORY, {STAGE1: stage1, STAGE2: stage2})
 
     @classmethod
     def fingerprint_inputs(cls, stage1: Any = None, stage2: Any = None, **_: Any) -> Fingerprint:

@@ -7,10 +7,10 @@ from typing import Any
 
 from ...pipelines.errors import TalkingPortraitError, one_line
 from .. import host
-from ..aniportrait_files import FILES, load_aniportrait
+from ..aniportrait_files import FILES, chosen_files, load_aniportrait
 from ..checked_node import checked_node
 from ..host import io
-from ..model_paths import Fingerprint, file_input, files_fingerprint
+from ..model_paths import Fingerprint, file_input, files_fingerprint, not_linked, verdict
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import AniPortraitSocket
 
@@ -70,16 +70,24 @@ class LoadAniPortrait(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls,
-        reference_unet: str,
-        denoising_unet: str,
-        motion_module: str,
-        pose_guider: str,
-        audio2mesh: str,
-        audio2pose: str,
-        lora: str = NO_LORA,
+        reference_unet: str | None = None,
+        denoising_unet: str | None = None,
+        motion_module: str | None = None,
+        pose_guider: str | None = None,
+        audio2mesh: str | None = None,
+        audio2pose: str | None = None,
+        lora: str | None = None,
     ) -> bool | str:
-        # Missing files are reported by execute, with the way to get them.
-        return True
+        names = {
+            "reference_unet": reference_unet,
+            "denoising_unet": denoising_unet,
+            "motion_module": motion_module,
+            "pose_guider": pose_guider,
+            "audio2mesh": audio2mesh,
+            "audio2pose": audio2pose,
+        }
+        files = verdict(chosen_files, not_linked(names))
+        return verdict(_lora_path, lora) if files is True else files
 
     @classmethod
     def fingerprint_inputs(cls, lora: Any = NO_LORA, **inputs: Any) -> Fingerprint:
@@ -108,11 +116,13 @@ class LoadAniPortrait(io.ComfyNode):
             "audio2mesh": audio2mesh,
             "audio2pose": audio2pose,
         }
-        added = None if lora == NO_LORA else _lora_path(lora)
-        return io.NodeOutput(load_aniportrait(names, chosen_dtype(dtype), added, lora_strength))
+        return io.NodeOutput(load_aniportrait(names, chosen_dtype(dtype), _lora_path(lora), lora_strength))
 
 
-def _lora_path(name: str) -> Path:
+def _lora_path(name: str) -> Path | None:
+    """None for none. Raises TalkingPortraitError for a file that is not there."""
+    if name == NO_LORA:
+        return None
     path = host.model_path(("loras", host.OWN_CATEGORY), name)
     if path is None:
         raise TalkingPortraitError(

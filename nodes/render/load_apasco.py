@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ...pipelines.errors import TalkingPortraitError
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint, verdict
 from ..precision import chosen_dtype, dtype_input
 from ..sockets import APascoSocket
 
@@ -45,9 +46,8 @@ class LoadAPasco(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, net: str) -> bool | str:
-        # A missing file is reported by execute, with the way to get it.
-        return True
+    def validate_inputs(cls, net: str | None = None) -> bool | str:
+        return verdict(_path, net)
 
     @classmethod
     def fingerprint_inputs(cls, net: Any = None, **_: Any) -> Fingerprint:
@@ -59,11 +59,16 @@ class LoadAPasco(io.ComfyNode):
         from ...models.apasco.loading import load_net
         from ...pipelines.apasco.settings import Networks
 
-        if net == TRAINED_FILE and host.model_path((host.OWN_CATEGORY,), net) is None:
-            raise TalkingPortraitError(
-                f"The model file {net} is not in {host.model_folders(host.OWN_CATEGORY)[0]}, as no APasco weights are "
-                "published; train your own (this pack's command train apasco-stage2 --geometry, see "
-                f"docs/training.md) and put its net.safetensors there, or choose {NET_FILE} without geometry."
-            )
-        networks = load_net(chosen_model(host.OWN_CATEGORY, net, NET), dtype=chosen_dtype(dtype))
+        networks = load_net(_path(net), dtype=chosen_dtype(dtype))
         return io.NodeOutput(Networks.of(networks, host.ManagedModule))
+
+
+def _path(net: str) -> Path:
+    """The file of that name. Raises TalkingPortraitError where it is not there."""
+    if net == TRAINED_FILE and host.model_path((host.OWN_CATEGORY,), net) is None:
+        raise TalkingPortraitError(
+            f"The model file {net} is not in {host.model_folders(host.OWN_CATEGORY)[0]}, as no APasco weights are "
+            "published; train your own (this pack's command train apasco-stage2 --geometry, see "
+            f"docs/training.md) and put its net.safetensors there, or choose {NET_FILE} without geometry."
+        )
+    return chosen_model(host.OWN_CATEGORY, net, NET)

@@ -8,7 +8,7 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..loaded_models import LoadedSpeechEncoder
-from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint, files_verdict
 from ..sockets import CoreAudioEncoder, SpeechEncoderSocket
 
 CATEGORY = "audio_encoders"
@@ -16,6 +16,7 @@ DEFAULT = "wav2vec2_base_960h"
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 """What Hugging Face calls the weights; the folder around them has the model's name."""
 DEFAULT_FILE = "wav2vec2-base-960h.safetensors"
+NOT_CONNECTED = object()
 
 
 class LoadSpeechEncoder(io.ComfyNode):
@@ -47,9 +48,9 @@ class LoadSpeechEncoder(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        # A missing file is reported by execute, with the way to get it, and is no error when an encoder is connected.
-        return True
+    def validate_inputs(cls, file: str | None = None, audio_encoder: Any = NOT_CONNECTED) -> bool | str:
+        # Of what is connected the host gives None.
+        return files_verdict(CATEGORY, {DEFAULT: file}) if audio_encoder is NOT_CONNECTED else True
 
     @classmethod
     def fingerprint_inputs(cls, file: Any = None, **_: Any) -> Fingerprint:

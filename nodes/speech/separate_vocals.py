@@ -10,9 +10,9 @@ from .. import host
 from ..checked_node import checked_node
 from ..host import io
 from ..inputs import audio_socket, sound_from
-from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint
+from ..model_paths import Fingerprint, chosen_model, file_input, files_fingerprint, files_verdict
 
-DEFAULT_FILE = "Kim_Vocal_2.onnx"
+DEFAULT, DEFAULT_FILE = "kim_vocal_2", "Kim_Vocal_2.onnx"
 
 
 class SeparateVocals(io.ComfyNode):
@@ -59,9 +59,9 @@ class SeparateVocals(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
-        # A missing file is reported by execute, with the way to get it, and is no error while the node is switched off.
-        return True
+    def validate_inputs(cls, model: str | None = None, enabled: bool | None = None) -> bool | str:
+        # A switch that comes by a link may be off.
+        return files_verdict(host.OWN_CATEGORY, {DEFAULT: model}) if enabled else True
 
     @classmethod
     def fingerprint_inputs(cls, model: Any = None, **_: Any) -> Fingerprint:
@@ -78,7 +78,7 @@ class SeparateVocals(io.ComfyNode):
             return io.NodeOutput(audio_socket(sound), audio_socket(silence))
         vocals, background = separate(
             sound,
-            chosen_model(host.OWN_CATEGORY, model, "kim_vocal_2"),
+            chosen_model(host.OWN_CATEGORY, model, DEFAULT),
             device=host.torch_device(),
             scratch=host.temporary_folder(),
             progress=host.progress(),

@@ -35,11 +35,13 @@ from ...pipelines.workflow.result_names import check_inside
 from .. import host
 from ..checked_node import checked_node, described
 from ..inputs import colours, images_socket
-from ..model_paths import chosen_model
+from ..model_paths import chosen_model, files_verdict, verdict
 from . import node_api as io
 from .picture_file import read_pictures
 
 CATEGORY = "files"
+VAE, CLIP_VISION = "sd_vae_ft_mse", "sd_image_variations_encoder"
+"""What the table of models calls the usual files of the two loaders."""
 MAX_VIDEO_BYTES = 12_000_000_000
 """What the frames of one loaded video may take in memory."""
 PREVIEWS = "preview"
@@ -106,12 +108,8 @@ class Saver(io.ComfyNode):
     """A node that writes files; a name that can't be written to is refused before the work begins."""
 
     @classmethod
-    def validate_inputs(cls, filename_prefix: str = "linked") -> bool | str:
-        try:
-            _plain_name(filename_prefix)
-        except TalkingPortraitError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        return verdict(_plain_name, filename_prefix)
 
 
 def _can_be_a_name(part: str) -> bool:
@@ -132,14 +130,6 @@ def _shown(kind: str, paths: list[Path]) -> dict[str, Any]:
             for path in paths
         ]
     }
-
-
-def _file_is_there(name: str) -> bool | str:
-    try:
-        input_file(name)
-    except TalkingPortraitError as error:
-        return str(error)
-    return True
 
 
 @dataclass(frozen=True)
@@ -224,8 +214,8 @@ class LoadImage(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, image: str) -> bool | str:
-        return _file_is_there(image)
+    def validate_inputs(cls, image: str | None = None) -> bool | str:
+        return verdict(input_file, image)
 
     @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
@@ -244,8 +234,8 @@ class LoadAudio(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, audio: str) -> bool | str:
-        return _file_is_there(audio)
+    def validate_inputs(cls, audio: str | None = None) -> bool | str:
+        return verdict(input_file, audio)
 
     @classmethod
     def execute(cls, audio: str) -> io.NodeOutput:
@@ -265,8 +255,8 @@ class LoadVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        return _file_is_there(file)
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return verdict(input_file, file)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
@@ -473,8 +463,8 @@ class VAELoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, vae_name: str) -> bool | str:
-        return True  # a missing file is reported by execute, with the way to get it
+    def validate_inputs(cls, vae_name: str | None = None) -> bool | str:
+        return files_verdict("vae", {VAE: vae_name})
 
     @classmethod
     @checked_node
@@ -482,7 +472,7 @@ class VAELoader(io.ComfyNode):
         from ...models.diffusion.vae import load_vae
         from ...pipelines.diffusion.vae import LoadedVae
 
-        network = load_vae(chosen_model("vae", vae_name, "sd_vae_ft_mse"))
+        network = load_vae(chosen_model("vae", vae_name, VAE))
         return io.NodeOutput(LoadedVae(host.ManagedModule(network)))
 
 
@@ -499,8 +489,8 @@ class CLIPVisionLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, clip_name: str) -> bool | str:
-        return True
+    def validate_inputs(cls, clip_name: str | None = None) -> bool | str:
+        return files_verdict("clip_vision", {CLIP_VISION: clip_name})
 
     @classmethod
     @checked_node
@@ -508,7 +498,7 @@ class CLIPVisionLoader(io.ComfyNode):
         from ...models.diffusion.clip_vision import load_clip_vision
         from ...pipelines.aniportrait.clip_encoder import LoadedClipVision
 
-        network = load_clip_vision(chosen_model("clip_vision", clip_name, "sd_image_variations_encoder"))
+        network = load_clip_vision(chosen_model("clip_vision", clip_name, CLIP_VISION))
         return io.NodeOutput(LoadedClipVision(host.ManagedModule(network)))
 
 

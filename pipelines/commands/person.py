@@ -12,6 +12,7 @@ from . import syncanimation
 from .shared.progress_bar import ProgressBar
 from .shared.renderer_options import add_no_mark_option
 from .shared.terminal import note, say
+from .shared.weight_options import find_weights
 
 ACCELERATOR_BATCH = 8
 """Frames that are generated at once where that is faster than one by one."""
@@ -81,6 +82,7 @@ def _prepare(options: argparse.Namespace) -> None:
     from ..person_systems import prepare_person_for
     from ..timing import as_rate
 
+    find_weights(options)
     settings = Settings(options.size, as_rate(options.fps) if options.fps else None, options.silent)
     check_output_folder(options.out)
     face_model, regressor = load_models(options.face_model, options.regressor)
@@ -166,6 +168,7 @@ def _drive(options: argparse.Namespace) -> None:
     from ..files.input_paths import existing_file
     from ..person.model_system import system_of
 
+    find_weights(options)
     if system_of(existing_file(options.model, "model")) == "syncanimation":
         syncanimation.drive_person(options)
     else:

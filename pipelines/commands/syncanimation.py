@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import TalkingPortraitError
 from .shared.progress_bar import ProgressBar
 from .shared.terminal import note, say
+from .shared.weight_options import find_weights
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +59,7 @@ def drive_person(options: argparse.Namespace) -> None:
 
 
 def _live(options: argparse.Namespace) -> None:
+    find_weights(options)
     _, frames, clock = _write(options, None, ProgressBar("live"), live=True)
     say(f"{options.out}: {frames} frames; {clock.report()}")
 

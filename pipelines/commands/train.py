@@ -20,6 +20,7 @@ from ..training.instant.command import Mouth
 from ..training.instant.driver_command import Driver
 from ..training.syncanimation.command import SyncAnimation
 from .shared.progress_bar import ProgressBar
+from .shared.weight_options import find_weights
 
 
 class TrainerCommand(Protocol):
@@ -83,6 +84,7 @@ def _prepare(options: argparse.Namespace) -> None:
         raise TalkingPortraitError(
             "One of --face-detector and --face-recogniser was given, but faces are recognised by both; give both files."
         )
+    find_weights(options)
     recipe = Recipe(as_rate(options.fps), options.size, options.crop, options.shortest, options.longest)
     _check_folder(options.out)
     videos = find_videos(options.videos)
@@ -194,6 +196,7 @@ def _train(options: argparse.Namespace, command: TrainerCommand) -> None:
     from ..training.core.loop import seed_everything, train
 
     plan = _plan(options, command.defaults)
+    find_weights(options)
     _check_folder(options.out)
     seed_everything(plan.seed, 0)
     trainer, samples = command.open(options)
@@ -228,6 +231,7 @@ def _train_driver(options: argparse.Namespace) -> None:
 
 
 def _train_person(options: argparse.Namespace, system: AudioDVP | SyncAnimation) -> None:
+    find_weights(options)
     _check_folder(options.out)
     _say(str(system.train(options, lambda label: ProgressBar(label, "steps"), _say)))
 

@@ -58,8 +58,9 @@ def missing_files(
     else:
         way = f"put {them} there, or take {', '.join(model.file for model in models)} from {pages} with: "
     names = [model.name for model in models]
-    if len(models) > 2 or (system and len(models) > 1):  # rather the system as a whole than many commands
-        names = [system or models[0].systems[0]]
+    whole = system or next((one for one in models[0].systems if all(one in model.systems for model in models)), None)
+    if whole and (len(models) > 2 or (system and len(models) > 1)):  # rather the system than many commands
+        names = [whole]
     return TalkingPortraitError(
         f"The model {what} {', '.join(shortened(path) for path in files)} {are} missing; {way}"
         + ", then: ".join(command(f"get {name}") for name in names)

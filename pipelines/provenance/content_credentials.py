@@ -70,8 +70,8 @@ def sign(video: str | Path, out: str | Path, *, key: str | Path, certificate: st
                 builder.sign_file(source, partial, signer)
         except (c2pa.C2paError, ValueError, OSError) as error:
             raise TalkingPortraitError(
-                f"{source.name} can't be signed ({first_line(error)}); give a whole video, and a certificate chain "
-                "that may sign content credentials."
+                f"{source.name} can't be signed ({first_line(error)}); give a whole video, and a certificate that "
+                "an authority issued for digitalSignature and emailProtection or documentSigning."
             ) from None
     return Path(out)
 

@@ -12,6 +12,9 @@ from typing import Any
 from ..errors import TalkingPortraitError, one_line, quoted
 from .formats import WIDGET_TYPES, NodeInfo, Prompt
 
+MAX_ERROR = 3000
+"""Length at which an error's text is cut: the way to model files that are missing follows upon all of their paths."""
+
 
 @dataclass(frozen=True)
 class InputError:
@@ -32,7 +35,7 @@ class GraphRefusedError(TalkingPortraitError):
         self.errors = dict(errors)
         found = [(node, error) for node in errors for error in errors[node]]
         lines = [
-            f"  {one_line(titles.get(node, node))} (node {one_line(node)}): {one_line(error, 500)}"
+            f"  {one_line(titles.get(node, node))} (node {one_line(node)}): {one_line(error, MAX_ERROR)}"
             for node, error in found
         ]
         super().__init__("\n".join([summary, *lines]))
@@ -124,10 +127,10 @@ def _checked_node(check: _Check, node: str) -> dict[str, Any]:
             elif section == "required":
                 check.add(node, "required_input_missing", "Required input is missing", name)
     if validate is not None and node not in check.errors:
-        constants = {name: value for name, value in inputs.items() if name in own and not is_link(value)}
-        verdict = validate(**constants)
+        known = {name: None if is_link(value) else value for name, value in inputs.items() if name in own}
+        verdict = validate(**known)
         if verdict is not True:
-            details = ", ".join(constants) + ("" if verdict is False else f" - {verdict}")
+            details = ", ".join(known) + ("" if verdict is False else f" - {verdict}")
             check.add(node, "custom_validation_failed", "Custom validation failed for node", details)
     return {**entry, "inputs": inputs}
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from ..errors import one_line, reason_of
 from ..files.output_paths import folder_for_results, new_file
+from .check import MAX_ERROR
 from .formats import NodeInfo, Prompt
 from .server_connection import (
     ANSWER_SECONDS,
@@ -342,13 +343,29 @@ class _Client:
     def _error_lines(self, node_errors: Mapping[str, Any]) -> list[str]:
         """One line for each thing that validation found."""
         lines = [
-            f"  {self._title(node)} (node {one_line(node)}): {one_line(error.get('message', ''), 200)}"
-            + (f": {one_line(error['details'], 500)}" if error.get("details") else "")
+            f"  {self._title(node)} (node {one_line(node)}): {one_line(message, 200)}"
+            + (f": {one_line(details, MAX_ERROR)}" if details else "")
             for node, found in node_errors.items()
-            for error in list_of(table_of(found).get("errors"))
-            if isinstance(error, dict)
+            for message, details in _distinct(list_of(table_of(found).get("errors")))
         ]
         return lines if len(lines) <= MAX_LINES else [*lines[:MAX_LINES], f"  and {len(lines) - MAX_LINES} more"]
+
+
+def _distinct(errors: list[Any]) -> list[tuple[str, str]]:
+    """Message and details of each error. ComfyUI repeats what a node's own check says for every input that it names;
+    such become one, whose details begin with all of the inputs' names."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for error in errors:
+        if isinstance(error, dict):
+            message, details = str(error.get("message", "")), str(error.get("details") or "")
+            name, dash, said = details.partition(" - ")
+            key = (message, said) if dash and error.get("type") == "custom_validation_failed" else (message, "")
+            names.setdefault(key, []).append(name if key[1] else details)
+    return [
+        (message, detail)
+        for (message, said), found in names.items()
+        for detail in ([f"{', '.join(found)} - {said}"] if said else found)
+    ]
 
 
 async def _timeouts_named(work: Awaitable[Value]) -> Value:

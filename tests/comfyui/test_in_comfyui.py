@@ -193,7 +193,7 @@ def test_bad_input_is_reported_in_a_sentence(server, models, capsys):
     assert checked.stdout.startswith("missing ")
     assert f"{models}" in checked.stdout
     vocals = ROOT / "example_workflows" / "vocals.json"
-    assert run(server, vocals) == 3
+    assert run(server, vocals) == 2
     assert " models get kim_vocal_2 " in capsys.readouterr().err
 
 
@@ -629,18 +629,20 @@ def test_missing_files_are_absent_from_lists_and_named_together(server, models, 
             "inputs": {"stage1": "anitalker/gone.ckpt", "stage2": "anitalker/stage2_pose_only_hubert.gone.ckpt"},
         },
         "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+        "3": {"class_type": "TalkingPortraitLoadSpeechEncoder", "inputs": {"file": "gone.safetensors"}},
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
     }
     described = fetch(server, "/object_info/TalkingPortraitSeparateVocals")["TalkingPortraitSeparateVocals"]
     assert "Kim_Vocal_2.onnx" not in described["input"]["required"]["model"][1]["options"]
     workflow = tmp_path / "missing.json"
     workflow.write_text(json.dumps(graph))
-    assert run(server, workflow) == 3
-    stderr = capsys.readouterr().err
+    assert run(server, workflow) == 2
+    lines = sorted(line.strip() for line in capsys.readouterr().err.splitlines() if "(node" in line)
+    assert [line.partition(" (node")[0] for line in lines] == ["Load AniTalker", "Load Speech Encoder"], "one each"
     for name in ("anitalker/gone.ckpt", "anitalker/stage2_pose_only_hubert.gone.ckpt", "anitalker_ckpts", str(models)):
-        assert name in stderr
-    error = last_message(server, "execution_error")
-    assert error["exception_type"] == "TalkingPortraitError", "no module path before the sentence"
-    assert error["exception_message"].startswith("Load AniTalker: The model files ")
+        assert name in lines[0]
+    assert "stage1, stage2 - The model files " in lines[0]
+    assert "gone.safetensors is missing; " in lines[1]
 
 
 def test_faces_are_detected_anew_once_a_better_model_is_there(server, models, tmp_path, capsys):

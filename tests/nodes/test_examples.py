@@ -11,7 +11,7 @@ import pytest
 from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files.store import list_files
-from talking_portrait.pipelines.workflow.check import check_graph, describe
+from talking_portrait.pipelines.workflow.check import GraphRefusedError, check_graph, describe
 from talking_portrait.pipelines.workflow.formats import class_names, to_prompt, widget_values
 
 from ..core_nodes import core_nodes, for_newest, for_stand_ins
@@ -41,6 +41,8 @@ FILM = {
     "directory": "frame_interpolation",
 }
 """What ComfyUI's own loader of interpolation networks is given, which is no file of this pack's."""
+TRAINED = {Path("talking_portrait", "apasco/net.safetensors"), Path("talking_portrait", "person.safetensors")}
+"""Files that examples take and nobody publishes."""
 RESULTS = {
     *("a_your_picture_and_voice", "audiodvp", "audiodvp_saved_model", "crop_and_paste", "instant", "preview_motion"),
     *("dub_video", "evaluate", "own_way_of_speaking", "reenact", "syncanimation", "syncanimation_saved_model"),
@@ -105,16 +107,33 @@ def test_an_example_has_its_picture_and_its_twin(path):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_is_fit_to_run(path, monkeypatch):
+def test_an_example_is_fit_to_run(path, monkeypatch, tmp_path):
     from talking_portrait.nodes.standalone import core_nodes as core_stand_ins
 
-    monkeypatch.setattr(core_stand_ins, "_file_is_there", lambda name: True)
+    monkeypatch.setattr(core_stand_ins, "input_file", lambda name: name)
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
     prompt = read(path.parent / "api" / path.name)
     if any(entry["class_type"] in OF_NEWER_HOSTS for entry in prompt.values()):
         with pytest.raises(TalkingPortraitError, match="FrameInterpolationModelLoader"):
             check_graph(prompt, registry())
         return
+    files = lacking(path)
+    if files:
+        with pytest.raises(GraphRefusedError) as refused:
+            check_graph(prompt, registry())
+        assert {file for file in files if file.name not in str(refused.value)} == set(), "all are named before it runs"
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
     assert set(check_graph(prompt, registry())) == set(prompt), "every node is needed by an output"
+
+
+def lacking(path: Path) -> set[Path]:
+    """The model files of an example, below the folder of models."""
+    files = {Path(model.folder, model.file) for model in list_files()} | TRAINED
+    nodes = read(path)["nodes"]
+    values = {value for node in nodes for value in node.get("widgets_values") or [] if isinstance(value, str)}
+    return {file for file in files if file.relative_to(file.parts[0]).as_posix() in values}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files.store import list_files
 from talking_portrait.pipelines.model_files.table import MODEL_FILES
-from talking_portrait.pipelines.workflow.check import check_graph
+from talking_portrait.pipelines.workflow.check import GraphRefusedError, check_graph
 
 NODES = {node.__name__: node for node in extension.NODES}
 LISTS = {
@@ -85,8 +85,8 @@ def test_of_several_speech_encoders_one_that_is_there_is_chosen(models):
 
 
 @pytest.mark.parametrize("node", [name for name in LISTS if name.startswith("Load")])
-def test_a_saved_workflow_is_accepted_with_and_without_its_files(models, node):
-    """A name that is not in the list reaches `execute`, which says how to get the file."""
+def test_a_saved_workflow_is_accepted_once_its_files_are_there(models, node):
+    """And else refused, for all of them and with the way to get them."""
     inputs = NODES[node].GET_NODE_INFO_V1()["input"]["required"]
     values = {entry: options["default"] for entry, (_, options) in inputs.items() if "default" in options}
     nodes = {**registry(), "Show": Show}
@@ -94,7 +94,9 @@ def test_a_saved_workflow_is_accepted_with_and_without_its_files(models, node):
         "1": {"class_type": NODES[node].GET_SCHEMA().node_id, "inputs": values},
         "2": {"class_type": "Show", "inputs": {"value": ["1", 0]}},
     }
-    assert check_graph(prompt, nodes)["1"]["inputs"] == values
+    with pytest.raises(GraphRefusedError, match="models get ") as refused:
+        check_graph(prompt, nodes)
+    assert all(list_files(known)[0].file in str(refused.value) for known in LISTS[node].values())
     for known in LISTS[node].values():
         put(models, known)
     assert check_graph(prompt, nodes)["1"]["inputs"] == values
@@ -143,6 +145,18 @@ def test_commands_for_two_files_fetch_no_more_than_those(models):
     put(models, "anitalker_stage1")
     with pytest.raises(TalkingPortraitError, match="mine.ckpt is missing; .*get anitalker_audio_only_hubert$"):
         NODES["LoadAniTalker"].execute("anitalker/stage1.ckpt", "mine.ckpt")
+
+
+def test_a_connected_encoder_and_a_separator_that_is_off_need_no_files(models):
+    assert NODES["LoadSpeechEncoder"].validate_inputs("wav2vec2-base-960h.safetensors") is not True
+    assert NODES["LoadSpeechEncoder"].validate_inputs("wav2vec2-base-960h.safetensors", None) is True
+    assert NODES["SeparateVocals"].validate_inputs("Kim_Vocal_2.onnx", True) is not True
+    assert NODES["SeparateVocals"].validate_inputs("Kim_Vocal_2.onnx", False) is True
+
+
+@pytest.mark.parametrize("node", LISTS)
+def test_a_name_that_comes_by_a_link_is_left_to_execute(models, node):
+    assert NODES[node].validate_inputs(**dict.fromkeys(LISTS[node])) is True
 
 
 # --- results that a host keeps

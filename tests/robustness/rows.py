@@ -62,8 +62,9 @@ COMPLAINTS = [
               "none is needed; where its package has none either, doctor says so",
               "pipelines/test_diagnosis.py::test_an_ffmpeg_that_is_of_no_use_is_a_problem"),
     complaint(12, "models are not found", "frankchieng/ComfyUI_Aniportrait#4",
-              "one sentence with all missing files, their folders, pages and the command that fetches them",
-              "nodes/test_model_lists.py::test_all_files_that_a_node_lacks_are_named_at_once"),
+              "all missing files of a workflow are named before it runs, with folders, pages and the commands that fetch "
+              "them",
+              "nodes/test_examples.py::test_an_example_is_fit_to_run"),
     complaint(13, "downloads go to other folders, networks block them", "Comfy-Org/ComfyUI#8958",
               "the model folder; mirrors by HF_ENDPOINT; no download without a command",
               "pipelines/model_files/test_model_files.py::test_get_uses_the_mirror_and_leaves_whole_files_alone"),

@@ -365,7 +365,7 @@ def test_a_separator_that_nothing_needs_is_never_run(folder):
     assert result.ui["8"]["audio"][0]["filename"] == "audio_00001_.wav"
     used = {**prompt, "3": {**TALK["3"], "inputs": {**TALK["3"]["inputs"], "audio": ["7", 0]}}}
     (folder / "used.json").write_text(json.dumps(used))
-    assert run("used.json") == 3
+    assert run("used.json") == 2
     assert run("used.json", "--set", f"{PREFIX}SeparateVocals.enabled=false") == 0
 
 

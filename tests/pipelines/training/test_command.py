@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from talking_portrait.__main__ import main
 from talking_portrait.models.apasco.loading import load_net
+from talking_portrait.pipelines.commands.shared.weight_options import find_weights
 from talking_portrait.pipelines.training.data.clips import read_clips
 
 from . import training_bench as bench
@@ -154,3 +156,41 @@ def test_prepare_adds_what_apasco_needs(work: Path, tmp_path: Path) -> None:
     assert recogniser.calls == 3
     assert add_identity(clips, recogniser) == 0  # type: ignore[arg-type]
     assert recogniser.calls == 3
+
+
+def test_missing_weights_are_named_at_once_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path / "models"))
+    out, own = tmp_path / "out", tmp_path / "own.bin"
+    files = ["--face-detector", "scrfd_10g_bnkps.onnx", "--face-recogniser", "glintr100.onnx"]
+    assert main(["prepare", "no.mp4", "--out", str(out), "--speech-encoder", str(own), *files]) == 2
+    said = capsys.readouterr().err
+    insightface = tmp_path / "models" / "talking_portrait" / "insightface"
+    assert (
+        f"files {own}, {insightface / 'scrfd_10g_bnkps.onnx'}, {insightface / 'glintr100.onnx'} are missing; " in said
+    )
+    assert said.endswith("models get apasco\n")
+    assert not out.exists()
+    assert train(tmp_path, "apasco-stage1", "--unet", "my-unet.ckpt", "--vae", "sd-vae-ft-mse.safetensors") == 2
+    said = capsys.readouterr().err
+    assert f"files my-unet.ckpt, {tmp_path / 'models/vae/sd-vae-ft-mse.safetensors'} are missing; " in said
+    assert "models get sd15_unet, then: " in said
+
+
+def test_weights_are_found_in_their_model_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    places = {"vae": "vae/mine.pt", "face_detector": "talking_portrait/insightface/scrfd_10g_bnkps.onnx"}
+    for place in places.values():
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+    (tmp_path / "here.pt").touch()
+    here = {"unet": Path("here.pt"), "lpips": "", "speech_encoder": None}
+    options = Namespace(vae=Path("mine.pt"), face_detector=Path("scrfd_10g_bnkps.onnx"), **here)
+    find_weights(options)
+    assert vars(options) == {**here, **{name: tmp_path / place for name, place in places.items()}}
+    options = Namespace(lpips="mine.pt")
+    (tmp_path / "talking_portrait" / "mine.pt").touch()
+    find_weights(options)
+    assert options.lpips == str(tmp_path / "talking_portrait" / "mine.pt"), "of the option's own type"

@@ -302,6 +302,19 @@ def test_a_part_that_the_server_leaves_out_is_reported(tmp_path):
     assert len(result.files) == 1
 
 
+def test_what_comfyui_repeats_for_each_input_of_a_node_is_said_once(tmp_path):
+    """It does so with what a node's own check says, here of the two files of a loader."""
+    said = {"type": "custom_validation_failed", "message": "Custom validation failed for node"}
+    errors = [{**said, "details": f"{name} - The files - are missing"} for name in ("stage1", "stage2")]
+    answer = {**REFUSAL, "node_errors": {"1": {"errors": [*errors, *REFUSAL["node_errors"]["1"]["errors"]]}}}
+    with FakeComfy([], (400, answer)) as server, pytest.raises(comfy_client.ServerRefusedError) as raised:
+        run(server, tmp_path)
+    assert str(raised.value).splitlines()[1:] == [
+        "  Portrait (node 1): Custom validation failed for node: stage1, stage2 - The files - are missing",
+        "  Portrait (node 1): Value not in list: image: 'face.png'",
+    ]
+
+
 def test_a_run_that_takes_too_long_is_removed_from_the_server(tmp_path):
     with FakeComfy([("executing", {"node": "1"})]) as server, pytest.raises(comfy_client.ServerTimeoutError) as raised:
         run(server, tmp_path, timeout=0.2)

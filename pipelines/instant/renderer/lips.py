@@ -31,8 +31,8 @@ OWN_FROM = 0.035, 0.055
 """Opening of the portrait in eye distances from which some, and with which all, of its inside is kept."""
 RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
-RIM_SHADE, RIM_HUE = 0.3, (0.7, 1.0, 0.95)
-"""Most of the light that the rim lacks, but in drawings, and the part of it in red, green and blue: flesh is red."""
+RIM_SHADE = 0.3
+"""Most of the light that the rim lacks, but in drawings."""
 OVERLAP_MOST = 0.4
 """Part of an open mouth's height, up from its lower edge, that may turn out to be lower lip."""
 UNLIKE_INSIDE = 0.4
@@ -177,8 +177,7 @@ class Lips:
         half = self.mouth.half
         rim = smoothstep(-RIM_WIDTH * half, 0.0, above_lower) * smoothstep(2 * self.edge, self.edge, above_lower)
         rim = self.rim_shade * rim * smoothstep(0.0, RIM_OPENING * half, gap)
-        for channel, part in enumerate(RIM_HUE):
-            colours[:, channel] *= 1 - part * rim
+        colours[:, :3] *= self.interior.tinted(1 - rim)
 
     def _keep_teeth(
         self,

@@ -37,7 +37,7 @@ RED_LIPS = 0.42
 """Saturation of plain lips: as much of it as they have, a mouth's flesh has too, however pale the skin is."""
 YELLOWEST = 0.86
 """Least blue of teeth beside their green."""
-UPPER_SHOW = 0.32
+UPPER_SHOW = 0.4
 """How far below the line of closed lips the upper middle teeth end, cm."""
 TONGUE_FOLLOWS = 0.62
 """Part of the jaw's drop that the tongue follows."""

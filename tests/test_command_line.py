@@ -281,7 +281,7 @@ def test_a_reader_may_close_the_pipe_early(tmp_path):
     assert (result.returncode, result.stderr) == (141, b"")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow), "SIGINT"])
 def test_every_termination_signal_cleans_up(tmp_path, name, signals):
     """The video is being written when the signal comes."""
     code = (

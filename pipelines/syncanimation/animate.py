@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError, quoted
 from ..files.images import to_uint8
 from ..image.affine_sampling import box_map, sample_picture
+from ..image.frame_workers import FrameWorkers
 from ..memory import Managed, Resident, loaded
 from ..person.person import Person
 from ..person.speech import Encoder
@@ -122,7 +126,7 @@ def animate(
     behind = model.background / 255 if background is None else _filled(background, model.size)
     done = 0
     for piece in pieces:
-        for image, mask in _rendered(model, piece, behind, renderer, torso_scale=drive.torso_scale):
+        for image, mask in _rendered(model, piece, repeat(behind), renderer, torso_scale=drive.torso_scale):
             done += 1
             yield torch.from_numpy(to_uint8(image))[None], mask[None]
             progress(done, total, _preview(image))
@@ -149,12 +153,9 @@ def _into_frames(
     portrait = Portrait(model, head, total)
     poses, expressions = model.labels.c2w[portrait.numbers], model.labels.expressions[portrait.numbers]
     pieces = conditions(model, audio, encoder, poses=poses, expressions=expressions, seed=drive.seed)
-    done = 0
+    crops, done = portrait.crops(), 0
     for piece in pieces:
-        for start in range(len(piece.c2w)):
-            one = Conditions(*(part[start : start + 1] for part in (piece.c2w, piece.expressions, piece.windows)))
-            behind = portrait.next_crop()
-            ((image, _),) = _rendered(model, one, behind, renderer, torso=False)
+        for image, _ in _rendered(model, piece, crops, renderer, torso=False):
             frame, mask = portrait.paste(image)
             done += 1
             yield frame[None], mask[None]
@@ -165,20 +166,22 @@ def _into_frames(
 def _rendered(
     model: PersonModel,
     piece: Conditions,
-    background: torch.Tensor,
+    backgrounds: Iterator[torch.Tensor],
     managed: Managed | None,
     *,
     torso_scale: float = 1.0,
     torso: bool = True,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Images (S, S, 3) in 0..1 and masks (S, S) of the frames of a piece, on the CPU."""
+    """Images (S, S, 3) in 0..1 and masks (S, S) of the frames of a piece, on the CPU; each has its own background."""
     managed = managed or Resident(model.networks.renderer)
     memory = BYTES_PER_PIXEL * model.size**2
     poses = renderer_pose(piece.c2w)
     network, device = loaded(managed, Renderer, memory)
     codes = network.head.encode_audio(piece.windows.to(device)).cpu()
-    for number in range(len(poses)):
-        network, device = loaded(managed, Renderer, memory)
+
+    def draw(
+        network: Renderer, device: torch.device, number: int, background: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         frame = network.render_frame(
             model.camera,
             poses[number].to(device),
@@ -189,7 +192,21 @@ def _rendered(
             torso=torso,
         )
         mask = 1 - (1 - frame.head_opacity) * (1 - frame.torso_alpha) if torso else frame.head_opacity
-        yield frame.image.float().cpu(), mask.float().cpu().clamp(0, 1)
+        return frame.image.float().cpu(), mask.float().cpu()
+
+    with FrameWorkers(device) as workers:
+        coming: deque[Future[tuple[torch.Tensor, torch.Tensor]]] = deque()
+        for number in range(len(poses)):
+            network, device = loaded(managed, Renderer, workers.size * memory)
+            coming.append(workers.submit(draw, network, device, number, next(backgrounds)))
+            if len(coming) == workers.size:
+                yield _shown(coming.popleft())
+        yield from map(_shown, coming)
+
+
+def _shown(frame: Future[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    image, mask = frame.result()
+    return image, mask.clamp(0, 1)
 
 
 def _filled(picture: torch.Tensor, size: int) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from .person_model import PersonModel
 
 
 class Portrait:
-    """The video's frames, one after the other: `next_crop` for the renderer, then `paste` of what it made of it.
+    """The video's frames, one after the other: `crops` for the renderer, and `paste` of what it made of each.
 
     `numbers` (F,) are those of the frames: the longest stretch with a usable face, forwards and backwards as often as
     it takes. Raises TalkingPortraitError for another person's folder, a video of another size or with fewer frames.
@@ -34,23 +36,22 @@ class Portrait:
         self._frames, self._done = read_frames(video, self.numbers), 0
         self._map = model.video.box.map(model.size)
         self._size, self._oval = model.size, model.labels.oval
-        self._frame = torch.empty(0)
+        self._waiting: deque[torch.Tensor] = deque()
 
-    def next_crop(self) -> torch.Tensor:
-        """The part (S, S, 3) of the next frame that is generated, in 0..1."""
-        self._frame = torch.from_numpy(next(self._frames).astype(np.float32) / 255)
-        return sample_picture(self._frame, self._map, (self._size, self._size)).clamp(0, 1)
+    def crops(self) -> Iterator[torch.Tensor]:
+        """The part (S, S, 3) of each frame that is generated, in 0..1."""
+        for frame in self._frames:
+            self._waiting.append(torch.from_numpy(frame.astype(np.float32) / 255))
+            yield sample_picture(self._waiting[-1], self._map, (self._size, self._size)).clamp(0, 1)
 
     def paste(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The whole frame (H, W, 3) uint8 with the face of an image (S, S, 3), and where it was put (H, W) in 0..1.
+        """The next frame (H, W, 3) uint8 with the face of an image (S, S, 3), and where it was put (H, W) in 0..1.
 
         Where that is 0 every byte is that of the video.
         """
-        number = int(self.numbers[self._done])
+        number, frame = int(self.numbers[self._done]), self._waiting.popleft()
         self._done += 1
         mask = torch.from_numpy(face_mask(self._oval[number].numpy(), self._size))
-        pasted, _ = paste_frame(image, self._frame, self._map, feather=0.0, mask=mask)
-        weight, _ = paste_frame(
-            torch.ones_like(image), torch.zeros_like(self._frame), self._map, feather=0.0, mask=mask
-        )
+        pasted, _ = paste_frame(image, frame, self._map, feather=0.0, mask=mask)
+        weight, _ = paste_frame(torch.ones_like(image), torch.zeros_like(frame), self._map, feather=0.0, mask=mask)
         return torch.from_numpy(to_uint8(pasted)), weight[..., 0]

@@ -28,7 +28,14 @@ def address() -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("animate", "SIGKILL"), ("run", "SIGTERM"), ("prepare", "SIGKILL"), ("train", "SIGKILL"), ("models", "SIGINT")],
+    [
+        ("animate", "SIGKILL"),
+        ("models", "SIGINT"),
+        *[
+            pytest.param(name, signalled, marks=pytest.mark.slow)
+            for name, signalled in (("run", "SIGTERM"), ("prepare", "SIGKILL"), ("train", "SIGKILL"))
+        ],
+    ],
 )
 def test_a_command_that_is_ended_leaves_only_whole_results(
     inputs: Path, address: str, tmp_path: Path, name: str, number: str

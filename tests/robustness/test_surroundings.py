@@ -43,7 +43,7 @@ def shell(command: str, folder: Path, **variables: str | None) -> subprocess.Com
 
 
 @posix
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_a_video_is_made_whichever_streams_are_closed(tmp_path, closed):
     done = shell(f"{ANIMATE} o.mp4 {closed}", tmp_path)
     assert done.returncode == 0
@@ -81,7 +81,7 @@ def test_a_reader_that_has_gone_ends_a_command_with_141():
 
 
 @posix
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "ascii:strict", "utf-8"])
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii:strict"])
 def test_a_name_that_the_console_has_no_letters_for_is_escaped(tmp_path, encoding):
     done = shell(f"{ANIMATE} \u89c6\u9891.mp4", tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 0

@@ -12,8 +12,7 @@ from ..evicting_host import EvictingCodec, EvictingHost
 from .tiny_aniportrait import SIZE, Codec, Drawings, Encoder, networks, portrait
 
 
-@pytest.mark.parametrize("mode", ["reference", "seamless"])
-@pytest.mark.parametrize("published_pose", [True, False])
+@pytest.mark.parametrize(("mode", "published_pose"), [("reference", True), ("seamless", False)])
 def test_every_network_is_resident_when_it_runs(mode, published_pose: bool) -> None:
     settings = Settings(size=(SIZE, SIZE), steps=2, window=4, overlap=1, segment_windows=2, decode_batch=3)
     settings = replace(settings, mode=mode, published_pose=published_pose)

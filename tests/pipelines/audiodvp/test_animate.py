@@ -78,7 +78,7 @@ def test_a_head_video_of_another_rate_drives_at_that_rate(tmp_path: Path, fps: F
     assert len(frames) == frame_count(audio.samples, audio.sample_rate, fps)
 
 
-@pytest.mark.parametrize("batch", [2, 3, 7, 50])
+@pytest.mark.parametrize("batch", [3, 50])
 def test_batches_of_any_size_give_the_same_frames(model: PersonModel, person: Person, batch: int) -> None:
     audio = speech(1.3, seed=2)
     (one, masks), (other, same_masks) = driven(model, audio, person), driven(model, audio, person, batch=batch)
@@ -300,8 +300,8 @@ def test_long_speech_takes_no_more_memory(model: PersonModel, person: Person) ->
 
     tracemalloc.start()
     levels = []
-    for number, _ in enumerate(frames_of(model, speech(6), person)):
-        if number in (60, 149):
+    for number, _ in enumerate(frames_of(model, speech(3), person)):
+        if number in (40, 74):
             levels.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert levels[1] < levels[0] + 1_000_000

@@ -300,7 +300,7 @@ def test_a_full_disk_is_said_and_work_goes_on_once_there_is_room(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "_write_png", refuse)
+        patch.setattr(prepare_module, "write_frame", refuse)
         with pytest.raises(TalkingPortraitError, match=r"No space left on device.*goes on where it stopped"):
             prepare(video, tmp_path / "ann")
     landmarker = MarkLandmarker()

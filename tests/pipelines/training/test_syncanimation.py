@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_a_trained_person_is_like_itself_in_speech_that_it_was_not_trained_on(wo
     images = [
         image.numpy() * 255
         for piece in conditions(model, audio, poses=given.c2w, expressions=given.expressions)
-        for image, _ in animate_module._rendered(model, piece, model.background / 255, None)
+        for image, _ in animate_module._rendered(model, piece, repeat(model.background / 255), None)
     ][::4]
     points, _ = landmarks(acting, SIZE)
     assert np.corrcoef(openness(images, points[::4]), openness(drawings, points[::4]))[0, 1] > 0.7
@@ -379,18 +380,18 @@ def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_p
     assert len(read_log(tmp_path / "run" / "face")) == 6  # half of the 12 steps that are left
 
 
-def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("moment", "number"), [("step", 6), pytest.param("checkpoint", 8, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path, moment: str, number: int) -> None:
     arguments = ["--person", work / "bob", "--torso-steps", 2, "--face-steps", 3, "--lips-steps", 2, "--rays", 64]
     arguments += ["--syncer-steps", 1, "--save-every", 1, "--picture-every", 0, "--held-out", 0]
     assert main(["train", "syncanimation", "--out", str(tmp_path / "whole"), *map(str, arguments)]) == 0
-    for moment, number in (("step", 6), ("checkpoint", 8)):
-        out = tmp_path / f"{moment}{number}"
-        kill(HALTED_TRAINING, moment, number, "train", "syncanimation", "--out", out, *arguments)
-        assert not (out / MODEL).exists()
-        assert main(["train", "syncanimation", "--out", str(out), "--resume", "--person", str(work / "bob")]) == 0
-        for part in ("pose", "torso", "emotion", "speech", "face", "lips"):
-            assert_same_log(read_log(out / part), read_log(tmp_path / "whole" / part))
-        assert open_model(out / MODEL).stage == "lips"
+    out = tmp_path / "killed"
+    kill(HALTED_TRAINING, moment, number, "train", "syncanimation", "--out", out, *arguments)
+    assert not (out / MODEL).exists()
+    assert main(["train", "syncanimation", "--out", str(out), "--resume", "--person", str(work / "bob")]) == 0
+    for part in ("pose", "torso", "emotion", "speech", "face", "lips"):
+        assert_same_log(read_log(out / part), read_log(tmp_path / "whole" / part))
+    assert open_model(out / MODEL).stage == "lips"
 
 
 def test_persons_that_cannot_be_trained_on_are_refused_in_a_sentence(work: Path, tmp_path: Path) -> None:

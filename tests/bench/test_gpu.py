@@ -57,6 +57,7 @@ def test_every_row_is_measured_on_a_bare_python(tmp_path):
         assert max(of_network.values()) < 0.3
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_measured_says_why_and_costs_no_other(tmp_path):
     *others, instant = measured(tmp_path, ["gfpgan", "instant"], "scipy")["rows"]
     assert instant["note"] == "left out: scipy is missing"

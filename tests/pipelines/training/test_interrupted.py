@@ -42,7 +42,8 @@ def command(work: Path, stage: str, out: Path, *plan: str) -> list[str]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on Windows")
-@pytest.mark.parametrize("stage", ["aniportrait-stage1", pytest.param("apasco-stage1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["aniportrait-stage1", "apasco-stage1"])
 def test_a_killed_stage_goes_on_as_if_it_had_not_been(work: Path, tmp_path: Path, stage: str) -> None:
     """Killed in its third step, after the checkpoint of the second, and while it writes that of the fourth."""
     plan = ["--steps", "6", "--save-every", "2", "--rate", "1e-3"]

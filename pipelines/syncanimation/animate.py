@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...models.syncanimation.rendering.camera import renderer_pose
+from ...models.syncanimation.rendering.frame_head import fast_dtype
 from ...models.syncanimation.rendering.renderer import Renderer
 from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError, quoted
@@ -190,6 +191,7 @@ def _rendered(
             background.to(device),
             torso_scale=torso_scale,
             torso=torso,
+            dtype=fast_dtype(device),
         )
         mask = 1 - (1 - frame.head_opacity) * (1 - frame.torso_alpha) if torso else frame.head_opacity
         return frame.image.float().cpu(), mask.float().cpu()

@@ -88,18 +88,18 @@ def _wrapped(number: int) -> int:
     return number - 2**32 if number >= 2**31 else number
 
 
-def hashed_vertex(vertices: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The hash, an int64 below 2**32 and before its modulus, of vertices given as one int32 tensor an axis."""
+def vertex_hash(vertices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The hash, as the int32 of the same bits and before its modulus, of vertices given as one int32 tensor an axis."""
     index = vertices[0]
     for vertex, prime in zip(vertices[1:], PRIMES[1:], strict=False):
         index = index ^ (vertex * _wrapped(prime))  # int32 overflows as uint32 does
-    return index.long() & 0xFFFFFFFF
+    return index
 
 
 def entry_index(level: Level, vertices: Sequence[torch.Tensor]) -> torch.Tensor:
     """Rows of the table, without the offset, of vertices given as one int32 tensor an axis."""
     if level.hashed:
-        return torch.remainder(hashed_vertex(vertices), level.entries).int()
+        return torch.remainder(vertex_hash(vertices).long() & 0xFFFFFFFF, level.entries).int()
     # The kernel adds no further axis once the stride is beyond the entries.
     strides = [level.size**axis for axis in range(len(vertices)) if level.size**axis <= level.entries]
     linear = vertices[0]

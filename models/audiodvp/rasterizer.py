@@ -90,8 +90,12 @@ def interpolate(raster: Raster, triangles: torch.Tensor, attributes: torch.Tenso
 
 def shade(raster: Raster, triangles: torch.Tensor, colours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (B, 3, H, W) in 0..1 on black, and alpha (B, 1, H, W), from the colours (B, V, 3) of the vertices."""
-    alpha = (2 * raster.barycentric.sum(-1)).clamp(0, 1)[:, None]
-    return interpolate(raster, triangles, colours).clamp(0, 1), alpha
+    return interpolate(raster, triangles, colours).clamp(0, 1), coverage(raster)
+
+
+def coverage(raster: Raster) -> torch.Tensor:
+    """Alpha (B, 1, H, W): 1 where a mesh is, 0 on the background."""
+    return (2 * raster.barycentric.sum(-1)).clamp(0, 1)[:, None]
 
 
 def _check(clip: torch.Tensor, triangles: torch.Tensor) -> None:

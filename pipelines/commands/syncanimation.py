@@ -150,5 +150,7 @@ def _write(
         say=note,
         progress=progress,
     )
-    frames = write_stream(options.out, clock.timed(pictures), model.video.fps, sound, crf=options.crf, mark=options.mark)
+    frames = write_stream(
+        options.out, clock.timed(pictures), model.video.fps, sound, crf=options.crf, mark=options.mark
+    )
     return model, frames, clock

@@ -166,7 +166,10 @@ class HeadFrames(AvatarFrames):
         }
 
     def whole(self, frame: int) -> Item:
-        return {"whole": self.square(self.pixels_of("frames", frame, None)), "behind": self.square(self.torso(frame)[0])}
+        return {
+            "whole": self.square(self.pixels_of("frames", frame, None)),
+            "behind": self.square(self.torso(frame)[0]),
+        }
 
     def _pixels(self, frame: int, kind: Pixels, rects: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         size = self.avatar.size

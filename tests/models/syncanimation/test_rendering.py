@@ -98,6 +98,13 @@ def test_planes_have_gradients_and_compile(monkeypatch) -> None:
     assert results[0][1].abs().sum() > 0
 
 
+def test_planes_whose_hash_has_no_mask_are_refused_and_a_cpu_compiles_none() -> None:
+    with pytest.raises(ValueError, match="not a power of two"):
+        tri_plane.level_table(GridConfig(levels=9, base=16, finest=300, log2_entries=19), torch.device("cpu"))
+    assert not tri_plane.can_compile(torch.device("cpu"), SMALL)
+    assert not tri_plane.can_compile(torch.device("cuda"), SMALL) or torch.cuda.is_available()
+
+
 def test_the_torso_s_grid_moves_with_its_coordinates() -> None:
     """Only the torso's deformation needs gradients of points; here against differences."""
     grid = HashGrid(GridConfig(levels=3, features=2, base=4, finest=16, log2_entries=8, kind="tiled")).double()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .hash_grid import GridConfig, Level, entry_index, grid_levels, vertex_hash
+from .hash_grid import GridConfig, Level, entry_index, grid_levels, reduced_hash, vertex_hash
 
 PLANES = ((0, 1), (1, 2), (0, 2))
 """Coordinates of the three planes: xy, yz, xz."""
@@ -167,22 +167,24 @@ def interpolate_backward(
 
 
 class LevelTable(NamedTuple):
-    """What `hash_grid.Level` has, for all levels at once, as columns (levels, 1); `mask` are the bits of a hash that
-    number a level's entries, all bits where there is no hash."""
+    """What `hash_grid.Level` has, for all levels at once, as columns (levels, 1).
+
+    `mask` are the bits of a hash that number a level's entries, all bits where there is no hash; None for a grid in
+    which a hashed level's entries are no power of two.
+    """
 
     scale: torch.Tensor
     size: torch.Tensor
     offset: torch.Tensor
-    mask: torch.Tensor
+    entries: torch.Tensor
+    mask: torch.Tensor | None
     hashed: torch.Tensor
 
 
 @cache
 def level_table(config: GridConfig, device: torch.device) -> LevelTable:
-    """Raises ValueError for a grid in which a hashed level's entries are no power of two, as those of planes are."""
     levels = grid_levels(config)
-    if any(level.hashed and level.entries & (level.entries - 1) for level in levels):
-        raise ValueError(f"a hashed level of {config} has not a power of two of entries")
+    has_masks = not any(level.hashed and level.entries & (level.entries - 1) for level in levels)
 
     def column(values: list[Any], dtype: torch.dtype) -> torch.Tensor:
         return torch.tensor(values, dtype=dtype, device=device)[:, None]
@@ -191,7 +193,8 @@ def level_table(config: GridConfig, device: torch.device) -> LevelTable:
         column([level.scale for level in levels], torch.float32),
         column([level.size for level in levels], torch.int32),
         column([level.offset for level in levels], torch.int32),
-        column([level.entries - 1 if level.hashed else -1 for level in levels], torch.int32),
+        column([level.entries for level in levels], torch.int64),
+        column([level.entries - 1 if level.hashed else -1 for level in levels], torch.int32) if has_masks else None,
         column([level.hashed for level in levels], torch.bool),
     )
 
@@ -209,7 +212,10 @@ def _corners(unit: torch.Tensor, levels: LevelTable, entries: int) -> Iterator[t
         for right in (0, 1):
             vertex = column + right, row + below
             linear = vertex[0] + vertex[1] * levels.size
-            index = torch.where(levels.hashed, vertex_hash(vertex), linear) & levels.mask
+            if levels.mask is None:
+                index = torch.where(levels.hashed, reduced_hash(vertex, levels.entries), linear)
+            else:
+                index = torch.where(levels.hashed, vertex_hash(vertex), linear) & levels.mask
             yield index + (levels.offset + plane), (x if right else 1 - x) * (y if below else 1 - y)
 
 

@@ -260,12 +260,15 @@ def test_an_interrupt_that_breaks_a_library_is_still_one(tmp_path, signals):
     assert (result.returncode, result.stderr.strip()) == (130, "interrupted")
 
 
-@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+@pytest.mark.parametrize(
+    ("own", "expected"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
 def test_threads_leave_a_busy_machine_its_cores_unless_told_otherwise(monkeypatch, own, expected):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if own:
-        monkeypatch.setenv("OMP_WAIT_POLICY", own)
-    code = "import os, sys, talking_portrait.__main__; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    code = "import os, sys, talking_portrait.__main__; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", expected]
 

@@ -22,16 +22,12 @@ TIMEOUT = 30
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class UnreachableError(TalkingPortraitError):
-    """The host could not be reached at all, so files of other hosts may still be fetched."""
-
-
 @contextmanager
 def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> Iterator[Any]:
     """The answer to a request for an address, its body not yet read; `announced_sha256` is what a redirect named.
 
-    Raises UnreachableError where no connection comes about, urllib's HTTPError for an answer that is no success, and
-    TalkingPortraitError for an address, or one that a redirect leads to, which is not https.
+    Raises TalkingPortraitError where no connection comes about, and for an address, or one that a redirect leads to,
+    which is not https; urllib's HTTPError for an answer that is no success.
     """
     check_address(url, allow_http_on_loopback)
     address = urlsplit(url)
@@ -53,7 +49,7 @@ def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> I
         reason = getattr(error, "reason", error)
         if isinstance(reason, OSError) and reason.errno == errno.ENOSPC:
             raise reason from error
-        raise UnreachableError(
+        raise TalkingPortraitError(
             f"{host_of(url)} can't be reached ({_in_one_line(reason)}); check the connection or the proxy, or fetch "
             "the file elsewhere and put it into the model folder."
         ) from error

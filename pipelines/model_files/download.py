@@ -19,10 +19,8 @@ from typing import Any
 from ..errors import TalkingPortraitError, reason_of
 from ..files.output_paths import folder_for_results
 from ..types import Progress, no_progress
-from .connection import UnreachableError, check_address, host_of, opened, refusal
+from .connection import check_address, host_of, opened, refusal
 from .contents import fault_of, head_fault
-
-__all__ = ["UnreachableError", "clear_lock", "download", "file_sha256"]
 
 CHUNK = 1 << 20
 MAX_BYTES = 10_000_000_000
@@ -83,8 +81,8 @@ def download(
     `progress` counts bytes (total 0 when unknown). The file is refused and deleted when it has another `size` in
     bytes, is far from `about`, or has another SHA-256; without one, the checksum that Hugging Face announces is used,
     if there is one, and else its first bytes have to fit the name's ending.
-    Raises TalkingPortraitError for a target that is there, an address that is not https, an unreachable host
-    (UnreachableError), a refusal by the server, a body that is too short or too long, a full disk, or a wrong file.
+    Raises TalkingPortraitError for a target that is there, an address that is not https, an unreachable host, a refusal
+    by the server, a body that is too short or too long, a full disk, or a wrong file.
     """
     check_address(url, allow_http_on_loopback)
     expected = Expected(target.name, size, about, sha256)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError
 from .shared.progress_bar import ProgressBar
+from .shared.renderer_options import add_no_mark_option
 from .shared.terminal import note, say
 from .shared.weight_options import find_weights
 
@@ -29,6 +30,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", type=Path, required=True, help="the video to write, .mp4")
     command.add_argument("--speech-encoder", type=Path, help="the one that the person was prepared with, if any")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
+    add_no_mark_option(command)
     add_drive_options(command)
     command.set_defaults(run=_live)
 
@@ -148,5 +150,7 @@ def _write(
         say=note,
         progress=progress,
     )
-    frames = write_stream(options.out, clock.timed(pictures), model.video.fps, sound, crf=options.crf)
+    frames = write_stream(
+        options.out, clock.timed(pictures), model.video.fps, sound, crf=options.crf, mark=options.mark
+    )
     return model, frames, clock

@@ -25,6 +25,7 @@ from talking_portrait.pipelines.files.motion_file import save_motion
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.person.person import open_person
+from talking_portrait.pipelines.provenance.metadata import read_statement
 from talking_portrait.pipelines.syncanimation import animate as animate_module
 from talking_portrait.pipelines.syncanimation import avatar as avatar_files
 from talking_portrait.pipelines.syncanimation import speech as speech_module
@@ -327,8 +328,10 @@ def test_commands_train_drive_and_render_live(
     drive = ["person", "drive", model, "--audio", audio, "--out", str(out)]
     assert main([*drive, "--pose", str(tmp_path / "motion.npz"), "--torso-scale", "1.2"]) == 0
     assert len(list(open_video(out).frames())) == 10
-    assert main([*drive, "--portrait", "--person", str(work / "ann")]) == 0
+    assert read_statement(out).invisible_mark == "yes"
+    assert main([*drive, "--portrait", "--person", str(work / "ann"), "--no-mark"]) == 0
     assert open_video(out).size == FRAME
+    assert read_statement(out).invisible_mark == "turned off"
     assert main([*drive, "--portrait"]) != 0
     assert "give the prepared person by --person" in capfd.readouterr().err
     monkeypatch.setattr(_Clock, "EARLY", 0.0)

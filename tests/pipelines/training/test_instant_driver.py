@@ -185,7 +185,7 @@ def test_the_command_writes_weights_that_the_driver_takes(people, tmp_path, spee
         (["--out", "w.npz"], "ends in .safetensors"),
         (["--steps", "0"], "--steps 0 was given"),
         (["--corpus", "."], "holds no spoken corpus"),
-        (["--start", "nobody"], "it is no file, and none of real lips, synthetic speech"),
+        (["--start", "nobody", "--people", "no folder"], "it is no file, and none of real lips, synthetic speech"),
     ],
 )
 def test_impossible_options_are_refused(people, tmp_path, monkeypatch, capsys, options, reason):

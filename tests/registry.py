@@ -144,7 +144,7 @@ def loaded_nodes(pack: Path) -> set[str]:
 def ids_in_code() -> list[str]:
     """All node ids that the code states."""
     files = (ROOT / "nodes").rglob("*.py")
-    return [node for path in files for node in re.findall(r'node_id="(\w+)"', path.read_text("utf-8"))]
+    return [node for path in files for node in re.findall(r'(?:node_id=|NODE_ID = )"(\w+)"', path.read_text("utf-8"))]
 
 
 def comfy_test_problems(tools: Path, pack: Path) -> list[str]:

@@ -15,7 +15,7 @@ from ..errors import TalkingPortraitError, reason_of
 from ..files.input_paths import is_file
 from ..packages import PACK
 from ..types import Progress, no_progress
-from .connection import check_address, without_secret
+from .connection import NotFetchedError, check_address, without_secret
 from .download import Expected, clear_lock, download, file_sha256, no_words
 from .model_file import HUGGING_FACE, ModelFile
 from .table import MODEL_FILES
@@ -144,9 +144,9 @@ def get(
     """Fetches a file, or all of a system's files, into the first folder of its category; returns where they lie.
 
     Files that are here and whole are left alone; `say` gets a line where another process is fetching the same one. One
-    that can't be fetched does not keep the others of its system from coming.
-    Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, and failed downloads, once for
-    all of a system's.
+    that does not come does not keep the others of its system from coming.
+    Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, a folder that can't be written
+    to, and failed downloads, once for all of a system's.
     """
     if not name:
         raise TalkingPortraitError("No model file was named; give a name or a system that `models list` shows.")
@@ -160,7 +160,7 @@ def get(
             continue
         try:
             paths.append(_get_one(model, folders, progress, say))
-        except TalkingPortraitError as error:
+        except NotFetchedError as error:
             failed.setdefault(str(error).removesuffix("."), []).append(model.name)
     if failed:
         reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in failed.items())

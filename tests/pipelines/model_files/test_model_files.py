@@ -23,6 +23,7 @@ import pytest
 from talking_portrait.pipelines.commands import models
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files import store as model_files
+from talking_portrait.pipelines.model_files.connection import NotFetchedError
 from talking_portrait.pipelines.model_files.download import download
 from talking_portrait.pipelines.model_files.model_file import ModelFile
 from talking_portrait.pipelines.model_files.table import MODEL_FILES
@@ -414,9 +415,9 @@ def test_unknown_names_and_files_to_be_fetched_by_hand_are_explained(root):
 def test_files_that_cannot_be_fetched_do_not_keep_the_others_away_and_are_named_together(root, monkeypatch):
     def fake(url, target, **options):
         if "invalid" in url:
-            raise TalkingPortraitError("far can't be reached; check it.")
+            raise NotFetchedError("far can't be reached; check it.")
         if "closed" in url:
-            raise TalkingPortraitError("closed does not give the file out (403).")
+            raise NotFetchedError("closed does not give the file out (403).")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(PICKLE)
         return target
@@ -433,8 +434,12 @@ def test_files_that_cannot_be_fetched_do_not_keep_the_others_away_and_are_named_
         "file out (403)); the others are here."
     )
     assert [status.state for status in model_files.check(root, files)] == ["missing"] * 3 + ["ok"]
-    with pytest.raises(TalkingPortraitError, match=r"^closed does not give the file out \(403\)\.$"):
+    with pytest.raises(NotFetchedError, match=r"^closed does not give the file out \(403\)\.$"):
         model_files.get("b", root)
+    monkeypatch.setenv("HF_ENDPOINT", "no address")
+    monkeypatch.setattr(model_files, "MODEL_FILES", (*lost, model_file(name="d", file="d.bin")))
+    with pytest.raises(TalkingPortraitError, match=r"^HF_ENDPOINT is "):
+        model_files.get("s", root)  # what all of its files have in common is said once
 
 
 def run(*arguments):

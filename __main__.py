@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
+# Read when torch is loaded. Threads that spin while they wait keep the cores of a busy machine from those that work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def _on_request(handler: Any) -> None:
     """Sets what a request to end does: one from the keyboard or the system, or that the terminal goes."""

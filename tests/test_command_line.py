@@ -260,6 +260,16 @@ def test_an_interrupt_that_breaks_a_library_is_still_one(tmp_path, signals):
     assert (result.returncode, result.stderr.strip()) == (130, "interrupted")
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_leave_a_busy_machine_its_cores_unless_told_otherwise(monkeypatch, own, expected):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    code = "import os, sys, talking_portrait.__main__; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", expected]
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: 5 bytes")])
 def test_too_little_memory_is_reported(tmp_path, monkeypatch, capsys, error):
     def fail(*_: object, **__: object) -> None:

@@ -16,7 +16,7 @@ from ..errors import TalkingPortraitError, one_line
 from ..torch_file import DAMAGE
 from .camera import Camera, rotation_matrix, to_pixels, to_world
 from .lighting import illuminate
-from .rasterizer import rasterize, shade
+from .rasterizer import coverage, rasterize, shade
 
 MAX_ADJACENT = 8
 """Triangles around a vertex that its normal is computed from."""
@@ -117,6 +117,12 @@ class FaceModel:
         triangles = self.lower_triangles if lower else self.triangles
         image, alpha = shade(rasterize(clip, triangles, size), triangles, colours)
         return RenderedFace(image, alpha, to_pixels(clip[:, self.landmark_index], size))
+
+    def coverage(self, face: Coefficients, size: tuple[int, int], *, lower: bool = False) -> torch.Tensor:
+        """What `render` gives as alpha (B, 1, H, W), without colours and light."""
+        world = to_world(self.geometry(face.alpha, face.delta), rotation_matrix(face.rotation), face.translation)
+        raster = rasterize(self.camera.project(world), self.lower_triangles if lower else self.triangles, size)
+        return coverage(raster)
 
     def save(self, path: str | Path) -> None:
         """Writes one .safetensors, with the camera and `mirrored` in its metadata."""

@@ -127,7 +127,8 @@ def _generated(
         if face.expression.device != device:
             face = face.to(device)
         places = list(range(start, end))
-        images = network(windows.windows(places, 0, total).to(device))
+        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+            images = network(windows.windows(places, 0, total).to(device))
         faces = np.zeros((end - start, face.crop_size, face.crop_size, 3), np.uint8)
         masks = np.zeros(faces.shape[:3], np.uint8)
         cut(faces, model.part)[...] = to_uint8(images.float().movedim(1, -1) / 2 + 0.5)

@@ -42,7 +42,7 @@ def lower_face_masks(
         opened[:] = wide_open[:, None]
     with torch.no_grad():
         masks = [
-            model.render(replace(face, delta=delta), size, lower=True).alpha[:, 0]
+            model.coverage(replace(face, delta=delta), size, lower=True)[:, 0]
             for delta in (torch.zeros_like(face.delta), opened)
         ]
     return np.stack([build_mask(*pair) for pair in zip(*masks, strict=True)])

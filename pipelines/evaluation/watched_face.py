@@ -124,7 +124,7 @@ def watch_face(
     def pictures() -> Iterator[torch.Tensor]:
         nonlocal current
         for current in video.frames():
-            yield torch.from_numpy(current).float() / 255
+            yield torch.from_numpy(current)
 
     for number, face in enumerate(follow(pictures(), video.size, landmarker)):
         faces.append(face and Face(face.points.astype(np.float32), None, face.score))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from ..files.images import from_uint8, to_uint8
 from ..image.affine_sampling import apply_map, box_map, sample_picture, turned_map
 from .face import Face, Landmarker
 
@@ -55,41 +56,46 @@ class View:
         """The faces detected in this view of `picture` (H, W, 3) in 0..1, in the picture's pixels."""
         # Black beyond the edge, as the engines themselves fill up what is not square.
         sampled = sample_picture(picture, self.matrix, self.size, border="black")
-        found = landmarker.faces(as_bytes(sampled), min_confidence)
+        found = landmarker.faces(to_uint8(sampled), min_confidence)
         return [replace(face, points=apply_map(self.matrix, face.points)) for face in found]
 
 
-def as_bytes(picture: torch.Tensor) -> np.ndarray:
-    """(H, W, 3) in 0..1 as uint8."""
-    return (picture.float() * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
-
-
 class ImagePyramid:
-    """A picture (H, W, 3) in 0..1 and copies of half, a quarter ... of its size, made when first needed."""
+    """A picture (H, W, 3), bytes or in 0..1, and copies of half, a quarter ... of its size, made when first needed."""
 
     def __init__(self, picture: torch.Tensor) -> None:
-        self._copies = [picture]
+        self._given = picture
+        self._copies = [picture] if picture.is_floating_point() else []
 
     @property
     def picture(self) -> torch.Tensor:
-        return self._copies[0]
+        """In 0..1."""
+        return self.halved(0)
 
     def halved(self, times: int) -> torch.Tensor:
-        """The copy that is 2 ** times smaller."""
+        """The copy that is 2 ** times smaller, in 0..1."""
+        if not self._copies:
+            self._copies.append(from_uint8(self._given.numpy()))
         while len(self._copies) <= times:
             planes = self._copies[-1].permute(2, 0, 1)[None]
             self._copies.append(functional.avg_pool2d(planes, 2, ceil_mode=True)[0].permute(1, 2, 0))
         return self._copies[times]
 
+    def as_bytes(self, times: int) -> np.ndarray:
+        """The copy that is 2 ** times smaller."""
+        if times or self._given.is_floating_point():
+            return to_uint8(self.halved(times))
+        return self._given.numpy()
+
     def times_to(self, side: int) -> int:
         """How often the picture must be halved so that its longer side is at most `side`."""
-        return max(0, math.ceil(math.log2(max(self.picture.shape[:2]) / side)))
+        return max(0, math.ceil(math.log2(max(self._given.shape[:2]) / side)))
 
 
 def detect_in_whole(pyramid: ImagePyramid, landmarker: Landmarker, min_confidence: float) -> list[Face]:
     """The faces detected in the picture as it is; of a large picture in a smaller copy, then in their own views."""
     times = pyramid.times_to(WHOLE_LIMIT)
-    faces = landmarker.faces(as_bytes(pyramid.halved(times)), min_confidence)
+    faces = landmarker.faces(pyramid.as_bytes(times), min_confidence)
     found = []
     for face in faces:
         face = _enlarged(face, 1 << times)
@@ -172,7 +178,7 @@ def search_small(
     """
     faces = list(known)
     for times in range(pyramid.times_to(2 * TILE), -1, -1):
-        tiles = _detected_in_tiles(as_bytes(pyramid.halved(times)), landmarker, min_confidence)
+        tiles = _detected_in_tiles(pyramid.as_bytes(times), landmarker, min_confidence)
         detected = (_enlarged(face, 1 << times) for face in tiles)
         faces = _confirmed_all(detected, faces, pyramid.picture, landmarker, min_confidence)
         if len(faces) > len(known) and not thorough:

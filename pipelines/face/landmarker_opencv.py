@@ -8,14 +8,14 @@ Facial Surface Geometry (arXiv 1907.06724). Expression scores come from distance
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..errors import TalkingPortraitError
-from ..image.affine_sampling import apply_map, box_map, sample_picture, turned_map
+from ..image.affine_sampling import apply_map, box_map, map_scale, turned_map
 from ..packages import PACK, first_line, load_opencv
 from .expression_scores import scores_from_shape
 from .face import Face
@@ -53,12 +53,11 @@ class TFLiteLandmarker:
         squares = self._detect(picture, min_confidence)
         if not squares:
             return []
-        image = torch.from_numpy(np.ascontiguousarray(picture)).float() / 255
         faces: list[Face] = []
         for square in squares:
-            points = self._points(image, square)
+            points = self._points(picture, square)
             # Once more in the square that the points themselves give: steadier than the detector's.
-            points = self._points(image, _square_of(points))
+            points = self._points(picture, _square_of(points))
             presence = float(_sigmoid(self._mesh.output("conv2d_31")).item())
             if presence < min_confidence:
                 continue
@@ -100,9 +99,9 @@ class TFLiteLandmarker:
             )
         return squares
 
-    def _points(self, image: torch.Tensor, square: np.ndarray) -> np.ndarray:
+    def _points(self, picture: np.ndarray, square: np.ndarray) -> np.ndarray:
         """The points (468, 3) in the picture of the face in a square."""
-        self._mesh.set_input(sample_picture(image, square, (MESH_SIZE, MESH_SIZE)).numpy())
+        self._mesh.set_input(_cut_out(picture, square) / np.float32(255))
         return apply_map(square, self._mesh.output("conv2d_21").reshape(468, 3).astype(np.float64))
 
 
@@ -158,6 +157,19 @@ def _merged(place: np.ndarray, scores: np.ndarray) -> np.ndarray:
         merged.append(np.average(place[rest[same]], axis=0, weights=scores[rest[same]]))
         rest = rest[~same]
     return np.array(merged)
+
+
+def _cut_out(picture: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """The input (192, 192, 3) uint8 of the mesh network, as `sample_picture` has it, several times as fast."""
+    cv2 = load_opencv()
+    # Several samples for each pixel where the picture is shrunk, then their mean.
+    dense = max(1, math.ceil(map_scale(square)))
+    side = MESH_SIZE * dense
+    matrix = square / [dense, dense, 1]
+    matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV's pixel centres are whole numbers
+    way = (cv2.INTER_CUBIC if dense == 1 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
+    samples = cv2.warpAffine(picture, matrix, (side, side), flags=way, borderMode=cv2.BORDER_REPLICATE)
+    return samples if dense == 1 else cv2.resize(samples, (MESH_SIZE, MESH_SIZE), interpolation=cv2.INTER_AREA)
 
 
 def _square_of(points: np.ndarray) -> np.ndarray:

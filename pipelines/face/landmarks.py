@@ -188,13 +188,15 @@ def follow(
     picker: FacePicker | None = None,
     min_confidence: float = 0.5,
 ) -> Iterator[Face | None]:
-    """The face of `picker`, by default the largest of the first frames, in each frame (H, W, 3) in 0..1, else None.
+    """The face of `picker`, by default the largest of the first frames, in each frame (H, W, 3), else None.
+
+    Frames are bytes or in 0..1.
 
     For videos too long to hold: a frame is read when its face is requested, and then dropped.
     """
     follower = _Follower(landmarker, picker or FacePicker(image_size), min_confidence, video=True)
     for frame in frames:
-        yield follower.next(_rgb(frame))
+        yield follower.next(frame if frame.dtype == torch.uint8 else _rgb(frame))
 
 
 @dataclass
@@ -246,26 +248,26 @@ class _Follower:
     _view: View | None = field(default=None, repr=False)
 
     def next(self, picture: torch.Tensor) -> Face | None:
-        """The face in the next frame (H, W, 3), or None."""
+        """The face in the next frame (H, W, 3), bytes or in 0..1, or None."""
+        pyramid = ImagePyramid(picture)
         last = self.picker.last
         if last is not None and is_hard(last, picture):
             # The view stays while the face stays in it: a view that trembles makes the points tremble.
             if self._view is None or not _well_inside(last, self._view):
                 self._view = view_of(last)
-            face = self.picker.again(self._detect(self._view, picture))
+            face = self.picker.again(self._detect(self._view, pyramid))
             if face is not None:
                 return face
-        faces = self._all(picture)
+        faces = self._all(pyramid)
         self.most_seen = max(self.most_seen, len(faces))
         face = self.picker.pick(faces)
         if face is not None and (
             last is None or same_face(last, [face]) is None or abs(turn_between(last, face)) > 2 * TURNED
         ):
-            face = self.picker.last = set_upright(face, picture, self.landmarker, self.min_confidence)
+            face = self.picker.last = set_upright(face, pyramid.picture, self.landmarker, self.min_confidence)
         return face
 
-    def _all(self, picture: torch.Tensor) -> list[Face]:
-        pyramid = ImagePyramid(picture)
+    def _all(self, pyramid: ImagePyramid) -> list[Face]:
         faces = detect_in_whole(pyramid, self.landmarker, self.min_confidence)
         if self.picker.choose != "largest" and self.picker.last is None:
             faces = search_small(pyramid, self.landmarker, self.min_confidence, faces, thorough=True)
@@ -275,13 +277,13 @@ class _Follower:
                 self._since_search = 0
                 faces = search(pyramid, self.landmarker, self.min_confidence)
             elif self.picker.last is not None:
-                faces = self._detect(view_of(self.picker.last), picture)
+                faces = self._detect(view_of(self.picker.last), pyramid)
         if faces:
             self._since_search = SEARCH_AGAIN
         return faces
 
-    def _detect(self, view: View, picture: torch.Tensor) -> list[Face]:
-        return view.detect(picture, self.landmarker, self.min_confidence)
+    def _detect(self, view: View, pyramid: ImagePyramid) -> list[Face]:
+        return view.detect(pyramid.picture, self.landmarker, self.min_confidence)
 
 
 def _well_inside(face: Face, view: View) -> bool:

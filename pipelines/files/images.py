@@ -109,9 +109,12 @@ def write_frame(path: Path, frame: np.ndarray) -> None:
 
 def from_uint8(frame: np.ndarray) -> torch.Tensor:
     """Bytes (H, W, C) as a picture in 0..1."""
-    return torch.from_numpy(frame.astype(np.float32) / 255)
+    picture = frame.astype(np.float32)
+    picture /= 255
+    return torch.from_numpy(picture)
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """Pictures in 0..1 as rounded bytes."""
-    return (images.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+    # In place, as new memory for each step takes several times as long as the step.
+    return (images * 255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()

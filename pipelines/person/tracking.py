@@ -89,7 +89,7 @@ def _first_reading(
         changes.append(0.0 if before is None else float(np.abs(small - before).mean()))
         before = small
         if number % look_every == 0:
-            picture = ImagePyramid(from_uint8(frame))
+            picture = ImagePyramid(torch.from_numpy(frame))
             faces = detect_in_whole(picture, landmarker, CONFIDENCE)
             seen += [(shape_of(face, video.size), face.size / max(video.size)) for face in faces]
         progress(min(number + 1, expected), max(expected, 1))
@@ -109,7 +109,7 @@ def _follow(
         for number, current in enumerate(video.frames()):
             if number in first_of_shot:
                 picker.last = None
-            yield from_uint8(current)
+            yield torch.from_numpy(current)
 
     faces: list[Face | None] = []
     for face in follow(pictures(), video.size, landmarker, picker=picker, min_confidence=CONFIDENCE):

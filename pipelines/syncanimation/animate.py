@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from ...models.syncanimation.rendering.camera import renderer_pose
+from ...models.syncanimation.rendering.frame_head import fast_dtype
 from ...models.syncanimation.rendering.renderer import Renderer
+from ...models.syncanimation.rendering.tri_plane import can_compile
 from ..audio.waveform import check_audio
 from ..errors import TalkingPortraitError, quoted
 from ..files.images import to_uint8
@@ -36,6 +38,9 @@ SCALES = (0.5, 2.0)
 """Of the upper body."""
 BYTES_PER_PIXEL = 16 * 4 * 700
 """Of the renderer's work on a pixel of the head, about: at most 16 samples."""
+COMPILED_FRAMES = 1500
+"""Speech of so many frames and more is worth the seconds that compiled kernels take to be made on a graphics card; the
+first piece does not wait for them."""
 PREVIEW_SIDE = 512
 
 
@@ -125,8 +130,11 @@ def animate(
     )
     behind = model.background / 255 if background is None else _filled(background, model.size)
     done = 0
-    for piece in pieces:
-        for image, mask in _rendered(model, piece, repeat(behind), renderer, torso_scale=drive.torso_scale):
+    for number, piece in enumerate(pieces):
+        compiled = number > 0 and total >= COMPILED_FRAMES
+        for image, mask in _rendered(
+            model, piece, repeat(behind), renderer, torso_scale=drive.torso_scale, compiled=compiled
+        ):
             done += 1
             yield torch.from_numpy(to_uint8(image))[None], mask[None]
             progress(done, total, _preview(image))
@@ -154,8 +162,9 @@ def _into_frames(
     poses, expressions = model.labels.c2w[portrait.numbers], model.labels.expressions[portrait.numbers]
     pieces = conditions(model, audio, encoder, poses=poses, expressions=expressions, seed=drive.seed)
     crops, done = portrait.crops(), 0
-    for piece in pieces:
-        for image, _ in _rendered(model, piece, crops, renderer, torso=False):
+    for number, piece in enumerate(pieces):
+        compiled = number > 0 and total >= COMPILED_FRAMES
+        for image, _ in _rendered(model, piece, crops, renderer, torso=False, compiled=compiled):
             frame, mask = portrait.paste(image)
             done += 1
             yield frame[None], mask[None]
@@ -171,13 +180,18 @@ def _rendered(
     *,
     torso_scale: float = 1.0,
     torso: bool = True,
+    compiled: bool = False,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Images (S, S, 3) in 0..1 and masks (S, S) of the frames of a piece, on the CPU; each has its own background."""
+    """Images (S, S, 3) in 0..1 and masks (S, S) of the frames of a piece, on the CPU; each has its own background.
+
+    `compiled`: by compiled kernels, where the device has them.
+    """
     managed = managed or Resident(model.networks.renderer)
     memory = BYTES_PER_PIXEL * model.size**2
     poses = renderer_pose(piece.c2w)
     network, device = loaded(managed, Renderer, memory)
     codes = network.head.encode_audio(piece.windows.to(device)).cpu()
+    network.head.compiled = compiled and can_compile(device, network.head.config.grid)
 
     def draw(
         network: Renderer, device: torch.device, number: int, background: torch.Tensor
@@ -190,6 +204,7 @@ def _rendered(
             background.to(device),
             torso_scale=torso_scale,
             torso=torso,
+            dtype=fast_dtype(device),
         )
         mask = 1 - (1 - frame.head_opacity) * (1 - frame.torso_alpha) if torso else frame.head_opacity
         return frame.image.float().cpu(), mask.float().cpu()

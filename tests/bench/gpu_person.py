@@ -43,10 +43,12 @@ def camera(side: int) -> Any:
 
 
 def syncanimation_march(bench: Bench, row: Row) -> None:
-    """Head and torso over a background, the head's networks in half precision."""
+    """Head and torso over a background, the head's networks in half precision, as a long speech is driven."""
+    from talking_portrait.models.syncanimation.rendering.tri_plane import can_compile
+
     made, view = renderer(bench).requires_grad_(False), camera(48 if bench.tiny else 512)
     row.frames = 2 if bench.tiny else 16
-    made.head.compiled = not bench.tiny
+    made.head.compiled = can_compile(bench.device, made.head.config.grid)
     pose = POSE.to(bench.device)
     audio, expression = (values.to(bench.device) for values in conditions())
     background = torch.rand(view.height, view.width, 3).to(bench.device)
@@ -62,10 +64,11 @@ def syncanimation_step(bench: Bench, row: Row) -> None:
     """Forward, backward and the optimiser's step for the rays of one frame; a frame a second is a step a second."""
     from talking_portrait.models.syncanimation.losses import head_loss
     from talking_portrait.models.syncanimation.rendering.camera import rays
+    from talking_portrait.models.syncanimation.rendering.tri_plane import can_compile
 
     count = 256 if bench.tiny else TRAINING_RAYS
     made, view = renderer(bench), camera(48 if bench.tiny else 512)
-    made.head.compiled = not bench.tiny
+    made.head.compiled = can_compile(bench.device, made.head.config.grid)
     row.frames = 1 if bench.tiny else 8
     row.precision = "float32" if bench.tiny else "float32, networks bfloat16"
     optimiser = torch.optim.AdamW(made.head.parameter_groups(), betas=(0.0, 0.99), eps=1e-8)

@@ -204,11 +204,12 @@ def composite_in_waves(
     """Image (R, 3) on black and opacity (R,) of rays."""
     image = torch.zeros_like(view.directions)
     opacity = torch.zeros_like(image[:, 0])
+    terms = head.ray_terms(view.directions)
     for wave in _waves(head, samples, density_scale):
         opacity.index_add_(0, wave.owner, wave.weights)
         seen = (wave.weights > FAINT).nonzero()[:, 0]
         ray = wave.owner[seen]
-        colour = head.colours(wave.values[seen], head.ray_terms(view.directions[ray]))
+        colour = head.colours(wave.values[seen], terms[ray])
         image.index_add_(0, ray, wave.weights[seen, None] * colour)
     return image, opacity
 

@@ -7,13 +7,13 @@ fixed distances: one index serves all four, without a hash. Elsewhere entries ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 
-from .hash_grid import GridConfig, Level, entry_index, grid_levels, hashed_vertex
+from .hash_grid import GridConfig, Level, entry_index, grid_levels, reduced_hash, vertex_hash
 
 PLANES = ((0, 1), (1, 2), (0, 2))
 """Coordinates of the three planes: xy, yz, xz."""
@@ -76,6 +76,23 @@ def _cells(unit: torch.Tensor, level: Level) -> tuple[torch.Tensor, torch.Tensor
     position = unit * level.scale + 0.5
     cell = position.floor()
     return cell, position - cell
+
+
+@cache
+def can_compile(device: torch.device, config: GridConfig) -> bool:
+    """Whether compiled fetching works on this device, by trying: it needs Triton, and a compiler that this finds.
+
+    Takes some seconds the first time, which the first call would take else.
+    """
+    if device.type != "cuda":
+        return False
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            tables = torch.zeros(len(PLANES), config.entries, device=device, requires_grad=True)
+            plane_features(torch.zeros(64, 3, device=device), tables, config, compiled=True).sum().backward()
+    except Exception:  # what torch.compile raises where a part of it is missing has no one class
+        return False
+    return True
 
 
 # --- images ---
@@ -150,55 +167,64 @@ def interpolate_backward(
 
 
 class LevelTable(NamedTuple):
-    """What `hash_grid.Level` has, for all levels at once, as columns (levels, 1)."""
+    """What `hash_grid.Level` has, for all levels at once, as columns (levels, 1).
+
+    `mask` are the bits of a hash that number a level's entries, all bits where there is no hash; None for a grid in
+    which a hashed level's entries are no power of two.
+    """
 
     scale: torch.Tensor
     size: torch.Tensor
     offset: torch.Tensor
     entries: torch.Tensor
+    mask: torch.Tensor | None
     hashed: torch.Tensor
 
 
 @cache
 def level_table(config: GridConfig, device: torch.device) -> LevelTable:
     levels = grid_levels(config)
+    has_masks = not any(level.hashed and level.entries & (level.entries - 1) for level in levels)
 
-    def column(name: str, dtype: torch.dtype) -> torch.Tensor:
-        return torch.tensor([[getattr(level, name)] for level in levels], dtype=dtype, device=device)
+    def column(values: list[Any], dtype: torch.dtype) -> torch.Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
     return LevelTable(
-        column("scale", torch.float32),
-        column("size", torch.int32),
-        column("offset", torch.int32),
-        column("entries", torch.int32),
-        column("hashed", torch.bool),
+        column([level.scale for level in levels], torch.float32),
+        column([level.size for level in levels], torch.int32),
+        column([level.offset for level in levels], torch.int32),
+        column([level.entries for level in levels], torch.int64),
+        column([level.entries - 1 if level.hashed else -1 for level in levels], torch.int32) if has_masks else None,
+        column([level.hashed for level in levels], torch.bool),
     )
 
 
-def _corners(unit: torch.Tensor, levels: LevelTable) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The table's row and the weight (3, levels, n) of each of the four vertices around points, in each plane."""
+def _corners(unit: torch.Tensor, levels: LevelTable, entries: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The row, in the three tables one after the other, and the weight (3, levels, n) of each of the four vertices
+    around points, in each plane. Whole numbers are int32, as memory is what this takes its time from."""
     position = unit[:, None] * levels.scale + 0.5
     cell = position.floor()
     fraction, cell = position - cell, cell.int()
     across, down = [x for x, _ in PLANES], [y for _, y in PLANES]
     column, row, x, y = cell[across], cell[down], fraction[across], fraction[down]
-    corners = []
+    plane = torch.arange(len(PLANES), dtype=torch.int32, device=unit.device)[:, None, None] * entries
     for below in (0, 1):
         for right in (0, 1):
             vertex = column + right, row + below
-            linear = (vertex[0] + vertex[1] * levels.size).long()
-            index = torch.where(levels.hashed, hashed_vertex(vertex), linear)
-            index = torch.remainder(index, levels.entries) + levels.offset
-            corners.append((index, (x if right else 1 - x) * (y if below else 1 - y)))
-    return corners
+            linear = vertex[0] + vertex[1] * levels.size
+            if levels.mask is None:
+                index = torch.where(levels.hashed, reduced_hash(vertex, levels.entries), linear)
+            else:
+                index = torch.where(levels.hashed, vertex_hash(vertex), linear) & levels.mask
+            yield index + (levels.offset + plane), (x if right else 1 - x) * (y if below else 1 - y)
 
 
 def fetch(points: torch.Tensor, tables: torch.Tensor, levels: LevelTable) -> torch.Tensor:
     """Features (3 * levels, n) of points (n, 3), entry by entry."""
     unit, inside = _unit(points)
     features = torch.zeros(len(PLANES), len(levels.scale), len(points), dtype=tables.dtype, device=points.device)
-    for index, weight in _corners(unit, levels):
-        features = features + tables.gather(1, index.flatten(1)).view_as(index) * weight
+    for index, weight in _corners(unit, levels, tables.shape[1]):
+        features = features + tables.flatten().index_select(0, index.flatten()).view_as(weight) * weight
     return (features * inside[:, None]).flatten(0, 1)
 
 
@@ -208,7 +234,7 @@ def fetch_backward(
     """Gradients of the tables from those of the features (3 * levels, n)."""
     unit, inside = _unit(points)
     upstream = gradients.reshape(len(PLANES), len(levels.scale), -1).to(tables.dtype) * inside[:, None]
-    found = torch.zeros_like(tables)
-    for index, weight in _corners(unit, levels):
-        found = found.scatter_add(1, index.flatten(1), (upstream * weight).flatten(1))
-    return found
+    found = torch.zeros_like(tables).flatten()
+    for index, weight in _corners(unit, levels, tables.shape[1]):
+        found = found.index_add(0, index.flatten(), (upstream * weight).flatten())
+    return found.view_as(tables)

@@ -102,7 +102,7 @@ def follow_film(
     picker = picker.reduced(factor)
     size = picker.image_size
     starts = [0]
-    shown = torch.zeros(1, 1, 3)
+    shown = np.zeros((1, 1, 3), np.uint8)
 
     def pictures() -> Iterator[torch.Tensor]:
         nonlocal shown
@@ -112,7 +112,7 @@ def follow_film(
             if is_cut:
                 starts.append(number)
                 picker.begin_shot()
-            yield picture
+            yield torch.from_numpy(picture)
 
     textures = TextureKeeper()
     points = large_array((frames, VERTICES, 3))
@@ -121,12 +121,12 @@ def follow_film(
     preview_every = max(1, round(PREVIEW_SECONDS * video.fps))
     for face in follow(pictures(), size, landmarker, picker=picker, min_confidence=CONFIDENCE):
         if face is not None:
-            textures.add(shown.numpy(), face.points)
+            textures.add(shown, face.points)
             points[len(found)] = face.points[:VERTICES] * stretch
         found.append(face is not None)
         if len(found) % BLOCK == 0:
             give_memory_back(points)
-        progress(len(found), max(frames, len(found)), None if len(found) % preview_every else shown)
+        progress(len(found), max(frames, len(found)), None if len(found) % preview_every else from_uint8(shown))
     if not any(found):
         raise TalkingPortraitError(
             f"{'The chosen face is' if picker.mask is not None else 'A face is'} found in none of the {len(found)} "
@@ -143,8 +143,8 @@ def follow_film(
     )
 
 
-def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tuple[torch.Tensor, bool]]:
-    """Frames of a film at another size in 0..1, and whether each begins another shot."""
+def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Frames of a film at another size, and whether each begins another shot."""
     rate = float(video.fps)
     changes: list[Frame] = []
     before: np.ndarray | None = None
@@ -155,13 +155,13 @@ def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tup
         before = small
         del changes[: -round(rate) - 2]
         is_cut = len(changes) > 1 and find_cuts(changes, rate)[-1:] == [len(changes) - 1]
-        yield from_uint8(current), is_cut
+        yield current, is_cut
 
 
 def _reduction(video: VideoFile, landmarker: Landmarker) -> int:
     """By how much frames may be made smaller for the search, so that the largest face keeps enough pixels."""
     for frame in islice(video.frames(), 0, 4 * FIRST_LOOKS, 4):
-        faces = detect_in_whole(ImagePyramid(from_uint8(frame)), landmarker, CONFIDENCE)
+        faces = detect_in_whole(ImagePyramid(torch.from_numpy(frame)), landmarker, CONFIDENCE)
         if faces:
             return max(1, int(min(face.size for face in faces) / FACE_PIXELS))
     return 1

@@ -295,7 +295,7 @@ class _Video:
                 small = thumbnail(picture)
                 changes.append(0.0 if before is None else float(np.abs(small - before).mean()))
                 before = small
-                yield torch.from_numpy(picture.astype(np.float32) / 255)
+                yield torch.from_numpy(picture)
 
         for face in follow(pictures(), self.video.size, self.landmarker):
             self.rows.append(face)

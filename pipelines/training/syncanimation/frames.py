@@ -74,11 +74,18 @@ class AvatarFrames(torch.utils.data.Dataset):
     def square(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.view(self.avatar.size, self.avatar.size, 3)
 
-    def torso(self, frame: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Neck and torso of a frame over the clean background (S * S, 3) in 0..1, and their alpha (S * S, 1)."""
-        picture = torch.from_numpy(self.picture("torso", frame).astype(np.float32) / 255).reshape(-1, 4)
+    def pixels_of(self, kind: str, frame: int, chosen: torch.Tensor | None) -> torch.Tensor:
+        """The chosen pixels (n, C) of one of the pictures in 0..1, by default all. A large picture has far more than
+        are chosen, so only these are converted."""
+        picture = torch.from_numpy(self.picture(kind, frame)).flatten(0, 1)
+        return (picture if chosen is None else picture[chosen]).float() / 255
+
+    def torso(self, frame: int, chosen: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Neck and torso over the clean background (n, 3) in 0..1 in these pixels, and their alpha (n, 1)."""
+        picture = self.pixels_of("torso", frame, chosen)
+        background = self.background if chosen is None else self.background[chosen]
         alpha = picture[:, 3:]
-        return picture[:, :3] * alpha + self.background * (1 - alpha), alpha
+        return picture[:, :3] * alpha + background * (1 - alpha), alpha
 
 
 def with_rare(frames: np.ndarray, *values: np.ndarray) -> np.ndarray:
@@ -105,11 +112,11 @@ class TorsoFrames(AvatarFrames):
     def item(self, frame: int, rng: np.random.Generator, number: int) -> Item:
         count = self.avatar.size**2
         chosen = torch.from_numpy(rng.choice(count, min(self.pixels, count), replace=False))
-        target, alpha = self.torso(frame)
+        target, alpha = self.torso(frame, chosen)
         return {
             "pixels": chosen,
-            "target": target[chosen],
-            "alpha": alpha[chosen],
+            "target": target,
+            "alpha": alpha,
             "background": self.background[chosen],
             "pose": self.poses[frame],
             "frame": torch.tensor(frame),
@@ -145,12 +152,10 @@ class HeadFrames(AvatarFrames):
         rects = {name: rect[0] for name, rect in self.avatar.rects([frame]).items()}
         pixels = self._pixels(frame, kind, rects, rng)
         chosen = torch.from_numpy(pixels)
-        behind, _ = self.torso(frame)
-        target = torch.from_numpy(self.picture("frames", frame).astype(np.float32) / 255).reshape(-1, 3)
         return {
             "pixels": chosen,
-            "target": target[chosen],
-            "background": behind[chosen],
+            "target": self.pixels_of("frames", frame, chosen),
+            "background": self.torso(frame, chosen)[0],
             "face": torch.from_numpy(_within(pixels, rects["face"], self.avatar.size)),
             "outside": torch.from_numpy(~_within(pixels, rects["lower face"], self.avatar.size)),
             "pose": self.poses[frame],
@@ -161,8 +166,10 @@ class HeadFrames(AvatarFrames):
         }
 
     def whole(self, frame: int) -> Item:
-        target = torch.from_numpy(self.picture("frames", frame).astype(np.float32) / 255)
-        return {"whole": target, "behind": self.square(self.torso(frame)[0])}
+        return {
+            "whole": self.square(self.pixels_of("frames", frame, None)),
+            "behind": self.square(self.torso(frame)[0]),
+        }
 
     def _pixels(self, frame: int, kind: Pixels, rects: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         size = self.avatar.size

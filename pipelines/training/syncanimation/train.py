@@ -9,7 +9,8 @@ RUN/person.safetensors     the model, as far as it is trained
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ....models.syncanimation.labels import BROWS
 from ....models.syncanimation.networks import Networks, NetworksConfig
 from ....models.syncanimation.rendering.camera import renderer_pose
 from ....models.syncanimation.rendering.fields import HeadConfig
+from ....models.syncanimation.rendering.tri_plane import can_compile
 from ...errors import TalkingPortraitError
 from ...face.face import Landmarker
 from ...face.landmarks import open_landmarker
@@ -227,7 +229,8 @@ class _Run:
             joint=joint,
             speech=SPEECH_TRAINED[size],
         )
-        return self._train_stage(stage, trainer, frames)
+        with self._compiled_planes():
+            return self._train_stage(stage, trainer, frames)
 
     def _train_stage(self, stage: str, trainer: TorsoTrainer | HeadTrainer, frames: AvatarFrames) -> bool:
         """Whether this process has written the files; the steps are found first where minutes say how many."""
@@ -240,6 +243,16 @@ class _Run:
         plan = self.settings.renderer_plan(stage)
         files = train(trainer, frames, plan, self.out / stage, resume=self.resume, progress=self.stage(stage))
         return _take_over(trainer, files)
+
+    @contextmanager
+    def _compiled_planes(self) -> Iterator[None]:
+        """On a graphics card the planes' entries are fetched by compiled kernels, where they can be made."""
+        head = self.renderer.head
+        head.compiled = can_compile(Processes().device, head.config.grid)
+        try:
+            yield
+        finally:
+            head.compiled = False
 
     def _train_syncer(self, name: str, trainer: PoseTrainer | EmotionTrainer | SpeechCodeTrainer) -> None:
         files = train(

@@ -322,3 +322,11 @@ def test_a_model_moves_to_a_device_whole() -> None:
     moved = face_model().to(torch.device("meta"))
     assert isinstance(moved, FaceModel)
     assert {tensor.device.type for tensor in moved.tensors().values()} == {"meta"}
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_coverage_is_the_alpha_of_a_render(lower: bool) -> None:
+    model, face = face_model(9, 9), coefficients(2)
+    alpha = model.coverage(face, (32, 40), lower=lower)
+    assert 0.02 < float(alpha.mean()) < 0.9
+    assert torch.equal(alpha, model.render(face, (32, 40), lower=lower).alpha)

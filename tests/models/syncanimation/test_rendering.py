@@ -27,6 +27,9 @@ from talking_portrait.models.syncanimation.rendering.renderer import Renderer
 from .networks import CAMERA, POSE, conditions, networks
 
 SMALL = GridConfig(levels=5, base=8, finest=90, log2_entries=8)
+NO_MASK = GridConfig(levels=9, base=16, finest=300, log2_entries=19)
+"""The last level's 90608 entries are hashed: they follow from double precision and its vertices from single, which here
+are one more."""
 
 
 @pytest.fixture(scope="module")
@@ -45,40 +48,40 @@ def test_the_tables_have_the_published_sizes() -> None:
 
 
 def test_a_hashed_level_need_not_have_a_power_of_two_of_entries() -> None:
-    """Its entries follow from double precision and its vertices from single, which here are one more."""
-    grid = HashGrid(GridConfig(levels=9, base=16, finest=300, log2_entries=19))
+    grid = HashGrid(NO_MASK)
     index, _ = grid.corners(torch.tensor([[1.0, 0.99]]))
     offset, entries = int(grid.offsets[-2]), int(grid.offsets.diff()[-1])
     assert entries == 90608
     assert int(index[0, -1, 0]) == offset + (299 ^ (298 * 2654435761 % 2**32)) % entries
 
 
-def plane_lookups() -> dict[str, tuple]:
+def plane_lookups(config: GridConfig) -> dict[str, tuple]:
     def images(points, tables, gradients):
-        found = tri_plane.interpolate(points, tri_plane.lay_out(tables, SMALL), SMALL)
-        return found, tri_plane.interpolate_backward(points, tables, gradients, SMALL)
+        found = tri_plane.interpolate(points, tri_plane.lay_out(tables, config), config)
+        return found, tri_plane.interpolate_backward(points, tables, gradients, config)
 
     def entries(points, tables, gradients):
-        levels = tri_plane.level_table(SMALL, points.device)
+        levels = tri_plane.level_table(config, points.device)
         return tri_plane.fetch(points, tables, levels), tri_plane.fetch_backward(points, tables, gradients, levels)
 
     return {"images": images, "entries": entries}
 
 
+@pytest.mark.parametrize("config", [SMALL, NO_MASK])
 @pytest.mark.parametrize("way", ["images", "entries"])
-def test_planes_are_three_grids(way: str) -> None:
+def test_planes_are_three_grids(way: str, config: GridConfig) -> None:
     generator = torch.Generator().manual_seed(1)
-    tables = torch.randn(3, SMALL.entries, generator=generator)
+    tables = torch.randn(3, config.entries, generator=generator)
     points = torch.rand(200, 3, generator=generator) * 2.4 - 1.2  # some are outside of one plane or more
     points[:3] = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, 0.0, 1.001]])
-    upstream = torch.randn(15, 200, generator=generator)
-    grids = [HashGrid(SMALL) for _ in range(3)]
+    upstream = torch.randn(3 * config.levels, 200, generator=generator)
+    grids = [HashGrid(config) for _ in range(3)]
     for grid, table in zip(grids, tables, strict=True):
         grid.embeddings.data = table[:, None].clone()
     wanted = torch.cat([grid(points[:, list(axes)]) for grid, axes in zip(grids, tri_plane.PLANES, strict=True)], 1)
     (wanted * upstream.T).sum().backward()
     gradient = torch.stack([grid.embeddings.grad[:, 0] for grid in grids])
-    found, found_gradient = plane_lookups()[way](points, tables, upstream)
+    found, found_gradient = plane_lookups(config)[way](points, tables, upstream)
     torch.testing.assert_close(found.T, wanted.detach(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found_gradient, gradient, atol=1e-5, rtol=1e-5)
 
@@ -96,6 +99,11 @@ def test_planes_have_gradients_and_compile(monkeypatch) -> None:
     tri_plane._fetching.cache_clear()
     torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
     assert results[0][1].abs().sum() > 0
+
+
+def test_a_cpu_compiles_no_planes() -> None:
+    assert not tri_plane.can_compile(torch.device("cpu"), SMALL)
+    assert not tri_plane.can_compile(torch.device("cuda"), SMALL) or torch.cuda.is_available()
 
 
 def test_the_torso_s_grid_moves_with_its_coordinates() -> None:

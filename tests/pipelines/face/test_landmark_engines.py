@@ -15,7 +15,7 @@ import pytest
 import torch
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face import landmarker_opencv as landmarks_tflite
-from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
+from talking_portrait.pipelines.face.landmarks import detect, follow, open_landmarker
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.image.affine_sampling import apply_map, box_map, invert_map, sample_picture, turned_map
 from talking_portrait.pipelines.model_files.download import file_sha256
@@ -208,6 +208,23 @@ def test_a_path_with_other_letters(tmp_path, mediapipe_engine):
     shutil.copy(TASK, folder / "face_landmarker.task")
     image, _ = example_portrait()
     assert detect(image[None], open_landmarker(folder))[0].frames == 1
+
+
+@pytest.mark.parametrize(("side", "degrees"), [(120, 0), (150, -20), (420, 7), (700, 30)])
+def test_the_networks_input_is_the_part_of_the_picture_that_is_meant(side, degrees):
+    picture = (example_portrait()[0] * 255).round()
+    square = turned_map((picture.shape[1] * 0.51, picture.shape[0] * 0.4), side, degrees, (192, 192))
+    expected = sample_picture(picture / 255, square, (192, 192)) * 255
+    cut = landmarks_tflite._cut_out(picture.byte().numpy(), square)
+    assert np.abs(cut - expected.numpy()).mean() < 1
+
+
+def test_bytes_and_numbers_show_the_same_face(opencv_engine):
+    picture = (example_portrait()[0] * 255).round()
+    both = [
+        next(iter(follow([frames], picture.shape[:2], opencv_engine))) for frames in (picture / 255, picture.byte())
+    ]
+    np.testing.assert_allclose(both[0].points, both[1].points, atol=0.01)
 
 
 def test_anchors_lie_in_the_middle_of_their_cells():

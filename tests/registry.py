@@ -33,6 +33,7 @@ ACCEPTED = {
     "models/": (" -- use operations.", "networks run without ComfyUI too; its model patchers move and cast them whole"),
     "pipelines/training/syncanimation/syncers.py": (" -- use operations.", "a network that is trained here"),
     "pipelines/training/": ("torch.autocast() -- ", "ComfyUI has no training of its own"),
+    "pipelines/audiodvp/animate.py": ("torch.autocast() -- ", "the renderer's layers run without ComfyUI too"),
 }
 """What comfy-test's rules find and why it stays, by the beginning of the file's name."""
 

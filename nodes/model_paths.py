@@ -45,6 +45,8 @@ def verdict(check: Callable[[Chosen], object], chosen: Chosen | None) -> bool | 
 
     A host validates all nodes of a workflow before it runs any, so that the files that several of them lack are named
     at once, before slow work. It gives None for what comes by a link; that is not known yet, and left to `execute`.
+    ComfyUI repeats the sentence for each input that `validate_inputs` names. It gives no way to say it once: a list of
+    files that is not named there is checked by itself, which refuses an absent file without saying how to get it.
     """
     try:
         if chosen is not None:

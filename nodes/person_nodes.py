@@ -55,6 +55,8 @@ def _plain(name: str, what: str, example: str) -> str:
 class PersonModelLoader(io.ComfyNode):
     """A file to the model of one person, of one `SYSTEM`."""
 
+    NODE_ID: ClassVar[str]
+    """In full, so that a search for it finds the node."""
     SYSTEM: ClassVar[str]
     SOCKET: ClassVar[Any]
     ALIASES: ClassVar[tuple[str, ...]]
@@ -69,7 +71,7 @@ class PersonModelLoader(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         name = cls.SYSTEM
         return host.schema(
-            node_id=f"TalkingPortraitLoad{name}",
+            node_id=cls.NODE_ID,
             display_name=f"Load {name}",
             category="Talking Portrait/person",
             description=f"Loads a person's {name} model, as Train {name} or the command train {name.lower()} writes "

@@ -23,7 +23,8 @@ def large_array(shape: tuple[int, ...]) -> np.ndarray:
         return np.empty(shape, np.float32)
     try:
         with tempfile.TemporaryFile(prefix="talking_portrait") as file:
-            return np.memmap(file, np.float32, "w+", shape=shape)
+            file.truncate(size)
+            return np.frombuffer(mmap.mmap(file.fileno(), size), np.float32).reshape(shape)
     except OSError as error:
         raise TalkingPortraitError(
             f"There is no room for a temporary file of {size // 1_000_000} MB ({reason_of(error)}); free some space "
@@ -34,6 +35,8 @@ def large_array(shape: tuple[int, ...]) -> np.ndarray:
 def give_memory_back(*arrays: np.ndarray) -> None:
     """Takes what was read or written of large arrays out of this process's memory; their values stay."""
     for array in arrays:
-        pages = getattr(array, "_mmap", None)
-        if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages: object = array
+        while isinstance(pages, np.ndarray | memoryview):  # in which NumPy wraps what it reads from
+            pages = pages.base if isinstance(pages, np.ndarray) else pages.obj
+        if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             pages.madvise(mmap.MADV_DONTNEED)

@@ -100,6 +100,7 @@ def drive_person(
     speech_encoder: str | Path | None = None,
     offset: int = 0,
     crf: int = 18,
+    mark: bool = True,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Path:
@@ -110,6 +111,7 @@ def drive_person(
         speech_encoder: the file that the person was prepared with, where it was one.
         offset: the frame of the head's video to begin with.
         crf: H.264 quality, 0 (lossless) to 51.
+        mark: whether frames get the invisible mark of AI-made videos, see `animate`.
         device: where faces are generated: "cpu", "cuda" ...
     """
     import torch
@@ -122,9 +124,11 @@ def drive_person(
     from .files.sound import SoundTrack, read_speech
     from .files.video import check_video_name
     from .memory import Resident
+    from .provenance.marking import new_marking
     from .types import no_progress
 
     check_video_name(out, crf)
+    new_marking(mark)  # only refuses what is no mark, before anything is read
     if isinstance(head, str | Path) and Path(head).is_dir():
         head = open_person(head)
     source = Path(head) if isinstance(head, str | Path) else head.source
@@ -146,7 +150,7 @@ def drive_person(
         offset=offset,
         progress=progress or no_progress,
     )
-    write_stream(out, frames, opened.video.fps, sound, crf=crf)
+    write_stream(out, frames, opened.video.fps, sound, crf=crf, mark=mark)
     return Path(out)
 
 

@@ -33,6 +33,7 @@ ACCEPTED = {
     "models/": (" -- use operations.", "networks run without ComfyUI too; its model patchers move and cast them whole"),
     "pipelines/training/syncanimation/syncers.py": (" -- use operations.", "a network that is trained here"),
     "pipelines/training/": ("torch.autocast() -- ", "ComfyUI has no training of its own"),
+    "pipelines/audiodvp/animate.py": ("torch.autocast() -- ", "the renderer's layers run without ComfyUI too"),
 }
 """What comfy-test's rules find and why it stays, by the beginning of the file's name."""
 
@@ -144,7 +145,7 @@ def loaded_nodes(pack: Path) -> set[str]:
 def ids_in_code() -> list[str]:
     """All node ids that the code states."""
     files = (ROOT / "nodes").rglob("*.py")
-    return [node for path in files for node in re.findall(r'node_id="(\w+)"', path.read_text("utf-8"))]
+    return [node for path in files for node in re.findall(r'(?:node_id=|NODE_ID = )"(\w+)"', path.read_text("utf-8"))]
 
 
 def comfy_test_problems(tools: Path, pack: Path) -> list[str]:

@@ -10,6 +10,7 @@ from talking_portrait.pipelines.files.example import SPEECH_FILE, example_portra
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import read_audio
 from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.provenance.metadata import read_statement
 from talking_portrait.pipelines.training.audiodvp import settings
 from talking_portrait.pipelines.types import Audio
 
@@ -53,8 +54,9 @@ def test_a_person_is_opened_trained_and_driven(tmp_path, monkeypatch):
     )
     assert done == sorted(done)
     for number, head in enumerate((person, tmp_path / "ann", person.source)):
-        path = tp.drive_person(model, speech(0.2), tmp_path / f"{number}.mp4", head=head)
+        path = tp.drive_person(model, speech(0.2), tmp_path / f"{number}.mp4", head=head, mark=number > 0)
         assert len(list(open_video(path).frames())) == 5
+        assert read_statement(path).invisible_mark == ("yes" if number else "turned off")
     with pytest.raises(TalkingPortraitError, match="Training takes no epochs; it takes batch, expression, "):
         tp.train_person(person, tmp_path / "other", epochs=3)
     with pytest.raises(TalkingPortraitError, match="too short|at least 2 s"):

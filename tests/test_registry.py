@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from talking_portrait.nodes.extension import NODES
 
 from . import registry
 
@@ -27,8 +28,18 @@ def test_the_metadata_are_complete() -> None:
 
 def test_every_node_has_an_id_of_its_own() -> None:
     ids = registry.ids_in_code()
-    assert len(ids) == len(set(ids)) > 30
+    assert sorted(ids) == sorted(node.GET_SCHEMA().node_id for node in NODES), "each is stated once, in full"
     assert all(node.startswith("TalkingPortrait") for node in ids)
+
+
+@in_git
+def test_autocast_stands_only_where_it_is_accepted() -> None:
+    """By comfy-test's rule, which the suite does not run."""
+    accepted = tuple(begin for begin, (words, _) in registry.ACCEPTED.items() if words.startswith("torch.autocast"))
+    files = (file for file in registry.packed_files() if file.endswith(".py"))
+    found = [file for file in files if "torch.autocast(" in (registry.ROOT / file).read_text("utf-8")]
+    assert found
+    assert all(file.startswith(accepted) for file in found), found
 
 
 @pytest.mark.parametrize(

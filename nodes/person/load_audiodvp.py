@@ -12,6 +12,7 @@ from ..sockets import AudioDVPSocket
 class LoadAudioDVP(PersonModelLoader):
     """A file to AUDIODVP."""
 
+    NODE_ID = "TalkingPortraitLoadAudioDVP"
     SYSTEM, SOCKET = "AudioDVP", AudioDVPSocket
     ALIASES = ("audiodvp", "person model", "talking head")
 

@@ -12,6 +12,7 @@ from ..sockets import SyncAnimationSocket
 class LoadSyncAnimation(PersonModelLoader):
     """A file to SYNCANIMATION."""
 
+    NODE_ID = "TalkingPortraitLoadSyncAnimation"
     SYSTEM, SOCKET = "SyncAnimation", SyncAnimationSocket
     ALIASES = ("syncanimation", "synctalk", "person model", "talking head", "nerf")
 

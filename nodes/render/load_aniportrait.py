@@ -78,16 +78,9 @@ class LoadAniPortrait(io.ComfyNode):
         audio2pose: str | None = None,
         lora: str | None = None,
     ) -> bool | str:
-        names = {
-            "reference_unet": reference_unet,
-            "denoising_unet": denoising_unet,
-            "motion_module": motion_module,
-            "pose_guider": pose_guider,
-            "audio2mesh": audio2mesh,
-            "audio2pose": audio2pose,
-        }
-        files = verdict(chosen_files, not_linked(names))
-        return verdict(_lora_path, lora) if files is True else files
+        files = (reference_unet, denoising_unet, motion_module, pose_guider, audio2mesh, audio2pose)
+        found = verdict(chosen_files, not_linked(dict(zip(FILES, files, strict=True))))
+        return verdict(_lora_path, lora) if found is True else found
 
     @classmethod
     def fingerprint_inputs(cls, lora: Any = NO_LORA, **inputs: Any) -> Fingerprint:
@@ -108,14 +101,8 @@ class LoadAniPortrait(io.ComfyNode):
         lora: Any = NO_LORA,
         lora_strength: float = 1.0,
     ) -> io.NodeOutput:
-        names = {
-            "reference_unet": reference_unet,
-            "denoising_unet": denoising_unet,
-            "motion_module": motion_module,
-            "pose_guider": pose_guider,
-            "audio2mesh": audio2mesh,
-            "audio2pose": audio2pose,
-        }
+        files = (reference_unet, denoising_unet, motion_module, pose_guider, audio2mesh, audio2pose)
+        names = dict(zip(FILES, files, strict=True))
         return io.NodeOutput(load_aniportrait(names, chosen_dtype(dtype), _lora_path(lora), lora_strength))
 
 

@@ -22,15 +22,15 @@ TIMEOUT = 30
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class UnreachableError(TalkingPortraitError):
-    """The host could not be reached at all, so files of other hosts may still be fetched."""
+class NotFetchedError(TalkingPortraitError):
+    """One file does not come, because of its host or of what lies in its place; others may still be fetched."""
 
 
 @contextmanager
 def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> Iterator[Any]:
     """The answer to a request for an address, its body not yet read; `announced_sha256` is what a redirect named.
 
-    Raises UnreachableError where no connection comes about, urllib's HTTPError for an answer that is no success, and
+    Raises NotFetchedError where no connection comes about, urllib's HTTPError for an answer that is no success, and
     TalkingPortraitError for an address, or one that a redirect leads to, which is not https.
     """
     check_address(url, allow_http_on_loopback)
@@ -53,7 +53,7 @@ def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> I
         reason = getattr(error, "reason", error)
         if isinstance(reason, OSError) and reason.errno == errno.ENOSPC:
             raise reason from error
-        raise UnreachableError(
+        raise NotFetchedError(
             f"{host_of(url)} can't be reached ({_in_one_line(reason)}); check the connection or the proxy, or fetch "
             "the file elsewhere and put it into the model folder."
         ) from error
@@ -106,24 +106,22 @@ def without_secret(url: str) -> str:
     return quoted(re.sub(r"//[^/@]*@", "//", url), 100)
 
 
-def refusal(url: str, code: int, reason: str) -> TalkingPortraitError:
+def refusal(url: str, code: int, reason: str) -> NotFetchedError:
     """What an answer without the file means."""
     if code in (401, 403):
-        return TalkingPortraitError(
+        return NotFetchedError(
             f"{host_of(url)} does not give the file out ({code}); it may need an account or an accepted licence: "
             "open its page in a browser, fetch it there, and put it into the model folder."
         )
     if code == 404:
-        return TalkingPortraitError(
-            f"{host_of(url)} does not have the file (404); look at its page for where it is now."
-        )
+        return NotFetchedError(f"{host_of(url)} does not have the file (404); look at its page for where it is now.")
     if 300 <= code < 400:
-        return TalkingPortraitError(
+        return NotFetchedError(
             f"{host_of(url)} passes the request on ({code}), but to nowhere or in a circle; try again later, or check "
             "the address of the mirror if one is set."
         )
     said = f"{code} ({_in_one_line(reason)})" if reason else str(code)
-    return TalkingPortraitError(f"{host_of(url)} answered {said} and not with the file; try again later.")
+    return NotFetchedError(f"{host_of(url)} answered {said} and not with the file; try again later.")
 
 
 def _in_one_line(reason: object) -> str:

@@ -19,10 +19,8 @@ from typing import Any
 from ..errors import TalkingPortraitError, reason_of
 from ..files.output_paths import folder_for_results
 from ..types import Progress, no_progress
-from .connection import UnreachableError, check_address, host_of, opened, refusal
+from .connection import NotFetchedError, check_address, host_of, opened, refusal
 from .contents import fault_of, head_fault
-
-__all__ = ["UnreachableError", "clear_lock", "download", "file_sha256"]
 
 CHUNK = 1 << 20
 MAX_BYTES = 10_000_000_000
@@ -83,8 +81,8 @@ def download(
     `progress` counts bytes (total 0 when unknown). The file is refused and deleted when it has another `size` in
     bytes, is far from `about`, or has another SHA-256; without one, the checksum that Hugging Face announces is used,
     if there is one, and else its first bytes have to fit the name's ending.
-    Raises TalkingPortraitError for a target that is there, an address that is not https, an unreachable host
-    (UnreachableError), a refusal by the server, a body that is too short or too long, a full disk, or a wrong file.
+    Raises NotFetchedError for a target that is there, an unreachable host, a refusal by the server, a body that is too
+    short or too long, or a wrong file; TalkingPortraitError for an address that is not https, or a full disk.
     """
     check_address(url, allow_http_on_loopback)
     expected = Expected(target.name, size, about, sha256)
@@ -93,7 +91,7 @@ def download(
         if os.path.lexists(target):
             if (waited or sha256) and target.is_file() and not _wrong_file(target, expected, None):
                 return target  # which another process has fetched
-            raise TalkingPortraitError(
+            raise NotFetchedError(
                 f"{target} is there, but is not the file that is offered for download; move it elsewhere, or remove "
                 "it, and run this again."
             )
@@ -101,7 +99,7 @@ def download(
         fault = _wrong_file(part, expected, announced)
         if fault:
             _forget(part)
-            raise TalkingPortraitError(
+            raise NotFetchedError(
                 f"The file from {host_of(url)} is not {target.name}: {fault}, so it was deleted; try again, and if it "
                 "stays so, don't use that source."
             )
@@ -174,7 +172,7 @@ def _fetch(url: str, part: Path, expected: Expected, progress: Progress, allow_h
         raise _broken_off(url, part) from error
     if fault:
         _forget(part)
-        raise TalkingPortraitError(
+        raise NotFetchedError(
             f"The download of {expected.name} from {host_of(url)} was stopped, as {fault}; try again, and if it stays "
             "so, don't use that source."
         )
@@ -191,17 +189,15 @@ def _span(url: str, answer: Any, have: int, expected: Expected) -> tuple[int, in
     """From which byte on an answer has the file, and the file's length, 0 where it is not known; None for another part
     than the one after the `have` bytes that are here.
 
-    Raises TalkingPortraitError for an answer that has no file, or one of another length.
+    Raises NotFetchedError for an answer that has no file, or one of another length.
     """
     if answer.status not in (200, 206):
         raise refusal(url, answer.status, str(answer.reason))
     if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
-        raise TalkingPortraitError(
-            f"{host_of(url)} sends the file packed, which was not requested; use another source."
-        )
+        raise NotFetchedError(f"{host_of(url)} sends the file packed, which was not requested; use another source.")
     length = answer.headers.get("Content-Length")
     if length is not None and not re.fullmatch(r"\d{1,18}", length.strip()):
-        raise TalkingPortraitError(
+        raise NotFetchedError(
             f"{host_of(url)} does not say rightly how long the file is (Content-Length); try again later, or use "
             "another source."
         )
@@ -216,7 +212,7 @@ def _span(url: str, answer: Any, have: int, expected: Expected) -> tuple[int, in
             return None
     for total in totals:
         if fault := expected.fault_of_size(total):
-            raise TalkingPortraitError(
+            raise NotFetchedError(
                 f"What {host_of(url)} offers is not {expected.name}, as {fault}; try again, and if it stays so, don't "
                 "use that source."
             )
@@ -343,9 +339,9 @@ def _disk_errors(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _broken_off(url: str, part: Path) -> TalkingPortraitError:
+def _broken_off(url: str, part: Path) -> NotFetchedError:
     size = part.stat().st_size if part.exists() else 0
-    return TalkingPortraitError(
+    return NotFetchedError(
         f"The download from {host_of(url)} broke off after {size} bytes; run it again, and it continues from there."
     )
 

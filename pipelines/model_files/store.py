@@ -15,8 +15,8 @@ from ..errors import TalkingPortraitError, reason_of
 from ..files.input_paths import is_file
 from ..packages import PACK
 from ..types import Progress, no_progress
-from .connection import check_address, without_secret
-from .download import Expected, UnreachableError, clear_lock, download, file_sha256, no_words
+from .connection import NotFetchedError, check_address, without_secret
+from .download import Expected, clear_lock, download, file_sha256, no_words
 from .model_file import HUGGING_FACE, ModelFile
 from .table import MODEL_FILES
 
@@ -143,38 +143,42 @@ def get(
 ) -> list[Path]:
     """Fetches a file, or all of a system's files, into the first folder of its category; returns where they lie.
 
-    Files that are here and whole are left alone; `say` gets a line where another process is fetching the same one. An
-    unreachable host is reported once the others' files are here.
-    Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, and failed downloads.
+    Files that are here and whole are left alone; `say` gets a line where another process is fetching the same one. One
+    that does not come does not keep the others of its system from coming.
+    Raises TalkingPortraitError for an unknown name, a file that must be fetched by hand, a folder that can't be written
+    to, and failed downloads, once for all of a system's.
     """
     if not name:
         raise TalkingPortraitError("No model file was named; give a name or a system that `models list` shows.")
     models = list_files(name)
-    alone = len(models) == 1
-    paths, unreachable = [], None
+    if len(models) == 1:
+        return [_get_one(models[0], folders, progress, say)]
+    paths: list[Path] = []
+    failed: dict[str, list[str]] = {}
     for model in models:
         if not model.source:
-            if alone:
-                raise TalkingPortraitError(
-                    f"{model.name} must be fetched by hand from {model.page} to {_places(model, folders)[0]} "
-                    f"({model.by_hand}; licence: {model.weight_licence})."
-                )
             continue
-        (status,) = check(folders, [model])
         try:
-            if status.state == "ok":
-                clear_lock(status.path)
-                paths.append(status.path)
-            else:
-                paths.append(_get_one(model, folders, progress, say))
-        except UnreachableError as error:
-            unreachable = unreachable or error
-    if unreachable:
-        raise unreachable
+            paths.append(_get_one(model, folders, progress, say))
+        except NotFetchedError as error:
+            failed.setdefault(str(error).removesuffix("."), []).append(model.name)
+    if failed:
+        reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in failed.items())
+        rest = "; the others are here" if paths else ""
+        raise TalkingPortraitError(f"Not all model files of {name} could be fetched: {reasons}{rest}.")
     return paths
 
 
 def _get_one(model: ModelFile, folders: Folders, progress: Progress, say: Callable[[str], None]) -> Path:
+    if not model.source:
+        raise TalkingPortraitError(
+            f"{model.name} must be fetched by hand from {model.page} to {_places(model, folders)[0]} "
+            f"({model.by_hand}; licence: {model.weight_licence})."
+        )
+    (status,) = check(folders, [model])
+    if status.state == "ok":
+        clear_lock(status.path)
+        return status.path
     target = _places(model, folders)[0]
     url = _mirrored(model)
     return download(

@@ -33,24 +33,25 @@ class Portrait:
             model.video.check_file(video.path)
         start, stop = longest_stretch(model.video.usable, model.video.shots, model.video.fps)
         self.numbers = start + forwards_and_backwards(stop - start, frames)
-        self._frames, self._done = read_frames(video, self.numbers), 0
+        self._frames = read_frames(video, self.numbers)
         self._map = model.video.box.map(model.size)
         self._size, self._oval = model.size, model.labels.oval
-        self._waiting: deque[torch.Tensor] = deque()
+        self._waiting: deque[tuple[int, torch.Tensor]] = deque()
+        """Numbers and pictures (H, W, 3) of frames whose face is being made."""
 
     def crops(self) -> Iterator[torch.Tensor]:
         """The part (S, S, 3) of each frame that is generated, in 0..1."""
-        for frame in self._frames:
-            self._waiting.append(torch.from_numpy(frame.astype(np.float32) / 255))
-            yield sample_picture(self._waiting[-1], self._map, (self._size, self._size)).clamp(0, 1)
+        for number, pixels in zip(self.numbers, self._frames, strict=True):
+            frame = torch.from_numpy(pixels.astype(np.float32) / 255)
+            self._waiting.append((int(number), frame))
+            yield sample_picture(frame, self._map, (self._size, self._size)).clamp(0, 1)
 
     def paste(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The next frame (H, W, 3) uint8 with the face of an image (S, S, 3), and where it was put (H, W) in 0..1.
 
         Where that is 0 every byte is that of the video.
         """
-        number, frame = int(self.numbers[self._done]), self._waiting.popleft()
-        self._done += 1
+        number, frame = self._waiting.popleft()
         mask = torch.from_numpy(face_mask(self._oval[number].numpy(), self._size))
         pasted, _ = paste_frame(image, frame, self._map, feather=0.0, mask=mask)
         weight, _ = paste_frame(torch.ones_like(image), torch.zeros_like(frame), self._map, feather=0.0, mask=mask)

@@ -43,7 +43,7 @@ class Driver:
         """Trains, writes and reports. Raises TalkingPortraitError for unusable folders and options."""
         import torch
 
-        from ...audio.mouth_weights import DEFAULT_WEIGHTS
+        from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
         from ...face.landmarks import open_landmarker
         from ...files.output_paths import file_to_write
         from .backgrounds import make_backgrounds
@@ -67,17 +67,17 @@ class Driver:
                 f"--out is {quoted(out.name)}, but a name that ends in .safetensors is expected."
             )
         torch.set_num_threads(options.threads)
+        start = open_mouth(options.start or DEFAULT_WEIGHTS)  # as the corpus, before the long search for faces
+        corpus = read_corpus(options.corpus) if options.corpus else None
+        if corpus is not None and not corpus:
+            raise TalkingPortraitError(
+                f"{options.corpus} holds no spoken corpus; give the folder corpus of a run of train instant-mouth."
+            )
         landmarker = open_landmarker(options.landmarks)
         seen = list(recordings(options.people, landmarker, stage("finding faces", "parts")))
-        start = options.start or DEFAULT_WEIGHTS
-        if options.corpus is None:
+        if corpus is None:
             learned = learn_person(seen, start, options.steps or OWN_STEPS, stage("training", "parts"))
         else:
-            corpus = read_corpus(options.corpus)
-            if not corpus:
-                raise TalkingPortraitError(
-                    f"{options.corpus} holds no spoken corpus; give the folder corpus of a run of train instant-mouth."
-                )
             settings = replace(Settings(), seed=options.seed, steps=options.steps or Settings.steps)
             backgrounds = make_backgrounds(options.seed, BACKGROUNDS, stage("making backgrounds", "sounds"))
             learned = learn_speakers(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ....models.speech.mouth_network import CONTROLS, MouthNetwork, normalise
+from ...errors import TalkingPortraitError
 from ...types import Progress, no_progress
 from .corpus import vary
 from .crops import Crops
@@ -64,7 +65,7 @@ def fine_tune(
     """A network that moves the mouth as the speakers of `clips` do, from `start`; the moving average of its weights.
 
     `backgrounds` (`make_backgrounds`) are laid under the varied crops.
-    `watch` is called with the number of steps and the network so far.
+    `watch` is called with the number of steps and the network so far, at the end too.
     """
     random = np.random.default_rng([settings.seed, 2])
     torch.manual_seed(settings.seed)
@@ -87,7 +88,7 @@ def fine_tune(
         for name, value in network.state_dict().items():
             average[name].lerp_(value, 1 - kept)
         progress(step + 1, settings.steps)
-        if watch is not None and (step + 1) % watch_every == 0:
+        if watch is not None and ((step + 1) % watch_every == 0 or step + 1 == settings.steps):
             watch(step + 1, _with_weights(network, average))
     return _with_weights(network, average)
 
@@ -144,8 +145,18 @@ def validated(
     *,
     progress: Progress = no_progress,
 ) -> dict[int, dict[str, float]]:
-    """Agreement with speakers that were left out, by the number of steps: each speaker is in one of `folds` groups."""
+    """Agreement with speakers that were left out, by the number of steps: each speaker is in one of `folds` groups.
+
+    Raises TalkingPortraitError for one group and for more groups than speakers.
+    """
     speakers = sorted({clip.speaker for clip in clips})
+    if not 2 <= folds <= len(speakers):
+        raise TalkingPortraitError(
+            f"The speakers are to be left out in {folds} groups, but of {len(speakers)} speakers 2 to {len(speakers)} "
+            "groups are possible; give another --folds, or more speakers."
+            if len(speakers) > 1
+            else "There is one speaker, and none can be left out; leave out --folds, or give more speakers."
+        )
     np.random.default_rng(settings.seed).shuffle(speakers)
     rows: dict[int, list[dict[str, float]]] = {}
     for fold in range(folds):

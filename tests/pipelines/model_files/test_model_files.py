@@ -23,7 +23,8 @@ import pytest
 from talking_portrait.pipelines.commands import models
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files import store as model_files
-from talking_portrait.pipelines.model_files.download import UnreachableError, download
+from talking_portrait.pipelines.model_files.connection import NotFetchedError
+from talking_portrait.pipelines.model_files.download import download
 from talking_portrait.pipelines.model_files.model_file import ModelFile
 from talking_portrait.pipelines.model_files.table import MODEL_FILES
 
@@ -224,7 +225,7 @@ def test_loopback_needs_to_be_allowed_and_redirects_are_held_to_the_same_rule(se
 
 
 def test_an_unreachable_host_is_named(target):
-    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1 can't be reached"):
+    with pytest.raises(TalkingPortraitError, match=r"127\.0\.0\.1 can't be reached"):
         download("https://127.0.0.1:1/file", target)
     assert not target.parent.exists()
 
@@ -411,20 +412,34 @@ def test_unknown_names_and_files_to_be_fetched_by_hand_are_explained(root):
         model_files.get("audiodvp_bfm2009", root)
 
 
-def test_an_unreachable_host_does_not_prevent_other_downloads(root, monkeypatch):
+def test_files_that_cannot_be_fetched_do_not_keep_the_others_away_and_are_named_together(root, monkeypatch):
     def fake(url, target, **options):
-        if "far" in url:
-            raise UnreachableError("far can't be reached")
+        if "invalid" in url:
+            raise NotFetchedError("far can't be reached; check it.")
+        if "closed" in url:
+            raise NotFetchedError("closed does not give the file out (403).")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(PICKLE)
         return target
 
     monkeypatch.setattr(model_files, "download", fake)
-    far = model_file(name="far", file="far.bin", source="https://far.invalid/far.bin")
-    monkeypatch.setattr(model_files, "MODEL_FILES", (far, model_file()))
-    with pytest.raises(UnreachableError, match="far can't be reached"):
+    sources = {"a": "https://far.invalid/a.bin", "b": "https://closed.test/b.bin", "c": "https://far.invalid/c.bin"}
+    lost = [model_file(name=name, file=f"{name}.bin", source=source) for name, source in sources.items()]
+    files = (*lost, model_file())
+    monkeypatch.setattr(model_files, "MODEL_FILES", files)
+    with pytest.raises(TalkingPortraitError) as raised:
         model_files.get("s", root)
-    assert [status.state for status in model_files.check(root, (far, model_file()))] == ["missing", "ok"]
+    assert str(raised.value) == (
+        "Not all model files of s could be fetched: a, c (far can't be reached; check it); b (closed does not give the "
+        "file out (403)); the others are here."
+    )
+    assert [status.state for status in model_files.check(root, files)] == ["missing"] * 3 + ["ok"]
+    with pytest.raises(NotFetchedError, match=r"^closed does not give the file out \(403\)\.$"):
+        model_files.get("b", root)
+    monkeypatch.setenv("HF_ENDPOINT", "no address")
+    monkeypatch.setattr(model_files, "MODEL_FILES", (*lost, model_file(name="d", file="d.bin")))
+    with pytest.raises(TalkingPortraitError, match=r"^HF_ENDPOINT is "):
+        model_files.get("s", root)  # what all of its files have in common is said once
 
 
 def run(*arguments):

@@ -176,6 +176,18 @@ def test_missing_weights_are_named_at_once_before_any_work(
     said = capsys.readouterr().err
     assert f"files my-unet.ckpt, {tmp_path / 'models/vae/sd-vae-ft-mse.safetensors'} are missing; " in said
     assert "models get sd15_unet, then: " in said
+    own = tmp_path / "made"
+    assert train(tmp_path, "apasco-stage2", "--stage1", str(own), "--vae", "sd-vae-ft-mse.safetensors") == 2
+    said = capsys.readouterr().err
+    assert "sd-vae-ft-mse.safetensors is missing; " in said
+    assert said.endswith(f"; and there is no {own} for --stage1; check names and folders.\n")
+    files = ["--face-model", str(own), "--parser", f"{own}.pth", "--landmarks", "face_landmarker.task"]
+    assert main(["person", "prepare", "no.mp4", "--out", str(out), *files]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'models/detection/face_landmarker.task'} is missing; " in said
+    assert f"there is no {own} for --face-model, no {own}.pth for --parser; " in said
+    assert train(tmp_path, "audio2mesh", "--start", str(own)) == 2
+    assert capsys.readouterr().err == f"error: There is no {own} for --start; check names and folders.\n"
 
 
 def test_weights_are_found_in_their_model_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,9 +98,14 @@ def test_one_persons_way_of_speaking_is_learned(said, speech):
 def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, speech, backgrounds):
     start = MouthNetwork(MouthConfig(channels=16, dilations=(1,)))
     clips = [spoken_lips(recording(said, speech, name=name), open_mouth("real lips"), own=False) for name in ("a", "b")]
-    rows = validated(start, clips, Settings(steps=40, batch=1, varied=0.5), 2, backgrounds)
-    assert list(rows) == [20, 40]
+    rows = validated(start, clips, Settings(steps=23, batch=1, varied=0.5), 2, backgrounds)
+    assert list(rows) == [20, 23]
     assert set(rows[20]) == {"opening", "width"}
+    for folds in (1, 3):
+        with pytest.raises(TalkingPortraitError, match=f"in {folds} groups, but of 2 speakers 2 to 2 groups"):
+            validated(start, clips, Settings(), folds, backgrounds)
+    with pytest.raises(TalkingPortraitError, match="There is one speaker"):
+        validated(start, clips[:1], Settings(), 2, backgrounds)
 
 
 def test_a_network_begins_to_follow_what_it_is_shown(said, speech, backgrounds):
@@ -185,7 +190,7 @@ def test_the_command_writes_weights_that_the_driver_takes(people, tmp_path, spee
         (["--out", "w.npz"], "ends in .safetensors"),
         (["--steps", "0"], "--steps 0 was given"),
         (["--corpus", "."], "holds no spoken corpus"),
-        (["--start", "nobody"], "it is no file, and none of real lips, synthetic speech"),
+        (["--start", "nobody", "--people", "no folder"], "it is no file, and none of real lips, synthetic speech"),
     ],
 )
 def test_impossible_options_are_refused(people, tmp_path, monkeypatch, capsys, options, reason):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import torch
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LIPS_OUTER, face_mesh
@@ -153,7 +154,7 @@ def _fields(motion: MouthMotion, box: tuple[slice, slice]) -> tuple[np.ndarray, 
     )
     nodes = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     sides = np.minimum(np.minimum(nodes - nodes[0], nodes[-1] - nodes)[:, 0], (nodes[-1] - nodes)[:, 1])
-    fade = smoothstep(0, FADE * eyes, sides)[:, None]
+    fade = smoothstep(0, FADE * eyes, sides)[:, None].astype(np.float32)
     up, across = _upsampling(len(y), rows.stop - rows.start), _upsampling(len(x), columns.stop - columns.start)
     fields = []
     for mix in _mixes():
@@ -161,35 +162,38 @@ def _fields(motion: MouthMotion, box: tuple[slice, slice]) -> tuple[np.ndarray, 
         sites, anchors = _sites(motion.points, moved)
         values = np.concatenate([-_site_values(moved), np.zeros_like(anchors)])
         field = _interpolated(np.concatenate([sites, anchors]), values, nodes, SOFTNESS * eyes) * fade
-        grid = field.reshape(len(y), len(x), 2).astype(np.float32)
-        fields.append(np.stack([up @ grid[..., k] @ across.T for k in range(2)]))
+        grid = field.reshape(len(y), len(x), 2)
+        fields.append(torch.stack([up @ grid[..., k] @ across.T for k in range(2)]).numpy())
     return fields[0], fields[1]
 
 
-def _interpolated(sites: np.ndarray, values: np.ndarray, nodes: np.ndarray, softness: float) -> np.ndarray:
-    """Values (Q, 2) at nodes (Q, 2) by multiquadrics through values (N, 2) at sites (N, 2), with a constant."""
+def _interpolated(sites: np.ndarray, values: np.ndarray, nodes: np.ndarray, softness: float) -> torch.Tensor:
+    """Values (Q, 2) float32 at nodes (Q, 2) by multiquadrics through values (N, 2) at sites (N, 2), with a constant.
+
+    In torch, of which a worker uses one thread: NumPy's library would start as many in each worker as there are cores.
+    """
     count = len(sites)
-    system = np.ones((count + 1, count + 1))
-    system[:count, :count] = RIDGE * np.eye(count) - _multiquadric(sites, sites, softness)
+    places = torch.from_numpy(sites)
+    system = torch.ones(count + 1, count + 1, dtype=torch.float64)
+    system[:count, :count] = RIDGE * torch.eye(count) - _multiquadric(places, places, softness)
     system[count, count] = 0
-    weights = np.linalg.solve(system, np.concatenate([values, np.zeros((1, 2))]))
-    basis = _multiquadric(nodes.astype(np.float32), sites.astype(np.float32), np.float32(softness))
-    return weights[count] - basis @ weights[:count].astype(np.float32)
+    weights = torch.linalg.solve(system, torch.from_numpy(np.concatenate([values, np.zeros((1, 2))]))).float()
+    return weights[count] - _multiquadric(torch.from_numpy(nodes).float(), places.float(), softness) @ weights[:count]
 
 
-def _multiquadric(a: np.ndarray, b: np.ndarray, softness: float) -> np.ndarray:
-    square = ((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T).clip(min=0)
-    return np.sqrt(square / softness**2 + 1)
+def _multiquadric(a: torch.Tensor, b: torch.Tensor, softness: float) -> torch.Tensor:
+    square = torch.addmm((a**2).sum(1)[:, None] + (b**2).sum(1), a, b.T, alpha=-2)
+    return square.clamp_(min=0).div_(softness**2).add_(1).sqrt_()
 
 
-def _upsampling(nodes: int, pixels: int) -> np.ndarray:
+def _upsampling(nodes: int, pixels: int) -> torch.Tensor:
     """(pixels, nodes) float32: linear interpolation at pixel centres between nodes that lie on both borders."""
     place = (np.arange(pixels) + 0.5) / pixels * (nodes - 1)
     low = np.minimum(place.astype(int), nodes - 2)
     matrix = np.zeros((pixels, nodes), np.float32)
     matrix[np.arange(pixels), low] = 1 - (place - low)
     matrix[np.arange(pixels), low + 1] = place - low
-    return matrix
+    return torch.from_numpy(matrix)
 
 
 def _sites(points: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -315,6 +315,10 @@ class _Preparation:
         """Sentences on what of the video is usable."""
         fps, usable = float(self.video.fps), person.usable
         lines = [f"The person's face is usable in {usable.sum() / fps:.1f} of {len(usable) / fps:.1f} s."]
+        if person.accompanied:
+            lines.append(
+                f"Other faces are seen in {person.accompanied:.0%} of the video; the person is who is in most of it."
+            )
         for start, stop, why in person.left_out:
             lines.append(f"{start / fps:.2f} to {stop / fps:.2f} s are left out: {why}.")
         part = _face_size(person.track, usable) / box.side

@@ -44,12 +44,16 @@ PREVIEW_SECONDS = 2
 
 @dataclass(frozen=True)
 class TrackedPerson:
-    """`track` of all frames, `usable` (frames,) bool, `shots` (first frame, end), and why the rest is `left_out`."""
+    """`track` of all frames, `usable` (frames,) bool, `shots` (first frame, end), and why the rest is `left_out`.
+
+    `accompanied` is the part of the video, in 0..1, in which other faces are seen too.
+    """
 
     track: FaceTrack
     usable: np.ndarray
     shots: list[tuple[int, int]]
     left_out: list[tuple[int, int, str]]
+    accompanied: float
 
 
 def track_person(video: VideoFile, landmarker: Landmarker, *, expected: int, progress: Progress) -> TrackedPerson:
@@ -59,7 +63,7 @@ def track_person(video: VideoFile, landmarker: Landmarker, *, expected: int, pro
     that is too short or shows no person's face for at least half of it.
     """
     fps = float(video.fps)
-    changes, reference = _first_reading(video, landmarker, expected, share(progress, 0, 0.2))
+    changes, reference, accompanied = _first_reading(video, landmarker, expected, share(progress, 0, 0.2))
     seconds = len(changes) / fps
     if seconds < SHORTEST_VIDEO:
         raise TalkingPortraitError(
@@ -73,16 +77,18 @@ def track_person(video: VideoFile, landmarker: Landmarker, *, expected: int, pro
     cuts = find_cuts([Frame(change) for change in changes], fps)
     picker = PersonPicker(video.size, reference=reference)
     faces = _follow(video, landmarker, picker, cuts, len(changes), share(progress, 0.2, 1))
-    return _judged(video, faces, changes, reference)
+    return _judged(video, faces, changes, reference, accompanied)
 
 
 def _first_reading(
     video: VideoFile, landmarker: Landmarker, expected: int, progress: Progress
-) -> tuple[list[float], Shape | None]:
-    """The change of each frame from the one before, and the shape of the person who is in most of the video."""
+) -> tuple[list[float], Shape | None, float]:
+    """The change of each frame from the one before, the shape of the person who is in most of the video, and the part
+    of the looks that find several faces."""
     look_every = max(1, round(video.fps / LOOKS_A_SECOND))
     changes: list[float] = []
     seen: list[tuple[Shape, float]] = []
+    several: list[bool] = []
     before: np.ndarray | None = None
     for number, frame in enumerate(video.frames()):
         small = thumbnail(frame)
@@ -91,9 +97,10 @@ def _first_reading(
         if number % look_every == 0:
             picture = ImagePyramid(torch.from_numpy(frame))
             faces = detect_in_whole(picture, landmarker, CONFIDENCE)
+            several.append(len(faces) > 1)
             seen += [(shape_of(face, video.size), face.size / max(video.size)) for face in faces]
         progress(min(number + 1, expected), max(expected, 1))
-    return changes, main_person(seen)
+    return changes, main_person(seen), sum(several) / max(len(several), 1)
 
 
 def _follow(
@@ -119,7 +126,9 @@ def _follow(
     return faces
 
 
-def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], reference: Shape) -> TrackedPerson:
+def _judged(
+    video: VideoFile, faces: list[Face | None], changes: list[float], reference: Shape, accompanied: float
+) -> TrackedPerson:
     """Shots of the person, and the frames in them that show the face."""
     fps, count = float(video.fps), len(faces)
     frames = [
@@ -153,7 +162,7 @@ def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], re
             f"but in at least half of them, and {SHORTEST_VIDEO} s, it is needed; cut the video to the parts in which "
             "the person speaks to the camera."
         )
-    return TrackedPerson(track, usable, shots, sorted(left_out))
+    return TrackedPerson(track, usable, shots, sorted(left_out), accompanied)
 
 
 def _is_another(faces: list[Face | None], size: tuple[int, int], reference: Shape) -> bool:

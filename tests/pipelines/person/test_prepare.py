@@ -151,6 +151,8 @@ def test_the_same_person_is_followed_while_another_is_there(tmp_path: Path) -> N
     ann = prepare(write_video(tmp_path / "two.mp4", scenes), tmp_path / "ann")
     assert ann.shots == ((0, 50), (90, 140))
     assert ann.track().points[ann.usable, :, 0].mean() < SIZE / 2, "Ann is on the left"
+    report = json.loads((tmp_path / "ann" / "meta.json").read_text())["report"]
+    assert report[1] == "Other faces are seen in 75% of the video; the person is who is in most of it."
 
 
 def test_the_person_is_who_is_seen_most_and_not_who_is_seen_first(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_fitted_face_looks_like_the_picture(person: Person) -> None:
     [
         (["--size", "100"], "a multiple of 64 from 128 to 1024"),
         (["--fps", "x"], "The frame rate is x"),
-        (["--landmarks", "nowhere.task"], "nowhere.task is not there"),
+        (["--landmarks", "nowhere.task"], "nowhere.task is missing"),
     ],
 )
 def test_bad_options_are_one_sentence(

@@ -98,12 +98,12 @@ def show(path: Path, model_path: Path, person: Person, avatar: Avatar, out: Path
 
     As a sheet of pictures, and the driven ones as a video, which is measured.
     """
-    model, speech = open_model(model_path), person.audio()
+    model = open_model(model_path)
     count = int(HELD_OUT_SECONDS * person.fps)
     first = person.frames - count
     features = model.speech.standardised(person.speech())
     begun = time.monotonic()
-    driven = [frames[0].float() / 255 for frames, _ in animate(model, held_out_speech(speech))]
+    driven = [frames[0].float() / 255 for frames, _ in animate(model, held_out_speech(person))]
     print(f"driven at {len(driven) / (time.monotonic() - begun):.2f} frames a second", flush=True)
     rows = []
     for place in np.linspace(0, count - 1, SHEET_ROWS).astype(int).tolist():
@@ -111,8 +111,8 @@ def show(path: Path, model_path: Path, person: Person, avatar: Avatar, out: Path
         rows.append(torch.cat([truth, render(model, features, first + place), driven[place]], 1))
     write_image(path, torch.cat(rows))
     true = (torch.from_numpy(avatar.frames([number])) for number in range(first, person.frames))
-    write_stream(out / "truth.mp4", true, person.fps, held_out_speech(speech))
-    write_stream(out / "driven.mp4", (frame[None] for frame in driven), person.fps, held_out_speech(speech))
+    write_stream(out / "truth.mp4", true, person.fps, held_out_speech(person))
+    write_stream(out / "driven.mp4", (frame[None] for frame in driven), person.fps, held_out_speech(person))
     print(evaluate(out / "driven.mp4", None, open_landmarker(), reference=out / "truth.mp4").text(), flush=True)
 
 

@@ -96,15 +96,15 @@ def vertex_hash(vertices: Sequence[torch.Tensor]) -> torch.Tensor:
     return index
 
 
-def reduced_hash(vertices: Sequence[torch.Tensor], entries: int | torch.Tensor) -> torch.Tensor:
-    """The hash of vertices, modulo the entries of their level, as int32."""
-    return torch.remainder(vertex_hash(vertices).long() & 0xFFFFFFFF, entries).int()
+def reduced(index: torch.Tensor, entries: int | torch.Tensor) -> torch.Tensor:
+    """Indices, int32 of the bits of a uint32, modulo the entries of their level."""
+    return torch.remainder(index.long() & 0xFFFFFFFF, entries).int()
 
 
 def entry_index(level: Level, vertices: Sequence[torch.Tensor]) -> torch.Tensor:
     """Rows of the table, without the offset, of vertices given as one int32 tensor an axis."""
     if level.hashed:
-        return reduced_hash(vertices, level.entries)
+        return reduced(vertex_hash(vertices), level.entries)
     # The kernel adds no further axis once the stride is beyond the entries.
     strides = [level.size**axis for axis in range(len(vertices)) if level.size**axis <= level.entries]
     linear = vertices[0]

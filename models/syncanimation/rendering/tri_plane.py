@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .hash_grid import GridConfig, Level, entry_index, grid_levels, reduced_hash, vertex_hash
+from .hash_grid import GridConfig, Level, entry_index, grid_levels, reduced, vertex_hash
 
 PLANES = ((0, 1), (1, 2), (0, 2))
 """Coordinates of the three planes: xy, yz, xz."""
@@ -169,8 +169,8 @@ def interpolate_backward(
 class LevelTable(NamedTuple):
     """What `hash_grid.Level` has, for all levels at once, as columns (levels, 1).
 
-    `mask` are the bits of a hash that number a level's entries, all bits where there is no hash; None for a grid in
-    which a hashed level's entries are no power of two.
+    `mask` are the bits of an index that number a level's entries, all bits where each vertex has its own; None for a
+    grid of which a level has no such bits, as its entries are no power of two.
     """
 
     scale: torch.Tensor
@@ -184,7 +184,7 @@ class LevelTable(NamedTuple):
 @cache
 def level_table(config: GridConfig, device: torch.device) -> LevelTable:
     levels = grid_levels(config)
-    has_masks = not any(level.hashed and level.entries & (level.entries - 1) for level in levels)
+    has_masks = all(level.dense or not level.entries & (level.entries - 1) for level in levels)
 
     def column(values: list[Any], dtype: torch.dtype) -> torch.Tensor:
         return torch.tensor(values, dtype=dtype, device=device)[:, None]
@@ -194,7 +194,7 @@ def level_table(config: GridConfig, device: torch.device) -> LevelTable:
         column([level.size for level in levels], torch.int32),
         column([level.offset for level in levels], torch.int32),
         column([level.entries for level in levels], torch.int64),
-        column([level.entries - 1 if level.hashed else -1 for level in levels], torch.int32) if has_masks else None,
+        column([-1 if level.dense else level.entries - 1 for level in levels], torch.int32) if has_masks else None,
         column([level.hashed for level in levels], torch.bool),
     )
 
@@ -211,11 +211,8 @@ def _corners(unit: torch.Tensor, levels: LevelTable, entries: int) -> Iterator[t
     for below in (0, 1):
         for right in (0, 1):
             vertex = column + right, row + below
-            linear = vertex[0] + vertex[1] * levels.size
-            if levels.mask is None:
-                index = torch.where(levels.hashed, reduced_hash(vertex, levels.entries), linear)
-            else:
-                index = torch.where(levels.hashed, vertex_hash(vertex), linear) & levels.mask
+            index = torch.where(levels.hashed, vertex_hash(vertex), vertex[0] + vertex[1] * levels.size)
+            index = reduced(index, levels.entries) if levels.mask is None else index & levels.mask
             yield index + (levels.offset + plane), (x if right else 1 - x) * (y if below else 1 - y)
 
 

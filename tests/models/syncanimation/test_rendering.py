@@ -30,6 +30,7 @@ SMALL = GridConfig(levels=5, base=8, finest=90, log2_entries=8)
 NO_MASK = GridConfig(levels=9, base=16, finest=300, log2_entries=19)
 """The last level's 90608 entries are hashed: they follow from double precision and its vertices from single, which here
 are one more."""
+TILED = GridConfig(levels=5, base=8, finest=90, log2_entries=8, kind="tiled")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def plane_lookups(config: GridConfig) -> dict[str, tuple]:
     return {"images": images, "entries": entries}
 
 
-@pytest.mark.parametrize("config", [SMALL, NO_MASK])
+@pytest.mark.parametrize("config", [SMALL, NO_MASK, TILED])
 @pytest.mark.parametrize("way", ["images", "entries"])
 def test_planes_are_three_grids(way: str, config: GridConfig) -> None:
     generator = torch.Generator().manual_seed(1)

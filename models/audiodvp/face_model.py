@@ -100,8 +100,7 @@ class FaceModel:
 
     def pixels(self, face: Coefficients, size: tuple[int, int]) -> torch.Tensor:
         """Places (B, V, 2) of the vertices, x and y in pixels of an image of (height, width)."""
-        world = to_world(self.geometry(face.alpha, face.delta), rotation_matrix(face.rotation), face.translation)
-        return to_pixels(self.camera.project(world), size)
+        return to_pixels(self._clip(face), size)
 
     def render(self, face: Coefficients, size: tuple[int, int], *, lower: bool = False) -> RenderedFace:
         """An image of (height, width) pixels; `lower` draws the triangles of the lower face only.
@@ -120,9 +119,12 @@ class FaceModel:
 
     def coverage(self, face: Coefficients, size: tuple[int, int], *, lower: bool = False) -> torch.Tensor:
         """What `render` gives as alpha (B, 1, H, W), without colours and light."""
+        return coverage(rasterize(self._clip(face), self.lower_triangles if lower else self.triangles, size))
+
+    def _clip(self, face: Coefficients) -> torch.Tensor:
+        """Homogeneous places (B, V, 4) of the vertices before the camera."""
         world = to_world(self.geometry(face.alpha, face.delta), rotation_matrix(face.rotation), face.translation)
-        raster = rasterize(self.camera.project(world), self.lower_triangles if lower else self.triangles, size)
-        return coverage(raster)
+        return self.camera.project(world)
 
     def save(self, path: str | Path) -> None:
         """Writes one .safetensors, with the camera and `mirrored` in its metadata."""

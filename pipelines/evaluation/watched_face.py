@@ -16,6 +16,7 @@ from ..face.face_tracking import track_of
 from ..face.head_pose import split_matrix
 from ..face.identity import FaceRecogniser, largest_face
 from ..face.landmarks import follow
+from ..files.images import from_uint8
 from ..files.video import VideoFile
 from ..types import FaceTrack, Progress
 
@@ -134,7 +135,7 @@ def watch_face(
                 dark.append(shares[0])
                 teeth.append(shares[1])
         if recogniser is not None and number % every == 0:
-            found = recogniser.faces(torch.from_numpy(current).float() / 255)
+            found = recogniser.faces(from_uint8(current))
             identities += [largest_face(found).embedding] if found else []
         progress(min(number + 1, expected), max(expected, 1))
     return WatchedFace(track_of(faces, video.size, "interpolate"), video.fps, dark, teeth, identities)

@@ -26,7 +26,7 @@ from ..errors import TalkingPortraitError, reason_of
 from ..face.crop_boxes import PRESETS, portrait_boxes
 from ..face.face import Landmarker
 from ..face.landmarks import open_landmarker
-from ..files.images import to_uint8, write_frame
+from ..files.images import from_uint8, to_uint8, write_frame
 from ..files.output_paths import folder_for_results, rename_durably, replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..files.sound import NoSoundError, open_sound, read_speech, write_wav
@@ -347,7 +347,7 @@ class _Preparation:
             made = scratch / CROPS
             made.mkdir()
             for number, frame in zip(range(frames), self.video.frames(), strict=False):
-                crop = sample_picture(torch.from_numpy(frame.astype(np.float32) / 255), matrix, (size, size))
+                crop = sample_picture(from_uint8(frame), matrix, (size, size))
                 write_frame(made / crop_name(number), to_uint8(crop))
                 progress(number + 1, frames, None if number % preview_every else crop)
             with interruptions_held():

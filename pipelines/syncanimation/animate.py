@@ -129,15 +129,10 @@ def animate(
         seed=drive.seed,
     )
     behind = model.background / 255 if background is None else _filled(background, model.size)
-    done = 0
-    for number, piece in enumerate(pieces):
-        compiled = number > 0 and total >= COMPILED_FRAMES
-        for image, mask in _rendered(
-            model, piece, repeat(behind), renderer, torso_scale=drive.torso_scale, compiled=compiled
-        ):
-            done += 1
-            yield torch.from_numpy(to_uint8(image))[None], mask[None]
-            progress(done, total, _preview(image))
+    rendered = _rendered(model, pieces, total, repeat(behind), renderer, torso_scale=drive.torso_scale)
+    for done, (image, mask) in enumerate(rendered, 1):
+        yield torch.from_numpy(to_uint8(image))[None], mask[None]
+        progress(done, total, _preview(image))
 
 
 def frames_of(
@@ -161,26 +156,42 @@ def _into_frames(
     portrait = Portrait(model, head, total)
     poses, expressions = model.labels.c2w[portrait.numbers], model.labels.expressions[portrait.numbers]
     pieces = conditions(model, audio, encoder, poses=poses, expressions=expressions, seed=drive.seed)
-    crops, done = portrait.crops(), 0
-    for number, piece in enumerate(pieces):
-        compiled = number > 0 and total >= COMPILED_FRAMES
-        for image, _ in _rendered(model, piece, crops, renderer, torso=False, compiled=compiled):
-            frame, mask = portrait.paste(image)
-            done += 1
-            yield frame[None], mask[None]
-            progress(done, total, _preview(frame / 255))
+    rendered = _rendered(model, pieces, total, portrait.crops(), renderer, torso=False)
+    for done, (image, _) in enumerate(rendered, 1):
+        frame, mask = portrait.paste(image)
+        yield frame[None], mask[None]
+        progress(done, total, _preview(frame / 255))
 
 
-@torch.no_grad()
 def _rendered(
     model: PersonModel,
-    piece: Conditions,
+    pieces: Iterator[Conditions],
+    total: int,
     backgrounds: Iterator[torch.Tensor],
     managed: Managed | None,
     *,
     torso_scale: float = 1.0,
     torso: bool = True,
-    compiled: bool = False,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images (S, S, 3) in 0..1 and masks (S, S) of the `total` frames of all pieces, on the CPU; each has its own
+    background."""
+    for number, piece in enumerate(pieces):
+        compiled = number > 0 and total >= COMPILED_FRAMES
+        yield from _rendered_piece(
+            model, piece, backgrounds, managed, torso_scale=torso_scale, torso=torso, compiled=compiled
+        )
+
+
+@torch.no_grad()
+def _rendered_piece(
+    model: PersonModel,
+    piece: Conditions,
+    backgrounds: Iterator[torch.Tensor],
+    managed: Managed | None,
+    *,
+    torso_scale: float,
+    torso: bool,
+    compiled: bool,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Images (S, S, 3) in 0..1 and masks (S, S) of the frames of a piece, on the CPU; each has its own background.
 

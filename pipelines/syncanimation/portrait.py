@@ -6,11 +6,10 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..face.paste import paste_frame
-from ..files.images import to_uint8
+from ..files.images import from_uint8, to_uint8
 from ..image.affine_sampling import sample_picture
 from ..person.head_frames import forwards_and_backwards, longest_stretch, open_head_video, read_frames
 from ..person.person import Person
@@ -42,7 +41,7 @@ class Portrait:
     def crops(self) -> Iterator[torch.Tensor]:
         """The part (S, S, 3) of each frame that is generated, in 0..1."""
         for number, pixels in zip(self.numbers, self._frames, strict=True):
-            frame = torch.from_numpy(pixels.astype(np.float32) / 255)
+            frame = from_uint8(pixels)
             self._waiting.append((int(number), frame))
             yield sample_picture(frame, self._map, (self._size, self._size)).clamp(0, 1)
 

@@ -21,7 +21,7 @@ from ...models.face.landmarks_68 import landmarks_68
 from ..errors import TalkingPortraitError, reason_of
 from ..face.expression_scores import scores_from_shape
 from ..face.metric_mesh import metric_mesh
-from ..files.images import to_uint8, write_frame
+from ..files.images import from_uint8, to_uint8, write_frame
 from ..files.output_paths import replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..image.affine_sampling import apply_map, invert_map, sample_picture
@@ -209,7 +209,7 @@ class _Preparation:
 
     def _shown(self, number: int, picture: np.ndarray) -> torch.Tensor | None:
         """A picture (H, W, 3) uint8 for the progress, for one frame of many."""
-        return None if number % self.preview_every else torch.from_numpy(picture.astype(np.float32) / 255)
+        return None if number % self.preview_every else from_uint8(picture)
 
     def _frame(self, number: int) -> np.ndarray:
         return read_picture(self.folder / FRAMES / crop_name(number), self.size, "RGB")
@@ -231,9 +231,7 @@ class _Preparation:
                 if person.usable[number] and (number % step == 0 or number in first_of_shot):
                     camera.add(frame, _box_of(self.track.points[number]))
                     views.add(shot, frame, _box_of(self.track.points[number]))
-                square = to_uint8(
-                    sample_picture(torch.from_numpy(frame.astype(np.float32) / 255), matrix, (size, size))
-                )
+                square = to_uint8(sample_picture(from_uint8(frame), matrix, (size, size)))
                 write_frame(made / crop_name(number), square)
                 progress(number + 1, total, self._shown(number, square))
         others = views.others({number: stop - start for number, (start, stop) in enumerate(person.shots)})
@@ -300,7 +298,7 @@ class _Preparation:
 
     def _preview_mesh(self, head: HeadTrack, points: np.ndarray, progress: Progress) -> None:
         number = int(np.flatnonzero(head.usable)[0])
-        progress(1, 1, torch.from_numpy(drawn_head(self._frame(number), head, number).astype(np.float32) / 255))
+        progress(1, 1, from_uint8(drawn_head(self._frame(number), head, number)))
 
     def _parse(self, progress: Progress) -> None:
         total = self.person.frames
@@ -334,7 +332,7 @@ class _Preparation:
         with replacing(self.folder / BACKGROUND) as partial:
             write_frame(partial, background)
         self.meta["background never seen"] = hidden
-        progress(1, 1, torch.from_numpy(background.astype(np.float32) / 255))
+        progress(1, 1, from_uint8(background))
 
     def _draw_torsos(self, progress: Progress) -> None:
         total = self.person.frames

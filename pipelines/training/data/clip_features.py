@@ -15,6 +15,7 @@ import torch
 from ....models.speech.encoder import SAMPLE_RATE, SpeechEncoder
 from ...audio.speech_features import encode
 from ...face.identity import FaceRecogniser, largest_face
+from ...files.images import from_uint8
 from ...files.output_paths import replacing
 from ...files.scratch import clear_abandoned
 from ...types import Audio, Progress, no_progress
@@ -41,7 +42,7 @@ def add_identity(clips: Sequence[Clip], recogniser: FaceRecogniser, progress: Pr
     for done, clip in enumerate(clips, 1):
         clear_abandoned(clip.folder)
         if not clip.has("identity"):
-            _identify(clip, lambda picture: recogniser.faces(torch.from_numpy(picture).float() / 255))
+            _identify(clip, lambda picture: recogniser.faces(from_uint8(picture)))
         progress(done, len(clips))
     return sum(not clip.has("identity") for clip in clips)
 

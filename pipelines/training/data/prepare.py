@@ -29,7 +29,7 @@ from ...face.face_tracking import track_of
 from ...face.landmarks import follow
 from ...face.metric_mesh import metric_mesh
 from ...face.shots import Frame, find_clips, find_cuts, thumbnail
-from ...files.images import to_uint8, write_frame
+from ...files.images import from_uint8, to_uint8, write_frame
 from ...files.output_paths import cut_to_bytes, folder_for_results, replacing
 from ...files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ...files.sound import read_speech
@@ -319,7 +319,7 @@ class _Video:
             for index, picture in numbered:
                 self._tick()
                 if index >= start:
-                    part = sample_picture(torch.from_numpy(picture.astype(np.float32) / 255), matrices[0], size)
+                    part = sample_picture(from_uint8(picture), matrices[0], size)
                     write_frame(clip.picture_path(index - start), to_uint8(part))
                 if index == end - 1:
                     break

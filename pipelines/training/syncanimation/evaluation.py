@@ -16,6 +16,7 @@ from ....models.syncanimation.rendering.camera import renderer_pose
 from ...face.face import Landmarker
 from ...face.face_tracking import NoFaceError
 from ...face.landmarks import detect
+from ...files.images import from_uint8
 from ...syncanimation.avatar import Avatar
 from ...syncanimation.conditions import predicted_expressions, predicted_poses
 from ...syncanimation.person_model import PersonModel
@@ -48,7 +49,7 @@ def evaluate(
     rects = avatar.rects(frames)["face"]
     for number, rect in zip(frames, rects, strict=True):
         image = render(model, features, number)
-        truth = torch.from_numpy(avatar.frames([number])[0].astype(np.float32) / 255)
+        truth = from_uint8(avatar.frames([number])[0])
         squared = (image - truth).square()
         errors["psnr"].append(float(squared.mean()))
         errors["face psnr"].append(float(squared[rect[0] : rect[1], rect[2] : rect[3]].mean()))

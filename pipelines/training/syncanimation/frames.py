@@ -11,6 +11,7 @@ import torch
 from ....models.syncanimation.audio_nets import speech_windows
 from ....models.syncanimation.rendering.camera import renderer_pose
 from ...errors import TalkingPortraitError
+from ...files.images import from_uint8
 from ...syncanimation.avatar import HEAD_PART, Avatar
 from ..data.datasets import Item
 
@@ -45,7 +46,7 @@ class AvatarFrames(torch.utils.data.Dataset):
         if not self.frames:
             raise TalkingPortraitError("No usable frame is there to train on; prepare a longer video.")
         self.poses = renderer_pose(avatar.c2w.float())
-        self.background = torch.from_numpy(avatar.background().astype(np.float32) / 255).reshape(-1, 3)
+        self.background = from_uint8(avatar.background()).reshape(-1, 3)
         self._pictures: dict[tuple[str, int], np.ndarray] = {}
 
     def __getitem__(self, number: int) -> Item:

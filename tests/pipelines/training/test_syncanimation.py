@@ -128,11 +128,9 @@ def test_a_trained_person_is_like_itself_in_speech_that_it_was_not_trained_on(wo
 
     given = replace(model.labels, c2w=poses, expressions=expressions)
     drawings = [drawn(acting, number, SIZE)[0] for number in range(0, frames, 4)]
-    images = [
-        image.numpy() * 255
-        for piece in conditions(model, audio, poses=given.c2w, expressions=given.expressions)
-        for image, _ in animate_module._rendered(model, piece, repeat(model.background / 255), None)
-    ][::4]
+    pieces = conditions(model, audio, poses=given.c2w, expressions=given.expressions)
+    rendered = animate_module._rendered(model, pieces, frames, repeat(model.background / 255), None)
+    images = [image.numpy() * 255 for image, _ in rendered][::4]
     points, _ = landmarks(acting, SIZE)
     assert np.corrcoef(openness(images, points[::4]), openness(drawings, points[::4]))[0, 1] > 0.7
 

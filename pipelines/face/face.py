@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,3 +51,11 @@ class Landmarker(Protocol):
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
         """Every face in `picture` (H, W, 3) uint8 RGB, points in its pixels."""
+
+
+@runtime_checkable
+class TrackingLandmarker(Landmarker, Protocol):
+    """An engine that finds a face again without searching the picture, in a fraction of the time."""
+
+    def track(self, picture: np.ndarray, last: Face, min_confidence: float) -> Face | None:
+        """The face that was `last` in the frame before, in `picture` (H, W, 3) uint8 RGB; None where it is not there."""

@@ -57,15 +57,23 @@ class TFLiteLandmarker:
         for square in squares:
             points = self._points(picture, square)
             # Once more in the square that the points themselves give: steadier than the detector's.
-            points = self._points(picture, _square_of(points))
-            presence = float(_sigmoid(self._mesh.output("conv2d_31")).item())
-            if presence < min_confidence:
-                continue
-            vertices, _ = metric_mesh(points, picture.shape[:2])
-            face = Face(points=points, blendshapes=scores_from_shape(vertices), score=presence)
-            if same_face(face, faces) is None:
+            face = self._face(picture, _square_of(points), min_confidence)
+            if face is not None and same_face(face, faces) is None:
                 faces.append(face)
         return faces
+
+    def track(self, picture: np.ndarray, last: Face, min_confidence: float) -> Face | None:
+        """The face that was `last` in the frame before, in `picture` (H, W, 3) uint8 RGB; None where it is not there."""
+        return self._face(picture, _square_of(last.points), min_confidence)
+
+    def _face(self, picture: np.ndarray, square: np.ndarray, min_confidence: float) -> Face | None:
+        """The face in a square; None where its presence is less than asked."""
+        points = self._points(picture, square)
+        presence = float(_sigmoid(self._mesh.output("conv2d_31")).item())
+        if presence < min_confidence:
+            return None
+        vertices, _ = metric_mesh(points, picture.shape[:2])
+        return Face(points=points, blendshapes=scores_from_shape(vertices), score=presence)
 
     def _detect(self, picture: np.ndarray, min_confidence: float) -> list[np.ndarray]:
         """Maps (2, 3) of squares round faces, the most certain first."""

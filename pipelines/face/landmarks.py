@@ -19,7 +19,7 @@ from ..image.affine_sampling import over_white
 from ..model_files.store import Command, default_model_root, find, list_files, models_command, way_to_get
 from ..packages import pip_install
 from ..types import FaceTrack, Progress, no_progress
-from .face import Face, Landmarker
+from .face import Face, Landmarker, TrackingLandmarker
 from .face_search import (
     TURNED,
     ImagePyramid,
@@ -52,6 +52,11 @@ Engine = Literal["auto", "mediapipe", "opencv"]
 
 SEARCH_AGAIN = 25
 """In a video without a face, the slow search is repeated after this many frames."""
+DETECT_AGAIN = 25
+"""A face that is alone is tracked from frame to frame, where the engine can, and detected again after this many."""
+STEADY_MOVE, STEADY_SCALE, STEADY_TURN = 0.15, 1.15, 10.0
+"""How far a tracked face may move within a frame, over its size, grow or shrink, and turn in degrees: beyond it, as after
+a cut, it is detected again."""
 
 
 def open_landmarker(
@@ -123,7 +128,7 @@ def detect(
     total = len(frames)
     size = (int(frames.shape[1]), int(frames.shape[2]))
     reporting = _ProgressLandmarker(landmarker, progress, total)
-    follower = _Follower(reporting, FacePicker(size, choose, index), min_confidence, video=total > 1)
+    follower = _Follower(reporting, FacePicker(size, choose, index), min_confidence, total > 1, _tracker(landmarker))
     faces: list[Face | None] = []
     for number in range(total):
         faces.append(follower.next(_rgb(frames[number])))
@@ -154,7 +159,7 @@ def detect_all(
     remembering = _RememberingLandmarker(reporting)
 
     def follower(index: int) -> _Follower:
-        return _Follower(remembering, FacePicker(size, "index", index), min_confidence, video=total > 1)
+        return _Follower(remembering, FacePicker(size, "index", index), min_confidence, total > 1, _tracker(landmarker))
 
     followers = [follower(0)]
     faces: list[list[Face | None]] = [[]]
@@ -194,7 +199,7 @@ def follow(
 
     For videos too long to hold: a frame is read when its face is requested, and then dropped.
     """
-    follower = _Follower(landmarker, picker or FacePicker(image_size), min_confidence, video=True)
+    follower = _Follower(landmarker, picker or FacePicker(image_size), min_confidence, True, _tracker(landmarker))
     for frame in frames:
         yield follower.next(frame if frame.dtype == torch.uint8 else _rgb(frame))
 
@@ -243,7 +248,10 @@ class _Follower:
     picker: FacePicker
     min_confidence: float
     video: bool
+    tracker: TrackingLandmarker | None
     most_seen: int = 0
+    _tracked: int = field(default=DETECT_AGAIN, repr=False)
+    """Frames since the face was detected alone."""
     _since_search: int = field(default=SEARCH_AGAIN, repr=False)
     _view: View | None = field(default=None, repr=False)
 
@@ -251,7 +259,11 @@ class _Follower:
         """The face in the next frame (H, W, 3), bytes or in 0..1, or None."""
         pyramid = ImagePyramid(picture)
         last = self.picker.last
-        if last is not None and is_hard(last, picture):
+        if last is not None and not is_hard(last, picture):
+            face = self._track(last, pyramid)
+            if face is not None:
+                return face
+        elif last is not None:
             # The view stays while the face stays in it: a view that trembles makes the points tremble.
             if self._view is None or not _well_inside(last, self._view):
                 self._view = view_of(last)
@@ -265,6 +277,18 @@ class _Follower:
             last is None or same_face(last, [face]) is None or abs(turn_between(last, face)) > 2 * TURNED
         ):
             face = self.picker.last = set_upright(face, pyramid.picture, self.landmarker, self.min_confidence)
+        self._tracked = 0 if len(faces) == 1 and face is not None else DETECT_AGAIN
+        return face
+
+    def _track(self, last: Face, pyramid: ImagePyramid) -> Face | None:
+        """The face as tracked from the frame before; None where it has to be detected."""
+        if self.tracker is None or self._tracked >= DETECT_AGAIN:
+            return None
+        face = self.tracker.track(pyramid.as_bytes(0), last, self.min_confidence)
+        if face is None or not _steady(last, face):
+            return None
+        self._tracked += 1
+        self.picker.last = face
         return face
 
     def _all(self, pyramid: ImagePyramid) -> list[Face]:
@@ -284,6 +308,17 @@ class _Follower:
 
     def _detect(self, view: View, pyramid: ImagePyramid) -> list[Face]:
         return view.detect(pyramid.picture, self.landmarker, self.min_confidence)
+
+
+def _tracker(landmarker: Landmarker) -> TrackingLandmarker | None:
+    return landmarker if isinstance(landmarker, TrackingLandmarker) else None
+
+
+def _steady(last: Face, face: Face) -> bool:
+    moved = float(np.linalg.norm(face.centre - last.centre)) / last.size
+    scale = face.size / last.size
+    turned = abs(turn_between(last, face))
+    return moved < STEADY_MOVE and 1 / STEADY_SCALE < scale < STEADY_SCALE and turned < STEADY_TURN
 
 
 def _well_inside(face: Face, view: View) -> bool:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import LEFT_EYE, RIGHT_EYE
 from .face_opening import Aperture, colours_at
-from .picture_style import LIPS, LUMA, SKIN, PictureStyle, median_colour, pixels_inside
+from .picture_style import DARKEST_HUE, LIPS, LUMA, SKIN, PictureStyle, median_colour, pixels_inside
 from .portrait_mesh import PortraitMesh
 
 TOOTH_WIDTHS = (0.86, 0.68, 0.78, 0.70, 0.68, 0.95)
@@ -35,8 +35,10 @@ STONE = {"teeth": 0.96, "tongue": 0.70, "gum": 0.66, "cavity": 0.34}
 """Brightness beside the skin in a mouth of stone, all of it the stone's colour."""
 RED_LIPS = 0.42
 """Saturation of plain lips: as much of it as they have, a mouth's flesh has too, however pale the skin is."""
-YELLOWEST = 0.86
-"""Least blue of teeth beside their green."""
+YELLOWEST, YELLOW_LIGHT = 0.86, 0.62
+"""Least blue of teeth beside their green; as little as YELLOW_LIGHT where a picture's light makes eyes as yellow."""
+FEWEST_WHITES = 30
+"""Pixels of both eyes from which on their whites tell the light's colour."""
 UPPER_SHOW = 0.4
 """How far below the line of closed lips the upper middle teeth end, cm."""
 TONGUE_FOLLOWS = 0.62
@@ -85,14 +87,26 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
     teeth = fit("teeth", TEETH, 0, saturation)
     if skin[0] > skin[1]:
         # Yellow light makes teeth cream, neither green nor as yellow as skin.
-        teeth[2] = max(teeth[2], YELLOWEST * teeth[1])
-        teeth[1] = min(teeth[1], teeth[0] / (1 + 0.3 * max(1 - teeth[2] / teeth[1], 0)))
+        teeth[2] = max(teeth[2], np.clip(_blue_of_whites(eyes), YELLOW_LIGHT, YELLOWEST) * teeth[1])
+        teeth[1] = min(teeth[1], teeth[0] / (1 + 0.4 * max(1 - teeth[2] / teeth[1], 0)))
     return Palette(
         teeth,
         fit("tongue", TONGUE, 0.5, flesh),
         fit("gum", GUM, 0.5, flesh),
         fit("cavity", CAVITY, 0.25, flesh),
     )
+
+
+def _blue_of_whites(eyes: np.ndarray) -> float:
+    """Blue over green of the whites of the eyes, from the pixels (N, 3) inside the lids; 1 where it can't be seen."""
+    light = eyes @ LUMA
+    if len(eyes) < FEWEST_WHITES or np.quantile(light, 0.7) < DARKEST_HUE:
+        return 1.0
+    # Highlights are left out, then skin and iris as what is most coloured.
+    bright = eyes[(light >= np.quantile(light, 0.7)) & (light <= np.quantile(light, 0.95))]
+    colour = np.ptp(bright, axis=1) / bright.max(axis=1)
+    white = bright[colour <= np.median(colour)].mean(axis=0)
+    return float(white[2] / max(white[1], 1e-3))
 
 
 class MouthInterior:

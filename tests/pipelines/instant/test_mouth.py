@@ -15,6 +15,7 @@ from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.lips import _lip_edge
+from talking_portrait.pipelines.instant.renderer.mouth_interior import YELLOW_LIGHT, YELLOWEST, palette_of
 from talking_portrait.pipelines.instant.renderer.mouth_shape import MOUTH_CORNERS
 from talking_portrait.pipelines.instant.renderer.picture_style import LUMA, PictureStyle, pixels_inside
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls
@@ -152,6 +153,26 @@ def test_a_lower_lip_goes_under_the_teeth_where_lip_press_rests_there():
     tuck = LipControls.of(motion, np.arange(len(press))).tuck
     assert (tuck[11:17] > 0.9).all()
     assert (tuck[20:] < 0.1).all(), "lips that close pass by"
+
+
+def test_teeth_are_as_cream_as_the_light_makes_the_whites_of_the_eyes():
+    image, track = example_portrait()
+    mesh = InstantRenderer(image, track).mesh
+    picture = image[..., :3].numpy()
+    brown = picture * np.float32([0.7, 0.5, 0.35])
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        low, high = mesh.points[list(ring)].min(axis=0).astype(int), mesh.points[list(ring)].max(axis=0).astype(int) + 1
+        eye = slice(low[1], high[1]), slice(low[0], high[0])
+        brown[eye] = picture[eye]
+
+    def blue(picture: np.ndarray) -> float:
+        teeth = palette_of(picture, mesh, PictureStyle.of(picture, mesh.points, mesh.eye_distance)).teeth
+        assert teeth[0] >= teeth[1] > teeth[2]
+        return float(teeth[2] / teeth[1])
+
+    assert blue(picture) > YELLOWEST
+    assert blue(brown) == pytest.approx(YELLOWEST, abs=0.02)
+    assert blue(picture * np.float32([1.0, 0.8, 0.35])) == pytest.approx(YELLOW_LIGHT, abs=0.02)
 
 
 def test_edges_of_open_lips_are_found_in_the_picture(smiling):

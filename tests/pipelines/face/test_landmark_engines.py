@@ -17,6 +17,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face import landmarker_opencv as landmarks_tflite
 from talking_portrait.pipelines.face.landmarks import detect, follow, open_landmarker
 from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.files.images import to_uint8
 from talking_portrait.pipelines.image.affine_sampling import apply_map, box_map, invert_map, sample_picture, turned_map
 from talking_portrait.pipelines.model_files.download import file_sha256
 
@@ -225,6 +226,16 @@ def test_bytes_and_numbers_show_the_same_face(opencv_engine):
         next(iter(follow([frames], picture.shape[:2], opencv_engine))) for frames in (picture / 255, picture.byte())
     ]
     np.testing.assert_allclose(both[0].points, both[1].points, atol=0.01)
+
+
+def test_a_tracked_face_has_the_points_that_detecting_it_gives(opencv_engine):
+    picture = to_uint8(example_portrait()[0])
+    first = opencv_engine.faces(picture, 0.5)[0]
+    for across, down in ((0, 0), (12, 0), (-9, 14)):
+        moved = np.roll(picture, (down, across), axis=(0, 1))
+        tracked, detected = opencv_engine.track(moved, first, 0.5), opencv_engine.faces(moved, 0.5)[0]
+        assert difference(tracked.points, detected.points) < 0.02
+    assert opencv_engine.track(np.full_like(moved, 128), first, 0.5) is None
 
 
 def test_anchors_lie_in_the_middle_of_their_cells():

@@ -195,6 +195,44 @@ def test_a_small_face_is_followed_without_searching_every_frame():
     np.testing.assert_allclose([place(track, frame)[0] for frame in range(8)], 700 + 6 * np.arange(8), atol=2)
 
 
+class TrackingLandmarker(ColourLandmarker):
+    """Finds a face again beside where it was; the whole of `picture` is searched for it, which `runs` do not count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracked = 0
+
+    def track(self, picture, last, min_confidence):
+        faces = ColourLandmarker().faces(picture, min_confidence)
+        self.tracked += 1
+        return min(faces, key=lambda face: np.linalg.norm(face.centre - last.centre), default=None)
+
+
+def test_a_face_that_is_alone_is_detected_now_and_then_and_tracked_between():
+    left = 100 + 3 * np.arange(60)
+    left[30:] += 200  # a cut: it is somewhere else
+    frames = [picture((300, 590), ("red", int(x), 60, 120)) for x in left]
+    frames[40:42] = [picture((300, 590))] * 2
+    landmarker = TrackingLandmarker()
+    track, _ = detect(torch.cat(frames), landmarker, smoothing=0)
+    seen = np.setdiff1d(np.arange(60), [40, 41])
+    np.testing.assert_allclose([place(track, frame)[0] for frame in seen], left[seen], atol=0.01)
+    assert track.found.sum() == 58
+    plain = ColourLandmarker()
+    detect(torch.cat(frames), plain, smoothing=0)
+    assert landmarker.tracked > 50
+    assert landmarker.runs < plain.runs - 50
+
+
+def test_of_several_faces_none_is_tracked_without_detecting_all():
+    frames = [picture((300, 590), ("red", 100, 60, 120), ("blue", 400 - 5 * n, 60, 120)) for n in range(10)]
+    landmarker = TrackingLandmarker()
+    track, report = detect(torch.cat(frames), landmarker, choose="index", index=1, smoothing=0)
+    assert landmarker.tracked == 0
+    np.testing.assert_allclose([place(track, n)[0] for n in range(10)], 400 - 5 * np.arange(10), atol=0.01)
+    assert "Faces seen: 2" in report
+
+
 def test_a_video_without_a_face_is_not_searched_in_every_frame():
     landmarker = ColourLandmarker()
     with pytest.raises(TalkingPortraitError, match="None of the 20 frames shows a face"):

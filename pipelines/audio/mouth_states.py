@@ -111,14 +111,17 @@ def _middle_and_last(network: MouthNetwork, mel: torch.Tensor) -> torch.Tensor:
 def speech_mel(network: MouthNetwork, audio: Audio) -> torch.Tensor:
     """Mel power (frames, mels) at 100 Hz of audio of any rate and channels, computed piece by piece."""
     waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
-    waveform = waveform - waveform.mean()  # a constant offset is no sound
+    offset = waveform.mean()  # which is no sound
     filters = mel_filters(network.config.mels)
-    frames = math.ceil(len(waveform) / HOP) + 1
-    padded = torch.nn.functional.pad(waveform, (FFT // 2, frames * HOP + FFT - len(waveform)))
+    samples = len(waveform)
+    frames = math.ceil(samples / HOP) + 1
     pieces = []
     for start in range(0, frames, _MEL_CHUNK):
         stop = min(start + _MEL_CHUNK, frames)
-        pieces.append(mel_power(padded[start * HOP : (stop - 1) * HOP + FFT], filters))
+        first, last = start * HOP - FFT // 2, (stop - 1) * HOP + FFT // 2
+        there = waveform[max(first, 0) : min(last, samples)] - offset
+        padded = torch.nn.functional.pad(there, (max(-first, 0), max(last - samples, 0)))
+        pieces.append(mel_power(padded, filters))
     return torch.cat(pieces)
 
 

@@ -173,12 +173,13 @@ def _interpolated(sites: np.ndarray, values: np.ndarray, nodes: np.ndarray, soft
     In torch, of which a worker uses one thread: NumPy's library would start as many in each worker as there are cores.
     """
     count = len(sites)
-    places = torch.from_numpy(sites)
-    system = torch.ones(count + 1, count + 1, dtype=torch.float64)
+    middle = sites.mean(axis=0)  # squares of small numbers keep their digits in single precision
+    places, asked = (torch.from_numpy(rows - middle).float() for rows in (sites, nodes))
+    system = torch.ones(count + 1, count + 1)
     system[:count, :count] = RIDGE * torch.eye(count) - _multiquadric(places, places, softness)
     system[count, count] = 0
-    weights = torch.linalg.solve(system, torch.from_numpy(np.concatenate([values, np.zeros((1, 2))]))).float()
-    return weights[count] - _multiquadric(torch.from_numpy(nodes).float(), places.float(), softness) @ weights[:count]
+    weights = torch.linalg.solve(system, torch.from_numpy(np.concatenate([values, np.zeros((1, 2))])).float())
+    return weights[count] - _multiquadric(asked, places, softness) @ weights[:count]
 
 
 def _multiquadric(a: torch.Tensor, b: torch.Tensor, softness: float) -> torch.Tensor:

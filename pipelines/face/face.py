@@ -58,4 +58,4 @@ class TrackingLandmarker(Landmarker, Protocol):
     """An engine that finds a face again without searching the picture, in a fraction of the time."""
 
     def track(self, picture: np.ndarray, last: Face, min_confidence: float) -> Face | None:
-        """The face that was `last` in the frame before, in `picture` (H, W, 3) uint8 RGB; None where it is not there."""
+        """The face that was `last` in the frame before, in `picture` (H, W, 3) uint8 RGB; None where it is gone."""

@@ -29,6 +29,8 @@ DETECTOR_SIZE, MESH_SIZE = 128, 192
 ANCHOR_GRIDS = ((16, 2), (8, 6))
 """Cells along a side and anchors in a cell, for the two layers with detections."""
 OVERLAP = 0.3
+MOST_DENSE = 2
+"""Samples along a side of the mesh network's pixels, beyond which the picture is made smaller first."""
 MARGIN = 1.5
 """Side of the mesh network's input square over the longer side of the face's box."""
 
@@ -63,7 +65,7 @@ class TFLiteLandmarker:
         return faces
 
     def track(self, picture: np.ndarray, last: Face, min_confidence: float) -> Face | None:
-        """The face that was `last` in the frame before, in `picture` (H, W, 3) uint8 RGB; None where it is not there."""
+        """The face that was `last` in the frame before, in `picture` (H, W, 3) uint8 RGB; None where it is gone."""
         return self._face(picture, _square_of(last.points), min_confidence)
 
     def _face(self, picture: np.ndarray, square: np.ndarray, min_confidence: float) -> Face | None:
@@ -170,14 +172,30 @@ def _merged(place: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def _cut_out(picture: np.ndarray, square: np.ndarray) -> np.ndarray:
     """The input (192, 192, 3) uint8 of the mesh network, as `sample_picture` has it, several times as fast."""
     cv2 = load_opencv()
-    # Several samples for each pixel where the picture is shrunk, then their mean.
+    # Several samples for each pixel where the picture is shrunk, then their mean; a large face is shrunk before.
     dense = max(1, math.ceil(map_scale(square)))
+    if dense >= 2 * MOST_DENSE:
+        picture, square = _smaller(picture, square, dense // MOST_DENSE)
+        dense = max(1, math.ceil(map_scale(square)))
     side = MESH_SIZE * dense
     matrix = square / [dense, dense, 1]
     matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV's pixel centres are whole numbers
     way = (cv2.INTER_CUBIC if dense == 1 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
     samples = cv2.warpAffine(picture, matrix, (side, side), flags=way, borderMode=cv2.BORDER_REPLICATE)
     return samples if dense == 1 else cv2.resize(samples, (MESH_SIZE, MESH_SIZE), interpolation=cv2.INTER_AREA)
+
+
+def _smaller(picture: np.ndarray, square: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a picture around a square, so many times smaller, and the map of the square to it."""
+    cv2 = load_opencv()
+    whole = np.array(picture.shape[1::-1])
+    corners = apply_map(square, np.array([[x, y] for x in (0.0, MESH_SIZE) for y in (0.0, MESH_SIZE)]))
+    low = np.clip(np.floor(corners.min(axis=0)).astype(int) - times, 0, np.maximum(whole - times, 0))
+    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + times, np.minimum(low + times, whole), whole)
+    size = np.maximum((high - low) // times, 1)
+    part = np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]])
+    moved = square - np.array([[0, 0, low[0]], [0, 0, low[1]]])
+    return cv2.resize(part, tuple(size.tolist()), interpolation=cv2.INTER_AREA), moved * (size / (high - low))[:, None]
 
 
 def _square_of(points: np.ndarray) -> np.ndarray:

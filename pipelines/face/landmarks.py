@@ -55,8 +55,8 @@ SEARCH_AGAIN = 25
 DETECT_AGAIN = 25
 """A face that is alone is tracked from frame to frame, where the engine can, and detected again after this many."""
 STEADY_MOVE, STEADY_SCALE, STEADY_TURN = 0.15, 1.15, 10.0
-"""How far a tracked face may move within a frame, over its size, grow or shrink, and turn in degrees: beyond it, as after
-a cut, it is detected again."""
+"""How far a tracked face may move within a frame, over its size, grow or shrink, and turn in degrees; beyond it, as
+after a cut, it is detected again."""
 
 
 def open_landmarker(

@@ -60,8 +60,9 @@ class _Seen:
         hook.remove()
         self.hidden, self.sure = rows[0], torch.sigmoid(logits)
         self.curves, self.known = torch.from_numpy(clip.curves)[None], torch.from_numpy(clip.known)[None]
-        frames = self.known.shape[1]
-        self.part = (torch.arange(frames) * PARTS // frames)[None]
+        # Equal parts of what is known: a face may be seen in the end of a recording alone.
+        known = self.known.cumsum(dim=1)
+        self.part = ((known - 1).clamp(min=0) * PARTS / known[:, -1:].clamp(min=1)).long().clamp(max=PARTS - 1)
 
     def score(self, head: nn.Linear, known: torch.Tensor) -> float:
         if not known.any():

@@ -95,6 +95,15 @@ def test_one_persons_way_of_speaking_is_learned(said, speech):
     assert "40 steps" in learned.report[0]
 
 
+def test_a_face_that_is_not_seen_for_the_first_third_is_learned_from_all_the_same(said, speech):
+    start = open_mouth("real lips")
+    mine = recording(said, speech)
+    mine.found[: int(0.4 * len(mine.found))] = False
+    learned = learn_person([mine], start, 40)
+    clips = [spoken_lips(mine, start, own=True)]
+    assert agreement(learned.network, clips)["width"] > agreement(start, clips)["width"] + 0.1
+
+
 def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, speech, backgrounds):
     start = MouthNetwork(MouthConfig(channels=16, dilations=(1,)))
     clips = [spoken_lips(recording(said, speech, name=name), open_mouth("real lips"), own=False) for name in ("a", "b")]

@@ -30,6 +30,7 @@ BLOCK, OVERLAP = 250, 8
 """Frames that are worked on together, and how many of the neighbouring ones are smoothed with them."""
 REST_FRAMES = 400
 """Frames from which the shape at rest is taken, at most, spread over the film."""
+READ_TOGETHER = 32
 RIGID_ABOVE = -1.0
 """Height in cm in the canonical head from which on a vertex tells the head's pose: from the tip of the nose up."""
 FRONTAL, LEAST_PART = 20.0, 0.3
@@ -97,7 +98,7 @@ def filmed_face(
         points = _smoothed(points, starts, smoothing)
     spread = np.flatnonzero(found)
     chosen = spread[:: max(1, len(spread) // REST_FRAMES)]
-    vertices, matrix = metric_mesh(points[chosen], size)
+    vertices, matrix = metric_mesh(_read(points, chosen), size)
     reference = np.median(vertices, axis=0)
     vertices, matrix = _posed(vertices, matrix, reference)
     angles = np.abs(split_matrix(matrix)[0])
@@ -108,7 +109,10 @@ def filmed_face(
     mesh = _portrait(close_lips(rest), facing, size)
     rims = (UPPER_RIM + LOWER_RIM) / 2 * mesh.mouth.width * mesh.pixels_per_cm
     mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - gap * mesh.eye_distance / 2)
-    turned = np.concatenate([_turned(points[part], size) for part in blocks(len(points))])
+    turned = np.empty(len(points))
+    for part in blocks(len(points)):
+        turned[part] = _turned(points[part], size)
+        give_memory_back(points)
     wanted = found * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
     return FilmedFace(
         points, found, starts, size, _faded(wanted, starts), reference, rest, gap, mesh, Appearance.of(textures)
@@ -156,6 +160,16 @@ def _held(points: np.ndarray, found: np.ndarray, starts: tuple[int, ...]) -> np.
     for part in blocks(len(points)):
         result[part] = points[source[part]]
         give_memory_back(points, result)
+    return result
+
+
+def _read(points: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Points of frames that lie far apart; the system reads a megabyte around each."""
+    result = np.empty((len(numbers), *points.shape[1:]), points.dtype)
+    for place, number in enumerate(numbers):
+        result[place] = points[number]
+        if place % READ_TOGETHER == 0:
+            give_memory_back(points)
     return result
 
 

@@ -116,10 +116,10 @@ class PicturesSeen(ColourLandmarker):
 @pytest.mark.parametrize("empty", [0, 2])
 def test_all_faces_of_a_video_are_tracked_and_its_pictures_detected_once(empty):
     """Faces that begin after some frames without any, one of which is missing for a frame."""
-    size = (400, 900)
+    size = (240, 540)
     clip = [picture(size)] * empty
     for step in range(5):
-        squares = [("red", 700 - 5 * step, 100, 90), ("green", 400, 150 + 4 * step, 110), ("blue", 100, 100, 100)]
+        squares = [("red", 420 - 3 * step, 60, 54), ("green", 240, 90 + 3 * step, 66), ("blue", 60, 60, 60)]
         clip.append(picture(size, *(squares[:2] if step == 3 else squares)))
     frames = torch.cat(clip) + torch.linspace(0, 0.05, len(clip))[:, None, None, None]
     landmarker = PicturesSeen()

@@ -71,7 +71,8 @@ def test_a_killed_stage_goes_on_as_if_it_had_not_been(work: Path, tmp_path: Path
         assert apart.square().mean().sqrt() < 2e-4, path.name
 
 
-@pytest.mark.parametrize("stage", [pytest.param("aniportrait-stage1", marks=pytest.mark.slow), "apasco-stage1"])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["aniportrait-stage1", "apasco-stage1"])
 def test_two_processes_learn_what_one_would_from_the_same_samples(
     work: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ BLOCK, OVERLAP = 250, 8
 REST_FRAMES = 400
 """Frames from which the shape at rest is taken, at most, spread over the film."""
 READ_TOGETHER = 32
+"""Frames far from one another that are read before memory is given back."""
 RIGID_ABOVE = -1.0
 """Height in cm in the canonical head from which on a vertex tells the head's pose: from the tip of the nose up."""
 FRONTAL, LEAST_PART = 20.0, 0.3

@@ -30,8 +30,8 @@ ANCHOR_GRIDS = ((16, 2), (8, 6))
 """Cells along a side and anchors in a cell, for the two layers with detections."""
 OVERLAP = 0.3
 MOST_DENSE = 2
-"""Samples along a side of each of the mesh network's pixels; where twice as many are needed, the picture is made smaller
-first."""
+"""Samples along a side of each of the mesh network's pixels; where twice as many are needed, the picture is first made
+smaller."""
 MARGIN = 1.5
 """Side of the mesh network's input square over the longer side of the face's box."""
 

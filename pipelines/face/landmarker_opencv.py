@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkingPortraitError
-from ..image.affine_sampling import apply_map, box_map, map_scale, turned_map
+from ..image.affine_sampling import apply_map, box_map, map_corners, map_scale, turned_map
 from ..packages import PACK, first_line, load_opencv
 from .expression_scores import scores_from_shape
 from .face import Face
@@ -190,13 +190,17 @@ def _smaller(picture: np.ndarray, square: np.ndarray, times: int) -> tuple[np.nd
     """The part of a picture around a square, so many times smaller, and the map of the square to it."""
     cv2 = load_opencv()
     whole = np.array(picture.shape[1::-1])
-    corners = apply_map(square, np.array([[x, y] for x in (0.0, MESH_SIZE) for y in (0.0, MESH_SIZE)]))
-    low = np.clip(np.floor(corners.min(axis=0)).astype(int) - times, 0, np.maximum(whole - times, 0))
-    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + times, np.minimum(low + times, whole), whole)
-    size = np.maximum((high - low) // times, 1)
-    part = np.ascontiguousarray(picture[low[1] : high[1], low[0] : high[0]])
-    moved = square - np.array([[0, 0, low[0]], [0, 0, low[1]]])
-    return cv2.resize(part, tuple(size.tolist()), interpolation=cv2.INTER_AREA), moved * (size / (high - low))[:, None]
+    corners = map_corners(square, (MESH_SIZE, MESH_SIZE))
+    first = np.clip(np.floor(corners.min(axis=0)).astype(int) - times, 0, whole - 1)
+    last = np.clip(np.ceil(corners.max(axis=0)).astype(int) + times, first + 1, whole)
+    # Blocks lie on a grid of the picture's own, so that they don't shimmer when the square moves.
+    first = first // times * times
+    part = picture[first[1] : last[1], first[0] : last[0]]
+    right, below = (-(last - first) % times).tolist()
+    part = cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    size = (part.shape[1] // times, part.shape[0] // times)
+    moved = np.column_stack([square[:, :2], square[:, 2] - first]) / times
+    return cv2.resize(part, size, interpolation=cv2.INTER_AREA), moved
 
 
 def _square_of(points: np.ndarray) -> np.ndarray:

@@ -259,15 +259,8 @@ class _Follower:
         """The face in the next frame (H, W, 3), bytes or in 0..1, or None."""
         pyramid = ImagePyramid(picture)
         last = self.picker.last
-        if last is not None and not is_hard(last, picture):
-            face = self._track(last, pyramid)
-            if face is not None:
-                return face
-        elif last is not None:
-            # The view stays while the face stays in it: a view that trembles makes the points tremble.
-            if self._view is None or not _well_inside(last, self._view):
-                self._view = view_of(last)
-            face = self.picker.again(self._detect(self._view, pyramid))
+        if last is not None:
+            face = self._in_view(last, pyramid) if is_hard(last, picture) else self._track(last, pyramid)
             if face is not None:
                 return face
         faces = self._all(pyramid)
@@ -279,6 +272,13 @@ class _Follower:
             face = self.picker.last = set_upright(face, pyramid.picture, self.landmarker, self.min_confidence)
         self._tracked = 0 if len(faces) == 1 and face is not None else DETECT_AGAIN
         return face
+
+    def _in_view(self, last: Face, pyramid: ImagePyramid) -> Face | None:
+        """The face in a view made for it, which stays while the face stays in it: one that trembles makes the points
+        tremble."""
+        if self._view is None or not _well_inside(last, self._view):
+            self._view = view_of(last)
+        return self.picker.again(self._detect(self._view, pyramid))
 
     def _track(self, last: Face, pyramid: ImagePyramid) -> Face | None:
         """The face as tracked from the frame before; None where it has to be detected."""

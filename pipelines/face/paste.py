@@ -16,7 +16,7 @@ import torch
 
 from ...models.curves import smoothstep
 from ..errors import TalkingPortraitError
-from ..image.affine_sampling import apply_map, invert_map, sample_picture
+from ..image.affine_sampling import invert_map, map_corners, sample_picture
 from ..image.frame_workers import FrameWorkers
 from ..types import Crop, Progress, no_progress
 
@@ -141,8 +141,7 @@ def _covered_part(
     matrix: np.ndarray, frame_size: tuple[int, ...], picture_size: tuple[int, ...]
 ) -> tuple[tuple[slice, slice] | None, np.ndarray]:
     """The rows and columns of the picture under the frame, and the map from their pixels to the frame's."""
-    height, width = frame_size[:2]
-    corners = apply_map(matrix, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+    corners = map_corners(matrix, (frame_size[0], frame_size[1]))
     low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     high = np.minimum(np.ceil(corners.max(axis=0)), [picture_size[1], picture_size[0]]).astype(int)
     to_frame = invert_map(matrix)
@@ -167,7 +166,7 @@ def _feathered(
     (a, b, c), (d, e, f) = to_frame.tolist()
     u, v = a * x + b * y + c, d * x + e * y + f
     # Distances to the left, right, top and bottom side; a side beyond the picture's edge needs no soft border.
-    corners = apply_map(matrix, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+    corners = map_corners(matrix, (height, width))
     limit = np.array([picture_size[1], picture_size[0]], dtype=np.float64)
     ends = ((0, 2), (1, 3), (0, 1), (2, 3))
     soft = [not _beyond(corners[list(pair)], limit) for pair in ends]

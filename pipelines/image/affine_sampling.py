@@ -54,6 +54,12 @@ def invert_map(matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([inverse, -inverse @ matrix[:, 2:]], axis=1)
 
 
+def map_corners(matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where in the picture the corners (4, 2) of a result of `size` (height, width) lie: the upper two, left first."""
+    height, width = size
+    return apply_map(matrix, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+
+
 def map_scale(matrix: np.ndarray) -> float:
     """Picture pixels for each pixel of the result."""
     return math.sqrt(abs(np.linalg.det(matrix[:, :2])))
@@ -101,7 +107,7 @@ def _covered_part(
     steps = np.linalg.norm(matrix[:, :2], axis=1)  # picture pixels in x and in y for a step in the result
     blocks = np.maximum((steps / KEPT_SHRINKING).astype(int), 1)
     reach = np.ceil(2 * np.maximum(steps, 1)).astype(int) + 1
-    corners = np.array([[0, 0], [size[1], 0], [0, size[0]], [size[1], size[0]]]) @ matrix[:, :2].T + matrix[:, 2]
+    corners = map_corners(matrix, size)
     limit = np.array([picture.shape[1], picture.shape[0]])
     first = np.clip(np.floor(corners.min(axis=0)).astype(int) - reach, 0, limit - 1)
     last = np.clip(np.ceil(corners.max(axis=0)).astype(int) + reach, first + 1, limit)

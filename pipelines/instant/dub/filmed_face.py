@@ -30,8 +30,8 @@ BLOCK, OVERLAP = 250, 8
 """Frames that are worked on together, and how many of the neighbouring ones are smoothed with them."""
 REST_FRAMES = 400
 """Frames from which the shape at rest is taken, at most, spread over the film."""
-READ_TOGETHER = 32
-"""Frames far from one another that are read before memory is given back."""
+TAKEN_TOGETHER = 32
+"""Frames that are taken from a film's points before memory is given back."""
 RIGID_ABOVE = -1.0
 """Height in cm in the canonical head from which on a vertex tells the head's pose: from the tip of the nose up."""
 FRONTAL, LEAST_PART = 20.0, 0.3
@@ -99,7 +99,7 @@ def filmed_face(
         points = _smoothed(points, starts, smoothing)
     spread = np.flatnonzero(found)
     chosen = spread[:: max(1, len(spread) // REST_FRAMES)]
-    vertices, matrix = metric_mesh(_read(points, chosen), size)
+    vertices, matrix = metric_mesh(_taken(points, chosen), size)
     reference = np.median(vertices, axis=0)
     vertices, matrix = _posed(vertices, matrix, reference)
     angles = np.abs(split_matrix(matrix)[0])
@@ -157,20 +157,16 @@ def _held(points: np.ndarray, found: np.ndarray, starts: tuple[int, ...]) -> np.
             source[start:end] = known[nearer]
         elif found.any():
             source[start:end] = np.flatnonzero(found)[0]
-    result = large_array(points.shape)
-    for part in blocks(len(points)):
-        result[part] = points[source[part]]
+    return _taken(points, source)
+
+
+def _taken(points: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The points of some frames, which may lie far apart: the system reads a megabyte around each."""
+    result = large_array((len(numbers), *points.shape[1:]))
+    for start in range(0, len(numbers), TAKEN_TOGETHER):
+        part = slice(start, start + TAKEN_TOGETHER)
+        result[part] = points[numbers[part]]
         give_memory_back(points, result)
-    return result
-
-
-def _read(points: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Points of frames that lie far apart; the system reads a megabyte around each."""
-    result = np.empty((len(numbers), *points.shape[1:]), points.dtype)
-    for place, number in enumerate(numbers):
-        result[place] = points[number]
-        if place % READ_TOGETHER == 0:
-            give_memory_back(points)
     return result
 
 

@@ -99,11 +99,14 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
 
 def _blue_of_whites(eyes: np.ndarray) -> float:
     """Blue over green of the whites of the eyes, from the pixels (N, 3) inside the lids; 1 where it can't be seen."""
+    if len(eyes) < FEWEST_WHITES:
+        return 1.0
     light = eyes @ LUMA
-    if len(eyes) < FEWEST_WHITES or np.quantile(light, 0.7) < DARKEST_HUE:
+    least, most = np.quantile(light, (0.7, 0.95))
+    if least < DARKEST_HUE:
         return 1.0
     # Highlights are left out, then skin and iris as what is most coloured.
-    bright = eyes[(light >= np.quantile(light, 0.7)) & (light <= np.quantile(light, 0.95))]
+    bright = eyes[(light >= least) & (light <= most)]
     colour = np.ptp(bright, axis=1) / bright.max(axis=1)
     white = bright[colour <= np.median(colour)].mean(axis=0)
     return float(white[2] / max(white[1], 1e-3))

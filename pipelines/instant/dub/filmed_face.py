@@ -8,38 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....models.face.face_mesh import (
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
     VERTICES,
-    eye_distance,
     face_mesh,
-    mouth_opening,
 )
-from ....models.face.mouth_shapes import close_lips
 from ...face.head_pose import split_matrix
-from ...face.metric_mesh import metric_mesh, project, similarity
+from ...face.metric_mesh import metric_mesh, similarity
 from ...face.smoothing import smooth_points
 from ...large_arrays import give_memory_back, large_array
-from ...types import Camera, FaceMotion, FaceTrack
-from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP, Speaking
-from ..renderer.portrait_mesh import LipControls, PortraitMesh
+from ...types import Camera, FaceMotion
+from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP
 from .face_texture import Texture
 from .occlusion import Appearance
+from .resting_face import REST_FRAMES, RestingFace, resting_face
 
 BLOCK, OVERLAP = 250, 8
 """Frames that are worked on together, and how many of the neighbouring ones are smoothed with them."""
-REST_FRAMES = 400
-"""Frames from which the shape at rest is taken, at most, spread over the film."""
 TAKEN_TOGETHER = 32
 """Frames that are taken from a film's points before memory is given back."""
 RIGID_ABOVE = -1.0
 """Height in cm in the canonical head from which on a vertex tells the head's pose: from the tip of the nose up."""
-FRONTAL, LEAST_PART = 20.0, 0.3
-"""Degrees to the side up to which frames tell the shape at rest, and the part of the frames that do so at least."""
-LEAST_VARIATION = 0.1
-"""Cm that openings must differ for them to say what goes with an opening."""
-CLOSED_PART, MOST_CLOSED = 0.05, 0.045
-"""Part of the frames whose lips touch, at least, and the widest gap in eye distances that landmarkers report there."""
 UPPER_RIM, LOWER_RIM = 0.02, 0.05
 """Mouth half widths by which the edges of open lips lie outside the landmarks: no rim of teeth may stick to a lip."""
 FADE = 3
@@ -54,9 +41,8 @@ class FilmedFace:
 
     `points` (F, 468, 3) float32 landmarks in pixels, held where the face is not found. `found` (F,) bool.
     `starts` numbers of the frames that begin a shot, with 0. `size` (height, width) of a frame. `amount` (F,) in 0..1
-    is how far a frame may be changed. `reference` (468, 3) cm is the usual shape in the head frame, `rest` that
-    with lips that touch, `closed_gap` what landmarkers then report between them in eye distances, `mesh` the shape at
-    rest without that gap as a portrait, and `appearance` the usual look of the lower face, if enough is seen of it.
+    is how far a frame may be changed. `reference` (468, 3) cm is the median shape, by which heads are posed, `rest`
+    says what it is like at rest, and `appearance` how the lower face usually looks, if enough is seen of it.
     """
 
     points: np.ndarray
@@ -65,9 +51,7 @@ class FilmedFace:
     size: tuple[int, int]
     amount: np.ndarray
     reference: np.ndarray
-    rest: np.ndarray
-    closed_gap: float
-    mesh: PortraitMesh
+    rest: RestingFace
     appearance: Appearance | None
 
     @property
@@ -101,23 +85,16 @@ def filmed_face(
     chosen = spread[:: max(1, len(spread) // REST_FRAMES)]
     vertices, matrix = metric_mesh(_taken(points, chosen), size)
     reference = np.median(vertices, axis=0)
-    vertices, matrix = _posed(vertices, matrix, reference)
-    angles = np.abs(split_matrix(matrix)[0])
-    facing = matrix[int(angles.sum(axis=1).argmin())]
-    gap = min(float(np.quantile(mouth_opening(vertices), CLOSED_PART)), MOST_CLOSED)
-    closed = _closed(vertices, angles[:, 1], gap)
-    rest = closed - _pressed(_portrait(close_lips(closed), facing, size), speech)
-    mesh = _portrait(close_lips(rest), facing, size)
-    rims = (UPPER_RIM + LOWER_RIM) / 2 * mesh.mouth.width * mesh.pixels_per_cm
-    mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - gap * mesh.eye_distance / 2)
+    rest = resting_face(*_posed(vertices, matrix, reference), size, speech)
+    mouth, scale = rest.mesh.mouth, rest.mesh.pixels_per_cm
+    rims = (UPPER_RIM + LOWER_RIM) / 2 * mouth.width * scale
+    mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - rest.closed_gap * mouth.eye_pixels / 2)
     turned = np.empty(len(points))
     for part in blocks(len(points)):
         turned[part] = _turned(points[part], size)
         give_memory_back(points)
     wanted = found * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
-    return FilmedFace(
-        points, found, starts, size, _faded(wanted, starts), reference, rest, gap, mesh, Appearance.of(textures)
-    )
+    return FilmedFace(points, found, starts, size, _faded(wanted, starts), reference, rest, Appearance.of(textures))
 
 
 def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -> np.ndarray:
@@ -179,50 +156,6 @@ def _smoothed(points: np.ndarray, starts: tuple[int, ...], strength: float) -> n
             result[first:last] = smooth_points(points[low:high].astype(np.float64), strength)[first - low : last - low]
             give_memory_back(points, result)
     return result
-
-
-def _closed(vertices: np.ndarray, turned: np.ndarray, gap: float) -> np.ndarray:
-    """The shape (468, 3) at a `gap` of so many eye distances between the lips.
-
-    It is derived from shapes (n, 468, 3) in frames that are `turned` (n,) degrees aside.
-    """
-    most = max(FRONTAL, float(np.quantile(turned, LEAST_PART)))
-    frontal = vertices[turned <= most]
-    return _at_opening(frontal.reshape(-1, 3 * VERTICES), gap * float(eye_distance(frontal.mean(axis=0))))
-
-
-def _pressed(mesh: PortraitMesh, speech: FaceMotion) -> np.ndarray:
-    """Offsets (468, 3) that speech, as it is drawn on a face, has at closed lips: it presses and purses them there."""
-    frames = np.arange(0, speech.frames, max(1, speech.frames // REST_FRAMES))
-    offsets, _ = mesh.mouth.offsets(speech, frames, LipControls.of(speech, frames), resting_lips(speech))
-    return _at_opening(offsets.reshape(-1, 3 * VERTICES), 0.0)
-
-
-def resting_lips(motion: FaceMotion) -> Speaking:
-    """A film's face has no smile or open mouth of its own to leave: its shape at rest is that of speech."""
-    return Speaking(np.zeros(motion.frames), np.zeros(motion.frames))
-
-
-def _portrait(rest: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> PortraitMesh:
-    """The shape at rest (468, 3) as a portrait of a frame in which the head is posed by `matrix` (4, 4)."""
-    depth = -(rest @ matrix[2, :3] + matrix[2, 3])
-    scale = Camera().focal * size[0] / 2 / depth.mean()
-    points = np.concatenate([project(rest, matrix, size), (depth - depth.mean())[:, None] * scale], axis=1)
-    return PortraitMesh(FaceTrack(points[None], np.ones(1, bool), size, matrix[None]))
-
-
-def _at_opening(shapes: np.ndarray, opening: float) -> np.ndarray:
-    """The shape (468, 3) whose lips are `opening` cm apart, by regression over shapes, or over offsets (n, 468 * 3).
-
-    Widths, which follow the opening less, are the mean ones.
-    """
-    upper, lower = 3 * INNER_UPPER_LIP + 1, 3 * INNER_LOWER_LIP + 1
-    gaps = shapes[:, upper] - shapes[:, lower]
-    result = shapes.mean(axis=0)
-    if np.ptp(gaps) > LEAST_VARIATION:
-        slope, start = np.polyfit(gaps, shapes, 1)
-        result = np.where(np.arange(3 * VERTICES) % 3 == 0, result, start + opening * slope)
-    return result.reshape(VERTICES, 3)
 
 
 def _turned(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -10,11 +10,10 @@ import numpy as np
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, eye_distance, face_mesh
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps
-from ...face.metric_mesh import project
 from ...types import FaceMotion
 from ..renderer.mouth_shape import MOUTH_CORNERS
-from ..renderer.portrait_mesh import LipControls
-from .filmed_face import LOWER_RIM, UPPER_RIM, FilmedFace, pixels_per_cm, resting_lips
+from .filmed_face import LOWER_RIM, UPPER_RIM, FilmedFace, pixels_per_cm
+from .resting_face import speech_offsets
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
@@ -52,17 +51,17 @@ def mouth_motions(
     """
     vertices, matrix = face.shapes(numbers)
     points = face.points[numbers][..., :2].astype(np.float64)
-    eye_cm = eye_distance(face.rest)
-    spoken, _ = face.mesh.mouth.offsets(motion, frames, LipControls.of(motion, frames), resting_lips(motion))
-    basis = pixels_per_cm(matrix, face.size, face.rest)
-    resting = project(np.broadcast_to(face.rest, vertices.shape), matrix, face.size)
+    shape, closed_gap = face.rest.shape, face.rest.closed_gap
+    spoken = speech_offsets(face.rest.mesh, motion, frames)
+    basis = pixels_per_cm(matrix, face.size, shape)
+    resting = face.rest.places(matrix, face.size, basis)
     weight = (_lower_face() * np.where(_follows_jaw(), jaw, 1.0))[:, None]
     moved = weight * (resting - points + np.einsum("nij,nvj->nvi", basis, spoken))
-    moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, face.rest + spoken, face.closed_gap)))
+    moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, shape + spoken, closed_gap)))
     middle = resting[:, [INNER_UPPER_LIP, INNER_LOWER_LIP]].mean(axis=1)
-    eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * eye_cm
+    eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * eye_distance(shape)
     return [
-        MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k]), face.closed_gap * float(eyes[k]))
+        MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k]), closed_gap * float(eyes[k]))
         for k in range(len(numbers))
     ]
 

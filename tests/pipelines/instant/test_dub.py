@@ -13,11 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from talking_portrait.__main__ import main
-from talking_portrait.models.face.face_mesh import mouth_opening
+from talking_portrait.models.face.face_mesh import LIPS_OUTER, mouth_opening
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines import large_arrays
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.face.head_pose import head_matrix
 from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
+from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import open_sound, write_wav
@@ -27,12 +29,16 @@ from talking_portrait.pipelines.instant.dub import film as film_module
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_video
 from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
-from talking_portrait.pipelines.instant.dub.filmed_face import _faded
+from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
+from talking_portrait.pipelines.instant.dub.mouth_motion import mouth_motions
 from talking_portrait.pipelines.instant.dub.occlusion import MOST_TEXTURES, TextureKeeper, covered
+from talking_portrait.pipelines.instant.dub.resting_face import resting_face
+from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import Audio, FaceMotion, FaceTrack
 
 SIDE, FRAMES, FPS = 256, 24, Fraction(25)
+CHIN = (148, 152, 176, 377, 400)
 
 
 def talk(jaw: np.ndarray, turn: float = 0.0) -> FaceMotion:
@@ -102,6 +108,40 @@ def test_the_mouth_follows_the_new_words_and_nothing_else_changes(frames, track,
     assert np.corrcoef(result, truth)[0, 1] > 0.8
     assert np.corrcoef(result, before)[0, 1] < 0.5
     assert np.abs(result - truth).mean() < 0.04
+
+
+def test_the_words_of_the_film_itself_move_nothing(renderer):
+    """With exact landmarks, chin and lips stay where they are filmed, on average over the film."""
+    mesh, numbers = renderer.mesh, np.arange(FRAMES)
+    speaking = mesh.mouth.speaking(FILMED)
+    offsets = mesh.mouth.offsets(FILMED, numbers, LipControls.of(FILMED, numbers), speaking)[0]
+    pose = mesh.move(FILMED, numbers, speaking).camera_motion.numpy() @ mesh.matrix
+    basis = pixels_per_cm(pose, mesh.image_size, mesh.vertices)
+    places = project(np.broadcast_to(mesh.vertices, offsets.shape), pose, mesh.image_size)
+    places = places + np.einsum("nij,nvj->nvi", basis, offsets)
+    depth = -(np.einsum("nj,nvj->nv", pose[:, 2, :3], mesh.vertices + offsets) + pose[:, 2, 3:])
+    depth = (depth - depth.mean(axis=1, keepdims=True)) * mesh.pixels_per_cm
+    points = np.concatenate([places, depth[..., None]], axis=-1).astype(np.float32)
+    face = filmed_face(points, np.ones(FRAMES, bool), (0,), mesh.image_size, FILMED, smoothing=0)
+    moved = np.stack([mouth.moved for mouth in mouth_motions(face, numbers, FILMED, numbers, 1.0)])
+    travel = np.linalg.norm(moved.mean(axis=0), axis=-1) / mesh.eye_distance
+    assert travel[list(CHIN)].mean() < 0.007
+    assert travel[list(LIPS_OUTER)].mean() < 0.009
+
+
+def test_what_changes_with_the_heads_pose_is_not_taken_for_speech():
+    """A landmarker whose chin goes up and down with a nodding head has it so in the face at rest too."""
+    rng, nod, size = np.random.default_rng(0), 6 * np.sin(np.arange(60) / 5), (512, 512)
+    vertices = neutral_vertices() + mouth_vertices(np.column_stack([rng.uniform(0, 0.6, 60), np.zeros((60, 5))]))
+    vertices[:, list(CHIN), 1] += 0.05 * nod[:, None]
+    matrix = head_matrix(np.column_stack([nod, np.zeros((60, 2))]), np.tile([0, 0, -60.0], (60, 1)))
+    rest = resting_face(vertices.astype(np.float64), matrix, size, NEW)
+    basis = pixels_per_cm(matrix, size, rest.shape)
+    without = replace(rest, by_angle=np.zeros_like(rest.by_angle)).places(matrix, size, basis)
+    change = (rest.places(matrix, size, basis) - without)[:, list(CHIN), 1].mean(axis=1)
+    expected = 0.05 * (nod - nod.mean()) * basis[:, 1, 1]
+    assert np.abs(change - expected).max() < 0.1 * np.abs(expected).max()
+    assert np.abs(rest.by_angle[:, 33]).max() < 1e-3
 
 
 def test_a_batch_of_pictures_is_a_film_and_one_picture_a_portrait(frames, track, renderer):

@@ -1,0 +1,132 @@
+"""Where a filmed face would have its landmarks if its mouth were at rest, which a film that speaks need not show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....models.face.face_mesh import (
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    VERTICES,
+    eye_distance,
+    mouth_opening,
+)
+from ....models.face.mouth_shapes import close_lips
+from ...face.head_pose import split_matrix
+from ...face.metric_mesh import project
+from ...types import Camera, FaceMotion, FaceTrack
+from ..renderer.mouth_shape import MOUTH_CORNERS, Speaking
+from ..renderer.portrait_mesh import LipControls, PortraitMesh
+
+REST_FRAMES = 400
+"""Frames from which the shape at rest is taken, at most, spread over the film or the speech."""
+FRONTAL, LEAST_PART = 20.0, 0.3
+"""Degrees to the side up to which frames tell the usual shape, and the part of the frames that do so at least."""
+LEAST_VARIATION = 0.1
+"""Cm that openings must differ for them to say what goes with an opening."""
+CLOSED_PART, MOST_CLOSED = 0.05, 0.045
+"""Part of the frames whose lips touch, at least, and the widest gap in eye distances that landmarkers report there."""
+TURNED_MOST = 40.0
+"""Degrees to the side up to which frames tell what goes with a head's pose."""
+STEADY_POSE = 0.2
+"""Variance of a head's angles in square degrees below which little is learned from them."""
+
+
+@dataclass(frozen=True)
+class RestingFace:
+    """The usual shape of a filmed face, and how its shape at rest differs from it.
+
+    `usual` (468, 3) cm in the head frame is the mean shape, and `spoken` (468, 3) cm how speech moves a face whose
+    lips are as far apart, so that the usual shape without `spoken` is that at rest. `closed_gap` is what landmarkers
+    report between touching lips, in eye distances. A landmarker's face changes a little as it turns: by `by_angle`
+    (3, 468, 3) cm a degree away from `angles` (3,). `mesh` is the shape at rest with touching lips as a portrait.
+    """
+
+    usual: np.ndarray
+    spoken: np.ndarray
+    closed_gap: float
+    by_angle: np.ndarray
+    angles: np.ndarray
+    mesh: PortraitMesh
+
+    @property
+    def shape(self) -> np.ndarray:
+        """The shape at rest (468, 3) in cm in the head frame."""
+        return self.usual - self.spoken
+
+    def places(self, matrix: np.ndarray, size: tuple[int, int], basis: np.ndarray) -> np.ndarray:
+        """Landmarks at rest (n, 468, 2) in pixels of frames of a `size` whose heads are posed by `matrix` (n, 4, 4).
+
+        `basis` (n, 2, 3) pixels per cm is that by which speech moves them: a jaw that opens goes back as well, and
+        what lies farther away is not drawn smaller.
+        """
+        turned = split_matrix(matrix)[0] - self.angles
+        usual = self.usual + np.einsum("nk,kvc->nvc", turned, self.by_angle)
+        return project(usual, matrix, size) - np.einsum("nij,vj->nvi", basis, self.spoken)
+
+
+def resting_face(vertices: np.ndarray, matrix: np.ndarray, size: tuple[int, int], speech: FaceMotion) -> RestingFace:
+    """The face of shapes (n, 468, 3) in cm that are posed by `matrix` (n, 4, 4) in frames of a `size`.
+
+    `speech` is a motion that says how speech moves a face at each opening. What landmarkers report is wrong by much
+    the same in all frames, so that the mean shape at its opening tells the one at rest better than the few frames with
+    closed lips do.
+    """
+    angles = split_matrix(matrix)[0]
+    aside = np.abs(angles[:, 1])
+    forwards = matrix[int(np.abs(angles).sum(axis=1).argmin())]
+    closed_gap = min(float(np.quantile(mouth_opening(vertices), CLOSED_PART)), MOST_CLOSED)
+    frontal = aside <= max(FRONTAL, float(np.quantile(aside, LEAST_PART)))
+    usual = vertices[frontal].mean(axis=0)
+    gap = float(usual[INNER_UPPER_LIP, 1] - usual[INNER_LOWER_LIP, 1])
+    opening = max(gap - closed_gap * float(eye_distance(usual)), 0.0)
+    spoken = _spoken(_portrait(close_lips(usual), forwards, size), speech, opening)
+    told = aside <= max(TURNED_MOST, float(aside.min()))
+    by_angle = _by_angle(vertices[told], angles[told])
+    mesh = _portrait(close_lips(usual - spoken), forwards, size)
+    return RestingFace(usual, spoken, closed_gap, by_angle, angles[frontal].mean(axis=0), mesh)
+
+
+def speech_offsets(mesh: PortraitMesh, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
+    """Offsets (B, 468, 3) in cm of a film's face in `frames` (B,) of a motion.
+
+    It has no smile or open mouth of its own to leave: its shape at rest is that of speech.
+    """
+    resting = Speaking(np.zeros(motion.frames), np.zeros(motion.frames))
+    return mesh.mouth.offsets(motion, frames, LipControls.of(motion, frames), resting)[0]
+
+
+def _portrait(shape: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> PortraitMesh:
+    """A shape (468, 3) as the portrait that a frame is in which the head is posed by `matrix` (4, 4)."""
+    depth = -(shape @ matrix[2, :3] + matrix[2, 3])
+    scale = Camera().focal * size[0] / 2 / depth.mean()
+    points = np.concatenate([project(shape, matrix, size), (depth - depth.mean())[:, None] * scale], axis=1)
+    return PortraitMesh(FaceTrack(points[None], np.ones(1, bool), size, matrix[None]))
+
+
+def _spoken(mesh: PortraitMesh, speech: FaceMotion, opening: float) -> np.ndarray:
+    """Offsets (468, 3) that speech has where lips are `opening` cm apart, by regression.
+
+    Widths, which follow the opening less, are the mean ones.
+    """
+    frames = np.arange(0, speech.frames, max(1, speech.frames // REST_FRAMES))
+    offsets = speech_offsets(mesh, speech, frames)
+    gaps = offsets[:, INNER_UPPER_LIP, 1] - offsets[:, INNER_LOWER_LIP, 1]
+    result = offsets.mean(axis=0)
+    if np.ptp(gaps) > LEAST_VARIATION:
+        slope, start = np.polyfit(gaps, offsets.reshape(len(offsets), -1), 1)
+        result[:, 1:] = (start + opening * slope).reshape(VERTICES, 3)[:, 1:]
+    return result
+
+
+def _by_angle(vertices: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """(3, 468, 3) cm a degree: how shapes (n, 468, 3) change with their heads' angles (n, 3) at the same mouth."""
+    right, left = MOUTH_CORNERS
+    width = np.linalg.norm(vertices[:, left] - vertices[:, right], axis=-1)
+    told = np.column_stack([angles, mouth_opening(vertices), width, np.ones(len(vertices))])
+    told[:, :-1] -= told[:, :-1].mean(axis=0)
+    ridge = len(vertices) * np.diag([STEADY_POSE] * 3 + [1e-9] * 3)
+    slopes = np.linalg.solve(told.T @ told + ridge, told.T @ vertices.reshape(len(vertices), -1))
+    return slopes[:3].reshape(3, VERTICES, 3)

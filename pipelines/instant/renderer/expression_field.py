@@ -28,7 +28,7 @@ HIDDEN = 0.03
 FOLLOWING = 5.0
 """Distance from the line of the lips in cm at which a field no longer follows the other side's lip."""
 
-FADING = ((0.14, 0.75), (0.3, 0.4), (0.48, 0.1), (0.7, 0.0))
+FADING = ((0.1, 0.7), (0.24, 0.3), (0.42, 0.05), (0.7, 0.0))
 """Rings around the face oval, by how much wider they are, and the share of the oval's movement they take."""
 
 
@@ -98,11 +98,10 @@ class ExpressionField:
         """
         mesh = self.mesh
         sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())
-        # Around the oval the skin gives way step by step, below the far-dropping chin over a longer distance.
+        # Around the oval the skin gives way step by step; soon, as collars and necklaces keep still while a chin drops.
         oval = list(FACE_OVAL)
         centre = mesh.points[oval].mean(axis=0)
-        below = np.clip(face_mesh().vertices[oval, 1:2] / -8, 0, 1)
-        rings = [centre + (mesh.points[oval] - centre) * (1 + away * (1 + 1.5 * below)) for away, _ in FADING]
+        rings = [centre + (mesh.points[oval] - centre) * (1 + away) for away, _ in FADING]
         corners = mesh.points[[RIGHT_EYE[0], RIGHT_EYE[8], LEFT_EYE[0], LEFT_EYE[8]]]
         places = np.concatenate([mesh.points[sites], *rings, corners])
 

@@ -292,6 +292,18 @@ def test_no_motion_folds_skin_or_head(renderer, turn):
         assert min(least_area_ratio(field, grid) for field in backward) > 0.2
 
 
+def test_collars_keep_still_below_a_dropping_chin(renderer):
+    mesh, skin = renderer.mesh, renderer.skin
+    shape = mesh.move(motion_of(np.array([[0.4, 0, 0, 0, 0, 0]])), np.arange(1), at_work(1, 0))
+    chin = mesh.points[152]
+    places = chin + np.outer([0.0, 0.25, 0.5], [0, mesh.eye_distance])
+    moved = skin.sample(skin.forward(shape.expression, lower=True), torch.from_numpy(places).float()[None, None])
+    drop, near, far = moved[0, 0, :, 1].tolist()
+    assert drop > 0.08 * mesh.eye_distance
+    assert near < 0.4 * drop
+    assert abs(far) < 0.1 * drop
+
+
 def test_inversion_undoes_a_field(renderer):
     controls = np.zeros((1, 6))
     controls[0, 0] = 0.6

@@ -19,6 +19,12 @@ RIM_PART = 0.1
 """Part of an opening at either lip that is not looked at: it is the lips' own shadow."""
 TEETH_LIGHT = 0.6
 """Of the cheeks' brightness, from which on the inside counts as teeth."""
+DARKEST_LIGHT = 0.47
+"""Of the cheeks' brightness, below which the darkest of the inside is the dark behind the teeth, not a lip's shadow."""
+TEETH_PART, LIP_FROM = 0.88, 0.97
+"""Of the brightest teeth's brightness, below which they end at a lip, and the part of the opening that is lip."""
+CAVITY = np.array([0.2, 0.11, 0.1], np.float32)
+"""The cavity's colour, as part of the cheeks', that is supposed where a smile shows nothing but teeth."""
 DARK_FROM = 0.12
 """Mouth half widths of lengthening over which its colour becomes the cavity's: what is repeated leaves streaks."""
 LIGHTER = 0.06
@@ -66,24 +72,26 @@ def skin_light(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
 class MouthView:
     """An open mouth in a `picture` (H, W, 3), bytes or floats in 0..1, with the `lips` around it.
 
-    `basis` (2, 3) and `middle` (2,) as in MouthMotion. `split` is the part of the opening at which it is lengthened,
-    `cavity` (3,) the colour there, `light` (3,) that of the cheeks.
+    `basis` (2, 3) and `middle` (2,) as in MouthMotion. What lies above `upper_to`, a part of the opening, is the
+    upper teeth's, what lies below `lower_from` the lower lip's; `cavity` (3,) is the colour of what comes between them
+    as the mouth is opened wider, `light` (3,) that of the cheeks.
     """
 
     picture: np.ndarray
     lips: Aperture
     basis: np.ndarray
     middle: np.ndarray
-    split: float
-    light: np.ndarray
+    upper_to: float
+    lower_from: float
     cavity: np.ndarray
+    light: np.ndarray
 
     @classmethod
     def of(cls, picture: np.ndarray, motion: MouthMotion) -> MouthView:
         """The mouth of a frame; `motion` holds where it is, not what it does."""
         lips = Aperture(motion.points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
-        split, cavity = _darkest(picture, lips)
-        return cls(picture, lips, motion.basis, motion.middle, split, skin_light(picture, motion.points), cavity)
+        light = skin_light(picture, motion.points)
+        return cls(picture, lips, motion.basis, motion.middle, *_cavity(picture, lips, light), light)
 
     def teeth_share(self) -> float:
         """The part of the opening, in 0..1, that is nearly as light as the cheeks."""
@@ -107,9 +115,8 @@ class MouthView:
         gap = np.maximum(lower - upper, 2 * RIM)
         from_upper = np.maximum(across - upper, below_upper * size)
         from_lower = above_lower * size
-        height = self.split * gap
-        above = self._lengthened(along, upper, from_upper, height)
-        below = self._lengthened(along, lower, -from_lower, height - gap)
+        above = self._lengthened(along, upper, from_upper, self.upper_to * gap)
+        below = self._lengthened(along, lower, -from_lower, (self.lower_from - 1) * gap)
         # Light falls off towards the throat, so what is lighter lies in front: teeth before tongue before the cavity.
         lighter = (above - below) @ LUMA / (LIGHTER * float(self.light @ LUMA))
         inside = below + smoothstep(-1.0, 1.0, lighter)[..., None].astype(np.float32) * (above - below)
@@ -135,11 +142,19 @@ def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _darkest(picture: np.ndarray, lips: Aperture) -> tuple[float, np.ndarray]:
-    """The part of the opening, from the upper lip, at which the middle of the mouth is darkest, and its colour (3,)."""
+def _cavity(picture: np.ndarray, lips: Aperture, light: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """The parts of the opening at which the upper teeth end and the lower lip's begin, and the colour (3,) between.
+
+    Both are where the middle of the mouth is darkest; where nothing is dark, all of the teeth are upper ones.
+    """
     rows, parts = _opening(picture, lips)
     darkest = int(rows.mean(axis=(1, 2)).argmin())
-    return float(parts[darkest]), np.median(rows[darkest], axis=0)
+    cavity = np.median(rows[darkest], axis=0)
+    if cavity @ LUMA < DARKEST_LIGHT * (light @ LUMA):
+        return float(parts[darkest]), float(parts[darkest]), cavity
+    brightness = np.median(rows @ LUMA, axis=1)
+    teeth = np.flatnonzero(brightness > TEETH_PART * brightness.max())
+    return float(parts[teeth[-1]]), LIP_FROM, CAVITY * light
 
 
 def _opening(picture: np.ndarray, lips: Aperture) -> tuple[np.ndarray, np.ndarray]:

@@ -109,7 +109,7 @@ def _portrait(shape: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> P
 def _spoken(mesh: PortraitMesh, speech: FaceMotion, opening: float) -> np.ndarray:
     """Offsets (468, 3) that speech has where lips are `opening` cm apart, by regression.
 
-    Widths, which follow the opening less, are the mean ones.
+    Widths, which follow the opening less, are the mean ones. A mouth that is held at one opening is scaled to it.
     """
     frames = np.arange(0, speech.frames, max(1, speech.frames // REST_FRAMES))
     offsets = speech_offsets(mesh, speech, frames)
@@ -118,6 +118,8 @@ def _spoken(mesh: PortraitMesh, speech: FaceMotion, opening: float) -> np.ndarra
     if np.ptp(gaps) > LEAST_VARIATION:
         slope, start = np.polyfit(gaps, offsets.reshape(len(offsets), -1), 1)
         result[:, 1:] = (start + opening * slope).reshape(VERTICES, 3)[:, 1:]
+    elif gaps.mean() > opening:
+        result *= opening / gaps.mean()
     return result
 
 

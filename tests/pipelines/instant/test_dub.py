@@ -169,6 +169,20 @@ def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, monkey
     assert openings(images).min() > 0.08
 
 
+def test_a_mouth_that_smiles_with_its_teeth_opens_on_the_dark_behind_them(renderer):
+    """The film shows teeth and nothing else; the lip's colour is none for what comes between them and the lower lip."""
+    smiling, _ = renderer.render(talk(np.zeros(6)))
+    track = detect(smiling, open_landmarker(engine="opencv"))[0]
+    wide = talk(np.full(6, 0.6))
+    images, _ = dubbed(film_of_pictures(smiling, track, wide), wide)
+    cheek = smiling[3][tuple(track.points[3, 205, 1::-1].astype(int))].mean()
+    upper, lower = detect(images, open_landmarker(engine="opencv"))[0].points[3, [13, 14], :2]
+    column = np.linspace(upper, lower, 21).round().astype(int)
+    inside = images[3][column[:, 1], column[:, 0]].mean(dim=1) / cheek
+    assert inside[3:9].max() > 0.6
+    assert inside[9:18].min() < 0.3
+
+
 COVERED = range(9, 17)
 
 

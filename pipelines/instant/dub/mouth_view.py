@@ -21,10 +21,13 @@ TEETH_LIGHT = 0.6
 """Of the cheeks' brightness, from which on the inside counts as teeth."""
 DARKEST_LIGHT = 0.47
 """Of the cheeks' brightness, below which the darkest of the inside is the dark behind the teeth, not a lip's shadow."""
+DARKER_THAN_LIP, ON_LIP = 0.75, 0.09
+"""Of the nearer lip's brightness, below which it is no lip, and mouth half widths beyond its edge where all is lip."""
 TEETH_PART, LIP_FROM = 0.88, 0.97
 """Of the brightest teeth's brightness, below which they end at a lip, and the part of the opening that is lip."""
-CAVITY = np.array([0.2, 0.11, 0.1], np.float32)
-"""The cavity's colour, as part of the cheeks', that is supposed where a smile shows nothing but teeth."""
+CAVITY, REDDER = 0.13, 2.0
+"""Of the cheeks' brightness, that of the cavity that is supposed where a smile shows nothing but teeth, and by how much
+farther from grey its colour is."""
 DARK_FROM = 0.12
 """Mouth half widths of lengthening over which its colour becomes the cavity's: what is repeated leaves streaks."""
 LIGHTER = 0.06
@@ -150,11 +153,20 @@ def _cavity(picture: np.ndarray, lips: Aperture, light: np.ndarray) -> tuple[flo
     rows, parts = _opening(picture, lips)
     darkest = int(rows.mean(axis=(1, 2)).argmin())
     cavity = np.median(rows[darkest], axis=0)
-    if cavity @ LUMA < DARKEST_LIGHT * (light @ LUMA):
+    lip = _lip_brightness(picture, lips, upper=parts[darkest] < 0.5)
+    if cavity @ LUMA < min(DARKEST_LIGHT * (light @ LUMA), DARKER_THAN_LIP * lip):
         return float(parts[darkest]), float(parts[darkest]), cavity
     brightness = np.median(rows @ LUMA, axis=1)
     teeth = np.flatnonzero(brightness > TEETH_PART * brightness.max())
-    return float(parts[teeth[-1]]), LIP_FROM, CAVITY * light
+    grey = light @ LUMA
+    return float(parts[teeth[-1]]), LIP_FROM, CAVITY * (grey + REDDER * (light - grey)).clip(min=0)
+
+
+def _lip_brightness(picture: np.ndarray, lips: Aperture, *, upper: bool) -> float:
+    along = np.linspace(-0.5, 0.5, 21) * lips.half
+    edge = np.interp(along, lips.table_along, lips.upper if upper else lips.lower)
+    place = lips.places(along, edge + (-ON_LIP if upper else ON_LIP) * lips.half)[None]
+    return float(np.median(sampled(picture, place[..., 0], place[..., 1]) @ LUMA))
 
 
 def _opening(picture: np.ndarray, lips: Aperture) -> tuple[np.ndarray, np.ndarray]:

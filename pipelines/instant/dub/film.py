@@ -101,9 +101,10 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, speech: FaceMotion)
             f"There are {len(images)} pictures but landmarks for one; run Detect Landmarks on all of them."
         )
     textures = TextureKeeper()
-    for number in np.flatnonzero(track.found):
-        textures.add(images[number].cpu().numpy(), track.points[number])
-    face = filmed_face(track.points, track.found, (0,), track.image_size, speech, smoothing=0, textures=textures.kept)
+    for number in np.flatnonzero(track.found).tolist():
+        textures.add(number, images[number].cpu().numpy(), track.points[number])
+    looks = list(textures.kept.values())
+    face = filmed_face(track.points, track.found, (0,), track.image_size, speech, smoothing=0, textures=looks)
     return _film(face, speech.fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
 
 

@@ -170,6 +170,22 @@ def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, monkey
     assert openings(images).min() > 0.08
 
 
+def test_teeth_in_a_mouth_that_is_hardly_open_do_not_hide_that_another_is_open(frames, track, monkeypatch):
+    face = film_of_pictures(frames, track, NEW).face
+    numbers = [number for number, _ in film_module._open_mouths(face, 10)]
+    narrow, wide = np.sort(mouth_opening(face.points[numbers].astype(np.float64)))[-2:]
+    monkeypatch.setattr(film_module, "LEAST_OPENING", (narrow + wide) / 2)
+    heights: list[float] = []
+
+    def teeth(view: film_module.MouthView) -> float:
+        heights.append(float((view.lips.lower - view.lips.upper).max()))
+        return float(len(heights) > 1)
+
+    monkeypatch.setattr(film_module.MouthView, "teeth_share", teeth)
+    assert not film_of_pictures(frames, track, NEW).inside_drawn
+    assert heights[1] < heights[0]
+
+
 COVERED = range(9, 17)
 
 

@@ -75,6 +75,10 @@ class FacePicker:
         self.last = nearest or last
         return nearest
 
+    def keep(self, face: Face) -> None:
+        """Takes the face that was picked last as it was tracked into another frame."""
+        self.last = face
+
     def _chosen(self, faces: list[Face]) -> Face | None:
         if self.choose == "nearest":
             middle = np.array([self.image_size[1], self.image_size[0]]) / 2

@@ -288,7 +288,7 @@ class _Follower:
         if face is None or not _steady(last, face):
             return None
         self._tracked += 1
-        self.picker.last = face
+        self.picker.keep(face)
         return face
 
     def _all(self, pyramid: ImagePyramid) -> list[Face]:

@@ -49,8 +49,15 @@ class Shape:
 
 def shape_of(face: Face, image_size: tuple[int, int]) -> Shape:
     """The shape of a face in a picture of (height, width)."""
-    vertices, matrix = metric_mesh(face.points, image_size)
-    return Shape(vertices[face_mesh().vertices[:, 1] > LOWEST], float(split_matrix(matrix)[0][1]))
+    return shapes_of(face.points[None], image_size)[0]
+
+
+def shapes_of(points: np.ndarray, image_size: tuple[int, int]) -> list[Shape]:
+    """The shapes of faces with landmarks (n, P, 3) in pictures of (height, width)."""
+    vertices, matrix = metric_mesh(points, image_size)
+    told = face_mesh().vertices[:, 1] > LOWEST
+    yaws = split_matrix(matrix)[0][:, 1]
+    return [Shape(shape[told], float(yaw)) for shape, yaw in zip(vertices, yaws, strict=True)]
 
 
 def main_person(seen: Sequence[tuple[Shape, float]]) -> Shape | None:

@@ -42,6 +42,8 @@ LEAST_OPENING = 0.07
 STILL_VALUE, FRONTAL_VALUE, TURNED, TEETH_VALUE = 0.5, 0.004, 12.0, 0.15
 """Of an open mouth, in eye distances of opening: what is lost for each eye distance that the face moves from the frame
 before, and for each degree beyond TURNED that it looks aside; what is won if all that is seen are teeth."""
+MOST_HIDDEN = 0.1
+"""Part of the lips from which on something in front of an open mouth hides too much of its inside."""
 COMPARED, APART = 8, Fraction(2, 5)
 """Open mouths that are compared, and the seconds between them, at least."""
 DRAWN_MOUTH = (0.5, 0.25, 0.0, 0.0, 0.35, 0.0)
@@ -101,9 +103,10 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, speech: FaceMotion)
             f"There are {len(images)} pictures but landmarks for one; run Detect Landmarks on all of them."
         )
     textures = TextureKeeper()
-    for number in np.flatnonzero(track.found):
-        textures.add(images[number].cpu().numpy(), track.points[number])
-    face = filmed_face(track.points, track.found, (0,), track.image_size, speech, smoothing=0, textures=textures.kept)
+    for number in np.flatnonzero(track.found).tolist():
+        textures.add(number, images[number].cpu().numpy(), track.points[number])
+    looks = list(textures.kept.values())
+    face = filmed_face(track.points, track.found, (0,), track.image_size, speech, smoothing=0, textures=looks)
     return _film(face, speech.fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
 
 
@@ -112,15 +115,16 @@ def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator
     for number, value in _open_mouths(face, max(1, round(APART * fps))):
         frame = next(iter(read(np.array([number]))))
         view = MouthView.of(frame, _as_filmed(face, number))
-        value += TEETH_VALUE * view.teeth_share()
+        hidden = 0.0
         if face.appearance is not None:
-            value -= hidden_lips([face.appearance.oddness(texture_of(frame, face.points[number]))])
-        views.append((value, number, view))
-    _, number, inside = max(views, key=lambda entry: entry[0])
-    shut = float(mouth_opening(face.points[number].astype(np.float64))) < LEAST_OPENING
-    if shut:
+            hidden = hidden_lips([face.appearance.oddness(texture_of(frame, face.points[number]))])
+        opening = float(mouth_opening(face.points[number].astype(np.float64)))
+        is_open = opening >= LEAST_OPENING and hidden < MOST_HIDDEN
+        views.append((is_open, value + TEETH_VALUE * view.teeth_share() - hidden, number, view))
+    is_open, _, number, inside = max(views, key=lambda entry: entry[:2])
+    if not is_open:
         inside = MouthView.of(*_drawn(face, number, inside.picture))
-    return Film(face, inside, shut, fps, read)
+    return Film(face, inside, not is_open, fps, read)
 
 
 def frame_order(count: int, frames: int, end: End) -> np.ndarray:

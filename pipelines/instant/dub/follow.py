@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ...files.video import VideoFile
 from ...image.frame_workers import read_ahead
 from ...large_arrays import give_memory_back, large_array
 from ...packages import load_opencv
-from ...person.same_person import Shape, median_shape, most_alike, shape_of
+from ...person.same_person import Shape, median_shape, most_alike, shape_of, shapes_of
 from ...types import FaceMotion, Progress, no_progress
 from .filmed_face import BLOCK, FilmedFace, filmed_face
 from .occlusion import TextureKeeper
@@ -29,6 +29,8 @@ from .occlusion import TextureKeeper
 CONFIDENCE = 0.5
 COMPARED = 25
 """Faces of the film's beginning whose median shape is looked for after a cut."""
+TURNED_ALIKE = 10.0
+"""Degrees to the side by which heads may differ for their shapes to say that they are two people's."""
 LEAST_MASKED = 0.3
 """Part of a face's landmarks that must lie within a mask."""
 FIRST_LOOKS = 8
@@ -50,9 +52,14 @@ class FilmPicker(FacePicker):
     def pick(self, faces: list[Face]) -> Face | None:
         """The chosen face of a frame, None where it is not seen."""
         face = super().pick(faces)
-        if face is not None and len(self._shapes) < COMPARED:
-            self._shapes.append(shape_of(face, self.image_size))
+        if face is not None:
+            self._learn(face)
         return face
+
+    def keep(self, face: Face) -> None:
+        """Takes the face that was picked last as it was tracked into another frame."""
+        super().keep(face)
+        self._learn(face)
 
     def reduced(self, factor: int) -> FilmPicker:
         """The same for frames whose sides are divided by `factor`."""
@@ -68,6 +75,10 @@ class FilmPicker(FacePicker):
     def begin_shot(self) -> None:
         """Searches the person anew: the next frame is that of another shot."""
         self.last = None
+
+    def _learn(self, face: Face) -> None:
+        if len(self._shapes) < COMPARED:
+            self._shapes.append(shape_of(face, self.image_size))
 
     def _chosen(self, faces: list[Face]) -> Face | None:
         if self._shapes:
@@ -121,7 +132,7 @@ def follow_film(
     preview_every = max(1, round(PREVIEW_SECONDS * video.fps))
     for face in follow(pictures(), size, landmarker, picker=picker, min_confidence=CONFIDENCE):
         if face is not None:
-            textures.add(shown, face.points)
+            textures.add(len(found), shown, face.points)
             points[len(found)] = face.points[:VERTICES] * stretch
         found.append(face is not None)
         if len(found) % BLOCK == 0:
@@ -132,15 +143,40 @@ def follow_film(
             f"{'The chosen face is' if picker.mask is not None else 'A face is'} found in none of the {len(found)} "
             f"frames of {video.path.name}; give a video that shows a face of at least 64 pixels."
         )
+    own = _without_others(points, np.array(found), starts, video.size)
     return filmed_face(
         points[: len(found)],
-        np.array(found),
+        own,
         tuple(starts),
         video.size,
         speech,
         smoothing=smoothing,
-        textures=textures.kept,
+        textures=[texture for number, texture in textures.kept.items() if own[number]],
     )
+
+
+def _without_others(points: np.ndarray, found: np.ndarray, starts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
+    """`found` (F,) bool without the stretches between cuts and losses in which another person's face is followed.
+
+    Where the person is not seen, one frame of another's face is alike enough to be taken sooner or later; the median of
+    many is not.
+    """
+    own = found.copy()
+    known: list[Shape] = []
+    edges = np.unique([*starts, *(np.flatnonzero(np.diff(found)) + 1), len(found)])
+    for start, end in pairwise(edges.tolist()):
+        if not found[start]:
+            continue
+        chosen = np.linspace(start, end - 1, min(end - start, COMPARED)).astype(int)
+        shapes = shapes_of(points[chosen], size)
+        if known:
+            reference = median_shape(known)
+            alike = [shape for shape in shapes if abs(shape.yaw - reference.yaw) <= TURNED_ALIKE]
+            if alike and not median_shape(alike).is_like(reference):
+                own[start:end] = False
+                continue
+        known += shapes[: COMPARED - len(known)]
+    return own
 
 
 def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tuple[np.ndarray, bool]]:

@@ -158,16 +158,17 @@ class Appearance:
 class TextureKeeper:
     """Keeps textures of frames that are spread evenly over a film of unknown length."""
 
-    kept: list[Texture] = field(default_factory=list)
+    kept: dict[int, Texture] = field(default_factory=dict)
+    """Textures by the numbers of their frames."""
     _step: int = 1
     _seen: int = 0
 
-    def add(self, frame: np.ndarray, points: np.ndarray) -> None:
-        """Takes the next frame (H, W, 3) that shows the face, with its landmarks."""
+    def add(self, number: int, frame: np.ndarray, points: np.ndarray) -> None:
+        """Takes the next frame (H, W, 3) that shows the face, with its number and landmarks."""
         if self._seen % self._step == 0:
-            self.kept.append(texture_of(frame, points))
+            self.kept[number] = texture_of(frame, points)
             if len(self.kept) >= MOST_TEXTURES:
-                del self.kept[1::2]
+                self.kept = dict(list(self.kept.items())[::2])
                 self._step *= 2
         self._seen += 1
 

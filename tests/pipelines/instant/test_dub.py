@@ -30,6 +30,7 @@ from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_vid
 from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
+from talking_portrait.pipelines.instant.dub.follow import _without_others
 from talking_portrait.pipelines.instant.dub.mouth_motion import mouth_motions
 from talking_portrait.pipelines.instant.dub.occlusion import MOST_TEXTURES, TextureKeeper, covered
 from talking_portrait.pipelines.instant.dub.resting_face import resting_face
@@ -183,6 +184,22 @@ def test_a_mouth_that_smiles_with_its_teeth_opens_on_the_dark_behind_them(render
     assert inside[9:18].min() < 0.3
 
 
+def test_teeth_in_a_mouth_that_is_hardly_open_do_not_hide_that_another_is_open(frames, track, monkeypatch):
+    face = film_of_pictures(frames, track, NEW).face
+    numbers = [number for number, _ in film_module._open_mouths(face, 10)]
+    narrow, wide = np.sort(mouth_opening(face.points[numbers].astype(np.float64)))[-2:]
+    monkeypatch.setattr(film_module, "LEAST_OPENING", (narrow + wide) / 2)
+    heights: list[float] = []
+
+    def teeth(view: film_module.MouthView) -> float:
+        heights.append(float((view.lips.lower - view.lips.upper).max()))
+        return float(len(heights) > 1)
+
+    monkeypatch.setattr(film_module.MouthView, "teeth_share", teeth)
+    assert not film_of_pictures(frames, track, NEW).inside_drawn
+    assert heights[1] < heights[0]
+
+
 COVERED = range(9, 17)
 
 
@@ -257,10 +274,23 @@ def test_the_far_cheek_of_a_turned_face_is_not_compared():
 def test_textures_are_kept_from_all_of_a_film(frames, track):
     keeper = TextureKeeper()
     for number in range(5 * MOST_TEXTURES):
-        keeper.add(np.full((64, 64, 3), number % 256, np.uint8), track.points[0] / 4)
+        keeper.add(number, np.full((64, 64, 3), number % 256, np.uint8), track.points[0] / 4)
     assert MOST_TEXTURES / 4 <= len(keeper.kept) <= MOST_TEXTURES
-    values = [int(texture.colours[30, 50, 0]) for texture in keeper.kept]
+    values = [int(texture.colours[30, 50, 0]) for texture in keeper.kept.values()]
     assert len(set(np.diff(values) % 256)) == 1
+
+
+def test_another_persons_face_between_two_cuts_is_not_that_of_the_film(track):
+    """One frame may be alike enough for it to be followed, here the first after the cut."""
+    own = track.points
+    other = own.copy()
+    other[1:, :, 0] += 0.2 * (own[1:, 4:5, 0] - own[1:, :, 0])
+    points = np.concatenate([own, other, own])
+    found = np.ones(3 * FRAMES, bool)
+    found[5] = False
+    expected = found.copy()
+    expected[FRAMES : 2 * FRAMES] = False
+    assert (_without_others(points, found, (0, FRAMES, 2 * FRAMES), track.image_size) == expected).all()
 
 
 def test_frames_without_the_face_stay_as_filmed(frames, track):

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from ....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, eye_distance, face_mesh
+from ....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, eye_distance, face_mesh, mouth_opening
 from ...packages import load_opencv
 
 TEXELS_PER_EYE_DISTANCE = 64
@@ -54,10 +54,11 @@ class TextureGrid:
 
 @dataclass(frozen=True)
 class Texture:
-    """Colours (H, W, 3) of texels in 0..255, and where they are `visible` (H, W)."""
+    """Colours (H, W, 3) of texels in 0..255, where they are `visible` (H, W), and the `opening` in eye distances."""
 
     colours: np.ndarray
     visible: np.ndarray
+    opening: float
 
 
 def texture_of(frame: np.ndarray, points: np.ndarray) -> Texture:
@@ -88,7 +89,7 @@ def texture_of(frame: np.ndarray, points: np.ndarray) -> Texture:
     visible[grid.on_face] = inside & (-area[grid.triangle] > np.where(side[grid.on_face], SEEN_SIDE, SEEN_MIDDLE))
     hidden = (side & grid.on_face & ~visible).astype(np.uint8)
     beside_hidden = cv2.dilate(hidden, np.ones((BESIDE_HIDDEN, BESIDE_HIDDEN), np.uint8)) > 0
-    return Texture(colours, visible & ~beside_hidden)
+    return Texture(colours, visible & ~beside_hidden, float(mouth_opening(points)))
 
 
 @cache

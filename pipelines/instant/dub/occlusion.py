@@ -57,6 +57,11 @@ HIDDEN_BELOW = 0.58
 """Correlation with their usual looks below which such parts are hidden."""
 ALIKE, LOOKS = 0.72, 8
 """Correlation with the median from which on a mouth is not hidden, and how many of those are compared with."""
+LEAST_CLOSED, CLOSED_AMONG = 4, 6
+"""Frames with the least opening whose median is the look of shut lips, at least, and of how many one is taken."""
+LIPS_LEFT, LEAST_REDNESS, MIDDLE, AROUND_LIPS = 0.7, 0.03, 1.8, (5, 13)
+"""Part of the usual redness, or of the least that lips have, that shut ones have: fingers before them have none. It is
+measured within so many cm of the middle, against texels between these widths around the lips."""
 RIM = 3
 """Texels across by which what is hidden is widened, as edges are blurred."""
 EITHER_SIDE = 2
@@ -111,7 +116,13 @@ class Appearance:
         first = _lip_colours(usual)
         alike = np.array([min(_likeness(look, [first])) for look in looks])
         chosen = sorted(np.flatnonzero(alike > ALIKE), key=lambda number: float(alike[number]))
-        return cls(usual, spread**2, [first, *(looks[number] for number in chosen[:LOOKS])])
+        mouths = [first, *(looks[number] for number in chosen[:LOOKS])]
+        openings = np.array([texture.opening for texture in textures])
+        least = np.argsort(openings)[: max(LEAST_CLOSED, len(looks) // CLOSED_AMONG)]
+        closed = np.median(np.stack([looks[number] for number in least]), axis=0)
+        if _redness(closed) > LIPS_LEFT * max(_redness(first), LEAST_REDNESS):
+            mouths.append(closed)
+        return cls(usual, spread**2, mouths)
 
     def oddness(self, texture: Texture) -> Oddness:
         """How much a frame's texture differs from the usual."""
@@ -222,6 +233,12 @@ def _lip_colours(logarithms: np.ndarray) -> np.ndarray:
     return np.stack([bright / 2, red_green, blue_yellow], axis=-1)
 
 
+def _redness(look: np.ndarray) -> float:
+    """How much redder the lips are than the skin around them in a look (H, W, 3)."""
+    regions = _regions()
+    return float(look[regions.lips, 1].mean() - look[regions.around_lips, 1].mean())
+
+
 def _likeness(now: np.ndarray, looks: Sequence[np.ndarray]) -> list[float]:
     """For each part of the mouth, its highest correlation with one of several looks (H, W, 3)."""
     cv2 = load_opencv()
@@ -292,7 +309,7 @@ class _Regions:
     """Masks (H, W) of texels: `area` the lower face, `edge` its outer edge, `compared` what speech leaves as it is.
 
     `lit` numbers of texels that say how the face is lit, by light that is even and by slopes (H, W, 3). `windows` rows
-    and columns of parts of the mouth.
+    and columns of parts of the mouth; `lips` and `around_lips` are masks of their middle and of the skin beside it.
     """
 
     area: np.ndarray
@@ -301,6 +318,8 @@ class _Regions:
     lit: np.ndarray
     slopes: np.ndarray
     windows: tuple[tuple[slice, slice], ...]
+    lips: np.ndarray
+    around_lips: np.ndarray
 
 
 @cache
@@ -319,4 +338,15 @@ def _regions() -> _Regions:
         )
         for x in WINDOWS
     )
-    return _Regions(area > 0, edge > 0, (area > 0) & ~grid.between_lips, lit, slopes, windows)
+    near, far = (cv2.dilate(grid.lips.astype(np.uint8), np.ones((size, size))) > 0 for size in AROUND_LIPS)
+    middle = np.abs(grid.x) < MIDDLE
+    return _Regions(
+        area > 0,
+        edge > 0,
+        (area > 0) & ~grid.between_lips,
+        lit,
+        slopes,
+        windows,
+        grid.lips & middle,
+        far & ~near & middle,
+    )

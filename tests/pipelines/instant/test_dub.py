@@ -32,7 +32,16 @@ from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, f
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
 from talking_portrait.pipelines.instant.dub.follow import _without_others
 from talking_portrait.pipelines.instant.dub.mouth_motion import mouth_motions
-from talking_portrait.pipelines.instant.dub.occlusion import MOST_TEXTURES, TextureKeeper, covered
+from talking_portrait.pipelines.instant.dub.occlusion import (
+    HIDDEN_BELOW,
+    MOST_TEXTURES,
+    Appearance,
+    TextureKeeper,
+    _likeness,
+    _lip_colours,
+    _logarithms,
+    covered,
+)
 from talking_portrait.pipelines.instant.dub.resting_face import resting_face
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
@@ -253,6 +262,25 @@ def test_speech_and_changing_light_hide_nothing(frames, track):
         assert not any(
             covered(looks[max(0, number - 2) : number + 3], min(number, 2)).any() for number in range(FRAMES)
         )
+
+
+@pytest.mark.parametrize("fingers", [False, True])
+def test_lips_that_are_seldom_shut_look_known_and_fingers_do_not(renderer, fingers):
+    """A film that shows teeth most of the time has shut lips that look as unlike them as fingers do, but are red."""
+    jaw = np.full(FRAMES, 0.55)
+    jaw[8:13] = 0
+    frames, _ = renderer.render(talk(jaw))
+    track = detect(frames, open_landmarker(engine="opencv"))[0]
+    textures = [texture_of(frame.numpy(), points) for frame, points in zip(frames, track.points, strict=True)]
+    grid = texture_grid()
+    rows, columns = slice(grid.row(-3.0), grid.row(-8.0)), slice(grid.column(-3.0), grid.column(3.0))
+    for number in range(8, 13) if fingers else ():
+        colours = textures[number].colours.copy()
+        colours[rows, columns] = np.median(colours[grid.row(-2.6), columns], axis=0)
+        textures[number] = replace(textures[number], colours=colours)
+    appearance = Appearance.of(textures)
+    likeness = [min(_likeness(_lip_colours(_logarithms(texture)), appearance.mouths)) for texture in textures[9:12]]
+    assert max(likeness) < HIDDEN_BELOW if fingers else min(likeness) > 0.9
 
 
 def test_the_far_cheek_of_a_turned_face_is_not_compared():

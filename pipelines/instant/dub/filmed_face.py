@@ -1,4 +1,4 @@
-"""A face in a film that is to speak other words: where it is in each frame, and its shape with closed lips."""
+"""A face in a film that is to speak other words: where it is in each frame, and its shape at rest."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....models.face.face_mesh import (
-    VERTICES,
-    face_mesh,
-)
+from ....models.face.face_mesh import VERTICES, face_mesh
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import metric_mesh, similarity
 from ...face.smoothing import smooth_points
 from ...large_arrays import give_memory_back, large_array
 from ...types import Camera, FaceMotion
-from ..renderer.mouth_shape import LIP_EDGE, UPPER_INNER_LIP
 from .face_texture import Texture
 from .occlusion import Appearance
-from .resting_face import REST_FRAMES, RestingFace, resting_face
+from .resting_face import RestingFace, resting_face, spread_over
 
 BLOCK, OVERLAP = 250, 8
 """Frames that are worked on together, and how many of the neighbouring ones are smoothed with them."""
@@ -27,8 +23,6 @@ TAKEN_TOGETHER = 32
 """Frames that are taken from a film's points before memory is given back."""
 RIGID_ABOVE = -1.0
 """Height in cm in the canonical head from which on a vertex tells the head's pose: from the tip of the nose up."""
-UPPER_RIM, LOWER_RIM = 0.02, 0.05
-"""Mouth half widths by which the edges of open lips lie outside the landmarks: no rim of teeth may stick to a lip."""
 FADE = 3
 """Frames over which the new mouth comes and goes where a face is lost."""
 TURNED_FROM, TURNED_TO = 35.0, 50.0
@@ -81,14 +75,10 @@ def filmed_face(
     points = _held(points[:, :VERTICES], found, starts)
     if smoothing > 0:
         points = _smoothed(points, starts, smoothing)
-    spread = np.flatnonzero(found)
-    chosen = spread[:: max(1, len(spread) // REST_FRAMES)]
-    vertices, matrix = metric_mesh(_taken(points, chosen), size)
+    seen = np.flatnonzero(found)
+    vertices, matrix = metric_mesh(_taken(points, seen[spread_over(len(seen))]), size)
     reference = np.median(vertices, axis=0)
     rest = resting_face(*_posed(vertices, matrix, reference), size, speech)
-    mouth, scale = rest.mesh.mouth, rest.mesh.pixels_per_cm
-    rims = (UPPER_RIM + LOWER_RIM) / 2 * mouth.width * scale
-    mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - rest.closed_gap * mouth.eye_pixels / 2)
     turned = np.empty(len(points))
     for part in blocks(len(points)):
         turned[part] = _turned(points[part], size)

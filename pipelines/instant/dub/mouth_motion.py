@@ -12,8 +12,8 @@ from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, eye_dist
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps
 from ...types import FaceMotion
 from ..renderer.mouth_shape import MOUTH_CORNERS
-from .filmed_face import LOWER_RIM, UPPER_RIM, FilmedFace, pixels_per_cm
-from .resting_face import speech_offsets
+from .filmed_face import FilmedFace, pixels_per_cm
+from .resting_face import LOWER_RIM, UPPER_RIM, speech_offsets
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""

@@ -10,13 +10,15 @@ from ....models.curves import smoothstep
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
-from .filmed_face import LOWER_RIM, UPPER_RIM
 from .mouth_motion import MouthMotion, open_part
+from .resting_face import LOWER_RIM, UPPER_RIM
 
 SIDE_REACH = 0.94
 """Mouth half widths from the middle up to which the inside is taken; nearer the corners it is that at this place."""
 RIM_PART = 0.1
 """Part of an opening at either lip that is not looked at: it is the lips' own shadow."""
+PARTS = np.linspace(RIM_PART, 1 - RIM_PART, 33)
+"""Parts of an opening, from the upper lip down, that are looked at."""
 TEETH_LIGHT = 0.6
 """Of the cheeks' brightness, from which on the inside counts as teeth."""
 DARKEST_LIGHT = 0.47
@@ -98,7 +100,7 @@ class MouthView:
 
     def teeth_share(self) -> float:
         """The part of the opening, in 0..1, that is nearly as light as the cheeks."""
-        colours, _ = _opening(self.picture, self.lips)
+        colours = _across(self.picture, self.lips, PARTS)
         return float((colours @ LUMA > TEETH_LIGHT * float(self.light @ LUMA)).mean())
 
     def fill(
@@ -150,30 +152,22 @@ def _cavity(picture: np.ndarray, lips: Aperture, light: np.ndarray) -> tuple[flo
 
     Both are where the middle of the mouth is darkest; where nothing is dark, all of the teeth are upper ones.
     """
-    rows, parts = _opening(picture, lips)
+    rows = _across(picture, lips, PARTS)
     darkest = int(rows.mean(axis=(1, 2)).argmin())
-    cavity = np.median(rows[darkest], axis=0)
-    lip = _lip_brightness(picture, lips, upper=parts[darkest] < 0.5)
+    place, cavity = float(PARTS[darkest]), np.median(rows[darkest], axis=0)
+    edge, away = (0.0, -ON_LIP) if place < 0.5 else (1.0, ON_LIP)
+    lip = float(np.median(_across(picture, lips, np.array([edge]), away) @ LUMA))
     if cavity @ LUMA < min(DARKEST_LIGHT * (light @ LUMA), DARKER_THAN_LIP * lip):
-        return float(parts[darkest]), float(parts[darkest]), cavity
+        return place, place, cavity
     brightness = np.median(rows @ LUMA, axis=1)
     teeth = np.flatnonzero(brightness > TEETH_PART * brightness.max())
     grey = light @ LUMA
-    return float(parts[teeth[-1]]), LIP_FROM, CAVITY * (grey + REDDER * (light - grey)).clip(min=0)
+    return float(PARTS[teeth[-1]]), LIP_FROM, CAVITY * (grey + REDDER * (light - grey)).clip(min=0)
 
 
-def _lip_brightness(picture: np.ndarray, lips: Aperture, *, upper: bool) -> float:
-    along = np.linspace(-0.5, 0.5, 21) * lips.half
-    edge = np.interp(along, lips.table_along, lips.upper if upper else lips.lower)
-    place = lips.places(along, edge + (-ON_LIP if upper else ON_LIP) * lips.half)[None]
-    return float(np.median(sampled(picture, place[..., 0], place[..., 1]) @ LUMA))
-
-
-def _opening(picture: np.ndarray, lips: Aperture) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (33, 21, 3) of the middle of a mouth at parts (33,) of its opening."""
+def _across(picture: np.ndarray, lips: Aperture, parts: np.ndarray, away: float = 0.0) -> np.ndarray:
+    """Colours (n, 21, 3) of the middle of a mouth at `parts` (n,) of its opening, `away` mouth half widths below."""
     along = np.linspace(-0.5, 0.5, 21) * lips.half
     upper, lower = (np.interp(along, lips.table_along, edge) for edge in (lips.upper, lips.lower))
-    parts = np.linspace(RIM_PART, 1 - RIM_PART, 33)
-    across = upper + parts[:, None] * (lower - upper)
-    place = lips.places(along, across)
-    return sampled(picture, place[..., 0], place[..., 1]), parts
+    place = lips.places(along, upper + parts[:, None] * (lower - upper) + away * lips.half)
+    return sampled(picture, place[..., 0], place[..., 1])

@@ -117,8 +117,7 @@ class Appearance:
         alike = np.array([min(_likeness(look, [first])) for look in looks])
         chosen = sorted(np.flatnonzero(alike > ALIKE), key=lambda number: float(alike[number]))
         mouths = [first, *(looks[number] for number in chosen[:LOOKS])]
-        openings = np.array([texture.opening for texture in textures])
-        least = np.argsort(openings)[: max(LEAST_CLOSED, len(looks) // CLOSED_AMONG)]
+        least = np.argsort([texture.opening for texture in textures])[: max(LEAST_CLOSED, len(looks) // CLOSED_AMONG)]
         closed = np.median(np.stack([looks[number] for number in least]), axis=0)
         if _redness(closed) > LIPS_LEFT * max(_redness(first), LEAST_REDNESS):
             mouths.append(closed)

@@ -6,18 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....models.face.face_mesh import (
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
-    VERTICES,
-    eye_distance,
-    mouth_opening,
-)
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, VERTICES, eye_distance, mouth_opening
 from ....models.face.mouth_shapes import close_lips
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import project
 from ...types import Camera, FaceMotion, FaceTrack
-from ..renderer.mouth_shape import MOUTH_CORNERS, Speaking
+from ..renderer.mouth_shape import LIP_EDGE, MOUTH_CORNERS, UPPER_INNER_LIP, Speaking
 from ..renderer.portrait_mesh import LipControls, PortraitMesh
 
 REST_FRAMES = 400
@@ -30,6 +24,8 @@ CLOSED_PART, MOST_CLOSED = 0.05, 0.045
 """Part of the frames whose lips touch, at least, and the widest gap in eye distances that landmarkers report there."""
 TURNED_MOST = 40.0
 """Degrees to the side up to which frames tell what goes with a head's pose."""
+UPPER_RIM, LOWER_RIM = 0.02, 0.05
+"""Mouth half widths by which the edges of open lips lie outside the landmarks: no rim of teeth may stick to a lip."""
 STEADY_POSE = 0.2
 """Variance of a head's angles in square degrees below which little is learned from them."""
 
@@ -86,7 +82,15 @@ def resting_face(vertices: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
     told = aside <= max(TURNED_MOST, float(aside.min()))
     by_angle = _by_angle(vertices[told], angles[told])
     mesh = _portrait(close_lips(usual - spoken), forwards, size)
+    mouth = mesh.mouth
+    rims = (UPPER_RIM + LOWER_RIM) / 2 * mouth.width * mesh.pixels_per_cm
+    mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - closed_gap * mesh.eye_distance / 2)
     return RestingFace(usual, spoken, closed_gap, by_angle, angles[frontal].mean(axis=0), mesh)
+
+
+def spread_over(count: int) -> np.ndarray:
+    """Numbers of those of `count` frames from which the shape at rest is taken."""
+    return np.arange(0, count, max(1, count // REST_FRAMES))
 
 
 def speech_offsets(mesh: PortraitMesh, motion: FaceMotion, frames: np.ndarray) -> np.ndarray:
@@ -111,8 +115,7 @@ def _spoken(mesh: PortraitMesh, speech: FaceMotion, opening: float) -> np.ndarra
 
     Widths, which follow the opening less, are the mean ones. A mouth that is held at one opening is scaled to it.
     """
-    frames = np.arange(0, speech.frames, max(1, speech.frames // REST_FRAMES))
-    offsets = speech_offsets(mesh, speech, frames)
+    offsets = speech_offsets(mesh, speech, spread_over(speech.frames))
     gaps = offsets[:, INNER_UPPER_LIP, 1] - offsets[:, INNER_LOWER_LIP, 1]
     result = offsets.mean(axis=0)
     if np.ptp(gaps) > LEAST_VARIATION:

@@ -28,7 +28,7 @@ STRUCTURE_FROM = 0.012
 
 
 def filled_background(picture: torch.Tensor, known: torch.Tensor, *, patches: bool = True) -> torch.Tensor:
-    """The picture (3, h, w) with what is not `known` (1, h, w), in 0..1, grown in from around.
+    """The picture (C, h, w) with what is not `known` (1, h, w), in 0..1, grown in from around.
 
     Without `patches` always by mean colours.
     """
@@ -140,7 +140,7 @@ class _Search:
             )
 
     def improve(self, estimate: torch.Tensor) -> None:
-        """Searches anew with patches of `estimate` (3, h, w)."""
+        """Searches anew with patches of `estimate` (C, h, w)."""
         half = PATCH // 2
         padded = F.pad(estimate[None], (half,) * 4, mode="replicate")
         self.patches = F.unfold(padded, PATCH)[0].t().contiguous()
@@ -157,7 +157,7 @@ class _Search:
         self._try_along(rows=False)
 
     def averaged(self, estimate: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """`estimate` (3, h, w) with the mean of all patches that cover a pixel, but where it is `known` (h, w)."""
+        """`estimate` (C, h, w) with the mean of all patches that cover a pixel, but where it is `known` (h, w)."""
         count = self.height * self.width
         columns = torch.zeros(count, self.patches.shape[1] + 1)
         weight = 1 / (self.cost + 1e-4)
@@ -217,7 +217,7 @@ class _Search:
 
 
 def _copied(picture: torch.Tensor, smooth: torch.Tensor, shifts: torch.Tensor, band: torch.Tensor) -> torch.Tensor:
-    """`smooth` (3, h, w), but pixels in `band` (rows, columns) are those that lie as far away as `shifts` say."""
+    """`smooth` (C, h, w), but pixels in `band` (rows, columns) are those that lie as far away as `shifts` say."""
     height, width = picture.shape[1:]
     rows, columns = band.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

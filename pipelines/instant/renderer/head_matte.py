@@ -44,7 +44,7 @@ ROUNDS = 2
 class HeadMatte:
     """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box.
 
-    `motion_share` in 0..1 is the part of a head's motion that is drawn: where hair and background can't be
+    `clear` (1, h, w) in 0..1 is how transparent the backdrop is. `motion_share` in 0..1 is the part of a head's motion that is drawn: where hair and background can't be
     distinguished, the head moves less.
     """
 
@@ -62,14 +62,16 @@ class HeadMatte:
         inside = torch.from_numpy(picture[top:bottom, left:right].copy()).permute(2, 0, 1)
         if cut_out is not None and self._is_cut_out(cut_out, mesh, box):
             self.alpha, self.backdrop = cut_out.clone(), torch.ones_like(inside)
+            self.clear = torch.ones_like(cut_out)
             return
+        clear = torch.zeros_like(inside[:1]) if cut_out is None else 1 - cut_out
         scale = min(1.0, WORK_HEAD / (2 * SKULL_RADII[0] * mesh.pixels_per_cm))
         size = (max(2, round(inside.shape[1] * scale)), max(2, round(inside.shape[2] * scale)))
         small = F.interpolate(inside[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
         shares = self._classify(small.permute(1, 2, 0).double().numpy(), mesh, box)
         if shares is None:
             self.alpha = torch.ones_like(inside[:1])
-            self.backdrop = inside.clone()
+            self.backdrop, self.clear = inside.clone(), clear
             return
         share, near, open_air = (torch.from_numpy(values).float()[None] for values in shares)
         alpha = _guided(inside, small, share, radius=round(0.05 * WORK_HEAD))
@@ -79,13 +81,16 @@ class HeadMatte:
         # In front of a pattern the fit lets the pattern through where there is no head.
         share = F.interpolate(share[None], size=inside.shape[1:], mode="bilinear", align_corners=False)[0]
         beside = alpha[(share < 0.02) & (near > 0)]
-        clear = float(beside.quantile(0.9).clamp(LEAST_CLEAR, MOST_CLEAR)) if 0 < len(beside) < 2**24 else LEAST_CLEAR
-        self.alpha = ((alpha - clear) / (OPAQUE - clear)).clamp(0, 1) * near
+        least = float(beside.quantile(0.9).clamp(LEAST_CLEAR, MOST_CLEAR)) if 0 < len(beside) < 2**24 else LEAST_CLEAR
+        self.alpha = ((alpha - least) / (OPAQUE - least)).clamp(0, 1) * near
         unclear = unclear_share(self.alpha)
         self.motion_share = 1 - (1 - LEAST_MOTION) * float(smoothstep(*UNCLEAR, np.float64(unclear)))
+        if cut_out is not None:  # transparency around the head goes on behind it, as colours do
+            inside = torch.cat([inside, clear])
         filled, alike = _fill(inside, self.alpha, size, patches=unclear < UNCLEAR[1])
         self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
-        self.backdrop = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
+        behind = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
+        self.backdrop, self.clear = behind[:3], clear if cut_out is None else behind[3:]
 
     @staticmethod
     def _is_cut_out(alpha: torch.Tensor, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> bool:
@@ -288,7 +293,7 @@ def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
 def _fill(
     picture: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int], *, patches: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The picture (3, h, w) with what `alpha` (1, h, w) covers grown in from around.
+    """The picture (C, h, w) with what `alpha` (1, h, w) covers grown in from around.
 
     With `patches` of what is around where that has structure, else by mean colours. Also how much (1, h, w) in 0..1 a
     pixel is background by its colour, whatever its alpha is.

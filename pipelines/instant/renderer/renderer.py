@@ -101,21 +101,21 @@ class InstantRenderer:
         self.transparent = alpha_of_picture is not None and bool((alpha_of_picture < 1).any())
         """Whether something of the picture is transparent."""
         matte = HeadMatte(picture, self.mesh, self.head.box, cut_out if self.transparent else None)
-        alpha = matte.alpha.to(self.device)
-        self.head.hold_at_edges(alpha)
+        self.matte, self.clear = matte.alpha.to(self.device), matte.clear.to(self.device)
+        """(1, h, w) of the moving box: the head's matte, and how transparent it is without the head."""
+        self.head.hold_at_edges(self.matte)
         self.head.weight *= matte.motion_share
         self.backdrop = matte.backdrop.to(self.device)
         """(3, h, w): the moving box without the head."""
-        inside = self.image[top:bottom, left:right].permute(2, 0, 1)
-        head = torch.cat([inside - (1 - alpha) * self.backdrop, alpha])[None]
-        self.layer = Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
+        self.layer = self._head_layer()
         """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
         self.fine = self.layer.finer()
         self.eyes = eyelids(self.mesh, self.layer, style.stone)
         self.alpha = torch.ones_like(self.image[..., :1])
         if alpha_of_picture is not None:
             self.alpha = alpha_of_picture[..., None].to(self.device)
-        self.covered = (alpha[0] > 0) | (inside != self.backdrop).any(dim=0)
+        inside = self.image[top:bottom, left:right].permute(2, 0, 1)
+        self.covered = (self.matte[0] > 0) | (inside != self.backdrop).any(dim=0)
         self.pixels: MovingPixels | None = None
         self.reach = (0.0, 0.0)
 
@@ -151,13 +151,22 @@ class InstantRenderer:
             colours = torch.where(visible, over_dark / alpha.clamp(min=LEAST_ALPHA), over_light).clamp(0, 1)
             yield torch.cat([colours, torch.where(visible, alpha, 0.0)], dim=-1), masks
 
+    def _head_layer(self) -> Layer:
+        """What is not the backdrop of the moving box, and its matte."""
+        left, top, right, bottom = self.head.box
+        inside = self.image[top:bottom, left:right].permute(2, 0, 1)
+        head = torch.cat([inside - (1 - self.matte) * self.backdrop, self.matte])[None]
+        return Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
+
     def _over_black(self) -> InstantRenderer:
         """The same portrait over black."""
         other = copy(self)
         if self.transparent:
             other.image = (self.image - (1 - self.alpha)).clamp(min=0)
             other.image_uint8 = (other.image * 255).round().to(torch.uint8)
-            other.backdrop = torch.zeros_like(self.backdrop)
+            other.backdrop = (self.backdrop - self.clear).clamp(min=0)
+            other.layer = other._head_layer()
+            other.fine = other.layer.finer()
             other.pixels, other.reach = None, (0.0, 0.0)
         return other
 

@@ -56,6 +56,17 @@ def test_late_sound_is_padded_and_early_sound_keeps_its_speech(tmp_path, ending,
     assert np.abs(flashes - beeps - float(delay)).max() <= 0.025  # 0.0213: the AAC delay that copying adds to TS
 
 
+@pytest.mark.parametrize("ending", ["mkv", "webm"])
+def test_a_recording_whose_clock_begins_late_is_whole_and_is_missed_when_cut(tmp_path, ending):
+    write_wav(tmp_path / "a.wav", clap_sound())
+    path = tmp_path / f"late.{ending}"
+    ffmpeg("-itsoffset", "2", "-i", tmp_path / "a.wav", "-c:a", "libopus", path)
+    assert abs(float(read_audio(path).seconds) - 3) < 0.05
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(TalkingPortraitError, match="its end is missing"):
+        read_audio(path)
+
+
 def test_speech_lies_where_the_sound_track_has_it(tmp_path):
     path = make_clap(tmp_path, "late.mp4", before_audio=("-itsoffset", "0.66"), options=CONTAINERS["mp4"])
     speech, track = read_speech(path, Fraction(25))

@@ -63,6 +63,16 @@ def test_without_alpha_frames_lie_over_white(cut_out, motion):
     assert torch.equal(corner, torch.ones_like(corner))
 
 
+def test_a_background_stays_opaque_beside_clear_corners(motion):
+    image, track = fit_portrait(*example_portrait(), 128)
+    alpha = torch.ones_like(image[..., :1])
+    alpha[:8, :8] = alpha[:8, -8:] = 0
+    frames = torch.cat(list(frames_of(torch.cat([image, alpha], dim=-1), track, motion)))
+    assert (frames[..., 3] - 255 * alpha[..., 0]).abs().max() <= 1
+    opaque = torch.cat(list(frames_of(image, track, motion)))
+    assert (frames[:, 8:, :, :3].int() - opaque[:, 8:].int()).abs().max() <= 8
+
+
 @pytest.mark.parametrize("ending", ["webm", "mov"])
 def test_videos_keep_the_alpha(tmp_path, cut_out, motion, ending):
     import av

@@ -95,6 +95,12 @@ def region_masks(
     region = filled(expanded(bounds(points, FACE_OVAL), image_size, face_ratio), image_size, wrap=wrap)
     lips = filled(expanded(bounds(points, LIPS_OUTER), image_size, lip_ratio), image_size, wrap=wrap)
     if not region.any() or not lips.any():
+        left, right, top, bottom = bounds(points, LIPS_OUTER)
+        if 0 <= left <= right <= image_size[1] and 0 <= top <= bottom <= image_size[0]:
+            raise TalkingPortraitError(
+                f"Boxes {face_ratio:g} times as wide as the face and {lip_ratio:g} times as wide as the lips are less "
+                "than a pixel here; take larger ratios (1.2 and 2 are published) or a larger picture."
+            )
         raise TalkingPortraitError(
             f"The face or its lips lie outside the picture of {image_size[1]} x {image_size[0]} pixels; choose a "
             "portrait that shows them."

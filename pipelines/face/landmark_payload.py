@@ -123,7 +123,7 @@ def _checked(payload: Any) -> tuple[list[Any], tuple[int, int]]:
     if not isinstance(frames, Sequence) or not all(isinstance(frame, Sequence) for frame in frames):
         raise _refusal("The frames of the face landmarks are no lists of faces, as FACE_LANDMARKS has them")
     if not frames:
-        raise TalkingPortraitError("The face landmarks have no frames, but at least one is expected.")
+        raise _refusal("The face landmarks have no frames, but at least one is expected")
     try:
         height, width = (int(side) for side in size)
     except (TypeError, ValueError, OverflowError):

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 Engine = Literal["auto", "mediapipe", "opencv"]
 
+USUAL_CONFIDENCE = 0.5
 SEARCH_AGAIN = 25
 """In a video without a face, the slow search is repeated after this many frames."""
 DETECT_AGAIN = 25
@@ -106,7 +107,7 @@ def detect(
     choose: Choice = "largest",
     index: int = 0,
     missing: Missing = "hold",
-    min_confidence: float = 0.5,
+    min_confidence: float = USUAL_CONFIDENCE,
     smoothing: float = 1.0,
     progress: Progress = no_progress,
 ) -> tuple[FaceTrack, str]:
@@ -136,6 +137,11 @@ def detect(
         progress(number + 1, total)
         if faces[-1] is None and missing == "error":
             raise frame_without_face(number)
+    if min_confidence > USUAL_CONFIDENCE and not any(faces):
+        raise NoFaceError(
+            f"No face is found with a confidence of at least {min_confidence:g}; lower it ({USUAL_CONFIDENCE:g} suits "
+            "most pictures), or use a picture with a clearly visible face of at least 64 pixels."
+        )
     track = track_of(faces, size, missing, smoothing)
     return track, f"{report_on(track, missing)} Faces seen: {follower.most_seen}. Engine: {landmarker.name}."
 
@@ -145,7 +151,7 @@ def detect_all(
     landmarker: Landmarker,
     *,
     most: int,
-    min_confidence: float = 0.5,
+    min_confidence: float = USUAL_CONFIDENCE,
     smoothing: float = 1.0,
     progress: Progress = no_progress,
 ) -> list[FaceTrack]:
@@ -191,7 +197,7 @@ def follow(
     landmarker: Landmarker,
     *,
     picker: FacePicker | None = None,
-    min_confidence: float = 0.5,
+    min_confidence: float = USUAL_CONFIDENCE,
 ) -> Iterator[Face | None]:
     """The face of `picker`, by default the largest of the first frames, in each frame (H, W, 3), else None.
 

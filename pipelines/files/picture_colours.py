@@ -41,7 +41,11 @@ def to_srgb(picture: Image.Image, *, alpha: bool = False) -> Image.Image:
 
     if picture.mode in DEEP:
         values = np.asarray(picture, dtype=np.float32)
-        return Image.fromarray(_bytes(values, _white_of_file(picture) or _likely_white(values))).convert("RGB")
+        grey = Image.fromarray(_bytes(values, _white_of_file(picture) or _likely_white(values)))
+        clear = picture.info.get("transparency")
+        if not isinstance(clear, int):
+            return grey.convert("RGB")
+        picture = Image.merge("LA", [grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))])
     profile = picture.info.get("icc_profile")
     if picture.has_transparency_data:
         clear = picture.convert("RGBA" if picture.mode != "La" else "LA").convert("RGBA")

@@ -355,7 +355,8 @@ def _checked(image: torch.Tensor, track: FaceTrack) -> torch.Tensor:
         )
     if not all_finite(image):
         raise TalkingPortraitError("The portrait holds values that are not numbers; load the picture anew.")
-    return image.detach().cpu().float().clamp(0, 1)
+    # Turned pictures come with their rows and columns swapped in memory; pixels are written by their place there.
+    return image.detach().cpu().float().clamp(0, 1).contiguous()
 
 
 def _check_motion(motion: FaceMotion) -> None:

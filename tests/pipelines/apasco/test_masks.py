@@ -101,6 +101,7 @@ def test_training_masks_hold_the_face_of_every_frame(points, size):
     ("change", "message"),
     [
         ({"face_ratio": 0.0}, "widened 0.0 and 2.0 times"),
+        ({"lip_ratio": 0.001}, "less than a pixel here; take larger ratios"),
         ({"lip_ratio": float("nan")}, "widened 1.2 and nan times"),
         ({"points": np.zeros((68, 2))}, r"shape \(68, 2\), but 468 or 478"),
         ({"points": np.full((478, 3), 5000.0)}, "lie outside the picture"),

@@ -243,6 +243,11 @@ def test_a_video_without_a_face_is_not_searched_in_every_frame():
     assert runs < 2 * (landmarker.runs - runs)
 
 
+def test_a_confidence_that_hides_every_face_is_named():
+    with pytest.raises(TalkingPortraitError, match=r"confidence of at least 0\.95; lower it \(0\.5 suits most"):
+        detect(picture((100, 100)), ColourLandmarker(), min_confidence=0.95)
+
+
 def test_progress_counts_frames_and_can_cancel_within_a_search():
     reports = []
     detect(

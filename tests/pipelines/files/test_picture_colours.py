@@ -102,6 +102,13 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path, ending):
     assert (255 * read_image(tmp_path / f"a.{ending}")[8, 8]).tolist() == pytest.approx([200, 60, 40], abs=4)
 
 
+def test_a_grey_that_a_deep_png_names_as_clear_lies_over_white(tmp_path):
+    values = np.uint16([[1000, 1001, 65535]])
+    Image.fromarray(values).save(tmp_path / "deep.png", transparency=1000)
+    assert read_image(tmp_path / "deep.png")[0, :, 0].tolist() == pytest.approx([1, 4 / 255, 1])
+    assert read_image(tmp_path / "deep.png", alpha=True)[0, :, 3].tolist() == [0, 1, 1]
+
+
 def test_a_half_transparent_palette_lies_over_white(tmp_path):
     picture = Image.new("P", (4, 4), 1)
     picture.putpalette([255, 0, 0, 0, 0, 255])

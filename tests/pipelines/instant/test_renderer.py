@@ -341,6 +341,13 @@ def test_other_sizes(portrait, side):
     assert 0.02 < masks[1].mean() < 0.7
 
 
+def test_a_picture_whose_rows_and_columns_are_swapped_in_memory_gives_the_same(portrait):
+    image, track = portrait
+    turned = image.transpose(0, 1).contiguous().transpose(0, 1)
+    motion = random_motion(1)
+    assert torch.equal(*(InstantRenderer(picture, track).render(motion)[0] for picture in (turned, image)))
+
+
 def test_only_the_tracked_face_moves(portrait):
     image, track = portrait
     height, width = image.shape[:2]

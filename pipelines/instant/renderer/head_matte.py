@@ -44,8 +44,8 @@ ROUNDS = 2
 class HeadMatte:
     """`alpha` (1, h, w) in 0..1 and `backdrop` (3, h, w), the picture without the head, of the moving box.
 
-    `clear` (1, h, w) in 0..1 is how transparent the backdrop is. `motion_share` in 0..1 is the part of a head's motion that is drawn: where hair and background can't be
-    distinguished, the head moves less.
+    `clear` (1, h, w) in 0..1 is how transparent the backdrop is. `motion_share` in 0..1 is the part of a head's motion
+    that is drawn: where hair and background can't be distinguished, the head moves less.
     """
 
     motion_share = 1.0

@@ -15,6 +15,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import euler_to_matrix
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.image.affine_sampling import apply_map, invert_map, sample_picture, turned_map
+from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.expression_field import ExpressionField
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.head_field import HeadField
@@ -342,7 +343,7 @@ def test_other_sizes(portrait, side):
 
 
 def test_a_picture_whose_rows_and_columns_are_swapped_in_memory_gives_the_same(portrait):
-    image, track = portrait
+    image, track = fit_portrait(*portrait, 96)
     turned = image.transpose(0, 1).contiguous().transpose(0, 1)
     motion = random_motion(1)
     assert torch.equal(*(InstantRenderer(picture, track).render(motion)[0] for picture in (turned, image)))

@@ -56,6 +56,7 @@ if __package__ in (None, ""):
 
 from .pipelines.commands.shared import terminal  # noqa: E402
 from .pipelines.errors import TalkingPortraitError, is_out_of_memory, reason_of  # noqa: E402
+from .pipelines.packages import missing_package  # noqa: E402
 
 LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
@@ -111,6 +112,8 @@ def _tell(error: BaseException, command: str, *, interrupted: bool) -> int:
         )
     elif isinstance(error, TalkingPortraitError):
         said, code = f"error: {terminal.on_one_line(str(error))}", 2
+    elif isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
+        said, code = f"error: {sentence}", 2
     elif isinstance(error, OSError):
         said, code = f"error: {terminal.on_one_line(_sentence(error))}", 2
     else:

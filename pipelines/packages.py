@@ -18,6 +18,20 @@ def pip_install(arguments: str) -> str:
     return f'"{sys.executable}" -m pip install {arguments}'
 
 
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """What to do about a package that is not installed, as a sentence; None for a module of this pack's own."""
+    name = (error.name or "").partition(".")[0]
+    if not name or name == __name__.partition(".")[0]:
+        return None
+    lists = [PACK / "requirements.txt", PACK / "requirements-standalone.txt"]
+    needed = " ".join(f'-r "{path}"' for path in lists if path.is_file()) or _DISTRIBUTIONS.get(name, name)
+    return f"The Python package {_DISTRIBUTIONS.get(name, name)} is not installed; run: {pip_install(needed)}"
+
+
+_DISTRIBUTIONS = {"PIL": "pillow"}
+"""What pip calls modules of another name."""
+
+
 def load_opencv() -> Any:
     """The module cv2, 4.8 or later.
 

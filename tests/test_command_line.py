@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -243,6 +244,36 @@ def test_an_interrupt_while_libraries_load_is_no_fault(tmp_path, moment, signals
     )
     assert (result.returncode, result.stderr.strip()) == (130, "interrupted")
     assert not list(tmp_path.glob("*.mp4"))
+
+
+@pytest.mark.parametrize("command", ["doctor", "animate"])
+def test_a_package_that_is_not_installed_is_one_sentence(tmp_path, command):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    result = subprocess.run(
+        [sys.executable, "-m", "talking_portrait", command, *(["--out", "a.mp4"] if command == "animate" else [])],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert re.fullmatch(
+        r'error: The Python package torch is not installed; run: ".+" -m pip install '
+        r'-r ".*requirements\.txt" -r ".*requirements-standalone\.txt"\n',
+        result.stderr,
+    )
+
+
+def test_a_module_of_our_own_that_is_missing_stays_a_fault(monkeypatch, tmp_path):
+    fault = ModuleNotFoundError("No module named 'talking_portrait.none'", name="talking_portrait.none")
+
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(animate, "InstantRenderer", fail)
+    with pytest.raises(ModuleNotFoundError):
+        main(["animate", "--out", str(tmp_path / "a.mp4")])
 
 
 def test_an_interrupt_that_breaks_a_library_is_still_one(tmp_path, signals):

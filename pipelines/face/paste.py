@@ -65,17 +65,19 @@ def paste_frames(
     """Pastes frames (h, w, 3 or 4) into the pictures they were cut from, a few at once, in constant memory.
 
     `frames` may have another size than the crop, for instance after an upscaler; `count` is how many there are, if
-    that is known, so that a mismatch raises at once. `source` (1 or N, H, W, C), by default the pictures in `crop`:
-    one picture is used for all frames. `feather` 0..0.5 is the width of the soft border over the crop's shorter side;
-    a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w) or (1 or N, h, w) in 0..1 lets
-    through only part of the crop, as a frame's alpha does. `colour_match` 0..1 brings the brightness and contrast of
-    each channel to the picture's, judged in the border. Every pixel outside the mask is the source's, bit for bit; an
-    alpha channel too.
+    that is known, so that a mismatch raises at once. `source` (1 or N, H, W, C), by default the pictures in `crop`;
+    grey gets three channels, and one picture is used for all frames. `feather` 0..0.5 is the width of the soft border
+    over the crop's shorter side; a side of the crop that lies on or beyond the picture's edge has none. `mask` (h, w)
+    or (1 or N, h, w) in 0..1 lets through only part of the crop, as a frame's alpha does. `colour_match` 0..1 brings
+    the brightness and contrast of each channel to the picture's, judged in the border. Every pixel outside the mask is
+    the source's, bit for bit; an alpha channel too.
     Raises TalkingPortraitError if the numbers of frames or the sizes don't fit.
     """
     source = crop.source if source is None else source
     if source is None:
         raise TalkingPortraitError("There is no picture to paste into; connect the pictures that were cropped.")
+    if source.shape[-1] == 1:  # what is pasted may have colours
+        source = source.expand(*source.shape[:-1], 3)
     _check_paste(crop, source, mask, count, feather, colour_match)
     border_colour: BorderColour | None = None
     pending: deque[Future[tuple[torch.Tensor, BorderColour | None]]] = deque()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError, reason_of
+from ..packages import pip_install
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
 
@@ -130,7 +131,7 @@ def import_av() -> Any:
 
         return av
     except ImportError as error:
-        raise TalkingPortraitError(f"Sound and video files need PyAV ({error}); run: pip install av") from None
+        raise TalkingPortraitError(f"Sound and video files need PyAV ({error}); run: {pip_install('av')}") from None
 
 
 def find_streams(path: Path) -> MediaStreams:

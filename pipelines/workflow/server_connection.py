@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..errors import TalkingPortraitError, one_line, quoted
+from ..packages import pip_install
 
 Answer = TypeVar("Answer")
 
@@ -62,7 +63,9 @@ def run_connected(work: Coroutine[Any, Any, Answer], server: str) -> Answer:
         import aiohttp
     except ImportError:
         work.close()
-        raise TalkingPortraitError("Talking to a ComfyUI server needs aiohttp; run: pip install aiohttp") from None
+        raise TalkingPortraitError(
+            f"Talking to a ComfyUI server needs aiohttp; run: {pip_install('aiohttp')}"
+        ) from None
     shown = _shown(server)
     try:
         found = asyncio.run(_until_interrupted(work))

@@ -10,7 +10,7 @@ from talking_portrait.pipelines.face.crop_boxes import PRESETS, app_box
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
 from talking_portrait.pipelines.face.paste import paste_back, paste_frames
 from talking_portrait.pipelines.image.affine_sampling import box_map, map_scale, sample_picture, turned_map
-from talking_portrait.pipelines.types import FaceTrack
+from talking_portrait.pipelines.types import Crop, FaceTrack
 
 
 def a_track(size, middles, face=100.0, roll=0.0) -> FaceTrack:
@@ -250,6 +250,15 @@ def test_a_mask_limits_what_is_pasted():
     assert (result[:, 150, 200] > 0.99).all()
     nothing = paste_back(torch.ones(1, 100, 100, 3), crop, mask=torch.zeros(1, 50, 50))
     assert torch.equal(nothing, source)
+
+
+def test_colours_are_pasted_into_grey():
+    grey = torch.full((1, 8, 8, 1), 0.5)
+    crop = Crop(np.float32([[[1, 0, 2], [0, 1, 2]]]), (4, 4), (8, 8), grey)
+    red = torch.tensor([1.0, 0.0, 0.0]).expand(1, 4, 4, 3)
+    pasted = paste_back(red, crop, feather=0.0)
+    assert pasted[0, 4, 4].tolist() == [1, 0, 0]
+    assert pasted[0, 0, 0].tolist() == [0.5, 0.5, 0.5]
 
 
 def test_frames_of_another_size_land_in_the_same_place():

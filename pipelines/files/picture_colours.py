@@ -28,6 +28,10 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 
 DRAWINGS = (b"%!PS", b"\xc5\xd0\xd3\xc6", b"%PDF", b"\xd7\xcd\xc6\x9a")
 """How PostScript (with and without a preview), PDF and WMF begin."""
+JPEG_XL = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")
+EXPOSURES = (b"v/1\x01", b"#?RADIANCE", b"#?RGBE")
+"""How OpenEXR and Radiance pictures begin, whose numbers are light and no colours of a screen."""
+WEB_PAGES = (b"<!doctype html", b"<html")
 MEDIA = (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"fLaC", b"ID3")
 """How films and sound begin, beside those of MP4's kind; a WebP begins as a WAV, but is a picture."""
 
@@ -108,6 +112,12 @@ def format_of(path: Path) -> str:
         start = file.read(1024)
     if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
         return "it is a HEIC photo"
+    if start.startswith(JPEG_XL):
+        return "it is a JPEG XL picture"
+    if start.startswith(EXPOSURES):
+        return "it is an HDR picture of a renderer or camera"
+    if start.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(WEB_PAGES):
+        return "it is a web page, so download the picture itself"
     if not start:
         return "it is empty"
     if start.startswith(DRAWINGS) or b"<svg" in start:

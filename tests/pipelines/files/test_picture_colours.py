@@ -120,3 +120,18 @@ def test_a_heic_photo_is_reported(tmp_path):
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
     with pytest.raises(TalkingPortraitError, match=r"IMG_1.HEIC can't be read \(it is a HEIC photo\); save it as PNG"):
         read_image(tmp_path / "IMG_1.HEIC")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+        (b"\xff\n\xfa\x1f", "a JPEG XL picture"),
+        (b"v/1\x01\2\0\0\0", "an HDR picture"),
+        (b"\n<!DOCTYPE HTML><html>", "a web page, so download the picture itself"),
+    ],
+)
+def test_what_a_file_is_in_place_of_a_picture_is_said(tmp_path, content, what):
+    (tmp_path / "a.png").write_bytes(content + bytes(64))
+    with pytest.raises(TalkingPortraitError, match=rf"a\.png can't be read \(it is {what}"):
+        read_image(tmp_path / "a.png")

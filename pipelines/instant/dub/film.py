@@ -50,8 +50,9 @@ DRAWN_MOUTH = (0.5, 0.25, 0.0, 0.0, 0.35, 0.0)
 """Mouth controls of the drawn inside."""
 BATCH = 8
 PREVIEW_SIDE = 512
-LIGHT_SECONDS = 0.25
-"""Time constant with which the inside's brightness follows that of the face."""
+LIGHT_SECONDS, LIGHT_STEP = 0.25, 0.05
+"""Time constant with which the inside's brightness follows that of the face, and the part of the brightness by which a
+change is followed at once: that is light which swings or another shot, not a landmark's jitter."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,6 @@ def dub(
     numbers = frame_order(film.frames, motion.frames, end)
     height, width = film.face.size
     batch = max(1, min(batch, BATCH_PIXELS // (height * width)))
-    follow = 1 - float(np.exp(-1 / (LIGHT_SECONDS * float(film.fps))))
     light: np.ndarray | None = None
     done = 0
     with FrameWorkers(torch.device("cpu")) as workers:
@@ -177,7 +177,7 @@ def dub(
             lights = []
             for frame, move in zip(frames, moves, strict=True):
                 now = skin_light(frame, move.points)
-                light = now if light is None else light + follow * (now - light)
+                light = now if light is None else _followed(light, now, film.fps)
                 lights.append(light)
             masks = np.zeros(frames.shape[:3], np.float32)
             amounts = film.face.amount[numbers[shown]].tolist()
@@ -186,6 +186,13 @@ def dub(
             done += len(frames)
             give_memory_back(film.face.points, motion.vertices)
             progress(done, len(numbers), _preview(frames[-1]))
+
+
+def _followed(light: np.ndarray, now: np.ndarray, fps: Fraction) -> np.ndarray:
+    """The light (3,) on the inside of a mouth, one frame later, when that on the cheeks is `now` (3,)."""
+    change = float(np.abs(now / light - 1).max())
+    part = max(1 - float(np.exp(-1 / (LIGHT_SECONDS * float(fps)))), min(change / LIGHT_STEP, 1.0))
+    return light + part * (now - light)
 
 
 def _batches(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -264,6 +264,15 @@ def test_speech_and_changing_light_hide_nothing(frames, track):
         )
 
 
+def test_light_that_swings_is_on_the_inside_of_the_mouth_too(frames, track):
+    """The inside is taken from one frame; under a lamp that flickers it is neither brighter nor darker than the lips."""
+    film = film_of_pictures(frames, track, NEW)
+    lamp = (0.75 + 0.25 * torch.cos(torch.arange(FRAMES) * np.pi / 3))[:, None, None, None]
+    steady, masks = dubbed(film, NEW)
+    lit = dubbed(replace(film, read=lambda numbers: iter((frames * lamp)[numbers].numpy())), NEW)[0]
+    assert float((lit - steady * lamp).abs().amax(-1)[masks > 0].max()) < 0.1
+
+
 @pytest.mark.parametrize("fingers", [False, True])
 def test_lips_that_are_seldom_shut_look_known_and_fingers_do_not(renderer, fingers):
     """A film that shows teeth most of the time has shut lips that look as unlike them as fingers do, but are red."""

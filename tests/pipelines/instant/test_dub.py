@@ -265,7 +265,7 @@ def test_speech_and_changing_light_hide_nothing(frames, track):
 
 
 def test_light_that_swings_is_on_the_inside_of_the_mouth_too(frames, track):
-    """The inside is taken from one frame; under a lamp that flickers it is neither brighter nor darker than the lips."""
+    """The inside is taken from one frame; under a lamp that flickers it is as bright as the lips."""
     film = film_of_pictures(frames, track, NEW)
     lamp = (0.75 + 0.25 * torch.cos(torch.arange(FRAMES) * np.pi / 3))[:, None, None, None]
     steady, masks = dubbed(film, NEW)

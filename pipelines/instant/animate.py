@@ -105,7 +105,7 @@ def animate_source(
     from .dub.film import BATCH, dub, film_of_pictures
 
     if source.is_film:
-        film = film_of_pictures(source.images, source.track, motion)
+        film = film_of_pictures(source.images, source.track, motion.fps)
         yield from dub(film, motion, batch=batch or BATCH, progress=progress)
     elif as_bytes:
         frames = frames_of(source.images[0], source.track, motion, batch=batch, device=device, progress=progress)

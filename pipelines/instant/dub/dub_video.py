@@ -90,7 +90,7 @@ def dub_video(
     if motion.fps != video.fps:
         motion = resample(motion, video.fps)
     picker = (face or FaceChoice()).picker(video.size)
-    film = open_film(video, landmarker, motion, picker=picker, progress=share(progress, 0, FOLLOWING))
+    film = open_film(video, landmarker, motion.frames, picker=picker, progress=share(progress, 0, FOLLOWING))
     frames = min(film.frames, motion.frames) if end == "cut" else motion.frames
     pieces = dub(film, motion, end=end, jaw=jaw, batch=batch, progress=share(progress, FOLLOWING, 1))
     return DubbedVideo(pieces, frames, video.fps, video.size, motion, _report(video, film, motion, end))

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from ....models.face.face_mesh import eye_distance, mouth_opening
-from ....models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from ...errors import TalkingPortraitError
 from ...face.head_pose import split_matrix
 from ...face.landmarks import Landmarker
@@ -31,6 +30,7 @@ from .lower_face import changed_box, draw_mouth
 from .mouth_motion import MouthMotion, mouth_motions
 from .mouth_view import MouthView, skin_light
 from .occlusion import TextureKeeper, hidden_lips
+from .resting_face import held_mouths
 
 End = Literal["back and forth", "hold", "cut"]
 """What follows the film's last frame where the sound is longer: the film backwards, that frame, or nothing."""
@@ -50,8 +50,9 @@ DRAWN_MOUTH = (0.5, 0.25, 0.0, 0.0, 0.35, 0.0)
 """Mouth controls of the drawn inside."""
 BATCH = 8
 PREVIEW_SIDE = 512
-LIGHT_SECONDS = 0.25
-"""Time constant with which the inside's brightness follows that of the face."""
+LIGHT_SECONDS, LIGHT_STEP = 0.25, 0.05
+"""Time constant with which the inside's brightness follows that of the face, and the part of the brightness by which a
+change is followed at once: that is light which swings or another shot, not a landmark's jitter."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,22 @@ class Film:
 def open_film(
     video: VideoFile,
     landmarker: Landmarker,
-    speech: FaceMotion,
+    frames: int,
     *,
     picker: FilmPicker | None = None,
     progress: Progress = no_progress,
 ) -> Film:
-    """As many frames of a video as the motion `speech` has, or all that there are, ready to be dubbed.
+    """The first `frames` frames of a video, or all that there are, ready to be dubbed.
 
     `picker` chooses the face, by default the largest. Raises TalkingPortraitError where it is in none of them.
     """
     picker = picker or FilmPicker(video.size)
-    face = follow_film(video, landmarker, picker, speech, frames=speech.frames, progress=progress)
+    face = follow_film(video, landmarker, picker, frames=frames, progress=progress)
     return _film(face, video.fps, lambda numbers: read_frames(video, numbers))
 
 
-def film_of_pictures(images: torch.Tensor, track: FaceTrack, speech: FaceMotion) -> Film:
-    """A batch of pictures (F, H, W, 3) in 0..1 with landmarks for each as a film, at the rate of the motion `speech`.
+def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> Film:
+    """A batch of pictures (F, H, W, 3) in 0..1 with landmarks for each as a film of a rate.
 
     Raises TalkingPortraitError where pictures and landmarks do not belong together or hold no face.
     """
@@ -106,8 +107,8 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, speech: FaceMotion)
     for number in np.flatnonzero(track.found).tolist():
         textures.add(number, images[number].cpu().numpy(), track.points[number])
     looks = list(textures.kept.values())
-    face = filmed_face(track.points, track.found, (0,), track.image_size, speech, smoothing=0, textures=looks)
-    return _film(face, speech.fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
+    face = filmed_face(track.points, track.found, (0,), track.image_size, smoothing=0, textures=looks)
+    return _film(face, fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
 
 
 def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator[np.ndarray]]) -> Film:
@@ -166,7 +167,6 @@ def dub(
     numbers = frame_order(film.frames, motion.frames, end)
     height, width = film.face.size
     batch = max(1, min(batch, BATCH_PIXELS // (height * width)))
-    follow = 1 - float(np.exp(-1 / (LIGHT_SECONDS * float(film.fps))))
     light: np.ndarray | None = None
     done = 0
     with FrameWorkers(torch.device("cpu")) as workers:
@@ -177,7 +177,7 @@ def dub(
             lights = []
             for frame, move in zip(frames, moves, strict=True):
                 now = skin_light(frame, move.points)
-                light = now if light is None else light + follow * (now - light)
+                light = now if light is None else _followed(light, now, film.fps)
                 lights.append(light)
             masks = np.zeros(frames.shape[:3], np.float32)
             amounts = film.face.amount[numbers[shown]].tolist()
@@ -186,6 +186,13 @@ def dub(
             done += len(frames)
             give_memory_back(film.face.points, motion.vertices)
             progress(done, len(numbers), _preview(frames[-1]))
+
+
+def _followed(light: np.ndarray, now: np.ndarray, fps: Fraction) -> np.ndarray:
+    """The light (3,) on the inside of a mouth, one frame later, when that on the cheeks is `now` (3,)."""
+    change = float(np.abs(now / light - 1).max())
+    part = max(1 - float(np.exp(-1 / (LIGHT_SECONDS * float(fps)))), min(change / LIGHT_STEP, 1.0))
+    return light + part * (now - light)
 
 
 def _batches(frames: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -248,13 +255,7 @@ def _shown(face: FilmedFace, part: slice) -> np.ndarray:
 
 def _as_filmed(face: FilmedFace, number: int) -> MouthMotion:
     """Where the mouth of a frame is."""
-    return mouth_motions(face, np.array([number]), _held(np.zeros((1, 6))), np.array([0]), 1.0)[0]
-
-
-def _held(controls: np.ndarray) -> FaceMotion:
-    """A motion of one frame with these mouth controls (1, 6)."""
-    neutral, still = neutral_vertices(), np.zeros((1, 3))
-    return FaceMotion(neutral + mouth_vertices(controls), neutral, still, still, Fraction(25))
+    return mouth_motions(face, np.array([number]), held_mouths(np.zeros((1, 6))), np.array([0]), 1.0)[0]
 
 
 def _drawn(face: FilmedFace, number: int, frame: np.ndarray) -> tuple[np.ndarray, MouthMotion]:
@@ -263,7 +264,7 @@ def _drawn(face: FilmedFace, number: int, frame: np.ndarray) -> tuple[np.ndarray
     _, matrix = face.shapes(np.array([number]))
     picture = _in_unit_range(frame)
     renderer = InstantRenderer(picture, FaceTrack(points, np.ones(1, bool), face.size, matrix))
-    speaking = _held(np.array([DRAWN_MOUTH]))
+    speaking = held_mouths(np.array([DRAWN_MOUTH]))
     drawn = renderer.render(speaking)[0][0].numpy()
     moved = renderer.mesh.move(speaking, np.array([0]), renderer.mesh.mouth.speaking(speaking)).expression
     if frame.dtype == np.uint8:

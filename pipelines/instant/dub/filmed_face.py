@@ -12,7 +12,7 @@ from ...face.head_pose import split_matrix
 from ...face.metric_mesh import metric_mesh, similarity
 from ...face.smoothing import smooth_points
 from ...large_arrays import give_memory_back, large_array
-from ...types import Camera, FaceMotion
+from ...types import Camera
 from .face_texture import Texture
 from .occlusion import Appearance
 from .resting_face import RestingFace, resting_face, spread_over
@@ -62,14 +62,12 @@ def filmed_face(
     found: np.ndarray,
     starts: tuple[int, ...],
     size: tuple[int, int],
-    speech: FaceMotion,
     *,
     smoothing: float = 1.0,
     textures: Sequence[Texture] = (),
 ) -> FilmedFace:
     """The face of landmarks (F, P, 3) that are valid where `found` (F,); the film's shots begin at `starts`.
 
-    `speech` is a motion from which the film's shape at rest is derived: how speech moves a face at each opening.
     `textures` of some of its frames say how the lower face looks.
     """
     points = _held(points[:, :VERTICES], found, starts)
@@ -78,7 +76,7 @@ def filmed_face(
     seen = np.flatnonzero(found)
     vertices, matrix = metric_mesh(_taken(points, seen[spread_over(len(seen))]), size)
     reference = np.median(vertices, axis=0)
-    rest = resting_face(*_posed(vertices, matrix, reference), size, speech)
+    rest = resting_face(*_posed(vertices, matrix, reference), size)
     turned = np.empty(len(points))
     for part in blocks(len(points)):
         turned[part] = _turned(points[part], size)

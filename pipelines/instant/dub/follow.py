@@ -22,7 +22,7 @@ from ...image.frame_workers import read_ahead
 from ...large_arrays import give_memory_back, large_array
 from ...packages import load_opencv
 from ...person.same_person import Shape, median_shape, most_alike, shape_of, shapes_of
-from ...types import FaceMotion, Progress, no_progress
+from ...types import Progress, no_progress
 from .filmed_face import BLOCK, FilmedFace, filmed_face
 from .occlusion import TextureKeeper
 
@@ -97,15 +97,12 @@ def follow_film(
     video: VideoFile,
     landmarker: Landmarker,
     picker: FilmPicker,
-    speech: FaceMotion,
     *,
     frames: int,
     smoothing: float = 1.0,
     progress: Progress = no_progress,
 ) -> FilmedFace:
     """The face of `picker` in the first `frames` frames of a film, or in all that there are.
-
-    `speech` is a motion, as for `filmed_face`.
 
     Raises TalkingPortraitError where the face is in none of them.
     """
@@ -149,7 +146,6 @@ def follow_film(
         own,
         tuple(starts),
         video.size,
-        speech,
         smoothing=smoothing,
         textures=[texture for number, texture in textures.kept.items() if own[number]],
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, VERTICES, eye_distance, mouth_opening
-from ....models.face.mouth_shapes import close_lips
+from ....models.face.mouth_shapes import close_lips, mouth_vertices, neutral_vertices
+from ....models.speech.mouth_network import CONTROLS
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import project
 from ...types import Camera, FaceMotion, FaceTrack
@@ -15,11 +17,18 @@ from ..renderer.mouth_shape import LIP_EDGE, MOUTH_CORNERS, UPPER_INNER_LIP, Spe
 from ..renderer.portrait_mesh import LipControls, PortraitMesh
 
 REST_FRAMES = 400
-"""Frames from which the shape at rest is taken, at most, spread over the film or the speech."""
+"""Frames from which the shape at rest is taken, at most, spread over the film."""
 FRONTAL, LEAST_PART = 20.0, 0.3
 """Degrees to the side up to which frames tell the usual shape, and the part of the frames that do so at least."""
-LEAST_VARIATION = 0.1
-"""Cm that openings must differ for them to say what goes with an opening."""
+USUAL_MOUTHS = (
+    (0.10, 0.16, 0.22, 0.68, 0.29, 0.0),
+    (0.11, 0.15, 0.27, 0.39, 0.35, 0.0),
+    (0.12, 0.22, 0.16, 0.22, 0.45, 0.0),
+    (0.15, 0.32, 0.11, 0.19, 0.54, 0.0),
+    (0.24, 0.52, 0.06, 0.18, 0.67, 0.0),
+)
+"""Mean mouth controls of the fifths of speech, from shut to open, as Instant's driver predicts 24 speakers; the tongue
+moves no skin."""
 CLOSED_PART, MOST_CLOSED = 0.05, 0.045
 """Part of the frames whose lips touch, at least, and the widest gap in eye distances that landmarkers report there."""
 TURNED_MOST = 40.0
@@ -63,12 +72,11 @@ class RestingFace:
         return project(usual, matrix, size) - np.einsum("nij,vj->nvi", basis, self.spoken)
 
 
-def resting_face(vertices: np.ndarray, matrix: np.ndarray, size: tuple[int, int], speech: FaceMotion) -> RestingFace:
+def resting_face(vertices: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> RestingFace:
     """The face of shapes (n, 468, 3) in cm that are posed by `matrix` (n, 4, 4) in frames of a `size`.
 
-    `speech` is a motion that says how speech moves a face at each opening. What landmarkers report is wrong by much
-    the same in all frames, so that the mean shape at its opening tells the one at rest better than the few frames with
-    closed lips do.
+    What landmarkers report is wrong by much the same in all frames, so that the mean shape at its opening tells the one
+    at rest better than the few frames with closed lips do.
     """
     angles = split_matrix(matrix)[0]
     aside = np.abs(angles[:, 1])
@@ -78,7 +86,7 @@ def resting_face(vertices: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
     usual = vertices[frontal].mean(axis=0)
     gap = float(usual[INNER_UPPER_LIP, 1] - usual[INNER_LOWER_LIP, 1])
     opening = max(gap - closed_gap * float(eye_distance(usual)), 0.0)
-    spoken = _spoken(_portrait(close_lips(usual), forwards, size), speech, opening)
+    spoken = _spoken(_portrait(close_lips(usual), forwards, size), opening)
     told = aside <= max(TURNED_MOST, float(aside.min()))
     by_angle = _by_angle(vertices[told], angles[told])
     mesh = _portrait(close_lips(usual - spoken), forwards, size)
@@ -102,6 +110,13 @@ def speech_offsets(mesh: PortraitMesh, motion: FaceMotion, frames: np.ndarray) -
     return mesh.mouth.offsets(motion, frames, LipControls.of(motion, frames), resting)[0]
 
 
+def held_mouths(controls: np.ndarray) -> FaceMotion:
+    """A motion whose frames have these mouth controls (n, 6), with the head at rest."""
+    neutral, still = neutral_vertices(), np.zeros((len(controls), 3))
+    pucker = controls[:, CONTROLS.index("round")].astype(np.float32)
+    return FaceMotion(neutral + mouth_vertices(controls), neutral, still, still, Fraction(25), pucker=pucker)
+
+
 def _portrait(shape: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> PortraitMesh:
     """A shape (468, 3) as the portrait that a frame is in which the head is posed by `matrix` (4, 4)."""
     depth = -(shape @ matrix[2, :3] + matrix[2, 3])
@@ -110,20 +125,13 @@ def _portrait(shape: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> P
     return PortraitMesh(FaceTrack(points[None], np.ones(1, bool), size, matrix[None]))
 
 
-def _spoken(mesh: PortraitMesh, speech: FaceMotion, opening: float) -> np.ndarray:
-    """Offsets (468, 3) that speech has where lips are `opening` cm apart, by regression.
-
-    Widths, which follow the opening less, are the mean ones. A mouth that is held at one opening is scaled to it.
-    """
-    offsets = speech_offsets(mesh, speech, spread_over(speech.frames))
+def _spoken(mesh: PortraitMesh, opening: float) -> np.ndarray:
+    """Offsets (468, 3) that speech has on average where lips are `opening` cm apart on average, by regression."""
+    usual = held_mouths(np.array(USUAL_MOUTHS))
+    offsets = speech_offsets(mesh, usual, np.arange(usual.frames))
     gaps = offsets[:, INNER_UPPER_LIP, 1] - offsets[:, INNER_LOWER_LIP, 1]
-    result = offsets.mean(axis=0)
-    if np.ptp(gaps) > LEAST_VARIATION:
-        slope, start = np.polyfit(gaps, offsets.reshape(len(offsets), -1), 1)
-        result[:, 1:] = (start + opening * slope).reshape(VERTICES, 3)[:, 1:]
-    elif gaps.mean() > opening:
-        result *= opening / gaps.mean()
-    return result
+    slope, start = np.polyfit(gaps, offsets.reshape(usual.frames, -1), 1)
+    return (start + opening * slope).reshape(VERTICES, 3)
 
 
 def _by_angle(vertices: np.ndarray, angles: np.ndarray) -> np.ndarray:

@@ -39,6 +39,9 @@ def picture(scene: Scene) -> np.ndarray:
     """(SIZE, SIZE, 3) uint8 with marks of what is in it."""
     frame = np.full((SIZE, SIZE, 3), 90 + 80 * scene.place, np.uint8)
     frame[MARK:] = np.roll(_portrait()[MARK:], 40 * scene.place, axis=0) // (1 + scene.place)
+    for person, points in ((1, _ann(0, 0)), (2, _bob())):
+        if scene.persons & person:
+            _draw(frame, points, _portrait() // (1 + scene.place), upside_down=person == 2)
     values = (scene.persons, round(scene.opening * 10), scene.yaw, scene.place)
     for number, value in enumerate(values):
         frame[:MARK, number * MARK : (number + 1) * MARK] = value * STEP
@@ -51,6 +54,18 @@ def _portrait() -> np.ndarray:
 
     whole = (example_portrait()[0] * 255).byte().numpy()
     return np.array(Image.fromarray(whole).resize((SIZE, SIZE)))
+
+
+def _draw(frame: np.ndarray, points: np.ndarray, portrait: np.ndarray, *, upside_down: bool) -> None:
+    """Draws the portrait's face where the points are; a face upside down looks like somebody else's."""
+    own, there = ((box.min(axis=0), box.max(axis=0)) for box in (_landmarks()[:, :2], points[:, :2]))
+    scale = (there[1] - there[0]) / (own[1] - own[0])
+    left, top = np.floor(there[0]).astype(int)
+    right, bottom = np.ceil(there[1]).astype(int)
+    x, y = np.meshgrid(np.arange(left, right), np.arange(max(top, MARK), bottom))
+    u, v = (x - there[0][0]) / scale[0] + own[0][0], (y - there[0][1]) / scale[1] + own[0][1]
+    v = own[0][1] + own[1][1] - v if upside_down else v
+    frame[y, x] = portrait[v.round().astype(int).clip(0, SIZE - 1), u.round().astype(int).clip(0, SIZE - 1)]
 
 
 @cache

@@ -69,15 +69,21 @@ class FacePicker:
         if same is None or len(faces) > 1:
             near = [face for face in faces if np.linalg.norm(face.centre - last.centre) < SAME_PLACE * last.size]
             near = [face for face in near if 0.5 < face.size / last.size < 2]
-            nearest = min(near, key=lambda face: float(np.linalg.norm(face.centre - last.centre)), default=None)
+            near.sort(key=lambda face: float(np.linalg.norm(face.centre - last.centre)))
         else:
-            nearest = faces[same]
-        self.last = nearest or last
-        return nearest
+            near = [faces[same]]
+        face = self._same(near)
+        self.last = face or last
+        return face
 
-    def keep(self, face: Face) -> None:
-        """Takes the face that was picked last as it was tracked into another frame."""
+    def keep(self, face: Face) -> bool:
+        """Takes the face that was picked last as it was tracked into another frame; False if that is another one."""
         self.last = face
+        return True
+
+    def _same(self, near: list[Face]) -> Face | None:
+        """The face that was picked last among those in its place, the nearest first."""
+        return near[0] if near else None
 
     def _chosen(self, faces: list[Face]) -> Face | None:
         if self.choose == "nearest":

@@ -291,10 +291,9 @@ class _Follower:
         if self.tracker is None or self._tracked >= DETECT_AGAIN:
             return None
         face = self.tracker.track(pyramid.as_bytes(0), last, self.min_confidence)
-        if face is None or not _steady(last, face):
+        if face is None or not _steady(last, face) or not self.picker.keep(face):
             return None
         self._tracked += 1
-        self.picker.keep(face)
         return face
 
     def _all(self, pyramid: ImagePyramid) -> list[Face]:

@@ -24,7 +24,7 @@ from ..files.images import from_uint8
 from ..files.video import VideoFile
 from ..progress import share
 from ..types import FaceTrack, Progress
-from .same_person import PersonPicker, Shape, main_person, median_shape, shape_of
+from .same_person import Look, PersonPicker, look_of, main_person
 
 SHORTEST_VIDEO = 2
 """Seconds, of the video and of what is usable in it."""
@@ -37,8 +37,6 @@ MOST_TURNED = 60.0
 LOOKS_A_SECOND = 2
 """So often the first reading looks for faces."""
 CONFIDENCE = 0.5
-COMPARED = 50
-"""Faces of a segment whose median shape is compared with the person's, about."""
 PREVIEW_SECONDS = 2
 
 
@@ -77,17 +75,17 @@ def track_person(video: VideoFile, landmarker: Landmarker, *, expected: int, pro
     cuts = find_cuts([Frame(change) for change in changes], fps)
     picker = PersonPicker(video.size, reference=reference)
     faces = _follow(video, landmarker, picker, cuts, len(changes), share(progress, 0.2, 1))
-    return _judged(video, faces, changes, reference, accompanied)
+    return _judged(video, faces, changes, accompanied)
 
 
 def _first_reading(
     video: VideoFile, landmarker: Landmarker, expected: int, progress: Progress
-) -> tuple[list[float], Shape | None, float]:
-    """The change of each frame from the one before, the shape of the person who is in most of the video, and the part
+) -> tuple[list[float], Look | None, float]:
+    """The change of each frame from the one before, the look of the person who is in most of the video, and the part
     of the looks that find several faces."""
     look_every = max(1, round(video.fps / LOOKS_A_SECOND))
     changes: list[float] = []
-    seen: list[tuple[Shape, float]] = []
+    seen: list[tuple[Look, float]] = []
     several: list[bool] = []
     before: np.ndarray | None = None
     for number, frame in enumerate(video.frames()):
@@ -98,7 +96,7 @@ def _first_reading(
             picture = ImagePyramid(torch.from_numpy(frame))
             faces = detect_in_whole(picture, landmarker, CONFIDENCE)
             several.append(len(faces) > 1)
-            seen += [(shape_of(face, video.size), face.size / max(video.size)) for face in faces]
+            seen += [(look_of(face, frame), face.size / max(video.size)) for face in faces]
         progress(min(number + 1, expected), max(expected, 1))
     return changes, main_person(seen), sum(several) / max(len(several), 1)
 
@@ -114,8 +112,7 @@ def _follow(
     def pictures() -> Iterator[torch.Tensor]:
         nonlocal current
         for number, current in enumerate(video.frames()):
-            if number in first_of_shot:
-                picker.last = None
+            picker.show(current, is_cut=number in first_of_shot)
             yield torch.from_numpy(current)
 
     faces: list[Face | None] = []
@@ -123,12 +120,12 @@ def _follow(
         faces.append(face and replace(face, points=face.points.astype(np.float32)))
         preview = None if len(faces) % preview_every else _with_points(current, face)
         progress(len(faces), max(total, len(faces)), preview)
+    for start, end in picker.others():
+        faces[start:end] = [None] * (end - start)
     return faces
 
 
-def _judged(
-    video: VideoFile, faces: list[Face | None], changes: list[float], reference: Shape, accompanied: float
-) -> TrackedPerson:
+def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], accompanied: float) -> TrackedPerson:
     """Shots of the person, and the frames in them that show the face."""
     fps, count = float(video.fps), len(faces)
     frames = [
@@ -138,9 +135,7 @@ def _judged(
     segments = find_clips(frames, find_cuts(frames, fps), 1, count)
     shots, left_out = [], []
     for start, stop in segments:
-        if _is_another(faces[start:stop], video.size, reference):
-            left_out.append((start, stop, "it shows another person"))
-        elif stop - start < SHORTEST_SHOT * fps:
+        if stop - start < SHORTEST_SHOT * fps:
             left_out.append((start, stop, "the shot is too short"))
         else:
             shots.append((start, stop))
@@ -163,14 +158,6 @@ def _judged(
             "the person speaks to the camera."
         )
     return TrackedPerson(track, usable, shots, sorted(left_out), accompanied)
-
-
-def _is_another(faces: list[Face | None], size: tuple[int, int], reference: Shape) -> bool:
-    """Whether the faces of a segment have another shape than the person's; unknown where all are turned elsewhere."""
-    found = [face for face in faces if face is not None]
-    shapes = [shape_of(face, size) for face in found[:: max(1, len(found) // COMPARED)]]
-    comparable = [shape for shape in shapes if shape.is_comparable(reference)]
-    return bool(comparable) and not median_shape(comparable).is_like(reference)
 
 
 def _with_points(frame: np.ndarray, face: Face | None) -> torch.Tensor:

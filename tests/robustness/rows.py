@@ -248,7 +248,7 @@ LEARNED = [
 ]  # fmt: skip
 
 DUBBED = [
-    Row("no face in the film", "Dub Video", sentence="give a video that shows a face of at least 64 pixels.",
+    Row("no face in the film", "Dub Video", sentence="give a video that shows a face of at least 64 pixels, with its mouth.",
         test="pipelines/instant/test_dub.py::test_a_video_without_a_face_is_refused"),
     Row("a face in half of the frames", "Dub Video", figure="the other frames stay as filmed",
         test="pipelines/instant/test_dub.py::test_frames_without_the_face_stay_as_filmed"),
@@ -256,6 +256,12 @@ DUBBED = [
         test="pipelines/instant/test_dub.py::test_the_speech_decides_how_many_frames_there_are"),
     Row("two people", "Dub Video", figure="one speaks, the other keeps its bytes",
         test="pipelines/instant/test_dub.py::test_one_of_two_faces_speaks"),
+    Row("a cut, the same person smaller, elsewhere or turned", "Dub Video", figure="speaks on; others stay as filmed",
+        test="pipelines/person/test_same_person.py::test_after_a_cut_the_same_person_is_found_in_another_place_and_nobody_else"),
+    Row("another person in front of the one who speaks", "Dub Video", figure="stays as filmed; then the first is found again",
+        test="pipelines/person/test_same_person.py::test_the_person_is_found_again_after_another_stood_in_front"),
+    Row("a mouth beyond the picture's edge", "Dub Video", sentence="The mouth, or most of it, lies outside the picture in ... of them",
+        test="pipelines/instant/test_dub.py::test_frames_whose_mouth_lies_outside_the_picture_stay_as_filmed_and_are_counted"),
     Row("a microphone, a pen or hair in front of the mouth", "Dub Video", figure="stays in front",
         test="pipelines/instant/test_dub.py::test_what_is_in_front_of_the_mouth_stays_in_front"),
     Row("most of the mouth is hidden", "Dub Video", figure="the frame stays as filmed",

@@ -137,7 +137,13 @@ def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End) -> str:
         sentences.append(
             f"The video lasts {float(lasts):.2f} s and the speech {float(motion.seconds):.2f} s, so {then}."
         )
-    if film.inside_drawn:
+    outside = int(film.face.mouth_outside.sum())
+    if outside > found / 2:
+        sentences.append(
+            f"The mouth, or most of it, lies outside the picture in {'all' if outside == found else outside} of them, "
+            "which stay as they are filmed too; give a video that shows the mouth."
+        )
+    if film.inside_drawn and outside < found:
         sentences.append("The mouth is never open in it, so its inside is drawn.")
     return " ".join(sentences)
 

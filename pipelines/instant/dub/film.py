@@ -232,7 +232,8 @@ def _open_mouths(face: FilmedFace, apart: int) -> list[tuple[int, float]]:
     They lie `apart` frames from one another, at least.
     """
     value = np.concatenate([_shown(face, part) for part in blocks(face.frames)])
-    value[~face.found] = -np.inf
+    shown = face.found & ~face.mouth_outside
+    value[~(shown if shown.any() else face.found)] = -np.inf
     chosen: list[tuple[int, float]] = []
     while len(chosen) < COMPARED and np.isfinite(value.max()):
         number = int(value.argmax())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....models.face.face_mesh import VERTICES, face_mesh
+from ....models.face.face_mesh import LIPS_OUTER, VERTICES, face_mesh
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import metric_mesh, similarity
 from ...face.smoothing import smooth_points
@@ -35,7 +35,8 @@ class FilmedFace:
 
     `points` (F, 468, 3) float32 landmarks in pixels, held where the face is not found. `found` (F,) bool.
     `starts` numbers of the frames that begin a shot, with 0. `size` (height, width) of a frame. `amount` (F,) in 0..1
-    is how far a frame may be changed. `reference` (468, 3) cm is the median shape, by which heads are posed, `rest`
+    is how far a frame may be changed, and `mouth_outside` (F,) bool says where the picture's edge cuts off most of the
+    mouth, so that it is not. `reference` (468, 3) cm is the median shape, by which heads are posed, `rest`
     says what it is like at rest, and `appearance` how the lower face usually looks, if enough is seen of it.
     """
 
@@ -44,6 +45,7 @@ class FilmedFace:
     starts: tuple[int, ...]
     size: tuple[int, int]
     amount: np.ndarray
+    mouth_outside: np.ndarray
     reference: np.ndarray
     rest: RestingFace
     appearance: Appearance | None
@@ -77,12 +79,14 @@ def filmed_face(
     vertices, matrix = metric_mesh(_taken(points, seen[spread_over(len(seen))]), size)
     reference = np.median(vertices, axis=0)
     rest = resting_face(*_posed(vertices, matrix, reference), size)
-    turned = np.empty(len(points))
+    turned, outside = np.empty(len(points)), np.empty(len(points), bool)
     for part in blocks(len(points)):
         turned[part] = _turned(points[part], size)
+        outside[part] = found[part] & _is_outside(points[part][:, list(LIPS_OUTER), :2].mean(axis=1), size)
         give_memory_back(points)
-    wanted = found * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
-    return FilmedFace(points, found, starts, size, _faded(wanted, starts), reference, rest, Appearance.of(textures))
+    wanted = (found & ~outside) * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
+    amount = _faded(wanted, starts)
+    return FilmedFace(points, found, starts, size, amount, outside, reference, rest, Appearance.of(textures))
 
 
 def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -> np.ndarray:
@@ -149,6 +153,12 @@ def _smoothed(points: np.ndarray, starts: tuple[int, ...], strength: float) -> n
 def _turned(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Degrees (n,) that heads are turned to the side."""
     return np.abs(split_matrix(metric_mesh(points, size)[1])[0][:, 1])
+
+
+def _is_outside(places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Whether (n,) places (n, 2) in pixels lie outside a picture of (height, width)."""
+    x, y = places.T
+    return (x < 0) | (y < 0) | (x > size[1]) | (y > size[0])
 
 
 def _faded(wanted: np.ndarray, starts: tuple[int, ...]) -> np.ndarray:

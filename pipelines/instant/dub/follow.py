@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from ....models.face.face_mesh import VERTICES
 from ...errors import TalkingPortraitError
 from ...face.face import Face, Landmarker
 from ...face.face_search import ImagePyramid, detect_in_whole
-from ...face.face_tracking import FacePicker
 from ...face.landmarks import follow
 from ...face.shots import Frame, find_cuts, thumbnail
 from ...files.images import from_uint8
@@ -21,16 +20,12 @@ from ...files.video import VideoFile
 from ...image.frame_workers import read_ahead
 from ...large_arrays import give_memory_back, large_array
 from ...packages import load_opencv
-from ...person.same_person import Shape, median_shape, most_alike, shape_of, shapes_of
+from ...person.same_person import PersonPicker
 from ...types import Progress, no_progress
 from .filmed_face import BLOCK, FilmedFace, filmed_face
 from .occlusion import TextureKeeper
 
 CONFIDENCE = 0.5
-COMPARED = 25
-"""Faces of the film's beginning whose median shape is looked for after a cut."""
-TURNED_ALIKE = 10.0
-"""Degrees to the side by which heads may differ for their shapes to say that they are two people's."""
 LEAST_MASKED = 0.3
 """Part of a face's landmarks that must lie within a mask."""
 FIRST_LOOKS = 8
@@ -41,25 +36,12 @@ PREVIEW_SECONDS = 1
 
 
 @dataclass
-class FilmPicker(FacePicker):
-    """Picks a face by `choose` and `index`, by the `place` (x, y) in pixels it is nearest to, or by the `mask` (H, W)
-    bool it lies in; after a cut it picks the same person's, and none where only others are seen."""
+class FilmPicker(PersonPicker):
+    """Picks the person whose face is the one of `choose` and `index` at first, that nearest to the `place` (x, y) in
+    pixels, or that in the `mask` (H, W) bool."""
 
     place: tuple[float, float] | None = None
     mask: np.ndarray | None = None
-    _shapes: list[Shape] = field(default_factory=list, repr=False)
-
-    def pick(self, faces: list[Face]) -> Face | None:
-        """The chosen face of a frame, None where it is not seen."""
-        face = super().pick(faces)
-        if face is not None:
-            self._learn(face)
-        return face
-
-    def keep(self, face: Face) -> None:
-        """Takes the face that was picked last as it was tracked into another frame."""
-        super().keep(face)
-        self._learn(face)
 
     def reduced(self, factor: int) -> FilmPicker:
         """The same for frames whose sides are divided by `factor`."""
@@ -72,17 +54,7 @@ class FilmPicker(FacePicker):
             mask = mask[np.ix_(rows, columns)]
         return FilmPicker((height, width), self.choose, self.index, place=place, mask=mask)
 
-    def begin_shot(self) -> None:
-        """Searches the person anew: the next frame is that of another shot."""
-        self.last = None
-
-    def _learn(self, face: Face) -> None:
-        if len(self._shapes) < COMPARED:
-            self._shapes.append(shape_of(face, self.image_size))
-
-    def _chosen(self, faces: list[Face]) -> Face | None:
-        if self._shapes:
-            return most_alike(faces, median_shape(self._shapes), self.image_size)
+    def _first(self, faces: list[Face]) -> Face | None:
         if self.mask is not None:
             parts = [_part_within(face, self.mask) for face in faces]
             best = int(np.argmax(parts))
@@ -90,7 +62,7 @@ class FilmPicker(FacePicker):
         if self.place is not None:
             place = np.array(self.place)
             return min(faces, key=lambda face: float(np.linalg.norm(face.centre - place)))
-        return super()._chosen(faces)
+        return super()._first(faces)
 
 
 def follow_film(
@@ -119,7 +91,7 @@ def follow_film(
             shown = picture
             if is_cut:
                 starts.append(number)
-                picker.begin_shot()
+            picker.show(picture, is_cut=is_cut)
             yield torch.from_numpy(picture)
 
     textures = TextureKeeper()
@@ -138,9 +110,11 @@ def follow_film(
     if not any(found):
         raise TalkingPortraitError(
             f"{'The chosen face is' if picker.mask is not None else 'A face is'} found in none of the {len(found)} "
-            f"frames of {video.path.name}; give a video that shows a face of at least 64 pixels."
+            f"frames of {video.path.name}; give a video that shows a face of at least 64 pixels, with its mouth."
         )
-    own = _without_others(points, np.array(found), starts, video.size)
+    own = np.array(found)
+    for start, end in picker.others():
+        own[start:end] = False
     return filmed_face(
         points[: len(found)],
         own,
@@ -149,30 +123,6 @@ def follow_film(
         smoothing=smoothing,
         textures=[texture for number, texture in textures.kept.items() if own[number]],
     )
-
-
-def _without_others(points: np.ndarray, found: np.ndarray, starts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
-    """`found` (F,) bool without the stretches between cuts and losses in which another person's face is followed.
-
-    Where the person is not seen, one frame of another's face is alike enough to be taken sooner or later; the median of
-    many is not.
-    """
-    own = found.copy()
-    known: list[Shape] = []
-    edges = np.unique([*starts, *(np.flatnonzero(np.diff(found)) + 1), len(found)])
-    for start, end in pairwise(edges.tolist()):
-        if not found[start]:
-            continue
-        chosen = np.linspace(start, end - 1, min(end - start, COMPARED)).astype(int)
-        shapes = shapes_of(points[chosen], size)
-        if known:
-            reference = median_shape(known)
-            alike = [shape for shape in shapes if abs(shape.yaw - reference.yaw) <= TURNED_ALIKE]
-            if alike and not median_shape(alike).is_like(reference):
-                own[start:end] = False
-                continue
-        known += shapes[: COMPARED - len(known)]
-    return own
 
 
 def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tuple[np.ndarray, bool]]:

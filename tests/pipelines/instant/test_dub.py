@@ -30,7 +30,6 @@ from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_vid
 from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
-from talking_portrait.pipelines.instant.dub.follow import _without_others
 from talking_portrait.pipelines.instant.dub.mouth_motion import mouth_motions
 from talking_portrait.pipelines.instant.dub.occlusion import (
     HIDDEN_BELOW,
@@ -317,19 +316,6 @@ def test_textures_are_kept_from_all_of_a_film(frames, track):
     assert len(set(np.diff(values) % 256)) == 1
 
 
-def test_another_persons_face_between_two_cuts_is_not_that_of_the_film(track):
-    """One frame may be alike enough for it to be followed, here the first after the cut."""
-    own = track.points
-    other = own.copy()
-    other[1:, :, 0] += 0.2 * (own[1:, 4:5, 0] - own[1:, :, 0])
-    points = np.concatenate([own, other, own])
-    found = np.ones(3 * FRAMES, bool)
-    found[5] = False
-    expected = found.copy()
-    expected[FRAMES : 2 * FRAMES] = False
-    assert (_without_others(points, found, (0, FRAMES, 2 * FRAMES), track.image_size) == expected).all()
-
-
 def test_frames_without_the_face_stay_as_filmed(frames, track):
     found = np.ones(FRAMES, bool)
     found[10:13] = False
@@ -337,6 +323,17 @@ def test_frames_without_the_face_stay_as_filmed(frames, track):
     assert torch.equal(images[10:13], frames[10:13])
     assert not masks[10:13].any()
     assert 0 < float(masks[9].max()) < float(masks[5].max()) == 1
+
+
+def test_frames_whose_mouth_lies_outside_the_picture_stay_as_filmed_and_are_counted(frames, track, tmp_path):
+    path, motion = tmp_path / "cut.mp4", talk(waves(5, 10))
+    below = int(track.points[:, [0, 13], 1].mean()) // 2 * 2
+    with VideoWriter(path, (below, SIDE), FPS, crf=5) as writer:
+        writer.write((frames[:10, :below] * 255).round().byte().numpy())
+    cut = dub_video(path, lambda _: motion, open_landmarker(engine="opencv"))
+    assert "The mouth, or most of it, lies outside the picture in all of them, which stay as they are" in cut.report
+    assert not any(masks.any() for _, masks in cut.pieces)
+    assert not film_of_pictures(frames, track, FPS).face.mouth_outside.any()
 
 
 def test_amounts_never_exceed_what_is_wanted_nor_jump_within_a_shot():

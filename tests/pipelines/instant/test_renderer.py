@@ -346,7 +346,9 @@ def test_a_picture_whose_rows_and_columns_are_swapped_in_memory_gives_the_same(p
     image, track = fit_portrait(*portrait, 96)
     turned = image.transpose(0, 1).contiguous().transpose(0, 1)
     motion = random_motion(1)
-    assert torch.equal(*(InstantRenderer(picture, track).render(motion)[0] for picture in (turned, image)))
+    assert torch.allclose(
+        *(InstantRenderer(picture, track).render(motion)[0] for picture in (turned, image)), atol=1e-3
+    )
 
 
 def test_only_the_tracked_face_moves(portrait):

@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 VERTICES = 468
 """Points of the mesh; landmarkers add ten iris points, 468 to 477."""
@@ -97,3 +101,21 @@ def mirror_index() -> np.ndarray:
     index = distance.argmin(axis=0)
     index.setflags(write=False)
     return index
+
+
+def vertex_normals(vertices: np.ndarray) -> np.ndarray:
+    """Unit normals (B, 468, 3) of meshes (B, 468, 3): the sum of those of the triangles around, weighted by area."""
+    a, b, c = (vertices[:, face_mesh().triangles[:, corner]] for corner in range(3))
+    normals = _triangles_around() @ np.cross(b - a, c - a).transpose(1, 0, 2).reshape(len(face_mesh().triangles), -1)
+    normals = normals.reshape(VERTICES, len(vertices), 3).transpose(1, 0, 2)
+    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+
+
+@cache
+def _triangles_around() -> csr_array:
+    """The matrix (468, 898) with 1 where a triangle has a vertex."""
+    from scipy.sparse import csr_array
+
+    triangles = face_mesh().triangles
+    numbers = np.repeat(np.arange(len(triangles)), 3)
+    return csr_array((np.ones(triangles.size), (triangles.ravel(), numbers)), shape=(VERTICES, len(triangles)))

@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from ...models.face.face_mesh import face_mesh
+from ...models.face.face_mesh import face_mesh, vertex_normals
 from ..face.face import Face
 from ..face.face_tracking import FacePicker
 from ..face.flat_face import Layout, laid_flat, lay_out
@@ -261,12 +261,7 @@ def _layout() -> tuple[Layout, np.ndarray]:
     """The texels, and what lamps add to the logarithm of the light of each (m, 4): something all over, and something by
     how far the skin faces each way."""
     layout = lay_out(SIDE, TOP, BOTTOM, PER_CM)
-    vertices, triangles = face_mesh().vertices.astype(np.float64), face_mesh().triangles
-    across = np.cross(*(vertices[triangles[:, k]] - vertices[triangles[:, 0]] for k in (1, 2)))
-    normals = np.zeros_like(vertices)
-    for corner in range(3):
-        np.add.at(normals, triangles[:, corner], across)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = vertex_normals(face_mesh().vertices[None].astype(np.float64))[0]
     facing = np.einsum("nk,nkc->nc", layout.weights, normals[layout.corners])
     return layout, np.column_stack([np.ones(len(facing)), facing])
 

@@ -18,7 +18,7 @@ from ..face.face import Face, Landmarker
 from ..face.face_search import ImagePyramid, detect_in_whole
 from ..face.face_tracking import track_of
 from ..face.head_pose import split_matrix
-from ..face.landmarks import follow
+from ..face.landmarks import USUAL_CONFIDENCE, follow
 from ..face.shots import Frame, find_clips, find_cuts, thumbnail
 from ..files.images import from_uint8
 from ..files.video import VideoFile
@@ -36,7 +36,6 @@ MOST_TURNED = 60.0
 """Degrees to the side from which on a face counts as turned away."""
 LOOKS_A_SECOND = 2
 """So often the first reading looks for faces."""
-CONFIDENCE = 0.5
 PREVIEW_SECONDS = 2
 
 
@@ -94,7 +93,7 @@ def _first_reading(
         before = small
         if number % look_every == 0:
             picture = ImagePyramid(torch.from_numpy(frame))
-            faces = detect_in_whole(picture, landmarker, CONFIDENCE)
+            faces = detect_in_whole(picture, landmarker, USUAL_CONFIDENCE)
             several.append(len(faces) > 1)
             seen += [(look_of(face, frame), face.size / max(video.size)) for face in faces]
         progress(min(number + 1, expected), max(expected, 1))
@@ -116,7 +115,7 @@ def _follow(
             yield torch.from_numpy(current)
 
     faces: list[Face | None] = []
-    for face in follow(pictures(), video.size, landmarker, picker=picker, min_confidence=CONFIDENCE):
+    for face in follow(pictures(), video.size, landmarker, picker=picker):
         faces.append(face and replace(face, points=face.points.astype(np.float32)))
         preview = None if len(faces) % preview_every else _with_points(current, face)
         progress(len(faces), max(total, len(faces)), preview)

@@ -13,7 +13,7 @@ from ....models.face.face_mesh import VERTICES
 from ...errors import TalkingPortraitError
 from ...face.face import Face, Landmarker
 from ...face.face_search import ImagePyramid, detect_in_whole
-from ...face.landmarks import follow
+from ...face.landmarks import USUAL_CONFIDENCE, follow
 from ...face.shots import Frame, find_cuts, thumbnail
 from ...files.images import from_uint8
 from ...files.video import VideoFile
@@ -25,7 +25,6 @@ from ...types import Progress, no_progress
 from .filmed_face import BLOCK, FilmedFace, filmed_face
 from .occlusion import TextureKeeper
 
-CONFIDENCE = 0.5
 LEAST_MASKED = 0.3
 """Part of a face's landmarks that must lie within a mask."""
 FIRST_LOOKS = 8
@@ -99,7 +98,7 @@ def follow_film(
     found: list[bool] = []
     stretch = np.array([video.size[1] / size[1], video.size[0] / size[0], video.size[1] / size[1]], np.float32)
     preview_every = max(1, round(PREVIEW_SECONDS * video.fps))
-    for face in follow(pictures(), size, landmarker, picker=picker, min_confidence=CONFIDENCE):
+    for face in follow(pictures(), size, landmarker, picker=picker):
         if face is not None:
             textures.add(len(found), shown, face.points)
             points[len(found)] = face.points[:VERTICES] * stretch
@@ -143,7 +142,7 @@ def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tup
 def _reduction(video: VideoFile, landmarker: Landmarker) -> int:
     """By how much frames may be made smaller for the search, so that the largest face keeps enough pixels."""
     for frame in islice(video.frames(), 0, 4 * FIRST_LOOKS, 4):
-        faces = detect_in_whole(ImagePyramid(torch.from_numpy(frame)), landmarker, CONFIDENCE)
+        faces = detect_in_whole(ImagePyramid(torch.from_numpy(frame)), landmarker, USUAL_CONFIDENCE)
         if faces:
             return max(1, int(min(face.size for face in faces) / FACE_PIXELS))
     return 1

@@ -22,9 +22,10 @@ from ....models.face.face_mesh import (
     RIGHT_EYE,
     VERTICES,
     face_mesh,
+    vertex_normals,
 )
 from .picture_style import LUMA
-from .portrait_mesh import PortraitMesh, vertex_normals
+from .portrait_mesh import PortraitMesh
 
 SHARE = 0.8
 """Part of the computed change that is drawn: much of what skin reflects comes from below its surface."""

@@ -6,7 +6,6 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ from ....models.face.face_mesh import (
     INNER_UPPER_LIP,
     VERTICES,
     eye_distance,
-    face_mesh,
+    vertex_normals,
 )
 from ....models.face.mouth_shapes import mouth_vertices
 from ...errors import TalkingPortraitError
@@ -30,8 +29,6 @@ from ...types import Camera, FaceMotion, FaceTrack
 from .mouth_shape import LOWER_TEETH_FOLLOW, MOUTH_CORNERS, MouthShape, Speaking, distance
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
     from .face_light import FaceLight
 
 MAX_ROTATION = 20.0
@@ -251,21 +248,3 @@ class PortraitMesh:
         moved = self.matrix @ pose @ np.linalg.inv(self.matrix)
         moved[still] = np.eye(4)
         return moved
-
-
-def vertex_normals(vertices: np.ndarray) -> np.ndarray:
-    """Unit normals (B, 468, 3) of meshes (B, 468, 3): the sum of those of the triangles around, weighted by area."""
-    a, b, c = (vertices[:, face_mesh().triangles[:, corner]] for corner in range(3))
-    normals = _triangles_around() @ np.cross(b - a, c - a).transpose(1, 0, 2).reshape(len(face_mesh().triangles), -1)
-    normals = normals.reshape(VERTICES, len(vertices), 3).transpose(1, 0, 2)
-    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-
-
-@cache
-def _triangles_around() -> csr_array:
-    """The matrix (468, 898) with 1 where a triangle has a vertex."""
-    from scipy.sparse import csr_array
-
-    triangles = face_mesh().triangles
-    numbers = np.repeat(np.arange(len(triangles)), 3)
-    return csr_array((np.ones(triangles.size), (triangles.ravel(), numbers)), shape=(VERTICES, len(triangles)))

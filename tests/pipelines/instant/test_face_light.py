@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from talking_portrait.models.face.face_mesh import VERTICES
+from talking_portrait.models.face.face_mesh import VERTICES, vertex_normals
 from talking_portrait.models.face.mouth_shapes import mouth_vertices
 from talking_portrait.pipelines.face.head_pose import euler_to_matrix
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.renderer.face_light import FaceLight, _fitted
-from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh, vertex_normals
+from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh
 
 
 @pytest.fixture(scope="module")

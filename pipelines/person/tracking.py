@@ -53,18 +53,20 @@ class TrackedPerson:
     accompanied: float
 
 
-def track_person(video: VideoFile, landmarker: Landmarker, *, expected: int, progress: Progress) -> TrackedPerson:
+def track_person(
+    video: VideoFile, landmarker: Landmarker, *, expected: int, shortest: float = SHORTEST_VIDEO, progress: Progress
+) -> TrackedPerson:
     """Follows the person who is in most of a video.
 
     `expected` frames are those that the file announces, for the progress alone. Raises TalkingPortraitError for a video
-    that is too short or shows no person's face for at least half of it.
+    that shows no person's face for at least half of it and `shortest` seconds.
     """
     fps = float(video.fps)
     changes, reference, accompanied = _first_reading(video, landmarker, expected, share(progress, 0, 0.2))
     seconds = len(changes) / fps
-    if seconds < SHORTEST_VIDEO:
+    if seconds < shortest:
         raise TalkingPortraitError(
-            f"The video {video.path.name} lasts {seconds:.1f} s, but at least {SHORTEST_VIDEO} s, and better some "
+            f"The video {video.path.name} lasts {seconds:.1f} s, but at least {shortest:g} s, and better some "
             "minutes, of a person who speaks are needed; give a longer one."
         )
     if reference is None:
@@ -74,7 +76,7 @@ def track_person(video: VideoFile, landmarker: Landmarker, *, expected: int, pro
     cuts = find_cuts([Frame(change) for change in changes], fps)
     picker = PersonPicker(video.size, reference=reference)
     faces = _follow(video, landmarker, picker, cuts, len(changes), share(progress, 0.2, 1))
-    return _judged(video, faces, changes, accompanied)
+    return _judged(video, faces, changes, accompanied, shortest)
 
 
 def _first_reading(
@@ -124,7 +126,9 @@ def _follow(
     return faces
 
 
-def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], accompanied: float) -> TrackedPerson:
+def _judged(
+    video: VideoFile, faces: list[Face | None], changes: list[float], accompanied: float, shortest: float
+) -> TrackedPerson:
     """Shots of the person, and the frames in them that show the face."""
     fps, count = float(video.fps), len(faces)
     frames = [
@@ -150,10 +154,10 @@ def _judged(video: VideoFile, faces: list[Face | None], changes: list[float], ac
             [face if ok else None for face, ok in zip(faces, usable, strict=True)], video.size, "interpolate"
         )
         usable &= track.found & (np.abs(split_matrix(track.matrix)[0][:, 1]) <= MOST_TURNED)
-    if usable.mean() < LEAST_USABLE or usable.sum() < SHORTEST_VIDEO * fps:
+    if usable.mean() < LEAST_USABLE or usable.sum() < shortest * fps:
         raise TalkingPortraitError(
             f"The person's face is seen in {usable.sum() / fps:.1f} of the {count / fps:.1f} s of {video.path.name}, "
-            f"but in at least half of them, and {SHORTEST_VIDEO} s, it is needed; cut the video to the parts in which "
+            f"but in at least half of them, and {shortest:g} s, it is needed; cut the video to the parts in which "
             "the person speaks to the camera."
         )
     return TrackedPerson(track, usable, shots, sorted(left_out), accompanied)

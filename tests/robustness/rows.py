@@ -347,6 +347,8 @@ COMMANDS = [
             "The picture half.png can't be read (image file is truncated); save it again as PNG or JPEG."),
     command("a folder for a picture", "animate --image folder.png --audio voice.wav --out out.mp4", FOLDER),
     command("no such picture", "animate --image none.png --audio voice.wav --out out.mp4", NO_FILE),
+    command("a models folder that is not there", "animate --image face.png --audio voice.wav --models none --out out.mp4",
+            "The models folder none does not exist; check its name."),
     command("a picture without a face", "animate --image wall.png --audio voice.wav --out out.mp4",
             "The picture shows no face that can be found (64 x 64 pixels); use a picture with a clearly visible face ..."),
     command("a picture of 4 pixels", "animate --image tiny.png --audio voice.wav --out out.mp4",
@@ -484,7 +486,7 @@ NODES = [
             "The video ... lasts 0.5 s, but at least 2 s, and better some minutes, of a person who speaks are needed; ..."),
     command("text to look for a mark in", "TalkingPortraitDetectMark video=words.mp4", "words.mp4 holds no video that can be read (...); give an MP4, ..."),
     command("half a second to learn a way of speaking from", "TalkingPortraitTrainInstantDriver video=film.mp4",
-            "The video film.mp4 lasts 0.5 s, but at least 2 s, and better some minutes, of a person who speaks are needed; ..."),
+            "The video film.mp4 lasts 0.5 s, but at least 4 s, and better some minutes, of a person who speaks are needed; ..."),
 ]  # fmt: skip
 
 CALLS = [

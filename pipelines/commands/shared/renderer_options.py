@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import TalkingPortraitError
+from ...files.input_paths import existing_folder
 from ...renderers import INSTANT, RENDERERS, WITH_FILES, Renderer, renderer_module
 from ..models import folders_of
 from .driver_options import DRIVER_DEFAULTS
@@ -37,7 +38,8 @@ def add_renderer_options(command: argparse.ArgumentParser) -> None:
 def chosen_renderer(options: argparse.Namespace) -> Renderer | None:
     """The renderer with its files and options, or None for Instant.
 
-    Raises TalkingPortraitError for missing files and for options that it does not take.
+    Raises TalkingPortraitError for missing files, for options that it does not take, and for a models folder that is
+    not there and no file is needed from; where files are, what is missing says how to fetch them into a new folder.
     """
     own = {*_settings(), *_files()}
     given = {
@@ -52,6 +54,8 @@ def chosen_renderer(options: argparse.Namespace) -> Renderer | None:
                 f"{', '.join(map(_flag, surplus))} {'was' if len(surplus) == 1 else 'were'} given, which instant does "
                 f"not take; name another renderer with --renderer: {', '.join(WITH_FILES)}."
             )
+        if options.models is not None:
+            existing_folder(options.models, "models")
         return None
     return Renderer(
         options.renderer,

@@ -37,6 +37,8 @@ LIGHTER = 0.06
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 NARROW, SHADE = 0.2, 0.7
 """Mouth half widths of an opening below which the lips shade what is seen between them, and by how much at most."""
+COMPARED_REACH, COMPARED_COLUMNS = 0.8, 33
+"""Mouth half widths from the middle, and columns within, in which the insides of two mouths are compared."""
 RIM = 1.0
 """Pixels inside the lips' edges from which on the inside is taken."""
 SKIN = [205, 425, 50, 280, 187, 411, 36, 266, 203, 423]
@@ -103,8 +105,19 @@ class MouthView:
         colours = _across(self.picture, self.lips, PARTS)
         return float((colours @ LUMA > TEETH_LIGHT * float(self.light @ LUMA)).mean())
 
+    def unlike(self, other: MouthView) -> float:
+        """How far from the inside of another frame's mouth this one is there, as a part of the cheeks' brightness."""
+        along = np.linspace(-COMPARED_REACH, COMPARED_REACH, COMPARED_COLUMNS) * other.lips.half
+        upper, lower = (np.interp(along, other.lips.table_along, edge) for edge in (other.lips.upper, other.lips.lower))
+        gap = np.maximum(lower - upper, 0)
+        below_upper, above_lower = PARTS[:, None] * gap, PARTS[::-1, None] * gap
+        places = other.lips.places(along, upper + below_upper)
+        shown = sampled(other.picture, places[..., 0], places[..., 1]) / other.light
+        differs = np.abs(self.fill(places, below_upper, above_lower, other) / self.light - shown).mean(axis=(0, 2))
+        return float(differs @ gap / max(gap.sum(), 1e-6))
+
     def fill(
-        self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion
+        self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion | MouthView
     ) -> np.ndarray:
         """Colours (h, w, 3) float32 of the inside at places (h, w, 2) of another frame.
 

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from talking_portrait.__main__ import main
-from talking_portrait.models.face.face_mesh import LIPS_OUTER, mouth_opening
+from talking_portrait.models.face.face_mesh import LIPS_INNER, LIPS_OUTER, mouth_opening
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines import large_arrays
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -197,15 +197,28 @@ def test_teeth_in_a_mouth_that_is_hardly_open_do_not_hide_that_another_is_open(f
     numbers = [number for number, _ in film_module._open_mouths(face, 10)]
     narrow, wide = np.sort(mouth_opening(face.points[numbers].astype(np.float64)))[-2:]
     monkeypatch.setattr(film_module, "LEAST_OPENING", (narrow + wide) / 2)
-    heights: list[float] = []
+    openings_seen: list[float] = []
 
     def teeth(view: film_module.MouthView) -> float:
-        heights.append(float((view.lips.lower - view.lips.upper).max()))
-        return float(len(heights) > 1)
+        openings_seen.append(float((view.lips.lower - view.lips.upper).max()))
+        return float(len(openings_seen) > 1)
 
     monkeypatch.setattr(film_module.MouthView, "teeth_share", teeth)
-    assert not film_of_pictures(frames, track, FPS).inside_drawn
-    assert heights[1] < heights[0]
+    film = film_of_pictures(frames, track, FPS)
+    assert not film.inside_drawn
+    assert len(openings_seen) == 1
+
+
+def test_a_mouth_whose_inside_is_unlike_that_of_the_others_is_not_taken(frames, track, monkeypatch):
+    """As bright as teeth all over: something else is seen there, or a smile behind which no mouth opens."""
+    monkeypatch.setattr(film_module, "APART", Fraction(1, 5))
+    chosen = film_of_pictures(frames, track, FPS).inside.picture
+    number = next(number for number, frame in enumerate(frames.numpy()) if np.array_equal(frame, chosen))
+    painted = frames.clone()
+    outline = np.rint(track.points[number, list(LIPS_INNER), :2]).astype(np.int32)
+    painted[number] = torch.from_numpy(cv2.fillPoly(frames[number].numpy().copy(), [outline], (0.95, 0.95, 0.95)))
+    inside = film_of_pictures(painted, track, FPS).inside
+    assert not np.array_equal(inside.picture, painted[number].numpy())
 
 
 COVERED = range(9, 17)

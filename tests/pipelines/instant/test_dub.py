@@ -276,6 +276,15 @@ def test_speech_and_changing_light_hide_nothing(frames, track):
         )
 
 
+def test_a_mouth_blurred_by_its_movement_in_a_shadow_is_not_taken_for_fingers(frames, track):
+    textures = [texture_of(frame.numpy(), points) for frame, points in zip(frames, track.points, strict=True)]
+    appearance, below = Appearance.of(textures), texture_grid().y < -2.6
+    for number in (0, 8, 9):  # lips almost shut, which most frames are not
+        blurred = 0.8 * cv2.blur(textures[number].colours.astype(np.float32), (1, 7))
+        colours = np.where(below[..., None], blurred, textures[number].colours)
+        assert not appearance.oddness(replace(textures[number], colours=colours)).skin.any()
+
+
 def test_light_that_swings_is_on_the_inside_of_the_mouth_too(frames, track):
     """The inside is taken from one frame; under a lamp that flickers it is as bright as the lips."""
     film = film_of_pictures(frames, track, FPS)

@@ -192,6 +192,20 @@ def test_a_mouth_that_smiles_with_its_teeth_opens_on_the_dark_behind_them(render
     assert inside[9:18].min() < 0.3
 
 
+def test_behind_a_smile_the_dark_goes_over_into_the_lower_lip_without_an_edge(renderer):
+    smiling, _ = renderer.render(talk(np.zeros(6)))
+    track = detect(smiling, open_landmarker(engine="opencv"))[0]
+    view = film_of_pictures(smiling, track, FPS).inside
+    above_lower = np.linspace(0, 0.6 * view.lips.half, 13)[:, None]
+    places = view.lips.places(np.zeros(1), 2 * view.lips.half - above_lower)
+    column = (
+        view.fill(places, 2 * view.lips.half - above_lower, above_lower, view)[:, 0].mean(axis=1) / view.light.mean()
+    )
+    assert np.all(np.diff(column) < 0)
+    assert np.abs(np.diff(column)).max() < 0.12
+    assert column[0] > 0.3
+
+
 def test_teeth_in_a_mouth_that_is_hardly_open_do_not_hide_that_another_is_open(frames, track, monkeypatch):
     face = film_of_pictures(frames, track, FPS).face
     numbers = [number for number, _ in film_module._open_mouths(face, 10)]

@@ -30,7 +30,7 @@ from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_vid
 from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
-from talking_portrait.pipelines.instant.dub.mouth_motion import mouth_motions
+from talking_portrait.pipelines.instant.dub.mouth_motion import LEAST_WIDTH, mouth_motions
 from talking_portrait.pipelines.instant.dub.occlusion import (
     HIDDEN_BELOW,
     MOST_TEXTURES,
@@ -42,6 +42,7 @@ from talking_portrait.pipelines.instant.dub.occlusion import (
     covered,
 )
 from talking_portrait.pipelines.instant.dub.resting_face import USUAL_MOUTHS, held_mouths, resting_face, speech_offsets
+from talking_portrait.pipelines.instant.renderer.mouth_shape import MOUTH_CORNERS
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import Audio, FaceMotion, FaceTrack
 
@@ -161,6 +162,17 @@ def test_a_batch_of_pictures_is_a_film_and_one_picture_a_portrait(frames, track,
     portrait = Source(frames[:1], first_frames(track, 1))
     assert not portrait.is_film
     assert sum(len(images) for images, _ in animate_source(portrait, talk(waves(8, 3)))) == 3
+
+
+def test_a_wide_grin_that_shall_purse_is_not_crushed(frames, track):
+    face = film_of_pictures(frames, track, FPS).face
+    points, lips = face.points.copy(), [*LIPS_OUTER, *LIPS_INNER]
+    middle = points[5, lips, 0].mean()
+    points[5, lips, 0] = middle + 1.3 * (points[5, lips, 0] - middle)
+    pursed = held_mouths(np.array([[0, 0, 1.0, 0, 0, 0]]))
+    [mouth] = mouth_motions(replace(face, points=points), np.array([5]), pursed, np.array([0]), 1.0)
+    before, after = (np.ptp(places[list(MOUTH_CORNERS), 0]) for places in (mouth.points, mouth.points + mouth.moved))
+    assert after == pytest.approx(LEAST_WIDTH * before, rel=0.01)
 
 
 def test_a_mouth_that_keeps_shut_shows_no_teeth(frames, track):

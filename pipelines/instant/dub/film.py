@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, repeat
@@ -39,9 +39,13 @@ WIDE_ENOUGH = 0.22
 """Eye distances; wider mouths are no better to take the inside from."""
 LEAST_OPENING = 0.07
 """Eye distances; where the film shows no wider mouth, the inside is drawn by Instant's renderer."""
-STILL_VALUE, FRONTAL_VALUE, TURNED, TEETH_VALUE = 0.5, 0.004, 12.0, 0.15
+STILL_VALUE, FRONTAL_VALUE, TURNED = 0.5, 0.004, 12.0
 """Of an open mouth, in eye distances of opening: what is lost for each eye distance that the face moves from the frame
-before, and for each degree beyond TURNED that it looks aside; what is won if all that is seen are teeth."""
+before, and for each degree beyond TURNED that it looks aside."""
+TEETH_VALUE, MOST_TEETH, UNLIKE_VALUE = 0.15, 0.6, 1.0
+"""What is won for the part that is teeth, up to the second: behind a smile that shows nothing else no mouth opens. What
+is lost where the insides of the film's other mouths are as far from this one as black is from the cheeks: it is pursed,
+puts out its tongue, or its landmarks are off."""
 MOST_HIDDEN = 0.1
 """Part of the lips from which on something in front of an open mouth hides too much of its inside."""
 COMPARED, APART = 8, Fraction(2, 5)
@@ -112,20 +116,34 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> F
 
 
 def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator[np.ndarray]]) -> Film:
-    views = []
+    opened: list[tuple[float, MouthView]] = []
+    others: list[tuple[float, int, np.ndarray]] = []
     chosen = sorted(_open_mouths(face, max(1, round(APART * fps))))
     for (number, value), frame in zip(chosen, read(np.array([number for number, _ in chosen])), strict=True):
-        view = MouthView.of(frame, _as_filmed(face, number))
         hidden = 0.0
         if face.appearance is not None:
             hidden = hidden_lips([face.appearance.oddness(texture_of(frame, face.points[number]))])
         opening = float(mouth_opening(face.points[number].astype(np.float64)))
-        is_open = opening >= LEAST_OPENING and hidden < MOST_HIDDEN
-        views.append((is_open, value + TEETH_VALUE * view.teeth_share() - hidden, number, view))
-    is_open, _, number, inside = max(views, key=lambda entry: entry[:2])
-    if not is_open:
-        inside = MouthView.of(*_drawn(face, number, inside.picture))
-    return Film(face, inside, not is_open, fps, read)
+        if opening >= LEAST_OPENING and hidden < MOST_HIDDEN:
+            view = MouthView.of(frame, _as_filmed(face, number))
+            opened.append((value + TEETH_VALUE * min(view.teeth_share(), MOST_TEETH) - hidden, view))
+        else:
+            others.append((value - hidden, number, frame))
+    if opened:
+        inside = _best([value for value, _ in opened], [view for _, view in opened])
+    else:
+        _, number, frame = max(others, key=lambda entry: entry[0])
+        inside = MouthView.of(*_drawn(face, number, frame))
+    return Film(face, inside, not opened, fps, read)
+
+
+def _best(values: Sequence[float], views: Sequence[MouthView]) -> MouthView:
+    """Of open mouths the one of the highest value that shows what those of the others show too."""
+    unlike = [
+        float(np.mean([view.unlike(other) for other in views if other is not view])) if len(views) > 1 else 0.0
+        for view in views
+    ]
+    return views[int(np.argmax(np.array(values) - UNLIKE_VALUE * np.array(unlike)))]
 
 
 def frame_order(count: int, frames: int, end: End) -> np.ndarray:

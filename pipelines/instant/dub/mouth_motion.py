@@ -19,6 +19,8 @@ MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
 LIP_WIDTH, LIP_BOTTOM = 3.2, -6.0
 """Cm in the canonical head: landmarks within are the mouth's, the others follow the jaw."""
+LEAST_WIDTH = 0.8
+"""Part of a filmed mouth's width that it keeps, chosen by eye on films of five people."""
 OVERLAP = 0.04
 """Mouth half widths by which lips that shut go on beyond the meeting of their edges."""
 RIM_OPENING = 0.2
@@ -58,6 +60,7 @@ def mouth_motions(
     weight = (_lower_face() * np.where(_follows_jaw(), jaw, 1.0))[:, None]
     moved = weight * (resting - points + np.einsum("nij,nvj->nvi", basis, spoken))
     moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, shape + spoken, closed_gap)))
+    moved = _not_crushed(points, moved)
     middle = resting[:, [INNER_UPPER_LIP, INNER_LOWER_LIP]].mean(axis=1)
     eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * eye_distance(shape)
     return [
@@ -86,6 +89,21 @@ def _nearer(filmed: np.ndarray, spoken: np.ndarray, closed_gap: float) -> np.nda
     nearer = ((UPPER_RIM + LOWER_RIM + OVERLAP) * half + touching) * (parts.max(axis=0) - parts[1])
     way = before + after
     return way * (nearer / np.maximum(np.linalg.norm(way, axis=-1), 1e-6))[..., None]
+
+
+def _not_crushed(points: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Movements (n, 468, 2) of landmarks (n, 468, 2) that leave every mouth a part of its width, at least.
+
+    Lips and folds of a wide grin that shall purse would be pressed to a knot.
+    """
+    right, left = MOUTH_CORNERS
+    across = points[:, left] - points[:, right]
+    width = np.linalg.norm(across, axis=-1)[:, None]
+    along = np.einsum("nvk,nk->nv", moved, across / np.maximum(width, 1e-6))
+    narrower = along[:, right, None] - along[:, left, None]
+    excess = 1 - np.minimum(1, (1 - LEAST_WIDTH) * width / np.maximum(narrower, 1e-6))
+    back = excess * (along - (along[:, right, None] + along[:, left, None]) / 2)
+    return moved - back[..., None] * (across / np.maximum(width, 1e-6))[:, None]
 
 
 @cache

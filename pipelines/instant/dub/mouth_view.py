@@ -25,8 +25,10 @@ DARKEST_LIGHT = 0.47
 """Of the cheeks' brightness, below which the darkest of the inside is the dark behind the teeth, not a lip's shadow."""
 DARKER_THAN_LIP, ON_LIP = 0.75, 0.09
 """Of the nearer lip's brightness, below which it is no lip, and mouth half widths beyond its edge where all is lip."""
-TEETH_PART, LIP_FROM = 0.88, 0.97
-"""Of the brightest teeth's brightness, below which they end at a lip, and the part of the opening that is lip."""
+TEETH_PART = 0.88
+"""Of the brightest teeth's brightness, below which they end at a lip."""
+LIP_SHADE, LIP_DEPTH = 0.6, 0.3
+"""Of the lower lip's brightness, that of its inside at its edge, and mouth half widths over which that darkens."""
 CAVITY, REDDER = 0.13, 2.0
 """Of the cheeks' brightness, that of the cavity that is supposed where a smile shows nothing but teeth, and by how much
 farther from grey its colour is."""
@@ -37,6 +39,8 @@ LIGHTER = 0.06
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 NARROW, SHADE = 0.2, 0.7
 """Mouth half widths of an opening below which the lips shade what is seen between them, and by how much at most."""
+COMPARED_REACH, COMPARED_COLUMNS = 0.8, 33
+"""Mouth half widths from the middle, and columns within, in which the insides of two mouths are compared."""
 RIM = 1.0
 """Pixels inside the lips' edges from which on the inside is taken."""
 SKIN = [205, 425, 50, 280, 187, 411, 36, 266, 203, 423]
@@ -79,7 +83,8 @@ class MouthView:
 
     `basis` (2, 3) and `middle` (2,) as in MouthMotion. What lies above `upper_to`, a part of the opening, is the
     upper teeth's, what lies below `lower_from` the lower lip's; `cavity` (3,) is the colour of what comes between them
-    as the mouth is opened wider, `light` (3,) that of the cheeks.
+    as the mouth is opened wider, `light` (3,) that of the cheeks. Where teeth hide all the rest, `lower_lip` (3,) is
+    the colour of the lip below, into which the cavity goes over.
     """
 
     picture: np.ndarray
@@ -89,6 +94,7 @@ class MouthView:
     upper_to: float
     lower_from: float
     cavity: np.ndarray
+    lower_lip: np.ndarray | None
     light: np.ndarray
 
     @classmethod
@@ -103,8 +109,19 @@ class MouthView:
         colours = _across(self.picture, self.lips, PARTS)
         return float((colours @ LUMA > TEETH_LIGHT * float(self.light @ LUMA)).mean())
 
+    def unlike(self, other: MouthView) -> float:
+        """How far from the inside of another frame's mouth this one is there, as a part of the cheeks' brightness."""
+        along = np.linspace(-COMPARED_REACH, COMPARED_REACH, COMPARED_COLUMNS) * other.lips.half
+        upper, lower = (np.interp(along, other.lips.table_along, edge) for edge in (other.lips.upper, other.lips.lower))
+        gap = np.maximum(lower - upper, 0)
+        below_upper, above_lower = PARTS[:, None] * gap, PARTS[::-1, None] * gap
+        places = other.lips.places(along, upper + below_upper)
+        shown = sampled(other.picture, places[..., 0], places[..., 1]) / other.light
+        differs = np.abs(self.fill(places, below_upper, above_lower, other) / self.light - shown).mean(axis=(0, 2))
+        return float(differs @ gap / max(gap.sum(), 1e-6))
+
     def fill(
-        self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion
+        self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion | MouthView
     ) -> np.ndarray:
         """Colours (h, w, 3) float32 of the inside at places (h, w, 2) of another frame.
 
@@ -121,7 +138,11 @@ class MouthView:
         from_upper = np.maximum(across - upper, below_upper * size)
         from_lower = above_lower * size
         above = self._lengthened(along, upper, from_upper, self.upper_to * gap)
-        below = self._lengthened(along, lower, -from_lower, (self.lower_from - 1) * gap)
+        if self.lower_lip is None:
+            below = self._lengthened(along, lower, -from_lower, (self.lower_from - 1) * gap)
+        else:
+            fading = np.exp(-from_lower / (LIP_DEPTH * self.lips.half))[..., None].astype(np.float32)
+            below = self.cavity + fading * (LIP_SHADE * self.lower_lip - self.cavity)
         # Light falls off towards the throat, so what is lighter lies in front: teeth before tongue before the cavity.
         lighter = (above - below) @ LUMA / (LIGHTER * float(self.light @ LUMA))
         inside = below + smoothstep(-1.0, 1.0, lighter)[..., None].astype(np.float32) * (above - below)
@@ -147,10 +168,13 @@ def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _cavity(picture: np.ndarray, lips: Aperture, light: np.ndarray) -> tuple[float, float, np.ndarray]:
+def _cavity(
+    picture: np.ndarray, lips: Aperture, light: np.ndarray
+) -> tuple[float, float, np.ndarray, np.ndarray | None]:
     """The parts of the opening at which the upper teeth end and the lower lip's begin, and the colour (3,) between.
 
-    Both are where the middle of the mouth is darkest; where nothing is dark, all of the teeth are upper ones.
+    Both are where the middle of the mouth is darkest. Where nothing is dark, all of the teeth are upper ones, and the
+    last is the lower lip's colour (3,).
     """
     rows = _across(picture, lips, PARTS)
     darkest = int(rows.mean(axis=(1, 2)).argmin())
@@ -158,11 +182,12 @@ def _cavity(picture: np.ndarray, lips: Aperture, light: np.ndarray) -> tuple[flo
     edge, away = (0.0, -ON_LIP) if place < 0.5 else (1.0, ON_LIP)
     lip = float(np.median(_across(picture, lips, np.array([edge]), away) @ LUMA))
     if cavity @ LUMA < min(DARKEST_LIGHT * (light @ LUMA), DARKER_THAN_LIP * lip):
-        return place, place, cavity
+        return place, place, cavity, None
     brightness = np.median(rows @ LUMA, axis=1)
     teeth = np.flatnonzero(brightness > TEETH_PART * brightness.max())
     grey = light @ LUMA
-    return float(PARTS[teeth[-1]]), LIP_FROM, CAVITY * (grey + REDDER * (light - grey)).clip(min=0)
+    lip = np.median(_across(picture, lips, np.array([1.0]), ON_LIP)[0], axis=0)
+    return float(PARTS[teeth[-1]]), 1.0, CAVITY * (grey + REDDER * (light - grey)).clip(min=0), lip
 
 
 def _across(picture: np.ndarray, lips: Aperture, parts: np.ndarray, away: float = 0.0) -> np.ndarray:

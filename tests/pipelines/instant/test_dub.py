@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from talking_portrait.__main__ import main
-from talking_portrait.models.face.face_mesh import LIPS_OUTER, mouth_opening
+from talking_portrait.models.face.face_mesh import LIPS_INNER, LIPS_OUTER, mouth_opening
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines import large_arrays
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -30,7 +30,7 @@ from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_vid
 from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
-from talking_portrait.pipelines.instant.dub.mouth_motion import mouth_motions
+from talking_portrait.pipelines.instant.dub.mouth_motion import LEAST_WIDTH, mouth_motions
 from talking_portrait.pipelines.instant.dub.occlusion import (
     HIDDEN_BELOW,
     MOST_TEXTURES,
@@ -42,6 +42,7 @@ from talking_portrait.pipelines.instant.dub.occlusion import (
     covered,
 )
 from talking_portrait.pipelines.instant.dub.resting_face import USUAL_MOUTHS, held_mouths, resting_face, speech_offsets
+from talking_portrait.pipelines.instant.renderer.mouth_shape import MOUTH_CORNERS
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import Audio, FaceMotion, FaceTrack
 
@@ -163,6 +164,17 @@ def test_a_batch_of_pictures_is_a_film_and_one_picture_a_portrait(frames, track,
     assert sum(len(images) for images, _ in animate_source(portrait, talk(waves(8, 3)))) == 3
 
 
+def test_a_wide_grin_that_shall_purse_is_not_crushed(frames, track):
+    face = film_of_pictures(frames, track, FPS).face
+    points, lips = face.points.copy(), [*LIPS_OUTER, *LIPS_INNER]
+    middle = points[5, lips, 0].mean()
+    points[5, lips, 0] = middle + 1.3 * (points[5, lips, 0] - middle)
+    pursed = held_mouths(np.array([[0, 0, 1.0, 0, 0, 0]]))
+    [mouth] = mouth_motions(replace(face, points=points), np.array([5]), pursed, np.array([0]), 1.0)
+    before, after = (np.ptp(places[list(MOUTH_CORNERS), 0]) for places in (mouth.points, mouth.points + mouth.moved))
+    assert after == pytest.approx(LEAST_WIDTH * before, rel=0.01)
+
+
 def test_a_mouth_that_keeps_shut_shows_no_teeth(frames, track):
     shut = talk(np.zeros(FRAMES))
     images, _ = dubbed(film_of_pictures(frames, track, FPS), shut)
@@ -192,20 +204,47 @@ def test_a_mouth_that_smiles_with_its_teeth_opens_on_the_dark_behind_them(render
     assert inside[9:18].min() < 0.3
 
 
+def test_behind_a_smile_the_dark_goes_over_into_the_lower_lip_without_an_edge(renderer):
+    smiling, _ = renderer.render(talk(np.zeros(6)))
+    track = detect(smiling, open_landmarker(engine="opencv"))[0]
+    view = film_of_pictures(smiling, track, FPS).inside
+    above_lower = np.linspace(0, 0.6 * view.lips.half, 13)[:, None]
+    places = view.lips.places(np.zeros(1), 2 * view.lips.half - above_lower)
+    column = (
+        view.fill(places, 2 * view.lips.half - above_lower, above_lower, view)[:, 0].mean(axis=1) / view.light.mean()
+    )
+    assert np.all(np.diff(column) < 0)
+    assert np.abs(np.diff(column)).max() < 0.12
+    assert column[0] > 0.3
+
+
 def test_teeth_in_a_mouth_that_is_hardly_open_do_not_hide_that_another_is_open(frames, track, monkeypatch):
     face = film_of_pictures(frames, track, FPS).face
     numbers = [number for number, _ in film_module._open_mouths(face, 10)]
     narrow, wide = np.sort(mouth_opening(face.points[numbers].astype(np.float64)))[-2:]
     monkeypatch.setattr(film_module, "LEAST_OPENING", (narrow + wide) / 2)
-    heights: list[float] = []
+    openings_seen: list[float] = []
 
     def teeth(view: film_module.MouthView) -> float:
-        heights.append(float((view.lips.lower - view.lips.upper).max()))
-        return float(len(heights) > 1)
+        openings_seen.append(float((view.lips.lower - view.lips.upper).max()))
+        return float(len(openings_seen) > 1)
 
     monkeypatch.setattr(film_module.MouthView, "teeth_share", teeth)
-    assert not film_of_pictures(frames, track, FPS).inside_drawn
-    assert heights[1] < heights[0]
+    film = film_of_pictures(frames, track, FPS)
+    assert not film.inside_drawn
+    assert len(openings_seen) == 1
+
+
+def test_a_mouth_whose_inside_is_unlike_that_of_the_others_is_not_taken(frames, track, monkeypatch):
+    """As bright as teeth all over: something else is seen there, or a smile behind which no mouth opens."""
+    monkeypatch.setattr(film_module, "APART", Fraction(1, 5))
+    chosen = film_of_pictures(frames, track, FPS).inside.picture
+    number = next(number for number, frame in enumerate(frames.numpy()) if np.array_equal(frame, chosen))
+    painted = frames.clone()
+    outline = np.rint(track.points[number, list(LIPS_INNER), :2]).astype(np.int32)
+    painted[number] = torch.from_numpy(cv2.fillPoly(frames[number].numpy().copy(), [outline], (0.95, 0.95, 0.95)))
+    inside = film_of_pictures(painted, track, FPS).inside
+    assert not np.array_equal(inside.picture, painted[number].numpy())
 
 
 COVERED = range(9, 17)
@@ -261,6 +300,15 @@ def test_speech_and_changing_light_hide_nothing(frames, track):
         assert not any(
             covered(looks[max(0, number - 2) : number + 3], min(number, 2)).any() for number in range(FRAMES)
         )
+
+
+def test_a_mouth_blurred_by_its_movement_in_a_shadow_is_not_taken_for_fingers(frames, track):
+    textures = [texture_of(frame.numpy(), points) for frame, points in zip(frames, track.points, strict=True)]
+    appearance, below = Appearance.of(textures), texture_grid().y < -2.6
+    for number in (0, 8, 9):  # lips almost shut, which most frames are not
+        blurred = 0.8 * cv2.blur(textures[number].colours.astype(np.float32), (1, 7))
+        colours = np.where(below[..., None], blurred, textures[number].colours)
+        assert not appearance.oddness(replace(textures[number], colours=colours)).skin.any()
 
 
 def test_light_that_swings_is_on_the_inside_of_the_mouth_too(frames, track):

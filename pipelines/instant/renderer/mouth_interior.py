@@ -45,6 +45,9 @@ TONGUE_FOLLOWS = 0.62
 """Part of the jaw's drop that the tongue follows."""
 SHADOW, SHADOW_DEPTH = 0.45, 0.09
 """How much light the upper teeth take from what is behind them, and how far below their edges, cm."""
+ROW_REACH, ROW_FROM = 0.6, (0.2, 0.5)
+"""Mouth half widths over which a row of teeth is even, and the parts of it that must be bright for some and for all of
+it to reach a lower lip."""
 PUCKER_HIDES = 0.55
 """How far the teeth go behind fully puckered lips, cm."""
 
@@ -307,14 +310,19 @@ def _own_teeth(picture: np.ndarray, mouth: Aperture, along: np.ndarray, skin: fl
     colours = colours_at(picture, mouth.places(along[:, None], across))
     light = colours @ LUMA
     bright = smoothstep(0.55, 0.75, light[:, 5:].mean(axis=1) / max(skin, 1e-3))
-    bright = bright * smoothstep(0.04, 0.12, (lower - upper) / mouth.half)
+    # Where lips all but touch, nothing is visible between them: there the row goes on as it is beside.
+    visible = smoothstep(0.04, 0.12, (lower - upper) / mouth.half)
+    bright = bright * visible
     # Columns without teeth take the colour of those nearest to them.
     width = 0.12 * mouth.half / (along[1] - along[0])
     weight = bright + 1e-3 * (np.abs(along) < 0.8 * mouth.half)
     brightest = np.take_along_axis(colours, light.argsort(axis=1)[:, 5, None, None], axis=1)[:, 0]
     total = gaussian_filter1d(weight, width, mode="nearest") + 1e-9
     own = gaussian_filter1d(brightest * weight[:, None], width, axis=0, mode="nearest") / total[:, None]
-    return own, gaussian_filter1d(bright, 0.5 * width, mode="nearest")
+    reach = ROW_REACH * mouth.half / (along[1] - along[0])
+    row = gaussian_filter1d(bright, reach, mode="nearest", truncate=6.0)
+    row = row / (gaussian_filter1d(visible, reach, mode="nearest", truncate=6.0) + 1e-6)
+    return own, smoothstep(*ROW_FROM, row)
 
 
 def _tiled(grain: np.ndarray, texels: float, rows: int, columns: int) -> np.ndarray:

@@ -15,8 +15,13 @@ from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.lips import _lip_edge
-from talking_portrait.pipelines.instant.renderer.mouth_interior import YELLOW_LIGHT, YELLOWEST, palette_of
-from talking_portrait.pipelines.instant.renderer.mouth_shape import MOUTH_CORNERS
+from talking_portrait.pipelines.instant.renderer.mouth_interior import (
+    YELLOW_LIGHT,
+    YELLOWEST,
+    _own_teeth,
+    palette_of,
+)
+from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.pipelines.instant.renderer.picture_style import LUMA, PictureStyle, pixels_inside
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
@@ -185,6 +190,22 @@ def test_edges_of_open_lips_are_found_in_the_picture(smiling):
         edges.append(_lip_edge(picture, mouth, 1))
     middle = slice(len(edges[0]) // 3, -len(edges[0]) // 3)
     assert np.abs(edges[1] - edges[0])[middle].mean() < 0.4 * 0.1 * mouth.half
+
+
+def test_a_row_of_teeth_reaches_the_lower_lip_as_a_whole():
+    """A smile with one tooth in the shade and corners where nothing is visible, and a mouth without visible teeth."""
+    half, picture = 60.0, np.full((160, 160, 3), 0.6)
+    points = np.zeros((468, 2))
+    points[list(MOUTH_CORNERS)] = [[20, 80], [140, 80]]
+    place = np.linspace(-0.8, 0.8, 9)
+    for lip, height in ((UPPER_INNER_LIP, -6), (LOWER_INNER_LIP, 6)):
+        points[list(lip)] = np.stack([80 + half * place, 80 + height * (1 - place**2)], axis=-1)
+    mouth = Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+    along = np.linspace(-1.5, 1.5, 301) * half
+    row = np.abs(along) < half
+    picture[:, 60:68] = 0.15
+    assert _own_teeth(picture, mouth, along, 0.6)[1][row].min() > 0.9
+    assert _own_teeth(0.3 * picture, mouth, along, 0.6)[1][row].max() < 0.1
 
 
 def test_sharpness_flat_colours_and_stone_are_measured():

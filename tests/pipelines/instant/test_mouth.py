@@ -131,6 +131,14 @@ def test_the_pictures_own_teeth_stay_where_they_are(smiling):
         assert np.abs(smiling.frame(name)[around] - picture[around]).mean() < 0.06
 
 
+def test_lips_that_show_teeth_shut_with_a_dark_line(smiling):
+    light, points = smiling.frame("m") @ LUMA, smiling.points[COLUMN["m"]]
+    for upper, lower in zip(LIPS_INNER[3:8], LIPS_INNER[-3:-8:-1], strict=True):
+        x, y = points[[upper, lower]].mean(axis=0).astype(int)
+        column = light[y - 6 : y + 7, x]
+        assert column[4:9].min() < 0.75 * np.median(column)
+
+
 def test_the_smile_leaves_in_speech_wholly_for_m_and_is_back_in_pauses(smiling):
     mesh = smiling.renderer.mesh
     right, left = mesh.points[list(MOUTH_CORNERS)]

@@ -35,6 +35,8 @@ STONE = {"teeth": 0.96, "tongue": 0.70, "gum": 0.66, "cavity": 0.34}
 """Brightness beside the skin in a mouth of stone, all of it the stone's colour."""
 RED_LIPS = 0.42
 """Saturation of plain lips: as much of it as they have, a mouth's flesh has too, however pale the skin is."""
+MANY_HUES, MANY_HUES_FLESH = (0.04, 0.09), 0.85
+"""`hues` of a picture from which some, and from which all, of that saturation is a mouth's at least."""
 YELLOWEST, YELLOW_LIGHT = 0.86, 0.62
 """Least blue of teeth beside their green; as little as YELLOW_LIGHT where a picture's light makes eyes as yellow."""
 FEWEST_WHITES = 30
@@ -74,7 +76,10 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
     light = float(np.clip(light, 0.25, 1.12))
     plain = np.ptp(LIGHT_SKIN) / LIGHT_SKIN.max()
     saturation = float(np.clip(np.ptp(skin) / max(skin.max(), 1e-3) / plain, 0, 1.3))
-    flesh = max(saturation, float(np.clip(np.ptp(lips) / max(lips.max(), 1e-3) / RED_LIPS, 0, 1)))
+    # Drawn lips may be a stroke on nearly white skin; a face of many hues has a red mouth all the same.
+    least = MANY_HUES_FLESH * float(smoothstep(*MANY_HUES, np.float64(style.hues)))
+    red = float(np.clip(np.ptp(lips) / max(lips.max(), 1e-3) / RED_LIPS, 0, 1))
+    flesh, like_its_lips = max(saturation, least, red), red / max(least, red, 1e-3)
     tint = (skin / max(skin_light, 1e-3)) / (LIGHT_SKIN / float(LIGHT_SKIN @ LUMA))
     tint = np.clip(tint, 0.6, 1.6) ** 0.6
     lip_hue = lips / max(float(lips @ LUMA), 1e-3)
@@ -84,7 +89,7 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
             colour = colour + style.drawn * (np.array(DRAWN[name]) - colour)
         grey = float(colour @ LUMA)
         own = np.clip(grey * light * (colour / grey * tint) ** min(saturation, 1.15), 0, 1)
-        own = own + like_lips * (np.clip(lip_hue * grey * light, 0, 1) - own)
+        own = own + like_lips * like_its_lips * (np.clip(lip_hue * grey * light, 0, 1) - own)
         return own + style.stone * (STONE[name] * skin - own)
 
     teeth = fit("teeth", TEETH, 0, saturation)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from talking_portrait.models.face.face_mesh import LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
+from talking_portrait.models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
@@ -23,7 +23,7 @@ from talking_portrait.pipelines.instant.renderer.mouth_interior import (
 )
 from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.pipelines.instant.renderer.picture_style import LUMA, PictureStyle, pixels_inside
-from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls
+from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import FaceMotion, FaceTrack
 
@@ -243,5 +243,25 @@ def test_sharpness_flat_colours_and_stone_are_measured():
         assert PictureStyle.of(red, points, eye).stone == 0
         grey = np.repeat(blank.mean(axis=-1, keepdims=True), 3, axis=-1)
         assert PictureStyle.of(grey, points, eye).stone == 1
+        assert PictureStyle.of(gaussian_filter(grey, (6, 6, 0)), points, eye).stone == 0, "no eyes can be seen"
     grey = np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1)
     assert PictureStyle.of(grey, points, eye).stone == 0
+    assert PictureStyle.of(grey, points, eye).hues < 1e-3
+
+
+def test_a_pale_face_of_many_hues_is_no_statue_and_has_a_red_mouth():
+    """A drawing: skin nearly white, lips that are a stroke, coloured eyes and hair."""
+    image, track = example_portrait()
+    mesh, points = PortraitMesh(track), track.points[0, :468, :2].astype(np.float64)
+    picture = np.full_like(image.numpy(), 1.0) * [0.99, 0.97, 0.93]
+    pale = PictureStyle.of(picture, points, mesh.eye_distance)
+    eyes, hair = ((0.1, 0.6, 0.7), (0.2, 0.1, 0.5)), ((0.9, 0.6, 0.1), (0.9, 0.3, 0.5))
+    for ring, colours in ((RIGHT_EYE, eyes), (LEFT_EYE, eyes), (FACE_OVAL[:5], hair)):
+        x, y = points[list(ring)].mean(axis=0).astype(int)
+        for row, colour in zip((y - 25, y), colours, strict=True):
+            picture[row : row + 26, x - 40 : x + 41] = colour
+    drawing = PictureStyle.of(picture, points, mesh.eye_distance)
+    assert pale.hues < 0.01 < 0.12 < drawing.hues
+    assert drawing.stone == 0
+    dull, red = (palette_of(picture, mesh, style).tongue for style in (pale, drawing))
+    assert red[0] / red[1] > 1.25 > 1.1 > dull[0] / dull[1]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL
 from .portrait_mesh import PortraitMesh
 from .warp import Grid, invert, sample_field, scattered_operator, without_folds
@@ -21,6 +22,8 @@ SKULL_RADII = (11.0, 13.5)
 """Half width and half height in cm, hair included."""
 RIGID, REACH = 1.1, 1.9
 """Skull radii up to which the head's motion is whole, and at which it has faded out sideways and above."""
+NECK_RIGID, NECK_REACH, SHOULDER_HEIGHTS = 0.4, 1.1, (-9.0, -17.0)
+"""The same between these heights in cm and below: shoulders keep still while a neck turns."""
 NECK_TOP, NECK_END = -8.5, -25.0
 """Heights in cm, canonical frame, between which the motion eases off down the neck."""
 CHEST, SHOULDERS = -11.0, -18.0
@@ -154,7 +157,9 @@ class HeadField:
     def _weight_at(self, nodes: np.ndarray) -> np.ndarray:
         """1 on the head, easing to 0 with distance from it and down the neck."""
         radius, height = skull_position(nodes, self.mesh)
-        near, above_neck = (REACH - radius) / (REACH - RIGID), (height - NECK_END) / (NECK_TOP - NECK_END)
+        low = smoothstep(*SHOULDER_HEIGHTS, height)
+        rigid, reach = RIGID + low * (NECK_RIGID - RIGID), REACH + low * (NECK_REACH - REACH)
+        near, above_neck = (reach - radius) / (reach - rigid), (height - NECK_END) / (NECK_TOP - NECK_END)
         return _smootherstep(near) * _smootherstep(above_neck)
 
 

@@ -33,6 +33,8 @@ RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
 RIM_SHADE = 0.3
 """Most of the light that the rim lacks, but in drawings."""
+MEETING_WIDTH, MEETING_SHADE = 0.025, 0.45
+"""Mouth half widths of the line where lips meet, and the light that is lost there."""
 OVERLAP_MOST = 0.4
 """Part of an open mouth's height, up from its lower edge, that may turn out to be lower lip."""
 UNLIKE_INSIDE = 0.4
@@ -138,7 +140,7 @@ class Lips:
         below_upper = across - self.tables.at(along)[0]
         inward = self.mouth.half - along.abs()
         along, across = self.tables.local(from_lower)
-        _, lower, roll, _ = self.tables.at(along)
+        upper, lower, roll, _ = self.tables.at(along)
         # A lower lip under the teeth rolls in: what lies inside its new edge disappears.
         above_lower = lower + lips[:, 1, None, None] * roll - across
         inward = torch.minimum(inward, self.mouth.half - along.abs())
@@ -149,6 +151,8 @@ class Lips:
         soft = self.feather + 0.5 * (along.abs() - 0.9 * self.mouth.half).clamp(min=0)
         blend = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft))
         colours = torch.lerp(picture.sample(from_upper), picture.sample(from_lower), blend[:, None])
+        if not self.closed:
+            self._shade_meeting(colours, below_upper, above_lower, lower - upper)
         gap = torch.minimum(below_upper / _steepness(below_upper), above_lower / _steepness(above_lower))
         opened = smoothstep(0.0, self.edge, torch.minimum(gap, inward))
         part = extent(opened > 0)
@@ -168,6 +172,19 @@ class Lips:
         here = colours[:, :, rows, columns]
         here.copy_(torch.lerp(here, inside, opened[:, None]))
         return colours
+
+    def _shade_meeting(
+        self, colours: torch.Tensor, below_upper: torch.Tensor, above_lower: torch.Tensor, open_by: torch.Tensor
+    ) -> None:
+        """Shades the line in `colours` (B, 4, h, w) where lips meet that are `open_by` pixels apart in the picture.
+
+        Between shut lips there is a dark line, where these have what is left of the light of teeth.
+        """
+        width = max(MEETING_WIDTH * self.mouth.half, self.edge / 2)
+        apart = below_upper + above_lower
+        line = torch.exp(-(((below_upper - above_lower) / (2 * width)) ** 2)) * smoothstep(3 * width, 0.0, apart)
+        line = MEETING_SHADE * line * smoothstep(0.0, 3 * width, open_by - apart)
+        colours[:, :3] *= self.interior.tinted(1 - line)
 
     def _shade_rim(self, colours: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> None:
         """Shades the lower lip's rim in `colours` (B, 4, h, w), which curves in below the teeth as its mouth opens.

@@ -35,6 +35,8 @@ STONE = {"teeth": 0.96, "tongue": 0.70, "gum": 0.66, "cavity": 0.34}
 """Brightness beside the skin in a mouth of stone, all of it the stone's colour."""
 RED_LIPS = 0.42
 """Saturation of plain lips: as much of it as they have, a mouth's flesh has too, however pale the skin is."""
+MANY_HUES, MANY_HUES_FLESH = (0.04, 0.09), 0.85
+"""`hues` of a picture from which some, and from which all, of that saturation is a mouth's at least."""
 YELLOWEST, YELLOW_LIGHT = 0.86, 0.62
 """Least blue of teeth beside their green; as little as YELLOW_LIGHT where a picture's light makes eyes as yellow."""
 FEWEST_WHITES = 30
@@ -45,6 +47,9 @@ TONGUE_FOLLOWS = 0.62
 """Part of the jaw's drop that the tongue follows."""
 SHADOW, SHADOW_DEPTH = 0.45, 0.09
 """How much light the upper teeth take from what is behind them, and how far below their edges, cm."""
+ROW_REACH, ROW_FROM = 0.6, (0.2, 0.5)
+"""Mouth half widths over which a row of teeth is even, and the parts of it that must be bright for some and for all of
+it to reach a lower lip."""
 PUCKER_HIDES = 0.55
 """How far the teeth go behind fully puckered lips, cm."""
 
@@ -71,7 +76,10 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
     light = float(np.clip(light, 0.25, 1.12))
     plain = np.ptp(LIGHT_SKIN) / LIGHT_SKIN.max()
     saturation = float(np.clip(np.ptp(skin) / max(skin.max(), 1e-3) / plain, 0, 1.3))
-    flesh = max(saturation, float(np.clip(np.ptp(lips) / max(lips.max(), 1e-3) / RED_LIPS, 0, 1)))
+    # Drawn lips may be a stroke on nearly white skin; a face of many hues has a red mouth all the same.
+    least = MANY_HUES_FLESH * float(smoothstep(*MANY_HUES, np.float64(style.hues)))
+    red = float(np.clip(np.ptp(lips) / max(lips.max(), 1e-3) / RED_LIPS, 0, 1))
+    flesh, like_its_lips = max(saturation, least, red), red / max(least, red, 1e-3)
     tint = (skin / max(skin_light, 1e-3)) / (LIGHT_SKIN / float(LIGHT_SKIN @ LUMA))
     tint = np.clip(tint, 0.6, 1.6) ** 0.6
     lip_hue = lips / max(float(lips @ LUMA), 1e-3)
@@ -81,7 +89,7 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
             colour = colour + style.drawn * (np.array(DRAWN[name]) - colour)
         grey = float(colour @ LUMA)
         own = np.clip(grey * light * (colour / grey * tint) ** min(saturation, 1.15), 0, 1)
-        own = own + like_lips * (np.clip(lip_hue * grey * light, 0, 1) - own)
+        own = own + like_lips * like_its_lips * (np.clip(lip_hue * grey * light, 0, 1) - own)
         return own + style.stone * (STONE[name] * skin - own)
 
     teeth = fit("teeth", TEETH, 0, saturation)
@@ -307,14 +315,19 @@ def _own_teeth(picture: np.ndarray, mouth: Aperture, along: np.ndarray, skin: fl
     colours = colours_at(picture, mouth.places(along[:, None], across))
     light = colours @ LUMA
     bright = smoothstep(0.55, 0.75, light[:, 5:].mean(axis=1) / max(skin, 1e-3))
-    bright = bright * smoothstep(0.04, 0.12, (lower - upper) / mouth.half)
+    # Where lips all but touch, nothing is visible between them: there the row goes on as it is beside.
+    visible = smoothstep(0.04, 0.12, (lower - upper) / mouth.half)
+    bright = bright * visible
     # Columns without teeth take the colour of those nearest to them.
     width = 0.12 * mouth.half / (along[1] - along[0])
     weight = bright + 1e-3 * (np.abs(along) < 0.8 * mouth.half)
     brightest = np.take_along_axis(colours, light.argsort(axis=1)[:, 5, None, None], axis=1)[:, 0]
     total = gaussian_filter1d(weight, width, mode="nearest") + 1e-9
     own = gaussian_filter1d(brightest * weight[:, None], width, axis=0, mode="nearest") / total[:, None]
-    return own, gaussian_filter1d(bright, 0.5 * width, mode="nearest")
+    reach = ROW_REACH * mouth.half / (along[1] - along[0])
+    row = gaussian_filter1d(bright, reach, mode="nearest", truncate=6.0)
+    row = row / (gaussian_filter1d(visible, reach, mode="nearest", truncate=6.0) + 1e-6)
+    return own, smoothstep(*ROW_FROM, row)
 
 
 def _tiled(grain: np.ndarray, texels: float, rows: int, columns: int) -> np.ndarray:

@@ -21,8 +21,10 @@ GRAIN_SIDE = 0.22
 """Side of the piece of skin whose grain is taken, in eye distances."""
 SHARPEST, BLUNTEST = 0.5, 6.0
 """Limits of the measured blur, pixels."""
-LEAST_EYE = 14
-"""Width in pixels of an eye below which its iris may not be visible."""
+LEAST_EYE, LEAST_SHARP_EYE = 14, 16
+"""Width of an eye below which its iris may not be visible: pixels, and over the picture's blur."""
+MANY_HUES = 0.08, 0.12
+"""`hues` from which a face is less, and from which it is not, of one material."""
 DARKEST_HUE = 0.08
 """Light below which a pixel's hue says nothing."""
 
@@ -32,19 +34,24 @@ class PictureStyle:
     """`blur` (pixels) is the standard deviation of the Gaussian that sharp edges went through.
 
     `grain` (h, w) is what a piece of plain skin has beyond its smooth shading. `drawn` and `stone` in 0..1: how much
-    the face looks like flat colours, or like a statue.
+    the face looks like flat colours, or like a statue. `hues` is how much of its colours, of white, its brightness does
+    not explain: 0 in grey and in sepia.
     """
 
     blur: float
     grain: np.ndarray
     drawn: float
     stone: float
+    hues: float
 
     @classmethod
     def of(cls, picture: np.ndarray, points: np.ndarray, eye_distance: float) -> PictureStyle:
         """From a picture (H, W, 3) in 0..1 with a face at `points` (468, 2)."""
         grain = _grain(picture, points, eye_distance)
-        return cls(_blur(picture, points), grain, _drawn(picture, points), _stone(picture, points))
+        blur, hues = _blur(picture, points), _hues(picture, points)
+        # One material has few hues.
+        stone = _stone(picture, points, blur) * float(smoothstep(*MANY_HUES[::-1], np.float64(hues)))
+        return cls(blur, grain, _drawn(picture, points), stone, hues)
 
 
 def median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -115,9 +122,22 @@ def _drawn(picture: np.ndarray, points: np.ndarray) -> float:
     return float(smoothstep(0.35, 0.6, counts[-4:].sum() / max(len(face), 1)))
 
 
-def _stone(picture: np.ndarray, points: np.ndarray) -> float:
+def _hues(picture: np.ndarray, points: np.ndarray) -> float:
+    """From how far the face's colours lie off a curve over its brightness."""
+    oval = points[list(FACE_OVAL)]
+    centre = oval.mean(axis=0)
+    face = pixels_inside(picture, centre + 1.15 * (oval - centre))
+    light = face @ LUMA
+    terms = np.stack([np.ones_like(light), light, light**2], axis=1)
+    chroma = face - light[:, None]
+    weights = np.linalg.solve(terms.T @ terms + 1e-6 * np.eye(3), terms.T @ chroma)
+    return float(np.quantile(np.abs(chroma - terms @ weights).max(axis=1), 0.9)) if len(face) else 0.0
+
+
+def _stone(picture: np.ndarray, points: np.ndarray, blur: float) -> float:
     """From open eyes without dark irises between brighter whites, and lips of the skin's own hue."""
-    if min(np.ptp(points[list(ring)], axis=0).max() for ring in (RIGHT_EYE, LEFT_EYE)) < LEAST_EYE:
+    width = min(np.ptp(points[list(ring)], axis=0).max() for ring in (RIGHT_EYE, LEFT_EYE))
+    if width < max(LEAST_EYE, LEAST_SHARP_EYE * blur):
         return 0.0
     iris = sum(_iris_light(picture, points, ring) for ring in (RIGHT_EYE, LEFT_EYE)) / 2
     skin, lips = median_colour(picture, points[list(SKIN)]), pixels_inside(picture, points[list(LIPS_OUTER)])

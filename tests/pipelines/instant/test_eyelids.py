@@ -154,3 +154,20 @@ def test_a_statue_does_not_blink():
     renderer = InstantRenderer(image, track)
     assert eyelids(renderer.mesh, renderer.layer, stone=0.0)
     assert not eyelids(renderer.mesh, renderer.layer, stone=1.0)
+
+
+def test_make_up_leaves_neither_a_hard_edge_nor_coloured_specks_on_a_lid():
+    image, track = example_portrait()
+    eyes, around = (with_eyes_painted((0, 0, 0), grow=grow)[1] for grow in (1.0, 1.5))
+    where, picture = around & ~eyes, image.clone()
+    # Black has no hue, but its bytes may have one.
+    hues = np.random.default_rng(0).integers(0, 4, (where.sum(), 3)) / 255
+    picture[torch.from_numpy(where)] = torch.from_numpy(hues).float()
+    half_shut, shut = InstantRenderer(picture, track).render(blinks(0.6, 1.0))[0]
+    assert float((half_shut[..., [1, 2]] - half_shut[..., :1]).amax(dim=-1)[torch.from_numpy(where)].max()) < 0.06
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        points = track.points[0, list(ring), :2]
+        half = np.ptp(points[:, 0]) / 2
+        x, lid = points[:, 0].mean(), points[:, 1].min()
+        strip = shut[round(lid - 0.35 * half) : round(lid + 0.15 * half), round(x - 0.4 * half) : round(x + 0.4 * half)]
+        assert float(strip.mean(dim=-1).diff(dim=0).abs().max()) < 0.05

@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from talking_portrait.models.face.face_mesh import LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
+from talking_portrait.models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.lips import _lip_edge
-from talking_portrait.pipelines.instant.renderer.mouth_interior import YELLOW_LIGHT, YELLOWEST, palette_of
-from talking_portrait.pipelines.instant.renderer.mouth_shape import MOUTH_CORNERS
+from talking_portrait.pipelines.instant.renderer.mouth_interior import (
+    YELLOW_LIGHT,
+    YELLOWEST,
+    _own_teeth,
+    palette_of,
+)
+from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.pipelines.instant.renderer.picture_style import LUMA, PictureStyle, pixels_inside
-from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls
+from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import FaceMotion, FaceTrack
 
@@ -126,6 +131,14 @@ def test_the_pictures_own_teeth_stay_where_they_are(smiling):
         assert np.abs(smiling.frame(name)[around] - picture[around]).mean() < 0.06
 
 
+def test_lips_that_show_teeth_shut_with_a_dark_line(smiling):
+    light, points = smiling.frame("m") @ LUMA, smiling.points[COLUMN["m"]]
+    for upper, lower in zip(LIPS_INNER[3:8], LIPS_INNER[-3:-8:-1], strict=True):
+        x, y = points[[upper, lower]].mean(axis=0).astype(int)
+        column = light[y - 6 : y + 7, x]
+        assert column[4:9].min() < 0.75 * np.median(column)
+
+
 def test_the_smile_leaves_in_speech_wholly_for_m_and_is_back_in_pauses(smiling):
     mesh = smiling.renderer.mesh
     right, left = mesh.points[list(MOUTH_CORNERS)]
@@ -187,6 +200,22 @@ def test_edges_of_open_lips_are_found_in_the_picture(smiling):
     assert np.abs(edges[1] - edges[0])[middle].mean() < 0.4 * 0.1 * mouth.half
 
 
+def test_a_row_of_teeth_reaches_the_lower_lip_as_a_whole():
+    """A smile with one tooth in the shade and corners where nothing is visible, and a mouth without visible teeth."""
+    half, picture = 60.0, np.full((160, 160, 3), 0.6)
+    points = np.zeros((468, 2))
+    points[list(MOUTH_CORNERS)] = [[20, 80], [140, 80]]
+    place = np.linspace(-0.8, 0.8, 9)
+    for lip, height in ((UPPER_INNER_LIP, -6), (LOWER_INNER_LIP, 6)):
+        points[list(lip)] = np.stack([80 + half * place, 80 + height * (1 - place**2)], axis=-1)
+    mouth = Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+    along = np.linspace(-1.5, 1.5, 301) * half
+    row = np.abs(along) < half
+    picture[:, 60:68] = 0.15
+    assert _own_teeth(picture, mouth, along, 0.6)[1][row].min() > 0.9
+    assert _own_teeth(0.3 * picture, mouth, along, 0.6)[1][row].max() < 0.1
+
+
 def test_sharpness_flat_colours_and_stone_are_measured():
     image, track = example_portrait()
     picture, points = image.numpy(), track.points[0, :468, :2].astype(np.float64)
@@ -214,5 +243,25 @@ def test_sharpness_flat_colours_and_stone_are_measured():
         assert PictureStyle.of(red, points, eye).stone == 0
         grey = np.repeat(blank.mean(axis=-1, keepdims=True), 3, axis=-1)
         assert PictureStyle.of(grey, points, eye).stone == 1
+        assert PictureStyle.of(gaussian_filter(grey, (6, 6, 0)), points, eye).stone == 0, "no eyes can be seen"
     grey = np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1)
     assert PictureStyle.of(grey, points, eye).stone == 0
+    assert PictureStyle.of(grey, points, eye).hues < 1e-3
+
+
+def test_a_pale_face_of_many_hues_is_no_statue_and_has_a_red_mouth():
+    """A drawing: skin nearly white, lips that are a stroke, coloured eyes and hair."""
+    image, track = example_portrait()
+    mesh, points = PortraitMesh(track), track.points[0, :468, :2].astype(np.float64)
+    picture = np.full_like(image.numpy(), 1.0) * [0.99, 0.97, 0.93]
+    pale = PictureStyle.of(picture, points, mesh.eye_distance)
+    eyes, hair = ((0.1, 0.6, 0.7), (0.2, 0.1, 0.5)), ((0.9, 0.6, 0.1), (0.9, 0.3, 0.5))
+    for ring, colours in ((RIGHT_EYE, eyes), (LEFT_EYE, eyes), (FACE_OVAL[:5], hair)):
+        x, y = points[list(ring)].mean(axis=0).astype(int)
+        for row, colour in zip((y - 25, y), colours, strict=True):
+            picture[row : row + 26, x - 40 : x + 41] = colour
+    drawing = PictureStyle.of(picture, points, mesh.eye_distance)
+    assert pale.hues < 0.01 < 0.12 < drawing.hues
+    assert drawing.stone == 0
+    dull, red = (palette_of(picture, mesh, style).tongue for style in (pale, drawing))
+    assert red[0] / red[1] > 1.25 > 1.1 > dull[0] / dull[1]

@@ -9,8 +9,10 @@ from PIL import Image, ImageDraw
 from talking_portrait.models.face.mouth_shapes import neutral_vertices
 from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.eyes.spectacles import LEAST_BRIDGE, bridge_contrast
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
+from talking_portrait.pipelines.instant.renderer.warp import Layer
 from talking_portrait.pipelines.types import FaceMotion
 
 FINE = 4
@@ -66,6 +68,16 @@ def test_a_face_without_spectacles_has_no_bridge_and_blinks(blink):
     assert abs(bridge_contrast(renderer.layer, track.points[0, :, :2])) < 0.5 * LEAST_BRIDGE
     assert len(renderer.eyes) == 2
     assert (shut - image).abs().max() > 0.2
+
+
+def test_freckles_on_a_nose_are_no_bridge():
+    image, track = fit_portrait(*example_portrait(), 1024)
+    points, picture = track.points[0, :, :2], image.clone()
+    (left, top), (right, bottom) = points[133].astype(int), points[362].astype(int)
+    nose = picture[top - 60 : bottom + 60, left:right]
+    nose[torch.rand(nose.shape[:2], generator=torch.Generator().manual_seed(0)) < 0.12] *= 0.7
+    layer = Layer(picture.permute(2, 0, 1)[None], 0, 0)
+    assert abs(bridge_contrast(layer, points)) < 0.8 * LEAST_BRIDGE
 
 
 @pytest.mark.parametrize(

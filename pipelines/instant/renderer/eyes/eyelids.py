@@ -40,12 +40,17 @@ WING = 0.9
 """How much higher that strip is at the outer corner."""
 TURNED_LASHES, FLAT_LASHES = -0.6, 0.2
 """Height of a shut eye's lashes over an open one's, below 0 as they point down, and the least on the way there."""
+LEAST_STRAND = 0.03
+"""Least factor of a lash on the skin's colour that is told from black."""
 LASH_LINE = 0.06
 """Width in eye half widths over which the line of the lashes of a shut eye ends softly on its lid."""
-FADED_FOLD, FOLD_TRAVEL = 0.8, 0.4
-"""Share of the fold above the lid that a shut eye loses, and the share of the skin's travel that it takes part in."""
+FADED_FOLD, SOFT_FOLD, FOLD_TRAVEL = 0.5, 0.12, 0.4
+"""Share of the fold above the lid that a shut eye loses, eye half widths over which what is left is softened, and the
+share of the skin's travel that it takes part in."""
 STRUCTURE = 1.0
 """Height in eye half widths up to which dark lines on the lid are folds or lashes, and no skin."""
+GRAIN = 1.5
+"""Most grain of a lid's skin over its median."""
 DARKEST_LID = 0.75
 """Brightness of a lid's skin over its median, at least: darker parts are hair of the brow."""
 LIT_LID, LIT_SHARE = 0.85, 0.75
@@ -57,6 +62,8 @@ INNER_RIM = 0.06
 FADE_SIDES, FADE_BEHIND_FRAME = (1.55, 1.25), (1.2, 0.95)
 """Eye half widths from the middle at which lids no longer change the picture, and up to which they do in full: usually,
 and beside the frame of spectacles."""
+FADE_LID = 1.35, 0.85
+"""Eye half widths from the middle between which a shut lid's own light and smoothness begin."""
 SLIGHT_CLOSURE = 0.08
 """Closure up to which the picture's own lids turn into those that are put together of skin, fold and lashes."""
 LEAST_CONTRAST, LEAST_LIKENESS = 0.3, 0.35
@@ -144,10 +151,14 @@ class Eyelid:
         shift = torch.lerp(travel, shut * reach, away) * (1 - away)
         skin = self.textures.skin(along, across - shift)
         fold = self.textures.fold(along, across - FOLD_TRAVEL * shift)
+        # Towards the brow and beside the eye the lid is the picture's own again.
+        inner = smoothstep(*FADE_LID, along.abs() / self.eye.half)
         # What comes out from under the brow comes out of its shadow.
-        lit = (closed * smoothstep(1.0, 0.2, away))[:, None]
+        lit = (closed * inner * smoothstep(1.0, 0.2, away))[:, None]
         skin = skin + LIT_SHARE * lit * (self.textures.lit - skin).clamp(min=0)
-        lid = skin * torch.lerp(torch.ones_like(fold), fold, 1 - FADED_FOLD * closed[:, None])
+        softer = (closed * inner * smoothstep(1.0, 0.5, away))[:, None]
+        fold = torch.lerp(fold[:, :3], torch.lerp(fold[:, 3:], torch.ones_like(fold[:, 3:]), FADED_FOLD), softer)
+        lid = skin * fold
 
         lower_travel = closed * (lower - meeting).clamp(min=0)
         below_lower = across - (lower - lower_travel)
@@ -210,6 +221,8 @@ class _LidTextures:
 
     def __init__(self, portrait: Layer, eye: Aperture, room: np.ndarray, lashes: float) -> None:
         """`room` (ENTRIES,) is how far above the edge the skin is free, `lashes` the height of lashes, in pixels."""
+        from scipy.ndimage import gaussian_filter
+
         low = float((eye.upper - room).min())
         high = float(eye.lower.max()) + lashes
         self.start, self.size = (-SPAN * eye.half, low), (2 * SPAN * eye.half, high - low)
@@ -228,10 +241,14 @@ class _LidTextures:
         height = lashes * (1 + WING * smoothstep(-0.3, -0.9, along / eye.half))
         strand = smoothstep(1.15 * height, 0.75 * height, above) * (above > 0)
         strands = 1 + (structure - 1) * strand[..., None]
-        folds = np.where((above > 0)[..., None], structure / np.maximum(strands, 1e-3), 1)
+        # Black lashes have no hue that could be divided by theirs.
+        folds = np.maximum(structure, LEAST_STRAND) / np.maximum(strands, LEAST_STRAND)
+        folds = np.where((above > 0)[..., None], folds, 1)
+        # The skin of a shut lid is stretched: no line in it is sharp.
+        soft = gaussian_filter(np.log(folds.clip(LEAST_STRAND, 2).mean(axis=-1)), SOFT_FOLD * eye.half / texel)
         self.lit = LIT_LID * _skin_below(portrait, eye)
         """(1, 3, 1, 1): colour of a shut lid's skin in the light that the face has below the eye."""
-        textures = [np.concatenate([skin, folds.clip(0, 2)], axis=-1), strands.clip(0, 2)]
+        textures = [np.concatenate([skin, folds.clip(0, 2), np.exp(soft)[..., None]], axis=-1), strands.clip(0, 2)]
         self.base, self.strands = (
             torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None].to(portrait.values.device)
             for values in textures
@@ -241,6 +258,7 @@ class _LidTextures:
         return self._sample(self.base[:, :3], along, across)
 
     def fold(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+        """(B, 4, h, w): the fold of an open eye in three colours, and the softer one of a shut eye."""
         return self._sample(self.base[:, 3:], along, across)
 
     def lashes(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
@@ -291,9 +309,10 @@ def _plain_skin(colours: np.ndarray, lid: np.ndarray, half: float) -> np.ndarray
         weight = gaussian_filter(known, width * half, truncate=3.0)[..., None]
         mean = gaussian_filter(bright * known[..., None], (width * half, width * half, 0), truncate=3.0)
         plain = plain + (mean / np.maximum(weight, 1e-6) - plain) * np.clip(4 * weight, 0, 1)
-    rest = colours - plain
-    grain = 0.7 * np.median(np.abs(rest[known > 0]))
-    return np.maximum(plain + rest.clip(-grain, grain) * lid[..., None], 0.02)
+    # What is coarser than the picture's grain is a line or its shade, and no skin.
+    fine = colours - calm
+    grain = GRAIN * np.median(np.abs(fine[known > 0]))
+    return np.maximum(plain + fine.clip(-grain, grain) * lid[..., None], 0.02)
 
 
 def _meeting_arc(eye: Aperture) -> np.ndarray:

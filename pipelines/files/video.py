@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import weakref
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -48,9 +48,10 @@ class VideoFile:
     origin: Fraction
     """Time in the file of frame 0."""
 
-    def frames(self, start: int = 0) -> Iterator[np.ndarray]:
+    def frames(self, start: int = 0, *, only: Container[int] | None = None) -> Iterator[np.ndarray]:
         """Each frame from `start` on, (H, W, 3) uint8 RGB at the constant rate `fps`, in an ordinary screen's colours.
 
+        With `only`, those of these numbers: the others are decoded, which is quicker than converting them too.
         Raises TalkingPortraitError, after the last whole frame, for a file that ends before its header says.
         """
         pixels = FramePixels(self.stream)
@@ -63,15 +64,17 @@ class VideoFile:
             for frame, time in self._decoded(start, early):
                 first = math.ceil((time - self.origin - early) * self.fps)
                 while latest is not None and number < first:
-                    current = pixels(latest) if current is None else current
-                    yield current
+                    if only is None or number in only:
+                        current = pixels(latest) if current is None else current
+                        yield current
                     number += 1
                 latest, current = frame, None
                 end = time + (frame_length(frame) or 1 / self.stream.rate)
             last = max(round((end - self.origin) * self.fps), 1) if latest is not None else 0
             while number < last:
-                current = pixels(latest) if current is None else current
-                yield current
+                if only is None or number in only:
+                    current = pixels(latest) if current is None else current
+                    yield current
                 number += 1
         except DamagedMediaError as error:
             raise TalkingPortraitError(

@@ -15,6 +15,8 @@ from ..files.video import VideoFile, open_video
 
 BACKWARDS_BYTES = 200_000_000
 """Of the frames that are held at once where the video runs backwards."""
+SEEK_BEYOND = 250
+"""Frames that are skipped by decoding them; key frames are seldom farther apart."""
 SHORT_GAP = Fraction(1, 5)
 """Seconds without a usable face that are bridged: landmarks are interpolated there."""
 
@@ -61,13 +63,14 @@ def open_head_video(path: str | Path, size: tuple[int, int], fps: Fraction) -> V
 
 
 def read_frames(video: VideoFile, numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """Frames (H, W, 3) uint8 of these numbers, each of which is one more or one less than that before, or the same.
+    """Frames (H, W, 3) uint8 of these numbers, each of which is more than that before, one less, or the same.
 
     Raises TalkingPortraitError where the video has not so many frames.
     """
     for run in _runs(numbers):
         if run[0] <= run[-1]:
-            yield from _forwards(video, run)
+            for near in np.split(run, np.flatnonzero(np.diff(run) > SEEK_BEYOND) + 1):
+                yield from _forwards(video, near)
         else:
             held = max(1, BACKWARDS_BYTES // (3 * video.size[0] * video.size[1]))
             for start in range(0, len(run), held):
@@ -88,19 +91,18 @@ def _runs(numbers: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _forwards(video: VideoFile, numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """Frames of numbers that ascend by one, or are all the same."""
-    wanted = int(numbers[-1] - numbers[0]) + 1
+    """Frames of numbers that ascend, or are all the same."""
+    wanted = set(numbers.tolist())
     count = 0
     frame: np.ndarray | None = None
-    for frame in islice(video.frames(int(numbers[0])), wanted):
+    for frame in islice(video.frames(int(numbers[0]), only=wanted), len(wanted)):
         count += 1
         yield frame
-    if count < wanted:
-        there = int(numbers[0]) + count
+    if count < len(wanted):
         raise TalkingPortraitError(
-            f"The head video {video.path.name} ends after {there} frames, but {int(numbers[-1]) + 1} are needed; give "
+            f"The head video {video.path.name} has less than the {int(numbers[-1]) + 1} frames that are needed; give "
             "the video that the person was prepared from."
         )
-    for _ in range(len(numbers) - wanted):  # a video of one frame stands still
+    for _ in range(len(numbers) - len(wanted)):  # a video of one frame stands still
         assert frame is not None
         yield frame

@@ -66,7 +66,7 @@ class Film:
 
     `inside_drawn` says that the film shows no open mouth.
 
-    `read` takes frame numbers, each of which is one more or one less than that before or the same, and yields frames
+    `read` takes frame numbers, each of which is more than that before, one less or the same, and yields frames
     (H, W, 3), bytes or floats in 0..1.
     """
 
@@ -119,8 +119,8 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> F
 def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator[np.ndarray]]) -> Film:
     opened: list[tuple[float, MouthView]] = []
     others: list[tuple[float, int, np.ndarray]] = []
-    for number, value in _open_mouths(face, max(1, round(APART * fps))):
-        frame = next(iter(read(np.array([number]))))
+    chosen = sorted(_open_mouths(face, max(1, round(APART * fps))))
+    for (number, value), frame in zip(chosen, read(np.array([number for number, _ in chosen])), strict=True):
         hidden = 0.0
         if face.appearance is not None:
             hidden = hidden_lips([face.appearance.oddness(texture_of(frame, face.points[number]))])

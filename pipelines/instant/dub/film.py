@@ -21,6 +21,7 @@ from ...image.frame_workers import FrameWorkers, read_ahead
 from ...large_arrays import give_memory_back
 from ...person.head_frames import forwards_and_backwards, read_frames
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
+from ..renderer.mouth_shape import MOUTH_CORNERS
 from ..renderer.renderer import BATCH_PIXELS, InstantRenderer
 from .face_texture import texture_of
 from .filmed_face import FilmedFace, blocks, filmed_face
@@ -47,6 +48,8 @@ TEETH_VALUE, MOST_TEETH, LIKE_VALUE = 0.15, 0.6, 0.5
 is won if the film's other mouths show just what would be drawn there: one that is pursed, puts out its tongue or has
 its landmarks off shows something else. Chosen on films of 15 people; a difference of colours in place of the
 correlation prefers blurred mouths."""
+WIDTH_VALUE = 0.3
+"""What is won for each eye distance of width: beside a narrow mouth is lip, which a wider one would have within."""
 MOST_HIDDEN = 0.1
 """Part of the lips from which on something in front of an open mouth hides too much of its inside."""
 COMPARED, APART = 8, Fraction(2, 5)
@@ -127,7 +130,8 @@ def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator
         opening = float(mouth_opening(face.points[number].astype(np.float64)))
         if opening >= LEAST_OPENING and hidden < MOST_HIDDEN:
             view = MouthView.of(frame, _as_filmed(face, number))
-            opened.append((value + TEETH_VALUE * min(view.teeth_share(), MOST_TEETH) - hidden, view))
+            value += TEETH_VALUE * min(view.teeth_share(), MOST_TEETH) + WIDTH_VALUE * _width(face, number) - hidden
+            opened.append((value, view))
         else:
             others.append((value - hidden, number, frame))
     if opened:
@@ -136,6 +140,12 @@ def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator
         _, number, frame = max(others, key=lambda entry: entry[0])
         inside = MouthView.of(*_drawn(face, number, frame))
     return Film(face, inside, not opened, fps, read)
+
+
+def _width(face: FilmedFace, number: int) -> float:
+    """Eye distances from corner to corner of the mouth in a frame."""
+    points = face.points[number].astype(np.float64)
+    return float(np.linalg.norm(np.subtract(*points[list(MOUTH_CORNERS)])) / eye_distance(points))
 
 
 def _best(values: Sequence[float], views: Sequence[MouthView]) -> MouthView:

@@ -109,16 +109,19 @@ class MouthView:
         colours = _across(self.picture, self.lips, PARTS)
         return float((colours @ LUMA > TEETH_LIGHT * float(self.light @ LUMA)).mean())
 
-    def unlike(self, other: MouthView) -> float:
-        """How far from the inside of another frame's mouth this one is there, as a part of the cheeks' brightness."""
+    def likeness(self, other: MouthView) -> float:
+        """The correlation of brightness of the inside of another frame's mouth with what would be drawn there."""
         along = np.linspace(-COMPARED_REACH, COMPARED_REACH, COMPARED_COLUMNS) * other.lips.half
         upper, lower = (np.interp(along, other.lips.table_along, edge) for edge in (other.lips.upper, other.lips.lower))
         gap = np.maximum(lower - upper, 0)
         below_upper, above_lower = PARTS[:, None] * gap, PARTS[::-1, None] * gap
         places = other.lips.places(along, upper + below_upper)
-        shown = sampled(other.picture, places[..., 0], places[..., 1]) / other.light
-        differs = np.abs(self.fill(places, below_upper, above_lower, other) / self.light - shown).mean(axis=(0, 2))
-        return float(differs @ gap / max(gap.sum(), 1e-6))
+        drawn = self.fill(places, below_upper, above_lower, other) @ LUMA
+        shown = sampled(other.picture, places[..., 0], places[..., 1]) @ LUMA
+        weight = np.broadcast_to(gap / max(float(gap.sum()) * len(PARTS), 1e-6), shown.shape)
+        drawn, shown = (colours - (colours * weight).sum() for colours in (drawn, shown))
+        both = (drawn * shown * weight).sum()
+        return float(both / max(np.sqrt((drawn**2 * weight).sum() * (shown**2 * weight).sum()), 1e-6))
 
     def fill(
         self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion | MouthView

@@ -247,6 +247,18 @@ def test_a_mouth_whose_inside_is_unlike_that_of_the_others_is_not_taken(frames, 
     assert not np.array_equal(inside.picture, painted[number].numpy())
 
 
+def test_of_mouths_that_show_the_same_the_inside_is_taken_from_the_widest(frames, track, monkeypatch):
+    """In a wide mouth the corners of a narrow one would show lip between the teeth and the lips."""
+    chosen = film_of_pictures(frames, track, FPS).inside.picture
+    number = next(number for number, frame in enumerate(frames.numpy()) if np.array_equal(frame, chosen))
+    monkeypatch.setattr(film_module.MouthView, "likeness", lambda view, other: 1.0)
+    points, lips = track.points.copy(), [*LIPS_OUTER, *LIPS_INNER]
+    middle = points[number, lips, 0].mean()
+    points[number, lips, 0] = middle + 0.75 * (points[number, lips, 0] - middle)
+    inside = film_of_pictures(frames, replace(track, points=points), FPS).inside
+    assert not np.array_equal(inside.picture, chosen)
+
+
 COVERED = range(9, 17)
 
 

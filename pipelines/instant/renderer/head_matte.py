@@ -39,15 +39,6 @@ SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 UNARY = 0.06
 """Weight of each pixel's own colour against the links to its neighbours."""
 ROUNDS = 2
-SOLID, EDGE = 0.9, 0.02
-"""Matte from which a pixel's colour is the head's, and head widths around such pixels that hold their soft edge."""
-NEAR_HEAD, COLOUR_MARGIN = 0.05, 0.02
-"""Head widths around a pixel in which the head has the colours that it can have there, and by how much of white these
-may be exceeded."""
-THIN = 0.008
-"""Half the width, in head widths, up to which a line is an outline."""
-RATHER_HEAD = 0.15, 0.4
-"""Matte from which some, and from which all, of what a background does not explain is the head's."""
 
 
 class HeadMatte:
@@ -98,9 +89,7 @@ class HeadMatte:
             inside = torch.cat([inside, clear])
         filled, alike = _fill(inside, self.alpha, size, patches=unclear < UNCLEAR[1])
         self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
-        open_air = open_air * (1 - _beside_solid(self.alpha, size))
         behind = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
-        self.alpha, behind = plausible_layers(inside, self.alpha, behind, size)
         self.backdrop, self.clear = behind[:3], clear if cut_out is None else behind[3:]
 
     @staticmethod
@@ -323,53 +312,6 @@ def _fill(
     alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
     backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))
     return torch.where(known == 1, picture, backdrop), alike
-
-
-def _beside_solid(alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
-    """1 (1, h, w) where `alpha` (1, h, w) is solid, or close to it."""
-    solid = F.adaptive_max_pool2d((alpha > SOLID).float()[None], work)
-    reach = 2 * round(EDGE * WORK_HEAD) + 1
-    solid = F.max_pool2d(solid, reach, stride=1, padding=reach // 2)
-    return F.interpolate(solid, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
-
-
-def plausible_layers(
-    picture: torch.Tensor, alpha: torch.Tensor, behind: torch.Tensor, work: tuple[int, int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`alpha` (1, h, w) and `behind` (C, h, w), changed where they would give the head colours that it can't have.
-
-    What a background does not explain of a pixel of the `picture` (C, h, w) is the head's share of it. Where `alpha` is
-    small and the background is wrong, that is brighter than white or below black, and would glow around a head that
-    moves. Pixels that are hardly head become background, others become more of the head. `work` (rows, columns) is the
-    resolution of the classification.
-    """
-    colours, back = picture[:3], behind[:3]
-    reach = 2 * round(NEAR_HEAD * WORK_HEAD) + 1
-    limits = []
-    for sign in (-1, 1):
-        most = F.adaptive_max_pool2d(torch.where(alpha > SOLID, sign * colours, -2.0)[None], work)
-        most = F.max_pool2d(most, reach, stride=1, padding=reach // 2)
-        most = F.interpolate(most, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
-        limits.append(sign * (torch.maximum(most, sign * colours) + COLOUR_MARGIN))
-    lowest, highest = limits
-    # As little matte as makes the head's own colour one that it can have.
-    room = torch.where(colours > back, highest - back, back - lowest)
-    least = ((colours - back).abs() / room.clamp(min=COLOUR_MARGIN)).amax(dim=0, keepdim=True).clamp(0, 1)
-    alpha = alpha + smoothstep(*RATHER_HEAD, alpha) * (least - alpha).clamp(min=0)
-    # How far the background must come towards the picture for the matte to be enough.
-    change = (1 - alpha / least.clamp(min=1e-6)) / (1 - alpha).clamp(min=1e-6)
-    # Thin lines along an edge are its outline, and go with the head.
-    thin = max(1, round(THIN * WORK_HEAD * alpha.shape[-1] / work[1]))
-    change = _opened(change.clamp(0, 1), thin)
-    return alpha, torch.lerp(behind, picture, change)
-
-
-def _opened(values: torch.Tensor, radius: int) -> torch.Tensor:
-    """`values` (1, h, w) without what is higher than around it over less than two radii."""
-    for sign in (-1, 1):
-        size = 2 * radius + 1
-        values = sign * F.max_pool2d(F.max_pool2d(sign * values, (1, size), 1, (0, radius)), (size, 1), 1, (radius, 0))
-    return values
 
 
 def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:

@@ -55,26 +55,31 @@ class VideoFile:
         Raises TalkingPortraitError, after the last whole frame, for a file that ends before its header says.
         """
         pixels = FramePixels(self.stream)
+        converted: Any = None
+        current: np.ndarray | None = None
+        for number, frame in self._numbered(start):
+            if only is None or number in only:
+                if current is None or frame is not converted:
+                    converted, current = frame, pixels(frame)
+                yield current
+
+    def _numbered(self, start: int) -> Iterator[tuple[int, Any]]:
+        """Numbers from `start` on, each with the decoded frame that is shown then."""
         # A frame counts for the slots from half a frame before its time on: rounded times must not drop or repeat one.
         early = Fraction(1, 2) / max(self.fps, self.stream.rate)
-        current: np.ndarray | None = None
         latest: Any = None
         number, end = start, self.origin
         try:
             for frame, time in self._decoded(start, early):
                 first = math.ceil((time - self.origin - early) * self.fps)
                 while latest is not None and number < first:
-                    if only is None or number in only:
-                        current = pixels(latest) if current is None else current
-                        yield current
+                    yield number, latest
                     number += 1
-                latest, current = frame, None
+                latest = frame
                 end = time + (frame_length(frame) or 1 / self.stream.rate)
             last = max(round((end - self.origin) * self.fps), 1) if latest is not None else 0
             while number < last:
-                if only is None or number in only:
-                    current = pixels(latest) if current is None else current
-                    yield current
+                yield number, latest
                 number += 1
         except DamagedMediaError as error:
             raise TalkingPortraitError(

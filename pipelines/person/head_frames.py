@@ -92,16 +92,18 @@ def _runs(numbers: np.ndarray) -> Iterator[np.ndarray]:
 
 def _forwards(video: VideoFile, numbers: np.ndarray) -> Iterator[np.ndarray]:
     """Frames of numbers that ascend, or are all the same."""
-    wanted = set(numbers.tolist())
+    wanted = np.unique(numbers)
+    gaps = wanted[-1] - wanted[0] >= len(wanted)
     count = 0
     frame: np.ndarray | None = None
-    for frame in islice(video.frames(int(numbers[0]), only=wanted), len(wanted)):
+    only = set(wanted.tolist()) if gaps else None
+    for frame in islice(video.frames(int(wanted[0]), only=only), len(wanted)):
         count += 1
         yield frame
     if count < len(wanted):
         raise TalkingPortraitError(
-            f"The head video {video.path.name} has less than the {int(numbers[-1]) + 1} frames that are needed; give "
-            "the video that the person was prepared from."
+            f"The head video {video.path.name} ends after {wanted[count]} frames, but {wanted[-1] + 1} are needed; "
+            "give the video that the person was prepared from."
         )
     for _ in range(len(numbers) - len(wanted)):  # a video of one frame stands still
         assert frame is not None

@@ -38,8 +38,8 @@ def add_renderer_options(command: argparse.ArgumentParser) -> None:
 def chosen_renderer(options: argparse.Namespace) -> Renderer | None:
     """The renderer with its files and options, or None for Instant.
 
-    Raises TalkingPortraitError for missing files, for options that it does not take, and for a models folder that is
-    not there and no file is needed from; where files are, what is missing says how to fetch them into a new folder.
+    Raises TalkingPortraitError for missing files, for options that it does not take, and where Instant is given a
+    models folder that is not there; the others' missing files say how to fetch them into a new one.
     """
     own = {*_settings(), *_files()}
     given = {

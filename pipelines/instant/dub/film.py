@@ -21,7 +21,7 @@ from ...image.frame_workers import FrameWorkers, read_ahead
 from ...large_arrays import give_memory_back
 from ...person.head_frames import forwards_and_backwards, read_frames
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
-from ..renderer.mouth_shape import MOUTH_CORNERS
+from ..renderer.mouth_shape import MOUTH_CORNERS, distance
 from ..renderer.renderer import BATCH_PIXELS, InstantRenderer
 from .face_texture import texture_of
 from .filmed_face import FilmedFace, blocks, filmed_face
@@ -145,7 +145,7 @@ def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator
 def _width(face: FilmedFace, number: int) -> float:
     """Eye distances from corner to corner of the mouth in a frame."""
     points = face.points[number].astype(np.float64)
-    return float(np.linalg.norm(np.subtract(*points[list(MOUTH_CORNERS)])) / eye_distance(points))
+    return distance(points, *MOUTH_CORNERS) / float(eye_distance(points))
 
 
 def _best(values: Sequence[float], views: Sequence[MouthView]) -> MouthView:

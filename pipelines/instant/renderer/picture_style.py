@@ -23,8 +23,8 @@ SHARPEST, BLUNTEST = 0.5, 6.0
 """Limits of the measured blur, pixels."""
 LEAST_EYE, LEAST_SHARP_EYE = 14, 16
 """Width of an eye below which its iris may not be visible: pixels, and over the picture's blur."""
-MANY_HUES = 0.08, 0.12
-"""`hues` from which a face is less, and from which it is not, of one material."""
+ONE_MATERIAL = 0.12, 0.08
+"""`hues` up to which a face may, and up to which it can fully, be of one material, which has few."""
 DARKEST_HUE = 0.08
 """Light below which a pixel's hue says nothing."""
 
@@ -49,8 +49,7 @@ class PictureStyle:
         """From a picture (H, W, 3) in 0..1 with a face at `points` (468, 2)."""
         grain = _grain(picture, points, eye_distance)
         blur, hues = _blur(picture, points), _hues(picture, points)
-        # One material has few hues.
-        stone = _stone(picture, points, blur) * float(smoothstep(*MANY_HUES[::-1], np.float64(hues)))
+        stone = _stone(picture, points, blur) * float(smoothstep(*ONE_MATERIAL, np.float64(hues)))
         return cls(blur, grain, _drawn(picture, points), stone, hues)
 
 

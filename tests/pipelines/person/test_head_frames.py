@@ -117,7 +117,7 @@ def test_frames_far_into_a_video_are_found_without_decoding_all_before(tmp_path:
 def test_a_video_that_is_too_short_or_of_another_size_is_refused(tmp_path: Path) -> None:
     path = make_video(tmp_path / "head.mp4", 10)
     video = open_head_video(path, (48, 64), FPS)
-    with pytest.raises(TalkingPortraitError, match="has less than the 12 frames that are needed"):
+    with pytest.raises(TalkingPortraitError, match="ends after 10 frames, but 12 are needed"):
         list(read_frames(video, np.arange(8, 12)))
     with pytest.raises(TalkingPortraitError, match="64 x 48 pixels, but the model was trained on one of 50 x 40"):
         open_head_video(path, (40, 50), FPS)

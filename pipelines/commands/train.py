@@ -16,6 +16,7 @@ from ..training.aniportrait import command as aniportrait_command
 from ..training.apasco import command as apasco_command
 from ..training.audiodvp.command import AudioDVP
 from ..training.core.trainer import PRECISIONS, Plan, Trainer
+from ..training.face.command import FacePoints
 from ..training.instant.command import Mouth
 from ..training.instant.driver_command import Driver
 from ..training.syncanimation.command import SyncAnimation
@@ -52,6 +53,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         _add_person(kinds.add_parser(system.name, help=system.help, description=system.help), system())
     _add_driver(kinds.add_parser(Driver.name, help=Driver.help, description=Driver.help))
     _add_mouth(kinds.add_parser(Mouth.name, help=Mouth.help, description=Mouth.help))
+    _add_face_points(kinds.add_parser(FacePoints.name, help=FacePoints.help, description=FacePoints.help))
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -156,6 +158,11 @@ def _add_driver(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_train_driver)
 
 
+def _add_face_points(command: argparse.ArgumentParser) -> None:
+    FacePoints().add_arguments(command)
+    command.set_defaults(run=_train_face_points)
+
+
 def _add_person(command: argparse.ArgumentParser, system: AudioDVP | SyncAnimation) -> None:
     system.add_arguments(command)
     command.set_defaults(run=lambda options: _train_person(options, system))
@@ -228,6 +235,13 @@ def _train_mouth(options: argparse.Namespace) -> None:
 @redirect_native_stderr()
 def _train_driver(options: argparse.Namespace) -> None:
     _say(str(Driver().train(options, ProgressBar, _say)))
+
+
+@redirect_native_stderr()
+def _train_face_points(options: argparse.Namespace) -> None:
+    _check_folder(options.out)
+    for path in FacePoints().train(options, ProgressBar, _say):
+        _say(str(path))
 
 
 def _train_person(options: argparse.Namespace, system: AudioDVP | SyncAnimation) -> None:

@@ -8,19 +8,21 @@ Facial Surface Geometry (arXiv 1907.06724). Expression scores come from distance
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import TalkingPortraitError
-from ..image.affine_sampling import apply_map, box_map, map_corners, map_scale, turned_map
+from ..image.affine_sampling import apply_map, box_map, turned_map
+from ..image.byte_sampling import cut_out
 from ..packages import PACK, first_line, load_opencv
 from .expression_scores import scores_from_shape
 from .face import Face
 from .face_search import same_face
 from .metric_mesh import metric_mesh
+from .part_points import PartPoints, shipped_networks
 
 FOLDER = PACK / "models" / "face" / "landmark_networks"
 DETECTOR_FILE = FOLDER / "face_detection_short_range.tflite"
@@ -29,9 +31,10 @@ DETECTOR_SIZE, MESH_SIZE = 128, 192
 ANCHOR_GRIDS = ((16, 2), (8, 6))
 """Cells along a side and anchors in a cell, for the two layers with detections."""
 OVERLAP = 0.3
-MOST_DENSE = 2
-"""Samples along a side of each of the mesh network's pixels; where twice as many are needed, the picture is first made
-smaller."""
+LOOK_SIZE, SAME_LOOK = 24, 6.0
+"""The mesh network's picture in so many blocks along a side, and by how many of 255 levels they may differ on average
+for a face to look as before. Half of a talking face's frames differ by
+2 to 3 from the one before, those after a cut by 30 and more."""
 MARGIN = 1.5
 """Side of the mesh network's input square over the longer side of the face's box."""
 
@@ -41,15 +44,18 @@ class TFLiteLandmarker:
 
     name = "OpenCV"
 
-    def __init__(self, hint: str = "") -> None:
-        """`hint` is a sentence on how to get a better engine, or "".
+    def __init__(self, hint: str = "", networks: Sequence[PartPoints] | None = None) -> None:
+        """`hint` is a sentence on how to get a better engine, or "". `networks` correct the mesh; None, the shipped.
 
         Raises TalkingPortraitError where OpenCV can't be loaded, and for a network that is damaged.
         """
         self.hint = hint
         self._detector = _Network(DETECTOR_FILE, DETECTOR_SIZE, {"classificators": (896, 1), "regressors": (896, 16)})
         self._mesh = _Network(MESH_FILE, MESH_SIZE, {"conv2d_21": (1404, 1), "conv2d_31": (1, 1)})
+        self._corrections = shipped_networks() if networks is None else networks
         self._anchors = _anchors()
+        self._seen = np.zeros((LOOK_SIZE, LOOK_SIZE, 3), dtype=np.float32)
+        self._certain: tuple[np.ndarray | None, float] = (None, 0.0)
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
         """Every face in `picture` (H, W, 3) uint8 RGB, points in its pixels."""
@@ -67,14 +73,18 @@ class TFLiteLandmarker:
 
     def track(self, picture: np.ndarray, last: Face, min_confidence: float) -> Face | None:
         """The face that was `last` in the frame before, in `picture` (H, W, 3) uint8 RGB; None where it is gone."""
-        return self._face(picture, _square_of(last.points), min_confidence)
+        return self._face(picture, _square_of(last.points), min_confidence, tracked=True)
 
-    def _face(self, picture: np.ndarray, square: np.ndarray, min_confidence: float) -> Face | None:
+    def _face(
+        self, picture: np.ndarray, square: np.ndarray, min_confidence: float, tracked: bool = False
+    ) -> Face | None:
         """The face in a square; None where its presence is less than asked."""
         points = self._points(picture, square)
-        presence = float(_sigmoid(self._mesh.output("conv2d_31")).item())
+        presence = self._presence(tracked)
         if presence < min_confidence:
             return None
+        for network in self._corrections:
+            points = network.correct(picture, points)
         vertices, _ = metric_mesh(points, picture.shape[:2])
         return Face(points=points, blendshapes=scores_from_shape(vertices), score=presence)
 
@@ -110,9 +120,25 @@ class TFLiteLandmarker:
             )
         return squares
 
+    def _presence(self, tracked: bool) -> float:
+        """How certain it is that the square of the last `_points` shows a face.
+
+        It takes a second run of the mesh network, so a tracked face that looks as where it was last certain has it
+        from there.
+        """
+        seen, presence = self._certain
+        if tracked and seen is not None and np.abs(self._seen - seen).mean() < SAME_LOOK:
+            return presence
+        presence = float(_sigmoid(self._mesh.output("conv2d_31")).item())
+        self._certain = (self._seen, presence)
+        return presence
+
     def _points(self, picture: np.ndarray, square: np.ndarray) -> np.ndarray:
         """The points (468, 3) in the picture of the face in a square."""
-        self._mesh.set_input(_cut_out(picture, square) / np.float32(255))
+        cut = cut_out(picture, square, MESH_SIZE)
+        cv2 = load_opencv()
+        self._seen = cv2.resize(cut, (LOOK_SIZE, LOOK_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
+        self._mesh.set_input(cut / np.float32(255))
         return apply_map(square, self._mesh.output("conv2d_21").reshape(468, 3).astype(np.float64))
 
 
@@ -168,39 +194,6 @@ def _merged(place: np.ndarray, scores: np.ndarray) -> np.ndarray:
         merged.append(np.average(place[rest[same]], axis=0, weights=scores[rest[same]]))
         rest = rest[~same]
     return np.array(merged)
-
-
-def _cut_out(picture: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """The input (192, 192, 3) uint8 of the mesh network, as `sample_picture` has it, several times as fast."""
-    cv2 = load_opencv()
-    # Several samples for each pixel where the picture is shrunk, then their mean; a large face is shrunk before.
-    dense = max(1, math.ceil(map_scale(square)))
-    if dense >= 2 * MOST_DENSE:
-        picture, square = _smaller(picture, square, dense // MOST_DENSE)
-        dense = max(1, math.ceil(map_scale(square)))
-    side = MESH_SIZE * dense
-    matrix = square / [dense, dense, 1]
-    matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV's pixel centres are whole numbers
-    way = (cv2.INTER_CUBIC if dense == 1 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
-    samples = cv2.warpAffine(picture, matrix, (side, side), flags=way, borderMode=cv2.BORDER_REPLICATE)
-    return samples if dense == 1 else cv2.resize(samples, (MESH_SIZE, MESH_SIZE), interpolation=cv2.INTER_AREA)
-
-
-def _smaller(picture: np.ndarray, square: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a picture around a square, so many times smaller, and the map of the square to it."""
-    cv2 = load_opencv()
-    whole = np.array(picture.shape[1::-1])
-    corners = map_corners(square, (MESH_SIZE, MESH_SIZE))
-    first = np.clip(np.floor(corners.min(axis=0)).astype(int) - times, 0, whole - 1)
-    last = np.clip(np.ceil(corners.max(axis=0)).astype(int) + times, first + 1, whole)
-    # Blocks lie on a grid of the picture's own, so that they don't shimmer when the square moves.
-    first = first // times * times
-    part = picture[first[1] : last[1], first[0] : last[0]]
-    right, below = (-(last - first) % times).tolist()
-    part = cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REPLICATE)
-    size = (part.shape[1] // times, part.shape[0] // times)
-    moved = np.column_stack([square[:, :2], square[:, 2] - first]) / times
-    return cv2.resize(part, size, interpolation=cv2.INTER_AREA), moved
 
 
 def _square_of(points: np.ndarray) -> np.ndarray:

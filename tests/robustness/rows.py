@@ -34,7 +34,7 @@ def command(given: str, way: str, sentence: str) -> Row:
 
 COMPLAINTS = [
     complaint(1, "MediaPipe has no wheel for this Python", "Comfy-Org/ComfyUI#9460",
-              "landmarks by two shipped networks, or from ComfyUI's own nodes",
+              "landmarks by shipped networks, or from ComfyUI's own nodes",
               "pipelines/face/test_landmark_engines.py::test_where_mediapipe_cannot_be_loaded_the_shipped_networks_are_taken"),
     complaint(2, "mediapipe.solutions is gone", "google-ai-edge/mediapipe#6200", "0 uses; the Tasks API alone",
               "test_project.py::test_no_file_is_large_and_nothing_unsafe_is_called"),

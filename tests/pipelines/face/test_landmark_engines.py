@@ -19,6 +19,7 @@ from talking_portrait.pipelines.face.landmarks import detect, follow, open_landm
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import to_uint8
 from talking_portrait.pipelines.image.affine_sampling import apply_map, box_map, invert_map, sample_picture, turned_map
+from talking_portrait.pipelines.image.byte_sampling import cut_out
 from talking_portrait.pipelines.model_files.download import file_sha256
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -218,7 +219,7 @@ def test_the_networks_input_is_the_part_of_the_picture_that_is_meant(side, degre
         picture = picture.repeat_interleave(3, 0).repeat_interleave(3, 1)
     square = turned_map((picture.shape[1] * 0.51, picture.shape[0] * 0.4), side, degrees, (192, 192))
     expected = sample_picture(picture / 255, square, (192, 192)) * 255
-    cut = landmarks_tflite._cut_out(picture.byte().numpy(), square)
+    cut = cut_out(picture.byte().numpy(), square, 192)
     assert np.abs(cut - expected.numpy()).mean() < 1
 
 

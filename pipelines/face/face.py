@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -19,7 +20,7 @@ class Face:
     blendshapes: np.ndarray | None
     score: float | None
 
-    @property
+    @cached_property
     def box(self) -> np.ndarray:
         """(left, top, right, bottom) round the points."""
         flat = self.points[:, :2]

@@ -9,9 +9,10 @@ import numpy as np
 from ..packages import load_opencv
 from .affine_sampling import map_corners, map_scale
 
-MOST_DENSE = 2
-"""Samples along a side of each pixel of the square; where twice as many are needed, the picture is first made
-smaller."""
+DENSE = 2
+"""Samples along a side of each pixel of the square, of which the mean is taken, where the picture is shrunk."""
+MOST_SHRINKING = 3.0
+"""Where the square's pixels are larger, the picture is first made smaller, to pixels of half that size."""
 
 
 def cut_out(picture: np.ndarray, square: np.ndarray, side: int) -> np.ndarray:
@@ -20,11 +21,10 @@ def cut_out(picture: np.ndarray, square: np.ndarray, side: int) -> np.ndarray:
     As `sample_picture` has it, several times as fast; the picture's outermost pixels go on outside of it.
     """
     cv2 = load_opencv()
-    # Several samples for each pixel where the picture is shrunk, then their mean; a large face is shrunk before.
-    dense = max(1, math.ceil(map_scale(square)))
-    if dense >= 2 * MOST_DENSE:
-        picture, square = _smaller(picture, square, side, dense // MOST_DENSE)
-        dense = max(1, math.ceil(map_scale(square)))
+    scale = map_scale(square)
+    if scale > MOST_SHRINKING:
+        picture, square = _smaller(picture, square, side, math.ceil(scale / DENSE))
+    dense = DENSE if scale > 1 else 1
     samples_side = side * dense
     matrix = square / [dense, dense, 1]
     matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV's pixel centres are whole numbers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -55,6 +56,20 @@ class FrameWorkers:
         """Runs `work` on each set of arguments, several at once; raises the first exception."""
         for _ in self._pool.map(partial(_without_gradients, work), *pieces):
             pass
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it torch's operations in this thread are not divided: small ones take longer for two threads than for one.
+
+    A thread that begins to use torch in that time is limited too.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def read_ahead(items: Iterator[Item]) -> Iterator[Item]:

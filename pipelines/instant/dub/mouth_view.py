@@ -23,6 +23,8 @@ TEETH_LIGHT = 0.6
 """Of the cheeks' brightness, from which on the inside counts as teeth."""
 DARKEST_LIGHT = 0.47
 """Of the cheeks' brightness, below which the darkest of the inside is the dark behind the teeth, not a lip's shadow."""
+DARKER_PART = 3
+"""One in so many of the darkest row's colours has that of the cavity."""
 DARKER_THAN_LIP, ON_LIP = 0.75, 0.09
 """Of the nearer lip's brightness, below which it is no lip, and mouth half widths beyond its edge where all is lip."""
 TEETH_PART = 0.88
@@ -181,11 +183,13 @@ def _cavity(
     """
     rows = _across(picture, lips, PARTS)
     darkest = int(rows.mean(axis=(1, 2)).argmin())
-    place, cavity = float(PARTS[darkest]), np.median(rows[darkest], axis=0)
+    place, row = float(PARTS[darkest]), rows[darkest]
     edge, away = (0.0, -ON_LIP) if place < 0.5 else (1.0, ON_LIP)
     lip = float(np.median(_across(picture, lips, np.array([edge]), away) @ LUMA))
-    if cavity @ LUMA < min(DARKEST_LIGHT * (light @ LUMA), DARKER_THAN_LIP * lip):
-        return place, place, cavity, None
+    if np.median(row, axis=0) @ LUMA < min(DARKEST_LIGHT * (light @ LUMA), DARKER_THAN_LIP * lip):
+        # Teeth reach into the row where the dark between them is not level.
+        darker = row[np.argsort(row @ LUMA)[: len(row) // DARKER_PART]]
+        return place, place, np.median(darker, axis=0), None
     brightness = np.median(rows @ LUMA, axis=1)
     teeth = np.flatnonzero(brightness > TEETH_PART * brightness.max())
     grey = light @ LUMA

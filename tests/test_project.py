@@ -271,6 +271,20 @@ def test_no_file_is_large_and_nothing_unsafe_is_called():
     assert all(path.stat().st_size < 5_000_000 for path in ROOT.glob("[!.]*/**/*") if "build" not in path.parts[:-1])
 
 
+def test_points_of_the_face_mesh_are_named_once():
+    from talking_portrait.models.face import face_mesh
+
+    pairs = [getattr(face_mesh, name) for name in dir(face_mesh) if name.endswith("_CORNERS")]
+    assert len(pairs) == 4
+    named = re.compile("|".join(rf"\b{right}, {left}\b" for right, left in pairs))
+    single = r"NOSE_(TIP|BASE|BRIDGE)|CHIN|CHEEKS|(INNER|OUTER)_(UPPER|LOWER)_LIP"
+    points = re.compile(rf"^_?({single})\b[^=\n]*= [(\[]*\d", re.MULTILINE)
+    for path in sources("models", "pipelines"):
+        if path.name != "face_mesh.py":
+            text = path.read_text(encoding="utf-8")
+            assert not (found := named.search(text) or points.search(text)), f"{path}: {found}"
+
+
 def test_importing_the_pack_loads_nothing_heavy_and_touches_nothing():
     networks = {f"talking_portrait.models.{name}" for name in ("diffusion.unet", "apasco.networks", "gfpgan")}
     heavy = sorted((HEAVY | {"cv2", "onnxruntime", "aiohttp"} | networks) - {"PIL"})

@@ -21,8 +21,15 @@ VERTICES = 468
 """Points of the mesh; landmarkers add ten iris points, 468 to 477."""
 
 INNER_UPPER_LIP, INNER_LOWER_LIP = 13, 14
+OUTER_UPPER_LIP, OUTER_LOWER_LIP = 0, 17
+OUTER_MOUTH_CORNERS, INNER_MOUTH_CORNERS = (61, 291), (78, 308)
+"""The right and the left one, of the rings LIPS_OUTER and LIPS_INNER."""
 OUTER_EYE_CORNERS = (33, 263)
 """The right and the left eye's outer corner; their distance is the unit for lip openings."""
+INNER_EYE_CORNERS = (133, 362)
+NOSE_TIP, NOSE_BASE, NOSE_BRIDGE, CHIN = 1, 2, 168, 152
+CHEEKS = (205, 50, 425, 280)
+"""Two on the right and two on the left cheek, below the eyes and beside the nose."""
 
 LIPS_OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 """Ring from the right mouth corner over the upper lip to the left corner and back below."""

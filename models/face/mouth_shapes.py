@@ -22,9 +22,11 @@ import numpy as np
 from ..curves import smoothstep
 from .face_mesh import (
     BLENDSHAPES,
+    CHIN,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
     LIPS_INNER,
+    NOSE_TIP,
     VERTICES,
     eye_distance,
     face_mesh,
@@ -39,7 +41,6 @@ ROUND_NARROWING = 0.55
 """Share of the opening that full rounding takes away."""
 _PRESS_FROM, _PRESS_FULL = 0.25, 0.85
 
-CHIN, NOSE_TIP = 152, 1
 _GAP_OF_CHIN = 1.3
 """Lip opening per drop of the chin, as the jaw turns on this mesh."""
 _TELLING_GAP = (0.01, 0.04)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ...models.anitalker.stage2 import Controls
+from ...models.face.face_mesh import CHIN
 from ..errors import TalkingPortraitError
 from ..face.head_pose import head_matrix, project, split_matrix
 from ..face.metric_mesh import metric_mesh
@@ -34,7 +35,7 @@ DRAWN_DEGREES = 45.0
 """The angle at the top of a drawn curve; larger ones distort the picture."""
 MAX_HOLD_SECONDS = 0.5
 """Seconds for which the last pose of a face motion may be held when the speech goes on."""
-_NOSE_TIP, _INNER_BROWS, _CHIN = 4, (107, 336), 152
+_NOSE, _INNER_BROWS = 4, (107, 336)
 _LENGTH = 1.013
 """Brows to chin as the training's landmarks have it, over MediaPipe's."""
 
@@ -167,7 +168,7 @@ def from_motion(motion: FaceMotion, frames: int, rest: HeadControls, portrait: F
     if motion.pose == "head":
         poses = own @ poses
     angles, _ = split_matrix(poses)
-    pixels = project(mesh[[_NOSE_TIP, *_INNER_BROWS, _CHIN]], poses, portrait.image_size, motion.camera)
+    pixels = project(mesh[[_NOSE, *_INNER_BROWS, CHIN]], poses, portrait.image_size, motion.camera)
     width = portrait.image_size[1]
     length = np.linalg.norm(pixels[:, 1:3].mean(axis=1) - pixels[:, 3], axis=-1)
     return HeadControls(angles[:, 1], angles[:, 0], angles[:, 2], pixels[:, 0, 0] / width, length * _LENGTH / width)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...models.face.face_mesh import LIPS_INNER, LIPS_OUTER, OUTER_EYE_CORNERS, VERTICES
+from ...models.face.face_mesh import INNER_EYE_CORNERS, LIPS_INNER, LIPS_OUTER, NOSE_BRIDGE, OUTER_EYE_CORNERS, VERTICES
 from .speech_lips import RATE, Closures, at_rate, compare_closures, correlation
 from .watched_face import WatchedFace
 
-STEADY = (*OUTER_EYE_CORNERS, 133, 362, 168, 6, 197)
+STEADY = (*OUTER_EYE_CORNERS, *INNER_EYE_CORNERS, NOSE_BRIDGE, 6, 197)
 """Corners of the eyes and the bridge of the nose, which no expression moves: faces are laid over each other by them."""
 LIPS = tuple(dict.fromkeys((*LIPS_OUTER, *LIPS_INNER)))
 

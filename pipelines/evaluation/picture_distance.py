@@ -9,14 +9,14 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from ...models.face.face_mesh import eye_distance
+from ...models.face.face_mesh import OUTER_MOUTH_CORNERS, eye_distance
 from ...models.lpips import LPIPS
 from ..face.face import Face
 from ..files.images import from_uint8
 from ..files.video import VideoFile
 from ..image.affine_sampling import box_map, sample_picture, turned_map
 from ..types import Progress
-from .watched_face import MOUTH_CORNERS, WatchedFace
+from .watched_face import WatchedFace
 
 RATE = Fraction(5)
 """Pairs of pictures a second."""
@@ -80,7 +80,7 @@ def _looks(video: VideoFile, face: WatchedFace, size: tuple[int, int]) -> Iterat
 def _mouth(points: np.ndarray) -> np.ndarray:
     """The map of an upright square around the mouth."""
     flat = points[:, :2]
-    x, y = flat[list(MOUTH_CORNERS)].mean(axis=0)
+    x, y = flat[list(OUTER_MOUTH_CORNERS)].mean(axis=0)
     side = max(float(eye_distance(flat)), 1.0)
     return turned_map((x, y), side, Face(points, None, None).roll, (MOUTH_SIDE, MOUTH_SIDE))
 

@@ -10,7 +10,16 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ...models.face.face_mesh import LIPS_INNER, eye_distance, mouth_opening
+from ...models.face.face_mesh import (
+    CHEEKS,
+    CHIN,
+    LIPS_INNER,
+    NOSE_BRIDGE,
+    NOSE_TIP,
+    OUTER_MOUTH_CORNERS,
+    eye_distance,
+    mouth_opening,
+)
 from ..face.face import Face, Landmarker
 from ..face.face_tracking import track_of
 from ..face.head_pose import split_matrix
@@ -20,9 +29,6 @@ from ..files.images import from_uint8
 from ..files.video import VideoFile
 from ..types import FaceTrack, Progress
 
-MOUTH_CORNERS = (61, 291)
-CHIN, NOSE_TIP, NOSE_BRIDGE = 152, 1, 168
-CHEEKS = (205, 425, 50, 280)
 OPEN = 0.10
 """Eye distances from which on the inside of the mouth is looked at."""
 DARK, BRIGHT = 0.25, 0.62
@@ -73,7 +79,7 @@ class WatchedFace:
 
     @cached_property
     def width(self) -> np.ndarray:
-        return self._distance(*MOUTH_CORNERS) / self.eyes
+        return self._distance(*OUTER_MOUTH_CORNERS) / self.eyes
 
     @cached_property
     def chin(self) -> np.ndarray:

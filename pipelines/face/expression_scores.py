@@ -11,13 +11,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...models.face.face_mesh import BLENDSHAPES, INNER_LOWER_LIP, INNER_UPPER_LIP, eye_distance
+from ...models.face.face_mesh import (
+    BLENDSHAPES,
+    CHIN,
+    INNER_EYE_CORNERS,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    NOSE_BASE,
+    OUTER_EYE_CORNERS,
+    OUTER_LOWER_LIP,
+    OUTER_MOUTH_CORNERS,
+    OUTER_UPPER_LIP,
+    eye_distance,
+)
 
-_MOUTH_CORNERS = (61, 291)
-_OUTER_UPPER_LIP, _OUTER_LOWER_LIP, _NOSE_BASE, _CHIN = 0, 17, 2, 152
 # For the right and the left side of the face.
 _LIDS = (((160, 159, 158), (144, 145, 153)), ((387, 386, 385), (373, 374, 380)))
-_EYE_CORNERS = ((133, 33), (362, 263))
+_EYE_CORNERS = tuple(zip(INNER_EYE_CORNERS, OUTER_EYE_CORNERS, strict=True))
 _INNER_BROW = ((55, 107, 65, 66), (285, 336, 295, 296))
 _OUTER_BROW = ((46, 70, 53, 63), (276, 300, 283, 293))
 
@@ -75,15 +85,15 @@ def _measures(points: np.ndarray) -> dict[str, np.ndarray]:
         np.linalg.norm(points[..., list(up), :] - points[..., list(low), :], axis=-1).mean(axis=-1) for up, low in _LIDS
     ]
     lips = (INNER_UPPER_LIP, INNER_LOWER_LIP)
-    outer = points[..., [_OUTER_UPPER_LIP, _OUTER_LOWER_LIP], 2].mean(axis=-1)
+    outer = points[..., [OUTER_UPPER_LIP, OUTER_LOWER_LIP], 2].mean(axis=-1)
     measures = {
         "eye": np.stack(lids, axis=-1),
         "gap": distance(*lips),
-        "width": distance(*_MOUTH_CORNERS),
-        "chin": np.repeat((height(_NOSE_BASE) - height(_CHIN))[..., None], 2, axis=-1),
-        "corner": above(tuple((corner,) for corner in _MOUTH_CORNERS), (lips, lips)),
-        "lips": distance(_OUTER_UPPER_LIP, INNER_UPPER_LIP) + distance(INNER_LOWER_LIP, _OUTER_LOWER_LIP),
-        "forward": np.repeat((outer - points[..., _NOSE_BASE, 2])[..., None], 2, axis=-1),
+        "width": distance(*OUTER_MOUTH_CORNERS),
+        "chin": np.repeat((height(NOSE_BASE) - height(CHIN))[..., None], 2, axis=-1),
+        "corner": above(tuple((corner,) for corner in OUTER_MOUTH_CORNERS), (lips, lips)),
+        "lips": distance(OUTER_UPPER_LIP, INNER_UPPER_LIP) + distance(INNER_LOWER_LIP, OUTER_LOWER_LIP),
+        "forward": np.repeat((outer - points[..., NOSE_BASE, 2])[..., None], 2, axis=-1),
         "inner brow": above(_INNER_BROW, _EYE_CORNERS),
         "outer brow": above(_OUTER_BROW, _EYE_CORNERS),
     }

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE
+from ...models.face.face_mesh import FACE_OVAL, LEFT_EYE, NOSE_TIP, OUTER_MOUTH_CORNERS, RIGHT_EYE
 from ...models.gfpgan import GFPGAN
 from ..errors import TalkingPortraitError
 from ..finite import check_finite
@@ -45,7 +45,6 @@ TEMPLATE = np.array(
 Source: the FFHQ mean face that GFPGAN's training pictures were aligned to.
 """
 TEMPLATE_SIDE = 512
-_NOSE_TIP, _MOUTH_CORNERS = 1, (61, 291)
 MOST_FACES = 16
 """Tracked at once, when all are to be restored."""
 FINDING = 0.4
@@ -104,7 +103,7 @@ def alignment(track: FaceTrack, smoothing: float = 1.0) -> np.ndarray:
 def _anchors(points: np.ndarray) -> np.ndarray:
     """(5, 2) of the template's points in landmarks (P, 3)."""
     eyes = [points[list(ring), :2].mean(axis=0) for ring in (RIGHT_EYE, LEFT_EYE)]
-    return np.stack([*eyes, points[_NOSE_TIP, :2], *points[list(_MOUTH_CORNERS), :2]])
+    return np.stack([*eyes, points[NOSE_TIP, :2], *points[list(OUTER_MOUTH_CORNERS), :2]])
 
 
 def _shots(values: np.ndarray) -> list[slice]:

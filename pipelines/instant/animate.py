@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError, quoted
-from ..files.images import MAX_PIXELS, to_uint8
+from ..files.images import MAX_PIXELS
 from ..image.affine_sampling import LEAST_ALPHA
 from ..types import FaceMotion, FaceTrack, Progress, no_progress
 from .renderer.portrait_mesh import PortraitMesh
@@ -130,7 +130,7 @@ def animate(
     """
     done = 0
     renderer = prepare_portrait(image, track, device=device)
-    for frames, masks in (renderer.frames_rgba if renderer.transparent else renderer.frames)(motion, batch=batch):
+    for frames, masks in renderer.frames(motion, batch=batch):
         yield frames, masks
         done += len(frames)
         progress(done, motion.frames, frames[-1, ..., :3])
@@ -152,13 +152,7 @@ def frames_of(
     renderer = prepare_portrait(image, track, device=device)
     batch = None if batch is None else min(batch, fitting)
     done = 0
-    stream: Iterator[torch.Tensor]
-    if renderer.transparent:
-        rendered = renderer.frames_rgba(motion, batch=batch)
-        stream = (torch.from_numpy(to_uint8(frames)) for frames, _ in rendered)
-    else:
-        stream = renderer.frames_uint8(motion, batch=batch)
-    for frames in stream:
+    for frames in renderer.frames_uint8(motion, batch=batch):
         yield frames
         done += len(frames)
         progress(done, motion.frames, frames[-1, ::thinned, ::thinned, :3] / 255)

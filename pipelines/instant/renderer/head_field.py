@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import FACE_OVAL
+from ....models.face.face_mesh import FACE_OVAL, NOSE_TIP, OUTER_EYE_CORNERS, OUTER_MOUTH_CORNERS
 from .portrait_mesh import PortraitMesh
 from .warp import Grid, invert, sample_field, scattered_operator, without_folds
 
@@ -99,7 +99,7 @@ class HeadField:
         from scipy.spatial import cKDTree
 
         tree = cKDTree(cut)
-        inner = self.mesh.points[[105, 334, 1, 61, 291, 33, 263]]
+        inner = self.mesh.points[[105, 334, NOSE_TIP, *OUTER_MOUTH_CORNERS, *OUTER_EYE_CORNERS]]
         room = min(0.9 * float(tree.query(inner)[0].min()), SKULL_RADII[1] * self.pixels_per_cm)
         distance = tree.query(self.nodes.view(-1, 2).cpu().numpy())[0]
         self.weight *= torch.from_numpy(_smootherstep(distance / max(room, 1.0))).float().to(self.weight.device)

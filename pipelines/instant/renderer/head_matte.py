@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import FACE_OVAL
+from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
@@ -96,7 +96,7 @@ class HeadMatte:
     def _is_cut_out(alpha: torch.Tensor, mesh: PortraitMesh, box: tuple[int, int, int, int]) -> bool:
         """Whether transparency surrounds the head: the upper sides of the box, but where hair reaches them."""
         left, top, right, bottom = box
-        chin = int(np.clip(mesh.points[152, 1] - top, 1, bottom - top))
+        chin = int(np.clip(mesh.points[CHIN, 1] - top, 1, bottom - top))
         sides = torch.cat([alpha[0, 0], alpha[0, :chin, 0], alpha[0, :chin, -1]])
         return float((sides < 0.5).float().mean()) > CUT_OUT_SIDES
 

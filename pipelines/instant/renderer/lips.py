@@ -16,7 +16,7 @@ from .mouth_interior import MouthInterior
 from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from .picture_style import PictureStyle
 from .portrait_mesh import PortraitMesh
-from .warp import Layer, extent
+from .warp import Layer, as_opaque_as, extent
 
 LINE_REACH = 0.12
 """Mouth half widths around the landmarks in which the line of closed lips, or an edge of open ones, is searched."""
@@ -129,10 +129,10 @@ class Lips:
         jaw: torch.Tensor,
         lips: torch.Tensor,
     ) -> torch.Tensor:
-        """Colours and matte (B, 4, h, w) at `positions` (B, h, w, 2), where the head's motion is already undone.
+        """Samples (B, 4 or 5, h, w), as `picture` gives them, at `positions` (B, h, w, 2) without the head's motion.
 
-        `picture` has 4 channels. The fields (B, 2, rows, columns) are backward, `jaw` (B, 2) pixels; `lips` (B, 3) as
-        in `PoseAndShape`.
+        `picture` is the head's layer: colours, alpha where there is one, and the matte. The fields
+        (B, 2, rows, columns) are backward, `jaw` (B, 2) pixels; `lips` (B, 3) as in `PoseAndShape`.
         """
         from_upper = positions + self.skin.sample(upper_field, positions)
         from_lower = positions + self.skin.sample(lower_field, positions)
@@ -165,11 +165,11 @@ class Lips:
         )
         along, across = self.tables.local(positions)
         light = self.interior.light(below_upper, above_lower, below_upper + above_lower, inward, lips)
-        inside = self.interior.paint(along, across, jaw @ self.tables.basis, lips, light)
+        here = colours[:, :, rows, columns]
+        inside = as_opaque_as(here, self.interior.paint(along, across, jaw @ self.tables.basis, lips, light))
         if not self.closed:
             inside = self._keep_teeth(picture, positions, along, across, above_lower, lips, light, inside)
         inside = torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1)
-        here = colours[:, :, rows, columns]
         here.copy_(torch.lerp(here, inside, opened[:, None]))
         return colours
 
@@ -215,11 +215,12 @@ class Lips:
         own = own * self.kept * (1 - lips[:, 0, None, None])
         # A raised lip shows more of the teeth than the picture has: their upper edge is continued.
         reach = torch.maximum(across, torch.minimum(upper + self.feather, (upper + lower) / 2)) - across
-        colour = picture.sample(positions + self.tables.vector(reach))[:, :3]
+        colour = picture.sample(positions + self.tables.vector(reach))[:, :-1]
         gap, inward = (lower - upper).clamp(min=0), self.mouth.half - along.abs()
         rest = self.interior.light(across - upper, lower - across, gap, inward, torch.zeros_like(lips))
         dimmed = (light / rest).clamp(max=1.0)
-        return torch.lerp(painted, colour * self.interior.tinted(dimmed), own[:, None])
+        colour[:, :3] *= self.interior.tinted(dimmed)
+        return torch.lerp(painted, colour, own[:, None])
 
 
 def _dark_line(picture: np.ndarray, mouth: Aperture) -> np.ndarray:

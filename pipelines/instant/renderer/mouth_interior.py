@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import LEFT_EYE, RIGHT_EYE
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LEFT_EYE, RIGHT_EYE
 from .face_opening import Aperture, colours_at
 from .picture_style import DARKEST_HUE, LIPS, LUMA, SKIN, PictureStyle, median_colour, pixels_inside
 from .portrait_mesh import PortraitMesh
@@ -232,7 +232,7 @@ class MouthInterior:
 
     def _arch(self, mesh: PortraitMesh, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Arc length in cm from the midline, and the arch's angle, for each column; the far side is foreshortened."""
-        front = (mesh.vertices[13] + mesh.vertices[14]) / 2 - [0, 0, 0.7]
+        front = (mesh.vertices[INNER_UPPER_LIP] + mesh.vertices[INNER_LOWER_LIP]) / 2 - [0, 0, 0.7]
         angles = np.radians(np.linspace(-85, 85, 171))
         arch = front + ARCH_RADIUS * np.stack([np.sin(angles), 0 * angles, 0.9 * (np.cos(angles) - 1)], axis=-1)
         arch_x = self.mouth.local(mesh.project(arch))[:, 0]

@@ -17,9 +17,12 @@ import numpy as np
 
 from ....models.curves import smoothstep, soft_limit
 from ....models.face.face_mesh import (
+    CHIN,
     INNER_LOWER_LIP,
+    INNER_MOUTH_CORNERS,
     INNER_UPPER_LIP,
     LIPS_INNER,
+    OUTER_LOWER_LIP,
     VERTICES,
     eye_distance,
     face_mesh,
@@ -33,12 +36,12 @@ if TYPE_CHECKING:
 UPPER_INNER_LIP = LIPS_INNER[1:10]
 LOWER_INNER_LIP = LIPS_INNER[:10:-1]
 """Both from the right to the left mouth corner, without the corners; entry i of one lies over entry i of the other."""
-MOUTH_CORNERS = (LIPS_INNER[0], LIPS_INNER[10])
-OUTER_LOWER_LIP = 17
+MOUTH_CORNERS = INNER_MOUTH_CORNERS
+"""Between them the lips part."""
 UPPER_CHAIN = [MOUTH_CORNERS[0], *UPPER_INNER_LIP, MOUTH_CORNERS[1]]
 LOWER_CHAIN = [MOUTH_CORNERS[0], *LOWER_INNER_LIP, MOUTH_CORNERS[1]]
 
-LOWER_TEETH_FOLLOW = [14, 87, 317, 14, 87, 317, 152, 175, 199, 200]
+LOWER_TEETH_FOLLOW = [INNER_LOWER_LIP, 87, 317, INNER_LOWER_LIP, 87, 317, CHIN, 175, 199, 200]
 """Vertices whose mean movement the lower teeth share: mostly the lower lip's edge, so that they stay behind it."""
 
 CLOSED_GAP = 0.022

@@ -21,8 +21,8 @@ class MovingPixels:
     """N pixels of a picture, row by row.
 
     `index` (N,) in the flattened picture. `in_head`, `in_skin`, `in_layer` (2, N): their places in the -1..1
-    coordinates of both fields' grids and of the layer. `backdrop` (3, N): what is visible where the head has left.
-    `covered` (N,) bool: whether the head, or a wisp of it, is there in the picture.
+    coordinates of both fields' grids and of the layer. `backdrop` (3 or 4, N): what is visible where the head has
+    left. `covered` (N,) bool: whether the head, or a wisp of it, is there in the picture.
     """
 
     index: torch.Tensor
@@ -47,8 +47,8 @@ class MovingPixels:
     ) -> MovingPixels:
         """The pixels of a box whose `mask` (h, w) is set.
 
-        The box has its upper left corner at (`left`, `top`) of a picture `width` pixels wide; `backdrop` (3, h, w),
-        `covered` (h, w).
+        The box has its upper left corner at (`left`, `top`) of a picture `width` pixels wide; `backdrop`
+        (3 or 4, h, w), `covered` (h, w).
         """
         rows, columns = mask.nonzero(as_tuple=True)
         places = torch.stack([columns + left + 0.5, rows + top + 0.5], dim=-1)
@@ -76,7 +76,7 @@ class MovingPixels:
         return shift.add_(of_skin[:2]), of_skin[2] + 1
 
     def colours(self, layer: Layer, sources: torch.Tensor, light: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Colours (3, N) in 0..1 from displacements (2, N) in a `light` (N,), and which pixels (N,) they change.
+        """Colours (3 or 4, N) in 0..1 from displacements (2, N) in a `light` (N,), and which pixels (N,) they change.
 
         A pixel changes when it samples another place than its own and the head is, or was, visible there.
         """
@@ -84,12 +84,14 @@ class MovingPixels:
         least_x, least_y = (MOVED * layer.scale(sources)).tolist()
         across, down = sources.abs()
         changed = ((across > least_x) | (down > least_y)) & (self.covered | values.any(dim=0))
-        head = torch.addcmul(self.backdrop, values[:3], light)
-        return torch.addcmul(head, values[3:], self.backdrop, value=-1).clamp_(0, 1), changed
+        if len(self.backdrop) == 4:  # light changes no alpha
+            light = torch.stack([light, light, light, torch.ones_like(light)])
+        head = torch.addcmul(self.backdrop, values[:-1], light)
+        return torch.addcmul(head, values[-1:], self.backdrop, value=-1).clamp_(0, 1), changed
 
     def of_picture(self, picture: torch.Tensor) -> torch.Tensor:
-        """Their colours (3, N) in a picture (H, W, 3)."""
-        return picture.view(-1, 3)[self.index].t().contiguous()
+        """Their colours (C, N) in a picture (H, W, C)."""
+        return picture.view(-1, picture.shape[-1])[self.index].t().contiguous()
 
 
 def _sample(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_OUTER, RIGHT_EYE
+from ....models.face.face_mesh import CHEEKS, FACE_OVAL, LEFT_EYE, LIPS_OUTER, RIGHT_EYE
 from .face_opening import colours_along, eye_opening
 
 LUMA = np.array([0.299, 0.587, 0.114])
-CHEEKS, SKIN = ((205, 50), (425, 280)), (205, 425, 50, 280, 187, 411, 199, 200)
-"""Vertices on the right and the left cheek; more of them, with the chin."""
+SKIN = (*CHEEKS, 187, 411, 199, 200)
+"""Cheeks and chin."""
 LIPS = (0, 17, 37, 267, 84, 314, 16, 85, 315, 11)
 GRAIN_SIDE = 0.22
 """Side of the piece of skin whose grain is taken, in eye distances."""
@@ -102,7 +102,7 @@ def _grain(picture: np.ndarray, points: np.ndarray, eye_distance: float) -> np.n
     side = max(4, round(GRAIN_SIDE * eye_distance))
     height, width = picture.shape[:2]
     pieces = []
-    for cheek in CHEEKS:
+    for cheek in (CHEEKS[:2], CHEEKS[2:]):
         x, y = (points[list(cheek)].mean(axis=0) - side / 2).astype(int)
         x, y = int(np.clip(x, 0, max(width - side, 0))), int(np.clip(y, 0, max(height - side, 0)))
         light = picture[y : y + side, x : x + side] @ LUMA

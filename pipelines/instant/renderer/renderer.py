@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import dataclass
 from itertools import islice, repeat
 
@@ -72,7 +71,7 @@ class InstantRenderer:
     """Animates one portrait.
 
     Args:
-        image: the portrait (H, W, 3 or 4), float in 0..1; the fourth channel is alpha, and frames lie over white.
+        image: the portrait (H, W, 3 or 4), float in 0..1; the fourth channel is alpha.
         track: one frame of landmarks in that picture; with several faces in it, only this one moves.
         device: where to render.
 
@@ -83,8 +82,9 @@ class InstantRenderer:
 
     def __init__(self, image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu") -> None:
         image = _checked(image, track)
-        alpha_of_picture = image[..., 3] if image.shape[-1] == 4 else None
-        image = over_white(image)
+        self.transparent = image.shape[-1] == 4 and bool((image[..., 3] < 1).any())
+        """Whether something of the picture is transparent."""
+        image = _without_hidden_colours(image) if self.transparent else image[..., :3].contiguous()
         self.device = torch.device(device)
         self.image = image.to(self.device)
         self.image_uint8 = (self.image * 255).round().to(torch.uint8)
@@ -92,30 +92,32 @@ class InstantRenderer:
         check_upright(self.mesh)
         self.head = HeadField(self.mesh, self.device)
         self.skin = ExpressionField(self.mesh, self.device)
-        picture = image.numpy()
+        picture = image[..., :3].numpy()
         style = PictureStyle.of(picture, self.mesh.points, self.mesh.eye_distance)
         self.light = FaceLight(picture, self.mesh)
         self.lips = Lips(picture, self.mesh, self.skin, style, self.device)
         left, top, right, bottom = self.head.box
-        cut_out = None if alpha_of_picture is None else alpha_of_picture[None, top:bottom, left:right]
-        self.transparent = alpha_of_picture is not None and bool((alpha_of_picture < 1).any())
-        """Whether something of the picture is transparent."""
-        matte = HeadMatte(picture, self.mesh, self.head.box, cut_out if self.transparent else None)
-        self.matte, self.clear = matte.alpha.to(self.device), matte.clear.to(self.device)
-        """(1, h, w) of the moving box: the head's matte, and how transparent it is without the head."""
-        self.head.hold_at_edges(self.matte)
+        inside = image[top:bottom, left:right].permute(2, 0, 1)
+        cut_out = inside[3:] if self.transparent else None
+        shown = over_white(image)
+        matte = HeadMatte(shown.numpy(), self.mesh, self.head.box, cut_out)
+        self.head.hold_at_edges(matte.alpha.to(self.device))
         self.head.weight *= matte.motion_share
-        self.backdrop = matte.backdrop.to(self.device)
-        """(3, h, w): the moving box without the head."""
-        self.layer = self._head_layer()
-        """The head, premultiplied with its matte, and the matte: four channels of the moving box."""
+        backdrop = matte.backdrop
+        if self.transparent:
+            # Both from what lies over white, so that they are equal, to the last bit, where there is no head.
+            inside = _premultiplied(shown[top:bottom, left:right].permute(2, 0, 1), 1 - inside[3:])
+            backdrop = _premultiplied(backdrop, matte.clear)
+        self.backdrop = backdrop.to(self.device)
+        """(3 or 4, h, w): the moving box without the head, premultiplied with its alpha where it has one."""
+        self.layer = self._layer(inside - (1 - matte.alpha) * backdrop, matte.alpha)
+        """The head, premultiplied with alpha and with its matte, and the matte: 4 or 5 channels of the moving box."""
         self.fine = self.layer.finer()
-        self.eyes = eyelids(self.mesh, self.layer, style.stone)
-        self.alpha = torch.ones_like(self.image[..., :1])
-        if alpha_of_picture is not None:
-            self.alpha = alpha_of_picture[..., None].to(self.device)
-        inside = self.image[top:bottom, left:right].permute(2, 0, 1)
-        self.covered = (self.matte[0] > 0) | (inside != self.backdrop).any(dim=0)
+        face = self.layer
+        if self.transparent:
+            face = self._layer(image[top:bottom, left:right, :3].permute(2, 0, 1), torch.ones_like(matte.alpha))
+        self.eyes = eyelids(self.mesh, face, style.stone)
+        self.covered = ((matte.alpha[0] > 0) | (inside != backdrop).any(dim=0)).to(self.device)
         self.pixels: MovingPixels | None = None
         self.reach = (0.0, 0.0)
 
@@ -124,56 +126,29 @@ class InstantRenderer:
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Frames (B, H, W, 3) in 0..1 and masks (B, H, W), 1 where something moved, batch by batch on the CPU.
 
-        Outside its mask every frame equals the picture bit by bit; without any motion it is the picture. `batch`
-        is how many frames are yielded at once and changes nothing else.
+        Frames are (B, H, W, 4) with alpha where something of the picture is transparent. Outside its mask every frame
+        equals the picture bit by bit, but for white where that is transparent; without any motion it is the picture.
+        `batch` is how many frames are yielded at once and changes nothing else.
         """
         yield from self._batches(motion, batch, progress, self.image)
 
     def frames_uint8(
         self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
     ) -> Iterator[torch.Tensor]:
-        """The same frames (B, H, W, 3) as bytes, for video files."""
+        """The same frames (B, H, W, 3 or 4) as bytes, for video files."""
         for frames, _ in self._batches(motion, batch, progress, self.image_uint8):
             yield frames
 
-    def frames_rgba(
-        self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Frames (B, H, W, 4) in 0..1, whose last channel is alpha, and masks (B, H, W), as `frames` yields them.
-
-        Two renders, over white and over black, differ by what is transparent.
-        """
-        white = self.frames(motion, batch=batch, progress=progress)
-        black = self._over_black().frames(motion, batch=batch)
-        for (over_light, masks), (over_dark, _) in zip(white, black, strict=True):
-            alpha = (1 - (over_light - over_dark).mean(dim=-1, keepdim=True)).clamp(0, 1)
-            visible = alpha > LEAST_ALPHA
-            colours = torch.where(visible, over_dark / alpha.clamp(min=LEAST_ALPHA), over_light).clamp(0, 1)
-            yield torch.cat([colours, torch.where(visible, alpha, 0.0)], dim=-1), masks
-
-    def _head_layer(self) -> Layer:
-        """What is not the backdrop of the moving box, and its matte."""
+    def _layer(self, colours: torch.Tensor, matte: torch.Tensor) -> Layer:
+        """Colours (C, h, w) and a matte (1, h, w) of the moving box as a layer."""
         left, top, right, bottom = self.head.box
-        inside = self.image[top:bottom, left:right].permute(2, 0, 1)
-        head = torch.cat([inside - (1 - self.matte) * self.backdrop, self.matte])[None]
-        return Layer.mirrored_around(head, left, top, margin=max(bottom - top, right - left) // 8)
-
-    def _over_black(self) -> InstantRenderer:
-        """The same portrait over black."""
-        other = copy(self)
-        if self.transparent:
-            other.image = (self.image - (1 - self.alpha)).clamp(min=0)
-            other.image_uint8 = (other.image * 255).round().to(torch.uint8)
-            other.backdrop = (self.backdrop - self.clear).clamp(min=0)
-            other.layer = other._head_layer()
-            other.fine = other.layer.finer()
-            other.pixels, other.reach = None, (0.0, 0.0)
-        return other
+        values = torch.cat([colours, matte])[None].to(self.device)
+        return Layer.mirrored_around(values, left, top, margin=max(bottom - top, right - left) // 8)
 
     def render(
         self, motion: FaceMotion, *, batch: int | None = None, progress: Progress = no_progress
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """All frames (F, H, W, 3) and masks (F, H, W) at once; memory grows with the length."""
+        """All frames (F, H, W, 3 or 4) and masks (F, H, W) at once; memory grows with the length."""
         frames, masks = zip(*self.frames(motion, batch=batch, progress=progress), strict=True)
         return torch.cat(frames), torch.cat(masks)
 
@@ -223,9 +198,9 @@ class InstantRenderer:
     def _draw(
         self, fields: FrameFields, pixels: MovingPixels, still: torch.Tensor, frame: torch.Tensor, mask: torch.Tensor
     ) -> None:
-        """Draws one frame (H, W, 3), which holds the picture, and its mask (H, W), which is empty.
+        """Draws one frame (H, W, 3 or 4), which holds the picture, and its mask (H, W), which is empty.
 
-        `still` (3, N) are the picture's own colours at `pixels`.
+        `still` (3 or 4, N) are the picture's own colours at `pixels`.
         """
         shape = fields.shape
         if shape.still:
@@ -233,8 +208,8 @@ class InstantRenderer:
         sources, light = pixels.sources(self.fine, fields.head, fields.skin, fields.light, self.skin.grid)
         # What did not move keeps the picture's own value, which sampling would change by rounding.
         colours, moved = pixels.colours(self.fine, sources, light)
-        drawn = torch.where(moved, _in_units_of(frame.dtype, colours), still)
-        frame.view(-1, 3).index_copy_(0, pixels.index, torch.stack(drawn.unbind(0), dim=-1))
+        drawn = torch.where(moved, _in_units_of(frame.dtype, _straight(colours)), still)
+        frame.view(-1, len(drawn)).index_copy_(0, pixels.index, torch.stack(drawn.unbind(0), dim=-1))
         mask.view(-1).index_copy_(0, pixels.index, moved.float())
         for eye, closure in zip(self.eyes, shape.closure[0], strict=False):
             lids = bool(closure.abs() > MIN_CLOSURE)
@@ -252,7 +227,7 @@ class InstantRenderer:
             self._paint(colours, self.lips.around(positions, heights), box, frame, mask)
 
     def _lit(self, colours: torch.Tensor, positions: torch.Tensor, fields: FrameFields) -> torch.Tensor:
-        """Colours and matte (1, 4, h, w) in the light at `positions` (1, h, w, 2), the head's motion undone."""
+        """Samples (1, 4 or 5, h, w) of the layer in the light at `positions` (1, h, w, 2), the head's motion undone."""
         light = 1 + self.skin.sample(fields.light, positions).permute(0, 3, 1, 2)
         return torch.cat([colours[:, :3] * light, colours[:, 3:]], dim=1)
 
@@ -264,13 +239,13 @@ class InstantRenderer:
         frame: torch.Tensor,
         mask: torch.Tensor,
     ) -> None:
-        """Puts a piece (1, 4, h, w) of the head into a frame and its mask, inside `where` (1, h, w)."""
+        """Puts a piece (1, 4 or 5, h, w) of the head into a frame and its mask, inside `where` (1, h, w)."""
         x0, y0, x1, y1 = box
         left, top = self.head.box[:2]
         backdrop = self.backdrop[:, y0 - top : y1 - top, x0 - left : x1 - left]
-        colours = torch.addcmul(layer[0, :3] + backdrop, layer[0, 3:], backdrop, value=-1).clamp_(0, 1)
+        colours = torch.addcmul(layer[0, :-1] + backdrop, layer[0, -1:], backdrop, value=-1).clamp_(0, 1)
         here = frame[y0:y1, x0:x1]
-        drawn = torch.stack(_in_units_of(frame.dtype, colours).unbind(0), dim=-1)
+        drawn = torch.stack(_in_units_of(frame.dtype, _straight(colours)).unbind(0), dim=-1)
         here.copy_(torch.where(where[0, ..., None], drawn, here))
         mask[y0:y1, x0:x1].masked_fill_(where[0], 1)
 
@@ -326,8 +301,32 @@ class InstantRenderer:
 
 
 def _in_units_of(kind: torch.dtype, colours: torch.Tensor) -> torch.Tensor:
-    """Colours (3, ...) in 0..1 as they are, or in bytes."""
+    """Colours (C, ...) in 0..1 as they are, or in bytes."""
     return colours.mul(255).add_(0.5).to(torch.uint8) if kind == torch.uint8 else colours
+
+
+def _straight(colours: torch.Tensor) -> torch.Tensor:
+    """Colours (3, ...) as they are; those premultiplied with an alpha (4, ...) divided by it, and white without any."""
+    if len(colours) == 3:
+        return colours
+    alpha = colours[3:]
+    divided = torch.cat([(colours[:3] / alpha.clamp(min=LEAST_ALPHA)).clamp_(max=1), alpha])
+    return torch.where(alpha > LEAST_ALPHA, divided, _transparent(colours).view(4, *[1] * (colours.ndim - 1)))
+
+
+def _without_hidden_colours(image: torch.Tensor) -> torch.Tensor:
+    """A picture (H, W, 4) that is white where it is transparent."""
+    return torch.where(image[..., 3:] > LEAST_ALPHA, image, _transparent(image))
+
+
+def _transparent(like: torch.Tensor) -> torch.Tensor:
+    """The colour and alpha (4,) of what is not there; programs that know no alpha show white."""
+    return like.new_tensor([1.0, 1.0, 1.0, 0.0])
+
+
+def _premultiplied(over_white: torch.Tensor, clear: torch.Tensor) -> torch.Tensor:
+    """Colours times alpha, and alpha (4, h, w), of what is transparent by `clear` (1, h, w) and lies over white."""
+    return torch.cat([(over_white - clear).clamp(min=0), 1 - clear])
 
 
 def _grown(mask: torch.Tensor, distance: int) -> torch.Tensor:

@@ -303,3 +303,12 @@ class Layer:
         values = self.values.expand(len(where), -1, -1, -1)
         mode = "bicubic" if self.per_pixel == 1 else "bilinear"
         return F.grid_sample(values, where, mode=mode, padding_mode="border", align_corners=False)
+
+
+def as_opaque_as(head: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """Colours (B, 3, h, w) that are `drawn` on a head, as opaque as that is there: (B, 3 or 4, h, w), premultiplied.
+
+    `head` (B, 4 or 5, h, w) are samples of its layer: colours, alpha where there is one, and the matte.
+    """
+    alpha = head[:, 3:-1]
+    return torch.cat([drawn * alpha, alpha], dim=1) if alpha.shape[1] else drawn

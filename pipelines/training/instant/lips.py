@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ....models.face.face_mesh import BLENDSHAPES, eye_distance, mouth_opening
-from ....models.face.mouth_shapes import CHIN, NOSE_TIP, lip_opening
+from ....models.face.face_mesh import BLENDSHAPES, CHIN, NOSE_TIP, OUTER_MOUTH_CORNERS, eye_distance, mouth_opening
+from ....models.face.mouth_shapes import lip_opening
 from ....models.speech.mouth_network import FRAME_RATE
 
 CURVES = ("opening", "width", "jaw", "pucker")
-MOUTH_CORNERS = (61, 291)
 RANGE = np.array([0.19, 0.32, 0.11, 0.8])
 """From closed to wide open in a usual speaker: opening and jaw in eye distances, width over its mean, a score."""
 SAME_RANGE = 0.7
@@ -54,7 +53,7 @@ def measured_curves(points: np.ndarray, blendshapes: np.ndarray | None) -> np.nd
         return np.linalg.norm(points[:, a] - points[:, b], axis=-1) / eyes
 
     pucker = np.full(len(points), np.nan) if blendshapes is None else blendshapes[:, BLENDSHAPES.index("mouthPucker")]
-    return np.stack([mouth_opening(points), distance(*MOUTH_CORNERS), distance(CHIN, NOSE_TIP), pucker], axis=1)
+    return np.stack([mouth_opening(points), distance(*OUTER_MOUTH_CORNERS), distance(CHIN, NOSE_TIP), pucker], axis=1)
 
 
 def usual_curves(curves: np.ndarray, known: np.ndarray, *, own: bool) -> np.ndarray:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
+from talking_portrait.models.face.face_mesh import FACE_OVAL
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
+from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.frame_stream import write_stream
@@ -56,11 +59,30 @@ def test_a_cut_out_moves_with_its_alpha(cut_out, motion):
     assert (visible[..., 0] - visible[..., 1:3].amax(dim=-1)).max() < 0.8, "no red of what is hidden"
 
 
-def test_without_alpha_frames_lie_over_white(cut_out, motion):
+@pytest.mark.parametrize("background", [False, True], ids=["cut-out", "with background"])
+def test_what_is_drawn_on_a_face_is_as_opaque_as_the_face(cut_out, motion, background):
+    picture, track = cut_out
+    whole = picture.clone()
+    if background:
+        whole[..., 3] = 1
+    half = whole.clone()
+    half[..., 3] *= 0.5
+    shapes = upper_face_shapes()
+    lids = 0.7 * (shapes["eyeBlinkLeft"] + shapes["eyeBlinkRight"]).astype(np.float32)
+    speaking = replace(motion, vertices=motion.vertices + lids, gaze=np.float32([[0, 0], [5, 0]]))
+    seen, veiled = (torch.cat([f for f, _ in animate(one, track, speaking)])[1] for one in (whole, half))
+    face = ImageDraw.Draw(mask := Image.new("L", (half.shape[1], half.shape[0])))
+    face.polygon([tuple(point) for point in track.points[0, list(FACE_OVAL), :2]], fill=255)
+    inside = torch.from_numpy(np.array(mask)) > 0
+    assert (veiled[inside][:, 3] - 0.5).abs().max() < 0.02
+    assert (veiled[inside][:, :3] - seen[inside][:, :3]).abs().quantile(0.999) < 0.05
+
+
+def test_what_is_transparent_is_white(cut_out, motion):
     picture, track = cut_out
     frames = InstantRenderer(picture, track).render(motion)[0]
     corner = frames[:, :20, :20]
-    assert torch.equal(corner, torch.ones_like(corner))
+    assert torch.equal(corner, torch.tensor([1.0, 1.0, 1.0, 0.0]).expand_as(corner))
 
 
 def test_a_background_stays_opaque_beside_clear_corners(motion):

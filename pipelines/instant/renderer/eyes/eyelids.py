@@ -16,7 +16,7 @@ from .....models.curves import smoothstep
 from .....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
 from ..face_opening import SPAN, Aperture, EdgeTables, eye_opening
 from ..portrait_mesh import PortraitMesh
-from ..warp import Layer
+from ..warp import Layer, as_opaque_as
 from .spectacles import LEAST_BRIDGE, bridge_contrast, lowest_of_rim
 
 MEETING_LINE = 0.1
@@ -158,7 +158,7 @@ class Eyelid:
         skin = skin + LIT_SHARE * lit * (self.textures.lit - skin).clamp(min=0)
         softer = (closed * inner * smoothstep(1.0, 0.5, away))[:, None]
         fold = torch.lerp(fold[:, :3], torch.lerp(fold[:, 3:], torch.ones_like(fold[:, 3:]), FADED_FOLD), softer)
-        lid = skin * fold
+        lid = as_opaque_as(own, skin * fold)
 
         lower_travel = closed * (lower - meeting).clamp(min=0)
         below_lower = across - (lower - lower_travel)
@@ -166,7 +166,7 @@ class Eyelid:
         lower_lid = picture.sample(positions + self.tables.vector(lower_shift))
         under = torch.lerp(ball, lower_lid, smoothstep(-self.feather, self.feather, below_lower)[:, None])
         covered = smoothstep(0.0, self.feather, above_edge + OVERLAP * self.eye.half * closed**4)
-        colours = torch.lerp(under[:, :3], lid, covered[:, None])
+        colours = torch.lerp(under[:, :-1], lid, covered[:, None])
 
         turned = 1 + (TURNED_LASHES - 1) * smoothstep(0.1, 0.95, closed)
         turned = torch.where(turned >= 0, turned.clamp(min=FLAT_LASHES), turned.clamp(max=-FLAT_LASHES))
@@ -174,7 +174,7 @@ class Eyelid:
         strands = self.textures.lashes(along, upper - (height / turned.abs()).clamp(min=0.5 * line))
         # The line of the lashes has no hard edge on the side where they do not point.
         strength = smoothstep(-line * closed.clamp(min=1e-3), torch.zeros_like(closed), height)
-        colours = colours * torch.lerp(torch.ones_like(strands), strands, strength[:, None])
+        colours[:, :3] *= torch.lerp(torch.ones_like(strands), strands, strength[:, None])
         top = smoothstep(0.0, 0.15 * self.eye.half, room + travel - above_edge)
         side = smoothstep(*self.sides, along.abs() / self.eye.half)
         colours = torch.cat([colours, torch.ones_like(colours[:, :1])], dim=1)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .....models.face.face_mesh import CHEEKS, INNER_EYE_CORNERS
 from ..face_opening import Aperture
 from ..warp import Layer
 
-INNER_CORNERS = (133, 362)
 BRIDGE_COLUMNS, BRIDGE_ROWS = (-0.22, 0.22, 23), (-0.75, 0.5, 125)
 """Where the bridge is looked for: first, last and count, in distances of the inner eye corners, from the middle between
 them along their line, and down from it."""
@@ -37,7 +37,6 @@ EDGE = 0.1
 """Eye half widths of a frame's soft edge and its shadow."""
 OPAQUE = 0.35
 """Brightness of the skin behind a lens as a part of the cheek's, below which lids are treated as invisible."""
-CHEEKS = (50, 205, 280, 425)
 
 
 def bridge_contrast(portrait: Layer, points: np.ndarray) -> float:
@@ -47,7 +46,7 @@ def bridge_contrast(portrait: Layer, points: np.ndarray) -> float:
     """
     from scipy.ndimage import gaussian_filter1d, maximum_filter1d, median_filter
 
-    right, left = points[list(INNER_CORNERS)]
+    right, left = points[list(INNER_EYE_CORNERS)]
     axis = left - right
     down = np.array([-axis[1], axis[0]])
     along, across = np.linspace(*BRIDGE_COLUMNS), np.linspace(*BRIDGE_ROWS)

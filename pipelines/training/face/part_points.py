@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from ....models.face.face_mesh import (
     LIPS_INNER,
     LIPS_OUTER,
+    NOSE_BASE,
     RIGHT_BROW,
     RIGHT_EYE,
     face_mesh,
@@ -55,7 +56,7 @@ class Subject:
         rings = [number for ring, _ in self.rings for number in ring]
         distance = np.linalg.norm(vertices[:, None, :2] - vertices[None, rings, :2], axis=-1).min(axis=1)
         # Below the nose for the mouth, on one side of it for an eye.
-        own = vertices[:, 1] < vertices[_NOSE_BASE, 1] + 0.3 if self.symmetric else vertices[:, 0] < 0
+        own = vertices[:, 1] < vertices[NOSE_BASE, 1] + 0.3 if self.symmetric else vertices[:, 0] < 0
         return np.flatnonzero((distance < self.reach) & own)
 
     def weights(self) -> np.ndarray:
@@ -67,7 +68,6 @@ class Subject:
         return weights * np.array([1, 1, 0.4], dtype=np.float32)
 
 
-_NOSE_BASE = 2
 MOUTH_SUBJECT = Subject(
     rings=((LIPS_OUTER, 1.0), (LIPS_INNER, 1.5)),
     reach=3.2,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
-from ..pipelines.finite import all_finite
+from ..pipelines.finite import all_finite, check_plain
 from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.types import Audio, FaceTrack
 from .checked_node import described
@@ -119,6 +119,7 @@ def images_socket(images: Any, name: str = "images") -> torch.Tensor:
 
     Raises TalkingPortraitError for another object, another scale than 0..1, and NaN.
     """
+    _check_plain(images, name)
     if (
         not isinstance(images, torch.Tensor)
         or images.ndim != 4
@@ -136,12 +137,18 @@ def images_socket(images: Any, name: str = "images") -> torch.Tensor:
 
 def mask_socket(mask: Any, name: str = "mask") -> torch.Tensor:
     """MASK as (B, H, W) float32 on the CPU. Raises TalkingPortraitError for another object or scale, and for NaN."""
+    _check_plain(mask, name)
     if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         raise TalkingPortraitError(
             f'The input "{name}" is {_shape_of(mask)}, but a mask (batch, height, width) is expected; connect a node '
             "that makes masks."
         )
     return _checked_values(mask.reshape(-1, *mask.shape[-2:]), name, "Mask")
+
+
+def _check_plain(value: Any, name: str) -> None:
+    if isinstance(value, torch.Tensor):
+        check_plain(value, f'The input "{name}"')
 
 
 def _shape_of(value: Any) -> str:
@@ -185,16 +192,20 @@ def _checked_values(values: torch.Tensor, name: str, what: str) -> torch.Tensor:
 
 def portrait_socket(images: Any, name: str = "image") -> torch.Tensor:
     """The first picture of an IMAGE as (H, W, 3); grey is expanded, transparency composited over white."""
-    first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
-    return colours(images_socket(first, name)[0])
+    return colours(_first_picture(images, name))
 
 
 def cut_out_socket(images: Any, name: str = "image") -> torch.Tensor:
     """As `portrait_socket`, but (H, W, 4) for a picture of which something is transparent."""
-    first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
-    picture = images_socket(first, name)[0]
+    picture = _first_picture(images, name)
     keeps_alpha = picture.shape[-1] == 4 and bool((picture[..., 3] < 1).any())
     return picture if keeps_alpha else colours(picture)
+
+
+def _first_picture(images: Any, name: str) -> torch.Tensor:
+    _check_plain(images, name)
+    first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
+    return images_socket(first, name)[0]
 
 
 def colours(pictures: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,28 @@
-"""The check for values that are no numbers."""
+"""The checks for tensors whose values are no numbers, or can't be read as they are."""
 
 from __future__ import annotations
 
 import torch
 
 from .errors import TalkingPortraitError
+
+
+def check_plain(values: torch.Tensor, source: str) -> None:
+    """Raises TalkingPortraitError where a tensor from outside, `source`, does not hold each of its values in memory."""
+    if values.is_meta:
+        kind, advice = 'on the device "meta", which holds no values', "compute it on a device that does"
+    elif values.is_nested:
+        kind, advice = "nested", "pad its parts to one shape with torch.nested.to_padded_tensor"
+    elif values.is_quantized:
+        kind, advice = "quantised", "convert it with its dequantize()"
+    elif values.layout != torch.strided:
+        kind, advice = (
+            f"stored as {str(values.layout).removeprefix('torch.').strip('_')}",
+            "convert it with its to_dense()",
+        )
+    else:
+        return
+    raise TalkingPortraitError(f"{source} is a tensor {kind}, but a plain one is expected; {advice}.")
 
 
 def all_finite(values: torch.Tensor) -> bool:

@@ -143,11 +143,27 @@ def render(
 
 def _portrait(image: str | Path | torch.Tensor, *, alpha: bool = False) -> tuple[torch.Tensor, FaceTrack]:
     """The picture (H, W, 3), with `alpha` (H, W, 4) where it has transparency, and the largest face in it."""
+    import torch
+
+    from .errors import TalkingPortraitError, quoted
     from .face.landmarks import detect, open_landmarker
     from .files.images import read_image
+    from .finite import check_plain
     from .image.affine_sampling import over_white
 
+    if isinstance(image, torch.Tensor):
+        check_plain(image, "The picture")
+    elif not isinstance(image, str | Path):
+        raise TalkingPortraitError(
+            f"The picture is {quoted(image)}, but the path of a file or a tensor (height, width, 3) is expected."
+        )
     picture = read_image(image, alpha=alpha) if isinstance(image, str | Path) else image
+    if picture.ndim != 3 or picture.shape[2] not in (3, 4) or not picture.is_floating_point():
+        kind = str(picture.dtype).removeprefix("torch.")
+        raise TalkingPortraitError(
+            f"The picture has the shape {tuple(picture.shape)} and numbers of the type {kind}, but "
+            "(height, width, 3 or 4) with real numbers from 0 to 1 is expected."
+        )
     if not alpha:
         picture = over_white(picture)
     return picture, detect(picture[None], open_landmarker())[0]

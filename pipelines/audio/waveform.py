@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError, quoted
+from ..finite import check_plain
 from ..timing import frame_count
 from ..types import Audio
 
@@ -58,6 +59,7 @@ def check_audio(value: Any) -> Audio:
                 "output of a Load Audio node."
             ) from None
     rate = check_rate(rate)
+    check_plain(waveform, "The audio's waveform")
     waveform = _check_waveform(waveform)
     seconds = waveform.shape[-1] / rate
     if seconds < MIN_SECONDS:

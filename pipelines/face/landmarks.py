@@ -14,7 +14,7 @@ import torch
 
 from ..errors import TalkingPortraitError
 from ..files.input_paths import existing_file, is_file
-from ..finite import all_finite
+from ..finite import all_finite, check_plain
 from ..image.affine_sampling import over_white
 from ..model_files.store import Command, default_model_root, find, list_files, models_command, way_to_get
 from ..packages import pip_install
@@ -338,6 +338,8 @@ def _well_inside(face: Face, view: View) -> bool:
 
 def _as_rgb(images: torch.Tensor) -> torch.Tensor:
     """Checks a batch of pictures; leaves it on its device."""
+    if isinstance(images, torch.Tensor):
+        check_plain(images, "The batch of pictures")
     if (
         not isinstance(images, torch.Tensor)
         or images.ndim != 4

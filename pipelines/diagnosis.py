@@ -124,7 +124,9 @@ def _device() -> Iterator[Finding]:
     import torch
 
     if not torch.accelerator.is_available():
-        yield Finding(f"device: CPU, {torch.get_num_threads()} threads; Instant needs no more, the other systems do")
+        threads = torch.get_num_threads()
+        counted = f"{threads} thread{'' if threads == 1 else 's'}"
+        yield Finding(f"device: CPU, {counted}; Instant needs no more, the other systems do")
         return
     device = torch.accelerator.current_accelerator()
     torch.ones(8, device=device).sum().item()

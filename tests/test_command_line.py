@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.__main__ import main
+from talking_portrait.pipelines.commands.shared import terminal
 from talking_portrait.pipelines.commands.shared.progress_bar import ProgressBar
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import write_image
@@ -379,6 +381,23 @@ def test_a_truncated_motion_is_refused(tmp_path, voice, capsys):
     (tmp_path / "cut.npz").write_bytes((tmp_path / "m.npz").read_bytes()[:1000])
     assert main(["animate", "--motion", str(tmp_path / "cut.npz"), "--out", str(tmp_path / "out.mp4")]) == 2
     assert "cut.npz" in capsys.readouterr().err
+
+
+def test_what_is_said_beside_a_progress_bar_has_a_line_of_its_own(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", screen)
+    bar = ProgressBar("rendering")
+    bar(0, 10)
+    bar._drawn = 0.0
+    bar(5, 10)
+    terminal.note("a note")
+    bar(10, 10)
+    terminal.say("the result")
+    lines = [line.rpartition("\r")[2].removesuffix("\033[K") for line in screen.getvalue().split("\n")]
+    assert screen.getvalue().startswith(f"\rrendering [{24 * '.'}] 0/10 frames\033[K\r"), "no time left is known yet"
+    assert (lines[1], lines[3:]) == ("a note", ["the result", ""])
 
 
 @pytest.mark.parametrize("start", [["-m", "talking_portrait"], [str(ROOT)]])

@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _complain(error: object, code: int) -> int:
     listed = isinstance(error, (GraphRefusedError, comfy_client.ServerRefusedError))  # one thing on each line
-    last_words(f"\nerror: {error if listed else on_one_line(str(error))}")
+    last_words(f"error: {error if listed else on_one_line(str(error))}")
     return code
 
 

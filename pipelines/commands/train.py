@@ -21,6 +21,7 @@ from ..training.instant.command import Mouth
 from ..training.instant.driver_command import Driver
 from ..training.syncanimation.command import SyncAnimation
 from .shared.progress_bar import ProgressBar
+from .shared.terminal import leave_drawing, note
 from .shared.weight_options import find_weights
 
 
@@ -92,7 +93,7 @@ def _prepare(options: argparse.Namespace) -> None:
     videos = find_videos(options.videos)
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
-        _say(landmarker.hint)
+        note(landmarker.hint)
     left_out: list[Path] = []
     count = prepare(
         videos,
@@ -260,5 +261,6 @@ def _check_folder(folder: Path) -> None:
 
 
 def _say(line: str) -> None:
+    leave_drawing()
     sys.stdout.write(escaped(line) + "\n")
     sys.stdout.flush()

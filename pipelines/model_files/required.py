@@ -52,7 +52,8 @@ def missing_files(
     """
     models = list({model.name: model for model in files.values()}.values())
     what, are, them = ("file", "is", "it") if len(files) == 1 else ("files", "are", "them")
-    pages = " and ".join(dict.fromkeys(model.page for model in models))
+    *others, last = dict.fromkeys(model.page for model in models)
+    pages = f"{', '.join(others)} and {last}" if others else last
     if all(path.as_posix().endswith(f"/{model.file}") for path, model in files.items()):
         way = f"download {them} from {pages}, or run: "
     else:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ..errors import TalkingPortraitError, one_line, quoted
+from ..errors import TalkingPortraitError, one_line, quoted, reason_of
 from ..packages import pip_install
 
 Answer = TypeVar("Answer")
@@ -81,9 +83,8 @@ def run_connected(work: Coroutine[Any, Any, Answer], server: str) -> Answer:
             f"No ComfyUI answers at {shown} in time; start it or correct the address."
         ) from None
     except (aiohttp.ClientConnectionError, OSError) as error:
-        reason = one_line(error or type(error).__name__, 160)
         raise ServerUnreachableError(
-            f"No ComfyUI answers at {shown} ({reason}); start it or correct the address."
+            f"No ComfyUI answers at {shown} ({_reason(error)}); start it or correct the address."
         ) from None
     except aiohttp.ClientResponseError as error:
         where = one_line(error.request_info.url.path, 160)
@@ -94,6 +95,13 @@ def run_connected(work: Coroutine[Any, Any, Answer], server: str) -> Answer:
     except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         reason = one_line(f"{type(error).__name__}: {error}", 160)
         raise ServerUnreachableError(f"{shown} did not answer as ComfyUI does ({reason}); check the address.") from None
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no connection, in the system's words: asyncio and aiohttp put the address in their place."""
+    cause = getattr(error, "os_error", error)
+    number = getattr(cause, "errno", None) or 0
+    return os.strerror(number) if number > 0 and not isinstance(cause, ssl.SSLError) else reason_of(cause)
 
 
 async def _until_interrupted(work: Coroutine[Any, Any, Answer]) -> list[Answer]:

@@ -29,6 +29,13 @@ def test_nothing_is_wrong_where_the_tests_run(capsys: pytest.CaptureFixture[str]
     assert printed.endswith("Nothing is wrong.\n")
 
 
+@pytest.mark.parametrize(("threads", "counted"), [(1, "1 thread;"), (2, "2 threads;")])
+def test_threads_are_counted(monkeypatch: pytest.MonkeyPatch, threads: int, counted: str) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert [finding.text for finding in diagnosis._device()][0].startswith(f"device: CPU, {counted}")
+
+
 def test_every_required_package_is_looked_at_with_its_oldest_version() -> None:
     lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     required = dict(line.lower().split(">=") for line in lines if line)

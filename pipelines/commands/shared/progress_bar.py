@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import one_line
+from .terminal import draw
 
 if TYPE_CHECKING:
     import torch
@@ -40,18 +41,18 @@ class ProgressBar:
         if now - self._drawn < _SECONDS_BETWEEN and not finished:
             return
         self._drawn = now
-        sys.stderr.write(f"\r{self._line(done, total, now)}\033[K" + ("\n" if finished else ""))
-        sys.stderr.flush()
+        draw(self._line(done, total, now), last=finished)
 
     def _line(self, done: int, total: int, now: float) -> str:
         if not total:
             return f"{self._label} {self._count(done)} {self._unit}" if done else self._label
-        rate = done / max(now - self._start, 1e-6)
-        left = (total - done) / max(rate, 1e-6)
         filled = _WIDTH * done // total
         bar = "#" * filled + "." * (_WIDTH - filled)
-        counted = f"{self._count(done)}/{self._count(total)} {self._unit}"
-        return f"{self._label} [{bar}] {counted}, {rate / self._per_unit:.1f}/s, {left:.0f} s left"
+        line = f"{self._label} [{bar}] {self._count(done)}/{self._count(total)} {self._unit}"
+        if not done:
+            return line
+        rate = done / max(now - self._start, 1e-6)
+        return f"{line}, {rate / self._per_unit:.1f}/s, {(total - done) / rate:.0f} s left"
 
     def _count(self, steps: int) -> str:
         return str(steps) if self._per_unit == 1 else f"{steps / self._per_unit:.1f}"

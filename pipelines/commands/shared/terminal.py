@@ -9,9 +9,30 @@ from typing import TextIO
 
 from ...errors import escaped
 
+_drawing = False
+"""Whether the last thing on the error stream is a line that is drawn over."""
+
+
+def draw(line: str, *, last: bool) -> None:
+    """Draws a line over the one before on the error stream; after the `last` one a new line begins."""
+    global _drawing
+    sys.stderr.write(f"\r{line}\033[K" + ("\n" if last else ""))
+    sys.stderr.flush()
+    _drawing = not last
+
+
+def leave_drawing() -> None:
+    """Begins a new line on the error stream where one is being drawn."""
+    global _drawing
+    if _drawing:
+        _drawing = False
+        sys.stderr.write("\n")
+        sys.stderr.flush()
+
 
 def say(line: str) -> None:
     """Prints a line of the result at once; a name in it that has lines stays on this one."""
+    leave_drawing()
     sys.stdout.write(on_one_line(line) + "\n")
     sys.stdout.flush()
 
@@ -23,6 +44,7 @@ def on_one_line(text: str) -> str:
 
 def note(line: str) -> None:
     """Prints a line, or several, beside the result, on the error stream."""
+    leave_drawing()
     sys.stderr.write(escaped(line) + "\n")
 
 

@@ -15,8 +15,9 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,6 +27,7 @@ from talking_portrait.pipelines.model_files import store as model_files
 from talking_portrait.pipelines.model_files.connection import NotFetchedError
 from talking_portrait.pipelines.model_files.download import download
 from talking_portrait.pipelines.model_files.model_file import ModelFile
+from talking_portrait.pipelines.model_files.required import missing_files
 from talking_portrait.pipelines.model_files.table import MODEL_FILES
 
 NUMBERS = bytes(range(256)) * 12000  # 3 MB: several chunks
@@ -464,6 +466,14 @@ def test_the_commands_print_the_table_and_report_broken_files(tmp_path, capsys):
     assert run("check", "instant", "--models", str(tmp_path)) == 1
     text = capsys.readouterr().out
     assert "wrong size      face_landmarker" in text
+
+
+@pytest.mark.parametrize(("count", "listed"), [(1, " P0, or"), (2, " P0 and P1, or"), (3, " P0, P1 and P2, or")])
+def test_pages_of_missing_files_are_listed(count, listed):
+    files = {
+        Path(f"a/{model.file}"): replace(model, page=f"P{number}") for number, model in enumerate(MODEL_FILES[:count])
+    }
+    assert f"from{listed} run: " in str(missing_files(files))
 
 
 def test_model_root(monkeypatch, tmp_path):

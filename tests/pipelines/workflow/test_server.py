@@ -326,7 +326,9 @@ def test_a_run_that_takes_too_long_is_removed_from_the_server(tmp_path):
 def test_no_server_is_reported_at_once(tmp_path):
     with socket.socket() as taken:  # and so free for no other server, but none listens there
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(comfy_client.ServerUnreachableError, match="No ComfyUI answers"):
+        with pytest.raises(
+            comfy_client.ServerUnreachableError, match=r"^No ComfyUI answers at [^(]+ \(Connection refused\); "
+        ):
             comfy_client.fetch_node_info(f"http://127.0.0.1:{taken.getsockname()[1]}")
     with pytest.raises(comfy_client.ServerUnreachableError, match="is no address"):
         comfy_client.fetch_node_info("127.0.0.1:8188")

@@ -119,7 +119,7 @@ def images_socket(images: Any, name: str = "images") -> torch.Tensor:
 
     Raises TalkingPortraitError for another object, another scale than 0..1, and NaN.
     """
-    _check_plain(images, name)
+    check_plain(images, f'The input "{name}"')
     if (
         not isinstance(images, torch.Tensor)
         or images.ndim != 4
@@ -137,18 +137,13 @@ def images_socket(images: Any, name: str = "images") -> torch.Tensor:
 
 def mask_socket(mask: Any, name: str = "mask") -> torch.Tensor:
     """MASK as (B, H, W) float32 on the CPU. Raises TalkingPortraitError for another object or scale, and for NaN."""
-    _check_plain(mask, name)
+    check_plain(mask, f'The input "{name}"')
     if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         raise TalkingPortraitError(
             f'The input "{name}" is {_shape_of(mask)}, but a mask (batch, height, width) is expected; connect a node '
             "that makes masks."
         )
     return _checked_values(mask.reshape(-1, *mask.shape[-2:]), name, "Mask")
-
-
-def _check_plain(value: Any, name: str) -> None:
-    if isinstance(value, torch.Tensor):
-        check_plain(value, f'The input "{name}"')
 
 
 def _shape_of(value: Any) -> str:
@@ -203,7 +198,7 @@ def cut_out_socket(images: Any, name: str = "image") -> torch.Tensor:
 
 
 def _first_picture(images: Any, name: str) -> torch.Tensor:
-    _check_plain(images, name)
+    check_plain(images, f'The input "{name}"')
     first = images[:1] if isinstance(images, torch.Tensor) and images.ndim == 4 else images
     return images_socket(first, name)[0]
 

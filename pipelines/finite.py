@@ -7,8 +7,13 @@ import torch
 from .errors import TalkingPortraitError
 
 
-def check_plain(values: torch.Tensor, source: str) -> None:
-    """Raises TalkingPortraitError where a tensor from outside, `source`, does not hold each of its values in memory."""
+def check_plain(values: object, source: str) -> None:
+    """Raises TalkingPortraitError where a tensor from outside, `source`, does not hold each of its values in memory.
+
+    What is no tensor is for other checks.
+    """
+    if not isinstance(values, torch.Tensor):
+        return
     if values.is_meta:
         kind, advice = 'on the device "meta", which holds no values', "compute it on a device that does"
     elif values.is_nested:

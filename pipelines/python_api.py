@@ -151,9 +151,8 @@ def _portrait(image: str | Path | torch.Tensor, *, alpha: bool = False) -> tuple
     from .finite import check_plain
     from .image.affine_sampling import over_white
 
-    if isinstance(image, torch.Tensor):
-        check_plain(image, "The picture")
-    elif not isinstance(image, str | Path):
+    check_plain(image, "The picture")
+    if not isinstance(image, str | Path | torch.Tensor):
         raise TalkingPortraitError(
             f"The picture is {quoted(image)}, but the path of a file or a tensor (height, width, 3) is expected."
         )

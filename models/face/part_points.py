@@ -6,6 +6,7 @@ A few convolutions read the picture; two hidden layers join what they find with 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, zip_longest
@@ -81,8 +82,6 @@ def even_contrast(pictures: Tensor) -> Tensor:
 
 def save_part_points(network: PartPointsNetwork, path: Path, description: dict[str, str]) -> None:
     """Writes half-precision weights; `description` joins the metadata."""
-    import json
-
     from safetensors.torch import save_file
 
     weights = {
@@ -94,8 +93,6 @@ def save_part_points(network: PartPointsNetwork, path: Path, description: dict[s
 
 def load_part_points(path: Path) -> PartPointsNetwork:
     """A trained network in evaluation mode, float32, strictly loaded."""
-    import json
-
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

@@ -338,8 +338,7 @@ def _well_inside(face: Face, view: View) -> bool:
 
 def _as_rgb(images: torch.Tensor) -> torch.Tensor:
     """Checks a batch of pictures; leaves it on its device."""
-    if isinstance(images, torch.Tensor):
-        check_plain(images, "The batch of pictures")
+    check_plain(images, "The batch of pictures")
     if (
         not isinstance(images, torch.Tensor)
         or images.ndim != 4

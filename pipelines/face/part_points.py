@@ -6,7 +6,7 @@ The mesh network takes a whole face at 192 pixels, in which lips that just part 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +115,9 @@ class PartPoints:
         return corrected
 
 
+@cache
 def shipped_networks() -> tuple[PartPoints, ...]:
-    """Those of the mouth and of the eyes."""
+    """Those of the mouth and of the eyes, read once."""
     return PartPoints(MOUTH_FILE, (MOUTH,)), PartPoints(EYES_FILE, EYES)
 
 

@@ -26,11 +26,15 @@ def cut_out(picture: np.ndarray, square: np.ndarray, side: int) -> np.ndarray:
         picture, square = _smaller(picture, square, side, math.ceil(scale / DENSE))
     dense = DENSE if scale > 1 else 1
     samples_side = side * dense
-    matrix = square / [dense, dense, 1]
-    matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV's pixel centres are whole numbers
+    matrix = opencv_map(square / [dense, dense, 1])
     way = (cv2.INTER_CUBIC if dense == 1 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
     samples = cv2.warpAffine(picture, matrix, (samples_side, samples_side), flags=way, borderMode=cv2.BORDER_REPLICATE)
     return samples if dense == 1 else cv2.resize(samples, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def opencv_map(matrix: np.ndarray) -> np.ndarray:
+    """A map (2, 3) for OpenCV, whose pixel centres are whole numbers."""
+    return np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2].sum(axis=1) / 2 - 0.5])
 
 
 def _smaller(picture: np.ndarray, square: np.ndarray, side: int, times: int) -> tuple[np.ndarray, np.ndarray]:

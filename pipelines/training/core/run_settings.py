@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...errors import TalkingPortraitError
+from ...errors import TalkingPortraitError, quoted
 from ...files.output_paths import replacing
 from .checkpoints import writing
 
@@ -16,6 +16,12 @@ FILE = "run.json"
 LATER = "later"
 """In the metadata of a field that older runs don't name; they have its default."""
 Settings = TypeVar("Settings")
+
+
+def check_option(name: str, value: int | None, least: int, most: int) -> None:
+    """Raises TalkingPortraitError where the option --`name` was given a number out of its range."""
+    if value is not None and not least <= value <= most:
+        raise TalkingPortraitError(f"--{name} {quoted(value)} was given, but {least} to {most} is expected.")
 
 
 def write_settings(folder: Path, settings: Any) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import TalkingPortraitError, quoted
 from ...types import Progress
 
 
@@ -42,21 +41,19 @@ class FacePoints:
         from ...face.part_points import EYES_FILE, MOUTH_FILE
         from ...files.output_paths import replacing
         from ..core.checkpoints import writing
+        from ..core.run_settings import check_option
         from .examples import collect
         from .part_points import EYES_SUBJECT, MOUTH_SUBJECT, Settings, errors, train_part_points
 
-        for option, value, least, most in (
-            ("steps", options.steps, 1, 1_000_000),
-            ("workers", options.workers, 0, 64),
-        ):
-            if not least <= value <= most:
-                raise TalkingPortraitError(f"--{option} {quoted(value)} was given, but {least} to {most} is expected.")
+        check_option("steps", options.steps, 1, 1_000_000)
+        check_option("workers", options.workers, 0, 64)
+        with writing(options.out):  # before the long search for faces
+            options.out.mkdir(parents=True, exist_ok=True)
         crops, names = collect(
             options.faces, open_landmarker(options.landmarks, "mediapipe"), stage("finding faces", "files")
         )
         starts = tuple(start for start in options.held_out.split(",") if start)
         held_out = np.array([name.startswith(starts) if starts else False for name in names])
-        options.out.mkdir(parents=True, exist_ok=True)
         written = []
         for part, subject, file in (("mouth", MOUTH_SUBJECT, MOUTH_FILE), ("eyes", EYES_SUBJECT, EYES_FILE)):
             apart = held_out[crops[part].files]

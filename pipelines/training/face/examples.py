@@ -19,6 +19,7 @@ from ...files.images import is_picture, read_image, to_uint8
 from ...files.input_paths import existing_folder
 from ...files.video import is_film, open_video
 from ...image.byte_sampling import cut_out
+from ...packages import load_opencv
 from ...types import Progress, no_progress
 
 EVERY, MOST_FRAMES = 2, 120
@@ -99,12 +100,11 @@ def _pictures(path: Path) -> Iterator[np.ndarray]:
 
 
 def _smaller(picture: np.ndarray) -> np.ndarray:
-    import cv2
-
     height, width = picture.shape[:2]
     factor = LONGEST_SIDE / max(height, width)
     if factor >= 1:
         return np.ascontiguousarray(picture)
+    cv2 = load_opencv()
     return cv2.resize(picture, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
 
 

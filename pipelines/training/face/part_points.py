@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +24,18 @@ from ....models.face.face_mesh import (
     mirror_index,
 )
 from ....models.face.part_points import PartPointsConfig, PartPointsNetwork
-from ...image.affine_sampling import invert_map, turned_map
+from ...face.part_points import to_square
+from ...image.affine_sampling import turned_map
+from ...image.byte_sampling import opencv_map
+from ...packages import load_opencv
 from ...types import Progress, no_progress
+from ..core.state import MovingAverage
 from .examples import AROUND, CROP, Crops
 
 RATE = 2e-3
 DROPOUT = 0.3
+AVERAGE = 0.998
+"""Decay of the weights' moving average, after the first steps."""
 SHIFT, TURN, SCALE = 0.04, 5.0, 0.1
 """Usual deviation of the square from where the coarse points put it: half sides, degrees, and its size's logarithm."""
 ASPECT, SHEAR = 0.07, 0.06
@@ -58,6 +66,10 @@ class Subject:
         # Below the nose for the mouth, on one side of it for an eye.
         own = vertices[:, 1] < vertices[NOSE_BASE, 1] + 0.3 if self.symmetric else vertices[:, 0] < 0
         return np.flatnonzero((distance < self.reach) & own)
+
+    def places(self, numbers: Sequence[Any]) -> torch.Tensor:
+        """Where among the `landmarks` these are, in the shape that they have."""
+        return torch.from_numpy(np.searchsorted(self.landmarks(), numbers))
 
     def weights(self) -> np.ndarray:
         """(N, 3) of the landmarks' coordinates in the loss."""
@@ -110,10 +122,10 @@ def train_part_points(
     config = PartPointsConfig(points=len(landmarks), size=subject.size)
     network = _Normalised(PartPointsNetwork(config, landmarks.tolist()))
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
+    moving = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+    average = MovingAverage(moving, AVERAGE)
     weights = torch.from_numpy(subject.weights())
-    places = {number: place for place, number in enumerate(landmarks.tolist())}
-    gaps = torch.tensor([[places[first], places[second]] for first, second in subject.gaps]).T
+    gaps = subject.places(subject.gaps).T
     batches = DataLoader(_Batches(crops, subject, settings), batch_size=None, num_workers=settings.workers)
     for step, (pictures, coarse, fine) in enumerate(batches):
         for group in optimiser.param_groups:
@@ -124,14 +136,12 @@ def train_part_points(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        keep = min(0.998, (step + 1) / (step + 10))
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                average[name].lerp_(value, 1 - keep)
+        average.decay = min(AVERAGE, (step + 1) / (step + 10))
+        average.update()
         progress(step + 1, settings.steps)
         if watch is not None and ((step + 1) % WATCH_EVERY == 0 or step + 1 == settings.steps):
-            watch(step + 1, _with_weights(network, average))
-    return _with_weights(network, average)
+            watch(step + 1, network.folded(average.tensors))
+    return network.folded(average.tensors)
 
 
 def errors(network: PartPointsNetwork, crops: Crops, subject: Subject) -> dict[str, float]:
@@ -140,9 +150,7 @@ def errors(network: PartPointsNetwork, crops: Crops, subject: Subject) -> dict[s
     Before the correction ("coarse") and after it.
     """
     landmarks = subject.landmarks()
-    places = {number: place for place, number in enumerate(landmarks.tolist())}
-    ring = [places[number] for number in subject.rings[-1][0]]
-    gaps = torch.tensor([[places[first], places[second]] for first, second in subject.gaps]).T
+    ring, gaps = subject.places(subject.rings[-1][0]), subject.places(subject.gaps).T
     found: dict[str, list[torch.Tensor]] = {"coarse": [], "corrected": [], "coarse gap": [], "corrected gap": []}
     for start in range(0, len(crops), 256):
         rows = [_plain(crops, index, landmarks, subject) for index in range(start, min(len(crops), start + 256))]
@@ -172,9 +180,7 @@ class _Batches(Dataset[tuple[torch.Tensor, ...]]):
         return self.settings.steps
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, ...]:
-        import cv2
-
-        cv2.setNumThreads(1)
+        load_opencv().setNumThreads(1)
         random = np.random.default_rng([self.settings.seed, step])
         chosen = random.choice(len(self.crops), self.settings.batch, p=self.chance)
         rows = [_varied(self.crops, index, self.landmarks, self.subject, random) for index in chosen]
@@ -194,24 +200,18 @@ class _Normalised(nn.Module):
     def forward(self, pictures: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
         return self.network(pictures, coarse, list(self.norms), DROPOUT if self.training else 0.0)
 
-    def folded(self) -> PartPointsNetwork:
-        """The network in evaluation mode with the normalisation in its convolutions."""
-        folded = PartPointsNetwork(self.network.config, self.network.landmarks.tolist())
-        folded.load_state_dict(self.network.state_dict())
-        norms = [norm for norm in self.norms if isinstance(norm, nn.BatchNorm2d)]
-        pairs = zip(_convolutions(self.network), norms, strict=True)
-        folded.convolutions = nn.ModuleList(fuse_conv_bn_eval(layer.eval(), norm.eval()) for layer, norm in pairs)
-        return folded.eval()
+    def folded(self, weights: Mapping[str, torch.Tensor] | None = None) -> PartPointsNetwork:
+        """The network in evaluation mode with the normalisation in its convolutions, and with other `weights`."""
+        copy = deepcopy(self)
+        copy.load_state_dict({**copy.state_dict(), **(weights or {})})
+        norms = [norm for norm in copy.norms if isinstance(norm, nn.BatchNorm2d)]
+        pairs = zip(_convolutions(copy.network), norms, strict=True)
+        copy.network.convolutions = nn.ModuleList(fuse_conv_bn_eval(layer.eval(), norm.eval()) for layer, norm in pairs)
+        return copy.network.eval()
 
 
 def _convolutions(network: PartPointsNetwork) -> list[nn.Conv2d]:
     return [layer for layer in network.convolutions if isinstance(layer, nn.Conv2d)]
-
-
-def _with_weights(network: _Normalised, weights: dict[str, torch.Tensor]) -> PartPointsNetwork:
-    copy = _Normalised(PartPointsNetwork(network.network.config, network.network.landmarks.tolist()))
-    copy.load_state_dict(weights)
-    return copy.folded()
 
 
 def _gaps(points: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
@@ -244,27 +244,18 @@ def _varied(
 
 def _placed(picture: np.ndarray, square: np.ndarray, subject: Subject, *points: np.ndarray) -> tuple[np.ndarray, ...]:
     """What lies in a square of the crop: its picture (size, size, 3) float32, and points in its half sides."""
-    import cv2
-
-    size = subject.size
-    matrix = square.copy()
-    matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV's pixel centres are whole numbers
-    cut = cv2.warpAffine(
-        picture, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-    )
-    inverse = invert_map(square)
-    zoom = CROP / size * math.sqrt(abs(np.linalg.det(inverse[:, :2])))
-    placed = []
-    for one in points:
-        flat = ((one[:, :2] + 1) * (CROP / 2)) @ inverse[:, :2].T + inverse[:, 2]
-        placed.append(np.concatenate([flat / (size / 2) - 1, one[:, 2:] * zoom], axis=1).astype(np.float32))
+    cv2 = load_opencv()
+    size = (subject.size, subject.size)
+    way = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cut = cv2.warpAffine(picture, opencv_map(square), size, flags=way, borderMode=cv2.BORDER_REPLICATE)
+    inside = ((one + [1, 1, 0]) * (CROP / 2) for one in points)
+    placed = (to_square(one, square, subject.size, depth=0).astype(np.float32) for one in inside)
     return (cut.astype(np.float32), *placed)
 
 
 def _of_quality(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """The crop at a lower resolution, blurred, or compressed."""
-    import cv2
-
+    cv2 = load_opencv()
     if random.random() < 0.5:
         side = max(16, int(CROP * random.uniform(0.2, 0.8)))
         small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import TalkingPortraitError, quoted
 from ...types import Progress
 
 if TYPE_CHECKING:
@@ -63,19 +62,16 @@ class Mouth:
 
         from ....models.speech.mouth_network import MouthConfig
         from ...audio.mouth_weights import open_mouth
+        from ..core.run_settings import check_option
         from .backgrounds import make_backgrounds
         from .corpus import MEL_RATE, SHARD, make_corpus, read_corpus
         from .crops import Crops
         from .mouth import MouthTrainer, new_mouth_network, training_copy
         from .speech import HELD_OUT_FLITE, HELD_OUT_VARIANTS, PHONES
 
-        for option, value, most in (
-            ("shards", options.shards, 10_000),
-            ("workers", options.speakers, 1000),
-            ("threads", options.threads, 1000),
-        ):
-            if not 1 <= value <= most:
-                raise TalkingPortraitError(f"--{option} {quoted(value)} was given, but 1 to {most} is expected.")
+        check_option("shards", options.shards, 1, 10_000)
+        check_option("workers", options.speakers, 1, 1000)
+        check_option("threads", options.threads, 1, 1000)
         torch.set_num_threads(options.threads)
         start = open_mouth(options.start) if options.start else None
         folder = _corpus(options)

@@ -46,6 +46,7 @@ class Driver:
         from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
         from ...face.landmarks import open_landmarker
         from ...files.output_paths import file_to_write
+        from ..core.run_settings import check_option
         from .backgrounds import make_backgrounds
         from .command import BACKGROUNDS
         from .corpus import read_corpus
@@ -54,13 +55,9 @@ class Driver:
         from .people import OWN_STEPS, learn_person, learn_speakers, save_driver
         from .speakers import recordings
 
-        for option, value, least, most in (
-            ("steps", options.steps, 1, 100_000),
-            ("folds", options.folds, 0, 100),
-            ("threads", options.threads, 1, 1000),
-        ):
-            if value is not None and not least <= value <= most:
-                raise TalkingPortraitError(f"--{option} {quoted(value)} was given, but {least} to {most} is expected.")
+        check_option("steps", options.steps, 1, 100_000)
+        check_option("folds", options.folds, 0, 100)
+        check_option("threads", options.threads, 1, 1000)
         out = file_to_write(options.out)
         if out.suffix != ".safetensors":
             raise TalkingPortraitError(

@@ -146,7 +146,7 @@ def test_an_endless_or_huge_workflow_is_one_sentence(tmp_path, capsys):
     for name in [str(tmp_path / "huge.json"), *(["/dev/zero"] if os.path.exists("/dev/zero") else [])]:
         assert main(["run", name]) == 2
         assert capsys.readouterr().err == (
-            f"\nerror: {name} has more than 20 MB, which no workflow has; give a workflow's JSON.\n"
+            f"error: {name} has more than 20 MB, which no workflow has; give a workflow's JSON.\n"
         )
 
 
@@ -272,7 +272,7 @@ def test_a_constant_in_the_place_of_pictures_names_node_and_input(tmp_path, monk
     write_image(tmp_path / "a.png", torch.rand(8, 8, 3))
     (tmp_path / "flow.json").write_text(json.dumps(SAVE))
     assert main(["run", "flow.json", "--set", assignment]) == 2
-    assert capsys.readouterr().err == f"\nerror: The workflow was refused:\n  SaveImage (node 2): {words}\n"
+    assert capsys.readouterr().err == f"error: The workflow was refused:\n  SaveImage (node 2): {words}\n"
 
 
 def test_what_a_terminal_obeys_is_escaped_and_letters_stay():

@@ -55,7 +55,12 @@ def last_words(line: str) -> None:
 
 
 def make_usable() -> None:
-    """Replaces closed streams by the null device, and writes characters that an encoding lacks as escapes."""
+    """Replaces closed streams by the null device, and writes characters that an encoding lacks as escapes.
+
+    No line is being drawn then: a command before, in the same process, may have ended in the middle of one.
+    """
+    global _drawing
+    _drawing = False
     for number in range(3):  # else the next file that is opened gets the number, and what is printed
         try:
             os.fstat(number)

@@ -37,6 +37,8 @@ gallery: $(STAMP) ## Instant's mouth shapes side by side, for looking at (PICTUR
 
 # The networks of the tests are tiny: more threads only wait for each other.
 test parity slow kills: export OMP_NUM_THREADS ?= 1
+# Hundreds of tests run a command of their own; where bytecode is not kept, each compiles the whole pack once more.
+test parity slow kills: export PYTHONDONTWRITEBYTECODE :=
 
 test: lint ## style, types and every test that needs nothing but this folder (and ../shared where it is)
 	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile

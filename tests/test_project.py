@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def sources(*folders: str) -> list[Path]:
     return files + ([ROOT / "__init__.py"] if "nodes" in folders else [])
 
 
+@cache
 def imports(path: Path) -> list[tuple[ast.stmt, str, int, bool]]:
     """(statement, module, level, at top) for each import; `level` counts the leading dots."""
     tree = ast.parse(path.read_text())

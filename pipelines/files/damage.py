@@ -21,8 +21,9 @@ CLOCK_SLACK = Fraction(15, 1000)
 """Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
 _UNKNOWN_SIZE = 0x7FFF0000
 """Programs that write WAV into a pipe put this size or a larger one."""
-_MOST_CHUNKS = 1_000_000
-"""After so many, made to take long, no further ones are looked at; an hour of stereo VOC has some 350000."""
+_MOST_CHUNKS = 10_000
+_MOST_BLOCKS = 1_000_000
+"""After so many, made to take long, no further ones are looked at; an hour of stereo VOC has some 350000 blocks."""
 _MP3_START = 4096
 """Bytes of an MP3 file after its ID3 tag, within which the frame of its figures lies."""
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -116,9 +117,9 @@ def _riff_bytes(file: BinaryIO) -> _Stated:
     return _Stated()
 
 
-def _heads(file: BinaryIO, size: int) -> Iterator[bytes]:
+def _heads(file: BinaryIO, size: int, most: int = _MOST_CHUNKS) -> Iterator[bytes]:
     """The heads of a file's chunks; whoever takes one moves on to the next."""
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(most):
         head = file.read(size)
         if len(head) < size:
             break
@@ -154,7 +155,7 @@ def voc_is_cut_short(path: Path) -> bool:
         size = file.seek(0, os.SEEK_END)
         file.seek(20)
         begin = file.seek(int.from_bytes(file.read(2), "little"))
-        for head in _heads(file, 4):
+        for head in _heads(file, 4, _MOST_BLOCKS):
             if not head[0]:  # the last block has kind 0 and no length
                 break
             begin = _move_to(file, begin + 4 + int.from_bytes(head[1:], "little"))

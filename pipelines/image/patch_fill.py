@@ -39,7 +39,7 @@ def filled_background(picture: torch.Tensor, known: torch.Tensor, *, patches: bo
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     size = (max(PATCH, round(height * scale)), max(PATCH, round(width * scale)))
     certain = -F.adaptive_max_pool2d(-(known >= 0.99).float(), size)[0] > 0.5
-    band = _within(certain, round(DEPTH * max(size))) & ~certain
+    band = (grown(certain[None].float(), round(DEPTH * max(size)))[0] > 0.5) & ~certain
     if not band.any() or _structure(picture, known, size) < STRUCTURE_FROM:
         return smooth
     shifts = _best_shifts(picture, smooth, certain, band, size)
@@ -65,9 +65,10 @@ def _mean_fill(picture: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return filled
 
 
-def _within(mask: torch.Tensor, distance: int) -> torch.Tensor:
-    """What (h, w) lies within `distance` pixels of `mask` (h, w)."""
-    return F.max_pool2d(mask[None].float(), 2 * distance + 1, stride=1, padding=distance)[0] > 0.5
+def grown(mask: torch.Tensor, distance: int) -> torch.Tensor:
+    """The largest value (1, h, w) of `mask` (1, h, w) in the square of 2 `distance` + 1 pixels around each pixel."""
+    down = F.max_pool2d(mask, (2 * distance + 1, 1), stride=1, padding=(distance, 0))
+    return F.max_pool2d(down, (1, 2 * distance + 1), stride=1, padding=(0, distance))
 
 
 def _structure(picture: torch.Tensor, known: torch.Tensor, size: tuple[int, int]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from talking_portrait.pipelines.instant.driver.driver import drive
 from talking_portrait.pipelines.person.person import Person, open_person
 from talking_portrait.pipelines.syncanimation import avatar as avatar_files
 from talking_portrait.pipelines.training.syncanimation import settings as settings_module
+from talking_portrait.pipelines.training.syncanimation.settings import Settings
 
 from ..toy_avatar import FRAME, make_avatar
 from ..toy_person import make_person, speech, toy_model
@@ -32,6 +34,8 @@ def small() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(avatar_files, "SIZES", (SIZE,))
         patch.setitem(settings_module.RAYS, "small", 64)
+        # What the syncers learn is for the training's own tests.
+        patch.setattr(Settings, "__init__", partialmethod(Settings.__init__, syncer_steps=3))
         yield
 
 

@@ -8,8 +8,6 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -17,7 +15,7 @@ from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_mesh
 from .mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from .portrait_mesh import PortraitMesh
-from .warp import Grid, invert, sample_field, scattered_operator, without_folds
+from .warp import Grid, between_sites, invert, sample_field, without_folds
 
 NODES_PER_EYE_DISTANCE = 40
 """Field nodes along the distance of the outer eye corners; the lips' landmarks lie about two nodes apart."""
@@ -45,18 +43,17 @@ class ExpressionField:
         self.spacing = mesh.eye_distance / NODES_PER_EYE_DISTANCE
         self.grid = Grid.over(left, top, right, bottom, self.spacing)
         nodes = self.grid.nodes()
-        spread, rows = self._spreading(nodes)
-        falloff, apart = self._falloff(nodes), self._apart(nodes)
-        beside = apart < 1
+        spread = self._spreading(nodes) * self._falloff(nodes)[:, None].astype(np.float32)
+        # Beyond the mouth corners both fields grow into the one without a parting.
+        apart = self._apart(nodes)
+        parting = apart > 0
         fields = []
         for mix in parted_lips():
-            field = np.zeros((len(nodes), VERTICES), dtype=np.float32)
-            field[~beside] = spread[~beside] @ rows(mix)
-            # Beyond the mouth corners both fields grow into the one without a parting.
-            field[beside] = spread[beside] @ rows(np.eye(VERTICES))
-            between = beside & (apart > 0)
-            field[between] += apart[between, None] * (spread[between] @ rows(mix - np.eye(VERTICES)))
-            fields.append(torch.from_numpy(field * falloff[:, None].astype(np.float32)).to(device))
+            field = spread.copy()
+            change = (mix - np.eye(VERTICES)).astype(np.float32)
+            changed = change.any(axis=1)
+            field[parting] += apart[parting, None].astype(np.float32) * (spread[parting][:, changed] @ change[changed])
+            fields.append(torch.from_numpy(field).to(device))
         self.upper, self.lower = fields
         middle = mesh.points[list(MOUTH_CORNERS)]
         down = np.array([middle[0, 1] - middle[1, 1], middle[1, 0] - middle[0, 0]])
@@ -90,11 +87,10 @@ class ExpressionField:
         moved = flat.view(self.grid.rows, self.grid.columns, batch, 2).permute(2, 3, 0, 1)
         return without_folds(moved, self.grid)
 
-    def _spreading(self, nodes: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-        """Nodes from sites (N, S), and a function that gives the sites' displacements as rows over the vertices.
+    def _spreading(self, nodes: np.ndarray) -> np.ndarray:
+        """The matrix (N, 468) from displacements of the vertices to those of the nodes (N, 2), without a parting.
 
-        Its argument (468, 468) maps displacements to those of each vertex. Eye corners and the outermost ring around
-        the face are fixed; the rings within take the shares of FADING.
+        Eye corners and the outermost ring around the face are fixed; the rings within take the shares of FADING.
         """
         mesh = self.mesh
         sites = np.setdiff1d(np.flatnonzero(mesh.facing() > HIDDEN), _eye_region())
@@ -104,12 +100,10 @@ class ExpressionField:
         rings = [centre + (mesh.points[oval] - centre) * (1 + away) for away, _ in FADING]
         corners = mesh.points[[RIGHT_EYE[0], RIGHT_EYE[8], LEFT_EYE[0], LEFT_EYE[8]]]
         places = np.concatenate([mesh.points[sites], *rings, corners])
-
-        def rows(mix: np.ndarray) -> np.ndarray:
-            fading = [share * mix[oval] for _, share in FADING]
-            return np.concatenate([mix[sites], *fading, np.zeros((len(corners), VERTICES))]).astype(np.float32)
-
-        return scattered_operator(places, nodes, 0.05 * mesh.eye_distance, ridge=0.05).astype(np.float32), rows
+        each = np.eye(VERTICES)
+        fading = [share * each[oval] for _, share in FADING]
+        moved = np.concatenate([each[sites], *fading, np.zeros((len(corners), VERTICES))])
+        return between_sites(places, moved, nodes, 0.05 * mesh.eye_distance, ridge=0.05)
 
     def _falloff(self, nodes: np.ndarray) -> np.ndarray:
         """1 on the face, 0 on the grid's border."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, NOSE_TIP, OUTER_EYE_CORNERS, OUTER_MOUTH_CORNERS
 from .portrait_mesh import PortraitMesh
-from .warp import Grid, invert, sample_field, scattered_operator, without_folds
+from .warp import Grid, between_sites, invert, sample_field, without_folds
 
 SKULL_CENTRE = (0.0, 1.5, -2.0)
 """Middle of the head in the canonical frame, cm: between the ears, behind the nose bridge."""
@@ -141,7 +141,7 @@ class HeadField:
         ring = centre + (oval - centre) * 1.45
         sites = np.concatenate([mesh.points, ring])
         depth = np.concatenate([np.maximum(mesh.depth(), back), np.full(len(ring), back)])
-        return scattered_operator(sites, nodes, 0.2 * mesh.eye_distance, ridge=0.02) @ depth
+        return between_sites(sites, depth[:, None], nodes, 0.2 * mesh.eye_distance, ridge=0.02)[:, 0]
 
     def _lift_at(self, nodes: np.ndarray) -> np.ndarray:
         """Pixels that shoulders and chest rise, 0 on the neck and at the sides of the box inside the picture."""

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHIN, FACE_OVAL
-from ...image.patch_fill import filled_background
+from ...image.patch_fill import filled_background, grown
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
@@ -172,23 +172,26 @@ def _density(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     pixels = pixels[:: max(1, len(pixels) // 4000)]
     for members in _clusters(pixels):
         centre, spread = members.mean(axis=0), np.maximum(members.var(axis=0), 0.018**2)
-        distance = ((colours - centre) ** 2 / spread).sum(axis=-1)
+        apart = (colours - centre) / np.sqrt(spread)
+        distance = np.einsum("hwc,hwc->hw", apart, apart)
         density += len(members) / len(pixels) * np.exp(-distance / 2) / np.sqrt(spread.prod())
     return density
 
 
 def _clusters(pixels: np.ndarray) -> list[np.ndarray]:
     """Groups of similar colours among `pixels` (N, 3): k-means from seeds far apart in colour."""
+    from scipy.cluster.vq import vq
+
     if len(pixels) == 0:
         return []
     seeds = [pixels.mean(axis=0)]
     while len(seeds) < CLUSTERS:
-        apart = ((pixels[:, None] - np.array(seeds)[None]) ** 2).sum(axis=-1).min(axis=1)
+        _, apart = vq(pixels, np.array(seeds), check_finite=False)
         # The farthest colour is often a single speck; the 98th percentile belongs to a group.
         seeds.append(pixels[apart.argsort()[int(0.98 * (len(pixels) - 1))]])
     centres = np.array(seeds)
     for _ in range(10):
-        label = ((pixels[:, None] - centres[None]) ** 2).sum(axis=-1).argmin(axis=1)
+        label, _ = vq(pixels, centres, check_finite=False)
         groups = [pixels[label == cluster] for cluster in range(CLUSTERS)]
         centres = np.array(
             [members.mean(axis=0) if len(members) else c for members, c in zip(groups, centres, strict=True)]
@@ -303,7 +306,7 @@ def _fill(
     # Pixels beside the head contain blended hair colours, so the fill does not start from them.
     hard = F.adaptive_max_pool2d((alpha > 0.08).float()[None], work)
     band = round(BAND * WORK_HEAD)
-    touched = F.max_pool2d(hard, 2 * band + 1, stride=1, padding=band)
+    touched = grown(hard, band)
     touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)
     touched = F.interpolate(touched, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
     known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)

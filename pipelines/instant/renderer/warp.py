@@ -1,9 +1,8 @@
 """Smooth displacement fields: from scattered points to grids, from forward to backward, from grids to pixels.
 
 A picture is warped backwards: each output pixel takes its colour from a source position. Motion is given forwards, at
-the vertices of a face. `scattered_operator` interpolates from vertices to a grid by one matrix, computed once for a
-portrait; `invert` turns a forward field into a backward one by a fixed-point step and
-Newton's method.
+the vertices of a face. `between_sites` interpolates from vertices to a grid, once for a portrait; `invert` turns a
+forward field into a backward one by a fixed-point step and Newton's method.
 
 Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
 """
@@ -71,8 +70,10 @@ class Grid:
         return like.new_tensor([2 / (self.right - self.left), 2 / (self.bottom - self.top)])
 
 
-def scattered_operator(sites: np.ndarray, queries: np.ndarray, softness: float, ridge: float) -> np.ndarray:
-    """The matrix (Q, N) that interpolates values at `sites` (N, 2) smoothly to `queries` (Q, 2).
+def between_sites(
+    sites: np.ndarray, values: np.ndarray, queries: np.ndarray, softness: float, ridge: float
+) -> np.ndarray:
+    """Values (Q, C) at `queries` (Q, 2), smoothly between the `values` (N, C) at `sites` (N, 2).
 
     Multiquadric radial basis functions sqrt((r / softness)^2 + 1) with a constant; values are reproduced at the sites
     up to `ridge`. Positions and `softness` in pixels.
@@ -82,14 +83,16 @@ def scattered_operator(sites: np.ndarray, queries: np.ndarray, softness: float, 
     # In units of the softness the basis is near 1 where points touch, so the ridge has the same meaning at any size.
     system[:count, :count] = ridge * np.eye(count) - _multiquadric(sites, sites, softness)
     system[count, count] = 0
-    coefficients = np.linalg.solve(system, np.eye(count + 1, count))
-    basis = _multiquadric(queries, sites, softness).astype(np.float32)
-    return coefficients[count].astype(np.float32) - basis @ coefficients[:count].astype(np.float32)
+    coefficients = np.linalg.solve(system, np.concatenate([values, np.zeros((1, values.shape[1]))])).astype(np.float32)
+    return coefficients[count] - _multiquadric(queries, sites, softness).astype(np.float32) @ coefficients[:count]
 
 
 def _multiquadric(a: np.ndarray, b: np.ndarray, softness: float) -> np.ndarray:
-    square = ((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T).clip(min=0)
-    return np.sqrt(square / softness**2 + 1)
+    from scipy.spatial.distance import cdist
+
+    values = cdist(a / softness, b / softness, "sqeuclidean")
+    values += 1
+    return np.sqrt(values, out=values)
 
 
 def sample_field(field: torch.Tensor, grid: Grid, positions: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,7 @@ def _mean_fill(picture: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 
 
 def grown(mask: torch.Tensor, distance: int) -> torch.Tensor:
-    """The largest value (1, h, w) of `mask` (1, h, w) in the square of 2 `distance` + 1 pixels around each pixel."""
+    """The largest value (C, h, w) of `mask` (C, h, w) in the square of 2 `distance` + 1 pixels around each pixel."""
     down = F.max_pool2d(mask, (2 * distance + 1, 1), stride=1, padding=(distance, 0))
     return F.max_pool2d(down, (1, 2 * distance + 1), stride=1, padding=(0, distance))
 

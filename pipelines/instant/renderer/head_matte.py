@@ -39,6 +39,14 @@ SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 UNARY = 0.06
 """Weight of each pixel's own colour against the links to its neighbours."""
 ROUNDS = 2
+RATHER_HEAD = 0.3, 0.6
+"""Matte from which some, and from which all, of what a background does not explain is the head's."""
+STRANGE = 0.03, 0.12
+"""The same by how far, of white, a colour lies beyond those that the background has nearby."""
+FREE, NEARBY = 0.04, 0.25
+"""Head widths from the head at which its background is certain, and those up to which that says what is usual."""
+THIN = 0.01
+"""Half the width, in head widths, up to which a line beside a head is a strand of hair."""
 
 
 class HeadMatte:
@@ -90,6 +98,7 @@ class HeadMatte:
         filled, alike = _fill(inside, self.alpha, size, patches=unclear < UNCLEAR[1])
         self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
         behind = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
+        self.alpha, behind = explained(inside, self.alpha, behind, size)
         self.backdrop, self.clear = behind[:3], clear if cut_out is None else behind[3:]
 
     @staticmethod
@@ -315,6 +324,42 @@ def _fill(
     alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
     backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))
     return torch.where(known == 1, picture, backdrop), alike
+
+
+def explained(
+    picture: torch.Tensor, alpha: torch.Tensor, behind: torch.Tensor, work: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`alpha` (1, h, w) and `behind` (C, h, w), changed where they leave the head colours beyond black or white.
+
+    What a background does not explain of a pixel of the `picture` (C, h, w) is the head's share of it. Where the
+    background is wrong and `alpha` small, that would glow, or be a hole, in front of all that a head moves to. Such
+    colours become background where it has them nearby, and else, as strands do, more of the head. `work` (rows,
+    columns) is the resolution of the classification.
+    """
+    colours, back = picture[:3], behind[:3]
+    room = torch.where(colours > back, 1 - back, back)
+    least = ((colours - back).abs() / room.clamp(min=1e-3)).amax(dim=0, keepdim=True).clamp(0, 1)
+    lacking = (least - alpha).clamp(min=0)
+    thin = max(1, round(THIN * WORK_HEAD * alpha.shape[-1] / work[1]))
+    wide = grown(-grown(-lacking, thin), thin)
+    head = torch.maximum(smoothstep(*RATHER_HEAD, alpha), smoothstep(*STRANGE, _beyond(colours, alpha, work)))
+    alpha = alpha + (lacking - wide) + head * wide
+    share = picture - (1 - alpha) * behind
+    possible = torch.minimum(share.clamp(min=0), alpha)
+    return alpha, (behind + (share - possible) / (1 - alpha).clamp(min=1e-3)).clamp(0, 1)
+
+
+def _beyond(colours: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
+    """How far (1, h, w) `colours` (3, h, w) lie beyond those nearby that are certainly not of the head."""
+    taken = grown(F.adaptive_max_pool2d((alpha > 0.02).float()[None], work)[0], round(FREE * WORK_HEAD))
+    small = F.interpolate(colours[None], size=work, mode="area")[0]
+    far = torch.zeros_like(alpha)
+    for sign in (-1, 1):
+        most = grown(torch.where(taken > 0, -2.0, sign * small), round(NEARBY * WORK_HEAD))
+        most = F.interpolate(most[None], size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
+        known = (most > -1).all(dim=0)
+        far = torch.maximum(far, (sign * colours - most).amax(dim=0, keepdim=True) * known)
+    return far
 
 
 def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where head and background can't be distinguished, the head moves less; shoulders keep still."""
+"""The head's matte and what is behind it; how far head and shoulders move."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.renderer.head_field import HeadField, skull_position
-from talking_portrait.pipelines.instant.renderer.head_matte import HeadMatte, unclear_share
+from talking_portrait.pipelines.instant.renderer.head_matte import HeadMatte, explained, unclear_share
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh
 
 
@@ -31,6 +31,30 @@ def test_a_head_of_its_backgrounds_colours_moves_less():
     veiled = HeadMatte(torch.lerp(mist.expand_as(image), image, face.clamp(0, 1)).numpy(), mesh, box)
     assert clear.motion_share == 1
     assert 0.6 <= veiled.motion_share < 0.9
+
+
+@pytest.mark.parametrize("bright", [False, True])
+def test_what_a_background_does_not_explain_leaves_no_impossible_colour(bright):
+    """From the left: a head, its soft edge, background of other colours than were filled in, and a rim of light."""
+    picture = torch.full((3, 90, 120), 0.5)
+    picture[..., :30] = torch.tensor([0.4, 0.3, 0.2])[:, None, None]
+    picture[..., 34:44] = 0.75  # as the sky is further on
+    picture[..., 60:90] = 0.75
+    alpha = torch.zeros(1, 90, 120)
+    alpha[..., :30], alpha[..., 30:34], alpha[..., 34:44] = 1.0, 0.5, 0.1
+    behind = torch.where(alpha > 0, 0.3, picture)
+    picture[:, 60:, 34:44] = 1.0
+    picture[:, 60:, 60:90] = 0.5  # where the background has no such light
+    if not bright:
+        picture, behind = 1 - picture, 1 - behind
+    changed, back = explained(picture, alpha, behind, (90, 120))
+    share = picture - (1 - changed) * back
+    assert float(share.amin()) > -0.01
+    assert float((share - changed).amax()) < 0.01
+    assert (changed >= alpha).all()
+    assert torch.equal(changed[:, :20, 37:41], alpha[:, :20, 37:41])
+    assert float((back - picture)[:, :20, 37:41].abs().amax()) < 0.08  # it is the sky
+    assert float(changed[:, 80:, 36:42].amin()) > 0.9  # it is the head's
 
 
 def test_shoulders_keep_still_while_a_neck_turns():

@@ -23,6 +23,11 @@ DEPTH = 0.13
 """How deep into what is covered patches go, over the longer side: a turning head uncovers no more."""
 HEIGHT_WEIGHT = 0.05
 """Square colour difference that counts as much as a shift over the whole height: sky, sea and walls lie in layers."""
+SEAM = 0.008, 0.02
+"""Over the longer side, how wide the edge is at which what is copied is compared with what is there, and how far along
+it the differences are averaged."""
+SURE = 0.05
+"""Part of the pixels around that are compared, from which their difference is taken as it is."""
 STRUCTURE_FROM = 0.012
 """Mean difference to the blurred picture around the head, of white, from which a background has structure."""
 
@@ -45,7 +50,7 @@ def filled_background(picture: torch.Tensor, known: torch.Tensor, *, patches: bo
     shifts = _best_shifts(picture, smooth, certain, band, size)
     if shifts is None:
         return smooth
-    return _copied(picture, smooth, shifts, band)
+    return _copied(picture, known, smooth, shifts, band)
 
 
 def _mean_fill(picture: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -69,6 +74,13 @@ def grown(mask: torch.Tensor, distance: int) -> torch.Tensor:
     """The largest value (C, h, w) of `mask` (C, h, w) in the square of 2 `distance` + 1 pixels around each pixel."""
     down = F.max_pool2d(mask, (2 * distance + 1, 1), stride=1, padding=(distance, 0))
     return F.max_pool2d(down, (1, 2 * distance + 1), stride=1, padding=(0, distance))
+
+
+def _mean_around(values: torch.Tensor, radius: int) -> torch.Tensor:
+    """Means (C, h, w) over the square of 2 `radius` + 1 pixels around each of `values` (C, h, w)."""
+    size = 2 * radius + 1
+    down = F.avg_pool2d(values, (size, 1), stride=1, padding=(radius, 0), count_include_pad=False)
+    return F.avg_pool2d(down, (1, size), stride=1, padding=(0, radius), count_include_pad=False)
 
 
 def _structure(picture: torch.Tensor, known: torch.Tensor, size: tuple[int, int]) -> float:
@@ -217,14 +229,29 @@ class _Search:
         self._compare(self._at(self.rows, place) if rows else self._at(place, self.columns))
 
 
-def _copied(picture: torch.Tensor, smooth: torch.Tensor, shifts: torch.Tensor, band: torch.Tensor) -> torch.Tensor:
-    """`smooth` (C, h, w), but pixels in `band` (rows, columns) are those that lie as far away as `shifts` say."""
+def _copied(
+    picture: torch.Tensor, known: torch.Tensor, smooth: torch.Tensor, shifts: torch.Tensor, band: torch.Tensor
+) -> torch.Tensor:
+    """`smooth` (C, h, w), but pixels in `band` (rows, columns) are those that lie as far away as `shifts` say.
+
+    Their colours are changed so that there is no step from those that are `known` (1, h, w) beside them.
+    """
+    from scipy.ndimage import distance_transform_edt
+
     height, width = picture.shape[1:]
     rows, columns = band.shape
+    # What pixels just outside would be, copied from as far away as their neighbours, is compared with what they are.
+    nearest = torch.from_numpy(distance_transform_edt(~band.numpy(), return_distances=False, return_indices=True))
+    shifts = shifts[:, nearest[0].long(), nearest[1].long()]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     row, column = (y * rows // height).clamp(max=rows - 1), (x * columns // width).clamp(max=columns - 1)
-    down = (shifts[0, row, column] * (height / rows)).round().long()
-    right = (shifts[1, row, column] * (width / columns)).round().long()
-    copied = picture[:, (y + down).clamp(0, height - 1), (x + right).clamp(0, width - 1)]
+    down = (y + (shifts[0, row, column] * (height / rows)).round().long()).clamp(0, height - 1)
+    right = (x + (shifts[1, row, column] * (width / columns)).round().long()).clamp(0, width - 1)
+    copied = picture[:, down, right]
+    near, along = (max(1, round(share * max(height, width))) for share in SEAM)
+    rim = known * known[:, down, right] * grown(1 - known, near)
+    weight = _mean_around(rim, along)
+    step = _mean_around((picture - copied) * rim, along) / weight.clamp(min=1e-6)
+    copied = (copied + _mean_fill(step, (weight / SURE).clamp(max=1))).clamp(0, 1)
     covered = F.interpolate(band[None, None].float(), size=(height, width), mode="bilinear", align_corners=False)[0]
     return torch.lerp(smooth, copied, covered)

@@ -20,6 +20,19 @@ def pattern(kind: str) -> torch.Tensor:
     return values[kind].expand(3, -1, -1).contiguous()
 
 
+def test_patches_take_the_colours_of_what_they_join():
+    """A slope over a pattern: no patch from another place has the brightness that it must have here."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(120.0), indexing="ij")
+    picture = (0.25 + 0.5 * x / 120 + 0.06 * ((x // 3 + y // 3) % 2)).expand(3, -1, -1).contiguous()
+    distance = torch.hypot((x - 60) / 30, (y - 50) / 36)
+    known = (distance > 1).float()[None]
+    filled = filled_background(torch.where(known > 0, picture, torch.tensor(0.05)), known)
+    rim = (distance < 1) & (distance > 0.85)
+    left, right = (float((filled - picture)[:, rim & side].mean()) for side in (x < 60, x > 60))
+    assert abs(left) < 0.03
+    assert abs(right) < 0.03
+
+
 @pytest.mark.parametrize("kind", ["slope", "blinds", "posts", "horizon"])
 def test_the_background_goes_on_behind_the_edge_of_the_head(kind):
     picture = pattern(kind)

@@ -38,6 +38,9 @@ for a face to look as before. Half of a talking face's frames differ by
 MARGIN = 1.5
 """Side of the mesh network's input square over the longer side of the face's box."""
 
+SETTLED, MOST_PASSES = 0.04, 6
+"""Mean movement of the points, over the face's size, from one square to the next below which they stay; and passes."""
+
 
 class TFLiteLandmarker:
     """468 points and presence scores for every face that the short-range detector finds."""
@@ -65,8 +68,13 @@ class TFLiteLandmarker:
         faces: list[Face] = []
         for square in squares:
             points = self._points(picture, square)
-            # Once more in the square that the points themselves give: steadier than the detector's.
-            face = self._face(picture, _square_of(points), min_confidence)
+            # Again in the square that the points themselves give: steadier than the detector's, which of faces that are
+            # small in the picture can be far too large.
+            for _ in range(MOST_PASSES):
+                face = self._face(picture, _square_of(points), min_confidence)
+                if face is None or np.linalg.norm(face.points - points, axis=1).mean() < SETTLED * face.size:
+                    break
+                points = face.points
             if face is not None and same_face(face, faces) is None:
                 faces.append(face)
         return faces

@@ -223,6 +223,20 @@ def test_the_networks_input_is_the_part_of_the_picture_that_is_meant(side, degre
     assert np.abs(cut - expected.numpy()).mean() < 1
 
 
+@pytest.mark.parametrize(("size", "degrees"), [(1.0, 0.0), (1.6, -15.0), (0.6, -30.0)])
+def test_a_face_is_found_from_a_square_of_another_size_and_roll(opencv_engine, monkeypatch, size, degrees):
+    """As a detector, which sees 128 pixels of a whole picture, gives them for a small face."""
+    image, track = example_portrait()
+    points = track.points[0, :468, :2]
+    middle, side = points.mean(axis=0), 1.5 * float(np.ptp(points, axis=0).max())
+    wide = torch.full((1024, 1024, 3), 0.8)
+    wide[256:768, 256:768] = image
+    square = turned_map((middle[0] + 256, middle[1] + 256), size * side, degrees, (landmarks_tflite.MESH_SIZE,) * 2)
+    monkeypatch.setattr(opencv_engine, "_detect", lambda *_: [square])
+    (face,) = opencv_engine.faces(to_uint8(wide), 0.5)
+    assert difference(face.points[:, :2] - 256, points) < 0.03
+
+
 def test_bytes_and_numbers_show_the_same_face(opencv_engine):
     picture = (example_portrait()[0] * 255).round()
     both = [

@@ -334,6 +334,23 @@ def test_what_is_transparent_in_a_film_shows_white(tmp_path):
     assert frame[4, 28].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_what_is_transparent_in_a_webm_film_shows_white(codec, tmp_path):
+    rgba = np.zeros((3, 64, 1280, 4), np.uint8)
+    rgba[..., 0] = 200
+    rgba[:, :, 640:, 3] = 255
+    matrix = "bt601" if codec == "libvpx" else "bt709"
+    ffmpeg(
+        "-f", "rawvideo", "-pix_fmt", "rgba", "-s", "1280x64", "-r", "25", "-i", "pipe:0", "-c:v", codec, "-b:v", "2M",
+        "-auto-alt-ref", "0", "-vf", f"scale=out_color_matrix={matrix}", "-pix_fmt", "yuva420p", tmp_path / "cut.webm",
+        data=rgba.tobytes(),
+    )  # fmt: skip
+    frames = np.stack(list(open_video(tmp_path / "cut.webm").frames()))
+    assert len(frames) == 3
+    assert frames[:, 16:48, 100:500].min() == 255
+    assert np.abs(frames[:, 16:48, 800:1200].mean(axis=(0, 1, 2)) - [200, 0, 0]).max() < 4
+
+
 def test_an_animated_gif_is_a_film(tmp_path):
     ffmpeg(
         "-f",

@@ -19,7 +19,7 @@ from ...progress import share
 from ...timing import as_rate, frame_count
 from ...types import Audio, FaceMotion, Progress, no_progress
 from ..driver.driver import drive
-from .film import BATCH, End, Film, dub, open_film
+from .film import BATCH, End, Film, check_dubbing, dub, open_film
 from .follow import FilmPicker
 
 FOLLOWING = 0.45
@@ -83,6 +83,7 @@ def dub_video(
     several faces; `end` and `jaw` as for `dub`. The face is followed through the video here; frames are drawn as they
     are taken. Raises TalkingPortraitError for a file that is no video, and where the face is in none of its frames.
     """
+    check_dubbing(end, jaw)
     video = open_video(path)
     if fps is not None:
         video = replace(video, fps=as_rate(fps))

@@ -488,7 +488,9 @@ def test_the_command_dubs_a_video_at_its_own_rate(video, tmp_path, capsys):
 )
 def test_options_that_do_not_fit_a_video_are_refused(video, tmp_path, capsys, extra, sentence):
     assert main(["animate", "--image", str(video), "--out", str(tmp_path / "out.mp4"), *extra]) != 0
-    assert sentence in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "The face is found" not in said  # refused before the film is looked through
     assert not (tmp_path / "out.mp4").exists()
 
 

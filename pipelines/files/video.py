@@ -25,7 +25,7 @@ from .frame_pixels import EXACT_SCALING, FramePixels
 from .images import MAX_PIXELS, is_picture
 from .input_paths import existing_file
 from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
-from .output_paths import file_to_write, rename_durably, shortened
+from .output_paths import as_path, file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
 from .sound import MAX_AAC_CHANNELS, WAV_BLOCK, SoundTrack, mixed_to_one, new_sound_file, streams_or_reason
 
@@ -296,12 +296,12 @@ class VideoWriter:
 
 def check_video_name(path: str | Path, crf: int) -> None:
     """Raises TalkingPortraitError for a name that is no video's, and for a quality that H.264 does not have."""
-    path = Path(path)
+    path = as_path(path, "video to write")
     if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
         raise TalkingPortraitError(
             f"The video is to be written to {shortened(path)}; give a name that ends in .mp4, .mov, .mkv or .webm."
         )
-    if not (isinstance(crf, int) and 0 <= crf <= 51):
+    if not (isinstance(crf, int) and not isinstance(crf, bool) and 0 <= crf <= 51):
         raise TalkingPortraitError(f"The quality is {quoted(crf)}, but 0 (lossless) to 51 is expected; 18 looks clean.")
 
 

@@ -21,7 +21,7 @@ from ..provenance.marking import MarkedFrames, Marking
 from ..provenance.metadata import add_xmp, tags
 from ..types import Audio
 from .ffmpeg import Ffmpeg, last_line
-from .frame_pixels import EXACT_SCALING, FramePixels
+from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
 from .images import MAX_PIXELS, is_picture
 from .input_paths import existing_file
 from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
@@ -47,6 +47,12 @@ class VideoFile:
     stream: VideoStream
     origin: Fraction
     """Time in the file of frame 0."""
+
+    @property
+    def transparent(self) -> bool:
+        """Whether anything of the first frame is transparent; `frames` lay it over white."""
+        first = self.stream.first
+        return may_be_transparent(first) and bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
 
     def frames(self, start: int = 0, *, only: Container[int] | None = None) -> Iterator[np.ndarray]:
         """Each frame from `start` on, (H, W, 3) uint8 RGB at the constant rate `fps`, in an ordinary screen's colours.

@@ -138,6 +138,8 @@ def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End) -> str:
         sentences.append(
             f"The video lasts {float(lasts):.2f} s and the speech {float(motion.seconds):.2f} s, so {then}."
         )
+    if video.transparent:
+        sentences.append("What is transparent in it shows white, as a dubbed video is opaque.")
     outside = int(film.face.mouth_outside.sum())
     if outside > found / 2:
         sentences.append(

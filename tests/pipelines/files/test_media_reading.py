@@ -329,7 +329,9 @@ def test_what_is_transparent_in_a_film_shows_white(tmp_path):
     rgba[:, :, 16:, 3] = 255
     raw = ("-f", "rawvideo", "-pix_fmt", "rgba", "-s", "32x32", "-r", "25", "-i", "pipe:0")
     ffmpeg(*raw, "-c:v", "qtrle", "-pix_fmt", "argb", tmp_path / "cut.mov", data=rgba.tobytes())
-    frame = next(iter(open_video(tmp_path / "cut.mov").frames()))
+    video = open_video(tmp_path / "cut.mov")
+    assert video.transparent
+    frame = next(iter(video.frames()))
     assert frame[4, 4].tolist() == [255, 255, 255]
     assert frame[4, 28].tolist() == [255, 0, 0]
 
@@ -345,7 +347,9 @@ def test_what_is_transparent_in_a_webm_film_shows_white(codec, tmp_path):
         "-auto-alt-ref", "0", "-vf", f"scale=out_color_matrix={matrix}", "-pix_fmt", "yuva420p", tmp_path / "cut.webm",
         data=rgba.tobytes(),
     )  # fmt: skip
-    frames = np.stack(list(open_video(tmp_path / "cut.webm").frames()))
+    video = open_video(tmp_path / "cut.webm")
+    assert video.transparent
+    frames = np.stack(list(video.frames()))
     assert len(frames) == 3
     assert frames[:, 16:48, 100:500].min() == 255
     assert np.abs(frames[:, 16:48, 800:1200].mean(axis=(0, 1, 2)) - [200, 0, 0]).max() < 4

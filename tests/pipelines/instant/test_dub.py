@@ -385,6 +385,17 @@ def test_frames_without_the_face_stay_as_filmed(frames, track):
     assert 0 < float(masks[9].max()) < float(masks[5].max()) == 1
 
 
+def test_a_transparent_film_is_said_to_become_opaque(frames, tmp_path):
+    path = tmp_path / "cut.mov"
+    pictures = torch.cat([frames[:2], torch.ones(2, SIDE, SIDE, 1)], dim=-1)
+    pictures[:, :8, :, 3] = 0
+    with VideoWriter(path, (SIDE, SIDE), FPS, alpha=True) as writer:
+        writer.write((pictures * 255).round().byte().numpy())
+    dubbed_video = dub_video(path, lambda _: talk(waves(5, 2)), open_landmarker(engine="opencv"))
+    assert "What is transparent in it shows white, as a dubbed video is opaque." in dubbed_video.report
+    assert all((images[:, :4] > 250).all() for images, _ in dubbed_video.pieces)
+
+
 def test_frames_whose_mouth_lies_outside_the_picture_stay_as_filmed_and_are_counted(frames, track, tmp_path):
     path, motion = tmp_path / "cut.mp4", talk(waves(5, 10))
     below = int(track.points[:, [0, 13], 1].mean()) // 2 * 2

@@ -87,6 +87,20 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns errors of the disk into a TalkingPortraitError while `path` is written."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TalkingPortraitError(
+            f"{path} can't be written ({reason_of(error)}); check that its folder exists, may be written to and "
+            "has room."
+        ) from None
+
+
+@contextmanager
 def folder_for_results(folder: Path) -> Iterator[None]:
     """Makes a folder; when the block fails, the folders that were made for it go again, unless something is in them."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]

@@ -24,12 +24,11 @@ from ....models.checkpoints import read_checkpoint
 from ...audiodvp.expression import network_features
 from ...audiodvp.fitted_face import FittedFace
 from ...audiodvp.person_model import PersonModel, open_model
-from ...files.output_paths import as_path, replacing
+from ...files.output_paths import as_path, replacing, writing
 from ...person.head_video import HeadVideo
 from ...person.person import open_person
 from ...progress import share
 from ...types import Progress, no_progress
-from ..core.checkpoints import writing
 from ..core.loop import LOG, seed_everything, train
 from ..core.loss_curve import with_loss_curve
 from ..core.person_settings import split, write_metrics

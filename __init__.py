@@ -12,10 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .pipelines.errors import TalkingPortraitError
     from .pipelines.person_api import drive_person, open_person, prepare_person, train_person
     from .pipelines.python_api import animate, drive, render
 
 __all__ = [
+    "TalkingPortraitError",
     "animate",
     "comfy_entrypoint",
     "drive",
@@ -39,6 +41,10 @@ def __getattr__(name: str) -> Any:
         from .pipelines import person_api
 
         return getattr(person_api, name)
+    if name == "TalkingPortraitError":
+        from .pipelines import errors
+
+        return errors.TalkingPortraitError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import errno
+import re
 
 from ..models.errors import TalkingPortraitError, escaped, one_line, quoted
 
 __all__ = ["TalkingPortraitError", "escaped", "is_out_of_memory", "one_line", "quoted", "reason_of"]
 
 
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""What NumPy says, without the system's error number, of an array that does not fit on the disk."""
+
+
 def reason_of(error: BaseException) -> str:
     """Why something failed, on one line: the system's words for its error number, else the message, else the class."""
+    if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
+        return "the disk is full"
     return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__, 200)
 
 

@@ -120,10 +120,11 @@ def drive_person(
     from .audiodvp.animate import frames_of, open_model
     from .audiodvp.atnet import load_encoder
     from .files.frame_stream import write_stream
-    from .files.output_paths import file_to_write, keep_inputs
+    from .files.output_paths import as_path, file_to_write, keep_inputs
     from .files.sound import SoundTrack, read_speech
     from .files.video import check_video_name
     from .memory import Resident
+    from .person.person import Person
     from .provenance.marking import new_marking
     from .types import no_progress
 
@@ -131,9 +132,9 @@ def drive_person(
     new_marking(mark)  # only refuses what is no mark, before anything is read
     if isinstance(head, str | Path) and Path(head).is_dir():
         head = open_person(head)
-    source = Path(head) if isinstance(head, str | Path) else head.source
+    source = head.source if isinstance(head, Person) else as_path(head, "head")
     given = [Path(audio)] if isinstance(audio, str | Path) else []
-    keep_inputs(file_to_write(out), Path(model), source, *given)
+    keep_inputs(file_to_write(out), as_path(model, "model"), source, *given)
     opened = open_model(model)
     sound: Audio | SoundTrack
     if isinstance(audio, str | Path):
@@ -155,4 +156,7 @@ def drive_person(
 
 
 def _folder(person: Person | str | Path) -> Path:
-    return Path(person) if isinstance(person, str | Path) else person.folder
+    from .files.output_paths import as_path
+    from .person.person import Person
+
+    return person.folder if isinstance(person, Person) else as_path(person, "person")

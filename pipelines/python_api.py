@@ -73,6 +73,8 @@ def animate(
     report = progress or no_progress
     check_video_name(out, crf)
     new_marking(mark)  # only refuses what is no mark, before anything is read
+    if motion is not None:
+        _check_motion(motion)
     if models is not None and not isinstance(models, str | Path):
         raise TalkingPortraitError(f"The models are {quoted(models)}, but the path of a folder is expected.")
     usable_device(device)
@@ -136,9 +138,21 @@ def render(
     from .instant.animate import prepare_portrait
     from .types import no_progress
 
+    _check_motion(motion)
     picture, track = _portrait(image)
     for frames in prepare_portrait(picture, track).frames_uint8(motion, progress=progress or no_progress):
         yield from frames
+
+
+def _check_motion(motion: object) -> None:
+    """Raises TalkingPortraitError for what is no motion, such as the name of a file of one."""
+    from .errors import TalkingPortraitError, quoted
+    from .types import FaceMotion
+
+    if not isinstance(motion, FaceMotion):
+        raise TalkingPortraitError(
+            f"The motion is {quoted(motion)}, but a FaceMotion is expected; give one that drive returns."
+        )
 
 
 def _portrait(image: str | Path | torch.Tensor, *, alpha: bool = False) -> tuple[torch.Tensor, FaceTrack]:

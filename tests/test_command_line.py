@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from talking_portrait.__main__ import main
 from talking_portrait.pipelines.commands.shared import terminal
 from talking_portrait.pipelines.commands.shared.progress_bar import ProgressBar
@@ -147,6 +148,17 @@ def test_amounts_of_zero_are_a_still_head(tmp_path, voice):
     assert not motion.rotation.any()
     assert not motion.translation.any()
     assert np.array_equal(motion.vertices, np.broadcast_to(motion.neutral, motion.vertices.shape))
+
+
+def test_a_picture_that_moves_is_said_to_be_one_picture(tmp_path, capsys):
+    """Pages of a TIFF do not move."""
+    first, second = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), "white")
+    for name, kind in (("a.gif", "GIF"), ("a.png", "PNG"), ("a.webp", "WEBP"), ("a.tif", "TIFF")):
+        first.save(tmp_path / name, kind, save_all=True, append_images=[second])
+        assert main(["animate", "--image", str(tmp_path / name), "--out", str(tmp_path / "out.mp4")]) != 0
+        said = capsys.readouterr().err
+        assert "shows no face" in said
+        assert ("moves, and its first picture is taken" in said) == (kind in ("GIF", "PNG", "WEBP"))
 
 
 @pytest.mark.parametrize(

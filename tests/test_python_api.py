@@ -63,6 +63,33 @@ def test_a_person_is_opened_trained_and_driven(tmp_path, monkeypatch):
         tp.prepare_person(person.source, tmp_path / "bob", crop_size=128)
 
 
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: tp.animate("a.png", "a.wav", None), "The video to write is None, but a path is expected"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", motion="a.npz"), "The motion is 'a.npz', but a FaceMotion"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", crf=True), "The quality is True, but 0"),
+        (lambda: next(tp.render("a.png", None)), "The motion is None, but a FaceMotion"),
+        (lambda: tp.open_person(None), "The person's folder is None, but a path is expected"),
+        (lambda: tp.prepare_person(5, "ann"), "The video is 5, but a path is expected"),
+        (lambda: tp.prepare_person("a.mp4", None), "The person's folder is None, but a path is expected"),
+        (lambda: tp.train_person(None, "run"), "The person is None, but a path is expected"),
+        (lambda: tp.train_person("ann", None), "The folder of the training is None, but a path is expected"),
+        (lambda: tp.drive_person(None, "a.wav", "a.mp4", head="ann"), "The model is None, but a path is expected"),
+        (lambda: tp.drive_person("a", "a.wav", "a.mp4", head=None), "The head is None, but a path is expected"),
+    ],
+)
+def test_what_is_of_another_kind_is_reported_in_a_sentence(call, sentence):
+    with pytest.raises(tp.TalkingPortraitError, match=sentence):
+        call()
+
+
+def test_a_size_is_a_whole_number_of_pixels(tmp_path):
+    for size in (512.5, "512"):
+        with pytest.raises(TalkingPortraitError, match=f"The size is {size!r}, but a whole number"):
+            tp.animate(example_portrait()[0], SPEECH_FILE, tmp_path / "out.mp4", longest_side=size)
+
+
 def test_what_is_not_there_is_reported_in_a_sentence(tmp_path):
     with pytest.raises(TalkingPortraitError, match="does not exist"):
         tp.animate(tmp_path / "none.png", SPEECH_FILE, tmp_path / "out.mp4")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import TalkingPortraitError, is_out_of_memory, one_line
-from ..files.output_paths import replacing
+from ..files.output_paths import replacing, writing
 from ..python_api import animate
 from ..types import Progress, no_progress
 from .manifest import Job
@@ -84,5 +84,5 @@ def _write(out: Path, outcomes: dict[Path, Outcome]) -> None:
         }
         for outcome in sorted(outcomes.values(), key=lambda outcome: outcome.job.numbers)
     ]
-    with replacing(out / RESULTS) as partial:
+    with writing(out / RESULTS), replacing(out / RESULTS) as partial:
         partial.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

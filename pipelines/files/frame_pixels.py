@@ -34,7 +34,7 @@ class FramePixels:
         self._graph: Any = None
 
     def __call__(self, frame: Any) -> np.ndarray:
-        alpha = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
+        alpha = may_be_transparent(frame)
         target = "rgb48le" if self._hdr else "rgba" if alpha else "rgb24"
         key = (frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range, target)
         if key != self._key:
@@ -64,6 +64,11 @@ class FramePixels:
             before.link_to(after)
         graph.configure()
         return graph
+
+
+def may_be_transparent(frame: Any) -> bool:
+    """Whether the format of a frame has transparency, which `FramePixels` lays over white."""
+    return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
 
 
 def _matrix(frame: Any) -> str:

@@ -51,6 +51,20 @@ def is_picture(path: str | Path) -> bool:
         return False
 
 
+def is_animated(path: str | Path) -> bool:
+    """Whether a picture file moves, so that `read_image` takes the first picture of several.
+
+    Pages of a TIFF and the second lens of a photograph do not count.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return file.format in ("AVIF", "GIF", "PNG", "WEBP") and bool(getattr(file, "is_animated", False))
+    except Exception:  # what is no whole picture, its reader says
+        return False
+
+
 def _decoded(path: Path, alpha: bool) -> np.ndarray:
     """A picture file as (H, W, 3 or 4) uint8; raises whatever its decoder raises."""
     from PIL import Image, ImageOps, UnidentifiedImageError

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from ..errors import TalkingPortraitError, reason_of
-from .output_paths import shortened
+from .output_paths import as_path, shortened
 
 _ADDRESS = re.compile("(https?|ftp|s3|rtsp):/", re.IGNORECASE)
 """Of a path, which has one slash where two were."""
@@ -25,7 +25,7 @@ def existing_file(path: str | Path, kind: str) -> Path:
 
     Pipes and devices are never opened, as reading them need not end.
     """
-    path = Path(path)
+    path = as_path(path, kind)
     what = f"The {kind} file {shortened(path)}"
     try:
         mode = path.stat().st_mode
@@ -54,7 +54,7 @@ def existing_file(path: str | Path, kind: str) -> Path:
 
 def existing_folder(path: str | Path, kind: str) -> Path:
     """The path of a folder; else TalkingPortraitError, which names its `kind` and says what is there."""
-    path = Path(path)
+    path = as_path(path, f"{kind} folder")
     if path.is_dir():
         return path
     what = "is a file, but a folder is expected; name one" if path.exists() else "does not exist; check its name"

@@ -7,7 +7,7 @@ sound where that begins earlier; sound that begins later or has holes is filled 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,6 +32,10 @@ _DECLARED_DURATION = ("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au",
 _WITHOUT_CLOCK = frozenset(["aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "tta", "voc", "w64", "wav"])
 """Formats that hold nothing but samples in order; the times in them are ffmpeg's guesses."""
 _STILL_CODECS = frozenset(["bmp", "gif", "jpeg2000", "mjpeg", "png", "tiff", "webp"])
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Which decode the transparency too, where a codec's usual decoder leaves it out."""
+_BT601 = 5
+"""Of AVColorSpace."""
 _SEEKABLE = ("mov,mp4", "matroska")
 """Formats with exact times and a list of the places where decoding can begin."""
 _SEEK_MARGIN = 1
@@ -144,6 +148,7 @@ def find_streams(path: Path) -> MediaStreams:
         wanted = [stream for stream in (_main(container, "video"), _main(container, "audio")) if stream is not None]
         first: dict[int, Any] = {}
         times: list[Fraction] = []
+        decode = {stream.index: _decoder(stream) for stream in wanted}
         variable = {stream.index: stream.type == "video" and not _constant(stream) for stream in wanted}
         for packet in container.demux(wanted) if wanted else ():
             stream: Any = packet.stream
@@ -151,7 +156,7 @@ def find_streams(path: Path) -> MediaStreams:
                 times.append(packet.pts * exact(stream.time_base))
             if stream.index not in first:
                 try:
-                    frames = packet.decode()
+                    frames = decode[stream.index](packet)
                 except av.error.FFmpegError:  # of a damaged packet; later ones may be whole
                     frames = []
                 if frames:
@@ -195,6 +200,26 @@ def _main(container: InputContainer, kind: str) -> Any:
         return stream.codec_context.name in _STILL_CODECS, not stream.disposition & av.stream.Disposition.default
 
     return min(usable, key=rank, default=None)
+
+
+def _decoder(stream: Any) -> Callable[[Any], list[Any]]:
+    """What decodes the packets of a stream, with its transparency where it has some."""
+    av = import_av()
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") != "1":
+        return lambda packet: packet.decode()
+    try:
+        decoder = av.CodecContext.create(name, "r")
+    except av.codec.codec.UnknownCodecError:  # of a PyAV that was built without it
+        return lambda packet: packet.decode()
+
+    def decode(packet: Any) -> list[Any]:
+        frames: Any = decoder.decode(packet)
+        for frame in frames if name == "libvpx" else ():
+            frame.colorspace = _BT601  # which VP8 always has; this decoder does not say so
+        return list(frames)
+
+    return decode
 
 
 def exact(value: Any) -> Fraction:
@@ -247,6 +272,7 @@ def decoded_frames(
     with open_container(path) as container:
         wanted: Any = container.streams[index]
         wanted.thread_type = "AUTO"
+        decode = _decoder(wanted)
         untimed = container.format.name in _WITHOUT_CLOCK
         # The last samples of a recording whose header leaves its length open are marked like damaged ones.
         open_ended = wanted.codec_context.name.startswith("pcm_")
@@ -268,7 +294,7 @@ def decoded_frames(
             # What is decoded by several threads comes late, so that `due` lags behind the packet.
             place = due or begin if packet.pts is None else packet.pts * exact(stream.time_base)
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except av.error.FFmpegError:
                 damage.at(place)
                 continue

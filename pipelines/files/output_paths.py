@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import TalkingPortraitError, reason_of
+from ..errors import TalkingPortraitError, quoted, reason_of
 from .scratch import scratch_folder
 
 MAX_NAME_BYTES = 200
@@ -26,7 +26,7 @@ def file_to_write(path: str | Path) -> Path:
     Raises TalkingPortraitError for a folder or device, a folder that is not there or refuses new files, and a name
     that no file can have.
     """
-    path = Path(path)
+    path = as_path(path, "file to write")
     try:
         target = _resolved(path)
         other = target.exists() and not target.is_file()
@@ -84,6 +84,20 @@ def replacing(target: Path) -> Iterator[Path]:
         partial = scratch / target.name
         yield partial
         rename_durably(partial, target)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns errors of the disk into a TalkingPortraitError while `path` is written."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TalkingPortraitError(
+            f"{path} can't be written ({reason_of(error)}); check that its folder exists, may be written to and "
+            "has room."
+        ) from None
 
 
 @contextmanager
@@ -165,6 +179,13 @@ def _to_disk(path: Path) -> None:
 def cut_to_bytes(name: str, most: int) -> str:
     """The start of a name that has at most so many bytes on the disk, without half of a letter."""
     return os.fsencode(name)[:most].decode(errors="ignore")
+
+
+def as_path(value: object, what: str) -> Path:
+    """The path that was given for `what`; else TalkingPortraitError."""
+    if not isinstance(value, str | Path):
+        raise TalkingPortraitError(f"The {what} is {quoted(value)}, but a path is expected; give it as text.")
+    return Path(value)
 
 
 def shortened(path: Path) -> str:

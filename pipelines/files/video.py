@@ -21,11 +21,11 @@ from ..provenance.marking import MarkedFrames, Marking
 from ..provenance.metadata import add_xmp, tags
 from ..types import Audio
 from .ffmpeg import Ffmpeg, last_line
-from .frame_pixels import EXACT_SCALING, FramePixels
+from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
 from .images import MAX_PIXELS, is_picture
 from .input_paths import existing_file
 from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
-from .output_paths import file_to_write, rename_durably, shortened
+from .output_paths import as_path, file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
 from .sound import MAX_AAC_CHANNELS, WAV_BLOCK, SoundTrack, mixed_to_one, new_sound_file, streams_or_reason
 
@@ -47,6 +47,12 @@ class VideoFile:
     stream: VideoStream
     origin: Fraction
     """Time in the file of frame 0."""
+
+    @property
+    def transparent(self) -> bool:
+        """Whether anything of the first frame is transparent; `frames` lay it over white."""
+        first = self.stream.first
+        return may_be_transparent(first) and bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
 
     def frames(self, start: int = 0, *, only: Container[int] | None = None) -> Iterator[np.ndarray]:
         """Each frame from `start` on, (H, W, 3) uint8 RGB at the constant rate `fps`, in an ordinary screen's colours.
@@ -296,12 +302,12 @@ class VideoWriter:
 
 def check_video_name(path: str | Path, crf: int) -> None:
     """Raises TalkingPortraitError for a name that is no video's, and for a quality that H.264 does not have."""
-    path = Path(path)
+    path = as_path(path, "video to write")
     if path.suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
         raise TalkingPortraitError(
             f"The video is to be written to {shortened(path)}; give a name that ends in .mp4, .mov, .mkv or .webm."
         )
-    if not (isinstance(crf, int) and 0 <= crf <= 51):
+    if not (isinstance(crf, int) and not isinstance(crf, bool) and 0 <= crf <= 51):
         raise TalkingPortraitError(f"The quality is {quoted(crf)}, but 0 (lossless) to 51 is expected; 18 looks clean.")
 
 

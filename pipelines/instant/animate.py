@@ -29,9 +29,13 @@ def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None
     height, width = image.shape[:2]
     if longest_side is None or longest_side == max(height, width):
         return image, track
-    if not isinstance(longest_side, int) or longest_side < MIN_SIDE:
+    if not isinstance(longest_side, int) or isinstance(longest_side, bool):
         raise TalkingPortraitError(
-            f"The size is {quoted(longest_side)} pixels, but at least {MIN_SIDE} are needed; 512 suits most uses."
+            f"The size is {quoted(longest_side)}, but a whole number of pixels is expected; 512 suits most uses."
+        )
+    if longest_side < MIN_SIDE:
+        raise TalkingPortraitError(
+            f"The size is {longest_side} pixels, but at least {MIN_SIDE} are needed; 512 suits most uses."
         )
     scale = Fraction(longest_side, max(height, width))
     if height * width * scale**2 > MAX_PIXELS:

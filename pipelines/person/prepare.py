@@ -27,7 +27,7 @@ from ..face.crop_boxes import PRESETS, portrait_boxes
 from ..face.face import Landmarker
 from ..face.landmarks import open_landmarker
 from ..files.images import from_uint8, to_uint8, write_frame
-from ..files.output_paths import folder_for_results, rename_durably, replacing
+from ..files.output_paths import as_path, folder_for_results, rename_durably, replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..files.sound import NoSoundError, open_sound, read_speech, write_wav
 from ..files.video import VideoFile, open_video
@@ -111,8 +111,8 @@ def prepare_person(
     is working on.
     """
     settings = settings or Settings()
+    folder = as_path(folder, "person's folder")
     given = open_video(video)
-    folder = Path(folder)
     try:
         with folder_for_results(folder), locked(folder):
             clear_abandoned(folder)

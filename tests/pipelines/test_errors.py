@@ -1,4 +1,4 @@
-"""The check for memory that ran out: every kind of it, and errors that are similar."""
+"""The check for memory that ran out: every kind of it, and errors that are similar; the words for a full disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 
 import pytest
 import torch
-from talking_portrait.pipelines.errors import TalkingPortraitError, is_out_of_memory
+from talking_portrait.pipelines.errors import TalkingPortraitError, is_out_of_memory, reason_of
 from talking_portrait.pipelines.memory import HalvingBatches
 
 
@@ -68,3 +68,8 @@ def test_other_errors_are_not_taken_for_it_and_pass_the_retry(error: BaseExcepti
     with pytest.raises(type(error)) as raised:
         list(HalvingBatches(4).each(2, work))
     assert raised.value is error
+
+
+def test_an_array_that_does_not_fit_on_the_disk_is_said_in_a_users_words() -> None:
+    assert reason_of(OSError("1457 requested and 0 written")) == "the disk is full"
+    assert reason_of(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"

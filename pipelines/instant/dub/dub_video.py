@@ -19,7 +19,7 @@ from ...progress import share
 from ...timing import as_rate, frame_count
 from ...types import Audio, FaceMotion, Progress, no_progress
 from ..driver.driver import drive
-from .film import BATCH, End, Film, dub, open_film
+from .film import BATCH, End, Film, check_dubbing, dub, open_film
 from .follow import FilmPicker
 
 FOLLOWING = 0.45
@@ -83,6 +83,7 @@ def dub_video(
     several faces; `end` and `jaw` as for `dub`. The face is followed through the video here; frames are drawn as they
     are taken. Raises TalkingPortraitError for a file that is no video, and where the face is in none of its frames.
     """
+    check_dubbing(end, jaw)
     video = open_video(path)
     if fps is not None:
         video = replace(video, fps=as_rate(fps))
@@ -137,6 +138,8 @@ def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End) -> str:
         sentences.append(
             f"The video lasts {float(lasts):.2f} s and the speech {float(motion.seconds):.2f} s, so {then}."
         )
+    if video.transparent:
+        sentences.append("What is transparent in it shows white, as a dubbed video is opaque.")
     outside = int(film.face.mouth_outside.sum())
     if outside > found / 2:
         sentences.append(

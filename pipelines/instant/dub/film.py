@@ -158,15 +158,23 @@ def _best(values: Sequence[float], views: Sequence[MouthView]) -> MouthView:
 
 def frame_order(count: int, frames: int, end: End) -> np.ndarray:
     """Numbers (n,) of a film of `count` frames that `frames` frames of speech are spoken over; n is less for "cut"."""
-    if end not in get_args(End):
-        raise TalkingPortraitError(
-            f'The end of the film is "{end}", but one of {", ".join(get_args(End))} is expected.'
-        )
     if end == "cut":
         return np.arange(min(count, frames))
     if end == "hold":
         return np.minimum(np.arange(frames), count - 1)
     return forwards_and_backwards(count, frames)
+
+
+def check_dubbing(end: End, jaw: float) -> None:
+    """Raises TalkingPortraitError for what `dub` can't take; for those who follow a face through a film before."""
+    if end not in get_args(End):
+        raise TalkingPortraitError(
+            f'The end of the film is "{end}", but one of {", ".join(get_args(End))} is expected.'
+        )
+    if not 0 <= jaw <= 1:
+        raise TalkingPortraitError(
+            f"The jaw's amount is {jaw}, but a number from 0 to 1 is expected; 1 suits most uses."
+        )
 
 
 def dub(
@@ -183,10 +191,7 @@ def dub(
     Where a mask is 0 a frame is the film's, unchanged. `jaw` in 0..1 is how far chin and cheeks follow the new words
     instead of the old. The motion's rate is the film's; only its mouth is used.
     """
-    if not 0 <= jaw <= 1:
-        raise TalkingPortraitError(
-            f"The jaw's amount is {jaw}, but a number from 0 to 1 is expected; 1 suits most uses."
-        )
+    check_dubbing(end, jaw)
     if motion.fps != film.fps:
         raise TalkingPortraitError(
             f"The motion has {float(motion.fps):g} frames a second and the film {float(film.fps):g}; make the motion "

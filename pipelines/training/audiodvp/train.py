@@ -24,12 +24,11 @@ from ....models.checkpoints import read_checkpoint
 from ...audiodvp.expression import network_features
 from ...audiodvp.fitted_face import FittedFace
 from ...audiodvp.person_model import PersonModel, open_model
-from ...files.output_paths import replacing
+from ...files.output_paths import as_path, replacing, writing
 from ...person.head_video import HeadVideo
 from ...person.person import open_person
 from ...progress import share
 from ...types import Progress, no_progress
-from ..core.checkpoints import writing
 from ..core.loop import LOG, seed_everything, train
 from ..core.loss_curve import with_loss_curve
 from ..core.person_settings import split, write_metrics
@@ -74,7 +73,7 @@ def train_audiodvp(
     Raises TalkingPortraitError for a person that is unfinished or without speech, a folder with a run that is not to go
     on, and as `core.loop.train`.
     """
-    out = Path(out)
+    out = as_path(out, "folder of the training")
     person = open_person(person_folder)
     face = FittedFace.read(person.folder)
     speech, encoder = person.speech(), person.mouth_encoder()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from ...errors import TalkingPortraitError, reason_of
-from ...files.output_paths import replacing
+from ...files.output_paths import replacing, writing
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
@@ -26,20 +25,6 @@ class Checkpoint:
     step: int
     tensors: dict[str, torch.Tensor]
     notes: dict[str, Any]
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns errors of the disk into a TalkingPortraitError while `path` is written."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise TalkingPortraitError(
-            f"{path} can't be written ({reason_of(error)}); check that its folder exists, may be written to and "
-            "has room."
-        ) from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, Any] | None = None) -> None:

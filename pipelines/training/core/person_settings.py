@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from ...errors import TalkingPortraitError, quoted
-from ...files.output_paths import replacing
+from ...files.output_paths import replacing, writing
 from ...person.head_frames import longest_stretch
 from ...person.person import Person
-from .checkpoints import writing
 from .trainer import PRECISIONS
 
 SIZES = ("auto", "small", "published")

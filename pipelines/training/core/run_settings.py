@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...errors import TalkingPortraitError, quoted
-from ...files.output_paths import replacing
-from .checkpoints import writing
+from ...files.output_paths import replacing, writing
 
 FILE = "run.json"
 LATER = "later"

@@ -39,8 +39,7 @@ class FacePoints:
         from ....models.face.part_points import PartPointsNetwork, save_part_points
         from ...face.landmarks import open_landmarker
         from ...face.part_points import EYES_FILE, MOUTH_FILE
-        from ...files.output_paths import replacing
-        from ..core.checkpoints import writing
+        from ...files.output_paths import replacing, writing
         from ..core.run_settings import check_option
         from .examples import collect
         from .part_points import EYES_SUBJECT, MOUTH_SUBJECT, Settings, errors, train_part_points

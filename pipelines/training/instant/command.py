@@ -100,8 +100,7 @@ class Mouth:
     def finish(self, options: argparse.Namespace, written: Path) -> dict[str, float]:
         """Copies the network to where it was wanted; returns its metrics on held-out voices."""
         from ....models.speech.mouth_network import load_mouth_network
-        from ...files.output_paths import replacing
-        from ..core.checkpoints import writing
+        from ...files.output_paths import replacing, writing
         from .corpus import read_corpus
         from .mouth import evaluate
 

@@ -21,9 +21,8 @@ import torch
 
 from ....models.speech.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
 from ...errors import TalkingPortraitError
-from ...files.output_paths import replacing
+from ...files.output_paths import replacing, writing
 from ...types import Progress, no_progress
-from ..core.checkpoints import writing
 from .speech import PHONES, Espeak, require_synthesisers, speak_random
 
 SHARD = 200

@@ -24,9 +24,8 @@ from ....models.speech.mouth_network import (
     normalise,
     save_mouth_network,
 )
-from ...files.output_paths import replacing
+from ...files.output_paths import replacing, writing
 from ...instant.driver.mouth_controls import MouthControls, as_controls
-from ..core.checkpoints import writing
 from ..core.trainer import Batch, Objective, Trainer, trainable
 from .corpus import Spoken
 from .speech import PHONES

@@ -11,11 +11,10 @@ import torch
 from ....models.speech.mouth_network import MouthNetwork, save_mouth_network
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from ...face.face import Landmarker
-from ...files.output_paths import replacing
+from ...files.output_paths import replacing, writing
 from ...person.person import Person
 from ...progress import share
 from ...types import Progress, no_progress
-from ..core.checkpoints import writing
 from .crops import Crops
 from .fine_tune import Settings, agreement, fine_tune, validated
 from .lips import SpokenLips

@@ -27,7 +27,7 @@ from ....models.syncanimation.rendering.tri_plane import can_compile
 from ...errors import TalkingPortraitError
 from ...face.face import Landmarker
 from ...face.landmarks import open_landmarker
-from ...files.output_paths import replacing
+from ...files.output_paths import replacing, writing
 from ...model_files.store import find, list_files
 from ...person.person import open_person
 from ...progress import share
@@ -37,7 +37,6 @@ from ...syncanimation.conditions import expression_labels
 from ...syncanimation.person_model import STAGES, PersonModel, open_model
 from ...syncanimation.speech import SpeechScale
 from ...types import Progress, no_progress
-from ..core.checkpoints import writing
 from ..core.loop import LOG, seed_everything, train
 from ..core.loss_curve import with_loss_curve
 from ..core.person_settings import split, write_metrics

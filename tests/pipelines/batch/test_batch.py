@@ -89,6 +89,16 @@ def test_a_failure_is_tried_once_more_and_listed(folder: Path, rendered: list, c
     assert rendered[0][1] == {"renderer": "instant", "seed": 4}
 
 
+def test_a_list_of_results_that_does_not_fit_is_named(folder: Path, monkeypatch: Any, rendered: list) -> None:
+    def full(self: Path, *_: Any, **__: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    jobs = read_manifest(manifest(folder, row("one")), folder / "out")
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(TalkingPortraitError, match=r"batch.json can't be written \(No space left on device\)"):
+        run_batch(jobs, folder / "out")
+
+
 def test_a_row_that_never_succeeds_ends_the_command_with_1(folder: Path, capsys: Any) -> None:
     rows = manifest(folder, row(settings={"mouth": 9}), row(settings={"longest_side": 64}))
     assert main(["batch", str(rows), "--out", str(folder / "out")]) == 1

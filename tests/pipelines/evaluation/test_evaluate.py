@@ -220,6 +220,16 @@ def test_tables_and_picture_say_the_same(report: Report, tmp_path: Path) -> None
     assert picture.std() > 0.05
 
 
+def test_a_table_that_does_not_fit_is_named(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, *_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(TalkingPortraitError, match=r"evaluation.json can't be written \(No space left on device\)"):
+        write_report(tmp_path, report)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_prints_the_table_and_writes_the_folder(video: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     from talking_portrait.pipelines.face import landmarks
 

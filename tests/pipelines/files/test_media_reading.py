@@ -329,9 +329,30 @@ def test_what_is_transparent_in_a_film_shows_white(tmp_path):
     rgba[:, :, 16:, 3] = 255
     raw = ("-f", "rawvideo", "-pix_fmt", "rgba", "-s", "32x32", "-r", "25", "-i", "pipe:0")
     ffmpeg(*raw, "-c:v", "qtrle", "-pix_fmt", "argb", tmp_path / "cut.mov", data=rgba.tobytes())
-    frame = next(iter(open_video(tmp_path / "cut.mov").frames()))
+    video = open_video(tmp_path / "cut.mov")
+    assert video.transparent
+    frame = next(iter(video.frames()))
     assert frame[4, 4].tolist() == [255, 255, 255]
     assert frame[4, 28].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_what_is_transparent_in_a_webm_film_shows_white(codec, tmp_path):
+    rgba = np.zeros((3, 64, 1280, 4), np.uint8)
+    rgba[..., 0] = 200
+    rgba[:, :, 640:, 3] = 255
+    matrix = "bt601" if codec == "libvpx" else "bt709"
+    ffmpeg(
+        "-f", "rawvideo", "-pix_fmt", "rgba", "-s", "1280x64", "-r", "25", "-i", "pipe:0", "-c:v", codec, "-b:v", "2M",
+        "-auto-alt-ref", "0", "-vf", f"scale=out_color_matrix={matrix}", "-pix_fmt", "yuva420p", tmp_path / "cut.webm",
+        data=rgba.tobytes(),
+    )  # fmt: skip
+    video = open_video(tmp_path / "cut.webm")
+    assert video.transparent
+    frames = np.stack(list(video.frames()))
+    assert len(frames) == 3
+    assert frames[:, 16:48, 100:500].min() == 255
+    assert np.abs(frames[:, 16:48, 800:1200].mean(axis=(0, 1, 2)) - [200, 0, 0]).max() < 4
 
 
 def test_an_animated_gif_is_a_film(tmp_path):

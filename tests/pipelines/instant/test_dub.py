@@ -385,6 +385,17 @@ def test_frames_without_the_face_stay_as_filmed(frames, track):
     assert 0 < float(masks[9].max()) < float(masks[5].max()) == 1
 
 
+def test_a_transparent_film_is_said_to_become_opaque(frames, tmp_path):
+    path = tmp_path / "cut.mov"
+    pictures = torch.cat([frames[:2], torch.ones(2, SIDE, SIDE, 1)], dim=-1)
+    pictures[:, :8, :, 3] = 0
+    with VideoWriter(path, (SIDE, SIDE), FPS, alpha=True) as writer:
+        writer.write((pictures * 255).round().byte().numpy())
+    dubbed_video = dub_video(path, lambda _: talk(waves(5, 2)), open_landmarker(engine="opencv"))
+    assert "What is transparent in it shows white, as a dubbed video is opaque." in dubbed_video.report
+    assert all((images[:, :4] > 250).all() for images, _ in dubbed_video.pieces)
+
+
 def test_frames_whose_mouth_lies_outside_the_picture_stay_as_filmed_and_are_counted(frames, track, tmp_path):
     path, motion = tmp_path / "cut.mp4", talk(waves(5, 10))
     below = int(track.points[:, [0, 13], 1].mean()) // 2 * 2
@@ -488,7 +499,9 @@ def test_the_command_dubs_a_video_at_its_own_rate(video, tmp_path, capsys):
 )
 def test_options_that_do_not_fit_a_video_are_refused(video, tmp_path, capsys, extra, sentence):
     assert main(["animate", "--image", str(video), "--out", str(tmp_path / "out.mp4"), *extra]) != 0
-    assert sentence in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "The face is found" not in said  # refused before the film is looked through
     assert not (tmp_path / "out.mp4").exists()
 
 

@@ -183,7 +183,7 @@ def cut_to_bytes(name: str, most: int) -> str:
 
 def as_path(value: object, what: str) -> Path:
     """The path that was given for `what`; else TalkingPortraitError."""
-    if not isinstance(value, str | Path):
+    if not isinstance(value, str | os.PathLike):
         raise TalkingPortraitError(f"The {what} is {quoted(value)}, but a path is expected; give it as text.")
     return Path(value)
 

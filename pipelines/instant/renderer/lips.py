@@ -11,10 +11,10 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from .expression_field import ExpressionField
-from .face_opening import Aperture, EdgeTables, colours_along
+from .face_opening import Aperture, EdgeTables, colours_along, colours_at
 from .mouth_interior import MouthInterior
 from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
-from .picture_style import PictureStyle
+from .picture_style import LUMA, SKIN, PictureStyle, median_colour
 from .portrait_mesh import PortraitMesh
 from .warp import Layer, as_opaque_as, extent
 
@@ -29,6 +29,8 @@ LIP_OVERLAP = 0.02
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
 OWN_FROM = 0.035, 0.055
 """Opening of the portrait in eye distances from which some, and with which all, of its inside is kept."""
+LIT, WIDE = (0.36, 0.5), (0.4, 0.5)
+"""Median brightness beside the skin's, and height in mouth half widths, from which on an inside is no shadow alone."""
 RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
 RIM_SHADE = 0.3
@@ -80,6 +82,8 @@ class Lips:
             hidden = self.edge / 2 + LIP_OVERLAP * mouth.half
             mesh.mouth.fit_edges(np.interp(at_lips, mouth.table_along, further) / mesh.pixels_per_cm, hidden)
         self.kept = float(smoothstep(*OWN_FROM, np.float64(mesh.mouth.lip_gap)))
+        if self.kept:
+            self.kept *= _inside_shown(picture, mouth, float(median_colour(picture, mesh.points[list(SKIN)]) @ LUMA))
         """Share that the picture's own inside has in the painted one."""
         self.mouth = mouth
         self.cm = mesh.pixels_per_cm
@@ -221,6 +225,18 @@ class Lips:
         dimmed = (light / rest).clamp(max=1.0)
         colour[:, :3] *= self.interior.tinted(dimmed)
         return torch.lerp(painted, colour, own[:, None])
+
+
+def _inside_shown(picture: np.ndarray, mouth: Aperture, skin: float) -> float:
+    """0..1: how far an open mouth shows its inside; between lips that hardly part there may be their shadow alone.
+
+    `skin` is the skin's brightness.
+    """
+    along = np.linspace(-0.5, 0.5, 21) * mouth.half
+    upper, lower = (np.interp(along, mouth.table_along, edge) for edge in (mouth.upper, mouth.lower))
+    across = upper[:, None] + (lower - upper)[:, None] * np.linspace(0.25, 0.75, 9)
+    light = np.median(colours_at(picture, mouth.places(along[:, None], across)) @ LUMA) / max(skin, 1e-3)
+    return float(np.maximum(smoothstep(*LIT, light), smoothstep(*WIDE, (lower - upper).max() / mouth.half)))
 
 
 def _dark_line(picture: np.ndarray, mouth: Aperture) -> np.ndarray:

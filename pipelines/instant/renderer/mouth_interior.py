@@ -160,9 +160,9 @@ class MouthInterior:
             own, bright = _own_teeth(
                 picture, mouth, along[0], float(median_colour(picture, mesh.points[list(SKIN)]) @ LUMA)
             )
+            bright = bright * kept
             teeth = teeth + bright[:, None] * (own - teeth)
             # Teeth that reach down to the lower lip end a little behind it; others end within the picture.
-            bright = bright * kept
             behind = np.interp(along[0], mouth.table_along, mouth.lower) / self.cm + 0.10
             ends = bright * np.maximum(edge, behind) + (1 - bright) * np.minimum(edge, behind - 0.3)
             edge = edge + kept * (ends - edge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_ve
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
-from talking_portrait.pipelines.instant.renderer.lips import _lip_edge
+from talking_portrait.pipelines.instant.renderer.lips import _inside_shown, _lip_edge
 from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     YELLOW_LIGHT,
     YELLOWEST,
@@ -265,3 +266,24 @@ def test_a_pale_face_of_many_hues_is_no_statue_and_has_a_red_mouth():
     assert drawing.stone == 0
     dull, red = (palette_of(picture, mesh, style).tongue for style in (pale, drawing))
     assert red[0] / red[1] > 1.25 > 1.1 > dull[0] / dull[1]
+
+
+@pytest.mark.parametrize(
+    ("height", "light", "shown"),
+    [(0.2, 0.15, 0.0), (0.2, 0.9, 1.0), (0.7, 0.1, 1.0)],
+    ids=["a narrow shadow", "narrow, with teeth", "wide and dark"],
+)
+def test_a_dark_line_between_lips_that_hardly_part_says_nothing_of_the_teeth(height, light, shown):
+    picture = np.full((200, 200, 3), 0.6, np.float32)
+    half = 50.0
+    picture[round(100 - half * height / 2) : round(100 + half * height / 2)] = 0.6 * light
+    along = np.linspace(-half, half, 11)
+    edge = np.full(11, half * height / 2)
+    mouth = SimpleNamespace(
+        half=half,
+        table_along=along,
+        upper=-edge,
+        lower=edge,
+        places=lambda along, across: np.stack(np.broadcast_arrays(along + 100, across + 100), axis=-1),
+    )
+    assert _inside_shown(picture, mouth, 0.6) == pytest.approx(shown, abs=0.01)

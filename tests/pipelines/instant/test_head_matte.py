@@ -51,8 +51,8 @@ def test_what_a_background_does_not_explain_leaves_no_impossible_colour(bright):
     share = picture - (1 - changed) * back
     assert float(share.amin()) > -0.01
     assert float((share - changed).amax()) < 0.01
-    assert (changed >= alpha).all()
-    assert torch.equal(changed[:, :20, 37:41], alpha[:, :20, 37:41])
+    assert float((changed - alpha).amin()) > -1e-6
+    torch.testing.assert_close(changed[:, :20, 37:41], alpha[:, :20, 37:41])
     assert float((back - picture)[:, :20, 37:41].abs().amax()) < 0.08  # it is the sky
     assert float(changed[:, 80:, 36:42].amin()) > 0.9  # it is the head's
 

@@ -13,6 +13,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from .windows import box_mean, grown
+
 LONGEST_SIDE, LEVELS = 256, 4
 """Pixels of the longer side at which patches are compared at last, and how often that is halved before."""
 PATCH = 7
@@ -70,19 +72,6 @@ def _mean_fill(picture: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return filled
 
 
-def grown(mask: torch.Tensor, distance: int) -> torch.Tensor:
-    """The largest value (C, h, w) of `mask` (C, h, w) in the square of 2 `distance` + 1 pixels around each pixel."""
-    down = F.max_pool2d(mask, (2 * distance + 1, 1), stride=1, padding=(distance, 0))
-    return F.max_pool2d(down, (1, 2 * distance + 1), stride=1, padding=(0, distance))
-
-
-def _mean_around(values: torch.Tensor, radius: int) -> torch.Tensor:
-    """Means (C, h, w) over the square of 2 `radius` + 1 pixels around each of `values` (C, h, w)."""
-    size = 2 * radius + 1
-    down = F.avg_pool2d(values, (size, 1), stride=1, padding=(radius, 0), count_include_pad=False)
-    return F.avg_pool2d(down, (1, size), stride=1, padding=(0, radius), count_include_pad=False)
-
-
 def _structure(picture: torch.Tensor, known: torch.Tensor, size: tuple[int, int]) -> float:
     """Mean difference between the known part of the picture and its blurred self."""
     small = F.interpolate(picture[None], size=size, mode="area")
@@ -110,7 +99,7 @@ def _best_shifts(
             F.interpolate(mask[None, None].float(), size=here, mode="area")[0, 0] for mask in (certain, band)
         )
         known_here, todo_here = known > 0.999, (todo > 0) & (known <= 0.999)
-        whole = -F.max_pool2d(-known_here[None].float(), PATCH, stride=1, padding=PATCH // 2)[0] > 0.5
+        whole = -grown(-known_here[None].float(), PATCH // 2)[0] > 0.5
         edge = PATCH // 2
         whole[:edge], whole[-edge:], whole[:, :edge], whole[:, -edge:] = False, False, False, False
         if not whole.any() or not todo_here.any():
@@ -250,8 +239,8 @@ def _copied(
     copied = picture[:, down, right]
     near, along = (max(1, round(share * max(height, width))) for share in SEAM)
     rim = known * known[:, down, right] * grown(1 - known, near)
-    weight = _mean_around(rim, along)
-    step = _mean_around((picture - copied) * rim, along) / weight.clamp(min=1e-6)
+    weight = box_mean(rim, along)
+    step = box_mean((picture - copied) * rim, along) / weight.clamp(min=1e-6)
     copied = (copied + _mean_fill(step, (weight / SURE).clamp(max=1))).clamp(0, 1)
     covered = F.interpolate(band[None, None].float(), size=(height, width), mode="bilinear", align_corners=False)[0]
     return torch.lerp(smooth, copied, covered)

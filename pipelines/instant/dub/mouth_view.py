@@ -114,7 +114,7 @@ class MouthView:
     def likeness(self, other: MouthView) -> float:
         """The correlation of brightness of the inside of another frame's mouth with what would be drawn there."""
         along = np.linspace(-COMPARED_REACH, COMPARED_REACH, COMPARED_COLUMNS) * other.lips.half
-        upper, lower = (np.interp(along, other.lips.table_along, edge) for edge in (other.lips.upper, other.lips.lower))
+        upper, lower = other.lips.edges_at(along)
         gap = np.maximum(lower - upper, 0)
         below_upper, above_lower = PARTS[:, None] * gap, PARTS[::-1, None] * gap
         places = other.lips.places(along, upper + below_upper)
@@ -138,7 +138,7 @@ class MouthView:
         size = float(np.sqrt(abs(np.linalg.det(to_view))))
         along, across = np.moveaxis(self.lips.local(self.middle + (places - motion.middle) @ to_view.T), -1, 0)
         along = np.clip(along, -SIDE_REACH * self.lips.half, SIDE_REACH * self.lips.half)
-        upper, lower = (np.interp(along, self.lips.table_along, edge) for edge in (self.lips.upper, self.lips.lower))
+        upper, lower = self.lips.edges_at(along)
         gap = np.maximum(lower - upper, 2 * RIM)
         from_upper = np.maximum(across - upper, below_upper * size)
         from_lower = above_lower * size
@@ -200,6 +200,6 @@ def _cavity(
 def _across(picture: np.ndarray, lips: Aperture, parts: np.ndarray, away: float = 0.0) -> np.ndarray:
     """Colours (n, 21, 3) of the middle of a mouth at `parts` (n,) of its opening, `away` mouth half widths below."""
     along = np.linspace(-0.5, 0.5, 21) * lips.half
-    upper, lower = (np.interp(along, lips.table_along, edge) for edge in (lips.upper, lips.lower))
+    upper, lower = lips.edges_at(along)
     place = lips.places(along, upper + parts[:, None] * (lower - upper) + away * lips.half)
     return sampled(picture, place[..., 0], place[..., 1])

@@ -44,6 +44,10 @@ class Aperture:
         """Positions (..., 2) in the picture of local ones, which are broadcast."""
         return self.middle + along[..., None] * self.axis + across[..., None] * self.down
 
+    def edges_at(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Heights of the upper and the lower edge at `along`."""
+        return np.interp(along, self.table_along, self.upper), np.interp(along, self.table_along, self.lower)
+
     def corners_of(self, along: tuple[float, float], across: tuple[float, float]) -> np.ndarray:
         """The four picture positions (4, 2) of a box in local pixels."""
         return self.places(np.repeat(along, 2), np.tile(across, 2))

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHIN, FACE_OVAL
-from ...image.patch_fill import filled_background, grown
+from ...image.patch_fill import filled_background
+from ...image.windows import box_mean, grown
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
@@ -282,7 +283,7 @@ def _guided(picture: torch.Tensor, small: torch.Tensor, alpha: torch.Tensor, rad
 
     In each box of the small picture alpha is fitted as a linear function of colour, which is applied to the large one.
     """
-    mean = lambda values: _box_mean(values, radius)  # noqa: E731
+    mean = lambda values: box_mean(values, radius)  # noqa: E731
     small_mean, alpha_mean = mean(small), mean(alpha)
     pairs = torch.stack([small[i] * small[j] for i in range(3) for j in range(3)])
     covariance = mean(pairs) - torch.stack([small_mean[i] * small_mean[j] for i in range(3) for j in range(3)])
@@ -294,12 +295,6 @@ def _guided(picture: torch.Tensor, small: torch.Tensor, alpha: torch.Tensor, rad
         torch.cat([mean(slope), mean(offset)])[None], size=picture.shape[1:], mode="bilinear", align_corners=False
     )[0]
     return (fit[:3] * picture).sum(dim=0, keepdim=True) + fit[3:]
-
-
-def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
-    kernel = 2 * radius + 1
-    padded = F.pad(values[None], (radius,) * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(padded, (1, kernel), stride=1), (kernel, 1), stride=1)[0]
 
 
 def _fill(

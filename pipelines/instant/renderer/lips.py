@@ -233,7 +233,7 @@ def _inside_shown(picture: np.ndarray, mouth: Aperture, skin: float) -> float:
     `skin` is the skin's brightness.
     """
     along = np.linspace(-0.5, 0.5, 21) * mouth.half
-    upper, lower = (np.interp(along, mouth.table_along, edge) for edge in (mouth.upper, mouth.lower))
+    upper, lower = mouth.edges_at(along)
     across = upper[:, None] + (lower - upper)[:, None] * np.linspace(0.25, 0.75, 9)
     light = np.median(colours_at(picture, mouth.places(along[:, None], across)) @ LUMA) / max(skin, 1e-3)
     return float(np.maximum(smoothstep(*LIT, light), smoothstep(*WIDE, (lower - upper).max() / mouth.half)))

@@ -309,7 +309,7 @@ def _own_teeth(picture: np.ndarray, mouth: Aperture, along: np.ndarray, skin: fl
     """
     from scipy.ndimage import gaussian_filter1d
 
-    upper, lower = (np.interp(along, mouth.table_along, edge) for edge in (mouth.upper, mouth.lower))
+    upper, lower = mouth.edges_at(along)
     shares = np.linspace(0.35, 0.85, 9)
     across = upper[:, None] + (lower - upper)[:, None] * shares
     colours = colours_at(picture, mouth.places(along[:, None], across))

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ....models.curves import smoothstep
+from ...image.windows import box_mean
 
 LEAST_AREA, EASED_AREA, EASED_INVERSE = 0.22, 0.42, 0.3
 """Least area ratio that a field and its inverse get, and the ratios below which the one and the other is smoothed."""
@@ -134,7 +135,7 @@ def without_folds(field: torch.Tensor, grid: Grid, eased: float = EASED_AREA) ->
         cells = (..., rows, columns)
         nodes = (..., slice(rows.start, rows.stop + 1), slice(columns.start, columns.stop + 1))
         weight = _at_nodes(smoothstep(eased, LEAST_AREA, area[cells])[:, None], radius)
-        part[nodes] = torch.lerp(part[nodes], _box_mean(part[nodes], radius), weight)
+        part[nodes] = torch.lerp(part[nodes], box_mean(part[nodes], radius), weight)
         area[cells] = _least_area(part[nodes], grid)
     if area.min() < LEAST_AREA:
         part = part * _unfolding_scale(*_cell_slopes(part, grid))
@@ -188,14 +189,7 @@ def _at_nodes(weight: torch.Tensor, radius: int) -> torch.Tensor:
     """Weights of cells (B, 1, rows - 1, columns - 1) at the nodes (B, 1, rows, columns), all round by `radius`."""
     size = 2 * radius + 2
     grown = F.max_pool2d(F.pad(weight, (radius + 1,) * 4), (size, 1), stride=1)
-    return _box_mean(F.max_pool2d(grown, (1, size), stride=1), radius)
-
-
-def _box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
-    """Means (B, C, h, w) over squares of 2 `radius` + 1 of `values` (B, C, h, w), whose border values go on."""
-    size = 2 * radius + 1
-    padded = F.pad(values, (radius,) * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(padded, (1, size), stride=1), (size, 1), stride=1)
+    return box_mean(F.max_pool2d(grown, (1, size), stride=1), radius)
 
 
 def _unfolding_scale(by_x: torch.Tensor, by_y: torch.Tensor) -> torch.Tensor:

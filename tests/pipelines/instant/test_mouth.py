@@ -277,13 +277,9 @@ def test_a_dark_line_between_lips_that_hardly_part_says_nothing_of_the_teeth(hei
     picture = np.full((200, 200, 3), 0.6, np.float32)
     half = 50.0
     picture[round(100 - half * height / 2) : round(100 + half * height / 2)] = 0.6 * light
-    along = np.linspace(-half, half, 11)
-    edge = np.full(11, half * height / 2)
     mouth = SimpleNamespace(
         half=half,
-        table_along=along,
-        upper=-edge,
-        lower=edge,
+        edges_at=lambda along: (np.full(along.shape, -half * height / 2), np.full(along.shape, half * height / 2)),
         places=lambda along, across: np.stack(np.broadcast_arrays(along + 100, across + 100), axis=-1),
     )
     assert _inside_shown(picture, mouth, 0.6) == pytest.approx(shown, abs=0.01)

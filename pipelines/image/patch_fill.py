@@ -30,6 +30,9 @@ SEAM = 0.008, 0.02
 it the differences are averaged."""
 SURE = 0.05
 """Part of the pixels around that are compared, from which their difference is taken as it is."""
+COARSE, RELAXED, RELAXED_FINE = 128, 24, 2
+"""Pixels of the longer side up to which what is filled becomes the mean of its neighbours so many times, and how often
+beyond: it goes on smoothly from what is next to it, whatever is far away."""
 STRUCTURE_FROM = 0.012
 """Mean difference to the blurred picture around the head, of white, from which a background has structure."""
 
@@ -58,17 +61,19 @@ def filled_background(picture: torch.Tensor, known: torch.Tensor, *, patches: bo
 def _mean_fill(picture: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """What is not known is filled with means of wider and wider surroundings: pull and push over a pyramid."""
     levels = [(picture * known, known)]
-    while min(levels[-1][1].shape[1:]) > 2:
+    while max(levels[-1][1].shape[1:]) > 1:
         colours, weight = (F.avg_pool2d(part[None], 2, ceil_mode=True)[0] for part in levels[-1])
         levels.append((colours, weight))
     colours, weight = levels[-1]
-    filled = colours / weight.clamp(min=1e-6)
-    if float(weight.max()) < 1e-6:
-        filled = picture.mean(dim=(1, 2), keepdim=True).expand_as(colours)
+    filled = colours / weight if float(weight) > 0 else picture.mean(dim=(1, 2), keepdim=True)
     for colours, weight in reversed(levels[:-1]):
         above = F.interpolate(filled[None], size=weight.shape[1:], mode="bilinear", align_corners=False)[0]
         share = (4 * weight).clamp(0, 1)
-        filled = colours / weight.clamp(min=1e-6) * share + above * (1 - share)
+        own = colours / weight.clamp(min=1e-6) * share
+        filled = own + above * (1 - share)
+        for _ in range(RELAXED if max(weight.shape[1:]) <= COARSE else RELAXED_FINE):
+            around = F.avg_pool2d(filled[None], 3, stride=1, padding=1, count_include_pad=False)[0]
+            filled = own + around * (1 - share)
     return filled
 
 

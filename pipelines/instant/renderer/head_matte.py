@@ -39,11 +39,19 @@ SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
 UNARY = 0.06
 """Weight of each pixel's own colour against the links to its neighbours."""
+LESS_ON_HEAD, HEAD_ABOVE = 0.9, (-3.0, 3.0)
+"""Part by which a colour of the background counts less where a head usually is, above heights in cm: black hair is not
+the black door far beside it, and its neighbours tell so."""
 ROUNDS = 2
 RATHER_HEAD = 0.3, 0.6
 """Matte from which some, and from which all, of what a background does not explain is the head's."""
 STRANGE = 0.03, 0.12
 """The same by how far, of white, a colour lies beyond those that the background has nearby."""
+OUTLINE = 0.08, 0.14
+"""Head widths from the background up to which all, and from which nothing, of it is filled in behind shoulders."""
+CLEAR_SIDE, CLEAR_EDGE = 0.1, (0.25, 0.12)
+"""Head widths of a square's side, and the part of it that is neither head nor background, from which an edge is not
+clear at all, and up to which it is."""
 FREE, NEARBY = 0.04, 0.25
 """Head widths from the head at which its background is certain, and those up to which that says what is usual."""
 THIN = 0.01
@@ -98,6 +106,7 @@ class HeadMatte:
             inside = torch.cat([inside, clear])
         filled, alike = _fill(inside, self.alpha, size, patches=unclear < UNCLEAR[1])
         self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
+        open_air = open_air * (1 - _outline(self.alpha, size))
         behind = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
         self.alpha, behind = explained(inside, self.alpha, behind, size)
         self.backdrop, self.clear = behind[:3], clear if cut_out is None else behind[3:]
@@ -154,6 +163,7 @@ class HeadMatte:
             log_odds = np.clip(evidence, -5, 5) + np.log((prior + 0.02) / (1.02 - prior))
             belief = 1 / (1 + np.exp(-log_odds))
             weight = UNARY * (0.1 + np.abs(belief - 0.5))
+            weight *= np.where(belief < 0.5, 1 - LESS_ON_HEAD * prior * smoothstep(*HEAD_ABOVE, height), 1)
             belief, weight = np.where(head, 1, belief), np.where(head, 50.0, weight)
             sure = air & (evidence < 0.5)
             belief, weight = np.where(sure, 0, belief), np.where(sure, 1.0, weight)
@@ -355,6 +365,21 @@ def _beyond(colours: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -
         known = (most > -1).all(dim=0)
         far = torch.maximum(far, (sign * colours - most).amax(dim=0, keepdim=True) * known)
     return far
+
+
+def _outline(alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
+    """How far (1, h, w) in 0..1 a pixel of the head or body lies along an edge that is clear from the background.
+
+    A collar that moves would show itself a second time there. Hair has no clear edge; what is behind it stays as it is,
+    as holes of its matte would show. `work` (rows, columns) is the resolution of the classification.
+    """
+    background = F.adaptive_max_pool2d(-(alpha[None] < 0.1).float(), work)[0, 0] < -0.5
+    near_it = torch.from_numpy(_near(background.numpy(), *(reach * WORK_HEAD for reach in OUTLINE))).float()
+    near = F.interpolate(near_it[None, None], size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
+    unclear = ((alpha > 0.1) & (alpha < 0.9)).float()
+    side = CLEAR_SIDE * WORK_HEAD * alpha.shape[-1] / work[1]
+    clear = smoothstep(*CLEAR_EDGE, box_mean(unclear, max(1, round(side / 2))))
+    return near * clear * smoothstep(0.08, 0.3, alpha)
 
 
 def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:

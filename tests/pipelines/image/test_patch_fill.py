@@ -33,6 +33,18 @@ def test_patches_take_the_colours_of_what_they_join():
     assert abs(right) < 0.03
 
 
+def test_what_is_far_away_changes_nothing_beside_the_background():
+    """A body covers all of the picture's foot but a dark door far aside."""
+    picture = torch.full((3, 96, 120), 0.7)
+    picture[:, 48:, :10] = 0.0
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(120.0), indexing="ij")
+    body = ((y > 60) & (x > 10)) | ((x - 80).abs() < 10)
+    filled = filled_background(torch.where(body, 0.2, picture), (~body).float()[None])
+    beside = body & (y < 64) & (x > 40)
+    assert float((filled - 0.7).abs()[:, beside].max()) < 0.02
+    assert float(filled[:, 90:, 60:].min()) > 0.4
+
+
 @pytest.mark.parametrize("kind", ["slope", "blinds", "posts", "horizon"])
 def test_the_background_goes_on_behind_the_edge_of_the_head(kind):
     picture = pattern(kind)

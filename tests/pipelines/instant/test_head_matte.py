@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from talking_portrait.pipelines.files.example import example_portrait
@@ -65,3 +66,22 @@ def test_shoulders_keep_still_while_a_neck_turns():
     weight = field.weight.view(aside.shape).numpy()
     assert weight[(abs(height + 14) < 1) & (aside < 0.3)].min() > 0.5
     assert weight[(height < -16) & (aside > 1.0)].max() < 0.05
+
+
+def test_hair_that_has_the_colour_of_a_thing_far_aside_stays_the_heads():
+    """A door is as dark as the sheen of the hair, and between both is a wall."""
+    image, track = example_portrait()
+    mesh = PortraitMesh(track)
+    box = HeadField(mesh, torch.device("cpu")).box
+    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
+    aside, height = skull_position(torch.stack([x, y], dim=-1).numpy(), mesh)
+    picture = torch.where(torch.from_numpy(aside < 0.6)[..., None], image, torch.tensor([0.75, 0.68, 0.6]))
+    picture[torch.from_numpy(height < -10)] = torch.tensor([0.9, 0.92, 0.95])
+    hair = torch.from_numpy((aside < 1.25) & (height > 0) & ~((aside < 0.7) & (height < 7)))
+    lit = torch.from_numpy(np.clip((aside - 0.82) / 0.15, 0, 1) * (height > 5)) * (x < mesh.points[10, 0] - 10) * hair
+    black, sheen = torch.tensor([0.06, 0.05, 0.06]), torch.tensor([0.16, 0.18, 0.22])
+    picture[hair] = torch.lerp(black, sheen, lit.float()[..., None])[hair]
+    picture[:, :28] = sheen
+    matte = HeadMatte(picture.numpy(), mesh, box)
+    left, top, right, bottom = box
+    assert float(matte.alpha[0][(lit > 0.7)[top:bottom, left:right]].quantile(0.1)) > 0.9

@@ -21,7 +21,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         type=Path,
         metavar="MANIFEST.jsonl",
         help='one JSON object a line: {"portrait": FILE, "audio": FILE, "renderer": "instant", "settings": {...}}; '
-        "settings are arguments of the Python API's animate",
+        "a portrait that is a video is dubbed; settings are arguments of the Python API's animate",
     )
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for the videos and batch.json")
     command.add_argument(

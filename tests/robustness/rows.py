@@ -364,7 +364,7 @@ COMMANDS = [
             "A face is found in none of the 13 frames of faceless.mp4; give a video that shows a face of at least 64 ..."),
     command("a film for a system that takes pictures",
             "animate --renderer aniportrait --image film.mp4 --audio voice.wav --out out.mp4",
-            "film.mp4 is a video, but aniportrait takes a picture; leave out --renderer to dub the video, or ..."),
+            "film.mp4 is a video, but aniportrait takes a picture; leave the renderer out to dub the video, or ..."),
     command("text for speech", "motion --audio words.wav --out out.npz", NO_SOUND_FILE),
     command("empty speech", "motion --audio empty.wav --out out.npz", EMPTY_SOUND),
     command("speech cut in its header", "motion --audio cut.wav --out out.npz", NO_SOUND_FILE),

@@ -72,11 +72,14 @@ def test_animate_writes_a_video_with_its_sound_and_motion(tmp_path, voice, capsy
 @pytest.mark.parametrize("link", [False, True])
 def test_what_a_result_is_made_from_is_not_written_over(tmp_path, voice, capsys, link):
     film, motion = tmp_path / "film.mp4", tmp_path / "m.npz"
+    weights, basel = tmp_path / "w.safetensors", tmp_path / "data.mat"
     for name, arguments in (
         (film, ["animate", "--audio", str(film), "--out"]),
         (film, ["animate", "--image", str(film), "--out"]),
         (motion, ["animate", "--motion", str(motion), "--out", str(film), "--save-motion"]),
         (motion, ["motion", "--audio", str(motion), "--out"]),
+        (weights, ["train", "instant-driver", "--people", str(tmp_path), "--start", str(weights), "--out"]),
+        (basel, ["person", "face-model", str(basel), "--out"]),
     ):
         name.write_bytes(voice.read_bytes())
         out = name.with_name(f"link{name.suffix}") if link else name

@@ -80,6 +80,7 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 @redirect_native_stderr()
 def _prepare(options: argparse.Namespace) -> None:
     from ..face.landmarks import open_landmarker
+    from ..files.output_paths import keep_apart
     from ..timing import as_rate
     from ..training.data.prepare import Recipe, find_videos, prepare
 
@@ -91,6 +92,7 @@ def _prepare(options: argparse.Namespace) -> None:
     recipe = Recipe(as_rate(options.fps), options.size, options.crop, options.shortest, options.longest)
     _check_folder(options.out)
     videos = find_videos(options.videos)
+    keep_apart(options.out, *options.videos)
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
         note(landmarker.hint)
@@ -240,7 +242,10 @@ def _train_driver(options: argparse.Namespace) -> None:
 
 @redirect_native_stderr()
 def _train_face_points(options: argparse.Namespace) -> None:
+    from ..files.output_paths import keep_apart
+
     _check_folder(options.out)
+    keep_apart(options.out, options.faces)
     for path in FacePoints().train(options, ProgressBar, _say):
         _say(str(path))
 

@@ -16,7 +16,7 @@ import torch
 
 from ....models.audiodvp.face_model import MAX_ADJACENT, FaceModel, lower_triangles
 from ...errors import TalkingPortraitError, reason_of
-from ...files.output_paths import file_to_write, replacing
+from ...files.output_paths import file_to_write, keep_inputs, replacing
 
 BASEL, JUYONG, DEEP3D = (
     "https://faces.dmi.unibas.ch/bfm (after registration)",
@@ -58,6 +58,7 @@ def convert_face_model(source: str | Path, out: str | Path) -> FaceModel:
     """
     source, target = Path(source), file_to_write(out)
     ready = source if source.is_file() else source / READY
+    keep_inputs(target, ready, *(source / name for name in FILES))
     model = _of_ready(ready) if ready.is_file() else _of_parts(source)
     try:
         with replacing(target) as partial:

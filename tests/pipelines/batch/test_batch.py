@@ -116,6 +116,14 @@ def test_what_the_machine_refuses_may_pass(folder: Path, monkeypatch: pytest.Mon
     assert failure.may_pass
 
 
+def test_a_list_of_rows_is_not_written_over(folder: Path, capsys: Any) -> None:
+    rows = manifest(folder, row()).rename(folder / "batch.json")
+    before = rows.read_text()
+    assert main(["batch", str(rows), "--out", str(folder)]) == 2
+    assert f"{rows} is to be read and to be written over" in capsys.readouterr().err
+    assert rows.read_text() == before
+
+
 def test_a_list_of_results_that_does_not_fit_is_named(folder: Path, monkeypatch: Any, rendered: list) -> None:
     def full(self: Path, *_: Any, **__: Any) -> int:
         raise OSError(28, "No space left on device")

@@ -413,6 +413,10 @@ def test_what_is_said_beside_a_progress_bar_has_a_line_of_its_own(monkeypatch):
     lines = [line.rpartition("\r")[2].removesuffix("\033[K") for line in screen.getvalue().split("\n")]
     assert screen.getvalue().startswith(f"\rrendering [{24 * '.'}] 0/10 frames\033[K\r"), "no time left is known yet"
     assert (lines[1], lines[3:]) == ("a note", ["the result", ""])
+    bar._drawn = 0.0
+    bar(6, 10)
+    terminal.last_words("\ninterrupted")
+    assert screen.getvalue().endswith(" s left\033[K\ninterrupted\n"), "no empty line lies between"
 
 
 @pytest.mark.parametrize("start", [["-m", "talking_portrait"], [str(ROOT)]])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import TalkingPortraitError, is_out_of_memory, one_line
-from ..files.output_paths import replacing, writing
+from ..files.output_paths import whole_file
 from ..python_api import animate
 from ..types import Progress, no_progress
 from .manifest import Job
@@ -114,5 +114,5 @@ def _write(out: Path, outcomes: dict[Path, Outcome]) -> None:
         }
         for outcome in sorted(outcomes.values(), key=lambda outcome: outcome.job.numbers)
     ]
-    with writing(out / RESULTS), replacing(out / RESULTS) as partial:
+    with whole_file(out / RESULTS) as partial:
         partial.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

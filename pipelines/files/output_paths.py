@@ -111,6 +111,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """As `replacing`, with errors of the disk as `writing` has them."""
+    with writing(path), replacing(path) as partial:
+        yield partial
+
+
+@contextmanager
 def folder_for_results(folder: Path) -> Iterator[None]:
     """Makes a folder; when the block fails, the folders that were made for it go again, unless something is in them."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]

@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LEFT_EYE, RIGHT_EYE
 from .face_opening import Aperture, colours_at
-from .picture_style import DARKEST_HUE, LIPS, LUMA, PictureStyle, median_colour, pixels_inside, skin_colour, skin_light
+from .picture_style import (
+    DARKEST_HUE,
+    LIPS,
+    LUMA,
+    PictureStyle,
+    median_colour,
+    pixels_inside,
+    skin_brightness,
+    skin_colour,
+)
 from .portrait_mesh import PortraitMesh
 
 TOOTH_WIDTHS = (0.86, 0.68, 0.78, 0.70, 0.68, 0.95)
@@ -157,7 +166,7 @@ class MouthInterior:
         edge = np.full(columns, upper_rest / self.cm + UPPER_SHOW)
         teeth = np.repeat(palette.teeth[None], columns, axis=0)
         if not mesh.mouth.closed:
-            own, bright = _own_teeth(picture, mouth, along[0], skin_light(picture, mesh.points))
+            own, bright = _own_teeth(picture, mouth, along[0], skin_brightness(picture, mesh.points))
             bright = bright * kept
             teeth = teeth + bright[:, None] * (own - teeth)
             # Teeth that reach down to the lower lip end a little behind it; others end within the picture.

@@ -66,8 +66,8 @@ def skin_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     return median_colour(picture, points[list(SKIN)])
 
 
-def skin_light(picture: np.ndarray, points: np.ndarray) -> float:
-    """Its brightness."""
+def skin_brightness(picture: np.ndarray, points: np.ndarray) -> float:
+    """Brightness of the skin of a face with landmarks `points` (N, 2)."""
     return float(skin_colour(picture, points) @ LUMA)
 
 

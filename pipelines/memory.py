@@ -52,7 +52,7 @@ class HalvingBatches:
             raise TalkingPortraitError(
                 f"Memory does not suffice for even one {self._item} at a time; "
                 "choose a smaller size or a shorter window, or close what else uses the device."
-            )
+            ) from MemoryError()
         self.size = tried // 2
 
 

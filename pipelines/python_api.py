@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from .files.sound import SoundTrack
     from .types import Audio, FaceMotion, FaceTrack, Progress
 
 
@@ -29,19 +30,21 @@ def animate(
     progress: Progress | None = None,
     **options: Any,
 ) -> Path:
-    """Makes a talking video of a portrait and a voice; returns its path.
+    """Makes a talking video of a portrait, or of a person's video, and a voice; returns its path.
 
     Args:
-        image: the portrait, a file or (H, W, 3) in 0..1; its largest face speaks.
+        image: the portrait, a file or (H, W, 3) in 0..1, or a video file, which instant dubs: its person speaks and
+            keeps moving as filmed. The largest face speaks.
         audio: the voice, any sound or video file, or `Audio`.
         out: the video to write, .mp4; .webm and .mov keep a picture's transparency (instant). Frames go there as they
             are made, so their number takes no memory.
         renderer: what makes the frames: "instant", "aniportrait", "anitalker" or "apasco".
         motion: what the face does, for example from `drive`, for instant and aniportrait; by default the renderer's
             own motion for the speech.
-        fps: frames a second, 1 to 240, when there is no `motion`; by default 25, for aniportrait 30. anitalker has 25.
+        fps: frames a second, 1 to 240, when there is no `motion`; by default 25, for aniportrait 30, and a dubbed
+            video's own. anitalker has 25.
         longest_side: of the video in pixels; by default the picture's own for instant, and 512 for aniportrait and
-            apasco.
+            apasco. A dubbed video keeps its size.
         crf: H.264 quality, 0 (lossless) to 51.
         mark: whether frames get the invisible mark of AI-made videos; the metadata say so in any case, and without the
             mark that it was turned off.
@@ -57,16 +60,14 @@ def animate(
     """
     import torch
 
-    from .audio.waveform import as_speech, check_audio
     from .errors import TalkingPortraitError, quoted
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
-    from .files.sound import SoundTrack, read_speech
     from .files.video import check_video_name, holds_alpha
     from .instant.animate import fit_portrait, frames_of
     from .memory import usable_device
     from .provenance.marking import new_marking
-    from .renderers import INSTANT, Renderer, check_option_names
+    from .renderers import INSTANT, Renderer, check_option_names, is_to_dub
     from .timing import as_rate
     from .types import no_progress
 
@@ -82,6 +83,9 @@ def animate(
         check_option_names(renderer, options)
     target = file_to_write(out)
     keep_inputs(target, *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
+    if isinstance(image, str | Path) and is_to_dub(image, renderer, longest_side):
+        _dub(image, audio, out, motion=motion, fps=fps, crf=crf, mark=mark, progress=report, options=options)
+        return Path(out)
     system: Renderer | None = None
     if renderer != INSTANT:
         given = {"fps": fps if motion is None else None, "size": longest_side}
@@ -93,12 +97,7 @@ def animate(
     picture, track = _portrait(image, alpha=system is None and holds_alpha(out))
     if system is None:
         picture, track = fit_portrait(picture, track, longest_side)
-    sound: Audio | SoundTrack
-    if isinstance(audio, str | Path):
-        speech, sound = read_speech(audio, rate)
-    else:
-        sound = check_audio(audio)
-        speech = as_speech(sound, rate)
+    speech, sound = _speech_and_sound(audio, rate)
     if system is not None:
         frames = system.speech_video(
             picture, track, speech, motion, device=torch.device(device), stage=lambda label, unit: report
@@ -109,6 +108,45 @@ def animate(
         frames = frames_of(picture, track, motion, device=device, progress=report)
     write_stream(out, frames, rate, sound, crf=crf, mark=mark)
     return Path(out)
+
+
+def _dub(
+    film: str | Path,
+    audio: str | Path | Audio,
+    out: str | Path,
+    *,
+    motion: FaceMotion | None,
+    fps: float | str | None,
+    crf: int,
+    mark: bool,
+    progress: Progress,
+    options: dict[str, Any],
+) -> None:
+    """Writes the film with the words of the audio, for as long as they last."""
+    from .face.landmarks import open_landmarker
+    from .files.frame_stream import write_stream
+    from .instant.dub.dub_video import dub_video, lasting_as
+
+    sound: Audio | SoundTrack | None = None
+
+    def motion_at(rate: Fraction) -> FaceMotion:
+        nonlocal sound
+        speech, sound = _speech_and_sound(audio, rate)
+        return drive(speech, fps=rate, **options) if motion is None else lasting_as(speech, motion, rate)
+
+    video = dub_video(film, motion_at, open_landmarker(), fps=fps, progress=progress)
+    write_stream(out, (frames for frames, _ in video.pieces), video.fps, sound, crf=crf, mark=mark)
+
+
+def _speech_and_sound(audio: str | Path | Audio, fps: Fraction) -> tuple[Audio, Audio | SoundTrack]:
+    """What drivers take for frames at a rate, and the sound to put beside them."""
+    from .audio.waveform import as_speech, check_audio
+    from .files.sound import read_speech
+
+    if isinstance(audio, str | Path):
+        return read_speech(audio, fps)
+    sound = check_audio(audio)
+    return as_speech(sound, fps), sound
 
 
 def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **options: Any) -> FaceMotion:

@@ -58,6 +58,28 @@ def check_option_names(renderer: str, given: Collection[str]) -> None:
     speech_video.check_option_names(given, known, renderer)
 
 
+def is_to_dub(image: str | Path, renderer: str, size: int | None, size_option: str = "longest_side") -> bool:
+    """Whether what stands for a portrait is a film, which Instant dubs.
+
+    Raises TalkingPortraitError for a film with another renderer, or with a size, which `size_option` names.
+    """
+    from .files.video import is_film
+
+    if not is_film(image):
+        return False
+    if renderer != INSTANT:
+        raise TalkingPortraitError(
+            f"{image} is a video, but {renderer} takes a picture; leave the renderer out to dub the video, or give one "
+            "of its frames as a picture."
+        )
+    if size is not None:
+        raise TalkingPortraitError(
+            f"{size_option} was given, but a video keeps its size; leave it out, and scale the video before where it "
+            "must be smaller."
+        )
+    return True
+
+
 class Renderer:
     """A system with its files and options, found and checked before anything is read.
 

@@ -72,11 +72,14 @@ def test_animate_writes_a_video_with_its_sound_and_motion(tmp_path, voice, capsy
 @pytest.mark.parametrize("link", [False, True])
 def test_what_a_result_is_made_from_is_not_written_over(tmp_path, voice, capsys, link):
     film, motion = tmp_path / "film.mp4", tmp_path / "m.npz"
+    weights, basel = tmp_path / "w.safetensors", tmp_path / "data.mat"
     for name, arguments in (
         (film, ["animate", "--audio", str(film), "--out"]),
         (film, ["animate", "--image", str(film), "--out"]),
         (motion, ["animate", "--motion", str(motion), "--out", str(film), "--save-motion"]),
         (motion, ["motion", "--audio", str(motion), "--out"]),
+        (weights, ["train", "instant-driver", "--people", str(tmp_path), "--start", str(weights), "--out"]),
+        (basel, ["person", "face-model", str(basel), "--out"]),
     ):
         name.write_bytes(voice.read_bytes())
         out = name.with_name(f"link{name.suffix}") if link else name
@@ -410,6 +413,10 @@ def test_what_is_said_beside_a_progress_bar_has_a_line_of_its_own(monkeypatch):
     lines = [line.rpartition("\r")[2].removesuffix("\033[K") for line in screen.getvalue().split("\n")]
     assert screen.getvalue().startswith(f"\rrendering [{24 * '.'}] 0/10 frames\033[K\r"), "no time left is known yet"
     assert (lines[1], lines[3:]) == ("a note", ["the result", ""])
+    bar._drawn = 0.0
+    bar(6, 10)
+    terminal.last_words("\ninterrupted")
+    assert screen.getvalue().endswith(" s left\033[K\ninterrupted\n"), "no empty line lies between"
 
 
 @pytest.mark.parametrize("start", [["-m", "talking_portrait"], [str(ROOT)]])

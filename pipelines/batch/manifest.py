@@ -13,7 +13,7 @@ from ..errors import TalkingPortraitError, quoted
 from ..files.input_paths import existing_file
 from ..files.output_paths import cut_to_bytes
 from ..packages import VERSION
-from ..renderers import INSTANT, RENDERERS, check_option_names
+from ..renderers import INSTANT, RENDERERS, check_option_names, is_to_dub
 from ..workflow.result_names import plain_name
 
 KEYS = ("portrait", "audio", "renderer", "settings", "name")
@@ -92,6 +92,7 @@ def _job(number: int, row: Any, folder: Path, out: Path, digests: dict[Path, str
     if texts["name"] and plain_name(texts["name"]) != texts["name"]:
         raise TalkingPortraitError(f"The name is {quoted(texts['name'])}, but a plain file name is expected.")
     portrait, audio = (existing_file(folder / texts[name], name) for name in ("portrait", "audio"))
+    is_to_dub(portrait, renderer, settings.get("longest_side"))  # here it only refuses what a film does not take
     stem = texts["name"] or f"{portrait.stem}_{audio.stem}"
     content = [VERSION, renderer, json.dumps(settings, sort_keys=True)]
     content += [_digest(path, digests) for path in (portrait, audio)]

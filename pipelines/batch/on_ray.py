@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import TalkingPortraitError, one_line
 from ..packages import first_line, pip_install
 from .manifest import Job
-from .run import Workers, render
+from .run import Failure, Workers, render
 
 LOCAL = "local"
 """In place of an address: a cluster of this machine that ends with the batch."""
@@ -19,7 +19,7 @@ def ray_workers(address: str = LOCAL, *, gpus: float | None = None, replicas: in
 
     Each job takes `gpus` graphics cards, by default one where the cluster has any; `replicas` limits the jobs at once.
     All machines need this program, and the inputs and the folder for results under the same paths. A job whose worker
-    dies fails, and is tried again as others are. Raises TalkingPortraitError without Ray, for an address that does not
+    dies is tried again as others are. Raises TalkingPortraitError without Ray, for an address that does not
     answer, and for more cards than the cluster has.
     """
     if gpus is not None and gpus < 0:
@@ -44,7 +44,7 @@ def ray_workers(address: str = LOCAL, *, gpus: float | None = None, replicas: in
         )
     task = ray.remote(render).options(num_cpus=1, num_gpus=share, max_retries=0)
 
-    def run(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    def run(jobs: Sequence[Job]) -> Iterator[tuple[Job, Failure | None]]:
         waiting = list(jobs)
         running: dict[Any, Job] = {}
         while waiting or running:
@@ -57,7 +57,8 @@ def ray_workers(address: str = LOCAL, *, gpus: float | None = None, replicas: in
                 try:
                     yield job, ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    yield job, f"its worker ended before it was done ({one_line(first_line(error))})"
+                    reason = f"its worker ended before it was done ({one_line(first_line(error))})"
+                    yield job, Failure(reason, may_pass=True)
 
     return run
 

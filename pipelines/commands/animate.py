@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import TalkingPortraitError
-from ..renderers import INSTANT
-from .animate_film import add_film_options, animate_film, refuse_film_options
+from ..renderers import INSTANT, is_to_dub
+from .animate_film import STILL, add_film_options, animate_film, refuse_film_options
 from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .shared.progress_bar import ProgressBar
 from .shared.renderer_options import add_no_mark_option, add_renderer_options, chosen_renderer
@@ -56,14 +56,21 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_animate)
 
 
-def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion) -> None:
-    """A line about driver options that were given with a motion, which is taken as it is."""
-    names = DRIVER_DEFAULTS if options.renderer == INSTANT else ("fps",)  # what else others take, they use
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
+def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion, film: bool) -> None:
+    """A line about driver options that were given with a motion, which is taken as it is but for a film's rate."""
+    names = set(DRIVER_DEFAULTS) if options.renderer == INSTANT else {"fps"}  # what else others take, they use
+    if film:
+        names -= {"fps", *STILL}
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in DRIVER_DEFAULTS
+        if name in names and getattr(options, name) is not None
+    ]
     if given:
+        rate = "" if film else f", at {float(motion.fps):g} frames a second"
         note(
             f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect with --motion: the motion is taken as "
-            f"it was saved, at {float(motion.fps):g} frames a second."
+            f"it was saved{rate}."
         )
 
 
@@ -85,7 +92,7 @@ def _animate(options: argparse.Namespace) -> None:
     from ..files.motion_file import check_motion_name, load_motion, save_motion
     from ..files.output_paths import file_to_write, keep_inputs
     from ..files.sound import read_speech
-    from ..files.video import check_video_name, is_film
+    from ..files.video import check_video_name
     from ..instant.animate import describe_portrait, fit_portrait, frames_of
     from ..timing import as_rate
 
@@ -100,12 +107,7 @@ def _animate(options: argparse.Namespace) -> None:
         raise TalkingPortraitError(
             f"{options.out} and {options.save_motion} are the same file by a link; give another name for one of them."
         )
-    film = options.image is not None and is_film(options.image)
-    if film and options.renderer != INSTANT:
-        raise TalkingPortraitError(
-            f"{options.image} is a video, but {options.renderer} takes a picture; leave out --renderer to dub the "
-            "video, or give one of its frames as a picture."
-        )
+    film = options.image is not None and is_to_dub(options.image, options.renderer, options.size, "--size")
     if not film:
         refuse_film_options(options)
     renderer = chosen_renderer(options)
@@ -118,7 +120,7 @@ def _animate(options: argparse.Namespace) -> None:
         )
     motion = load_motion(options.motion) if options.motion else None
     if motion is not None:
-        _say_what_has_no_effect(options, motion)
+        _say_what_has_no_effect(options, motion, film)
     if film:
         animate_film(options, motion)
         return

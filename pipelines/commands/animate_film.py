@@ -46,29 +46,24 @@ def refuse_film_options(options: argparse.Namespace) -> None:
 
 
 def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None:
-    """The video of `options.image` with other words. Raises TalkingPortraitError for options that it does not take."""
+    """The video of `options.image` with other words. Raises TalkingPortraitError for a face that is no place."""
     from ..face.landmarks import open_landmarker
     from ..face.native_stderr import redirect_native_stderr
     from ..files.example import SPEECH_FILE
     from ..files.frame_stream import write_stream
     from ..files.motion_file import save_motion
     from ..files.sound import read_speech
-    from ..instant.dub.dub_video import dub_video
-    from ..motion.edit import fit_length, resample
-    from ..timing import frame_count
+    from ..instant.dub.dub_video import dub_video, lasting_as
 
-    _check(options)
+    _say_what_has_no_effect(options)
     sound = None
 
     def motion_at(fps: Fraction) -> FaceMotion:
         nonlocal sound
-        given = motion if motion is None else resample(motion, fps)
-        if given is not None and options.audio is None:
-            return given
+        if motion is not None and options.audio is None:
+            return motion
         speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
-        if given is None:
-            return drive_with(options, speech, fps)
-        return fit_length(given, frame_count(speech.samples, speech.sample_rate, fps))
+        return drive_with(options, speech, fps) if motion is None else lasting_as(speech, motion, fps)
 
     with redirect_native_stderr():
         landmarker = open_landmarker()
@@ -101,12 +96,8 @@ def _end(options: argparse.Namespace) -> Any:
     return ENDS[options.film_end or "back-and-forth"]
 
 
-def _check(options: argparse.Namespace) -> None:
-    if options.size is not None:
-        raise TalkingPortraitError(
-            "--size was given, but a video keeps its size; leave it out, and scale the video before where it must be "
-            "smaller."
-        )
+def _say_what_has_no_effect(options: argparse.Namespace) -> None:
+    """A line about driver options that a film has no use for."""
     still = [f"--{name.replace('_', '-')}" for name in STILL if getattr(options, name) is not None]
     if still:
         note(f"{', '.join(still)} {'have' if len(still) > 1 else 'has'} no effect on a video, whose head is as filmed.")

@@ -21,7 +21,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         type=Path,
         metavar="MANIFEST.jsonl",
         help='one JSON object a line: {"portrait": FILE, "audio": FILE, "renderer": "instant", "settings": {...}}; '
-        "settings are arguments of the Python API's animate",
+        "a portrait that is a video is dubbed; settings are arguments of the Python API's animate",
     )
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for the videos and batch.json")
     command.add_argument(
@@ -38,10 +38,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _batch(options: argparse.Namespace) -> int:
     from ..batch.manifest import read_manifest
     from ..batch.on_ray import ray_workers
-    from ..batch.run import Workers, here, run_batch
-    from ..files.output_paths import check_output_folder
+    from ..batch.run import RESULTS, Workers, here, run_batch
+    from ..files.output_paths import check_output_folder, keep_inputs
 
     check_output_folder(options.out)
+    keep_inputs(options.out / RESULTS, options.manifest)
     jobs = read_manifest(options.manifest, options.out.absolute())
     workers: Workers = here
     if options.ray is not None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import TalkingPortraitError, escaped
+from ..errors import TalkingPortraitError
 from ..face.crop_boxes import PRESETS
 from ..face.native_stderr import redirect_native_stderr
 from ..training.aniportrait import command as aniportrait_command
@@ -21,7 +20,7 @@ from ..training.instant.command import Mouth
 from ..training.instant.driver_command import Driver
 from ..training.syncanimation.command import SyncAnimation
 from .shared.progress_bar import ProgressBar
-from .shared.terminal import leave_drawing, note
+from .shared.terminal import note, say
 from .shared.weight_options import find_weights
 
 
@@ -80,6 +79,7 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 @redirect_native_stderr()
 def _prepare(options: argparse.Namespace) -> None:
     from ..face.landmarks import open_landmarker
+    from ..files.output_paths import keep_apart
     from ..timing import as_rate
     from ..training.data.prepare import Recipe, find_videos, prepare
 
@@ -91,6 +91,7 @@ def _prepare(options: argparse.Namespace) -> None:
     recipe = Recipe(as_rate(options.fps), options.size, options.crop, options.shortest, options.longest)
     _check_folder(options.out)
     videos = find_videos(options.videos)
+    keep_apart(options.out, *options.videos)
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
         note(landmarker.hint)
@@ -101,11 +102,11 @@ def _prepare(options: argparse.Namespace) -> None:
         landmarker,
         recipe,
         person=options.person,
-        say=_say,
+        say=say,
         failed=left_out.append,
         progress=ProgressBar("preparing", "frames"),
     )
-    _say(f"{options.out}: {count} {'clip' if count == 1 else 'clips'}")
+    say(f"{options.out}: {count} {'clip' if count == 1 else 'clips'}")
     if count:
         _add_features(options)
     if left_out:
@@ -133,11 +134,11 @@ def _add_features(options: argparse.Namespace) -> None:
         missing = add_speech_features(
             clips, load_speech_encoder(options.speech_encoder), ProgressBar("encoding the speech", "clips")
         )
-        _say(f"{options.out}: {len(clips) - missing} clips have speech features, {missing} have no sound")
+        say(f"{options.out}: {len(clips) - missing} clips have speech features, {missing} have no sound")
     if options.face_detector and options.face_recogniser:
         recogniser = FaceRecogniser(options.face_detector, options.face_recogniser)
         missing = add_identity(clips, recogniser, ProgressBar("recognising", "clips"))
-        _say(f"{options.out}: the face of {len(clips) - missing} clips is known, in {missing} none was recognised")
+        say(f"{options.out}: the face of {len(clips) - missing} clips is known, in {missing} none was recognised")
 
 
 def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand) -> None:
@@ -210,7 +211,7 @@ def _train(options: argparse.Namespace, command: TrainerCommand) -> None:
     trainer, samples = command.open(options)
     files = train(trainer, samples, plan, options.out, resume=options.resume, progress=ProgressBar("training", "steps"))
     for path in files.values():
-        _say(str(path))
+        say(str(path))
 
 
 def _train_mouth(options: argparse.Namespace) -> None:
@@ -225,30 +226,33 @@ def _train_mouth(options: argparse.Namespace) -> None:
         keep_inputs(options.out, options.start)
     seed_everything(plan.seed, 0)
     trainer, crops = command.open(options, ProgressBar)
-    _say(trainer.description["data"])
+    say(trainer.description["data"])
     files = train(trainer, crops, plan, options.work, resume=options.resume, progress=ProgressBar("training", "steps"))
     for path in files.values():  # only the first of several processes has written them
         for name, value in command.finish(options, path).items():
-            _say(f"held-out {name}: {value:.3f}")
-        _say(str(options.out or path))
+            say(f"held-out {name}: {value:.3f}")
+        say(str(options.out or path))
 
 
 @redirect_native_stderr()
 def _train_driver(options: argparse.Namespace) -> None:
-    _say(str(Driver().train(options, ProgressBar, _say)))
+    say(str(Driver().train(options, ProgressBar, say)))
 
 
 @redirect_native_stderr()
 def _train_face_points(options: argparse.Namespace) -> None:
+    from ..files.output_paths import keep_apart
+
     _check_folder(options.out)
-    for path in FacePoints().train(options, ProgressBar, _say):
-        _say(str(path))
+    keep_apart(options.out, options.faces)
+    for path in FacePoints().train(options, ProgressBar, say):
+        say(str(path))
 
 
 def _train_person(options: argparse.Namespace, system: AudioDVP | SyncAnimation) -> None:
     find_weights(options)
     _check_folder(options.out)
-    _say(str(system.train(options, lambda label: ProgressBar(label, "steps"), _say)))
+    say(str(system.train(options, lambda label: ProgressBar(label, "steps"), say)))
 
 
 def _check_folder(folder: Path) -> None:
@@ -258,9 +262,3 @@ def _check_folder(folder: Path) -> None:
     if is_file(folder):
         raise TalkingPortraitError(f"{folder} is a file, but a folder is expected; give another name.")
     check_output_folder(folder)
-
-
-def _say(line: str) -> None:
-    leave_drawing()
-    sys.stdout.write(escaped(line) + "\n")
-    sys.stdout.flush()

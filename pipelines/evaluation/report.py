@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..files.images import write_image
-from ..files.output_paths import replacing, writing
+from ..files.output_paths import whole_file
 from .measures import Measure
 
 NAMES = {"json": "evaluation.json", "csv": "evaluation.csv", "curves": "curves.png"}
@@ -70,9 +70,9 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     """Writes the two tables and the picture into an existing folder, each whole or not at all; their paths."""
     paths = {kind: folder / name for kind, name in NAMES.items()}
     for kind, content in (("json", report.json()), ("csv", report.csv())):
-        with writing(paths[kind]), replacing(paths[kind]) as partial:
+        with whole_file(paths[kind]) as partial:
             partial.write_text(content, encoding="utf-8")
-    with writing(paths["curves"]), replacing(paths["curves"]) as partial:
+    with whole_file(paths["curves"]) as partial:
         write_image(partial, report.curves)
     return list(paths.values())
 

@@ -22,8 +22,8 @@ def read_image(path: str | Path, *, alpha: bool = False) -> torch.Tensor:
 
     With `alpha` a picture that has transparency comes as (H, W, 4).
 
-    Any colour space and depth becomes 8-bit sRGB; of an animation the first frame is taken. Raises TalkingPortraitError
-    for what is no picture or is too large.
+    Any colour space and depth becomes 8-bit sRGB; of an animation the first frame that it shows is taken. Raises
+    TalkingPortraitError for what is no picture or is too large.
     """
     path = existing_file(path, "picture")
     try:
@@ -87,6 +87,8 @@ def _decoded(path: Path, alpha: bool) -> np.ndarray:
                 f"The picture {path.name} has {file.width} x {file.height} pixels, but at most "
                 f"{MAX_PIXELS // 1_000_000} million are taken; scale it down."
             )
+        if getattr(file, "default_image", False):  # an APNG's picture for programs that don't show it move
+            file.seek(1)
         ImageOps.exif_transpose(file, in_place=True)
         return np.array(to_srgb(file, alpha=alpha))
 

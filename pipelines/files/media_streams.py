@@ -31,6 +31,8 @@ _DECLARED_DURATION = ("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au",
 """Formats whose header says how long the file is; elsewhere ffmpeg estimates it."""
 _WITHOUT_CLOCK = frozenset(["aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "tta", "voc", "w64", "wav"])
 """Formats that hold nothing but samples in order; the times in them are ffmpeg's guesses."""
+_FLV_WRAP, _FLV_EARLY = 1 << 31, 1 << 26
+"""Milliseconds after which the clock of an FLV begins anew, and how many before that count as earlier than 0."""
 _STILL_CODECS = frozenset(["bmp", "gif", "jpeg2000", "mjpeg", "png", "tiff", "webp"])
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Which decode the transparency too, where a codec's usual decoder leaves it out."""
@@ -150,7 +152,7 @@ def find_streams(path: Path) -> MediaStreams:
         times: list[Fraction] = []
         decode = {stream.index: _decoder(stream) for stream in wanted}
         variable = {stream.index: stream.type == "video" and not _constant(stream) for stream in wanted}
-        for packet in container.demux(wanted) if wanted else ():
+        for packet in _packets(container, wanted) if wanted else ():
             stream: Any = packet.stream
             if variable[stream.index] and packet.pts is not None:
                 times.append(packet.pts * exact(stream.time_base))
@@ -274,17 +276,22 @@ def decoded_frames(
         wanted.thread_type = "AUTO"
         decode = _decoder(wanted)
         untimed = container.format.name in _WITHOUT_CLOCK
+        if (container.format.name, wanted.codec_context.name) == ("ogg", "flac"):
+            # ffmpeg gives the times of all pages but the first, which is wrong where a recording begins late.
+            untimed = _main(container, "video") is None
         # The last samples of a recording whose header leaves its length open are marked like damaged ones.
         open_ended = wanted.codec_context.name.startswith("pcm_")
         declared = _declared(container, path)
         begin = Fraction(container.start_time or 0, av.time_base)
+        if container.format.name == "flv":
+            begin = Fraction(_flv_time(round(begin * 1000)), 1000)
         if near is not None and near - _SEEK_MARGIN > begin and container.format.name.startswith(_SEEKABLE):
             # What is shown later may be stored earlier, so the place that is looked for lies well before.
             container.seek(math.floor((near - _SEEK_MARGIN) / exact(wanted.time_base)), stream=wanted)
         reached = due = None
         shift = Fraction(0)
         broken: list[str] = []
-        for packet in _packets(container, broken):
+        for packet in _readable_packets(container, broken):
             stream = packet.stream
             if packet.pts is not None and packet.size and stream.time_base:
                 end = (packet.pts + (packet.duration or 0)) * exact(stream.time_base)
@@ -347,11 +354,24 @@ def _declared(container: InputContainer, path: Path) -> Fraction | None:
     return missing or (seconds if name.startswith(_DECLARED_DURATION) else None)
 
 
-def _packets(container: InputContainer, broken: list[str]) -> Iterator[Any]:
+def _packets(container: InputContainer, streams: Any = None) -> Iterator[Any]:
+    """The packets of these streams, by default of all."""
+    for packet in container.demux(*(() if streams is None else (streams,))):
+        if container.format.name == "flv":
+            packet.pts, packet.dts = (None if time is None else _flv_time(time) for time in (packet.pts, packet.dts))
+        yield packet
+
+
+def _flv_time(time: int) -> int:
+    """Milliseconds of an FLV's clock; times below 0 are large numbers in the file, which programs write in two ways."""
+    return (time + _FLV_EARLY) % _FLV_WRAP - _FLV_EARLY
+
+
+def _readable_packets(container: InputContainer, broken: list[str]) -> Iterator[Any]:
     """All packets. An error of the container ends them and goes to `broken`: what follows can't be found any more."""
     av = import_av()
     try:
-        yield from container.demux()
+        yield from _packets(container)
     except av.error.FFmpegError as error:
         broken.append(reason_of(error))
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ...models.face.face_mesh import BLENDSHAPES, VERTICES
-from ..errors import TalkingPortraitError, quoted, reason_of
+from ..errors import TalkingPortraitError, quoted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from ..types import MOTION_CURVES, Camera, FaceMotion
 from .input_paths import existing_file
-from .output_paths import file_to_write, replacing, shortened
+from .output_paths import file_to_write, shortened, whole_file
 
 MAX_BYTES = 4 * 1024**3
 """More than an hour at 120 frames a second; a larger file is a mistake or an attack."""
@@ -63,13 +63,8 @@ def save_motion(path: str | Path, motion: FaceMotion) -> None:
         arrays["blendshapes"] = motion.blendshapes.astype(np.float32, copy=False)
     arrays |= {name: rows.astype(np.float32, copy=False) for name, rows in motion.curves.items()}
     target = file_to_write(path)
-    try:
-        with replacing(target) as partial, partial.open("wb") as file:
-            np.savez(file, **arrays)
-    except OSError as error:
-        raise TalkingPortraitError(
-            f"The motion could not be written to {path} ({reason_of(error)}); make some room and try again."
-        ) from error
+    with whole_file(target) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def load_motion(path: str | Path) -> FaceMotion:

@@ -59,6 +59,16 @@ def keep_inputs(target: Path, *inputs: Path | None) -> None:
             )
 
 
+def keep_apart(out: Path, *searched: Path) -> None:
+    """Raises TalkingPortraitError when results would go into a folder that is searched for what they are made from."""
+    for folder in searched:
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise TalkingPortraitError(
+                f"The results are to go into {shortened(out)}, which is searched with all of {shortened(folder)}; name "
+                "a folder outside of it with --out."
+            )
+
+
 def check_output_folder(folder: Path) -> None:
     """Raises TalkingPortraitError unless files can be put into `folder`, or into one that is made there; makes none."""
     try:
@@ -98,6 +108,13 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} can't be written ({reason_of(error)}); check that its folder exists, may be written to and "
             "has room."
         ) from None
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """As `replacing`, with errors of the disk as `writing` has them."""
+    with writing(path), replacing(path) as partial:
+        yield partial
 
 
 @contextmanager

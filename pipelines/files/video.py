@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import subprocess
 import weakref
@@ -291,7 +292,7 @@ class VideoWriter:
                 with suppress(OSError):
                     self._ffmpeg.input.close()
                 if self._ffmpeg.wait():
-                    raise self._failure()
+                    raise self._failure() from OSError(errno.EIO, self._ffmpeg.log)
                 try:
                     if self.marking is not None:
                         add_xmp(self._partial, self.marking)

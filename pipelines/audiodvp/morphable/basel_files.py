@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from ....models.audiodvp.face_model import MAX_ADJACENT, FaceModel, lower_triangles
-from ...errors import TalkingPortraitError, reason_of
-from ...files.output_paths import file_to_write, replacing
+from ...errors import TalkingPortraitError
+from ...files.output_paths import file_to_write, keep_inputs, whole_file
 
 BASEL, JUYONG, DEEP3D = (
     "https://faces.dmi.unibas.ch/bfm (after registration)",
@@ -58,14 +58,10 @@ def convert_face_model(source: str | Path, out: str | Path) -> FaceModel:
     """
     source, target = Path(source), file_to_write(out)
     ready = source if source.is_file() else source / READY
+    keep_inputs(target, ready, *(source / name for name in FILES))
     model = _of_ready(ready) if ready.is_file() else _of_parts(source)
-    try:
-        with replacing(target) as partial:
-            model.save(partial)
-    except OSError as error:
-        raise TalkingPortraitError(
-            f"{target} can't be written ({reason_of(error)}); give a place that has room."
-        ) from None
+    with whole_file(target) as partial:
+        model.save(partial)
     return model
 
 

@@ -49,9 +49,12 @@ def note(line: str) -> None:
 
 
 def last_words(line: str) -> None:
-    """As `note`, but a stream that cannot be written to is no error."""
+    """As `note`, but a stream that cannot be written to is no error.
+
+    An empty line before it, which leaves the ^C of a terminal, is not needed after one that was drawn over.
+    """
     with suppress(OSError, ValueError):
-        note(line)
+        note(line.removeprefix("\n") if _drawing else line)
 
 
 def make_usable() -> None:

@@ -118,10 +118,14 @@ def dub_speech(
     def motion_at(fps: Fraction) -> FaceMotion:
         if motion is None:
             return drive(speech, fps=fps, mouth=mouth)
-        frames = frame_count(speech.samples, speech.sample_rate, fps)
-        return fit_length(scale_mouth(resample(motion, fps), mouth), frames)
+        return scale_mouth(lasting_as(speech, motion, fps), mouth)
 
     return dub_video(path, motion_at, landmarker, face=face, end=end, jaw=jaw, progress=progress)
+
+
+def lasting_as(speech: Audio, motion: FaceMotion, fps: Fraction) -> FaceMotion:
+    """The motion at a frame rate, cut, or held at its end, where the speech ends."""
+    return fit_length(resample(motion, fps), frame_count(speech.samples, speech.sample_rate, fps))
 
 
 def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End) -> str:

@@ -14,7 +14,7 @@ from .expression_field import ExpressionField
 from .face_opening import Aperture, EdgeTables, colours_along, colours_at
 from .mouth_interior import MouthInterior
 from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
-from .picture_style import LUMA, SKIN, PictureStyle, median_colour
+from .picture_style import LUMA, PictureStyle, skin_brightness
 from .portrait_mesh import PortraitMesh
 from .warp import Layer, as_opaque_as, extent
 
@@ -83,7 +83,7 @@ class Lips:
             mesh.mouth.fit_edges(np.interp(at_lips, mouth.table_along, further) / mesh.pixels_per_cm, hidden)
         self.kept = float(smoothstep(*OWN_FROM, np.float64(mesh.mouth.lip_gap)))
         if self.kept:
-            self.kept *= _inside_shown(picture, mouth, float(median_colour(picture, mesh.points[list(SKIN)]) @ LUMA))
+            self.kept *= _inside_shown(picture, mouth, skin_brightness(picture, mesh.points))
         """Share that the picture's own inside has in the painted one."""
         self.mouth = mouth
         self.cm = mesh.pixels_per_cm

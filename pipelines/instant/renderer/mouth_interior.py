@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LEFT_EYE, RIGHT_EYE
 from .face_opening import Aperture, colours_at
-from .picture_style import DARKEST_HUE, LIPS, LUMA, SKIN, PictureStyle, median_colour, pixels_inside
+from .picture_style import (
+    DARKEST_HUE,
+    LIPS,
+    LUMA,
+    PictureStyle,
+    median_colour,
+    pixels_inside,
+    skin_brightness,
+    skin_colour,
+)
 from .portrait_mesh import PortraitMesh
 
 TOOTH_WIDTHS = (0.86, 0.68, 0.78, 0.70, 0.68, 0.95)
@@ -67,12 +76,12 @@ class Palette:
 def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> Palette:
     """Colours from the skin, lips and eyes of a picture (H, W, 3) in 0..1."""
     points = mesh.points
-    skin = median_colour(picture, points[list(SKIN)])
+    skin = skin_colour(picture, points)
     lips = median_colour(picture, points[list(LIPS)])
     eyes = np.concatenate([pixels_inside(picture, points[list(ring)]) for ring in (RIGHT_EYE, LEFT_EYE)])
-    skin_light = float(skin @ LUMA)
-    white = max(float(np.percentile(eyes @ LUMA, 85)) if len(eyes) else 0.0, 0.8 * skin_light)
-    light = 0.5 * skin_light / float(LIGHT_SKIN @ LUMA) + 0.5 * white / 0.72
+    of_skin = float(skin @ LUMA)
+    white = max(float(np.percentile(eyes @ LUMA, 85)) if len(eyes) else 0.0, 0.8 * of_skin)
+    light = 0.5 * of_skin / float(LIGHT_SKIN @ LUMA) + 0.5 * white / 0.72
     light = float(np.clip(light, 0.25, 1.12))
     plain = np.ptp(LIGHT_SKIN) / LIGHT_SKIN.max()
     saturation = float(np.clip(np.ptp(skin) / max(skin.max(), 1e-3) / plain, 0, 1.3))
@@ -80,7 +89,7 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
     least = MANY_HUES_FLESH * float(smoothstep(*MANY_HUES, np.float64(style.hues)))
     red = float(np.clip(np.ptp(lips) / max(lips.max(), 1e-3) / RED_LIPS, 0, 1))
     flesh, like_its_lips = max(saturation, least, red), red / max(least, red, 1e-3)
-    tint = (skin / max(skin_light, 1e-3)) / (LIGHT_SKIN / float(LIGHT_SKIN @ LUMA))
+    tint = (skin / max(of_skin, 1e-3)) / (LIGHT_SKIN / float(LIGHT_SKIN @ LUMA))
     tint = np.clip(tint, 0.6, 1.6) ** 0.6
     lip_hue = lips / max(float(lips @ LUMA), 1e-3)
 
@@ -157,9 +166,7 @@ class MouthInterior:
         edge = np.full(columns, upper_rest / self.cm + UPPER_SHOW)
         teeth = np.repeat(palette.teeth[None], columns, axis=0)
         if not mesh.mouth.closed:
-            own, bright = _own_teeth(
-                picture, mouth, along[0], float(median_colour(picture, mesh.points[list(SKIN)]) @ LUMA)
-            )
+            own, bright = _own_teeth(picture, mouth, along[0], skin_brightness(picture, mesh.points))
             bright = bright * kept
             teeth = teeth + bright[:, None] * (own - teeth)
             # Teeth that reach down to the lower lip end a little behind it; others end within the picture.

@@ -61,6 +61,16 @@ def median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.median(picture[y, x], axis=0).astype(np.float64)
 
 
+def skin_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Colour (3,) of the skin of a face with landmarks `points` (N, 2)."""
+    return median_colour(picture, points[list(SKIN)])
+
+
+def skin_brightness(picture: np.ndarray, points: np.ndarray) -> float:
+    """Brightness of the skin of a face with landmarks `points` (N, 2)."""
+    return float(skin_colour(picture, points) @ LUMA)
+
+
 def pixels_inside(picture: np.ndarray, ring: np.ndarray) -> np.ndarray:
     """Colours (N, 3) of the pixels inside a ring (R, 2) of positions."""
     height, width = picture.shape[:2]
@@ -139,7 +149,7 @@ def _stone(picture: np.ndarray, points: np.ndarray, blur: float) -> float:
     if width < max(LEAST_EYE, LEAST_SHARP_EYE * blur):
         return 0.0
     iris = sum(_iris_light(picture, points, ring) for ring in (RIGHT_EYE, LEFT_EYE)) / 2
-    skin, lips = median_colour(picture, points[list(SKIN)]), pixels_inside(picture, points[list(LIPS_OUTER)])
+    skin, lips = skin_colour(picture, points), pixels_inside(picture, points[list(LIPS_OUTER)])
     light = lips @ LUMA
     lit = light > DARKEST_HUE
     if not lit.any():

@@ -24,7 +24,7 @@ from ....models.checkpoints import read_checkpoint
 from ...audiodvp.expression import network_features
 from ...audiodvp.fitted_face import FittedFace
 from ...audiodvp.person_model import PersonModel, open_model
-from ...files.output_paths import as_path, replacing, writing
+from ...files.output_paths import as_path, whole_file
 from ...person.head_video import HeadVideo
 from ...person.person import open_person
 from ...progress import share
@@ -129,7 +129,7 @@ def train_audiodvp(
     model = PersonModel(speaking, drawing, face, HeadVideo.of_person(person), speech.model, part, encoder)
     if len(held_out):
         _measure(model, features, faces, held_out, out, say)
-    with writing(out / MODEL), replacing(out / MODEL) as partial:
+    with whole_file(out / MODEL) as partial:
         model.save(partial)
     return out / MODEL
 

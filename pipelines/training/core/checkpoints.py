@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ...errors import TalkingPortraitError, reason_of
-from ...files.output_paths import replacing, writing
+from ...files.output_paths import whole_file, writing
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
@@ -35,7 +35,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mappin
     from safetensors.torch import save_file
 
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with writing(path), replacing(path) as partial:
+    with whole_file(path) as partial:
         save_file(flat, partial, {"notes": json.dumps(notes)} if notes else None)
 
 

@@ -27,7 +27,7 @@ from torch import nn
 
 from ...errors import TalkingPortraitError, quoted, reason_of
 from ...files.images import write_image
-from ...files.output_paths import replacing
+from ...files.output_paths import whole_file, writing
 from ...files.scratch import clear_abandoned
 from ...types import Progress, no_progress
 from .checkpoints import (
@@ -37,7 +37,6 @@ from .checkpoints import (
     notes_of,
     read_training_checkpoint,
     save_checkpoint,
-    writing,
 )
 from .processes import Processes
 from .samples import batches
@@ -264,7 +263,7 @@ class _Run:
         if picture is not None:
             picture = picture.float().cpu()
             path = self.folder / PICTURES / f"step-{self.step:08d}.png"
-            with writing(path), replacing(path) as partial:
+            with whole_file(path) as partial:
                 write_image(partial, picture)
         return picture
 
@@ -293,10 +292,9 @@ def _drop_lines_after(path: Path, step: int) -> None:
     """Leaves those lines of the log out that a resumed run is about to write again, and one that was cut short."""
     if not path.is_file():
         return
-    with writing(path):
+    with whole_file(path) as partial:
         lines = [text + "\n" for text in path.read_text().splitlines() if 0 < _step_of(text) <= step]
-        with replacing(path) as partial:
-            partial.write_text("".join(lines))
+        partial.write_text("".join(lines))
 
 
 def _is_log(path: Path) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...errors import TalkingPortraitError, quoted
-from ...files.output_paths import replacing, writing
+from ...files.output_paths import whole_file
 from ...person.head_frames import longest_stretch
 from ...person.person import Person
 from .trainer import PRECISIONS
@@ -73,7 +73,7 @@ def write_metrics(out: Path, metrics: Mapping[str, float], say: Callable[[str], 
     Raises TalkingPortraitError when the disk refuses it.
     """
     path = out / METRICS
-    with writing(path), replacing(path) as partial:
+    with whole_file(path) as partial:
         partial.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     for name, value in metrics.items():
         say(f"held-out {name}: {value:.3f}")

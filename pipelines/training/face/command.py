@@ -39,7 +39,7 @@ class FacePoints:
         from ....models.face.part_points import PartPointsNetwork, save_part_points
         from ...face.landmarks import open_landmarker
         from ...face.part_points import EYES_FILE, MOUTH_FILE
-        from ...files.output_paths import replacing, writing
+        from ...files.output_paths import whole_file, writing
         from ..core.run_settings import check_option
         from .examples import collect
         from .part_points import EYES_SUBJECT, MOUTH_SUBJECT, Settings, errors, train_part_points
@@ -71,7 +71,7 @@ class FacePoints:
                 "licence": "Apache-2.0",
             }
             path = options.out / file.name
-            with writing(path), replacing(path) as partial:
+            with whole_file(path) as partial:
                 save_part_points(network, partial, description)
             written.append(path)
         return written

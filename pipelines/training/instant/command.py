@@ -100,12 +100,12 @@ class Mouth:
     def finish(self, options: argparse.Namespace, written: Path) -> dict[str, float]:
         """Copies the network to where it was wanted; returns its metrics on held-out voices."""
         from ....models.speech.mouth_network import load_mouth_network
-        from ...files.output_paths import replacing, writing
+        from ...files.output_paths import whole_file
         from .corpus import read_corpus
         from .mouth import evaluate
 
         if options.out:
-            with writing(options.out), replacing(options.out) as partial:
+            with whole_file(options.out) as partial:
                 shutil.copyfile(written, partial)
         return evaluate(load_mouth_network(written), read_corpus(_corpus(options), held_out=True))
 

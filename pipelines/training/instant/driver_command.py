@@ -45,7 +45,7 @@ class Driver:
 
         from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
         from ...face.landmarks import open_landmarker
-        from ...files.output_paths import file_to_write
+        from ...files.output_paths import file_to_write, keep_inputs
         from ..core.run_settings import check_option
         from .backgrounds import make_backgrounds
         from .command import BACKGROUNDS
@@ -63,6 +63,8 @@ class Driver:
             raise TalkingPortraitError(
                 f"--out is {quoted(out.name)}, but a name that ends in .safetensors is expected."
             )
+        if options.start is not None:
+            keep_inputs(out, Path(options.start))
         torch.set_num_threads(options.threads)
         start = open_mouth(options.start or DEFAULT_WEIGHTS)  # as the corpus, before the long search for faces
         corpus = read_corpus(options.corpus) if options.corpus else None

@@ -24,7 +24,7 @@ from ....models.speech.mouth_network import (
     normalise,
     save_mouth_network,
 )
-from ...files.output_paths import replacing, writing
+from ...files.output_paths import whole_file
 from ...instant.driver.mouth_controls import MouthControls, as_controls
 from ..core.trainer import Batch, Objective, Trainer, trainable
 from .corpus import Spoken
@@ -74,7 +74,7 @@ class MouthTrainer(Trainer):
         notes = {"notes": json.dumps({"trainer": self.title})}
         network = MouthNetwork(self.network.config)
         network.load_state_dict(tensors)
-        with writing(path), replacing(path) as partial:
+        with whole_file(path) as partial:
             save_mouth_network(network, partial, self.description | notes)
 
 

@@ -11,7 +11,7 @@ import torch
 from ....models.speech.mouth_network import MouthNetwork, save_mouth_network
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from ...face.face import Landmarker
-from ...files.output_paths import replacing, writing
+from ...files.output_paths import whole_file, writing
 from ...person.person import Person
 from ...progress import share
 from ...types import Progress, no_progress
@@ -117,7 +117,7 @@ def learn_speakers(
 def save_driver(learned: Learned, path: Path, data: str) -> None:
     """Writes the weights as the driver reads them; `data` says what they were learned on."""
     notes = {"data": data, "training": "; ".join(learned.report), "licence": "Apache-2.0"}
-    with writing(path), replacing(path) as partial:
+    with whole_file(path) as partial:
         save_mouth_network(learned.network, partial, notes)
 
 

@@ -27,7 +27,7 @@ from ....models.syncanimation.rendering.tri_plane import can_compile
 from ...errors import TalkingPortraitError
 from ...face.face import Landmarker
 from ...face.landmarks import open_landmarker
-from ...files.output_paths import replacing, writing
+from ...files.output_paths import whole_file
 from ...model_files.store import find, list_files
 from ...person.person import open_person
 from ...progress import share
@@ -111,7 +111,7 @@ def train_syncanimation(
     model = replace(run.model, stage=settings.stages[-1], steps=sum(map(run.settings.stage_steps, settings.stages)))
     if len(held_out):
         _measure(model, avatar, features, held_out, landmarker or open_landmarker(), lpips, out, say)
-    with writing(out / MODEL), replacing(out / MODEL) as partial:
+    with whole_file(out / MODEL) as partial:
         model.save(partial)
     return out / MODEL
 

@@ -1,7 +1,9 @@
-"""Batches: rows are checked before anything is rendered, done ones are passed over, failed ones tried once more."""
+"""Batches: rows are checked before anything is rendered, done ones are passed over, failed ones tried once more
+where that may help."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -51,7 +53,9 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
     def animate(portrait: Path, audio: Path, out: Path, **options: Any) -> None:
         calls.append((audio.stem, options))
         if audio.stem == "two" and [name for name, _ in calls].count("two") == 1:
-            raise TalkingPortraitError("The sound is not good; give another.")
+            raise TalkingPortraitError("The video can't be written (disk full).") from OSError(
+                errno.ENOSPC, "disk full"
+            )
         out.write_bytes(b"video")
 
     monkeypatch.setattr(module, "animate", animate)
@@ -84,9 +88,40 @@ def test_a_failure_is_tried_once_more_and_listed(folder: Path, rendered: list, c
     said: list[str] = []
     outcomes = run_batch(jobs, folder / "out", here, say=said.append)
     assert [outcome.state for outcome in outcomes] == ["done", "done", "done"]
-    assert said == ["line 1 failed and is tried once more: The sound is not good; give another."]
+    assert said == ["line 1 failed and is tried once more: The video can't be written (disk full)."]
     assert [name for name, _ in rendered] == ["two", "one", "two", "two"]
     assert rendered[0][1] == {"renderer": "instant", "seed": 4}
+
+
+def test_only_what_may_pass_is_tried_once_more(folder: Path, capsys: Any) -> None:
+    (folder / "none.png").write_bytes(b"no picture")
+    rows = [row(settings={"mouth": 9}), row(portrait="none.png"), row(settings={"weights": "none.safetensors"})]
+    jobs = read_manifest(manifest(folder, *rows), folder / "out")
+    said: list[str] = []
+    assert [outcome.state for outcome in run_batch(jobs, folder / "out", say=said.append)] == ["failed"] * 3
+    assert [line[:15] for line in said] == ["line 1 failed: ", "line 2 failed: ", "line 3 failed: "]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA error: unspecified launch failure"), OSError(errno.EIO, "I/O error")]
+)
+def test_what_the_machine_refuses_may_pass(folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "animate", refuse)
+    (job,) = read_manifest(manifest(folder, row()), folder / "out")
+    failure = module.render(job)
+    assert failure is not None
+    assert failure.may_pass
+
+
+def test_a_list_of_rows_is_not_written_over(folder: Path, capsys: Any) -> None:
+    rows = manifest(folder, row()).rename(folder / "batch.json")
+    before = rows.read_text()
+    assert main(["batch", str(rows), "--out", str(folder)]) == 2
+    assert f"{rows} is to be read and to be written over" in capsys.readouterr().err
+    assert rows.read_text() == before
 
 
 def test_a_list_of_results_that_does_not_fit_is_named(folder: Path, monkeypatch: Any, rendered: list) -> None:
@@ -111,7 +146,7 @@ def test_a_row_that_never_succeeds_ends_the_command_with_1(folder: Path, capsys:
 def test_an_interruption_keeps_what_is_done(folder: Path, monkeypatch: pytest.MonkeyPatch, rendered: list) -> None:
     jobs = read_manifest(manifest(folder, row(), row(settings={"seed": 2})), folder / "out")
 
-    def interrupted(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    def interrupted(jobs: Sequence[Job]) -> Iterator[tuple[Job, module.Failure | None]]:
         yield next(iter(here(jobs)))
         raise KeyboardInterrupt
 

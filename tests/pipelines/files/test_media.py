@@ -273,6 +273,14 @@ def test_every_kind_of_picture_becomes_colour(tmp_path, mode):
     assert 0.55 < float(image.mean()) <= 1
 
 
+def test_of_an_animation_the_first_frame_that_it_shows_is_taken(tmp_path):
+    pictures = [Image.new("RGB", (8, 4), colour) for colour in ("red", "blue", "white")]
+    for hidden in (False, True):
+        path = tmp_path / f"{hidden}.png"
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], default_image=hidden)
+        assert read_image(path)[0, 0].tolist() == ([0, 0, 1] if hidden else [1, 0, 0])
+
+
 def test_transparency_lies_over_white_and_exif_turns(tmp_path):
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     assert torch.equal(read_image(tmp_path / "clear.png"), torch.ones(4, 4, 3))

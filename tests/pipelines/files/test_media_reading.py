@@ -67,6 +67,24 @@ def test_a_recording_whose_clock_begins_late_is_whole_and_is_missed_when_cut(tmp
         read_audio(path)
 
 
+def test_an_flv_whose_clock_begins_before_0_keeps_its_times(tmp_path):
+    path = tmp_path / "early.flv"
+    plain = make_clap(tmp_path, "plain.flv", options=CONTAINERS["flv"])
+    copied = ("-map", "0:v", "-map", "1:a", "-c", "copy", "-avoid_negative_ts", "disabled")
+    ffmpeg("-i", plain, "-itsoffset", "-0.5", "-i", plain, *copied, path)
+    frames, flashes, beeps = times(path)
+    assert abs(len(frames) - 87) <= 2  # the first picture is shown while there is sound alone
+    assert np.abs(flashes - beeps - 0.5).max() <= 0.02
+    ffmpeg("-itsoffset", "-0.5", "-i", plain, "-map", "0:a", *copied[4:], tmp_path / "sound.flv")
+    assert abs(float(read_audio(tmp_path / "sound.flv").seconds) - 3) < 0.1
+
+
+def test_flac_in_ogg_that_begins_late_has_no_hole(tmp_path):
+    write_wav(tmp_path / "a.wav", clap_sound())
+    ffmpeg("-itsoffset", "2", "-i", tmp_path / "a.wav", "-c:a", "flac", tmp_path / "late.ogg")
+    assert float(read_audio(tmp_path / "late.ogg").seconds) == 3
+
+
 def test_speech_lies_where_the_sound_track_has_it(tmp_path):
     path = make_clap(tmp_path, "late.mp4", before_audio=("-itsoffset", "0.66"), options=CONTAINERS["mp4"])
     speech, track = read_speech(path, Fraction(25))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import talking_portrait as tp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from talking_portrait.__main__ import main
 from talking_portrait.models.face.face_mesh import LIPS_INNER, LIPS_OUTER, mouth_opening
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines import large_arrays
+from talking_portrait.pipelines.batch.manifest import read_manifest
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import head_matrix
 from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
@@ -486,6 +489,28 @@ def test_the_command_dubs_a_video_at_its_own_rate(video, tmp_path, capsys):
     assert len(list(open_video(tmp_path / "cut.mp4").frames())) == FRAMES
     sound = sum(len(block) for block in open_sound(tmp_path / "cut.mp4").blocks())
     assert abs(sound - 16000 * FRAMES / 25) <= 2048  # AAC has blocks of 1024 samples
+
+
+def test_a_row_of_a_batch_and_the_python_api_dub_a_video_too(video, frames, tmp_path, capsys):
+    write_wav(tmp_path / "voice.wav", Audio(torch.randn(1, 3200) * 0.1, 16000))
+    row = {"portrait": str(video), "audio": "voice.wav", "settings": {"mouth": 0.5}}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    assert main(["batch", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path)]) == 0, capsys.readouterr()
+    (made,) = tmp_path.glob("film_voice_*.mp4")
+    results = np.stack(list(open_video(made).frames()))
+    assert len(results) == 5
+    assert np.abs(results[:, :64] - (frames[:5, :64] * 255).numpy()).mean() < 3  # above the mouth it is as filmed
+    longer = tp.animate(video, tmp_path / "voice.wav", tmp_path / "10.mp4", fps=10, motion=talk(waves(5, 4)))
+    assert len(list(open_video(longer).frames())) == 2
+    for option, sentence in (
+        ({"longest_side": 64}, "longest_side was given, but a video"),
+        ({"renderer": "apasco"}, "is a video, but apasco"),
+    ):
+        with pytest.raises(TalkingPortraitError, match=sentence):
+            tp.animate(video, tmp_path / "voice.wav", tmp_path / "no.mp4", **option)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row | {"settings": {"longest_side": 64}}))
+    with pytest.raises(TalkingPortraitError, match="Line 1 of rows.jsonl: longest_side was given"):
+        read_manifest(tmp_path / "rows.jsonl", tmp_path)
 
 
 @pytest.mark.parametrize(

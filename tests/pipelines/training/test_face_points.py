@@ -126,3 +126,6 @@ def test_impossible_options_are_named(folder, tmp_path, capsys):
     arguments = ["--faces", str(folder), "--out", str(tmp_path)]
     assert main(["train", "face-points", *arguments, "--steps", "0"]) == 2
     assert "--steps 0 was given, but 1 to 1000000 is expected" in capsys.readouterr().err
+    assert main(["train", "face-points", "--faces", str(folder), "--out", str(folder / "out")]) == 2
+    assert "name a folder outside of it with --out" in capsys.readouterr().err
+    assert not (folder / "out").exists()

@@ -317,6 +317,11 @@ def test_bad_input_is_reported_in_a_sentence(tmp_path: Path, capsys: pytest.Capt
     assert "holds no video" in capsys.readouterr().err
     with pytest.raises(TalkingPortraitError, match="holds no prepared clips; make some with"):
         read_clips(tmp_path)
+    (tmp_path / "a.mp4").touch()
+    for out in (tmp_path, tmp_path / "new" / "out"):
+        assert main(["prepare", str(tmp_path), "--out", str(out)]) == 2
+        assert "name a folder outside of it with --out" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
 
 
 def test_a_real_face_is_found_by_the_command(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -37,11 +37,15 @@ class TextureGrid(Layout):
 
 @dataclass(frozen=True)
 class Texture:
-    """Colours (H, W, 3) of texels in 0..255, where they are `visible` (H, W), and the `opening` in eye distances."""
+    """Colours (H, W, 3) of texels in 0..255, where they are `visible` (H, W), and the `opening` in eye distances.
+
+    `steps` across the lips' edges as `edge_steps` has them, of frames that were kept with an open mouth.
+    """
 
     colours: np.ndarray
     visible: np.ndarray
     opening: float
+    steps: np.ndarray | None = None
 
 
 def texture_of(frame: np.ndarray, points: np.ndarray) -> Texture:

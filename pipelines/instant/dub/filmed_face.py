@@ -14,6 +14,7 @@ from ...face.smoothing import smooth_points
 from ...large_arrays import give_memory_back, large_array
 from ...types import Camera
 from .face_texture import Texture
+from .lip_rims import lip_rims
 from .occlusion import Appearance
 from .resting_face import RestingFace, resting_face, spread_over
 
@@ -70,7 +71,7 @@ def filmed_face(
 ) -> FilmedFace:
     """The face of landmarks (F, P, 3) that are valid where `found` (F,); the film's shots begin at `starts`.
 
-    `textures` of some of its frames say how the lower face looks.
+    `textures` of some of its frames say how the lower face looks, and where the edges of its lips lie.
     """
     points = _held(points[:, :VERTICES], found, starts)
     if smoothing > 0:
@@ -78,7 +79,8 @@ def filmed_face(
     seen = np.flatnonzero(found)
     vertices, matrix = metric_mesh(_taken(points, seen[spread_over(len(seen))]), size)
     reference = np.median(vertices, axis=0)
-    rest = resting_face(*_posed(vertices, matrix, reference), size)
+    rims = lip_rims([texture.steps for texture in textures if texture.steps is not None])
+    rest = resting_face(*_posed(vertices, matrix, reference), size, rims)
     turned, outside = np.empty(len(points)), np.empty(len(points), bool)
     for part in blocks(len(points)):
         turned[part] = _turned(points[part], size)

@@ -13,7 +13,7 @@ from ....models.face.mouth_shapes import closing_offsets, lip_gaps
 from ...types import FaceMotion
 from ..renderer.mouth_shape import MOUTH_CORNERS
 from .filmed_face import FilmedFace, pixels_per_cm
-from .resting_face import LOWER_RIM, UPPER_RIM, speech_offsets
+from .resting_face import speech_offsets
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
@@ -33,7 +33,7 @@ class MouthMotion:
 
     `points` (468, 2) filmed landmarks in pixels, `moved` (468, 2) pixels by which they move. `basis` (2, 3) pixels per
     cm along the head's axes; `middle` (2,) where the middle of the mouth at rest is. `eye_distance`, and the
-    `closed_gap` between the landmarks of lips that touch, in pixels.
+    `closed_gap` between the landmarks of lips that touch, in pixels. `rims` as `lip_rims` has them.
     """
 
     points: np.ndarray
@@ -42,6 +42,7 @@ class MouthMotion:
     middle: np.ndarray
     eye_distance: float
     closed_gap: float
+    rims: tuple[float, float]
 
 
 def mouth_motions(
@@ -53,18 +54,19 @@ def mouth_motions(
     """
     vertices, matrix = face.shapes(numbers)
     points = face.points[numbers][..., :2].astype(np.float64)
-    shape, closed_gap = face.rest.shape, face.rest.closed_gap
-    spoken = speech_offsets(face.rest.mesh, motion, frames)
+    rest = face.rest
+    shape, closed_gap = rest.shape, rest.closed_gap
+    spoken = speech_offsets(rest.mesh, motion, frames)
     basis = pixels_per_cm(matrix, face.size, shape)
-    resting = face.rest.places(matrix, face.size, basis)
+    resting = rest.places(matrix, face.size, basis)
     weight = (_lower_face() * np.where(_follows_jaw(), jaw, 1.0))[:, None]
     moved = weight * (resting - points + np.einsum("nij,nvj->nvi", basis, spoken))
-    moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, shape + spoken, closed_gap)))
+    moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, shape + spoken, closed_gap, rest.rims)))
     moved = _not_crushed(points, moved)
     middle = resting[:, [INNER_UPPER_LIP, INNER_LOWER_LIP]].mean(axis=1)
     eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * eye_distance(shape)
     return [
-        MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k]), closed_gap * float(eyes[k]))
+        MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k]), closed_gap * float(eyes[k]), rest.rims)
         for k in range(len(numbers))
     ]
 
@@ -74,7 +76,7 @@ def open_part(gap: np.ndarray, closed_gap: np.ndarray | float, half: np.ndarray 
     return np.clip((gap - closed_gap) / (RIM_OPENING * half), 0, 1)
 
 
-def _nearer(filmed: np.ndarray, spoken: np.ndarray, closed_gap: float) -> np.ndarray:
+def _nearer(filmed: np.ndarray, spoken: np.ndarray, closed_gap: float, rims: tuple[float, float]) -> np.ndarray:
     """(n, 9, 3) cm by which lips come nearer than landmarks say, from shapes (n, 468, 3) as filmed and as they speak.
 
     What is seen between open lips is wider than the gap of their landmarks and narrower between touching ones. Lips
@@ -86,7 +88,7 @@ def _nearer(filmed: np.ndarray, spoken: np.ndarray, closed_gap: float) -> np.nda
     before, after = lip_gaps(filmed), lip_gaps(spoken)
     gaps = np.stack([np.linalg.norm(gap, axis=-1) for gap in (before, after)])
     parts = open_part(gaps, touching, half)
-    nearer = ((UPPER_RIM + LOWER_RIM + OVERLAP) * half + touching) * (parts.max(axis=0) - parts[1])
+    nearer = ((sum(rims) + OVERLAP) * half + touching) * (parts.max(axis=0) - parts[1])
     way = before + after
     return way * (nearer / np.maximum(np.linalg.norm(way, axis=-1), 1e-6))[..., None]
 

@@ -11,7 +11,6 @@ from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from .mouth_motion import MouthMotion, open_part
-from .resting_face import LOWER_RIM, UPPER_RIM
 
 SIDE_REACH = 0.94
 """Mouth half widths from the middle up to which the inside is taken; nearer the corners it is that at this place."""
@@ -64,8 +63,8 @@ def lip_edges(motion: MouthMotion) -> Aperture:
         open_part(spoken.lower - spoken.upper, motion.closed_gap, spoken.half),
     )
     touching = np.minimum(motion.closed_gap, gap) / 2 * (1 - part)
-    mouth.upper = mouth.upper + touching - UPPER_RIM * mouth.half * part
-    mouth.lower = mouth.lower - touching + LOWER_RIM * mouth.half * part
+    mouth.upper = mouth.upper + touching - motion.rims[0] * mouth.half * part
+    mouth.lower = mouth.lower - touching + motion.rims[1] * mouth.half * part
     return mouth
 
 

@@ -8,7 +8,7 @@ filmed people and two rendered portraits, with and without shapes that are drawn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ....models.curves import smoothstep
 from ...packages import load_opencv
 from .face_texture import Texture, texture_grid, texture_of
+from .lip_rims import edge_steps
 
 LEAST_TEXTURES, MOST_TEXTURES = 12, 96
 """Textures from which on the usual look is certain, and those that are kept."""
@@ -177,7 +178,7 @@ class TextureKeeper:
     def add(self, number: int, frame: np.ndarray, points: np.ndarray) -> None:
         """Takes the next frame (H, W, 3) that shows the face, with its number and landmarks."""
         if self._seen % self._step == 0:
-            self.kept[number] = texture_of(frame, points)
+            self.kept[number] = replace(texture_of(frame, points), steps=edge_steps(frame, points))
             if len(self.kept) >= MOST_TEXTURES:
                 self.kept = dict(list(self.kept.items())[::2])
                 self._step *= 2

@@ -33,8 +33,6 @@ CLOSED_PART, MOST_CLOSED = 0.05, 0.045
 """Part of the frames whose lips touch, at least, and the widest gap in eye distances that landmarkers report there."""
 TURNED_MOST = 40.0
 """Degrees to the side up to which frames tell what goes with a head's pose."""
-UPPER_RIM, LOWER_RIM = 0.02, 0.05
-"""Mouth half widths by which the edges of open lips lie outside the landmarks: no rim of teeth may stick to a lip."""
 STEADY_POSE = 0.2
 """Variance of a head's angles in square degrees below which little is learned from them."""
 
@@ -46,7 +44,8 @@ class RestingFace:
     `usual` (468, 3) cm in the head frame is the mean shape, and `spoken` (468, 3) cm how speech moves a face whose
     lips are as far apart, so that the usual shape without `spoken` is that at rest. `closed_gap` is what landmarkers
     report between touching lips, in eye distances. A landmarker's face changes a little as it turns: by `by_angle`
-    (3, 468, 3) cm a degree away from `angles` (3,). `mesh` is the shape at rest with touching lips as a portrait.
+    (3, 468, 3) cm a degree away from `angles` (3,). `rims` as `lip_rims` has them. `mesh` is the shape at rest with
+    touching lips as a portrait.
     """
 
     usual: np.ndarray
@@ -54,6 +53,7 @@ class RestingFace:
     closed_gap: float
     by_angle: np.ndarray
     angles: np.ndarray
+    rims: tuple[float, float]
     mesh: PortraitMesh
 
     @property
@@ -72,7 +72,9 @@ class RestingFace:
         return project(usual, matrix, size) - np.einsum("nij,vj->nvi", basis, self.spoken)
 
 
-def resting_face(vertices: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> RestingFace:
+def resting_face(
+    vertices: np.ndarray, matrix: np.ndarray, size: tuple[int, int], rims: tuple[float, float]
+) -> RestingFace:
     """The face of shapes (n, 468, 3) in cm that are posed by `matrix` (n, 4, 4) in frames of a `size`.
 
     What landmarkers report is wrong by much the same in all frames, so that the mean shape at its opening tells the one
@@ -91,9 +93,9 @@ def resting_face(vertices: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
     by_angle = _by_angle(vertices[told], angles[told])
     mesh = _portrait(close_lips(usual - spoken), forwards, size)
     mouth = mesh.mouth
-    rims = (UPPER_RIM + LOWER_RIM) / 2 * mouth.width * mesh.pixels_per_cm
-    mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rims - closed_gap * mesh.eye_distance / 2)
-    return RestingFace(usual, spoken, closed_gap, by_angle, angles[frontal].mean(axis=0), mesh)
+    rim = sum(rims) / 2 * mouth.width * mesh.pixels_per_cm
+    mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rim - closed_gap * mesh.eye_distance / 2)
+    return RestingFace(usual, spoken, closed_gap, by_angle, angles[frontal].mean(axis=0), rims, mesh)
 
 
 def spread_over(count: int) -> np.ndarray:

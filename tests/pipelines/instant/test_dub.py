@@ -33,6 +33,7 @@ from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_vid
 from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
+from talking_portrait.pipelines.instant.dub.lip_rims import USUAL_RIMS, edge_steps, lip_rims
 from talking_portrait.pipelines.instant.dub.mouth_motion import LEAST_WIDTH, mouth_motions
 from talking_portrait.pipelines.instant.dub.occlusion import (
     HIDDEN_BELOW,
@@ -45,7 +46,8 @@ from talking_portrait.pipelines.instant.dub.occlusion import (
     covered,
 )
 from talking_portrait.pipelines.instant.dub.resting_face import USUAL_MOUTHS, held_mouths, resting_face, speech_offsets
-from talking_portrait.pipelines.instant.renderer.mouth_shape import MOUTH_CORNERS
+from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
+from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import Audio, FaceMotion, FaceTrack
 
@@ -127,7 +129,7 @@ def test_the_words_of_the_film_itself_move_nothing(renderer):
     usual = held_mouths(np.array([*USUAL_MOUTHS, *USUAL_MOUTHS[::-1]]))
     numbers, size = np.arange(usual.frames), renderer.mesh.image_size
     pose = np.broadcast_to(renderer.mesh.matrix, (usual.frames, 4, 4))
-    mesh = resting_face(np.broadcast_to(renderer.mesh.vertices, (usual.frames, 468, 3)), pose, size).mesh
+    mesh = resting_face(np.broadcast_to(renderer.mesh.vertices, (usual.frames, 468, 3)), pose, size, USUAL_RIMS).mesh
     offsets = speech_offsets(mesh, usual, numbers)
     basis = pixels_per_cm(pose, size, mesh.vertices)
     places = project(np.broadcast_to(mesh.vertices, offsets.shape), pose, size)
@@ -148,7 +150,7 @@ def test_what_changes_with_the_heads_pose_is_not_taken_for_speech():
     vertices = neutral_vertices() + mouth_vertices(np.column_stack([rng.uniform(0, 0.6, 60), np.zeros((60, 5))]))
     vertices[:, list(CHIN), 1] += 0.05 * nod[:, None]
     matrix = head_matrix(np.column_stack([nod, np.zeros((60, 2))]), np.tile([0, 0, -60.0], (60, 1)))
-    rest = resting_face(vertices.astype(np.float64), matrix, size)
+    rest = resting_face(vertices.astype(np.float64), matrix, size, USUAL_RIMS)
     basis = pixels_per_cm(matrix, size, rest.shape)
     without = replace(rest, by_angle=np.zeros_like(rest.by_angle)).places(matrix, size, basis)
     change = (rest.places(matrix, size, basis) - without)[:, list(CHIN), 1].mean(axis=1)
@@ -368,6 +370,26 @@ def test_the_far_cheek_of_a_turned_face_is_not_compared():
     assert visible[0][far].mean() > 0.9
     assert visible[30][near].mean() > 0.9
     assert visible[30][far].mean() < 0.1
+
+
+@pytest.mark.parametrize("rims", [(0.0, 0.0), (0.05, 0.1)])
+def test_the_edges_of_open_lips_are_where_colours_change(rims):
+    """Red lips, white teeth and a dark mouth, whose edges lie outside the landmarks by parts of its half width."""
+    opened = neutral_vertices() + mouth_vertices(np.array([[0.5, 0.4, 0, 0, 0, 0]]))[0]
+    points = opened * [14, -14, -14] + [128, 0, 0]
+    mouth = Aperture(points[:, :2], MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+    x, y = np.meshgrid(np.arange(256) + 0.5, np.arange(256) + 0.5)
+    along, across = np.moveaxis(mouth.local(np.stack([x, y], axis=-1)), -1, 0)
+    upper, lower = mouth.edges_at(along)
+    upper, lower = upper - rims[0] * mouth.half, lower + rims[1] * mouth.half
+    frame = np.full((256, 256, 3), (190, 90, 90), np.uint8)
+    frame[(across > upper) & (across < lower)] = (40, 15, 15)
+    frame[(across > upper) & (across < upper + 0.4 * (lower - upper))] = (225, 215, 200)
+    steps = edge_steps(frame, points)
+    assert steps is not None
+    assert lip_rims([steps] * 3) == pytest.approx(rims, abs=0.02)
+    assert edge_steps(frame, neutral_vertices() * [14, -14, -14] + [128, 0, 0]) is None
+    assert lip_rims([]) == USUAL_RIMS
 
 
 def test_textures_are_kept_from_all_of_a_film(frames, track):

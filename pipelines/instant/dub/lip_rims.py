@@ -1,0 +1,66 @@
+"""Where the edges of a film's open lips lie beside their landmarks, from its pixels.
+
+Landmarkers put the inner edges of lips too far in or out, by much the same in all frames of a film, so that colours,
+which change at an edge, tell it from many frames together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ....models.face.face_mesh import VERTICES, mouth_opening
+from ..renderer.face_opening import Aperture, colours_at
+from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+
+USUAL_RIMS, SPREAD = (0.02, 0.05), 0.04
+"""Mouth half widths by which the edges of open lips usually lie outside the landmarks, the upper and the lower one, and
+the standard deviation by which they do in single films: edges of teeth are not to be taken for them."""
+OPEN_FROM = 0.07
+"""Opening in eye distances from which on both edges are apart."""
+REACH, STEPS = (-0.2, 0.25), 91
+"""Mouth half widths from the landmarks into the lip over which colours are compared, and at how many places."""
+COLUMNS, COLUMN_REACH = 15, 0.45
+"""Columns that are looked at, and mouth half widths from the middle within."""
+BLUR = 2.0
+"""Places; standard deviation of the blur of what all frames tell."""
+PLAIN = 0.3
+"""Part of the places where colours change no more than beside an edge."""
+
+
+def edge_steps(frame: np.ndarray, points: np.ndarray) -> np.ndarray | None:
+    """How much (2, STEPS) colours change across the upper and the lower lip's edge, or None for a mouth that is shut.
+
+    From a frame (H, W, 3), bytes or floats in 0..1, and landmarks (468 or more, 2 or 3) in its pixels.
+    """
+    points = points[:VERTICES, :2].astype(np.float64)
+    if mouth_opening(points) < OPEN_FROM:
+        return None
+    lips = Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+    along = np.linspace(-COLUMN_REACH, COLUMN_REACH, COLUMNS) * lips.half
+    into = np.linspace(*REACH, STEPS)[:, None] * lips.half
+    steps = []
+    for edge, way in zip(lips.edges_at(along), (-1, 1), strict=True):
+        colours = colours_at(frame, lips.places(along, edge + way * into)).astype(np.float32)
+        change = np.abs(np.gradient(colours, axis=0)).sum(axis=2).mean(axis=1)
+        steps.append(change / max(float(change.sum()), 1e-6))
+    return np.stack(steps)
+
+
+def lip_rims(steps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Mouth half widths by which the edges of open lips lie outside the upper and the lower landmarks.
+
+    From `edge_steps` of a film's frames; without any, as usual.
+    """
+    if not steps:
+        return USUAL_RIMS
+    from scipy.ndimage import gaussian_filter1d
+
+    into = np.linspace(*REACH, STEPS)
+    rims = []
+    for change, usual in zip(np.mean(steps, axis=0), USUAL_RIMS, strict=True):
+        smooth = gaussian_filter1d(change, BLUR)
+        edge = np.clip(smooth - np.quantile(smooth, PLAIN), 0, None) * np.exp(-(((into - usual) / SPREAD) ** 2) / 2)
+        rims.append(float((into * edge**2).sum() / max(float((edge**2).sum()), 1e-12)) if edge.any() else usual)
+    return rims[0], rims[1]

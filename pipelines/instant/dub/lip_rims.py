@@ -25,6 +25,8 @@ COLUMNS, COLUMN_REACH = 15, 0.45
 """Columns that are looked at, and mouth half widths from the middle within."""
 BLUR = 2.0
 """Places; standard deviation of the blur of what all frames tell."""
+CLEAR = (1.4, 2.0)
+"""The largest change over their mean from which on an edge tells something, and from which on all."""
 PLAIN = 0.3
 """Part of the places where colours change no more than beside an edge."""
 
@@ -60,7 +62,9 @@ def lip_rims(steps: Sequence[np.ndarray]) -> tuple[float, float]:
     into = np.linspace(*REACH, STEPS)
     rims = []
     for change, usual in zip(np.mean(steps, axis=0), USUAL_RIMS, strict=True):
+        clear = np.clip((change.max() / max(float(change.mean()), 1e-12) - CLEAR[0]) / (CLEAR[1] - CLEAR[0]), 0, 1)
         smooth = gaussian_filter1d(change, BLUR)
         edge = np.clip(smooth - np.quantile(smooth, PLAIN), 0, None) * np.exp(-(((into - usual) / SPREAD) ** 2) / 2)
-        rims.append(float((into * edge**2).sum() / max(float((edge**2).sum()), 1e-12)) if edge.any() else usual)
+        place = float((into * edge**2).sum() / max(float((edge**2).sum()), 1e-12))
+        rims.append(usual + float(clear) * (place - usual))
     return rims[0], rims[1]

@@ -328,6 +328,20 @@ def encoded_video(write: Callable[[Path], object]) -> Any:
     return video
 
 
+def frames_of(video: Any) -> tuple[Any, Any, Any] | None:
+    """Frames, sound and rate of a VIDEO that another node made of frames in memory, as Create Video does, or None."""
+    if IN_COMFYUI:
+        from comfy_api.latest import InputImpl
+
+        if not isinstance(video, InputImpl.VideoFromComponents):
+            return None
+        parts = video.get_components()
+        return parts.images, parts.audio, parts.frame_rate
+    from .standalone.core_nodes import VideoPayload
+
+    return video.components() if isinstance(video, VideoPayload) and video.path is None else None
+
+
 def video_of_frames(images: torch.Tensor, fps: Fraction, audio: Audio | None, encode: Callable[[], Any]) -> Any:
     """VIDEO of frames (F, H, W, 3) in memory; `encode` makes that of a file from them, once one is needed."""
     if not IN_COMFYUI:

@@ -7,9 +7,9 @@ import subprocess
 import weakref
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import TalkingPortraitError, quoted, reason_of
 from ..provenance.marking import MarkedFrames, Marking
 from ..provenance.metadata import add_xmp, tags
-from ..types import Audio
+from ..types import Audio, Progress
 from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
 from .images import MAX_PIXELS, is_picture
@@ -27,7 +27,16 @@ from .input_paths import existing_file
 from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
 from .output_paths import as_path, file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
-from .sound import MAX_AAC_CHANNELS, WAV_BLOCK, SoundTrack, mixed_to_one, new_sound_file, streams_or_reason
+from .sound import (
+    MAX_AAC_CHANNELS,
+    WAV_BLOCK,
+    NoSoundError,
+    SoundTrack,
+    mixed_to_one,
+    new_sound_file,
+    open_sound,
+    streams_or_reason,
+)
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 """Of names that are taken for a video's."""
@@ -298,6 +307,45 @@ class VideoWriter:
                     rename_durably(self._partial, self.path)
                 except OSError as refusal:
                     raise self._refused(refusal) from None
+
+
+def write_part(
+    video: VideoFile, path: str | Path, start: float, seconds: float, *, crf: int, progress: Progress | None = None
+) -> None:
+    """Writes a video's frames from `start` on, for `seconds` (0: to its end), with their sound.
+
+    Raises TalkingPortraitError where the video ends before `start`, and as `VideoFile.frames` and `VideoWriter` do.
+    """
+    # Rounded, as 0.28 s times 25 is a little more than 7.
+    first = math.ceil(round(start * video.fps, 6))
+    last = math.ceil(round((start + seconds) * video.fps, 6)) if seconds else None
+    frames = islice(video.frames(first), None if last is None else max(last - first, 1))
+    begin = next(frames, None)
+    if begin is None:
+        raise TalkingPortraitError(
+            f"The video {video.path.name} ends before {start:g} s, where it was to begin; trim it less."
+        )
+    sound = _sound_of_part(video, first / video.fps, None if last is None else (last - first) / video.fps)
+    with VideoWriter(path, video.size, video.fps, sound, crf=crf) as writer:
+        for number, frame in enumerate(chain([begin], frames), 1):
+            writer.write(frame)
+            if progress is not None:
+                progress(*((0, 1) if last is None else (number, last - first)))
+
+
+def _sound_of_part(video: VideoFile, start: Fraction, seconds: Fraction | None) -> SoundTrack | None:
+    """None where a video has no sound, or none in this part."""
+    try:
+        track = open_sound(video.path)
+    except NoSoundError:
+        return None
+    part = replace(track, origin=video.origin + start, seconds=seconds)
+    try:
+        next(part.blocks())
+    except TalkingPortraitError:
+        next(track.blocks())  # raises where there is no sound at all
+        return None
+    return part
 
 
 def check_video_name(path: str | Path, crf: int) -> None:

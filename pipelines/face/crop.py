@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ def crop_portrait(
     follow: bool = False,
     inside: bool = True,
     border: Border = "edge",
+    empty: Callable[..., torch.Tensor] = torch.empty,
     progress: Progress = no_progress,
 ) -> tuple[torch.Tensor, Crop, FaceTrack]:
     """Cuts the tracked face out of `images` (F, H, W, C) in 0..1.
@@ -38,6 +40,7 @@ def crop_portrait(
     eyes are level. One box holds the face in all frames, unless it is to `follow` the face, smoothly.
     A box that would reach beyond the picture is moved and made smaller to stay `inside`, as far as the face allows;
     what still lies beyond repeats the picture's edge or is black, as `border` sets.
+    `empty` makes the tensor of a shape that the pictures are put into, and may refuse it.
     Returns the cut pictures (F, height, width, C), how they were cut, and the track in their pixels.
     """
     _check(images, track, scale)
@@ -57,7 +60,7 @@ def crop_portrait(
             )
         matrices, out = portrait_boxes(track, size, PRESETS[preset], scale, upright, follow, inside)
     total = len(images)
-    pictures = torch.empty(total, *out, images.shape[-1], dtype=torch.float32)
+    pictures = empty(total, *out, images.shape[-1])
     for index in range(total):
         matrix = matrices[min(index, len(matrices) - 1)]
         pictures[index] = sample_picture(images[index].detach().to("cpu", torch.float32), matrix, out, border)

@@ -146,6 +146,8 @@ class _ComfyProgress:
         from comfy.model_management import throw_exception_if_processing_interrupted
 
         throw_exception_if_processing_interrupted()
+        if not total:  # not known, of which the bar would make 0 of 0
+            done, total = 0, 1
         now = time.monotonic()
         shown = None
         if preview is not None and now >= self.next_preview:

@@ -58,6 +58,11 @@ class VideoFile:
     """Time in the file of frame 0."""
 
     @property
+    def stated_frames(self) -> int:
+        """How many frames there are by the file's own word, for a progress; 0 where it says nothing."""
+        return round((self.stream.seconds or 0) * self.fps)
+
+    @property
     def transparent(self) -> bool:
         """Whether anything of the first frame is transparent; `frames` lay it over white."""
         first = self.stream.first
@@ -326,11 +331,12 @@ def write_part(
             f"The video {video.path.name} ends before {start:g} s, where it was to begin; trim it less."
         )
     sound = _sound_of_part(video, first / video.fps, None if last is None else (last - first) / video.fps)
+    total = last - first if last is not None else max(video.stated_frames - first, 1)
     with VideoWriter(path, video.size, video.fps, sound, crf=crf) as writer:
         for number, frame in enumerate(chain([begin], frames), 1):
             writer.write(frame)
             if progress is not None:
-                progress(*((0, 1) if last is None else (number, last - first)))
+                progress(min(number, total), total)
 
 
 def _sound_of_part(video: VideoFile, start: Fraction, seconds: Fraction | None) -> SoundTrack | None:

@@ -25,7 +25,9 @@ progress = host.progress()
 for done, now in ((1, 10.0), (2, 10.0 + host.PREVIEW_SECONDS / 2), (3, 10.0 + host.PREVIEW_SECONDS)):
     time.monotonic = lambda now=now: now
     progress(done, 3, torch.ones(4, 6, 3))
-report["shown"] = utils.shown
+report["shown"] = utils.shown[:]
+progress(4, 0)
+report["not known"] = utils.shown[-1]
 model_management.interrupted = True
 try:
     progress(1, 3)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import TalkingPortraitError, quoted, reason_of
 from ..provenance.marking import MarkedFrames, Marking
-from ..provenance.metadata import add_xmp, tags
+from ..provenance.metadata import add_xmp, comment_of, read_statement, tags
 from ..types import Audio, Progress
 from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
@@ -161,7 +161,8 @@ class VideoWriter:
 
     Use as a context manager; leaving it by an exception removes what was written. Sides of odd length grow by one
     repeated row or column, as 4:2:0 colour needs even sides. Sound is given in memory, or as the track of a file.
-    With a `marking` the file says that AI made it, in its metadata and, invisibly, in its pictures.
+    With a `marking` the file says that AI made it, in its metadata and, invisibly, in its pictures; a `comment` is what
+    the metadata of another says.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class VideoWriter:
         crf: int = 18,
         marking: Marking | None = None,
         alpha: bool = False,
+        comment: str = "",
     ) -> None:
         check_video_name(path, crf)
         if alpha and not holds_alpha(path):
@@ -185,6 +187,7 @@ class VideoWriter:
         self.path, self.name = file_to_write(path), Path(path).name
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
         self.frames, self.marking = 0, marking
+        self._texts = {"comment": comment} if marking is None else tags(marking)
         self._marked = MarkedFrames(size) if marking is not None and marking.invisible else None
         self._stack = ExitStack()
         # Where an interruption comes between __enter__ and the block, __exit__ is not called.
@@ -230,9 +233,8 @@ class VideoWriter:
         # The tags are set on the frames: those of the command would not reach the file.
         colour = "color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
         command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv:flags={EXACT_SCALING},setparams={colour}"]
-        if self.marking is not None:
-            for name, value in tags(self.marking).items():
-                command += ["-metadata", f"{name}={value}"]
+        for name, value in self._texts.items():
+            command += ["-metadata", f"{name}={value}"]
         return [*command, *self._codec(), f"file:{self._partial}"]
 
     @property
@@ -319,6 +321,7 @@ def write_part(
 ) -> None:
     """Writes a video's frames from `start` on, for `seconds` (0: to its end), with their sound.
 
+    Where the video says that AI made it, the part does too.
     Raises TalkingPortraitError where the video ends before `start`, and as `VideoFile.frames` and `VideoWriter` do.
     """
     # Rounded, as 0.28 s times 25 is a little more than 7.
@@ -332,7 +335,9 @@ def write_part(
         )
     sound = _sound_of_part(video, first / video.fps, None if last is None else (last - first) / video.fps)
     total = last - first if last is not None else max(video.stated_frames - first, 1)
-    with VideoWriter(path, video.size, video.fps, sound, crf=crf) as writer:
+    said = read_statement(video.path)
+    comment = comment_of(said) if said else ""
+    with VideoWriter(path, video.size, video.fps, sound, crf=crf, comment=comment) as writer:
         for number, frame in enumerate(chain([begin], frames), 1):
             writer.write(frame)
             if progress is not None:

@@ -315,7 +315,31 @@ def encoded_video(write: Callable[[Path], object]) -> Any:
         assert folder is not None
         with new_file(folder / "talking_portrait_00001_.mp4") as file:  # ComfyUI clears the folder when it starts
             write(file.partial)
-        return InputImpl.VideoFromFile(str(file.path))
+
+        class EncodedVideo(InputImpl.VideoFromFile):
+            """Its file lies in a folder that people empty while ComfyUI still keeps this result."""
+
+            def get_stream_source(self) -> Any:
+                if not file.path.is_file():
+                    raise TalkingPortraitError(
+                        f"The temporary video {file.path.name} has been deleted; empty ComfyUI's node cache, or change "
+                        "an input of the node that made it, and run again."
+                    )
+                return super().get_stream_source()
+
+            def get_dimensions(self) -> Any:
+                self.get_stream_source()
+                return super().get_dimensions()
+
+            def get_components(self) -> Any:
+                self.get_stream_source()
+                return super().get_components()
+
+            def save_to(self, *args: Any, **options: Any) -> Any:
+                self.get_stream_source()
+                return super().save_to(*args, **options)
+
+        return EncodedVideo(str(file.path))
     from .standalone.core_nodes import VideoPayload
 
     stack = ExitStack()
@@ -361,7 +385,10 @@ def video_of_frames(images: torch.Tensor, fps: Fraction, audio: Audio | None, en
         file: Any = None
 
         def encoded(self) -> Any:
-            self.file = self.file or encode()
+            try:
+                self.file.get_stream_source()
+            except (AttributeError, TalkingPortraitError):  # there is none yet, or none any more
+                self.file = encode()
             return self.file
 
         def get_components(self) -> Any:

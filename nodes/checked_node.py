@@ -19,6 +19,7 @@ from .loaded_models import (
     LoadedAniPortrait,
     LoadedAniTalker,
     LoadedAudioDVP,
+    LoadedDriver,
     LoadedFaceRestorer,
     LoadedSpeechEncoder,
     LoadedSyncAnimation,
@@ -46,6 +47,7 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
         "a person's SyncAnimation model",
         "Train SyncAnimation or Load SyncAnimation",
     ),
+    "TALKING_PORTRAIT_DRIVER": (LoadedDriver, "a person's driver", "Train Instant Driver"),
     "TALKING_PORTRAIT_CROP": (Crop, "a crop", "Crop Portrait"),
     "TALKING_PORTRAIT_PERSON": (Person, "a prepared person", "Prepare Person"),
 }

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from talking_portrait.nodes.checked_node import OWN_VALUES
 from talking_portrait.nodes.extension import NODES
 from talking_portrait.pipelines.model_files.table import MODEL_FILES
 
@@ -51,6 +52,12 @@ def test_execute_takes_exactly_the_inputs(node):
     for name, spec in info["input"].get("optional", {}).items():
         default = parameters[name].default
         assert default == spec[1].get("default"), f"{name} has another default in execute than in the schema"
+
+
+def test_every_socket_of_our_own_is_checked():
+    """Else a constant where a link belongs is an AttributeError."""
+    kinds = {spec[0] for info in INFOS.values() for spec in node_texts.all_inputs(info).values()}
+    assert {kind for kind in kinds if str(kind).startswith("TALKING_PORTRAIT")} == set(OWN_VALUES)
 
 
 @pytest.mark.parametrize("node", NODES, ids=IDS)

@@ -47,7 +47,7 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
         "a person's SyncAnimation model",
         "Train SyncAnimation or Load SyncAnimation",
     ),
-    "TALKING_PORTRAIT_DRIVER": (LoadedDriver, "a person's driver", "Train Instant Driver"),
+    "TALKING_PORTRAIT_DRIVER": (LoadedDriver, "a person's driver", "Train Instant Driver or Load Instant Driver"),
     "TALKING_PORTRAIT_CROP": (Crop, "a crop", "Crop Portrait"),
     "TALKING_PORTRAIT_PERSON": (Person, "a prepared person", "Prepare Person"),
 }

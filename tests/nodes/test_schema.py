@@ -31,7 +31,7 @@ STAGE_NODES = {
     "LoadFaceRestorer", "RestoreFaces",
     "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
-    "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive", "TrainInstantDriver",
+    "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive", "TrainInstantDriver", "LoadInstantDriver",
     "DubVideo", "EvaluateVideo", "DetectMark",
     "TrainSyncAnimation", "LoadSyncAnimation", "SyncAnimationDrive",
 }  # fmt: skip

@@ -32,9 +32,7 @@ def test_a_persons_driver_moves_the_mouth_in_its_own_way(person: Person, tmp_pat
         amounts = (sound, 25, 0, 1.0, 1.0, 1.0, 1.0, 1.0)
         own = NODES["InstantDriver"].execute(*amounts, driver=driver).args[0]
         monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
-        with pytest.raises(
-            TalkingPortraitError, match="no 'mine.safetensors' in .*train one with Train Instant Driver"
-        ):
+        with pytest.raises(TalkingPortraitError, match="no .mine.* in .*train one with Train Instant Driver"):
             NODES["LoadInstantDriver"].execute("mine.safetensors")
         (tmp_path / host.OWN_CATEGORY).mkdir()
         path.rename(tmp_path / host.OWN_CATEGORY / "mine.safetensors")

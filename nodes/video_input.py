@@ -37,7 +37,7 @@ def video_file(video: Any, name: str = "video") -> Iterator[Path]:
         yield Path(source)
         return
     with scratch.temporary_folder("talking_portrait", host.temporary_folder()) as folder:
-        path = Path(source) if isinstance(source, str | Path) else folder / "video.mp4"
+        path = Path(source) if isinstance(source, str | Path) else folder / f"{name}.mp4"
         try:
             if frames is not None:
                 _write_frames(path, *frames, name)
@@ -48,7 +48,7 @@ def video_file(video: Any, name: str = "video") -> Iterator[Path]:
             if is_part:
                 from ..pipelines.files.video import open_video, write_part
 
-                whole, path = path, folder / "part.mp4"
+                whole, path = path, folder / f"part of {path.stem[:40]}.mp4"
                 write_part(open_video(whole), path, start, seconds, crf=COPY_CRF, progress=host.progress())
         except OSError as error:
             raise TalkingPortraitError(

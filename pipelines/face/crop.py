@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, quoted
 from ..image.affine_sampling import Border, apply_map, invert_map, sample_picture
 from ..types import Crop, FaceTrack, Progress, no_progress
 from .crop_boxes import PRESETS, Preset, app_boxes, portrait_boxes
@@ -44,6 +45,8 @@ def crop_portrait(
     Returns the cut pictures (F, height, width, C), how they were cut, and the track in their pixels.
     """
     _check(images, track, scale)
+    if border not in get_args(Border):
+        raise TalkingPortraitError(f"The border is {quoted(border)}, but {' or '.join(get_args(Border))} is expected.")
     if preset == "AniPortrait app":
         ignored = {"scale": scale != 1, "upright": upright, "follow": follow}
         if any(ignored.values()):
@@ -54,7 +57,7 @@ def crop_portrait(
         matrices, out = app_boxes(track, size)
         border = "black"
     else:
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise TalkingPortraitError(
                 f'The crop "{preset}" was requested, but one of {", ".join(PRESETS)}, AniPortrait app is expected.'
             )

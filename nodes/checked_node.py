@@ -1,10 +1,11 @@
-"""The decorator of every node's `execute`: it checks our own types and puts the node's title before error messages."""
+"""The decorator of every node's `execute`: it checks inputs' types and puts the node's title before error messages."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from ..pipelines.aniportrait.settings import AnimationState
@@ -19,6 +20,7 @@ from .loaded_models import (
     LoadedAniPortrait,
     LoadedAniTalker,
     LoadedAudioDVP,
+    LoadedDriver,
     LoadedFaceRestorer,
     LoadedSpeechEncoder,
     LoadedSyncAnimation,
@@ -46,24 +48,33 @@ OWN_VALUES: Mapping[str, tuple[type, str, str]] = {
         "a person's SyncAnimation model",
         "Train SyncAnimation or Load SyncAnimation",
     ),
+    "TALKING_PORTRAIT_DRIVER": (LoadedDriver, "a person's driver", "Train Instant Driver or Load Instant Driver"),
     "TALKING_PORTRAIT_CROP": (Crop, "a crop", "Crop Portrait"),
     "TALKING_PORTRAIT_PERSON": (Person, "a prepared person", "Prepare Person"),
 }
 """What our own sockets carry, by type: its class, its name in messages, and the nodes that make it."""
+WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
+    "INT": (Integral, "a whole number"),
+    "FLOAT": (Real, "a number"),
+    "BOOLEAN": (bool, "true or false"),
+    "STRING": (str, "a text"),
+}
+"""What widgets carry; values, ranges and choices are checked by what uses them."""
 
 
 def checked_node(execute: Execute) -> Execute:
-    """Checks the values of our own socket types, and puts the node's title before its error messages.
+    """Checks the types of widgets and of our own sockets, and puts the node's title before its error messages.
 
-    An API client may put a constant where a link belongs, and receives only the message.
+    An API client may put a constant where a link belongs, and receives only the message; a link from a node of any
+    type may bring anything to a widget.
     """
     names = list(inspect.signature(execute).parameters)[1:]
 
     @functools.wraps(execute)
     def with_title(cls: Any, *args: Any, **inputs: Any) -> Any:
         try:
-            _check_own_values(
-                _own_inputs(cls.define_schema.__func__, cls), dict(zip(names, args, strict=False)) | inputs
+            _check_values(
+                _checked_inputs(cls.define_schema.__func__, cls), dict(zip(names, args, strict=False)) | inputs
             )
             return execute(cls, *args, **inputs)
         except Exception as error:
@@ -80,25 +91,35 @@ def checked_node(execute: Execute) -> Execute:
     return with_title  # type: ignore[return-value]
 
 
-_OWN_INPUTS: dict[Callable[..., Any], Mapping[str, tuple[str, bool]]] = {}
+_CHECKED_INPUTS: dict[Callable[..., Any], Mapping[str, tuple[str, bool]]] = {}
 
 
-def _own_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Mapping[str, tuple[str, bool]]:
-    """Type and optionality of a node's inputs of our own types, by name.
+def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Mapping[str, tuple[str, bool]]:
+    """Type and optionality of a node's widgets and inputs of our own types, by name.
 
     Remembered, as a schema lists model folders, which these inputs do not depend on, and which may be slow. The host
     executes a class of its own that inherits the node's `define_schema`.
     """
-    if define_schema not in _OWN_INPUTS:
+    if define_schema not in _CHECKED_INPUTS:
         inputs = define_schema(cls).inputs
-        _OWN_INPUTS[define_schema] = {
-            entry.id: (entry.io_type, bool(entry.optional)) for entry in inputs if entry.io_type in OWN_VALUES
+        _CHECKED_INPUTS[define_schema] = {
+            entry.id: (entry.io_type, bool(entry.optional))
+            for entry in inputs
+            if entry.io_type in OWN_VALUES or entry.io_type in WIDGET_VALUES
         }
-    return _OWN_INPUTS[define_schema]
+    return _CHECKED_INPUTS[define_schema]
 
 
-def _check_own_values(own: Mapping[str, tuple[str, bool]], inputs: Mapping[str, Any]) -> None:
-    for name, (io_type, optional) in own.items():
+def _check_values(checked: Mapping[str, tuple[str, bool]], inputs: Mapping[str, Any]) -> None:
+    for name, (io_type, optional) in checked.items():
+        if io_type in WIDGET_VALUES:
+            kind, what = WIDGET_VALUES[io_type]
+            if name in inputs and not isinstance(inputs[name], kind):
+                raise TalkingPortraitError(
+                    f'The input "{name}" is {described(inputs[name])}, but {what} is expected; connect another node, '
+                    "or none."
+                )
+            continue
         value = inputs.get(name)
         if value is None and optional:
             continue

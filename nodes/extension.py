@@ -26,6 +26,7 @@ from .output.detect_mark import DetectMark
 from .output.evaluate_video import EvaluateVideo
 from .person.audiodvp_drive import AudioDVPDrive
 from .person.load_audiodvp import LoadAudioDVP
+from .person.load_instant_driver import LoadInstantDriver
 from .person.load_syncanimation import LoadSyncAnimation
 from .person.prepare_person import PreparePerson
 from .person.syncanimation_drive import SyncAnimationDrive
@@ -85,6 +86,7 @@ NODES: tuple[Any, ...] = (
     TrainSyncAnimation,
     LoadSyncAnimation,
     SyncAnimationDrive,
+    LoadInstantDriver,
 )
 
 

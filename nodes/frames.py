@@ -31,6 +31,12 @@ def new_clip(count: int, *shape: int) -> torch.Tensor:
     return host.to_socket(torch.empty(0)).new_empty(count, *shape)
 
 
+def clip_with_room(count: int, *shape: int) -> torch.Tensor:
+    """`new_clip` where there is memory for it. Raises as `check_memory`."""
+    check_memory(count, *shape)
+    return new_clip(count, *shape)
+
+
 def even_sides(frames: torch.Tensor) -> torch.Tensor:
     """Frames (B, H, W, ...) with their last row or column once more where there is an odd number of them.
 
@@ -63,9 +69,7 @@ def frames_in_memory(batches: Iterable[torch.Tensor], count: int, size: tuple[in
     for batch in batches:
         frames = even_sides(batch) if count > 1 else batch
         if clip is None:
-            if size is None:
-                check_memory(count, *frames.shape[1:])
-            clip = new_clip(count, *frames.shape[1:])
+            clip = (clip_with_room if size is None else new_clip)(count, *frames.shape[1:])
         clip[done : done + len(frames)] = frames
         done += len(frames)
     return torch.empty(0) if clip is None else clip

@@ -146,6 +146,8 @@ class _ComfyProgress:
         from comfy.model_management import throw_exception_if_processing_interrupted
 
         throw_exception_if_processing_interrupted()
+        if not total:  # not known, of which the bar would make 0 of 0
+            done, total = 0, 1
         now = time.monotonic()
         shown = None
         if preview is not None and now >= self.next_preview:
@@ -313,7 +315,31 @@ def encoded_video(write: Callable[[Path], object]) -> Any:
         assert folder is not None
         with new_file(folder / "talking_portrait_00001_.mp4") as file:  # ComfyUI clears the folder when it starts
             write(file.partial)
-        return InputImpl.VideoFromFile(str(file.path))
+
+        class EncodedVideo(InputImpl.VideoFromFile):
+            """Its file lies in a folder that people empty while ComfyUI still keeps this result."""
+
+            def get_stream_source(self) -> Any:
+                if not file.path.is_file():
+                    raise TalkingPortraitError(
+                        f"The temporary video {file.path.name} has been deleted; empty ComfyUI's node cache, or change "
+                        "an input of the node that made it, and run again."
+                    )
+                return super().get_stream_source()
+
+            def get_dimensions(self) -> Any:
+                self.get_stream_source()
+                return super().get_dimensions()
+
+            def get_components(self) -> Any:
+                self.get_stream_source()
+                return super().get_components()
+
+            def save_to(self, *args: Any, **options: Any) -> Any:
+                self.get_stream_source()
+                return super().save_to(*args, **options)
+
+        return EncodedVideo(str(file.path))
     from .standalone.core_nodes import VideoPayload
 
     stack = ExitStack()
@@ -326,6 +352,20 @@ def encoded_video(write: Callable[[Path], object]) -> Any:
         stack.close()
         raise
     return video
+
+
+def frames_of(video: Any) -> tuple[Any, Any, Any] | None:
+    """Frames, sound and rate of a VIDEO that another node made of frames in memory, as Create Video does, or None."""
+    if IN_COMFYUI:
+        from comfy_api.latest import InputImpl
+
+        if not isinstance(video, InputImpl.VideoFromComponents):
+            return None
+        parts = video.get_components()
+        return parts.images, parts.audio, parts.frame_rate
+    from .standalone.core_nodes import VideoPayload
+
+    return video.components() if isinstance(video, VideoPayload) and video.path is None else None
 
 
 def video_of_frames(images: torch.Tensor, fps: Fraction, audio: Audio | None, encode: Callable[[], Any]) -> Any:
@@ -345,7 +385,10 @@ def video_of_frames(images: torch.Tensor, fps: Fraction, audio: Audio | None, en
         file: Any = None
 
         def encoded(self) -> Any:
-            self.file = self.file or encode()
+            try:
+                self.file.get_stream_source()
+            except (AttributeError, TalkingPortraitError):  # there is none yet, or none any more
+                self.file = encode()
             return self.file
 
         def get_components(self) -> Any:

@@ -61,6 +61,10 @@ class PersonModelLoader(io.ComfyNode):
     SOCKET: ClassVar[Any]
     ALIASES: ClassVar[tuple[str, ...]]
     """Other words to search the node by."""
+    FILE: ClassVar[str] = "A run's person.safetensors"
+    OUTPUT: ClassVar[str] = "model"
+    USE: ClassVar[str] = ""
+    """What the output is for; by default the system's Drive."""
 
     @classmethod
     def opened(cls, path: Path) -> Any:
@@ -74,17 +78,17 @@ class PersonModelLoader(io.ComfyNode):
             node_id=cls.NODE_ID,
             display_name=f"Load {name}",
             category="Talking Portrait/person",
-            description=f"Loads a person's {name} model, as Train {name} or the command train {name.lower()} writes "
-            "it.",
+            description=f"Loads a person's {name} model, as Train {name} or the command train "
+            f"{name.lower().replace(' ', '-')} writes it.",
             search_aliases=list(cls.ALIASES),
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=host.model_names(host.OWN_CATEGORY, (".safetensors",)),
-                    tooltip="A run's person.safetensors, copied to models/talking_portrait under any name.",
+                    tooltip=f"{cls.FILE}, copied to models/talking_portrait under any name.",
                 )
             ],
-            outputs=[cls.SOCKET.Output(display_name="model", tooltip=f"For {name} Drive.")],
+            outputs=[cls.SOCKET.Output(display_name=cls.OUTPUT, tooltip=f"For {cls.USE or f'{name} Drive'}.")],
         )
 
     @classmethod

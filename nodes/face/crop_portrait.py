@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import host
 from ..checked_node import checked_node
+from ..frames import clip_with_room
 from ..host import io
 from ..inputs import colours, images_socket, landmarks_socket, track_from
 from ..sockets import CropSocket, FaceLandmarks
@@ -98,6 +99,7 @@ class CropPortrait(io.ComfyNode):
             upright=upright,
             follow=follow,
             border=border,
+            empty=clip_with_room,
             progress=host.progress(),
         )
-        return io.NodeOutput(host.to_socket(cut), crop, landmarks_socket(track), ui=host.shown(colours(cut[0])))
+        return io.NodeOutput(cut, crop, landmarks_socket(track), ui=host.shown(colours(cut[0])))

@@ -73,11 +73,12 @@ class PasteBack(io.ComfyNode):
         from ...pipelines.face.paste import paste_back
 
         crops = as_before(images_socket(images), crop.size)
-        check_memory(len(crops), *crop.source_size, 3)
+        pictures = crop.source if source is None else images_socket(source, "source")
+        check_memory(len(crops), *crop.source_size, 3 if pictures is None else max(3, pictures.shape[-1]))
         pasted = paste_back(
             crops,
             crop,
-            None if source is None else images_socket(source, "source"),
+            pictures,
             feather=feather,
             mask=None if mask is None else as_before(mask_socket(mask), crop.size),
             colour_match=colour_match,

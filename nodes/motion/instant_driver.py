@@ -83,7 +83,8 @@ class InstantDriver(io.ComfyNode):
                 DriverSocket.Input(
                     "driver",
                     optional=True,
-                    tooltip="From Train Instant Driver: the mouth then moves as that person's does.",
+                    tooltip="From Train Instant Driver or Load Instant Driver: the mouth then moves as that person's "
+                    "does.",
                 ),
             ],
             outputs=[FaceMotionSocket.Output(display_name="motion", tooltip="The motion of the face, frame by frame.")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from .. import host
@@ -79,8 +80,9 @@ class EvaluateVideo(io.ComfyNode):
 
         sound = None if audio is None else sound_from(audio)
         with ExitStack() as stack:
+            file = stack.enter_context(video_file(video))
             report = evaluate(
-                stack.enter_context(video_file(video)),
+                file,
                 sound,
                 landmarker(engine),
                 reference=None if reference is None else stack.enter_context(video_file(reference, "reference")),
@@ -88,6 +90,8 @@ class EvaluateVideo(io.ComfyNode):
                 networks=evaluation_networks(),
                 progress=host.progress(),
             )
+        # A video in memory or a part of one has a folder of another name each time.
+        report = replace(report, facts={**report.facts, "video": file.name})
         return io.NodeOutput(
             report.text(),
             report.json(),

@@ -39,8 +39,8 @@ class TrainInstantDriver(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default="driver",
-                    tooltip="The weights are written to drivers/<name>.safetensors of the output folder, for the "
-                    "command line's --weights.",
+                    tooltip="The weights are written to drivers/<name>.safetensors of the output folder, for Load "
+                    "Instant Driver and for the command line's --weights.",
                 ),
                 host.advanced(
                     io.Int.Input(

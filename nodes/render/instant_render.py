@@ -79,7 +79,8 @@ class InstantRender(RendererNode):
         from ...pipelines.instant.animate import Source, animate_source
 
         track, pictures, keeps = track_from(landmarks), images_socket(image, "image"), cls.keeps_frames()
-        if len(pictures) > 1 and track.frames == len(pictures):
+        if len(pictures) > 1 and track.frames > 1:
+            track.check_pictures(pictures)
             source = Source(colours(pictures), track)
         else:
             portrait = cut_out_socket(image) if keeps else portrait_socket(image)

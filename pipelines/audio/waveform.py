@@ -106,8 +106,8 @@ def _check_waveform(waveform: torch.Tensor) -> torch.Tensor:
     if waveform.ndim == 3:
         if waveform.shape[0] != 1:
             raise TalkingPortraitError(
-                f"The audio is a batch of {waveform.shape[0]} clips, but one is expected; "
-                "pick one before connecting it."
+                f"The audio is a batch of {waveform.shape[0]} clips, but one is expected; set the batch size of the "
+                "node that made it to 1."
             )
         waveform = waveform[0]
     if waveform.ndim != 2 or waveform.shape[0] == 0 or waveform.shape[1] == 0:

@@ -77,7 +77,7 @@ def evaluate(
     synced = networks.syncnet is not None and sound is not None
     compared = networks.lpips is not None and other is not None
     steps = _steps(progress, 2 + (other is not None) + synced + compared)
-    face = _watched(video, landmarker, networks, sound, next(steps))
+    face = _watched(video, landmarker, networks, next(steps))
     if face.frames < LEAST_FRAMES:
         raise TalkingPortraitError(
             f"The video {video.path.name} is too short to measure its movement: it has {face.frames} of at least "
@@ -91,7 +91,7 @@ def evaluate(
         progress=next(steps),
     )
     synchrony = _synchrony(video, face, sound, networks, steps)
-    truth = _watched(other, landmarker, Networks(), None, next(steps)) if other else None
+    truth = _watched(other, landmarker, Networks(), next(steps)) if other else None
     curves = None if sound is None else sound_curves(sound)
     values: Values = {
         **_counts(face, sound),
@@ -127,12 +127,10 @@ def _watched(
     video: VideoFile,
     landmarker: Landmarker,
     networks: Networks,
-    sound: Audio | None,
     progress: Progress,
 ) -> WatchedFace:
-    expected = 0 if sound is None else frame_count(sound.samples, sound.sample_rate, video.fps)
     try:
-        return watch_face(video, landmarker, recogniser=networks.recogniser, expected=expected, progress=progress)
+        return watch_face(video, landmarker, recogniser=networks.recogniser, progress=progress)
     except NoFaceError as error:
         raise TalkingPortraitError(
             f"The video {video.path.name} shows no face that can be found, so there is nothing to measure; give one of "

@@ -114,10 +114,9 @@ def watch_face(
     landmarker: Landmarker,
     *,
     recogniser: FaceRecogniser | None = None,
-    expected: int,
     progress: Progress,
 ) -> WatchedFace:
-    """Follows the largest face of a video; `expected` frames are those that are announced, for the progress alone.
+    """Follows the largest face of a video.
 
     Raises TalkingPortraitError for a video that is damaged or shows no face.
     """
@@ -125,7 +124,7 @@ def watch_face(
     dark: list[float] = []
     teeth: list[float] = []
     identities: list[np.ndarray] = []
-    every = max(1, round(video.fps))
+    every, stated = max(1, round(video.fps)), video.stated_frames
     current = np.zeros((1, 1, 3), np.uint8)
 
     def pictures() -> Iterator[torch.Tensor]:
@@ -143,7 +142,7 @@ def watch_face(
         if recogniser is not None and number % every == 0:
             found = recogniser.faces(from_uint8(current))
             identities += [largest_face(found).embedding] if found else []
-        progress(min(number + 1, expected), max(expected, 1))
+        progress(min(number + 1, stated), max(stated, 1))
     return WatchedFace(track_of(faces, video.size, "interpolate"), video.fps, dark, teeth, identities)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, quoted
 from ..image.affine_sampling import Border, apply_map, invert_map, sample_picture
 from ..types import Crop, FaceTrack, Progress, no_progress
 from .crop_boxes import PRESETS, Preset, app_boxes, portrait_boxes
@@ -28,6 +30,7 @@ def crop_portrait(
     follow: bool = False,
     inside: bool = True,
     border: Border = "edge",
+    empty: Callable[..., torch.Tensor] = torch.empty,
     progress: Progress = no_progress,
 ) -> tuple[torch.Tensor, Crop, FaceTrack]:
     """Cuts the tracked face out of `images` (F, H, W, C) in 0..1.
@@ -38,9 +41,12 @@ def crop_portrait(
     eyes are level. One box holds the face in all frames, unless it is to `follow` the face, smoothly.
     A box that would reach beyond the picture is moved and made smaller to stay `inside`, as far as the face allows;
     what still lies beyond repeats the picture's edge or is black, as `border` sets.
+    `empty` makes the tensor of a shape that the pictures are put into, and may refuse it.
     Returns the cut pictures (F, height, width, C), how they were cut, and the track in their pixels.
     """
     _check(images, track, scale)
+    if border not in get_args(Border):
+        raise TalkingPortraitError(f"The border is {quoted(border)}, but {' or '.join(get_args(Border))} is expected.")
     if preset == "AniPortrait app":
         ignored = {"scale": scale != 1, "upright": upright, "follow": follow}
         if any(ignored.values()):
@@ -51,13 +57,13 @@ def crop_portrait(
         matrices, out = app_boxes(track, size)
         border = "black"
     else:
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise TalkingPortraitError(
                 f'The crop "{preset}" was requested, but one of {", ".join(PRESETS)}, AniPortrait app is expected.'
             )
         matrices, out = portrait_boxes(track, size, PRESETS[preset], scale, upright, follow, inside)
     total = len(images)
-    pictures = torch.empty(total, *out, images.shape[-1], dtype=torch.float32)
+    pictures = empty(total, *out, images.shape[-1])
     for index in range(total):
         matrix = matrices[min(index, len(matrices) - 1)]
         pictures[index] = sample_picture(images[index].detach().to("cpu", torch.float32), matrix, out, border)

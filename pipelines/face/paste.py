@@ -239,7 +239,7 @@ def _check_paste(
     if source.ndim != 4 or tuple(source.shape[1:3]) != tuple(crop.source_size) or source.shape[-1] not in (3, 4):
         raise TalkingPortraitError(
             f"The pictures to paste into come as {tuple(source.shape)}, but (frames, {crop.source_size[0]}, "
-            f"{crop.source_size[1]}, 3 or 4), the size that was cropped, is expected."
+            f"{crop.source_size[1]}, 3 or 4), the size that was cropped, is expected; scale them to that, or crop them."
         )
     if mask is not None and (mask.ndim not in (2, 3) or 0 in mask.shape):
         raise TalkingPortraitError(

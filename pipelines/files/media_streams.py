@@ -63,6 +63,8 @@ class VideoStream:
     """Width of a pixel over its height."""
     transfer: int
     """AVColorTransferCharacteristic."""
+    seconds: Fraction | None
+    """How long the file is by its own word."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def find_streams(path: Path) -> MediaStreams:
             if scanned and len(first) == len(wanted):
                 break
         video = audio = None
+        seconds = _declared(container, path)
         for stream in wanted:
             frame = first.get(stream.index)
             if frame is None:
@@ -175,12 +178,10 @@ def find_streams(path: Path) -> MediaStreams:
             if stream.type == "video":
                 aspect = exact(stream.sample_aspect_ratio or Fraction(1))
                 transfer = int(stream.codec_context.color_trc)
-                video = VideoStream(
-                    stream.index, _rate(stream, times), start, frame, aspect if aspect > 0 else Fraction(1), transfer
-                )
+                aspect = aspect if aspect > 0 else Fraction(1)
+                video = VideoStream(stream.index, _rate(stream, times), start, frame, aspect, transfer, seconds)
             else:
                 channels, layout = len(frame.layout.channels), frame.layout.name
-                seconds = _declared(container, path)
                 audio = AudioStream(stream.index, frame.sample_rate, channels, layout, start, seconds)
         return MediaStreams(path, video, audio)
 

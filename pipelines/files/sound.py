@@ -98,6 +98,8 @@ class SoundTrack:
                 position = due
             elif due < position - slack:
                 samples = samples[position - due :]
+            if not len(samples):  # those of before the timeline, which may be many
+                continue
             yield samples
             position += len(samples)
             if position > most:

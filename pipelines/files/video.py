@@ -8,9 +8,9 @@ import subprocess
 import weakref
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,8 +19,8 @@ import numpy as np
 
 from ..errors import TalkingPortraitError, quoted, reason_of
 from ..provenance.marking import MarkedFrames, Marking
-from ..provenance.metadata import add_xmp, tags
-from ..types import Audio
+from ..provenance.metadata import add_xmp, comment_of, read_statement, tags
+from ..types import Audio, Progress
 from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
 from .images import MAX_PIXELS, is_picture
@@ -28,7 +28,16 @@ from .input_paths import existing_file
 from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
 from .output_paths import as_path, file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
-from .sound import MAX_AAC_CHANNELS, WAV_BLOCK, SoundTrack, mixed_to_one, new_sound_file, streams_or_reason
+from .sound import (
+    MAX_AAC_CHANNELS,
+    WAV_BLOCK,
+    NoSoundError,
+    SoundTrack,
+    mixed_to_one,
+    new_sound_file,
+    open_sound,
+    streams_or_reason,
+)
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 """Of names that are taken for a video's."""
@@ -48,6 +57,11 @@ class VideoFile:
     stream: VideoStream
     origin: Fraction
     """Time in the file of frame 0."""
+
+    @property
+    def stated_frames(self) -> int:
+        """How many frames there are by the file's own word, for a progress; 0 where it says nothing."""
+        return round((self.stream.seconds or 0) * self.fps)
 
     @property
     def transparent(self) -> bool:
@@ -148,7 +162,8 @@ class VideoWriter:
 
     Use as a context manager; leaving it by an exception removes what was written. Sides of odd length grow by one
     repeated row or column, as 4:2:0 colour needs even sides. Sound is given in memory, or as the track of a file.
-    With a `marking` the file says that AI made it, in its metadata and, invisibly, in its pictures.
+    With a `marking` the file says that AI made it, in its metadata and, invisibly, in its pictures; a `comment` is what
+    the metadata of another says.
     """
 
     def __init__(
@@ -161,6 +176,7 @@ class VideoWriter:
         crf: int = 18,
         marking: Marking | None = None,
         alpha: bool = False,
+        comment: str = "",
     ) -> None:
         check_video_name(path, crf)
         if alpha and not holds_alpha(path):
@@ -172,6 +188,7 @@ class VideoWriter:
         self.path, self.name = file_to_write(path), Path(path).name
         self.size, self.fps, self.audio, self.crf = size, fps, audio, crf
         self.frames, self.marking = 0, marking
+        self._texts = {"comment": comment} if marking is None else tags(marking)
         self._marked = MarkedFrames(size) if marking is not None and marking.invisible else None
         self._stack = ExitStack()
         # Where an interruption comes between __enter__ and the block, __exit__ is not called.
@@ -217,9 +234,8 @@ class VideoWriter:
         # The tags are set on the frames: those of the command would not reach the file.
         colour = "color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
         command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv:flags={EXACT_SCALING},setparams={colour}"]
-        if self.marking is not None:
-            for name, value in tags(self.marking).items():
-                command += ["-metadata", f"{name}={value}"]
+        for name, value in self._texts.items():
+            command += ["-metadata", f"{name}={value}"]
         return [*command, *self._codec(), f"file:{self._partial}"]
 
     @property
@@ -299,6 +315,49 @@ class VideoWriter:
                     rename_durably(self._partial, self.path)
                 except OSError as refusal:
                     raise self._refused(refusal) from None
+
+
+def write_part(
+    video: VideoFile, path: str | Path, start: float, seconds: float, *, crf: int, progress: Progress | None = None
+) -> None:
+    """Writes a video's frames from `start` on, for `seconds` (0: to its end), with their sound.
+
+    Where the video says that AI made it, the part does too.
+    Raises TalkingPortraitError where the video ends before `start`, and as `VideoFile.frames` and `VideoWriter` do.
+    """
+    # Rounded, as 0.28 s times 25 is a little more than 7.
+    first = math.ceil(round(start * video.fps, 6))
+    last = math.ceil(round((start + seconds) * video.fps, 6)) if seconds else None
+    frames = islice(video.frames(first), None if last is None else max(last - first, 1))
+    begin = next(frames, None)
+    if begin is None:
+        raise TalkingPortraitError(
+            f"The video {video.path.name} ends before {start:g} s, where it was to begin; trim it less."
+        )
+    sound = _sound_of_part(video, first / video.fps, None if last is None else (last - first) / video.fps)
+    total = last - first if last is not None else max(video.stated_frames - first, 1)
+    said = read_statement(video.path)
+    comment = comment_of(said) if said else ""
+    with VideoWriter(path, video.size, video.fps, sound, crf=crf, comment=comment) as writer:
+        for number, frame in enumerate(chain([begin], frames), 1):
+            writer.write(frame)
+            if progress is not None:
+                progress(min(number, total), total)
+
+
+def _sound_of_part(video: VideoFile, start: Fraction, seconds: Fraction | None) -> SoundTrack | None:
+    """None where a video has no sound, or none in this part."""
+    try:
+        track = open_sound(video.path)
+    except NoSoundError:
+        return None
+    part = replace(track, origin=video.origin + start, seconds=seconds)
+    try:
+        next(part.blocks())
+    except TalkingPortraitError:
+        next(track.blocks())  # raises where there is no sound at all
+        return None
+    return part
 
 
 def check_video_name(path: str | Path, crf: int) -> None:

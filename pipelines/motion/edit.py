@@ -74,16 +74,7 @@ def edit(
 def scale_mouth(motion: FaceMotion, gain: float) -> FaceMotion:
     """The mouth's movement `gain` times as large; closed lips stay closed. 0 keeps the mouth at rest."""
     _check("mouth gain", gain, 0, 10)
-    if gain == 1:
-        return motion
-    factor = 1 + _mouth_region() * np.float32(gain - 1)
-    vertices = motion.neutral + (motion.vertices - motion.neutral) * factor
-    # Firmer lips would meet where they didn't.
-    gains = {"tongue": gain, "pucker": gain, "lip_press": min(gain, 1.0)}
-    curves = {
-        name: np.clip(np.float32(gains[name]) * rows, 0, 1) for name, rows in motion.curves.items() if name in gains
-    }
-    return replace(motion, vertices=vertices, blendshapes=_scaled_mouth_scores(motion.blendshapes, gain), **curves)
+    return motion if gain == 1 else _with_mouth(motion, gain)
 
 
 def smooth(motion: FaceMotion, seconds: float) -> FaceMotion:
@@ -188,12 +179,8 @@ def limit(motion: FaceMotion, *, max_angle: float | None = None, max_opening: fl
         motion = _posed(motion, _drawn_in(motion.rotation, max_angle), _neck(motion))
     if max_opening is not None:
         _check("opening limit", max_opening, 0, 2)
-        opening = mouth_opening(motion.vertices)
-        gain = _drawn_in(opening, max_opening) / np.maximum(opening, 1e-6)
-        factor = 1 - _mouth_region() * (1 - gain.astype(np.float32)[:, None, None])
-        vertices = motion.neutral + (motion.vertices - motion.neutral) * factor
-        blendshapes = _scaled_mouth_scores(motion.blendshapes, gain[:, None])
-        motion = replace(motion, vertices=vertices, blendshapes=blendshapes)
+        opening = np.maximum(mouth_opening(motion.vertices), 1e-6)  # lips that touch keep their shape: 1e-6 / 1e-6
+        motion = _with_mouth(motion, _drawn_in(opening, max_opening) / opening)
     return motion
 
 
@@ -344,11 +331,30 @@ def _other_side(name: str) -> str:
     return name
 
 
-def _scaled_mouth_scores(blendshapes: np.ndarray | None, gain: float | np.ndarray) -> np.ndarray | None:
+def _with_mouth(motion: FaceMotion, gain: float | np.ndarray) -> FaceMotion:
+    """The mouth's movement, with the curves and scores that belong to it, `gain` (a number, or (F,)) times as large."""
+    gain = np.asarray(gain)
+    factor = 1 + _mouth_region() * (gain - 1).astype(np.float32)[..., None, None]
+    # Firmer lips would meet where they didn't.
+    gains = {"tongue": gain, "pucker": gain, "lip_press": np.minimum(gain, 1.0)}
+    curves = {
+        name: np.clip(gains[name].astype(np.float32) * rows, 0, 1)
+        for name, rows in motion.curves.items()
+        if name in gains
+    }
+    return replace(
+        motion,
+        vertices=motion.neutral + (motion.vertices - motion.neutral) * factor,
+        blendshapes=_scaled_mouth_scores(motion.blendshapes, gain[..., None]),
+        **curves,
+    )
+
+
+def _scaled_mouth_scores(blendshapes: np.ndarray | None, gain: np.ndarray) -> np.ndarray | None:
     if blendshapes is None:
         return None
     mouth = np.array([name.startswith(("mouth", "jaw")) for name in BLENDSHAPES])
-    return np.where(mouth, np.clip(blendshapes * np.asarray(gain, np.float32), 0, 1), blendshapes)
+    return np.where(mouth, np.clip(blendshapes * gain.astype(np.float32), 0, 1), blendshapes)
 
 
 def _neck(motion: FaceMotion) -> np.ndarray:

@@ -29,7 +29,7 @@ from ..face.landmarks import open_landmarker
 from ..files.images import from_uint8, to_uint8, write_frame
 from ..files.output_paths import as_path, folder_for_results, rename_durably, replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
-from ..files.sound import NoSoundError, open_sound, read_speech, write_wav
+from ..files.sound import NoSoundError, read_speech, write_wav
 from ..files.video import VideoFile, open_video
 from ..image.affine_sampling import sample_picture
 from ..progress import share
@@ -274,7 +274,7 @@ class _Preparation:
     def _track(self, progress: Progress) -> None:
         landmarker = self.landmarker or open_landmarker()
         try:
-            person = track_person(self.video, landmarker, expected=self._expected_frames(), progress=progress)
+            person = track_person(self.video, landmarker, progress=progress)
         except TalkingPortraitError:
             self._discard()  # no other run would go on with such a video
             raise
@@ -302,14 +302,6 @@ class _Preparation:
             "landmarks": landmarker.name,
             "report": self._report(person, box),
         }
-
-    def _expected_frames(self) -> int:
-        """How many frames the file announces, 0 where it does not."""
-        try:
-            seconds = open_sound(self.given.path).stream.seconds
-        except TalkingPortraitError:
-            return 0
-        return round((seconds or 0) * self.video.fps)
 
     def _report(self, person: TrackedPerson, box: CropBox) -> list[str]:
         """Sentences on what of the video is usable."""

@@ -54,15 +54,14 @@ class TrackedPerson:
 
 
 def track_person(
-    video: VideoFile, landmarker: Landmarker, *, expected: int, shortest: float = SHORTEST_VIDEO, progress: Progress
+    video: VideoFile, landmarker: Landmarker, *, shortest: float = SHORTEST_VIDEO, progress: Progress
 ) -> TrackedPerson:
     """Follows the person who is in most of a video.
 
-    `expected` frames are those that the file announces, for the progress alone. Raises TalkingPortraitError for a video
-    that shows no person's face for at least half of it and `shortest` seconds.
+    Raises TalkingPortraitError for a video that shows no person's face for at least half of it and `shortest` seconds.
     """
     fps = float(video.fps)
-    changes, reference, accompanied = _first_reading(video, landmarker, expected, share(progress, 0, 0.2))
+    changes, reference, accompanied = _first_reading(video, landmarker, share(progress, 0, 0.2))
     seconds = len(changes) / fps
     if seconds < shortest:
         raise TalkingPortraitError(
@@ -80,11 +79,11 @@ def track_person(
 
 
 def _first_reading(
-    video: VideoFile, landmarker: Landmarker, expected: int, progress: Progress
+    video: VideoFile, landmarker: Landmarker, progress: Progress
 ) -> tuple[list[float], Look | None, float]:
     """The change of each frame from the one before, the look of the person who is in most of the video, and the part
     of the looks that find several faces."""
-    look_every = max(1, round(video.fps / LOOKS_A_SECOND))
+    look_every, stated = max(1, round(video.fps / LOOKS_A_SECOND)), video.stated_frames
     changes: list[float] = []
     seen: list[tuple[Look, float]] = []
     several: list[bool] = []
@@ -98,7 +97,7 @@ def _first_reading(
             faces = detect_in_whole(picture, landmarker, USUAL_CONFIDENCE)
             several.append(len(faces) > 1)
             seen += [(look_of(face, frame), face.size / max(video.size)) for face in faces]
-        progress(min(number + 1, expected), max(expected, 1))
+        progress(min(number + 1, stated), max(stated, 1))
     return changes, main_person(seen), sum(several) / max(len(several), 1)
 
 

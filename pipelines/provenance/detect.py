@@ -72,6 +72,7 @@ def detect_mark(path: str | Path, *, progress: Progress = no_progress) -> Detect
     scores: list[float] = []
     total: np.ndarray | None = None
     count = 0
+    stated = video.stated_frames
     for number, frame in enumerate(video.frames()):
         if number % every == 0:
             seen = _like_the_pattern(frame)
@@ -80,7 +81,7 @@ def detect_mark(path: str | Path, *, progress: Progress = no_progress) -> Detect
             if count == SEGMENT:
                 scores.append(score(total))
                 total, count = None, 0
-        progress(number, 0)
+        progress(number + 1, stated and max(stated, number + 1))
     if total is not None and (count >= SEGMENT // 4 or not scores):
         scores.append(score(total))
     return Detection(max(scores), sum(each >= threshold(len(scores)) for each in scores), len(scores))

@@ -18,12 +18,14 @@ from ..files.sound import streams_or_reason
 from ..packages import VERSION
 from .marking import Marking
 
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype"
 SOURCE_TYPE = "trainedAlgorithmicMedia"
-SOURCE_TYPE_PAGE = f"http://cv.iptc.org/newscodes/digitalsourcetype/{SOURCE_TYPE}"
+SOURCE_TYPE_PAGE = f"{SOURCE_TYPES}/{SOURCE_TYPE}"
 TOOL = f"Talking Portrait {VERSION}"
 WITH_BOXES = (".mp4", ".m4v", ".mov")
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 MAX_XMP_BYTES = 1 << 20
+MAX_COMMENT = 1000
 _MARKS = {True: "yes", False: "turned off"}
 
 
@@ -40,11 +42,17 @@ class Statement:
 
 def tags(marking: Marking) -> dict[str, str]:
     """ffmpeg's metadata for the container."""
+    said = Statement(SOURCE_TYPE, TOOL, marking.time, marking.id, _MARKS[marking.invisible])
+    return {"comment": comment_of(said), "creation_time": marking.time, "DIGITAL_SOURCE_TYPE": SOURCE_TYPE_PAGE}
+
+
+def comment_of(said: Statement) -> str:
+    """A container's comment, of which `read_statement` reads the same again."""
     comment = (
-        f"AI-generated video ({SOURCE_TYPE_PAGE}); tool: {TOOL}; time: {marking.time}; id: {marking.id}; "
-        f"invisible mark: {_MARKS[marking.invisible]}"
+        f"AI-generated video ({SOURCE_TYPES}/{said.source_type}); tool: {said.tool}; time: {said.time}; "
+        f"id: {said.id}; invisible mark: {said.invisible_mark}"
     )
-    return {"comment": comment, "creation_time": marking.time, "DIGITAL_SOURCE_TYPE": SOURCE_TYPE_PAGE}
+    return "".join(filter(str.isprintable, comment))[:MAX_COMMENT]  # what it says may come from any file
 
 
 def add_xmp(path: Path, marking: Marking) -> None:

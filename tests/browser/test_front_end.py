@@ -143,8 +143,9 @@ def test_the_front_end_starts_with_our_nodes(opened):
 
 ASKED_FOR = {
     "a_your_picture_and_voice": "Load Audio is missing a required media file",
-    # Nobody publishes these two: a training here makes them.
+    # Nobody publishes these: a training here makes them.
     "apasco_geometry": "apasco/net.safetensors is missing",
+    "own_way_of_speaking_saved": "driver.safetensors is missing",
     "audiodvp_saved_model": "person.safetensors is missing",
     "syncanimation_saved_model": "person.safetensors is missing",
     "Drive a person (AudioDVP)": "person.safetensors is missing",

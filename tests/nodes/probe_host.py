@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
+from fractions import Fraction
+from types import SimpleNamespace
 
 import torch
 
 sys.path.insert(0, sys.argv[1])
 import folder_paths  # noqa: F401 (ComfyUI has loaded it long before)
 from comfy import model_management, utils  # type: ignore[import-not-found]
+from comfy_api.latest import InputImpl  # type: ignore[import-not-found]
 from talking_portrait.nodes import host
 
 
@@ -25,7 +28,9 @@ progress = host.progress()
 for done, now in ((1, 10.0), (2, 10.0 + host.PREVIEW_SECONDS / 2), (3, 10.0 + host.PREVIEW_SECONDS)):
     time.monotonic = lambda now=now: now
     progress(done, 3, torch.ones(4, 6, 3))
-report["shown"] = utils.shown
+report["shown"] = utils.shown[:]
+progress(4, 0)
+report["not known"] = utils.shown[-1]
 model_management.interrupted = True
 try:
     progress(1, 3)
@@ -48,4 +53,32 @@ report["unknown"] = host.model_names("no such category")
 report["found"] = str(host.model_path(("audio_encoders",), "one.safetensors"))
 report["command"] = host.models_command("get one")
 report["temporary"] = [str(host.temporary_folder()), host.temporary_folder().is_dir()]
+copy = host.temporary_folder() / "copy"
+for name, video in (
+    ("streamed", host.encoded_video(lambda path: path.write_bytes(b"video"))),
+    (
+        "of frames",
+        host.video_of_frames(
+            torch.zeros(2, 4, 4, 3),
+            Fraction(25),
+            None,
+            lambda: host.encoded_video(lambda path: path.write_bytes(b"video")),
+        ),
+    ),
+):
+    report[name] = []
+    for _ in range(2):
+        try:
+            video.save_to(copy)
+            report[name].append(copy.read_bytes().decode())
+        except host.TalkingPortraitError as error:
+            report[name].append(str(error))
+        copy.unlink(missing_ok=True)
+        for file in host.temporary_folder().iterdir():
+            file.unlink()
+parts = SimpleNamespace(images=1, audio=2, frame_rate=3)
+report["frames of"] = [
+    host.frames_of(InputImpl.VideoFromComponents(parts)),
+    host.frames_of(InputImpl.VideoFromFile("video.mp4")),
+]
 print(json.dumps(report))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from talking_portrait.nodes.output import evaluate_video as module
 from talking_portrait.nodes.output.evaluate_video import EvaluateVideo
 from talking_portrait.nodes.standalone.core_nodes import VideoPayload
@@ -34,6 +35,9 @@ def test_tables_and_curves_of_a_video_file_and_of_frames_in_memory(video: VideoP
     assert "real speakers" in table
     assert rows.startswith("measure,value,unit,")
     assert curves.shape == (1, 960, 1280, 3)
+    assert table.startswith("video: video.mp4\n"), "the same each time, wherever the frames were put"
+    with pytest.raises(TalkingPortraitError, match="The video reference.mp4 shows no face"):
+        EvaluateVideo.execute(video, reference=VideoPayload(torch.zeros(12, 64, 64, 3), None, fps))
 
 
 def test_what_is_no_video_is_refused_by_its_input(video: VideoPayload) -> None:

@@ -41,11 +41,23 @@ FILM = {
     "directory": "frame_interpolation",
 }
 """What ComfyUI's own loader of interpolation networks is given, which is no file of this pack's."""
-TRAINED = {Path("talking_portrait", "apasco/net.safetensors"), Path("talking_portrait", "person.safetensors")}
+TRAINED = {
+    Path("talking_portrait", "apasco/net.safetensors"),
+    Path("talking_portrait", "person.safetensors"),
+    Path("talking_portrait", "driver.safetensors"),
+}
 """Files that examples take and nobody publishes."""
 RESULTS = {
     *("a_your_picture_and_voice", "audiodvp", "audiodvp_saved_model", "crop_and_paste", "instant", "preview_motion"),
-    *("dub_video", "evaluate", "own_way_of_speaking", "reenact", "syncanimation", "syncanimation_saved_model"),
+    *(
+        "dub_video",
+        "evaluate",
+        "own_way_of_speaking",
+        "own_way_of_speaking_saved",
+        "reenact",
+        "syncanimation",
+        "syncanimation_saved_model",
+    ),
     "vocals",
 }
 """Examples whose weights ship with the pack or were at hand, so that their pictures are results."""

@@ -115,13 +115,14 @@ def test_frames_that_memory_cannot_hold_are_refused_before_rendering(sample, mot
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("node", ["PasteBack", "RestoreFaces", "PreviewMotion", "DrawPose"])
+@pytest.mark.parametrize("node", ["PasteBack", "CropPortrait", "RestoreFaces", "PreviewMotion", "DrawPose"])
 def test_other_clips_that_memory_cannot_hold_are_refused(sample, motion, monkeypatch, node):
     image, landmarks = sample[0], sample[2]
     crop = NODES["CropPortrait"].execute(image, landmarks, 64, "head", 1.0, False, False).args[1]
     monkeypatch.setattr(host, "free_memory", lambda: 1_000_000)
     inputs = {
         "PasteBack": (torch.zeros(2, 64, 64, 3), crop, 0.1),
+        "CropPortrait": (image, landmarks, 512, "head", 1.0, False, False),
         "RestoreFaces": (image, 1.0, "centre", LoadedFaceRestorer(host.ManagedModule(torch.nn.Identity()))),
         "PreviewMotion": (motion, 512),
         "DrawPose": (motion, 512, 512, landmarks),

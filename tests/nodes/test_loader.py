@@ -100,6 +100,17 @@ def test_an_old_comfyui_is_named(tmp_path):
 def test_progress_reaches_the_node_with_pictures_now_and_then(probed):
     picture = ["JPEG", [6, 4], 512]
     assert probed["shown"] == [[1, 3, picture], [2, 3, None], [3, 3, picture]]
+    assert probed["not known"] == [0, 1, None], "a bar of 0 of 0 shows NaN"
+
+
+def test_videos_whose_temporary_files_were_deleted_are_made_again_or_named(probed):
+    assert probed["of frames"] == ["video", "video"]
+    assert probed["streamed"][0] == "video"
+    assert probed["streamed"][1].startswith("The temporary video talking_portrait_00001_.mp4 has been deleted; empty")
+
+
+def test_frames_of_create_video_are_taken_from_memory(probed):
+    assert probed["frames of"] == [[1, 2, 3], None]
 
 
 def test_a_cancelled_run_stops_at_the_next_step(probed):

@@ -122,6 +122,14 @@ def cut_out(image: torch.Tensor, beneath: tuple[float, float, float]) -> torch.T
     return torch.cat([colours, alpha], dim=-1)
 
 
+def test_frames_of_a_video_with_landmarks_of_another_are_refused(sample):
+    """Only the first picture spoke, and nothing said so."""
+    image, _, landmarks = sample
+    several = {**landmarks, "frames": landmarks["frames"] * 2}
+    with pytest.raises(TalkingPortraitError, match="There are 3 pictures and landmarks for 2"):
+        NODES["InstantRender"].execute(image.repeat(3, 1, 1, 1), several, drive(fps=2.0))
+
+
 def test_colours_beneath_full_transparency_appear_nowhere(small):
     image, landmarks = small
     red, green = cut_out(image, (1.0, 0.0, 0.0)), cut_out(image, (0.0, 1.0, 0.0))

@@ -24,6 +24,7 @@ from talking_portrait.nodes.video_input import video_file
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_speech
+from talking_portrait.pipelines.files.sound import read_audio
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.person.person import Person
 from talking_portrait.pipelines.syncanimation.avatar import open_avatar
@@ -175,9 +176,34 @@ def test_videos_of_comfyui_are_files_as_long_as_they_are_read(tmp_path: Path) ->
     with video_file(ComfyVideo(BytesIO(path.read_bytes()))) as copy:
         assert copy.read_bytes() == path.read_bytes()
     assert not copy.exists()
-    with video_file(ComfyVideo(str(path), (0.2, 0.4))) as part:
-        assert len(list(open_video(part).frames())) == 10, "the part, not the file that it is of"
-    assert not part.exists()
+    for source in (str(path), BytesIO(path.read_bytes())):
+        with video_file(ComfyVideo(source, (0.2, 0.4))) as part:
+            frames = list(open_video(part).frames())
+            whole = list(open_video(path).frames(5))
+            assert len(frames) == 10, "the part, not the file that it is of"
+            assert np.abs(np.float32(frames) - whole[:10]).mean() < 1, "as filmed"
+            assert read_audio(part).waveform.shape[1] == round(0.4 * 16000)
+        assert not part.exists()
+    with video_file(ComfyVideo(str(path), (0.28, 0.0))) as part:
+        assert len(list(open_video(part).frames())) == 18, "to its end"
+    with pytest.raises(TalkingPortraitError, match="ends before 3 s"), video_file(ComfyVideo(str(path), (3.0, 1.0))):
+        pass
+
+
+def test_frames_in_memory_become_a_file_that_shows_them(tmp_path: Path) -> None:
+    """Whatever sides they have, transparent or not: ComfyUI's own encoder refuses odd sides and a fourth channel."""
+    scene = torch.from_numpy(picture(speaking(0.1)[0])).float() / 255
+    frames = scene[:71, :93].repeat(3, 1, 1, 1)
+    clear = torch.cat([frames, torch.zeros_like(frames[..., :1])], dim=-1)
+    for images, expected in ((frames, frames), (clear, torch.ones_like(frames))):
+        with video_file(VideoPayload(images, Audio(torch.zeros(1, 16000), 16000), Fraction(24))) as path:
+            video = open_video(path)
+            shown = torch.from_numpy(np.stack(list(video.frames()))).float() / 255
+            assert (video.fps, read_audio(path).waveform.shape[1]) == (24, 2000)
+        assert (shown[:, :71, :93] - expected).abs().mean() < 0.01
+    broken = VideoPayload(frames * torch.nan, None, Fraction(24))
+    with pytest.raises(TalkingPortraitError, match='Picture 0 of the input "video" holds NaN'), video_file(broken):
+        pass
 
 
 def test_a_video_of_frames_is_saved_as_before(folder: Path) -> None:

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from talking_portrait.nodes.checked_node import OWN_VALUES
 from talking_portrait.nodes.extension import NODES
+from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files.table import MODEL_FILES
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,7 +32,7 @@ STAGE_NODES = {
     "LoadFaceRestorer", "RestoreFaces",
     "FaceEmbedding", "RegionMasks", "LoadAPasco", "APascoSampler",
     "LoadAniTalker", "AniTalkerMotion", "AniTalkerMotionFromVideo", "AniTalkerRender",
-    "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive", "TrainInstantDriver",
+    "PreparePerson", "TrainAudioDVP", "LoadAudioDVP", "AudioDVPDrive", "TrainInstantDriver", "LoadInstantDriver",
     "DubVideo", "EvaluateVideo", "DetectMark",
     "TrainSyncAnimation", "LoadSyncAnimation", "SyncAnimationDrive",
 }  # fmt: skip
@@ -51,6 +53,39 @@ def test_execute_takes_exactly_the_inputs(node):
     for name, spec in info["input"].get("optional", {}).items():
         default = parameters[name].default
         assert default == spec[1].get("default"), f"{name} has another default in execute than in the schema"
+
+
+def test_every_socket_of_our_own_is_checked():
+    """Else a constant where a link belongs is an AttributeError."""
+    kinds = {spec[0] for info in INFOS.values() for spec in node_texts.all_inputs(info).values()}
+    assert {kind for kind in kinds if str(kind).startswith("TALKING_PORTRAIT")} == set(OWN_VALUES)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "words"),
+    [("CropPortrait", {"size": "abc"}, '"size" is .abc. .str., but a whole number'),
+     ("CropPortrait", {"size": 1.5}, "but a whole number"),
+     ("CropPortrait", {"scale": None}, '"scale" is nothing, but a number'),
+     ("CropPortrait", {"upright": [1]}, "but true or false"),
+     ("CropPortrait", {"border": "abc"}, "border is 'abc', but edge or black"),
+     ("CropPortrait", {"framing": [1]}, "was requested, but one of"),
+     ("DrawPose", {"width": 1.5}, "but a whole number"),
+     ("TrainInstantDriver", {"name": 5}, "but a text")],
+)  # fmt: skip
+def test_a_link_that_brings_something_else_to_a_widget_is_named(name, changed, words):
+    nodes = {node.__name__: node for node in NODES}
+    image, audio, landmarks = nodes["Example"].execute().args
+    inputs = {
+        "CropPortrait": {"images": image, "landmarks": landmarks, "size": 64, "framing": "head", "scale": 1.0,
+                         "upright": False, "follow": False},
+        "DrawPose": {"motion": None, "width": 64, "height": 64},
+        "TrainInstantDriver": {"name": "ann"},
+    }  # fmt: skip
+    if name == "DrawPose":
+        motion = nodes["InstantDriver"].execute(audio, 1.0, 0, 1.0, 1.0, 1.0, 1.0, 1.0).args[0]
+        inputs[name] = {**inputs[name], "motion": motion}
+    with pytest.raises(TalkingPortraitError, match=words):
+        nodes[name].execute(**{**inputs[name], **changed})
 
 
 @pytest.mark.parametrize("node", NODES, ids=IDS)

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from talking_portrait.nodes import extension
-from talking_portrait.nodes.loaded_models import LoadedDriver
-from talking_portrait.pipelines.audio.mouth_weights import open_mouth
+from talking_portrait.nodes import extension, host
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.person.person import Person, open_person
 
@@ -33,7 +31,13 @@ def test_a_persons_driver_moves_the_mouth_in_its_own_way(person: Person, tmp_pat
         sound = {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
         amounts = (sound, 25, 0, 1.0, 1.0, 1.0, 1.0, 1.0)
         own = NODES["InstantDriver"].execute(*amounts, driver=driver).args[0]
-        again = NODES["InstantDriver"].execute(*amounts, driver=LoadedDriver(open_mouth(path))).args[0]
+        monkeypatch.setenv("TALKING_PORTRAIT_MODELS", str(tmp_path))
+        with pytest.raises(TalkingPortraitError, match="no .mine.* in .*train one with Train Instant Driver"):
+            NODES["LoadInstantDriver"].execute("mine.safetensors")
+        (tmp_path / host.OWN_CATEGORY).mkdir()
+        path.rename(tmp_path / host.OWN_CATEGORY / "mine.safetensors")
+        (loaded,) = NODES["LoadInstantDriver"].execute("mine.safetensors").args
+        again = NODES["InstantDriver"].execute(*amounts, driver=loaded).args[0]
         usual = NODES["InstantDriver"].execute(*amounts).args[0]
     assert np.allclose(own.vertices, again.vertices, atol=0.02)  # half precision in the file
     assert np.allclose(own.rotation, usual.rotation, atol=1e-3)

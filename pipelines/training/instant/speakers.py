@@ -79,8 +79,7 @@ def of_video(path: Path, landmarker: Landmarker, progress: Progress = no_progres
     """A video of one person who speaks."""
     video = open_video(path)
     audio, _ = read_speech(path, video.fps)
-    expected = max(1, round(float(audio.seconds * video.fps)))
-    tracked = track_person(video, landmarker, expected=expected, shortest=LEAST_SECONDS, progress=progress)
+    tracked = track_person(video, landmarker, shortest=LEAST_SECONDS, progress=progress)
     return _of_track(path.stem, tracked.track, float(video.fps), tracked.usable, audio)
 
 

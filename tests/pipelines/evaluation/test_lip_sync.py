@@ -96,7 +96,7 @@ def test_a_video_and_its_sound_meet_where_they_belong_together(tmp_path: Path, l
     noise = np.random.default_rng(1).standard_normal(FRAMES * 640)
     wave = np.roll(noise * np.repeat(np.where(on, 0.2, 1e-4), 640), -late * 640)
     video = open_video(path)
-    face = watch_face(video, MarkLandmarker(), expected=0, progress=no_progress)
+    face = watch_face(video, MarkLandmarker(), progress=no_progress)
     audio = Audio(torch.from_numpy(wave).float()[None], 16000)
     found = lip_sync(video, face, audio, Brightness(), progress=no_progress)  # type: ignore[arg-type]
     assert isinstance(found, LipSync)
@@ -109,7 +109,9 @@ def test_a_video_and_its_sound_meet_where_they_belong_together(tmp_path: Path, l
 def test_boxes_follow_the_face_without_outliers(tmp_path: Path) -> None:
     scenes = [Scene(persons=2 if number == 10 else 1) for number in range(20)]
     video = open_video(write_video(tmp_path / "v.mp4", scenes, sound=None))
-    face = watch_face(video, MarkLandmarker(), expected=0, progress=no_progress)
+    steps: list[tuple[int, int]] = []
+    face = watch_face(video, MarkLandmarker(), progress=lambda done, total, _=None: steps.append((done, total)))
+    assert steps == [(number, 20) for number in range(1, 21)], "without sound too"
     boxes = face_boxes(face)
     assert boxes.shape == (20, 3)
     low, high = face.flat[0, :468].min(axis=0), face.flat[0, :468].max(axis=0)

@@ -34,7 +34,7 @@ class Difference:
 
 def distance(video: Path, reference: Path, network: Difference | None = None) -> PictureDistance:
     files = [open_video(path) for path in (video, reference)]
-    faces = [watch_face(file, MarkLandmarker(), expected=0, progress=no_progress) for file in files]
+    faces = [watch_face(file, MarkLandmarker(), progress=no_progress) for file in files]
     pairs = (files[0], faces[0], files[1], faces[1])
     return picture_distance(*pairs, network or Difference(), progress=no_progress)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from talking_portrait.models.face.eyelid_shapes import eyelid_closure
-from talking_portrait.models.face.face_mesh import BLENDSHAPES, mouth_opening
+from talking_portrait.models.face.face_mesh import BLENDSHAPES, INNER_LOWER_LIP, INNER_UPPER_LIP, mouth_opening
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.head_pose import NECK, euler_to_matrix, head_matrix
 from talking_portrait.pipelines.motion.edit import (
@@ -243,6 +243,26 @@ def test_limits_hold(motion, angle, opening):
 def test_what_is_well_below_a_limit_stays():
     motion = face_motion(20)
     assert same(limit(motion, max_angle=30, max_opening=1), motion, 1e-5)
+
+
+def test_lips_that_touch_keep_their_shape_under_a_limit():
+    """Rounded, pressed or spread lips of no opening at all did not jump to the neutral face for a frame."""
+    motion = face_motion(6)
+    vertices = motion.vertices.copy()
+    vertices[2, INNER_LOWER_LIP] = vertices[2, INNER_UPPER_LIP]
+    vertices[2, :, 2] += 0.3 * (vertices[2, :, 1] < 0)
+    limited = limit(replace(motion, vertices=vertices), max_opening=0.1)
+    np.testing.assert_allclose(limited.vertices[2], vertices[2], atol=1e-5)
+
+
+def test_a_limited_mouth_has_limited_curves():
+    """The tongue and the rounding of the lips belong to the opening that is drawn in."""
+    motion = replace(face_motion(6), tongue=np.full(6, 0.5, np.float32), pucker=np.full(6, 0.5, np.float32))
+    vertices = motion.vertices.copy()
+    vertices[3, INNER_LOWER_LIP, 1] -= 5
+    limited = limit(replace(motion, vertices=vertices), max_opening=0.1)
+    assert limited.tongue[3] < 0.1
+    assert limited.pucker[3] < 0.1
 
 
 @pytest.mark.parametrize(

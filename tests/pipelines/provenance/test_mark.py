@@ -117,9 +117,11 @@ def test_it_is_not_found_where_it_is_not(tmp_path: Path, name: str) -> None:
     frames = moving() if name == "portrait" else patterns()[name].astype(np.uint8)[None, ..., None].repeat(3, axis=-1)
     with VideoWriter(tmp_path / "plain.mp4", (SIDE, SIDE), Fraction(25)) as video:
         video.write(frames)
-    found = detect_mark(tmp_path / "plain.mp4")
+    steps: list[tuple[int, int]] = []
+    found = detect_mark(tmp_path / "plain.mp4", progress=lambda done, total, preview=None: steps.append((done, total)))
     assert not found.found
     assert found.score < THRESHOLD - 0.4
+    assert steps == [(number, len(frames)) for number in range(1, len(frames) + 1)]
 
 
 def test_a_video_of_which_a_part_is_marked_has_parts_that_are(tmp_path: Path) -> None:

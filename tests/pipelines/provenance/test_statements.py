@@ -18,11 +18,11 @@ from talking_portrait.nodes.standalone import node_api
 from talking_portrait.nodes.standalone.core_nodes import CreateVideo, LoadVideo, SaveVideo, VideoPayload
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.frame_stream import write_stream
-from talking_portrait.pipelines.files.video import VideoWriter, open_video
+from talking_portrait.pipelines.files.video import VideoWriter, open_video, write_part
 from talking_portrait.pipelines.packages import VERSION
 from talking_portrait.pipelines.provenance import content_credentials
 from talking_portrait.pipelines.provenance.marking import SWITCH
-from talking_portrait.pipelines.provenance.metadata import SOURCE_TYPE, read_statement
+from talking_portrait.pipelines.provenance.metadata import SOURCE_TYPE, Statement, comment_of, read_statement
 
 from .test_mark import moving
 
@@ -117,6 +117,17 @@ def test_the_switches_turn_the_mark_off_and_are_recorded(tmp_path: Path, monkeyp
     with pytest.raises(TalkingPortraitError, match=f"{SWITCH} is 'perhaps', but on or off is expected"):
         written(tmp_path / "none.mp4")
     assert not (tmp_path / "none.mp4").exists()
+
+
+def test_a_part_of_a_video_says_what_the_whole_says(tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole.mp4")
+    write_part(open_video(whole), tmp_path / "part.mp4", 0.04, 0.0, crf=8)
+    said = read_statement(whole)
+    assert said is not None
+    assert read_statement(tmp_path / "part.mp4") == said
+    strange = comment_of(Statement(SOURCE_TYPE, "a\0b\nc", "", "x" * 10_000))
+    assert len(strange) == 1000
+    assert "abc" in strange
 
 
 def test_a_file_that_ai_did_not_make_says_nothing(tmp_path: Path) -> None:

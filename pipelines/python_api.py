@@ -193,6 +193,8 @@ def _face_choice(face: int | None, place: Sequence[float] | None) -> FaceChoice:
 
     if place is None:
         return FaceChoice() if face is None else FaceChoice("index", face)
+    if face is not None:
+        raise TalkingPortraitError("face and face_at were given, but one face is chosen in one way; leave one out.")
     try:
         x, y = (float(part) for part in place)
     except (TypeError, ValueError):

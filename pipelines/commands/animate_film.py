@@ -99,6 +99,8 @@ def _face(options: argparse.Namespace) -> FaceChoice:
 
     if options.face_at is None:
         return FaceChoice() if options.face is None else FaceChoice("index", options.face)
+    if options.face is not None:
+        raise TalkingPortraitError("--face and --face-at were given, but one face is chosen in one way; leave one out.")
     try:
         x, y = (float(part) for part in options.face_at.split(","))
     except ValueError:

@@ -537,6 +537,7 @@ def test_a_row_of_a_batch_and_the_python_api_dub_a_video_too(video, frames, tmp_
         ({"jaw": "1"}, "The jaw's amount is '1', but a number from 0 to 1"),
         ({"face": "left"}, "The face is 'left', but a whole number is expected"),
         ({"face": 5}, "Face number 5 was requested, but 1 face was found"),
+        ({"face_at": (3, 3), "face": 0}, "face and face_at were given, but one face"),
         ({"face_at": 3}, "The face_at is 3, but two numbers of pixels are expected"),
         ({"face_at": (9999, 3)}, "give a place within them"),
     ):
@@ -552,6 +553,7 @@ def test_a_row_of_a_batch_and_the_python_api_dub_a_video_too(video, frames, tmp_
     [
         (["--size", "64"], "--size was given, but a video keeps its size"),
         (["--renderer", "apasco"], "is a video, but apasco takes a picture"),
+        (["--face-at", "3,3", "--face", "0"], "--face and --face-at were given, but one face"),
         (["--face-at", "here"], "two numbers of pixels are expected"),
         (["--jaw", "3"], "a number from 0 to 1 is expected"),
     ],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from .files.sound import SoundTrack
+    from .instant.dub.dub_video import FaceChoice
+    from .instant.dub.film import End
     from .types import Audio, FaceMotion, FaceTrack, Progress
 
 
@@ -23,6 +26,10 @@ def animate(
     motion: FaceMotion | None = None,
     fps: float | str | None = None,
     longest_side: int | None = None,
+    face: int | None = None,
+    film_end: str | None = None,
+    jaw: float | None = None,
+    face_at: Sequence[float] | None = None,
     crf: int = 18,
     mark: bool = True,
     device: str = "cpu",
@@ -34,7 +41,7 @@ def animate(
 
     Args:
         image: the portrait, a file or (H, W, 3) in 0..1, or a video file, which instant dubs: its person speaks and
-            keeps moving as filmed. The largest face speaks.
+            keeps moving as filmed.
         audio: the voice, any sound or video file, or `Audio`.
         out: the video to write, .mp4; .webm and .mov keep a picture's transparency (instant). Frames go there as they
             are made, so their number takes no memory.
@@ -45,6 +52,11 @@ def animate(
             video's own. anitalker has 25.
         longest_side: of the video in pixels; by default the picture's own for instant, and 512 for aniportrait and
             apasco. A dubbed video keeps its size.
+        face: which face speaks, counted from 0 at the left; by default the largest.
+        film_end: where the speech lasts longer than a dubbed video: "back-and-forth" (the default), "hold" its last
+            frame, or "cut".
+        jaw: how far chin and cheeks of a dubbed video follow the new words, 0 to 1 (the default).
+        face_at: (x, y) in pixels, in place of `face`: the face of a dubbed video that is nearest to it at the start.
         crf: H.264 quality, 0 (lossless) to 51.
         mark: whether frames get the invisible mark of AI-made videos; the metadata say so in any case, and without the
             mark that it was turned off.
@@ -67,7 +79,7 @@ def animate(
     from .instant.animate import fit_portrait, frames_of
     from .memory import usable_device
     from .provenance.marking import new_marking
-    from .renderers import INSTANT, Renderer, check_option_names, is_to_dub
+    from .renderers import INSTANT, Renderer, check_option_names, is_to_dub, refuse_film_options
     from .timing import as_rate
     from .types import no_progress
 
@@ -79,13 +91,29 @@ def animate(
     if models is not None and not isinstance(models, str | Path):
         raise TalkingPortraitError(f"The models are {quoted(models)}, but the path of a folder is expected.")
     usable_device(device)
-    if renderer == INSTANT:
-        check_option_names(renderer, options)
+    check_option_names(renderer, options, ("fps", "longest_side", "face", "film_end", "jaw", "face_at", "crf", "mark"))
+    if face is not None and (isinstance(face, bool) or not isinstance(face, int)):
+        raise TalkingPortraitError(f"The face is {quoted(face)}, but a whole number is expected; 0 is at the left.")
     target = file_to_write(out)
     keep_inputs(target, *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
     if isinstance(image, str | Path) and is_to_dub(image, renderer, longest_side):
-        _dub(image, audio, out, motion=motion, fps=fps, crf=crf, mark=mark, progress=report, options=options)
+        end, choice = _film_end(film_end), _face_choice(face, face_at)
+        _dub(
+            image,
+            audio,
+            out,
+            motion=motion,
+            fps=fps,
+            face=choice,
+            end=end,
+            jaw=1.0 if jaw is None else jaw,
+            crf=crf,
+            mark=mark,
+            progress=report,
+            options=options,
+        )
         return Path(out)
+    refuse_film_options({"film_end": film_end, "jaw": jaw, "face_at": face_at}, "the image")
     system: Renderer | None = None
     if renderer != INSTANT:
         given = {"fps": fps if motion is None else None, "size": longest_side}
@@ -94,7 +122,7 @@ def animate(
         system = Renderer(renderer, {**options, **given}, motion=motion is not None, folders=folders)
         keep_inputs(target, *system.files.values())
     rate = motion.fps if motion else as_rate(system.fps if system else 25 if fps is None else fps)
-    picture, track = _portrait(image, alpha=system is None and holds_alpha(out))
+    picture, track = _portrait(image, alpha=system is None and holds_alpha(out), face=face)
     if system is None:
         picture, track = fit_portrait(picture, track, longest_side)
     speech, sound = _speech_and_sound(audio, rate)
@@ -117,6 +145,9 @@ def _dub(
     *,
     motion: FaceMotion | None,
     fps: float | str | None,
+    face: FaceChoice,
+    end: End,
+    jaw: float,
     crf: int,
     mark: bool,
     progress: Progress,
@@ -126,6 +157,7 @@ def _dub(
     from .face.landmarks import open_landmarker
     from .files.frame_stream import write_stream
     from .instant.dub.dub_video import dub_video, lasting_as
+    from .types import Audio
 
     sound: Audio | SoundTrack | None = None
 
@@ -134,8 +166,42 @@ def _dub(
         speech, sound = _speech_and_sound(audio, rate)
         return drive(speech, fps=rate, **options) if motion is None else lasting_as(speech, motion, rate)
 
-    video = dub_video(film, motion_at, open_landmarker(), fps=fps, progress=progress)
+    video = dub_video(film, motion_at, open_landmarker(), face=face, fps=fps, end=end, jaw=jaw, progress=progress)
+    if video.frames < video.motion.frames:
+        seconds = video.frames / video.fps
+        if isinstance(sound, Audio):
+            sound = Audio(sound.waveform[:, : round(seconds * sound.sample_rate)], sound.sample_rate)
+        elif sound is not None:
+            sound = replace(sound, seconds=seconds)
     write_stream(out, (frames for frames, _ in video.pieces), video.fps, sound, crf=crf, mark=mark)
+
+
+def _film_end(name: str | None) -> Any:
+    """What `dub_video` calls the end that a user named."""
+    from .errors import TalkingPortraitError, quoted
+    from .renderers import FILM_ENDS
+
+    if name is not None and name not in tuple(FILM_ENDS):
+        raise TalkingPortraitError(f"The film_end is {quoted(name)}, but one of {', '.join(FILM_ENDS)} is expected.")
+    return FILM_ENDS[name or "back-and-forth"]
+
+
+def _face_choice(face: int | None, place: Sequence[float] | None) -> FaceChoice:
+    """Which face of a film speaks."""
+    from .errors import TalkingPortraitError, quoted
+    from .instant.dub.dub_video import FaceChoice
+
+    if place is None:
+        return FaceChoice() if face is None else FaceChoice("index", face)
+    if face is not None:
+        raise TalkingPortraitError("face and face_at were given, but one face is chosen in one way; leave one out.")
+    try:
+        x, y = (float(part) for part in place)
+    except (TypeError, ValueError):
+        raise TalkingPortraitError(
+            f"The face_at is {quoted(place)}, but two numbers of pixels are expected, such as (640, 360)."
+        ) from None
+    return FaceChoice(place=(x, y))
 
 
 def _speech_and_sound(audio: str | Path | Audio, fps: Fraction) -> tuple[Audio, Audio | SoundTrack]:
@@ -193,8 +259,10 @@ def _check_motion(motion: object) -> None:
         )
 
 
-def _portrait(image: str | Path | torch.Tensor, *, alpha: bool = False) -> tuple[torch.Tensor, FaceTrack]:
-    """The picture (H, W, 3), with `alpha` (H, W, 4) where it has transparency, and the largest face in it."""
+def _portrait(
+    image: str | Path | torch.Tensor, *, alpha: bool = False, face: int | None = None
+) -> tuple[torch.Tensor, FaceTrack]:
+    """The picture (H, W, 3), with `alpha` (H, W, 4) where it has transparency, and the largest or named face in it."""
     import torch
 
     from .errors import TalkingPortraitError, quoted
@@ -217,4 +285,6 @@ def _portrait(image: str | Path | torch.Tensor, *, alpha: bool = False) -> tuple
         )
     if not alpha:
         picture = over_white(picture)
-    return picture, detect(picture[None], open_landmarker())[0]
+    if face is None:
+        return picture, detect(picture[None], open_landmarker())[0]
+    return picture, detect(picture[None], open_landmarker(), choose="index", index=face)[0]

@@ -20,6 +20,10 @@ INSTANT = "instant"
 WITH_FILES = ("aniportrait", "anitalker", "apasco")
 """Those that run on model files, which have to be fetched first."""
 RENDERERS = (INSTANT, *WITH_FILES)
+FILM_ENDS = {"back-and-forth": "back and forth", "hold": "hold", "cut": "cut"}
+"""What happens where a film is shorter than the speech, by the names that users give."""
+FILM_OPTIONS = ("film_end", "jaw", "face_at")
+"""What only a film that is dubbed can be given."""
 
 
 def renderer_module(name: str) -> ModuleType:
@@ -42,8 +46,11 @@ def renderer_module(name: str) -> ModuleType:
     raise TalkingPortraitError(f"The renderer is {quoted(name)}, but one of {', '.join(RENDERERS)} is expected.")
 
 
-def check_option_names(renderer: str, given: Collection[str]) -> None:
-    """Raises TalkingPortraitError for names of options and model files that a renderer does not take."""
+def check_option_names(renderer: str, given: Collection[str], others: Collection[str] = ()) -> None:
+    """Raises TalkingPortraitError for names of options and model files that a renderer does not take.
+
+    `others` are names that the caller takes beside them.
+    """
     from dataclasses import fields
     from inspect import signature
 
@@ -55,7 +62,7 @@ def check_option_names(renderer: str, given: Collection[str]) -> None:
     else:
         module = renderer_module(renderer)
         known = [*(entry.name for entry in fields(module.Options)), *module.FILES]
-    speech_video.check_option_names(given, known, renderer)
+    speech_video.check_option_names(given, [*known, *others], renderer, word="_")
 
 
 def is_to_dub(image: str | Path, renderer: str, size: int | None, size_option: str = "longest_side") -> bool:
@@ -78,6 +85,15 @@ def is_to_dub(image: str | Path, renderer: str, size: int | None, size_option: s
             "must be smaller."
         )
     return True
+
+
+def refuse_film_options(given: Mapping[str, Any], image: str) -> None:
+    """Raises TalkingPortraitError for what only a film takes and is not None; `image` says where a film could stand."""
+    for name, value in given.items():
+        if value is not None:
+            raise TalkingPortraitError(
+                f"{name} was given, but it is for videos; give a video as {image}, or leave it out."
+            )
 
 
 class Renderer:

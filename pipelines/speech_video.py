@@ -84,13 +84,14 @@ def checked_options(kind: type[Options], renderer: str, given: Mapping[str, Any]
     return kind(**given)
 
 
-def check_option_names(given: Iterable[str], known: Collection[str], renderer: str) -> None:
-    """Raises TalkingPortraitError for names that the renderer has not."""
+def check_option_names(given: Iterable[str], known: Collection[str], renderer: str, *, word: str = "-") -> None:
+    """Raises TalkingPortraitError for names that the renderer has not; `word` is what stands between words of one."""
     surplus = [name for name in given if name not in known]
     if surplus:
+        were = "was" if len(surplus) == 1 else "were"
         raise TalkingPortraitError(
-            f"{_listed(surplus)} {'was' if len(surplus) == 1 else 'were'} given, but the renderer {renderer} takes "
-            f"{_listed(known)}; leave out what it does not take."
+            f"{_listed(surplus, word)} {were} given, but the renderer {renderer} takes {_listed(known, word)}; "
+            "leave out what it does not take."
         )
 
 
@@ -101,5 +102,5 @@ def _check_number(name: str, value: Any, default: Any) -> None:
         raise TalkingPortraitError(f"The {name.replace('_', '-')} is {quoted(value)}, but {wanted} is expected.")
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(name.replace("_", "-") for name in names)
+def _listed(names: Iterable[str], word: str) -> str:
+    return ", ".join(name.replace("_", word) for name in names)

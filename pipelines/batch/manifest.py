@@ -13,11 +13,13 @@ from ..errors import TalkingPortraitError, quoted
 from ..files.input_paths import existing_file
 from ..files.output_paths import cut_to_bytes
 from ..packages import VERSION
-from ..renderers import INSTANT, RENDERERS, check_option_names, is_to_dub
+from ..renderers import FILM_OPTIONS, INSTANT, RENDERERS, check_option_names, is_to_dub, refuse_film_options
 from ..workflow.result_names import plain_name
 
 KEYS = ("portrait", "audio", "renderer", "settings", "name")
-OF_EVERY_RENDERER = {"fps", "longest_side", "crf", "mark", "device", "models"}
+OF_EVERY_RENDERER = ("fps", "longest_side", "crf", "mark", "device", "models", "face", *FILM_OPTIONS)
+NO_SETTINGS = ("image", "audio", "out", "renderer", "progress", "motion")
+"""Arguments of `animate` that a row gives in another place, or can't."""
 MAX_STEM_BYTES = 100
 
 
@@ -84,15 +86,21 @@ def _job(number: int, row: Any, folder: Path, out: Path, digests: dict[Path, str
         raise TalkingPortraitError(
             f"The renderer is {quoted(renderer)}, but one of {', '.join(RENDERERS)} is expected."
         )
-    if not isinstance(settings, dict) or {"image", "audio", "out", "renderer", "progress", "motion"} & settings.keys():
+    if not isinstance(settings, dict):
         raise TalkingPortraitError(
             f'The settings are {quoted(settings)}, but an object is expected, such as {{"seed": 3}}.'
         )
-    check_option_names(renderer, settings.keys() - OF_EVERY_RENDERER)
+    misplaced = next((name for name in settings if name in NO_SETTINGS), None)
+    if misplaced:
+        raise TalkingPortraitError(
+            f"The settings have {quoted(misplaced)}, which is no setting of a row; a row has {', '.join(KEYS)}."
+        )
+    check_option_names(renderer, settings, OF_EVERY_RENDERER)
     if texts["name"] and plain_name(texts["name"]) != texts["name"]:
         raise TalkingPortraitError(f"The name is {quoted(texts['name'])}, but a plain file name is expected.")
     portrait, audio = (existing_file(folder / texts[name], name) for name in ("portrait", "audio"))
-    is_to_dub(portrait, renderer, settings.get("longest_side"))  # here it only refuses what a film does not take
+    if not is_to_dub(portrait, renderer, settings.get("longest_side")):
+        refuse_film_options({name: settings.get(name) for name in FILM_OPTIONS}, "the portrait")
     stem = texts["name"] or f"{portrait.stem}_{audio.stem}"
     content = [VERSION, renderer, json.dumps(settings, sort_keys=True)]
     content += [_digest(path, digests) for path in (portrait, audio)]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import TalkingPortraitError
-from ..renderers import INSTANT, is_to_dub
-from .animate_film import STILL, add_film_options, animate_film, refuse_film_options
+from ..renderers import FILM_OPTIONS, INSTANT, is_to_dub, refuse_film_options
+from .animate_film import STILL, add_film_options, animate_film
 from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .shared.progress_bar import ProgressBar
 from .shared.renderer_options import add_no_mark_option, add_renderer_options, chosen_renderer
@@ -109,7 +109,8 @@ def _animate(options: argparse.Namespace) -> None:
         )
     film = options.image is not None and is_to_dub(options.image, options.renderer, options.size, "--size")
     if not film:
-        refuse_film_options(options)
+        given = {f"--{name.replace('_', '-')}": getattr(options, name) for name in FILM_OPTIONS}
+        refuse_film_options(given, "--image")
     renderer = chosen_renderer(options)
     if renderer is not None:
         for target in results:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError
+from ..renderers import FILM_ENDS
 from .shared.driver_options import drive_with
 from .shared.progress_bar import ProgressBar
 from .shared.terminal import note, say
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 STILL = ("head", "nod", "brows", "blinks", "blink_rate", "drift")
 """Options of the driver that a filmed head has no use for."""
-ENDS = {"back-and-forth": "back and forth", "hold": "hold", "cut": "cut"}
 
 
 def add_film_options(command: argparse.ArgumentParser) -> None:
@@ -28,21 +28,12 @@ def add_film_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("video in place of a portrait: its person speaks, all else stays as filmed")
     group.add_argument(
         "--film-end",
-        choices=list(ENDS),
+        choices=list(FILM_ENDS),
         help="where the speech lasts longer: play it back and forth, hold its last frame, or end with it "
         "(default back-and-forth)",
     )
     group.add_argument("--jaw", type=float, help="how far chin and cheeks follow the new words, 0 to 1 (default 1)")
     group.add_argument("--face-at", metavar="X,Y", help="the face nearest to this place in the first frames, in pixels")
-
-
-def refuse_film_options(options: argparse.Namespace) -> None:
-    """Raises TalkingPortraitError where such an option is given with a picture."""
-    for name in ("film_end", "jaw", "face_at"):
-        if getattr(options, name) is not None:
-            raise TalkingPortraitError(
-                f"--{name.replace('_', '-')} was given, but it is for videos; give a video as --image, or leave it out."
-            )
 
 
 def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None:
@@ -93,7 +84,7 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
 
 
 def _end(options: argparse.Namespace) -> Any:
-    return ENDS[options.film_end or "back-and-forth"]
+    return FILM_ENDS[options.film_end or "back-and-forth"]
 
 
 def _say_what_has_no_effect(options: argparse.Namespace) -> None:
@@ -108,6 +99,8 @@ def _face(options: argparse.Namespace) -> FaceChoice:
 
     if options.face_at is None:
         return FaceChoice() if options.face is None else FaceChoice("index", options.face)
+    if options.face is not None:
+        raise TalkingPortraitError("--face and --face-at were given, but one face is chosen in one way; leave one out.")
     try:
         x, y = (float(part) for part in options.face_at.split(","))
     except ValueError:

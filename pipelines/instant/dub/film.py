@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ....models.face.face_mesh import eye_distance, mouth_opening
-from ...errors import TalkingPortraitError
+from ...errors import TalkingPortraitError, quoted
 from ...face.head_pose import split_matrix
 from ...face.landmarks import Landmarker
 from ...files.images import from_uint8
@@ -171,9 +171,9 @@ def check_dubbing(end: End, jaw: float) -> None:
         raise TalkingPortraitError(
             f'The end of the film is "{end}", but one of {", ".join(get_args(End))} is expected.'
         )
-    if not 0 <= jaw <= 1:
+    if isinstance(jaw, bool) or not isinstance(jaw, int | float) or not 0 <= jaw <= 1:
         raise TalkingPortraitError(
-            f"The jaw's amount is {jaw}, but a number from 0 to 1 is expected; 1 suits most uses."
+            f"The jaw's amount is {quoted(jaw)}, but a number from 0 to 1 is expected; 1 suits most uses."
         )
 
 

@@ -524,9 +524,22 @@ def test_a_row_of_a_batch_and_the_python_api_dub_a_video_too(video, frames, tmp_
     assert np.abs(results[:, :64] - (frames[:5, :64] * 255).numpy()).mean() < 3  # above the mouth it is as filmed
     longer = tp.animate(video, tmp_path / "voice.wav", tmp_path / "10.mp4", fps=10, motion=talk(waves(5, 4)))
     assert len(list(open_video(longer).frames())) == 2
+    speech = Audio(torch.randn(1, 32000) * 0.1, 16000)
+    for number, sound in enumerate((speech, write_wav(tmp_path / "long.wav", speech) or tmp_path / "long.wav")):
+        cut = tp.animate(video, sound, tmp_path / f"cut{number}.mp4", film_end="cut", jaw=0.5, face=0)
+        assert len(list(open_video(cut).frames())) == FRAMES
+        lasts = sum(len(block) for block in open_sound(cut).blocks())
+        assert abs(lasts - 16000 * FRAMES / 25) <= 2048  # AAC has blocks of 1024 samples
     for option, sentence in (
         ({"longest_side": 64}, "longest_side was given, but a video"),
         ({"renderer": "apasco"}, "is a video, but apasco"),
+        ({"film_end": ["cut"]}, "but one of back-and-forth, hold, cut is expected"),
+        ({"jaw": "1"}, "The jaw's amount is '1', but a number from 0 to 1"),
+        ({"face": "left"}, "The face is 'left', but a whole number is expected"),
+        ({"face": 5}, "Face number 5 was requested, but 1 face was found"),
+        ({"face_at": (3, 3), "face": 0}, "face and face_at were given, but one face"),
+        ({"face_at": 3}, "The face_at is 3, but two numbers of pixels are expected"),
+        ({"face_at": (9999, 3)}, "give a place within them"),
     ):
         with pytest.raises(TalkingPortraitError, match=sentence):
             tp.animate(video, tmp_path / "voice.wav", tmp_path / "no.mp4", **option)
@@ -540,6 +553,7 @@ def test_a_row_of_a_batch_and_the_python_api_dub_a_video_too(video, frames, tmp_
     [
         (["--size", "64"], "--size was given, but a video keeps its size"),
         (["--renderer", "apasco"], "is a video, but apasco takes a picture"),
+        (["--face-at", "3,3", "--face", "0"], "--face and --face-at were given, but one face"),
         (["--face-at", "here"], "two numbers of pixels are expected"),
         (["--jaw", "3"], "a number from 0 to 1 is expected"),
     ],

@@ -13,7 +13,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .windows import box_mean, grown
+from .windows import grown, large_box_mean
 
 LONGEST_SIDE, LEVELS = 256, 4
 """Pixels of the longer side at which patches are compared at last, and how often that is halved before."""
@@ -30,8 +30,8 @@ SEAM = 0.008, 0.02
 it the differences are averaged."""
 SURE = 0.05
 """Part of the pixels around that are compared, from which their difference is taken as it is."""
-COARSE, RELAXED, RELAXED_FINE = 128, 24, 2
-"""Pixels of the longer side up to which what is filled becomes the mean of its neighbours so many times, and how often
+COARSE, RELAXED = 128, 24
+"""Pixels of the longer side up to which what is filled becomes the mean of its neighbours so many times, and seldomer
 beyond: it goes on smoothly from what is next to it, whatever is far away."""
 STRUCTURE_FROM = 0.012
 """Mean difference to the blurred picture around the head, of white, from which a background has structure."""
@@ -71,7 +71,7 @@ def _mean_fill(picture: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         share = (4 * weight).clamp(0, 1)
         own = colours / weight.clamp(min=1e-6) * share
         filled = own + above * (1 - share)
-        for _ in range(RELAXED if max(weight.shape[1:]) <= COARSE else RELAXED_FINE):
+        for _ in range(int(RELAXED * min(1.0, COARSE / max(weight.shape[1:])) ** 2)):
             around = F.avg_pool2d(filled[None], 3, stride=1, padding=1, count_include_pad=False)[0]
             filled = own + around * (1 - share)
     return filled
@@ -244,8 +244,8 @@ def _copied(
     copied = picture[:, down, right]
     near, along = (max(1, round(share * max(height, width))) for share in SEAM)
     rim = known * known[:, down, right] * grown(1 - known, near)
-    weight = box_mean(rim, along)
-    step = box_mean((picture - copied) * rim, along) / weight.clamp(min=1e-6)
+    weight = large_box_mean(rim, along)
+    step = large_box_mean((picture - copied) * rim, along) / weight.clamp(min=1e-6)
     copied = (copied + _mean_fill(step, (weight / SURE).clamp(max=1))).clamp(0, 1)
     covered = F.interpolate(band[None, None].float(), size=(height, width), mode="bilinear", align_corners=False)[0]
     return torch.lerp(smooth, copied, covered)

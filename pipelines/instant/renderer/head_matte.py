@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
-from ...image.windows import box_mean, grown
+from ...image.windows import grown, large_box_mean
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
@@ -293,7 +293,7 @@ def _guided(picture: torch.Tensor, small: torch.Tensor, alpha: torch.Tensor, rad
 
     In each box of the small picture alpha is fitted as a linear function of colour, which is applied to the large one.
     """
-    mean = lambda values: box_mean(values, radius)  # noqa: E731
+    mean = lambda values: large_box_mean(values, radius)  # noqa: E731
     small_mean, alpha_mean = mean(small), mean(alpha)
     pairs = torch.stack([small[i] * small[j] for i in range(3) for j in range(3)])
     covariance = mean(pairs) - torch.stack([small_mean[i] * small_mean[j] for i in range(3) for j in range(3)])
@@ -374,11 +374,11 @@ def _outline(alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
     as holes of its matte would show. `work` (rows, columns) is the resolution of the classification.
     """
     background = F.adaptive_max_pool2d(-(alpha[None] < 0.1).float(), work)[0, 0] < -0.5
-    near_it = torch.from_numpy(_near(background.numpy(), *(reach * WORK_HEAD for reach in OUTLINE))).float()
-    near = F.interpolate(near_it[None, None], size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
+    small = torch.from_numpy(_near(background.numpy(), *(reach * WORK_HEAD for reach in OUTLINE))).float()
+    near = F.interpolate(small[None, None], size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
     unclear = ((alpha > 0.1) & (alpha < 0.9)).float()
     side = CLEAR_SIDE * WORK_HEAD * alpha.shape[-1] / work[1]
-    clear = smoothstep(*CLEAR_EDGE, box_mean(unclear, max(1, round(side / 2))))
+    clear = smoothstep(*CLEAR_EDGE, large_box_mean(unclear, max(1, round(side / 2))))
     return near * clear * smoothstep(0.08, 0.3, alpha)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,7 +156,6 @@ def _dub(
     from .face.landmarks import open_landmarker
     from .files.frame_stream import write_stream
     from .instant.dub.dub_video import dub_video, lasting_as
-    from .types import Audio
 
     sound: Audio | SoundTrack | None = None
 
@@ -167,13 +165,7 @@ def _dub(
         return drive(speech, fps=rate, **options) if motion is None else lasting_as(speech, motion, rate)
 
     video = dub_video(film, motion_at, open_landmarker(), face=face, fps=fps, end=end, jaw=jaw, progress=progress)
-    if video.frames < video.motion.frames:
-        seconds = video.frames / video.fps
-        if isinstance(sound, Audio):
-            sound = Audio(sound.waveform[:, : round(seconds * sound.sample_rate)], sound.sample_rate)
-        elif sound is not None:
-            sound = replace(sound, seconds=seconds)
-    write_stream(out, (frames for frames, _ in video.pieces), video.fps, sound, crf=crf, mark=mark)
+    write_stream(out, (frames for frames, _ in video.pieces), video.fps, video.heard(sound), crf=crf, mark=mark)
 
 
 def _film_end(name: str | None) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError
@@ -72,11 +71,8 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
         )
     note(video.report)
     start = time.monotonic()
-    if sound is not None and video.frames < video.motion.frames:
-        sound = replace(sound, seconds=video.frames / video.fps)
-    frames = write_stream(
-        options.out, (piece for piece, _ in video.pieces), video.fps, sound, crf=options.crf, mark=options.mark
-    )
+    pieces, heard = (piece for piece, _ in video.pieces), video.heard(sound)
+    frames = write_stream(options.out, pieces, video.fps, heard, crf=options.crf, mark=options.mark)
     seconds = time.monotonic() - start
     if options.save_motion:
         save_motion(options.save_motion, video.motion)

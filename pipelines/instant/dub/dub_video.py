@@ -13,6 +13,7 @@ import torch
 from ...errors import TalkingPortraitError
 from ...face.face import Landmarker
 from ...face.face_tracking import Choice
+from ...files.sound import SoundTrack
 from ...files.video import VideoFile, open_video
 from ...motion.edit import fit_length, resample, scale_mouth
 from ...progress import share
@@ -36,6 +37,15 @@ class DubbedVideo:
     size: tuple[int, int]
     motion: FaceMotion
     report: str
+
+    def heard(self, sound: Audio | SoundTrack | None) -> Audio | SoundTrack | None:
+        """As much of the new words' sound as there are frames: a film that is cut ends before it."""
+        if sound is None or self.frames == self.motion.frames:
+            return sound
+        seconds = self.frames / self.fps
+        if isinstance(sound, Audio):
+            return Audio(sound.waveform[:, : round(seconds * sound.sample_rate)], sound.sample_rate)
+        return replace(sound, seconds=seconds)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,7 @@ def read_image(path: str | Path, *, alpha: bool = False) -> torch.Tensor:
     """
     path = existing_file(path, "picture")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd tags; what matters is whether there is a picture
+        with _no_warnings():
             array = _decoded(path, alpha)
     except TalkingPortraitError:
         raise
@@ -45,7 +46,7 @@ def is_picture(path: str | Path) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path):
+        with _no_warnings(), Image.open(path):
             return True
     except Exception:  # no picture, or one that only its reader can tell what is wrong with
         return False
@@ -59,10 +60,18 @@ def is_animated(path: str | Path) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path) as file:
+        with _no_warnings(), Image.open(path) as file:
             return file.format in ("AVIF", "GIF", "PNG", "WEBP") and bool(getattr(file, "is_animated", False))
     except Exception:  # what is no whole picture, its reader says
         return False
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Pillow's are of odd tags and of sizes; what matters is whether there is a picture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _decoded(path: Path, alpha: bool) -> np.ndarray:

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.ffmpeg import executable
-from talking_portrait.pipelines.files.images import read_image
+from talking_portrait.pipelines.files.images import is_animated, is_picture, read_image
 from talking_portrait.pipelines.files.motion_file import load_motion
 from talking_portrait.pipelines.files.sound import SOUND_BLOCK, open_sound, read_audio, read_speech, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, open_video
@@ -318,6 +318,14 @@ def test_what_is_no_picture_is_named(tmp_path, content, reason):
     (tmp_path / "p.png").write_bytes(content)
     with pytest.raises(TalkingPortraitError, match=reason):
         read_image(tmp_path / "p.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_odd_tags_of_a_picture_are_no_lines_of_a_program(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(50))
+    assert is_picture(tmp_path / "a.jpg")
+    assert not is_animated(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").shape == (8, 8, 3)
 
 
 def no_file(folder: Path, kind: str) -> tuple[Path, str]:

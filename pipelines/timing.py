@@ -10,13 +10,22 @@ from .errors import TalkingPortraitError
 MIN_FPS, MAX_FPS = 1, 240
 
 
+def as_fraction(number: float | int | Fraction | str) -> Fraction:
+    """A number, or a text such as 30000/1001, as an exact fraction. Raises as Fraction does.
+
+    A text with an exponent is taken as a floating-point number is: Fraction computes the power of ten in full, which
+    takes hours for 1e999999999.
+    """
+    return Fraction(float(number) if isinstance(number, str) and "e" in number.lower() else number)
+
+
 def as_rate(fps: float | int | Fraction | str) -> Fraction:
     """A frame rate as an exact fraction; 23.976, 29.97 and 59.94 become their NTSC rationals.
 
     Raises TalkingPortraitError outside 1..240 or for what is no number.
     """
     try:
-        rate = Fraction(fps)
+        rate = as_fraction(fps)
     except (ValueError, OverflowError, TypeError, ZeroDivisionError):
         rate = Fraction(0)
     if not MIN_FPS <= rate <= MAX_FPS:

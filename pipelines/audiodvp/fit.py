@@ -7,8 +7,7 @@ is fitted where it is given. The crops are read once, in order.
 
 from __future__ import annotations
 
-import os
-import shutil
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +19,7 @@ from ...models.audiodvp.face_model import FaceModel, adjacent_triangles, lower_t
 from ...models.audiodvp.rasterizer import interpolate, rasterize
 from ...models.face.face_mesh import LEFT_EYE, LIPS_INNER, RIGHT_EYE, VERTICES
 from ..errors import TalkingPortraitError, reason_of
+from ..files.output_paths import put_in_place
 from ..files.scratch import interruptions_held, scratch_folder
 from ..image.affine_sampling import invert_map
 from ..person.over_frames import between_known
@@ -48,6 +48,7 @@ UNSTEADY = (*LIPS_INNER, *RIGHT_EYE, *LEFT_EYE)
 """Landmarks whose colours depend on more than light."""
 COEFFICIENTS_SHARE = 0.3
 """Part of the time that a morphable model's coefficients take, about."""
+OWN_FILES = re.compile(f"{re.escape(MODEL_FILE)}|{re.escape(COEFFICIENTS_FILE)}")
 PREVIEW_SECONDS = 2
 """One picture of the fit is shown for so much of the video."""
 
@@ -79,9 +80,7 @@ def fit_face(
             made.mkdir()
             fitted.save(made)
             with interruptions_held():
-                if os.path.lexists(place):  # of a fit that lost one of its files
-                    shutil.rmtree(place)
-                made.replace(place)
+                put_in_place(made, place, OWN_FILES)  # others are of another model, or lost one of their files
                 (person.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise TalkingPortraitError(

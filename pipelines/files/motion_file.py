@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from ...models.array_file import read_arrays
 from ...models.face.face_mesh import BLENDSHAPES, VERTICES
 from ..errors import TalkingPortraitError, quoted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
@@ -17,8 +17,6 @@ from .output_paths import file_to_write, shortened, whole_file
 
 MAX_BYTES = 4 * 1024**3
 """More than an hour at 120 frames a second; a larger file is a mistake or an attack."""
-MAX_UNPACKED, SMALL = 50, 64 * 1024**2
-"""How many times larger than its file a motion may unpack, and the bytes that are taken in any case."""
 ARRAYS = (
     *("vertices", "neutral", "rotation", "translation", "blendshapes"),
     *("fps", "fps_fraction", "pose", "camera"),
@@ -71,8 +69,8 @@ def load_motion(path: str | Path) -> FaceMotion:
     """Reads what `save_motion` wrote. Raises TalkingPortraitError for a missing, truncated or foreign file."""
     path = existing_file(path, "motion")
     try:
-        arrays = _read_arrays(path)
-    except Exception as error:  # zip, zlib and NumPy's own reader each have their own for a damaged file
+        arrays = read_arrays(path, ARRAYS, MAX_BYTES)
+    except ValueError as error:
         raise TalkingPortraitError(
             f"{path.name} can't be read as a face motion (it is damaged, cut short or no .npz file); save it again."
         ) from error
@@ -82,15 +80,6 @@ def load_motion(path: str | Path) -> FaceMotion:
             f"{path.name} lacks {', '.join(missing)}, which a face motion has; it was saved by something else."
         )
     return _as_motion(path.name, arrays)
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > min(MAX_BYTES, MAX_UNPACKED * path.stat().st_size + SMALL):
-        raise ValueError("too large")
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files if name in ARRAYS}
 
 
 def _as_motion(name: str, arrays: dict[str, np.ndarray]) -> FaceMotion:

@@ -96,6 +96,30 @@ def replacing(target: Path) -> Iterator[Path]:
         rename_durably(partial, target)
 
 
+def put_in_place(made: Path, place: Path, own: re.Pattern[str]) -> None:
+    """Gives a finished folder its name; of one that has it, files of `own` names go, and what others put there stays.
+
+    Raises OSError where the system refuses it.
+    """
+    remove_own(place, own)
+    if not os.path.lexists(place):
+        made.replace(place)
+        return
+    for path in sorted(made.iterdir()):
+        path.replace(place / path.name)
+
+
+def remove_own(folder: Path, own: re.Pattern[str]) -> None:
+    """Removes the files of `own` names in a folder, and the folder where nothing else is in it; no link is followed."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        if own.fullmatch(path.name) and (path.is_symlink() or path.is_file()):
+            path.unlink()
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turns errors of the disk into a TalkingPortraitError while `path` is written."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkingPortraitError
+from ..timing import as_fraction
 from .fingerprint import fingerprint_of
 from .person import CropBox, Person
 
@@ -46,7 +47,7 @@ class HeadVideo:
         video = cls(
             name=str(notes["video"]["name"]),
             fingerprint=str(notes["video"]["fingerprint"]),
-            fps=Fraction(notes["fps"]),
+            fps=as_fraction(notes["fps"]),
             size=(int(height), int(width)),
             box=CropBox(int(crop["left"]), int(crop["top"]), int(crop["side"])),
             usable=usable,

@@ -13,8 +13,9 @@ crops/000000.png   the face's square part of each frame, scaled to one size
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...models.array_file import read_array, read_arrays
 from ...models.speech.mouth_network import load_mouth_network
 from ..audio.mouth_states import NAME, MouthEncoder
 from ..errors import TalkingPortraitError, reason_of
@@ -30,12 +32,16 @@ from ..files.input_paths import existing_folder
 from ..files.sound import read_audio
 from ..files.video import open_video
 from ..image.affine_sampling import box_map
+from ..timing import MAX_FPS, MIN_FPS, as_fraction
 from ..types import Audio, Crop, FaceTrack, SpeechFeatures
 
 VERSION = 1
 META, SOURCE, SOUND, SPEECH, ENCODER, TRACK, USABLE, CROPS = (
     "meta.json", "source", "audio.wav", "speech.npz", "mouth.safetensors", "track.npz", "usable.npy", "crops"
 )  # fmt: skip
+LARGEST, LARGEST_CROP = 2**31, 4096
+"""Beyond all frames and pixels of a video, and beyond the side of all crops."""
+LARGEST_VALUE = 1e6
 STAGES = ("source", "track", "sound", "crops", "speech")
 """In the order in which they are made."""
 
@@ -80,22 +86,20 @@ class Person:
 
     def track(self) -> FaceTrack:
         """The landmarks of all frames in the frames' pixels; frames without the face have interpolated ones."""
-        arrays = _arrays(self.folder / TRACK)
+        path = self.folder / TRACK
+        arrays = _arrays(path)
         try:
-            size = (int(arrays["image_size"][0]), int(arrays["image_size"][1]))
-            track = FaceTrack(
-                arrays["points"],
-                arrays["found"],
-                size,
-                arrays["matrix"],
-                arrays.get("blendshapes"),
-                arrays.get("score"),
-            )
-        except (KeyError, IndexError, ValueError, TypeError):
-            raise damaged(self.folder / TRACK) from None
-        if track.points.shape[::2] != (self.frames, 3) or track.matrix.shape != (self.frames, 4, 4):
-            raise damaged(self.folder / TRACK)
-        return track
+            size = tuple(int(side) for side in arrays["image_size"])
+            points, found, matrix = arrays["points"], arrays["found"], arrays["matrix"]
+        except (KeyError, ValueError, TypeError, OverflowError):
+            raise damaged(path) from None
+        rows = {name: arrays[name] for name in ("blendshapes", "score") if name in arrays}
+        lengths = {len(array) if array.ndim else 0 for array in (points, found, matrix, *rows.values())}
+        numbers = all(_possible(array) for array in (points, matrix, *rows.values()))
+        shapes = (points.ndim, *points.shape[2:]) == (3, 3) and matrix.shape[1:] == (4, 4) and found.ndim == 1
+        if lengths != {self.frames} or not numbers or not shapes or found.dtype != bool or size != self.size:
+            raise damaged(path)
+        return FaceTrack(points, found, self.size, matrix, rows.get("blendshapes"), rows.get("score"))
 
     def crops(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The crops (n, crop_size, crop_size, 3) uint8 RGB of these frames."""
@@ -105,17 +109,7 @@ class Person:
         return crops
 
     def _crop(self, index: int) -> np.ndarray:
-        from PIL import Image
-
-        path = self.folder / CROPS / crop_name(index)
-        try:
-            with Image.open(path) as picture:
-                crop = np.asarray(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError):
-            raise damaged(path) from None
-        if crop.shape != (self.crop_size, self.crop_size, 3):
-            raise damaged(path)
-        return crop
+        return read_square(self.folder / CROPS / crop_name(index), self.crop_size, "RGB")
 
     def full_frames(self) -> Iterator[np.ndarray]:
         """The video's frames (H, W, 3) uint8 RGB, one at a time."""
@@ -146,14 +140,18 @@ class Person:
             )
         arrays = _arrays(path)
         try:
-            return SpeechFeatures(
-                torch.from_numpy(arrays["states"]),
-                Fraction(str(arrays["fps"])),
+            states, timing = arrays["states"], str(arrays["timing"])
+            features = SpeechFeatures(
+                torch.from_numpy(states),
+                as_fraction(str(arrays["fps"])),
                 str(arrays["model"]),
-                str(arrays["timing"]),  # type: ignore[arg-type]
+                timing,  # type: ignore[arg-type]
             )
-        except (KeyError, ValueError, TypeError, ZeroDivisionError):
+        except (KeyError, ValueError, TypeError, ArithmeticError):
             raise damaged(path) from None
+        if states.ndim != 3 or len(states) != self.frames or not _possible(states):
+            raise damaged(path)
+        return features
 
     def mouth_encoder(self) -> MouthEncoder | None:
         """The encoder of `speech`, which goes with a trained model; None where the features are not a mouth network's.
@@ -179,6 +177,10 @@ def crop_name(index: int) -> str:
     return f"{index:06}.png"
 
 
+CROP_NAMES = re.compile(r"\d{6,}\.png")
+"""The names that `crop_name` gives."""
+
+
 def open_person(folder: str | Path) -> Person:
     """Opens a folder that `prepare_person` has made.
 
@@ -198,32 +200,48 @@ def open_person(folder: str | Path) -> Person:
             "preparation again, which goes on where it stopped."
         )
     usable = _usable(folder / USABLE)
-    try:
-        crop = meta["crop"]
-        person = Person(
-            folder=folder,
-            source=folder / Path(meta["source"]["file"]).name,
-            fingerprint=str(meta["source"]["fingerprint"]),
-            fps=Fraction(meta["fps"]),
-            frames=int(meta["frames"]),
-            size=(int(meta["size"][0]), int(meta["size"][1])),
-            box=CropBox(int(crop["left"]), int(crop["top"]), int(crop["side"])),
-            crop_size=int(meta["crop_size"]),
-            usable=usable,
-            shots=tuple((int(start), int(stop)) for start, stop in meta["shots"]),
-        )
-    except (KeyError, IndexError, ValueError, TypeError, ZeroDivisionError):
-        raise damaged(folder / META) from None
-    counts = (float(person.fps), person.frames, *person.size, person.box.side, person.crop_size)
-    inside = all(0 <= start < stop <= person.frames for start, stop in person.shots)
-    if min(counts) <= 0 or not person.shots or not inside:
-        raise damaged(folder / META)
+    described = described_video(folder, meta)
+    person = Person(
+        folder=folder,
+        source=folder / Path(str(meta["source"].get("file", ""))).name,
+        fingerprint=str(meta["source"].get("fingerprint", "")),
+        usable=usable,
+        **described,
+    )
     if person.usable.shape != (person.frames,):
         raise damaged(folder / USABLE)
     for path in (person.source, folder / TRACK, folder / CROPS):
-        if not path.exists():
-            raise damaged(path)
+        if path == folder or not os.path.exists(path):  # False, and not an error, for what no file can be called
+            raise damaged(folder / META if path == folder else path)
     return person
+
+
+def report_of(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sentences that a description keeps for whoever prepares again; none where they are something else."""
+    report = meta.get("report")
+    return tuple(str(line) for line in report) if isinstance(report, list) else ()
+
+
+def described_video(folder: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Rate, frames, sizes and shots as a description has them once the person is tracked, by `Person`'s names.
+
+    Raises TalkingPortraitError for a damaged one.
+    """
+    try:
+        crop = meta["crop"]
+        box = CropBox(int(crop["left"]), int(crop["top"]), int(crop["side"]))
+        fps, frames, crop_size = as_fraction(meta["fps"]), int(meta["frames"]), int(meta["crop_size"])
+        height, width = (int(side) for side in meta["size"])
+        shots = tuple((int(start), int(stop)) for start, stop in meta["shots"])
+    except (KeyError, ValueError, TypeError, ArithmeticError):
+        raise damaged(folder / META) from None
+    counts = (frames, height, width, box.side, crop_size)
+    possible = min(counts) > 0 and max(map(abs, (*counts, box.left, box.top))) < LARGEST
+    inside = all(0 <= start < stop <= frames for start, stop in shots)
+    if not (possible and crop_size <= LARGEST_CROP and MIN_FPS <= fps <= MAX_FPS and shots and inside):
+        raise damaged(folder / META)
+    size = (height, width)
+    return {"fps": fps, "frames": frames, "size": size, "box": box, "crop_size": crop_size, "shots": shots}
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -239,7 +257,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
         raise TalkingPortraitError(
             f"{path} can't be read ({reason_of(error)}); check its permissions, or give another folder."
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return described if isinstance(described, dict) else {}
 
@@ -250,7 +268,9 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
     meta = read_description(path)
     if meta is None:
         return None
-    if not {"version", "source", "finished"} <= meta.keys():
+    finished = meta.get("finished")
+    known = isinstance(finished, list) and all(isinstance(stage, str) for stage in finished)
+    if not (known and "version" in meta and isinstance(meta.get("source"), dict)):
         raise TalkingPortraitError(
             f"{path} is no description of a prepared person, so the folder was left alone; give another folder."
         )
@@ -269,19 +289,41 @@ def damaged(path: Path) -> TalkingPortraitError:
     )
 
 
+def read_square(path: Path, size: int, mode: str) -> np.ndarray:
+    """A picture of a prepared person, (size, size) pixels of Pillow's `mode`, with its channels.
+
+    Raises TalkingPortraitError for a damaged file, and for one of another form or size before it is decoded.
+    """
+    from PIL import Image
+
+    try:
+        if not path.is_file():  # opening a pipe would wait for somebody to write into it
+            raise damaged(path)
+        with Image.open(path, formats=("PNG",)) as picture:
+            if picture.mode != mode or picture.size != (size, size):
+                raise damaged(path)
+            return np.asarray(picture)
+    except Exception:  # decoders have their own for a damaged file
+        raise damaged(path) from None
+
+
+def _possible(array: np.ndarray) -> bool:
+    """Whether an array holds numbers, none of them far beyond all pixels, centimetres, scores and features."""
+    return array.dtype.kind in "fiu" and bool((np.abs(array) < LARGEST_VALUE).all())
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as table:
-            return {name: table[name] for name in table.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError):
+        return read_arrays(path)
+    except ValueError:
         raise damaged(path) from None
 
 
 def _usable(path: Path) -> np.ndarray:
     try:
-        usable = np.load(path)
-    except (OSError, ValueError, EOFError):
+        usable = read_array(path)
+    except ValueError:
         raise damaged(path) from None
-    if not isinstance(usable, np.ndarray) or usable.dtype != bool:
+    if usable.dtype != bool:
         raise damaged(path)
     return usable

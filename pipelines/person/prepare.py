@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -27,7 +27,7 @@ from ..face.crop_boxes import PRESETS, portrait_boxes
 from ..face.face import Landmarker
 from ..face.landmarks import open_landmarker
 from ..files.images import from_uint8, to_uint8, write_frame
-from ..files.output_paths import as_path, folder_for_results, rename_durably, replacing
+from ..files.output_paths import as_path, folder_for_results, put_in_place, remove_own, rename_durably, replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..files.sound import NoSoundError, read_speech, write_wav
 from ..files.video import VideoFile, open_video
@@ -37,6 +37,7 @@ from ..timing import as_rate, frame_end
 from ..types import Audio, FaceTrack, Progress, no_progress
 from .fingerprint import fingerprint_of
 from .person import (
+    CROP_NAMES,
     CROPS,
     ENCODER,
     META,
@@ -50,8 +51,10 @@ from .person import (
     CropBox,
     Person,
     crop_name,
+    described_video,
     open_person,
     read_meta,
+    report_of,
 )
 from .speech import Encoder, encoder_name, is_silent, needs_no_file, speech_features
 from .tracking import TrackedPerson, track_person
@@ -183,7 +186,7 @@ class _Preparation:
                 self.meta["finished"].append(name)
                 self._write_meta()
             if name == "track":
-                for line in self.meta.get("report", []):
+                for line in report_of(self.meta):
                     self.say(line)
             start = ends[name]
 
@@ -196,23 +199,6 @@ class _Preparation:
             "silent": self.settings.silent,
             "speech": encoder_name(self.encoder),
         }
-        meta = read_meta(self.folder)
-        if meta is not None:
-            if meta["source"].get("fingerprint") == fingerprint and self._is_like(meta, how):
-                if "speech" not in meta["finished"]:
-                    meta["settings"] = how
-                return meta
-            if set(meta["finished"]) >= set(STAGES):
-                raise TalkingPortraitError(
-                    f"{self.folder} holds a person who was prepared from {meta['source'].get('name')} with "
-                    f"{_words(meta.get('settings', {}))}, not from this video with {_words(how)}; give another folder."
-                )
-            self._discard()
-        elif others := sorted(name for name in os.listdir(self.folder) if not name.startswith(".")):
-            raise TalkingPortraitError(
-                f"The folder {self.folder} holds other files ({others[0]}), so nothing was written to it; give a new "
-                "or an empty folder."
-            )
         name = self.given.path.name
         source = {
             "file": SOURCE + (self.given.path.suffix.lower() or ".mp4"),
@@ -220,6 +206,27 @@ class _Preparation:
             "size": self.given.path.stat().st_size,
             "fingerprint": fingerprint,
         }
+        meta = read_meta(self.folder)
+        if meta is not None:
+            if meta["source"].get("fingerprint") == fingerprint and self._is_like(meta, how):
+                if "source" not in meta["finished"]:
+                    meta["source"] = source
+                if "speech" not in meta["finished"]:
+                    meta["settings"] = how
+                if "track" in meta["finished"]:
+                    described_video(self.folder, meta)
+                return meta
+            if set(meta["finished"]) >= set(STAGES):
+                raise TalkingPortraitError(
+                    f"{self.folder} holds a person who was prepared from {meta['source'].get('name')} with "
+                    f"{_words(meta.get('settings'))}, not from this video with {_words(how)}; give another folder."
+                )
+            self._discard(meta["source"])
+        elif others := sorted(name for name in os.listdir(self.folder) if not name.startswith(".")):
+            raise TalkingPortraitError(
+                f"The folder {self.folder} holds other files ({others[0]}), so nothing was written to it; give a new "
+                "or an empty folder."
+            )
         return {"version": VERSION, "source": source, "settings": how, "finished": []}
 
     def _is_like(self, meta: dict[str, Any], how: dict[str, Any]) -> bool:
@@ -235,13 +242,13 @@ class _Preparation:
         will_do = "speech" not in meta["finished"] or speech == expected or (self.by_default and needs_no_file(speech))
         return before == now and will_do
 
-    def _discard(self) -> None:
-        """Takes away what an unfinished run has made."""
-        for name in (SOUND, SPEECH, ENCODER, TRACK, USABLE, META):
+    def _discard(self, source: Mapping[str, Any]) -> None:
+        """Takes away what an unfinished run has made from `source`; the description, which tells whose it is, last."""
+        remove_own(self.folder / CROPS, CROP_NAMES)
+        copy = str(source.get("file", ""))
+        copies = [copy] if Path(copy).name == copy and copy.startswith(f"{SOURCE}.") else []
+        for name in (SOUND, SPEECH, ENCODER, TRACK, USABLE, *copies, META):
             (self.folder / name).unlink(missing_ok=True)
-        for source in self.folder.glob(f"{SOURCE}.*"):
-            source.unlink()
-        shutil.rmtree(self.folder / CROPS, ignore_errors=True)
 
     def _write_meta(self) -> None:
         with replacing(self.folder / META) as partial:
@@ -264,7 +271,7 @@ class _Preparation:
         )
 
     def _copy_source(self, progress: Progress) -> None:
-        target = self.folder / self.meta["source"]["file"]
+        target = self.folder / str(self.meta["source"]["file"])
         with scratch_folder(self.folder, SOURCE) as scratch:
             partial = scratch / target.name
             shutil.copyfile(self.given.path, partial)
@@ -276,7 +283,7 @@ class _Preparation:
         try:
             person = track_person(self.video, landmarker, progress=progress)
         except TalkingPortraitError:
-            self._discard()  # no other run would go on with such a video
+            self._discard(self.meta["source"])  # no other run would go on with such a video
             raise
         track = person.track
         with replacing(self.folder / TRACK) as partial:
@@ -343,9 +350,7 @@ class _Preparation:
                 write_frame(made / crop_name(number), to_uint8(crop))
                 progress(number + 1, frames, None if number % preview_every else crop)
             with interruptions_held():
-                if (self.folder / CROPS).exists():  # of a run that was killed before it had entered them
-                    shutil.rmtree(self.folder / CROPS)
-                made.replace(self.folder / CROPS)
+                put_in_place(made, self.folder / CROPS, CROP_NAMES)  # others are of a killed run
 
     def _encode_speech(self, progress: Progress) -> None:
         if not (self.folder / SOUND).is_file():
@@ -383,5 +388,7 @@ def _face_size(track: FaceTrack, usable: np.ndarray) -> float:
     return float(np.median((points.max(axis=1) - points.min(axis=1)).max(axis=1)))
 
 
-def _words(settings: dict[str, Any]) -> str:
+def _words(settings: Any) -> str:
+    if not isinstance(settings, dict):
+        return "other settings"
     return ", ".join(f"{name} {value}" for name, value in settings.items())

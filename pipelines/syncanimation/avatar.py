@@ -21,7 +21,7 @@ import torch
 from ...models.checkpoints import State, read_checkpoint
 from ..errors import TalkingPortraitError
 from ..packages import load_opencv
-from ..person.person import CropBox, Person, crop_name, damaged, read_description
+from ..person.person import CropBox, Person, crop_name, damaged, read_description, read_square, report_of
 
 VERSION = 1
 FOLDER = "syncanimation"
@@ -83,7 +83,7 @@ class Avatar:
 
     def background(self) -> np.ndarray:
         """What is behind the person (S, S, 3) uint8."""
-        return read_picture(self.folder / BACKGROUND, self.size, "RGB")
+        return read_square(self.folder / BACKGROUND, self.size, "RGB")
 
     def face_masks(self, indices: Indices) -> np.ndarray:
         """Soft masks (n, S, S) float32 in 0..1 of the face in these frames, without ears and hair."""
@@ -98,7 +98,7 @@ class Avatar:
         return face_rects(self.landmarks[torch.as_tensor(np.asarray(indices))].numpy(), self.size)
 
     def _pictures(self, kind: str, indices: Indices, mode: str) -> np.ndarray:
-        return np.stack([read_picture(self.folder / kind / crop_name(int(i)), self.size, mode) for i in indices])
+        return np.stack([read_square(self.folder / kind / crop_name(int(i)), self.size, mode) for i in indices])
 
 
 def open_avatar(person: Person) -> Avatar:
@@ -122,8 +122,7 @@ def open_avatar(person: Person) -> Avatar:
         )
     try:
         box, size = CropBox(**{name: int(meta["crop"][name]) for name in ("left", "top", "side")}), int(meta["size"])
-        report = tuple(str(line) for line in meta["report"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         raise damaged(folder / META) from None
     if size not in SIZES or box.side <= 0:
         raise damaged(folder / META)
@@ -143,7 +142,7 @@ def open_avatar(person: Person) -> Avatar:
         landmarks=labels["landmarks"],
         oval=labels["oval"],
         usable=labels["usable"].numpy(),
-        report=report,
+        report=report_of(meta),
     )
 
 
@@ -181,21 +180,6 @@ def read_labels(path: Path, frames: int) -> State:
     if {name: tuple(value.shape) for name, value in labels.items()} != shapes or labels["usable"].dtype != torch.bool:
         raise damaged(path)
     return labels
-
-
-def read_picture(path: Path, size: int, mode: str) -> np.ndarray:
-    """A square picture (size, size) of this mode, with its channels. Raises TalkingPortraitError for a damaged file."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture)
-            right = picture.mode == mode and picture.size == (size, size)
-    except (OSError, SyntaxError, ValueError):
-        raise damaged(path) from None
-    if not right:
-        raise damaged(path)
-    return pixels
 
 
 def face_mask(oval: np.ndarray, size: int) -> np.ndarray:

@@ -6,7 +6,6 @@ A stage is written whole or not at all; one that was interrupted is done again i
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +21,11 @@ from ..errors import TalkingPortraitError, reason_of
 from ..face.expression_scores import scores_from_shape
 from ..face.metric_mesh import metric_mesh
 from ..files.images import from_uint8, to_uint8, write_frame
-from ..files.output_paths import replacing
+from ..files.output_paths import put_in_place, remove_own, replacing
 from ..files.scratch import clear_abandoned, interruptions_held, scratch_folder
 from ..image.affine_sampling import apply_map, invert_map, sample_picture
 from ..person.over_frames import between_known, smooth_within
-from ..person.person import CropBox, Person, crop_name
+from ..person.person import CROP_NAMES, CropBox, Person, crop_name, read_square, report_of
 from ..person.prepare import locked
 from ..progress import share
 from ..types import FaceTrack, Progress, no_progress
@@ -49,7 +48,6 @@ from .avatar import (
     open_avatar,
     read_labels,
     read_meta,
-    read_picture,
 )
 from .preparation.background import MOST_FRAMES, clean_background
 from .preparation.camera_motion import MOVES, STEPS_A_SECOND, CameraMotion, Views
@@ -157,21 +155,22 @@ class _Preparation:
                 self.meta["finished"].append(name)
                 self._write_meta()
             start = end
-        for line in self.meta["report"]:
+        for line in report_of(self.meta):
             self.say(line)
 
     def _begun(self) -> dict[str, Any]:
         """The description on the disk where it is of the same work, else a new one."""
         how = {"size": self.size, "parser": self.parser.name if self.parser else "landmarks and colours"}
         meta = read_meta(self.folder)
-        was = {} if meta is None else meta.get("settings", {})
+        before = {} if meta is None else meta.get("settings")
+        was = before if isinstance(before, dict) else {}
         finished = meta is not None and set(meta["finished"]) >= set(STAGES)
         if self.shape is not None:
             how["shape"] = self.shape.name
         elif finished and "shape" in was:
             how["shape"] = was["shape"]
         if meta is not None and was == how:
-            return meta
+            return {**meta, "report": list(report_of(meta))}
         if finished:
             raise TalkingPortraitError(
                 f"The person in {self.person.folder} was prepared for SyncAnimation with "
@@ -179,8 +178,10 @@ class _Preparation:
                 f"{', '.join(f'{name} {value}' for name, value in how.items())} is requested; prepare the video again "
                 "in another folder."
             )
-        for entry in self.folder.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        for name in (FRAMES, PARTS, TORSO):
+            remove_own(self.folder / name, CROP_NAMES)
+        for name in (LABELS, BACKGROUND, META):
+            (self.folder / name).unlink(missing_ok=True)
         box = {"left": self.box.left, "top": self.box.top, "side": self.box.side}
         return {
             "version": VERSION,
@@ -203,19 +204,17 @@ class _Preparation:
             made.mkdir()
             yield made
             with interruptions_held():
-                if (self.folder / name).exists():  # of a run that was killed before it had entered them
-                    shutil.rmtree(self.folder / name)
-                made.replace(self.folder / name)
+                put_in_place(made, self.folder / name, CROP_NAMES)  # others are of a killed run
 
     def _shown(self, number: int, picture: np.ndarray) -> torch.Tensor | None:
         """A picture (H, W, 3) uint8 for the progress, for one frame of many."""
         return None if number % self.preview_every else from_uint8(picture)
 
     def _frame(self, number: int) -> np.ndarray:
-        return read_picture(self.folder / FRAMES / crop_name(number), self.size, "RGB")
+        return read_square(self.folder / FRAMES / crop_name(number), self.size, "RGB")
 
     def _parts(self, number: int) -> np.ndarray:
-        return read_picture(self.folder / PARTS / crop_name(number), self.size, "L")
+        return read_square(self.folder / PARTS / crop_name(number), self.size, "L")
 
     def _cut(self, progress: Progress) -> None:
         person, size = self.person, self.size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import wave
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -18,6 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
+from talking_portrait.models.array_file import read_array, read_arrays
 from talking_portrait.models.checkpoints import layer_count, read_checkpoint
 from talking_portrait.models.face.face_mesh import BLENDSHAPES, VERTICES, face_mesh
 from talking_portrait.models.speech.loading import load_speech_encoder
@@ -28,6 +31,7 @@ from talking_portrait.pipelines.files import sound
 from talking_portrait.pipelines.files.images import read_image
 from talking_portrait.pipelines.files.motion_file import load_motion, save_motion
 from talking_portrait.pipelines.motion.edit import join, limit
+from talking_portrait.pipelines.timing import as_rate
 from talking_portrait.pipelines.types import Camera, FaceMotion
 from talking_portrait.pipelines.workflow.formats import to_prompt
 
@@ -178,6 +182,74 @@ def test_a_motion_file_with_any_byte_changed_is_read_or_one_sentence(
     path.write_bytes(content)
     with suppress(TalkingPortraitError):
         assert load_motion(path).frames == 3
+
+
+def _huge(path: Path) -> None:
+    head = "{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000,), }".ljust(117) + "\n"
+    content = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode()
+    if path.suffix == ".npy":
+        path.write_bytes(content)
+        return
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", content)
+
+
+def _marked(places: tuple[int, int], value: int) -> Callable[[Path], None]:
+    """An archive whose flags or method are another's, in the entry and in the list."""
+
+    def make(path: Path) -> None:
+        np.savez(path, a=np.zeros(3))
+        content = bytearray(path.read_bytes())
+        content[places[0]] = content[content.find(b"PK\x01\x02") + places[1]] = value
+        path.write_bytes(content)
+
+    return make
+
+
+def _deflated(path: Path) -> None:
+    np.savez_compressed(path, a=np.arange(10_000))
+    content = bytearray(path.read_bytes())
+    content[100:2000:50] = bytes(len(content[100:2000:50]))
+    path.write_bytes(content)
+
+
+def _bomb(path: Path) -> None:
+    np.savez_compressed(path, a=np.zeros(70 * 2**20, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(_huge, _marked((6, 8), 1), _marked((8, 10), 99), _deflated, _bomb),
+        *(lambda path: np.savez(path, a=np.array([{}])), lambda path: np.savez(path, a=np.zeros(2, complex))),
+        *(lambda path: path.write_bytes(b"PK\3\4xxxx"), lambda path: path.write_bytes(b""), lambda path: path.mkdir()),
+        pytest.param(lambda path: os.mkfifo(path), marks=pytest.mark.skipif(os.name != "posix", reason="has no pipes")),
+    ],
+)
+def test_arrays_that_can_not_be_are_refused_at_once(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "a.npz")
+    with pytest.raises(ValueError):
+        read_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(_huge, lambda path: path.write_bytes(b"PK\3\4xxxx"), lambda path: path.write_bytes(pickle.dumps([1]))),
+        *(lambda path: np.save(path, np.array([{}])), lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\xff\xff(((")),
+        pytest.param(lambda path: os.mkfifo(path), marks=pytest.mark.skipif(os.name != "posix", reason="has no pipes")),
+    ],
+)
+def test_an_array_that_can_not_be_is_refused_at_once(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "a.npy")
+    with pytest.raises(ValueError):
+        read_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("rate", ["1e999999999", "-1e999999999", "1E-999999999", "1e9999999999/3"])
+def test_a_rate_with_an_endless_exponent_is_refused_at_once(rate: str) -> None:
+    with pytest.raises(TalkingPortraitError, match="The frame rate is"):
+        as_rate(rate)
 
 
 @pytest.mark.parametrize("value", [200.0, -1.0, float("nan")])

@@ -31,7 +31,7 @@ from ....models.speech.encoder import SAMPLE_RATE
 from ...errors import TalkingPortraitError, reason_of
 from ...files.output_paths import shortened
 from ...files.scratch import clear_abandoned
-from ...timing import MAX_FPS, MIN_FPS, sample_index
+from ...timing import MAX_FPS, MIN_FPS, as_fraction, sample_index
 
 MANIFEST, CLIPS, FRAMES, DESCRIPTION = "manifest.json", "clips", "frames", "clip.json"
 Array = Literal["points", "matrix", "vertices", "blendshapes", "speech", "speech_features", "identity"]
@@ -170,7 +170,7 @@ def read_clip(folder: Path) -> Clip:
     """Raises TalkingPortraitError for a folder that holds no clip."""
     try:
         values: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
-        clip = Clip(folder, **{**values, "fps": Fraction(values["fps"])})
+        clip = Clip(folder, **{**values, "fps": as_fraction(values["fps"])})
         numbers = ((clip.frames, 1), (clip.size, 1), (clip.start, 0))
         if not all(type(number) is int and least <= number < 2**31 for number, least in numbers):
             raise ValueError

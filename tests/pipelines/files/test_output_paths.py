@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.output_paths import file_to_write, new_file, replacing
+from talking_portrait.pipelines.files.output_paths import file_to_write, new_file, put_in_place, remove_own, replacing
 
 
 def names(folder: Path) -> list[str]:
@@ -100,3 +102,26 @@ def test_a_write_protected_file_is_not_replaced(tmp_path: Path) -> None:
     path.chmod(0o444)
     with pytest.raises(TalkingPortraitError, match="a.mp4 is write-protected, so it is not replaced; give"):
         file_to_write(path)
+
+
+def test_a_finished_folder_replaces_own_files_alone(tmp_path):
+    made, place, own = tmp_path / "made", tmp_path / "crops", re.compile(r"\d\.png")
+    for folder, names in ((made, ("0.png",)), (place, ("0.png", "1.png", "mine.txt"))):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(folder.name)
+    (place / "run").mkdir()
+    put_in_place(made, place, own)
+    assert sorted(path.name for path in place.iterdir()) == ["0.png", "mine.txt", "run"]
+    assert (place / "0.png").read_text() == "made"
+    remove_own(place, own)
+    assert sorted(path.name for path in place.iterdir()) == ["mine.txt", "run"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX's links")
+def test_own_files_are_not_removed_through_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "0.png").write_text("the only copy")
+    (tmp_path / "crops").symlink_to("elsewhere")
+    remove_own(tmp_path / "crops", re.compile(r"\d\.png"))
+    assert (tmp_path / "elsewhere" / "0.png").read_text() == "the only copy"

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -362,6 +363,9 @@ def read_all(person: Person) -> None:
     [
         ("no json", "is no description of a prepared person"),
         ("[]", "is no description of a prepared person"),
+        ("[" * 100_000, "is no description of a prepared person"),
+        ('{"version": 1, "source": {}, "finished": 5}', "is no description of a prepared person"),
+        ('{"version": 1, "source": [], "finished": []}', "is no description of a prepared person"),
         ('{"version": 99, "source": {}, "finished": []}', "another version of this pack"),
     ],
 )
@@ -372,13 +376,71 @@ def test_a_description_of_something_else_is_refused(person: Path, content: str, 
 
 
 @pytest.mark.parametrize("entry", ["fps", "frames", "size", "crop", "crop_size", "shots"])
-@pytest.mark.parametrize("value", [None, "x", 0, [], {}])
+@pytest.mark.parametrize("value", [None, "x", 0, [], {}, float("inf"), 1e300, "1e999999999", [float("inf")] * 2])
 def test_a_description_with_wrong_entries_is_refused(person: Path, entry: str, value: object) -> None:
     meta = json.loads((person / META).read_text())
     meta[entry] = value
     (person / META).write_text(json.dumps(meta))
     with pytest.raises(TalkingPortraitError, match=r"(meta.json|usable.npy) is missing or damaged"):
         open_person(person)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"points": np.full((60, 478, 3), 1e300)}, {"points": np.full((60, 478, 3), np.nan)}, {"found": np.ones(60)}),
+        *({"image_size": np.array([0, 0])}, {"matrix": np.zeros((60, 4, 4), complex)}, {"score": np.zeros(3)}),
+    ],
+)
+def test_landmarks_that_no_tracking_finds_are_refused(person: Path, change: dict[str, np.ndarray]) -> None:
+    with np.load(person / TRACK) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    np.savez(person / TRACK, **{**arrays, **change})
+    with pytest.raises(TalkingPortraitError, match=f"{TRACK} is missing or damaged"):
+        open_person(person).track()
+
+
+def test_a_crop_that_is_another_file_starts_no_program_and_fills_no_memory(person: Path, monkeypatch) -> None:
+    crop = person / CROPS / "000000.png"
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    Image.new("RGB", (128, 128)).save(crop, format="EPS")
+    with pytest.raises(TalkingPortraitError, match="000000.png is missing or damaged"):
+        open_person(person).crops([0])
+    Image.new("RGB", (128, 128)).save(crop)
+    wide = crop.read_bytes().replace((128).to_bytes(4, "big") * 2, (50_000).to_bytes(4, "big") * 2)
+    crop.write_bytes(wide[:29] + zlib.crc32(wide[12:29]).to_bytes(4, "big") + wide[33:])
+    with pytest.raises(TalkingPortraitError, match="000000.png is missing or damaged"):
+        open_person(person).crops([0])
+
+
+def test_what_others_put_into_the_folder_stays(video: Path, tmp_path: Path) -> None:
+    """Also when a description names a copy of the video that lies elsewhere."""
+    folder, other = tmp_path / "begun", write_video(tmp_path / "other.mp4", speaking(2.2))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(video, folder, progress=stopping(0.01))
+    meta = json.loads((folder / META).read_text())
+    meta["source"]["file"] = "../other.mp4"
+    (folder / META).write_text(json.dumps(meta))
+    (folder / CROPS).mkdir()
+    mine = [folder / CROPS / "mine.txt", folder / "source.psd"]
+    for path in mine:
+        path.write_text("the only copy")
+    with pytest.raises(KeyboardInterrupt):
+        prepare(other, folder, progress=stopping(0.01))
+    assert [path.read_text() for path in mine] == ["the only copy"] * 2
+    assert other.is_file()
+
+
+def test_a_description_does_not_say_where_the_video_is_copied_to(video: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "begun"
+    with pytest.raises(KeyboardInterrupt):
+        prepare(video, folder, progress=stopping(0.01))
+    meta = json.loads((folder / META).read_text())
+    meta["source"]["file"], meta["finished"] = "../escaped.mp4", []
+    (folder / META).write_text(json.dumps(meta))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(video, folder, progress=stopping(0.01))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["begun"]
 
 
 def test_a_folder_without_a_person_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...models.aniportrait.audio2mesh import FPS, Audio2Mesh
 from ...models.aniportrait.audio2pose import POSE, Audio2Pose
+from ...models.array_file import read_array
 from ...models.face.mouth_shapes import close_lips, lip_curves
 from ..errors import TalkingPortraitError
 from ..face.head_pose import tile_template
@@ -22,6 +23,8 @@ from ..timing import as_rate, frame_count
 from ..types import Audio, FaceMotion, FaceTrack, Progress, SpeechFeatures, no_progress
 from .audio_motion import check_style, predict_offsets, predict_poses
 
+LARGEST_POSE = 1e5
+"""Beyond all degrees and centimetres of a head."""
 SHAPE_SHARE = 0.3
 """Of the work, what the face's shape takes where the head's movement is predicted too, frame by frame."""
 
@@ -188,15 +191,17 @@ def read_template(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        poses = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        poses = read_array(path)
+    except ValueError:
         poses = None
-    if not isinstance(poses, np.ndarray) or poses.ndim != 2 or poses.shape[1] != POSE or poses.dtype.kind not in "fiu":
-        found = f"an array of the shape {poses.shape}" if isinstance(poses, np.ndarray) else "no array of numbers"
+    if poses is None or poses.ndim != 2 or poses.shape[1] != POSE or poses.dtype.kind not in "fiu":
+        found = "no array of numbers" if poses is None else f"an array of the shape {poses.shape}"
         raise TalkingPortraitError(
             f"{path.name} holds {found}, but a head-pose template (frames, {POSE}) is expected: Euler angles and "
             "translations, as AniPortrait saves them."
         )
-    if len(poses) == 0 or not np.isfinite(poses).all():
-        raise TalkingPortraitError(f"{path.name} holds no poses, or NaN among them; make the template again.")
+    if len(poses) == 0 or not (np.abs(poses) < LARGEST_POSE).all():
+        raise TalkingPortraitError(
+            f"{path.name} holds no poses, or NaN or far too large numbers among them; make the template again."
+        )
     return poses.astype(np.float64)

@@ -23,7 +23,7 @@ import torch
 
 from ...models.checkpoints import check_file, refuse_code
 from ...models.json_file import read_json
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, quoted
 from ..packages import PACK, first_line, pip_install
 
 SAMPLE_RATE = 44100
@@ -37,6 +37,9 @@ KNOWN: dict[str, dict[str, Any]] = {
 DATA_LISTS = ("mdx_model_data.json", "model_data_new.json")
 """Ultimate Vocal Remover's lists, as audio-separator saves them beside its models."""
 HASHED_BYTES = 10_000 * 1024
+LARGEST_FFT = 2**16
+LARGEST_YAML = 2**20
+"""Bytes; the published ones have a few thousand."""
 
 _log = logging.getLogger(__name__)
 
@@ -144,13 +147,19 @@ def _mdx_data(path: Path) -> dict[str, Any]:
             f"The parameters of {path.name} are not known; put a {beside.name} beside it with mdx_n_fft_scale_set "
             "(its FFT length), primary_stem and compensate, or take Kim_Vocal_2.onnx."
         )
-    if channels != 4 or bins > data["mdx_n_fft_scale_set"] // 2 + 1:
+    data = {"compensate": 1.0, "primary_stem": "Vocals"} | data
+    length, gain = data["mdx_n_fft_scale_set"], data["compensate"]
+    if type(length) is not int or not 2 <= length <= LARGEST_FFT or type(gain) not in (int, float) or not 0 < gain < 10:
         raise TalkingPortraitError(
-            f"{path.name} takes {channels} channels of {bins} bins, but 4 of at most "
-            f"{data['mdx_n_fft_scale_set'] // 2 + 1} are expected; it is no MDX network or these are another's."
+            f"The parameters of {path.name} are an FFT of {quoted(length)} samples and a gain of {quoted(gain)}, but "
+            f"2 to {LARGEST_FFT} and 0 to 10 are expected; correct the {beside.name} beside it."
         )
-    sizes = {"mdx_dim_f_set": bins, "mdx_dim_t_set": frames.bit_length() - 1}
-    return {"compensate": 1.0, "primary_stem": "Vocals"} | data | sizes
+    if channels != 4 or bins > length // 2 + 1:
+        raise TalkingPortraitError(
+            f"{path.name} takes {channels} channels of {bins} bins, but 4 of at most {length // 2 + 1} are expected; "
+            "it is no MDX network or these are another's."
+        )
+    return data | {"mdx_dim_f_set": bins, "mdx_dim_t_set": frames.bit_length() - 1}
 
 
 def _onnx_sizes(path: Path) -> tuple[int, int, int]:
@@ -198,12 +207,21 @@ def _mdxc_data(path: Path) -> dict[str, Any]:
         )
 
     class Loader(yaml.SafeLoader):
-        """Plain data and tuples, which these files use; no other tag."""
+        """Plain data and tuples, which these files use; no other tag, and nothing that is repeated by its name.
+
+        A few lines of names in names can stand for billions of values.
+        """
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("an alias")
+            return super().compose_node(parent, index)
 
     Loader.add_constructor("tag:yaml.org,2002:python/tuple", lambda self, node: tuple(self.construct_sequence(node)))
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
-    except (yaml.YAMLError, ValueError):
+        large = file.stat().st_size > LARGEST_YAML
+        data = None if large else yaml.load(file.read_text(encoding="utf-8"), Loader=Loader)
+    except (yaml.YAMLError, OSError, ValueError, TypeError, RecursionError):
         data = None
     if not isinstance(data, dict) or not {"audio", "model", "training", "inference"} <= data.keys():
         raise TalkingPortraitError(

@@ -42,7 +42,7 @@ def read_settings(folder: Path, kind: type[Settings]) -> Settings | None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         values = None
     known = {entry.name: type(entry.default) for entry in fields(kind)}  # type: ignore[arg-type]
     later = {entry.name: entry.default for entry in fields(kind) if entry.metadata.get(LATER)}  # type: ignore[arg-type]

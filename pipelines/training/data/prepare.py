@@ -217,7 +217,7 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
         known = isinstance(manifest["recipe"], dict) and all(
             isinstance(name, str) for video in manifest["videos"].values() for name in video["clips"]
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         known = False
     if not known:
         raise TalkingPortraitError(

@@ -178,7 +178,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         clips = json.loads(path.read_text(encoding="utf-8"))["clips"]
         return {str(clip["id"]): clip for clip in clips if clip.get("use", True)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise TalkingPortraitError(
             f'{quoted(str(path))} is no list of clips; {{"clips": [{{"id": ..., "speaker": ...}}]}} is expected.'
         ) from None

@@ -18,6 +18,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.types import Audio
 from talking_portrait.pipelines.vocals import separation as module
 from talking_portrait.pipelines.vocals.separation import separate
+from talking_portrait.pipelines.vocals.separators import _mdxc_data
 
 onnx = pytest.importorskip("onnx")
 FFT, BINS, FRAMES = 2048, 1024, 16
@@ -226,6 +227,31 @@ def test_a_checkpoint_with_its_configuration(half: Path) -> None:
     with pytest.raises(TalkingPortraitError, match="no configuration of a voice separator"):
         separate(audio, path)
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [1, 1]\nb: &b [*a, *a]\naudio: *b\nmodel: *b\ntraining: *b\ninference: *b",
+        "a: &a {x: 1}\nb: {<<: [*a, *a]}\naudio: {}\nmodel: {}\ntraining: {}\ninference: {}",
+        "audio: " + "[" * 20_000,
+        "? [1]\n: 2",
+        "audio: {}\n" + "#" * 2**20,
+    ],
+)
+def test_a_configuration_that_unfolds_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    pytest.importorskip("yaml")
+    (tmp_path / "voices.yaml").write_text(text)
+    with pytest.raises(TalkingPortraitError, match="voices.yaml is no configuration of a voice separator"):
+        _mdxc_data(tmp_path / "voices.ckpt")
+
+
+@pytest.mark.parametrize("change", [{"mdx_n_fft_scale_set": "x"}, {"mdx_n_fft_scale_set": 10**30}, {"compensate": []}])
+def test_parameters_that_no_network_has_are_refused(half: Path, change: dict[str, object]) -> None:
+    network = write_network(half.parent / "own.onnx", 0.5)
+    network.with_suffix(".json").write_text(json.dumps({"mdx_n_fft_scale_set": FFT, **change}))
+    with pytest.raises(TalkingPortraitError, match="correct the own.json beside it"):
+        separate(tone(0.2), network)
 
 
 @pytest.mark.parametrize(

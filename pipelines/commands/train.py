@@ -79,7 +79,7 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 @redirect_native_stderr()
 def _prepare(options: argparse.Namespace) -> None:
     from ..face.landmarks import open_landmarker
-    from ..files.output_paths import keep_apart
+    from ..files.output_paths import check_output_folder, keep_apart
     from ..timing import as_rate
     from ..training.data.prepare import Recipe, find_videos, prepare
 
@@ -91,6 +91,7 @@ def _prepare(options: argparse.Namespace) -> None:
     recipe = Recipe(as_rate(options.fps), options.size, options.crop, options.shortest, options.longest)
     _check_folder(options.out)
     videos = find_videos(options.videos)
+    check_output_folder(options.out)
     keep_apart(options.out, *options.videos)
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import TalkingPortraitError, reason_of
-from .input_paths import existing_file
+from .input_paths import existing_file, is_file
 
 MAX_PIXELS = 67_000_000
 REFUSED_FORMATS = frozenset(["EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"])
@@ -46,6 +46,8 @@ def is_picture(path: str | Path) -> bool:
     from PIL import Image
 
     try:
+        if not is_file(Path(path)):  # opening a pipe would wait for somebody to write into it
+            return False
         with _no_warnings(), Image.open(path):
             return True
     except Exception:  # no picture, or one that only its reader can tell what is wrong with
@@ -60,6 +62,8 @@ def is_animated(path: str | Path) -> bool:
     from PIL import Image
 
     try:
+        if not is_file(Path(path)):
+            return False
         with _no_warnings(), Image.open(path) as file:
             return file.format in ("AVIF", "GIF", "PNG", "WEBP") and bool(getattr(file, "is_animated", False))
     except Exception:  # what is no whole picture, its reader says

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from pathlib import Path
 
 from ..errors import TalkingPortraitError, reason_of
-from .output_paths import as_path, shortened
+from .output_paths import ADDRESS, as_path, shortened
 
-_ADDRESS = re.compile("(https?|ftp|s3|rtsp):/", re.IGNORECASE)
-"""Of a path, which has one slash where two were."""
 _OTHER_KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -38,7 +35,7 @@ def existing_file(path: str | Path, kind: str) -> Path:
             raise TalkingPortraitError(
                 f"{what} is a link to {shortened(path.readlink())}, which does not exist; name the file itself."
             ) from None
-        if _ADDRESS.match(str(path)):
+        if ADDRESS.match(str(path)):
             raise TalkingPortraitError(
                 f"{what} is an address, but a file of this machine is expected; download it first."
             ) from None

@@ -16,6 +16,8 @@ from .scratch import scratch_folder
 
 MAX_NAME_BYTES = 200
 """Of a name that is chosen; common file systems take 255."""
+ADDRESS = re.compile("(https?|ftp|s3|rtsp):/", re.IGNORECASE)
+"""Of a path, which has one slash where two were."""
 NUMBER_BYTES = 20
 """What a number and an ending may add to it."""
 
@@ -71,6 +73,10 @@ def keep_apart(out: Path, *searched: Path) -> None:
 
 def check_output_folder(folder: Path) -> None:
     """Raises TalkingPortraitError unless files can be put into `folder`, or into one that is made there; makes none."""
+    if ADDRESS.match(str(folder)):
+        raise TalkingPortraitError(
+            f"{shortened(folder)} is an address, but a folder of this machine is expected; name one with --out."
+        )
     try:
         place = _resolved(folder)
         while not place.exists() and place != place.parent:
@@ -143,16 +149,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_for_results(folder: Path) -> Iterator[None]:
-    """Makes a folder; when the block fails, the folders that were made for it go again, unless something is in them."""
+    """Makes a folder; after the block, the folders that were made for it go again, unless something is in them."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
-    except BaseException:
+    finally:
         for place in made:
-            with suppress(OSError):  # something else has been put there
+            with suppress(OSError):  # something has been put there
                 place.rmdir()
-        raise
 
 
 @dataclass

@@ -8,6 +8,7 @@ UI format: what the editor saves: `nodes` with positions and positional widget v
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ def load_workflow(path: str | Path) -> dict[str, Any]:
     """A workflow file of either format. Raises TalkingPortraitError when it is none."""
     path = Path(path)
     try:
+        if path.is_fifo() and os.path.exists(os.path.realpath(path)):  # unlike a shell's own, which are nowhere
+            raise OSError("it is a pipe")
         with path.open("rb") as file:
             stored = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # the second: a name that no file can have

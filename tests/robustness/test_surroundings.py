@@ -165,6 +165,37 @@ def test_a_video_that_is_not_there_fails_prepare(tmp_path, monkeypatch, capsys):
     assert main(["prepare", "nope.mp4", "--out", "d"]) == 2
     told = capsys.readouterr().err
     assert "error: 1 of 1 videos could not be prepared (nope.mp4), for the reasons above" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["animate", "--image", "p", "--out", "o.mp4"], "The picture file p is a pipe, but an ordinary file is"),
+        (["run", "p"], "The workflow p can't be read (it is a pipe)"),
+    ],
+)
+def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("p")
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+@posix
+def test_a_workflow_may_come_from_another_program(tmp_path):
+    done = shell(f'"{sys.executable}" -m talking_portrait run <(echo "[1]")', tmp_path)
+    assert "is JSON but no workflow" in done.stderr
+
+
+def test_an_address_is_no_folder_for_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("")
+    for command in (["batch", "rows.jsonl"], ["prepare", "nope.mp4"]):
+        assert main([*command, "--out", "https://example.org/a"]) == 2
+        assert "is an address, but a folder of this machine is expected" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 @pytest.mark.parametrize("command", list(LESS_MEMORY))

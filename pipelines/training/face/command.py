@@ -39,18 +39,18 @@ class FacePoints:
         from ....models.face.part_points import PartPointsNetwork, save_part_points
         from ...face.landmarks import open_landmarker
         from ...face.part_points import EYES_FILE, MOUTH_FILE
-        from ...files.output_paths import whole_file, writing
+        from ...files.output_paths import check_output_folder, whole_file, writing
         from ..core.run_settings import check_option
         from .examples import collect
         from .part_points import EYES_SUBJECT, MOUTH_SUBJECT, Settings, errors, train_part_points
 
         check_option("steps", options.steps, 1, 1_000_000)
         check_option("workers", options.workers, 0, 64)
-        with writing(options.out):  # before the long search for faces
+        check_output_folder(options.out)
+        landmarker = open_landmarker(options.landmarks, "mediapipe")
+        crops, names = collect(options.faces, landmarker, stage("finding faces", "files"))
+        with writing(options.out):
             options.out.mkdir(parents=True, exist_ok=True)
-        crops, names = collect(
-            options.faces, open_landmarker(options.landmarks, "mediapipe"), stage("finding faces", "files")
-        )
         starts = tuple(start for start in options.held_out.split(",") if start)
         held_out = np.array([name.startswith(starts) if starts else False for name in names])
         written = []

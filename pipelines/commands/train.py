@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,6 +93,7 @@ def _prepare(options: argparse.Namespace) -> None:
     videos = find_videos(options.videos)
     check_output_folder(options.out)
     keep_apart(options.out, *options.videos)
+    add_features = _features(options)
     landmarker = open_landmarker(options.landmarks)
     if landmarker.hint:
         note(landmarker.hint)
@@ -109,7 +110,7 @@ def _prepare(options: argparse.Namespace) -> None:
     )
     say(f"{options.out}: {count} {'clip' if count == 1 else 'clips'}")
     if count:
-        _add_features(options)
+        add_features()
     if left_out:
         names = ", ".join(video.name for video in left_out[:MOST_NAMES])
         more = f" and {len(left_out) - MOST_NAMES} more" if len(left_out) > MOST_NAMES else ""
@@ -124,22 +125,26 @@ def _prepare(options: argparse.Namespace) -> None:
         )
 
 
-def _add_features(options: argparse.Namespace) -> None:
+def _features(options: argparse.Namespace) -> Callable[[], None]:
+    """What adds them to all clips; its networks are opened here, as a wrong file is better said before the work."""
     from ...models.speech.loading import load_speech_encoder
     from ..face.identity import FaceRecogniser
     from ..training.data.clip_features import add_identity, add_speech_features
     from ..training.data.clips import read_clips
 
-    clips = read_clips(options.out)
-    if options.speech_encoder:
-        missing = add_speech_features(
-            clips, load_speech_encoder(options.speech_encoder), ProgressBar("encoding the speech", "clips")
-        )
-        say(f"{options.out}: {len(clips) - missing} clips have speech features, {missing} have no sound")
-    if options.face_detector and options.face_recogniser:
-        recogniser = FaceRecogniser(options.face_detector, options.face_recogniser)
-        missing = add_identity(clips, recogniser, ProgressBar("recognising", "clips"))
-        say(f"{options.out}: the face of {len(clips) - missing} clips is known, in {missing} none was recognised")
+    encoder = load_speech_encoder(options.speech_encoder) if options.speech_encoder else None
+    recogniser = FaceRecogniser(options.face_detector, options.face_recogniser) if options.face_detector else None
+
+    def add() -> None:
+        clips = read_clips(options.out)
+        if encoder is not None:
+            missing = add_speech_features(clips, encoder, ProgressBar("encoding the speech", "clips"))
+            say(f"{options.out}: {len(clips) - missing} clips have speech features, {missing} have no sound")
+        if recogniser is not None:
+            missing = add_identity(clips, recogniser, ProgressBar("recognising", "clips"))
+            say(f"{options.out}: the face of {len(clips) - missing} clips is known, in {missing} none was recognised")
+
+    return add
 
 
 def _add_trainer(command: argparse.ArgumentParser, trainer: TrainerCommand) -> None:

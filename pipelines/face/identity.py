@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ...models.checkpoints import check_file
 from ..errors import TalkingPortraitError
 from ..packages import load_opencv
 
@@ -70,6 +71,7 @@ class FaceRecogniser:
 
 
 def _model(path: str | Path, task: str, wanted: str) -> Any:
+    check_file(Path(path))
     load_opencv()  # which insightface imports
     from insightface import model_zoo
 

@@ -158,6 +158,18 @@ def test_prepare_adds_what_apasco_needs(work: Path, tmp_path: Path) -> None:
     assert recogniser.calls == 3
 
 
+@pytest.mark.parametrize("options", [["--speech-encoder"], ["--face-detector", "--face-recogniser"]])
+def test_files_of_something_else_are_named_before_videos_are_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, options: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("words.onnx").write_text("<html>")
+    given = [part for name in options for part in (name, "words.onnx")]
+    assert main(["prepare", "no.mp4", "--out", "out", *given]) == 2
+    assert "words.onnx is" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["words.onnx"]
+
+
 def test_missing_weights_are_named_at_once_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

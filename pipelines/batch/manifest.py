@@ -53,14 +53,16 @@ def read_manifest(manifest: Path, out: Path) -> list[Job]:
         if not line.strip():
             continue
         try:
-            job = _job(number, json.loads(line), manifest.parent, out, digests)
-        except TalkingPortraitError as error:
-            raise TalkingPortraitError(f"Line {number} of {manifest.name}: {error}") from None
+            row = json.loads(line)
         except (ValueError, RecursionError):
             raise TalkingPortraitError(
                 f"Line {number} of {manifest.name} is no JSON, but an object such as "
                 '{"portrait": "a.png", "audio": "a.wav"} is expected on each line.'
             ) from None
+        try:
+            job = _job(number, row, manifest.parent, out, digests)
+        except TalkingPortraitError as error:
+            raise TalkingPortraitError(f"Line {number} of {manifest.name}: {error}") from None
         known = jobs.get(job.target)
         numbers = (*known.numbers, number) if known else job.numbers
         jobs[job.target] = Job(numbers, job.portrait, job.audio, job.renderer, job.target, job.settings)

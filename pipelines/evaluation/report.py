@@ -71,7 +71,7 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     paths = {kind: folder / name for kind, name in NAMES.items()}
     for kind, content in (("json", report.json()), ("csv", report.csv())):
         with whole_file(paths[kind]) as partial:
-            partial.write_text(content, encoding="utf-8")
+            partial.write_text(content, encoding="utf-8", errors="backslashreplace")  # a name's bytes that are no UTF-8
     with whole_file(paths["curves"]) as partial:
         write_image(partial, report.curves)
     return list(paths.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -223,8 +224,12 @@ def _to_disk(path: Path) -> None:
 
 
 def cut_to_bytes(name: str, most: int) -> str:
-    """The start of a name that has at most so many bytes on the disk, without half of a letter."""
-    return os.fsencode(name)[:most].decode(errors="ignore")
+    """The start of a name that has at most so many bytes on the disk, without half of a letter.
+
+    Letters that names of files can't have here, where the locale is C, are left out.
+    """
+    encoding = sys.getfilesystemencoding()
+    return name.encode(encoding, "ignore")[:most].decode(encoding, "ignore")
 
 
 def as_path(value: object, what: str) -> Path:

@@ -19,6 +19,7 @@ import pytest
 import talking_portrait
 import torch
 from filelock import FileLock
+from safetensors.torch import save_file
 from talking_portrait.__main__ import main
 from talking_portrait.nodes import host
 from talking_portrait.nodes.standalone import node_api
@@ -28,6 +29,7 @@ from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files import scratch
 from talking_portrait.pipelines.files.frame_stream import write_stream
 from talking_portrait.pipelines.files.images import write_image
+from talking_portrait.pipelines.files.output_paths import cut_to_bytes
 from talking_portrait.pipelines.files.scratch import interruptions_held, scratch_folder, temporary_folder
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.model_files.store import list_files
@@ -110,6 +112,22 @@ def test_a_video_goes_where_a_link_leads_whatever_that_is_called(tmp_path, targe
     assert (tmp_path / "latest.mp4").is_symlink()
     assert (tmp_path / target).read_bytes()[4:8] == b"ftyp"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_utf_8_are_kept_and_safetensors_say_so(tmp_path):
+    from talking_portrait.models.checkpoints import read_checkpoint
+    from talking_portrait.pipelines.evaluation.report import Report, write_report
+
+    report = Report({"video": "f\udcff.mp4"}, (), torch.zeros(8, 8, 3))
+    (json_file, *_) = write_report(tmp_path, report)
+    assert json.loads(json_file.read_text(encoding="utf-8"))["video"] == "f\udcff.mp4"
+    path = tmp_path / "f\udcff.safetensors"
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").rename(path)
+    with pytest.raises(TalkingPortraitError, match="no UTF-8; rename that one"):
+        read_checkpoint(path)
+    assert cut_to_bytes("f\udcff\u89c6", 3) == "f"
 
 
 @pytest.mark.parametrize("letter", ["n", "\u00e9", "\u89c6", "\U0001f600"])

@@ -115,4 +115,6 @@ def _write(out: Path, outcomes: dict[Path, Outcome]) -> None:
         for outcome in sorted(outcomes.values(), key=lambda outcome: outcome.job.numbers)
     ]
     with whole_file(out / RESULTS) as partial:
-        partial.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(
+            json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace"
+        )

@@ -147,7 +147,7 @@ def _mdx_data(path: Path) -> dict[str, Any]:
             f"The parameters of {path.name} are not known; put a {beside.name} beside it with mdx_n_fft_scale_set "
             "(its FFT length), primary_stem and compensate, or take Kim_Vocal_2.onnx."
         )
-    data = {"compensate": 1.0, "primary_stem": "Vocals"} | data
+    data = {"compensate": 1.0, "primary_stem": "Vocals", **data}
     length, gain = data["mdx_n_fft_scale_set"], data["compensate"]
     if type(length) is not int or not 2 <= length <= LARGEST_FFT or type(gain) not in (int, float) or not 0 < gain < 10:
         raise TalkingPortraitError(

@@ -126,12 +126,10 @@ def _read_safetensors(path: Path) -> State:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:  # that library takes nothing else
+    if str(path).encode("utf-8", "ignore").decode() != str(path):  # that library takes nothing else
         raise TalkingPortraitError(
             f"{path.name} can't be read, as its name or that of a folder above it is no UTF-8; rename that one."
-        ) from None
+        )
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)

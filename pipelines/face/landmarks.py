@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line
 from ..files.input_paths import existing_file, is_file
 from ..finite import all_finite, check_plain
 from ..image.affine_sampling import over_white
@@ -77,7 +77,9 @@ def open_landmarker(
     from .landmarker_opencv import TFLiteLandmarker
 
     if engine not in ("auto", "mediapipe", "opencv"):
-        raise TalkingPortraitError(f'The landmark engine is "{engine}", but auto, mediapipe or opencv is expected.')
+        raise TalkingPortraitError(
+            f'The landmark engine is "{one_line(engine)}", but auto, mediapipe or opencv is expected.'
+        )
     if engine == "opencv":
         return TFLiteLandmarker()
     way = way_to_get("face_landmarker", command)

@@ -63,6 +63,10 @@ WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
 """What widgets carry; values, ranges and choices are checked by what uses them."""
 
 
+MOST = 2**64 - 1
+"""The largest whole number, which seeds reach."""
+
+
 def checked_node(execute: Execute) -> Execute:
     """Checks the types of widgets and of our own sockets, and puts the node's title before its error messages.
 
@@ -135,19 +139,16 @@ def _check_values(checked: Mapping[str, tuple[str, bool]], inputs: Mapping[str, 
 def _plain(name: str, value: Any, io_type: str | None) -> Any:
     """A widget's number as Python's own, which NumPy's, fractions and the like are not; other values as they are.
 
-    Raises TalkingPortraitError for a whole number that is too large for a float.
+    Raises TalkingPortraitError for a whole number that is too large for arrays.
     """
-    if io_type == "INT":
-        return int(value)
-    if io_type != "FLOAT":
+    if io_type not in ("INT", "FLOAT"):
         return value
-    try:
-        number = float(value)
-    except OverflowError:
+    if isinstance(value, Integral) and not -MOST <= value <= MOST:
         raise TalkingPortraitError(
-            f'The input "{name}" is {one_line(value, 20)}, but at most 1e308 is computed with; give a smaller number.'
-        ) from None
-    return value if type(value) is int else number
+            f'The input "{name}" is {one_line(value, 20)}, but whole numbers to 2^64 - 1 are computed with; give a '
+            "smaller one."
+        )
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def described(value: Any) -> str:

@@ -73,7 +73,7 @@ def test_every_socket_of_our_own_is_checked():
      ("CropPortrait", {"framing": [1]}, '"framing" is .1. .list., but one of its choices'),
      ("CropPortrait", {"framing": np.zeros(2)}, "but one of its choices"),
      ("CropPortrait", {"framing": "two\nlines"}, '"two lines" was requested, but one of'),
-     ("CropPortrait", {"scale": 10**400}, '"scale" is 1000.* but at most'),
+     ("CropPortrait", {"scale": 10**400}, '"scale" is 1000.* but whole numbers to'),
      ("DrawPose", {"width": 1.5}, "but a whole number"),
      ("TrainInstantDriver", {"name": 5}, "but a text")],
 )  # fmt: skip

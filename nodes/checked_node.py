@@ -134,6 +134,8 @@ def _check_values(checked: Mapping[str, tuple[str, bool]], inputs: Mapping[str, 
             raise TalkingPortraitError(
                 f'The input "{name}" is {described(value)}, but {what} is expected; connect {source}.'
             )
+        if isinstance(value, FaceMotion):
+            value.check()
 
 
 def _plain(name: str, value: Any, io_type: str | None) -> Any:

@@ -68,7 +68,9 @@ def encode(
             "load the speech encoder that the model was trained with."
         )
     if not (isinstance(frame_multiple, int) and frame_multiple >= 1):
-        raise TalkingPortraitError(f"The frame multiple is {quoted(frame_multiple)}, but a whole number from 1 is expected.")
+        raise TalkingPortraitError(
+            f"The frame multiple is {quoted(frame_multiple)}, but a whole number from 1 is expected."
+        )
     if layers not in ("all", "last"):
         raise TalkingPortraitError(f"The layers are {quoted(layers)}, but all or last is expected.")
     if chunk_seconds is not None and not 1 <= chunk_seconds < math.inf:

@@ -59,7 +59,8 @@ def crop_portrait(
     else:
         if not isinstance(preset, str) or preset not in PRESETS:
             raise TalkingPortraitError(
-                f'The crop "{one_line(preset)}" was requested, but one of {", ".join(PRESETS)}, AniPortrait app is expected.'
+                f'The crop "{one_line(preset)}" was requested, but one of {", ".join(PRESETS)}, AniPortrait app is '
+                "expected."
             )
         matrices, out = portrait_boxes(track, size, PRESETS[preset], scale, upright, follow, inside)
     total = len(images)

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 Engine = Literal["auto", "mediapipe", "opencv"]
 
 USUAL_CONFIDENCE = 0.5
+LEAST_CONFIDENCE = 0.05
+"""Below it nearly every place of a picture is a face to the detectors, and each is looked at, for minutes."""
 SEARCH_AGAIN = 25
 """In a video without a face, the slow search is repeated after this many frames."""
 DETECT_AGAIN = 25
@@ -124,9 +126,9 @@ def detect(
     """
     check_missing(missing)
     frames = _as_rgb(images)
-    if not 0 < min_confidence <= 1:
+    if not LEAST_CONFIDENCE <= min_confidence <= 1:
         raise TalkingPortraitError(
-            f"The least confidence is {min_confidence}, but a number above 0 up to 1 is expected."
+            f"The least confidence is {min_confidence}, but a number from {LEAST_CONFIDENCE:g} to 1 is expected."
         )
     total = len(frames)
     size = (int(frames.shape[1]), int(frames.shape[2]))

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_a_link_that_brings_something_else_to_a_widget_is_named(name, changed, w
         nodes[name].execute(**{**inputs[name], **changed})
 
 
-def test_numbers_of_other_libraries_are_taken_as_numbers():
+def test_numbers_of_other_libraries_are_taken_and_those_that_are_none_named():
     nodes = {node.__name__: node for node in NODES}
     image, audio, landmarks = nodes["Example"].execute().args
     cut, *_ = nodes["CropPortrait"].execute(image, landmarks, np.int64(64), "head", Fraction(3, 2), False, False).args
@@ -101,6 +102,10 @@ def test_numbers_of_other_libraries_are_taken_as_numbers():
     (motion,) = nodes["InstantDriver"].execute(audio, np.float32(1), np.uint8(0), 1, 1, 1, 1, 1).args
     (edited,) = nodes["EditMotion"].execute(motion, Fraction(1, 3), 1, 0, "keep", 0, 0, 0, False, 0).args
     assert edited.frames == motion.frames
+    wrong = [("fps", Fraction(0), "frame rate is 0"), ("rotation", motion.rotation * np.nan, "rotation holds values")]
+    for name, value, words in wrong:
+        with pytest.raises(TalkingPortraitError, match=words):
+            nodes["PreviewMotion"].execute(replace(motion, **{name: value}), 64)
 
 
 @pytest.mark.parametrize("node", NODES, ids=IDS)

@@ -145,12 +145,14 @@ def _plain(name: str, value: Any, io_type: str | None) -> Any:
     """
     if io_type not in ("INT", "FLOAT"):
         return value
-    if isinstance(value, Integral) and not -MOST <= value <= MOST:
+    if not isinstance(value, Integral):
+        return float(value)
+    if not -MOST <= int(value) <= MOST:
         raise TalkingPortraitError(
             f'The input "{name}" is {one_line(value, 20)}, but whole numbers to 2^64 - 1 are computed with; give a '
             "smaller one."
         )
-    return int(value) if isinstance(value, Integral) else float(value)
+    return int(value)
 
 
 def described(value: Any) -> str:

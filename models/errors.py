@@ -32,7 +32,13 @@ copyreg.pickle(_ShortNamed, lambda kind: (_class_named, (kind.defined_in, kind._
 
 
 class TalkingPortraitError(ValueError, metaclass=_ShortNamed):
-    """Its message says what came, what was expected and what to do."""
+    """Its message says what came, what was expected and what to do.
+
+    It can be written to any log: halves of pairs, which no encoding has, end the thread of ComfyUI that reports them.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(escaped(text) if isinstance(text, str) else text for text in args))
 
 
 _TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

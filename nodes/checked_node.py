@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
-from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, quoted
+from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, one_line, quoted
 from ..pipelines.face.identity import FaceIdentity
 from ..pipelines.person.person import Person
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
@@ -58,8 +58,13 @@ WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
     "FLOAT": (Real, "a number"),
     "BOOLEAN": (bool, "true or false"),
     "STRING": (str, "a text"),
+    "COMBO": (str, "one of its choices"),
 }
 """What widgets carry; values, ranges and choices are checked by what uses them."""
+
+
+MOST = 2**64 - 1
+"""The largest whole number, which seeds reach."""
 
 
 def checked_node(execute: Execute) -> Execute:
@@ -73,10 +78,11 @@ def checked_node(execute: Execute) -> Execute:
     @functools.wraps(execute)
     def with_title(cls: Any, *args: Any, **inputs: Any) -> Any:
         try:
-            _check_values(
-                _checked_inputs(cls.define_schema.__func__, cls), dict(zip(names, args, strict=False)) | inputs
-            )
-            return execute(cls, *args, **inputs)
+            given = dict(zip(names, args, strict=False)) | inputs
+            checked = _checked_inputs(cls.define_schema.__func__, cls)
+            _check_values(checked, given)
+            kinds = {name: io_type for name, (io_type, _) in checked.items()}
+            return execute(cls, **{name: _plain(name, value, kinds.get(name)) for name, value in given.items()})
         except Exception as error:
             title = cls.define_schema().display_name
             if is_out_of_memory(error) and not host.handles_out_of_memory(error):
@@ -128,6 +134,25 @@ def _check_values(checked: Mapping[str, tuple[str, bool]], inputs: Mapping[str, 
             raise TalkingPortraitError(
                 f'The input "{name}" is {described(value)}, but {what} is expected; connect {source}.'
             )
+        if isinstance(value, FaceMotion):
+            value.check()
+
+
+def _plain(name: str, value: Any, io_type: str | None) -> Any:
+    """A widget's number as Python's own, which NumPy's, fractions and the like are not; other values as they are.
+
+    Raises TalkingPortraitError for a whole number that is too large for arrays.
+    """
+    if io_type not in ("INT", "FLOAT"):
+        return value
+    if not isinstance(value, Integral):
+        return float(value)
+    if not -MOST <= int(value) <= MOST:
+        raise TalkingPortraitError(
+            f'The input "{name}" is {one_line(value, 20)}, but whole numbers to 2^64 - 1 are computed with; give a '
+            "smaller one."
+        )
+    return int(value)
 
 
 def described(value: Any) -> str:

@@ -150,10 +150,15 @@ class _ComfyProgress:
             done, total = 0, 1
         now = time.monotonic()
         shown = None
-        if preview is not None and now >= self.next_preview:
+        if preview is not None and now >= self.next_preview and _fits_preview(preview):
             self.next_preview = now + PREVIEW_SECONDS
             shown = ("JPEG", _picture(preview), PREVIEW_SIDE)
         self.bar.update_absolute(done, total, shown)
+
+
+def _fits_preview(image: torch.Tensor) -> bool:
+    """Whether something is left of both sides of (H, W, 3) at the preview's size; ComfyUI ends where nothing is."""
+    return max(image.shape[:2]) <= PREVIEW_SIDE * min(image.shape[:2])
 
 
 def _picture(image: torch.Tensor) -> Picture:

@@ -176,6 +176,18 @@ class FaceMotion:
                     "of vertices."
                 )
 
+    def check(self) -> None:
+        """Raises TalkingPortraitError for a motion without frames or a rate, and for numbers that are NaN."""
+        if self.frames == 0:
+            raise TalkingPortraitError("The face motion has no frames; make one from at least a moment of sound.")
+        if not self.fps > 0:
+            raise TalkingPortraitError(f"The face motion's frame rate is {self.fps}, but 1 to 240 is expected.")
+        for name, values in {"neutral": self.neutral, **self.rows}.items():
+            if not np.isfinite(values).all():
+                raise TalkingPortraitError(
+                    f"The face motion's {name} holds values that are not numbers; make the motion anew."
+                )
+
     @property
     def frames(self) -> int:
         return len(self.vertices)

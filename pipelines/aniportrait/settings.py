@@ -9,7 +9,7 @@ import torch
 
 from ..diffusion.context_windows import check_overlap
 from ..diffusion.latents import LATENT_SIDE
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line
 from ..memory import Managed
 
 Scheduler = Literal["ddim", "dpmpp_2m", "unipc", "lcm"]
@@ -138,8 +138,8 @@ def check_settings(settings: Settings) -> None:
             raise TalkingPortraitError(f"The setting {name} is {count}, but 1 or more is expected; 1 is always right.")
     if settings.mode not in MODES or settings.scheduler not in SCHEDULERS:
         raise TalkingPortraitError(
-            f'The mode is "{settings.mode}" and the scheduler "{settings.scheduler}", but one of {", ".join(MODES)} '
-            f"and one of {', '.join(SCHEDULERS)} are expected."
+            f'The mode is "{one_line(settings.mode)}" and the scheduler "{one_line(settings.scheduler)}", but one of '
+            f"{', '.join(MODES)} and one of {', '.join(SCHEDULERS)} are expected."
         )
     if settings.deep_every > 1 and settings.mode == "reference":
         raise TalkingPortraitError(

@@ -11,7 +11,7 @@ import torch
 from ...models.diffusion.layout import MOTION_FRAMES
 from ..diffusion.latents import LATENT_SIDE
 from ..diffusion.samplers import NoiseSchedule, scheduled_betas
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line
 from ..memory import Managed
 from ..types import FaceMotion, FaceTrack, SpeechFeatures
 from .geometry import Geometry
@@ -167,8 +167,8 @@ def check_settings(settings: Settings, networks: Networks) -> None:
         raise TalkingPortraitError(f"Sampling in {settings.steps} steps was requested, but 1 to 1000 are possible.")
     if settings.schedule not in SCHEDULES:
         raise TalkingPortraitError(
-            f'The schedule is "{settings.schedule}", but {" or ".join(SCHEDULES)} is expected; linear is the published '
-            "one."
+            f'The schedule is "{one_line(settings.schedule)}", but {" or ".join(SCHEDULES)} is expected; linear is the '
+            "published one."
         )
     if not 0 <= settings.seed < 2**64:
         raise TalkingPortraitError(f"The seed is {settings.seed}, but 0 to 2^64 - 1 is expected.")

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, quoted
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 from .waveform import SPEECH_RATE, check_audio, mono, resample
 
@@ -44,7 +44,7 @@ def mfcc(
     Raises TalkingPortraitError for audio of less than 721 samples at 16 kHz (45 ms), too short for one row of states.
     """
     if recipe not in ("anitalker", "audiodvp"):
-        raise TalkingPortraitError(f"The MFCC recipe is {recipe!r}, but anitalker or audiodvp is expected.")
+        raise TalkingPortraitError(f"The MFCC recipe is {quoted(recipe)}, but anitalker or audiodvp is expected.")
     wave = mono(resample(check_audio(audio), SPEECH_RATE)).numpy()
     if recipe == "anitalker":
         rows = with_slopes(cepstra(wave, progress))

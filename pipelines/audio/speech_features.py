@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from ...models.speech.encoder import SAMPLE_RATE, SpeechEncoder, resample_time
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, quoted
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 from .overlapping_windows import blended_windows, window_seconds
@@ -61,16 +61,18 @@ def encode(
     Raises TalkingPortraitError when the clip is too short for one frame, or an option is out of range.
     """
     if timing not in ("resampled", "stock", "paired"):
-        raise TalkingPortraitError(f"The timing is {timing!r}, but resampled, stock or paired is expected.")
+        raise TalkingPortraitError(f"The timing is {quoted(timing)}, but resampled, stock or paired is expected.")
     if mix is not None and len(mix) != encoder.layers + 1:
         raise TalkingPortraitError(
             f"{encoder.name} has {encoder.layers + 1} hidden states, but {len(mix)} are to be mixed; "
             "load the speech encoder that the model was trained with."
         )
     if not (isinstance(frame_multiple, int) and frame_multiple >= 1):
-        raise TalkingPortraitError(f"The frame multiple is {frame_multiple!r}, but a whole number from 1 is expected.")
+        raise TalkingPortraitError(
+            f"The frame multiple is {quoted(frame_multiple)}, but a whole number from 1 is expected."
+        )
     if layers not in ("all", "last"):
-        raise TalkingPortraitError(f"The layers are {layers!r}, but all or last is expected.")
+        raise TalkingPortraitError(f"The layers are {quoted(layers)}, but all or last is expected.")
     if chunk_seconds is not None and not 1 <= chunk_seconds < math.inf:
         raise TalkingPortraitError(f"The chunk length is {chunk_seconds} s, but at least 1 s is expected.")
     audio = check_audio(audio)

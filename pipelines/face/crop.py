@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError, one_line, quoted
 from ..image.affine_sampling import Border, apply_map, invert_map, sample_picture
 from ..types import Crop, FaceTrack, Progress, no_progress
 from .crop_boxes import PRESETS, Preset, app_boxes, portrait_boxes
@@ -59,7 +59,8 @@ def crop_portrait(
     else:
         if not isinstance(preset, str) or preset not in PRESETS:
             raise TalkingPortraitError(
-                f'The crop "{preset}" was requested, but one of {", ".join(PRESETS)}, AniPortrait app is expected.'
+                f'The crop "{one_line(preset)}" was requested, but one of {", ".join(PRESETS)}, AniPortrait app is '
+                "expected."
             )
         matrices, out = portrait_boxes(track, size, PRESETS[preset], scale, upright, follow, inside)
     total = len(images)

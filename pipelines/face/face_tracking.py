@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line
 from ..types import FaceTrack
 from .face import Face
 from .face_search import same_face
@@ -49,7 +49,7 @@ class FacePicker:
     def __post_init__(self) -> None:
         if self.choose not in ("largest", "nearest", "index"):
             raise TalkingPortraitError(
-                f'The face "{self.choose}" was requested, but largest, nearest or index is expected.'
+                f'The face "{one_line(self.choose)}" was requested, but largest, nearest or index is expected.'
             )
 
     def pick(self, faces: list[Face]) -> Face | None:
@@ -108,7 +108,7 @@ def check_missing(missing: object) -> None:
     """Raises TalkingPortraitError for what is no `Missing`."""
     if missing not in get_args(Missing):
         raise TalkingPortraitError(
-            f'"{missing}" was requested in frames without a face, but hold, interpolate or error is expected.'
+            f'"{one_line(missing)}" was requested in frames without a face, but hold, interpolate or error is expected.'
         )
 
 

@@ -34,6 +34,8 @@ from .face_tracking import Choice, FacePicker, Missing, track_of
 POINTS = 478
 """Points of a payload's face: the mesh, then five of the right and five of the left iris."""
 MIN_SIZE = 1e-3
+FARTHEST = 10.0
+"""How far from the picture's corner points may lie, over its longest side; beyond it they are of another scale."""
 """A face lower or narrower than so many pixels is none."""
 NOSE_LINES = ((168, 6, 197, 195, 5, 4, 1, 19, 94, 2), (2, 97, 98, 64, 48, 115, 220, 45, 4, 275, 440, 344, 278, 294, 327, 326, 2))  # fmt: skip  # noqa: E501
 IRIS_RINGS = ((469, 470, 471, 472), (474, 475, 476, 477))
@@ -106,7 +108,7 @@ def from_payload(
     picker = FacePicker(size, choose, index)
     faces: list[Face | None] = []
     for frame in frames:
-        faces.append(picker.pick([_read_face(face) for face in frame]))
+        faces.append(picker.pick([_read_face(face, size) for face in frame]))
     held = np.array([face is not None and face.score == 0 for face in faces])
     track = track_of(faces, size, missing, smoothing)
     return FaceTrack(**{**vars(track), "found": track.found & ~held})
@@ -133,7 +135,7 @@ def _checked(payload: Any) -> tuple[list[Any], tuple[int, int]]:
     return list(frames), (height, width)
 
 
-def _read_face(face: Any) -> Face:
+def _read_face(face: Any, size: tuple[int, int]) -> Face:
     try:
         flat = np.asarray(face["landmarks_xy"], dtype=np.float64)
         solid = np.asarray(face["landmarks_3d"], dtype=np.float64)
@@ -150,6 +152,11 @@ def _read_face(face: Any) -> Face:
         )
     if not (np.isfinite(flat).all() and np.isfinite(solid).all() and np.isfinite([score, *scores.values()]).all()):
         raise _refusal("A face has landmarks or scores that are NaN or infinite, but numbers are expected")
+    if (farthest := np.abs(flat).max()) > FARTHEST * max(size):
+        raise _refusal(
+            f"A face has landmarks {farthest:.0f} pixels from the corner of a picture of {size[1]} x {size[0]}, but "
+            "pixels of that picture are expected"
+        )
     if np.ptp(flat, axis=0).min() < MIN_SIZE or np.ptp(solid[:, :2], axis=0).min() == 0:
         raise _refusal("All landmarks of a face lie in one spot or line, but a face is expected")
     # The network's crop may be turned and of any size; the map from it to the picture gives the depth of a unit.

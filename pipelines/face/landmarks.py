@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line
 from ..files.input_paths import existing_file, is_file
 from ..finite import all_finite, check_plain
 from ..image.affine_sampling import over_white
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 Engine = Literal["auto", "mediapipe", "opencv"]
 
 USUAL_CONFIDENCE = 0.5
+LEAST_CONFIDENCE = 0.05
+"""Below it nearly every place of a picture is a face to the detectors, and each is looked at, for minutes."""
 SEARCH_AGAIN = 25
 """In a video without a face, the slow search is repeated after this many frames."""
 DETECT_AGAIN = 25
@@ -77,7 +79,9 @@ def open_landmarker(
     from .landmarker_opencv import TFLiteLandmarker
 
     if engine not in ("auto", "mediapipe", "opencv"):
-        raise TalkingPortraitError(f'The landmark engine is "{engine}", but auto, mediapipe or opencv is expected.')
+        raise TalkingPortraitError(
+            f'The landmark engine is "{one_line(engine)}", but auto, mediapipe or opencv is expected.'
+        )
     if engine == "opencv":
         return TFLiteLandmarker()
     way = way_to_get("face_landmarker", command)
@@ -122,9 +126,9 @@ def detect(
     """
     check_missing(missing)
     frames = _as_rgb(images)
-    if not 0 < min_confidence <= 1:
+    if not LEAST_CONFIDENCE <= min_confidence <= 1:
         raise TalkingPortraitError(
-            f"The least confidence is {min_confidence}, but a number above 0 up to 1 is expected."
+            f"The least confidence is {min_confidence}, but a number from {LEAST_CONFIDENCE:g} to 1 is expected."
         )
     total = len(frames)
     size = (int(frames.shape[1]), int(frames.shape[2]))

@@ -37,6 +37,11 @@ def test_every_error_is_shown_by_its_name_alone():
     assert traceback.format_exception_only(error) == ["NoFaceError: There is no face; show one.\n"]
 
 
+def test_messages_can_be_written_to_any_log():
+    """ComfyUI's thread that runs prompts ends where its log can't take a message."""
+    assert str(TalkingPortraitError("The crop is \ud800.")).encode() == rb"The crop is \ud800."
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("kind", [TalkingPortraitError, NoFaceError])
 def test_errors_reach_other_processes(kind, protocol):

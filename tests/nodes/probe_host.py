@@ -29,6 +29,9 @@ for done, now in ((1, 10.0), (2, 10.0 + host.PREVIEW_SECONDS / 2), (3, 10.0 + ho
     time.monotonic = lambda now=now: now
     progress(done, 3, torch.ones(4, 6, 3))
 report["shown"] = utils.shown[:]
+time.monotonic = lambda: 20.0
+progress(3, 3, torch.ones(3, 5000, 3))
+report["thin"] = utils.shown[-1]
 progress(4, 0)
 report["not known"] = utils.shown[-1]
 model_management.interrupted = True

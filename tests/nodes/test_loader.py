@@ -103,6 +103,11 @@ def test_progress_reaches_the_node_with_pictures_now_and_then(probed):
     assert probed["not known"] == [0, 1, None], "a bar of 0 of 0 shows NaN"
 
 
+def test_a_picture_that_vanishes_at_the_size_of_a_preview_is_not_sent(probed):
+    """ComfyUI's server ends at a JPEG without height."""
+    assert probed["thin"] == [3, 3, None]
+
+
 def test_videos_whose_temporary_files_were_deleted_are_made_again_or_named(probed):
     assert probed["of frames"] == ["video", "video"]
     assert probed["streamed"][0] == "video"

@@ -7,8 +7,11 @@ import inspect
 import json
 import re
 import sys
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from talking_portrait.nodes.checked_node import OWN_VALUES
 from talking_portrait.nodes.extension import NODES
@@ -68,7 +71,10 @@ def test_every_socket_of_our_own_is_checked():
      ("CropPortrait", {"scale": None}, '"scale" is nothing, but a number'),
      ("CropPortrait", {"upright": [1]}, "but true or false"),
      ("CropPortrait", {"border": "abc"}, "border is 'abc', but edge or black"),
-     ("CropPortrait", {"framing": [1]}, "was requested, but one of"),
+     ("CropPortrait", {"framing": [1]}, '"framing" is .1. .list., but one of its choices'),
+     ("CropPortrait", {"framing": np.zeros(2)}, "but one of its choices"),
+     ("CropPortrait", {"framing": "two\nlines"}, '"two lines" was requested, but one of'),
+     ("CropPortrait", {"scale": 10**400}, '"scale" is 1000.* but whole numbers to'),
      ("DrawPose", {"width": 1.5}, "but a whole number"),
      ("TrainInstantDriver", {"name": 5}, "but a text")],
 )  # fmt: skip
@@ -86,6 +92,20 @@ def test_a_link_that_brings_something_else_to_a_widget_is_named(name, changed, w
         inputs[name] = {**inputs[name], "motion": motion}
     with pytest.raises(TalkingPortraitError, match=words):
         nodes[name].execute(**{**inputs[name], **changed})
+
+
+def test_numbers_of_other_libraries_are_taken_and_those_that_are_none_named():
+    nodes = {node.__name__: node for node in NODES}
+    image, audio, landmarks = nodes["Example"].execute().args
+    cut, *_ = nodes["CropPortrait"].execute(image, landmarks, np.int64(64), "head", Fraction(3, 2), False, False).args
+    assert cut.shape == (1, 64, 64, 3)
+    (motion,) = nodes["InstantDriver"].execute(audio, np.float32(1), np.uint8(0), 1, 1, 1, 1, 1).args
+    (edited,) = nodes["EditMotion"].execute(motion, Fraction(1, 3), 1, 0, "keep", 0, 0, 0, False, 0).args
+    assert edited.frames == motion.frames
+    wrong = [("fps", Fraction(0), "frame rate is 0"), ("rotation", motion.rotation * np.nan, "rotation holds values")]
+    for name, value, words in wrong:
+        with pytest.raises(TalkingPortraitError, match=words):
+            nodes["PreviewMotion"].execute(replace(motion, **{name: value}), 64)
 
 
 @pytest.mark.parametrize("node", NODES, ids=IDS)

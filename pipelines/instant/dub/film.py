@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ....models.face.face_mesh import eye_distance, mouth_opening
-from ...errors import TalkingPortraitError, quoted
+from ...errors import TalkingPortraitError, one_line, quoted
 from ...face.head_pose import split_matrix
 from ...face.landmarks import Landmarker
 from ...files.images import from_uint8
@@ -169,7 +169,7 @@ def check_dubbing(end: End, jaw: float) -> None:
     """Raises TalkingPortraitError for what `dub` can't take; for those who follow a face through a film before."""
     if end not in get_args(End):
         raise TalkingPortraitError(
-            f'The end of the film is "{end}", but one of {", ".join(get_args(End))} is expected.'
+            f'The end of the film is "{one_line(end)}", but one of {", ".join(get_args(End))} is expected.'
         )
     if isinstance(jaw, bool) or not isinstance(jaw, int | float) or not 0 <= jaw <= 1:
         raise TalkingPortraitError(

@@ -156,9 +156,9 @@ class InstantRenderer:
         self, motion: FaceMotion, batch: int | None, progress: Progress, picture: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Frames like `picture`, float or bytes, with masks, up to `batch` at once."""
-        _check_motion(motion)
+        motion.check()
         height, width = picture.shape[:2]
-        batch = max(1, batch or min(FIELD_BATCH, BATCH_PIXELS // (height * width)))
+        batch = max(1, min(motion.frames, batch or min(FIELD_BATCH, BATCH_PIXELS // (height * width))))
         upcoming = self._frame_fields(motion)
         with FrameWorkers(self.device) as workers:
             ready = workers.submit(list, islice(upcoming, batch))
@@ -356,13 +356,3 @@ def _checked(image: torch.Tensor, track: FaceTrack) -> torch.Tensor:
         raise TalkingPortraitError("The portrait holds values that are not numbers; load the picture anew.")
     # Turned pictures come with their rows and columns swapped in memory; pixels are written by their place there.
     return image.detach().cpu().float().clamp(0, 1).contiguous()
-
-
-def _check_motion(motion: FaceMotion) -> None:
-    if motion.frames == 0:
-        raise TalkingPortraitError("The face motion has no frames; make one from at least a moment of sound.")
-    for name in ("vertices", "neutral", "rotation", "translation"):
-        if not np.isfinite(getattr(motion, name)).all():
-            raise TalkingPortraitError(
-                f"The face motion's {name} holds values that are not numbers; make the motion anew."
-            )

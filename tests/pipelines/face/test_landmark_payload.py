@@ -145,6 +145,13 @@ def test_what_is_no_payload_is_named(payload, message):
         from_payload(payload)
 
 
+def test_points_of_another_scale_are_named():
+    payload = to_payload(a_track())
+    payload["frames"][0][0]["landmarks_xy"] = payload["frames"][0][0]["landmarks_xy"] * 1e7
+    with pytest.raises(TalkingPortraitError, match="pixels of that picture are expected; connect Detect"):
+        from_payload(payload)
+
+
 def test_faces_of_another_landmarker_are_named():
     payload = to_payload(a_track())
     payload["frames"][0][0]["landmarks_xy"] = np.zeros((68, 2))

@@ -352,6 +352,7 @@ def test_what_can_not_be_used_is_named():
         (lambda: detect(good, landmarker, choose="best"), '"best" was requested'),
         (lambda: detect(good, landmarker, missing="skip"), '"skip" was requested'),
         (lambda: detect(good, landmarker, min_confidence=0), "confidence is 0"),
+        (lambda: detect(good, landmarker, min_confidence=1e-9), "confidence is 1e-09, but a number from 0.05 to 1"),
         (lambda: detect(torch.zeros(1, 1, 1, 3), landmarker), r"The picture shows no face .*\(1 x 1 pixels\)"),
         (lambda: detect(torch.full((1, 64, 64, 3), float("nan")), landmarker), "no face"),
     ):

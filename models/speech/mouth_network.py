@@ -16,6 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from .acoustic_encoder import CHANNELS as ACOUSTIC_CHANNELS
+from .acoustic_encoder import AcousticEncoder
+
 SAMPLE_RATE = 16000
 HOP = 160
 """Samples between mel frames: 100 a second. Frame k is centred on sample k * HOP."""
@@ -35,6 +38,8 @@ QUIETEST_DB = -98.0
 SILENT_DB = -45.0
 """Frames this far below the loudest one are left out of the speech level."""
 ACTIVE_DB = -22.0
+ACOUSTIC_CONTROLS = 5
+"""How many of CONTROLS, from the first on, the acoustic head adds to: all but the tongue."""
 MAX_DILATION = 256
 """Frames of 20 ms; the shipped networks' largest is 8."""
 PRIOR_FRAMES = 150.0
@@ -52,6 +57,8 @@ class MouthConfig:
     """Share of hidden values left out, in training only."""
     phones: int = 0
     """Outputs of the auxiliary phone classifier, used in training only; 0 leaves it out."""
+    acoustic_blocks: int = 0
+    """Conformer blocks of the acoustic encoder; 0 is a network without one."""
 
     @property
     def context(self) -> int:
@@ -71,13 +78,15 @@ def mel_filters(mels: int, low: float = 60.0, high: float = 7600.0) -> torch.Ten
 
 
 def mel_power(padded: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
-    """Mel power (frames, mels) of `padded` (samples,) at 16 kHz; frame k covers samples k * HOP ... k * HOP + FFT.
+    """Mel power (frames, mels) of `padded` (samples,) at 16 kHz by `filters` (mels, size // 2 + 1).
 
-    The caller pads FFT // 2 samples in front, so that frame k is centred on sample k * HOP.
+    Frame k covers samples k * HOP ... k * HOP + size. The caller pads size // 2 samples in front, so that it is centred
+    on sample k * HOP.
     """
-    frames = padded.unfold(0, FFT, HOP)
-    window = torch.zeros(FFT)
-    edge = (FFT - WINDOW) // 2
+    size = 2 * (filters.shape[1] - 1)
+    frames = padded.unfold(0, size, HOP)
+    window = torch.zeros(size)
+    edge = (size - WINDOW) // 2
     window[edge : edge + WINDOW] = torch.hann_window(WINDOW)
     spectrum = torch.fft.rfft(frames * window)
     # A full-scale sine has window.sum()**2 / 4 in its bin; dividing by it makes 0 dB full scale.
@@ -151,10 +160,32 @@ class ResidualBlock(nn.Module):
         return x + self.mix(self.dropout(nn.functional.gelu(self.convolve(around), approximate="tanh")))
 
 
+class AcousticHead(nn.Module):
+    """Acoustic encoder states (batch, frames, channels) to additive logits (batch, frames, ACOUSTIC_CONTROLS)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.3)
+        self.reduce = nn.Conv1d(ACOUSTIC_CHANNELS, 32, 1)
+        self.temporal = nn.Conv1d(32, 48, 13, padding=6)
+        self.out = nn.Conv1d(48, ACOUSTIC_CONTROLS, 5, padding=2)
+        for weight in self.out.parameters():
+            nn.init.zeros_(weight)
+
+    def hidden(self, states: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, channels) to what the last layer is given, (batch, 48, frames)."""
+        return nn.functional.gelu(self.temporal(self.reduce(self.dropout(states).transpose(1, 2))))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.out(self.dropout(self.hidden(states)))
+        return logits.transpose(1, 2)
+
+
 class MouthNetwork(nn.Module):
     """Normalised log-mel (batch, frames, mels) at 100 Hz to control logits (batch, (frames + 1) // 2, 7) at 50 Hz.
 
-    The last channel is speech activity. `forward` also returns the phone logits, or None.
+    The last channel is speech activity. `forward` also returns the phone logits, or None. `acoustic_logits`
+    (batch, (frames + 1) // 2, 5) are those of `acoustic_head`; without them the network predicts from mel bands alone.
     """
 
     average: torch.Tensor
@@ -169,6 +200,8 @@ class MouthNetwork(nn.Module):
         self.norm = ChannelNorm(config.channels)
         self.head = nn.Linear(config.channels, len(CONTROLS) + 1)
         self.phone_head = nn.Linear(config.channels, config.phones) if config.phones else None
+        self.acoustic_encoder = AcousticEncoder(config.acoustic_blocks) if config.acoustic_blocks else None
+        self.acoustic_head = AcousticHead() if config.acoustic_blocks else None
 
     def hidden_states(self, mel: torch.Tensor) -> list[torch.Tensor]:
         """Normalised log-mel (batch, frames, mels) to the outputs (batch, (frames + 1) // 2, channels) of the stem and
@@ -179,9 +212,33 @@ class MouthNetwork(nn.Module):
             states.append(block(states[-1]))
         return states
 
-    def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def forward(
+        self, mel: torch.Tensor, acoustic_logits: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         x = self.norm(self.hidden_states(mel)[-1])
-        return self.head(x), self.phone_head(x) if self.phone_head is not None else None
+        logits = self.head(x)
+        if acoustic_logits is not None:
+            logits = add_acoustic_logits(logits, acoustic_logits)
+        return logits, self.phone_head(x) if self.phone_head is not None else None
+
+
+def add_acoustic_logits(logits: torch.Tensor, acoustic_logits: torch.Tensor) -> torch.Tensor:
+    """Logits (..., 7) with `acoustic_logits` (..., 5) added to the first ACOUSTIC_CONTROLS of them."""
+    return torch.cat([logits[..., :ACOUSTIC_CONTROLS] + acoustic_logits, logits[..., ACOUSTIC_CONTROLS:]], dim=-1)
+
+
+def without_acoustic_encoder(network: MouthNetwork) -> MouthNetwork:
+    """The network itself, or a copy without its acoustic encoder and head."""
+    if network.acoustic_encoder is None:
+        return network
+    return build_mouth_network(
+        {
+            name: value.clone()
+            for name, value in network.state_dict().items()
+            if not name.startswith(("acoustic_encoder.", "acoustic_head."))
+        },
+        {**asdict(network.config), "acoustic_blocks": 0},
+    )
 
 
 def mouth_weights(network: MouthNetwork) -> dict[str, torch.Tensor]:
@@ -224,6 +281,9 @@ def build_mouth_network(weights: Mapping[str, torch.Tensor], config: Mapping[str
     dilations = tuple(config["dilations"])
     if len(dilations) > len(weights) or not all(type(d) is int and 1 <= d <= MAX_DILATION for d in dilations):
         raise ValueError("its dilations are those of no mouth network")
+    blocks = config.get("acoustic_blocks", 0)
+    if type(blocks) is not int or not 0 <= blocks <= len(weights):
+        raise ValueError("its acoustic encoder is none of a mouth network")
     with torch.device("meta"):  # sizes that the tensors do not have take no memory
         network = MouthNetwork(MouthConfig(**{**config, "dilations": dilations}))
     network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True, assign=True)

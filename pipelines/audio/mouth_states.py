@@ -18,19 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...models.speech.acoustic_encoder import acoustic_filters, acoustic_input
 from ...models.speech.mouth_network import (
-    FFT,
     FRAME_RATE,
     HOP,
     SAMPLE_RATE,
     MouthNetwork,
     build_mouth_network,
+    frame_level,
     mel_filters,
     mel_power,
     mouth_config,
     mouth_weights,
     normalise,
     normalise_channels,
+    speech_level,
+    without_acoustic_encoder,
 )
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
@@ -40,6 +43,8 @@ from .waveform import check_audio, mono, resample
 CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
 _MEL_CHUNK = 6000
+_SEGMENT, _CONTEXT = 200, 50
+"""Control frames (4 s) that the acoustic encoder takes at once, and those around them (1 s) it attends to."""
 NAME = "mouth"
 """How the names of all mouth encoders begin."""
 
@@ -86,7 +91,7 @@ class MouthEncoder:
         """
         rate = as_rate(fps)
         audio = check_audio(audio)
-        mel = normalise(speech_mel(self.network, audio), self.network.average)
+        mel = normalise(speech_sound(self.network, audio).power, self.network.average)
         states = in_chunks(self.network, mel, _middle_and_last, progress=progress).numpy()
         frames = frame_count(audio.samples, audio.sample_rate, rate)
         pieces = [
@@ -98,8 +103,8 @@ class MouthEncoder:
 
 @cache
 def shipped_encoder() -> MouthEncoder:
-    """The mouth network of this version of the pack."""
-    return MouthEncoder(open_mouth(DEFAULT_WEIGHTS))
+    """The mouth network of this version of the pack, without its acoustic encoder."""
+    return MouthEncoder(without_acoustic_encoder(open_mouth(DEFAULT_WEIGHTS)))
 
 
 def _middle_and_last(network: MouthNetwork, mel: torch.Tensor) -> torch.Tensor:
@@ -108,21 +113,67 @@ def _middle_and_last(network: MouthNetwork, mel: torch.Tensor) -> torch.Tensor:
     return normalise_channels(torch.stack([states[(len(states) - 1) // 2 + 1], states[-1]], dim=2))
 
 
-def speech_mel(network: MouthNetwork, audio: Audio) -> torch.Tensor:
-    """Mel power (frames, mels) at 100 Hz of audio of any rate and channels, computed piece by piece."""
+@dataclass(frozen=True)
+class SpeechSound:
+    """Mel power at 100 Hz: `power` (frames, mels) for the network, `acoustic_power` (frames, 80) for its encoder."""
+
+    power: torch.Tensor
+    acoustic_power: torch.Tensor | None = None
+    """None for a network without an acoustic encoder."""
+
+    def louder(self, gain: torch.Tensor) -> SpeechSound:
+        """The same with each frame's power `gain` (frames,) times as high."""
+        return SpeechSound(
+            self.power * gain[:, None], None if self.acoustic_power is None else self.acoustic_power * gain[:, None]
+        )
+
+
+def speech_sound(network: MouthNetwork, audio: Audio) -> SpeechSound:
+    """Audio of any rate and channels as the network takes it."""
     waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
+    acoustic_power = None if network.acoustic_encoder is None else _band_power(waveform, acoustic_filters())
+    return SpeechSound(_band_power(waveform, mel_filters(network.config.mels)), acoustic_power)
+
+
+def _band_power(waveform: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    """Mel power (frames, bands) of `waveform` (samples,), computed piece by piece."""
+    samples, reach = len(waveform), filters.shape[1] - 1
     offset = waveform.mean()  # which is no sound
-    filters = mel_filters(network.config.mels)
-    samples = len(waveform)
     frames = math.ceil(samples / HOP) + 1
     pieces = []
     for start in range(0, frames, _MEL_CHUNK):
         stop = min(start + _MEL_CHUNK, frames)
-        first, last = start * HOP - FFT // 2, (stop - 1) * HOP + FFT // 2
+        first, last = start * HOP - reach, (stop - 1) * HOP + reach
         there = waveform[max(first, 0) : min(last, samples)] - offset
         padded = torch.nn.functional.pad(there, (max(-first, 0), max(last - samples, 0)))
         pieces.append(mel_power(padded, filters))
     return torch.cat(pieces)
+
+
+def acoustic_logits(network: MouthNetwork, sound: SpeechSound) -> torch.Tensor | None:
+    """Logits (control frames, 5) of the network's acoustic head, 50 a second; None for a network without one."""
+    return None if network.acoustic_head is None else in_segments(network, sound, network.acoustic_head)
+
+
+def in_segments(
+    network: MouthNetwork, sound: SpeechSound, compute: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """What `compute` returns (1, frames, ...) for acoustic states (1, frames, channels), for each control frame.
+
+    Segments are encoded one after another, each with the frames around it. The network has an acoustic encoder, and
+    `sound` is its own.
+    """
+    assert network.acoustic_encoder is not None
+    assert sound.acoustic_power is not None
+    level = speech_level(frame_level(sound.power))
+    frames = (len(sound.acoustic_power) + 1) // 2
+    made = []
+    for start in range(0, frames, _SEGMENT):
+        stop = min(start + _SEGMENT, frames)
+        first, last = max(0, start - _CONTEXT), min(frames, stop + _CONTEXT)
+        states = network.acoustic_encoder(acoustic_input(sound.acoustic_power[None, 2 * first : 2 * last], level))
+        made.append(compute(states)[0, start - first : stop - first])
+    return torch.cat(made)
 
 
 def in_chunks(

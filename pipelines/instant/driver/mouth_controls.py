@@ -21,16 +21,17 @@ from ....models.speech.mouth_network import (
     FRAME_RATE,
     QUIETEST_DB,
     MouthNetwork,
+    add_acoustic_logits,
     frame_level,
     normalise,
     speech_level,
 )
-from ...audio.mouth_states import CHUNK, in_chunks, readings, speech_mel
+from ...audio.mouth_states import CHUNK, SpeechSound, acoustic_logits, in_chunks, readings, speech_sound
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from ...audio.waveform import check_audio
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
-from .phrase_level import levelled
+from .phrase_level import phrase_gain
 from .speech_gate import speech_likelihood
 
 _PRESS = CONTROLS.index("press")
@@ -47,6 +48,8 @@ _PAUSE, _TRAIL, _BREATH = 0.7, 0.2, 0.4
 """Seconds of the longest pause in which the mouth goes on moving, and how long it does after and before longer ones."""
 _FADE = 0.06
 """Standard deviation in seconds with which it comes to rest and begins to move."""
+_STILL = 0.05
+"""How much of its movement is too little to be any: what fades ends, and a mouth at rest is exactly still."""
 _SILENT = -40.0
 """dB under the speech level of a moment that is silent whatever the network predicts in it."""
 
@@ -95,7 +98,8 @@ def _gate(activity: np.ndarray) -> np.ndarray:
     filled = grey_closing(np.pad(spoken, reach), reach)[reach:-reach]
     before, after = round(_BREATH * FRAME_RATE), round(_TRAIL * FRAME_RATE)
     wider = maximum_filter1d(filled, before + after + 1, origin=(after - before) // 2, mode="constant")
-    return np.maximum(filled, gaussian_filter1d(wider, _FADE * FRAME_RATE, mode="nearest"))
+    faded = np.maximum(filled, gaussian_filter1d(wider, _FADE * FRAME_RATE, mode="nearest"))
+    return np.clip((faded - _STILL) / (1 - _STILL), 0, 1)
 
 
 def _commit(press: np.ndarray) -> np.ndarray:
@@ -117,9 +121,10 @@ def _approach(press: np.ndarray) -> np.ndarray:
     return np.maximum(press, sealing_press(np.clip(1 - slow, 0, 1)))
 
 
-def speech_power(network: MouthNetwork, audio: Audio) -> torch.Tensor:
-    """Mel power (frames, mels) at 100 Hz of any sound, as the network takes it, quiet phrases raised."""
-    return levelled(speech_mel(network, audio))
+def levelled_sound(network: MouthNetwork, audio: Audio) -> SpeechSound:
+    """Any sound as the network takes it, quiet phrases raised."""
+    sound = speech_sound(network, audio)
+    return sound.louder(phrase_gain(sound.power))
 
 
 @torch.inference_mode()
@@ -139,19 +144,17 @@ def mouth_controls(
     """
     audio = check_audio(audio)
     network = open_mouth(weights)
-    power = speech_power(network, audio)
+    sound = levelled_sound(network, audio)
+    power = sound.power
     mel = normalise(power, network.average)
-    predicted = in_chunks(network, mel, _predict, chunk=chunk, progress=progress).numpy()
+    logits = in_chunks(network, mel, lambda network, mel: network(mel)[0], chunk=chunk, progress=progress)
+    added = acoustic_logits(network, sound)
+    predicted = torch.sigmoid(logits if added is None else add_acoustic_logits(logits, added)).numpy()
     level = frame_level(power)
     usual = float(speech_level(level))
     predicted[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)
     predicted[:, -1] *= speech_likelihood(predicted[:, -1], power.numpy(), usual)
     return as_controls(predicted, audio.seconds)
-
-
-def _predict(network: MouthNetwork, mel: torch.Tensor) -> torch.Tensor:
-    """(1, frames, mels) to the controls and speech activity (1, control frames, 7) in 0..1."""
-    return torch.sigmoid(network(mel)[0])
 
 
 def as_controls(predicted: np.ndarray, seconds: Fraction) -> MouthControls:

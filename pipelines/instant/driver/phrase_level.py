@@ -23,8 +23,8 @@ _NOTHING = (-42.0, -34.0)
 """dB under the usual level below which there is no phrase."""
 
 
-def levelled(power: torch.Tensor) -> torch.Tensor:
-    """Mel power (frames, mels) at 100 Hz whose quiet phrases are nearly as loud as the others."""
+def phrase_gain(power: torch.Tensor) -> torch.Tensor:
+    """Factors (frames,) of mel power (frames, mels) at 100 Hz that make quiet phrases nearly as loud as others."""
     from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
 
     window = 2 * round(_REACH * _RATE) + 1
@@ -36,4 +36,4 @@ def levelled(power: torch.Tensor) -> torch.Tensor:
     missing = np.clip(usual - loudest - _SAME, 0, _MOST)
     missing *= smoothstep(*_STANDS_OUT, loudest - quietest) * smoothstep(*_NOTHING, loudest - usual)
     gain = uniform_filter1d(missing, window // 2, mode="nearest")
-    return power * torch.from_numpy(10 ** (gain / 10)).float()[:, None]
+    return torch.from_numpy(10 ** (gain / 10)).float()

@@ -60,7 +60,7 @@ class Mouth:
         """
         import torch
 
-        from ....models.speech.mouth_network import MouthConfig
+        from ....models.speech.mouth_network import MouthConfig, without_acoustic_encoder
         from ...audio.mouth_weights import open_mouth
         from ..core.run_settings import check_option
         from .backgrounds import make_backgrounds
@@ -73,7 +73,7 @@ class Mouth:
         check_option("workers", options.speakers, 1, 1000)
         check_option("threads", options.threads, 1, 1000)
         torch.set_num_threads(options.threads)
-        start = open_mouth(options.start) if options.start else None
+        start = without_acoustic_encoder(open_mouth(options.start)) if options.start else None
         folder = _corpus(options)
         progress = report("speaking the corpus", "files")
         make_corpus(folder, options.seed, options.shards, _HELD_OUT_SHARDS, options.speakers, progress)

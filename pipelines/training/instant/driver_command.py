@@ -22,7 +22,7 @@ class Driver:
             required=True,
             metavar="FOLDER",
             help="videos of a speaking face, prepared persons, or landmarks (.npz) beside sounds; "
-            "without --corpus all of one person, 20 s or more",
+            "without --many all of one person, 20 s or more",
         )
         command.add_argument("--out", type=Path, required=True, metavar="W.safetensors", help="the weights to write")
         command.add_argument("--start", help="weights to begin with, a name or a file (default: real lips)")
@@ -31,7 +31,13 @@ class Driver:
         command.add_argument("--threads", type=int, default=2, help="threads that train (default 2)")
         command.add_argument("--landmarks", type=Path, help="MediaPipe's .task (default: as in `prepare`)")
         many = command.add_argument_group("for the way of speaking of many people")
-        many.add_argument("--corpus", type=Path, help="synthetic speech that `train instant-mouth` has spoken")
+        many.add_argument("--many", action="store_true", help="what many speakers have in common, each file another")
+        many.add_argument(
+            "--recogniser",
+            type=Path,
+            metavar="FILE",
+            help="asr_waveform.hama of hama 1.7, for a --start without its layers (default: those that ship)",
+        )
         many.add_argument(
             "--folds", type=int, default=0, help="groups of speakers to leave out in turn, to choose the steps"
         )
@@ -49,9 +55,8 @@ class Driver:
         from ..core.run_settings import check_option
         from .backgrounds import make_backgrounds
         from .command import BACKGROUNDS
-        from .corpus import read_corpus
-        from .crops import Crops
         from .fine_tune import Settings
+        from .mouth import published_encoder, with_acoustic_encoder
         from .people import OWN_STEPS, learn_person, learn_speakers, save_driver
         from .speakers import recordings
 
@@ -66,23 +71,25 @@ class Driver:
         if options.start is not None:
             keep_inputs(out, Path(options.start))
         torch.set_num_threads(options.threads)
-        start = open_mouth(options.start or DEFAULT_WEIGHTS)  # as the corpus, before the long search for faces
-        corpus = read_corpus(options.corpus) if options.corpus else None
-        if corpus is not None and not corpus:
-            raise TalkingPortraitError(
-                f"{options.corpus} holds no spoken corpus; give the folder corpus of a run of train instant-mouth."
+        start = open_mouth(options.start or DEFAULT_WEIGHTS)  # as the recogniser, before the long search for faces
+        if options.many:
+            encoder = (
+                published_encoder(options.recogniser)
+                if options.recogniser
+                else start.acoustic_encoder or open_mouth(DEFAULT_WEIGHTS).acoustic_encoder
             )
+            assert encoder is not None, "the weights that ship have an acoustic encoder"
+            start = with_acoustic_encoder(start, encoder)
         landmarker = open_landmarker(options.landmarks)
         seen = list(recordings(options.people, landmarker, stage("finding faces", "parts")))
-        if corpus is None:
-            learned = learn_person(seen, start, options.steps or OWN_STEPS, stage("training", "parts"))
-        else:
+        if options.many:
             settings = replace(Settings(), seed=options.seed, steps=options.steps or Settings.steps)
             backgrounds = make_backgrounds(options.seed, BACKGROUNDS, stage("making backgrounds", "sounds"))
             learned = learn_speakers(
-                seen, start, settings, Crops(corpus, backgrounds, options.seed), folds=options.folds,
-                stage=lambda label: stage(label, "parts"),
-            )  # fmt: skip
+                seen, start, settings, backgrounds, folds=options.folds, stage=lambda label: stage(label, "parts")
+            )
+        else:
+            learned = learn_person(seen, start, options.steps or OWN_STEPS, stage("training", "parts"))
         for line in learned.report:
             say(line)
         save_driver(learned, out, options.about)

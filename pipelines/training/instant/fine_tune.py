@@ -1,8 +1,7 @@
-"""Fine-tunes the mouth network on measured lips: few steps, as many as left-out speakers are followed best after.
+"""Trains the mouth network's acoustic head on measured lips, in few steps, chosen by leaving speakers out.
 
 What is compared are curves of the mouth, not controls: the opening, its width, the jaw's drop and the rounding that the
-controls make on the mesh. Closures of p, b and m are kept by what keeps them in synthetic training: crops of synthetic
-speech in each batch where there is a corpus, else the predictions of the network that was started from.
+controls make on the mesh. The other layers stay as they are, and with them speech activity.
 """
 
 from __future__ import annotations
@@ -11,18 +10,27 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
 
-from ....models.speech.mouth_network import CONTROLS, MouthNetwork, normalise
+from ....models.speech.acoustic_encoder import acoustic_filters, acoustic_input
+from ....models.speech.mouth_network import (
+    CONTROLS,
+    MouthNetwork,
+    add_acoustic_logits,
+    frame_level,
+    mel_filters,
+    normalise,
+    speech_level,
+)
+from ...audio.mouth_states import acoustic_logits
 from ...errors import TalkingPortraitError
 from ...types import Progress, no_progress
 from .corpus import vary
-from .crops import Crops
 from .lips import CURVES, SpokenLips, mouth_measures
-from .mouth import PRESS, masked, training_copy
-from .speech import PHONES
+from .mouth import masked
 
 CROP = 300
 """Control frames in a crop: six seconds."""
@@ -38,15 +46,11 @@ CORRELATION = 0.5
 
 @dataclass(frozen=True)
 class Settings:
-    """`steps` of `batch` crops of measured and `synthetic` crops of synthetic speech, at a learning rate of `rate`.
-
-    `varied` is the share of measured crops whose sound is varied as in synthetic training.
-    """
+    """`steps` of `batch` crops at a learning rate of `rate`; `varied` is the share of crops whose sound is varied."""
 
     steps: int = 80
     batch: int = 6
-    synthetic: int = 3
-    rate: float = 6e-4
+    rate: float = 2e-3
     varied: float = 0.8
     seed: int = 0
 
@@ -56,41 +60,43 @@ def fine_tune(
     clips: Sequence[SpokenLips],
     settings: Settings,
     backgrounds: list[np.ndarray],
-    synthetic: Crops | None = None,
     *,
     progress: Progress = no_progress,
     watch: Callable[[int, MouthNetwork], None] | None = None,
     watch_every: int = 20,
 ) -> MouthNetwork:
-    """A network that moves the mouth as the speakers of `clips` do, from `start`; the moving average of its weights.
+    """`start`, which has an acoustic encoder, with a head trained on `clips`; the moving average of the weights.
 
     `backgrounds` (`make_backgrounds`) are laid under the varied crops.
     `watch` is called with the number of steps and the network so far, at the end too.
     """
     random = np.random.default_rng([settings.seed, 2])
     torch.manual_seed(settings.seed)
-    network = training_copy(start, 0.05, len(PHONES)).train()
-    teacher = copy.deepcopy(start).eval()
-    optimiser = torch.optim.AdamW(network.parameters(), settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
+    network = copy.deepcopy(start).eval()
+    head, encoder = network.acoustic_head, network.acoustic_encoder
+    assert head is not None
+    assert encoder is not None
+    optimiser = torch.optim.AdamW(head.train().parameters(), settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    average = {name: value.clone() for name, value in head.state_dict().items()}
     for step in range(settings.steps):
         optimiser.param_groups[0]["lr"] = settings.rate * _schedule(step, settings.steps)
         crops = [_crop(clips, backgrounds, settings.varied, random) for _ in range(settings.batch)]
-        power, curves, known = (torch.stack(part) for part in zip(*crops, strict=True))
-        loss = _measured_loss(network, teacher if synthetic is None else None, power, curves, known)
-        if synthetic is not None:
-            loss = loss + 0.5 * _synthetic_loss(network, synthetic, step * settings.synthetic, settings.synthetic)
+        power, bands, curves, known = (torch.stack(part) for part in zip(*crops, strict=True))
+        with torch.no_grad():
+            logits, _ = network(masked(normalise(power, network.average)))
+            states = encoder(bands)
+        loss = lips_loss(add_acoustic_logits(logits, head(states)), curves, known)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimiser.step()
         kept = min(0.97, (step + 1) / (step + 5))
-        for name, value in network.state_dict().items():
+        for name, value in head.state_dict().items():
             average[name].lerp_(value, 1 - kept)
         progress(step + 1, settings.steps)
         if watch is not None and ((step + 1) % watch_every == 0 or step + 1 == settings.steps):
-            watch(step + 1, _with_weights(network, average))
-    return _with_weights(network, average)
+            watch(step + 1, _with_head(network, average))
+    return _with_head(network, average)
 
 
 def lips_loss(logits: torch.Tensor, curves: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -119,7 +125,9 @@ def agreement(network: MouthNetwork, clips: Sequence[SpokenLips]) -> dict[str, f
     found: dict[str, list[float]] = {"opening": [], "width": []}
     for clip in clips:
         with torch.inference_mode():
-            logits, _ = network(normalise(torch.from_numpy(clip.power), network.average)[None])
+            added = acoustic_logits(network, clip.sound)
+            mel = normalise(clip.sound.power, network.average)[None]
+            logits, _ = network(mel, None if added is None else added[None])
         curves, known = torch.from_numpy(clip.curves)[None], torch.from_numpy(clip.known)[None]
         for name, value in agreement_of(logits, curves, known).items():
             found[name].append(value)
@@ -141,7 +149,6 @@ def validated(
     settings: Settings,
     folds: int,
     backgrounds: list[np.ndarray],
-    synthetic: Crops | None = None,
     *,
     progress: Progress = no_progress,
 ) -> dict[int, dict[str, float]]:
@@ -168,7 +175,7 @@ def validated(
             rows.setdefault(step, []).append(agreement(network, outside))
 
         own = replace(settings, seed=settings.seed + fold)
-        fine_tune(start, inside, own, backgrounds, synthetic, watch=note)
+        fine_tune(start, inside, own, backgrounds, watch=note)
         progress(fold + 1, folds)
     return {
         step: {name: float(np.mean([row[name] for row in found])) for name in found[0]} for step, found in rows.items()
@@ -181,63 +188,51 @@ def _schedule(step: int, steps: int) -> float:
 
 def _crop(
     clips: Sequence[SpokenLips], backgrounds: list[np.ndarray], varied: float, random: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Power (2 CROP, mels), curves (CROP, 4) and known (CROP,) of a random clip; longer ones come more often."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of a random clip, longer ones more often, with CROP control frames: mel power (2 CROP, mels), encoder input
+    (2 CROP, 80), curves (CROP, 4) and known (CROP,)."""
     sizes = np.sqrt([min(len(clip.curves), 1500) for clip in clips])
     clip = clips[random.choice(len(clips), p=sizes / sizes.sum())]
     start = int(random.integers(0, max(1, len(clip.curves) - CROP + 1)))
-    power, curves = clip.power[2 * start : 2 * (start + CROP)], clip.curves[start : start + CROP]
+    rows = slice(2 * start, 2 * (start + CROP))
+    power, curves = clip.sound.power[rows].numpy(), clip.curves[start : start + CROP]
+    assert clip.sound.acoustic_power is not None
+    acoustic, level = clip.sound.acoustic_power[rows], speech_level(frame_level(clip.sound.power))
     if random.random() < varied:
-        power = _noisy(vary(power, backgrounds, random, True), backgrounds, random)
+        noise = _noise(power, backgrounds, random)
+        power = vary(power + noise, backgrounds, random, True)
+        acoustic = acoustic + torch.from_numpy(noise @ _acoustic_bands(power.shape[1]))
+        level = level + random.normal(0, 3)
+    bands = acoustic_input(acoustic, level)
     quiet = float(np.quantile(power.mean(axis=1), 0.02))
-    power = np.pad(power, ((0, 2 * CROP - len(power)), (0, 0)), constant_values=quiet).astype(np.float32)
+    lacking = 2 * CROP - len(power)
+    power = np.pad(power, ((0, lacking), (0, 0)), constant_values=quiet).astype(np.float32)
+    bands = torch.nn.functional.pad(bands, (0, 0, 0, lacking), value=float(bands.quantile(0.02)))
     missing = CROP - len(curves)
     known = np.pad(clip.known[start : start + CROP], (0, missing))
-    return torch.from_numpy(power), torch.from_numpy(np.pad(curves, ((0, missing), (0, 0)))), torch.from_numpy(known)
+    curves = np.pad(curves, ((0, missing), (0, 0)))
+    return torch.from_numpy(power), bands, torch.from_numpy(curves), torch.from_numpy(known)
 
 
-def _noisy(power: np.ndarray, backgrounds: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """The same, every other time with a sound near it in level: clean recordings of few speakers teach no noise."""
-    if random.random() < 0.5:
-        return power
+def _noise(power: np.ndarray, backgrounds: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """One time in five a sound near power (frames, mels) in level, else 0: clean recordings teach no noise."""
+    if random.random() < 0.8:
+        return np.zeros_like(power)
     background = backgrounds[int(random.integers(len(backgrounds)))]
     rows = (int(random.integers(len(background))) + np.arange(len(power))) % len(background)
     loud = np.quantile(power.mean(axis=1), 0.9) / max(float(background[rows].mean()), 1e-9)
-    return power + background[rows] * np.float32(loud * 10 ** -random.uniform(0.6, 2.0))
+    noise: np.ndarray = background[rows] * np.float32(loud * 10 ** -random.uniform(0.6, 2.0))
+    return noise
 
 
-def _measured_loss(
-    network: MouthNetwork,
-    teacher: MouthNetwork | None,
-    power: torch.Tensor,
-    curves: torch.Tensor,
-    known: torch.Tensor,
-) -> torch.Tensor:
-    mel = normalise(power, network.average)
-    logits, _ = network(masked(mel))
-    loss = lips_loss(logits, curves, known)
-    if teacher is not None:
-        with torch.no_grad():
-            sure = torch.sigmoid(teacher(mel)[0])
-        kept = [PRESS, len(CONTROLS)]
-        entropy = torch.nn.functional.binary_cross_entropy_with_logits
-        loss = loss + entropy(logits[..., kept], sure[..., kept])
-    return loss
-
-
-def _synthetic_loss(network: MouthNetwork, synthetic: Crops, first: int, count: int) -> torch.Tensor:
-    """Press, activity and phones as in synthetic training, and lightly all controls: measured lips know them better."""
-    functional = torch.nn.functional
-    items = [synthetic[first + number] for number in range(count)]
-    power, targets, phones = (torch.stack([item[name] for item in items]) for name in ("power", "targets", "phones"))
-    logits, classes = network(masked(normalise(power, network.average)))
-    assert classes is not None
-    guess = torch.sigmoid(logits[..., : len(CONTROLS)])
-    controls = functional.mse_loss(guess, targets[..., : len(CONTROLS)])
-    press = functional.binary_cross_entropy_with_logits(logits[..., PRESS], targets[..., PRESS])
-    activity = functional.binary_cross_entropy_with_logits(logits[..., -1], targets[..., -1])
-    phone = functional.cross_entropy(classes.flatten(0, 1), phones.flatten())
-    return 3 * controls + 3 * press + 0.3 * activity + 0.1 * phone
+@cache
+def _acoustic_bands(mels: int) -> np.ndarray:
+    """What takes power in the network's bands to that in the encoder's, (mels, 80): between the centres of bands."""
+    own, acoustic = mel_filters(mels).numpy(), acoustic_filters().numpy()
+    centres = [filters @ np.linspace(0, 1, filters.shape[1]) / filters.sum(1) for filters in (own, acoustic)]
+    return np.stack([np.interp(centres[1], centres[0], one) for one in np.eye(mels)]).astype(np.float32) * acoustic.sum(
+        1
+    )
 
 
 def _correlation(
@@ -251,7 +246,9 @@ def _correlation(
     return alike, variances[0].clamp(min=1e-9).sqrt(), variances[1].clamp(min=1e-9).sqrt()
 
 
-def _with_weights(network: MouthNetwork, weights: dict[str, torch.Tensor]) -> MouthNetwork:
-    filled = MouthNetwork(network.config)
-    filled.load_state_dict(weights)
-    return filled.eval()
+def _with_head(network: MouthNetwork, weights: dict[str, torch.Tensor]) -> MouthNetwork:
+    """A copy of the network whose acoustic head has these weights."""
+    taught = copy.deepcopy(network)
+    assert taught.acoustic_head is not None
+    taught.acoustic_head.load_state_dict(weights)
+    return taught.eval()

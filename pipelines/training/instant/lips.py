@@ -10,6 +10,7 @@ import torch
 from ....models.face.face_mesh import BLENDSHAPES, CHIN, NOSE_TIP, OUTER_MOUTH_CORNERS, eye_distance, mouth_opening
 from ....models.face.mouth_shapes import lip_opening
 from ....models.speech.mouth_network import FRAME_RATE
+from ...audio.mouth_states import SpeechSound
 
 CURVES = ("opening", "width", "jaw", "pucker")
 RANGE = np.array([0.19, 0.32, 0.11, 0.8])
@@ -26,12 +27,12 @@ CHIN_OF_JAW = 0.369
 
 @dataclass(frozen=True)
 class SpokenLips:
-    """One clip: mel `power` (frames, mels) at 100 Hz, `curves` (frames at 50 Hz, 4) in the order of CURVES.
+    """One clip: its `sound` at 100 Hz, `curves` (frames at 50 Hz, 4) in the order of CURVES.
 
     `known` (frames at 50 Hz,) is 0 where no face was found; `speaker` is any name. Pucker is NaN where it is unknown.
     """
 
-    power: np.ndarray
+    sound: SpeechSound
     curves: np.ndarray
     known: np.ndarray
     speaker: str

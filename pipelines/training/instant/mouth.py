@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from ....models.face.face_mesh import mouth_opening
 from ....models.face.mouth_shapes import lip_opening, neutral_vertices
+from ....models.speech.acoustic_encoder import AcousticEncoder
 from ....models.speech.mouth_network import (
     CONTROLS,
     FRAME_RATE,
@@ -23,7 +25,10 @@ from ....models.speech.mouth_network import (
     MouthNetwork,
     normalise,
     save_mouth_network,
+    without_acoustic_encoder,
 )
+from ....models.speech.published_recogniser import read_published_encoder
+from ...errors import TalkingPortraitError, one_line
 from ...files.output_paths import whole_file
 from ...instant.driver.mouth_controls import MouthControls, as_controls
 from ..core.trainer import Batch, Objective, Trainer, trainable
@@ -91,6 +96,25 @@ def training_copy(start: MouthNetwork, dropout: float, phones: int) -> MouthNetw
     weights = {name: tensor for name, tensor in start.state_dict().items() if not name.startswith("phone_head")}
     network.load_state_dict(weights, strict=False)
     return network
+
+
+def published_encoder(path: Path) -> AcousticEncoder:
+    """The acoustic encoder in hama's published recogniser. Raises TalkingPortraitError for another file."""
+    try:
+        return read_published_encoder(path)
+    except (OSError, LookupError, ValueError, RuntimeError, struct.error) as error:
+        raise TalkingPortraitError(
+            f"{path} is not the speech recogniser of hama 1.7 ({one_line(str(error), 120)}); give asr_waveform.hama of "
+            "that package from PyPI."
+        ) from None
+
+
+def with_acoustic_encoder(start: MouthNetwork, encoder: AcousticEncoder) -> MouthNetwork:
+    """The same network with this acoustic encoder, and a head that adds nothing yet."""
+    network = MouthNetwork(replace(start.config, phones=0, acoustic_blocks=len(encoder.blocks)))
+    weights = {f"acoustic_encoder.{name}": value for name, value in encoder.state_dict().items()}
+    network.load_state_dict(without_acoustic_encoder(start).state_dict() | weights, strict=False)
+    return network.eval()
 
 
 def loss_of(

@@ -18,7 +18,7 @@ from ...face.face import Landmarker
 from ...files.input_paths import existing_folder
 from ...files.sound import read_audio, read_speech
 from ...files.video import VIDEO_ENDINGS, open_video
-from ...instant.driver.mouth_controls import mouth_controls, speech_power
+from ...instant.driver.mouth_controls import levelled_sound, mouth_controls
 from ...person.person import META, Person, open_person
 from ...person.tracking import track_person
 from ...progress import share
@@ -94,8 +94,8 @@ def spoken_lips(recording: Recording, network: MouthNetwork, *, own: bool) -> Sp
     Raises TalkingPortraitError for less than four seconds of a visible face.
     """
     curves = measured_curves(recording.points.astype(np.float32), recording.blendshapes)
-    power = speech_power(network, recording.audio).numpy()
-    frames = (len(power) + 1) // 2
+    sound = levelled_sound(network, recording.audio)
+    frames = (len(sound.power) + 1) // 2
     offset = recording.offset
     if offset is None:
         offset = estimated_offset(curves[:, 0], recording, network)
@@ -109,7 +109,7 @@ def spoken_lips(recording: Recording, network: MouthNetwork, *, own: bool) -> Sp
             f"{LEAST_SECONDS:g} s, and better 20, are needed; give a longer video."
         )
     rows = at_control_rate(curves, recording.fps, frames, offset)
-    return SpokenLips(power, usual_curves(rows, known > 0, own=own), known, recording.speaker)
+    return SpokenLips(sound, usual_curves(rows, known > 0, own=own), known, recording.speaker)
 
 
 def estimated_offset(opening: np.ndarray, recording: Recording, network: MouthNetwork) -> float:

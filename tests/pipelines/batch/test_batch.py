@@ -106,7 +106,7 @@ def test_half_a_letter_in_a_row_is_listed_and_does_not_end_the_batch(folder: Pat
     jobs = read_manifest(manifest(folder, row(settings={"fps": "\ud800"})), folder / "out")
     assert [outcome.state for outcome in run_batch(jobs, folder / "out")] == ["failed"]
     listed = json.loads((folder / "out" / "batch.json").read_text(encoding="utf-8"))
-    assert "The frame rate is \ud800" in listed[0]["error"]
+    assert r"The frame rate is \ud800," in listed[0]["error"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.instant.driver.mouth_controls import mouth_controls
 from talking_portrait.pipelines.training.instant.fine_tune import Settings, agreement, fine_tune, validated
 from talking_portrait.pipelines.training.instant.lips import measured_curves, mouth_measures, usual_curves
+from talking_portrait.pipelines.training.instant.mouth import with_acoustic_encoder
 from talking_portrait.pipelines.training.instant.people import learn_person
 from talking_portrait.pipelines.training.instant.speakers import Recording, estimated_offset, recordings, spoken_lips
 from talking_portrait.pipelines.training.instant.targets import pause_opening
@@ -105,8 +106,8 @@ def test_a_face_that_is_not_seen_for_the_first_third_is_learned_from_all_the_sam
 
 
 def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, speech, backgrounds):
-    start = MouthNetwork(MouthConfig(channels=16, dilations=(1,)))
-    clips = [spoken_lips(recording(said, speech, name=name), open_mouth("real lips"), own=False) for name in ("a", "b")]
+    start = MouthNetwork(MouthConfig(channels=16, dilations=(1,), acoustic_blocks=1))
+    clips = [spoken_lips(recording(said, speech, name=name), start, own=False) for name in ("a", "b")]
     rows = validated(start, clips, Settings(steps=23, batch=1, varied=0.5), 2, backgrounds)
     assert list(rows) == [20, 23]
     assert set(rows[20]) == {"opening", "width"}
@@ -118,11 +119,14 @@ def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, s
 
 
 def test_a_network_begins_to_follow_what_it_is_shown(said, speech, backgrounds):
-    torch.manual_seed(0)
-    start = MouthNetwork(MouthConfig(channels=32, dilations=(1, 2)))
-    clips = [spoken_lips(recording(said, speech), open_mouth("real lips"), own=False)]
-    done = fine_tune(start, clips, Settings(steps=60, batch=2, rate=3e-3, varied=0.0), backgrounds)
-    assert agreement(done, clips)["opening"] > max(0.4, agreement(start, clips)["opening"] + 0.2)
+    encoder = open_mouth("real lips").acoustic_encoder
+    assert encoder is not None
+    start = with_acoustic_encoder(open_mouth("synthetic speech"), encoder)
+    clips = [spoken_lips(recording(said, speech), start, own=False)]
+    done = fine_tune(start, clips, Settings(steps=40, batch=2, varied=0.5), backgrounds)
+    before, after = agreement(start, clips), agreement(done, clips)
+    assert after["width"] > before["width"] + 0.3
+    assert after["opening"] > before["opening"] - 0.05
 
 
 def test_a_mouth_in_a_pause_is_half_open_then_sinks_and_breathes_before_the_next_word():
@@ -193,12 +197,27 @@ def test_the_command_writes_weights_that_the_driver_takes(people, tmp_path, spee
     assert out.stat().st_size < 4_000_000
 
 
+def test_the_command_teaches_the_acoustic_head_alone_what_many_have_in_common(people, tmp_path, monkeypatch):
+    monkeypatch.setattr("talking_portrait.pipelines.training.instant.command.BACKGROUNDS", 1)
+    out = tmp_path / "many.safetensors"
+    given = ["--people", str(people), "--out", str(out), "--start", "synthetic speech", "--many", "--steps", "2"]
+    assert main(["train", "instant-driver", *given]) == 0
+    learned, synthetic, shipped = (
+        open_mouth(weights).state_dict() for weights in (out, "synthetic speech", "real lips")
+    )
+    assert learned.keys() == shipped.keys()
+    for name, weight in learned.items():
+        if not name.startswith("acoustic_head."):
+            torch.testing.assert_close(weight, (shipped if name.startswith("acoustic_encoder.") else synthetic)[name])
+    assert learned["acoustic_head.out.weight"].any()
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         (["--out", "w.npz"], "ends in .safetensors"),
         (["--steps", "0"], "--steps 0 was given"),
-        (["--corpus", "."], "holds no spoken corpus"),
+        (["--many", "--recogniser", "nothing.hama"], "nothing.hama is not the speech recogniser of hama 1.7"),
         (["--start", "nobody", "--people", "no folder"], "it is no file, and none of real lips, synthetic speech"),
     ],
 )

@@ -61,8 +61,6 @@ WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
     "COMBO": (str, "one of its choices"),
 }
 """What widgets carry; values, ranges and choices are checked by what uses them."""
-
-
 MOST = 2**64 - 1
 """The largest whole number, which seeds reach."""
 

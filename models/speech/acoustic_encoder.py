@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .mel_scale import slaney_hertz, slaney_mel
+
 BANDS = 80
 SPECTRUM = 400
 """Samples at 16 kHz of a spectrum, under a Hann window."""
@@ -19,7 +21,6 @@ HEADS = 4
 KERNEL = 31
 _WIDER = 4
 _LOWEST, _HIGHEST = 40.0, 7600.0
-_SLANEY = np.log(6.4) / 27
 LEVEL_DB = -29.0
 """The speech level (`mouth_network.speech_level`) at which the recogniser is given speech."""
 _FLOOR_DB = -50.0
@@ -35,9 +36,8 @@ def acoustic_filters() -> torch.Tensor:
 
     Where three corners are not three bins, the later ones move up.
     """
-    low, high = _LOWEST * 3 / 200, 15 + np.log(_HIGHEST / 1000) / _SLANEY
-    mels = np.linspace(low, high, BANDS + 2)
-    hertz = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(_SLANEY * (mels - 15)))
+    mels = torch.linspace(slaney_mel(_LOWEST), slaney_mel(_HIGHEST), BANDS + 2, dtype=torch.float64)
+    hertz = slaney_hertz(mels).numpy()
     corners = np.floor((SPECTRUM + 1) * hertz / 16000).astype(int)
     bins = np.arange(SPECTRUM // 2 + 1)
     filters = np.zeros((len(bins), BANDS))

@@ -184,8 +184,8 @@ class AcousticHead(nn.Module):
 class MouthNetwork(nn.Module):
     """Normalised log-mel (batch, frames, mels) at 100 Hz to control logits (batch, (frames + 1) // 2, 7) at 50 Hz.
 
-    The last channel is speech activity. `forward` also returns the phone logits, or None. `acoustic_logits`
-    (batch, (frames + 1) // 2, 5) are those of `acoustic_head`; without them the network predicts from mel bands alone.
+    The last channel is speech activity. `forward` also returns the phone logits, or None. To its control logits
+    `add_acoustic_logits` adds those that `acoustic_head` makes of the states of `acoustic_encoder`, where it has them.
     """
 
     average: torch.Tensor
@@ -212,14 +212,9 @@ class MouthNetwork(nn.Module):
             states.append(block(states[-1]))
         return states
 
-    def forward(
-        self, mel: torch.Tensor, acoustic_logits: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         x = self.norm(self.hidden_states(mel)[-1])
-        logits = self.head(x)
-        if acoustic_logits is not None:
-            logits = add_acoustic_logits(logits, acoustic_logits)
-        return logits, self.phone_head(x) if self.phone_head is not None else None
+        return self.head(x), self.phone_head(x) if self.phone_head is not None else None
 
 
 def add_acoustic_logits(logits: torch.Tensor, acoustic_logits: torch.Tensor) -> torch.Tensor:

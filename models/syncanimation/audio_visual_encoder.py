@@ -5,12 +5,13 @@ Its weights come with SyncTalk under a non-commercial licence, so nothing here n
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from ..speech.mel_scale import slaney_hertz, slaney_mel
 
 SAMPLE_RATE = 16000
 SPECTRUM, HOP = 800, 200
@@ -105,22 +106,9 @@ def mel_windows(mel: torch.Tensor) -> torch.Tensor:
 @cache
 def _mel_filters() -> torch.Tensor:
     """(80, 401) triangles of unit area, evenly spaced on Slaney's mel scale (linear below 1 kHz)."""
-    low, high = _slaney_mel(LOWEST), _slaney_mel(HIGHEST)
-    corners = _slaney_hertz(torch.linspace(low, high, MELS + 2, dtype=torch.float64))
+    low, high = slaney_mel(LOWEST), slaney_mel(HIGHEST)
+    corners = slaney_hertz(torch.linspace(low, high, MELS + 2, dtype=torch.float64))
     bins = torch.arange(SPECTRUM // 2 + 1, dtype=torch.float64) * SAMPLE_RATE / SPECTRUM
     left, middle, right = (corners[first : first + MELS, None] for first in range(3))
     triangles = torch.minimum((bins - left) / (middle - left), (right - bins) / (right - middle)).clamp(min=0)
     return (triangles * 2 / (right - left)).float()
-
-
-_LINEAR, _KNEE, _LOG_STEP = 200 / 3, 1000.0, math.log(6.4) / 27
-"""Hertz a mel below the knee, the knee, and the logarithm of the growth a mel above it."""
-
-
-def _slaney_mel(hertz: float) -> float:
-    return hertz / _LINEAR if hertz < _KNEE else _KNEE / _LINEAR + math.log(hertz / _KNEE) / _LOG_STEP
-
-
-def _slaney_hertz(mel: torch.Tensor) -> torch.Tensor:
-    knee = _KNEE / _LINEAR
-    return torch.where(mel < knee, mel * _LINEAR, _KNEE * ((mel - knee) * _LOG_STEP).exp())

@@ -24,6 +24,7 @@ from ...models.speech.mouth_network import (
     HOP,
     SAMPLE_RATE,
     MouthNetwork,
+    add_acoustic_logits,
     build_mouth_network,
     frame_level,
     mel_filters,
@@ -150,9 +151,14 @@ def _band_power(waveform: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     return torch.cat(pieces)
 
 
-def acoustic_logits(network: MouthNetwork, sound: SpeechSound) -> torch.Tensor | None:
-    """Logits (control frames, 5) of the network's acoustic head, 50 a second; None for a network without one."""
-    return None if network.acoustic_head is None else in_segments(network, sound, network.acoustic_head)
+def mouth_logits(
+    network: MouthNetwork, sound: SpeechSound, *, chunk: int = CHUNK, progress: Progress = no_progress
+) -> torch.Tensor:
+    """The network's logits (control frames, 7), 50 a second, with those of its acoustic head where it has one."""
+    mel = normalise(sound.power, network.average)
+    logits = in_chunks(network, mel, lambda network, mel: network(mel)[0], chunk=chunk, progress=progress)
+    head = network.acoustic_head
+    return logits if head is None else add_acoustic_logits(logits, in_segments(network, sound, head))
 
 
 def in_segments(

@@ -21,12 +21,10 @@ from ....models.speech.mouth_network import (
     FRAME_RATE,
     QUIETEST_DB,
     MouthNetwork,
-    add_acoustic_logits,
     frame_level,
-    normalise,
     speech_level,
 )
-from ...audio.mouth_states import CHUNK, SpeechSound, acoustic_logits, in_chunks, readings, speech_sound
+from ...audio.mouth_states import CHUNK, SpeechSound, mouth_logits, readings, speech_sound
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from ...audio.waveform import check_audio
 from ...timing import as_rate, frame_count
@@ -146,10 +144,7 @@ def mouth_controls(
     network = open_mouth(weights)
     sound = levelled_sound(network, audio)
     power = sound.power
-    mel = normalise(power, network.average)
-    logits = in_chunks(network, mel, lambda network, mel: network(mel)[0], chunk=chunk, progress=progress)
-    added = acoustic_logits(network, sound)
-    predicted = torch.sigmoid(logits if added is None else add_acoustic_logits(logits, added)).numpy()
+    predicted = torch.sigmoid(mouth_logits(network, sound, chunk=chunk, progress=progress)).numpy()
     level = frame_level(power)
     usual = float(speech_level(level))
     predicted[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)

@@ -25,7 +25,7 @@ from ....models.speech.mouth_network import (
     normalise,
     speech_level,
 )
-from ...audio.mouth_states import acoustic_logits
+from ...audio.mouth_states import mouth_logits
 from ...errors import TalkingPortraitError
 from ...types import Progress, no_progress
 from .corpus import vary
@@ -125,9 +125,7 @@ def agreement(network: MouthNetwork, clips: Sequence[SpokenLips]) -> dict[str, f
     found: dict[str, list[float]] = {"opening": [], "width": []}
     for clip in clips:
         with torch.inference_mode():
-            added = acoustic_logits(network, clip.sound)
-            mel = normalise(clip.sound.power, network.average)[None]
-            logits, _ = network(mel, None if added is None else added[None])
+            logits = mouth_logits(network, clip.sound)[None]
         curves, known = torch.from_numpy(clip.curves)[None], torch.from_numpy(clip.known)[None]
         for name, value in agreement_of(logits, curves, known).items():
             found[name].append(value)

@@ -41,8 +41,9 @@ MOUTH_CORNERS = INNER_MOUTH_CORNERS
 UPPER_CHAIN = [MOUTH_CORNERS[0], *UPPER_INNER_LIP, MOUTH_CORNERS[1]]
 LOWER_CHAIN = [MOUTH_CORNERS[0], *LOWER_INNER_LIP, MOUTH_CORNERS[1]]
 
-LOWER_TEETH_FOLLOW = [INNER_LOWER_LIP, 87, 317, INNER_LOWER_LIP, 87, 317, CHIN, 175, 199, 200]
-"""Vertices whose mean movement the lower teeth share: mostly the lower lip's edge, so that they stay behind it."""
+LOWER_TEETH_FOLLOW, TEETH_PART = [INNER_LOWER_LIP, 87, 317, INNER_LOWER_LIP, 87, 317, CHIN, 175, 199, 200], 0.87
+"""Vertices whose mean movement the lower teeth take part in, and the part: they are nearer to the jaw's hinge than the
+chin. Mostly it is the lower lip's edge, behind which they stay."""
 
 CLOSED_GAP = 0.022
 """Lip openings up to this many eye distances are a closed mouth: landmarkers never report an exact zero."""
@@ -52,8 +53,6 @@ PROFILE = 0.8
 """Part of the mouth's width that a turned head shows, below which its lips open less still: the far corner folds."""
 LIP_EDGE = 1.5
 """Width in output pixels of the soft edge between lip and inside, in a sharp picture."""
-CHIN_FURTHER = 0.5
-"""Part by which the chin goes further than the mesh's jaw takes it: about as far, for an opening, as real speakers'."""
 SLIT_FROM = 0.03
 """Opening in eye distances from which all of the gap that the lips' soft edges hide is added back."""
 SMALL_JAW = 0.1
@@ -118,7 +117,7 @@ class MouthShape:
         self.width_seen = float(np.clip(seen, 0.5, 1.0))
         """Visible part of the mouth's width on a turned head."""
         self.eye_pixels = mesh.eye_distance
-        self.opening_share = mesh.opening_share()
+        self.opening_share, self.chin_gain = mesh.jaw_shares()
         self.relaxed = self._relaxed(mesh)
         """(468, 3): takes the portrait's smile away."""
         thickness = np.linalg.norm(self.vertices[OUTER_LOWER_LIP] - self.vertices[INNER_LOWER_LIP])
@@ -173,7 +172,7 @@ class MouthShape:
             down = np.maximum(0.35 * smoothstep(0.11, 0.0, opening), 0.75 * pucker) * (1 - tuck)
             closing = down[:, None, None] * self.closing_upper + (1 - down)[:, None, None] * self.closing_lower
             offsets += speaking.closing[frames, None, None] * closing
-        jaw = offsets[:, LOWER_TEETH_FOLLOW]
+        jaw = TEETH_PART * offsets[:, LOWER_TEETH_FOLLOW]
         jaw[..., 1] -= LIFTED_JAW * self._shape_lips(offsets, controls)[:, None]
         return offsets, jaw
 
@@ -191,7 +190,7 @@ class MouthShape:
         drawn = soft_limit(opening, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
-        offsets[..., 1] *= 1 + CHIN_FURTHER * smoothstep(-5.5, -8.0, face_mesh().vertices[:, 1])
+        offsets[..., 1] *= 1 + (self.chin_gain - 1) * smoothstep(-5.5, -8.0, face_mesh().vertices[:, 1])
         return offsets + (smoothstep(0, SLIT_FROM, opening) * self.swallowed)[:, None, None] * self.slit
 
     def _shape_lips(self, offsets: np.ndarray, controls: LipControls) -> np.ndarray:

@@ -15,6 +15,7 @@ from ....models.curves import smoothstep, soft_limit
 from ....models.face.eyelid_shapes import eyelid_closure
 from ....models.face.face_mesh import (
     BLENDSHAPES,
+    CHIN,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
     VERTICES,
@@ -39,6 +40,9 @@ FULL_PUCKER = 0.25
 """Share of the mouth's width that the motion's corners come in by for a full "u"."""
 EYEBALL_RADIUS = 1.2
 """Centimetres, of an adult."""
+CHIN_PART, MOST_CHIN_GAIN = 1.5, 3.0
+"""Part of an opening of the jaw by which a chin goes down, about as far as real speakers' does, and the largest factor
+on the mesh's own movement: the mesh of a bowed head takes the chin back rather than down."""
 WIDEST = -0.12
 """Closure of an eye at its widest: the picture has no more eyeball to show."""
 
@@ -169,18 +173,23 @@ class PortraitMesh:
         """Pixels (..., 2) of head-frame positions (..., 3) in the portrait's own pose."""
         return project(vertices, self.matrix, self.image_size, self.camera)
 
-    def opening_share(self) -> float:
-        """How much of an opening of the jaw is visible in this view: a jaw moves back as well as down.
+    def jaw_shares(self) -> tuple[float, float]:
+        """How much of an opening of the jaw is visible in this view, and how far down the chin has to go for it.
 
-        It is made up for in full, so that openings look alike whether a face looks up or down. That holds as well for
-        smiles, whose low mouth the mesh takes for a bowed head.
+        The first is a part: a jaw moves back as well as down. It is made up for in full, so that openings look alike
+        whether a face looks up or down. That holds as well for smiles, whose low mouth the mesh takes for a bowed
+        head. The second is a factor with which the chin visibly goes by `CHIN_PART` of the visible opening.
         """
         open_jaw = mouth_vertices(np.array([[0.4, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
         gap = open_jaw[INNER_LOWER_LIP] - open_jaw[INNER_UPPER_LIP]
         pixels = self.in_picture(open_jaw)
         flat = pixels[INNER_LOWER_LIP] - pixels[INNER_UPPER_LIP]
-        share = np.linalg.norm(flat) / self.pixels_per_cm / np.linalg.norm(gap)
-        return float(np.clip(share, 0.6, 1.2))
+        opened = float(np.linalg.norm(flat))
+        share = float(np.clip(opened / self.pixels_per_cm / np.linalg.norm(gap), 0.6, 1.2))
+        down = flat / max(opened, 1e-9)
+        falling = float(self.in_picture(open_jaw * [0, 1, 0])[CHIN] @ down)
+        back = float(pixels[CHIN] @ down) - falling
+        return share, float(np.clip((CHIN_PART * opened - back) / max(falling, 1e-9), 1.0, MOST_CHIN_GAIN))
 
     def move(
         self, motion: FaceMotion, frames: np.ndarray, speaking: Speaking, light: FaceLight | None = None

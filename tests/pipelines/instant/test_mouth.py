@@ -12,6 +12,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from talking_portrait.models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
+from talking_portrait.pipelines.face.head_pose import head_matrix
+from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
@@ -109,6 +111,25 @@ def test_a_wide_mouth_is_an_oval(closed):
     assert (gaps[[2, 6]] > 0.7 * gaps[4]).all()
     assert (gaps[[0, 8]] > 0.3 * gaps[4]).all()
     assert (gaps[[0, 8]] < 0.7 * gaps[4]).all()
+
+
+@pytest.mark.parametrize("bowed", [-15, 0, 15])
+def test_a_chin_goes_down_by_the_same_part_of_an_opening_in_every_view(bowed):
+    """The jaw of the mesh goes back as much as down, which a face that looks down would hide."""
+    head = neutral_vertices().astype(np.float64)
+    matrix = head_matrix(np.array([bowed, 0, 0]), np.array([0, 0, -60]))
+    depth = (head @ matrix[2, :3])[:, None]
+    points = project(head, matrix, (512, 512))
+    pixels = float(np.linalg.norm(points[263] - points[33]) / np.linalg.norm(head[263] - head[33]))
+    mesh = PortraitMesh(FaceTrack(np.concatenate([points, -depth * pixels], 1)[None], np.ones(1, bool), (512, 512), matrix[None]))
+    opening = np.linspace(0.1, 0.5, 9)
+    vertices = head + mouth_vertices(np.outer(opening, [1, 0, 0, 0, 0, 0]))
+    still = np.zeros((9, 3))
+    motion = FaceMotion(vertices.astype(np.float32), neutral_vertices(), still, still, Fraction(25))
+    moved = mesh.points + mesh.move(motion, np.arange(9), mesh.mouth.speaking(motion)).expression.numpy()
+    opened = np.linalg.norm(moved[:, 14] - moved[:, 13], axis=1)
+    fallen = np.linalg.norm(moved[:, 152] - moved[:, 1], axis=1)
+    assert 1.2 < np.polyfit(opened, fallen, 1)[0] < 1.55
 
 
 @pytest.mark.parametrize("portrait", ["smiling", "closed"])

@@ -121,7 +121,9 @@ def test_a_chin_goes_down_by_the_same_part_of_an_opening_in_every_view(bowed):
     depth = (head @ matrix[2, :3])[:, None]
     points = project(head, matrix, (512, 512))
     pixels = float(np.linalg.norm(points[263] - points[33]) / np.linalg.norm(head[263] - head[33]))
-    mesh = PortraitMesh(FaceTrack(np.concatenate([points, -depth * pixels], 1)[None], np.ones(1, bool), (512, 512), matrix[None]))
+    mesh = PortraitMesh(
+        FaceTrack(np.concatenate([points, -depth * pixels], 1)[None], np.ones(1, bool), (512, 512), matrix[None])
+    )
     opening = np.linspace(0.1, 0.5, 9)
     vertices = head + mouth_vertices(np.outer(opening, [1, 0, 0, 0, 0, 0]))
     still = np.zeros((9, 3))

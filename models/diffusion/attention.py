@@ -29,7 +29,8 @@ class Reference:
     `keys_values` block name -> two tensors (n, heads, tokens, channels per head), n being 1 or as many as samples read.
     `unconditional_rows` samples at the start of a batch attend to themselves alone.
     `order` (frames,) which of the n pictures each frame of the conditional samples attends to, on the device of keys
-    and values; without it, all frames of a sample attend to the sample's own.
+    and values, as numbers that are sent to a GPU wait for all that it has to do; without it, all frames of a sample
+    attend to the sample's own.
     `motion` block name -> tokens of the frames before (samples, frames, height * width, C), for motion modules that
     attend to them; may be empty.
     """

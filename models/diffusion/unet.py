@@ -309,7 +309,6 @@ class UNet(nn.Module):
         for name, block in blocks.items():
             tokens = bank[name].to(rounding or bank[name].dtype)
             keys_values[name] = block.attn1.keys_values(tokens.to(block.attn1.to_k.weight.dtype))
-        # Made here, not at each use: numbers that go to a GPU wait for all that it has to do.
         return Reference(keys_values, unconditional_rows, torch.tensor(order, device=device) if order else None)
 
     def read_motion(
@@ -359,10 +358,7 @@ class UNet(nn.Module):
             )
         if speech:
             _check_masks(speech, sample.shape[-2:])
-        if isinstance(timestep, int):
-            timesteps = torch.full((samples,), timestep, device=sample.device)  # written there, so nothing waits for it
-        else:
-            timesteps = timestep.to(sample.device).expand(samples)
+        timesteps = torch.as_tensor(timestep, device=sample.device).expand(samples)
         embedding = sinusoidal_embedding(timesteps, self.config.channels[0]).to(sample.dtype)
         conditions = Conditions(self.time_embedding(embedding), context, frames, reference, written, speech)
 

@@ -15,7 +15,7 @@ from ..pipelines.finite import all_finite, check_plain
 from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.types import Audio, FaceTrack
 from .checked_node import described
-from .host import io
+from .host import advanced, io
 from .sockets import Curve
 
 
@@ -32,6 +32,30 @@ def size_input(name: str, tooltip: str) -> io.Input:
 def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 3.0, min: float = 0.0) -> io.Input:
     """A strength; 1 is natural."""
     return io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
+
+
+def guidance_inputs() -> list[io.Input]:
+    """In which part of the denoising steps guidance is used: `guide_from` and `guide_to`."""
+    tooltips = {
+        "guide_from": "Fraction of the steps at which guidance begins; 0 is the first step.",
+        "guide_to": "Fraction of the steps at which guidance ends; 1 is the last step. Less is faster and changes the "
+        "result.",
+    }
+    return [
+        advanced(io.Float.Input(name, default=float(at), min=0.0, max=1.0, step=0.05, tooltip=tooltip))
+        for at, (name, tooltip) in enumerate(tooltips.items())
+    ]
+
+
+def deep_every_input(layers: str) -> io.Input:
+    """Every how many denoising steps the deep layers, so called in the tooltip, are computed."""
+    tooltip = f"{layers} are computed in every n-th step only; above 1 is faster and changes the result."
+    return advanced(io.Int.Input("deep_every", default=1, min=1, max=10, tooltip=tooltip))
+
+
+def compiled_input() -> io.Input:
+    tooltip = "Compiles the network with torch.compile: slow at first, then faster on a graphics card."
+    return advanced(io.Boolean.Input("compiled", default=False, tooltip=tooltip))
 
 
 def curve_inputs(tooltips: Mapping[str, str]) -> list[io.Input]:

@@ -65,8 +65,17 @@ def _fitted(side: float, multiple: int) -> int:
 
 
 def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """A field of a system's options, with what the command line says about it."""
+    """A field of a system's options, with what the command line says about it; False is a switch that can be set."""
     return field(default=default, metadata={"help": help, "choices": choices})
+
+
+SPEED: Mapping[str, tuple[Any, str]] = {
+    "guide_from": (0.0, "part of the steps, 0 to 1, at which guidance begins"),
+    "guide_to": (1.0, "part of the steps at which guidance ends; less is faster and changes the result"),
+    "deep_every": (1, "every how many steps deep layers are computed; more is faster and changes the result"),
+    "compiled": (False, "compile the network with torch.compile: slow at first, then faster on a graphics card"),
+}
+"""Default and help of what the systems that denoise videos can be made faster with."""
 
 
 Options = TypeVar("Options")
@@ -96,7 +105,13 @@ def check_option_names(given: Iterable[str], known: Collection[str], renderer: s
 
 
 def _check_number(name: str, value: Any, default: Any) -> None:
-    """Raises TalkingPortraitError where a number is expected and another object came."""
+    """Raises TalkingPortraitError where a number or a switch is expected and another object came."""
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise TalkingPortraitError(
+                f"The {name.replace('_', '-')} is {quoted(value)}, but true or false is expected."
+            )
+        return
     kinds, wanted = ((int,), "a whole number") if isinstance(default, int) else ((int, float), "a number")
     if isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, kinds)):
         raise TalkingPortraitError(f"The {name.replace('_', '-')} is {quoted(value)}, but {wanted} is expected.")

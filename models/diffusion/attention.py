@@ -28,24 +28,24 @@ class Reference:
 
     `keys_values` block name -> two tensors (n, heads, tokens, channels per head), n being 1 or as many as samples read.
     `unconditional_rows` samples at the start of a batch attend to themselves alone.
-    `order` which of the n pictures each frame of the conditional samples attends to; without it, all frames of a
-    sample attend to the sample's own.
+    `order` (frames,) which of the n pictures each frame of the conditional samples attends to, on the device of keys
+    and values, as numbers that are sent to a GPU wait for all that it has to do; without it, all frames of a sample
+    attend to the sample's own.
     `motion` block name -> tokens of the frames before (samples, frames, height * width, C), for motion modules that
     attend to them; may be empty.
     """
 
     keys_values: Mapping[str, KeysValues]
     unconditional_rows: int = 0
-    order: tuple[int, ...] = ()
+    order: torch.Tensor | None = None
     motion: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def of(self, name: str) -> KeysValues:
         """Keys and values for a block, (n, ...) with n as many as frames where there is an order."""
         keys, values = self.keys_values[name]
-        if not self.order:
+        if self.order is None:
             return keys, values
-        order = torch.tensor(self.order, device=keys.device)
-        return keys[order], values[order]
+        return keys[self.order], values[self.order]
 
 
 def repeat_rows(x: torch.Tensor, rows: int) -> torch.Tensor:

@@ -113,10 +113,12 @@ class AudioBlock(nn.Module):
             )
         return found
 
-    def forward(self, tokens: torch.Tensor, speech: Speech, mask: torch.Tensor) -> torch.Tensor:
-        """Tokens (rows, height * width, C) after the block; `mask` (3, n, height, width) of their resolution."""
+    def forward(self, tokens: torch.Tensor, branches: Sequence[AudioBranch], mask: torch.Tensor) -> torch.Tensor:
+        """Tokens (rows, height * width, C) after the block; `mask` (3, n, height, width) of their resolution.
+
+        Where branches have fewer rows than there are tokens, see `Speech`.
+        """
         tokens = tokens + self.attn1(self.norm1(tokens))
-        branches = speech.branches[self.name]
         silent_rows = len(tokens) - len(branches[0].keys_values[0])
         normed = self.norm2(tokens[silent_rows:])
         full, face, lip = mask.flatten(2)[..., None]
@@ -165,5 +167,6 @@ class AudioTransformer(nn.Module):
     def forward(self, hidden: torch.Tensor, speech: Speech, level: int) -> torch.Tensor:
         """(rows, C, H, W) to the same; `level` is the number of halvings of its resolution."""
         tokens = to_tokens(self.proj_in, self.norm(hidden))
-        tokens = self.transformer_blocks[0](tokens, speech, speech.masks[level])
+        block = cast(AudioBlock, self.transformer_blocks[0])
+        tokens = block(tokens, speech.branches[block.name], speech.masks[level])
         return add_tokens(hidden, self.proj_out, tokens)

@@ -293,7 +293,7 @@ class UNet(nn.Module):
 
         Args:
             bank: of a reference UNet with the same blocks.
-            unconditional_rows, order: see `Reference`.
+            unconditional_rows, order: see `Reference`; empty is without an order.
             rounding: the published systems keep the bank in half precision whatever the networks compute in; None does
                 not round.
 
@@ -305,11 +305,11 @@ class UNet(nn.Module):
                 f"The reference has {len(bank)} blocks and the denoising UNet {len(blocks)} with other names; "
                 "load a reference UNet and a denoising UNet that belong together."
             )
-        keys_values = {}
+        keys_values, device = {}, next(iter(bank.values())).device
         for name, block in blocks.items():
             tokens = bank[name].to(rounding or bank[name].dtype)
             keys_values[name] = block.attn1.keys_values(tokens.to(block.attn1.to_k.weight.dtype))
-        return Reference(keys_values, unconditional_rows, order)
+        return Reference(keys_values, unconditional_rows, torch.tensor(order, device=device) if order else None)
 
     def read_motion(
         self, bank: Mapping[str, torch.Tensor], frames: int, *, rounding: torch.dtype | None = torch.float16

@@ -15,7 +15,10 @@ from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import (
     colours,
+    compiled_input,
+    deep_every_input,
     frame_rate,
+    guidance_inputs,
     images_socket,
     portrait_socket,
     portrait_track,
@@ -165,27 +168,7 @@ class AniPortraitSampler(RendererNode):
                         tooltip="Pose images are normalised as in the published program; off, as in its training.",
                     )
                 ),
-                host.advanced(
-                    io.Float.Input(
-                        "guide_from",
-                        default=0.0,
-                        min=0.0,
-                        max=1.0,
-                        step=0.05,
-                        tooltip="Fraction of the steps at which guidance begins; 0 is the first step.",
-                    )
-                ),
-                host.advanced(
-                    io.Float.Input(
-                        "guide_to",
-                        default=1.0,
-                        min=0.0,
-                        max=1.0,
-                        step=0.05,
-                        tooltip="Fraction of the steps at which guidance ends; 1 is the last step. Less is faster and "
-                        "changes the result.",
-                    )
-                ),
+                *guidance_inputs(),
                 host.advanced(
                     io.Boolean.Input(
                         "swap_colours",
@@ -194,24 +177,8 @@ class AniPortraitSampler(RendererNode):
                         "are swapped.",
                     )
                 ),
-                host.advanced(
-                    io.Int.Input(
-                        "deep_every",
-                        default=1,
-                        min=1,
-                        max=10,
-                        tooltip="For seamless: the deep layers are computed in every n-th step only; above 1 is faster "
-                        "and changes the result.",
-                    )
-                ),
-                host.advanced(
-                    io.Boolean.Input(
-                        "compiled",
-                        default=False,
-                        tooltip="Compiles the network with torch.compile: slow at first, then faster on a graphics "
-                        "card.",
-                    )
-                ),
+                deep_every_input("For seamless: the deep layers"),
+                compiled_input(),
                 sound_input(),
             ],
             outputs=[

@@ -13,7 +13,15 @@ from .. import host
 from ..checked_node import checked_node
 from ..frames import frames_in_memory
 from ..host import io
-from ..inputs import amount_input, portrait_socket, size_input, track_from
+from ..inputs import (
+    amount_input,
+    compiled_input,
+    deep_every_input,
+    guidance_inputs,
+    portrait_socket,
+    size_input,
+    track_from,
+)
 from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
 from ..sockets import (
     APascoSocket,
@@ -157,6 +165,9 @@ class APascoSampler(RendererNode):
                     )
                 ),
                 sound_input(),
+                *guidance_inputs(),
+                deep_every_input("The deep layers"),
+                compiled_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
@@ -201,6 +212,10 @@ class APascoSampler(RendererNode):
         mixed_rows: bool = True,
         decode_batch: int = 4,
         audio: Any = None,
+        guide_from: float = 0.0,
+        guide_to: float = 1.0,
+        deep_every: int = 1,
+        compiled: bool = False,
     ) -> io.NodeOutput:
         from ...pipelines.apasco.animate import Inputs, Settings, animate
         from ..vae_and_clip import codec
@@ -217,6 +232,9 @@ class APascoSampler(RendererNode):
             geometry=geometry_weight,
             mixed_rows=mixed_rows,
             decode_batch=decode_batch,
+            compiled=compiled,
+            guided=(guide_from, guide_to),
+            deep_every=deep_every,
             shared_noise=shared_noise,
             overlap=overlap,
             deflicker=calming,

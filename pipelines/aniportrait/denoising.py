@@ -16,7 +16,8 @@ from typing import cast
 import torch
 
 from ...models.diffusion.attention import Bank, Reference
-from ...models.diffusion.unet import DeepFeatures, UNet
+from ...models.diffusion.unet import UNet
+from ..diffusion.deep_cache import DeepCache
 from ..diffusion.latents import rough_picture
 from ..diffusion.samplers import (
     NoiseSchedule,
@@ -80,8 +81,7 @@ class Denoiser:
     ) -> None:
         self.cfg, self.sum_overlaps = cfg, sum_overlaps
         self._managed, self._features, self._guided_step = denoising_unet, features, guided
-        self._weights, self._deep_every = weights, deep_every
-        self._deep: dict[tuple[object, ...], DeepFeatures] = {}
+        self._weights, self._deep = weights, DeepCache(deep_every)
         self._batches = HalvingBatches(batch, "window")
         unet, self.device = loaded(denoising_unet, UNet)
         self._token = token.to(self.device)
@@ -101,17 +101,19 @@ class Denoiser:
         pose = [torch.cat(level) for level in zip(*(self._features(window) for window in windows), strict=True)]
         unet = self._loaded(latents, windows)
         sample = torch.cat([latents[:, :, list(window)] for window in windows])
+        names = [(True, *window) for window in windows]
         context = self._token.expand(len(sample), -1, -1)
         unconditional_rows = 0
         if guided:
             unconditional_rows = len(sample)
             sample = torch.cat([sample, sample])
+            names = [(False, *window) for window in windows] + names
             context = torch.cat([torch.zeros_like(context), context])
         reference = Reference(self._keys_values, unconditional_rows)
-        deep = None
-        if self._deep_every > 1:
-            deep = self._deep.setdefault((guided, *map(tuple, windows)), DeepFeatures())
-        velocities = unet(sample.to(context.dtype), timestep, context, pose=pose, reference=reference, deep=deep)
+        sample = sample.to(context.dtype)
+        velocities = self._deep.run(
+            names, lambda deep: unet(sample, timestep, context, pose=pose, reference=reference, deep=deep)
+        )
         return velocities.to(latents.dtype)
 
     def velocity(
@@ -128,8 +130,7 @@ class Denoiser:
         `tick` is called after each run of the UNet with the number of windows; it may raise to stop.
         """
         guided = self.guided(step)
-        if step % self._deep_every == 0:
-            self._deep.clear()
+        self._deep.begin(step)
         total = torch.zeros_like(latents)
         times = torch.zeros(latents.shape[2], device=latents.device, dtype=latents.dtype)
         length = len(windows[0])

@@ -9,6 +9,7 @@ import torch
 
 from ..diffusion.context_windows import check_overlap
 from ..diffusion.latents import LATENT_SIDE
+from ..diffusion.reduced_steps import check_reduced_steps, is_guided
 from ..errors import TalkingPortraitError, one_line
 from ..memory import Managed
 
@@ -82,8 +83,7 @@ class Settings:
 
     def is_guided(self, step: int) -> bool:
         """Whether guidance is used in this step, counted from 0."""
-        share = step / max(self.steps - 1, 1)
-        return self.cfg > 1 and self.guided[0] <= share <= self.guided[1]
+        return is_guided(step, self.steps, self.cfg, self.guided)
 
 
 class Drawings(Protocol):
@@ -131,7 +131,6 @@ def check_settings(settings: Settings) -> None:
         "window_batch": settings.window_batch,
         "decode_batch": settings.decode_batch,
         "stretch": settings.segment_windows,  # as the node's input is called
-        "deep_every": settings.deep_every,
     }
     for name, count in counts.items():
         if count < 1:
@@ -146,11 +145,7 @@ def check_settings(settings: Settings) -> None:
             "Deep layers cannot be kept from step to step for a whole clip at once; choose the seamless mode, or "
             "compute them in every step."
         )
-    if settings.cfg != settings.cfg or not settings.guided[0] <= settings.guided[1]:
-        raise TalkingPortraitError(
-            f"Guidance of {settings.cfg} from {settings.guided[0]} to {settings.guided[1]} of the steps is requested, "
-            "but a number, and a beginning before its end, are expected."
-        )
+    check_reduced_steps(settings.cfg, settings.guided, settings.deep_every)
 
 
 def check_window(settings: Settings, longest: int = LONGEST_WINDOW) -> None:

@@ -20,7 +20,7 @@ from ...models.diffusion.vae import load_vae
 from ..diffusion.latents import DTYPES, precision
 from ..diffusion.vae import LoadedVae, VaeCodec
 from ..memory import Resident
-from ..speech_video import FRAMINGS, FramedPortrait, SpeechVideo, Stage, framed, option
+from ..speech_video import FRAMINGS, SPEED, FramedPortrait, SpeechVideo, Stage, framed, option
 from ..timing import as_rate
 from ..types import Audio, FaceMotion, FaceTrack
 from .animate import Networks, Settings, animate
@@ -60,6 +60,10 @@ class Options:
     window: int = option(16, "frames that the network processes together")
     overlap: int = option(4, "frames that neighbouring windows share")
     style: int = option(0, "whose way of moving the head, of the hundred people in the training")
+    guide_from: float = option(*SPEED["guide_from"])
+    guide_to: float = option(*SPEED["guide_to"])
+    deep_every: int = option(*SPEED["deep_every"])
+    compiled: bool = option(*SPEED["compiled"])
     dtype: str = option("auto", "precision of the weights", ("auto", *DTYPES))
 
 
@@ -93,6 +97,9 @@ def speech_video(
         mode=options.mode,  # type: ignore[arg-type]
         window=options.window,
         overlap=options.overlap,
+        guided=(options.guide_from, options.guide_to),
+        deep_every=options.deep_every,
+        compiled=options.compiled,
     )
     check_settings(settings)
     dtype = precision(options.dtype, device)

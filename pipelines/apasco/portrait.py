@@ -50,37 +50,38 @@ def prepare_portrait(networks: Networks, codec: ImageCodec, inputs: Inputs, sett
     imageproj, device = loaded(networks.imageproj, torch.nn.Module)
     embedding = inputs.embedding.to(device, dtype)
     tokens = imageproj(embedding)
-    if settings.guided:
+    if settings.has_guidance:
         tokens = torch.cat([imageproj(torch.zeros_like(embedding)), tokens])
 
     located = inputs.masks.located(settings.size)
     locator, device = loaded(networks.face_locator, torch.nn.Module)
     feature = locator(located.to(device, dtype))
-    if settings.guided:
+    if settings.has_guidance:
         feature = torch.cat([torch.zeros_like(feature), feature])
 
     bank = written(networks, latents.expand(len(tokens), -1, -1, -1), tokens)
     unet, device = loaded(networks.denoising_unet, UNet)
     reference = unet.read_bank(
-        {name: x.to(device) for name, x in bank.items()}, unconditional_rows=len(tokens) - 1, rounding=settings.rounding
+        {name: x.to(device) for name, x in bank.items()},
+        unconditional_rows=len(tokens) - 1,
+        order=_order(settings),
+        rounding=settings.rounding,
     )
     levels = inputs.masks.levels(settings.latent_size, len(unet.config.channels))
     masks = [mask.to(device, dtype) for mask in levels]
-    return PreparedPortrait(picture, tokens, bank, _ordered(reference, settings), feature, masks)
+    return PreparedPortrait(picture, tokens, bank, reference, feature, masks)
 
 
-def _ordered(reference: Reference, settings: Settings) -> Reference:
-    """The reference with the picture that each conditional frame attends to, of the two that differ in face tokens."""
-    if not settings.guided:
-        return reference
+def _order(settings: Settings) -> tuple[int, ...]:
+    """Which picture each conditional frame attends to, of the two that differ in face tokens, if there are two."""
+    if not settings.has_guidance:
+        return ()
     each, last = 1 + settings.past_frames, settings.clip
     if settings.mixed_rows:
         # The published program tiles the pictures of both samples over rows in which each sample's frames lie together.
         rows = (0, each % 2)
-        order = tuple(rows[(last + frame) % 2] for frame in range(last))
-    else:
-        order = (1,) * last
-    return replace(reference, order=order)
+        return tuple(rows[(last + frame) % 2] for frame in range(last))
+    return (1,) * last
 
 
 def written(networks: Networks, latents: torch.Tensor, tokens: torch.Tensor) -> Bank:

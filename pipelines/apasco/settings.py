@@ -10,6 +10,7 @@ import torch
 
 from ...models.diffusion.layout import MOTION_FRAMES
 from ..diffusion.latents import LATENT_SIDE
+from ..diffusion.reduced_steps import check_reduced_steps, is_guided
 from ..diffusion.samplers import NoiseSchedule, scheduled_betas
 from ..errors import TalkingPortraitError, one_line
 from ..memory import Managed
@@ -71,6 +72,12 @@ class Settings:
             turn, and its results come from that; without, each row gets its own.
         rounded_bank: whether the reference UNet's tokens are kept in half precision, as published.
         decode_batch: frames that the VAE decodes at once; halved by itself when memory runs out.
+        compiled: let torch.compile translate the denoising UNet's blocks; slow at first, then faster on a GPU.
+
+    These give other numbers, for less time:
+        guided: the part of the steps, in 0..1 from the first to the last, in which guidance is used.
+        deep_every: every how many steps the deep layers are computed; in between their last output is used (DeepCache,
+            Ma et al. 2024). 1 computes always.
 
     Against flicker and drift, each off by default:
         shared_noise: every clip begins with the same noise.
@@ -91,14 +98,22 @@ class Settings:
     mixed_rows: bool = True
     rounded_bank: bool = True
     decode_batch: int = 4
+    compiled: bool = False
+    guided: tuple[float, float] = (0.0, 1.0)
+    deep_every: int = 1
     shared_noise: bool = False
     overlap: int = 0
     deflicker: float = 0.0
     anchoring: float = 0.0
 
     @property
-    def guided(self) -> bool:
+    def has_guidance(self) -> bool:
+        """Whether there is an unconditional row beside the conditional one, in some steps at least."""
         return self.cfg > 1
+
+    def is_guided(self, step: int) -> bool:
+        """Whether guidance is used in this step, counted from 0."""
+        return is_guided(step, self.steps, self.cfg, self.guided)
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -178,6 +193,7 @@ def check_settings(settings: Settings, networks: Networks) -> None:
             raise TalkingPortraitError(f"The {name} is {strength}, but 0 to 1 is expected.")
     if not torch.tensor([settings.cfg, settings.geometry, *settings.weights]).isfinite().all():
         raise TalkingPortraitError("The guidance or a weight is no finite number; 3.5 and 1 are the published ones.")
+    check_reduced_steps(settings.cfg, settings.guided, settings.deep_every)
 
 
 def check_inputs(inputs: Inputs, settings: Settings, networks: Networks) -> None:

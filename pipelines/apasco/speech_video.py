@@ -16,7 +16,7 @@ from ..diffusion.latents import DTYPES, precision
 from ..diffusion.vae import LoadedVae, VaeCodec
 from ..face.identity import FaceRecogniser, identify
 from ..memory import Resident
-from ..speech_video import FRAMINGS, SpeechVideo, Stage, framed, option
+from ..speech_video import FRAMINGS, SPEED, SpeechVideo, Stage, framed, option
 from ..timing import as_rate
 from ..types import Audio, FaceMotion, FaceTrack
 from .animate import Inputs, Networks, Settings, animate
@@ -52,6 +52,10 @@ class Options:
     pose_weight: float = option(1.0, "how much speech moves the head and what is around the face")
     face_weight: float = option(1.0, "how much speech moves the face")
     lip_weight: float = option(1.0, "how much speech moves the lips")
+    guide_from: float = option(*SPEED["guide_from"])
+    guide_to: float = option(*SPEED["guide_to"])
+    deep_every: int = option(*SPEED["deep_every"])
+    compiled: bool = option(*SPEED["compiled"])
     dtype: str = option("auto", "precision of the weights", ("auto", *DTYPES))
 
 
@@ -108,6 +112,9 @@ def speech_video(
             schedule=options.schedule,  # type: ignore[arg-type]
             weights=(options.pose_weight, options.face_weight, options.lip_weight),
             overlap=options.overlap,
+            guided=(options.guide_from, options.guide_to),
+            deep_every=options.deep_every,
+            compiled=options.compiled,
         ),
         progress=stage("rendering", "steps"),
     )

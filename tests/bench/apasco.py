@@ -38,6 +38,14 @@ SEED = 42
 AUDIO_LAYERS, AUDIO_CHANNELS = 12, 768
 
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "compiled": {"compiled": True},
+    "fast": {"deep_every": 2, "guided": (0.0, 0.5)},
+}
+"""What is changed from the published settings."""
+
+
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
@@ -50,6 +58,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--cfg", type=float, default=3.5)
     parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0 leaves the choice to torch")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each, in turn; the median counts")
+    parser.add_argument("--variants", nargs="*", default=["exact"], choices=list(VARIANTS), help="of ours")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     return parser
@@ -114,7 +123,7 @@ def masks(arguments: argparse.Namespace) -> Any:
     return region_masks(points, (size, size))
 
 
-def ours(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
+def ours(arguments: argparse.Namespace, variant: str) -> Callable[[], torch.Tensor]:
     from talking_portrait.pipelines.apasco.animate import Inputs, Settings, animate
     from talking_portrait.pipelines.apasco.settings import Networks
     from talking_portrait.pipelines.memory import Resident
@@ -130,6 +139,7 @@ def ours(arguments: argparse.Namespace) -> Callable[[], torch.Tensor]:
         steps=arguments.steps,
         cfg=arguments.cfg,
         seed=SEED,
+        **VARIANTS[variant],
     )
 
     def run() -> torch.Tensor:
@@ -283,7 +293,7 @@ class Pooled(torch.nn.Module):
 
 def child(arguments: argparse.Namespace, name: str, path: Path) -> dict[str, float]:
     """Runs one of them in a process of its own; its last line of output is the figures."""
-    given = {key: value for key, value in vars(arguments).items() if key not in ("child", "repeats")}
+    given = {key: value for key, value in vars(arguments).items() if key not in ("child", "repeats", "variants")}
     passed = [word for key, value in given.items() for word in (f"--{key}", str(value))]
     command = [sys.executable, "-m", "tests.bench.apasco", *passed, "--child", f"{name}:{path}"]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -291,7 +301,7 @@ def child(arguments: argparse.Namespace, name: str, path: Path) -> dict[str, flo
 
 
 def lines(arguments: argparse.Namespace) -> Iterator[str]:
-    names = ["ours", *(["reference"] if os.environ.get("HALLO_DIR") else [])]
+    names = [*arguments.variants, *(["reference"] if os.environ.get("HALLO_DIR") else [])]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         arguments.weights = Path(folder)
@@ -309,9 +319,9 @@ def lines(arguments: argparse.Namespace) -> Iterator[str]:
     seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
     for name, runs in found.items():
         line = figures(name, seconds[name], runs, count)
-        if "reference" in frames and name == "ours":
+        if "reference" in frames and name != "reference":
             times = seconds["reference"] / seconds[name]
-            line += f"; {times:.2f} x as fast, {difference(frames['ours'], frames['reference'])}"
+            line += f"; {times:.2f} x as fast, {difference(frames[name], frames['reference'])}"
         yield line
 
 
@@ -321,7 +331,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     if arguments.child:
         name, _, path = arguments.child.partition(":")
-        report(arguments, {"ours": ours, "reference": reference}[name](arguments), Path(path))
+        report(arguments, reference(arguments) if name == "reference" else ours(arguments, name), Path(path))
         return
     for line in lines(arguments):
         print(line, flush=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .aniportrait import VARIANTS, Embedding, NoCodec, drawings, portrait, random_weight
+from .apasco import VARIANTS as APASCO_VARIANTS
 from .apasco import embedding, states
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _square(size: tuple[int, int], margin: int) -> torch.Tensor:
     return mask
 
 
-def apasco(bench: Bench, row: Row) -> None:
+def apasco(bench: Bench, row: Row, variant: str, *, count: bool = True) -> None:
     from talking_portrait.models.apasco.networks import Networks as Modules
     from talking_portrait.models.apasco.networks import NetworksConfig
     from talking_portrait.pipelines.apasco.animate import Inputs, Settings, animate
@@ -116,7 +117,11 @@ def apasco(bench: Bench, row: Row) -> None:
     speech = SpeechFeatures(states(arguments), Fraction(25), "random", "resampled")
     inputs = Inputs(portrait(arguments.size), embedding(), SquareMasks(arguments.size), speech)
     settings = Settings(
-        size=(arguments.size, arguments.size), clip=arguments.frames, steps=2 if bench.tiny else 40, seed=42
+        size=(arguments.size, arguments.size),
+        clip=arguments.frames,
+        steps=2 if bench.tiny else 40,
+        seed=42,
+        **APASCO_VARIANTS[variant],
     )
     row.frames = arguments.frames * arguments.clips
 
@@ -124,7 +129,7 @@ def apasco(bench: Bench, row: Row) -> None:
         for _ in animate(held, NoCodec(), inputs, settings):
             pass
 
-    bench.measure(row, run)
+    bench.measure(row, run, count=count)
 
 
 def anitalker_stage1(bench: Bench) -> Any:
@@ -261,7 +266,12 @@ def work(bench: Bench) -> Iterator[tuple[str, str, Callable[[Row], None]]]:
     faces = 1 if bench.tiny else 8
     yield "aniportrait_exact", "AniPortrait 512 x 512, 25 steps", lambda row: aniportrait(bench, row, "exact")
     yield "aniportrait_fast", "AniPortrait, fast", lambda row: aniportrait(bench, row, "fast")
-    yield "apasco", "APasco 512 x 512, 40 steps", lambda row: apasco(bench, row)
+    yield "apasco", "APasco 512 x 512, 40 steps", lambda row: apasco(bench, row, "exact")
+    yield (
+        "apasco_fast",
+        "APasco fast: 40 steps, deep layers every second, guidance in the first half",
+        lambda row: apasco(bench, row, "fast"),
+    )
     yield "anitalker_render", "AniTalker 256 x 256, rendered", lambda row: anitalker_render(bench, row, 32)
     yield (
         "anitalker_restored",
@@ -280,4 +290,9 @@ def work(bench: Bench) -> Iterator[tuple[str, str, Callable[[Row], None]]]:
             "aniportrait_compiled",
             "AniPortrait 512 x 512, 25 steps, compiled",
             lambda row: aniportrait(bench, row, "compiled", count=False),
+        )
+        yield (
+            "apasco_compiled",
+            "APasco 512 x 512, 40 steps, compiled",
+            lambda row: apasco(bench, row, "compiled", count=False),
         )

@@ -15,6 +15,7 @@ ROWS = [
     "aniportrait_exact",
     "aniportrait_fast",
     "apasco",
+    "apasco_fast",
     "anitalker_render",
     "anitalker_restored",
     "gfpgan",

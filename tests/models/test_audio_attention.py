@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from talking_portrait.models.diffusion.audio_attention import AudioBlock, Speech
+from talking_portrait.models.diffusion.audio_attention import AudioBlock
 from torch import nn
 
 CHANNELS, HEADS, AUDIO, GEOMETRY = 32, 4, 24, 16
@@ -21,7 +21,6 @@ def trained(geometry: bool, learnt_weights: bool) -> AudioBlock:
     block = AudioBlock(
         CHANNELS, HEADS, AUDIO, geometry=GEOMETRY if geometry else 0, learnt_weights=learnt_weights
     ).requires_grad_(False)
-    block.name = "block"
     for number, parameter in enumerate(block.parameters()):
         parameter.copy_(0.3 * noise(*parameter.shape, seed=number))
     return block.eval()
@@ -56,10 +55,10 @@ def test_the_block_in_one_is_the_plain_formula(geometry: bool, learnt_weights: b
     tokens, audio, mesh = noise(ROWS, HEIGHT * WIDTH, CHANNELS), noise(ROWS, 7, AUDIO), noise(ROWS, 3, GEOMETRY)
     mask = noise(3, 1 if masks == "one" else ROWS, HEIGHT, WIDTH).sigmoid()
     contexts = [audio[silent:], *([mesh[silent:]] if geometry else [])]
-    speech = Speech({"block": block.project_audio(contexts, WEIGHTS)}, [mask])
+    branches = block.project_audio(contexts, WEIGHTS)
     quiet = [torch.cat([torch.zeros_like(context[:silent]), context[silent:]]) for context in (audio, mesh)]
     expected = plain(block, tokens, quiet[0], quiet[1] if geometry else None, mask)
-    torch.testing.assert_close(block(tokens, speech, mask), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(block(tokens, branches, mask), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_formula_changes_with_each_of_its_parts() -> None:

@@ -180,11 +180,30 @@ def test_the_sampler_refuses_what_does_not_fit():
         ({"features": one_layer}, "have 1 layer of"),
         ({"clip_length": 31}, "clip length is 31 frames"),
         ({"schedule": "cosine"}, 'schedule is "cosine", but linear or scaled_linear is expected'),
+        ({"guide_from": 0.8, "guide_to": 0.2}, "Guidance of 3.5 from 0.8 to 0.2 of the steps"),
         ({"landmarks": sample.landmarks}, "has no mesh encoder"),
         ({"landmarks": sample.landmarks, "motion": motion}, "Both landmarks and a motion"),
         ({"previous": state}, "nothing is left to do"),
     ):
         assert message in refusal(sample, options)
+
+
+def test_the_sampler_passes_on_what_makes_it_faster(monkeypatch):
+    from talking_portrait.pipelines.apasco import animate as apasco
+
+    found = []
+
+    def taken(networks, codec, inputs, settings, **options):
+        found.append(settings)
+        raise TalkingPortraitError("seen")
+
+    monkeypatch.setattr(apasco, "animate", taken)
+    sample = Sampling()
+    refusal(sample, {})
+    refusal(sample, {"guide_from": 0.1, "guide_to": 0.5, "deep_every": 2, "compiled": True})
+    published, fast = found
+    assert (published.guided, published.deep_every, published.compiled) == ((0.0, 1.0), 1, False)
+    assert fast == replace(published, guided=(0.1, 0.5), deep_every=2, compiled=True)
 
 
 def test_cancelling_and_too_little_memory_end_a_run(monkeypatch):

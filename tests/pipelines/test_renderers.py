@@ -153,6 +153,7 @@ def test_a_saved_motion_moves_aniportrait_without_its_audio_networks(models, tmp
         ("apasco", ["--framing", "all"], "The framing is 'all', but one of none"),
         ("apasco", ["--size", "8"], "The size is 8 pixels"),
         ("apasco", ["--steps", "0"], "Sampling in 0 steps"),
+        ("apasco", ["--guide-from", "0.8", "--guide-to", "0.2"], "Guidance of 1.0 from 0.8 to 0.2 of the steps"),
         ("aniportrait", ["--window", "99"], "The window is 99 frames"),
         ("aniportrait", ["--dtype", "float16"], "float16, which a CPU cannot compute well"),
     ],
@@ -162,6 +163,27 @@ def test_what_a_renderer_cannot_do_is_reported(renderer, options, words, models,
     assert main([*command(renderer, models, sound, tmp_path / "out.mp4"), *options, "--device", "cpu"]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("renderer", "kept"), [("aniportrait", {"mode": "seamless", "window": 16}), ("apasco", {"clip": 16})]
+)
+def test_what_makes_diffusion_faster_is_passed_on(renderer, kept, models, tmp_path, monkeypatch, capsys):
+    found = []
+
+    def taken(*inputs, **options):
+        found.extend(value for value in inputs if hasattr(value, "deep_every"))
+        raise TalkingPortraitError("seen")
+
+    monkeypatch.setattr(renderers.renderer_module(renderer), "animate", taken)
+    sound = voice(tmp_path / "voice.wav", 0.2)
+    line = command(renderer, models, sound, tmp_path / "out.mp4")
+    for options in ([], ["--guide-from", "0.1", "--guide-to", "0.5", "--deep-every", "2", "--compiled"]):
+        assert main([*line, *options]) == 2
+        assert "seen" in capsys.readouterr().err
+    published, fast = found
+    assert (published.guided, published.deep_every, published.compiled) == ((0.0, 1.0), 1, False)
+    assert fast == replace(published, guided=(0.1, 0.5), deep_every=2, compiled=True, **kept)
 
 
 @pytest.mark.parametrize("renderer", ["aniportrait", "apasco"])
@@ -204,6 +226,9 @@ def test_the_python_api_names_the_same_renderers(renderer, models, tmp_path):
         tp.animate(example_portrait()[0], out, tmp_path / "x.mp4", renderer=renderer, models=models, mouth=1)
     with pytest.raises(TalkingPortraitError, match="The steps is '2', but a whole number is expected"):
         tp.animate(example_portrait()[0], out, tmp_path / "x.mp4", renderer=renderer, models=models, steps="2")
+    if renderer != "anitalker":
+        with pytest.raises(TalkingPortraitError, match="The compiled is 1, but true or false is expected"):
+            tp.animate(example_portrait()[0], out, tmp_path / "x.mp4", renderer=renderer, models=models, compiled=1)
     with pytest.raises(TalkingPortraitError, match="The renderer is 'none'"):
         tp.animate(example_portrait()[0], out, tmp_path / "x.mp4", renderer="none")
 

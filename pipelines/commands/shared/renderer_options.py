@@ -26,7 +26,11 @@ def add_renderer_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--models", type=Path, metavar="DIR", help="holds vae, audio_encoders, talking_portrait ...")
     have = {action.dest for action in command._actions}
     for name, (kind, text) in _settings().items():
-        if name not in have:
+        if name in have:
+            continue
+        if kind is bool:
+            group.add_argument(_flag(name), action="store_true", default=None, help=text)
+        else:
             group.add_argument(_flag(name), type=kind, metavar="X" if kind is str else "N", help=text)
     group = command.add_argument_group(
         "model files", "other files than the published ones: a path, or a name in the file's model folder"
@@ -82,7 +86,8 @@ def _settings() -> dict[str, tuple[type, str]]:
             choices = entry.metadata["choices"]
             text = entry.metadata["help"] + (f": {', '.join(choices)}" if choices else "")
             kinds.setdefault(entry.name, (type(entry.default), text))
-            defaults.setdefault(entry.name, []).append(f"{system} {entry.default}")
+            default = "off" if entry.default is False else entry.default
+            defaults.setdefault(entry.name, []).append(f"{system} {default}")
     return {name: (kind, f"{text} ({', '.join(defaults[name])})") for name, (kind, text) in kinds.items()}
 
 

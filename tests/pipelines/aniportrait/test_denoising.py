@@ -251,6 +251,18 @@ def test_deep_layers_are_cached_until_their_next_step() -> None:
     torch.testing.assert_close(model.velocity(second, 400, WINDOWS, step=3), exact, atol=2e-4, rtol=1e-3)
 
 
+def test_cached_deep_layers_serve_steps_in_which_guidance_has_ended() -> None:
+    latents = noise(1, 4, FRAMES, SIDE, SIDE)
+    model = denoiser(deep_every=2, guided=lambda step: step == 0)
+    deep = model._managed.module.mid_block.register_forward_hook(lambda *call: runs.append(1))
+    runs: list[int] = []
+    model.velocity(latents, 500, WINDOWS, step=0)
+    unguided = model.velocity(latents, 500, WINDOWS, step=1)
+    deep.remove()
+    assert len(runs) == len(WINDOWS)
+    torch.testing.assert_close(unguided, denoiser(cfg=1.0).velocity(latents, 500, WINDOWS), atol=2e-4, rtol=1e-3)
+
+
 # --- pictures ---
 
 

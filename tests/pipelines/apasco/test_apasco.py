@@ -181,8 +181,66 @@ def test_unmixed_rows_are_another_and_need_no_more(networks):
     )
 
 
-def test_rows_that_do_not_fit_together_pass_one_by_one(networks, monkeypatch):
-    inputs, settings = inputs_of(4), replace(QUICK, steps=2)
+@pytest.mark.parametrize("mixed_rows", [True, False])
+def test_a_step_without_guidance_gives_what_the_conditional_row_has_in_one_with_it(networks, mixed_rows):
+    inputs, settings = inputs_of(8), replace(QUICK, mixed_rows=mixed_rows)
+    state = next(animate(networks, PatchCodec(), inputs, settings)).state  # so that there are frames before the clip
+    given: list[torch.Tensor] = []
+    hook = networks.denoising_unet.module.register_forward_hook(lambda module, args, result: given.append(result))
+    for guided in ((0.0, 1.0), (1.0, 1.0)):
+        made(networks, inputs, replace(settings, guided=guided), state=state)
+    hook.remove()
+    both, alone = given
+    assert (len(both), len(alone)) == (2, 1)
+    assert not torch.allclose(both[0], both[1], atol=1e-2)
+    torch.testing.assert_close(alone[0], both[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "deep"),
+    [
+        ({"deep_every": 1}, [2, 2, 2, 2], [2, 2, 2, 2]),
+        ({"guided": (0.0, 0.5)}, [2, 2, 1, 1], [2, 2, 1, 1]),
+        ({"guided": (0.5, 1.0), "deep_every": 4}, [1, 1, 2, 2], [1, 2]),
+        ({"guided": (0.0, 0.5), "deep_every": 2}, [2, 2, 1, 1], [2, 1]),
+        ({"guided": (0.0, 0.2), "deep_every": 3}, [2, 1, 1, 1], [2, 1]),
+        ({"cfg": 1.0, "deep_every": 2}, [1, 1, 1, 1], [1, 1]),
+    ],
+)
+def test_faster_settings_leave_rows_and_deep_layers_out(networks, changes, rows, deep):
+    settings, found, found_deep = replace(QUICK, steps=4, **changes), [], []
+    unet = networks.denoising_unet.module
+    hooks = [
+        unet.register_forward_pre_hook(lambda _, args: found.append(len(args[0]))),
+        unet.mid_block.register_forward_pre_hook(lambda _, args: found_deep.append(len(args[0]) // QUICK.clip)),
+    ]
+    frames = made(networks, inputs_of(4), settings)
+    for hook in hooks:
+        hook.remove()
+    assert (found, found_deep) == (rows, deep)
+    plain = made(networks, inputs_of(4), replace(settings, guided=(0.0, 1.0), deep_every=1))
+    if changes == {"deep_every": 1}:
+        assert torch.equal(frames, plain)
+    else:
+        assert not torch.allclose(frames, plain, atol=1e-3)
+
+
+def test_compiling_can_be_switched_off_again(networks, monkeypatch):
+    compiled: list[torch.nn.Module] = []
+
+    def compile_(module: torch.nn.Module, **options: object) -> None:
+        module._compiled_call_impl = lambda *args: compiled.append(module) or module._call_impl(*args)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    for on in (True, False):
+        compiled.clear()
+        made(networks, inputs_of(4), replace(QUICK, compiled=on))
+        assert bool(compiled) == on
+
+
+@pytest.mark.parametrize("changes", [{}, {"guided": (0.0, 0.5), "deep_every": 2}])
+def test_rows_that_do_not_fit_together_pass_one_by_one(networks, monkeypatch, changes):
+    inputs, settings = inputs_of(4), replace(QUICK, steps=2, **changes)
     whole = made(networks, inputs, settings)
     unet = networks.denoising_unet.module
     forward = unet.forward
@@ -296,6 +354,9 @@ def test_numbers_that_overflow_are_reported():
         ({"seed": -1}, "seed is -1"),
         ({"deflicker": 1.5}, "calming is 1.5"),
         ({"weights": (1.0, float("nan"), 1.0)}, "no finite number"),
+        ({"deep_every": 0}, "deep_every is 0, but 1 or more"),
+        ({"guided": (0.8, 0.2)}, "from 0.8 to 0.2 of the steps is requested"),
+        ({"guided": (0.0, 50.0)}, "from 0.0 to 50.0 of the steps"),
     ],
 )
 def test_impossible_settings_are_refused(networks, changes, message):

@@ -13,7 +13,7 @@ from PIL import Image
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer, NeuralRendererConfig, initialise
 from talking_portrait.models.audiodvp.speech_to_expression import new_speech_to_expression
 from talking_portrait.models.speech.mouth_network import save_mouth_network
-from talking_portrait.pipelines.audio.mouth_states import shipped_encoder
+from talking_portrait.pipelines.audio.mouth_states import MouthEncoder, shipped_encoder
 from talking_portrait.pipelines.audiodvp.expression import network_features
 from talking_portrait.pipelines.audiodvp.fitted_face import FittedFace
 from talking_portrait.pipelines.audiodvp.person_model import PersonModel
@@ -128,8 +128,8 @@ def make_person(
             model=features.model,
             timing=features.timing,
         )
-        if encoder is None:
-            save_mouth_network(shipped_encoder().network, folder / "mouth.safetensors", {})
+        if encoder is None or isinstance(encoder, MouthEncoder):
+            save_mouth_network((encoder or shipped_encoder()).network, folder / "mouth.safetensors", {})
     fingerprint = fingerprint_of(folder / "source.mp4")
     meta = {
         "version": VERSION,

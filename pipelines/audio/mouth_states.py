@@ -1,8 +1,9 @@
-"""Speech features that need no download: hidden states of the mouth network, which the pack ships.
+"""Speech features that need no download: states of the mouth network, which the pack ships.
 
-The network was trained to move lips, so its states have what lips follow, and the gain and the colour of a recording
-are taken out before it. Its weights change from one version of the pack to the next; what is trained on its states
-keeps them (`MouthEncoder.weights`), and `MouthEncoder.name` says which they are.
+Those of its acoustic encoder, where it has one, predict a person's lips best (docs/measurements.md); those of a network
+without one were trained to move lips, too. The gain of a recording is taken out before both. The weights change from
+one version of the pack to the next; what is trained on the states keeps them (`MouthEncoder.weights`), and
+`MouthEncoder.name` says which they are.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from ...models.speech.mouth_network import (
     normalise,
     normalise_channels,
     speech_level,
-    without_acoustic_encoder,
 )
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
@@ -65,10 +65,6 @@ class MouthEncoder:
         return f"{NAME}-{digest.hexdigest()}"
 
     @property
-    def channels(self) -> int:
-        return self.network.config.channels
-
-    @property
     def weights(self) -> dict[str, torch.Tensor]:
         """The network's weights as a file has them."""
         return mouth_weights(self.network)
@@ -85,15 +81,20 @@ class MouthEncoder:
 
     @torch.inference_mode()
     def encode(self, audio: Audio, fps: float | Fraction, *, progress: Progress = no_progress) -> SpeechFeatures:
-        """(frames, 2, channels) at `fps`: the state in the middle of the network and the last one, on one scale.
+        """(frames, 1, 144) at `fps`: the state of the acoustic encoder.
 
-        Frame i is the mean over its duration about the time i / fps. Raises TalkingPortraitError for audio that
-        `check_audio` refuses.
+        Of a network without one (frames, 2, channels): the state in the middle of the network and the last one. All
+        are on one scale. Frame i is the mean over its duration about the time i / fps. Raises TalkingPortraitError for
+        audio that `check_audio` refuses.
         """
         rate = as_rate(fps)
         audio = check_audio(audio)
-        mel = normalise(speech_sound(self.network, audio).power, self.network.average)
-        states = in_chunks(self.network, mel, _middle_and_last, progress=progress).numpy()
+        sound = speech_sound(self.network, audio)
+        if self.network.acoustic_encoder is None:
+            mel = normalise(sound.power, self.network.average)
+            states = in_chunks(self.network, mel, _middle_and_last, progress=progress).numpy()
+        else:
+            states = in_segments(self.network, sound, _acoustic_state, progress=progress).numpy()
         frames = frame_count(audio.samples, audio.sample_rate, rate)
         pieces = [
             readings(states, FRAME_RATE, rate, range(start, min(start + CHUNK, frames))).mean(axis=1)
@@ -104,14 +105,19 @@ class MouthEncoder:
 
 @cache
 def shipped_encoder() -> MouthEncoder:
-    """The mouth network of this version of the pack, without its acoustic encoder."""
-    return MouthEncoder(without_acoustic_encoder(open_mouth(DEFAULT_WEIGHTS)))
+    """The mouth network of this version of the pack."""
+    return MouthEncoder(open_mouth(DEFAULT_WEIGHTS))
 
 
 def _middle_and_last(network: MouthNetwork, mel: torch.Tensor) -> torch.Tensor:
     """(batch, frames, mels) to (batch, control frames, 2, channels)."""
     states = network.hidden_states(mel)
     return normalise_channels(torch.stack([states[(len(states) - 1) // 2 + 1], states[-1]], dim=2))
+
+
+def _acoustic_state(states: torch.Tensor) -> torch.Tensor:
+    """(batch, control frames, 144) to (batch, control frames, 1, 144)."""
+    return normalise_channels(states)[:, :, None]
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,11 @@ def mouth_logits(
 
 
 def in_segments(
-    network: MouthNetwork, sound: SpeechSound, compute: Callable[[torch.Tensor], torch.Tensor]
+    network: MouthNetwork,
+    sound: SpeechSound,
+    compute: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    progress: Progress = no_progress,
 ) -> torch.Tensor:
     """What `compute` returns (1, frames, ...) for acoustic states (1, frames, channels), for each control frame.
 
@@ -179,6 +189,7 @@ def in_segments(
         first, last = max(0, start - _CONTEXT), min(frames, stop + _CONTEXT)
         states = network.acoustic_encoder(acoustic_input(sound.acoustic_power[None, 2 * first : 2 * last], level))
         made.append(compute(states)[0, start - first : stop - first])
+        progress(stop, frames)
     return torch.cat(made)
 
 

@@ -44,8 +44,8 @@ def speech_features(
 ) -> SpeechFeatures:
     """Speech features at `fps`, for `frames` frames or all that the audio lasts.
 
-    By default two hidden states of the shipped mouth network, (frames, 2, channels); of a speech encoder the last one,
-    (frames, 1, channels). What is missing at the end is the last row again.
+    By default the states of the shipped mouth network's acoustic encoder, (frames, 1, 144); of a speech encoder the
+    last one, (frames, 1, channels). What is missing at the end is the last row again.
     """
     encoder = encoder or shipped_encoder()
     if frames is None:

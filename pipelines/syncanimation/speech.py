@@ -20,7 +20,11 @@ CONTEXT_SECONDS, MOUTH_CONTEXT_SECONDS = 3, 15
 """Of sound before and after a piece that its features are computed from; the mouth network takes the recording's level
 and colour from there."""
 FIRST_PIECE, LONGEST_PIECE = 1, 16
-"""Seconds; each piece is twice as long as the one before, so that the first frames come soon."""
+"""Seconds; each piece is twice as long as the one before, so that the first frames come soon.
+
+With MOUTH_CONTEXT_SECONDS before them pieces begin at multiples of 16 s, where segments of the acoustic encoder (4 s)
+begin in the whole recording too: at whole frame rates, features are then those of the whole.
+"""
 _SHORTEST = 0.1
 """Seconds of sound that speech features need; shorter sound is followed by silence."""
 

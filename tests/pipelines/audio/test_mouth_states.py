@@ -4,41 +4,74 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
-from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork
+from talking_portrait.models.speech.acoustic_encoder import CHANNELS, AcousticEncoder
+from talking_portrait.models.speech.mouth_network import (
+    MouthConfig,
+    MouthNetwork,
+    load_mouth_network,
+    save_mouth_network,
+)
 from talking_portrait.pipelines.audio import mouth_states
 from talking_portrait.pipelines.audio.mouth_states import MouthEncoder, shipped_encoder
 from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.types import Audio
 
 
-def tiny(seed: int = 0) -> MouthEncoder:
+def tiny(seed: int = 0, acoustic_blocks: int = 0) -> MouthEncoder:
     torch.manual_seed(seed)
-    return MouthEncoder(MouthNetwork(MouthConfig(mels=10, channels=8, dilations=(1, 2, 1))).eval())
+    config = MouthConfig(mels=10, channels=8, dilations=(1, 2, 1), acoustic_blocks=acoustic_blocks)
+    return MouthEncoder(MouthNetwork(config).eval())
 
 
-def test_an_encoder_is_named_by_its_weights():
-    encoder = tiny()
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_an_encoder_is_named_by_its_weights(tmp_path: Path, blocks: int):
+    encoder = tiny(0, blocks)
     again = MouthEncoder.of_weights(encoder.weights, encoder.config)
-    assert again.name == encoder.name == tiny().name
+    assert again.name == encoder.name == tiny(0, blocks).name
     assert encoder.name.startswith("mouth-")
-    assert encoder.name != tiny(1).name
-    assert again.encode(example_speech(), 25).model == encoder.name
+    assert encoder.name != tiny(1, blocks).name
+    features = again.encode(example_speech(), 25)
+    assert features.model == encoder.name
+    save_mouth_network(again.network, tmp_path / "mouth.safetensors", {})
+    loaded = MouthEncoder(load_mouth_network(tmp_path / "mouth.safetensors"))
+    assert (loaded.name, loaded.config) == (encoder.name, encoder.config)
+    torch.testing.assert_close(loaded.encode(example_speech(), 25).states, features.states)
 
 
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(60)])
 def test_there_is_a_row_for_each_frame_at_any_rate(rate: Fraction):
     audio = Audio(example_speech().waveform[:, :16000], 16000)
-    features = tiny().encode(audio, rate)
-    assert features.states.shape == (rate.__ceil__(), 2, 8)
-    assert features.fps == rate
+    for blocks, shape in ((0, (2, 8)), (1, (1, CHANNELS))):
+        features = tiny(0, blocks).encode(audio, rate)
+        assert features.states.shape == (rate.__ceil__(), *shape)
+        assert features.fps == rate
 
 
-def test_a_change_in_the_sound_shows_in_the_frames_of_its_time():
+def test_the_shipped_encoder_takes_long_sound_in_segments(monkeypatch: pytest.MonkeyPatch):
+    """So that memory does not grow with the length but for the states themselves."""
+    taken, done = [], []
+    forward = AcousticEncoder.forward
+    monkeypatch.setattr(
+        AcousticEncoder, "forward", lambda self, bands: taken.append(bands.shape[1]) or forward(self, bands)
+    )
+    encoder = tiny(0, 1)
+    states = encoder.encode(
+        Audio(0.1 * torch.randn(1, 20 * 16000), 16000), 25, progress=lambda i, n, _=None: done.append(i / n)
+    ).states
+    assert len(states) == 500
+    assert max(taken) <= 600, "more than 4 s, and 1 s to either side"
+    assert len(taken) == len(done) > 4
+    assert done[-1] == 1
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_a_change_in_the_sound_shows_in_the_frames_of_its_time(blocks: int):
     """Frame i belongs to the time i / fps."""
-    encoder, rate = tiny(), Fraction(30)
+    encoder, rate = tiny(0, blocks), Fraction(30)
     quiet = 0.01 * torch.randn(1, 6 * 16000, generator=torch.Generator().manual_seed(0))
     clicked = quiet.clone()
     clicked[:, 3 * 16000 - 40 : 3 * 16000 + 40] += 0.05

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from talking_portrait.__main__ import main
 from talking_portrait.models.audiodvp.neural_renderer import NeuralRenderer
 from talking_portrait.models.errors import TalkingPortraitError
-from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork
+from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork, without_acoustic_encoder
 from talking_portrait.pipelines.audio import mouth_states
+from talking_portrait.pipelines.audio.mouth_states import MouthEncoder, shipped_encoder
 from talking_portrait.pipelines.audiodvp.animate import _expression, animate, frames_of, open_model
 from talking_portrait.pipelines.audiodvp.expression import predict_expression
 from talking_portrait.pipelines.audiodvp.person_model import METADATA, PersonModel
@@ -196,6 +197,21 @@ def test_a_person_of_an_earlier_version_drives_by_mfcc(tmp_path: Path) -> None:
     toy_model(person.folder).save(tmp_path / "ann.safetensors")
     model = open_model(tmp_path / "ann.safetensors")
     assert (model.speech, model.mouth_encoder) == (MFCC, None)
+    assert len(driven(model, speech(0.2), person)[0]) == 5
+
+
+def test_a_person_of_an_earlier_version_drives_by_states_of_a_network_without_an_acoustic_encoder(
+    tmp_path: Path,
+) -> None:
+    """Two states a frame, as the pack's features were before its mouth network had an acoustic encoder."""
+    encoder = MouthEncoder(without_acoustic_encoder(shipped_encoder().network))
+    person = open_person(make_person(tmp_path / "ann", seconds=1, encoder=encoder))
+    assert person.speech().states.shape == (25, 2, 160)
+    toy_model(person.folder).save(tmp_path / "ann.safetensors")
+    model = open_model(tmp_path / "ann.safetensors")
+    assert model.mouth_encoder is not None
+    assert model.speech == model.mouth_encoder.name == encoder.name != shipped_encoder().name
+    assert model.speech_to_expression.features == 320
     assert len(driven(model, speech(0.2), person)[0]) == 5
 
 

@@ -28,7 +28,7 @@ from .denoising import Denoiser, denoise
 from .geometry import as_geometry
 from .pictures import match_colours
 from .portrait import PreparedPortrait, prepare_portrait, with_motion
-from .settings import AnimationState, Inputs, Networks, Settings, check_inputs, check_settings, check_state
+from .settings import AnimationState, Inputs, Networks, Settings, check_clip, check_inputs, check_settings, check_state
 
 __all__ = [
     "Animation",
@@ -95,7 +95,8 @@ def animate(
     settings = settings or Settings()
     if inputs.geometry is not None:
         inputs = replace(inputs, geometry=as_geometry(inputs.geometry, inputs.masks.points))
-    check_settings(settings, networks)
+    check_clip(settings, networks)
+    check_settings(settings)
     check_inputs(inputs, settings, networks)
     check_state(state, settings)
     states = audio_layers(inputs.speech.states, networks.config.audio_inputs)

@@ -159,19 +159,17 @@ class AnimationState:
     last: torch.Tensor
 
 
-def check_settings(settings: Settings, networks: Networks) -> None:
-    """Raises TalkingPortraitError for settings that cannot work."""
+def check_settings(settings: Settings) -> None:
+    """Raises TalkingPortraitError for settings that cannot work with any networks."""
     height, width = settings.size
     if height < 64 or width < 64 or height % LATENT_SIDE or width % LATENT_SIDE:
         raise TalkingPortraitError(
             f"Frames of {width} x {height} pixels are requested, but sides of 64 and more in steps of {LATENT_SIDE} "
             "are expected; 512 x 512 suits the networks best."
         )
-    longest = networks.config.denoising_unet.motion_frames - settings.past_frames
-    if not 1 <= settings.clip <= longest:
+    if settings.clip < 1:
         raise TalkingPortraitError(
-            f"The clip length is {settings.clip} frames, but the motion modules take 1 to {longest} beside the "
-            f"{settings.past_frames} before a clip; 16 is the published length."
+            f"The clip length is {settings.clip} frames, but 1 or more is expected; 16 is the published length."
         )
     if not 0 <= settings.overlap <= settings.clip // 2:
         raise TalkingPortraitError(
@@ -194,6 +192,16 @@ def check_settings(settings: Settings, networks: Networks) -> None:
     if not torch.tensor([settings.cfg, settings.geometry, *settings.weights]).isfinite().all():
         raise TalkingPortraitError("The guidance or a weight is no finite number; 3.5 and 1 are the published ones.")
     check_reduced_steps(settings.cfg, settings.guided, settings.deep_every)
+
+
+def check_clip(settings: Settings, networks: Networks) -> None:
+    """Raises TalkingPortraitError for a clip that these networks' motion modules cannot take."""
+    longest = networks.config.denoising_unet.motion_frames - settings.past_frames
+    if not 1 <= settings.clip <= longest:
+        raise TalkingPortraitError(
+            f"The clip length is {settings.clip} frames, but the motion modules take 1 to {longest} beside the "
+            f"{settings.past_frames} before a clip; 16 is the published length."
+        )
 
 
 def check_inputs(inputs: Inputs, settings: Settings, networks: Networks) -> None:

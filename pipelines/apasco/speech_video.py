@@ -21,7 +21,7 @@ from ..timing import as_rate
 from ..types import Audio, FaceMotion, FaceTrack
 from .animate import Inputs, Networks, Settings, animate
 from .masks import region_masks
-from .settings import SCHEDULES
+from .settings import SCHEDULES, check_settings
 
 FILES: Mapping[str, str] = {
     "net": "hallo_net",
@@ -77,12 +77,27 @@ def speech_video(
 ) -> SpeechVideo:
     """The picture (H, W, 3) in 0..1 with one frame of landmarks speaks.
 
-    Raises TalkingPortraitError for a picture without a face, settings that cannot work, and wrong files.
+    Raises TalkingPortraitError for settings that cannot work, before anything large is read, for a picture without a
+    face, and for wrong files.
     """
     assert speech is not None
     assert motion is None
     dtype = precision(options.dtype, device)
     portrait = framed(picture, track, options.framing, options.size)
+    settings = Settings(
+        size=portrait.size,
+        clip=options.clip_length,
+        steps=options.steps,
+        cfg=options.cfg,
+        seed=options.seed,
+        schedule=options.schedule,  # type: ignore[arg-type]
+        weights=(options.pose_weight, options.face_weight, options.lip_weight),
+        overlap=options.overlap,
+        guided=(options.guide_from, options.guide_to),
+        deep_every=options.deep_every,
+        compiled=options.compiled,
+    )
+    check_settings(settings)
     identity = identify(FaceRecogniser(files["face_detector"], files["face_recogniser"]), portrait.picture)
     encoder = load_speech_encoder(files["speech_encoder"])
     features = encode(
@@ -103,19 +118,7 @@ def speech_video(
             region_masks(portrait.track.points[0], portrait.track.image_size),
             features,
         ),
-        Settings(
-            size=portrait.size,
-            clip=options.clip_length,
-            steps=options.steps,
-            cfg=options.cfg,
-            seed=options.seed,
-            schedule=options.schedule,  # type: ignore[arg-type]
-            weights=(options.pose_weight, options.face_weight, options.lip_weight),
-            overlap=options.overlap,
-            guided=(options.guide_from, options.guide_to),
-            deep_every=options.deep_every,
-            compiled=options.compiled,
-        ),
+        settings,
         progress=stage("rendering", "steps"),
     )
     return SpeechVideo(animation.pictures(), animation.frames, features.fps)

@@ -187,6 +187,33 @@ def test_what_makes_diffusion_faster_is_passed_on(renderer, kept, models, tmp_pa
 
 
 @pytest.mark.parametrize("renderer", ["aniportrait", "apasco"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"guide_from": 0.8, "guide_to": 0.2}, "from 0.8 to 0.2 of the steps"),
+        ({"deep_every": 0}, "deep_every is 0"),
+        ({"steps": 0}, "0 steps"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_a_file_is_read(renderer, options, said, models, tmp_path):
+    for file in models.rglob("*.*"):
+        empty = tmp_path / file.relative_to(models)
+        empty.parent.mkdir(parents=True, exist_ok=True)
+        empty.touch()
+    picture, track = example_portrait()
+    chosen = renderers.Renderer(renderer, options, folders=lambda name: [tmp_path / name])
+    with pytest.raises(TalkingPortraitError, match=said):
+        chosen.speech_video(
+            picture,
+            track,
+            Audio(0.1 * torch.randn(1, 3200), 16000),
+            None,
+            device=torch.device("cpu"),
+            stage=lambda label, unit: no_progress,
+        )
+
+
+@pytest.mark.parametrize("renderer", ["aniportrait", "apasco"])
 def test_a_whole_picture_keeps_its_shape(renderer, models, tmp_path):
     picture, track = example_portrait()
     chosen = renderers.Renderer(

@@ -132,7 +132,7 @@ def _check_values(checked: Mapping[str, tuple[str, bool]], inputs: Mapping[str, 
             raise TalkingPortraitError(
                 f'The input "{name}" is {described(value)}, but {what} is expected; connect {source}.'
             )
-        if isinstance(value, FaceMotion):
+        if isinstance(value, FaceMotion | MotionLatents | SpeechFeatures):
             value.check()
 
 

@@ -70,7 +70,7 @@ def curve_inputs(tooltips: Mapping[str, str]) -> list[io.Input]:
 def curve_socket(curve: Any, name: str) -> Callable[[np.ndarray], np.ndarray]:
     """CURVE as a function of places from 0 to 1. Raises TalkingPortraitError for another object."""
     evaluate = getattr(curve, "interp_array", None)
-    if evaluate is None:
+    if not callable(evaluate):
         raise TalkingPortraitError(
             f'The input "{name}" is {described(curve)}, but a curve is expected; connect ComfyUI\'s Curve Editor.'
         )

@@ -14,7 +14,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, one_line, quoted
+from .finite import all_finite, check_plain
+from .timing import MAX_FPS, MIN_FPS
 
 
 class Progress(Protocol):
@@ -44,6 +46,10 @@ class Audio:
         return Fraction(self.samples, self.sample_rate)
 
 
+TIMINGS = ("resampled", "stock", "paired")
+"""Of `SpeechFeatures`."""
+
+
 @dataclass(frozen=True)
 class SpeechFeatures:
     """The hidden states that a speech encoder computes from audio.
@@ -61,6 +67,21 @@ class SpeechFeatures:
     timing: Literal["resampled", "stock", "paired"] = "stock"
     mixed: tuple[float, ...] = ()
     padding: int = 0
+
+    def check(self) -> None:
+        """Raises TalkingPortraitError for features without rows, of another shape or type, without a rate, or NaN."""
+        _check_numbers(
+            self.states, 3, "The speech features", "(rows, layers, channels)", "Encode Speech or Speech MFCC"
+        )
+        _check_rate(self.fps, "The speech features'")
+        shares = self.mixed if isinstance(self.mixed, tuple) else (math.nan,)
+        rows = range(self.frames + 1)
+        if self.timing not in TIMINGS or self.padding not in rows or not np.isfinite(np.array(shares, float)).all():
+            raise TalkingPortraitError(
+                f"The speech features say timing {quoted(self.timing)}, {quoted(self.padding)} rows of silence and the "
+                f"shares {quoted(self.mixed)}, but one of {', '.join(TIMINGS)}, 0 to {self.frames} and numbers are "
+                "expected; make them anew."
+            )
 
     @property
     def frames(self) -> int:
@@ -180,8 +201,7 @@ class FaceMotion:
         """Raises TalkingPortraitError for a motion without frames or a rate, and for numbers that are NaN."""
         if self.frames == 0:
             raise TalkingPortraitError("The face motion has no frames; make one from at least a moment of sound.")
-        if not self.fps > 0:
-            raise TalkingPortraitError(f"The face motion's frame rate is {self.fps}, but 1 to 240 is expected.")
+        _check_rate(self.fps, "The face motion's")
         for name, values in {"neutral": self.neutral, **self.rows}.items():
             if not np.isfinite(values).all():
                 raise TalkingPortraitError(
@@ -216,9 +236,40 @@ class MotionLatents:
     codes: torch.Tensor
     fps: Fraction
 
+    def check(self) -> None:
+        """Raises TalkingPortraitError for latents without frames, of another shape or type, without a rate, or NaN."""
+        source = "AniTalker Motion or AniTalker Motion from Video"
+        _check_numbers(self.codes, 2, "The motion latents", "(frames, numbers)", source)
+        _check_rate(self.fps, "The motion latents'")
+
     @property
     def frames(self) -> int:
         return len(self.codes)
+
+
+def _check_numbers(values: Any, dimensions: int, what: str, shape: str, source: str) -> None:
+    check_plain(values, what)
+    if not isinstance(values, torch.Tensor):
+        given = f"of the type {type(values).__name__}"
+    elif values.ndim != dimensions or 0 in values.shape:
+        given = f"of the shape {tuple(values.shape)}"
+    elif values.dtype != torch.float32:
+        given = f"of the type {str(values.dtype).removeprefix('torch.')}"
+    elif not all_finite(values):
+        given = "not numbers everywhere (NaN or infinite)"
+    else:
+        return
+    raise TalkingPortraitError(
+        f"{what} are {given}, but a float32 tensor {shape} is expected; make them with {source}."
+    )
+
+
+def _check_rate(fps: Any, what: str) -> None:
+    if not (isinstance(fps, int | float | Fraction) and MIN_FPS <= fps <= MAX_FPS):
+        raise TalkingPortraitError(
+            f"{what} frame rate is {one_line(fps, 20)}, but a number from {MIN_FPS} to {MAX_FPS} is expected; connect "
+            "what a Talking Portrait node makes."
+        )
 
 
 @dataclass(frozen=True)

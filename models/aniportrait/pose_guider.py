@@ -23,6 +23,7 @@ from einops import rearrange
 from torch import nn
 
 from ..diffusion.attention import Attention, FeedForward
+from ..errors import TalkingPortraitError
 
 _INNER_HEADS = 16
 _STEM = (
@@ -114,11 +115,22 @@ class PoseGuider(nn.Module):
             batch_statistics: whether norms use the mean and variance of all these frames, else the running ones.
             statistics: those of other frames, from `statistics`, instead of either.
 
+        Raises TalkingPortraitError for statistics of another pose guider.
+
         Returns: five of (samples, C, frames, H', W'): H / 8 high, then 16, 32, 64 and 64 (rounded up).
         """
         if statistics is not None:
+            self._check_statistics(statistics)
             return self._features(frames, _with_given(statistics))
         return self._features(frames, _with_own if batch_statistics else _with_running)
+
+    def _check_statistics(self, statistics: Statistics) -> None:
+        norms = sorted(layer.num_features for layer in self.modules() if isinstance(layer, nn.BatchNorm2d))
+        if sorted(len(values) for values, _ in statistics) != norms:
+            raise TalkingPortraitError(
+                f"The statistics of the state are for {len(statistics)} norms, but this pose guider has {len(norms)} "
+                "of its own widths; continue with the networks that made the state."
+            )
 
     def statistics(self, frames: torch.Tensor) -> Statistics:
         """What the norms use of these frames with batch statistics, so that others can be normed alike."""

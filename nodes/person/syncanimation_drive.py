@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from ...pipelines.errors import TalkingPortraitError
+from ...pipelines.errors import TalkingPortraitError, quoted
 from ...pipelines.person.person import Person
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..inputs import sound_from
+from ..inputs import portrait_socket, sound_from
 from ..loaded_models import LoadedSpeechEncoder, LoadedSyncAnimation
 from ..person_nodes import driven, head_inputs, own_encoder_input, speech_input
 from ..renderer_node import HIDDEN, RendererNode, sound_of, video_output
@@ -145,6 +145,10 @@ class SyncAnimationDrive(RendererNode):
             )
         if speech_encoder is not None:
             speech_encoder.memory.load()
+        if motion_use not in MOTION_USES:
+            raise TalkingPortraitError(
+                f"The use of the motion is {quoted(motion_use)}, but one of {', '.join(MOTION_USES)} is expected."
+            )
         pose, expression = MOTION_USES[motion_use]
         drive = Drive(
             pose=motion if pose else None,
@@ -163,7 +167,7 @@ class SyncAnimationDrive(RendererNode):
                 speech,
                 drive,
                 head=head,
-                background=None if background is None else background[0],
+                background=None if background is None else portrait_socket(background, "background"),
                 renderer=model.renderer,
                 encoder=None if speech_encoder is None else speech_encoder.encoder,
                 progress=host.progress(),

@@ -23,7 +23,11 @@ class ClipEncoder:
         """Raises TalkingPortraitError for an encoder without the projection."""
         # Squeezed as published; ComfyUI's own resizing would cut the sides off.
         picture = resized_on_bytes(portrait, (CLIP_SIZE, CLIP_SIZE), "BICUBIC").movedim(1, -1)
-        embedding = self.clip_vision.encode_image(picture)["image_embeds"]
+        output = self.clip_vision.encode_image(picture)
+        try:
+            embedding = output["image_embeds"]
+        except (AttributeError, IndexError, KeyError, TypeError):
+            embedding = None
         if not isinstance(embedding, torch.Tensor):
             raise TalkingPortraitError(
                 "The CLIP vision encoder has no projection, which the networks expect; load the image encoder of "

@@ -15,6 +15,8 @@ from ..face.metric_mesh import metric_mesh
 from ..types import FaceMotion, FaceTrack, Progress, no_progress
 from .pose_image import draw_pose_image
 
+LONGEST_SIDE = 16384
+"""Of drawings, in pixels."""
 SAME_FACE = 1e-3
 """Two rest shapes whose points are no further apart, in cm, are of one face."""
 
@@ -49,8 +51,10 @@ class PoseDrawings:
         """
         if motion.frames == 0:
             raise TalkingPortraitError("The motion has no frames, so there is nothing to draw; make a longer one.")
-        if min(size) < 1:
-            raise TalkingPortraitError(f"The drawings' size is {size[1]} x {size[0]}, but at least 1 x 1 is expected.")
+        if min(size) < 1 or max(size) > LONGEST_SIDE:
+            raise TalkingPortraitError(
+                f"The drawings' size is {size[1]} x {size[0]}, but sides of 1 to {LONGEST_SIDE} are expected."
+            )
         if motion.pose == "head" and portrait is None:
             raise TalkingPortraitError(
                 "The motion moves the portrait's head from where it is, so the portrait's landmarks are expected too; "

@@ -11,6 +11,7 @@ from ..diffusion.context_windows import check_overlap
 from ..diffusion.latents import LATENT_SIDE
 from ..diffusion.reduced_steps import check_reduced_steps, is_guided
 from ..errors import TalkingPortraitError, one_line
+from ..finite import check_finite
 from ..memory import Managed
 
 Scheduler = Literal["ddim", "dpmpp_2m", "unipc", "lcm"]
@@ -187,7 +188,16 @@ def check_state(state: AnimationState | None, settings: Settings) -> None:
             "The reference mode samples a clip as a closed loop, which continues nothing; choose the seamless mode, or "
             "disconnect the previous state."
         )
-    height, width = (side * LATENT_SIDE for side in state.latents.shape[-2:])
+    latents, drawings = state.latents, state.drawings
+    whole = state.frames if isinstance(state.frames, int) else 0
+    tensors = isinstance(latents, torch.Tensor) and isinstance(drawings, torch.Tensor)
+    if not tensors or latents.ndim != 5 or not 1 <= latents.shape[2] == len(drawings) <= whole:
+        raise TalkingPortraitError(
+            "The previous state does not have latents and drawings of the same last frames of a clip; connect the "
+            "output state of another AniPortrait Sampler."
+        )
+    check_finite(latents, "The sampler before", "connect the output state of one whose frames are as they should be")
+    height, width = (side * LATENT_SIDE for side in latents.shape[-2:])
     if (height, width) != tuple(settings.size):
         raise TalkingPortraitError(
             f"The previous clip was {width} x {height} pixels, but {settings.size[1]} x {settings.size[0]} are asked "

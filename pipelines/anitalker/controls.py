@@ -21,7 +21,7 @@ import torch
 
 from ...models.anitalker.stage2 import Controls
 from ...models.face.face_mesh import CHIN
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line
 from ..face.head_pose import head_matrix, project, split_matrix
 from ..face.metric_mesh import metric_mesh
 from ..motion.edit import resample
@@ -124,8 +124,8 @@ def with_curves(controls: HeadControls, text: str, frames: int) -> HeadControls:
                 raise ValueError
         except ValueError:
             raise TalkingPortraitError(
-                f'"{line}" is no curve, but a line such as "yaw 0:0 1.5:20" is expected: one of {", ".join(NAMES)}, '
-                "then seconds:value points in rising order of time."
+                f'"{one_line(line)}" is no curve, but a line such as "yaw 0:0 1.5:20" is expected: one of '
+                f"{', '.join(NAMES)}, then seconds:value points in rising order of time."
             ) from None
         controls = replace(controls, **{name: np.interp(times, seconds, values)})
     return controls

@@ -29,7 +29,9 @@ def possible_steps(wanted: int) -> int:
     Raises TalkingPortraitError outside 2..1000.
     """
     if not 2 <= wanted <= TOTAL:
-        raise TalkingPortraitError(f"Sampling in {wanted} steps was requested, but 2 to {TOTAL} are possible.")
+        raise TalkingPortraitError(
+            f"Sampling in {wanted} steps was requested, but 2 to {TOTAL} are possible; 50 is usual."
+        )
     longest_stride = (TOTAL - 1) // (wanted - 1)
     return math.ceil(TOTAL / longest_stride)
 

@@ -8,6 +8,8 @@ from fractions import Fraction
 
 import torch
 
+from ..errors import TalkingPortraitError
+
 WHOLE_SECONDS = 120
 """Longest sequence that passes in one piece by default: attention's time grows with the square."""
 CONTEXT_SECONDS = 5
@@ -15,8 +17,15 @@ CONTEXT_SECONDS = 5
 
 
 def window_seconds(given: float | None, frames: int, rate: Fraction) -> float:
-    """Length of the windows: as given, or all at once up to `WHOLE_SECONDS` and half of that for longer sequences."""
+    """Length of the windows: as given, or all at once up to `WHOLE_SECONDS` and half of that for longer sequences.
+
+    Raises TalkingPortraitError for less than a second, and for what is no length.
+    """
     if given is not None:
+        if not 1 <= given < math.inf:
+            raise TalkingPortraitError(
+                f"The chunk length is {given} s, but at least 1 s is expected; 0 or none suits most speech."
+            )
         return given
     return math.inf if frames <= WHOLE_SECONDS * rate else WHOLE_SECONDS / 2
 

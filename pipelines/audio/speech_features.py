@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Literal
 
@@ -73,8 +72,6 @@ def encode(
         )
     if layers not in ("all", "last"):
         raise TalkingPortraitError(f"The layers are {quoted(layers)}, but all or last is expected.")
-    if chunk_seconds is not None and not 1 <= chunk_seconds < math.inf:
-        raise TalkingPortraitError(f"The chunk length is {chunk_seconds} s, but at least 1 s is expected.")
     audio = check_audio(audio)
     rate = as_rate(fps) if timing == "resampled" else STOCK_FPS
     wave = encoder.prepare(mono(resample(audio, SAMPLE_RATE)))

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from ..errors import TalkingPortraitError, quoted
 from ..memory import Managed, loaded
-from .latents import LATENT_SCALE
+from .latents import LATENT_SCALE, LATENT_SIDE
 
 LATENT_CHANNELS = 4
 
@@ -19,10 +20,26 @@ class VaeCodec:
         self.vae = vae
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.vae.encode(pictures) * LATENT_SCALE
+        """Raises TalkingPortraitError where the VAE gives no latents of Stable Diffusion 1.x."""
+        latents = self.vae.encode(pictures)
+        height, width = (side // LATENT_SIDE for side in pictures.shape[1:3])
+        _check_result(latents, (len(pictures), LATENT_CHANNELS, height, width), "latents")
+        return latents * LATENT_SCALE
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.vae.decode(latents.float() / LATENT_SCALE).to("cpu", torch.float32)
+        """Raises TalkingPortraitError where the VAE gives no pictures of these latents."""
+        pictures = self.vae.decode(latents.float() / LATENT_SCALE)
+        height, width = (side * LATENT_SIDE for side in latents.shape[2:])
+        _check_result(pictures, (len(latents), height, width, 3), "pictures")
+        return pictures.to("cpu", torch.float32)
+
+
+def _check_result(values: Any, shape: tuple[int, ...], what: str) -> None:
+    if not isinstance(values, torch.Tensor) or values.shape != shape:
+        given = f"the shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else quoted(values)
+        raise TalkingPortraitError(
+            f"The VAE gives {what} of {given}, but the shape {shape} is expected; load sd-vae-ft-mse with Load VAE."
+        )
 
 
 class LoadedVae:

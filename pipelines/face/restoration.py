@@ -47,6 +47,8 @@ Source: the FFHQ mean face that GFPGAN's training pictures were aligned to.
 TEMPLATE_SIDE = 512
 MOST_FACES = 16
 """Tracked at once, when all are to be restored."""
+MOST_SMOOTHING = 1000
+"""Beyond any clip's length it would average the same frames."""
 FINDING = 0.4
 """Of the work, what detecting faces takes."""
 CUT = 0.5
@@ -135,7 +137,7 @@ def restore_faces(
         landmarker: opens the engine for that.
         all_faces: detect up to `MOST_FACES`, and not only the one nearest to the middle.
     """
-    _check(images, tracks or (), strength, enlarge)
+    _check(images, tracks or (), strength, enlarge, smoothing)
     if tracks is None:
         tracks = _detected(images, landmarker(), all_faces, share(progress, 0.0, FINDING))
         progress = share(progress, FINDING, 1.0)
@@ -191,7 +193,7 @@ def restored_frames(
 
     Raises TalkingPortraitError when tracks and pictures do not belong together, and for values out of range.
     """
-    _check(images, tracks, strength, enlarge)
+    _check(images, tracks, strength, enlarge, smoothing)
     frames = len(images)
     maps = [np.broadcast_to(alignment(track, smoothing), (frames, 2, 3)) for track in tracks]
     shrinking = HalvingBatches(batch, "face")
@@ -281,10 +283,14 @@ def _enlarged(picture: torch.Tensor, enlarge: float) -> torch.Tensor:
     return sample_picture(picture, box_map(0, 0, width, height, size), size)
 
 
-def _check(images: torch.Tensor, tracks: Sequence[FaceTrack], strength: float, enlarge: float) -> None:
+def _check(
+    images: torch.Tensor, tracks: Sequence[FaceTrack], strength: float, enlarge: float, smoothing: float
+) -> None:
     if not (0 <= strength <= 1 and 1 <= enlarge <= 4):
         raise TalkingPortraitError(
             f"The strength is {strength} and the enlargement {enlarge}, but 0 to 1 and 1 to 4 are expected."
         )
+    if not 0 <= smoothing <= MOST_SMOOTHING:
+        raise TalkingPortraitError(f"The smoothing is {smoothing}, but 0 to {MOST_SMOOTHING} is expected; 1 is usual.")
     for track in tracks:
         track.check_pictures(images)

@@ -47,7 +47,7 @@ def longest_stretch(usable: np.ndarray, shots: Sequence[tuple[int, int]], fps: F
 def forwards_and_backwards(count: int, frames: int, offset: int = 0) -> np.ndarray:
     """(frames,) numbers 0..count-1 from `offset` on: up, down again, and so on; the ends are not repeated."""
     period = max(2 * count - 2, 1)
-    place = (np.arange(frames) + offset) % period
+    place = (np.arange(frames) + offset % period) % period
     return np.minimum(place, period - place) if count > 1 else np.zeros(frames, dtype=int)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from talking_portrait.models.aniportrait.pose_guider import PoseGuider, PoseGuiderConfig
+from talking_portrait.models.errors import TalkingPortraitError
 
 
 def guider() -> PoseGuider:
@@ -49,3 +51,11 @@ def test_without_statistics_those_of_the_training_are_used() -> None:
 
 def norms(network: PoseGuider) -> list[torch.nn.BatchNorm2d]:
     return [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+
+
+def test_statistics_of_another_guider_are_named() -> None:
+    network, window = guider(), frames(2)
+    statistics = network.statistics(window)
+    for others in (statistics[:3], statistics + statistics[:1]):
+        with pytest.raises(TalkingPortraitError, match="norms, but this pose guider has .* that made the state"):
+            network(window, statistics=others)

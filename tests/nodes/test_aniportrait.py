@@ -21,7 +21,7 @@ from talking_portrait.nodes.loaded_models import LoadedAniPortrait
 from talking_portrait.nodes.standalone import command as cli
 from talking_portrait.nodes.standalone import core_nodes as core_stand_ins
 from talking_portrait.nodes.standalone import node_api as standalone
-from talking_portrait.pipelines.aniportrait.settings import Networks
+from talking_portrait.pipelines.aniportrait.settings import AnimationState, Networks
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.landmark_payload import from_payload
 from talking_portrait.pipelines.face.metric_mesh import metric_mesh
@@ -271,6 +271,11 @@ def test_half_precision_on_a_cpu_and_weights_of_nan_are_refused(models, sample, 
         animate(load(motion_module="broken.pth"), sample, encoders, motion=motion)
 
 
+def state(value: float = 0.0, drawings: int = 3, frames: int = 3) -> AnimationState:
+    pictures = torch.zeros(drawings, SIZE, SIZE, 3, dtype=torch.uint8)
+    return AnimationState(torch.full((1, 4, 3, SIZE // 8, SIZE // 8), value), pictures, frames)
+
+
 BAD = {
     "nothing to follow": ({}, "Neither a motion nor pose frames are connected"),
     "a long window": ({"window": 33}, "window is 33"),
@@ -279,6 +284,10 @@ BAD = {
     "no VAE": ({"vae": "vae"}, 'The input "vae" is'),
     "no CLIP": ({"clip_vision": None}, 'The input "clip_vision" is'),
     "a text as state": ({"previous": "state", "mode": "seamless"}, "the state of a sampler is expected"),
+    "a state without drawings": ({"previous": state(drawings=2), "mode": "seamless"}, "of the same last frames of a"),
+    "a state of a whole that is less": ({"previous": state(frames=2), "mode": "seamless"}, "connect the output state"),
+    "a state of NaN": ({"previous": state(torch.nan), "mode": "seamless"}, "sampler before gave values that are not"),
+    "too wide a picture": ({"width": 2**31}, "sides of 1 to 16384 are expected"),
     "drawings of another shape": ({"pose_frames": torch.rand(2, 64, 128, 3)}, "another shape"),
     "landmarks of another picture": ({"portrait": torch.rand(1, 96, 64, 3)}, "of a picture of 512 x 512 pixels, but"),
     "no drawings": ({"pose_frames": torch.rand(0, 64, 64, 3)}, "pose_frames"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.video import open_video
+from talking_portrait.pipelines.types import MotionLatents, SpeechFeatures
 
 from ..tiny_weights import gfpgan
 from ..tiny_weights.anitalker import SIZE, STAGE2, write_models
@@ -316,3 +318,52 @@ def test_cancelling_stops_each_node(stop_at: int, portrait: torch.Tensor) -> Non
             with pytest.raises(CancelledError):
                 run()
             assert calls == stop_at
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda codes: {"codes": codes * torch.nan}, "not numbers everywhere .* make them with AniTalker Motion"),
+        (lambda codes: {"codes": codes.double()}, r"of the type float64, but a float32 tensor \(frames, numbers\)"),
+        (lambda codes: {"codes": codes[:0]}, r"of the shape \(0, 20\)"),
+        (lambda codes: {"codes": codes.to("meta")}, 'on the device "meta"'),
+        (lambda codes: {"codes": codes.numpy()}, "of the type ndarray"),
+        (lambda _: {"fps": None}, "frame rate is None, but a number from 1 to 240 is expected"),
+        (lambda _: {"fps": float("nan")}, "frame rate is nan"),
+    ],
+)
+def test_motion_latents_that_other_nodes_made_are_checked(change, words: str, portrait: torch.Tensor) -> None:
+    codes = torch.zeros(2, 20)
+    motion = MotionLatents(**{"codes": codes, "fps": Fraction(25), **change(codes)})
+    with pytest.raises(TalkingPortraitError, match=f"^AniTalker Render: The motion latents.*{words}"):
+        NODES["AniTalkerRender"].execute(load(), portrait, motion)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"states": torch.full((4, 3, 64), torch.inf)}, "not numbers everywhere .* make them with Encode Speech"),
+        ({"states": torch.zeros(4, 3, 64).half()}, "of the type float16"),
+        ({"states": torch.zeros(4, 64)}, r"of the shape \(4, 64\)"),
+        ({"states": None}, "of the type NoneType"),
+        ({"fps": Fraction(0)}, "frame rate is 0"),
+        ({"padding": 5}, "5 rows of silence .* 0 to 4"),
+        ({"timing": None}, "say timing None"),
+        ({"mixed": (torch.nan,)}, "shares"),
+    ],
+)
+def test_speech_features_that_other_nodes_made_are_checked(changes, words: str, portrait: torch.Tensor) -> None:
+    features = SpeechFeatures(**{"states": torch.zeros(4, 3, 64), "fps": Fraction(50), "model": "m", **changes})
+    with pytest.raises(TalkingPortraitError, match=f"^AniTalker Motion: The speech features.*{words}"):
+        move(load(), features, portrait)
+
+
+def test_lengths_of_windows_and_curves_from_links_are_checked(portrait: torch.Tensor) -> None:
+    anitalker, features = load(), encode_speech()
+    for seconds in (float("nan"), -1.0):
+        with pytest.raises(TalkingPortraitError, match="at least 1 s is expected"):
+            move(anitalker, features, portrait, window_seconds=seconds)
+    with pytest.raises(TalkingPortraitError, match='"yaw_curve" is .* but a curve is expected'):
+        move(anitalker, features, portrait, "numbers", yaw_curve=SimpleNamespace(interp_array=3))
+    with pytest.raises(TalkingPortraitError, match=r'^AniTalker Motion: "x+ \.\.\." is no curve'):
+        move(anitalker, features, portrait, "numbers", curves="x" * 5000)

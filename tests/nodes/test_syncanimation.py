@@ -166,3 +166,11 @@ def test_files_of_something_else_are_one_sentence_in_nodes_and_commands(
 def test_a_model_of_another_kind_is_named() -> None:
     with pytest.raises(TalkingPortraitError, match="a person's SyncAnimation model is expected; connect Train Sync"):
         run("model", sound(0.2))
+
+
+def test_a_background_and_a_use_of_motion_from_links_are_checked(model: Any) -> None:
+    for background in (torch.zeros(1, 8, 8, 2), torch.zeros(0, 8, 8, 3), "x"):
+        with pytest.raises(TalkingPortraitError, match='^SyncAnimation Drive: The input "background" is'):
+            run(model, sound(0.2), background=background)
+    with pytest.raises(TalkingPortraitError, match="'x', but one of pose and expression, pose, expression is expected"):
+        run(model, sound(0.2), motion_use="x")

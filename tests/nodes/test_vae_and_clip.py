@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from talking_portrait.nodes import vae_and_clip
@@ -90,3 +92,22 @@ def test_what_is_no_vae_or_no_clip_is_reported():
         vae_and_clip.codec(ThreeChannels())
     with pytest.raises(TalkingPortraitError, match="has no projection"):
         vae_and_clip.picture_encoder(WithoutProjection()).embed(torch.rand(8, 8, 3))
+
+
+@pytest.mark.parametrize("given", [None, {"samples": 1}, torch.zeros(1, 2, 3, 2), torch.zeros(1, 4, 3)])
+def test_a_vae_that_gives_something_else_is_named(given):
+    vae = SimpleNamespace(encode=lambda _: given, decode=lambda _: given)
+    codec = vae_and_clip.codec(vae)
+    with pytest.raises(TalkingPortraitError, match=r"The VAE gives latents of .* but the shape \(1, 4, 3, 2\)"):
+        codec.encode(torch.zeros(1, 24, 16, 3))
+    with pytest.raises(
+        TalkingPortraitError, match=r"The VAE gives pictures of .* \(1, 24, 16, 3\) .* load sd-vae-ft-mse"
+    ):
+        codec.decode(torch.zeros(1, 4, 3, 2))
+
+
+@pytest.mark.parametrize("given", [None, {}, SimpleNamespace()])
+def test_a_clip_vision_that_gives_no_embedding_is_named(given):
+    encoder = vae_and_clip.picture_encoder(SimpleNamespace(encode_image=lambda _: given))
+    with pytest.raises(TalkingPortraitError, match="The CLIP vision encoder has no projection"):
+        encoder.embed(torch.zeros(8, 8, 3))

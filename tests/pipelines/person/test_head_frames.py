@@ -121,3 +121,9 @@ def test_a_video_that_is_too_short_or_of_another_size_is_refused(tmp_path: Path)
         list(read_frames(video, np.arange(8, 12)))
     with pytest.raises(TalkingPortraitError, match="64 x 48 pixels, but the model was trained on one of 50 x 40"):
         open_head_video(path, (40, 50), FPS)
+
+
+def test_an_offset_beyond_what_arrays_hold_goes_on_all_the_same() -> None:
+    np.testing.assert_array_equal(
+        forwards_and_backwards(3, 4, 2**64 + 1), forwards_and_backwards(3, 4, (2**64 + 1) % 4)
+    )

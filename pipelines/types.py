@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -46,8 +46,9 @@ class Audio:
         return Fraction(self.samples, self.sample_rate)
 
 
-TIMINGS = ("resampled", "stock", "paired")
-"""Of `SpeechFeatures`."""
+Timing = Literal["resampled", "stock", "paired"]
+"""Of `SpeechFeatures`; see `audio/speech_features.py`."""
+TIMINGS: tuple[Timing, ...] = get_args(Timing)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class SpeechFeatures:
     states: torch.Tensor
     fps: Fraction
     model: str
-    timing: Literal["resampled", "stock", "paired"] = "stock"
+    timing: Timing = "stock"
     mixed: tuple[float, ...] = ()
     padding: int = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...pipelines.types import TIMINGS
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
@@ -30,7 +31,7 @@ class EncodeSpeech(io.ComfyNode):
                 rate_input("fps", "Frames per second of the video; only used with the resampled timing."),
                 io.Combo.Input(
                     "timing",
-                    options=["resampled", "stock", "paired"],
+                    options=list(TIMINGS),
                     default="resampled",
                     tooltip="resampled: one row for each video frame, interpolated before the transformer "
                     "(AniPortrait, Hallo). stock: the encoder's own 50 rows per second. paired: as stock, two rows for "

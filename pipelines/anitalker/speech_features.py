@@ -10,9 +10,9 @@ import torch
 
 from ...models.anitalker.stage2 import Stage2
 from ...models.speech.encoder import SpeechEncoder
-from ..audio.speech_features import Timing, encode
+from ..audio.speech_features import encode
 from ..memory import Managed
-from ..types import Audio, Progress, SpeechFeatures, no_progress
+from ..types import Audio, Progress, SpeechFeatures, Timing, no_progress
 from .motion import layer_mix
 
 _log = logging.getLogger(__name__)

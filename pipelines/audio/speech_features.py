@@ -15,11 +15,9 @@ import torch
 from ...models.speech.encoder import SAMPLE_RATE, SpeechEncoder, resample_time
 from ..errors import TalkingPortraitError, quoted
 from ..timing import as_rate, frame_count
-from ..types import Audio, Progress, SpeechFeatures, no_progress
+from ..types import TIMINGS, Audio, Progress, SpeechFeatures, Timing, no_progress
 from .overlapping_windows import blended_windows, window_seconds
 from .waveform import check_audio, mono, resample
-
-Timing = Literal["resampled", "stock", "paired"]
 
 STOCK_FPS = Fraction(50)
 
@@ -59,7 +57,7 @@ def encode(
 
     Raises TalkingPortraitError when the clip is too short for one frame, or an option is out of range.
     """
-    if timing not in ("resampled", "stock", "paired"):
+    if timing not in TIMINGS:
         raise TalkingPortraitError(f"The timing is {quoted(timing)}, but resampled, stock or paired is expected.")
     if mix is not None and len(mix) != encoder.layers + 1:
         raise TalkingPortraitError(

@@ -35,6 +35,7 @@ class FrameWorkers:
 
         def prepare() -> None:
             torch.set_num_threads(1)
+            torch.get_num_threads()  # A thread takes over the number of all others when torch is first used in it.
             present.wait()
 
         for started in [self._pool.submit(prepare) for _ in range(self.size)]:

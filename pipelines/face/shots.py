@@ -8,8 +8,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..packages import load_opencv
+
 THUMBNAIL = 32
 """Frames are compared as squares of this many pixels: motion hardly changes them, another picture does."""
+SAMPLES = 4
+"""Pixels in a row that each of them is the mean of, at least, where a frame has as many."""
 CUT = 0.07
 """Mean change of a thumbnail, of 0..1, from which on a frame may begin another shot."""
 SUDDEN = 5.0
@@ -31,10 +35,11 @@ class Frame:
 
 def thumbnail(picture: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 to a small grey picture in 0..1."""
-    from PIL import Image
-
-    small = Image.fromarray(picture).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32) / 255
+    cv2 = load_opencv()
+    step = max(1, min(picture.shape[:2]) // (SAMPLES * THUMBNAIL))
+    sampled = np.ascontiguousarray(picture[::step, ::step])
+    small = cv2.resize(sampled, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
 
 
 def find_cuts(frames: Sequence[Frame], fps: float) -> list[int]:
@@ -42,11 +47,17 @@ def find_cuts(frames: Sequence[Frame], fps: float) -> list[int]:
     changes = np.array([frame.change for frame in frames])
     cuts = []
     for i in range(1, len(frames)):
-        before = changes[max(1, i - round(fps)) : i]
-        usual = float(np.median(before)) if len(before) else 0.0
-        if (changes[i] > CUT and changes[i] > SUDDEN * usual) or _jumps(frames[i - 1], frames[i]):
+        if _is_sudden(changes, i, round(fps)) or _jumps(frames[i - 1], frames[i]):
             cuts.append(i)
     return cuts
+
+
+def _is_sudden(changes: np.ndarray, number: int, second: int) -> bool:
+    """Whether a frame changes more than those of the `second` (that many frames) before it usually do."""
+    if changes[number] <= CUT:
+        return False
+    before = changes[max(1, number - second) : number]
+    return not len(before) or bool(changes[number] > SUDDEN * np.median(before))
 
 
 def _jumps(before: Frame, after: Frame) -> bool:

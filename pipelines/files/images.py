@@ -143,6 +143,11 @@ def from_uint8(frame: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(picture)
 
 
+def in_unit_range(frame: np.ndarray) -> torch.Tensor:
+    """A frame (H, W, C) of bytes, or of floats in 0..1 already, as floats in 0..1."""
+    return from_uint8(frame) if frame.dtype == np.uint8 else torch.from_numpy(frame)
+
+
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """Pictures in 0..1 as rounded bytes."""
     # In place, as new memory for each step takes several times as long as the step.

@@ -160,7 +160,7 @@ def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End) -> str:
             f"The mouth, or most of it, lies outside the picture in {'all' if outside == found else outside} of them, "
             "which stay as they are filmed too; give a video that shows the mouth."
         )
-    if film.inside_drawn and outside < found:
+    if film.inside.drawn and outside < found:
         sentences.append("The mouth is never open in it, so its inside is drawn.")
     return " ".join(sentences)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, repeat
 from typing import Literal, get_args
@@ -11,51 +11,27 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from ....models.face.face_mesh import eye_distance, mouth_opening
 from ...errors import TalkingPortraitError, one_line, quoted
-from ...face.head_pose import split_matrix
 from ...face.landmarks import Landmarker
-from ...files.images import from_uint8
+from ...files.images import in_unit_range
 from ...files.video import VideoFile
 from ...image.frame_workers import FrameWorkers, read_ahead
 from ...large_arrays import give_memory_back
 from ...person.head_frames import forwards_and_backwards, read_frames
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
-from ..renderer.mouth_shape import MOUTH_CORNERS, distance
-from ..renderer.renderer import BATCH_PIXELS, InstantRenderer
-from .face_texture import texture_of
-from .filmed_face import FilmedFace, blocks, filmed_face
+from ..renderer.renderer import BATCH_PIXELS
+from .filmed_face import FilmedFace, filmed_face
 from .follow import FilmPicker, follow_film
 from .foreground import Foreground, with_foreground
 from .lower_face import changed_box, draw_mouth
 from .mouth_motion import MouthMotion, mouth_motions
-from .mouth_view import MouthView, skin_light
-from .occlusion import TextureKeeper, hidden_lips
-from .resting_face import held_mouths
+from .mouth_view import skin_light
+from .mouth_views import MouthViews, Reader, film_views
+from .occlusion import TextureKeeper
 
 End = Literal["back and forth", "hold", "cut"]
 """What follows the film's last frame where the sound is longer: the film backwards, that frame, or nothing."""
 
-WIDE_ENOUGH = 0.22
-"""Eye distances; wider mouths are no better to take the inside from."""
-LEAST_OPENING = 0.07
-"""Eye distances; where the film shows no wider mouth, the inside is drawn by Instant's renderer."""
-STILL_VALUE, FRONTAL_VALUE, TURNED = 0.5, 0.004, 12.0
-"""Of an open mouth, in eye distances of opening: what is lost for each eye distance that the face moves from the frame
-before, and for each degree beyond TURNED that it looks aside."""
-TEETH_VALUE, MOST_TEETH, LIKE_VALUE = 0.15, 0.6, 0.5
-"""What is won for the part that is teeth, up to the second: behind a smile that shows nothing else no mouth opens. What
-is won if the film's other mouths show just what would be drawn there: one that is pursed, puts out its tongue or has
-its landmarks off shows something else. Chosen on films of 15 people; a difference of colours in place of the
-correlation prefers blurred mouths."""
-WIDTH_VALUE = 0.3
-"""What is won for each eye distance of width: beside a narrow mouth is lip, which a wider one would have within."""
-MOST_HIDDEN = 0.1
-"""Part of the lips from which on something in front of an open mouth hides too much of its inside."""
-COMPARED, APART = 8, Fraction(2, 5)
-"""Open mouths that are compared, and the seconds between them, at least."""
-DRAWN_MOUTH = (0.5, 0.25, 0.0, 0.0, 0.35, 0.0)
-"""Mouth controls of the drawn inside."""
 BATCH = 8
 PREVIEW_SIDE = 512
 LIGHT_SECONDS, LIGHT_STEP = 0.25, 0.05
@@ -65,19 +41,16 @@ change is followed at once: that is light which swings or another shot, not a la
 
 @dataclass(frozen=True)
 class Film:
-    """A film prepared for dubbing: its `face`, the `inside` of the mouth, its rate, and how frames are read.
-
-    `inside_drawn` says that the film shows no open mouth.
+    """A film prepared for dubbing: its `face`, the `inside` of its mouth, its rate, and how frames are read.
 
     `read` takes frame numbers, each of which is more than that before, one less or the same, and yields frames
     (H, W, 3), bytes or floats in 0..1.
     """
 
     face: FilmedFace
-    inside: MouthView
-    inside_drawn: bool
+    inside: MouthViews
     fps: Fraction
-    read: Callable[[np.ndarray], Iterator[np.ndarray]]
+    read: Reader
 
     @property
     def frames(self) -> int:
@@ -98,7 +71,11 @@ def open_film(
     """
     picker = picker or FilmPicker(video.size)
     face = follow_film(video, landmarker, picker, frames=frames, progress=progress)
-    return _film(face, video.fps, lambda numbers: read_frames(video, numbers))
+
+    def read(numbers: np.ndarray) -> Iterator[np.ndarray]:
+        return read_frames(video, numbers)
+
+    return Film(face, film_views(face, read), video.fps, read)
 
 
 def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> Film:
@@ -116,44 +93,11 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> F
         textures.add(number, images[number].cpu().numpy(), track.points[number])
     looks = list(textures.kept.values())
     face = filmed_face(track.points, track.found, (0,), track.image_size, smoothing=0, textures=looks)
-    return _film(face, fps, lambda numbers: (images[int(number)].cpu().numpy() for number in numbers))
 
+    def read(numbers: np.ndarray) -> Iterator[np.ndarray]:
+        return (images[int(number)].cpu().numpy() for number in numbers)
 
-def _film(face: FilmedFace, fps: Fraction, read: Callable[[np.ndarray], Iterator[np.ndarray]]) -> Film:
-    opened: list[tuple[float, MouthView]] = []
-    others: list[tuple[float, int, np.ndarray]] = []
-    chosen = sorted(_open_mouths(face, max(1, round(APART * fps))))
-    for (number, value), frame in zip(chosen, read(np.array([number for number, _ in chosen])), strict=True):
-        hidden = 0.0
-        if face.appearance is not None:
-            hidden = hidden_lips([face.appearance.oddness(texture_of(frame, face.points[number]))])
-        opening = float(mouth_opening(face.points[number].astype(np.float64)))
-        if opening >= LEAST_OPENING and hidden < MOST_HIDDEN:
-            view = MouthView.of(frame, _as_filmed(face, number))
-            value += TEETH_VALUE * min(view.teeth_share(), MOST_TEETH) + WIDTH_VALUE * _width(face, number) - hidden
-            opened.append((value, view))
-        else:
-            others.append((value - hidden, number, frame))
-    if opened:
-        inside = _best([value for value, _ in opened], [view for _, view in opened])
-    else:
-        _, number, frame = max(others, key=lambda entry: entry[0])
-        inside = MouthView.of(*_drawn(face, number, frame))
-    return Film(face, inside, not opened, fps, read)
-
-
-def _width(face: FilmedFace, number: int) -> float:
-    """Eye distances from corner to corner of the mouth in a frame."""
-    points = face.points[number].astype(np.float64)
-    return distance(points, *MOUTH_CORNERS) / float(eye_distance(points))
-
-
-def _best(values: Sequence[float], views: Sequence[MouthView]) -> MouthView:
-    """Of open mouths the one of the highest value that shows what those of the others show too."""
-    if len(views) == 1:
-        return views[0]
-    likeness = [np.mean([view.likeness(other) for other in views if other is not view]) for view in views]
-    return views[int(np.argmax(np.array(values) + LIKE_VALUE * np.array(likeness)))]
+    return Film(face, film_views(face, read), fps, read)
 
 
 def frame_order(count: int, frames: int, end: End) -> np.ndarray:
@@ -240,7 +184,7 @@ def _draw(
     move: MouthMotion,
     amount: float,
     light: np.ndarray,
-    inside: MouthView,
+    inside: MouthViews,
     foreground: Foreground | None,
 ) -> None:
     """Moves the mouth in a frame (H, W, 3) behind what is in front of it, and says where in `mask` (H, W)."""
@@ -259,58 +203,6 @@ def _draw(
     mask[box] = front.put_back(frame[box], filmed, new)
 
 
-def _open_mouths(face: FilmedFace, apart: int) -> list[tuple[int, float]]:
-    """Frames that show the inside of the mouth best, the best first, and how well: open, from the front, and still.
-
-    They lie `apart` frames from one another, at least.
-    """
-    value = np.concatenate([_shown(face, part) for part in blocks(face.frames)])
-    shown = face.found & ~face.mouth_outside
-    value[~(shown if shown.any() else face.found)] = -np.inf
-    chosen: list[tuple[int, float]] = []
-    while len(chosen) < COMPARED and np.isfinite(value.max()):
-        number = int(value.argmax())
-        chosen.append((number, float(value[number])))
-        value[max(0, number - apart) : number + apart + 1] = -np.inf
-    return chosen
-
-
-def _shown(face: FilmedFace, part: slice) -> np.ndarray:
-    """How well (n,) some frames show the inside of the mouth."""
-    numbers = np.arange(part.start, part.stop)
-    points = face.points[numbers].astype(np.float64)
-    opening = np.minimum(mouth_opening(points), WIDE_ENOUGH)
-    travel = np.linalg.norm(points - face.points[np.maximum(numbers - 1, 0)], axis=-1).mean(axis=1)
-    travel /= eye_distance(points)
-    turned = np.abs(split_matrix(face.shapes(numbers)[1])[0][:, 1])
-    give_memory_back(face.points)
-    return opening - STILL_VALUE * travel - FRONTAL_VALUE * np.maximum(turned - TURNED, 0)
-
-
-def _as_filmed(face: FilmedFace, number: int) -> MouthMotion:
-    """Where the mouth of a frame is."""
-    return mouth_motions(face, np.array([number]), held_mouths(np.zeros((1, 6))), np.array([0]), 1.0)[0]
-
-
-def _drawn(face: FilmedFace, number: int, frame: np.ndarray) -> tuple[np.ndarray, MouthMotion]:
-    """The frame with its mouth opened by Instant's renderer, and where the lips are then."""
-    points = face.points[number : number + 1].astype(np.float64)
-    _, matrix = face.shapes(np.array([number]))
-    picture = _in_unit_range(frame)
-    renderer = InstantRenderer(picture, FaceTrack(points, np.ones(1, bool), face.size, matrix))
-    speaking = held_mouths(np.array([DRAWN_MOUTH]))
-    drawn = renderer.render(speaking)[0][0].numpy()
-    moved = renderer.mesh.move(speaking, np.array([0]), renderer.mesh.mouth.speaking(speaking)).expression
-    if frame.dtype == np.uint8:
-        drawn = np.rint(drawn * 255).astype(np.uint8)
-    here = _as_filmed(face, number)
-    return drawn, replace(here, points=here.points + moved[0].numpy())
-
-
 def _preview(frame: np.ndarray) -> torch.Tensor:
     step = max(1, max(frame.shape[:2]) // PREVIEW_SIDE)
-    return _in_unit_range(frame[::step, ::step])
-
-
-def _in_unit_range(frame: np.ndarray) -> torch.Tensor:
-    return from_uint8(frame) if frame.dtype == np.uint8 else torch.from_numpy(frame)
+    return in_unit_range(frame[::step, ::step])

@@ -17,7 +17,8 @@ from ...packages import load_opencv
 from ..renderer.expression_field import parted_lips
 from ..renderer.face_opening import Aperture
 from .mouth_motion import MouthMotion
-from .mouth_view import MouthView, lip_edges, sampled
+from .mouth_view import lip_edges, sampled
+from .mouth_views import MouthViews
 
 NODES_PER_EYE_DISTANCE = 26
 SOFTNESS = 0.05
@@ -45,7 +46,7 @@ def draw_mouth(
     frame: np.ndarray,
     box: tuple[slice, slice],
     motion: MouthMotion,
-    inside: MouthView,
+    inside: MouthViews,
     light: np.ndarray,
     amount: float,
 ) -> np.ndarray:
@@ -81,7 +82,7 @@ def draw_mouth(
 def _lips(
     frame: np.ndarray,
     motion: MouthMotion,
-    inside: MouthView,
+    inside: MouthViews,
     light: np.ndarray,
     pixels: tuple[np.ndarray, np.ndarray],
     upper: np.ndarray,
@@ -109,8 +110,8 @@ def _lips(
     if len(high):
         hole = slice(high[0], high[-1] + 1), slice(wide[0], wide[-1] + 1)
         places = np.stack(np.broadcast_arrays(x[hole[1]], y[hole[0]]), axis=-1)
-        fill = inside.fill(places, below_upper[hole], above_lower[hole], motion) * (light / inside.light)
-        colours[hole] += opened[hole][..., None] * (fill.astype(np.float32) - colours[hole])
+        fill = inside.fill(places, below_upper[hole], above_lower[hole], motion, light)
+        colours[hole] += opened[hole][..., None] * (fill - colours[hole])
     return colours, opened > 0
 
 

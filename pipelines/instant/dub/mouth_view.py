@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....models.curves import smoothstep
+from ....models.face.face_mesh import LIPS_OUTER
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
@@ -18,8 +19,6 @@ RIM_PART = 0.1
 """Part of an opening at either lip that is not looked at: it is the lips' own shadow."""
 PARTS = np.linspace(RIM_PART, 1 - RIM_PART, 33)
 """Parts of an opening, from the upper lip down, that are looked at."""
-TEETH_LIGHT = 0.6
-"""Of the cheeks' brightness, from which on the inside counts as teeth."""
 DARKEST_LIGHT = 0.47
 """Of the cheeks' brightness, below which the darkest of the inside is the dark behind the teeth, not a lip's shadow."""
 DARKER_PART = 3
@@ -40,8 +39,8 @@ LIGHTER = 0.06
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 NARROW, SHADE = 0.2, 0.7
 """Mouth half widths of an opening below which the lips shade what is seen between them, and by how much at most."""
-COMPARED_REACH, COMPARED_COLUMNS = 0.8, 33
-"""Mouth half widths from the middle, and columns within, in which the insides of two mouths are compared."""
+MARGIN = 4
+"""Pixels around the lips that are kept of a picture."""
 RIM = 1.0
 """Pixels inside the lips' edges from which on the inside is taken."""
 SKIN = [205, 425, 50, 280, 187, 411, 36, 266, 203, 423]
@@ -80,7 +79,7 @@ def skin_light(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MouthView:
-    """An open mouth in a `picture` (H, W, 3), bytes or floats in 0..1, with the `lips` around it.
+    """An open mouth in a piece of a `picture` (H, W, 3), bytes or floats in 0..1, with the `lips` around it.
 
     `basis` (2, 3) and `middle` (2,) as in MouthMotion. What lies above `upper_to`, a part of the opening, is the
     upper teeth's, what lies below `lower_from` the lower lip's; `cavity` (3,) is the colour of what comes between them
@@ -101,31 +100,17 @@ class MouthView:
     @classmethod
     def of(cls, picture: np.ndarray, motion: MouthMotion) -> MouthView:
         """The mouth of a frame; `motion` holds where it is, not what it does."""
-        lips = Aperture(motion.points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
         light = skin_light(picture, motion.points)
-        return cls(picture, lips, motion.basis, motion.middle, *_cavity(picture, lips, light), light)
-
-    def teeth_share(self) -> float:
-        """The part of the opening, in 0..1, that is nearly as light as the cheeks."""
-        colours = _across(self.picture, self.lips, PARTS)
-        return float((colours @ LUMA > TEETH_LIGHT * float(self.light @ LUMA)).mean())
-
-    def likeness(self, other: MouthView) -> float:
-        """The correlation of brightness of the inside of another frame's mouth with what would be drawn there."""
-        along = np.linspace(-COMPARED_REACH, COMPARED_REACH, COMPARED_COLUMNS) * other.lips.half
-        upper, lower = other.lips.edges_at(along)
-        gap = np.maximum(lower - upper, 0)
-        below_upper, above_lower = PARTS[:, None] * gap, PARTS[::-1, None] * gap
-        places = other.lips.places(along, upper + below_upper)
-        drawn = self.fill(places, below_upper, above_lower, other) @ LUMA
-        shown = sampled(other.picture, places[..., 0], places[..., 1]) @ LUMA
-        weight = np.broadcast_to(gap / max(float(gap.sum()) * len(PARTS), 1e-6), shown.shape)
-        drawn, shown = (colours - (colours * weight).sum() for colours in (drawn, shown))
-        both = (drawn * shown * weight).sum()
-        return float(both / max(np.sqrt((drawn**2 * weight).sum() * (shown**2 * weight).sum()), 1e-6))
+        lips = motion.points[list(LIPS_OUTER)]
+        # At least two pixels, also of a mouth that lies outside the picture.
+        low = np.clip(np.floor(lips.min(axis=0)) - MARGIN, 0, np.array(picture.shape[1::-1]) - 2).astype(int)
+        right, bottom = np.maximum(np.ceil(lips.max(axis=0)) + MARGIN, low + 2).astype(int)
+        picture = picture[low[1] : bottom, low[0] : right].copy()
+        aperture = Aperture(motion.points - low, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+        return cls(picture, aperture, motion.basis, motion.middle - low, *_cavity(picture, aperture, light), light)
 
     def fill(
-        self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion | MouthView
+        self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion
     ) -> np.ndarray:
         """Colours (h, w, 3) float32 of the inside at places (h, w, 2) of another frame.
 
@@ -150,8 +135,13 @@ class MouthView:
         # Light falls off towards the throat, so what is lighter lies in front: teeth before tongue before the cavity.
         lighter = (above - below) @ LUMA / (LIGHTER * float(self.light @ LUMA))
         inside = below + smoothstep(-1.0, 1.0, lighter)[..., None].astype(np.float32) * (above - below)
-        narrow = smoothstep(NARROW * self.lips.half, 0.0, (below_upper + above_lower) * size)
-        return inside * (1 - SHADE * narrow[..., None].astype(np.float32))
+        # The lips of this mouth shade its inside already.
+        shade = self._shade((below_upper + above_lower) * size) / self._shade(gap)
+        return inside * np.minimum(shade, 1)[..., None].astype(np.float32)
+
+    def _shade(self, gap: np.ndarray) -> np.ndarray:
+        """What lips that are `gap` pixels apart leave of the light between them."""
+        return 1 - SHADE * smoothstep(NARROW * self.lips.half, 0.0, gap)
 
     def _lengthened(self, along: np.ndarray, edge: np.ndarray, away: np.ndarray, most: np.ndarray) -> np.ndarray:
         """Colours `away` pixels below a lip's edge (above it if negative), the cavity's from `most` on."""

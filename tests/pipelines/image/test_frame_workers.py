@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import torch
-
 from talking_portrait.pipelines.image.frame_workers import FrameWorkers
 
 

@@ -15,7 +15,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from talking_portrait.__main__ import main
-from talking_portrait.models.face.face_mesh import LIPS_INNER, LIPS_OUTER, mouth_opening
+from talking_portrait.models.face.face_mesh import (
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    LIPS_INNER,
+    LIPS_OUTER,
+    eye_distance,
+    mouth_opening,
+)
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines import large_arrays
 from talking_portrait.pipelines.batch.manifest import read_manifest
@@ -28,13 +35,14 @@ from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import open_sound, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_video
 from talking_portrait.pipelines.instant.animate import Source, animate_source, fit_portrait
-from talking_portrait.pipelines.instant.dub import film as film_module
+from talking_portrait.pipelines.instant.dub import mouth_views
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_video
 from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
 from talking_portrait.pipelines.instant.dub.lip_rims import USUAL_RIMS, edge_steps, lip_rims
 from talking_portrait.pipelines.instant.dub.mouth_motion import LEAST_WIDTH, mouth_motions
+from talking_portrait.pipelines.instant.dub.mouth_views import NEAR, NEIGHBOURS, PARTED, MouthViews
 from talking_portrait.pipelines.instant.dub.occlusion import (
     HIDDEN_BELOW,
     MOST_TEXTURES,
@@ -188,9 +196,9 @@ def test_a_mouth_that_keeps_shut_shows_no_teeth(frames, track):
 
 
 def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, monkeypatch):
-    monkeypatch.setattr(film_module, "LEAST_OPENING", 0.3)
+    monkeypatch.setattr(mouth_views, "LEAST_OPENING", 0.3)
     film = film_of_pictures(frames, track, FPS)
-    assert film.inside_drawn
+    assert film.inside.drawn
     images, _ = dubbed(film, talk(np.full(FRAMES, 0.5)))
     assert openings(images).min() > 0.08
 
@@ -212,56 +220,67 @@ def test_a_mouth_that_smiles_with_its_teeth_opens_on_the_dark_behind_them(render
 def test_behind_a_smile_the_dark_goes_over_into_the_lower_lip_without_an_edge(renderer):
     smiling, _ = renderer.render(talk(np.zeros(6)))
     track = detect(smiling, open_landmarker(engine="opencv"))[0]
-    view = film_of_pictures(smiling, track, FPS).inside
+    film = film_of_pictures(smiling, track, FPS)
+    view = film.inside.views[0]
     above_lower = np.linspace(0, 0.6 * view.lips.half, 13)[:, None]
     places = view.lips.places(np.zeros(1), 2 * view.lips.half - above_lower)
-    column = (
-        view.fill(places, 2 * view.lips.half - above_lower, above_lower, view)[:, 0].mean(axis=1) / view.light.mean()
-    )
+    there = replace(mouth_views.as_filmed(film.face, 0), basis=view.basis, middle=view.middle)
+    column = view.fill(places, 2 * view.lips.half - above_lower, above_lower, there)[:, 0].mean(axis=1)
+    column /= view.light.mean()
     assert np.all(np.diff(column) < 0)
     assert np.abs(np.diff(column)).max() < 0.12
     assert column[0] > 0.3
 
 
-def test_teeth_in_a_mouth_that_is_hardly_open_do_not_hide_that_another_is_open(frames, track, monkeypatch):
+def test_the_inside_is_that_of_filmed_mouths_of_the_same_shape(frames, track):
+    """Here narrow mouths show red and wide ones blue."""
     face = film_of_pictures(frames, track, FPS).face
-    numbers = [number for number, _ in film_module._open_mouths(face, 10)]
-    narrow, wide = np.sort(mouth_opening(face.points[numbers].astype(np.float64)))[-2:]
-    monkeypatch.setattr(film_module, "LEAST_OPENING", (narrow + wide) / 2)
-    openings_seen: list[float] = []
+    opening = mouth_opening(face.points.astype(np.float64))
+    between = (PARTED + opening.max()) / 2
+    painted = frames.numpy().copy()
+    for number in np.flatnonzero(opening >= PARTED):
+        outline = np.rint(track.points[number, list(LIPS_INNER), :2]).astype(np.int32)
+        cv2.fillPoly(painted[number], [outline], (0.9, 0, 0) if opening[number] < between else (0, 0, 0.9))
+    film = film_of_pictures(torch.from_numpy(painted), track, FPS)
+    assert not film.inside.drawn
+    for jaw, shown, other in ((0.16, 0, 2), (0.5, 2, 0)):
+        images, _ = dubbed(film, talk(np.full(FRAMES, jaw)))
+        points = detect(images, open_landmarker(engine="opencv"))[0].points
+        lips = points[:, [INNER_UPPER_LIP, INNER_LOWER_LIP], :2].mean(axis=1).round().astype(int)
+        colours = torch.stack([images[k, y, x] for k, (x, y) in enumerate(lips.tolist())]).mean(dim=0)
+        assert colours[shown] > 2 * colours[other]
 
-    def teeth(view: film_module.MouthView) -> float:
-        openings_seen.append(float((view.lips.lower - view.lips.upper).max()))
-        return float(len(openings_seen) > 1)
 
-    monkeypatch.setattr(film_module.MouthView, "teeth_share", teeth)
+@given(
+    shapes=st.lists(st.tuples(st.floats(0.2, 2), st.floats(3, 6)), min_size=1, max_size=15, unique=True),
+    opening=st.floats(0, 3),
+    width=st.floats(2, 7),
+)
+def test_a_mouth_that_changes_slowly_mixes_its_inside_of_others_slowly(shapes, opening, width):
+    views = MouthViews((), np.array(shapes), drawn=False)
+
+    def parts(shape: list[float]) -> np.ndarray:
+        result = np.zeros(len(shapes))
+        for number, part in views.mixed(np.array(shape)):
+            result[number] = part
+        return result
+
+    here = parts([opening, width])
+    assert here.sum() == pytest.approx(1)
+    assert (here > 0).sum() <= NEIGHBOURS
+    assert np.all(here >= 0)
+    places = np.array(shapes) / NEAR
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)[~np.eye(len(shapes), dtype=bool)]
+    if len(apart) and apart.min() > 0.2:  # views of one shape are taken for each other at once
+        assert np.abs(parts([opening + 1e-4, width]) - here).max() < 0.02
+
+
+def test_of_a_films_mouths_all_openings_and_widths_are_taken(frames, track):
     film = film_of_pictures(frames, track, FPS)
-    assert not film.inside_drawn
-    assert len(openings_seen) == 1
-
-
-def test_a_mouth_whose_inside_is_unlike_that_of_the_others_is_not_taken(frames, track, monkeypatch):
-    """As bright as teeth all over: something else is seen there, or a smile behind which no mouth opens."""
-    monkeypatch.setattr(film_module, "APART", Fraction(1, 5))
-    chosen = film_of_pictures(frames, track, FPS).inside.picture
-    number = next(number for number, frame in enumerate(frames.numpy()) if np.array_equal(frame, chosen))
-    painted = frames.clone()
-    outline = np.rint(track.points[number, list(LIPS_INNER), :2]).astype(np.int32)
-    painted[number] = torch.from_numpy(cv2.fillPoly(frames[number].numpy().copy(), [outline], (0.95, 0.95, 0.95)))
-    inside = film_of_pictures(painted, track, FPS).inside
-    assert not np.array_equal(inside.picture, painted[number].numpy())
-
-
-def test_of_mouths_that_show_the_same_the_inside_is_taken_from_the_widest(frames, track, monkeypatch):
-    """In a wide mouth the corners of a narrow one would show lip between the teeth and the lips."""
-    chosen = film_of_pictures(frames, track, FPS).inside.picture
-    number = next(number for number, frame in enumerate(frames.numpy()) if np.array_equal(frame, chosen))
-    monkeypatch.setattr(film_module.MouthView, "likeness", lambda view, other: 1.0)
-    points, lips = track.points.copy(), [*LIPS_OUTER, *LIPS_INNER]
-    middle = points[number, lips, 0].mean()
-    points[number, lips, 0] = middle + 0.75 * (points[number, lips, 0] - middle)
-    inside = film_of_pictures(frames, replace(track, points=points), FPS).inside
-    assert not np.array_equal(inside.picture, chosen)
+    opening = mouth_opening(film.face.points.astype(np.float64)) * eye_distance(film.face.rest.shape)
+    assert len(film.inside.views) >= 5
+    assert film.inside.shapes[:, 0].max() > 0.8 * opening.max()
+    assert film.inside.shapes[:, 0].min() < 0.5 * opening.max()
 
 
 COVERED = range(9, 17)

@@ -10,7 +10,7 @@ from ....models.curves import smoothstep
 from ....models.face.face_mesh import LIPS_OUTER
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
-from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, distance
 from .mouth_motion import MouthMotion, open_part
 
 SIDE_REACH = 0.94
@@ -121,6 +121,9 @@ class MouthView:
         to_view = self.basis[:, :2] @ np.linalg.inv(motion.basis[:, :2])
         size = float(np.sqrt(abs(np.linalg.det(to_view))))
         along, across = np.moveaxis(self.lips.local(self.middle + (places - motion.middle) @ to_view.T), -1, 0)
+        # In a wider mouth all is wider: beside it here is lip.
+        half = distance(motion.points + motion.moved, *MOUTH_CORNERS) / 2 * size
+        along = along * min(1.0, self.lips.half / max(half, 1e-3))
         along = np.clip(along, -SIDE_REACH * self.lips.half, SIDE_REACH * self.lips.half)
         upper, lower = self.lips.edges_at(along)
         gap = np.maximum(lower - upper, 2 * RIM)

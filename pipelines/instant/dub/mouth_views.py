@@ -26,7 +26,7 @@ from .mouth_view import MouthView
 from .occlusion import hidden_lips
 from .resting_face import held_mouths
 
-LEAST_OPENING, PARTED = 0.07, 0.045
+LEAST_OPENING, PARTED = 0.08, 0.045
 """Eye distances: where the film shows no wider mouth than the first, the inside is drawn by Instant's renderer; lips
 whose landmarks are nearer than the second may touch."""
 OPENINGS, WIDTHS = 5, 3
@@ -40,7 +40,7 @@ MOST_HIDDEN = 0.1
 """Part of the lips from which on something in front of an open mouth hides too much of its inside."""
 NEIGHBOURS, NEAR = 3, np.array([0.45, 0.7])
 """Views that a mouth's inside is mixed of, and by how many cm of opening and of width mouths are equally unlike."""
-DRAWN_MOUTH = (0.5, 0.25, 0.0, 0.0, 0.35, 0.0)
+DRAWN_MOUTH = (0.5, 0.7, 0.0, 0.0, 0.35, 0.0)
 """Mouth controls of the drawn inside."""
 
 Reader = Callable[[np.ndarray], Iterator[np.ndarray]]

@@ -71,19 +71,20 @@ def animate(
     """
     import torch
 
-    from .errors import TalkingPortraitError, quoted
+    from .errors import TalkingPortraitError, check_whole_numbers, quoted
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
     from .files.video import check_video_name, holds_alpha
     from .instant.animate import fit_portrait, frames_of
     from .memory import usable_device
+    from .progress import given_progress
     from .provenance.marking import new_marking
     from .renderers import INSTANT, Renderer, check_option_names, chosen_face, is_to_dub, refuse_film_options
     from .renderers import film_end as end_of_film
     from .timing import as_rate
-    from .types import no_progress
 
-    report = progress or no_progress
+    report = given_progress(progress)
+    check_whole_numbers({"fps": fps, "longest_side": longest_side, "face": face, "jaw": jaw, "crf": crf, **options})
     check_video_name(out, crf)
     new_marking(mark)  # only refuses what is no mark, before anything is read
     if motion is not None:
@@ -184,12 +185,14 @@ def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **opti
     `audio` is any sound or video file, or `Audio`; `options` are those of `pipelines.instant.driver.driver.drive`:
     seed, and amounts from 0 (still) over 1 (natural) for mouth, head, nod, brows, blinks, blink_rate and drift.
     """
+    from .errors import check_whole_numbers
     from .files.sound import read_speech
     from .instant.driver import driver
     from .renderers import INSTANT, check_option_names
     from .timing import as_rate
 
     check_option_names(INSTANT, options)
+    check_whole_numbers({"fps": fps, **options})
     rate = as_rate(fps)
     speech = read_speech(audio, rate)[0] if isinstance(audio, str | Path) else audio
     return driver.drive(speech, fps=rate, **options)
@@ -203,11 +206,12 @@ def render(
     `image` is a file or (H, W, 3) in 0..1.
     """
     from .instant.animate import prepare_portrait
-    from .types import no_progress
+    from .progress import given_progress
 
+    report = given_progress(progress)
     _check_motion(motion)
     picture, track = _portrait(image)
-    for frames in prepare_portrait(picture, track).frames_uint8(motion, progress=progress or no_progress):
+    for frames in prepare_portrait(picture, track).frames_uint8(motion, progress=report):
         yield from frames
 
 

@@ -13,6 +13,7 @@ from ...models.audiodvp.loading import build_audio_features
 from ...models.checkpoints import identify, read_checkpoint
 from ...models.speech.loading import load_speech_encoder
 from ..audio.mfcc import mfcc
+from ..files.output_paths import as_path
 from ..person.speech import Encoder
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 
@@ -45,7 +46,8 @@ def load_encoder(path: str | Path | None) -> Encoder | None:
     """
     if path is None:
         return None
-    if Path(path).is_file():
+    path = as_path(path, "speech encoder")
+    if path.is_file():
         state = read_checkpoint(path, mapped=True)
         kind = identify(state)
         if kind is not None and kind.name == "atnet":

@@ -84,6 +84,13 @@ def test_what_is_of_another_kind_is_reported_in_a_sentence(call, sentence):
         call()
 
 
+def test_a_film_in_place_of_a_picture_is_dubbed_elsewhere(tmp_path, voice):
+    write_image(tmp_path / "me.png", example_portrait()[0])
+    film = tp.animate(tmp_path / "me.png", voice, tmp_path / "me.mp4", fps=5, longest_side=64)
+    with pytest.raises(TalkingPortraitError, match=r"me.mp4 can't be read \(it holds video .* dubbed with animate"):
+        next(tp.render(film, tp.drive(voice, fps=5)))
+
+
 HUGE = 10**5000
 
 

@@ -39,7 +39,7 @@ class DisplayOrder:
         while len(self._waiting) > kept:
             frame = self._waiting.popleft()
             frame.pts = heapq.heappop(self._places) if self._places else None
-            if self._first_at_once and hasattr(frame, "duration"):  # which PyAV has from 15 on
+            if self._first_at_once and frame.pts is not None and hasattr(frame, "duration"):  # PyAV has it from 15 on
                 frame.duration = 0
             shown.append(frame)
         return shown

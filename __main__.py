@@ -55,7 +55,7 @@ if __package__ in (None, ""):
     sys.exit()
 
 from .pipelines.commands.shared import terminal  # noqa: E402
-from .pipelines.errors import TalkingPortraitError, is_out_of_memory, reason_of  # noqa: E402
+from .pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, reason_of  # noqa: E402
 from .pipelines.packages import missing_package  # noqa: E402
 
 LESS_MEMORY = {
@@ -88,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         _check_current_folder()
         options = _parser().parse_args(arguments)
         command = options.command
+        check_whole_numbers({name.replace("_", "-"): value for name, value in vars(options).items()}, "--{}")
         _on_request(_interrupting(asked))
         code = options.run(options) or 0
         terminal.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import importlib
 import unicodedata
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -59,10 +60,18 @@ def escaped(text: str) -> str:
 
 def one_line(text: object, limit: int = 80) -> str:
     """A title or another's message for a sentence: on one line of at most `limit` characters, and escaped."""
-    line = escaped(" ".join(str(text).split()))
+    line = escaped(" ".join(_shown(text, str).split()))
     return line if len(line) <= limit else f"{line[: limit - 4]} ..."
 
 
 def quoted(value: object, limit: int = 60) -> str:
     """A value for an error text: its `repr` in one line of at most `limit` characters."""
-    return one_line(repr(value), limit)
+    return one_line(_shown(value, repr), limit)
+
+
+def _shown(value: object, how: Callable[[object], str]) -> str:
+    """A value as text; its class where that fails, as for a number of thousands of digits."""
+    try:
+        return how(value)
+    except Exception:
+        return f"<{type(value).__name__}>"

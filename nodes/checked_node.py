@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
-from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, one_line, quoted
+from ..pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, quoted
 from ..pipelines.face.identity import FaceIdentity
 from ..pipelines.person.person import Person
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
@@ -61,8 +61,6 @@ WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
     "COMBO": (str, "one of its choices"),
 }
 """What widgets carry; values, ranges and choices are checked by what uses them."""
-MOST = 2**64 - 1
-"""The largest whole number, which seeds reach."""
 
 
 def checked_node(execute: Execute) -> Execute:
@@ -145,11 +143,7 @@ def _plain(name: str, value: Any, io_type: str | None) -> Any:
         return value
     if not isinstance(value, Integral):
         return float(value)
-    if not -MOST <= int(value) <= MOST:
-        raise TalkingPortraitError(
-            f'The input "{name}" is {one_line(value, 20)}, but whole numbers to 2^64 - 1 are computed with; give a '
-            "smaller one."
-        )
+    check_whole_numbers({name: int(value)}, 'The input "{}"')
     return int(value)
 
 

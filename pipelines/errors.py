@@ -1,13 +1,57 @@
-"""The error class whose messages users read, and the test for memory that ran out; torch is not imported for either."""
+"""The error class whose messages users read, checks of single values, and the test for memory that ran out.
+
+torch is not imported for any of them.
+"""
 
 from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Mapping
 
 from ..models.errors import TalkingPortraitError, escaped, one_line, quoted
 
-__all__ = ["TalkingPortraitError", "escaped", "is_out_of_memory", "one_line", "quoted", "reason_of"]
+__all__ = [
+    "TalkingPortraitError",
+    "check_kind",
+    "check_whole_numbers",
+    "escaped",
+    "is_out_of_memory",
+    "one_line",
+    "quoted",
+    "reason_of",
+]
+
+MOST = 2**64 - 1
+"""The largest whole number that is computed with; seeds reach it."""
+
+
+def check_whole_numbers(given: Mapping[str, object], what: str = "The {}") -> None:
+    """Raises TalkingPortraitError for a whole number that no array holds; `what` makes a sentence's subject of a name.
+
+    What is no whole number is for other checks.
+    """
+    for name, value in given.items():
+        if isinstance(value, int) and not -MOST <= value <= MOST:
+            raise TalkingPortraitError(
+                f"{what.format(name)} is {quoted(value, 20)}, but whole numbers to 2^64 - 1 are computed with; give a "
+                "smaller one."
+            )
+
+
+def check_kind(name: str, value: object, default: object) -> None:
+    """Raises TalkingPortraitError where the setting `name` is no number, or no switch, as its default is one."""
+    if not isinstance(default, int | float):
+        return
+    name = name.replace("_", "-")
+    kinds: tuple[type, ...]
+    if isinstance(default, bool):
+        kinds, wanted = (bool,), "true or false"
+    else:
+        kinds, wanted = ((int,), "a whole number") if isinstance(default, int) else ((int, float), "a number")
+    if isinstance(value, bool) != isinstance(default, bool) or not isinstance(value, kinds):
+        raise TalkingPortraitError(f"The {name} is {quoted(value)}, but {wanted} is expected.")
+    check_whole_numbers({name: value})
 
 
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")

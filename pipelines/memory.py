@@ -61,7 +61,7 @@ def usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError):  # torch has no one error for it
+    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError):  # torch has no one error for it
         raise TalkingPortraitError(
             f"Frames can't be computed on {quoted(name)} here, but a device that torch supports is expected; leave the "
             "device out for the CPU."

@@ -38,8 +38,8 @@ def prepare_person(
     from .audiodvp.morphable.regressor import load_models
     from .audiodvp.prepare import prepare_fitted_person
     from .person.prepare import Settings
+    from .progress import given_progress
     from .timing import as_rate
-    from .types import no_progress
 
     model, network = load_models(face_model, regressor)
     return prepare_fitted_person(
@@ -49,7 +49,7 @@ def prepare_person(
         encoder=load_encoder(speech_encoder),
         face_model=model,
         regressor=network,
-        progress=progress or no_progress,
+        progress=given_progress(progress),
     )
 
 
@@ -77,16 +77,15 @@ def train_person(
     from dataclasses import fields
 
     from .errors import TalkingPortraitError
-    from .progress import share
+    from .progress import given_progress, share
     from .training.audiodvp.settings import Settings
     from .training.audiodvp.train import EXPRESSION, EXPRESSION_SHARE, RENDERER, train_audiodvp
-    from .types import no_progress
 
     names = {field.name for field in fields(Settings)}
     unknown = sorted(settings.keys() - names)
     if unknown:
         raise TalkingPortraitError(f"Training takes no {', '.join(unknown)}; it takes {', '.join(sorted(names))}.")
-    report = progress or no_progress
+    report = given_progress(progress)
     parts = {EXPRESSION: share(report, 0, EXPRESSION_SHARE), RENDERER: share(report, EXPRESSION_SHARE, 1)}
     return train_audiodvp(_folder(person), out, Settings(**settings), resume=resume, stage=parts.__getitem__)
 
@@ -114,22 +113,24 @@ def drive_person(
         mark: whether frames get the invisible mark of AI-made videos, see `animate`.
         device: where faces are generated: "cpu", "cuda" ...
     """
-    import torch
-
     from .audio.waveform import as_speech, check_audio
     from .audiodvp.animate import frames_of, open_model
     from .audiodvp.atnet import load_encoder
+    from .errors import check_kind
     from .files.frame_stream import write_stream
     from .files.output_paths import as_path, file_to_write, keep_inputs
     from .files.sound import SoundTrack, read_speech
     from .files.video import check_video_name
-    from .memory import Resident
+    from .memory import Resident, usable_device
     from .person.person import Person
+    from .progress import given_progress
     from .provenance.marking import new_marking
-    from .types import no_progress
 
     check_video_name(out, crf)
     new_marking(mark)  # only refuses what is no mark, before anything is read
+    computed_on = usable_device(device)
+    check_kind("offset", offset, 0)
+    report = given_progress(progress)
     if isinstance(head, str | Path) and Path(head).is_dir():
         head = open_person(head)
     source = head.source if isinstance(head, Person) else as_path(head, "head")
@@ -146,10 +147,10 @@ def drive_person(
         opened,
         speech,
         head,
-        renderer=Resident(opened.renderer, torch.device(device)),
+        renderer=Resident(opened.renderer, computed_on),
         encoder=load_encoder(speech_encoder),
         offset=offset,
-        progress=progress or no_progress,
+        progress=report,
     )
     write_stream(out, frames, opened.video.fps, sound, crf=crf, mark=mark)
     return Path(out)

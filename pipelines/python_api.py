@@ -28,7 +28,7 @@ def animate(
     face: int | None = None,
     film_end: str | None = None,
     jaw: float | None = None,
-    face_at: Sequence[float] | None = None,
+    face_at: Sequence[float] | str | None = None,
     crf: int = 18,
     mark: bool = True,
     device: str = "cpu",
@@ -71,18 +71,20 @@ def animate(
     """
     import torch
 
-    from .errors import TalkingPortraitError, quoted
+    from .errors import TalkingPortraitError, check_whole_numbers, quoted
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
     from .files.video import check_video_name, holds_alpha
     from .instant.animate import fit_portrait, frames_of
     from .memory import usable_device
+    from .progress import given_progress
     from .provenance.marking import new_marking
-    from .renderers import INSTANT, Renderer, check_option_names, is_to_dub, refuse_film_options
+    from .renderers import INSTANT, Renderer, check_option_names, chosen_face, is_to_dub, refuse_film_options
+    from .renderers import film_end as end_of_film
     from .timing import as_rate
-    from .types import no_progress
 
-    report = progress or no_progress
+    report = given_progress(progress)
+    check_whole_numbers({"fps": fps, "longest_side": longest_side, "face": face, "jaw": jaw, "crf": crf, **options})
     check_video_name(out, crf)
     new_marking(mark)  # only refuses what is no mark, before anything is read
     if motion is not None:
@@ -91,12 +93,10 @@ def animate(
         raise TalkingPortraitError(f"The models are {quoted(models)}, but the path of a folder is expected.")
     usable_device(device)
     check_option_names(renderer, options, ("fps", "longest_side", "face", "film_end", "jaw", "face_at", "crf", "mark"))
-    if face is not None and (isinstance(face, bool) or not isinstance(face, int)):
-        raise TalkingPortraitError(f"The face is {quoted(face)}, but a whole number is expected; 0 is at the left.")
+    choice = chosen_face(face, face_at)
     target = file_to_write(out)
     keep_inputs(target, *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
     if isinstance(image, str | Path) and is_to_dub(image, renderer, longest_side):
-        end, choice = _film_end(film_end), _face_choice(face, face_at)
         _dub(
             image,
             audio,
@@ -104,7 +104,7 @@ def animate(
             motion=motion,
             fps=fps,
             face=choice,
-            end=end,
+            end=end_of_film(film_end),
             jaw=1.0 if jaw is None else jaw,
             crf=crf,
             mark=mark,
@@ -121,7 +121,7 @@ def animate(
         system = Renderer(renderer, {**options, **given}, motion=motion is not None, folders=folders)
         keep_inputs(target, *system.files.values())
     rate = motion.fps if motion else as_rate(system.fps if system else 25 if fps is None else fps)
-    picture, track = _portrait(image, alpha=system is None and holds_alpha(out), face=face)
+    picture, track = _portrait(image, alpha=system is None and holds_alpha(out), face=choice)
     if system is None:
         picture, track = fit_portrait(picture, track, longest_side)
     speech, sound = _speech_and_sound(audio, rate)
@@ -168,34 +168,6 @@ def _dub(
     write_stream(out, (frames for frames, _ in video.pieces), video.fps, video.heard(sound), crf=crf, mark=mark)
 
 
-def _film_end(name: str | None) -> Any:
-    """What `dub_video` calls the end that a user named."""
-    from .errors import TalkingPortraitError, quoted
-    from .renderers import FILM_ENDS
-
-    if name is not None and name not in tuple(FILM_ENDS):
-        raise TalkingPortraitError(f"The film_end is {quoted(name)}, but one of {', '.join(FILM_ENDS)} is expected.")
-    return FILM_ENDS[name or "back-and-forth"]
-
-
-def _face_choice(face: int | None, place: Sequence[float] | None) -> FaceChoice:
-    """Which face of a film speaks."""
-    from .errors import TalkingPortraitError, quoted
-    from .instant.dub.dub_video import FaceChoice
-
-    if place is None:
-        return FaceChoice() if face is None else FaceChoice("index", face)
-    if face is not None:
-        raise TalkingPortraitError("face and face_at were given, but one face is chosen in one way; leave one out.")
-    try:
-        x, y = (float(part) for part in place)
-    except (TypeError, ValueError):
-        raise TalkingPortraitError(
-            f"The face_at is {quoted(place)}, but two numbers of pixels are expected, such as (640, 360)."
-        ) from None
-    return FaceChoice(place=(x, y))
-
-
 def _speech_and_sound(audio: str | Path | Audio, fps: Fraction) -> tuple[Audio, Audio | SoundTrack]:
     """What drivers take for frames at a rate, and the sound to put beside them."""
     from .audio.waveform import as_speech, check_audio
@@ -213,12 +185,14 @@ def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **opti
     `audio` is any sound or video file, or `Audio`; `options` are those of `pipelines.instant.driver.driver.drive`:
     seed, and amounts from 0 (still) over 1 (natural) for mouth, head, nod, brows, blinks, blink_rate and drift.
     """
+    from .errors import check_whole_numbers
     from .files.sound import read_speech
     from .instant.driver import driver
     from .renderers import INSTANT, check_option_names
     from .timing import as_rate
 
     check_option_names(INSTANT, options)
+    check_whole_numbers({"fps": fps, **options})
     rate = as_rate(fps)
     speech = read_speech(audio, rate)[0] if isinstance(audio, str | Path) else audio
     return driver.drive(speech, fps=rate, **options)
@@ -232,11 +206,12 @@ def render(
     `image` is a file or (H, W, 3) in 0..1.
     """
     from .instant.animate import prepare_portrait
-    from .types import no_progress
+    from .progress import given_progress
 
+    report = given_progress(progress)
     _check_motion(motion)
     picture, track = _portrait(image)
-    for frames in prepare_portrait(picture, track).frames_uint8(motion, progress=progress or no_progress):
+    for frames in prepare_portrait(picture, track).frames_uint8(motion, progress=report):
         yield from frames
 
 
@@ -252,9 +227,9 @@ def _check_motion(motion: object) -> None:
 
 
 def _portrait(
-    image: str | Path | torch.Tensor, *, alpha: bool = False, face: int | None = None
+    image: str | Path | torch.Tensor, *, alpha: bool = False, face: FaceChoice | None = None
 ) -> tuple[torch.Tensor, FaceTrack]:
-    """The picture (H, W, 3), with `alpha` (H, W, 4) where it has transparency, and the largest or named face in it."""
+    """The picture (H, W, 3), with `alpha` (H, W, 4) where it has transparency, and the largest or chosen face in it."""
     import torch
 
     from .errors import TalkingPortraitError, quoted
@@ -262,6 +237,7 @@ def _portrait(
     from .files.images import read_image
     from .finite import check_plain
     from .image.affine_sampling import over_white
+    from .renderers import chosen_face
 
     check_plain(image, "The picture")
     if not isinstance(image, str | Path | torch.Tensor):
@@ -277,6 +253,5 @@ def _portrait(
         )
     if not alpha:
         picture = over_white(picture)
-    if face is None:
-        return picture, detect(picture[None], open_landmarker())[0]
-    return picture, detect(picture[None], open_landmarker(), choose="index", index=face)[0]
+    choice = face or chosen_face(None)
+    return picture, detect(picture[None], open_landmarker(), choose=choice.choose, index=choice.index)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ from .errors import TalkingPortraitError, quoted
 if TYPE_CHECKING:
     import torch
 
+    from .instant.dub.dub_video import FaceChoice
+    from .instant.dub.film import End
     from .model_files.store import Command, Folders
     from .speech_video import SpeechVideo, Stage
     from .types import Audio, FaceMotion, FaceTrack
@@ -20,7 +22,7 @@ INSTANT = "instant"
 WITH_FILES = ("aniportrait", "anitalker", "apasco")
 """Those that run on model files, which have to be fetched first."""
 RENDERERS = (INSTANT, *WITH_FILES)
-FILM_ENDS = {"back-and-forth": "back and forth", "hold": "hold", "cut": "cut"}
+FILM_ENDS: dict[str, End] = {"back-and-forth": "back and forth", "hold": "hold", "cut": "cut"}
 """What happens where a film is shorter than the speech, by the names that users give."""
 FILM_OPTIONS = ("film_end", "jaw", "face_at")
 """What only a film that is dubbed can be given."""
@@ -94,6 +96,45 @@ def refuse_film_options(given: Mapping[str, Any], image: str) -> None:
             raise TalkingPortraitError(
                 f"{name} was given, but it is for videos; give a video as {image}, or leave it out."
             )
+
+
+def film_end(name: str | None) -> End:
+    """What `dub_video` calls the end that a user named, back and forth by default."""
+    name = "back-and-forth" if name is None else name
+    if name not in tuple(FILM_ENDS):
+        raise TalkingPortraitError(f"The film_end is {quoted(name)}, but one of {', '.join(FILM_ENDS)} is expected.")
+    return FILM_ENDS[name]
+
+
+def chosen_face(
+    face: int | None, place: Sequence[float] | str | None = None, *, names: tuple[str, str] = ("face", "face_at")
+) -> FaceChoice:
+    """Which of several faces speaks: number `face` from the left, that nearest to `place` (x, y), or the largest.
+
+    `place` may be text such as 640,360; `names` are what a user calls the two. Raises TalkingPortraitError for both at
+    once, and for what is no number and no place.
+    """
+    from .instant.dub.dub_video import FaceChoice
+
+    if face is not None and place is not None:
+        raise TalkingPortraitError(
+            f"{' and '.join(names)} were given, but one face is chosen in one way; leave one out."
+        )
+    if place is not None:
+        try:
+            x, y = (float(part) for part in (place.split(",") if isinstance(place, str) else place))
+        except (TypeError, ValueError, OverflowError):
+            raise TalkingPortraitError(
+                f"The {names[1]} is {quoted(place)}, but two numbers of pixels are expected, such as 640,360."
+            ) from None
+        return FaceChoice(place=(x, y))
+    if face is None:
+        return FaceChoice()
+    if isinstance(face, bool) or not isinstance(face, int):
+        raise TalkingPortraitError(
+            f"The {names[0]} is {quoted(face)}, but a whole number is expected; 0 is at the left."
+        )
+    return FaceChoice("index", face)
 
 
 class Renderer:

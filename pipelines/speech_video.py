@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .errors import TalkingPortraitError, quoted
+from .errors import TalkingPortraitError, check_kind, quoted
 from .face.crop import crop_portrait
 from .face.crop_boxes import PRESETS
 from .types import FaceMotion, FaceTrack, Progress
@@ -86,7 +86,7 @@ def checked_options(kind: type[Options], renderer: str, given: Mapping[str, Any]
     known: dict[str, Field[Any]] = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     check_option_names(given, known, renderer)
     for name, value in given.items():
-        _check_number(name, value, known[name].default)
+        check_kind(name, value, known[name].default)
         choices = known[name].metadata["choices"]
         if choices and value not in choices:
             raise TalkingPortraitError(f"The {name} is {quoted(value)}, but one of {', '.join(choices)} is expected.")
@@ -102,19 +102,6 @@ def check_option_names(given: Iterable[str], known: Collection[str], renderer: s
             f"{_listed(surplus, word)} {were} given, but the renderer {renderer} takes {_listed(known, word)}; "
             "leave out what it does not take."
         )
-
-
-def _check_number(name: str, value: Any, default: Any) -> None:
-    """Raises TalkingPortraitError where a number or a switch is expected and another object came."""
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise TalkingPortraitError(
-                f"The {name.replace('_', '-')} is {quoted(value)}, but true or false is expected."
-            )
-        return
-    kinds, wanted = ((int,), "a whole number") if isinstance(default, int) else ((int, float), "a number")
-    if isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, kinds)):
-        raise TalkingPortraitError(f"The {name.replace('_', '-')} is {quoted(value)}, but {wanted} is expected.")
 
 
 def _listed(names: Iterable[str], word: str) -> str:

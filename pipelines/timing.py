@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from .errors import TalkingPortraitError
+from .errors import TalkingPortraitError, one_line
 
 MIN_FPS, MAX_FPS = 1, 240
 
@@ -30,8 +30,8 @@ def as_rate(fps: float | int | Fraction | str) -> Fraction:
         rate = Fraction(0)
     if not MIN_FPS <= rate <= MAX_FPS:
         raise TalkingPortraitError(
-            f"The frame rate is {str(fps)[:40]}, but a number from {MIN_FPS} to {MAX_FPS} is expected; 25 suits most "
-            "uses."
+            f"The frame rate is {one_line(fps, 40)}, but a number from {MIN_FPS} to {MAX_FPS} is expected; 25 suits "
+            "most uses."
         )
     if rate.denominator == 1:
         return rate

@@ -84,6 +84,48 @@ def test_what_is_of_another_kind_is_reported_in_a_sentence(call, sentence):
         call()
 
 
+def test_a_film_in_place_of_a_picture_is_dubbed_elsewhere(tmp_path, voice):
+    write_image(tmp_path / "me.png", example_portrait()[0])
+    film = tp.animate(tmp_path / "me.png", voice, tmp_path / "me.mp4", fps=5, longest_side=64)
+    with pytest.raises(TalkingPortraitError, match=r"me.mp4 can't be read \(it holds video .* dubbed with animate"):
+        next(tp.render(film, tp.drive(voice, fps=5)))
+
+
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: tp.drive("a.wav", fps=HUGE), "The fps is <int>, but whole numbers to 2"),
+        (lambda: tp.drive("a.wav", fps=float("nan")), "The frame rate is nan, but a number from 1 to 240"),
+        (lambda: tp.drive("a.wav", mouth=-HUGE), "The mouth is <int"),
+        (lambda: tp.drive("a.wav", seed=10**20), "The seed is 1000.{0,20}, but whole"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", longest_side=10**400), "The longest_side is 1000.{0,20}, but"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", face=HUGE), "The face is <int"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", face_at=(HUGE, 1)), "The face_at is <tuple>, but"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", mark=HUGE), "The mark is <int>, but true"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", device=10**20), "can't be computed on 1000"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", progress=True), "The progress is True, but a function"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", renderer="anitalker", cfg=HUGE), "cfg is <int>, but whole"),
+        (lambda: tp.prepare_person("a.mp4", "ann", crop_size=HUGE), "Crops of <int> pixels"),
+        (lambda: tp.prepare_person("a.mp4", "ann", silent=0), "The silent is 0, but true or false"),
+        (lambda: tp.prepare_person("a.mp4", "ann", speech_encoder=1), "The speech encoder is 1, but a path"),
+        (lambda: tp.prepare_person("a.mp4", "ann", face_model=1), "The face model is 1, but a path"),
+        (lambda: tp.prepare_person("a.mp4", "ann", regressor=1), "The regressor is 1, but a path"),
+        (lambda: tp.train_person("ann", "run", minutes=None), "The minutes is None, but a number is expected"),
+        (lambda: tp.train_person("ann", "run", batch=1.5), "The batch is 1.5, but a whole number is expected"),
+        (lambda: tp.train_person("ann", "run", seed=-1), "The seed is -1, but 0 to 2"),
+        (lambda: tp.train_person("ann", "run", steps=HUGE), "The steps is <int"),
+        (lambda: tp.drive_person("a", "a.wav", "a.mp4", head="ann", offset=0.5), "The offset is 0.5, but a whole"),
+        (lambda: tp.drive_person("a", "a.wav", "a.mp4", head="ann", device="x"), "can't be computed on 'x'"),
+    ],
+)
+def test_numbers_without_end_and_of_another_kind_are_reported_in_a_sentence(call, sentence):
+    with pytest.raises(tp.TalkingPortraitError, match=sentence):
+        call()
+
+
 def test_a_size_is_a_whole_number_of_pixels(tmp_path):
     for size in (512.5, "512"):
         with pytest.raises(TalkingPortraitError, match=f"The size is {size!r}, but a whole number"):

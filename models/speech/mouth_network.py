@@ -114,13 +114,24 @@ def normalise(power: torch.Tensor, average: torch.Tensor) -> torch.Tensor:
     frames is subtracted, averaged with `average` (mels,), that of the training data, as if PRIOR_FRAMES more frames had
     it.
     """
-    energy = frame_level(power)
-    level = speech_level(energy)
+    level = speech_level(frame_level(power))
+    return normalise_by(power, level, average_spectrum(power, level, average))
+
+
+def average_spectrum(power: torch.Tensor, level: torch.Tensor, average: torch.Tensor) -> torch.Tensor:
+    """The mean (..., mels) in dB that `normalise` subtracts, of a recording with the speech level (..., 1)."""
+    active = (frame_level(power) > level + ACTIVE_DB).float()[..., None]
+    return ((_decibels(power, level) * active).sum(-2) + PRIOR_FRAMES * average) / (active.sum(-2) + PRIOR_FRAMES)
+
+
+def normalise_by(power: torch.Tensor, level: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+    """`normalise` for a part of a recording, whose own speech level (..., 1) and average spectrum (..., mels) count."""
+    return (_decibels(power, level) - spectrum[..., None, :]) / 15.0
+
+
+def _decibels(power: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     floor = 10 ** ((level + FLOOR_DB) / 10)
-    decibels = 10 * torch.log10(power + floor[..., None]) - level[..., None]
-    active = (energy > level + ACTIVE_DB).float()[..., None]
-    mean = ((decibels * active).sum(-2) + PRIOR_FRAMES * average) / (active.sum(-2) + PRIOR_FRAMES)
-    return (decibels - mean[..., None, :]) / 15.0
+    return 10 * torch.log10(power + floor[..., None]) - level[..., None]
 
 
 def normalise_channels(x: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -115,8 +116,8 @@ def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
 
 
 def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
-    if not options.timeout > 0:
-        raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but more than 0 is expected.")
+    if not 0 < options.timeout < math.inf:
+        raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but a number above 0 is expected.")
     info = comfy_client.fetch_node_info(options.server, options.timeout)
     prompt = to_prompt(workflow, info, note)
     files = _assign(prompt, options, info)

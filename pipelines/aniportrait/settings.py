@@ -13,6 +13,7 @@ from ..diffusion.reduced_steps import check_reduced_steps, is_guided
 from ..errors import TalkingPortraitError, one_line
 from ..finite import check_finite
 from ..memory import Managed
+from ..motion.random_streams import check_seed
 
 Scheduler = Literal["ddim", "dpmpp_2m", "unipc", "lcm"]
 SCHEDULERS: tuple[Scheduler, ...] = ("ddim", "dpmpp_2m", "unipc", "lcm")
@@ -126,8 +127,7 @@ def check_settings(settings: Settings) -> None:
     check_overlap(settings.window, settings.overlap)
     if not 1 <= settings.steps <= 1000:
         raise TalkingPortraitError(f"Sampling in {settings.steps} steps was requested, but 1 to 1000 are possible.")
-    if not 0 <= settings.seed < 2**64:
-        raise TalkingPortraitError(f"The seed is {settings.seed}, but 0 to 2^64 - 1 is expected.")
+    check_seed(settings.seed)
     counts = {
         "window_batch": settings.window_batch,
         "decode_batch": settings.decode_batch,

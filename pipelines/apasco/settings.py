@@ -14,6 +14,7 @@ from ..diffusion.reduced_steps import check_reduced_steps, is_guided
 from ..diffusion.samplers import NoiseSchedule, scheduled_betas
 from ..errors import TalkingPortraitError, one_line
 from ..memory import Managed
+from ..motion.random_streams import check_seed
 from ..types import FaceMotion, FaceTrack, SpeechFeatures
 from .geometry import Geometry
 from .masks import RegionMasks
@@ -183,8 +184,7 @@ def check_settings(settings: Settings) -> None:
             f'The schedule is "{one_line(settings.schedule)}", but {" or ".join(SCHEDULES)} is expected; linear is the '
             "published one."
         )
-    if not 0 <= settings.seed < 2**64:
-        raise TalkingPortraitError(f"The seed is {settings.seed}, but 0 to 2^64 - 1 is expected.")
+    check_seed(settings.seed)
     # Named as the node's inputs are.
     for name, strength in (("calming", settings.deflicker), ("anchoring", settings.anchoring)):
         if not 0 <= strength <= 1:

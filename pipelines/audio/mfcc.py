@@ -7,6 +7,7 @@ differ in what they make of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from typing import Literal
@@ -27,6 +28,8 @@ BLOCK_ROWS = 100
 ROWS_A_SECOND = Fraction(SPEECH_RATE, HOP)
 VIDEO_FPS, VIDEO_ROWS = Fraction(25), 28
 """AudioDVP's frame rate, and the rows that belong to a frame."""
+SILENCE = 1920
+"""Samples of it at both ends of AudioDVP's sound."""
 
 Recipe = Literal["anitalker", "audiodvp"]
 
@@ -45,22 +48,34 @@ def mfcc(
     """
     if recipe not in ("anitalker", "audiodvp"):
         raise TalkingPortraitError(f"The MFCC recipe is {quoted(recipe)}, but anitalker or audiodvp is expected.")
-    wave = mono(resample(check_audio(audio), SPEECH_RATE)).numpy()
+    wave = _speech_wave(audio)
     if recipe == "anitalker":
         rows = with_slopes(cepstra(wave, progress))
         states = rows[: len(rows) // 4 * 4, None]
-        shortest = WINDOW + 2 * HOP + 1
     else:
-        silence = np.zeros(1920, np.float32)
-        states = video_windows(cepstra(np.concatenate([silence, wave, silence]), progress), fps)
-        shortest = WINDOW + 26 * HOP + 1 - 2 * len(silence)
+        rows = cepstra(_with_silence(wave), progress)
+        states = video_windows(rows, video_starts(len(rows), fps))
     if not len(states):
-        raise TalkingPortraitError(
-            f"The audio has {len(wave)} samples at {SPEECH_RATE} Hz, but these features need at least {shortest} "
-            f"({shortest * 1000 / SPEECH_RATE:.0f} ms); use a longer recording."
-        )
+        raise _too_short(len(wave), recipe)
     rate = ROWS_A_SECOND if recipe == "anitalker" else fps
     return SpeechFeatures(torch.from_numpy(states.astype(np.float32)), rate, f"mfcc-{recipe}", "stock")
+
+
+def _speech_wave(audio: Audio) -> np.ndarray:
+    wave: np.ndarray = mono(resample(check_audio(audio), SPEECH_RATE)).numpy()
+    return wave
+
+
+def _with_silence(wave: np.ndarray) -> np.ndarray:
+    return np.pad(wave, SILENCE)
+
+
+def _too_short(samples: int, recipe: Recipe) -> TalkingPortraitError:
+    shortest = WINDOW + 2 * HOP + 1 if recipe == "anitalker" else WINDOW + 26 * HOP + 1 - 2 * SILENCE
+    return TalkingPortraitError(
+        f"The audio has {samples} samples at {SPEECH_RATE} Hz, but these features need at least {shortest} "
+        f"({shortest * 1000 / SPEECH_RATE:.0f} ms); use a longer recording."
+    )
 
 
 def row_count(samples: int) -> int:
@@ -128,9 +143,33 @@ def with_slopes(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, slope(rows, 1), slope(rows, 2)], axis=1)
 
 
-def video_windows(rows: np.ndarray, fps: Fraction = VIDEO_FPS) -> np.ndarray:
-    """(rows, 13) to AudioDVP's (frames, 28, 12), maybe none: columns 1 to 12 of rows 4k to 4k + 27 at 25 fps."""
-    last = len(rows) - VIDEO_ROWS
-    first = [round(frame * ROWS_A_SECOND / fps) for frame in range(max(int(last * fps / ROWS_A_SECOND) + 2, 0))]
-    starts = np.array([row for row in first if row <= last], dtype=np.int64)
+def video_windows(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """(rows, 13) to AudioDVP's (frames, 28, 12): columns 1 to 12 of the 28 rows from each start on."""
     return rows[starts[:, None] + np.arange(VIDEO_ROWS), 1:]
+
+
+def video_starts(rows: int, fps: Fraction = VIDEO_FPS) -> np.ndarray:
+    """The first row of each frame's window, as many as there are whole windows, maybe none: 4k at 25 fps."""
+    last = rows - VIDEO_ROWS
+    first = [round(frame * ROWS_A_SECOND / fps) for frame in range(max(int(last * fps / ROWS_A_SECOND) + 2, 0))]
+    return np.array([row for row in first if row <= last], dtype=np.int64)
+
+
+def video_mfcc_by_frames(audio: Audio, fps: Fraction) -> Callable[[range], torch.Tensor]:
+    """What gives the states (n, 28, 12) of the recipe "audiodvp" for any consecutive frames of a recording.
+
+    They are those of the whole; frames beyond its last window have that one. Raises as `mfcc`.
+    """
+    wave = _with_silence(_speech_wave(audio))
+    starts = video_starts(row_count(len(wave)), fps)
+    if not len(starts):
+        raise _too_short(len(wave) - 2 * SILENCE, "audiodvp")
+
+    def states(frames: range) -> torch.Tensor:
+        wanted = starts[np.minimum(np.asarray(frames), len(starts) - 1)]
+        low, high = int(wanted[0]), int(wanted[-1]) + VIDEO_ROWS
+        before = min(low, 1)  # the sample before the first one counts, too
+        rows = cepstra(wave[(low - before) * HOP : (high - 1) * HOP + WINDOW])[before:]
+        return torch.from_numpy(video_windows(rows, wanted - low).astype(np.float32))
+
+    return states

@@ -26,6 +26,7 @@ from ...models.speech.mouth_network import (
     SAMPLE_RATE,
     MouthNetwork,
     add_acoustic_logits,
+    average_spectrum,
     build_mouth_network,
     frame_level,
     mel_filters,
@@ -33,6 +34,7 @@ from ...models.speech.mouth_network import (
     mouth_config,
     mouth_weights,
     normalise,
+    normalise_by,
     normalise_channels,
     speech_level,
 )
@@ -46,6 +48,7 @@ CHUNK = 1500
 _MEL_CHUNK = 6000
 _SEGMENT, _CONTEXT = 200, 50
 """Control frames (4 s) that the acoustic encoder takes at once, and those around them (1 s) it attends to."""
+HALF = Fraction(1, 2)
 NAME = "mouth"
 """How the names of all mouth encoders begin."""
 
@@ -79,7 +82,6 @@ class MouthEncoder:
         """Raises LookupError, TypeError or RuntimeError for those of something else."""
         return cls(build_mouth_network(weights, config))
 
-    @torch.inference_mode()
     def encode(self, audio: Audio, fps: float | Fraction, *, progress: Progress = no_progress) -> SpeechFeatures:
         """(frames, 1, 144) at `fps`: the state of the acoustic encoder.
 
@@ -89,18 +91,32 @@ class MouthEncoder:
         """
         rate = as_rate(fps)
         audio = check_audio(audio)
-        sound = speech_sound(self.network, audio)
-        if self.network.acoustic_encoder is None:
-            mel = normalise(sound.power, self.network.average)
-            states = in_chunks(self.network, mel, _middle_and_last, progress=progress).numpy()
-        else:
-            states = in_segments(self.network, sound, _acoustic_state, progress=progress).numpy()
         frames = frame_count(audio.samples, audio.sample_rate, rate)
-        pieces = [
-            readings(states, FRAME_RATE, rate, range(start, min(start + CHUNK, frames))).mean(axis=1)
-            for start in range(0, frames, CHUNK)
-        ]
-        return SpeechFeatures(torch.from_numpy(np.concatenate(pieces)).float(), rate, self.name, "resampled")
+        return SpeechFeatures(
+            self.by_frames(audio, rate, progress=progress)(range(frames)), rate, self.name, "resampled"
+        )
+
+    def by_frames(
+        self, audio: Audio, fps: Fraction, *, progress: Progress = no_progress
+    ) -> Callable[[range], torch.Tensor]:
+        """What gives the states (n, steps, channels) of any consecutive frames of a recording.
+
+        They are those of the whole, within rounding, at any frame rate: the level and the average spectrum are the
+        whole recording's, and segments are the same ones.
+        """
+        recording = _Recording.of(self.network, check_audio(audio))
+
+        @torch.inference_mode()
+        def states(frames: range) -> torch.Tensor:
+            low, high = ((frames[end] + side) * FRAME_RATE / fps for end, side in ((0, -HALF), (-1, HALF)))
+            values, first = recording.states(max(math.floor(low), 0), math.ceil(high), progress)
+            pieces = [
+                readings(values, FRAME_RATE, fps, frames[start : start + CHUNK], first).mean(axis=1)
+                for start in range(0, len(frames), CHUNK)
+            ]
+            return torch.from_numpy(np.concatenate(pieces)).float()
+
+        return states
 
 
 @cache
@@ -121,6 +137,47 @@ def _acoustic_state(states: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
+class _Recording:
+    """Sound (samples,) at 16 kHz, of which any part can be computed as that of the whole: the `offset` of its samples,
+    its speech `level` (1,) in dB and its average `spectrum` (mels,)."""
+
+    network: MouthNetwork
+    waveform: torch.Tensor
+    offset: torch.Tensor
+    level: torch.Tensor
+    spectrum: torch.Tensor
+
+    @classmethod
+    def of(cls, network: MouthNetwork, audio: Audio) -> _Recording:
+        waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
+        offset = waveform.mean()
+        power = _band_power(waveform, mel_filters(network.config.mels), offset)
+        level = speech_level(frame_level(power))
+        return cls(network, waveform, offset, level, average_spectrum(power, level, network.average))
+
+    def states(self, low: int, high: int, progress: Progress) -> tuple[np.ndarray, int]:
+        """States (n, steps, channels) of the control frames `low` to `high` and some around them; the first's number.
+
+        What is computed reaches further, as spectra and networks depend on what is around.
+        """
+        frames = (math.ceil(len(self.waveform) / HOP) + 2) // 2
+        acoustic = self.network.acoustic_encoder is not None
+        step, context = (_SEGMENT, _SEGMENT) if acoustic else (1, math.ceil(self.network.config.context / 2) + 2)
+        begin, end = min(low, frames - 1) // step * step, min(frames, (high // step + 1) * step)
+        first, last = max(0, begin - context), min(frames, end + context)
+        part = self.waveform[2 * HOP * first : None if last == frames else 2 * HOP * last]
+        wanted = range(begin - first, end - first)
+        if acoustic:
+            power = _band_power(part, acoustic_filters(), self.offset)
+            values = _in_segments(self.network, power, self.level, wanted, _acoustic_state, progress)
+        else:
+            power = _band_power(part, mel_filters(self.network.config.mels), self.offset)
+            mel = normalise_by(power, self.level, self.spectrum)
+            values = in_chunks(self.network, mel, _middle_and_last, progress=progress)[wanted.start : wanted.stop]
+        return values.numpy(), begin
+
+
+@dataclass(frozen=True)
 class SpeechSound:
     """Mel power at 100 Hz: `power` (frames, mels) for the network, `acoustic_power` (frames, 80) for its encoder."""
 
@@ -138,14 +195,15 @@ class SpeechSound:
 def speech_sound(network: MouthNetwork, audio: Audio) -> SpeechSound:
     """Audio of any rate and channels as the network takes it."""
     waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
-    acoustic_power = None if network.acoustic_encoder is None else _band_power(waveform, acoustic_filters())
-    return SpeechSound(_band_power(waveform, mel_filters(network.config.mels)), acoustic_power)
+    offset = waveform.mean()
+    power = _band_power(waveform, mel_filters(network.config.mels), offset)
+    acoustic = network.acoustic_encoder is not None
+    return SpeechSound(power, _band_power(waveform, acoustic_filters(), offset) if acoustic else None)
 
 
-def _band_power(waveform: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
-    """Mel power (frames, bands) of `waveform` (samples,), computed piece by piece."""
+def _band_power(waveform: torch.Tensor, filters: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """Mel power (frames, bands) of `waveform` (samples,) without its `offset`, which is no sound; piece by piece."""
     samples, reach = len(waveform), filters.shape[1] - 1
-    offset = waveform.mean()  # which is no sound
     frames = math.ceil(samples / HOP) + 1
     pieces = []
     for start in range(0, frames, _MEL_CHUNK):
@@ -179,17 +237,31 @@ def in_segments(
     Segments are encoded one after another, each with the frames around it. The network has an acoustic encoder, and
     `sound` is its own.
     """
-    assert network.acoustic_encoder is not None
     assert sound.acoustic_power is not None
-    level = speech_level(frame_level(sound.power))
-    frames = (len(sound.acoustic_power) + 1) // 2
+    frames = range((len(sound.acoustic_power) + 1) // 2)
+    return _in_segments(
+        network, sound.acoustic_power, speech_level(frame_level(sound.power)), frames, compute, progress
+    )
+
+
+def _in_segments(
+    network: MouthNetwork,
+    power: torch.Tensor,
+    level: torch.Tensor,
+    wanted: range,
+    compute: Callable[[torch.Tensor], torch.Tensor],
+    progress: Progress,
+) -> torch.Tensor:
+    """As `in_segments`, of the `wanted` control frames of `power` (frames, 80); the first begins a segment."""
+    assert network.acoustic_encoder is not None
+    frames = (len(power) + 1) // 2
     made = []
-    for start in range(0, frames, _SEGMENT):
-        stop = min(start + _SEGMENT, frames)
+    for start in range(wanted.start, wanted.stop, _SEGMENT):
+        stop = min(start + _SEGMENT, wanted.stop)
         first, last = max(0, start - _CONTEXT), min(frames, stop + _CONTEXT)
-        states = network.acoustic_encoder(acoustic_input(sound.acoustic_power[None, 2 * first : 2 * last], level))
+        states = network.acoustic_encoder(acoustic_input(power[None, 2 * first : 2 * last], level))
         made.append(compute(states)[0, start - first : stop - first])
-        progress(stop, frames)
+        progress(stop - wanted.start, len(wanted))
     return torch.cat(made)
 
 
@@ -217,15 +289,16 @@ def in_chunks(
     return torch.cat(values)
 
 
-def readings(values: np.ndarray, values_rate: int, rate: Fraction, frames: range) -> np.ndarray:
+def readings(values: np.ndarray, values_rate: int, rate: Fraction, frames: range, first: int = 0) -> np.ndarray:
     """(frames, places, ...) of `values` (T, ...): interpolated at places within the duration of each video frame.
 
-    Value j belongs to the time j / `values_rate`. Frame i lasts half a frame to either side of the time i / `rate`; its
-    places are evenly spread over that, at least two for each value. Beyond the ends is the first or the last value.
+    Value j belongs to the time (`first` + j) / `values_rate`. Frame i lasts half a frame to either side of the time
+    i / `rate`; its places are evenly spread over that, at least two for each value. Beyond the ends is the first or the
+    last value.
     """
     half = Fraction(values_rate) / rate / 2
     places = np.linspace(-1, 1, 2 * max(1, math.ceil(half * 2)) + 1)
-    centres = np.asarray(frames) * float(values_rate / rate)
+    centres = np.asarray(frames) * float(values_rate / rate) - first
     times = np.clip(centres[:, None] + places[None] * float(half), 0, len(values) - 1)
     low = np.minimum(times.astype(int), len(values) - 1)
     high = np.minimum(low + 1, len(values) - 1)

@@ -21,6 +21,7 @@ from .expression import network_features, predict_expression
 from .paste import blend_weights, paste_lower_face
 from .person_model import PersonModel, open_model
 from .renders import HALF_WINDOW, RenderWindows, cut, draw_lower_faces
+from .silence import closed_in_silence
 
 __all__ = ["animate", "frames_of", "open_model", "open_person"]
 
@@ -105,7 +106,7 @@ def _expression(model: PersonModel, audio: Audio, encoder: Encoder | None) -> to
             f"{model.speech_to_expression.features} of {model.speech}; load the speech encoder that the person was "
             "prepared with, or none where it was none."
         )
-    return predict_expression(model.speech_to_expression, rows)
+    return closed_in_silence(predict_expression(model.speech_to_expression, rows), audio, model.face, fps)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,8 @@ from ...models.audiodvp.audio_features import AudioFeatures
 from ...models.audiodvp.loading import build_audio_features
 from ...models.checkpoints import identify, read_checkpoint
 from ...models.speech.loading import load_speech_encoder
-from ..audio.mfcc import mfcc
+from ..audio.mfcc import mfcc, video_mfcc_by_frames
+from ..files.output_paths import as_path
 from ..person.speech import Encoder
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 
@@ -27,15 +29,24 @@ class Atnet:
     network: AudioFeatures
     name: str = "atnet"
 
-    @torch.no_grad()
     def encode(self, audio: Audio, fps: Fraction, *, progress: Progress = no_progress) -> SpeechFeatures:
         """(frames, 1, 256) at `fps`, none of them negative."""
         windows = mfcc(audio, recipe="audiodvp", fps=fps).states
+        return SpeechFeatures(self._encoded(windows, progress), fps, self.name, "resampled")
+
+    def by_frames(self, audio: Audio, fps: Fraction) -> Callable[[range], torch.Tensor]:
+        """What gives the states (n, 1, 256) of any consecutive frames of a recording."""
+        windows = video_mfcc_by_frames(audio, fps)
+        return lambda frames: self._encoded(windows(frames))
+
+    @torch.no_grad()
+    def _encoded(self, windows: torch.Tensor, progress: Progress = no_progress) -> torch.Tensor:
+        """(n, 28, 12) to (n, 1, 256)."""
         parts = []
         for start in range(0, len(windows), CHUNK):
             parts.append(self.network(windows[start : start + CHUNK]))
             progress(min(start + CHUNK, len(windows)), len(windows))
-        return SpeechFeatures(torch.cat(parts)[:, None], fps, self.name, "resampled")
+        return torch.cat(parts)[:, None]
 
 
 def load_encoder(path: str | Path | None) -> Encoder | None:
@@ -45,7 +56,8 @@ def load_encoder(path: str | Path | None) -> Encoder | None:
     """
     if path is None:
         return None
-    if Path(path).is_file():
+    path = as_path(path, "speech encoder")
+    if path.is_file():
         state = read_checkpoint(path, mapped=True)
         kind = identify(state)
         if kind is not None and kind.name == "atnet":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ def ray_workers(address: str = LOCAL, *, gpus: float | None = None, replicas: in
     dies is tried again as others are. Raises TalkingPortraitError without Ray, for an address that does not
     answer, and for more cards than the cluster has.
     """
-    if gpus is not None and gpus < 0:
+    if gpus is not None and not 0 <= gpus < math.inf:
         raise TalkingPortraitError(f"The share of graphics cards is {gpus:g}, but 0 or more is expected.")
     if replicas is not None and replicas < 1:
         raise TalkingPortraitError(f"The number of replicas is {replicas}, but 1 or more is expected.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import TalkingPortraitError
-from ..renderers import FILM_OPTIONS, INSTANT, is_to_dub, refuse_film_options
+from ..renderers import FILM_OPTIONS, INSTANT, chosen_face, is_to_dub, refuse_film_options
 from .animate_film import STILL, add_film_options, animate_film
 from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .shared.progress_bar import ProgressBar
@@ -188,9 +188,8 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
         landmarker = open_landmarker()
         if landmarker.hint:
             note(landmarker.hint)
-        if options.face is None:
-            return image, detect(image[None], landmarker)[0]
-        return image, detect(image[None], landmarker, choose="index", index=options.face)[0]
+        choice = chosen_face(options.face)
+        return image, detect(image[None], landmarker, choose=choice.choose, index=choice.index)[0]
 
 
 def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:

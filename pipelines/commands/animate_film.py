@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import TalkingPortraitError
-from ..renderers import FILM_ENDS
+from ..renderers import FILM_ENDS, chosen_face, film_end
 from .shared.driver_options import drive_with
 from .shared.progress_bar import ProgressBar
 from .shared.terminal import note, say
@@ -15,7 +14,6 @@ from .shared.terminal import note, say
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from ..instant.dub.dub_video import FaceChoice
     from ..types import FaceMotion
 
 STILL = ("head", "nod", "brows", "blinks", "blink_rate", "drift")
@@ -63,9 +61,9 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
             options.image,
             motion_at,
             landmarker,
-            face=_face(options),
+            face=chosen_face(options.face, options.face_at, names=("--face", "--face-at")),
             fps=options.fps,
-            end=_end(options),
+            end=film_end(options.film_end),
             jaw=1.0 if options.jaw is None else options.jaw,
             progress=ProgressBar("dubbing"),
         )
@@ -79,28 +77,8 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
     say(f"{options.out}: {frames} frames at {float(video.fps):g} fps, {frames / seconds:.1f} frames a second")
 
 
-def _end(options: argparse.Namespace) -> Any:
-    return FILM_ENDS[options.film_end or "back-and-forth"]
-
-
 def _say_what_has_no_effect(options: argparse.Namespace) -> None:
     """A line about driver options that a film has no use for."""
     still = [f"--{name.replace('_', '-')}" for name in STILL if getattr(options, name) is not None]
     if still:
         note(f"{', '.join(still)} {'have' if len(still) > 1 else 'has'} no effect on a video, whose head is as filmed.")
-
-
-def _face(options: argparse.Namespace) -> FaceChoice:
-    from ..instant.dub.dub_video import FaceChoice
-
-    if options.face_at is None:
-        return FaceChoice() if options.face is None else FaceChoice("index", options.face)
-    if options.face is not None:
-        raise TalkingPortraitError("--face and --face-at were given, but one face is chosen in one way; leave one out.")
-    try:
-        x, y = (float(part) for part in options.face_at.split(","))
-    except ValueError:
-        raise TalkingPortraitError(
-            f'The face at "{options.face_at}" was requested, but two numbers of pixels are expected, as in 640,360.'
-        ) from None
-    return FaceChoice(place=(x, y))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..errors import TalkingPortraitError
 
 
@@ -17,7 +19,7 @@ def check_reduced_steps(cfg: float, guided: tuple[float, float], deep_every: int
         raise TalkingPortraitError(
             f"The setting deep_every is {deep_every}, but 1 or more is expected; 1 is always right."
         )
-    if cfg != cfg or not 0 <= guided[0] <= guided[1] <= 1:
+    if not math.isfinite(cfg) or not 0 <= guided[0] <= guided[1] <= 1:
         raise TalkingPortraitError(
             f"Guidance of {cfg} from {guided[0]} to {guided[1]} of the steps is requested, but a number, and a "
             "beginning before its end in 0 to 1, are expected."

@@ -89,9 +89,8 @@ def _decoded(path: Path, alpha: bool) -> np.ndarray:
     try:
         file = Image.open(path, formats=formats)
     except UnidentifiedImageError:
-        raise TalkingPortraitError(
-            f"The picture {path.name} can't be read ({format_of(path)}); save it as PNG or JPEG."
-        ) from None
+        what, advice = format_of(path)
+        raise TalkingPortraitError(f"The picture {path.name} can't be read ({what}); {advice}.") from None
     except Image.DecompressionBombError:
         raise TalkingPortraitError(f"The picture {path.name} has far too many pixels; scale it down.") from None
     with file:

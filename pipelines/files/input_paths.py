@@ -8,6 +8,8 @@ from pathlib import Path
 from ..errors import TalkingPortraitError, reason_of
 from .output_paths import ADDRESS, as_path, shortened
 
+MAX_HEADER = 100_000_000
+"""Bytes of the description at the beginning of a .safetensors file, by its specification."""
 _OTHER_KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -56,6 +58,16 @@ def existing_folder(path: str | Path, kind: str) -> Path:
         return path
     what = "is a file, but a folder is expected; name one" if path.exists() else "does not exist; check its name"
     raise TalkingPortraitError(f"The {kind} folder {shortened(path)} {what}.")
+
+
+def kind_of(head: bytes) -> str:
+    """What a file that begins so is, where it is neither a picture, sound nor video; empty where that is not known."""
+    if head.startswith(b"PK\x03\x04"):
+        name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        return "it holds arrays, as a motion does" if name.endswith(b".npy") else "it is an archive"
+    if head[8:10] == b'{"' and 0 < int.from_bytes(head[:8], "little") < MAX_HEADER:
+        return "it holds the weights of a network"
+    return "it is a JSON text" if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith((b"{", b"[")) else ""
 
 
 def is_file(path: Path) -> bool:

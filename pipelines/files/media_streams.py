@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError, reason_of
+from ..image.display_order import STORED_ORDER, DisplayOrder
 from ..packages import pip_install
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
@@ -23,13 +24,20 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 FORMATS = (
-    "aac,ac3,aiff,amr,apng,asf,au,avi,caf,dv,eac3,flac,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,"
-    "3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,swf,tta,voc,w64,wav,wv,y4m,yuv4mpegpipe"
+    "aac,ac3,adx,aiff,amr,ape,apng,asf,ast,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gif,gxf,h264,hevc,ircam,ivf,loas,"
+    "m4v,matroska,webm,mjpeg,mlp,mmf,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,mpegvideo,mxf,nistsphere,nut,obu,"
+    "ogg,rm,roq,rso,smjpeg,sox,swf,tak,truehd,tta,voc,w64,wav,wtv,wv,y4m,yuv4mpegpipe"
 )
 """Demuxers of files that hold their own data; playlists and the like, which name other files, are not among them."""
-_DECLARED_DURATION = ("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au", "tta", "rm")
+_DECLARED_DURATION = (
+    *("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au", "tta", "rm"),
+    *("ape", "ast", "gxf", "mpc", "nistsphere", "tak"),
+)
 """Formats whose header says how long the file is; elsewhere ffmpeg estimates it."""
-_WITHOUT_CLOCK = frozenset(["aac", "ac3", "aiff", "amr", "au", "caf", "eac3", "mp3", "tta", "voc", "w64", "wav"])
+_WITHOUT_CLOCK = (
+    "aac,ac3,adx,aiff,amr,ape,ast,au,caf,dsf,dts,dtshd,eac3,ircam,loas,mlp,mmf,mp3,mpc,mpc8,nistsphere,rso,sox,tak,"
+    "truehd,tta,voc,w64,wav"
+)
 """Formats that hold nothing but samples in order; the times in them are ffmpeg's guesses."""
 _FLV_WRAP, _FLV_EARLY = 1 << 31, 1 << 26
 """Milliseconds after which the clock of an FLV begins anew, and how many before that count as earlier than 0."""
@@ -208,6 +216,8 @@ def _main(container: InputContainer, kind: str) -> Any:
 def _decoder(stream: Any) -> Callable[[Any], list[Any]]:
     """What decodes the packets of a stream, with its transparency where it has some."""
     av = import_av()
+    if stream.type == "video" and stream.container.format.name in STORED_ORDER:
+        return DisplayOrder(stream)
     name = _ALPHA_DECODERS.get(stream.codec_context.name)
     if name is None or {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") != "1":
         return lambda packet: packet.decode()
@@ -276,12 +286,13 @@ def decoded_frames(
         wanted: Any = container.streams[index]
         wanted.thread_type = "AUTO"
         decode = _decoder(wanted)
-        untimed = container.format.name in _WITHOUT_CLOCK
-        if (container.format.name, wanted.codec_context.name) == ("ogg", "flac"):
+        kind = container.format.name
+        untimed = kind in _WITHOUT_CLOCK.split(",") or (kind, wanted.type) == ("gxf", "audio")  # whose clock is coarse
+        if (kind, wanted.codec_context.name) == ("ogg", "flac"):
             # ffmpeg gives the times of all pages but the first, which is wrong where a recording begins late.
             untimed = _main(container, "video") is None
         # The last samples of a recording whose header leaves its length open are marked like damaged ones.
-        open_ended = wanted.codec_context.name.startswith("pcm_")
+        open_ended = wanted.codec_context.name.startswith(("pcm_", "adpcm_adx"))
         declared = _declared(container, path)
         begin = Fraction(container.start_time or 0, av.time_base)
         if container.format.name == "flv":

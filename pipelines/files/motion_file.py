@@ -72,7 +72,8 @@ def load_motion(path: str | Path) -> FaceMotion:
         arrays = read_arrays(path, ARRAYS, MAX_BYTES)
     except ValueError as error:
         raise TalkingPortraitError(
-            f"{path.name} can't be read as a face motion (it is damaged, cut short or no .npz file); save it again."
+            f"{path.name} can't be read as a face motion (it is damaged, cut short or no .npz file); give one "
+            "that motion or animate --save-motion wrote."
         ) from error
     missing = [name for name in ("vertices", "neutral", "rotation", "translation", "fps") if name not in arrays]
     if missing:

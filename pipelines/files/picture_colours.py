@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .input_paths import kind_of
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -26,6 +28,8 @@ JUDGED_PIXELS = 1_000_000
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """What follows `ftyp` in the photos of many telephones."""
 
+SAVE_AGAIN = "save it as PNG or JPEG"
+OTHER_FILE = "give a picture, such as a PNG or JPEG"
 DRAWINGS = (b"%!PS", b"\xc5\xd0\xd3\xc6", b"%PDF", b"\xd7\xcd\xc6\x9a")
 """How PostScript (with and without a preview), PDF and WMF begin."""
 JPEG_XL = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")
@@ -106,22 +110,24 @@ def _likely_white(values: np.ndarray) -> float:
     return next(white for most, white in WHITES if bright <= most)
 
 
-def format_of(path: Path) -> str:
-    """What is wrong with a file that Pillow takes for no picture, in a few words."""
+def format_of(path: Path) -> tuple[str, str]:
+    """What is wrong with a file that Pillow takes for no picture, in a few words, and what to do."""
     with path.open("rb") as file:
         start = file.read(1024)
     if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
-        return "it is a HEIC photo"
+        return "it is a HEIC photo", SAVE_AGAIN
     if start.startswith(JPEG_XL):
-        return "it is a JPEG XL picture"
+        return "it is a JPEG XL picture", SAVE_AGAIN
     if start.startswith(EXPOSURES):
-        return "it is an HDR picture of a renderer or camera"
+        return "it is an HDR picture of a renderer or camera", SAVE_AGAIN
     if start.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(WEB_PAGES):
-        return "it is a web page, so download the picture itself"
+        return "it is a web page, so download the picture itself", SAVE_AGAIN
     if not start:
-        return "it is empty"
+        return "it is empty", SAVE_AGAIN
     if start.startswith(DRAWINGS) or b"<svg" in start:
-        return "it is a drawing or a document and no picture of pixels"
+        return "it is a drawing or a document and no picture of pixels", SAVE_AGAIN
     if start[4:8] == b"ftyp" or (start.startswith(MEDIA) and start[8:12] != b"WEBP"):
-        return "it holds video or sound"
-    return "its format is not known"
+        return "it holds video or sound", f"{OTHER_FILE}; a video is dubbed with animate or Dub Video"
+    if kind := kind_of(start):
+        return kind, OTHER_FILE
+    return "its format is not known", SAVE_AGAIN

@@ -21,7 +21,7 @@ from ..timing import frame_count
 from ..types import Audio
 from .damage import CLOCK_SLACK
 from .images import is_picture
-from .input_paths import existing_file
+from .input_paths import existing_file, kind_of
 from .media_streams import (
     AudioStream,
     DamagedMediaError,
@@ -207,7 +207,7 @@ def _other_kind(path: Path) -> str:
     start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if start.startswith(_PLAYLISTS) or b"<mpd" in start or b"<smil" in start or b"<asx" in start:
         return "it is a playlist, which names other files"
-    return ""
+    return kind_of(head)
 
 
 def read_audio(path: str | Path) -> Audio:

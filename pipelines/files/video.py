@@ -25,7 +25,7 @@ from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
 from .images import MAX_PIXELS, is_picture
 from .input_paths import existing_file
-from .media_streams import DamagedMediaError, VideoStream, decoded_frames, frame_length
+from .media_streams import DamagedMediaError, MediaStreams, VideoStream, decoded_frames, frame_length
 from .output_paths import as_path, file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
 from .sound import (
@@ -128,10 +128,7 @@ def open_video(path: str | Path) -> VideoFile:
     path = existing_file(path, "video")
     streams, reason = streams_or_reason(path)
     if streams is None or streams.video is None:
-        reason = f" ({reason})" if reason else ""
-        raise TalkingPortraitError(
-            f"{path.name} holds no video that can be read{reason}; give an MP4, MOV, MKV or WebM file."
-        )
+        raise no_video(path, streams, reason)
     height, width = size = FramePixels(streams.video).size
     if width * height > MAX_PIXELS:
         raise TalkingPortraitError(
@@ -139,6 +136,15 @@ def open_video(path: str | Path) -> VideoFile:
             "taken; scale it down."
         )
     return VideoFile(path, size, streams.video.rate, streams.video, streams.origin)
+
+
+def no_video(path: Path, streams: MediaStreams | None, reason: str) -> TalkingPortraitError:
+    """For what `streams_or_reason` gave of a file without video."""
+    reason = "it has sound alone" if streams is not None and streams.audio is not None else reason
+    reason = f" ({reason})" if reason else ""
+    return TalkingPortraitError(
+        f"{path.name} holds no video that can be read{reason}; give an MP4, MOV, MKV or WebM file."
+    )
 
 
 def is_film(path: str | Path) -> bool:

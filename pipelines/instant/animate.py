@@ -27,7 +27,7 @@ USUAL_LONGEST_SIDE = 1920
 def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None) -> tuple[torch.Tensor, FaceTrack]:
     """Scales a picture (H, W, 3 or 4) and the landmarks in it so that the longer side has `longest_side` pixels."""
     height, width = image.shape[:2]
-    if longest_side is None or longest_side == max(height, width):
+    if longest_side is None:
         return image, track
     if not isinstance(longest_side, int) or isinstance(longest_side, bool):
         raise TalkingPortraitError(
@@ -37,6 +37,8 @@ def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None
         raise TalkingPortraitError(
             f"The size is {longest_side} pixels, but at least {MIN_SIDE} are needed; 512 suits most uses."
         )
+    if longest_side == max(height, width):
+        return image, track
     scale = Fraction(longest_side, max(height, width))
     if height * width * scale**2 > MAX_PIXELS:
         raise TalkingPortraitError(

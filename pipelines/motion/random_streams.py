@@ -6,6 +6,14 @@ import zlib
 
 import numpy as np
 
+from ..errors import MOST, TalkingPortraitError, quoted
+
+
+def check_seed(seed: int) -> None:
+    """Raises TalkingPortraitError for a seed that not all generators take."""
+    if not 0 <= seed <= MOST:
+        raise TalkingPortraitError(f"The seed is {quoted(seed)}, but 0 to 2^64 - 1 is expected.")
+
 
 def stream(seed: int, subject: str) -> np.random.Generator:
     """A generator for one subject, whose draws do not depend on those of other subjects."""

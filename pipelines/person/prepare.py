@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from ...models.speech.mouth_network import save_mouth_network
 from ..audio.mouth_states import MouthEncoder, shipped_encoder
 from ..audio.waveform import SPEECH_RATE
-from ..errors import TalkingPortraitError, reason_of
+from ..errors import TalkingPortraitError, check_kind, quoted, reason_of
 from ..face.crop_boxes import PRESETS, portrait_boxes
 from ..face.face import Landmarker
 from ..face.landmarks import open_landmarker
@@ -82,10 +82,11 @@ class Settings:
     silent: bool = False
 
     def __post_init__(self) -> None:
+        check_kind("silent", self.silent, False)
         if not (isinstance(self.crop_size, int) and 128 <= self.crop_size <= 1024 and self.crop_size % 64 == 0):
             raise TalkingPortraitError(
-                f"Crops of {self.crop_size} pixels were requested, but a multiple of 64 from 128 to 1024 is expected; "
-                "AudioDVP was published with 256."
+                f"Crops of {quoted(self.crop_size)} pixels were requested, but a multiple of 64 from 128 to 1024 is "
+                "expected; AudioDVP was published with 256."
             )
         if self.fps is not None:
             as_rate(self.fps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, Protocol
@@ -9,11 +10,11 @@ from typing import Literal, Protocol
 import torch
 
 from ...models.speech.encoder import SpeechEncoder
-from ..audio.mfcc import mfcc
+from ..audio.mfcc import mfcc, video_mfcc_by_frames
 from ..audio.mouth_states import NAME, shipped_encoder
 from ..audio.speech_features import encode
-from ..timing import frame_count
-from ..types import Audio, Progress, SpeechFeatures, no_progress
+from ..timing import frame_count, frame_end
+from ..types import Audio, Progress, SpeechFeatures, Timing, no_progress
 
 MFCC: Literal["mfcc-audiodvp"] = "mfcc-audiodvp"
 """AudioDVP's windows of MFCC, (frames, 28, 12), in place of an encoder; persons of earlier versions have them."""
@@ -26,6 +27,8 @@ class FrameEncoder(Protocol):
     def name(self) -> str: ...
 
     def encode(self, audio: Audio, fps: Fraction, *, progress: Progress = ...) -> SpeechFeatures: ...
+
+    def by_frames(self, audio: Audio, fps: Fraction) -> Callable[[range], torch.Tensor]: ...
 
 
 Encoder = SpeechEncoder | FrameEncoder | Literal["mfcc-audiodvp"]
@@ -58,6 +61,26 @@ def speech_features(
         features = encoder.encode(audio, fps, progress=progress)
     rows = torch.arange(frames).clamp(max=features.frames - 1)
     return replace(features, states=features.states[rows])
+
+
+def features_by_frames(audio: Audio, fps: Fraction, encoder: Encoder) -> Callable[[range], SpeechFeatures]:
+    """What gives `speech_features` of any consecutive frames, without computing the others.
+
+    They are those of the whole, within rounding, but for a speech encoder's, whose frames attend to all sound that is
+    taken at once: give it some around the frames that count.
+    """
+    if isinstance(encoder, SpeechEncoder):
+
+        def encoded(frames: range) -> SpeechFeatures:
+            begin, end = (frame_end(number, audio.sample_rate, fps) for number in (frames.start, frames.stop))
+            end = max(end, begin + audio.sample_rate // 10)  # what is shorter has no features
+            return speech_features(Audio(audio.waveform[:, begin:end], audio.sample_rate), fps, len(frames), encoder)
+
+        return encoded
+    states = video_mfcc_by_frames(audio, fps) if isinstance(encoder, str) else encoder.by_frames(audio, fps)
+    name = encoder_name(encoder)
+    timing: Timing = "stock" if isinstance(encoder, str) else "resampled"
+    return lambda frames: SpeechFeatures(states(frames), fps, name, timing)
 
 
 def encoder_name(encoder: Encoder) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import TalkingPortraitError
 from ..files.input_paths import existing_file
 from ..files.sound import streams_or_reason
 from ..packages import VERSION
@@ -112,13 +111,11 @@ def read_statement(path: str | Path) -> Statement | None:
 def _comment(path: Path) -> str:
     """The container's texts, one after the other."""
     from ..files.media_streams import open_container
+    from ..files.video import no_video
 
     streams, reason = streams_or_reason(path)
     if streams is None or streams.video is None:
-        reason = f" ({reason})" if reason else ""
-        raise TalkingPortraitError(
-            f"{path.name} holds no video that can be read{reason}; give an MP4, MOV, MKV or WebM file."
-        )
+        raise no_video(path, streams, reason)
     with open_container(path) as container:
         return "; ".join(f"{value}" for value in container.metadata.values())
 

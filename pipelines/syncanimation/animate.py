@@ -23,6 +23,7 @@ from ..files.images import to_uint8
 from ..image.affine_sampling import box_map, sample_picture
 from ..image.frame_workers import FrameWorkers
 from ..memory import Managed, Resident, loaded
+from ..motion.random_streams import check_seed
 from ..person.person import Person
 from ..person.speech import Encoder
 from ..types import Audio, FaceMotion, Progress, no_progress
@@ -74,8 +75,7 @@ class Drive:
                 raise TalkingPortraitError(
                     f"The {name} is {quoted(getattr(self, name))}, but one of {', '.join(choices)} is expected."
                 )
-        if self.seed < 0:
-            raise TalkingPortraitError(f"The seed is {self.seed}, but 0 or more is expected.")
+        check_seed(self.seed)
 
 
 def animate(

@@ -12,19 +12,14 @@ import torch
 
 from ..audio.mouth_states import MouthEncoder
 from ..errors import TalkingPortraitError
-from ..person.speech import MFCC, Encoder, speech_features
-from ..timing import frame_count, frame_end
+from ..person.speech import MFCC, Encoder, features_by_frames
+from ..timing import frame_count
 from ..types import Audio, SpeechFeatures
 
 CONTEXT_SECONDS, MOUTH_CONTEXT_SECONDS = 3, 15
-"""Of sound before and after a piece that its features are computed from; the mouth network takes the recording's level
-and colour from there."""
+"""Of sound before and after a piece that its motion is predicted from; features of the mouth network cost little."""
 FIRST_PIECE, LONGEST_PIECE = 1, 16
-"""Seconds; each piece is twice as long as the one before, so that the first frames come soon.
-
-With MOUTH_CONTEXT_SECONDS before them pieces begin at multiples of 16 s, where segments of the acoustic encoder (4 s)
-begin in the whole recording too: at whole frame rates, features are then those of the whole.
-"""
+"""Seconds; each piece is twice as long as the one before, so that the first frames come soon."""
 _SHORTEST = 0.1
 """Seconds of sound that speech features need; shorter sound is followed by silence."""
 
@@ -90,17 +85,15 @@ def speech_pieces(
 ) -> Iterator[SpeechPiece]:
     """All frames of a recording, in pieces that never hold more than some seconds of features."""
     silence = max(0, round(_SHORTEST * audio.sample_rate) - audio.samples)
-    wave = torch.nn.functional.pad(audio.waveform, (0, silence))
+    sound = Audio(torch.nn.functional.pad(audio.waveform, (0, silence)), audio.sample_rate)
     frames = frame_count(audio.samples, audio.sample_rate, fps)
     computed_by = scale.encoder(encoder)
     seconds_around = MOUTH_CONTEXT_SECONDS if isinstance(computed_by, MouthEncoder) else CONTEXT_SECONDS
     context = math.ceil(seconds_around * fps)
+    features_of = features_by_frames(sound, fps, computed_by)
     start, seconds = 0, FIRST_PIECE
     while start < frames:
         stop = min(frames, start + math.ceil(seconds * fps))
         first, last = max(0, start - context), min(frames, stop + context)
-        begin, end = (frame_end(number, audio.sample_rate, fps) for number in (first, last))
-        part = Audio(wave[:, begin : None if last == frames else end], audio.sample_rate)
-        features = scale.standardised(speech_features(part, fps, last - first, computed_by))
-        yield SpeechPiece(start, stop, first, features)
+        yield SpeechPiece(start, stop, first, scale.standardised(features_of(range(first, last))))
         start, seconds = stop, min(2 * seconds, LONGEST_PIECE)

@@ -148,6 +148,7 @@ INPUTS: dict[str, Make] = {
     "list.json": text("[1, 2]"),
     "no_nodes.json": text("{}"),
     "unknown_node.json": text('{"1": {"class_type": "NoSuchNode", "inputs": {}}}'),
+    "rows.jsonl": rows({"portrait": "face.png", "audio": "voice.wav"}),
     "empty.jsonl": text(""),
     "words.jsonl": text("this is text\n"),
     "no_portrait.jsonl": rows({"audio": "voice.wav"}),

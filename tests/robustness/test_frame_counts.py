@@ -109,7 +109,7 @@ COUNTS: dict[str, Callable[[int, int, Fraction, int], int]] = {
 
 @pytest.mark.parametrize("renderer", COUNTS)
 def test_frames_are_exact(renderer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syncanimation, "speech_features", lambda audio, fps, frames, encoder: None)
+    monkeypatch.setattr(syncanimation, "features_by_frames", lambda audio, fps, encoder: lambda frames: None)
     for number in range(TIMES):
         drawn = random.Random(f"{renderer} {number}")
         rate, fps, chunk = drawn.choice(RATES), as_rate(drawn.choice(FPS)), drawn.randint(1, 64)

@@ -312,6 +312,10 @@ def test_a_drawing_runs_no_other_program(tmp_path, monkeypatch, name):
         (b"hello", "its format is not known"),
         (b"\0\0\0 ftypisom", "it holds video or sound"),
         (b"RIFF\0\0\0\0WAVEfmt ", "it holds video or sound"),
+        (b"PK\3\4" + bytes(22) + b"\5\0\0\0a.npy", "it holds arrays, as a motion does"),
+        (b"PK\3\4" + bytes(22) + b"\5\0\0\0a.pkl", "it is an archive"),
+        (b"\x10\0\0\0\0\0\0\0" + b'{"a":1}', "it holds the weights of a network"),
+        (b' {"a":1}', "it is a JSON text"),
     ],
 )
 def test_what_is_no_picture_is_named(tmp_path, content, reason):

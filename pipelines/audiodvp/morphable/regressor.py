@@ -20,6 +20,7 @@ from ....models.audiodvp.face_model import Coefficients, FaceModel, load_face_mo
 from ....models.audiodvp.loading import load_pretrained_regressor
 from ....models.audiodvp.losses import fit_loss, landmark_loss, landmark_weights, photometric_loss
 from ...errors import TalkingPortraitError
+from ...files.output_paths import as_path
 from ...person.over_frames import between_known
 from ...person.person import Person
 from ...types import Progress, no_progress
@@ -43,13 +44,15 @@ def load_models(
 
     Raises TalkingPortraitError for files of something else, and for a regressor without a face model.
     """
+    if regressor is not None:
+        regressor = as_path(regressor, "regressor")
     if face_model is None and regressor is not None:
         raise TalkingPortraitError(
-            f"{Path(regressor).name} is to fit a face model, but none is given; give one that person face-model wrote."
+            f"{regressor.name} is to fit a face model, but none is given; give one that person face-model wrote."
         )
     if face_model is None:
         return None, None
-    model = load_face_model(face_model)
+    model = load_face_model(as_path(face_model, "face model"))
     if regressor is None:
         return model, None
     bases = (model.exp_base, model.id_base, model.tex_base)

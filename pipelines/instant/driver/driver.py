@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -119,7 +118,7 @@ def drive(
 
 
 def _check_number(name: str, value: float, highest: float) -> None:
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= highest):
+    if not (isinstance(value, (int, float)) and 0 <= value <= highest):
         raise TalkingPortraitError(
             f"The driver's {name} is {quoted(value)}, but a number from 0 to {highest:g} is expected; 0 keeps it still."
         )

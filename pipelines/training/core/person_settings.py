@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...errors import TalkingPortraitError, quoted
+from ...errors import TalkingPortraitError, check_kind, quoted
 from ...files.output_paths import whole_file
+from ...motion.random_streams import check_seed
 from ...person.head_frames import longest_stretch
 from ...person.person import Person
 from .trainer import PRECISIONS
@@ -25,7 +27,11 @@ METRICS = "held_out.json"
 
 
 def check_settings(settings: Any, choices: Mapping[str, Sequence[str]]) -> None:
-    """Raises TalkingPortraitError for another choice than these, and for `minutes` or `held_out` out of range."""
+    """Raises TalkingPortraitError for another choice than these, a value of another kind than the default, and
+    `minutes`, `held_out` or a seed out of range."""
+    for entry in fields(settings):
+        check_kind(entry.name, getattr(settings, entry.name), entry.default)
+    check_seed(settings.seed)
     for name, known in choices.items():
         if getattr(settings, name) not in known:
             raise TalkingPortraitError(

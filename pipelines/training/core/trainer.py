@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ...errors import TalkingPortraitError, quoted
+from ...errors import MOST, TalkingPortraitError, quoted
 from .checkpoints import write_tensors
 
 Batch = dict[str, torch.Tensor]
@@ -19,6 +19,9 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_STEPS = 99_999_999
 """Checkpoints have numbers of eight digits."""
+MOST_SAMPLES = 1_000_000
+"""In a batch, and batches in a step."""
+MOST_WORKERS = 1000
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,17 @@ class Plan:
     def __post_init__(self) -> None:
         for name, least, most in (
             ("steps", 1, MOST_STEPS),
-            ("batch", 1, None),
-            ("accumulate", 1, None),
-            ("save_every", 1, None),
-            ("keep", 1, None),
-            ("warmup", 0, None),
-            ("picture_every", 0, None),
-            ("workers", 0, None),
-            ("seed", 0, None),
+            ("batch", 1, MOST_SAMPLES),
+            ("accumulate", 1, MOST_SAMPLES),
+            ("save_every", 1, MOST),
+            ("keep", 1, MOST),
+            ("warmup", 0, MOST),
+            ("picture_every", 0, MOST),
+            ("workers", 0, MOST_WORKERS),
+            ("seed", 0, MOST),
         ):
             value = getattr(self, name)
-            if value < least or (most is not None and value > most):
+            if not least <= value <= most:
                 wanted = f"at least {least}" if value < least else f"at most {most}"
                 raise TalkingPortraitError(
                     f"Training with {name.replace('_', ' ')} {quoted(value)} was requested, but {wanted} is expected."

@@ -39,6 +39,8 @@ from ...timing import sample_index
 from ...types import Crop, FaceTrack, Progress, no_progress
 from .clips import CLIPS, FRAMES, MANIFEST, Clip, clip_name, remove_clip
 
+LONGEST = 86_400
+"""Seconds of the longest clips, a day."""
 _BLENDSHAPES = 52
 _LOCK = ".manifest.lock"
 """Held while the list of videos changes; it stays, as another process may just be waiting for it."""
@@ -65,10 +67,10 @@ class Recipe:
             )
         if self.crop not in PRESETS:
             raise TalkingPortraitError(f'The crop is "{self.crop}", but one of {", ".join(PRESETS)} is expected.')
-        if not 0 < self.shortest <= self.longest:
+        if not 0 < self.shortest <= self.longest <= LONGEST:
             raise TalkingPortraitError(
                 f"Clips of {self.shortest} to {self.longest} s were requested, but the first must be above 0 and not "
-                "above the second."
+                f"above the second, which is at most {LONGEST}."
             )
 
 

@@ -40,12 +40,14 @@ class FacePoints:
         from ...face.landmarks import open_landmarker
         from ...face.part_points import EYES_FILE, MOUTH_FILE
         from ...files.output_paths import check_output_folder, whole_file, writing
+        from ...motion.random_streams import check_seed
         from ..core.run_settings import check_option
         from .examples import collect
         from .part_points import EYES_SUBJECT, MOUTH_SUBJECT, Settings, errors, train_part_points
 
         check_option("steps", options.steps, 1, 1_000_000)
         check_option("workers", options.workers, 0, 64)
+        check_seed(options.seed)
         check_output_folder(options.out)
         landmarker = open_landmarker(options.landmarks, "mediapipe")
         crops, names = collect(options.faces, landmarker, stage("finding faces", "files"))

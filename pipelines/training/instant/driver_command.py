@@ -52,6 +52,7 @@ class Driver:
         from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
         from ...face.landmarks import open_landmarker
         from ...files.output_paths import file_to_write, keep_inputs
+        from ...motion.random_streams import check_seed
         from ..core.run_settings import check_option
         from .backgrounds import make_backgrounds
         from .command import BACKGROUNDS
@@ -63,6 +64,7 @@ class Driver:
         check_option("steps", options.steps, 1, 100_000)
         check_option("folds", options.folds, 0, 100)
         check_option("threads", options.threads, 1, 1000)
+        check_seed(options.seed)
         out = file_to_write(options.out)
         if out.suffix != ".safetensors":
             raise TalkingPortraitError(

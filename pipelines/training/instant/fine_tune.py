@@ -26,7 +26,7 @@ from ....models.speech.mouth_network import (
     speech_level,
 )
 from ...audio.mouth_states import mouth_logits
-from ...errors import TalkingPortraitError
+from ...errors import MOST, TalkingPortraitError
 from ...types import Progress, no_progress
 from .corpus import vary
 from .lips import CURVES, SpokenLips, mouth_measures
@@ -172,7 +172,7 @@ def validated(
         def note(step: int, network: MouthNetwork, outside: list[SpokenLips] = outside) -> None:
             rows.setdefault(step, []).append(agreement(network, outside))
 
-        own = replace(settings, seed=settings.seed + fold)
+        own = replace(settings, seed=(settings.seed + fold) % (MOST + 1))
         fine_tune(start, inside, own, backgrounds, watch=note)
         progress(fold + 1, folds)
     return {

@@ -559,6 +559,9 @@ def test_a_row_of_a_batch_and_the_python_api_dub_a_video_too(video, frames, tmp_
         ({"face_at": (3, 3), "face": 0}, "face and face_at were given, but one face"),
         ({"face_at": 3}, "The face_at is 3, but two numbers of pixels are expected"),
         ({"face_at": (9999, 3)}, "give a place within them"),
+        ({"face_at": "640"}, "The face_at is '640', but two numbers of pixels are expected"),
+        ({"face_at": "9999,3"}, "The face at 9999, 3 was requested"),
+        ({"face_at": (10**400, 3)}, "two numbers of pixels are expected"),
     ):
         with pytest.raises(TalkingPortraitError, match=sentence):
             tp.animate(video, tmp_path / "voice.wav", tmp_path / "no.mp4", **option)

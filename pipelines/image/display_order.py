@@ -1,0 +1,45 @@
+"""When frames are shown, in files that say in which place a frame is stored and nothing else."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Any
+
+STORED_ORDER = {"avi": True, "gxf": True, "asf": False, "mxf": False}
+"""ffmpeg's names of such formats, and whether their first frame is always shown at once."""
+REORDERED = 16
+"""By so many frames H.264 and its like store a frame before it is shown, at most."""
+
+
+class DisplayOrder:
+    """Decodes the packets of one stream to frames whose times run in the order in which they are shown.
+
+    ffmpeg takes the place of a frame for the time of its decoding. With B-frames, and with H.264 in any case, it lets
+    the first frame be shown one place late, which is mended where it is shown at once. H.264's frames get the places of
+    their own packets, which run to and fro and are therefore given out in order. A place may be half a frame, as GXF
+    counts fields, so such frames have no length.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._codec, self._first_at_once = stream.codec_context, STORED_ORDER[stream.container.format.name]
+        self._late: int | None = None if self._first_at_once else 0
+        self._waiting: deque[Any] = deque()
+        self._places: list[int] = []
+
+    def __call__(self, packet: Any) -> list[Any]:
+        if self._late is None and packet.pts is not None and packet.dts is not None:
+            self._late = packet.pts - packet.dts
+        for frame in packet.decode():
+            self._waiting.append(frame)
+            if frame.pts is not None:
+                heapq.heappush(self._places, frame.pts - (self._late or 0))
+        kept = REORDERED if packet.size and self._codec.has_b_frames else 0  # the packet at the end is empty
+        shown = []
+        while len(self._waiting) > kept:
+            frame = self._waiting.popleft()
+            frame.pts = heapq.heappop(self._places) if self._places else None
+            if self._first_at_once and frame.pts is not None and hasattr(frame, "duration"):  # PyAV has it from 15 on
+                frame.duration = 0
+            shown.append(frame)
+        return shown

@@ -1,0 +1,63 @@
+"""A person's mouth closes in long silence, and only there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from talking_portrait.pipelines.audiodvp.silence import closed_in_silence, closed_mouth, silence_weight
+from talking_portrait.pipelines.timing import frame_count
+from talking_portrait.pipelines.types import Audio
+
+from ...toy_person import fitted_face
+
+SPANS = ((1.0, 0.0), (1.0, 0.2), (0.4, 0.0), (0.6, 0.2), (3.0, 1e-4), (1.0, 0.2))
+"""Seconds, and how loud they are: long silence at the beginning and near the end, and a pause of speech."""
+
+
+def spoken(spans: tuple[tuple[float, float], ...] = SPANS) -> Audio:
+    noise = torch.randn(
+        1, round(16000 * sum(seconds for seconds, _ in spans)), generator=torch.Generator().manual_seed(0)
+    )
+    loudness = torch.cat([torch.full((round(16000 * seconds),), level) for seconds, level in spans])
+    return Audio(noise * loudness, 16000)
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(60)])
+def test_only_long_silence_closes_the_mouth(fps: Fraction) -> None:
+    audio = spoken()
+    frames = frame_count(audio.samples, audio.sample_rate, fps)
+    weight = silence_weight(audio, frames, fps)
+    time = (np.arange(frames) + 0.5) / float(fps)
+    loud = ((time > 1) & (time < 3.7)) | (time > 6)
+    assert weight.shape == (frames,)
+    assert weight[loud].max() < 0.01
+    assert weight[time < 0.7].min() > 0.99
+    assert weight[(time > 4.2) & (time < 5.7)].min() > 0.99
+    assert np.abs(np.diff(weight)).max() < 13 / float(fps) * 0.75  # it closes and opens over some frames
+    short = spoken(((0.5, 0.0), (1.0, 0.2), (0.5, 0.0)))
+    assert silence_weight(short, 50, Fraction(25)).max() == 0
+    assert silence_weight(Audio(torch.zeros(1, 8000), 16000), 13, Fraction(25)).min() == 1
+
+
+def test_the_closed_mouth_is_that_of_the_persons_least_open_frames() -> None:
+    audio = spoken()
+    face = fitted_face(audio, Fraction(25), 100)
+    model = face.face_model
+    bases = torch.zeros(len(model.geo_mean) // 3, 3, 2)
+    lower = model.landmark_index[66]
+    bases[lower, 1, 0] = -1.0
+    mean = model.geo_mean.view(-1, 3).clone()
+    mean[lower] = mean[model.landmark_index[62]]
+    model = replace(model, exp_base=bases.flatten(0, 1), geo_mean=mean.flatten())
+    opening = torch.linspace(0.1, 2, 100)
+    face = replace(face, face_model=model, expression=torch.stack([opening.flip(0), torch.ones(100)], 1))
+    torch.testing.assert_close(closed_mouth(face), torch.tensor([opening[:5].mean(), 1.0]))
+
+    driven = torch.full((175, 2), 1.5)
+    eased = closed_in_silence(driven, audio, face, Fraction(25))
+    torch.testing.assert_close(eased[30:90], driven[30:90])
+    torch.testing.assert_close(eased[120], closed_mouth(face), atol=0.02, rtol=0)

@@ -1,0 +1,94 @@
+"""Containers without times of presentation, and sound of rarer formats: what is read is in step, at its times."""
+
+from __future__ import annotations
+
+import math
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files.sound import read_audio, write_wav
+
+from .clap import RATE, clap_sound, ffmpeg, make_clap, times
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.avi", "mpeg4"), ("a.avi", "libx264"), ("a.avi", "mpeg2video"), ("a.mxf", "libx264"), ("a.mkv", "mpeg4")],
+)
+@pytest.mark.parametrize(("between", "fps"), [("0", Fraction(25)), ("3", Fraction(30000, 1001))])
+def test_frames_that_are_stored_in_another_order_are_in_step_with_the_sound(tmp_path, name, codec, between, fps):
+    if codec == "mpeg2video":
+        between = min(between, "2")
+    picture = ("-c:v", codec, "-bf", between, "-q:v", "3", "-preset", "veryfast")
+    path = make_clap(tmp_path, name, fps=fps, options=(*picture, "-c:a", "pcm_s16le", "-ac", "1"))
+    frames, flashes, beeps = times(path)
+    assert len(frames) == round(3 * fps)
+    assert np.abs(flashes - [math.ceil(second * fps) / float(fps) for second in (1, 2)]).max() < 0.001
+    assert np.abs(beeps - [1, 2]).max() < 0.001
+
+
+def test_a_station_s_gxf_is_in_step(tmp_path):
+    picture = ("-c:v", "mpeg2video", "-bf", "2", "-s", "720x576", "-c:a", "pcm_s16le", "-ac", "1")
+    frames, flashes, beeps = times(make_clap(tmp_path, "a.gxf", options=picture))
+    assert abs(len(frames) - 75) <= 1  # the file gives the last one a field in place of a frame
+    assert np.abs(flashes - beeps).max() < 0.001
+
+
+def sphere(path: Path) -> None:
+    """The clap as NIST's corpora have it."""
+    wave = (clap_sound().waveform[0].numpy() * 32767).astype("<i2")
+    head = f"NIST_1A\n   1024\nchannel_count -i 1\nsample_count -i {len(wave)}\nsample_rate -i {RATE}\n"
+    head += "sample_n_bytes -i 2\nsample_byte_format -s2 01\nsample_coding -s3 pcm\nend_head\n"
+    path.write_bytes(head.encode().ljust(1024) + wave.tobytes())
+
+
+def direct_stream(path: Path) -> None:
+    """The clap as one bit at 2.8224 MHz: of a running sum, whether it has reached the next whole number."""
+    rate, block = 2_822_400, 4096
+    wave = clap_sound().waveform[0].numpy()
+    fine = np.interp(np.arange(3 * rate) / rate, np.arange(len(wave)) / RATE, wave) / 2
+    bits = np.diff(np.floor(np.cumsum((fine + 1) / 2)), prepend=0) > 0
+    data = np.packbits(bits, bitorder="little").tobytes()
+    data += bytes([0b01101001]) * (-len(data) % block)
+    head = b"fmt " + struct.pack("<QIIIIIIQII", 52, 1, 0, 1, 1, rate, 1, len(bits), block, 0)
+    head += b"data" + struct.pack("<Q", 12 + len(data))
+    path.write_bytes(b"DSD " + struct.pack("<QQQ", 28, 28 + len(head) + len(data), 0) + head + data)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.adx", ()),
+        ("a.ast", ()),
+        ("a.dts", ("-strict", "-2")),
+        ("a.sf", ("-f", "ircam")),
+        ("a.latm", ("-c:a", "aac")),
+        ("a.mlp", ("-strict", "-2")),
+        ("a.mmf", ("-ar", "8000")),
+        ("a.rso", ("-ar", "44100")),
+        ("a.sox", ()),
+        ("a.thd", ("-f", "truehd", "-strict", "-2")),
+        ("a.sph", sphere),
+        ("a.dsf", direct_stream),
+    ],
+)
+def test_sound_of_rarer_formats_is_read_at_its_times(tmp_path, caplog, name, options):
+    path = tmp_path / name
+    if callable(options):
+        options(path)
+    else:
+        write_wav(tmp_path / "clap.wav", clap_sound())
+        ffmpeg("-i", tmp_path / "clap.wav", *options, path)
+    sound = read_audio(path)
+    assert not caplog.records
+    loud = np.flatnonzero(sound.waveform.abs().amax(0).numpy() > 0.15) / sound.sample_rate
+    assert np.abs(loud[np.diff(loud, prepend=-1) > 0.2] - [1, 2]).max() < 0.025  # AAC's and DTS' delay
+    assert abs(float(sound.seconds) - 3) < 0.08
+    if name in ("a.sph", "a.ast"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(TalkingPortraitError, match=r"its end is missing: 1.* of 3\.00 s are there"):
+            read_audio(path)

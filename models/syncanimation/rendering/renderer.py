@@ -123,13 +123,20 @@ class Renderer(nn.Module):
         return samples.select(until_opaque(head, samples, density_scale))
 
     def render_torso(
-        self, coordinates: torch.Tensor, pose: torch.Tensor, background: torch.Tensor, *, code: int = 0
+        self,
+        coordinates: torch.Tensor,
+        pose: torch.Tensor,
+        background: torch.Tensor,
+        *,
+        code: int = 0,
+        known: torch.Tensor | None = None,
     ) -> TorsoRender:
         """Renders n places of `pixel_coordinates` over colours (n, 3), with gradients, the pose's too.
 
-        Alpha and offset are 0 where the torso's grid is empty.
+        Alpha and offset are 0 where the torso's grid is empty, but for places that are `known` (n,) to show it.
         """
-        places = self.torso_occupancy.occupied(coordinates).nonzero()[:, 0]
+        shown = self.torso_occupancy.occupied(coordinates)
+        places = (shown if known is None else shown | known).nonzero()[:, 0]
         found = self.torso(coordinates[places], pose, self.torso.individual_codes_torso[code : code + 1])
         alpha = coordinates.new_zeros(len(coordinates), 1).index_copy(0, places, found.alpha.float())
         colour = coordinates.new_zeros(len(coordinates), 3).index_copy(0, places, found.colour.float())

@@ -23,14 +23,24 @@ from .syncers import EmotionTrainer, PoseTrainer
 
 GRID_UPDATES = 16
 """Steps between updates of the grids that say where something is."""
-ALPHA_WEIGHT = 0.1
-"""Of the torso's alpha; published: 0. It makes the mask right where the torso has the background's colour."""
+ALPHA_WEIGHT, ALPHA_MARGIN = 0.05, 0.0015
+"""Of the torso's alpha; published: 0. It makes the mask right where the torso has the background's colour. By so much
+the loss has alphas farther from 0 and 1 than they can be."""
 GRID_FACTOR, ATTENTION_FACTOR = 10.0, 5.0
 """Published learning rates of the hash grids and of the audio attention, over that of the networks."""
 SYNCER_FACTOR = 0.1
 """The same of a syncer in joint training; published: 0.1 for poses, 10 for expressions, begun untrained."""
 SPEECH_CODE = ("head.audio_net.", "head.audio_att_net.")
 """Parameters that turn speech into the code."""
+
+
+def mask_loss(alpha: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean cross entropy of alphas (n, 1), which may reach beyond 0..1 by COLOUR_MARGIN, and a mask (n, 1).
+
+    In place of the difference, which a torso that has become transparent everywhere hardly feels: it stayed so.
+    """
+    shown, hidden = (alpha + ALPHA_MARGIN).log(), (1 - alpha + ALPHA_MARGIN).log()
+    return -(mask * shown + (1 - mask) * hidden).mean()
 
 
 class Joint(nn.Module):
@@ -87,9 +97,11 @@ class TorsoTrainer(Trainer):
         if step % GRID_UPDATES == 0:
             renderer.update_torso_occupancy(pose.detach())
         coordinates = pixel_coordinates(self.camera, one["pixels"])
-        render = renderer.render_torso(coordinates, pose, one["background"])
+        # Where a torso is not rendered it can't be learnt: all of it was lost where the first grid left it out.
+        known = one["alpha"][:, 0] > 0
+        render = renderer.render_torso(coordinates, pose, one["background"], known=known)
         loss = torso_loss(render.image, one["target"], self.torso.anchor_points) + extra
-        return loss + ALPHA_WEIGHT * (render.alpha - one["alpha"]).abs().mean()
+        return loss + ALPHA_WEIGHT * mask_loss(render.alpha, one["alpha"])
 
     def picture(self, batch: Batch) -> torch.Tensor:
         """A frame's torso, and beside it what it is to be."""

@@ -374,3 +374,17 @@ def test_the_grid_follows_the_density(person) -> None:
     assert float((own.occupancy.density != before)[seen].float().mean()) > 0.5
     own.update_torso_occupancy(POSE, generator=torch.Generator().manual_seed(0))
     assert float(own.torso_occupancy.density.max()) > 0
+
+
+def test_a_torso_that_the_grid_leaves_out_is_rendered_where_it_is_known_to_be(person) -> None:
+    """Training would never find again what its first grid left out."""
+    own = copy.deepcopy(person)
+    own.torso_occupancy.density.zero_()
+    coordinates = pixel_coordinates(CAMERA)
+    known = coordinates[:, 0] > 0.5
+    background = torch.zeros(CAMERA.pixels, 3)
+    assert not own.render_torso(coordinates, POSE, background).alpha.any()
+    alpha = own.render_torso(coordinates, POSE, background, known=known).alpha[:, 0]
+    assert ((alpha > 0) == known).all()
+    alpha.sum().backward()
+    assert own.torso.torso_encoder.embeddings.grad.any()

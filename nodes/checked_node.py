@@ -13,7 +13,9 @@ from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
 from ..pipelines.errors import TalkingPortraitError, is_out_of_memory, one_line, quoted
 from ..pipelines.face.identity import FaceIdentity
+from ..pipelines.memory import return_freed_memory
 from ..pipelines.person.person import Person
+from ..pipelines.progress import interruptible
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
 from . import host
 from .loaded_models import (
@@ -80,7 +82,9 @@ def checked_node(execute: Execute) -> Execute:
             checked = _checked_inputs(cls.define_schema.__func__, cls)
             _check_values(checked, given)
             kinds = {name: io_type for name, (io_type, _) in checked.items()}
-            return execute(cls, **{name: _plain(name, value, kinds.get(name)) for name, value in given.items()})
+            plain = {name: _plain(name, value, kinds.get(name)) for name, value in given.items()}
+            with interruptible(host.check_interrupted):
+                return execute(cls, **plain)
         except Exception as error:
             title = cls.define_schema().display_name
             if is_out_of_memory(error) and not host.handles_out_of_memory(error):
@@ -91,6 +95,9 @@ def checked_node(execute: Execute) -> Execute:
             if not isinstance(error, TalkingPortraitError):
                 raise
             raise TalkingPortraitError(str(error) if str(error).startswith(title) else f"{title}: {error}") from error
+        finally:
+            if host.IN_COMFYUI:  # elsewhere the program ends with its work
+                return_freed_memory()
 
     return with_title  # type: ignore[return-value]
 

@@ -1,15 +1,22 @@
-"""Networks in the memory of a device, and what to do when it runs out: the same work in smaller pieces."""
+"""Networks in the memory of a device, what to do when it runs out, and how freed memory gets back to the system."""
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from functools import cache
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from .errors import TalkingPortraitError, is_out_of_memory, quoted
+from .progress import check_between_layers
 
 Result = TypeVar("Result")
+
+SECONDS_TO_RETURN = 0.5
+"""From the end of a run until what it freed is given back: its error still holds what it worked on."""
 
 
 class HalvingBatches:
@@ -89,6 +96,7 @@ def loaded(managed: Managed, kind: type[Network], memory: int = 0) -> tuple[Netw
     called right before each run of a network, and its result is not kept from one run to the next.
     """
     device = managed.load(memory)
+    check_between_layers(managed.module)
     if not isinstance(managed.module, kind):
         raise TypeError(f"a {kind.__name__} is expected, not a {type(managed.module).__name__}")
     return managed.module, device
@@ -106,3 +114,38 @@ class Resident:
             self.module.to(self._device)
             self._there = True
         return self._device
+
+
+def return_freed_memory() -> None:
+    """Gives memory that was freed back to the system, in a moment and in a thread; does nothing where it can't.
+
+    glibc keeps what threads freed in pieces of some megabytes, such as a cancelled run's frames: 1 GB and more.
+    """
+    if _trim() is None or not _returning.acquire(blocking=False):
+        return
+    timer = threading.Timer(SECONDS_TO_RETURN, _return_now)
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # no more threads, or the program ends
+        _returning.release()
+
+
+_returning = threading.Lock()
+"""Held while one return is due: it serves all runs that end until then."""
+
+
+def _return_now() -> None:
+    _returning.release()
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Any:
+    """glibc's function for it, or None in a program with another C library."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # without the function; without a library to ask; on Windows
+        return None

@@ -36,6 +36,7 @@ from ...models.speech.mouth_network import (
     normalise_channels,
     speech_level,
 )
+from ..progress import check_between_layers
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 from .mouth_weights import DEFAULT_WEIGHTS, open_mouth
@@ -181,6 +182,7 @@ def in_segments(
     """
     assert network.acoustic_encoder is not None
     assert sound.acoustic_power is not None
+    check_between_layers(network)
     level = speech_level(frame_level(sound.power))
     frames = (len(sound.acoustic_power) + 1) // 2
     made = []

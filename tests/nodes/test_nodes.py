@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -440,3 +441,20 @@ def test_memory_is_returned_after_a_node_in_comfyui_also_where_it_fails(monkeypa
     with pytest.raises(TalkingPortraitError, match="Edit Motion: "):
         edit(None)
     assert returned == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (lambda motion: {"vertices": torch.from_numpy(motion.vertices)}, "vertices are a Tensor of torch.float"),
+        (lambda motion: {"rotation": motion.rotation.astype(object)}, "rotation are a ndarray of object, but a NumPy"),
+        (lambda motion: {"translation": motion.translation + 1e9}, "translation goes from .* to 1e.09, but at most 1"),
+        (lambda motion: {"rotation": motion.rotation * np.nan}, "rotation holds values that are not numbers"),
+        (lambda motion: {"pose": "neck"}, "says pose 'neck' and camera"),
+        (lambda motion: {"camera": None}, "camera None, but head or camera, and a Camera, are expected"),
+    ],
+)
+def test_a_motion_of_another_packs_making_is_one_sentence_in_every_node(changes, words):
+    motion = drive()
+    with pytest.raises(TalkingPortraitError, match=words):
+        edit(replace(motion, **changes(motion)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -188,3 +189,38 @@ def test_memory_of_another_c_library_is_left_alone(monkeypatch):
         assert memory._trim() is None
     finally:
         memory._trim.cache_clear()
+
+
+class Owner:
+    pass
+
+
+def test_what_is_collected_while_a_lock_is_held_is_closed_without_waiting_for_it():
+    """MediaPipe's tasks take a lock as they close that Python holds while it starts a thread, and may collect in."""
+    lock, closed, took = threading.Lock(), threading.Event(), []
+
+    def close() -> None:
+        took.append(lock.acquire(timeout=30))
+        lock.release()
+        closed.set()
+
+    owner = Owner()
+    owner.itself = owner
+    memory.closed_with(owner, close)
+    with lock:
+        del owner
+        gc.collect()
+        assert took == [], "it is not this thread that waits"
+    assert closed.wait(60)
+    assert took == [True]
+
+
+def test_what_is_closed_by_hand_is_closed_once():
+    closed = []
+    owner = Owner()
+    close = memory.closed_with(owner, lambda: closed.append(1))
+    close()
+    close()
+    del owner
+    gc.collect()
+    assert closed == [1]

@@ -62,7 +62,15 @@ WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
     "STRING": (str, "a text"),
     "COMBO": (str, "one of its choices"),
 }
-"""What widgets carry; values, ranges and choices are checked by what uses them."""
+"""What widgets carry; values and ranges are checked by what uses them."""
+FILE_CHOICES = frozenset(
+    {
+        *("file", "model", "net", "stage1", "stage2", "detector", "recogniser", "lora", "template", "parser"),
+        *("reference_unet", "denoising_unet", "motion_module", "pose_guider", "audio2mesh", "audio2pose"),
+        *("face_model", "regressor", "atnet"),
+    }
+)
+"""Choices that list files: these come and go, and what uses them says how to get those that are missing."""
 MOST = 2**64 - 1
 """The largest whole number, which seeds reach."""
 
@@ -81,7 +89,7 @@ def checked_node(execute: Execute) -> Execute:
             given = dict(zip(names, args, strict=False)) | inputs
             checked = _checked_inputs(cls.define_schema.__func__, cls)
             _check_values(checked, given)
-            kinds = {name: io_type for name, (io_type, _) in checked.items()}
+            kinds = {name: io_type for name, (io_type, _, _) in checked.items()}
             plain = {name: _plain(name, value, kinds.get(name)) for name, value in given.items()}
             with interruptible(host.check_interrupted):
                 return execute(cls, **plain)
@@ -102,11 +110,12 @@ def checked_node(execute: Execute) -> Execute:
     return with_title  # type: ignore[return-value]
 
 
-_CHECKED_INPUTS: dict[Callable[..., Any], Mapping[str, tuple[str, bool]]] = {}
+Checked = Mapping[str, tuple[str, bool, tuple[str, ...]]]
+_CHECKED_INPUTS: dict[Callable[..., Any], Checked] = {}
 
 
-def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Mapping[str, tuple[str, bool]]:
-    """Type and optionality of a node's widgets and inputs of our own types, by name.
+def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Checked:
+    """Type, optionality and choices of a node's widgets and inputs of our own types, by name; no choices of files.
 
     Remembered, as a schema lists model folders, which these inputs do not depend on, and which may be slow. The host
     executes a class of its own that inherits the node's `define_schema`.
@@ -114,21 +123,30 @@ def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Mapping[st
     if define_schema not in _CHECKED_INPUTS:
         inputs = define_schema(cls).inputs
         _CHECKED_INPUTS[define_schema] = {
-            entry.id: (entry.io_type, bool(entry.optional))
+            entry.id: (entry.io_type, bool(entry.optional), _choices(entry))
             for entry in inputs
             if entry.io_type in OWN_VALUES or entry.io_type in WIDGET_VALUES
         }
     return _CHECKED_INPUTS[define_schema]
 
 
-def _check_values(checked: Mapping[str, tuple[str, bool]], inputs: Mapping[str, Any]) -> None:
-    for name, (io_type, optional) in checked.items():
+def _choices(entry: Any) -> tuple[str, ...]:
+    return () if entry.io_type != "COMBO" or entry.id in FILE_CHOICES else tuple(entry.as_dict()["options"])
+
+
+def _check_values(checked: Checked, inputs: Mapping[str, Any]) -> None:
+    for name, (io_type, optional, choices) in checked.items():
         if io_type in WIDGET_VALUES:
             kind, what = WIDGET_VALUES[io_type]
             if name in inputs and not isinstance(inputs[name], kind):
                 raise TalkingPortraitError(
                     f'The input "{name}" is {described(inputs[name])}, but {what} is expected; connect another node, '
                     "or none."
+                )
+            if choices and name in inputs and inputs[name] not in choices:
+                raise TalkingPortraitError(
+                    f'The input "{name}" is {described(inputs[name])}, but {", ".join(choices[:-1])} or {choices[-1]} '
+                    "is expected; choose one of these."
                 )
             continue
         value = inputs.get(name)

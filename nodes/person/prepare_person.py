@@ -168,7 +168,6 @@ class PreparePerson(io.ComfyNode):
         from ...pipelines.person.prepare import Settings
         from ...pipelines.person_systems import prepare_person_for
 
-        size = _avatar_size(avatar_size)
         found_by = landmarker(engine)
         encoder = chosen_encoder(speech_encoder, atnet)
         morphable, network = chosen_face_model(face_model, regressor)
@@ -178,7 +177,7 @@ class PreparePerson(io.ComfyNode):
                 prepare_for,
                 path,
                 person_folder(name),
-                avatar_size=size,
+                avatar_size=None if avatar_size == "auto" else int(avatar_size),
                 parser=_parser_file(parser),
                 settings=Settings(crop_size, silent=silent),
                 landmarker=found_by,
@@ -189,17 +188,6 @@ class PreparePerson(io.ComfyNode):
                 progress=host.progress(),
             )
         return io.NodeOutput(person, "\n".join([*report, found_by.hint]).strip())
-
-
-def _avatar_size(choice: str) -> int | None:
-    """Raises TalkingPortraitError for what is none of the choices, as a link may bring it."""
-    if choice == "auto":
-        return None
-    if choice not in map(str, SIZES):
-        raise TalkingPortraitError(
-            f"The avatar's size is {quoted(choice)}, but auto or one of {', '.join(map(str, SIZES))} is expected."
-        )
-    return int(choice)
 
 
 def _parser_file(name: str) -> Path | None:

@@ -149,7 +149,7 @@ def test_a_name_that_no_folder_can_have_is_refused(folder: Path, landmarkers: li
 
 @pytest.mark.parametrize("size", ["nonsense", "", "64", "1e9"])
 def test_a_size_that_a_link_brings_and_no_avatar_has_is_refused(folder: Path, size: str) -> None:
-    with pytest.raises(TalkingPortraitError, match="The avatar's size is .*, but auto or one of 128, 256, 512 is"):
+    with pytest.raises(TalkingPortraitError, match="avatar_size. is .*, but auto, 128, 256 or 512 is expected"):
         PreparePerson.execute(in_memory(), "ann", avatar_size=size)
     assert not folder.exists()
 

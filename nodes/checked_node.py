@@ -13,7 +13,9 @@ from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
 from ..pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, quoted
 from ..pipelines.face.identity import FaceIdentity
+from ..pipelines.memory import return_freed_memory
 from ..pipelines.person.person import Person
+from ..pipelines.progress import interruptible
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
 from . import host
 from .loaded_models import (
@@ -60,7 +62,15 @@ WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
     "STRING": (str, "a text"),
     "COMBO": (str, "one of its choices"),
 }
-"""What widgets carry; values, ranges and choices are checked by what uses them."""
+"""What widgets carry; values and ranges are checked by what uses them."""
+FILE_CHOICES = frozenset(
+    {
+        *("file", "model", "net", "stage1", "stage2", "detector", "recogniser", "lora", "template", "parser"),
+        *("reference_unet", "denoising_unet", "motion_module", "pose_guider", "audio2mesh", "audio2pose"),
+        *("face_model", "regressor", "atnet"),
+    }
+)
+"""Choices that list files: these come and go, and what uses them says how to get those that are missing."""
 
 
 def checked_node(execute: Execute) -> Execute:
@@ -77,8 +87,10 @@ def checked_node(execute: Execute) -> Execute:
             given = dict(zip(names, args, strict=False)) | inputs
             checked = _checked_inputs(cls.define_schema.__func__, cls)
             _check_values(checked, given)
-            kinds = {name: io_type for name, (io_type, _) in checked.items()}
-            return execute(cls, **{name: _plain(name, value, kinds.get(name)) for name, value in given.items()})
+            kinds = {name: io_type for name, (io_type, _, _) in checked.items()}
+            plain = {name: _plain(name, value, kinds.get(name)) for name, value in given.items()}
+            with interruptible(host.check_interrupted):
+                return execute(cls, **plain)
         except Exception as error:
             title = cls.define_schema().display_name
             if is_out_of_memory(error) and not host.handles_out_of_memory(error):
@@ -89,15 +101,19 @@ def checked_node(execute: Execute) -> Execute:
             if not isinstance(error, TalkingPortraitError):
                 raise
             raise TalkingPortraitError(str(error) if str(error).startswith(title) else f"{title}: {error}") from error
+        finally:
+            if host.IN_COMFYUI:  # elsewhere the program ends with its work
+                return_freed_memory()
 
     return with_title  # type: ignore[return-value]
 
 
-_CHECKED_INPUTS: dict[Callable[..., Any], Mapping[str, tuple[str, bool]]] = {}
+Checked = Mapping[str, tuple[str, bool, tuple[str, ...]]]
+_CHECKED_INPUTS: dict[Callable[..., Any], Checked] = {}
 
 
-def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Mapping[str, tuple[str, bool]]:
-    """Type and optionality of a node's widgets and inputs of our own types, by name.
+def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Checked:
+    """Type, optionality and choices of a node's widgets and inputs of our own types, by name; no choices of files.
 
     Remembered, as a schema lists model folders, which these inputs do not depend on, and which may be slow. The host
     executes a class of its own that inherits the node's `define_schema`.
@@ -105,21 +121,30 @@ def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Mapping[st
     if define_schema not in _CHECKED_INPUTS:
         inputs = define_schema(cls).inputs
         _CHECKED_INPUTS[define_schema] = {
-            entry.id: (entry.io_type, bool(entry.optional))
+            entry.id: (entry.io_type, bool(entry.optional), _choices(entry))
             for entry in inputs
             if entry.io_type in OWN_VALUES or entry.io_type in WIDGET_VALUES
         }
     return _CHECKED_INPUTS[define_schema]
 
 
-def _check_values(checked: Mapping[str, tuple[str, bool]], inputs: Mapping[str, Any]) -> None:
-    for name, (io_type, optional) in checked.items():
+def _choices(entry: Any) -> tuple[str, ...]:
+    return () if entry.io_type != "COMBO" or entry.id in FILE_CHOICES else tuple(entry.as_dict()["options"])
+
+
+def _check_values(checked: Checked, inputs: Mapping[str, Any]) -> None:
+    for name, (io_type, optional, choices) in checked.items():
         if io_type in WIDGET_VALUES:
             kind, what = WIDGET_VALUES[io_type]
             if name in inputs and not isinstance(inputs[name], kind):
                 raise TalkingPortraitError(
                     f'The input "{name}" is {described(inputs[name])}, but {what} is expected; connect another node, '
                     "or none."
+                )
+            if choices and name in inputs and inputs[name] not in choices:
+                raise TalkingPortraitError(
+                    f'The input "{name}" is {described(inputs[name])}, but {", ".join(choices[:-1])} or {choices[-1]} '
+                    "is expected; choose one of these."
                 )
             continue
         value = inputs.get(name)

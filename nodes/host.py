@@ -132,6 +132,14 @@ def progress() -> Progress:
     return _ComfyProgress() if IN_COMFYUI else standalone.session().progress
 
 
+def check_interrupted() -> None:
+    """Raises the host's exception when the user has cancelled; without ComfyUI that is Python's own interruption."""
+    if IN_COMFYUI:
+        from comfy.model_management import throw_exception_if_processing_interrupted
+
+        throw_exception_if_processing_interrupted()
+
+
 class _ComfyProgress:
     """The bar and the picture on the node. No text (`send_progress_text`): the front end saves it among the node's
     widget values, where a widget that a later version appends would take it for its own."""
@@ -143,9 +151,7 @@ class _ComfyProgress:
         self.next_preview = 0.0
 
     def __call__(self, done: int, total: int, preview: torch.Tensor | None = None) -> None:
-        from comfy.model_management import throw_exception_if_processing_interrupted
-
-        throw_exception_if_processing_interrupted()
+        check_interrupted()
         if not total:  # not known, of which the bar would make 0 of 0
             done, total = 0, 1
         now = time.monotonic()
@@ -162,8 +168,11 @@ def _fits_preview(image: torch.Tensor) -> bool:
 
 
 def _picture(image: torch.Tensor) -> Picture:
+    """(H, W, 3) in 0..1 in about the preview's size; the host scales it to that."""
     from PIL import Image
 
+    thinned = max(1, max(image.shape[:2]) // PREVIEW_SIDE)
+    image = image[::thinned, ::thinned]
     return Image.fromarray((image.detach().clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy())
 
 

@@ -13,6 +13,7 @@ import torch
 from ..pipelines.errors import TalkingPortraitError
 from ..pipelines.finite import all_finite, check_plain
 from ..pipelines.image.affine_sampling import over_white
+from ..pipelines.progress import check_interrupted
 from ..pipelines.types import Audio, FaceTrack
 from .checked_node import described
 from .host import advanced, io
@@ -191,6 +192,7 @@ def _checked_values(values: torch.Tensor, name: str, what: str) -> torch.Tensor:
         )
     values = values.detach().to("cpu", torch.float32)
     for number, item in enumerate(values):
+        check_interrupted()
         if not all_finite(item):
             advice = (
                 "a VAE that decodes in half precision makes such pictures, so let it run in full precision."

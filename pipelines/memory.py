@@ -1,15 +1,30 @@
-"""Networks in the memory of a device, and what to do when it runs out: the same work in smaller pieces."""
+"""Networks in the memory of a device, and what to do when it runs out: the same work in smaller pieces.
+
+Also how freed memory gets back to the system, and how what is no longer used is closed.
+"""
 
 from __future__ import annotations
 
+import atexit
+import ctypes
+import gc
+import threading
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from contextlib import suppress
+from functools import cache
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from .errors import TalkingPortraitError, is_out_of_memory, quoted
+from .progress import check_between_layers
 
 Result = TypeVar("Result")
+
+SECONDS_TO_RETURN = 0.5
+"""From the end of a run until what it freed is given back: its error still holds what it worked on."""
 
 
 class HalvingBatches:
@@ -89,6 +104,7 @@ def loaded(managed: Managed, kind: type[Network], memory: int = 0) -> tuple[Netw
     called right before each run of a network, and its result is not kept from one run to the next.
     """
     device = managed.load(memory)
+    check_between_layers(managed.module)
     if not isinstance(managed.module, kind):
         raise TypeError(f"a {kind.__name__} is expected, not a {type(managed.module).__name__}")
     return managed.module, device
@@ -106,3 +122,98 @@ class Resident:
             self.module.to(self._device)
             self._there = True
         return self._device
+
+
+def return_freed_memory() -> None:
+    """Gives memory that was freed back to the system, in a moment and in a thread; does nothing where it can't.
+
+    glibc keeps what threads freed in pieces of some megabytes, such as a cancelled run's frames: 1 GB and more.
+    """
+    if _trim() is None or not _returning.acquire(blocking=False):
+        return
+    timer = threading.Timer(SECONDS_TO_RETURN, _return_now)
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # no more threads, or the program ends
+        _returning.release()
+
+
+_returning = threading.Lock()
+"""Held while one return is due: it serves all runs that end until then."""
+
+
+def _return_now() -> None:
+    _returning.release()
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Any:
+    """glibc's function for it, or None in a program with another C library."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # without the function; without a library to ask; on Windows
+        return None
+
+
+def closed_with(owner: object, close: Callable[[], object]) -> Callable[[], None]:
+    """Has `close` called once: by what is returned, after `owner` is gone, or when the program ends.
+
+    Objects in a cycle go wherever Python happens to collect them, which may be where a lock is held that `close` takes:
+    MediaPipe's tasks close by a thread of theirs, and Python holds such a lock while it starts one. So it is another
+    thread that closes what belonged to an owner that was collected.
+    """
+    finalizer = weakref.finalize(owner, _close_soon, close)
+    _closer()
+
+    def close_now() -> None:
+        if finalizer.detach() is not None:
+            close()
+
+    return close_now
+
+
+_to_close: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+"""Its `put` may be called while another one is at work in the same thread."""
+_collecting = threading.local()
+"""`now`: whether Python is collecting cycles in this thread."""
+_ending = threading.Event()
+SECONDS_TO_END = 10
+"""At most, for what is being closed when the program ends."""
+
+
+def _close_soon(close: Callable[[], object]) -> None:
+    if getattr(_collecting, "now", False) and not _ending.is_set():
+        _to_close.put(close)
+    else:
+        close()
+
+
+def _note_collection(phase: str, info: object) -> None:
+    _collecting.now = phase == "start"
+
+
+@cache
+def _closer() -> threading.Thread:
+    """The thread that closes; called after the first finalizer is there, so that it ends before those that are left."""
+    thread = threading.Thread(target=_close_all, name="closer", daemon=True)
+    thread.start()
+    gc.callbacks.append(_note_collection)
+    atexit.register(_end, thread)
+    return thread
+
+
+def _end(thread: threading.Thread) -> None:
+    _ending.set()
+    _to_close.put(None)
+    thread.join(SECONDS_TO_END)
+
+
+def _close_all() -> None:
+    while close := _to_close.get():
+        with suppress(Exception):  # its owner is gone, so nobody could act on it
+            close()
+        del close

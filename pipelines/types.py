@@ -26,6 +26,9 @@ class Progress(Protocol):
         """`done` of `total` units are finished; `preview` is an optional picture (H, W, 3) in 0..1."""
 
 
+FROM_NODES = "connect what a Talking Portrait node makes"
+
+
 def no_progress(done: int, total: int, preview: torch.Tensor | None = None) -> None:
     """The default: nobody is watching and nobody cancels."""
 
@@ -141,6 +144,11 @@ class FaceTrack:
 
 MOTION_CURVES: dict[str, tuple[int, ...]] = {"tongue": (), "lip_press": (), "pucker": (), "gaze": (2,), "breath": ()}
 """FaceMotion's optional curves and the shape that each has in one frame."""
+LARGEST = {
+    **{"vertices": 1000.0, "neutral": 1000.0, "rotation": 36_000.0, "translation": 100_000.0, "blendshapes": 100.0},
+    **dict.fromkeys(MOTION_CURVES, 100.0),
+}
+"""FaceMotion's values, each in its unit: far beyond what any face does, but numbers that can be computed with."""
 
 
 @dataclass(frozen=True)
@@ -199,14 +207,31 @@ class FaceMotion:
                 )
 
     def check(self) -> None:
-        """Raises TalkingPortraitError for a motion without frames or a rate, and for numbers that are NaN."""
+        """Raises TalkingPortraitError for a motion without frames or a rate, and for numbers that are none or huge."""
         if self.frames == 0:
             raise TalkingPortraitError("The face motion has no frames; make one from at least a moment of sound.")
         _check_rate(self.fps, "The face motion's")
+        if self.pose not in ("head", "camera") or not isinstance(self.camera, Camera):
+            raise TalkingPortraitError(
+                f"The face motion says pose {quoted(self.pose)} and camera {quoted(self.camera)}, but head or camera, "
+                f"and a Camera, are expected; {FROM_NODES}."
+            )
         for name, values in {"neutral": self.neutral, **self.rows}.items():
-            if not np.isfinite(values).all():
+            if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or 0 in values.shape:
+                kind = getattr(values, "dtype", "no type")
+                raise TalkingPortraitError(
+                    f"The face motion's {name} are a {type(values).__name__} of {kind}, but a NumPy array of numbers "
+                    f"is expected; {FROM_NODES}."
+                )
+            lowest, highest = float(values.min()), float(values.max())  # NaN where any value is
+            if not math.isfinite(lowest + highest):
                 raise TalkingPortraitError(
                     f"The face motion's {name} holds values that are not numbers; make the motion anew."
+                )
+            if max(-lowest, highest) > LARGEST[name]:
+                raise TalkingPortraitError(
+                    f"The face motion's {name} goes from {lowest:g} to {highest:g}, but at most {LARGEST[name]:g} is "
+                    "expected; make the motion anew."
                 )
 
     @property
@@ -268,8 +293,8 @@ def _check_numbers(values: Any, dimensions: int, what: str, shape: str, source: 
 def _check_rate(fps: Any, what: str) -> None:
     if not (isinstance(fps, int | float | Fraction) and MIN_FPS <= fps <= MAX_FPS):
         raise TalkingPortraitError(
-            f"{what} frame rate is {one_line(fps, 20)}, but a number from {MIN_FPS} to {MAX_FPS} is expected; connect "
-            "what a Talking Portrait node makes."
+            f"{what} frame rate is {one_line(fps, 20)}, but a number from {MIN_FPS} to {MAX_FPS} is expected; "
+            f"{FROM_NODES}."
         )
 
 

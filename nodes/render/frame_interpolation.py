@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection
 from typing import Any
 
 from ...pipelines.errors import TalkingPortraitError
@@ -56,7 +58,8 @@ class FrameInterpolation(io.ComfyNode):
         network = _network(model)
         multiple = getattr(network.module, "pad_align", 1)
         made = interpolated_by(network, frames, insert, multiple=multiple, progress=host.progress())
-        result = frames_in_memory(made, (len(frames) - 1) * (insert + 1) + 1)
+        height, width = frames.shape[1:3]
+        result = frames_in_memory(made, (len(frames) - 1) * (insert + 1) + 1, (height, width))
         return io.NodeOutput(result, float(rate * (insert + 1)))
 
 
@@ -67,9 +70,18 @@ def _network(model: Any) -> host.ManagedModule:
             "No interpolation network is connected; connect Load Frame Interpolation Model, which newer versions of "
             "ComfyUI have and this command line has not, or make the video without this node."
         )
-    if not callable(getattr(model, "model", None)) or not hasattr(model, "load_device"):
+    network = getattr(model, "model", None)
+    if not callable(network) or not hasattr(model, "load_device") or "timestep" not in _arguments_of(network):
         raise TalkingPortraitError(
             f'The input "model" is {described(model)}, but a frame interpolation network is expected; connect Load '
             "Frame Interpolation Model."
         )
-    return host.ManagedModule(model.model, patcher=model)
+    return host.ManagedModule(network, patcher=model)
+
+
+def _arguments_of(network: Any) -> Collection[str]:
+    """Names of what a network takes; diffusion models and others have other ones."""
+    try:
+        return inspect.signature(getattr(network, "forward", network)).parameters
+    except (TypeError, ValueError):
+        return ()

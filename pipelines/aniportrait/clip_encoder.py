@@ -10,6 +10,7 @@ import torch
 from ..errors import TalkingPortraitError
 from ..image.resizing import resized_on_bytes
 from ..memory import Managed, loaded
+from ..progress import check_between_layers
 from .pictures import CLIP_MEAN, CLIP_SIZE, CLIP_STD
 
 
@@ -18,6 +19,7 @@ class ClipEncoder:
 
     def __init__(self, clip_vision: Any) -> None:
         self.clip_vision = clip_vision
+        check_between_layers(getattr(clip_vision, "model", None))
 
     def embed(self, portrait: torch.Tensor) -> torch.Tensor:
         """Raises TalkingPortraitError for an encoder without the projection."""

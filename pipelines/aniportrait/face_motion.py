@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ...models.aniportrait.audio2mesh import FPS, Audio2Mesh
 from ...models.aniportrait.audio2pose import POSE, Audio2Pose
 from ...models.array_file import read_array
 from ...models.face.mouth_shapes import close_lips, lip_curves
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import tile_template
 from ..face.metric_mesh import metric_mesh
 from ..memory import Managed, loaded
@@ -95,6 +95,9 @@ def motion_of_offsets(
     return fit_length(motion, min(motion.frames, frame_count(sound.samples, sound.sample_rate, motion.fps)))
 
 
+HeadKind = Literal["predicted", "template", "motion", "still"]
+
+
 @dataclass(frozen=True)
 class HeadMovement:
     """Where head movement comes from, for `motion_from_speech`.
@@ -103,7 +106,7 @@ class HeadMovement:
     another "motion", or "still".
     """
 
-    kind: Literal["predicted", "template", "motion", "still"] = "predicted"
+    kind: HeadKind = "predicted"
     style: int = 0
     template: Path | None = None
     motion: FaceMotion | None = None
@@ -129,6 +132,10 @@ def motion_from_speech(
     Raises TalkingPortraitError where what the head movement needs is not given, before any network runs.
     """
     rate = as_rate(fps)
+    if head.kind not in get_args(HeadKind):
+        raise TalkingPortraitError(
+            f"The head movement is {quoted(head.kind)}, but one of {', '.join(get_args(HeadKind))} is expected."
+        )
     if audio is None and (features is None or head.kind == "predicted"):
         need = "predicted head movement needs audio" if features is not None else "audio or speech features are needed"
         raise TalkingPortraitError(f"No audio is connected, but {need}; connect Load Audio.")

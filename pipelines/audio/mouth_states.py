@@ -38,6 +38,7 @@ from ...models.speech.mouth_network import (
     normalise_channels,
     speech_level,
 )
+from ..progress import check_between_layers
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 from .mouth_weights import DEFAULT_WEIGHTS, open_mouth
@@ -254,6 +255,7 @@ def _in_segments(
 ) -> torch.Tensor:
     """As `in_segments`, of the `wanted` control frames of `power` (frames, 80); the first begins a segment."""
     assert network.acoustic_encoder is not None
+    check_between_layers(network)
     frames = (len(power) + 1) // 2
     made = []
     for start in range(wanted.start, wanted.stop, _SEGMENT):

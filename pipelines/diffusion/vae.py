@@ -8,6 +8,7 @@ import torch
 
 from ..errors import TalkingPortraitError, quoted
 from ..memory import Managed, loaded
+from ..progress import check_between_layers
 from .latents import LATENT_SCALE, LATENT_SIDE
 
 LATENT_CHANNELS = 4
@@ -18,6 +19,7 @@ class VaeCodec:
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae
+        check_between_layers(getattr(vae, "first_stage_model", None))
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """Raises TalkingPortraitError where the VAE gives no latents of Stable Diffusion 1.x."""

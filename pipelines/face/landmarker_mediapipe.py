@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ...models.face.face_mesh import BLENDSHAPES
 from ..errors import TalkingPortraitError
+from ..memory import closed_with
 from ..packages import first_line
 from .face import Face
 
@@ -40,7 +41,7 @@ class MediaPipeLandmarker:
         self._wrap = lambda picture: Image(image_format=ImageFormat.SRGB, data=picture)
         self._confidence: float | None = None
         self._task: Any = None
-        self._close: weakref.finalize | None = None
+        self._close: Callable[[], None] | None = None
         self._start(0.5)
 
     def faces(self, picture: np.ndarray, min_confidence: float) -> list[Face]:
@@ -78,4 +79,4 @@ class MediaPipeLandmarker:
             self._close()
         self._task, self._confidence = task, confidence
         # Closed before the interpreter takes mediapipe apart, else it complains at exit.
-        self._close = weakref.finalize(self, task.close)
+        self._close = closed_with(self, task.close)

@@ -18,6 +18,7 @@ from ...models.curves import smoothstep
 from ..errors import TalkingPortraitError
 from ..image.affine_sampling import invert_map, map_corners, sample_picture
 from ..image.frame_workers import FrameWorkers
+from ..progress import result_of
 from ..types import Crop, Progress, no_progress
 
 BorderColour = tuple[torch.Tensor, torch.Tensor]
@@ -96,10 +97,10 @@ def paste_frames(
             )
             pending.append(workers.submit(paste, frame, _of_frame(source, index), matrix))
             if len(pending) == at_once:
-                result, border_colour = pending.popleft().result()
+                result, border_colour = result_of(pending.popleft())
                 yield result
         while pending:
-            yield pending.popleft().result()[0]
+            yield result_of(pending.popleft())[0]
 
 
 def paste_frame(

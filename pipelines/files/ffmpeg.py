@@ -12,6 +12,7 @@ from typing import IO
 
 from ..errors import TalkingPortraitError
 from ..packages import pip_install
+from ..progress import WAIT_SECONDS, check_interrupted
 
 _KEPT_LINES = 200
 
@@ -45,8 +46,12 @@ class Ffmpeg:
         return self._process.stdin
 
     def wait(self) -> int:
-        """Its exit status, once it has ended by itself."""
-        status = self._process.wait()
+        """Its exit status, once it has ended by itself. Raises as `check_interrupted`."""
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                status = self._process.wait(WAIT_SECONDS)
+                break
+            check_interrupted()
         self._log_reader.join()
         return status
 
@@ -66,7 +71,8 @@ class Ffmpeg:
             if pipe is not None:
                 with suppress(OSError):  # nothing reads what was not yet written
                     pipe.close()
-        self.wait()
+        self._process.wait()
+        self._log_reader.join()
 
 
 def executable() -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import TalkingPortraitError, reason_of
 from ..image.display_order import STORED_ORDER, DisplayOrder
 from ..packages import pip_install
+from ..progress import check_interrupted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
 
@@ -369,6 +370,7 @@ def _declared(container: InputContainer, path: Path) -> Fraction | None:
 def _packets(container: InputContainer, streams: Any = None) -> Iterator[Any]:
     """The packets of these streams, by default of all."""
     for packet in container.demux(*(() if streams is None else (streams,))):
+        check_interrupted()
         if container.format.name == "flv":
             packet.pts, packet.dts = (None if time is None else _flv_time(time) for time in (packet.pts, packet.dts))
         yield packet

@@ -11,7 +11,7 @@ from ...models.array_file import read_arrays
 from ...models.face.face_mesh import BLENDSHAPES, VERTICES
 from ..errors import TalkingPortraitError, quoted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
-from ..types import MOTION_CURVES, Camera, FaceMotion
+from ..types import LARGEST, MOTION_CURVES, Camera, FaceMotion
 from .input_paths import existing_file
 from .output_paths import file_to_write, shortened, whole_file
 
@@ -22,11 +22,6 @@ ARRAYS = (
     *("fps", "fps_fraction", "pose", "camera"),
     *MOTION_CURVES,
 )
-LARGEST = {
-    **{"vertices": 1000.0, "neutral": 1000.0, "rotation": 36_000.0, "translation": 100_000.0, "blendshapes": 100.0},
-    **dict.fromkeys(MOTION_CURVES, 100.0),
-}
-"""By array, in its unit: far beyond what any face does, but numbers that can be computed with."""
 
 
 def check_motion_name(path: str | Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkingPortraitError, quoted, reason_of
+from ..progress import check_interrupted
 from ..provenance.marking import MarkedFrames, Marking
 from ..provenance.metadata import add_xmp, comment_of, read_statement, tags
 from ..types import Audio, Progress
@@ -281,17 +282,23 @@ class VideoWriter:
                 f"Frames of {frames.shape[1:]} {frames.dtype} were given to a video of "
                 f"{(*self.size, 3 + self.alpha)} uint8; keep one size for the whole video."
             )
+        for number in range(len(frames)):
+            check_interrupted()
+            self._write(frames[number : number + 1])
+
+    def _write(self, frame: np.ndarray) -> None:
+        """Appends one frame (1, H, W, C)."""
         if self._marked is not None:
-            colours = self._marked(frames[..., :3])
-            frames = np.concatenate([colours, frames[..., 3:]], axis=-1) if self.alpha else colours
+            colours = self._marked(frame[..., :3])
+            frame = np.concatenate([colours, frame[..., 3:]], axis=-1) if self.alpha else colours
         height, width = self.size
         if height % 2 or width % 2:
-            frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            frame = np.pad(frame, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         try:
-            self._ffmpeg.input.write(np.ascontiguousarray(frames).data)
+            self._ffmpeg.input.write(np.ascontiguousarray(frame).data)
         except OSError:
             raise self._failure() from None
-        self.frames += len(frames)
+        self.frames += 1
 
     def _failure(self) -> TalkingPortraitError:
         self._ffmpeg.wait()

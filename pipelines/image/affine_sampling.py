@@ -13,6 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
+from ..progress import check_interrupted
+
 Border = Literal["edge", "black"]
 
 KEPT_SHRINKING = 1.5
@@ -94,6 +96,7 @@ def over_white(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def _sampled(picture: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], border: Border) -> torch.Tensor:
+    check_interrupted()
     part, matrix = _covered_part(picture, matrix, size, border)
     if matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0 and matrix[0, 0] > 0 and matrix[1, 1] > 0:
         return _sample_upright(part, matrix, size, border)

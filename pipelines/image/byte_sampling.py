@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..packages import load_opencv
+from ..progress import check_interrupted
 from .affine_sampling import map_corners, map_scale
 
 DENSE = 2
@@ -20,6 +21,7 @@ def cut_out(picture: np.ndarray, square: np.ndarray, side: int) -> np.ndarray:
 
     As `sample_picture` has it, several times as fast; the picture's outermost pixels go on outside of it.
     """
+    check_interrupted()
     cv2 = load_opencv()
     scale = map_scale(square)
     if scale > MOST_SHRINKING:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..errors import TalkingPortraitError
 from ..memory import Managed, loaded
 from ..types import Progress, no_progress
 
+MOST_INSERTED = 100
+"""Between two frames; the order in which they are made takes long to find for many more."""
 Between = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(frame, later frame, time in 0..1) to the frame at that time."""
 
@@ -69,7 +72,13 @@ def interpolated_by(
     """`interpolated` by a network of ComfyUI's: (frame, later frame, timestep=map of the time) to the frame between.
 
     `multiple` is what it takes the sides of frames in.
+    Raises TalkingPortraitError, at once, for a number of frames that is not from 1 to `MOST_INSERTED`.
     """
+    if not 1 <= count <= MOST_INSERTED:
+        raise TalkingPortraitError(
+            f"{count} frames are to be inserted between each two, but 1 to {MOST_INSERTED} are expected; 2 suit "
+            "AniPortrait's fast mode."
+        )
 
     @torch.no_grad()
     def between(first: torch.Tensor, last: torch.Tensor, time: float) -> torch.Tensor:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
+
+from ..progress import interruptible, result_of
 
 Item = TypeVar("Item")
 
@@ -22,12 +24,14 @@ Item = TypeVar("Item")
 class FrameWorkers:
     """As many workers as torch has threads here (one for a device other than the CPU), each with one thread.
 
-    Use as a context manager; it waits for its workers when it is left.
+    Use as a context manager; it waits for its workers when it is left. Work that was submitted stops at its next check
+    where the run is interrupted, and where the block is left by an exception.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.size = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self.size, thread_name_prefix="frames")
+        self._failed = False
 
     def __enter__(self) -> FrameWorkers:
         threads = torch.get_num_threads()
@@ -47,16 +51,25 @@ class FrameWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._failed = error is not None
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Runs `work(*arguments)` on a worker, after the work submitted before it."""
-        return self._pool.submit(_without_gradients, work, *arguments)
+        return self._pool.submit(copy_context().run, self._worked, work, *arguments)
 
     def map(self, work: Callable[..., None], *pieces: Iterable[Any]) -> None:
         """Runs `work` on each set of arguments, several at once; raises the first exception."""
-        for _ in self._pool.map(partial(_without_gradients, work), *pieces):
-            pass
+        for future in [self.submit(work, *arguments) for arguments in zip(*pieces, strict=False)]:
+            result_of(future)
+
+    def _worked(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        with interruptible(self._check), torch.inference_mode():
+            return work(*arguments)
+
+    def _check(self) -> None:
+        if self._failed:
+            raise CancelledError
 
 
 @contextmanager
@@ -76,13 +89,12 @@ def one_thread() -> Iterator[None]:
 def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
     """The same items; while one is used, a thread makes the next one."""
     end: Any = object()
+
+    def take() -> Any:
+        return next(items, end)
+
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
+        coming = pool.submit(copy_context().run, take)
+        while (item := result_of(coming)) is not end:
+            coming = pool.submit(copy_context().run, take)
             yield item
-
-
-def _without_gradients(work: Callable[..., Any], *arguments: Any) -> Any:
-    with torch.inference_mode():
-        return work(*arguments)

@@ -13,6 +13,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ..progress import check_interrupted
 from .windows import grown, large_box_mean
 
 LONGEST_SIDE, LEVELS = 256, 4
@@ -67,6 +68,7 @@ def _mean_fill(picture: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     colours, weight = levels[-1]
     filled = colours / weight if float(weight) > 0 else picture.mean(dim=(1, 2), keepdim=True)
     for colours, weight in reversed(levels[:-1]):
+        check_interrupted()
         above = F.interpolate(filled[None], size=weight.shape[1:], mode="bilinear", align_corners=False)[0]
         share = (4 * weight).clamp(0, 1)
         own = colours / weight.clamp(min=1e-6) * share

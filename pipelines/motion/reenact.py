@@ -87,6 +87,8 @@ def reenact(
     rate = as_rate(fps)
     if pose not in get_args(Pose):
         raise TalkingPortraitError(f"The pose is {quoted(pose)}, but relative or absolute is expected.")
+    if transfer not in get_args(Transfer):
+        raise TalkingPortraitError(f"The transfer is {quoted(transfer)}, but fitted or published is expected.")
     if not (isinstance(window, int) and window >= 1):
         raise TalkingPortraitError(f"The window is {quoted(window)} frames, but a whole number from 1 is expected.")
     for name, amount in (("expression", expression), ("head", head), ("translation", translation)):

@@ -26,6 +26,7 @@ from ..memory import Managed, Resident, loaded
 from ..motion.random_streams import check_seed
 from ..person.person import Person
 from ..person.speech import Encoder
+from ..progress import result_of
 from ..types import Audio, FaceMotion, Progress, no_progress
 from .conditions import REFERENCES, SMOOTHINGS, Conditions, Reference, Smoothing, conditions, limited_poses
 from .motion_pose import fitted, motion_expressions, motion_poses
@@ -231,7 +232,7 @@ def _rendered_piece(
 
 
 def _shown(frame: Future[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    image, mask = frame.result()
+    image, mask = result_of(frame)
     return image, mask.clamp(0, 1)
 
 

@@ -328,6 +328,7 @@ def test_what_head_movement_needs_is_checked_before_a_network_runs(aniportrait, 
     np.save(Path(os.environ["TALKING_PORTRAIT_MODELS"]) / "talking_portrait" / "flat.npy", np.zeros(6))
     for changes, words in (
         ({"head_pose": "predicted", "style": 100}, "0 to 99"),
+        ({"head_pose": "nodding"}, "is 'nodding' .str., but predicted, template, motion or still is expected"),
         ({"head_pose": "template", "template": "flat.npy"}, "a head-pose template"),
         ({"head_pose": "motion"}, "none is connected"),
         ({"fps": 0.0}, "frame rate"),

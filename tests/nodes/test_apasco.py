@@ -179,7 +179,7 @@ def test_the_sampler_refuses_what_does_not_fit():
         ({"features": stock}, "in the stock timing"),
         ({"features": one_layer}, "have 1 layer of"),
         ({"clip_length": 31}, "clip length is 31 frames"),
-        ({"schedule": "cosine"}, 'schedule is "cosine", but linear or scaled_linear is expected'),
+        ({"schedule": "cosine"}, "(str), but linear or scaled_linear is expected"),
         ({"guide_from": 0.8, "guide_to": 0.2}, "Guidance of 3.5 from 0.8 to 0.2 of the steps"),
         ({"landmarks": sample.landmarks}, "has no mesh encoder"),
         ({"landmarks": sample.landmarks, "motion": motion}, "Both landmarks and a motion"),

@@ -85,10 +85,35 @@ def test_frames_between_odd_frames_get_even_sides(monkeypatch):
         "talking_portrait.pipelines.image.frame_interpolation.interpolated_by",
         lambda network, images, count, **options: iter(images[:1].expand(3, -1, -1, -1).split(1)),
     )
-    network = torch.nn.Linear(1, 1)
-    patcher = type("Patcher", (), {"model": network, "load_device": torch.device("cpu")})()
-    images, _ = NODES["FrameInterpolation"].execute(torch.rand(2, 41, 24, 3), 10.0, 1, patcher).args
+    images, _ = NODES["FrameInterpolation"].execute(torch.rand(2, 41, 24, 3), 10.0, 1, patcher(Blend())).args
     assert images.shape == (3, 42, 24, 3)
+
+
+class Blend(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, first: torch.Tensor, last: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return self.scale * torch.lerp(first, last, timestep)
+
+
+def patcher(network: torch.nn.Module) -> object:
+    return type("Patcher", (), {"model": network, "load_device": torch.device("cpu")})()
+
+
+@pytest.mark.parametrize(
+    ("insert", "network", "words"),
+    [
+        (0, Blend(), "0 frames are to be inserted between each two, but 1 to 100 are expected"),
+        (-1, Blend(), "-1 frames are to be inserted"),
+        (10**9, Blend(), "1000000000 frames are to be inserted"),
+        (1, torch.nn.Linear(1, 1), "but a frame interpolation network is expected"),
+    ],
+)
+def test_frames_that_can_not_be_inserted_are_refused_before_a_network_runs(insert, network, words):
+    with pytest.raises(TalkingPortraitError, match=words):
+        NODES["FrameInterpolation"].execute(torch.rand(2, 16, 16, 3), 10.0, insert, patcher(network))
 
 
 def test_frames_that_memory_cannot_hold_are_refused_before_rendering(sample, motion, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from talking_portrait.nodes import extension, host, model_paths
+from talking_portrait.nodes import checked_node, extension, host, model_paths
 from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files.store import list_files
@@ -236,3 +236,42 @@ def test_our_folder_lists_our_files_in_every_table(monkeypatch, table, own):
     assert set(dict.__getitem__(known, "talking_portrait")[1]) >= {*host.MODEL_ENDINGS, *(shared if own else ())}
     if table is dict:
         assert shared == {".yaml"}
+
+
+def choices() -> dict[str, list[str]]:
+    return {
+        f"{name}.{entry.id}": entry.as_dict()["options"]
+        for name, node in NODES.items()
+        for entry in node.define_schema().inputs
+        if entry.io_type == "COMBO"
+    }
+
+
+def test_choices_that_list_files_are_those_that_the_check_of_choices_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lists = []
+    for names in ([], ["one.safetensors", "two.pth"]):
+        monkeypatch.setattr(host, "model_names", lambda *_, names=names, **__: list(names))
+        lists.append(choices())
+    differ = {place.partition(".")[2] for place in lists[0] if lists[0][place] != lists[1][place]}
+    assert differ == checked_node.FILE_CHOICES
+    fixed = {place.partition(".")[2] for place in lists[0] if lists[0][place] == lists[1][place]}
+    assert not fixed & checked_node.FILE_CHOICES - {"file"}, "Load AudioDVP and its like list the output folder"
+
+
+@pytest.mark.parametrize("place", [p for p in choices() if p.partition(".")[2] not in checked_node.FILE_CHOICES])
+def test_a_choice_that_there_is_not_is_one_sentence_in_every_node(place: str) -> None:
+    """A link from a node of any kind may bring it, past the host's own check."""
+    name, _, entry = place.partition(".")
+    (checked,) = [value for key, value in _checked(name).items() if key == entry]
+    with pytest.raises(
+        TalkingPortraitError, match=f'The input "{entry}" is .nonsense. .str., but .* or .* is expected'
+    ):
+        checked_node._check_values({entry: checked}, {entry: "nonsense"})
+    for choice in checked[2]:
+        checked_node._check_values({entry: checked}, {entry: choice})
+
+
+def _checked(name: str) -> checked_node.Checked:
+    return checked_node._checked_inputs(NODES[name].define_schema.__func__, NODES[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from talking_portrait.nodes import extension, inputs, loaded_models
+from talking_portrait.nodes import checked_node, extension, host, inputs, loaded_models
 from talking_portrait.nodes.standalone import node_api as standalone
 from talking_portrait.nodes.standalone.core_nodes import VideoPayload
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -411,3 +412,49 @@ def test_an_execution_lists_no_model_folder(monkeypatch):
     assert listed == []
     node.define_schema()
     assert listed
+
+
+def test_a_node_that_is_cancelled_before_its_first_frame_stops_there(small, monkeypatch):
+    checks, motion = [], drive()
+
+    def check() -> None:
+        checks.append(1)
+        if len(checks) == 20:
+            raise InterruptedError
+
+    monkeypatch.setattr(host, "check_interrupted", check)
+    reports = []
+    watching = standalone.Session(progress=lambda done, total, preview=None: reports.append(done))
+    with standalone.use_session(watching), pytest.raises(InterruptedError):
+        NODES["InstantRender"].execute(*small, motion)
+    assert reports[-1] == 0, "no frame was rendered"
+    assert len(checks) == 20
+
+
+def test_memory_is_returned_after_a_node_in_comfyui_also_where_it_fails(monkeypatch):
+    returned = []
+    monkeypatch.setattr(checked_node, "return_freed_memory", lambda: returned.append(1))
+    with pytest.raises(TalkingPortraitError, match="Edit Motion: "):
+        edit(None)
+    assert returned == []
+    monkeypatch.setattr(host, "IN_COMFYUI", True)
+    with pytest.raises(TalkingPortraitError, match="Edit Motion: "):
+        edit(None)
+    assert returned == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (lambda motion: {"vertices": torch.from_numpy(motion.vertices)}, "vertices are a Tensor of torch.float"),
+        (lambda motion: {"rotation": motion.rotation.astype(object)}, "rotation are a ndarray of object, but a NumPy"),
+        (lambda motion: {"translation": motion.translation + 1e9}, "translation goes from .* to 1e.09, but at most 1"),
+        (lambda motion: {"rotation": motion.rotation * np.nan}, "rotation holds values that are not numbers"),
+        (lambda motion: {"pose": "neck"}, "says pose 'neck' and camera"),
+        (lambda motion: {"camera": None}, "camera None, but head or camera, and a Camera, are expected"),
+    ],
+)
+def test_a_motion_of_another_packs_making_is_one_sentence_in_every_node(changes, words):
+    motion = drive()
+    with pytest.raises(TalkingPortraitError, match=words):
+        edit(replace(motion, **changes(motion)))

@@ -147,6 +147,13 @@ def test_a_name_that_no_folder_can_have_is_refused(folder: Path, landmarkers: li
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("size", ["nonsense", "", "64", "1e9"])
+def test_a_size_that_a_link_brings_and_no_avatar_has_is_refused(folder: Path, size: str) -> None:
+    with pytest.raises(TalkingPortraitError, match="avatar_size. is .*, but auto, 128, 256 or 512 is expected"):
+        PreparePerson.execute(in_memory(), "ann", avatar_size=size)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("video", [None, "ann.mp4", torch.zeros(1, 4, 4, 3)])
 def test_what_is_no_video_is_refused(folder: Path, landmarkers: list[MarkLandmarker], video: Any) -> None:
     with pytest.raises(TalkingPortraitError, match='Prepare Person: The input "video" is .*connect Load Video'):

@@ -51,3 +51,12 @@ def test_one_of_video_and_person_is_needed(person: Person) -> None:
         NODES["TrainInstantDriver"].execute("ann", video=object(), person=person)
     with pytest.raises(TalkingPortraitError, match="plain one"):
         NODES["TrainInstantDriver"].execute("a/b", person=person)
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_steps_make_no_driver(person: Person, tmp_path: Path, monkeypatch, steps: int) -> None:
+    """A link gives a widget what its range does not allow."""
+    monkeypatch.setattr("talking_portrait.nodes.host.output_folder", lambda: tmp_path)
+    with pytest.raises(TalkingPortraitError, match=f"{steps} steps of training were requested, but at least 1"):
+        NODES["TrainInstantDriver"].execute("ann", person=person, steps=steps)
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...motion.random_streams import stream
+from ...progress import check_interrupted
 from .prosody import RATE, Prosody
 
 MAX_DEGREES = 18.0
@@ -35,6 +36,7 @@ def saccades(prosody: Prosody, seed: int) -> np.ndarray:
     begins = prosody.phrases[:, 0] if len(prosody.phrases) else np.zeros(0)
     at, away, place = random.uniform(0.2, 0.8), False, np.zeros(2)
     while at * RATE < prosody.frames:
+        check_interrupted()
         frame = int(at * RATE)
         thinking = bool((np.abs(begins - at) < 0.4).any())
         chance = _AWAY_SPEAKING if prosody.speech[frame] else _AWAY_SILENT

@@ -21,6 +21,7 @@ from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
 from ...image.windows import grown, large_box_mean
+from ...progress import check_interrupted
 from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
@@ -105,6 +106,7 @@ class HeadMatte:
         if cut_out is not None:  # transparency around the head goes on behind it, as colours do
             inside = torch.cat([inside, clear])
         filled, alike = _fill(inside, self.alpha, size, patches=unclear < UNCLEAR[1])
+        check_interrupted()
         self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
         open_air = open_air * (1 - _outline(self.alpha, size))
         behind = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
@@ -157,6 +159,7 @@ class HeadMatte:
         strange = 0.3 * 10 ** (1.5 * smoothstep(-3, 2, height) - 0.5)
         known_head, known_air = head, air
         for _ in range(ROUNDS):
+            check_interrupted()
             hair = _density(colours, known_head & ~skin)
             hair = np.maximum(hair, _density(colours, skin) * beside_skin)
             evidence = np.log((hair + strange) / (_density(colours, known_air) + 0.3))
@@ -326,6 +329,7 @@ def _fill(
     known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)
     filled = filled_background(picture, known, patches=patches)
     # Pixels of nearly the fill's colour are background in any case, and stay as they are.
+    check_interrupted()
     alike = smoothstep(0.05, 0.015, (picture - filled).abs().amax(dim=0, keepdim=True)) * (alpha < 0.9)
     backdrop = torch.lerp(filled, picture, torch.maximum(known, alike))
     return torch.where(known == 1, picture, backdrop), alike
@@ -341,6 +345,7 @@ def explained(
     colours become background where it has them nearby, and else, as strands do, more of the head. `work` (rows,
     columns) is the resolution of the classification.
     """
+    check_interrupted()
     colours, back = picture[:3], behind[:3]
     room = torch.where(colours > back, 1 - back, back)
     least = ((colours - back).abs() / room.clamp(min=1e-3)).amax(dim=0, keepdim=True).clamp(0, 1)
@@ -348,6 +353,7 @@ def explained(
     thin = max(1, round(THIN * WORK_HEAD * alpha.shape[-1] / work[1]))
     wide = grown(-grown(-lacking, thin), thin)
     head = torch.maximum(smoothstep(*RATHER_HEAD, alpha), smoothstep(*STRANGE, _beyond(colours, alpha, work)))
+    check_interrupted()
     alpha = alpha + (lacking - wide) + head * wide
     share = picture - (1 - alpha) * behind
     possible = torch.minimum(share.clamp(min=0), alpha)

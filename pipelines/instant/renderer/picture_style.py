@@ -11,6 +11,7 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHEEKS, FACE_OVAL, LEFT_EYE, LIPS_OUTER, RIGHT_EYE
+from ...progress import check_interrupted
 from .face_opening import colours_along, eye_opening
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -79,6 +80,7 @@ def pixels_inside(picture: np.ndarray, ring: np.ndarray) -> np.ndarray:
     x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
     crossings = np.zeros(x.shape, dtype=int)
     for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        check_interrupted()
         if y0 != y1:
             crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
     return picture[low[1] : high[1], low[0] : high[0]][crossings % 2 == 1].astype(np.float64)
@@ -90,6 +92,7 @@ def _blur(picture: np.ndarray, points: np.ndarray) -> float:
 
     ratios = []
     for ring in (RIGHT_EYE, LEFT_EYE, LIPS_OUTER):
+        check_interrupted()
         places = points[list(ring)]
         margin = 0.25 * np.ptp(places, axis=0).max()
         low = np.clip(places.min(axis=0) - margin, 0, None).astype(int)
@@ -136,6 +139,7 @@ def _hues(picture: np.ndarray, points: np.ndarray) -> float:
     oval = points[list(FACE_OVAL)]
     centre = oval.mean(axis=0)
     face = pixels_inside(picture, centre + 1.15 * (oval - centre))
+    check_interrupted()
     light = face @ LUMA
     terms = np.stack([np.ones_like(light), light, light**2], axis=1)
     chroma = face - light[:, None]

@@ -22,6 +22,7 @@ from ...errors import TalkingPortraitError
 from ...finite import all_finite
 from ...image.affine_sampling import LEAST_ALPHA, over_white
 from ...image.frame_workers import FrameWorkers
+from ...progress import check_interrupted, result_of
 from ...types import FaceMotion, FaceTrack, Progress, no_progress
 from ..source_check import check_upright
 from .expression_field import ExpressionField
@@ -95,6 +96,7 @@ class InstantRenderer:
         picture = image[..., :3].numpy()
         style = PictureStyle.of(picture, self.mesh.points, self.mesh.eye_distance)
         self.light = FaceLight(picture, self.mesh)
+        check_interrupted()
         self.lips = Lips(picture, self.mesh, self.skin, style, self.device)
         left, top, right, bottom = self.head.box
         inside = image[top:bottom, left:right].permute(2, 0, 1)
@@ -104,6 +106,7 @@ class InstantRenderer:
         self.head.hold_at_edges(matte.alpha.to(self.device))
         self.head.weight *= matte.motion_share
         backdrop = matte.backdrop
+        check_interrupted()
         if self.transparent:
             # Both from what lies over white, so that they are equal, to the last bit, where there is no head.
             inside = _premultiplied(shown[top:bottom, left:right].permute(2, 0, 1), 1 - inside[3:])
@@ -112,6 +115,7 @@ class InstantRenderer:
         """(3 or 4, h, w): the moving box without the head, premultiplied with its alpha where it has one."""
         self.layer = self._layer(inside - (1 - matte.alpha) * backdrop, matte.alpha)
         """The head, premultiplied with alpha and with its matte, and the matte: 4 or 5 channels of the moving box."""
+        check_interrupted()
         self.fine = self.layer.finer()
         face = self.layer
         if self.transparent:
@@ -163,10 +167,10 @@ class InstantRenderer:
         with FrameWorkers(self.device) as workers:
             ready = workers.submit(list, islice(upcoming, batch))
             for start in range(0, motion.frames, batch):
-                fields = ready.result()
+                fields = result_of(ready)
                 count = len(fields)
                 farthest = max(f.head_reach for f in fields), max(f.skin_reach for f in fields)
-                pixels = workers.submit(self._reach, *farthest).result()
+                pixels = result_of(workers.submit(self._reach, *farthest))
                 still = pixels.of_picture(picture)
                 frames = picture[None].repeat(count, 1, 1, 1)
                 masks = torch.zeros(count, height, width, device=self.device)

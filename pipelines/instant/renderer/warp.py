@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ...image.windows import box_mean
+from ...progress import check_interrupted
 
 LEAST_AREA, EASED_AREA, EASED_INVERSE = 0.22, 0.42, 0.3
 """Least area ratio that a field and its inverse get, and the ratios below which the one and the other is smoothed."""
@@ -112,6 +113,7 @@ def bilinear(field: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
 
     Places are -1..1 from the first to the last node; outside, the nearest border value is taken.
     """
+    check_interrupted()
     return F.grid_sample(field, where, mode="bilinear", padding_mode="border", align_corners=True)
 
 
@@ -297,6 +299,7 @@ class Layer:
 
     def at(self, where: torch.Tensor) -> torch.Tensor:
         """Values (B, C, h, w) at `where` (B, h, w, 2) in -1..1: bicubic, or linear where values lie close."""
+        check_interrupted()
         values = self.values.expand(len(where), -1, -1, -1)
         mode = "bicubic" if self.per_pixel == 1 else "bilinear"
         return F.grid_sample(values, where, mode=mode, padding_mode="border", align_corners=False)

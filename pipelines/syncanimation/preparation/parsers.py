@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from ....models.face.bisenet import DEVIATION, INPUT_SIZE, MEAN, BiSeNet, load_bisenet
 from ...errors import TalkingPortraitError
 from ...files.input_paths import existing_file
+from ...memory import closed_with
 from ...packages import first_line, load_opencv, pip_install
 from ..avatar import BACKGROUND_PART, HEAD_PART, NECK_PART, TORSO_PART
 from .parts import Parser, cleaned
@@ -81,7 +81,7 @@ class MediaPipeSegmenter:
             ) from None
         self._wrap = lambda picture: Image(image_format=ImageFormat.SRGB, data=picture)
         # Closed before the interpreter takes mediapipe apart, else it complains at exit.
-        weakref.finalize(self, self._task.close)
+        closed_with(self, self._task.close)
 
     def parts(self, frame: np.ndarray, number: int) -> np.ndarray:
         """The parts (S, S) uint8 of a frame (S, S, 3) uint8."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ...progress import check_interrupted
 from .processes import Processes
 from .trainer import PRECISIONS, Plan, Trainer
 
@@ -26,6 +27,7 @@ def steps_in(minutes: float, trainer: Trainer, dataset: Any, plan: Plan, timed: 
     optimiser = torch.optim.AdamW(trial.parameters())
     seconds = []
     for step in range(timed):
+        check_interrupted()
         begun = time.monotonic()
         numbers = range(step * plan.batch, (step + 1) * plan.batch)
         batch = {k: v.to(device) for k, v in default_collate([dataset[number] for number in numbers]).items()}

@@ -11,6 +11,7 @@ import torch
 
 from ....models.speech.mouth_network import MouthNetwork, save_mouth_network
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
+from ...errors import TalkingPortraitError
 from ...face.face import Landmarker
 from ...files.output_paths import whole_file, writing
 from ...person.person import Person
@@ -44,8 +45,9 @@ def learn_person(
 ) -> Learned:
     """One's own way of speaking: `start` with a last layer for recordings of one person (`fit_own_way`).
 
-    Raises TalkingPortraitError for recordings without enough of a speaking face.
+    Raises TalkingPortraitError for recordings without enough of a speaking face, and for less than one step.
     """
+    _check_steps(steps)
     network = open_mouth(start)
     clips = [spoken_lips(recording, network, own=True) for recording in recordings]
     learned, part = fit_own_way(network, clips, steps, progress)
@@ -59,6 +61,13 @@ def learn_person(
     return Learned(learned, report)
 
 
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise TalkingPortraitError(
+            f"{steps} steps of training were requested, but at least 1 is expected; {OWN_STEPS} suit most people."
+        )
+
+
 def train_person_driver(
     source: Person | Path,
     out: Path,
@@ -68,6 +77,7 @@ def train_person_driver(
     progress: Progress = no_progress,
 ) -> Learned:
     """`learn_person` on a prepared person or the file of a video, which the `landmarker` is for; written to `out`."""
+    _check_steps(steps)
     finding = 0.0 if isinstance(source, Person) else 0.6
     if isinstance(source, Person):
         recording = of_person(source)

@@ -8,6 +8,7 @@ import torch
 from ....models.syncanimation.rendering.camera import Camera
 from ....models.syncanimation.rendering.occupancy import OccupancyGrid, cell_places
 from ...packages import load_opencv
+from ...progress import check_interrupted
 from ...syncanimation.avatar import HEAD_PART, Avatar
 
 SILHOUETTES = 60
@@ -31,6 +32,7 @@ def carve(grid: OccupancyGrid, avatar: Avatar, camera: Camera, poses: torch.Tens
     cv2 = load_opencv()
     kernel = np.ones((2 * max(1, round(ROOM * avatar.size)) + 1,) * 2, np.uint8)
     for frame in chosen:
+        check_interrupted()
         head = cv2.dilate((avatar.parts([int(frame)])[0] == HEAD_PART).astype(np.uint8), kernel)
         if not head.any():
             continue

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from .....models.curves import smoothstep
 from .....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
+from ....progress import check_interrupted
 from ..face_opening import SPAN, Aperture, EdgeTables, eye_opening
 from ..portrait_mesh import PortraitMesh
 from ..warp import Layer, as_opaque_as
@@ -293,6 +294,7 @@ def _plain_skin(colours: np.ndarray, lid: np.ndarray, half: float) -> np.ndarray
     from scipy.ndimage import gaussian_filter, maximum_filter1d, minimum_filter1d
 
     calm = gaussian_filter(colours, (0.03 * half, 0.06 * half, 0))
+    check_interrupted()
     length = 2 * int(0.5 * STRUCTURE * half) + 1
     inside = lid[..., None]
     bright = maximum_filter1d(np.where(inside, calm, -1.0), length, axis=0)
@@ -306,6 +308,7 @@ def _plain_skin(colours: np.ndarray, lid: np.ndarray, half: float) -> np.ndarray
     plain, weight = usual * np.ones_like(bright), np.full(known.shape, 0.0)
     # From wide to narrow: what the narrow means do not reach goes on as the wide ones have it.
     for width in (1.0, 0.5, 0.2):
+        check_interrupted()
         weight = gaussian_filter(known, width * half, truncate=3.0)[..., None]
         mean = gaussian_filter(bright * known[..., None], (width * half, width * half, 0), truncate=3.0)
         plain = plain + (mean / np.maximum(weight, 1e-6) - plain) * np.clip(4 * weight, 0, 1)

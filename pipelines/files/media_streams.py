@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TalkingPortraitError, reason_of
-from ..image.display_order import STORED_ORDER, DisplayOrder
+from ..image.display_order import STORED_ORDER, DisplayOrder, exact, frame_length, frame_time
 from ..packages import pip_install
 from ..progress import check_interrupted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
@@ -236,16 +236,6 @@ def _decoder(stream: Any) -> Callable[[Any], list[Any]]:
     return decode
 
 
-def exact(value: Any) -> Fraction:
-    """A rate or time base as a Fraction; from PyAV 19 on they are of a class of its own, with less arithmetic."""
-    return Fraction(value.numerator, value.denominator)
-
-
-def frame_time(frame: Any) -> Fraction | None:
-    """When a frame begins, in seconds; None where the file does not say."""
-    return None if frame.pts is None else frame.pts * exact(frame.time_base)
-
-
 def _constant(stream: Any) -> bool:
     if not stream.average_rate or not stream.base_rate:
         return False
@@ -388,15 +378,3 @@ def _readable_packets(container: InputContainer, broken: list[str]) -> Iterator[
         yield from _packets(container)
     except av.error.FFmpegError as error:
         broken.append(reason_of(error))
-
-
-def frame_length(frame: Any) -> Fraction:
-    """How long a frame lasts in seconds, 0 where that is not known."""
-    if hasattr(frame, "samples"):
-        return Fraction(frame.samples, frame.sample_rate)
-    return stated_length(frame)
-
-
-def stated_length(frame: Any) -> Fraction:
-    """How long a frame lasts in seconds as its file states; 0 where it states nothing, and before PyAV 15."""
-    return (getattr(frame, "duration", 0) or 0) * exact(frame.time_base)

@@ -17,6 +17,7 @@ import torch
 
 from ..audio.waveform import MAX_SECONDS, SPEECH_RATE, MonoMixer, Resampler, check_audio, check_rate, lasting
 from ..errors import TalkingPortraitError, reason_of
+from ..image.display_order import stated_length
 from ..timing import frame_count
 from ..types import Audio
 from .damage import CLOCK_SLACK
@@ -29,7 +30,6 @@ from .media_streams import (
     decoded_frames,
     find_streams,
     import_av,
-    stated_length,
 )
 
 MAX_AAC_CHANNELS = 8

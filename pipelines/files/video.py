@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TalkingPortraitError, quoted, reason_of
+from ..image.display_order import frame_length
 from ..progress import check_interrupted
 from ..provenance.marking import MarkedFrames, Marking
 from ..provenance.metadata import add_xmp, comment_of, read_statement, tags
@@ -26,7 +27,7 @@ from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
 from .images import MAX_PIXELS, is_picture
 from .input_paths import existing_file
-from .media_streams import DamagedMediaError, MediaStreams, VideoStream, decoded_frames, frame_length
+from .media_streams import DamagedMediaError, MediaStreams, VideoStream, decoded_frames
 from .output_paths import as_path, file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
 from .sound import (

@@ -1,9 +1,10 @@
-"""When frames are shown, in files that say in which place a frame is stored and nothing else."""
+"""When frames are shown, and for how long; also in files that say in which place a frame is stored and nothing else."""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
+from fractions import Fraction
 from typing import Any
 
 STORED_ORDER = {"avi": True, "gxf": True, "asf": False, "mxf": False}
@@ -43,3 +44,25 @@ class DisplayOrder:
                 frame.duration = 0
             shown.append(frame)
         return shown
+
+
+def exact(value: Any) -> Fraction:
+    """A rate or time base as a Fraction; from PyAV 19 on they are of a class of its own, with less arithmetic."""
+    return Fraction(value.numerator, value.denominator)
+
+
+def frame_time(frame: Any) -> Fraction | None:
+    """When a frame begins, in seconds; None where the file does not say."""
+    return None if frame.pts is None else frame.pts * exact(frame.time_base)
+
+
+def frame_length(frame: Any) -> Fraction:
+    """How long a frame lasts in seconds, 0 where that is not known."""
+    if hasattr(frame, "samples"):
+        return Fraction(frame.samples, frame.sample_rate)
+    return stated_length(frame)
+
+
+def stated_length(frame: Any) -> Fraction:
+    """How long a frame lasts in seconds as its file states; 0 where it states nothing, and before PyAV 15."""
+    return (getattr(frame, "duration", 0) or 0) * exact(frame.time_base)

@@ -103,7 +103,10 @@ def mouth_shapes(points: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 
 def film_views(face: FilmedFace, read: Reader) -> MouthViews:
-    """The open mouths of a film that `read` gives the frames of, or a drawn one where there are none."""
+    """The open mouths of a film that `read` gives the frames of, or a drawn one where none of any width is seen.
+
+    Lips that hardly part say nothing about what is seen between wide ones.
+    """
     value, opening, shapes = (np.concatenate(part) for part in zip(*_frames_of(face), strict=True))
     shown = face.found & ~face.mouth_outside
     shown = np.flatnonzero(shown if shown.any() else face.found)
@@ -111,17 +114,17 @@ def film_views(face: FilmedFace, read: Reader) -> MouthViews:
     chosen = _spread(shown[opening[shown] >= PARTED] if opens else shown, value, shapes)
     views: list[MouthView] = []
     seen: list[int] = []
-    others: list[tuple[float, int, np.ndarray]] = []
+    best = (-np.inf, 0, np.empty(0))
     for number, frame in zip(chosen.tolist(), read(chosen), strict=True):
         hidden = _hidden(face, number, frame)
         if opens and hidden < MOST_HIDDEN:
             views.append(MouthView.of(frame, as_filmed(face, number)))
             seen.append(number)
-        else:
-            others.append((float(opening[number] + value[number]) - hidden, number, frame))
-    if views:
+        fit = float(opening[number] + value[number]) - hidden
+        best = max(best, (fit, number, frame), key=lambda entry: entry[0])
+    if (opening[seen] >= LEAST_OPENING).any():
         return MouthViews(tuple(views), shapes[seen], drawn=False)
-    _, number, frame = max(others, key=lambda entry: entry[0])
+    _, number, frame = best
     drawn, motion = _drawn(face, number, frame)
     return MouthViews((MouthView.of(drawn, motion),), mouth_shapes(motion.points[None], motion.basis[None]), drawn=True)
 

@@ -203,6 +203,15 @@ def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, monkey
     assert openings(images).min() > 0.08
 
 
+def test_lips_that_hardly_part_do_not_give_the_inside_where_all_open_mouths_are_hidden(frames, track, monkeypatch):
+    opening = mouth_opening(track.points)
+    assert ((opening >= PARTED) & (opening < mouth_views.LEAST_OPENING)).any()
+    monkeypatch.setattr(
+        mouth_views, "_hidden", lambda face, number, frame: float(opening[number] >= mouth_views.LEAST_OPENING)
+    )
+    assert film_of_pictures(frames, track, FPS).inside.drawn
+
+
 def test_a_mouth_that_smiles_with_its_teeth_opens_on_the_dark_behind_them(renderer):
     """The film shows teeth and nothing else; the lip's colour is none for what comes between them and the lower lip."""
     smiling, _ = renderer.render(talk(np.zeros(6)))

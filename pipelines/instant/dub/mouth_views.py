@@ -110,21 +110,24 @@ def film_views(face: FilmedFace, read: Reader) -> MouthViews:
     value, opening, shapes = (np.concatenate(part) for part in zip(*_frames_of(face), strict=True))
     shown = face.found & ~face.mouth_outside
     shown = np.flatnonzero(shown if shown.any() else face.found)
-    opens = opening[shown].max() >= LEAST_OPENING
-    chosen = _spread(shown[opening[shown] >= PARTED] if opens else shown, value, shapes)
     views: list[MouthView] = []
     seen: list[int] = []
-    best = (-np.inf, 0, np.empty(0))
-    for number, frame in zip(chosen.tolist(), read(chosen), strict=True):
-        hidden = _hidden(face, number, frame)
-        if opens and hidden < MOST_HIDDEN:
-            views.append(MouthView.of(frame, as_filmed(face, number)))
-            seen.append(number)
-        fit = float(opening[number] + value[number]) - hidden
-        best = max(best, (fit, number, frame), key=lambda entry: entry[0])
+    if opening[shown].max() >= LEAST_OPENING:
+        chosen = _spread(shown[opening[shown] >= PARTED], value, shapes)
+        for number, frame in zip(chosen.tolist(), read(chosen), strict=True):
+            if _hidden(face, number, frame) < MOST_HIDDEN:
+                views.append(MouthView.of(frame, as_filmed(face, number)))
+                seen.append(number)
     if (opening[seen] >= LEAST_OPENING).any():
         return MouthViews(tuple(views), shapes[seen], drawn=False)
-    _, number, frame = best
+    # The renderer would take a piece of the lips for teeth where these part a little.
+    shut = shown[opening[shown] < PARTED]
+    chosen = _spread(shut if len(shut) else shown, value, shapes)
+    fits = (
+        (float(value[number] - opening[number]) - _hidden(face, number, frame), number, frame)
+        for number, frame in zip(chosen.tolist(), read(chosen), strict=True)
+    )
+    _, number, frame = max(fits, key=lambda entry: entry[0])
     drawn, motion = _drawn(face, number, frame)
     return MouthViews((MouthView.of(drawn, motion),), mouth_shapes(motion.points[None], motion.basis[None]), drawn=True)
 

@@ -203,13 +203,15 @@ def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, monkey
     assert openings(images).min() > 0.08
 
 
-def test_lips_that_hardly_part_do_not_give_the_inside_where_all_open_mouths_are_hidden(frames, track, monkeypatch):
-    opening = mouth_opening(track.points)
+def test_where_all_open_mouths_are_hidden_the_inside_is_drawn_between_shut_lips(frames, track, monkeypatch):
+    """Lips that hardly part say nothing about what is between wide ones, and a piece of them would become teeth."""
+    opening, drawn_in = mouth_opening(track.points), []
     assert ((opening >= PARTED) & (opening < mouth_views.LEAST_OPENING)).any()
-    monkeypatch.setattr(
-        mouth_views, "_hidden", lambda face, number, frame: float(opening[number] >= mouth_views.LEAST_OPENING)
-    )
+    draw = mouth_views._drawn
+    monkeypatch.setattr(mouth_views, "_drawn", lambda *arguments: drawn_in.append(arguments[1]) or draw(*arguments))
+    monkeypatch.setattr(mouth_views, "_hidden", lambda face, number, frame: float(opening[number] >= PARTED + 0.015))
     assert film_of_pictures(frames, track, FPS).inside.drawn
+    assert np.all(opening[drawn_in] < PARTED)
 
 
 def test_a_mouth_that_smiles_with_its_teeth_opens_on_the_dark_behind_them(renderer):

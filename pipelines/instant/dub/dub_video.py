@@ -161,7 +161,7 @@ def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End) -> str:
             "which stay as they are filmed too; give a video that shows the mouth."
         )
     if film.inside.drawn and outside < found:
-        sentences.append("The mouth is never open in it, so its inside is drawn.")
+        sentences.append("It shows no open mouth that is not covered, so the inside is drawn.")
     return " ".join(sentences)
 
 

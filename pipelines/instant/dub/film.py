@@ -88,6 +88,11 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> F
         raise TalkingPortraitError(
             f"There are {len(images)} pictures but landmarks for one; run Detect Landmarks on all of them."
         )
+    if not track.found.any():
+        raise TalkingPortraitError(
+            f"A face is found in none of the {len(images)} pictures; use pictures that show a face of at least 64 "
+            "pixels, with its mouth."
+        )
     textures = TextureKeeper()
     for number in np.flatnonzero(track.found).tolist():
         textures.add(number, images[number].cpu().numpy(), track.points[number])

@@ -182,8 +182,8 @@ def _cavity(
         # Teeth reach into the row where the dark between them is not level.
         darker = row[np.argsort(row @ LUMA)[: len(row) // DARKER_PART]]
         return place, place, np.median(darker, axis=0), None
-    brightness = np.median(rows @ LUMA, axis=1)
-    teeth = np.flatnonzero(brightness > TEETH_PART * brightness.max())
+    brightness = np.median(rows @ LUMA, axis=1).clip(min=0)
+    teeth = np.flatnonzero(brightness >= TEETH_PART * brightness.max())  # all of a mouth that is black
     grey = light @ LUMA
     lip = np.median(_across(picture, lips, np.array([1.0]), ON_LIP)[0], axis=0)
     return float(PARTS[teeth[-1]]), 1.0, CAVITY * (grey + REDDER * (light - grey)).clip(min=0), lip

@@ -334,6 +334,24 @@ def test_a_frame_whose_mouth_is_hidden_stays_as_filmed(frames, track):
     assert not masks[middle.start : middle.stop].any()
 
 
+def test_a_mouth_under_a_black_bar_all_the_time_is_no_error(frames, track):
+    """Where all is black, no row of the mouth is brighter than another."""
+    few = first_frames(track, 3)
+    filmed = frames[:3].clone()
+    for number, points in enumerate(few.points):
+        left, right = points[[58, 288], 0].round().astype(int)
+        filmed[number, round(points[164, 1]) :, left:right] = 0
+    for pictures in (filmed, (255 * filmed).byte()):
+        images, masks = dubbed(film_of_pictures(pictures, few, FPS), NEW)
+        assert torch.isfinite(images).all()
+        assert torch.isfinite(masks).all()
+
+
+def test_pictures_without_a_face_are_refused(frames, track):
+    with pytest.raises(TalkingPortraitError, match="none of the 24 pictures"):
+        film_of_pictures(frames, replace(track, found=np.zeros(FRAMES, bool)), FPS)
+
+
 def test_speech_and_changing_light_hide_nothing(frames, track):
     """Neither what a mouth does nor a lamp that fades and turns red is taken for a thing in front of it."""
     phase = torch.linspace(0, 6, FRAMES)[:, None, None, None]

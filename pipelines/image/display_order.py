@@ -19,7 +19,8 @@ class DisplayOrder:
     ffmpeg takes the place of a frame for the time of its decoding. With B-frames, and with H.264 in any case, it lets
     the first frame be shown one place late, which is mended where it is shown at once. H.264's frames get the places of
     their own packets, which run to and fro and are therefore given out in order. A place may be half a frame, as GXF
-    counts fields, so such frames have no length.
+    counts fields, so such frames have no length; for the last frame there ffmpeg guesses one, which is half a frame
+    early. No frame is shown sooner after another than packets follow one another.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -27,10 +28,18 @@ class DisplayOrder:
         self._late: int | None = None if self._first_at_once else 0
         self._waiting: deque[Any] = deque()
         self._places: list[int] = []
+        self._decoded: int | None = None
+        self._shown: int | None = None
+        self._step: int | None = None
 
     def __call__(self, packet: Any) -> list[Any]:
         if self._late is None and packet.pts is not None and packet.dts is not None:
             self._late = packet.pts - packet.dts
+        if self._first_at_once and packet.dts is not None:
+            step = 0 if self._decoded is None else packet.dts - self._decoded
+            if step > 0:
+                self._step = min(step, self._step or step)
+            self._decoded = packet.dts
         for frame in packet.decode():
             self._waiting.append(frame)
             if frame.pts is not None:
@@ -39,7 +48,10 @@ class DisplayOrder:
         shown = []
         while len(self._waiting) > kept:
             frame = self._waiting.popleft()
-            frame.pts = heapq.heappop(self._places) if self._places else None
+            place = heapq.heappop(self._places) if self._places else None
+            if place is not None and self._shown is not None and self._step is not None:
+                place = max(place, self._shown + self._step)
+            frame.pts = self._shown = place
             if self._first_at_once and frame.pts is not None and hasattr(frame, "duration"):  # PyAV has it from 15 on
                 frame.duration = 0
             shown.append(frame)

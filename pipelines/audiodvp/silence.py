@@ -54,6 +54,7 @@ def closed_mouth(face: FittedFace) -> torch.Tensor:
 def silence_weight(audio: Audio, frames: int, fps: Fraction) -> np.ndarray:
     """How far the mouth of each frame (F,) is closed, in 0..1: 0 in speech and in pauses as speech has them."""
     wave = mono(audio)
+    wave = wave - wave.mean()  # a constant offset, as sound cards add it, is no sound
     edges = [min(sample_index(frame, audio.sample_rate, fps), len(wave)) for frame in range(frames + 1)]
     powers = [wave[start:stop].square().sum() / max(stop - start, 1) for start, stop in pairwise(edges)]
     energy = 10 * torch.log10(torch.stack(powers) + 1e-14)

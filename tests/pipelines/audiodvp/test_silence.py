@@ -38,6 +38,8 @@ def test_only_long_silence_closes_the_mouth(fps: Fraction) -> None:
     assert weight[time < 0.7].min() > 0.99
     assert weight[(time > 4.2) & (time < 5.7)].min() > 0.99
     assert np.abs(np.diff(weight)).max() < 13 / float(fps) * 0.75  # it closes and opens over some frames
+    shifted = silence_weight(Audio(audio.waveform + 0.05, 16000), frames, fps)
+    assert np.abs(shifted - weight).max() < 0.01
     short = spoken(((0.5, 0.0), (1.0, 0.2), (0.5, 0.0)))
     assert silence_weight(short, 50, Fraction(25)).max() == 0
     assert silence_weight(Audio(torch.zeros(1, 8000), 16000), 13, Fraction(25)).min() == 1

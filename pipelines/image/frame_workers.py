@@ -7,7 +7,7 @@ thread; on a machine with other load that costs ten times the work itself. Whole
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -86,8 +86,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; while one is used, a thread makes the next one."""
+def read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """The same items; while one is used, a thread makes the next one.
+
+    Close it where it may be left early: an error keeps it, its thread and what it reads from as long as it lives.
+    """
     end: Any = object()
 
     def take() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, repeat
@@ -151,8 +152,8 @@ def dub(
     batch = max(1, min(batch, BATCH_PIXELS // (height * width)))
     light: np.ndarray | None = None
     done = 0
-    with FrameWorkers(torch.device("cpu")) as workers:
-        batches = read_ahead(_batches(film.read(numbers), batch))
+    ahead = read_ahead(_batches(film.read(numbers), batch))
+    with FrameWorkers(torch.device("cpu")) as workers, closing(ahead) as batches:
         for frames, foregrounds in with_foreground(film.face, numbers, batches, workers):
             shown = np.arange(done, done + len(frames))
             moves = mouth_motions(film.face, numbers[shown], motion, shown, jaw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -83,9 +84,8 @@ def follow_film(
     starts = [0]
     shown = np.zeros((1, 1, 3), np.uint8)
 
-    def pictures() -> Iterator[torch.Tensor]:
+    def pictures(shots: Iterator[tuple[np.ndarray, bool]]) -> Iterator[torch.Tensor]:
         nonlocal shown
-        shots = read_ahead(_shots(video, frames, size))
         for number, (picture, is_cut) in enumerate(shots):
             shown = picture
             if is_cut:
@@ -98,14 +98,15 @@ def follow_film(
     found: list[bool] = []
     stretch = np.array([video.size[1] / size[1], video.size[0] / size[0], video.size[1] / size[1]], np.float32)
     preview_every = max(1, round(PREVIEW_SECONDS * video.fps))
-    for face in follow(pictures(), size, landmarker, picker=picker):
-        if face is not None:
-            textures.add(len(found), shown, face.points)
-            points[len(found)] = face.points[:VERTICES] * stretch
-        found.append(face is not None)
-        if len(found) % BLOCK == 0:
-            give_memory_back(points)
-        progress(len(found), max(frames, len(found)), None if len(found) % preview_every else from_uint8(shown))
+    with closing(read_ahead(_shots(video, frames, size))) as shots:
+        for face in follow(pictures(shots), size, landmarker, picker=picker):
+            if face is not None:
+                textures.add(len(found), shown, face.points)
+                points[len(found)] = face.points[:VERTICES] * stretch
+            found.append(face is not None)
+            if len(found) % BLOCK == 0:
+                give_memory_back(points)
+            progress(len(found), max(frames, len(found)), None if len(found) % preview_every else from_uint8(shown))
     if not any(found):
         raise TalkingPortraitError(
             f"{'The chosen face is' if picker.mask is not None else 'A face is'} found in none of the {len(found)} "

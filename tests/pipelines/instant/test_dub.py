@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -350,6 +351,20 @@ def test_a_mouth_under_a_black_bar_all_the_time_is_no_error(frames, track):
 def test_pictures_without_a_face_are_refused(frames, track):
     with pytest.raises(TalkingPortraitError, match="none of the 24 pictures"):
         film_of_pictures(frames, replace(track, found=np.zeros(FRAMES, bool)), FPS)
+
+
+def test_a_film_that_is_interrupted_is_closed_at_once(video):
+    """Also while the error lives; Windows can't delete a file that is open."""
+
+    def stop(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        if done >= 60:  # percent: frames are drawn
+            raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        list(dub_video(video, lambda fps: NEW, open_landmarker(engine="opencv"), batch=4, progress=stop).pieces)
+    assert not [thread.name for thread in threading.enumerate() if thread not in before and "ahead" in thread.name]
+    assert caught.value.__traceback__ is not None  # which keeps all that was at work
 
 
 def test_speech_and_changing_light_hide_nothing(frames, track):

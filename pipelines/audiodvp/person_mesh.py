@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from ...models.curves import smoothstep
 from ...models.face.face_mesh import LIPS_INNER, VERTICES, face_mesh
 
 DIVISIONS = 2
@@ -86,5 +87,4 @@ def _divided(triangles: list[Triangle], shares: list[np.ndarray], inner_mouth: l
 def expression_weight() -> np.ndarray:
     """(468,) in 0..1: how far an expression moves each landmark; 1 in the lower face, 0 from the eyes on."""
     height = face_mesh().vertices[:, 1]
-    part = np.clip((height - FULL_WEIGHT) / (NO_WEIGHT - FULL_WEIGHT), 0, 1)
-    return (1 - part * part * (3 - 2 * part)).astype(np.float32)
+    return smoothstep(NO_WEIGHT, FULL_WEIGHT, height).astype(np.float32)

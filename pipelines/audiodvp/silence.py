@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from ...models.curves import smoothstep
 from ...models.face.landmarks_68 import LANDMARKS_68
 from ...models.speech.mouth_network import speech_level
 from ..audio.waveform import mono
@@ -70,4 +71,4 @@ def silence_weight(audio: Audio, frames: int, fps: Fraction) -> np.ndarray:
     falling = np.clip(until / OPENING, 0, 1)
     weight = np.minimum(rising, falling)
     weight[spoken] = 0
-    return np.asarray(weight * weight * (3 - 2 * weight))
+    return smoothstep(0.0, 1.0, weight)

@@ -38,8 +38,8 @@ FEATHER = 0.8
 """Half the width in pixels over which one lip goes over into the other where they touch."""
 LIP_MARGIN = 0.06
 """Eye distances around the lips in which the skin above and below them is drawn by both fields."""
-LIP_EDGE = 1.5
-"""Width in pixels of the soft edge between lip and inside."""
+LIP_EDGE = (-0.3, 0.9)
+"""Pixels from a lip's edge inwards over which it goes over into the inside."""
 
 
 def draw_mouth(
@@ -105,7 +105,7 @@ def _lips(
     part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft)).astype(np.float32)[..., None]
     above, below = (sampled(frame, *places).astype(np.float32) for places in (from_upper, from_lower))
     colours = above + part * (below - above)
-    opened = smoothstep(0.0, LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
+    opened = smoothstep(*LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
     high, wide = (np.flatnonzero((opened > 0).any(axis=axis)) for axis in (1, 0))
     if len(high):
         hole = slice(high[0], high[-1] + 1), slice(wide[0], wide[-1] + 1)

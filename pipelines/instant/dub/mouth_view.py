@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import LIPS_OUTER
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_OUTER
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, distance
@@ -34,6 +34,17 @@ CAVITY, REDDER = 0.13, 2.0
 farther from grey its colour is."""
 DARK_FROM = 0.12
 """Mouth half widths of lengthening over which its colour becomes the cavity's: what is repeated leaves streaks."""
+TONGUE, TONGUE_RED = 0.52, 1.4
+"""Of the cheeks' brightness, that of a tongue, and how much more of its light is red."""
+WIDER = 0.45
+"""Cm by which a mouth is opened wider than here from which on all of its tongue is seen."""
+TONGUE_TOP, TONGUE_SIDES, TONGUE_EDGE = 0.5, 0.5, 0.6
+"""Part of an opening, from the lower lip up, that the tongue reaches in the middle, by how much less at the corners,
+and over which part it goes into the dark."""
+TEETH_SHADOW = 0.7
+"""Cm below the upper teeth that lie in their shadow."""
+TEETH_LENGTH = 0.5
+"""Cm of upper teeth that a mouth shows which opens wider than one where they reach down to the lower lip."""
 LIGHTER = 0.06
 """Part of the cheeks' brightness by which a colour must exceed another to hide it."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -118,6 +129,7 @@ class MouthView:
         the head while the upper lip comes down over them; where it is higher than here, they go up with it. What lies
         at the lower lip stays with it; a wider mouth is dark between both.
         """
+        cm = max(float(np.linalg.norm(self.basis[:, 1])), 1e-6)
         to_view = self.basis[:, :2] @ np.linalg.inv(motion.basis[:, :2])
         size = float(np.sqrt(abs(np.linalg.det(to_view))))
         along, across = np.moveaxis(self.lips.local(self.middle + (places - motion.middle) @ to_view.T), -1, 0)
@@ -127,29 +139,63 @@ class MouthView:
         along = np.clip(along, -SIDE_REACH * self.lips.half, SIDE_REACH * self.lips.half)
         upper, lower = self.lips.edges_at(along)
         gap = np.maximum(lower - upper, 2 * RIM)
+        opening = (below_upper + above_lower) * size
         from_upper = np.maximum(across - upper, below_upper * size)
         from_lower = above_lower * size
-        above = self._lengthened(along, upper, from_upper, self.upper_to * gap)
+        shown = teeth = self.upper_to * gap
         if self.lower_lip is None:
-            below = self._lengthened(along, lower, -from_lower, (self.lower_from - 1) * gap)
+            above = self._lengthened(along, upper, from_upper, shown, shown)
+            below_shown = (self.lower_from - 1) * gap
+            below = self._lengthened(along, lower, -from_lower, below_shown, below_shown)
+            behind = smoothstep(0.0, DARK_FROM * self.lips.half, from_lower + below_shown)
         else:
+            # The lower lip hides the ends of the teeth, down to where it goes as it leaves them.
+            teeth = np.maximum(shown, np.minimum(TEETH_LENGTH * cm, shown + np.maximum(opening - gap, 0)))
+            above = self._lengthened(along, upper, from_upper, teeth, shown)
             fading = np.exp(-from_lower / (LIP_DEPTH * self.lips.half))[..., None].astype(np.float32)
             below = self.cavity + fading * (LIP_SHADE * self.lower_lip - self.cavity)
+            behind = np.ones_like(from_lower)
+        spoken = distance(motion.points + motion.moved, INNER_UPPER_LIP, INNER_LOWER_LIP) * size
+        wider = spoken - float((self.lips.lower - self.lips.upper).max())
+        tongue = self._tongue(along, from_lower / np.maximum(opening, RIM), wider / cm)
+        tongue = tongue * behind * smoothstep(0.0, TEETH_SHADOW * cm, from_upper - teeth)
+        below = below + tongue[..., None].astype(np.float32) * np.maximum(self._tongue_colour() - below, 0)
         # Light falls off towards the throat, so what is lighter lies in front: teeth before tongue before the cavity.
         lighter = (above - below) @ LUMA / (LIGHTER * float(self.light @ LUMA))
         inside = below + smoothstep(-1.0, 1.0, lighter)[..., None].astype(np.float32) * (above - below)
         # The lips of this mouth shade its inside already.
-        shade = self._shade((below_upper + above_lower) * size) / self._shade(gap)
+        shade = self._shade(opening) / self._shade(gap)
         return inside * np.minimum(shade, 1)[..., None].astype(np.float32)
 
     def _shade(self, gap: np.ndarray) -> np.ndarray:
         """What lips that are `gap` pixels apart leave of the light between them."""
         return 1 - SHADE * smoothstep(NARROW * self.lips.half, 0.0, gap)
 
-    def _lengthened(self, along: np.ndarray, edge: np.ndarray, away: np.ndarray, most: np.ndarray) -> np.ndarray:
-        """Colours `away` pixels below a lip's edge (above it if negative), the cavity's from `most` on."""
+    def _tongue(self, along: np.ndarray, height: np.ndarray, wider: float) -> np.ndarray:
+        """How much (h, w) of the tongue is seen at parts of the opening, `height`, from the lower lip up.
+
+        Only in a mouth that is opened `wider` than this, by so many cm: this one shows what it has.
+        """
+        aside = np.clip(np.abs(along) / self.lips.half, 0, 1)
+        top = TONGUE_TOP * (1 - TONGUE_SIDES * aside**2)
+        seen = float(smoothstep(0.0, WIDER, np.float64(wider)))
+        return seen * smoothstep(top + TONGUE_EDGE / 2, top - TONGUE_EDGE / 2, height)
+
+    def _tongue_colour(self) -> np.ndarray:
+        red = self.light * [TONGUE_RED, 1, 1]
+        return (TONGUE * (self.light @ LUMA) / (red @ LUMA) * red).astype(np.float32)
+
+    def _lengthened(
+        self, along: np.ndarray, edge: np.ndarray, away: np.ndarray, most: np.ndarray, shown: np.ndarray
+    ) -> np.ndarray:
+        """Colours `away` pixels below a lip's edge (above it if negative), the cavity's from `most` on.
+
+        `shown` of this mouth are stretched to `most`.
+        """
         way = np.sign(most)
-        colours = self._sample(along, edge + way * np.clip(way * away, RIM, np.maximum(way * most, RIM)))
+        length = np.maximum(way * most, RIM)
+        place = np.clip(way * away, RIM, length) * np.maximum(way * shown, RIM) / length
+        colours = self._sample(along, edge + way * np.maximum(place, RIM))
         dark = smoothstep(0.0, DARK_FROM * self.lips.half, way * (away - most))[..., None].astype(np.float32)
         return colours + dark * (self.cavity - colours)
 

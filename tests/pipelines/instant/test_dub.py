@@ -244,6 +244,30 @@ def test_behind_a_smile_the_dark_goes_over_into_the_lower_lip_without_an_edge(re
     assert column[0] > 0.3
 
 
+def test_a_mouth_that_opens_wider_than_filmed_shows_a_tongue_behind_the_dark_below_its_teeth(renderer):
+    smiling, _ = renderer.render(talk(np.zeros(6)))
+    track = detect(smiling, open_landmarker(engine="opencv"))[0]
+    film = film_of_pictures(smiling, track, FPS)
+    view = film.inside.views[0]
+    filmed = replace(mouth_views.as_filmed(film.face, 0), basis=view.basis, middle=view.middle)
+    moved = np.zeros_like(filmed.moved)
+    moved[INNER_LOWER_LIP, 1] = 2 * np.linalg.norm(view.basis[:, 1])
+    height = np.linspace(0, 1, 21)[:, None]
+    above_lower = height * view.lips.half
+    places = view.lips.places(np.zeros(1), view.lips.half - above_lower)
+    columns = [
+        view.fill(places, view.lips.half - above_lower, above_lower, motion)[:, 0] / view.light
+        for motion in (filmed, replace(filmed, moved=moved))
+    ]
+    (without, wide), tongue = columns, slice(3, 7)
+    assert wide[tongue, 0].min() > 0.55
+    assert np.all(wide[tongue, 0] > 1.2 * wide[tongue, 1])
+    assert without[tongue, 0].max() < 0.45
+    teeth = int(np.argmax(wide[:, 1] > 0.6))
+    assert wide[teeth - 1].max() < 0.3
+    np.testing.assert_allclose(wide[teeth:], without[teeth:], atol=0.02)
+
+
 def test_the_inside_is_that_of_filmed_mouths_of_the_same_shape(frames, track):
     """Here narrow mouths show red and wide ones blue."""
     face = film_of_pictures(frames, track, FPS).face

@@ -64,6 +64,9 @@ LEAST_CLOSED, CLOSED_AMONG = 4, 6
 LIPS_LEFT, LEAST_REDNESS, MIDDLE, AROUND_LIPS = 0.7, 0.03, 1.8, (5, 13)
 """Part of the usual redness, or of the least that lips have, that shut ones have: fingers before them have none. It is
 measured within so many cm of the middle, against texels between these widths around the lips."""
+LIPS_SEEN, REDDEST = 0.5, 75
+"""Part of the usual redness above which a part of the mouth shows its lips, teeth or not, and the percentile of its
+texels by which it is told: fingers have up to 0.27, lips of 26 films hardly less than 0.6."""
 RIM = 3
 """Texels across by which what is hidden is widened, as edges are blurred."""
 EITHER_SIDE = 2
@@ -90,12 +93,14 @@ class Appearance:
     """The usual look of a film's lower face.
 
     `usual` (H, W, 3) logarithms of colours, and squares of the variation of brightness, two differences of colours and
-    edges (H, W, 4). `mouths` are looks (H, W, 3) of the mouth, the usual one first: closed, open, pursed.
+    edges (H, W, 4). `mouths` are looks (H, W, 3) of the mouth, the usual one first: closed, open, pursed. `redness` of
+    the parts of the mouth (5,), as lips have it and skin has not.
     """
 
     usual: np.ndarray
     variation: np.ndarray
     mouths: list[np.ndarray]
+    redness: np.ndarray
 
     @classmethod
     def of(cls, textures: Sequence[Texture]) -> Appearance | None:
@@ -123,7 +128,7 @@ class Appearance:
         closed = np.median(np.stack([looks[number] for number in least]), axis=0)
         if _redness(closed) > LIPS_LEFT * max(_redness(first), LEAST_REDNESS):
             mouths.append(closed)
-        return cls(usual, spread**2, mouths)
+        return cls(usual, spread**2, mouths, _redness_of_parts(first))
 
     def oddness(self, texture: Texture) -> Oddness:
         """How much a frame's texture differs from the usual."""
@@ -157,10 +162,12 @@ class Appearance:
         _, labels = cv2.connectedComponents(skin.astype(np.uint8))
         hiding = set()
         parts = np.zeros_like(skin)
-        alike = _likeness(_lip_colours(colours), self.mouths)
-        for (rows, columns), likeness in zip(_regions().windows, alike, strict=True):
+        look = _lip_colours(colours)
+        alike = np.array(_likeness(look, self.mouths))
+        lips = (self.redness > LEAST_REDNESS) & (_redness_of_parts(look) > LIPS_SEEN * self.redness)
+        for (rows, columns), hidden in zip(_regions().windows, (alike < HIDDEN_BELOW) & ~lips, strict=True):
             within = labels[rows, columns]
-            if likeness < HIDDEN_BELOW and (within > 0).mean() > 0.5 and other[rows, columns].mean() < 0.1:
+            if hidden and (within > 0).mean() > 0.5 and other[rows, columns].mean() < 0.1:
                 hiding.update(np.unique(within[within > 0]).tolist())
                 parts[rows, columns] = True
         return parts | np.isin(labels, sorted(hiding))
@@ -238,6 +245,14 @@ def _redness(look: np.ndarray) -> float:
     """How much redder the lips are than the skin around them in a look (H, W, 3)."""
     regions = _regions()
     return float(look[regions.lips, 1].mean() - look[regions.around_lips, 1].mean())
+
+
+def _redness_of_parts(look: np.ndarray) -> np.ndarray:
+    """The same (5,) for the reddest of the lips in each part of the mouth: between lips teeth may be seen."""
+    regions = _regions()
+    skin = np.median(look[regions.around_lips, 1])
+    lips = texture_grid().lips & regions.compared
+    return np.array([np.percentile(look[window][lips[window]][:, 1], REDDEST) for window in regions.windows]) - skin
 
 
 def _likeness(now: np.ndarray, looks: Sequence[np.ndarray]) -> list[float]:

@@ -526,7 +526,8 @@ COMMANDS = [
     command("a folder to look for a mark in", "detect empty_folder", FOLDER),
     command("sound to look for a mark in", "detect voice.mp4",
             "voice.mp4 holds no video that can be read (it has sound alone); give an MP4, MOV, MKV or WebM file."),
-    command("a system of no such name", "models get nothing", '"nothing" is no model file, but one of these names or systems is expected: ...'),
+    command("a system of no such name", "models get nothing",
+            "'nothing' is neither a model file nor a system; systems are aniportrait, ..., and `models list` shows all files."),
     command("a face model's folder without its files", "person face-model empty_folder --out face.safetensors",
             "The folder empty_folder lacks 6 of the 6 files of the Basel Face Model 2009 with its expressions; put ..."),
 ]  # fmt: skip

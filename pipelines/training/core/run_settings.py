@@ -79,7 +79,8 @@ def begun_settings(folder: Path, kind: type[Settings], model: str, video: str, *
     before = read_settings(folder, kind)
     if before is not None and not resume:
         raise TalkingPortraitError(
-            f"{folder} holds a training run already ({FILE}); go on with it by --resume, or give another folder."
+            f"{folder} holds a training run already ({FILE}); go on with it by --resume (in Python resume=True), or "
+            "give another folder."
         )
     if before is not None and (_read(folder) or {}).get(VIDEO, video) != video:  # older runs don't name it
         raise TalkingPortraitError(

@@ -9,6 +9,9 @@ tp.drive_person(tp.train_person(me, "me_run", minutes=20), "voice.wav", "out.mp4
 
 from __future__ import annotations
 
+# Imported here because it can't be once a program's main thread has ended, and torch and others do so when they are
+# loaded, which may be in another thread that still runs then.
+import concurrent.futures.thread  # noqa: F401
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

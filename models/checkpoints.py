@@ -22,8 +22,8 @@ import torch
 from .checkpoint_kinds import Kind, describe, identify, is_averaged, network_prefix
 from .errors import TalkingPortraitError, one_line
 from .pickle_reader import ProgramInPickleError, UnreadableTensor
-from .shards import INDEX_SUFFIX, shard_files
 from .torch_file import DAMAGE, MAX_PICKLE, TorchFile, TorchScriptError, open_torch_file
+from .weight_files import INDEX_SUFFIX, shard_files
 from .wrappers import TRAINING, Leaf, strip, unbuilt_object, unwrap
 
 State = dict[str, torch.Tensor]

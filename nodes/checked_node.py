@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -63,6 +65,8 @@ WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
     "COMBO": (str, "one of its choices"),
 }
 """What widgets carry; values and ranges are checked by what uses them."""
+ROUNDING = 1e-6
+"""By which part of itself a number may be outside of a widget's range, as computed ones are."""
 FILE_CHOICES = frozenset(
     {
         *("file", "model", "net", "stage1", "stage2", "detector", "recogniser", "lora", "template", "parser"),
@@ -87,8 +91,7 @@ def checked_node(execute: Execute) -> Execute:
             given = dict(zip(names, args, strict=False)) | inputs
             checked = _checked_inputs(cls.define_schema.__func__, cls)
             _check_values(checked, given)
-            kinds = {name: io_type for name, (io_type, _, _) in checked.items()}
-            plain = {name: _plain(name, value, kinds.get(name)) for name, value in given.items()}
+            plain = {name: _plain(name, value, checked.get(name)) for name, value in given.items()}
             with interruptible(host.check_interrupted):
                 return execute(cls, **plain)
         except Exception as error:
@@ -108,12 +111,22 @@ def checked_node(execute: Execute) -> Execute:
     return with_title  # type: ignore[return-value]
 
 
-Checked = Mapping[str, tuple[str, bool, tuple[str, ...]]]
+@dataclass(frozen=True)
+class _Checked:
+    """What is checked of an input: of a combo its choices, but for files', of a number the range of its widget."""
+
+    io_type: str
+    optional: bool
+    choices: tuple[str, ...]
+    range: tuple[float, float]
+
+
+Checked = Mapping[str, _Checked]
 _CHECKED_INPUTS: dict[Callable[..., Any], Checked] = {}
 
 
 def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Checked:
-    """Type, optionality and choices of a node's widgets and inputs of our own types, by name; no choices of files.
+    """What is checked of a node's widgets and inputs of our own types, by name.
 
     Remembered, as a schema lists model folders, which these inputs do not depend on, and which may be slow. The host
     executes a class of its own that inherits the node's `define_schema`.
@@ -121,7 +134,7 @@ def _checked_inputs(define_schema: Callable[[Any], Any], cls: Any) -> Checked:
     if define_schema not in _CHECKED_INPUTS:
         inputs = define_schema(cls).inputs
         _CHECKED_INPUTS[define_schema] = {
-            entry.id: (entry.io_type, bool(entry.optional), _choices(entry))
+            entry.id: _Checked(entry.io_type, bool(entry.optional), _choices(entry), _range(entry))
             for entry in inputs
             if entry.io_type in OWN_VALUES or entry.io_type in WIDGET_VALUES
         }
@@ -132,25 +145,31 @@ def _choices(entry: Any) -> tuple[str, ...]:
     return () if entry.io_type != "COMBO" or entry.id in FILE_CHOICES else tuple(entry.as_dict()["options"])
 
 
+def _range(entry: Any) -> tuple[float, float]:
+    options = entry.as_dict()
+    return options.get("min", -math.inf), options.get("max", math.inf)
+
+
 def _check_values(checked: Checked, inputs: Mapping[str, Any]) -> None:
-    for name, (io_type, optional, choices) in checked.items():
-        if io_type in WIDGET_VALUES:
-            kind, what = WIDGET_VALUES[io_type]
+    for name, entry in checked.items():
+        if entry.io_type in WIDGET_VALUES:
+            kind, what = WIDGET_VALUES[entry.io_type]
             if name in inputs and not isinstance(inputs[name], kind):
                 raise TalkingPortraitError(
                     f'The input "{name}" is {described(inputs[name])}, but {what} is expected; connect another node, '
                     "or none."
                 )
-            if choices and name in inputs and inputs[name] not in choices:
+            *others, last = entry.choices or ("",)
+            if entry.choices and name in inputs and inputs[name] not in entry.choices:
                 raise TalkingPortraitError(
-                    f'The input "{name}" is {described(inputs[name])}, but {", ".join(choices[:-1])} or {choices[-1]} '
-                    "is expected; choose one of these."
+                    f'The input "{name}" is {described(inputs[name])}, but {", ".join(others)} or {last} is expected; '
+                    "choose one of these."
                 )
             continue
         value = inputs.get(name)
-        if value is None and optional:
+        if value is None and entry.optional:
             continue
-        expected, what, source = OWN_VALUES[io_type]
+        expected, what, source = OWN_VALUES[entry.io_type]
         if not isinstance(value, expected):
             raise TalkingPortraitError(
                 f'The input "{name}" is {described(value)}, but {what} is expected; connect {source}.'
@@ -159,17 +178,29 @@ def _check_values(checked: Checked, inputs: Mapping[str, Any]) -> None:
             value.check()
 
 
-def _plain(name: str, value: Any, io_type: str | None) -> Any:
+def _plain(name: str, value: Any, entry: _Checked | None) -> Any:
     """A widget's number as Python's own, which NumPy's, fractions and the like are not; other values as they are.
 
-    Raises TalkingPortraitError for a whole number that is too large for arrays.
+    Raises TalkingPortraitError for a number outside of the widget's range: ComfyUI holds only what is typed to it.
     """
-    if io_type not in ("INT", "FLOAT"):
+    if entry is None or entry.io_type not in ("INT", "FLOAT"):
         return value
-    if not isinstance(value, Integral):
-        return float(value)
-    check_whole_numbers({name: int(value)}, 'The input "{}"')
-    return int(value)
+    if isinstance(value, Integral):
+        check_whole_numbers({name: int(value)}, 'The input "{}"')
+        number: float = int(value)
+    else:
+        number = float(value)
+    lowest, highest = entry.range
+    if not lowest - abs(lowest) * ROUNDING <= number <= highest + abs(highest) * ROUNDING:
+        raise TalkingPortraitError(
+            f'The input "{name}" is {quoted(number)}, but a number from {_bound(lowest)} to {_bound(highest)} is '
+            "expected; connect another node, or none."
+        )
+    return number
+
+
+def _bound(bound: float) -> str:
+    return "2^64 - 1" if bound == 2**64 - 1 else str(int(bound) if bound == int(bound) else bound)
 
 
 def described(value: Any) -> str:

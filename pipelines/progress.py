@@ -7,6 +7,7 @@ nothing, and an interruption is Python's own.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -20,6 +21,11 @@ import torch
 
 from .errors import TalkingPortraitError, quoted
 from .types import Progress, no_progress
+
+if hasattr(os, "register_at_fork"):
+    # GNU's OpenMP, among whose threads torch divides operations, waits forever in a process that was forked from one
+    # in which it has been used, for threads that a fork does not bring along.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 PERCENT = 100
 WAIT_SECONDS = 0.2

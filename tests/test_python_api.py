@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import talking_portrait as tp
 import torch
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import SPEECH_FILE, example_portrait, example_speech
 from talking_portrait.pipelines.files.images import write_image
-from talking_portrait.pipelines.files.sound import read_audio
+from talking_portrait.pipelines.files.sound import read_audio, write_wav
 from talking_portrait.pipelines.files.video import open_video
 from talking_portrait.pipelines.provenance.metadata import read_statement
 from talking_portrait.pipelines.training.audiodvp import settings
@@ -89,6 +92,68 @@ def test_a_film_in_place_of_a_picture_is_dubbed_elsewhere(tmp_path, voice):
     film = tp.animate(tmp_path / "me.png", voice, tmp_path / "me.mp4", fps=5, longest_side=64)
     with pytest.raises(TalkingPortraitError, match=r"me.mp4 can't be read \(it holds video .* dubbed with animate"):
         next(tp.render(film, tp.drive(voice, fps=5)))
+
+
+FORKED_AND_LATE = """
+import os, signal, sys, threading
+import talking_portrait as tp
+
+portrait, voice = sys.argv[1:]
+
+def make(name):
+    tp.animate(portrait, voice, name, fps=1, longest_side=64)
+
+def make_late():
+    threading.main_thread().join()
+    make("late.mp4")
+
+threading.Thread(target=make_late).start()
+if hasattr(os, "fork"):
+    import torch
+    torch.set_num_threads(2)
+    make("parent.mp4")
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        make("child.mp4")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, "the child hung or failed"
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.skipif((3, 12) <= sys.version_info < (3, 12, 2), reason="no new threads there: python/cpython#113964")
+def test_videos_are_made_in_forked_processes_and_after_the_main_thread_has_ended(tmp_path, voice):
+    write_image(tmp_path / "me.png", example_portrait()[0][::2, ::2])
+    write_wav(tmp_path / "voice.wav", voice)
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED_AND_LATE, "me.png", "voice.wav"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(len(list(open_video(path).frames())) for path in tmp_path.glob("*.mp4"))
+    assert (tmp_path / "late.mp4").is_file()
+
+
+LOADED_LATE = """
+import threading
+import talking_portrait
+
+def load():
+    threading.main_thread().join()
+    from concurrent.futures import ThreadPoolExecutor  # as torch does when it is loaded
+
+threading.Thread(target=load).start()
+"""
+
+
+def test_libraries_can_be_loaded_after_the_main_thread_has_ended():
+    done = subprocess.run([sys.executable, "-c", LOADED_LATE], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
 
 
 HUGE = 10**5000

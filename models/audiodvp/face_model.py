@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from ..checkpoints import State, check_kind, read_checkpoint
 from ..errors import TalkingPortraitError, one_line
 from ..torch_file import DAMAGE
+from ..weight_files import save_tensors
 from .camera import Camera, rotation_matrix, to_pixels, to_world
 from .lighting import illuminate
 from .rasterizer import coverage, rasterize, shade
@@ -128,10 +129,8 @@ class FaceModel:
 
     def save(self, path: str | Path) -> None:
         """Writes one .safetensors, with the camera and `mirrored` in its metadata."""
-        from safetensors.torch import save_file
-
         metadata = {"camera": json.dumps(asdict(self.camera)), "mirrored": json.dumps(self.mirrored)}
-        save_file({name: tensor.contiguous() for name, tensor in self.tensors().items()}, path, metadata)
+        save_tensors({name: tensor.contiguous() for name, tensor in self.tensors().items()}, path, metadata)
 
 
 TENSORS = tuple(entry.name for entry in fields(FaceModel) if entry.name not in ("camera", "mirrored"))

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..weight_files import save_tensors
+
 STRIDES = (2, 2, 1, 2, 1, 2, 1)
 """Of the convolutions; their widths are these times `PartPointsConfig.width`:"""
 WIDTHS = (1, 2, 2, 4, 4, 6, 6)
@@ -82,13 +84,11 @@ def even_contrast(pictures: Tensor) -> Tensor:
 
 def save_part_points(network: PartPointsNetwork, path: Path, description: dict[str, str]) -> None:
     """Writes half-precision weights; `description` joins the metadata."""
-    from safetensors.torch import save_file
-
     weights = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in network.state_dict().items()
     }
-    save_file(weights, path, metadata={**description, "config": json.dumps(asdict(network.config))})
+    save_tensors(weights, path, metadata={**description, "config": json.dumps(asdict(network.config))})
 
 
 def load_part_points(path: Path) -> PartPointsNetwork:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..weight_files import save_tensors
 from .acoustic_encoder import CHANNELS as ACOUSTIC_CHANNELS
 from .acoustic_encoder import AcousticEncoder
 
@@ -263,10 +264,8 @@ def mouth_config(network: MouthNetwork) -> dict[str, Any]:
 
 def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str, str]) -> None:
     """Write half-precision weights without the phone classifier; `description` joins the metadata."""
-    from safetensors.torch import save_file
-
     metadata = {**description, "config": json.dumps(mouth_config(network))}
-    save_file(mouth_weights(network), path, metadata=metadata)
+    save_tensors(mouth_weights(network), path, metadata=metadata)
 
 
 def load_mouth_network(path: Path) -> MouthNetwork:

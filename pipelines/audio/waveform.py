@@ -110,9 +110,10 @@ def _check_waveform(waveform: torch.Tensor) -> torch.Tensor:
                 "node that made it to 1."
             )
         waveform = waveform[0]
-    if waveform.ndim != 2 or waveform.shape[0] == 0 or waveform.shape[1] == 0:
+    if waveform.ndim != 2 or 0 in waveform.shape:
+        what = "empty" if 0 in waveform.shape else "of another form"
         raise TalkingPortraitError(
-            f"The audio is empty (its waveform has the shape {tuple(waveform.shape)}, but channels by samples is "
+            f"The audio is {what} (its waveform has the shape {tuple(waveform.shape)}, but channels by samples is "
             "expected); check how it was loaded or trimmed."
         )
     if waveform.dtype == torch.bool or waveform.dtype.is_complex:

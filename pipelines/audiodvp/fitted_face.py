@@ -11,6 +11,7 @@ import torch
 
 from ...models.audiodvp.face_model import Coefficients, FaceModel, load_face_model
 from ...models.checkpoints import State, read_checkpoint
+from ...models.weight_files import save_tensors
 from ..errors import TalkingPortraitError
 from .composite import lower_face_masks, old_chins
 
@@ -71,11 +72,9 @@ class FittedFace:
 
     def save(self, folder: str | Path) -> None:
         """Writes both files into a folder that is there. Raises OSError where that fails."""
-        from safetensors.torch import save_file
-
         self.face_model.save(Path(folder) / MODEL_FILE)
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors().items()}
-        save_file(tensors, Path(folder) / COEFFICIENTS_FILE)
+        save_tensors(tensors, Path(folder) / COEFFICIENTS_FILE)
 
     def to(self, device: torch.device) -> FittedFace:
         moved = {name: getattr(self, name).to(device) for name in COEFFICIENTS[:-1]}

@@ -20,6 +20,7 @@ from ...models.audiodvp.loading import build_neural_renderer
 from ...models.audiodvp.neural_renderer import NeuralRenderer
 from ...models.audiodvp.speech_to_expression import SpeechToExpression, build_speech_to_expression
 from ...models.checkpoints import State
+from ...models.weight_files import save_tensors
 from ..audio.mouth_states import NAME, MouthEncoder
 from ..person.head_video import HeadVideo
 from ..person.model_file import ModelFormat
@@ -66,10 +67,8 @@ class PersonModel:
 
     def save(self, path: str | Path) -> None:
         """Writes one .safetensors. Raises OSError or SafetensorError where that fails."""
-        from safetensors.torch import save_file
-
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors().items()}
-        save_file(tensors, path, {METADATA: json.dumps(self._describe())})
+        save_tensors(tensors, path, {METADATA: json.dumps(self._describe())})
 
     def _describe(self) -> dict[str, Any]:
         return {

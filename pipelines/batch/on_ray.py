@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-from ..errors import TalkingPortraitError, one_line
+from ..errors import TalkingPortraitError, one_line, quoted, reason_of
 from ..packages import first_line, pip_install
 from .manifest import Job
 from .run import Failure, Workers, render
 
 LOCAL = "local"
 """In place of an address: a cluster of this machine that ends with the batch."""
+SECONDS_TO_ANSWER = 10
+"""For a connection to an address. Ray itself tries for five minutes, without a word."""
 
 
 def ray_workers(address: str = LOCAL, *, gpus: float | None = None, replicas: int | None = None) -> Workers:
@@ -28,6 +32,7 @@ def ray_workers(address: str = LOCAL, *, gpus: float | None = None, replicas: in
     if replicas is not None and replicas < 1:
         raise TalkingPortraitError(f"The number of replicas is {replicas}, but 1 or more is expected.")
     ray = _package()
+    _check_address(address)
     try:
         if not ray.is_initialized():
             ray.init(address=None if address == LOCAL else address, log_to_driver=False, logging_level="ERROR")
@@ -62,6 +67,28 @@ def ray_workers(address: str = LOCAL, *, gpus: float | None = None, replicas: in
                     yield job, Failure(reason, may_pass=True)
 
     return run
+
+
+def _check_address(address: str) -> None:
+    """Raises TalkingPortraitError for an address HOST:PORT or ray://HOST:PORT at which nothing answers."""
+    if address in (LOCAL, "auto"):  # "auto" is Ray's word for a cluster that this machine belongs to
+        return
+    try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        if not place.hostname or not place.port:
+            raise ValueError
+    except ValueError:  # also for a port that is no number
+        raise TalkingPortraitError(
+            f"The address of the Ray cluster is {quoted(address)}, but HOST:PORT, ray://HOST:PORT or auto is expected; "
+            "`ray status` shows it where the cluster runs."
+        ) from None
+    try:
+        socket.create_connection((place.hostname, place.port), SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        raise TalkingPortraitError(
+            f"Nothing answers at {quoted(address)}, where the Ray cluster was expected ({reason_of(error)}); start it "
+            "with `ray start --head`, or correct its address."
+        ) from None
 
 
 def _package() -> Any:

@@ -37,7 +37,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 @redirect_native_stderr()
 def _batch(options: argparse.Namespace) -> int:
     from ..batch.manifest import read_manifest
-    from ..batch.on_ray import ray_workers
+    from ..batch.on_ray import LOCAL, ray_workers
     from ..batch.run import RESULTS, Workers, here, run_batch
     from ..files.output_paths import check_output_folder, keep_inputs
 
@@ -46,6 +46,8 @@ def _batch(options: argparse.Namespace) -> int:
     jobs = read_manifest(options.manifest, options.out.absolute())
     workers: Workers = here
     if options.ray is not None:
+        if options.ray != LOCAL:
+            note(f"Connecting to the Ray cluster {options.ray}; Ray tries for some minutes where it does not answer.")
         workers = ray_workers(options.ray, gpus=options.gpus, replicas=options.replicas)
     elif options.gpus is not None or options.replicas is not None:
         note("--gpus and --replicas have no effect without --ray.")

@@ -117,7 +117,7 @@ def from_payload(
 def _checked(payload: Any) -> tuple[list[Any], tuple[int, int]]:
     """The frames, each a list of faces, and the picture's (height, width)."""
     if not isinstance(payload, Mapping) or not {"frames", "image_size"} <= payload.keys():
-        what = "nothing" if payload is None else type(payload).__name__
+        what = "nothing" if payload is None else f"of the type {type(payload).__name__}"
         if isinstance(payload, Mapping):
             what = f"an object with {quoted(list(payload))}"
         raise _refusal(f"The face landmarks are {what}, but FACE_LANDMARKS with frames and an image size is expected")

@@ -55,7 +55,7 @@ def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> I
             raise reason from error
         raise NotFetchedError(
             f"{host_of(url)} can't be reached ({_in_one_line(reason)}); check the connection or the proxy, or fetch "
-            "the file elsewhere and put it into the model folder."
+            "the file elsewhere and put it where `models check` looks for it."
         ) from error
     with answer:
         answer.announced_sha256 = redirects.announced
@@ -111,7 +111,7 @@ def refusal(url: str, code: int, reason: str) -> NotFetchedError:
     if code in (401, 403):
         return NotFetchedError(
             f"{host_of(url)} does not give the file out ({code}); it may need an account or an accepted licence: "
-            "open its page in a browser, fetch it there, and put it into the model folder."
+            "open its page in a browser, fetch it there, and put it where `models check` looks for it."
         )
     if code == 404:
         return NotFetchedError(f"{host_of(url)} does not have the file (404); look at its page for where it is now.")

@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from ..errors import TalkingPortraitError, reason_of
+from ..errors import TalkingPortraitError, quoted, reason_of
 from ..files.input_paths import is_file
 from ..packages import PACK
 from ..types import Progress, no_progress
@@ -94,11 +95,25 @@ def list_files(name: str = "") -> list[ModelFile]:
     chosen = [model for model in MODEL_FILES if name in (model.name, *model.systems)]
     if not chosen:
         systems = sorted({system for model in MODEL_FILES for system in model.systems})
+        near = _nearest(name, systems)
         raise TalkingPortraitError(
-            f'"{name}" is no model file, but one of these names or systems is expected: '
-            f"{', '.join(model.name for model in MODEL_FILES)}; {', '.join(systems)}."
+            f"{quoted(name)} is neither a model file nor a system{f', but {near} is' if near else ''}; systems are "
+            f"{', '.join(systems)}, and `models list` shows all files."
         )
     return chosen
+
+
+def _nearest(name: str, systems: Iterable[str]) -> str:
+    """The name of a file or system that is meant by one like it, or by a file's own name, "" where there is none."""
+    meant = {system: system for system in systems}
+    for model in MODEL_FILES:
+        meant |= dict.fromkeys((model.name, _plain(PurePosixPath(model.file).stem)), model.name)
+    (found,) = get_close_matches(_plain(PurePosixPath(name[:100]).stem), meant, 1) or ("",)
+    return meant.get(found, "")
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").replace(".", "_")
 
 
 def find(model: ModelFile, folders: Folders = default_folders) -> Path | None:
@@ -163,9 +178,11 @@ def get(
         except NotFetchedError as error:
             failed.setdefault(str(error).removesuffix("."), []).append(model.name)
     if failed:
-        reasons = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in failed.items())
+        ways = {reason.partition("; ")[2] for reason in failed}
+        way = f"; {ways.pop()}" if len(ways) == 1 else ""  # said once, and not of each host
+        reasons = "; ".join(f"{', '.join(names)} ({reason.removesuffix(way)})" for reason, names in failed.items())
         rest = "; the others are here" if paths else ""
-        raise TalkingPortraitError(f"Not all model files of {name} could be fetched: {reasons}{rest}.")
+        raise TalkingPortraitError(f"Not all model files of {name} could be fetched: {reasons}{rest}{way}.")
     return paths
 
 

@@ -22,6 +22,7 @@ from ...models.syncanimation.labels import BROWS, POSE, UPPER_FACE, Statistics, 
 from ...models.syncanimation.loading import build_networks
 from ...models.syncanimation.networks import Networks
 from ...models.syncanimation.rendering.camera import Camera
+from ...models.weight_files import save_tensors
 from ..audio.mouth_states import MouthEncoder
 from ..errors import TalkingPortraitError, quoted
 from ..person.head_video import HeadVideo
@@ -180,10 +181,8 @@ class PersonModel:
 
     def save(self, path: str | Path) -> None:
         """Writes one .safetensors. Raises OSError or SafetensorError where that fails."""
-        from safetensors.torch import save_file
-
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.tensors().items()}
-        save_file(tensors, path, {METADATA: json.dumps(self._describe())})
+        save_tensors(tensors, path, {METADATA: json.dumps(self._describe())})
 
     def _describe(self) -> dict[str, Any]:
         return {

@@ -17,6 +17,7 @@ import torch
 
 from ...models.face.face_mesh import FACE_OVAL
 from ...models.face.landmarks_68 import landmarks_68
+from ...models.weight_files import save_tensors
 from ..errors import TalkingPortraitError, reason_of
 from ..face.expression_scores import scores_from_shape
 from ..face.metric_mesh import metric_mesh
@@ -249,8 +250,6 @@ class _Preparation:
             )
 
     def _track(self, progress: Progress) -> None:
-        from safetensors.torch import save_file
-
         person, shots = self.person, self.person.shots
         points = apply_map(self.to_square, self.track.points)
         fps = float(person.fps)
@@ -280,7 +279,7 @@ class _Preparation:
             "usable": usable,
         }
         with replacing(self.folder / LABELS) as partial:
-            save_file({name: torch.as_tensor(value).contiguous() for name, value in labels.items()}, partial)
+            save_tensors({name: torch.as_tensor(value).contiguous() for name, value in labels.items()}, partial)
         shape = "canonical face" if self.shape is None else self.shape.name
         tracker = {"name": "bundle adjustment", "shape": shape, "error": head.error}
         self.meta |= {"focal": head.focal, "tracker": tracker}

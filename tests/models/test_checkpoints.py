@@ -18,12 +18,20 @@ from safetensors.torch import save_file
 from talking_portrait.models import checkpoints, torch_file
 from talking_portrait.models.checkpoints import expect_kind, read_checkpoint, refuse_code, rename_keys, strict_load
 from talking_portrait.models.errors import TalkingPortraitError
+from talking_portrait.models.weight_files import save_tensors
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.tensor([1.0, -1.0])}
 
 
 def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
     return found.keys() == expected.keys() and all(torch.equal(found[k], v) for k, v in expected.items())
+
+
+def test_a_written_file_is_as_readable_as_any_other_and_has_what_was_put_in(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    save_tensors(STATE, tmp_path / "a.safetensors", {"about": "this"})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert same(read_checkpoint(tmp_path / "a.safetensors"), STATE)
 
 
 def sentence(path: Path) -> str:

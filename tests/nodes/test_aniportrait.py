@@ -278,7 +278,7 @@ def state(value: float = 0.0, drawings: int = 3, frames: int = 3) -> AnimationSt
 
 BAD = {
     "nothing to follow": ({}, "Neither a motion nor pose frames are connected"),
-    "a long window": ({"window": 33}, "window is 33"),
+    "a long window": ({"window": 33}, '"window" is 33, but a number from 1 to 32 is expected'),
     "an overlap like the window": ({"window": 4, "overlap": 4}, "overlap"),
     "an odd size": ({"width": 65}, "steps of 8"),
     "no VAE": ({"vae": "vae"}, 'The input "vae" is'),
@@ -287,7 +287,7 @@ BAD = {
     "a state without drawings": ({"previous": state(drawings=2), "mode": "seamless"}, "of the same last frames of a"),
     "a state of a whole that is less": ({"previous": state(frames=2), "mode": "seamless"}, "connect the output state"),
     "a state of NaN": ({"previous": state(torch.nan), "mode": "seamless"}, "sampler before gave values that are not"),
-    "too wide a picture": ({"width": 2**31}, "sides of 1 to 16384 are expected"),
+    "too wide a picture": ({"width": 2**31}, '"width" is 2147483648, but a number from 64 to 2048'),
     "drawings of another shape": ({"pose_frames": torch.rand(2, 64, 128, 3)}, "another shape"),
     "landmarks of another picture": ({"portrait": torch.rand(1, 96, 64, 3)}, "of a picture of 512 x 512 pixels, but"),
     "no drawings": ({"pose_frames": torch.rand(0, 64, 64, 3)}, "pose_frames"),
@@ -331,7 +331,7 @@ def test_what_head_movement_needs_is_checked_before_a_network_runs(aniportrait, 
         ({"head_pose": "nodding"}, "is 'nodding' .str., but predicted, template, motion or still is expected"),
         ({"head_pose": "template", "template": "flat.npy"}, "a head-pose template"),
         ({"head_pose": "motion"}, "none is connected"),
-        ({"fps": 0.0}, "frame rate"),
+        ({"fps": 0.0}, '"fps" is 0.0, but a number from 1 to 240'),
     ):
         with pytest.raises(TalkingPortraitError, match=words):
             speak(aniportrait, sample, **changes)

@@ -232,7 +232,10 @@ BAD = {
         "(dict), but a curve is expected; connect ComfyUI's Curve Editor.",
     ),
     "no curve": (lambda p: move(load(), encode_speech(), p, "numbers", curves="yaw fast"), "is no curve"),
-    "steps": (lambda p: move(load(), encode_speech(), p, steps=1), "2 to 1000 are possible"),
+    "steps": (
+        lambda p: move(load(), encode_speech(), p, steps=1),
+        '"steps" is 1, but a number from 2 to 1000 is expected',
+    ),
     "no square": (lambda p: move(load(), encode_speech(), p[:, :300]), "512 x 300 pixels, but a square"),
     "4K": (lambda p: move(load(), encode_speech(), torch.zeros(1, 2160, 3840, 3)), "3840 x 2160 pixels, but a square"),
     "no portrait": (lambda p: move(load(), encode_speech(), p[:0]), 'The input "portrait" is'),
@@ -361,7 +364,7 @@ def test_speech_features_that_other_nodes_made_are_checked(changes, words: str, 
 def test_lengths_of_windows_and_curves_from_links_are_checked(portrait: torch.Tensor) -> None:
     anitalker, features = load(), encode_speech()
     for seconds in (float("nan"), -1.0):
-        with pytest.raises(TalkingPortraitError, match="at least 1 s is expected"):
+        with pytest.raises(TalkingPortraitError, match='"window_seconds" is (nan|-1.0), but a number from 0 to 600 is'):
             move(anitalker, features, portrait, window_seconds=seconds)
     with pytest.raises(TalkingPortraitError, match='"yaw_curve" is .* but a curve is expected'):
         move(anitalker, features, portrait, "numbers", yaw_curve=SimpleNamespace(interp_array=3))

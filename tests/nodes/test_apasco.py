@@ -178,7 +178,7 @@ def test_the_sampler_refuses_what_does_not_fit():
         ({"identity": replace(sample.identity, embedding=torch.zeros(1, 256))}, "embedding has the shape (1, 256)"),
         ({"features": stock}, "in the stock timing"),
         ({"features": one_layer}, "have 1 layer of"),
-        ({"clip_length": 31}, "clip length is 31 frames"),
+        ({"clip_length": 31}, '"clip_length" is 31, but a number from'),
         ({"schedule": "cosine"}, "(str), but linear or scaled_linear is expected"),
         ({"guide_from": 0.8, "guide_to": 0.2}, "Guidance of 3.5 from 0.8 to 0.2 of the steps"),
         ({"landmarks": sample.landmarks}, "has no mesh encoder"),

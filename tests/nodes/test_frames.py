@@ -105,9 +105,9 @@ def patcher(network: torch.nn.Module) -> object:
 @pytest.mark.parametrize(
     ("insert", "network", "words"),
     [
-        (0, Blend(), "0 frames are to be inserted between each two, but 1 to 100 are expected"),
-        (-1, Blend(), "-1 frames are to be inserted"),
-        (10**9, Blend(), "1000000000 frames are to be inserted"),
+        (0, Blend(), '"insert" is 0, but a number from 1 to 15 is expected'),
+        (-1, Blend(), '"insert" is -1, but'),
+        (10**9, Blend(), '"insert" is 1000000000, but'),
         (1, torch.nn.Linear(1, 1), "but a frame interpolation network is expected"),
     ],
 )
@@ -183,7 +183,7 @@ def test_a_wrong_choice_is_reported_before_faces_are_detected(sample, monkeypatc
     for changes, words in (
         ({"missing": "guess"}, "hold, interpolate or error is expected"),
         ({"face": "tallest"}, "tallest"),
-        ({"min_confidence": 2.0}, "least confidence"),
+        ({"min_confidence": 2.0}, '"min_confidence" is 2.0, but a number from 0.05 to 1 is expected'),
         ({"engine": "yolo"}, "auto, mediapipe or opencv is expected"),
     ):
         inputs = {"face": "largest", "index": 0, "missing": "hold", **changes}

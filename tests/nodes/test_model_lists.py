@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -269,8 +270,34 @@ def test_a_choice_that_there_is_not_is_one_sentence_in_every_node(place: str) ->
         TalkingPortraitError, match=f'The input "{entry}" is .nonsense. .str., but .* or .* is expected'
     ):
         checked_node._check_values({entry: checked}, {entry: "nonsense"})
-    for choice in checked[2]:
+    for choice in checked.choices:
         checked_node._check_values({entry: checked}, {entry: choice})
+
+
+def numbers() -> list[tuple[str, str]]:
+    """Node and input of all widgets for numbers."""
+    return [
+        (name, entry.id)
+        for name, node in NODES.items()
+        for entry in node.define_schema().inputs
+        if entry.io_type in ("INT", "FLOAT")
+    ]
+
+
+def test_a_number_outside_of_its_widgets_range_is_one_sentence_in_every_node() -> None:
+    """As the host refuses it where it is typed, but not where a link brings it."""
+    for name, entry in numbers():
+        checked = _checked(name)[entry]
+        lowest, highest = checked.range
+        assert math.isfinite(lowest), f"{name}.{entry} has no least value"
+        assert math.isfinite(highest), f"{name}.{entry} has no largest value"
+        for wrong in (lowest - 1, highest + max(abs(highest), 1), math.nan, math.inf):
+            if checked.io_type == "INT" and not isinstance(wrong, int):
+                continue
+            with pytest.raises(TalkingPortraitError, match=rf'^The input "{entry}" is .*, but .* (to|are) '):
+                checked_node._plain(entry, wrong, checked)
+        for right in (lowest, highest) if checked.io_type == "INT" else (lowest, highest, highest * (1 + 1e-9)):
+            assert checked_node._plain(entry, right, checked) == right
 
 
 def _checked(name: str) -> checked_node.Checked:

@@ -324,7 +324,9 @@ def test_bad_audio_is_reported_by_the_node(name, audio):
 
 @pytest.mark.parametrize("fps", [0, 1000, float("nan")])
 def test_an_impossible_rate_is_reported(fps):
-    with pytest.raises(TalkingPortraitError, match="Instant Driver: The frame rate is"):
+    with pytest.raises(
+        TalkingPortraitError, match=f'Instant Driver: The input "fps" is {fps}, but a number from 1 to 240'
+    ):
         drive(fps=fps)
 
 

@@ -77,7 +77,7 @@ def test_settings_are_checked_before_faces_are_detected(sample, restorer, monkey
 
     monkeypatch.setattr("talking_portrait.pipelines.face.restoration.detect", never)
     for changes in ({"strength": 2.0}, {"enlarge": 9.0}):
-        with pytest.raises(TalkingPortraitError, match="0 to 1 and 1 to 4 are expected"):
+        with pytest.raises(TalkingPortraitError, match="but a number from (0 to 1|1 to 4) is expected"):
             restore(sample[0], restorer=restorer, **changes)
 
 

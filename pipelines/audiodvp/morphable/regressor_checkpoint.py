@@ -14,6 +14,7 @@ import torch
 
 from ....models.audiodvp.expression_regressor import ExpressionRegressor
 from ....models.audiodvp.face_model import FaceModel
+from ....models.weight_files import save_tensors
 from ...errors import TalkingPortraitError, reason_of
 from ...files.output_paths import replacing
 from ...person.person import Person
@@ -40,7 +41,6 @@ class RegressorCheckpoint:
     def save(self, network: ExpressionRegressor, optimiser: torch.optim.Optimizer, step: int) -> None:
         """Raises TalkingPortraitError where the folder can't be written."""
         from safetensors import SafetensorError
-        from safetensors.torch import save_file
 
         tensors = {f"weights/{name}": tensor for name, tensor in network.state_dict().items()}
         for name, weight in network.named_parameters():
@@ -48,7 +48,7 @@ class RegressorCheckpoint:
         try:
             with replacing(self.path) as partial:
                 flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-                save_file(flat, partial, {"run": self.run, "step": str(step)})
+                save_tensors(flat, partial, {"run": self.run, "step": str(step)})
         except (OSError, SafetensorError) as error:
             raise TalkingPortraitError(
                 f"The face model's fit can't be written to {self.path.parent} ({reason_of(error)}); check that the "

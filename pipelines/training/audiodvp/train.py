@@ -33,7 +33,7 @@ from ..core.loop import LOG, seed_everything, train
 from ..core.loss_curve import with_loss_curve
 from ..core.person_settings import split, write_metrics
 from ..core.processes import Processes
-from ..core.run_settings import begun_settings, read_settings, write_settings
+from ..core.run_settings import begun_settings, read_settings, say_what_stays, write_settings
 from ..core.timed_steps import steps_in
 from .expression import (
     ExpressionTrainer,
@@ -77,7 +77,7 @@ def train_audiodvp(
     person = open_person(person_folder)
     face = FittedFace.read(person.folder)
     speech, encoder = person.speech(), person.mouth_encoder()
-    settings = _begin(out, settings or Settings(), resume)
+    settings = _begin(out, settings or Settings(), resume, person.fingerprint, say)
     features = network_features(speech)
     training, held_out = split(person, person.usable, settings.held_out)
 
@@ -109,7 +109,7 @@ def train_audiodvp(
     initialise(renderer)
     if not settings.steps:
         settings = replace(settings, steps=steps_in(settings.minutes, renderer, faces, settings.renderer_plan()))
-        write_settings(out, settings)
+        write_settings(out, settings, person.fingerprint)
     files |= train(
         renderer,
         faces,
@@ -157,15 +157,16 @@ def trained_model(
     return open_model(path), path
 
 
-def _begin(out: Path, given: Settings, resume: bool) -> Settings:
+def _begin(out: Path, given: Settings, resume: bool, video: str, say: Callable[[str], None]) -> Settings:
     """The settings of the run in the folder `out`, which are written down where it begins."""
-    before = begun_settings(out, Settings, MODEL, resume=resume)
+    before = begun_settings(out, Settings, MODEL, video, resume=resume)
     if before is not None:
+        say_what_stays(before, given, ("steps", "minutes"), say)
         settings = replace(before, steps=given.steps, minutes=given.minutes) if given.steps else before
     else:
         with Processes() as processes:
             settings = given.resolved(processes.device)
-    write_settings(out, settings)
+    write_settings(out, settings, video)
     return settings
 
 

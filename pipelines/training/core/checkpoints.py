@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ....models.weight_files import save_tensors
 from ...errors import TalkingPortraitError, reason_of
 from ...files.output_paths import whole_file, writing
 
@@ -32,11 +33,9 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mappin
 
     Raises TalkingPortraitError when the disk refuses it.
     """
-    from safetensors.torch import save_file
-
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as partial:
-        save_file(flat, partial, {"notes": json.dumps(notes)} if notes else None)
+        save_tensors(flat, partial, {"notes": json.dumps(notes)} if notes else None)
 
 
 def notes_of(path: Path) -> dict[str, Any]:

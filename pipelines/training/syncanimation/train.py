@@ -41,7 +41,7 @@ from ..core.loop import LOG, seed_everything, train
 from ..core.loss_curve import with_loss_curve
 from ..core.person_settings import split, write_metrics
 from ..core.processes import Processes
-from ..core.run_settings import begun_settings, read_settings, write_settings
+from ..core.run_settings import begun_settings, read_settings, say_what_stays, write_settings
 from ..core.timed_steps import steps_in
 from .carving import carve
 from .evaluation import evaluate, evaluate_syncers
@@ -88,7 +88,7 @@ def train_syncanimation(
     avatar = open_avatar(person)
     speech = person.speech()
     out = Path(out)
-    settings = _begin(out, settings or Settings(), resume)
+    settings = _begin(out, settings or Settings(), resume, person.fingerprint, say)
     lpips = load_lpips(settings.lpips, find(list_files("alexnet")[0])) if settings.lpips else None
     training, held_out = split(person, avatar.usable, settings.held_out, least=2)
     scale = SpeechScale.measure(speech, person.mouth_encoder(), training)
@@ -237,7 +237,7 @@ class _Run:
             plan, minutes = self.settings.renderer_plan(stage), self.settings.stage_minutes(stage)
             steps = steps_in(minutes, trainer, frames, plan, TIMED_STEPS)
             self.settings = replace(self.settings, **{f"{stage}_steps": steps})  # type: ignore[arg-type] # a number
-            write_settings(self.out, self.settings)
+            write_settings(self.out, self.settings, self.model.video.fingerprint)
         trainer.steps = self.settings.stage_steps(stage)
         plan = self.settings.renderer_plan(stage)
         files = train(trainer, frames, plan, self.out / stage, resume=self.resume, progress=self.stage(stage))
@@ -316,19 +316,21 @@ def _fit_speech_map(networks: Networks, features: torch.Tensor) -> None:
     linear.bias.div_(deviation)
 
 
-def _begin(out: Path, given: Settings, resume: bool) -> Settings:
+def _begin(out: Path, given: Settings, resume: bool, video: str, say: Callable[[str], None]) -> Settings:
     """The settings of the run in the folder `out`, which are written down where it begins."""
-    before = begun_settings(out, Settings, MODEL, resume=resume)
+    before = begun_settings(out, Settings, MODEL, video, resume=resume)
     with Processes() as processes:
         device = processes.device
     if before is None:
         settings = given.resolved(device)
     else:
+        changing = ("stage", "minutes", "steps", *(f"{stage}_steps" for stage in STAGES))
+        say_what_stays(before, given, changing, say)
         settings = replace(before, stage=given.stage)
         steps = _more_steps(out, before, given)
         if any(steps[name] != getattr(before, name) for name in steps):
             settings = replace(settings, minutes=given.minutes, **steps)  # type: ignore[arg-type] # numbers
-    write_settings(out, settings)
+    write_settings(out, settings, video)
     return settings
 
 

@@ -7,9 +7,12 @@ import errno
 import json
 import os
 import signal
+import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,9 +203,28 @@ def test_an_empty_manifest_is_refused(folder: Path, capsys: Any) -> None:
 
 
 def test_without_ray_the_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(TalkingPortraitError, match=r"--ray needs Ray \(.*\); run: .* -m pip install ray"):
         ray_workers()
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("127.0.0.1:{}", r"Nothing answers at '127.0.0.1:\d+', where the Ray cluster was expected \("),
+        ("ray://127.0.0.1:{}", r"Nothing answers at 'ray://127.0.0.1:\d+'"),
+        ("there.invalid:{}", "Nothing answers at 'there.invalid"),
+        ("cluster", "The address of the Ray cluster is 'cluster', but HOST:PORT, ray://HOST:PORT or auto"),
+        ("cluster:port", "is 'cluster:port', but HOST:PORT"),
+        ("[::1", r"is '\[::1', but HOST:PORT"),
+    ],
+)
+def test_an_address_without_a_cluster_is_a_sentence_at_once(monkeypatch, address: str, sentence: str) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())  # which is not used
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()[1]
+    with pytest.raises(TalkingPortraitError, match=sentence):
+        ray_workers(address.format(free))
 
 
 @pytest.mark.slow

@@ -408,8 +408,17 @@ def test_a_mirror_on_this_machine_needs_no_certificate(root, server, monkeypatch
 
 
 def test_unknown_names_and_files_to_be_fetched_by_hand_are_explained(root):
-    with pytest.raises(TalkingPortraitError, match=r'"\.\./x" is no model file.*face_landmarker.*anitalker'):
+    systems = r"; systems are aniportrait, anitalker, .*, and `models list` shows all files\.$"
+    with pytest.raises(TalkingPortraitError, match=r"^'\.\./x' is neither a model file nor a system" + systems):
         model_files.get("../x", root)
+    for name, meant in (
+        ("wav2vec2-base-960h", "wav2vec2_base_960h"),
+        ("Kim_Vocal_2.onnx", "kim_vocal_2"),
+        ("GFPGANv1.4.pth", "gfpgan"),
+        ("AniPortait", "aniportrait"),
+    ):
+        with pytest.raises(TalkingPortraitError, match=f"^'{name}' is neither .*, but {meant} is{systems}"):
+            model_files.get(name, root)
     with pytest.raises(TalkingPortraitError, match="by hand from https://faces"):
         model_files.get("audiodvp_bfm2009", root)
 
@@ -424,6 +433,9 @@ def test_files_that_cannot_be_fetched_do_not_keep_the_others_away_and_are_named_
         target.write_bytes(PICKLE)
         return target
 
+    def unreachable(url, target, **options):
+        raise NotFetchedError(f"{urlsplit(url).hostname} can't be reached; check it.")
+
     monkeypatch.setattr(model_files, "download", fake)
     sources = {"a": "https://far.invalid/a.bin", "b": "https://closed.test/b.bin", "c": "https://far.invalid/c.bin"}
     lost = [model_file(name=name, file=f"{name}.bin", source=source) for name, source in sources.items()]
@@ -436,6 +448,16 @@ def test_files_that_cannot_be_fetched_do_not_keep_the_others_away_and_are_named_
         "file out (403)); the others are here."
     )
     assert [status.state for status in model_files.check(root, files)] == ["missing"] * 3 + ["ok"]
+    two = [model_file(name=name, file=f"{name}.bin", source=f"https://{name}.test/x") for name in "xy"]
+    monkeypatch.setattr(model_files, "MODEL_FILES", two)
+    monkeypatch.setattr(model_files, "download", unreachable)
+    with pytest.raises(TalkingPortraitError) as raised:
+        model_files.get("s", root)
+    assert str(raised.value) == (
+        "Not all model files of s could be fetched: x (x.test can't be reached); y (y.test can't be reached); check it."
+    )
+    monkeypatch.setattr(model_files, "download", fake)
+    monkeypatch.setattr(model_files, "MODEL_FILES", files)
     with pytest.raises(NotFetchedError, match=r"^closed does not give the file out \(403\)\.$"):
         model_files.get("b", root)
     monkeypatch.setenv("HF_ENDPOINT", "no address")

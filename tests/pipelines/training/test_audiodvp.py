@@ -113,7 +113,11 @@ def test_an_interrupted_run_ends_as_one_that_was_not(work: Path, tmp_path: Path)
     with pytest.raises(TalkingPortraitError, match="holds a training run already .*--resume"):
         train_audiodvp(work / "bob", tmp_path / "cut", QUICK)
     resumed = True
-    cut = train_audiodvp(work / "bob", tmp_path / "cut", stage=stage, resume=True)
+    said: list[str] = []
+    cut = train_audiodvp(
+        work / "bob", tmp_path / "cut", replace(QUICK, seed=7), stage=stage, resume=True, say=said.append
+    )
+    assert said[0] == "This run goes on with seed 42, as it was begun; for other settings begin another run."
     for part in ("expression", "renderer"):
         assert_same_log(read_log(tmp_path / "cut" / part), read_log(tmp_path / "whole" / part))
     for name, tensor in open_model(whole).tensors().items():
@@ -121,6 +125,12 @@ def test_an_interrupted_run_ends_as_one_that_was_not(work: Path, tmp_path: Path)
     # More steps are added to a finished run.
     train_audiodvp(work / "bob", tmp_path / "cut", replace(QUICK, steps=8), resume=True)
     assert len(read_log(tmp_path / "cut" / "renderer")) == 8
+    run = tmp_path / "cut" / "run.json"
+    run.write_text(run.read_text().replace(open_person(work / "bob").fingerprint, "another"))
+    with pytest.raises(
+        TalkingPortraitError, match="was begun on another person's video, whose face it has learnt; give"
+    ):
+        train_audiodvp(work / "bob", tmp_path / "cut", QUICK, resume=True)
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_no_part_of_the_model(

@@ -397,7 +397,17 @@ def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_p
         next(animate(open_model(path), speech(0.2)))
     with pytest.raises(TalkingPortraitError, match="holds a training run already .*--resume"):
         train_syncanimation(work / "bob", tmp_path / "run", QUICK)
-    train_syncanimation(work / "bob", tmp_path / "run", replace(QUICK, stage="face"), resume=True)
+    said: list[str] = []
+    other = replace(QUICK, stage="face", held_out=0.25, size="auto", minutes=1.0)
+    train_syncanimation(work / "bob", tmp_path / "run", other, resume=True, say=said.append)
+    goes_on = f"This run goes on with held_out {QUICK.held_out}, as it was begun; for other settings begin another run."
+    assert said[0] == goes_on
+    run = tmp_path / "run" / "run.json"
+    written = run.read_text()
+    run.write_text(written.replace(open_model(path).video.fingerprint, "another"))
+    with pytest.raises(TalkingPortraitError, match="was begun on another person's video"):
+        train_syncanimation(work / "bob", tmp_path / "run", QUICK, resume=True)
+    run.write_text(written)
     assert open_model(path).stage == "face"
     assert len(list(animate(open_model(path), speech(0.2)))) == 5
     assert len(read_log(tmp_path / "run" / "torso")) == 4

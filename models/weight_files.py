@@ -1,16 +1,35 @@
-"""The index of a model in several files, as Hugging Face's libraries write it."""
+"""Files of weights: how one is written, and the index of a model in several, as Hugging Face's libraries write it."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from .errors import TalkingPortraitError, one_line
 
 INDEX_SUFFIX = ".index.json"
 MAX_SHARDS = 256
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a .safetensors file of contiguous tensors on the CPU, with the permissions that any new file gets.
+
+    safetensors writes files that nobody but their owner can read, not even a ComfyUI that runs as another user.
+    Raises OSError or SafetensorError where the file can't be written.
+    """
+    from safetensors.torch import save_file
+
+    with open(path, "wb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    save_file(dict(tensors), path, metadata)
+    os.chmod(path, mode)
 
 
 def shard_files(index: Path, suffixes: tuple[str, ...]) -> list[Path]:

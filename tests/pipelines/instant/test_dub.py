@@ -443,6 +443,29 @@ def test_lips_that_are_seldom_shut_look_known_and_fingers_do_not(renderer, finge
     assert max(likeness) < HIDDEN_BELOW if fingers else min(likeness) > 0.9
 
 
+@pytest.mark.parametrize("fingers", [False, True])
+def test_a_smile_in_a_film_of_shut_lips_hides_nothing_and_fingers_do(renderer, fingers):
+    """Teeth make a mouth as unlike shut lips as fingers do, but some of its lips is seen beside them."""
+    frames, _ = renderer.render(talk(np.zeros(FRAMES)))
+    track = detect(frames, open_landmarker(engine="opencv"))[0]
+    textures = [texture_of(frame.numpy(), points) for frame, points in zip(frames, track.points, strict=True)]
+    grid = texture_grid()
+    rows, columns = slice(grid.row(-3.2), grid.row(-6.2)), slice(grid.column(-2.6), grid.column(2.6))
+    colours = textures[5].colours.astype(np.float32)
+    cheek = np.median(colours[grid.row(-2.6), columns], axis=0)
+    mouth = colours[rows, columns]
+    middle, thick = len(mouth) // 2, 3
+    if fingers:
+        mouth[:] = cheek
+    else:
+        upper, lower = mouth[thick:middle].copy(), mouth[middle : -thick - 1].copy()
+        mouth[: middle - thick], mouth[middle + thick + 1 :] = upper, lower
+        mouth[middle - thick : middle + thick + 1] = cheek * [1.05, 1.1, 1.2]
+        mouth[:] = cv2.blur(mouth, (1, 5))
+    odd = Appearance.of(textures).oddness(replace(textures[5], colours=colours.clip(0, 255)))
+    assert odd.skin.any() == fingers
+
+
 def test_the_far_cheek_of_a_turned_face_is_not_compared():
     grid = texture_grid()
     visible = {}

@@ -17,7 +17,7 @@ from ...packages import load_opencv
 from ..renderer.expression_field import parted_lips
 from ..renderer.face_opening import Aperture
 from .mouth_motion import MouthMotion
-from .mouth_view import lip_edges, sampled
+from .mouth_view import LUMA, lip_edges, sampled
 from .mouth_views import MouthViews
 
 NODES_PER_EYE_DISTANCE = 26
@@ -38,6 +38,13 @@ FEATHER = 0.8
 """Half the width in pixels over which one lip goes over into the other where they touch."""
 LIP_MARGIN = 0.06
 """Eye distances around the lips in which the skin above and below them is drawn by both fields."""
+TEETH_REACH, LIP_REACH = 0.1, 2.2
+"""Mouth half widths from its edge into a lip in which filmed teeth may be seen, and how many times as far its own
+colour is looked at."""
+BRIGHTER = (0.05, 0.15)
+"""Of the cheeks' brightness, by how much what is no lip at all and what surely is none exceed the lip's own."""
+LIP_COLUMNS, LIP_BLUR, LEAST_LIP = 24, 1.5, 0.5
+"""Columns along a lip of which each has a colour, by how many they are smoothed, and the pixels that tell one."""
 LIP_EDGE = (-0.3, 0.9)
 """Pixels from a lip's edge inwards over which it goes over into the inside."""
 
@@ -95,15 +102,17 @@ def _lips(
     x, y = pixels
     from_upper, from_lower = ((x + field[0], y + field[1]) for field in (upper, lower))
     lips = lip_edges(motion)
-    along, across = _local(lips, *from_upper)
-    below_upper = across - np.interp(along, lips.table_along, lips.upper)
-    inward = lips.half - np.abs(along)
+    along_upper, across = _local(lips, *from_upper)
+    below_upper = across - np.interp(along_upper, lips.table_along, lips.upper)
+    inward = lips.half - np.abs(along_upper)
     along, across = _local(lips, *from_lower)
     above_lower = np.interp(along, lips.table_along, lips.lower) - across
     inward = np.minimum(inward, lips.half - np.abs(along))
     soft = FEATHER + 0.5 * np.maximum(np.abs(along) - 0.9 * lips.half, 0)
     part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft)).astype(np.float32)[..., None]
     above, below = (sampled(frame, *places).astype(np.float32) for places in (from_upper, from_lower))
+    _clear_of_teeth(above, along_upper, -below_upper, lips.half, light)
+    _clear_of_teeth(below, along, -above_lower, lips.half, light)
     colours = above + part * (below - above)
     opened = smoothstep(*LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
     high, wide = (np.flatnonzero((opened > 0).any(axis=axis)) for axis in (1, 0))
@@ -113,6 +122,27 @@ def _lips(
         fill = inside.fill(places, below_upper[hole], above_lower[hole], motion, light)
         colours[hole] += opened[hole][..., None] * (fill - colours[hole])
     return colours, opened > 0
+
+
+def _clear_of_teeth(lip: np.ndarray, along: np.ndarray, depth: np.ndarray, half: float, light: np.ndarray) -> None:
+    """Gives filmed teeth that are seen at the edge of a lip, where none are to be seen, the lip's colour.
+
+    `lip` (h, w, 3) float32 are its colours at `along` (h, w) the mouth and `depth` (h, w) pixels from its edge into
+    it, `half` a mouth's width, in the `light` (3,) on the cheeks.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    deep = depth / (TEETH_REACH * half)
+    inner = (deep > 1) & (deep < LIP_REACH) & (np.abs(along) < half)
+    column = np.clip((along / half + 1) / 2 * LIP_COLUMNS, 0, LIP_COLUMNS - 1).astype(int)
+    rows = np.concatenate([lip[inner], np.ones((int(inner.sum()), 1), np.float32)], axis=1)
+    total = np.stack([np.bincount(column[inner], row, LIP_COLUMNS) for row in rows.T])
+    total = gaussian_filter1d(total, LIP_BLUR, mode="nearest")
+    edge = (depth > -LIP_EDGE[1]) & (deep <= 1) & (np.abs(along) < half) & (total[3] > LEAST_LIP)[column]
+    own = (total[:3] / np.maximum(total[3], LEAST_LIP)).T[column[edge]].astype(np.float32)
+    brighter = (lip[edge] - own) @ LUMA / float(light @ LUMA)
+    part = smoothstep(*BRIGHTER, brighter) * smoothstep(1.0, 0.7, deep[edge])
+    lip[edge] += part[:, None].astype(np.float32) * (own - lip[edge])
 
 
 def _around_lips(motion: MouthMotion, box: tuple[slice, slice]) -> tuple[slice, slice]:

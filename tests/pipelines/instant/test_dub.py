@@ -36,7 +36,7 @@ from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import open_sound, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_video
 from talking_portrait.pipelines.instant.animate import Source, animate_source, fit_portrait
-from talking_portrait.pipelines.instant.dub import mouth_views
+from talking_portrait.pipelines.instant.dub import lower_face, mouth_views
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_video
 from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
@@ -441,6 +441,22 @@ def test_lips_that_are_seldom_shut_look_known_and_fingers_do_not(renderer, finge
     appearance = Appearance.of(textures)
     likeness = [min(_likeness(_lip_colours(_logarithms(texture)), appearance.mouths)) for texture in textures[9:12]]
     assert max(likeness) < HIDDEN_BELOW if fingers else min(likeness) > 0.9
+
+
+def test_teeth_that_cling_to_the_edge_of_a_lip_take_its_colour_and_nothing_else_does():
+    half, red, white, dark = 50.0, np.array([180, 80, 80]), np.array([230, 225, 215]), np.array([60, 30, 30])
+    along, depth = np.meshgrid(np.arange(-60, 61.0), np.arange(-5, 20.0))
+    lip = np.broadcast_to(red, (*along.shape, 3)).astype(np.float32)
+    teeth, shine, shade = (depth > -1) & (depth < 3), (depth > 12) & (depth < 14), np.abs(along + 20) < 2
+    lip[teeth | shine] = white
+    lip[teeth & shade] = dark
+    lip[depth < -1] = white
+    before = lip.copy()
+    lower_face._clear_of_teeth(lip, along, depth, half, np.array([200.0, 150, 130]))
+    mouth = np.abs(along) < 0.9 * half
+    assert np.abs(lip[teeth & mouth & ~shade] - red).max() < 15
+    np.testing.assert_array_equal(lip[teeth & shade], before[teeth & shade])
+    np.testing.assert_array_equal(lip[~teeth], before[~teeth])
 
 
 @pytest.mark.parametrize("fingers", [False, True])

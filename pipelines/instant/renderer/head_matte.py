@@ -22,7 +22,8 @@ from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
 from ...image.windows import grown, large_box_mean
 from ...progress import check_interrupted
-from .head_field import SKULL_RADII, skull_position
+from .face_opening import inside_ring
+from .head_field import SKULL_CENTRE, SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
 WORK_HEAD = 120
@@ -38,6 +39,8 @@ CUT_OUT_SIDES = 0.5
 """Part of the moving box's sides that is transparent in a picture whose alpha is the head's matte."""
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
+OVERHEAD, FAR_OVERHEAD = 0.8, 2.2
+"""Skull radii aside of a head's middle up to which nothing above it counts as background at first, but far away."""
 UNARY = 0.06
 """Weight of each pixel's own colour against the links to its neighbours."""
 LESS_ON_HEAD, HEAD_ABOVE = 0.9, (-3.0, 3.0)
@@ -138,13 +141,16 @@ class HeadMatte:
         )
         pixels = np.stack([x, y], axis=-1)
         radius, height = skull_position(pixels, mesh)
-        face = _inside(pixels, mesh.points[list(FACE_OVAL)])
+        face = inside_ring(pixels, mesh.points[list(FACE_OVAL)])
         # Height in cm of the canonical head: the chin is at -9, shoulders begin near -17.
         chest = (height < -13) & (radius < 0.75)
         neck = (height < -6) & (radius < 0.35)
         head = face | neck | chest | ((radius < 0.8) & (height > 2))
         edge = np.minimum(np.minimum(x - left, right - x) / (right - left), (y - top) / (bottom - top))
         air = (radius > SURE_DISTANCE) & (height > -6) & ((edge < 0.06) | (radius > FAR_DISTANCE))
+        # Right above a head may be a bun, a hat or more of the hair; what else is there is found beside it too.
+        aside = np.sqrt(np.maximum(radius**2 - (np.maximum(height - SKULL_CENTRE[1], 0) / SKULL_RADII[1]) ** 2, 0))
+        air &= (aside > OVERHEAD) | (height < SKULL_RADII[1]) | (radius > FAR_OVERHEAD)
         if air.mean() < 0.004:
             return None
         colours = _features(small)
@@ -386,13 +392,3 @@ def _outline(alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
     side = CLEAR_SIDE * WORK_HEAD * alpha.shape[-1] / work[1]
     clear = smoothstep(*CLEAR_EDGE, large_box_mean(unclear, max(1, round(side / 2))))
     return near * clear * smoothstep(0.08, 0.3, alpha)
-
-
-def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """Which pixels (h, w, 2) lie within the closed ring (R, 2)."""
-    x, y = pixels[..., 0], pixels[..., 1]
-    crossings = np.zeros(x.shape, dtype=int)
-    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        if y0 != y1:
-            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
-    return crossings % 2 == 1

@@ -46,6 +46,8 @@ UNARY = 0.06
 LESS_ON_HEAD, HEAD_ABOVE = 0.9, (-3.0, 3.0)
 """Part by which a colour of the background counts less where a head usually is, above heights in cm: black hair is not
 the black door far beside it, and its neighbours tell so."""
+COLLARS, COLLAR_GAP = -10.0, 0.03
+"""Height in cm below which no background shows through a body, and half the width in head widths of its gaps."""
 ROUNDS = 2
 RATHER_HEAD = 0.3, 0.6
 """Matte from which some, and from which all, of what a background does not explain is the head's."""
@@ -181,7 +183,11 @@ class HeadMatte:
             known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
             if known_air.mean() < 0.004:
                 return None
-        share = np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
+        closed, holes = _closed(share > 0.5, round(0.1 * WORK_HEAD))
+        share = np.maximum(share, (closed | holes) & (height > 1))
+        # A collar of the background's colour is a hole of the body.
+        holes = _closed(share > 0.5, round(COLLAR_GAP * WORK_HEAD))[1] & (height < COLLARS)
+        share = np.maximum(share, _near(holes, COLLAR_GAP * WORK_HEAD, 1.5 * COLLAR_GAP * WORK_HEAD))
         near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
         open_air = smoothstep(usual - 0.1, usual + 0.1, radius) * smoothstep(-1, 1, -height)
         return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD))
@@ -258,15 +264,15 @@ def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.nda
     return smoothed.reshape(rows, columns)
 
 
-def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
-    """`mask` (h, w) with gaps up to two radii wide and all holes filled, as highlights on hair look like sky."""
+def _closed(mask: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """`mask` (h, w) with gaps up to two radii wide filled, as highlights on hair look like sky, and holes in that."""
     from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
-    # The mask goes on past the picture's edge, where hair is cut off by it.
-    padded = np.pad(mask, radius + 1, mode="edge")
+    padded = np.pad(mask, radius + 1, mode="edge")  # as hair goes on past the picture's edge
     grown = distance_transform_edt(~padded) <= radius
-    shrunk = distance_transform_edt(grown) > radius
-    return binary_fill_holes(shrunk | padded)[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
+    closed = padded | (distance_transform_edt(grown) > radius)
+    inner = (slice(radius + 1, -radius - 1),) * 2
+    return closed[inner], (binary_fill_holes(closed) & ~closed)[inner]
 
 
 def _near_solid(mask: np.ndarray, seeds: np.ndarray, thin: float, reach: float) -> np.ndarray:

@@ -49,6 +49,10 @@ class Aperture:
         """Heights of the upper and the lower edge at `along`."""
         return np.interp(along, self.table_along, self.upper), np.interp(along, self.table_along, self.lower)
 
+    def middle_gap(self) -> tuple[float, float]:
+        """Heights of the upper and the lower edge in the middle."""
+        return float(self.upper[ENTRIES // 2]), float(self.lower[ENTRIES // 2])
+
     def corners_of(self, along: tuple[float, float], across: tuple[float, float]) -> np.ndarray:
         """The four picture positions (4, 2) of a box in local pixels."""
         return self.places(np.repeat(along, 2), np.tile(across, 2))

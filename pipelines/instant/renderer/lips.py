@@ -55,6 +55,7 @@ class Lips:
         if self.closed:
             mouth.upper = mouth.lower = dark_line(picture, mouth)
             self.trim = line_width(picture, mouth, style.blur)
+            rest = mouth.middle_gap()
             # What is trimmed from open lips widens their opening, as soft edges narrow it.
             mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge / 2 - sum(self.trim))
         else:
@@ -71,8 +72,10 @@ class Lips:
             self.kept = inside_kept(picture, mouth, mesh, style.blur)
             # A shadow between lips ends beyond their landmarks, and stays on neither lip.
             above, below = ((1 - self.kept) * width * open_part for width in line_width(picture, mouth, style.blur))
-            mouth.upper = mouth.upper - np.maximum(rim, above)
-            mouth.lower = np.maximum(mouth.lower + np.maximum(2 * rim, below), mouth.upper)
+            mouth.upper, mouth.lower = mouth.upper - rim, mouth.lower + 2 * rim
+            rest = mouth.middle_gap()
+            mouth.upper = mouth.upper - (above - rim).clip(min=0)
+            mouth.lower = np.maximum(mouth.lower + (below - 2 * rim).clip(min=0), mouth.upper)
             further = mouth.lower - mouth.upper - found + LIP_OVERLAP * mouth.half * open_part
             at_lips = mouth.local(mesh.points[list(UPPER_INNER_LIP)])[:, 0]
             hidden = self.edge / 2 + LIP_OVERLAP * mouth.half
@@ -84,7 +87,7 @@ class Lips:
         roll = mesh.mouth.roll * self.cm * np.sqrt(1 - along**2)
         overlap = np.zeros_like(roll) if self.closed else lip_in_opening(picture, mouth)
         self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower, roll, overlap + 2 * self.feather], device)
-        self.interior = MouthInterior(picture, mesh, mouth, style, self.kept, device)
+        self.interior = MouthInterior(picture, mesh, mouth, style, rest, self.kept, device)
 
     def box(self, heights: tuple[float, float]) -> torch.Tensor:
         """Corners (4, 2) in the portrait of all that is painted anew between these `heights`."""

@@ -144,10 +144,14 @@ class MouthInterior:
         mesh: PortraitMesh,
         mouth: Aperture,
         style: PictureStyle,
+        rest: tuple[float, float],
         kept: float,
         device: torch.device,
     ) -> None:
-        """`kept` in 0..1: how much of the portrait's own open mouth stays."""
+        """`rest`: heights of both lips' edges in the middle, without a shadow between them; teeth are placed by them.
+
+        `kept` in 0..1: how much of the portrait's own open mouth stays.
+        """
         self.cm = mesh.pixels_per_cm
         self.mouth = mouth
         self.detail = 1 - 0.8 * style.drawn
@@ -162,16 +166,16 @@ class MouthInterior:
             np.linspace(-self.half_width, self.half_width, columns),
             np.linspace(-self.half_height, self.half_height, rows),
         )
-        centre = len(mouth.upper) // 2
-        upper_rest, lower_rest = float(mouth.upper[centre]), float(mouth.lower[centre])
         arc, turn = self._arch(mesh, along[0])
         # A smile draws the lower lip down from its teeth, and its curve follows their row.
         baring = float(smoothstep(*BARING, np.float64(mesh.mouth.lip_gap)))
         bare, follow = 0.28 * baring, 0.8 * baring
-        bend = np.interp(along[0], mouth.table_along, mouth.lower - lower_rest) * follow
+        # Lips that hardly part hide their teeth like shut ones.
+        shut = (1 - baring) * (1 - kept)
+        upper_rest, lower_rest = ((1 - shut) * edge + shut * sum(rest) / 2 for edge in rest)
+        bend = np.interp(along[0], mouth.table_along, mouth.lower - mouth.middle_gap()[1]) * follow
         row = (lower_rest + bend) / self.cm - bare
-        line = upper_rest + (1 - baring) * (1 - kept) * (lower_rest - upper_rest) / 2
-        edge = np.full(columns, line / self.cm + UPPER_SHOW)
+        edge = np.full(columns, upper_rest / self.cm + UPPER_SHOW)
         teeth = np.repeat(palette.teeth[None], columns, axis=0)
         if not mesh.mouth.closed:
             own, bright = _own_teeth(picture, mouth, along[0], skin_brightness(picture, mesh.points))

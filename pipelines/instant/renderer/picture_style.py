@@ -24,7 +24,7 @@ SHARPEST, BLUNTEST = 0.5, 8.0
 """Limits of the measured blur, pixels."""
 SHARP = 1.0
 """Blur up to which a picture is sharp, pixels."""
-BLUR_STEPS, COARSER = (1.0, 2.0, 4.0), 1.5
+BLUR_STEPS, COARSER = (1.0, 2.0, 4.0), 2.5
 """Pixels by which a picture is blurred more to measure its blur, and the multiple of them up to which that is good."""
 LEAST_EYE, LEAST_SHARP_EYE = 14, 16
 """Width of an eye below which its iris may not be visible: pixels, and over the picture's blur."""

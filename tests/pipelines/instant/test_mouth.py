@@ -268,7 +268,7 @@ def test_sharpness_flat_colours_and_stone_are_measured():
     assert photo.stone == 0
     blurred = PictureStyle.of(gaussian_filter(picture, (2, 2, 0)), points, eye)
     assert 1.8 < blurred.blur < 3.0
-    grain = np.random.default_rng(0).normal(0, 0.01, picture.shape)
+    grain = np.random.default_rng(0).normal(0, 0.005, picture.shape)
     more = PictureStyle.of(gaussian_filter(picture, (5, 5, 0)) + grain, points, eye)
     assert 3.5 < more.blur < 6.5, "grain is not blurred"
     assert photo.black.max() < 0.1

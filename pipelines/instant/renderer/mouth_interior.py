@@ -170,9 +170,9 @@ class MouthInterior:
         # A smile draws the lower lip down from its teeth, and its curve follows their row.
         baring = float(smoothstep(*BARING, np.float64(mesh.mouth.lip_gap)))
         bare, follow = 0.28 * baring, 0.8 * baring
-        # Lips that hardly part hide their teeth like shut ones.
-        shut = (1 - baring) * (1 - kept)
-        upper_rest, lower_rest = ((1 - shut) * edge + shut * sum(rest) / 2 for edge in rest)
+        # Lips that hardly part hide their upper teeth like shut ones; the lower teeth go with their lip.
+        upper_rest, lower_rest = rest
+        upper_rest += (1 - baring) * (1 - kept) * (lower_rest - upper_rest) / 2
         bend = np.interp(along[0], mouth.table_along, mouth.lower - mouth.middle_gap()[1]) * follow
         row = (lower_rest + bend) / self.cm - bare
         edge = np.full(columns, upper_rest / self.cm + UPPER_SHOW)

@@ -198,7 +198,7 @@ class MouthInterior:
         self.layers = torch.from_numpy(blurred.astype(np.float32)).permute(0, 3, 1, 2).to(device)
         flesh = palette.tongue / palette.tongue.mean()
         self.warmth = torch.tensor(2 - np.clip(flesh, 0.6, 1.4), dtype=torch.float32, device=device)
-        self.cavity = torch.tensor(black + (1 - black) * palette.cavity, dtype=torch.float32, device=device)
+        self.cavity = torch.tensor(np.hypot(black, palette.cavity), dtype=torch.float32, device=device)
 
     def paint(
         self, along: torch.Tensor, across: torch.Tensor, jaw: torch.Tensor, lips: torch.Tensor, light: torch.Tensor

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ....models.face.face_mesh import face_mesh
+from ...progress import check_interrupted
 
 ENTRIES = 257
 """Entries of the edge tables; an odd number puts one on the middle."""
@@ -47,6 +48,10 @@ class Aperture:
     def edges_at(self, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Heights of the upper and the lower edge at `along`."""
         return np.interp(along, self.table_along, self.upper), np.interp(along, self.table_along, self.lower)
+
+    def middle_gap(self) -> tuple[float, float]:
+        """Heights of the upper and the lower edge in the middle."""
+        return float(self.upper[ENTRIES // 2]), float(self.lower[ENTRIES // 2])
 
     def corners_of(self, along: tuple[float, float], across: tuple[float, float]) -> np.ndarray:
         """The four picture positions (4, 2) of a box in local pixels."""
@@ -88,6 +93,17 @@ def colours_at(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
 
     where = [places[..., 1] - 0.5, places[..., 0] - 0.5]
     return np.stack([map_coordinates(picture[..., k], where, order=1, mode="nearest") for k in range(3)], axis=-1)
+
+
+def inside_ring(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Which pixels (h, w, 2) lie within the closed ring (R, 2)."""
+    x, y = pixels[..., 0], pixels[..., 1]
+    crossings = np.zeros(x.shape, dtype=int)
+    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        check_interrupted()
+        if y0 != y1:
+            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return crossings % 2 == 1
 
 
 def eye_opening(points: np.ndarray, ring: Sequence[int]) -> Aperture:

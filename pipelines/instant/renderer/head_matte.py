@@ -22,7 +22,8 @@ from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
 from ...image.windows import grown, large_box_mean
 from ...progress import check_interrupted
-from .head_field import SKULL_RADII, skull_position
+from .face_opening import inside_ring
+from .head_field import SKULL_CENTRE, SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
 WORK_HEAD = 120
@@ -38,11 +39,15 @@ CUT_OUT_SIDES = 0.5
 """Part of the moving box's sides that is transparent in a picture whose alpha is the head's matte."""
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
+OVERHEAD, FAR_OVERHEAD = 0.8, 2.2
+"""Skull radii aside of a head's middle up to which nothing above it counts as background at first, but far away."""
 UNARY = 0.06
 """Weight of each pixel's own colour against the links to its neighbours."""
 LESS_ON_HEAD, HEAD_ABOVE = 0.9, (-3.0, 3.0)
 """Part by which a colour of the background counts less where a head usually is, above heights in cm: black hair is not
 the black door far beside it, and its neighbours tell so."""
+COLLARS, COLLAR_GAP = -10.0, 0.03
+"""Height in cm below which no background shows through a body, and half the width in head widths of its gaps."""
 ROUNDS = 2
 RATHER_HEAD = 0.3, 0.6
 """Matte from which some, and from which all, of what a background does not explain is the head's."""
@@ -138,13 +143,16 @@ class HeadMatte:
         )
         pixels = np.stack([x, y], axis=-1)
         radius, height = skull_position(pixels, mesh)
-        face = _inside(pixels, mesh.points[list(FACE_OVAL)])
+        face = inside_ring(pixels, mesh.points[list(FACE_OVAL)])
         # Height in cm of the canonical head: the chin is at -9, shoulders begin near -17.
         chest = (height < -13) & (radius < 0.75)
         neck = (height < -6) & (radius < 0.35)
         head = face | neck | chest | ((radius < 0.8) & (height > 2))
         edge = np.minimum(np.minimum(x - left, right - x) / (right - left), (y - top) / (bottom - top))
         air = (radius > SURE_DISTANCE) & (height > -6) & ((edge < 0.06) | (radius > FAR_DISTANCE))
+        # Right above a head may be a bun, a hat or more of the hair; what else is there is found beside it too.
+        aside = np.sqrt(np.maximum(radius**2 - (np.maximum(height - SKULL_CENTRE[1], 0) / SKULL_RADII[1]) ** 2, 0))
+        air &= (aside > OVERHEAD) | (height < SKULL_RADII[1]) | (radius > FAR_OVERHEAD)
         if air.mean() < 0.004:
             return None
         colours = _features(small)
@@ -175,7 +183,11 @@ class HeadMatte:
             known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
             if known_air.mean() < 0.004:
                 return None
-        share = np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
+        closed, holes = _closed(share > 0.5, round(0.1 * WORK_HEAD))
+        share = np.maximum(share, (closed | holes) & (height > 1))
+        # A collar of the background's colour is a hole of the body.
+        holes = _closed(share > 0.5, round(COLLAR_GAP * WORK_HEAD))[1] & (height < COLLARS)
+        share = np.maximum(share, _near(holes, COLLAR_GAP * WORK_HEAD, 1.5 * COLLAR_GAP * WORK_HEAD))
         near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
         open_air = smoothstep(usual - 0.1, usual + 0.1, radius) * smoothstep(-1, 1, -height)
         return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD))
@@ -252,15 +264,15 @@ def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.nda
     return smoothed.reshape(rows, columns)
 
 
-def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
-    """`mask` (h, w) with gaps up to two radii wide and all holes filled, as highlights on hair look like sky."""
+def _closed(mask: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """`mask` (h, w) with gaps up to two radii wide filled, as highlights on hair look like sky, and holes in that."""
     from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
-    # The mask goes on past the picture's edge, where hair is cut off by it.
-    padded = np.pad(mask, radius + 1, mode="edge")
+    padded = np.pad(mask, radius + 1, mode="edge")  # as hair goes on past the picture's edge
     grown = distance_transform_edt(~padded) <= radius
-    shrunk = distance_transform_edt(grown) > radius
-    return binary_fill_holes(shrunk | padded)[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
+    closed = padded | (distance_transform_edt(grown) > radius)
+    inner = (slice(radius + 1, -radius - 1),) * 2
+    return closed[inner], (binary_fill_holes(closed) & ~closed)[inner]
 
 
 def _near_solid(mask: np.ndarray, seeds: np.ndarray, thin: float, reach: float) -> np.ndarray:
@@ -386,13 +398,3 @@ def _outline(alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
     side = CLEAR_SIDE * WORK_HEAD * alpha.shape[-1] / work[1]
     clear = smoothstep(*CLEAR_EDGE, large_box_mean(unclear, max(1, round(side / 2))))
     return near * clear * smoothstep(0.08, 0.3, alpha)
-
-
-def _inside(pixels: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """Which pixels (h, w, 2) lie within the closed ring (R, 2)."""
-    x, y = pixels[..., 0], pixels[..., 1]
-    crossings = np.zeros(x.shape, dtype=int)
-    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        if y0 != y1:
-            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
-    return crossings % 2 == 1

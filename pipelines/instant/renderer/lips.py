@@ -5,46 +5,32 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from .expression_field import ExpressionField
-from .face_opening import Aperture, EdgeTables, colours_along, colours_at
+from .face_opening import Aperture, EdgeTables
+from .lip_edges import RIM, dark_line, inside_kept, line_width, lip_above, lip_edge, lip_in_opening
 from .mouth_interior import MouthInterior
 from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
-from .picture_style import LUMA, PictureStyle, skin_brightness
+from .picture_style import PictureStyle
 from .portrait_mesh import PortraitMesh
 from .warp import Layer, as_opaque_as, extent
 
-LINE_REACH = 0.12
-"""Mouth half widths around the landmarks in which the line of closed lips, or an edge of open ones, is searched."""
-LIP_FROM, LIP_TO = 0.04, 0.14
-"""Mouth half widths beyond the landmarks of an open mouth's edge between which all is lip."""
-RIM = 0.02
-"""Mouth half widths by which the upper edge of open lips lies outside what was found, the lower twice as far: no rim of
-teeth may stick to a lip."""
 LIP_OVERLAP = 0.02
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
-OWN_FROM = 0.035, 0.055
-"""Opening of the portrait in eye distances from which some, and with which all, of its inside is kept."""
-LIT, WIDE = (0.36, 0.5), (0.4, 0.5)
-"""Median brightness beside the skin's, and height in mouth half widths, from which on an inside is no shadow alone."""
 RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
 RIM_SHADE = 0.3
 """Most of the light that the rim lacks, but in drawings."""
 MEETING_WIDTH, MEETING_SHADE = 0.025, 0.45
 """Mouth half widths of the line where lips meet, and the light that is lost there."""
-OVERLAP_MOST = 0.4
-"""Part of an open mouth's height, up from its lower edge, that may turn out to be lower lip."""
-UNLIKE_INSIDE = 0.4
-"""Part of the colour difference between a mouth's inside and its lower lip from which a pixel is no longer inside."""
 REACH = 1.35
 """Mouth half widths to either side within which the mouth is painted."""
-STEPS = 33
-"""Places across the lips that are tried for each of a line's places along them."""
 
 
 class Lips:
@@ -60,12 +46,16 @@ class Lips:
         self.skin = skin
         mouth = Aperture(mesh.points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
         self.closed = mesh.mouth.closed
+        self.kept = 0.0
+        """Share that the picture's own inside has in the painted one."""
         self.rim_shade = RIM_SHADE * (1 - style.drawn)
+        self.blur = style.more_blur
         self.edge = max(LIP_EDGE, 2.5 * style.blur)
         """Pixels over which a lip's edge fades: as blurred as the picture."""
         if self.closed:
-            mouth.upper = mouth.lower = _dark_line(picture, mouth)
-            self.trim = _line_width(picture, mouth, style.blur)
+            mouth.upper = mouth.lower = dark_line(picture, mouth)
+            self.trim = line_width(picture, mouth, style.blur)
+            rest = mouth.middle_gap()
             # What is trimmed from open lips widens their opening, as soft edges narrow it.
             mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge / 2 - sum(self.trim))
         else:
@@ -74,25 +64,30 @@ class Lips:
             open_part = np.clip(found / (0.1 * mouth.half), 0, 1)
             open_part = open_part * np.clip((1 - np.abs(mouth.table_along) / mouth.half) / 0.3, 0, 1)
             rim = max(RIM * mouth.half, 0.7 * style.blur) * open_part
-            upper, lower = (_lip_edge(picture, mouth, side) for side in (-1, 1))
-            mouth.upper = upper - rim
-            mouth.lower = np.maximum(lower + 2 * rim, mouth.upper)
+            mouth.upper, mouth.lower = (lip_edge(picture, mouth, side) for side in (-1, 1))
+            mouth.lower = np.maximum(mouth.lower, mouth.upper)
+            lip = lip_above(picture, mouth)
+            mouth.lower = mouth.lower - lip
+            mesh.mouth.lip_gap -= float(np.interp(0, mouth.table_along, lip)) / mesh.eye_distance
+            self.kept = inside_kept(picture, mouth, mesh, style.blur)
+            # A shadow between lips ends beyond their landmarks, and stays on neither lip.
+            above, below = ((1 - self.kept) * width * open_part for width in line_width(picture, mouth, style.blur))
+            mouth.upper, mouth.lower = mouth.upper - rim, mouth.lower + 2 * rim
+            rest = mouth.middle_gap()
+            mouth.upper = mouth.upper - (above - rim).clip(min=0)
+            mouth.lower = np.maximum(mouth.lower + (below - 2 * rim).clip(min=0), mouth.upper)
             further = mouth.lower - mouth.upper - found + LIP_OVERLAP * mouth.half * open_part
             at_lips = mouth.local(mesh.points[list(UPPER_INNER_LIP)])[:, 0]
             hidden = self.edge / 2 + LIP_OVERLAP * mouth.half
             mesh.mouth.fit_edges(np.interp(at_lips, mouth.table_along, further) / mesh.pixels_per_cm, hidden)
-        self.kept = float(smoothstep(*OWN_FROM, np.float64(mesh.mouth.lip_gap)))
-        if self.kept:
-            self.kept *= _inside_shown(picture, mouth, skin_brightness(picture, mesh.points))
-        """Share that the picture's own inside has in the painted one."""
         self.mouth = mouth
         self.cm = mesh.pixels_per_cm
         self.feather = max(0.8, 0.02 * mouth.half, style.blur)
         along = (mouth.table_along / mouth.half).clip(-1, 1)
         roll = mesh.mouth.roll * self.cm * np.sqrt(1 - along**2)
-        overlap = np.zeros_like(roll) if self.closed else _lip_in_opening(picture, mouth)
+        overlap = np.zeros_like(roll) if self.closed else lip_in_opening(picture, mouth)
         self.tables = EdgeTables(mouth, [mouth.upper, mouth.lower, roll, overlap + 2 * self.feather], device)
-        self.interior = MouthInterior(picture, mesh, mouth, style, self.kept, device)
+        self.interior = MouthInterior(picture, mesh, mouth, style, rest, self.kept, device)
 
     def box(self, heights: tuple[float, float]) -> torch.Tensor:
         """Corners (4, 2) in the portrait of all that is painted anew between these `heights`."""
@@ -184,10 +179,11 @@ class Lips:
 
         Between shut lips there is a dark line, where these have what is left of the light of teeth.
         """
-        width = max(MEETING_WIDTH * self.mouth.half, self.edge / 2)
+        sharp = max(MEETING_WIDTH * self.mouth.half, LIP_EDGE / 2)
+        width = math.hypot(sharp, self.blur)
         apart = below_upper + above_lower
         line = torch.exp(-(((below_upper - above_lower) / (2 * width)) ** 2)) * smoothstep(3 * width, 0.0, apart)
-        line = MEETING_SHADE * line * smoothstep(0.0, 3 * width, open_by - apart)
+        line = MEETING_SHADE * sharp / width * line * smoothstep(0.0, 3 * width, open_by - apart)
         colours[:, :3] *= self.interior.tinted(1 - line)
 
     def _shade_rim(self, colours: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> None:
@@ -196,8 +192,9 @@ class Lips:
         `above_lower` and `gap` (B, h, w) are pixels above that lip's edge and between both lips.
         """
         half = self.mouth.half
-        rim = smoothstep(-RIM_WIDTH * half, 0.0, above_lower) * smoothstep(2 * self.edge, self.edge, above_lower)
-        rim = self.rim_shade * rim * smoothstep(0.0, RIM_OPENING * half, gap)
+        width = math.hypot(RIM_WIDTH * half, 2 * self.blur)
+        rim = smoothstep(-width, 0.0, above_lower) * smoothstep(2 * self.edge, self.edge, above_lower)
+        rim = self.rim_shade * RIM_WIDTH * half / width * rim * smoothstep(0.0, RIM_OPENING * half, gap)
         colours[:, :3] *= self.interior.tinted(1 - rim)
 
     def _keep_teeth(
@@ -223,125 +220,7 @@ class Lips:
         gap, inward = (lower - upper).clamp(min=0), self.mouth.half - along.abs()
         rest = self.interior.light(across - upper, lower - across, gap, inward, torch.zeros_like(lips))
         dimmed = (light / rest).clamp(max=1.0)
-        colour[:, :3] *= self.interior.tinted(dimmed)
-        return torch.lerp(painted, colour, own[:, None])
-
-
-def _inside_shown(picture: np.ndarray, mouth: Aperture, skin: float) -> float:
-    """0..1: how far an open mouth shows its inside; between lips that hardly part there may be their shadow alone.
-
-    `skin` is the skin's brightness.
-    """
-    along = np.linspace(-0.5, 0.5, 21) * mouth.half
-    upper, lower = mouth.edges_at(along)
-    across = upper[:, None] + (lower - upper)[:, None] * np.linspace(0.25, 0.75, 9)
-    light = np.median(colours_at(picture, mouth.places(along[:, None], across)) @ LUMA) / max(skin, 1e-3)
-    return float(np.maximum(smoothstep(*LIT, light), smoothstep(*WIDE, (lower - upper).max() / mouth.half)))
-
-
-def _dark_line(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
-    """The line where closed lips meet, over `mouth.table_along`: the darkest smooth path near the landmarks' line.
-
-    A cut beside it would leave a rim of one lip on the other.
-    """
-    middle = (mouth.upper + mouth.lower) / 2
-    offsets = np.linspace(-LINE_REACH, LINE_REACH, STEPS) * mouth.half
-    light = colours_along(picture, mouth, middle, offsets).mean(axis=-1)
-    return _smooth_path(mouth, middle, offsets, light / max(float(np.ptp(light)), 1e-3), stiff=1.0)
-
-
-def _line_width(picture: np.ndarray, mouth: Aperture, blur: float) -> tuple[float, float]:
-    """Pixels by which the dark line between closed lips reaches into the upper and into the lower one."""
-    offsets = np.linspace(-LINE_REACH, LINE_REACH, STEPS) * mouth.half
-    light = colours_along(picture, mouth, mouth.upper, offsets).mean(axis=-1)
-    profile = np.median(light[len(light) // 5 : -len(light) // 5], axis=0)
-    middle = STEPS // 2
-    widths = []
-    for side in (profile[middle::-1], profile[middle:]):
-        brighter = side > side[0] + 0.6 * (side.max() - side[0])
-        widths.append(min(float(np.argmax(brighter)) * (offsets[1] - offsets[0]), 1.2 * blur + 0.04 * mouth.half))
-    return widths[0], widths[1]
-
-
-def _lip_edge(picture: np.ndarray, mouth: Aperture, side: int) -> np.ndarray:
-    """The edge of an open mouth's upper (`side` -1) or lower lip (1), over `mouth.table_along`.
-
-    It is where the colour of that lip ends, on a smooth path near the landmarks' edge.
-    """
-    edge, other = (mouth.upper, mouth.lower) if side < 0 else (mouth.lower, mouth.upper)
-    offsets = np.linspace(-LINE_REACH, LINE_REACH, STEPS) * mouth.half
-    step = offsets[1] - offsets[0]
-    strip = max(2, round(0.07 * mouth.half / step))
-    further = np.concatenate(
-        [offsets[0] - step * np.arange(strip, 0, -1), offsets, offsets[-1] + step * np.arange(1, strip + 1)]
-    )
-    colours = colours_along(picture, mouth, edge, side * further)
-    # Positive offsets lead into the lip, where its own colour is taken just beyond the landmarks.
-    inside_lip = (further > LIP_FROM * mouth.half) & (further < LIP_TO * mouth.half)
-    lip = np.median(colours[:, inside_lip], axis=1)
-    lip = 0.5 * lip + 0.5 * np.median(lip, axis=0)
-    unlike = np.linalg.norm(colours - lip[:, None], axis=-1)
-    # Teeth are no less a mouth's inside than the dark between them.
-    most = 0.7 * float(np.quantile(unlike, 0.95)) + 1e-6
-    unlike = most * np.tanh(unlike / most)
-    sums = np.cumsum(np.pad(unlike, ((0, 0), (1, 0))), axis=1)
-    places = np.arange(strip, strip + STEPS)
-    gain = (2 * sums[:, places] - sums[:, places - strip] - sums[:, places + strip]) / strip
-    open_part = np.clip((side * (edge - other) / (0.06 * mouth.half))[np.abs(mouth.table_along) < mouth.half], 0, 1)
-    cost = -gain / max(float(np.quantile(gain, 0.95)), 0.05) * open_part[:, None]
-    return _smooth_path(mouth, edge, side * offsets, cost, stiff=12.0)
-
-
-def _lip_in_opening(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
-    """Pixels of an open mouth up from its lower edge, over `mouth.table_along`, that are of the lip or its shadow."""
-    from scipy.ndimage import gaussian_filter1d, median_filter
-
-    inner = np.abs(mouth.table_along) < mouth.half
-    gap = (mouth.lower - mouth.upper)[inner]
-    shares = np.linspace(OVERLAP_MOST, 0.0, STEPS)
-    inside = np.median(_between(picture, mouth, np.linspace(0.35, 0.65, 9)), axis=1)
-    beyond = np.linspace(LIP_FROM, LIP_TO, 9) * mouth.half
-    lip = np.median(colours_along(picture, mouth, mouth.lower, beyond), axis=1)
-    colours = _between(picture, mouth, 1 - shares)
-    other = np.linalg.norm(colours - inside[:, None], axis=-1)
-    other = other > UNLIKE_INSIDE * np.linalg.norm(lip - inside, axis=-1)[:, None]
-    # From the edge upwards, as far as nothing is inside.
-    share = np.where(other.all(axis=1), OVERLAP_MOST, shares[STEPS - 1 - np.argmin(other[:, ::-1], axis=1)])
-    found = np.zeros(len(mouth.table_along))
-    found[inner] = median_filter(share * gap, 9, mode="nearest")
-    return np.maximum(gaussian_filter1d(found, 3.0), 2 * RIM * mouth.half)
-
-
-def _between(picture: np.ndarray, mouth: Aperture, shares: np.ndarray) -> np.ndarray:
-    """Colours (columns between the corners, shares, 3) from the upper edge (share 0) to the lower one (1)."""
-    gap, here = mouth.lower - mouth.upper, np.zeros(1)
-    lines = [colours_along(picture, mouth, mouth.upper + share * gap, here) for share in shares]
-    return np.concatenate(lines, axis=1)
-
-
-def _smooth_path(mouth: Aperture, line: np.ndarray, offsets: np.ndarray, cost: np.ndarray, stiff: float) -> np.ndarray:
-    """`line` over `mouth.table_along`, moved between the corners along the smooth path with the least `cost`.
-
-    `cost` (columns between the corners, offsets) is about 1 from the best place to the worst.
-    """
-    from scipy.ndimage import gaussian_filter1d
-
-    inner = np.abs(mouth.table_along) < mouth.half
-    # At the corners the line is the landmarks'; towards the middle the picture counts for more.
-    freedom = np.clip((1 - np.abs(mouth.table_along[inner] / mouth.half)) / 0.15, 0.05, 1)
-    cost = cost + 0.5 * (offsets / np.abs(offsets).max()) ** 2 / freedom[:, None]
-    bend = 0.02 * stiff * (np.arange(len(offsets))[:, None] - np.arange(len(offsets))) ** 2
-    total, came = cost[0], []
-    for column in cost[1:]:
-        paths = total[None] + bend
-        came.append(paths.argmin(axis=1))
-        total = paths.min(axis=1) + column
-    path = [int(total.argmin())]
-    for step in reversed(came):
-        path.append(int(step[path[-1]]))
-    found = line.copy()
-    found[inner] += gaussian_filter1d(offsets[path[::-1]], 4.0 * stiff**0.3, mode="nearest")
-    return found
+        return torch.lerp(painted, self.interior.shaded(colour, dimmed), own[:, None])
 
 
 def _steepness(values: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,8 @@ FEWEST_WHITES = 30
 """Pixels of both eyes from which on their whites tell the light's colour."""
 UPPER_SHOW = 0.4
 """How far below the line of closed lips the upper middle teeth end, cm."""
+BARING = 0.03, 0.08
+"""Opening of a portrait in eye distances from which some, and with which all, of its lower lip's way is a smile's."""
 TONGUE_FOLLOWS = 0.62
 """Part of the jaw's drop that the tongue follows."""
 SHADOW, SHADOW_DEPTH = 0.45, 0.09
@@ -141,14 +144,21 @@ class MouthInterior:
         mesh: PortraitMesh,
         mouth: Aperture,
         style: PictureStyle,
+        rest: tuple[float, float],
         kept: float,
         device: torch.device,
     ) -> None:
-        """`kept` in 0..1: how much of the portrait's own open mouth stays."""
+        """`rest`: heights of both lips' edges in the middle, without a shadow between them; teeth are placed by them.
+
+        `kept` in 0..1: how much of the portrait's own open mouth stays.
+        """
         self.cm = mesh.pixels_per_cm
         self.mouth = mouth
         self.detail = 1 - 0.8 * style.drawn
+        self.blur = style.more_blur / self.cm
         palette = palette_of(picture, mesh, style)
+        black = (1 - style.drawn) * style.black
+        self.black = torch.tensor(black, dtype=torch.float32, device=device)[None, :, None, None]
         self.half_width, self.half_height = 1.5 * mouth.half, 2.2 * self.cm
         columns = int(np.clip(3.0 * mouth.half * 1.5, 48, 640))
         rows = int(np.clip(columns * self.half_height / self.half_width, 32, 640))
@@ -156,12 +166,14 @@ class MouthInterior:
             np.linspace(-self.half_width, self.half_width, columns),
             np.linspace(-self.half_height, self.half_height, rows),
         )
-        centre = len(mouth.upper) // 2
-        upper_rest, lower_rest = float(mouth.upper[centre]), float(mouth.lower[centre])
         arc, turn = self._arch(mesh, along[0])
         # A smile draws the lower lip down from its teeth, and its curve follows their row.
-        bare, follow = (0.0, 0.0) if mesh.mouth.closed else (0.28, 0.8)
-        bend = np.interp(along[0], mouth.table_along, mouth.lower - lower_rest) * follow
+        baring = float(smoothstep(*BARING, np.float64(mesh.mouth.lip_gap)))
+        bare, follow = 0.28 * baring, 0.8 * baring
+        # Lips that hardly part hide their upper teeth like shut ones; the lower teeth go with their lip.
+        upper_rest, lower_rest = rest
+        upper_rest += (1 - baring) * (1 - kept) * (lower_rest - upper_rest) / 2
+        bend = np.interp(along[0], mouth.table_along, mouth.lower - mouth.middle_gap()[1]) * follow
         row = (lower_rest + bend) / self.cm - bare
         edge = np.full(columns, upper_rest / self.cm + UPPER_SHOW)
         teeth = np.repeat(palette.teeth[None], columns, axis=0)
@@ -186,7 +198,7 @@ class MouthInterior:
         self.layers = torch.from_numpy(blurred.astype(np.float32)).permute(0, 3, 1, 2).to(device)
         flesh = palette.tongue / palette.tongue.mean()
         self.warmth = torch.tensor(2 - np.clip(flesh, 0.6, 1.4), dtype=torch.float32, device=device)
-        self.cavity = torch.tensor(palette.cavity, dtype=torch.float32, device=device)
+        self.cavity = torch.tensor(np.hypot(black, palette.cavity), dtype=torch.float32, device=device)
 
     def paint(
         self, along: torch.Tensor, across: torch.Tensor, jaw: torch.Tensor, lips: torch.Tensor, light: torch.Tensor
@@ -206,9 +218,10 @@ class MouthInterior:
         for layer in (tongue, lower):
             colour = torch.lerp(colour, layer[:, :3], layer[:, 3:])
         # The upper teeth stand in front of the rest and throw a shadow on it.
-        colour = colour * (1 - SHADOW * self._sample(0, along, across + hidden - SHADOW_DEPTH * self.cm)[:, 3:])
+        shadow = SHADOW * self._sample(0, along, across + hidden - SHADOW_DEPTH * self.cm)[:, 3:]
+        colour = torch.lerp(colour, self.black, shadow)
         colour = torch.lerp(colour, upper[:, :3], upper[:, 3:])
-        return (colour * self.tinted(light)).clamp(0, 1)
+        return self.shaded(colour, light).clamp(0, 1)
 
     def light(
         self,
@@ -223,10 +236,21 @@ class MouthInterior:
         Distances (B, h, w) in pixels from the upper and the lower lip's edge, between them, and from the nearer corner.
         `lips` (B, 3): what puckers lets in less.
         """
-        cm = self.cm
-        dark = 0.26 * smoothstep(0.40, -0.05, below_upper / cm) + 0.18 * smoothstep(0.35, -0.05, above_lower / cm)
-        dark = dark + 0.22 * smoothstep(0.45, 0.05, gap / cm) + 0.30 * smoothstep(0.6, 0.0, inward / cm)
+        dark = self._shade(0.26, 0.40, -0.05, below_upper) + self._shade(0.18, 0.35, -0.05, above_lower)
+        dark = dark + self._shade(0.22, 0.45, 0.05, gap) + self._shade(0.30, 0.6, 0.0, inward)
         return (1 - dark - 0.2 * lips[:, 0, None, None]).clamp(min=0.2)
+
+    def _shade(self, dark: float, far: float, near: float, distance: torch.Tensor) -> torch.Tensor:
+        """Light (B, h, w) that is lost between `near` and `far` cm, as wide and as faint as the picture is blurred."""
+        width = math.hypot(far - near, 2 * self.blur)
+        middle = (near + far) / 2
+        return dark * (far - near) / width * smoothstep(middle + width / 2, middle - width / 2, distance / self.cm)
+
+    def shaded(self, colour: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
+        """Colours (B, 3 or 4, h, w), premultiplied, in a light (B, h, w): the least is the picture's black."""
+        alpha = colour[:, 3:]
+        black = self.black * alpha if alpha.shape[1] else self.black
+        return torch.cat([torch.lerp(black.expand_as(colour[:, :3]), colour[:, :3], self.tinted(light)), alpha], dim=1)
 
     def tinted(self, light: torch.Tensor) -> torch.Tensor:
         """Light (B, 3, h, w): what reaches the inside of a mouth has been coloured by its walls."""

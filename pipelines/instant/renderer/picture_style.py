@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import CHEEKS, FACE_OVAL, LEFT_EYE, LIPS_OUTER, RIGHT_EYE
+from ....models.face.face_mesh import CHEEKS, FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
 from ...progress import check_interrupted
-from .face_opening import colours_along, eye_opening
+from .face_opening import colours_along, eye_opening, inside_ring
 
 LUMA = np.array([0.299, 0.587, 0.114])
 SKIN = (*CHEEKS, 187, 411, 199, 200)
@@ -20,12 +20,20 @@ SKIN = (*CHEEKS, 187, 411, 199, 200)
 LIPS = (0, 17, 37, 267, 84, 314, 16, 85, 315, 11)
 GRAIN_SIDE = 0.22
 """Side of the piece of skin whose grain is taken, in eye distances."""
-SHARPEST, BLUNTEST = 0.5, 6.0
+SHARPEST, BLUNTEST = 0.5, 8.0
 """Limits of the measured blur, pixels."""
+SHARP = 1.0
+"""Blur up to which a picture is sharp, pixels."""
+BLUR_STEPS, COARSER = (1.0, 2.0, 4.0), 2.5
+"""Pixels by which a picture is blurred more to measure its blur, and the multiple of them up to which that is good."""
 LEAST_EYE, LEAST_SHARP_EYE = 14, 16
 """Width of an eye below which its iris may not be visible: pixels, and over the picture's blur."""
 ONE_MATERIAL = 0.12, 0.08
 """`hues` up to which a face may, and up to which it can fully, be of one material, which has few."""
+LEAST_TEETH = 0.015
+"""Area between the lips, of a square of the eye distance, from which they can show teeth."""
+DARKEST_PART, BLACK_SAMPLES, MOST_BLACK = 0.01, 60_000, 0.3
+"""Part of a picture's pixels that is its darkest, how many are looked at, about, and the lightest that black may be."""
 DARKEST_HUE = 0.08
 """Light below which a pixel's hue says nothing."""
 
@@ -36,7 +44,8 @@ class PictureStyle:
 
     `grain` (h, w) is what a piece of plain skin has beyond its smooth shading. `drawn` and `stone` in 0..1: how much
     the face looks like flat colours, or like a statue. `hues` is how much of its colours, of white, its brightness does
-    not explain: 0 in grey and in sepia.
+    not explain: 0 in grey and in sepia. `black` (3,) is the colour of its darkest places, which is not black in a faded
+    or hazy picture.
     """
 
     blur: float
@@ -44,6 +53,12 @@ class PictureStyle:
     drawn: float
     stone: float
     hues: float
+    black: np.ndarray
+
+    @property
+    def more_blur(self) -> float:
+        """Pixels by which what is drawn as in a sharp picture is to be blurred: it gets wider, and fainter by that."""
+        return max(self.blur - SHARP, 0.0)
 
     @classmethod
     def of(cls, picture: np.ndarray, points: np.ndarray, eye_distance: float) -> PictureStyle:
@@ -51,7 +66,8 @@ class PictureStyle:
         grain = _grain(picture, points, eye_distance)
         blur, hues = _blur(picture, points), _hues(picture, points)
         stone = _stone(picture, points, blur) * float(smoothstep(*ONE_MATERIAL, np.float64(hues)))
-        return cls(blur, grain, _drawn(picture, points), stone, hues)
+        stone *= 1 - _bare_teeth(picture, points, eye_distance)
+        return cls(blur, grain, _drawn(picture, points), stone, hues, _black(picture))
 
 
 def median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -78,19 +94,13 @@ def pixels_inside(picture: np.ndarray, ring: np.ndarray) -> np.ndarray:
     low = np.clip(np.floor(ring.min(axis=0)).astype(int), 0, [width - 1, height - 1])
     high = np.clip(np.ceil(ring.max(axis=0)).astype(int), 1, [width, height])
     x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
-    crossings = np.zeros(x.shape, dtype=int)
-    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        check_interrupted()
-        if y0 != y1:
-            crossings += ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
-    return picture[low[1] : high[1], low[0] : high[0]][crossings % 2 == 1].astype(np.float64)
+    inside = inside_ring(np.stack([x, y], axis=-1), ring)
+    return picture[low[1] : high[1], low[0] : high[0]][inside].astype(np.float64)
 
 
 def _blur(picture: np.ndarray, points: np.ndarray) -> float:
-    """From how much the strongest edges of eyes and lips lose when they are blurred by one pixel more."""
-    from scipy.ndimage import gaussian_filter
-
-    ratios = []
+    """Of the two sharpest of eyes and lips: the sharpest may be the rim of a lens, and lips may have no edge."""
+    found = []
     for ring in (RIGHT_EYE, LEFT_EYE, LIPS_OUTER):
         check_interrupted()
         places = points[list(ring)]
@@ -98,14 +108,29 @@ def _blur(picture: np.ndarray, points: np.ndarray) -> float:
         low = np.clip(places.min(axis=0) - margin, 0, None).astype(int)
         high = (places.max(axis=0) + margin).astype(int) + 1
         light = picture[low[1] : high[1], low[0] : high[0]] @ LUMA
-        if min(light.shape) < 5:
-            continue
-        slopes = [np.hypot(*np.gradient(layer)) for layer in (light, gaussian_filter(light, 1.0, mode="nearest"))]
-        strong = slopes[1] >= np.quantile(slopes[1], 0.97)
-        ratios.append(float(np.median(slopes[0][strong] / np.maximum(slopes[1][strong], 1e-6))))
-    if not ratios:
+        if min(light.shape) >= 5:
+            found.append(_edge_blur(light))
+    if not found:
         return SHARPEST
-    return float(np.clip(1 / np.sqrt(max(max(ratios) ** 2 - 1, 1e-4)), SHARPEST, BLUNTEST))
+    return float(np.clip(np.exp(np.log(sorted(found)[:2]).mean()), SHARPEST, BLUNTEST))
+
+
+def _edge_blur(light: np.ndarray) -> float:
+    """Pixels, from how much the strongest edges of `light` (h, w) lose when they are blurred more.
+
+    The grain of a blurred picture is as sharp as its pixels, so edges are blurred more there before they are compared.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    blur = SHARPEST
+    for more in BLUR_STEPS:
+        slopes = [np.hypot(*np.gradient(layer)) for layer in (light, gaussian_filter(light, more, mode="nearest"))]
+        strong = slopes[1] >= np.quantile(slopes[1], 0.97)
+        ratio = float(np.median(slopes[0][strong] / np.maximum(slopes[1][strong], 1e-6)))
+        blur = min(more / np.sqrt(max(ratio**2 - 1, 1e-4)), BLUNTEST)
+        if blur <= COARSER * more:
+            break
+    return float(blur)
 
 
 def _grain(picture: np.ndarray, points: np.ndarray, eye_distance: float) -> np.ndarray:
@@ -161,6 +186,24 @@ def _stone(picture: np.ndarray, points: np.ndarray, blur: float) -> float:
     hue = np.median(lips[lit] / light[lit, None], axis=0)
     redder = np.abs(hue - skin / max(float(skin @ LUMA), 1e-3)).max()
     return float(smoothstep(0.7, 0.8, np.float64(iris)) * smoothstep(0.08, 0.04, np.float64(redder)))
+
+
+def _bare_teeth(picture: np.ndarray, points: np.ndarray, eye_distance: float) -> float:
+    """0..1: how surely an open mouth shows teeth, which statues hardly do, and people with narrow eyes mostly."""
+    lips = pixels_inside(picture, points[list(LIPS_INNER)]) @ LUMA
+    if len(lips) < LEAST_TEETH * eye_distance**2:
+        return 0.0
+    light = np.quantile(lips, 0.7) / max(skin_brightness(picture, points), 1e-3)
+    return float(smoothstep(0.6, 0.8, light))
+
+
+def _black(picture: np.ndarray) -> np.ndarray:
+    """Mean colour (3,) of the darkest pixels."""
+    height, width = picture.shape[:2]
+    step = max(1, int(np.sqrt(height * width / BLACK_SAMPLES)))
+    pixels = picture[::step, ::step].reshape(-1, 3)
+    light = pixels @ LUMA
+    return np.minimum(pixels[light <= np.quantile(light, DARKEST_PART)].mean(axis=0), MOST_BLACK).astype(np.float64)
 
 
 def _iris_light(picture: np.ndarray, points: np.ndarray, ring: tuple[int, ...]) -> float:

@@ -85,3 +85,36 @@ def test_hair_that_has_the_colour_of_a_thing_far_aside_stays_the_heads():
     matte = HeadMatte(picture.numpy(), mesh, box)
     left, top, right, bottom = box
     assert float(matte.alpha[0][(lit > 0.7)[top:bottom, left:right]].quantile(0.1)) > 0.9
+
+
+def test_a_collar_of_the_walls_colour_is_not_the_wall():
+    image, track = example_portrait()
+    mesh = PortraitMesh(track)
+    box = HeadField(mesh, torch.device("cpu")).box
+    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
+    aside, height = (torch.from_numpy(v) for v in skull_position(torch.stack([x, y], dim=-1).numpy(), mesh))
+    wall = torch.tensor([0.85, 0.88, 0.8])
+    picture = torch.where(((aside < 0.9) & (height > -9))[..., None], image, wall)
+    picture[(height < -10) & (aside < 1.7)] = torch.tensor([0.1, 0.25, 0.2])
+    collar = (height < -13) & (height > -15.5) & (aside > 0.8) & (aside < 1.2)
+    picture[collar] = wall
+    matte = HeadMatte(picture.numpy(), mesh, box)
+    left, top, right, bottom = box
+    assert collar.any()
+    assert float(matte.alpha[0][collar[top:bottom, left:right]].quantile(0.1)) > 0.9
+
+
+def test_a_hat_that_reaches_the_pictures_border_is_the_heads():
+    image, track = example_portrait()
+    mesh = PortraitMesh(track)
+    box = HeadField(mesh, torch.device("cpu")).box
+    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
+    aside, height = skull_position(torch.stack([x, y], dim=-1).numpy(), mesh)
+    picture = torch.where(torch.from_numpy(aside < 0.9)[..., None], image, torch.tensor([0.35, 0.45, 0.5]))
+    over = (x - mesh.points[10, 0]).abs() / (mesh.points[10, 1] - y).clamp(min=1) < 0.7
+    hat = torch.from_numpy(height > 8) & over
+    picture[hat] = torch.tensor([0.7, 0.35, 0.15])
+    matte = HeadMatte(picture.numpy(), mesh, box)
+    left, top, right, bottom = box
+    assert hat[0].any()
+    assert float(matte.alpha[0][hat[top:bottom, left:right]].quantile(0.1)) > 0.9

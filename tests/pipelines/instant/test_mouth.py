@@ -17,7 +17,7 @@ from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
-from talking_portrait.pipelines.instant.renderer.lips import _inside_shown, _lip_edge
+from talking_portrait.pipelines.instant.renderer.lip_edges import inside_shown, lip_above, lip_edge
 from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     YELLOW_LIGHT,
     YELLOWEST,
@@ -219,20 +219,38 @@ def test_edges_of_open_lips_are_found_in_the_picture(smiling):
     for beside in (-1.0, 1.0):
         mouth = Aperture(points, MOUTH_CORNERS, LIPS_INNER[1:10], LIPS_INNER[:10:-1])
         mouth.lower = mouth.lower + 0.05 * beside * mouth.half
-        edges.append(_lip_edge(picture, mouth, 1))
+        edges.append(lip_edge(picture, mouth, 1))
     middle = slice(len(edges[0]) // 3, -len(edges[0]) // 3)
     assert np.abs(edges[1] - edges[0])[middle].mean() < 0.4 * 0.1 * mouth.half
 
 
-def test_a_row_of_teeth_reaches_the_lower_lip_as_a_whole():
-    """A smile with one tooth in the shade and corners where nothing is visible, and a mouth without visible teeth."""
-    half, picture = 60.0, np.full((160, 160, 3), 0.6)
+def flat_mouth(height: float) -> Aperture:
+    """120 pixels wide, in the middle of 160 x 160; both lips are up to `height` pixels from the line of its corners."""
     points = np.zeros((468, 2))
     points[list(MOUTH_CORNERS)] = [[20, 80], [140, 80]]
     place = np.linspace(-0.8, 0.8, 9)
-    for lip, height in ((UPPER_INNER_LIP, -6), (LOWER_INNER_LIP, 6)):
-        points[list(lip)] = np.stack([80 + half * place, 80 + height * (1 - place**2)], axis=-1)
-    mouth = Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+    for lip, side in ((UPPER_INNER_LIP, -height), (LOWER_INNER_LIP, height)):
+        points[list(lip)] = np.stack([80 + 60 * place, 80 + side * (1 - place**2)], axis=-1)
+    return Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+
+
+def test_a_lower_lip_that_landmarks_take_for_the_inside_is_found():
+    """Lips shut along a dark line above, and an open mouth whose inside is dark down to the lip, or a tongue's."""
+    lips = np.full((160, 160, 3), [0.7, 0.4, 0.4])
+    shut, dark = lips.copy(), lips.copy()
+    shut[70:75] = 0.1
+    dark[70:88] = 0.1
+    mouth = flat_mouth(12)
+    assert lip_above(shut, mouth)[len(mouth.upper) // 2] == pytest.approx(92 - 75, abs=2.5)
+    assert not lip_above(dark, mouth).any()
+    wide = flat_mouth(30)
+    shut[50:75] = 0.1
+    assert not lip_above(shut, wide).any(), "that is a tongue"
+
+
+def test_a_row_of_teeth_reaches_the_lower_lip_as_a_whole():
+    """A smile with one tooth in the shade and corners where nothing is visible, and a mouth without visible teeth."""
+    half, picture, mouth = 60.0, np.full((160, 160, 3), 0.6), flat_mouth(6)
     along = np.linspace(-1.5, 1.5, 301) * half
     row = np.abs(along) < half
     picture[:, 60:68] = 0.15
@@ -250,12 +268,20 @@ def test_sharpness_flat_colours_and_stone_are_measured():
     assert photo.stone == 0
     blurred = PictureStyle.of(gaussian_filter(picture, (2, 2, 0)), points, eye)
     assert 1.8 < blurred.blur < 3.0
+    grain = np.random.default_rng(0).normal(0, 0.005, picture.shape)
+    more = PictureStyle.of(gaussian_filter(picture, (5, 5, 0)) + grain, points, eye)
+    assert 3.5 < more.blur < 6.5, "grain is not blurred"
+    assert photo.black.max() < 0.1
+    assert PictureStyle.of(0.2 + 0.8 * picture, points, eye).black.min() > 0.19, "a faded picture"
     assert blurred.grain.std() < 0.5 * photo.grain.std()
     flat = PictureStyle.of(np.round(gaussian_filter(picture, (2, 2, 0)) * 4) / 4, points, eye)
     assert flat.drawn > 0.9
     # Without irises it is a statue if its lips have the skin's hue, also where brows throw shadows on the eyes.
+    shut = picture.copy()
+    low, high = (bound(points[list(LIPS_INNER)], axis=0).astype(int) for bound in (np.min, np.max))
+    shut[low[1] : high[1], low[0] : high[0]] = np.median(picture[low[1] : high[1], low[0] : high[0]], (0, 1)) / 2
     for shade in (0.0, 0.5):
-        blank = picture.copy()
+        blank = shut.copy()
         for ring in (RIGHT_EYE, LEFT_EYE):
             low, high = points[list(ring)].min(axis=0).astype(int), points[list(ring)].max(axis=0).astype(int) + 1
             across = np.linspace(1 - shade, 1, high[0] - low[0])
@@ -267,6 +293,9 @@ def test_sharpness_flat_colours_and_stone_are_measured():
         assert PictureStyle.of(red, points, eye).stone == 0
         grey = np.repeat(blank.mean(axis=-1, keepdims=True), 3, axis=-1)
         assert PictureStyle.of(grey, points, eye).stone == 1
+        grey[low[1] : high[1], low[0] : high[0]] = 0.9
+        assert PictureStyle.of(grey, points, eye).stone == 0, "statues do not show their teeth"
+        grey = np.repeat(blank.mean(axis=-1, keepdims=True), 3, axis=-1)
         assert PictureStyle.of(gaussian_filter(grey, (6, 6, 0)), points, eye).stone == 0, "no eyes can be seen"
     grey = np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1)
     assert PictureStyle.of(grey, points, eye).stone == 0
@@ -305,4 +334,4 @@ def test_a_dark_line_between_lips_that_hardly_part_says_nothing_of_the_teeth(hei
         edges_at=lambda along: (np.full(along.shape, -half * height / 2), np.full(along.shape, half * height / 2)),
         places=lambda along, across: np.stack(np.broadcast_arrays(along + 100, across + 100), axis=-1),
     )
-    assert _inside_shown(picture, mouth, 0.6) == pytest.approx(shown, abs=0.01)
+    assert inside_shown(picture, mouth, 0.6) == pytest.approx(shown, abs=0.01)

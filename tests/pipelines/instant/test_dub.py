@@ -455,8 +455,8 @@ def test_teeth_that_cling_to_the_edge_of_a_lip_take_its_colour_and_nothing_else_
     lower_face._clear_of_teeth(lip, along, depth, half, np.array([200.0, 150, 130]))
     mouth = np.abs(along) < 0.9 * half
     assert np.abs(lip[teeth & mouth & ~shade] - red).max() < 15
-    np.testing.assert_array_equal(lip[teeth & shade], before[teeth & shade])
-    np.testing.assert_array_equal(lip[~teeth], before[~teeth])
+    np.testing.assert_allclose(lip[teeth & shade], before[teeth & shade], atol=0.01)
+    np.testing.assert_allclose(lip[~teeth], before[~teeth], atol=0.01)
 
 
 @pytest.mark.parametrize("fingers", [False, True])

@@ -64,7 +64,7 @@ WIDGET_VALUES: Mapping[str, tuple[type, str]] = {
     "STRING": (str, "a text"),
     "COMBO": (str, "one of its choices"),
 }
-"""What widgets carry; values and ranges are checked by what uses them."""
+"""What widgets carry."""
 ROUNDING = 1e-6
 """By which part of itself a number may be outside of a widget's range, as computed ones are."""
 FILE_CHOICES = frozenset(
@@ -159,8 +159,8 @@ def _check_values(checked: Checked, inputs: Mapping[str, Any]) -> None:
                     f'The input "{name}" is {described(inputs[name])}, but {what} is expected; connect another node, '
                     "or none."
                 )
-            *others, last = entry.choices or ("",)
             if entry.choices and name in inputs and inputs[name] not in entry.choices:
+                *others, last = entry.choices
                 raise TalkingPortraitError(
                     f'The input "{name}" is {described(inputs[name])}, but {", ".join(others)} or {last} is expected; '
                     "choose one of these."

@@ -133,13 +133,13 @@ def _clear_of_teeth(lip: np.ndarray, along: np.ndarray, depth: np.ndarray, half:
     from scipy.ndimage import gaussian_filter1d
 
     deep = depth / (TEETH_REACH * half)
-    inner = (deep > 1) & (deep < LIP_REACH) & (np.abs(along) < half)
+    mouth = np.abs(along) < half
     column = np.clip((along / half + 1) / 2 * LIP_COLUMNS, 0, LIP_COLUMNS - 1).astype(int)
-    rows = np.concatenate([lip[inner], np.ones((int(inner.sum()), 1), np.float32)], axis=1)
-    total = np.stack([np.bincount(column[inner], row, LIP_COLUMNS) for row in rows.T])
-    total = gaussian_filter1d(total, LIP_BLUR, mode="nearest")
-    edge = (depth > -LIP_EDGE[1]) & (deep <= 1) & (np.abs(along) < half) & (total[3] > LEAST_LIP)[column]
-    own = (total[:3] / np.maximum(total[3], LEAST_LIP)).T[column[edge]].astype(np.float32)
+    inner = mouth & (deep > 1) & (deep < LIP_REACH)
+    sums = [np.bincount(column[inner], values, LIP_COLUMNS) for values in (*lip[inner].T, None)]
+    *total, count = gaussian_filter1d(np.stack(sums).astype(np.float64), LIP_BLUR, mode="nearest")
+    edge = mouth & (depth > -LIP_EDGE[1]) & (deep <= 1) & (count > LEAST_LIP)[column]
+    own = (np.stack(total, axis=-1) / np.maximum(count, LEAST_LIP)[:, None])[column[edge]].astype(np.float32)
     brighter = (lip[edge] - own) @ LUMA / float(light @ LUMA)
     part = smoothstep(*BRIGHTER, brighter) * smoothstep(1.0, 0.7, deep[edge])
     lip[edge] += part[:, None].astype(np.float32) * (own - lip[edge])

@@ -127,7 +127,7 @@ class MouthView:
 
         `below_upper` and `above_lower` (h, w) are distances in pixels from the lips. Upper teeth keep their place in
         the head while the upper lip comes down over them; where it is higher than here, they go up with it. What lies
-        at the lower lip stays with it; a wider mouth is dark between both.
+        at the lower lip stays with it; a wider mouth is dark between both, but for its tongue.
         """
         cm = max(float(np.linalg.norm(self.basis[:, 1])), 1e-6)
         to_view = self.basis[:, :2] @ np.linalg.inv(motion.basis[:, :2])
@@ -144,17 +144,16 @@ class MouthView:
         from_lower = above_lower * size
         shown = teeth = self.upper_to * gap
         if self.lower_lip is None:
-            above = self._lengthened(along, upper, from_upper, shown, shown)
-            below_shown = (self.lower_from - 1) * gap
-            below = self._lengthened(along, lower, -from_lower, below_shown, below_shown)
-            behind = smoothstep(0.0, DARK_FROM * self.lips.half, from_lower + below_shown)
+            lowest = (self.lower_from - 1) * gap
+            below = self._lengthened(along, lower, -from_lower, lowest, lowest)
+            behind = smoothstep(0.0, DARK_FROM * self.lips.half, from_lower + lowest)
         else:
             # The lower lip hides the ends of the teeth, down to where it goes as it leaves them.
             teeth = np.maximum(shown, np.minimum(TEETH_LENGTH * cm, shown + np.maximum(opening - gap, 0)))
-            above = self._lengthened(along, upper, from_upper, teeth, shown)
             fading = np.exp(-from_lower / (LIP_DEPTH * self.lips.half))[..., None].astype(np.float32)
             below = self.cavity + fading * (LIP_SHADE * self.lower_lip - self.cavity)
             behind = np.ones_like(from_lower)
+        above = self._lengthened(along, upper, from_upper, teeth, shown)
         spoken = distance(motion.points + motion.moved, INNER_UPPER_LIP, INNER_LOWER_LIP) * size
         wider = spoken - float((self.lips.lower - self.lips.upper).max())
         tongue = self._tongue(along, from_lower / np.maximum(opening, RIM), wider / cm)

@@ -213,7 +213,7 @@ def lower_face() -> np.ndarray:
 
 def hidden_lips(near: Sequence[Oddness]) -> float:
     """The part in 0..1 of the lips that is hidden, as a mean of frames."""
-    lips = texture_grid().lips & _regions().compared
+    lips = _regions().compared_lips
     return float(np.mean([(one.other | one.skin)[lips].mean() for one in near]))
 
 
@@ -250,8 +250,7 @@ def _redness(look: np.ndarray) -> float:
 def _redness_of_parts(look: np.ndarray) -> np.ndarray:
     """The same (5,) for the reddest of the lips in each part of the mouth: between lips teeth may be seen."""
     regions = _regions()
-    skin = np.median(look[regions.around_lips, 1])
-    lips = texture_grid().lips & regions.compared
+    skin, lips = np.median(look[regions.around_lips, 1]), regions.compared_lips
     return np.array([np.percentile(look[window][lips[window]][:, 1], REDDEST) for window in regions.windows]) - skin
 
 
@@ -325,7 +324,8 @@ class _Regions:
     """Masks (H, W) of texels: `area` the lower face, `edge` its outer edge, `compared` what speech leaves as it is.
 
     `lit` numbers of texels that say how the face is lit, by light that is even and by slopes (H, W, 3). `windows` rows
-    and columns of parts of the mouth; `lips` and `around_lips` are masks of their middle and of the skin beside it.
+    and columns of parts of the mouth; `lips` and `around_lips` are masks of their middle and of the skin beside it, and
+    `compared_lips` of all of them that is compared.
     """
 
     area: np.ndarray
@@ -336,6 +336,7 @@ class _Regions:
     windows: tuple[tuple[slice, slice], ...]
     lips: np.ndarray
     around_lips: np.ndarray
+    compared_lips: np.ndarray
 
 
 @cache
@@ -356,13 +357,15 @@ def _regions() -> _Regions:
     )
     near, far = (cv2.dilate(grid.lips.astype(np.uint8), np.ones((size, size))) > 0 for size in AROUND_LIPS)
     middle = np.abs(grid.x) < MIDDLE
+    compared = (area > 0) & ~grid.between_lips
     return _Regions(
         area > 0,
         edge > 0,
-        (area > 0) & ~grid.between_lips,
+        compared,
         lit,
         slopes,
         windows,
         grid.lips & middle,
         far & ~near & middle,
+        grid.lips & compared,
     )

@@ -45,11 +45,13 @@ def read_settings(folder: Path, kind: type[Settings]) -> Settings | None:
     Raises TalkingPortraitError for a file of another program, or of another system's training.
     """
     values = _read(folder)
-    if values is None:
-        return None
+    return None if values is None else _settings_of(values, folder, kind)
+
+
+def _settings_of(written: Mapping[str, Any], folder: Path, kind: type[Settings]) -> Settings:
     known = {entry.name: type(entry.default) for entry in fields(kind)}  # type: ignore[arg-type]
     later = {entry.name: entry.default for entry in fields(kind) if entry.metadata.get(LATER)}  # type: ignore[arg-type]
-    values = later | {name: value for name, value in values.items() if name != VIDEO}
+    values = later | {name: value for name, value in written.items() if name != VIDEO}
     if not _typed(values, known):
         raise TalkingPortraitError(
             f"{folder / FILE} was not written by this training; give another folder for the run."
@@ -76,13 +78,14 @@ def begun_settings(folder: Path, kind: type[Settings], model: str, video: str, *
     """
     if folder.is_file():
         raise TalkingPortraitError(f"{folder} is a file, but a folder for the run is expected; give another name.")
-    before = read_settings(folder, kind)
+    written = _read(folder)
+    before = None if written is None else _settings_of(written, folder, kind)
     if before is not None and not resume:
         raise TalkingPortraitError(
             f"{folder} holds a training run already ({FILE}); go on with it by --resume (in Python resume=True), or "
             "give another folder."
         )
-    if before is not None and (_read(folder) or {}).get(VIDEO, video) != video:  # older runs don't name it
+    if written is not None and written.get(VIDEO, video) != video:  # older runs don't name it
         raise TalkingPortraitError(
             f"The run in {folder} was begun on another person's video, whose face it has learnt; give this person "
             "another run."

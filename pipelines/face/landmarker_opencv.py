@@ -1,7 +1,7 @@
 """The two face networks of older mediapipe packages (BlazeFace and the 468-point mesh) run by OpenCV's dnn module.
 
 They ship with the pack, for places where the `.task` file or the mediapipe package is not at hand. The networks are
-MediaPipe's (models/face/landmark_networks; Apache-2.0, see the NOTICE there); anchors, overlap suppression, crop and
+MediaPipe's (models/face/mediapipe_networks; Apache-2.0, see the NOTICE there); anchors, overlap suppression, crop and
 projection back follow the figures in MediaPipe's published graphs. Papers: BlazeFace (arXiv 1907.05047), Real-time
 Facial Surface Geometry (arXiv 1907.06724). Expression scores come from distances between the points.
 """
@@ -9,22 +9,19 @@ Facial Surface Geometry (arXiv 1907.06724). Expression scores come from distance
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..errors import TalkingPortraitError
 from ..image.affine_sampling import apply_map, box_map, turned_map
 from ..image.byte_sampling import cut_out
-from ..packages import PACK, first_line, load_opencv
+from ..image.tflite_network import FOLDER, TFLiteNetwork
+from ..packages import load_opencv
 from .expression_scores import scores_from_shape
 from .face import Face
 from .face_search import same_face
 from .metric_mesh import metric_mesh
 from .part_points import PartPoints, shipped_networks
 
-FOLDER = PACK / "models" / "face" / "landmark_networks"
 DETECTOR_FILE = FOLDER / "face_detection_short_range.tflite"
 MESH_FILE = FOLDER / "face_landmark.tflite"
 DETECTOR_SIZE, MESH_SIZE = 128, 192
@@ -53,8 +50,10 @@ class TFLiteLandmarker:
         Raises TalkingPortraitError where OpenCV can't be loaded, and for a network that is damaged.
         """
         self.hint = hint
-        self._detector = _Network(DETECTOR_FILE, DETECTOR_SIZE, {"classificators": (896, 1), "regressors": (896, 16)})
-        self._mesh = _Network(MESH_FILE, MESH_SIZE, {"conv2d_21": (1404, 1), "conv2d_31": (1, 1)})
+        self._detector = TFLiteNetwork(
+            DETECTOR_FILE, DETECTOR_SIZE, {"classificators": (896, 1), "regressors": (896, 16)}
+        )
+        self._mesh = TFLiteNetwork(MESH_FILE, MESH_SIZE, {"conv2d_21": (1404, 1), "conv2d_31": (1, 1)})
         self._corrections = shipped_networks() if networks is None else networks
         self._anchors = _anchors()
         self._seen = np.zeros((LOOK_SIZE, LOOK_SIZE, 3), dtype=np.float32)
@@ -148,32 +147,6 @@ class TFLiteLandmarker:
         self._seen = cv2.resize(cut, (LOOK_SIZE, LOOK_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
         self._mesh.set_input(cut / np.float32(255))
         return apply_map(square, self._mesh.output("conv2d_21").reshape(468, 3).astype(np.float64))
-
-
-class _Network:
-    """One TFLite network in OpenCV; its outputs by name, with their shapes."""
-
-    def __init__(self, path: Path, size: int, outputs: dict[str, tuple[int, int]]) -> None:
-        cv2 = load_opencv()
-        try:
-            # Bytes, not a path: OpenCV can't open paths beyond ASCII on every system.
-            self._net: Any = cv2.dnn.readNetFromTFLite(np.frombuffer(path.read_bytes(), dtype=np.uint8))
-            self._shapes = outputs
-            self.set_input(np.zeros((size, size, 3), dtype=np.float32))
-            for name in outputs:
-                self.output(name)
-        except (cv2.error, ValueError) as error:
-            raise TalkingPortraitError(
-                f"{path} is not the network that its name promises ({first_line(error)}); install the pack again."
-            ) from error
-
-    def set_input(self, picture: np.ndarray) -> None:
-        """Sets the input, (size, size, 3) float32."""
-        self._net.setInput(np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=np.float32))
-
-    def output(self, name: str) -> np.ndarray:
-        """One output for the input that was set; OpenCV 5 gives a network no more than one at a time."""
-        return self._net.forward(name).reshape(self._shapes[name])
 
 
 def _anchors() -> np.ndarray:

@@ -41,7 +41,8 @@ STRUCTURE_FROM = 0.012
 def filled_background(picture: torch.Tensor, known: torch.Tensor, *, patches: bool = True) -> torch.Tensor:
     """The picture (C, h, w) with what is not `known` (1, h, w), in 0..1, grown in from around.
 
-    Without `patches` always by mean colours.
+    A fourth channel is how transparent it is: what is white for that alone is no structure. Without `patches` always by
+    mean colours.
     """
     smooth = _mean_fill(picture, known)
     if not patches:
@@ -51,7 +52,7 @@ def filled_background(picture: torch.Tensor, known: torch.Tensor, *, patches: bo
     size = (max(PATCH, round(height * scale)), max(PATCH, round(width * scale)))
     certain = -F.adaptive_max_pool2d(-(known >= 0.99).float(), size)[0] > 0.5
     band = (grown(certain[None].float(), round(DEPTH * max(size)))[0] > 0.5) & ~certain
-    if not band.any() or _structure(picture, known, size) < STRUCTURE_FROM:
+    if not band.any() or _structure(picture[:3], known * (1 - picture[3:].sum(dim=0)), size) < STRUCTURE_FROM:
         return smooth
     shifts = _best_shifts(picture, smooth, certain, band, size)
     if shifts is None:

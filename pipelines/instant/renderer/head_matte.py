@@ -1,10 +1,10 @@
-"""Which pixels belong to the head and body, and what is behind them, by colour densities without a network.
+"""Which pixels belong to the head and body, and what is behind them.
 
-Pixels inside the face landmarks are head; the far border of the picture above the shoulders is background. The colour
-densities of both classify the rest. A random walk with weak links across edges (Grady 2006, "Random walks for image
+A small network says where the picture shows a person. Where it is sure, and inside the face landmarks, pixels are head
+or background; the colour densities of both classify the rest, and all of a picture in which the network does not know
+the face, as of some animals. A random walk with weak links across edges (Grady 2006, "Random walks for image
 segmentation") smooths the result, and a guided filter (He 2010) upsamples it to the picture's own resolution.
-Where the classification is uncertain, a pixel counts as head: background that moves along a little with a head is less
-disturbing than hair that stays behind.
+Where that is uncertain, a pixel counts as head: background that moves along disturbs less than hair that stays.
 
 Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
 """
@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
+from ...image.person_mask import PersonSegmenter
 from ...image.windows import grown, large_box_mean
 from ...progress import check_interrupted
 from .face_opening import inside_ring
-from .head_field import SKULL_CENTRE, SKULL_RADII, skull_position
+from .head_field import SKULL_RADII, skull_position
 from .portrait_mesh import PortraitMesh
 
 WORK_HEAD = 120
@@ -39,15 +40,16 @@ CUT_OUT_SIDES = 0.5
 """Part of the moving box's sides that is transparent in a picture whose alpha is the head's matte."""
 SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
-OVERHEAD, FAR_OVERHEAD = 0.8, 2.2
-"""Skull radii aside of a head's middle up to which nothing above it counts as background at first, but far away."""
+KNOWN_FACE = 0.7, 0.9
+"""The network's mean in the face from which it says something of the picture, and from which it is trusted."""
+SURELY, SURE, BACKGROUND_ODDS = 0.003, 4.5, 1.0
+"""The network's least probability; log odds from which it is sure, and up to which what is usual may be background."""
+OVERRULED = 0.6
+"""Part by which colours and the usual outline of a head count less where the network is trusted."""
 UNARY = 0.06
 """Weight of each pixel's own colour against the links to its neighbours."""
-LESS_ON_HEAD, HEAD_ABOVE = 0.9, (-3.0, 3.0)
-"""Part by which a colour of the background counts less where a head usually is, above heights in cm: black hair is not
-the black door far beside it, and its neighbours tell so."""
-COLLARS, COLLAR_GAP = -10.0, 0.03
-"""Height in cm below which no background shows through a body, and half the width in head widths of its gaps."""
+INNER = 0.025
+"""Head widths from the outline of a person up to which a pixel's own colour says how opaque it is."""
 ROUNDS = 2
 RATHER_HEAD = 0.3, 0.6
 """Matte from which some, and from which all, of what a background does not explain is the head's."""
@@ -91,21 +93,21 @@ class HeadMatte:
         scale = min(1.0, WORK_HEAD / (2 * SKULL_RADII[0] * mesh.pixels_per_cm))
         size = (max(2, round(inside.shape[1] * scale)), max(2, round(inside.shape[2] * scale)))
         small = F.interpolate(inside[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
-        shares = self._classify(small.permute(1, 2, 0).double().numpy(), mesh, box)
+        person = PersonSegmenter().mask(inside.permute(1, 2, 0).numpy(), size)
+        shares = self._classify(small.permute(1, 2, 0).double().numpy(), person, mesh, box)
         if shares is None:
             self.alpha = torch.ones_like(inside[:1])
             self.backdrop, self.clear = inside.clone(), clear
             return
-        share, near, open_air = (torch.from_numpy(values).float()[None] for values in shares)
+        share, near, open_air, inner = (torch.from_numpy(values).float()[None] for values in shares)
         alpha = _guided(inside, small, share, radius=round(0.05 * WORK_HEAD))
-        near, open_air = F.interpolate(
-            torch.stack([near, open_air], dim=1), size=inside.shape[1:], mode="bilinear", align_corners=False
-        )[0].split(1)
+        maps = torch.stack([share, near, open_air, inner], dim=1)
+        maps = F.interpolate(maps, size=inside.shape[1:], mode="bilinear", align_corners=False)
+        share, near, open_air, inner = maps[0].split(1)
         # In front of a pattern the fit lets the pattern through where there is no head.
-        share = F.interpolate(share[None], size=inside.shape[1:], mode="bilinear", align_corners=False)[0]
         beside = alpha[(share < 0.02) & (near > 0)]
         least = float(beside.quantile(0.9).clamp(LEAST_CLEAR, MOST_CLEAR)) if 0 < len(beside) < 2**24 else LEAST_CLEAR
-        self.alpha = ((alpha - least) / (OPAQUE - least)).clamp(0, 1) * near
+        self.alpha = torch.maximum(((alpha - least) / (OPAQUE - least)).clamp(0, 1) * near, inner)
         unclear = unclear_share(self.alpha)
         self.motion_share = 1 - (1 - LEAST_MOTION) * float(smoothstep(*UNCLEAR, np.float64(unclear)))
         if cut_out is not None:  # transparency around the head goes on behind it, as colours do
@@ -127,13 +129,14 @@ class HeadMatte:
         return float((sides < 0.5).float().mean()) > CUT_OUT_SIDES
 
     def _classify(
-        self, small: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        self, small: np.ndarray, person: np.ndarray, mesh: PortraitMesh, box: tuple[int, int, int, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
         """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where there is no background.
 
-        Also how near (h, w) in 0..1 a pixel is to what is solidly head; and where (h, w) in 0..1, beside jaw and neck,
-        the original picture is kept as backdrop whatever the classification is, because the edge of a filled-in
-        background would be visible there.
+        `person` (h, w) in 0..1 is how likely there is one. Also how near (h, w) in 0..1 a pixel is to what is solidly
+        head; where (h, w) in 0..1, beside jaw and neck, the original picture is kept as backdrop whatever the
+        classification is, because the edge of a filled-in background would be visible there; and how far (h, w) in 0..1
+        a pixel is certainly of the person.
         """
         rows, columns = small.shape[:2]
         left, top, right, bottom = box
@@ -150,9 +153,9 @@ class HeadMatte:
         head = face | neck | chest | ((radius < 0.8) & (height > 2))
         edge = np.minimum(np.minimum(x - left, right - x) / (right - left), (y - top) / (bottom - top))
         air = (radius > SURE_DISTANCE) & (height > -6) & ((edge < 0.06) | (radius > FAR_DISTANCE))
-        # Right above a head may be a bun, a hat or more of the hair; what else is there is found beside it too.
-        aside = np.sqrt(np.maximum(radius**2 - (np.maximum(height - SKULL_CENTRE[1], 0) / SKULL_RADII[1]) ** 2, 0))
-        air &= (aside > OVERHEAD) | (height < SKULL_RADII[1]) | (radius > FAR_OVERHEAD)
+        known = float(smoothstep(*KNOWN_FACE, person[face].mean())) if face.any() else 0.0
+        seen = known * np.log((person + SURELY) / (1 - person + SURELY))
+        head, air = head | (seen > SURE), (air & (seen < BACKGROUND_ODDS)) | (seen < -SURE)
         if air.mean() < 0.004:
             return None
         colours = _features(small)
@@ -160,8 +163,7 @@ class HeadMatte:
         usual = 0.75 + 0.47 * smoothstep(-4, 3, height)
         prior = 1 / (1 + np.exp((radius - usual) / 0.14))
         prior = np.where(height < -10, np.maximum(prior, smoothstep(10, 20, -height)), prior)
-        # Skin is searched as far as ears reach. A colour that neither side has is rather a highlight in the
-        # hair, but beside the neck a thing behind it.
+        # Skin is searched as far as ears reach. A colour that neither side has is a highlight in hair, or behind necks.
         skin = face | neck
         beside_skin = _near(skin, 0.1 * WORK_HEAD, 0.16 * WORK_HEAD)
         strange = 0.3 * 10 ** (1.5 * smoothstep(-3, 2, height) - 0.5)
@@ -172,9 +174,8 @@ class HeadMatte:
             hair = np.maximum(hair, _density(colours, skin) * beside_skin)
             evidence = np.log((hair + strange) / (_density(colours, known_air) + 0.3))
             log_odds = np.clip(evidence, -5, 5) + np.log((prior + 0.02) / (1.02 - prior))
-            belief = 1 / (1 + np.exp(-log_odds))
+            belief = 1 / (1 + np.exp(-(1 - OVERRULED * known) * log_odds - seen))
             weight = UNARY * (0.1 + np.abs(belief - 0.5))
-            weight *= np.where(belief < 0.5, 1 - LESS_ON_HEAD * prior * smoothstep(*HEAD_ABOVE, height), 1)
             belief, weight = np.where(head, 1, belief), np.where(head, 50.0, weight)
             sure = air & (evidence < 0.5)
             belief, weight = np.where(sure, 0, belief), np.where(sure, 1.0, weight)
@@ -185,12 +186,11 @@ class HeadMatte:
                 return None
         closed, holes = _closed(share > 0.5, round(0.1 * WORK_HEAD))
         share = np.maximum(share, (closed | holes) & (height > 1))
-        # A collar of the background's colour is a hole of the body.
-        holes = _closed(share > 0.5, round(COLLAR_GAP * WORK_HEAD))[1] & (height < COLLARS)
-        share = np.maximum(share, _near(holes, COLLAR_GAP * WORK_HEAD, 1.5 * COLLAR_GAP * WORK_HEAD))
         near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
+        least = -grown(-torch.from_numpy(np.minimum(share, person))[None], round(INNER * WORK_HEAD))[0].numpy()
+        inner = known * smoothstep(0.5, 0.9, least)
         open_air = smoothstep(usual - 0.1, usual + 0.1, radius) * smoothstep(-1, 1, -height)
-        return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD))
+        return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD)), inner
 
 
 def _features(picture: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from talking_portrait.pipelines.face import landmarker_opencv as landmarks_tflit
 from talking_portrait.pipelines.face.landmarks import detect, follow, open_landmarker
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import to_uint8
+from talking_portrait.pipelines.image import person_mask
 from talking_portrait.pipelines.image.affine_sampling import apply_map, box_map, invert_map, sample_picture, turned_map
 from talking_portrait.pipelines.image.byte_sampling import cut_out
 from talking_portrait.pipelines.model_files.download import file_sha256
@@ -195,13 +196,10 @@ def test_without_a_usable_opencv_one_sentence_names_the_command(monkeypatch, cv2
 
 def test_the_shipped_networks_are_those_of_their_notice():
     notice = (landmarks_tflite.FOLDER / "NOTICE").read_text()
-    for path in (landmarks_tflite.DETECTOR_FILE, landmarks_tflite.MESH_FILE):
+    networks = (landmarks_tflite.DETECTOR_FILE, landmarks_tflite.MESH_FILE, person_mask.FILE)
+    for path in networks:
         assert re.search(rf"^{path.name}$.*?sha256 +{file_sha256(path)}$", notice, re.MULTILINE | re.DOTALL)
-    assert {path.name for path in landmarks_tflite.FOLDER.iterdir()} == {
-        "NOTICE",
-        landmarks_tflite.DETECTOR_FILE.name,
-        landmarks_tflite.MESH_FILE.name,
-    }
+    assert {path.name for path in landmarks_tflite.FOLDER.iterdir()} == {"NOTICE", *(path.name for path in networks)}
 
 
 def test_a_path_with_other_letters(tmp_path, mediapipe_engine):

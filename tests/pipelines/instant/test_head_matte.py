@@ -105,16 +105,32 @@ def test_a_collar_of_the_walls_colour_is_not_the_wall():
 
 
 def test_a_hat_that_reaches_the_pictures_border_is_the_heads():
+    """So is its brim, which lies where usually is background."""
     image, track = example_portrait()
     mesh = PortraitMesh(track)
     box = HeadField(mesh, torch.device("cpu")).box
     y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
-    aside, height = skull_position(torch.stack([x, y], dim=-1).numpy(), mesh)
-    picture = torch.where(torch.from_numpy(aside < 0.9)[..., None], image, torch.tensor([0.35, 0.45, 0.5]))
-    over = (x - mesh.points[10, 0]).abs() / (mesh.points[10, 1] - y).clamp(min=1) < 0.7
-    hat = torch.from_numpy(height > 8) & over
-    picture[hat] = torch.tensor([0.7, 0.35, 0.15])
+    height = torch.from_numpy(skull_position(torch.stack([x, y], dim=-1).numpy(), mesh)[1])
+    aside = (x - mesh.points[10, 0]).abs() / mesh.eye_distance
+    hat = ((height > 6.5) & (aside < 0.95)) | ((height > 6) & (height < 7.5) & (aside < 1.5))
+    light = 0.4 + (1 - (aside / 1.1) ** 2).clamp(0.15, 1)
+    picture = image.clone()
+    picture[hat] = (torch.tensor([0.25, 0.2, 0.15]) * light[..., None])[hat]
     matte = HeadMatte(picture.numpy(), mesh, box)
     left, top, right, bottom = box
     assert hat[0].any()
     assert float(matte.alpha[0][hat[top:bottom, left:right]].quantile(0.1)) > 0.9
+
+
+def test_what_a_person_wears_hides_its_background_whatever_its_colour():
+    """Folds in the opening of the suit are as bright as the wall."""
+    image, track = example_portrait()
+    mesh = PortraitMesh(track)
+    box = HeadField(mesh, torch.device("cpu")).box
+    matte = HeadMatte(image.numpy(), mesh, box)
+    left, top, right, bottom = box
+    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
+    aside, height = skull_position(torch.stack([x, y], dim=-1).numpy(), mesh)
+    suit = torch.from_numpy((height < -15) & (height > -20) & (aside < 1.0))[top:bottom, left:right]
+    assert suit.sum() > 9000
+    assert float(matte.alpha[0][suit].quantile(0.005)) > 0.97

@@ -54,7 +54,7 @@ from .preparation.background import MOST_FRAMES, clean_background
 from .preparation.camera_motion import MOVES, STEPS_A_SECOND, CameraMotion, Views
 from .preparation.head_place import HeadPlace
 from .preparation.head_tracking import HeadShape, HeadTrack, track_head
-from .preparation.parts import KEYFRAMES, Parser, learn_parts
+from .preparation.parts import KEYFRAMES, LearntParser, Parser, learn_parts
 from .preparation.previews import drawn_head, overlaid
 from .preparation.torso import torso_picture
 
@@ -161,7 +161,7 @@ class _Preparation:
 
     def _begun(self) -> dict[str, Any]:
         """The description on the disk where it is of the same work, else a new one."""
-        how = {"size": self.size, "parser": self.parser.name if self.parser else "landmarks and colours"}
+        how = {"size": self.size, "parser": self.parser.name if self.parser else LearntParser.name}
         meta = read_meta(self.folder)
         before = {} if meta is None else meta.get("settings")
         was = before if isinstance(before, dict) else {}

@@ -1,4 +1,4 @@
-"""Background, head, neck and torso in every frame of a video, from nothing but the video.
+"""Background, head, neck and torso in every frame of a video, from the video and the segmenter that ships alone.
 
 A small network is trained on some frames that `keyframes` has labelled, and labels all of them: what the labels of
 single frames get wrong at random it averages out, and its edges don't flicker from frame to frame.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import TalkingPortraitError
 from ..packages import load_opencv
 from .tflite_network import FOLDER, TFLiteNetwork
 
@@ -35,3 +36,12 @@ class PersonSegmenter:
     def _run(self, picture: np.ndarray) -> np.ndarray:
         self._network.set_input(picture)
         return self._network.output("activation_10").copy()
+
+
+def person_mask(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`PersonSegmenter.mask` of one picture; without OpenCV 0 everywhere, as if there were no person."""
+    try:
+        load_opencv()
+    except TalkingPortraitError:
+        return np.zeros(size)
+    return PersonSegmenter().mask(picture, size)

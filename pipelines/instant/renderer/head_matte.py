@@ -1,9 +1,9 @@
 """Which pixels belong to the head and body, and what is behind them.
 
 A small network says where the picture shows a person. Where it is sure, and inside the face landmarks, pixels are head
-or background; the colour densities of both classify the rest, and all of a picture in which the network does not know
-the face, as of some animals. A random walk with weak links across edges (Grady 2006, "Random walks for image
-segmentation") smooths the result, and a guided filter (He 2010) upsamples it to the picture's own resolution.
+or background; the colour densities of both classify the rest, and all where it does not know the face (as of some
+animals) or OpenCV, which runs it, is missing. A random walk with weak links across edges (Grady 2006, "Random walks for
+image segmentation") smooths that, and a guided filter (He 2010) upsamples it to the picture's own resolution.
 Where that is uncertain, a pixel counts as head: background that moves along disturbs less than hair that stays.
 
 Numbers that name no source were chosen by eye on portraits; the trials are not recorded.
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
-from ...image.person_mask import PersonSegmenter
+from ...image.person_mask import person_mask
 from ...image.windows import grown, large_box_mean
 from ...progress import check_interrupted
 from .face_opening import inside_ring
@@ -93,7 +93,7 @@ class HeadMatte:
         scale = min(1.0, WORK_HEAD / (2 * SKULL_RADII[0] * mesh.pixels_per_cm))
         size = (max(2, round(inside.shape[1] * scale)), max(2, round(inside.shape[2] * scale)))
         small = F.interpolate(inside[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
-        person = PersonSegmenter().mask(inside.permute(1, 2, 0).numpy(), size)
+        person = person_mask(inside.permute(1, 2, 0).numpy(), size)
         shares = self._classify(small.permute(1, 2, 0).double().numpy(), person, mesh, box)
         if shares is None:
             self.alpha = torch.ones_like(inside[:1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +136,13 @@ def test_what_a_person_wears_hides_its_background_whatever_its_colour():
     suit = torch.from_numpy((height < -15) & (height > -20) & (aside < 1.0))[top:bottom, left:right]
     assert suit.sum() > 9000
     assert float(matte.alpha[0][suit].quantile(0.005)) > 0.97
+
+
+def test_without_opencv_colours_alone_tell_the_head_from_the_wall(monkeypatch):
+    image, track = example_portrait()
+    mesh = PortraitMesh(track)
+    box = HeadField(mesh, torch.device("cpu")).box
+    both = HeadMatte(image.numpy(), mesh, box).alpha
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    colours = HeadMatte(image.numpy(), mesh, box).alpha
+    assert float((colours - both).abs().mean()) < 0.02

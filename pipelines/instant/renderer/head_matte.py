@@ -55,11 +55,6 @@ RATHER_HEAD = 0.3, 0.6
 """Matte from which some, and from which all, of what a background does not explain is the head's."""
 STRANGE = 0.03, 0.12
 """The same by how far, of white, a colour lies beyond those that the background has nearby."""
-OUTLINE = 0.08, 0.14
-"""Head widths from the background up to which all, and from which nothing, of it is filled in behind shoulders."""
-CLEAR_SIDE, CLEAR_EDGE = 0.1, (0.25, 0.12)
-"""Head widths of a square's side, and the part of it that is neither head nor background, from which an edge is not
-clear at all, and up to which it is."""
 FREE, NEARBY = 0.04, 0.25
 """Head widths from the head at which its background is certain, and those up to which that says what is usual."""
 THIN = 0.01
@@ -115,7 +110,6 @@ class HeadMatte:
         filled, alike = _fill(inside, self.alpha, size, patches=unclear < UNCLEAR[1])
         check_interrupted()
         self.alpha = self.alpha * (1 - alike * smoothstep(0.5, 0.3, share))
-        open_air = open_air * (1 - _outline(self.alpha, size))
         behind = torch.where(open_air == 1, inside, torch.lerp(filled, inside, open_air))
         self.alpha, behind = explained(inside, self.alpha, behind, size)
         self.backdrop, self.clear = behind[:3], clear if cut_out is None else behind[3:]
@@ -134,9 +128,8 @@ class HeadMatte:
         """Share of head (h, w) in 0..1 for a small picture (h, w, 3) of the box; None where there is no background.
 
         `person` (h, w) in 0..1 is how likely there is one. Also how near (h, w) in 0..1 a pixel is to what is solidly
-        head; where (h, w) in 0..1, beside jaw and neck, the original picture is kept as backdrop whatever the
-        classification is, because the edge of a filled-in background would be visible there; and how far (h, w) in 0..1
-        a pixel is certainly of the person.
+        head; where (h, w) in 0..1, beside jaw and neck, the original picture is kept as backdrop, because holes of what
+        colours alone classify would show there; and how far (h, w) in 0..1 a pixel is certainly of the person.
         """
         rows, columns = small.shape[:2]
         left, top, right, bottom = box
@@ -189,7 +182,7 @@ class HeadMatte:
         near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
         least = -grown(-torch.from_numpy(np.minimum(share, person))[None], round(INNER * WORK_HEAD))[0].numpy()
         inner = known * smoothstep(0.5, 0.9, least)
-        open_air = smoothstep(usual - 0.1, usual + 0.1, radius) * smoothstep(-1, 1, -height)
+        open_air = (1 - known) * smoothstep(usual - 0.1, usual + 0.1, radius) * smoothstep(-1, 1, -height)
         return share * near, near, open_air * (1 - _near(skin, 0.03 * WORK_HEAD, 0.08 * WORK_HEAD)), inner
 
 
@@ -383,18 +376,3 @@ def _beyond(colours: torch.Tensor, alpha: torch.Tensor, work: tuple[int, int]) -
         known = (most > -1).all(dim=0)
         far = torch.maximum(far, (sign * colours - most).amax(dim=0, keepdim=True) * known)
     return far
-
-
-def _outline(alpha: torch.Tensor, work: tuple[int, int]) -> torch.Tensor:
-    """How far (1, h, w) in 0..1 a pixel of the head or body lies along an edge that is clear from the background.
-
-    A collar that moves would show itself a second time there. Hair has no clear edge; what is behind it stays as it is,
-    as holes of its matte would show. `work` (rows, columns) is the resolution of the classification.
-    """
-    background = F.adaptive_max_pool2d(-(alpha[None] < 0.1).float(), work)[0, 0] < -0.5
-    small = torch.from_numpy(_near(background.numpy(), *(reach * WORK_HEAD for reach in OUTLINE))).float()
-    near = F.interpolate(small[None, None], size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
-    unclear = ((alpha > 0.1) & (alpha < 0.9)).float()
-    side = CLEAR_SIDE * WORK_HEAD * alpha.shape[-1] / work[1]
-    clear = smoothstep(*CLEAR_EDGE, large_box_mean(unclear, max(1, round(side / 2))))
-    return near * clear * smoothstep(0.08, 0.3, alpha)

@@ -157,6 +157,8 @@ REPORTED = [
     Row("a saved motion of another length than the sound", "animate --motion",
         sentence="The motion lasts ... s and the sound ... s, so ",
         test="test_command_line.py::test_sound_sets_the_length_and_another_length_of_the_motion_is_reported"),
+    Row("a motion of another length than the speech", "Dub Video", sentence="The motion lasts ... s and the sound ... s, so ",
+        test="nodes/test_dub_video.py::test_a_motion_that_is_not_as_long_as_the_speech_is_reported"),
     Row("a picture written into a video and read again (VideoHelperSuite#529)", "any", figure="mean shift below 0.4 of 255",
         test="pipelines/files/test_media_reading.py::test_writing_and_reading_does_not_darken"),
 ]  # fmt: skip

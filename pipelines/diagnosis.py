@@ -155,6 +155,12 @@ def _comfyui(pack: Path = PACK) -> Iterator[Finding]:
         yield Finding("ComfyUI: none around this folder; put it into ComfyUI/custom_nodes to have the nodes there")
         return
     yield from _other_copies(pack)
+    if not pack.name.isascii() or " " in pack.name:
+        yield Finding(
+            f"ComfyUI's page gets no templates and no help from the folder {pack}, as its name has spaces or letters "
+            "beyond A to Z; rename it to talking-portrait.",
+            problem=True,
+        )
     folder = pack.parent.parent
     if not any((folder / name).exists() for name in ("main.py", "comfy", *VERSION_FILES)):
         yield Finding(f"ComfyUI: {folder} is a base directory without its program, so its version is not looked at")

@@ -90,6 +90,16 @@ def test_a_second_copy_beside_the_pack_is_a_problem(tmp_path: Path) -> None:
     assert f"in {folder / 'own'} and in {folder / 'talking-portrait-main'};" in finding.text
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"), [("talking portrait", True), ("päck", True), ("Pack-main", False), ("tp(1).x", False)]
+)
+def test_a_folder_whose_templates_comfyui_does_not_serve_is_a_problem(tmp_path: Path, name: str, problem: bool) -> None:
+    (tmp_path / "custom_nodes" / name).mkdir(parents=True)
+    *found, _ = diagnosis._comfyui(tmp_path / "custom_nodes" / name)
+    assert [finding.problem for finding in found] == [True] * problem
+    assert all("rename it to talking-portrait" in finding.text for finding in found)
+
+
 def test_the_folder_of_models_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["doctor", "--models", str(tmp_path)])
     assert f"model files are looked for in {tmp_path}; " in capsys.readouterr().out

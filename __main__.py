@@ -55,7 +55,7 @@ if __package__ in (None, ""):
     sys.exit()
 
 from .pipelines.commands.shared import terminal  # noqa: E402
-from .pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, reason_of  # noqa: E402
+from .pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, refusal  # noqa: E402
 from .pipelines.packages import missing_package  # noqa: E402
 
 LESS_MEMORY = {
@@ -116,14 +116,14 @@ def _tell(error: BaseException, command: str, *, interrupted: bool) -> int:
     elif isinstance(error, ModuleNotFoundError) and (sentence := missing_package(error)):
         said, code = f"error: {sentence}", 2
     elif isinstance(error, OSError):
-        said, code = f"error: {terminal.on_one_line(_sentence(error))}", 2
+        said, code = f"error: {terminal.on_one_line(refusal(error))}", 2
     else:
         raise error
     try:
         terminal.flush()
     except OSError as unprinted:
         if unprinted is not error and not isinstance(unprinted, BrokenPipeError):
-            said = said or f"error: {_sentence(unprinted)}"
+            said = said or f"error: {refusal(unprinted)}"
     if said:
         terminal.last_words(said)
     return code
@@ -144,16 +144,6 @@ def _check_current_folder() -> None:
         raise TalkingPortraitError(
             "The current folder has been removed; change to another one and run it again."
         ) from None
-
-
-def _sentence(error: OSError) -> str:
-    """What the system refused."""
-    reason = reason_of(error)
-    if error.filename is None:
-        return (
-            f"The system refused to read or write ({reason}); check the folders named, the free space and the output."
-        )
-    return f"{error.filename} can't be used ({reason}); check that it is there, its permissions and the free space."
 
 
 def _interrupting(asked: list[float]) -> Callable[[int, object], None]:

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from ..pipelines.aniportrait.settings import AnimationState
 from ..pipelines.apasco import settings as apasco
 from ..pipelines.apasco.masks import RegionMasks
-from ..pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, quoted
+from ..pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, quoted, refusal
 from ..pipelines.face.identity import FaceIdentity
 from ..pipelines.memory import return_freed_memory
+from ..pipelines.packages import missing_package
 from ..pipelines.person.person import Person
 from ..pipelines.progress import interruptible
 from ..pipelines.types import Crop, FaceMotion, MotionLatents, SpeechFeatures
@@ -101,14 +102,24 @@ def checked_node(execute: Execute) -> Execute:
                     f"{title}: This needs more memory than there is; scale the pictures down (ComfyUI's Scale Image to "
                     "Total Pixels), make the clip shorter, or compute fewer frames at once."
                 ) from error
-            if not isinstance(error, TalkingPortraitError):
+            said = _sentence(error)
+            if said is None:
                 raise
-            raise TalkingPortraitError(str(error) if str(error).startswith(title) else f"{title}: {error}") from error
+            raise TalkingPortraitError(said if said.startswith(title) else f"{title}: {said}") from error
         finally:
             if host.IN_COMFYUI:  # elsewhere the program ends with its work
                 return_freed_memory()
 
     return with_title  # type: ignore[return-value]
+
+
+def _sentence(error: Exception) -> str | None:
+    """What a user can do about an error, or None for a fault of a program."""
+    if isinstance(error, TalkingPortraitError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
+    return refusal(error) if isinstance(error, OSError) else None
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ class TalkingPortraitExtension(host.ComfyExtension):
 
     def __init__(self) -> None:
         host.register_model_folders()
+        host.warn_of_another_copy(NODES[0].define_schema().node_id)
 
     async def get_node_list(self) -> list[type[Any]]:
         return list(NODES)

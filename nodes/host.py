@@ -7,6 +7,7 @@ No other file of the pack imports `comfy*`, `folder_paths` or `server`. Outside 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..pipelines.errors import TalkingPortraitError, quoted
+from ..pipelines.errors import TalkingPortraitError, quoted, reason_of
 from ..pipelines.files import scratch
 from ..pipelines.files.output_paths import new_file
 from ..pipelines.types import Audio, Progress
@@ -50,6 +51,7 @@ else:
     IN_COMFYUI = True
 
 OWN_CATEGORY = "talking_portrait"
+_log = logging.getLogger(__name__)
 MODEL_ENDINGS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".task", ".tflite", ".npy", ".pkl")
 KEEPS_PICTURES = any(field.name == "has_intermediate_output" for field in dataclasses.fields(io.Schema))
 """Whether this host shows a node's pictures until the node runs again; older ones show them once, if at all."""
@@ -73,7 +75,15 @@ def shown(*pictures: torch.Tensor) -> Any:
         return None
     from comfy_api.latest import ui
 
-    return ui.PreviewImage([picture.detach().to("cpu", torch.float32) for picture in pictures])
+    try:
+        return ui.PreviewImage([picture.detach().to("cpu", torch.float32) for picture in pictures])
+    except OSError as error:  # its results do not need the picture
+        _log.warning(
+            "Talking Portrait: A node's picture can't be shown, as ComfyUI's temporary folder can't be written to "
+            "(%s); check the folder and its free space.",
+            reason_of(error),
+        )
+        return None
 
 
 def advanced(entry: io.Input) -> io.Input:
@@ -281,19 +291,42 @@ class ManagedModule:
 
 
 def register_model_folders() -> None:
-    """Makes ComfyUI list our own model folder, and `detection` where this version does not have it. Creates nothing."""
+    """Makes ComfyUI list our own model folder, and `detection` where this version does not have it. Creates nothing.
+
+    An extra_model_paths.yaml that names our category adds folders to that of ComfyUI, where `models get` puts files,
+    as it does for ComfyUI's own categories.
+    """
     if not IN_COMFYUI:
         return
     known = folder_paths.folder_names_and_paths
     for category in (OWN_CATEGORY, "detection"):
         # Not by add_model_folder_path: it lists every file, and in the hiddenswitch distribution adds a folder more.
         if category not in known:
-            known[category] = ([str(Path(folder_paths.models_dir, category))], set(MODEL_ENDINGS))
+            known[category] = ([_usual_folder(category)], set(MODEL_ENDINGS))
     paths, endings = known[OWN_CATEGORY]
     if isinstance(endings, set):  # which may be one that others use too
-        known[OWN_CATEGORY] = (paths, {*endings, *MODEL_ENDINGS})
+        usual = _usual_folder(OWN_CATEGORY)
+        known[OWN_CATEGORY] = (paths if usual in paths else [usual, *paths], {*endings, *MODEL_ENDINGS})
     else:  # that distribution hands out views, which an assignment empties
         endings.update(MODEL_ENDINGS)
+
+
+def _usual_folder(category: str) -> str:
+    return str(Path(folder_paths.models_dir, category))
+
+
+def warn_of_another_copy(node_id: str) -> None:
+    """Logs a sentence where another folder of this pack has already given ComfyUI the node `node_id`."""
+    loaded = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {}).get(node_id) if IN_COMFYUI else None
+    file = getattr(sys.modules.get(getattr(loaded, "__module__", "")), "__file__", None)
+    own = Path(__file__).parents[1]
+    if file is not None and own not in Path(file).parents:
+        _log.warning(
+            "Talking Portrait is installed twice: the nodes of %s are taken, and those of %s are not; remove one of "
+            "these folders.",
+            own,
+            Path(file).parents[2],
+        )
 
 
 def model_folders(*categories: str) -> list[Path]:

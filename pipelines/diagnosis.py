@@ -21,6 +21,8 @@ from .provenance.marking import new_marking
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_COMFYUI = (0, 3, 64)
+VERSION_FILES = ("comfyui_version.py", "pyproject.toml")
+"""Where ComfyUI's folder says its version."""
 MODULES = {
     "av": "av",
     "diffusers": "diffusers",
@@ -152,9 +154,19 @@ def _comfyui(pack: Path = PACK) -> Iterator[Finding]:
     if pack.parent.name != "custom_nodes":
         yield Finding("ComfyUI: none around this folder; put it into ComfyUI/custom_nodes to have the nodes there")
         return
+    yield from _other_copies(pack)
+    if not pack.name.isascii() or " " in pack.name:
+        yield Finding(
+            f"ComfyUI's page gets no templates and no help from the folder {pack}, as its name has spaces or letters "
+            "beyond A to Z; rename it to talking-portrait.",
+            problem=True,
+        )
     folder = pack.parent.parent
+    if not any((folder / name).exists() for name in ("main.py", "comfy", *VERSION_FILES)):
+        yield Finding(f"ComfyUI: {folder} is a base directory without its program, so its version is not looked at")
+        return
     text = ""
-    for name in ("comfyui_version.py", "pyproject.toml"):
+    for name in VERSION_FILES:
         if (folder / name).is_file():
             text = (folder / name).read_text(encoding="utf-8", errors="replace")
             break
@@ -170,7 +182,27 @@ def _comfyui(pack: Path = PACK) -> Iterator[Finding]:
         yield Finding(f"ComfyUI {said} in {folder}")
 
 
+def _other_copies(pack: Path) -> Iterator[Finding]:
+    """Folders beside the pack that ComfyUI takes for this pack too; it uses the nodes of the one it loads last."""
+    for other in sorted(pack.parent.iterdir()):
+        project = other / "pyproject.toml"
+        if other.name in (pack.name, "__pycache__") or other.name.endswith(".disabled") or not project.is_file():
+            continue
+        if _PROJECT_NAME.search(project.read_text(encoding="utf-8", errors="replace")):
+            yield Finding(
+                f"Talking Portrait is installed twice, in {pack} and in {other}; remove one of these folders.",
+                problem=True,
+            )
+
+
+_PROJECT_NAME = re.compile(r"^name\s*=\s*[\"']talking-portrait[\"']", re.MULTILINE)
+
+
 def _models(folders: Folders) -> Iterator[Finding]:
+    yield Finding(
+        f"model files are looked for in {folders('talking_portrait')[0].parent}; those in folders of an "
+        "extra_model_paths.yaml are not counted"
+    )
     rows = {row.model: row for row in check(folders, checksums=False)}
     systems = sorted({system for model in MODEL_FILES for system in model.systems})
     for row in rows.values():

@@ -20,6 +20,7 @@ __all__ = [
     "one_line",
     "quoted",
     "reason_of",
+    "refusal",
 ]
 
 MOST = 2**64 - 1
@@ -63,6 +64,16 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
         return "the disk is full"
     return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__, 200)
+
+
+def refusal(error: OSError) -> str:
+    """A sentence about what the system refused to read or write."""
+    reason = reason_of(error)
+    if error.filename is None:
+        return (
+            f"The system refused to read or write ({reason}); check the folders named, the free space and the output."
+        )
+    return f"{error.filename} can't be used ({reason}); check that it is there, its permissions and the free space."
 
 
 _OUT_OF_MEMORY = (

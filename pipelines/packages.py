@@ -23,13 +23,17 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     name = (error.name or "").partition(".")[0]
     if not name or name == __name__.partition(".")[0]:
         return None
-    lists = [PACK / "requirements.txt", PACK / "requirements-standalone.txt"]
-    needed = " ".join(f'-r "{path}"' for path in lists if path.is_file()) or _DISTRIBUTIONS.get(name, name)
-    return f"The Python package {_DISTRIBUTIONS.get(name, name)} is not installed; run: {pip_install(needed)}"
+    package = _DISTRIBUTIONS.get(name, name)
+    # Where torch is there, its list is left out: in ComfyUI it could put another build in the place of that for a card.
+    lists = ["requirements.txt", *(["requirements-standalone.txt"] if package in STANDALONE else [])]
+    needed = " ".join(f'-r "{PACK / each}"' for each in lists if (PACK / each).is_file()) or package
+    return f"The Python package {package} is not installed; run: {pip_install(needed)}"
 
 
 _DISTRIBUTIONS = {"PIL": "pillow"}
 """What pip calls modules of another name."""
+STANDALONE = ("torch", "numpy", "aiohttp")
+"""The packages of requirements-standalone.txt."""
 
 
 def load_opencv() -> Any:

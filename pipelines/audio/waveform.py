@@ -51,6 +51,8 @@ def check_audio(value: Any) -> Audio:
         waveform, rate = value.waveform, value.sample_rate
     else:
         try:
+            if isinstance(value, torch.Tensor):
+                raise TypeError("torch would warn of the name before it says so")
             waveform, rate = torch.as_tensor(value["waveform"]), value["sample_rate"]
         except (TypeError, KeyError, IndexError, ValueError, RuntimeError, OverflowError):
             what = f"has {quoted(list(value))}" if isinstance(value, Mapping) else f"is a {type(value).__name__}"

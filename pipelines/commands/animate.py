@@ -76,14 +76,13 @@ def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion, fil
 
 def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
     """The motion for all of the audio, which sets the video's length; reports where it has another length."""
-    from ..motion.edit import fit_length
+    from ..motion.edit import fit_length, said_of_length
     from ..timing import frame_count
 
-    frames = frame_count(speech.waveform.shape[1], speech.sample_rate, motion.fps)
-    if frames != motion.frames:
-        done = "the motion is cut where the sound ends" if motion.frames > frames else "its last pose is held"
-        note(f"The motion lasts {float(motion.seconds):.2f} s and the sound {float(speech.seconds):.2f} s, so {done}.")
-    return fit_length(motion, frames)
+    remark = said_of_length(motion, speech)
+    if remark:
+        note(remark)
+    return fit_length(motion, frame_count(speech.samples, speech.sample_rate, motion.fps))
 
 
 def _animate(options: argparse.Namespace) -> None:

@@ -42,6 +42,7 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
     from ..files.motion_file import save_motion
     from ..files.sound import read_speech
     from ..instant.dub.dub_video import dub_video, lasting_as
+    from ..motion.edit import said_of_length
 
     _say_what_has_no_effect(options)
     sound = None
@@ -51,7 +52,12 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
         if motion is not None and options.audio is None:
             return motion
         speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
-        return drive_with(options, speech, fps) if motion is None else lasting_as(speech, motion, fps)
+        if motion is None:
+            return drive_with(options, speech, fps)
+        remark = said_of_length(motion, speech)
+        if remark:
+            note(remark)
+        return lasting_as(speech, motion, fps)
 
     with redirect_native_stderr():
         landmarker = open_landmarker()

@@ -16,8 +16,8 @@ from ...models.face.eyelid_shapes import eyelid_closure, eyelid_shapes
 from ...models.face.face_mesh import BLENDSHAPES, face_mesh, mirror_index, mouth_opening
 from ..errors import TalkingPortraitError, quoted
 from ..face.head_pose import NECK, euler_to_matrix, matrix_to_euler
-from ..timing import as_rate
-from ..types import MOTION_CURVES, FaceMotion
+from ..timing import as_rate, frame_count
+from ..types import MOTION_CURVES, Audio, FaceMotion
 from .blinks import BLINK_RATE, blink_times, blink_weights
 
 CLOSED_LIPS = 0.03
@@ -242,6 +242,15 @@ def fit_length(motion: FaceMotion, frames: int) -> FaceMotion:
     """The first `frames` frames; where there are fewer, the last one is held."""
     chosen = np.minimum(np.arange(frames), motion.frames - 1)
     return replace(motion, **{name: rows[chosen] for name, rows in motion.rows.items()})
+
+
+def said_of_length(motion: FaceMotion, speech: Audio) -> str:
+    """What `fit_length` does where the motion is shorter or longer than the speech; "" where it is as long."""
+    frames = frame_count(speech.samples, speech.sample_rate, motion.fps)
+    if frames == motion.frames:
+        return ""
+    done = "the motion is cut where the sound ends" if motion.frames > frames else "its last pose is held"
+    return f"The motion lasts {float(motion.seconds):.2f} s and the sound {float(speech.seconds):.2f} s, so {done}."
 
 
 def join(motions: Sequence[FaceMotion], crossfade: float = 0.0) -> FaceMotion:

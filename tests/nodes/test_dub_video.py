@@ -11,6 +11,7 @@ import torch
 from talking_portrait.nodes.render.dub_video import DubVideo
 from talking_portrait.nodes.standalone.core_nodes import VideoPayload
 from talking_portrait.pipelines.files.frame_stream import write_stream
+from talking_portrait.pipelines.instant.driver.driver import drive
 
 from ..robustness.inputs import FPS, buzz, face
 
@@ -37,6 +38,22 @@ def couple(tmp_path_factory: pytest.TempPathFactory) -> tuple[VideoPayload, torc
     small = torch.nn.functional.interpolate(face().permute(2, 0, 1)[None], (112, 112), mode="area")[0].permute(1, 2, 0)
     right = torch.nn.functional.pad(small, (0, 0, 24, 0, 8, 8), value=0.5)
     return filmed(tmp_path_factory.mktemp("couple") / "film.mp4", [torch.cat([face(), right], dim=1)] * FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        (FRAMES, None),
+        (2, "The motion lasts 0.08 s and the sound 0.24 s, so its last pose is held."),
+        (9, "The motion lasts 0.36 s and the sound 0.24 s, so the motion is cut where the sound ends."),
+    ],
+)
+def test_a_motion_that_is_not_as_long_as_the_speech_is_reported(couple, frames, said):
+    motion = drive(buzz(frames / 25), fps=25)
+    images, _, _, _, report = dubbed(couple[0], FRAMES / 25, motion=motion)
+    assert len(images) == FRAMES
+    assert ("motion" in report) == (said is not None)
+    assert said is None or said in report
 
 
 MASK = torch.zeros(1, 128, 264)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from talking_portrait.nodes import host
+from talking_portrait.nodes.checked_node import checked_node
+from talking_portrait.pipelines import packages
+from talking_portrait.pipelines.errors import TalkingPortraitError
 
 from .node_texts import all_inputs, without_curves
 
@@ -145,3 +152,59 @@ def test_the_command_for_models_names_all_that_it_needs(probed):
 
 def test_temporary_files_lie_in_the_hosts_folder(probed):
     assert probed["temporary"] == [str(probed["models"].parent / "temp"), True]
+
+
+@pytest.mark.parametrize(
+    ("copies", "words"), [(["custom_nodes/other"], "nodes of .* are taken, and those of .*other"), ([], "")]
+)
+def test_a_second_copy_of_the_pack_is_named(tmp_path, monkeypatch, caplog, copies, words):
+    loaded = {}
+    for copy in copies:
+        module = ModuleType("another.nodes.input.example")
+        module.__file__ = str(tmp_path / copy / "nodes" / "input" / "example.py")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        loaded["TalkingPortraitSample"] = type("Example", (), {"__module__": module.__name__})
+    monkeypatch.setitem(sys.modules, "nodes", SimpleNamespace(NODE_CLASS_MAPPINGS=loaded))
+    monkeypatch.setattr(host, "IN_COMFYUI", True)
+    host.warn_of_another_copy("TalkingPortraitSample")
+    assert bool(caplog.text) == bool(copies)
+    assert re.search(words, caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            r"refused to read or write \(No space left on device\); check",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "temp"),
+            r"temp can't be used \(Permission denied\); check",
+        ),
+        (
+            ModuleNotFoundError("No module named 'none'", name="none"),
+            r"package none is not installed; run: .*-r \S*ts\.txt\"$",
+        ),
+    ],
+)
+def test_what_the_system_refuses_a_node_is_one_sentence(error, words):
+    class Node:
+        @classmethod
+        def define_schema(cls):
+            return SimpleNamespace(display_name="Some Node", inputs=[])
+
+        @classmethod
+        @checked_node
+        def execute(cls):
+            raise error
+
+    with pytest.raises(TalkingPortraitError, match=words) as raised:
+        Node.execute()
+    assert str(raised.value).startswith("Some Node: ")
+
+
+def test_the_list_that_holds_torch_is_for_what_comfyui_brings():
+    lines = (packages.PACK / "requirements-standalone.txt").read_text().splitlines()
+    names = {re.match(r"[\w-]+", line)[0] for line in lines if not line.startswith("#")}
+    assert names == set(packages.STANDALONE)

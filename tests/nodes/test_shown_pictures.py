@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -113,6 +114,18 @@ def test_a_node_shows_its_first_picture(name: str, keeping: None, models: None) 
     pictures = execute().ui.pictures
     assert [tuple(picture.shape[:2]) for picture in pictures] == sizes
     assert all(picture.std() > 0.01 for picture in pictures), "it is not empty"
+
+
+def test_a_node_whose_picture_can_not_be_written_still_gives_its_results(keeping: None, monkeypatch, caplog) -> None:
+    def full(pictures: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys.modules["comfy_api.latest"].ui, "PreviewImage", full)
+    result = SHOWN["DetectLandmarks"][0]()
+    assert result.ui is None
+    assert len(result.args[0]["frames"]) == 1
+    assert "picture can't be shown" in caplog.text
+    assert "(No space left on device)" in caplog.text
 
 
 def test_detected_landmarks_are_dots_on_the_picture(keeping: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from talking_portrait.__main__ import main
 from talking_portrait.pipelines import diagnosis
 from talking_portrait.pipelines.diagnosis import MODULES, OLDEST, Finding
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.packages import VERSION
+from talking_portrait.pipelines.packages import PACK, VERSION
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +65,8 @@ def test_a_missing_and_an_old_package_are_problems(monkeypatch: pytest.MonkeyPat
         ("comfyui_version.py", '__version__ = "0.3.9"', "is too old; update it to 0.3.64 or newer.", True),
         ("pyproject.toml", '[project]\nversion = "1.2.0"', "ComfyUI 1.2.0 in ", False),
         ("comfyui_version.py", "nothing", "can't be read; update ComfyUI to 0.3.64 or newer.", True),
-        ("other.txt", "", "can't be read; update ComfyUI to 0.3.64 or newer.", True),
+        ("main.py", "", "can't be read; update ComfyUI to 0.3.64 or newer.", True),
+        ("other.txt", "", "is a base directory without its program", False),
     ],
 )
 def test_comfyui_around_the_pack(tmp_path: Path, file: str, text: str, said: str, problem: bool) -> None:
@@ -73,6 +75,34 @@ def test_comfyui_around_the_pack(tmp_path: Path, file: str, text: str, said: str
     (finding,) = diagnosis._comfyui(tmp_path / "custom_nodes" / "talking-portrait")
     assert said in finding.text
     assert finding.problem == problem
+
+
+def test_a_second_copy_beside_the_pack_is_a_problem(tmp_path: Path) -> None:
+    folder = tmp_path / "custom_nodes"
+    names = {"old.disabled": "talking-portrait", "talking-portrait-main": "talking-portrait", "theirs": "other"}
+    for other, name in names.items():
+        (folder / other).mkdir(parents=True)
+        (folder / other / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
+    (folder / "own").mkdir()
+    shutil.copy(PACK / "pyproject.toml", folder / "own")
+    (finding, _) = diagnosis._comfyui(folder / "own")
+    assert finding.problem
+    assert f"in {folder / 'own'} and in {folder / 'talking-portrait-main'};" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("talking portrait", True), ("päck", True), ("Pack-main", False), ("tp(1).x", False)]
+)
+def test_a_folder_whose_templates_comfyui_does_not_serve_is_a_problem(tmp_path: Path, name: str, problem: bool) -> None:
+    (tmp_path / "custom_nodes" / name).mkdir(parents=True)
+    *found, _ = diagnosis._comfyui(tmp_path / "custom_nodes" / name)
+    assert [finding.problem for finding in found] == [True] * problem
+    assert all("rename it to talking-portrait" in finding.text for finding in found)
+
+
+def test_the_folder_of_models_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--models", str(tmp_path)])
+    assert f"model files are looked for in {tmp_path}; " in capsys.readouterr().out
 
 
 def test_a_broken_model_file_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

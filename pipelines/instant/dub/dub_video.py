@@ -15,7 +15,7 @@ from ...face.face import Landmarker
 from ...face.face_tracking import Choice
 from ...files.sound import SoundTrack
 from ...files.video import VideoFile, open_video
-from ...motion.edit import fit_length, resample, scale_mouth
+from ...motion.edit import fit_length, resample, said_of_length, scale_mouth
 from ...progress import share
 from ...timing import as_rate, frame_count
 from ...types import Audio, FaceMotion, Progress, no_progress
@@ -121,8 +121,8 @@ def dub_speech(
 ) -> DubbedVideo:
     """The video `path` whose person speaks the words of `speech`, as Instant's driver predicts the mouth.
 
-    A `motion` takes the place of the prediction and is cut, or held at its end, where the speech ends. `mouth` scales
-    the opening. The rest as for `dub_video`.
+    A `motion` takes the place of the prediction and is cut, or held at its end, where the speech ends, which the report
+    says. `mouth` scales the opening. The rest as for `dub_video`.
     """
 
     def motion_at(fps: Fraction) -> FaceMotion:
@@ -130,7 +130,9 @@ def dub_speech(
             return drive(speech, fps=fps, mouth=mouth)
         return scale_mouth(lasting_as(speech, motion, fps), mouth)
 
-    return dub_video(path, motion_at, landmarker, face=face, end=end, jaw=jaw, progress=progress)
+    video = dub_video(path, motion_at, landmarker, face=face, end=end, jaw=jaw, progress=progress)
+    remark = "" if motion is None else said_of_length(motion, speech)
+    return replace(video, report=f"{video.report} {remark}".strip())
 
 
 def lasting_as(speech: Audio, motion: FaceMotion, fps: Fraction) -> FaceMotion:

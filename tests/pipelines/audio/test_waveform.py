@@ -37,6 +37,7 @@ def test_every_sample_type_becomes_float(dtype):
     [
         (None, "no audio"),
         ("speech.wav", "mapping with waveform"),
+        (torch.zeros(8000), "is a Tensor, but a mapping with waveform"),
         ({"waveform": torch.zeros(1, 1, 800)}, "mapping with waveform"),
         (clip(1, 1, 0), "empty"),
         (clip(1, 0, 100), "empty"),
@@ -48,10 +49,11 @@ def test_every_sample_type_becomes_float(dtype):
         ({"waveform": torch.zeros(1, 1).expand(1, 3 * 3600 * 8000), "sample_rate": 8000}, "longer than 60 minutes"),
     ],
 )
-def test_bad_sound_is_refused_in_one_sentence(bad, words):
+def test_bad_sound_is_refused_in_one_sentence(bad, words, recwarn):
     with pytest.raises(TalkingPortraitError, match=words) as caught:
         check_audio(bad)
     assert "\n" not in str(caught.value)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])

@@ -33,6 +33,7 @@ from talking_portrait.pipelines.face.landmarks import detect, open_landmarker
 from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import write_image
+from talking_portrait.pipelines.files.motion_file import save_motion
 from talking_portrait.pipelines.files.sound import open_sound, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_video
 from talking_portrait.pipelines.instant.animate import Source, animate_source, fit_portrait
@@ -632,8 +633,12 @@ def test_the_command_dubs_a_video_at_its_own_rate(video, tmp_path, capsys):
     assert main([*arguments, str(tmp_path / "whole.mp4")]) == 0
     assert "played back and forth" in capsys.readouterr().err
     assert len(list(open_video(tmp_path / "whole.mp4").frames())) == 25
-    assert main([*arguments, str(tmp_path / "cut.mp4"), "--film-end", "cut", "--head", "2"]) == 0
-    assert "--head has no effect on a video" in capsys.readouterr().err
+    save_motion(tmp_path / "5.npz", talk(waves(5, 5)))
+    arguments[1:1] = ["--motion", str(tmp_path / "5.npz"), "--head", "2"]
+    assert main([*arguments, str(tmp_path / "cut.mp4"), "--film-end", "cut"]) == 0
+    said = capsys.readouterr().err
+    assert "--head has no effect on a video" in said
+    assert "The motion lasts 0.20 s and the sound 1.00 s, so its last pose is held." in said
     assert len(list(open_video(tmp_path / "cut.mp4").frames())) == FRAMES
     sound = sum(len(block) for block in open_sound(tmp_path / "cut.mp4").blocks())
     assert abs(sound - 16000 * FRAMES / 25) <= 2048  # AAC has blocks of 1024 samples

@@ -482,6 +482,21 @@ def test_a_smile_in_a_film_of_shut_lips_hides_nothing_and_fingers_do(renderer, f
     assert odd.skin.any() == fingers
 
 
+@pytest.mark.parametrize("pen", [False, True])
+def test_a_snarls_dark_corner_and_fold_hide_nothing_and_a_pen_across_the_lips_does(frames, track, pen):
+    """The mesh has no texels along nostrils and between lips; what begins there does not come from outside."""
+    textures = [texture_of(frame.numpy(), points) for frame, points in zip(frames, track.points, strict=True)]
+    grid = texture_grid()
+    shape = np.zeros(grid.on_face.shape, np.uint8)
+    lines = [((0.3, -3.6), (0.6, -9.0))] if pen else [((2.2, -4.4), (2.4, -4.2)), ((1.7, -0.4), (3.4, -2.6))]
+    for line in lines:
+        cv2.line(shape, *((grid.column(x), grid.row(y)) for x, y in line), 1, 7)
+    colours = np.where(shape[..., None] > 0, 25, textures[5].colours).astype(np.uint8)
+    found = Appearance.of(textures).oddness(replace(textures[5], colours=colours)).other
+    compared = (shape > 0) & grid.on_face & ~grid.between_lips
+    assert found[compared].mean() > 0.92 if pen else not found.any()
+
+
 def test_the_far_cheek_of_a_turned_face_is_not_compared():
     grid = texture_grid()
     visible = {}

@@ -8,8 +8,15 @@ from functools import cache
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, eye_distance, face_mesh
-from ....models.face.mouth_shapes import closing_offsets, lip_gaps
+from ....models.face.face_mesh import (
+    FACE_OVAL,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    VERTICES,
+    eye_distance,
+    face_mesh,
+)
+from ....models.face.mouth_shapes import closing_offsets, lip_gaps, mouth_vertices
 from ...types import FaceMotion
 from ..renderer.mouth_shape import MOUTH_CORNERS
 from .filmed_face import FilmedFace, pixels_per_cm
@@ -23,6 +30,8 @@ LEAST_WIDTH = 0.8
 """Part of a filmed mouth's width that it keeps, chosen by eye on films of five people."""
 OVERLAP = 0.04
 """Mouth half widths by which lips that shut go on beyond the meeting of their edges."""
+OPEN_JAW = np.array([[0.5, 0, 0, 0, 0, 0]])
+"""Mouth controls of an opened jaw."""
 RIM_OPENING = 0.2
 """Mouth half widths of an opening from which on the rims are whole."""
 
@@ -60,7 +69,9 @@ def mouth_motions(
     basis = pixels_per_cm(matrix, face.size, shape)
     resting = rest.places(matrix, face.size, basis)
     weight = (_lower_face() * np.where(_follows_jaw(), jaw, 1.0))[:, None]
-    moved = weight * (resting - points + np.einsum("nij,nvj->nvi", basis, spoken))
+    usual = resting + np.einsum("nij,vj->nvi", basis, rest.spoken)
+    new = np.einsum("nij,nvj->nvi", basis, spoken - rest.spoken)
+    moved = weight * (_leaves_film()[:, None] * (usual - points) + new)
     moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, shape + spoken, closed_gap, rest.rims)))
     moved = _not_crushed(points, moved)
     middle = resting[:, [INNER_UPPER_LIP, INNER_LOWER_LIP]].mean(axis=1)
@@ -112,6 +123,20 @@ def _not_crushed(points: np.ndarray, moved: np.ndarray) -> np.ndarray:
 def _lower_face() -> np.ndarray:
     """(468,) in 0..1: how far each vertex takes the new movement in place of the filmed one."""
     return smoothstep(STILL_ABOVE, MOVED_BELOW, face_mesh().vertices[:, 1].astype(np.float64))
+
+
+@cache
+def _leaves_film() -> np.ndarray:
+    """(468,) in 0..1: how far each vertex leaves what it does in the film.
+
+    Landmarks of a face's outline swing up to the temples as a mouth opens, which neither cheeks nor hair do: there as
+    far as a jaw moves them.
+    """
+    result = np.ones(VERTICES)
+    oval = list(FACE_OVAL)
+    travel = np.linalg.norm(mouth_vertices(OPEN_JAW)[0], axis=-1)[oval]
+    result[oval] = travel / travel.max()
+    return result
 
 
 @cache

@@ -153,6 +153,22 @@ def test_the_words_of_the_film_itself_move_nothing(renderer):
     assert travel[list(LIPS_OUTER)].mean() < 0.009
 
 
+def test_the_sides_of_a_face_stay_as_filmed_where_their_landmarks_swing_and_the_chin_does_not(frames, track):
+    """Landmarks of a face's outline go in and out with an opening mouth; neither cheeks nor hair beside them do."""
+    sides, swing = [58, 132, 288, 361], 0.05 * track.image_size[0] * np.sin(np.arange(FRAMES))
+    points = track.points.copy()
+    points[:, sides, 0] += swing[:, None]
+    points[:, list(CHIN), 1] += swing[:, None]
+    numbers = np.arange(FRAMES)
+    moved = []
+    for swung in (track.points, points):
+        face = filmed_face(swung, track.found, (0,), track.image_size, smoothing=0)
+        moved.append(np.stack([mouth.moved for mouth in mouth_motions(face, numbers, NEW, numbers, 1.0)]))
+    after = np.abs(moved[1] - moved[0]).mean(axis=0) / np.abs(swing).mean()
+    assert after[sides, 0].max() < 0.25
+    assert after[list(CHIN), 1].min() > 0.75
+
+
 def test_what_changes_with_the_heads_pose_is_not_taken_for_speech():
     """A landmarker whose chin goes up and down with a nodding head has it so in the face at rest too."""
     rng, nod, size = np.random.default_rng(0), 6 * np.sin(np.arange(60) / 5), (512, 512)

@@ -43,6 +43,7 @@ from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, f
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
 from talking_portrait.pipelines.instant.dub.lip_rims import USUAL_RIMS, edge_steps, lip_rims
 from talking_portrait.pipelines.instant.dub.mouth_motion import LEAST_WIDTH, mouth_motions
+from talking_portrait.pipelines.instant.dub.mouth_view import skin_light
 from talking_portrait.pipelines.instant.dub.mouth_views import NEAR, NEIGHBOURS, PARTED, MouthViews
 from talking_portrait.pipelines.instant.dub.occlusion import (
     HIDDEN_BELOW,
@@ -429,6 +430,22 @@ def test_a_mouth_blurred_by_its_movement_in_a_shadow_is_not_taken_for_fingers(fr
         blurred = 0.8 * cv2.blur(textures[number].colours.astype(np.float32), (1, 7))
         colours = np.where(below[..., None], blurred, textures[number].colours)
         assert not appearance.oddness(replace(textures[number], colours=colours)).skin.any()
+
+
+def test_cheeks_that_shine_or_redden_do_not_tint_the_inside_and_a_coloured_lamp_does(frames, track):
+    picture, points = frames[0].numpy(), track.points[0]
+    eyes = np.linalg.norm(points[33, :2] - points[263, :2])
+    before = skin_light(picture, points)
+    shiny = picture.copy()
+    for cheek in (points[[205, 50, 187], :2].mean(axis=0), points[[425, 280, 411], :2].mean(axis=0)):
+        spot = np.zeros(picture.shape[:2], np.uint8)
+        cv2.circle(spot, tuple(np.rint(cheek).astype(int).tolist()), round(0.35 * eyes), 1, -1)
+        shiny[spot > 0] = shiny[spot > 0] * 0.6 + 0.4 * np.array([0.8, 0.9, 1.0])
+    hue = skin_light(shiny, points) / before
+    assert hue.max() / hue.min() < 1.04
+    lamp = np.array([0.9, 0.7, 0.5], np.float32)
+    hue = skin_light(picture * lamp, points) / before / lamp
+    assert hue.max() / hue.min() < 1.04
 
 
 def test_light_that_swings_is_on_the_inside_of_the_mouth_too(frames, track):

@@ -24,8 +24,8 @@ from .resting_face import speech_offsets
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
-LIP_WIDTH, LIP_BOTTOM = 3.2, -6.0
-"""Cm in the canonical head: landmarks within are the mouth's, the others follow the jaw."""
+LIP_SIDES, LIP_BOTTOM = (2.8, 4.2), (-6.0, -9.0)
+"""Cm in the canonical head: up to the first landmarks are the mouth's, from the second on they follow the jaw."""
 LEAST_WIDTH = 0.8
 """Part of a filmed mouth's width that it keeps, chosen by eye on films of five people."""
 OVERLAP = 0.04
@@ -68,7 +68,7 @@ def mouth_motions(
     spoken = speech_offsets(rest.mesh, motion, frames)
     basis = pixels_per_cm(matrix, face.size, shape)
     resting = rest.places(matrix, face.size, basis)
-    weight = (_lower_face() * np.where(_follows_jaw(), jaw, 1.0))[:, None]
+    weight = (_lower_face() * (1 - (1 - jaw) * _follows_jaw()))[:, None]
     usual = resting + np.einsum("nij,vj->nvi", basis, rest.spoken)
     new = np.einsum("nij,nvj->nvi", basis, spoken - rest.spoken)
     moved = weight * (_leaves_film()[:, None] * (usual - points) + new)
@@ -141,6 +141,9 @@ def _leaves_film() -> np.ndarray:
 
 @cache
 def _follows_jaw() -> np.ndarray:
-    """(468,) bool: chin, jaw and cheeks."""
-    canonical = face_mesh().vertices
-    return (np.abs(canonical[:, 0]) > LIP_WIDTH) | (canonical[:, 1] < LIP_BOTTOM)
+    """(468,) in 0..1: chin, jaw and cheeks, with what lies between them and the mouth in part.
+
+    A chin that stays where a wide mouth had it stretches all the skin up to lips that shut, not a narrow strip of it.
+    """
+    x, y, _ = face_mesh().vertices.T.astype(np.float64)
+    return np.maximum(smoothstep(*LIP_SIDES, np.abs(x)), smoothstep(*LIP_BOTTOM, y))

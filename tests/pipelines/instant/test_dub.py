@@ -623,6 +623,17 @@ def test_quiet_jaw_leaves_the_chin_as_filmed(frames, track):
     assert (still[rows] - frames[rows]).abs().mean() < 0.3 * (moved[rows] - frames[rows]).abs().mean()
 
 
+def test_a_chin_that_stays_stretches_all_the_skin_up_to_lips_that_shut(frames, track):
+    face = film_of_pictures(frames, track, FPS).face
+    widest = np.array([int(mouth_opening(track.points).argmax())])
+    mouth = mouth_motions(face, widest, talk(np.zeros(1)), np.zeros(1, int), 0.0)[0]
+    below = [17, 18, 200, 199, 175, 152]  # from the lower lip to the chin
+    before, after = (np.diff(points[below, 1]) for points in (mouth.points, mouth.points + mouth.moved))
+    lifted = -mouth.moved[17, 1] / before.sum()
+    assert lifted > 0.1
+    assert (after / before).max() < 1 + 2.5 * lifted
+
+
 @given(st.integers(1, 40), st.integers(1, 200))
 def test_the_speech_decides_how_many_frames_there_are(count, frames):
     turning = frame_order(count, frames, "back and forth")

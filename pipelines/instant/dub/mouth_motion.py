@@ -8,8 +8,15 @@ from functools import cache
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, eye_distance, face_mesh
-from ....models.face.mouth_shapes import closing_offsets, lip_gaps
+from ....models.face.face_mesh import (
+    FACE_OVAL,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    VERTICES,
+    eye_distance,
+    face_mesh,
+)
+from ....models.face.mouth_shapes import closing_offsets, lip_gaps, mouth_vertices
 from ...types import FaceMotion
 from ..renderer.mouth_shape import MOUTH_CORNERS
 from .filmed_face import FilmedFace, pixels_per_cm
@@ -17,12 +24,14 @@ from .resting_face import speech_offsets
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
 """Heights in cm in the canonical head: below the first all movement is the new one, above the second all is filmed."""
-LIP_WIDTH, LIP_BOTTOM = 3.2, -6.0
-"""Cm in the canonical head: landmarks within are the mouth's, the others follow the jaw."""
+LIP_SIDES, LIP_BOTTOM = (2.8, 4.2), (-6.0, -9.0)
+"""Cm in the canonical head: up to the first landmarks are the mouth's, from the second on they follow the jaw."""
 LEAST_WIDTH = 0.8
 """Part of a filmed mouth's width that it keeps, chosen by eye on films of five people."""
 OVERLAP = 0.04
 """Mouth half widths by which lips that shut go on beyond the meeting of their edges."""
+OPEN_JAW = np.array([[0.5, 0, 0, 0, 0, 0]])
+"""Mouth controls of an opened jaw."""
 RIM_OPENING = 0.2
 """Mouth half widths of an opening from which on the rims are whole."""
 
@@ -59,8 +68,10 @@ def mouth_motions(
     spoken = speech_offsets(rest.mesh, motion, frames)
     basis = pixels_per_cm(matrix, face.size, shape)
     resting = rest.places(matrix, face.size, basis)
-    weight = (_lower_face() * np.where(_follows_jaw(), jaw, 1.0))[:, None]
-    moved = weight * (resting - points + np.einsum("nij,nvj->nvi", basis, spoken))
+    weight = (_lower_face() * (1 - (1 - jaw) * _follows_jaw()))[:, None]
+    usual = resting + np.einsum("nij,vj->nvi", basis, rest.spoken)
+    new = np.einsum("nij,nvj->nvi", basis, spoken - rest.spoken)
+    moved = weight * (_leaves_film()[:, None] * (usual - points) + new)
     moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, shape + spoken, closed_gap, rest.rims)))
     moved = _not_crushed(points, moved)
     middle = resting[:, [INNER_UPPER_LIP, INNER_LOWER_LIP]].mean(axis=1)
@@ -115,7 +126,24 @@ def _lower_face() -> np.ndarray:
 
 
 @cache
+def _leaves_film() -> np.ndarray:
+    """(468,) in 0..1: how far each vertex leaves what it does in the film.
+
+    Landmarks of a face's outline swing up to the temples as a mouth opens, which neither cheeks nor hair do: there as
+    far as a jaw moves them.
+    """
+    result = np.ones(VERTICES)
+    oval = list(FACE_OVAL)
+    travel = np.linalg.norm(mouth_vertices(OPEN_JAW)[0], axis=-1)[oval]
+    result[oval] = travel / travel.max()
+    return result
+
+
+@cache
 def _follows_jaw() -> np.ndarray:
-    """(468,) bool: chin, jaw and cheeks."""
-    canonical = face_mesh().vertices
-    return (np.abs(canonical[:, 0]) > LIP_WIDTH) | (canonical[:, 1] < LIP_BOTTOM)
+    """(468,) in 0..1: chin, jaw and cheeks, with what lies between them and the mouth in part.
+
+    A chin that stays where a wide mouth had it stretches all the skin up to lips that shut, not a narrow strip of it.
+    """
+    x, y, _ = face_mesh().vertices.T.astype(np.float64)
+    return np.maximum(smoothstep(*LIP_SIDES, np.abs(x)), smoothstep(*LIP_BOTTOM, y))

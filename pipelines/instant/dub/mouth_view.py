@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_OUTER
+from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_OUTER, face_mesh
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, distance
@@ -55,7 +56,9 @@ MARGIN = 4
 RIM = 1.0
 """Pixels inside the lips' edges from which on the inside is taken."""
 SKIN = [205, 425, 50, 280, 187, 411, 36, 266, 203, 423]
-"""Landmarks on the cheeks, whose colour says how a face is lit."""
+"""Landmarks on the cheeks, which say how brightly a face is lit."""
+FACE_SIDE, FACE_TOP, FACE_BOTTOM, FACE_MOUTH = 5.5, 5.0, -8.5, (3.0, -2.2, -6.0)
+"""Cm in the canonical head, the mouth's side, top and bottom the last: the face that says in which colour it is lit."""
 
 
 def lip_edges(motion: MouthMotion) -> Aperture:
@@ -79,13 +82,28 @@ def lip_edges(motion: MouthMotion) -> Aperture:
 
 
 def skin_light(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The median colour (3,) of the cheeks of a picture (H, W, 3)."""
+    """The colour (3,) of a face's light in a picture (H, W, 3): as bright as the cheeks, of the whole face's hue.
+
+    Cheeks that shine or redden change their hue, which teeth do not.
+    """
     height, width = picture.shape[:2]
-    x = np.clip(points[SKIN, 0].astype(int), 1, width - 2)
-    y = np.clip(points[SKIN, 1].astype(int), 1, height - 2)
-    around = [picture[y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    x = np.clip(points[:, 0].astype(int), 1, width - 2)
+    y = np.clip(points[:, 1].astype(int), 1, height - 2)
     darkest = 1 if picture.dtype == np.uint8 else 1 / 255
-    return np.median(np.concatenate(around), axis=0).clip(min=darkest)
+    around = [picture[y[SKIN] + dy, x[SKIN] + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    cheeks = np.median(np.concatenate(around), axis=0).clip(min=darkest)
+    face = picture[y, x][_beside_the_mouth()].astype(np.float64).clip(min=darkest)
+    hue = np.median(face / (face @ LUMA)[:, None], axis=0)
+    return float(cheeks @ LUMA) * hue / float(hue @ LUMA)
+
+
+@cache
+def _beside_the_mouth() -> np.ndarray:
+    """Numbers of landmarks from the chin to the brows, without the mouth."""
+    x, y, _ = face_mesh().vertices.T
+    x = np.abs(x)
+    mouth = (x < FACE_MOUTH[0]) & (y < FACE_MOUTH[1]) & (y > FACE_MOUTH[2])
+    return np.flatnonzero((x < FACE_SIDE) & (y < FACE_TOP) & (y > FACE_BOTTOM) & ~mouth)
 
 
 @dataclass(frozen=True)

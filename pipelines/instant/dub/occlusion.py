@@ -142,12 +142,12 @@ class Appearance:
         seen = (texture.visible & regions.compared).astype(np.float32)
         other = squares[..., :3] / (self.variation[..., :3] + np.square(np.array(OTHER_COLOUR, np.float32)))
         blurred = _averaged(np.minimum(other @ np.ones(3, np.float32), COLOUR_CAP), seen, COLOUR_BLUR)
-        found = _from_outside(blurred > COLOUR_LEAST, blurred > COLOUR_SURE)
+        found = _from_edge(blurred > COLOUR_LEAST, blurred > COLOUR_SURE, regions.outer_edge)
         found = _grown(found, (blurred > COLOUR_MORE) & regions.area, colours)
         around = cv2.dilate(found.astype(np.uint8), np.ones((AROUND_COLOUR, AROUND_COLOUR), np.uint8)) > 0
         odd = np.minimum(squares / skin_like, MOST_ODD) @ np.ones(4, np.float32)
         blurred = _averaged(np.minimum(odd, SKIN_CAP), seen * ~around, SKIN_BLUR)
-        like_skin = _from_outside(blurred > SKIN_LEAST, blurred > SKIN_SURE)
+        like_skin = _from_edge(blurred > SKIN_LEAST, blurred > SKIN_SURE, regions.edge)
         if like_skin.any():
             like_skin = self._hiding(like_skin, found, colours)
         return Oddness(found, like_skin, light)
@@ -294,16 +294,19 @@ def _averaged(values: np.ndarray, weights: np.ndarray, blur: float) -> np.ndarra
     return cv2.GaussianBlur(values * weights, (0, 0), blur) / (total + 0.02)
 
 
-def _from_outside(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The connected parts of `low` (H, W) bool that hold some of `high` and reach the edge of the lower face."""
+def _from_edge(low: np.ndarray, high: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """The connected parts of `low` (H, W) bool that hold some of `high` and reach an edge of the lower face."""
     cv2 = load_opencv()
     regions = _regions()
-    count, labels = cv2.connectedComponents((low & regions.area).astype(np.uint8))
+    area = (low & regions.area).astype(np.uint8)
+    # Where lips meet texels are not compared: a thing that crosses them would come in two.
+    across = cv2.morphologyEx(area, cv2.MORPH_CLOSE, np.ones((CLOSED, 1), np.uint8)) * texture_grid().between_lips
+    count, labels = cv2.connectedComponents(area | across)
     sure = np.bincount(labels[high & regions.area], minlength=count) >= SURE_TEXELS
-    outside = np.bincount(labels[regions.edge], minlength=count) >= EDGE_TEXELS
+    outside = np.bincount(labels[edge], minlength=count) >= EDGE_TEXELS
     kept = sure & outside
     kept[0] = False
-    return kept[labels]
+    return kept[labels] & (area > 0)
 
 
 def _grown(found: np.ndarray, more: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -321,7 +324,10 @@ def _grown(found: np.ndarray, more: np.ndarray, colours: np.ndarray) -> np.ndarr
 
 @dataclass(frozen=True)
 class _Regions:
-    """Masks (H, W) of texels: `area` the lower face, `edge` its outer edge, `compared` what speech leaves as it is.
+    """Masks (H, W) of texels: `area` the lower face, `edge` its edge, `compared` what speech leaves as it is.
+
+    The mesh has no texels along nostrils and between lips. Another colour that begins there, a snarl's fold or the dark
+    of a mouth's corner, does not come from outside, over the `outer_edge`; skin over lips may end at them.
 
     `lit` numbers of texels that say how the face is lit, by light that is even and by slopes (H, W, 3). `windows` rows
     and columns of parts of the mouth; `lips` and `around_lips` are masks of their middle and of the skin beside it, and
@@ -330,6 +336,7 @@ class _Regions:
 
     area: np.ndarray
     edge: np.ndarray
+    outer_edge: np.ndarray
     compared: np.ndarray
     lit: np.ndarray
     slopes: np.ndarray
@@ -341,11 +348,15 @@ class _Regions:
 
 @cache
 def _regions() -> _Regions:
+    from scipy.ndimage import binary_fill_holes
+
     cv2 = load_opencv()
     grid = texture_grid()
-    lower = (grid.on_face & (grid.y < 0.6)).astype(np.uint8)
-    area = cv2.erode(lower, np.ones((3, 3), np.uint8), borderValue=0)
+    lower = grid.y < 0.6
+    area = cv2.erode((grid.on_face & lower).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
     edge = area - cv2.erode(area, np.ones((5, 5), np.uint8), borderValue=0)
+    filled = (binary_fill_holes(grid.on_face) & lower).astype(np.uint8)
+    outer_edge = area & (1 - cv2.erode(filled, np.ones((7, 7), np.uint8), borderValue=0))
     lit = np.flatnonzero((grid.on_face & (grid.y > LIGHT_ABOVE)).ravel())[::LIGHT_STEP]
     slopes = np.stack([np.ones_like(grid.x), grid.x / 7, (grid.y + 3) / 7], axis=-1)
     windows = tuple(
@@ -361,6 +372,7 @@ def _regions() -> _Regions:
     return _Regions(
         area > 0,
         edge > 0,
+        outer_edge > 0,
         compared,
         lit,
         slopes,

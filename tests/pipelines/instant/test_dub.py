@@ -44,6 +44,7 @@ from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, f
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
 from talking_portrait.pipelines.instant.dub.lip_rims import USUAL_RIMS, edge_steps, lip_rims
 from talking_portrait.pipelines.instant.dub.mouth_motion import LEAST_WIDTH, mouth_motions
+from talking_portrait.pipelines.instant.dub.mouth_view import skin_light
 from talking_portrait.pipelines.instant.dub.mouth_views import NEAR, NEIGHBOURS, PARTED, MouthViews
 from talking_portrait.pipelines.instant.dub.occlusion import (
     HIDDEN_BELOW,
@@ -152,6 +153,22 @@ def test_the_words_of_the_film_itself_move_nothing(renderer):
     travel = np.linalg.norm(moved.mean(axis=0), axis=-1) / mesh.eye_distance
     assert travel[list(CHIN)].mean() < 0.005
     assert travel[list(LIPS_OUTER)].mean() < 0.009
+
+
+def test_the_sides_of_a_face_stay_as_filmed_where_their_landmarks_swing_and_the_chin_does_not(frames, track):
+    """Landmarks of a face's outline go in and out with an opening mouth; neither cheeks nor hair beside them do."""
+    sides, swing = [58, 132, 288, 361], 0.05 * track.image_size[0] * np.sin(np.arange(FRAMES))
+    points = track.points.copy()
+    points[:, sides, 0] += swing[:, None]
+    points[:, list(CHIN), 1] += swing[:, None]
+    numbers = np.arange(FRAMES)
+    moved = []
+    for swung in (track.points, points):
+        face = filmed_face(swung, track.found, (0,), track.image_size, smoothing=0)
+        moved.append(np.stack([mouth.moved for mouth in mouth_motions(face, numbers, NEW, numbers, 1.0)]))
+    after = np.abs(moved[1] - moved[0]).mean(axis=0) / np.abs(swing).mean()
+    assert after[sides, 0].max() < 0.25
+    assert after[list(CHIN), 1].min() > 0.75
 
 
 def test_what_changes_with_the_heads_pose_is_not_taken_for_speech():
@@ -416,6 +433,22 @@ def test_a_mouth_blurred_by_its_movement_in_a_shadow_is_not_taken_for_fingers(fr
         assert not appearance.oddness(replace(textures[number], colours=colours)).skin.any()
 
 
+def test_cheeks_that_shine_or_redden_do_not_tint_the_inside_and_a_coloured_lamp_does(frames, track):
+    picture, points = frames[0].numpy(), track.points[0]
+    eyes = np.linalg.norm(points[33, :2] - points[263, :2])
+    before = skin_light(picture, points)
+    shiny = picture.copy()
+    for cheek in (points[[205, 50, 187], :2].mean(axis=0), points[[425, 280, 411], :2].mean(axis=0)):
+        spot = np.zeros(picture.shape[:2], np.uint8)
+        cv2.circle(spot, tuple(np.rint(cheek).astype(int).tolist()), round(0.35 * eyes), 1, -1)
+        shiny[spot > 0] = shiny[spot > 0] * 0.6 + 0.4 * np.array([0.8, 0.9, 1.0])
+    hue = skin_light(shiny, points) / before
+    assert hue.max() / hue.min() < 1.04
+    lamp = np.array([0.9, 0.7, 0.5], np.float32)
+    hue = skin_light(picture * lamp, points) / before / lamp
+    assert hue.max() / hue.min() < 1.04
+
+
 def test_light_that_swings_is_on_the_inside_of_the_mouth_too(frames, track):
     """The inside is taken from one frame; under a lamp that flickers it is as bright as the lips."""
     film = film_of_pictures(frames, track, FPS)
@@ -481,6 +514,21 @@ def test_a_smile_in_a_film_of_shut_lips_hides_nothing_and_fingers_do(renderer, f
         mouth[:] = cv2.blur(mouth, (1, 5))
     odd = Appearance.of(textures).oddness(replace(textures[5], colours=colours.clip(0, 255)))
     assert odd.skin.any() == fingers
+
+
+@pytest.mark.parametrize("pen", [False, True])
+def test_a_snarls_dark_corner_and_fold_hide_nothing_and_a_pen_across_the_lips_does(frames, track, pen):
+    """The mesh has no texels along nostrils and between lips; what begins there does not come from outside."""
+    textures = [texture_of(frame.numpy(), points) for frame, points in zip(frames, track.points, strict=True)]
+    grid = texture_grid()
+    shape = np.zeros(grid.on_face.shape, np.uint8)
+    lines = [((0.3, -3.6), (0.6, -9.0))] if pen else [((2.2, -4.4), (2.4, -4.2)), ((1.7, -0.4), (3.4, -2.6))]
+    for line in lines:
+        cv2.line(shape, *((grid.column(x), grid.row(y)) for x, y in line), 1, 7)
+    colours = np.where(shape[..., None] > 0, 25, textures[5].colours).astype(np.uint8)
+    found = Appearance.of(textures).oddness(replace(textures[5], colours=colours)).other
+    compared = (shape > 0) & grid.on_face & ~grid.between_lips
+    assert found[compared].mean() > 0.92 if pen else not found.any()
 
 
 def test_the_far_cheek_of_a_turned_face_is_not_compared():
@@ -574,6 +622,17 @@ def test_quiet_jaw_leaves_the_chin_as_filmed(frames, track):
     still, moved = dubbed(film, NEW, jaw=0.0)[0], dubbed(film, NEW)[0]
     rows = np.arange(FRAMES), chin[:, 1] - 2, chin[:, 0]
     assert (still[rows] - frames[rows]).abs().mean() < 0.3 * (moved[rows] - frames[rows]).abs().mean()
+
+
+def test_a_chin_that_stays_stretches_all_the_skin_up_to_lips_that_shut(frames, track):
+    face = film_of_pictures(frames, track, FPS).face
+    widest = np.array([int(mouth_opening(track.points).argmax())])
+    mouth = mouth_motions(face, widest, talk(np.zeros(1)), np.zeros(1, int), 0.0)[0]
+    below = [17, 18, 200, 199, 175, 152]  # from the lower lip to the chin
+    before, after = (np.diff(points[below, 1]) for points in (mouth.points, mouth.points + mouth.moved))
+    lifted = -mouth.moved[17, 1] / before.sum()
+    assert lifted > 0.1
+    assert (after / before).max() < 1 + 2.5 * lifted
 
 
 @given(st.integers(1, 40), st.integers(1, 200))

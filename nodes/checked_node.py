@@ -119,7 +119,8 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
-    return refusal(error) if isinstance(error, OSError) else None
+    # A program that runs nodes may cancel them by an InterruptedError, which is an OSError too.
+    return refusal(error) if isinstance(error, OSError) and not isinstance(error, InterruptedError) else None
 
 
 @dataclass(frozen=True)

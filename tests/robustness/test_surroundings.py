@@ -14,7 +14,7 @@ import torch
 from talking_portrait import __main__ as command_line
 from talking_portrait.__main__ import LESS_MEMORY, main
 from talking_portrait.pipelines.commands.shared import terminal
-from talking_portrait.pipelines.errors import escaped, one_line
+from talking_portrait.pipelines.errors import escaped, one_line, refusal
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.model_files import store
@@ -213,7 +213,7 @@ def test_every_command_has_an_advice_on_memory():
 
 def test_a_refusal_of_the_system_names_the_file():
     error = OSError(13, "Permission denied", "face.png")
-    assert command_line._sentence(error).startswith("face.png can't be used (Permission denied); check")
+    assert refusal(error).startswith("face.png can't be used (Permission denied); check")
 
 
 @posix

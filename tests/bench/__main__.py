@@ -99,8 +99,7 @@ from talking_portrait.pipelines.files.example import example_portrait, example_s
 image, track = example_portrait()
 motion = drive(example_speech(), fps=Fraction(25), seed=0)
 rows = np.arange(int(sys.argv[1]) * 25) % motion.frames
-tracks = {k: getattr(motion, k)[rows] for k in ("vertices", "rotation", "translation")}
-motion = replace(motion, blendshapes=None, **tracks)
+motion = replace(motion, **{name: values[rows] for name, values in motion.rows.items()})
 with tempfile.TemporaryDirectory() as folder:
     write_stream(pathlib.Path(folder, "m.mp4"), frames_of(image, track, motion), motion.fps)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

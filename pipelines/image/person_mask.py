@@ -14,6 +14,8 @@ from .tflite_network import FOLDER, TFLiteNetwork
 
 FILE = FOLDER / "selfie_segmentation.tflite"
 SIDE = 256
+SURELY = 0.003
+"""The network's least probability in log odds."""
 
 
 class PersonSegmenter:
@@ -36,6 +38,12 @@ class PersonSegmenter:
     def _run(self, picture: np.ndarray) -> np.ndarray:
         self._network.set_input(picture)
         return self._network.output("activation_10").copy()
+
+
+def log_odds(mask: np.ndarray) -> np.ndarray:
+    """Log odds of a person (rows, columns), within 5.8, of a `mask` in 0..1."""
+    odds: np.ndarray = np.log((mask + SURELY) / (1 - mask + SURELY))
+    return odds
 
 
 def person_mask(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
-from ...image.person_mask import person_mask
+from ...image.person_mask import log_odds, person_mask
 from ...image.windows import grown, large_box_mean
 from ...progress import check_interrupted
 from .face_opening import inside_ring
@@ -42,8 +42,8 @@ SURE_DISTANCE, FAR_DISTANCE = 1.3, 1.7
 """Skull radii beyond which the border of the moving box, and beyond which all, is taken for background at first."""
 KNOWN_FACE = 0.7, 0.9
 """The network's mean in the face from which it says something of the picture, and from which it is trusted."""
-SURELY, SURE, BACKGROUND_ODDS = 0.003, 4.5, 1.0
-"""The network's least probability; log odds from which it is sure, and up to which what is usual may be background."""
+SURE, BACKGROUND_ODDS = 4.5, 1.0
+"""Log odds from which the network is sure, and up to which what usually is background may be."""
 OVERRULED = 0.6
 """Part by which colours and the usual outline of a head count less where the network is trusted."""
 UNARY = 0.06
@@ -147,7 +147,7 @@ class HeadMatte:
         edge = np.minimum(np.minimum(x - left, right - x) / (right - left), (y - top) / (bottom - top))
         air = (radius > SURE_DISTANCE) & (height > -6) & ((edge < 0.06) | (radius > FAR_DISTANCE))
         known = float(smoothstep(*KNOWN_FACE, person[face].mean())) if face.any() else 0.0
-        seen = known * np.log((person + SURELY) / (1 - person + SURELY))
+        seen = known * log_odds(person)
         head, air = head | (seen > SURE), (air & (seen < BACKGROUND_ODDS)) | (seen < -SURE)
         if air.mean() < 0.004:
             return None
@@ -166,8 +166,8 @@ class HeadMatte:
             hair = _density(colours, known_head & ~skin)
             hair = np.maximum(hair, _density(colours, skin) * beside_skin)
             evidence = np.log((hair + strange) / (_density(colours, known_air) + 0.3))
-            log_odds = np.clip(evidence, -5, 5) + np.log((prior + 0.02) / (1.02 - prior))
-            belief = 1 / (1 + np.exp(-(1 - OVERRULED * known) * log_odds - seen))
+            usually = np.clip(evidence, -5, 5) + np.log((prior + 0.02) / (1.02 - prior))
+            belief = 1 / (1 + np.exp(-(1 - OVERRULED * known) * usually - seen))
             weight = UNARY * (0.1 + np.abs(belief - 0.5))
             belief, weight = np.where(head, 1, belief), np.where(head, 50.0, weight)
             sure = air & (evidence < 0.5)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....models.curves import smoothstep
-from ...image.person_mask import PersonSegmenter
+from ...image.person_mask import PersonSegmenter, log_odds
 from ...packages import load_opencv
 from ..avatar import BACKGROUND_PART, HEAD_PART, NECK_PART, TORSO_PART
 from .guided_filter import GuidedFilter
@@ -33,8 +33,8 @@ EVIDENCE, PAIRWISE = 1.0, 3.0
 edge."""
 CHEST = 9.0
 """Cm to both sides of the middle of what is surely the person's below the shoulders' height."""
-SURELY, SURE = 0.003, 3.0
-"""The network's least probability, and log odds from which it is sure."""
+SURE = 3.0
+"""Log odds from which the network is sure."""
 RARE = 1e-9
 """The least density of a colour."""
 SKIN_TONE = 14.0
@@ -79,7 +79,7 @@ def _person(view: _View, masks: np.ndarray, filters: Sequence[GuidedFilter]) -> 
     features = np.concatenate(
         [view.lab * [0.7, 1, 1], PLACE * view.across[..., None], PLACE * view.height[..., None]], axis=-1
     ).astype(np.float32)
-    seen = np.log((masks + SURELY) / (1 - masks + SURELY))
+    seen = log_odds(masks)
     unsure = 4 * masks * (1 - masks)
     person, background = certain | (seen > SURE), (seen < -SURE) & ~certain
     for _ in range(ROUNDS):

@@ -177,8 +177,7 @@ class HeadMatte:
             known_head, known_air = head | (share > 0.85), air & (share < 0.5) | (share < 0.1)
             if known_air.mean() < 0.004:
                 return None
-        closed, holes = _closed(share > 0.5, round(0.1 * WORK_HEAD))
-        share = np.maximum(share, (closed | holes) & (height > 1))
+        share = np.maximum(share, _closed(share > 0.5, round(0.1 * WORK_HEAD)) & (height > 1))
         near = _near_solid(share > 0.5, head, 0.03 * WORK_HEAD, 0.09 * WORK_HEAD)
         least = -grown(-torch.from_numpy(np.minimum(share, person))[None], round(INNER * WORK_HEAD))[0].numpy()
         inner = known * smoothstep(0.5, 0.9, least)
@@ -257,15 +256,14 @@ def _walk(colours: np.ndarray, belief: np.ndarray, weight: np.ndarray) -> np.nda
     return smoothed.reshape(rows, columns)
 
 
-def _closed(mask: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
-    """`mask` (h, w) with gaps up to two radii wide filled, as highlights on hair look like sky, and holes in that."""
+def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
+    """`mask` (h, w) with gaps up to two radii wide and all holes filled, as highlights on hair look like sky."""
     from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
     padded = np.pad(mask, radius + 1, mode="edge")  # as hair goes on past the picture's edge
     grown = distance_transform_edt(~padded) <= radius
     closed = padded | (distance_transform_edt(grown) > radius)
-    inner = (slice(radius + 1, -radius - 1),) * 2
-    return closed[inner], (binary_fill_holes(closed) & ~closed)[inner]
+    return binary_fill_holes(closed)[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
 
 
 def _near_solid(mask: np.ndarray, seeds: np.ndarray, thin: float, reach: float) -> np.ndarray:

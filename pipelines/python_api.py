@@ -155,7 +155,8 @@ def _dub(
     """Writes the film with the words of the audio, for as long as they last."""
     from .face.landmarks import open_landmarker
     from .files.frame_stream import write_stream
-    from .instant.dub.dub_video import dub_video, lasting_as
+    from .instant.dub.dub_video import dub_video
+    from .motion.edit import lasting_as
 
     sound: Audio | SoundTrack | None = None
 

@@ -51,9 +51,8 @@ def check_audio(value: Any) -> Audio:
         waveform, rate = value.waveform, value.sample_rate
     else:
         try:
-            if isinstance(value, torch.Tensor):
-                raise TypeError("torch would warn of the name before it says so")
-            waveform, rate = torch.as_tensor(value["waveform"]), value["sample_rate"]
+            named = {} if isinstance(value, torch.Tensor) else value  # which would warn of the name as its index
+            waveform, rate = torch.as_tensor(named["waveform"]), named["sample_rate"]
         except (TypeError, KeyError, IndexError, ValueError, RuntimeError, OverflowError):
             what = f"has {quoted(list(value))}" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
             raise TalkingPortraitError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TalkingPortraitError
 from ..renderers import FILM_OPTIONS, INSTANT, chosen_face, is_to_dub, refuse_film_options
-from .animate_film import STILL, add_film_options, animate_film
+from .animate_film import STILL, add_film_options, animate_film, lasting_as_long
 from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
 from .shared.progress_bar import ProgressBar
 from .shared.renderer_options import add_no_mark_option, add_renderer_options, chosen_renderer
@@ -18,7 +18,7 @@ from .shared.terminal import note, say
 if TYPE_CHECKING:
     import torch
 
-    from ..types import Audio, FaceMotion, FaceTrack
+    from ..types import FaceMotion, FaceTrack
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -74,17 +74,6 @@ def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion, fil
         )
 
 
-def _lasting_as_long(motion: FaceMotion, speech: Audio) -> FaceMotion:
-    """The motion for all of the audio, which sets the video's length; reports where it has another length."""
-    from ..motion.edit import fit_length, said_of_length
-    from ..timing import frame_count
-
-    remark = said_of_length(motion, speech)
-    if remark:
-        note(remark)
-    return fit_length(motion, frame_count(speech.samples, speech.sample_rate, motion.fps))
-
-
 def _animate(options: argparse.Namespace) -> None:
     from ..files.example import SPEECH_FILE
     from ..files.frame_stream import write_stream
@@ -134,7 +123,7 @@ def _animate(options: argparse.Namespace) -> None:
     speech = sound = None
     if options.audio or motion is None:
         speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
-        motion = _lasting_as_long(motion, speech) if motion else None
+        motion = lasting_as_long(motion, speech, motion.fps) if motion else None
     if renderer is not None:
         video = renderer.speech_video(image, track, speech, motion, device=device, stage=ProgressBar)
         motion, pictures = video.motion, video.frames

@@ -14,7 +14,7 @@ from .shared.terminal import note, say
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from ..types import FaceMotion
+    from ..types import Audio, FaceMotion
 
 STILL = ("head", "nod", "brows", "blinks", "blink_rate", "drift")
 """Options of the driver that a filmed head has no use for."""
@@ -33,6 +33,16 @@ def add_film_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--face-at", metavar="X,Y", help="the face nearest to this place in the first frames, in pixels")
 
 
+def lasting_as_long(motion: FaceMotion, speech: Audio, fps: Fraction) -> FaceMotion:
+    """The motion for all of the speech, which sets the video's length; notes where it has another length."""
+    from ..motion.edit import lasting_as, said_of_length
+
+    remark = said_of_length(motion, speech)
+    if remark:
+        note(remark)
+    return lasting_as(speech, motion, fps)
+
+
 def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None:
     """The video of `options.image` with other words. Raises TalkingPortraitError for a face that is no place."""
     from ..face.landmarks import open_landmarker
@@ -41,8 +51,7 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
     from ..files.frame_stream import write_stream
     from ..files.motion_file import save_motion
     from ..files.sound import read_speech
-    from ..instant.dub.dub_video import dub_video, lasting_as
-    from ..motion.edit import said_of_length
+    from ..instant.dub.dub_video import dub_video
 
     _say_what_has_no_effect(options)
     sound = None
@@ -54,10 +63,7 @@ def animate_film(options: argparse.Namespace, motion: FaceMotion | None) -> None
         speech, sound = read_speech(options.audio or SPEECH_FILE, fps)
         if motion is None:
             return drive_with(options, speech, fps)
-        remark = said_of_length(motion, speech)
-        if remark:
-            note(remark)
-        return lasting_as(speech, motion, fps)
+        return lasting_as_long(motion, speech, fps)
 
     with redirect_native_stderr():
         landmarker = open_landmarker()

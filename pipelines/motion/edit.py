@@ -244,8 +244,13 @@ def fit_length(motion: FaceMotion, frames: int) -> FaceMotion:
     return replace(motion, **{name: rows[chosen] for name, rows in motion.rows.items()})
 
 
+def lasting_as(speech: Audio, motion: FaceMotion, fps: Fraction) -> FaceMotion:
+    """The motion at a frame rate, cut, or held at its end, where the speech ends."""
+    return fit_length(resample(motion, fps), frame_count(speech.samples, speech.sample_rate, fps))
+
+
 def said_of_length(motion: FaceMotion, speech: Audio) -> str:
-    """What `fit_length` does where the motion is shorter or longer than the speech; "" where it is as long."""
+    """What `lasting_as` does where the motion is shorter or longer than the speech; "" where it is as long."""
     frames = frame_count(speech.samples, speech.sample_rate, motion.fps)
     if frames == motion.frames:
         return ""

@@ -15,9 +15,9 @@ from ...face.face import Landmarker
 from ...face.face_tracking import Choice
 from ...files.sound import SoundTrack
 from ...files.video import VideoFile, open_video
-from ...motion.edit import fit_length, resample, said_of_length, scale_mouth
+from ...motion.edit import lasting_as, resample, said_of_length, scale_mouth
 from ...progress import share
-from ...timing import as_rate, frame_count
+from ...timing import as_rate
 from ...types import Audio, FaceMotion, Progress, no_progress
 from ..driver.driver import drive
 from .film import BATCH, End, Film, check_dubbing, dub, open_film
@@ -133,11 +133,6 @@ def dub_speech(
     video = dub_video(path, motion_at, landmarker, face=face, end=end, jaw=jaw, progress=progress)
     remark = "" if motion is None else said_of_length(motion, speech)
     return replace(video, report=f"{video.report} {remark}".strip())
-
-
-def lasting_as(speech: Audio, motion: FaceMotion, fps: Fraction) -> FaceMotion:
-    """The motion at a frame rate, cut, or held at its end, where the speech ends."""
-    return fit_length(resample(motion, fps), frame_count(speech.samples, speech.sample_rate, fps))
 
 
 def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End) -> str:

@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.renderer.head_field import HeadField, skull_position
 from talking_portrait.pipelines.instant.renderer.head_matte import HeadMatte, explained, unclear_share
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh
+
+
+@dataclass(frozen=True)
+class Sitter:
+    """The shipped portrait `image` (H, W, 3), its moving `box`, and of each pixel (H, W) `x`, `y`, the skull radii
+    `aside` of the head's middle and the `height` in cm of the canonical head."""
+
+    image: torch.Tensor
+    mesh: PortraitMesh
+    box: tuple[int, int, int, int]
+    x: torch.Tensor
+    y: torch.Tensor
+    aside: torch.Tensor
+    height: torch.Tensor
+
+    def matte(self, picture: torch.Tensor) -> HeadMatte:
+        return HeadMatte(picture.numpy(), self.mesh, self.box)
+
+    def alpha(self, picture: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """The matte's values in the part of the box that is `where` (H, W)."""
+        left, top, right, bottom = self.box
+        return self.matte(picture).alpha[0][where[top:bottom, left:right]]
+
+
+@pytest.fixture(scope="module")
+def sitter() -> Sitter:
+    image, track = example_portrait()
+    mesh = PortraitMesh(track)
+    box = HeadField(mesh, torch.device("cpu")).box
+    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
+    aside, height = (torch.from_numpy(v) for v in skull_position(torch.stack([x, y], dim=-1).numpy(), mesh))
+    return Sitter(image, mesh, box, x, y, aside, height)
 
 
 def test_pixels_that_are_neither_are_counted_over_the_heads():
@@ -21,18 +53,14 @@ def test_pixels_that_are_neither_are_counted_over_the_heads():
     assert unclear_share(alpha) == pytest.approx(10 / 50)
 
 
-def test_a_head_of_its_backgrounds_colours_moves_less():
-    image, track = example_portrait()
-    mesh = PortraitMesh(track)
-    box = HeadField(mesh, torch.device("cpu")).box
-    clear = HeadMatte(image.numpy(), mesh, box)
+def test_a_head_of_its_backgrounds_colours_moves_less(sitter):
+    image = sitter.image
     # A veil in front of everything but the face.
-    y, x = torch.meshgrid(*(torch.arange(float(side)) for side in image.shape[:2]), indexing="ij")
-    middle = track.points[0, :468, :2].mean(axis=0)
-    face = torch.exp(-(((x - middle[0]) / 60) ** 2 + ((y - middle[1]) / 75) ** 2))[..., None]
+    middle = sitter.mesh.points[:468].mean(axis=0) + 0.5
+    face = torch.exp(-(((sitter.x - middle[0]) / 60) ** 2 + ((sitter.y - middle[1]) / 75) ** 2))[..., None]
     mist = 0.6 + 0.03 * torch.randn(*image.shape[:2], 1, generator=torch.Generator().manual_seed(0))
-    veiled = HeadMatte(torch.lerp(mist.expand_as(image), image, face.clamp(0, 1)).numpy(), mesh, box)
-    assert clear.motion_share == 1
+    veiled = sitter.matte(torch.lerp(mist.expand_as(image), image, face.clamp(0, 1)))
+    assert sitter.matte(image).motion_share == 1
     assert 0.6 <= veiled.motion_share < 0.9
 
 
@@ -60,89 +88,58 @@ def test_what_a_background_does_not_explain_leaves_no_impossible_colour(bright):
     assert float(changed[:, 80:, 36:42].amin()) > 0.9  # it is the head's
 
 
-def test_shoulders_keep_still_while_a_neck_turns():
-    _, track = example_portrait()
-    mesh = PortraitMesh(track)
-    field = HeadField(mesh, torch.device("cpu"))
-    aside, height = skull_position(field.nodes.numpy(), mesh)
+def test_shoulders_keep_still_while_a_neck_turns(sitter):
+    field = HeadField(sitter.mesh, torch.device("cpu"))
+    aside, height = skull_position(field.nodes.numpy(), sitter.mesh)
     weight = field.weight.view(aside.shape).numpy()
     assert weight[(abs(height + 14) < 1) & (aside < 0.3)].min() > 0.5
     assert weight[(height < -16) & (aside > 1.0)].max() < 0.05
 
 
-def test_hair_that_has_the_colour_of_a_thing_far_aside_stays_the_heads():
+def test_hair_that_has_the_colour_of_a_thing_far_aside_stays_the_heads(sitter):
     """A door is as dark as the sheen of the hair, and between both is a wall."""
-    image, track = example_portrait()
-    mesh = PortraitMesh(track)
-    box = HeadField(mesh, torch.device("cpu")).box
-    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
-    aside, height = skull_position(torch.stack([x, y], dim=-1).numpy(), mesh)
-    picture = torch.where(torch.from_numpy(aside < 0.6)[..., None], image, torch.tensor([0.75, 0.68, 0.6]))
-    picture[torch.from_numpy(height < -10)] = torch.tensor([0.9, 0.92, 0.95])
-    hair = torch.from_numpy((aside < 1.25) & (height > 0) & ~((aside < 0.7) & (height < 7)))
-    lit = torch.from_numpy(np.clip((aside - 0.82) / 0.15, 0, 1) * (height > 5)) * (x < mesh.points[10, 0] - 10) * hair
+    aside, height = sitter.aside, sitter.height
+    picture = torch.where((aside < 0.6)[..., None], sitter.image, torch.tensor([0.75, 0.68, 0.6]))
+    picture[height < -10] = torch.tensor([0.9, 0.92, 0.95])
+    hair = (aside < 1.25) & (height > 0) & ~((aside < 0.7) & (height < 7))
+    lit = ((aside - 0.82) / 0.15).clamp(0, 1) * (height > 5) * (sitter.x < sitter.mesh.points[10, 0] - 10) * hair
     black, sheen = torch.tensor([0.06, 0.05, 0.06]), torch.tensor([0.16, 0.18, 0.22])
     picture[hair] = torch.lerp(black, sheen, lit.float()[..., None])[hair]
     picture[:, :28] = sheen
-    matte = HeadMatte(picture.numpy(), mesh, box)
-    left, top, right, bottom = box
-    assert float(matte.alpha[0][(lit > 0.7)[top:bottom, left:right]].quantile(0.1)) > 0.9
+    assert float(sitter.alpha(picture, lit > 0.7).quantile(0.1)) > 0.9
 
 
-def test_a_collar_of_the_walls_colour_is_not_the_wall():
-    image, track = example_portrait()
-    mesh = PortraitMesh(track)
-    box = HeadField(mesh, torch.device("cpu")).box
-    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
-    aside, height = (torch.from_numpy(v) for v in skull_position(torch.stack([x, y], dim=-1).numpy(), mesh))
+def test_a_collar_of_the_walls_colour_is_not_the_wall(sitter):
+    aside, height = sitter.aside, sitter.height
     wall = torch.tensor([0.85, 0.88, 0.8])
-    picture = torch.where(((aside < 0.9) & (height > -9))[..., None], image, wall)
+    picture = torch.where(((aside < 0.9) & (height > -9))[..., None], sitter.image, wall)
     picture[(height < -10) & (aside < 1.7)] = torch.tensor([0.1, 0.25, 0.2])
     collar = (height < -13) & (height > -15.5) & (aside > 0.8) & (aside < 1.2)
     picture[collar] = wall
-    matte = HeadMatte(picture.numpy(), mesh, box)
-    left, top, right, bottom = box
     assert collar.any()
-    assert float(matte.alpha[0][collar[top:bottom, left:right]].quantile(0.1)) > 0.9
+    assert float(sitter.alpha(picture, collar).quantile(0.1)) > 0.9
 
 
-def test_a_hat_that_reaches_the_pictures_border_is_the_heads():
+def test_a_hat_that_reaches_the_pictures_border_is_the_heads(sitter):
     """So is its brim, which lies where usually is background."""
-    image, track = example_portrait()
-    mesh = PortraitMesh(track)
-    box = HeadField(mesh, torch.device("cpu")).box
-    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
-    height = torch.from_numpy(skull_position(torch.stack([x, y], dim=-1).numpy(), mesh)[1])
-    aside = (x - mesh.points[10, 0]).abs() / mesh.eye_distance
-    hat = ((height > 6.5) & (aside < 0.95)) | ((height > 6) & (height < 7.5) & (aside < 1.5))
-    light = 0.4 + (1 - (aside / 1.1) ** 2).clamp(0.15, 1)
-    picture = image.clone()
-    picture[hat] = (torch.tensor([0.25, 0.2, 0.15]) * light[..., None])[hat]
-    matte = HeadMatte(picture.numpy(), mesh, box)
-    left, top, right, bottom = box
+    height, across = sitter.height, (sitter.x - sitter.mesh.points[10, 0]).abs() / sitter.mesh.eye_distance
+    hat = ((height > 6.5) & (across < 0.95)) | ((height > 6) & (height < 7.5) & (across < 1.5))
+    light = 0.4 + (1 - (across / 1.1) ** 2).clamp(0.15, 1)
+    picture = sitter.image.clone()
+    picture[hat] = (torch.tensor([0.25, 0.2, 0.15]) * light[..., None])[hat].float()
     assert hat[0].any()
-    assert float(matte.alpha[0][hat[top:bottom, left:right]].quantile(0.1)) > 0.9
+    assert float(sitter.alpha(picture, hat).quantile(0.1)) > 0.9
 
 
-def test_what_a_person_wears_hides_its_background_whatever_its_colour():
+def test_what_a_person_wears_hides_its_background_whatever_its_colour(sitter):
     """Folds in the opening of the suit are as bright as the wall."""
-    image, track = example_portrait()
-    mesh = PortraitMesh(track)
-    box = HeadField(mesh, torch.device("cpu")).box
-    matte = HeadMatte(image.numpy(), mesh, box)
-    left, top, right, bottom = box
-    y, x = torch.meshgrid(*(torch.arange(float(side)) + 0.5 for side in image.shape[:2]), indexing="ij")
-    aside, height = skull_position(torch.stack([x, y], dim=-1).numpy(), mesh)
-    suit = torch.from_numpy((height < -15) & (height > -20) & (aside < 1.0))[top:bottom, left:right]
-    assert suit.sum() > 9000
-    assert float(matte.alpha[0][suit].quantile(0.005)) > 0.97
+    alpha = sitter.alpha(sitter.image, (sitter.height < -15) & (sitter.height > -20) & (sitter.aside < 1.0))
+    assert len(alpha) > 9000
+    assert float(alpha.quantile(0.005)) > 0.97
 
 
-def test_without_opencv_colours_alone_tell_the_head_from_the_wall(monkeypatch):
-    image, track = example_portrait()
-    mesh = PortraitMesh(track)
-    box = HeadField(mesh, torch.device("cpu")).box
-    both = HeadMatte(image.numpy(), mesh, box).alpha
+def test_without_opencv_colours_alone_tell_the_head_from_the_wall(sitter, monkeypatch):
+    both = sitter.matte(sitter.image).alpha
     monkeypatch.setitem(sys.modules, "cv2", None)
-    colours = HeadMatte(image.numpy(), mesh, box).alpha
+    colours = sitter.matte(sitter.image).alpha
     assert float((colours - both).abs().mean()) < 0.02

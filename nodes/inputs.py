@@ -35,6 +35,16 @@ def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 
     return io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
 
 
+def seed_input(tooltip: str, *, default: int = 0, most: int = 2**32 - 1) -> io.Input:
+    """A seed that ComfyUI can change after each run."""
+    return io.Int.Input("seed", default=default, min=0, max=most, control_after_generate=True, tooltip=tooltip)
+
+
+def guidance_scale_input(tooltip: str) -> io.Input:
+    """Classifier-free guidance's scale of a video diffusion; 3.5 as published."""
+    return io.Float.Input("cfg", default=3.5, min=0.0, max=20.0, step=0.1, round=0.01, tooltip=tooltip)
+
+
 def guidance_inputs() -> list[io.Input]:
     """In which part of the denoising steps guidance is used: `guide_from` and `guide_to`."""
     tooltips = {

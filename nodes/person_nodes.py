@@ -20,6 +20,7 @@ from . import host
 from .checked_node import checked_node
 from .frames import check_memory, even_sides, new_clip
 from .host import io
+from .inputs import seed_input
 from .model_paths import Fingerprint, files_fingerprint, own_model, verdict
 from .renderer_node import RendererNode, streamed_video, video_of
 from .sockets import PersonSocket, SpeechEncoderSocket
@@ -148,16 +149,7 @@ def held_out_input() -> io.Input:
 
 
 def training_seed_input() -> io.Input:
-    return host.advanced(
-        io.Int.Input(
-            "seed",
-            default=42,
-            min=0,
-            max=2**31 - 1,
-            control_after_generate=True,
-            tooltip="Same seed, same run on the same machine.",
-        )
-    )
+    return host.advanced(seed_input("Same seed, same run on the same machine.", default=42, most=2**31 - 1))
 
 
 def training_outputs(socket: Any, system: str) -> list[io.Output]:

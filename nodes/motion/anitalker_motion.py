@@ -8,7 +8,7 @@ from ...pipelines.types import FaceMotion, SpeechFeatures
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..inputs import curve_inputs, curve_socket, portrait_socket, portrait_track
+from ..inputs import curve_inputs, curve_socket, portrait_socket, portrait_track, seed_input
 from ..loaded_models import LoadedAniTalker
 from ..sockets import AniTalkerSocket, FaceLandmarks, FaceMotionSocket, MotionLatentsSocket, SpeechFeaturesSocket
 
@@ -77,14 +77,7 @@ class AniTalkerMotion(io.ComfyNode):
                     tooltip="Diffusion steps; a number that gives no whole stride through the time steps is raised to "
                     "the next that does.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Selects the noise; the same seed gives the same motion.",
-                ),
+                seed_input("Selects the noise; the same seed gives the same motion.", most=2**64 - 1),
                 FaceMotionSocket.Input(
                     "motion", optional=True, tooltip="For face motion: the motion whose head pose is used."
                 ),

@@ -8,7 +8,7 @@ from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..inputs import amount_input
+from ..inputs import amount_input, seed_input
 from ..sockets import FaceMotionSocket
 
 
@@ -116,16 +116,7 @@ class EditMotion(io.ComfyNode):
                         tooltip="Blinks per minute, where they are added.",
                     )
                 ),
-                host.advanced(
-                    io.Int.Input(
-                        "seed",
-                        default=0,
-                        min=0,
-                        max=2**32 - 1,
-                        control_after_generate=True,
-                        tooltip="Selects the times of added blinks.",
-                    )
-                ),
+                host.advanced(seed_input("Selects the times of added blinks.")),
                 centimetres("move_x", "Moves the head to its left (plus) or right, in centimetres."),
                 centimetres("move_y", "Moves the head up (plus) or down, in centimetres."),
                 centimetres("move_z", "Moves the head forward (plus) or back, in centimetres."),

@@ -7,7 +7,7 @@ from typing import Any
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..inputs import amount_input, rate_input, sound_from
+from ..inputs import amount_input, rate_input, seed_input, sound_from
 from ..loaded_models import LoadedDriver
 from ..sockets import DriverSocket, FaceMotionSocket
 
@@ -28,14 +28,7 @@ class InstantDriver(io.ComfyNode):
                 rate_input(
                     "fps", "Frames per second of the motion; the node that makes the video needs the same rate."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**32 - 1,
-                    control_after_generate=True,
-                    tooltip="Selects head movement, brows and blinks; the same seed gives the same motion.",
-                ),
+                seed_input("Selects head movement, brows and blinks; the same seed gives the same motion."),
                 amount_input("mouth", "Scale of the mouth opening: 1 is as predicted, 0 keeps it closed."),
                 amount_input(
                     "head", "Scale of the head movement that follows the speech: 1 is natural, 0 keeps the head still."

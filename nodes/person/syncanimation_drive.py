@@ -11,7 +11,7 @@ from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
 from ..host import io
-from ..inputs import portrait_socket, sound_from
+from ..inputs import portrait_socket, seed_input, sound_from
 from ..loaded_models import LoadedSpeechEncoder, LoadedSyncAnimation
 from ..person_nodes import driven, head_inputs, own_encoder_input, speech_input
 from ..renderer_node import HIDDEN, RendererNode, sound_of, video_output
@@ -52,14 +52,7 @@ class SyncAnimationDrive(RendererNode):
                     tooltip="avatar generates the whole picture; portrait puts the face into the frames of the "
                     "person's video, which person or video gives.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**31 - 1,
-                    control_after_generate=True,
-                    tooltip="Same seed, same head and expression on the same machine.",
-                ),
+                seed_input("Same seed, same head and expression on the same machine.", most=2**31 - 1),
                 FaceMotionSocket.Input(
                     "motion", optional=True, tooltip="Moves the head, brows and lids in place of the prediction."
                 ),

@@ -19,10 +19,12 @@ from ..inputs import (
     deep_every_input,
     frame_rate,
     guidance_inputs,
+    guidance_scale_input,
     images_socket,
     portrait_socket,
     portrait_track,
     rate_input,
+    seed_input,
     size_input,
 )
 from ..loaded_models import LoadedAniPortrait
@@ -56,15 +58,7 @@ class AniPortraitSampler(RendererNode):
                 size_input("width", "Width of the video; the networks were trained on 512 x 512."),
                 size_input("height", "Height of the video; use the aspect ratio of the portrait."),
                 io.Int.Input("steps", default=25, min=1, max=1000, tooltip="Denoising steps; 25 as published."),
-                io.Float.Input(
-                    "cfg",
-                    default=3.5,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance scale; 1 and less turn guidance off, at half the cost.",
-                ),
+                guidance_scale_input("Classifier-free guidance scale; 1 and less turn guidance off, at half the cost."),
                 io.Combo.Input(
                     "scheduler",
                     options=["ddim", "dpmpp_2m", "unipc", "lcm"],
@@ -72,14 +66,7 @@ class AniPortraitSampler(RendererNode):
                     tooltip="ddim is the published one. dpmpp_2m and unipc need fewer steps; lcm needs a distilled "
                     "network.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=42,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=True,
-                    tooltip="Selects the noise; the same seed gives the same video.",
-                ),
+                seed_input("Selects the noise; the same seed gives the same video.", default=42, most=2**64 - 1),
                 io.Combo.Input(
                     "mode",
                     options=["reference", "seamless"],

@@ -18,7 +18,9 @@ from ..inputs import (
     compiled_input,
     deep_every_input,
     guidance_inputs,
+    guidance_scale_input,
     portrait_socket,
+    seed_input,
     size_input,
     track_from,
 )
@@ -68,24 +70,11 @@ class APascoSampler(RendererNode):
                 size_input("width", "Width of the video; the networks were trained on 512 x 512."),
                 size_input("height", "Height of the video; use the aspect ratio of the portrait."),
                 io.Int.Input("steps", default=40, min=1, max=1000, tooltip="Denoising steps; 40 as published."),
-                io.Float.Input(
-                    "cfg",
-                    default=3.5,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance scale, for the face and the speech; 1 and less turn guidance "
-                    "off, at half the cost.",
+                guidance_scale_input(
+                    "Classifier-free guidance scale, for the face and the speech; 1 and less turn guidance "
+                    "off, at half the cost."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=42,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=True,
-                    tooltip="Selects the noise; the same seed gives the same video.",
-                ),
+                seed_input("Selects the noise; the same seed gives the same video.", default=42, most=2**64 - 1),
                 amount_input("pose_weight", "Weight of the audio attention outside the face: head and background."),
                 amount_input("face_weight", "Weight of the audio attention in the face."),
                 amount_input("lip_weight", "Weight of the audio attention on the lips."),

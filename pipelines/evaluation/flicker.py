@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-LUMA = (0.299, 0.587, 0.114)
+from ..image.luma import LUMA
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def flicker(clips: Iterable[torch.Tensor], mask: torch.Tensor | None = None) -> 
 
     `mask` (H, W) in 0..1 weighs pixels, for instance everything but the lips.
     """
-    weights = torch.tensor(LUMA)
+    weights = torch.from_numpy(LUMA)
     previous: list[torch.Tensor] = []
     jitters: list[float] = []
     inside: list[float] = []

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from ..files.video import VideoFile
+from ..image.luma import LUMA
 from ..types import Progress
-from .flicker import LUMA, Flicker, flicker
+from .flicker import Flicker, flicker
 
 LONGEST_SIDE = 512
 """Pixels; larger frames are averaged down to no more."""
@@ -48,7 +49,7 @@ def steadiness(
     box = tuple(side / shrink for side in face)
     size = video.size[0] // shrink, video.size[1] // shrink
     around, nobody = _outside_face(size, box), _background(size, box)
-    weights = torch.tensor(LUMA)
+    weights = torch.from_numpy(LUMA)
     changes: list[float] = []
     differences: list[float] = []
     first = before = None

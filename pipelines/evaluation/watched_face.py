@@ -27,6 +27,7 @@ from ..face.identity import FaceRecogniser, largest_face
 from ..face.landmarks import follow
 from ..files.images import from_uint8
 from ..files.video import VideoFile
+from ..image.luma import LUMA
 from ..types import FaceTrack, Progress
 
 OPEN = 0.10
@@ -169,4 +170,4 @@ def _inside_mouth(frame: np.ndarray, points: np.ndarray) -> tuple[float, float] 
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
-    return pixels @ np.array([0.299, 0.587, 0.114])
+    return pixels @ LUMA

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..files.video import open_video
+from ..image.luma import LUMA
 from ..packages import load_opencv
 from ..types import Progress, no_progress
 from .pattern import TILE, TILES, tile, tile_side
@@ -90,7 +91,7 @@ def detect_mark(path: str | Path, *, progress: Progress = no_progress) -> Detect
 def _like_the_pattern(frame: np.ndarray) -> np.ndarray:
     """What of a frame (H, W, 3) has the pattern's waves, evened out; smaller where the frame is large."""
     cv2 = load_opencv()
-    grey = frame.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey = frame.astype(np.float32) @ LUMA
     shrink = min(grey.shape) / LONGEST_SHORTER_SIDE
     if shrink > 1:
         size = round(grey.shape[1] / shrink), round(grey.shape[0] / shrink)

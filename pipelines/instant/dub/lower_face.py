@@ -13,11 +13,12 @@ import torch
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LIPS_OUTER, face_mesh
+from ...image.luma import LUMA
 from ...packages import load_opencv
 from ..renderer.expression_field import parted_lips
 from ..renderer.face_opening import Aperture
 from .mouth_motion import MouthMotion
-from .mouth_view import LUMA, lip_edges, sampled
+from .mouth_view import lip_edges, sampled
 from .mouth_views import MouthViews
 
 NODES_PER_EYE_DISTANCE = 26

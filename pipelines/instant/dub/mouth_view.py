@@ -9,6 +9,7 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_OUTER, face_mesh
+from ...image.luma import LUMA
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, distance
@@ -48,7 +49,6 @@ TEETH_LENGTH = 0.5
 """Cm of upper teeth that a mouth shows which opens wider than one where they reach down to the lower lip."""
 LIGHTER = 0.06
 """Part of the cheeks' brightness by which a colour must exceed another to hide it."""
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 NARROW, SHADE = 0.2, 0.7
 """Mouth half widths of an opening below which the lips shade what is seen between them, and by how much at most."""
 MARGIN = 4

@@ -24,7 +24,7 @@ from ....models.face.face_mesh import (
     face_mesh,
     vertex_normals,
 )
-from .picture_style import LUMA
+from ...image.luma import LUMA
 from .portrait_mesh import PortraitMesh
 
 SHARE = 0.8

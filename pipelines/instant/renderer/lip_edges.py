@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from ....models.curves import smoothstep
+from ...image.luma import LUMA
 from .face_opening import Aperture, colours_along, colours_at
-from .picture_style import LUMA, skin_brightness
+from .picture_style import skin_brightness
 from .portrait_mesh import PortraitMesh
 
 LINE_REACH = 0.12

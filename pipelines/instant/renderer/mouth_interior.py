@@ -14,11 +14,11 @@ import torch.nn.functional as F
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LEFT_EYE, RIGHT_EYE
+from ...image.luma import LUMA
 from .face_opening import Aperture, colours_at
 from .picture_style import (
     DARKEST_HUE,
     LIPS,
-    LUMA,
     PictureStyle,
     median_colour,
     pixels_inside,

@@ -11,10 +11,10 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHEEKS, FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
+from ...image.luma import LUMA
 from ...progress import check_interrupted
 from .face_opening import colours_along, eye_opening, inside_ring
 
-LUMA = np.array([0.299, 0.587, 0.114])
 SKIN = (*CHEEKS, 187, 411, 199, 200)
 """Cheeks and chin."""
 LIPS = (0, 17, 37, 267, 84, 314, 16, 85, 315, 11)

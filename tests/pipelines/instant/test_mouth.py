@@ -15,6 +15,7 @@ from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_ve
 from talking_portrait.pipelines.face.head_pose import head_matrix
 from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.files.example import example_portrait
+from talking_portrait.pipelines.image.luma import LUMA
 from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.lip_edges import inside_shown, lip_above, lip_edge
@@ -25,7 +26,7 @@ from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     palette_of,
 )
 from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
-from talking_portrait.pipelines.instant.renderer.picture_style import LUMA, PictureStyle, pixels_inside
+from talking_portrait.pipelines.instant.renderer.picture_style import PictureStyle, pixels_inside
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import FaceMotion, FaceTrack

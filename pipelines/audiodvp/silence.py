@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from itertools import pairwise
 
 import numpy as np
 import torch
 
 from ...models.curves import smoothstep
 from ...models.face.landmarks_68 import LANDMARKS_68
-from ...models.speech.mouth_network import speech_level
-from ..audio.waveform import mono
-from ..timing import sample_index
+from ...models.speech.mouth_network import FRAME_RATE
+from ..audio.mouth_states import readings
+from ..audio.speech_activity import SPOKEN, speech_activity
 from ..types import Audio
 from .fitted_face import FittedFace
 
-QUIET_DB = 35.0
-"""Below the level of speech; what is quieter is silence, breath or a room."""
 AFTER, CLOSING, OPENING = 0.7, 0.4, 0.2
 """Seconds of silence after which lips close, and how long they take to close, and to open again before speech."""
 CLOSED = 0.05
@@ -53,13 +50,12 @@ def closed_mouth(face: FittedFace) -> torch.Tensor:
 
 
 def silence_weight(audio: Audio, frames: int, fps: Fraction) -> np.ndarray:
-    """How far the mouth of each frame (F,) is closed, in 0..1: 0 in speech and in pauses as speech has them."""
-    wave = mono(audio)
-    wave = wave - wave.mean()  # a constant offset, as sound cards add it, is no sound
-    edges = [min(sample_index(frame, audio.sample_rate, fps), len(wave)) for frame in range(frames + 1)]
-    powers = [wave[start:stop].square().sum() / max(stop - start, 1) for start, stop in pairwise(edges)]
-    energy = 10 * torch.log10(torch.stack(powers) + 1e-14)
-    spoken = np.flatnonzero((energy >= speech_level(energy) - QUIET_DB).numpy())
+    """How far the mouth of each frame (F,) is closed, in 0..1: 0 in speech and in pauses as speech has them.
+
+    Silence is what has no speech: breath, the noise of a room, and music too.
+    """
+    activity = readings(speech_activity(audio), FRAME_RATE, fps, range(frames)).max(axis=1)
+    spoken = np.flatnonzero(activity >= np.mean(SPOKEN))
     if not len(spoken):
         return np.ones(frames)
     numbers = np.arange(frames)

@@ -16,25 +16,16 @@ import torch
 
 from ....models.curves import smoothstep
 from ....models.face.mouth_shapes import lip_seal, mouth_vertices, sealing_press
-from ....models.speech.mouth_network import (
-    CONTROLS,
-    FRAME_RATE,
-    QUIETEST_DB,
-    MouthNetwork,
-    frame_level,
-    speech_level,
-)
-from ...audio.mouth_states import CHUNK, SpeechSound, mouth_logits, readings, speech_sound
+from ....models.speech.mouth_network import CONTROLS, FRAME_RATE, MouthNetwork
+from ...audio.mouth_states import CHUNK, mouth_logits, readings
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
+from ...audio.phrase_level import levelled_sound
+from ...audio.speech_activity import SPOKEN, certain_activity
 from ...audio.waveform import check_audio
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
-from .phrase_level import phrase_gain
-from .speech_gate import speech_likelihood
 
 _PRESS = CONTROLS.index("press")
-_ACTIVE = (0.06, 0.20)
-"""Speech activity under which the mouth rests, and from which it moves in full."""
 _UTTERED = (0.45, 0.65)
 """Mean activity over a syllable's length (0.22 s) that must be reached within 0.3 s: a hit of a drum is over sooner."""
 _HINT, _BELIEVED = 0.18, 0.28
@@ -48,8 +39,6 @@ _FADE = 0.06
 """Standard deviation in seconds with which it comes to rest and begins to move."""
 _STILL = 0.05
 """How much of its movement is too little to be any: what fades ends, and a mouth at rest is exactly still."""
-_SILENT = -40.0
-"""dB under the speech level of a moment that is silent whatever the network predicts in it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,7 @@ def _gate(activity: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter1d, grey_closing, maximum_filter1d, uniform_filter1d
 
     lasting = maximum_filter1d(uniform_filter1d(activity, 11, mode="constant"), 31, mode="nearest")
-    spoken = smoothstep(*_ACTIVE, activity) * smoothstep(*_UTTERED, lasting)
+    spoken = smoothstep(*SPOKEN, activity) * smoothstep(*_UTTERED, lasting)
     reach = round(_PAUSE * FRAME_RATE)
     filled = grey_closing(np.pad(spoken, reach), reach)[reach:-reach]
     before, after = round(_BREATH * FRAME_RATE), round(_TRAIL * FRAME_RATE)
@@ -119,12 +108,6 @@ def _approach(press: np.ndarray) -> np.ndarray:
     return np.maximum(press, sealing_press(np.clip(1 - slow, 0, 1)))
 
 
-def levelled_sound(network: MouthNetwork, audio: Audio) -> SpeechSound:
-    """Any sound as the network takes it, quiet phrases raised."""
-    sound = speech_sound(network, audio)
-    return sound.louder(phrase_gain(sound.power))
-
-
 @torch.inference_mode()
 def mouth_controls(
     audio: Audio,
@@ -143,12 +126,8 @@ def mouth_controls(
     audio = check_audio(audio)
     network = open_mouth(weights)
     sound = levelled_sound(network, audio)
-    power = sound.power
     predicted = torch.sigmoid(mouth_logits(network, sound, chunk=chunk, progress=progress)).numpy()
-    level = frame_level(power)
-    usual = float(speech_level(level))
-    predicted[:, -1] *= _loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB)
-    predicted[:, -1] *= speech_likelihood(predicted[:, -1], power.numpy(), usual)
+    predicted[:, -1] = certain_activity(predicted[:, -1], sound.power)
     return as_controls(predicted, audio.seconds)
 
 
@@ -163,10 +142,3 @@ def as_controls(predicted: np.ndarray, seconds: Fraction) -> MouthControls:
     controls[:, _PRESS] = _approach(_commit(controls[:, _PRESS]))
     controls *= _gate(activity)[:, None]
     return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, seconds)
-
-
-def _loudest(level: np.ndarray) -> np.ndarray:
-    """For each control frame, the loudest mel frame within 0.3 s, for the mouth leads and trails the sound."""
-    from scipy.ndimage import maximum_filter1d
-
-    return maximum_filter1d(level, 61, mode="nearest")[::2]

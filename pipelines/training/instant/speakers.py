@@ -12,13 +12,14 @@ import numpy as np
 
 from ....models.face.mouth_shapes import lip_opening
 from ....models.speech.mouth_network import FRAME_RATE, MouthNetwork
+from ...audio.phrase_level import levelled_sound
 from ...audio.waveform import check_audio
 from ...errors import TalkingPortraitError, quoted
 from ...face.face import Landmarker
 from ...files.input_paths import existing_folder
 from ...files.sound import read_audio, read_speech
 from ...files.video import VIDEO_ENDINGS, open_video
-from ...instant.driver.mouth_controls import levelled_sound, mouth_controls
+from ...instant.driver.mouth_controls import mouth_controls
 from ...person.person import META, Person, open_person
 from ...person.tracking import track_person
 from ...progress import share

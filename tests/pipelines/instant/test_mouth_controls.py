@@ -11,12 +11,12 @@ import torch
 from talking_portrait.models.face.face_mesh import mouth_opening
 from talking_portrait.models.face.mouth_shapes import lip_opening, neutral_vertices
 from talking_portrait.models.speech.mouth_network import CONTROLS
+from talking_portrait.pipelines.audio import speech_activity as gate
+from talking_portrait.pipelines.audio.speech_activity import speech_likelihood
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_speech
-from talking_portrait.pipelines.instant.driver import mouth_controls as mouth
 from talking_portrait.pipelines.instant.driver.mouth_controls import MouthControls, as_controls, mouth_controls
 from talking_portrait.pipelines.instant.driver.prosody import analyse
-from talking_portrait.pipelines.instant.driver.speech_gate import speech_likelihood
 from talking_portrait.pipelines.types import Audio
 
 from .everyday_sounds import RATE, WITHOUT_SPEECH, whispered
@@ -105,7 +105,7 @@ def test_the_last_word_before_music_and_the_first_after_it_move_the_lips(monkeyp
     music = music * np.sqrt((speech**2).mean() / (music**2).mean())
     audio = Audio(torch.from_numpy(np.concatenate([speech, music, speech]))[None], RATE)
     judged = opening(mouth_controls(audio))
-    monkeypatch.setattr(mouth, "speech_likelihood", lambda activity, power, level: np.ones(len(activity)))
+    monkeypatch.setattr(gate, "speech_likelihood", lambda activity, power, level: np.ones(len(activity)))
     believed = opening(mouth_controls(audio))
     for part in (slice(0, 6 * 25), slice(11 * 25, None)):
         np.testing.assert_allclose(judged[part], believed[part], atol=1e-3)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ....models.curves import smoothstep
-from ....models.speech.mouth_network import frame_level, speech_level
+from ...models.curves import smoothstep
+from ...models.speech.mouth_network import MouthNetwork, frame_level, speech_level
+from ..types import Audio
+from .mouth_states import SpeechSound, speech_sound
 
 _RATE = 100
 _REACH = 1.0
@@ -21,6 +23,12 @@ _STANDS_OUT = (12.0, 20.0)
 """dB from the quietest to the loudest moment of a phrase: steady noise stays as quiet as it is."""
 _NOTHING = (-42.0, -34.0)
 """dB under the usual level below which there is no phrase."""
+
+
+def levelled_sound(network: MouthNetwork, audio: Audio) -> SpeechSound:
+    """Any sound as the network takes it, quiet phrases raised."""
+    sound = speech_sound(network, audio)
+    return sound.louder(phrase_gain(sound.power))
 
 
 def phrase_gain(power: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,6 @@
-"""Sounds without words, separated from speech over several seconds; the mouth network takes in about 1.3 s.
+"""Where there is speech: as the mouth network predicts it, without sounds that have no words.
+
+Those are separated from speech over several seconds; the mouth network takes in about 1.3 s.
 
 Of speech most frames with sound are classified as speech, of music only some. And the spectrum of speech changes,
 while that of rustling, sawing or the hiss of a machine stays, however their loudness varies.
@@ -9,14 +11,24 @@ Tuned on one half of the 1176 recordings of sounds without speech in docs/instan
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from ....models.curves import smoothstep
-from ....models.speech.mouth_network import FRAME_RATE
+from ...models.curves import smoothstep
+from ...models.speech.mouth_network import FRAME_RATE, QUIETEST_DB, frame_level, normalise, speech_level
+from ..types import Audio
+from .mouth_states import in_chunks
+from .mouth_weights import DEFAULT_WEIGHTS, open_mouth
+from .phrase_level import levelled_sound
+from .waveform import check_audio
 
+SPOKEN = (0.06, 0.20)
+"""Speech activity under which there is none, and from which it is certain."""
+_SILENT = -40.0
+"""dB under the speech level of a moment that is silent whatever the network predicts in it."""
 _WINDOW = 4 * FRAME_RATE + 1
 _LOUD = (-23.0, -17.0)
 """dB relative to the speech level at which a frame begins to count as sound, and at which it counts in full."""
-_SPOKEN = (0.55, 0.70)
+_WORDS = (0.55, 0.70)
 """Share of the sound in a window that must be classified as speech."""
 _COLOUR_FLOOR = -45.0
 _STEADY = 11
@@ -27,6 +39,34 @@ _WELL_FILLED = 0.7
 """Of the windows around a frame, those with less than this part of the most sound don't count."""
 _JUDGEABLE = (0.6, 1.0)
 """Seconds of sound in a window from which its spectrum is measured: one word is too short."""
+
+
+@torch.inference_mode()
+def speech_activity(audio: Audio) -> np.ndarray:
+    """Speech activity (T,) in 0..1 of any sound, 50 a second, by the mouth network that ships.
+
+    Raises TalkingPortraitError for audio that `check_audio` refuses.
+    """
+    network = open_mouth(DEFAULT_WEIGHTS)
+    sound = levelled_sound(network, check_audio(audio))
+    mel = normalise(sound.power, network.average)
+    predicted = torch.sigmoid(in_chunks(network, mel, lambda network, mel: network(mel)[0][..., -1]))
+    return certain_activity(predicted.numpy(), sound.power)
+
+
+def certain_activity(predicted: np.ndarray, power: torch.Tensor) -> np.ndarray:
+    """Speech activity (T,) as the network predicts it, without what is silent or has no words in mel `power`."""
+    level = frame_level(power)
+    usual = float(speech_level(level))
+    sounding = predicted * (_loudest(level.numpy()) > max(usual + _SILENT, QUIETEST_DB))
+    return sounding * speech_likelihood(sounding, power.numpy(), usual)
+
+
+def _loudest(level: np.ndarray) -> np.ndarray:
+    """For each control frame, the loudest mel frame within 0.3 s, for the mouth leads and trails the sound."""
+    from scipy.ndimage import maximum_filter1d
+
+    return maximum_filter1d(level, 61, mode="nearest")[::2]
 
 
 def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: float) -> np.ndarray:
@@ -46,7 +86,7 @@ def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: flo
     sounding = smoothstep(*_LOUD, level)
     amount = np.maximum(_around(sounding), 0)
     share = _around(sounding * activity) / np.maximum(amount, 1e-6)
-    spoken = np.where(amount > 1e-6, smoothstep(*_SPOKEN, share), 1.0)
+    spoken = np.where(amount > 1e-6, smoothstep(*_WORDS, share), 1.0)
     judgeable = smoothstep(*_JUDGEABLE, amount * _WINDOW / FRAME_RATE)
     changing = 1 - judgeable * (1 - smoothstep(*_CHANGING, _colour_change(power, sounding, speech_level)))
     well_filled = amount >= _WELL_FILLED * maximum_filter1d(amount, _WINDOW)

@@ -35,6 +35,10 @@ _STEADY = 11
 """Mel frames over which a noise's fast changes are averaged out of its spectrum."""
 _CHANGING = (0.50, 0.65)
 """Slow changes of the spectrum over fast ones: up to 0.5 in steady noises, above 0.7 in speech."""
+_PART = FRAME_RATE
+"""Frames of the recording that a window holds at least: a phrase before music may be all of a window at its start."""
+_STRICTER = (0.50, 0.35)
+"""By how much, per part of a window that lies beyond the recording's ends, more of its sound must be speech."""
 _WELL_FILLED = 0.7
 """Of the windows around a frame, those with less than this part of the most sound don't count."""
 _JUDGEABLE = (0.6, 1.0)
@@ -78,20 +82,26 @@ def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: flo
         speech_level: dB of full scale (`models/speech/mouth_network.speech_level`).
 
     Each frame is judged by the best of the windows of four seconds that it lies in, so that the last word before music
-    is still said.
+    is still said. At the recording's ends windows are shorter, and stricter unless all of the recording is as short.
     """
     from scipy.ndimage import maximum_filter1d
 
+    beyond = _WINDOW // 2 - _PART
+
     level = 10 * np.log10(power[::2].mean(axis=1) + 1e-14)[: len(activity)] - speech_level
-    sounding = smoothstep(*_LOUD, level)
+    sounding = np.pad(smoothstep(*_LOUD, level), beyond)
+    inside = np.maximum(_around(np.pad(np.ones(len(activity)), beyond)), 1 / _WINDOW)
     amount = np.maximum(_around(sounding), 0)
-    share = _around(sounding * activity) / np.maximum(amount, 1e-6)
-    spoken = np.where(amount > 1e-6, smoothstep(*_WORDS, share), 1.0)
+    share = _around(sounding * np.pad(activity, beyond)) / np.maximum(amount, 1e-6)
+    least, most = (words + more * (inside.max() - inside) for words, more in zip(_WORDS, _STRICTER, strict=True))
+    spoken = np.where(amount > 1e-6, smoothstep(least, most, share), 1.0)
     judgeable = smoothstep(*_JUDGEABLE, amount * _WINDOW / FRAME_RATE)
     changing = 1 - judgeable * (1 - smoothstep(*_CHANGING, _colour_change(power, sounding, speech_level)))
-    well_filled = amount >= _WELL_FILLED * maximum_filter1d(amount, _WINDOW)
+    filled = amount / inside
+    well_filled = filled >= _WELL_FILLED * maximum_filter1d(filled, _WINDOW)
     best = maximum_filter1d(np.where(well_filled, np.minimum(spoken, changing), 0.0), _WINDOW)
-    return np.where(maximum_filter1d(well_filled, _WINDOW), best, 1.0)
+    likelihood: np.ndarray = np.where(maximum_filter1d(well_filled, _WINDOW), best, 1.0)
+    return likelihood[beyond : beyond + len(activity)]
 
 
 def _around(values: np.ndarray) -> np.ndarray:
@@ -103,23 +113,27 @@ def _around(values: np.ndarray) -> np.ndarray:
 
 
 def _colour_change(power: np.ndarray, sounding: np.ndarray, speech_level: float) -> np.ndarray:
-    """Standard deviation (T,) of the bands' levels over a window, slow over fast; band by band, as memory is scarce."""
+    """Standard deviation (T + 2 n,) of the bands' levels over a window, slow over fast, for `sounding` (T + 2 n,).
+
+    `power` (2 T, mels) lacks the n frames before and after. Band by band, as memory is scarce.
+    """
     from scipy.ndimage import uniform_filter1d
 
     floor = 10 ** ((speech_level + _COLOUR_FLOOR) / 10)
     frames, bands = len(sounding), power.shape[1]
+    beyond = frames - (len(power) + 1) // 2
 
     def decibels(band: int) -> np.ndarray:
         """A band's level (2, mel frames): averaged, and how it deviates from that."""
-        now = power[:, band].astype(np.float64)
+        now = np.pad(power[:, band].astype(np.float64), beyond)
         steady = 10 * np.log10(np.maximum(uniform_filter1d(now, _STEADY), 0) + floor)
         return np.stack([steady, 10 * np.log10(now + floor) - steady])
 
-    average = np.zeros((2, len(power)))
+    average = np.zeros((2, len(power) + 2 * beyond))
     for band in range(bands):
         average += decibels(band)
     average /= bands
-    weight = np.repeat(sounding, 2)[: len(power)]
+    weight = np.repeat(sounding, 2)[: average.shape[1]]
     amount = np.maximum(_around(sounding), 1e-6)
     slow, fast = np.zeros(frames), np.zeros(frames)
     for band in range(bands):

@@ -112,6 +112,18 @@ def test_the_last_word_before_music_and_the_first_after_it_move_the_lips(monkeyp
     assert judged[8 * 25 : 9 * 25].max() < 0.005
 
 
+@pytest.mark.parametrize("sound", ["band", "rain", "brass"])
+def test_a_phrase_at_either_end_with_another_sound_beside_it_moves_the_lips(sound: str):
+    """A greeting before the music begins: 1.2 seconds, and five of what is no speech."""
+    speech = example_speech().waveform[0, 2 * RATE : round(3.2 * RATE)].numpy()
+    other = WITHOUT_SPEECH[sound].numpy()[: 5 * RATE]
+    other = other * speech.std() / other.std()
+    first = opening(mouth_controls(Audio(torch.from_numpy(np.concatenate([speech, other]))[None], RATE)))
+    last = opening(mouth_controls(Audio(torch.from_numpy(np.concatenate([other, speech]))[None], RATE)))
+    assert min(first[5:25].mean(), last[-25:-5].mean()) > 0.05
+    assert max(first[2 * 25 :].max(), last[: 4 * 25].max()) < 0.005
+
+
 @pytest.mark.parametrize("share", [1.0, 0.2])
 def test_sound_that_is_seldom_classified_as_speech_is_none(share: float):
     """A sound whose spectrum varies slowly, of which all, or every fifth moment, was classified as speech."""

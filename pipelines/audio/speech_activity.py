@@ -6,6 +6,7 @@ Of speech most frames with sound are classified as speech, of music only some. A
 while that of rustling, sawing or the hiss of a machine stays, however their loudness varies.
 
 Tuned on one half of the 1176 recordings of sounds without speech in docs/instant-driver.md; the other half is the test.
+What counts at the ends and of a steady background was chosen on recordings of speakers and sounds of games, there too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ _SILENT = -40.0
 _WINDOW = 4 * FRAME_RATE + 1
 _LOUD = (-23.0, -17.0)
 """dB relative to the speech level at which a frame begins to count as sound, and at which it counts in full."""
+_FLOOR, _FLOOR_REACH = 20, 8
+"""Percentile of the level, over so many seconds, that is a steady background's."""
+_OVER_FLOOR, _LOUDER_FLOOR = (8.0, 4.0), 11.0
+"""dB over it from which a frame is no background, and up to which it is; by how much louder that must be to count."""
+_FLOOR_STEP = 5
+"""Frames over which the background's level is averaged, and after which it is taken again."""
 _WORDS = (0.55, 0.70)
 """Share of the sound in a window that must be classified as speech."""
 _COLOUR_FLOOR = -45.0
@@ -89,19 +96,34 @@ def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: flo
     beyond = _WINDOW // 2 - _PART
 
     level = 10 * np.log10(power[::2].mean(axis=1) + 1e-14)[: len(activity)] - speech_level
-    sounding = np.pad(smoothstep(*_LOUD, level), beyond)
+    sounding = np.pad(_sounding(level), beyond)
     inside = np.maximum(_around(np.pad(np.ones(len(activity)), beyond)), 1 / _WINDOW)
     amount = np.maximum(_around(sounding), 0)
     share = _around(sounding * np.pad(activity, beyond)) / np.maximum(amount, 1e-6)
     least, most = (words + more * (inside.max() - inside) for words, more in zip(_WORDS, _STRICTER, strict=True))
     spoken = np.where(amount > 1e-6, smoothstep(least, most, share), 1.0)
-    judgeable = smoothstep(*_JUDGEABLE, amount * _WINDOW / FRAME_RATE)
-    changing = 1 - judgeable * (1 - smoothstep(*_CHANGING, _colour_change(power, sounding, speech_level)))
+    loud = np.pad(smoothstep(*_LOUD, level), beyond)
+    judgeable = smoothstep(*_JUDGEABLE, np.maximum(_around(loud), 0) * _WINDOW / FRAME_RATE)
+    changing = 1 - judgeable * (1 - smoothstep(*_CHANGING, _colour_change(power, loud, speech_level)))
     filled = amount / inside
     well_filled = filled >= _WELL_FILLED * maximum_filter1d(filled, _WINDOW)
     best = maximum_filter1d(np.where(well_filled, np.minimum(spoken, changing), 0.0), _WINDOW)
     likelihood: np.ndarray = np.where(maximum_filter1d(well_filled, _WINDOW), best, 1.0)
     return likelihood[beyond : beyond + len(activity)]
+
+
+def _sounding(level: np.ndarray) -> np.ndarray:
+    """How much the frames of `level` (T,), dB relative to the speech level, count as sound, in 0..1.
+
+    Noise of a room or a microphone is none between words, as it would outweigh them; where it is loud it is.
+    """
+    from scipy.ndimage import percentile_filter, uniform_filter1d
+
+    slow = uniform_filter1d(level, _FLOOR_STEP, mode="nearest")[::_FLOOR_STEP]
+    floor = percentile_filter(slow, _FLOOR, size=_FLOOR_REACH * FRAME_RATE // _FLOOR_STEP + 1, mode="nearest")
+    steady = smoothstep(*_OVER_FLOOR, level - floor.repeat(_FLOOR_STEP)[: len(level)])
+    low, high = _LOUD
+    return smoothstep(low + _LOUDER_FLOOR * steady, high + _LOUDER_FLOOR * steady, level)
 
 
 def _around(values: np.ndarray) -> np.ndarray:

@@ -124,6 +124,18 @@ def test_a_phrase_at_either_end_with_another_sound_beside_it_moves_the_lips(soun
     assert max(first[2 * 25 :].max(), last[: 4 * 25].max()) < 0.005
 
 
+@pytest.mark.parametrize("background", ["pink", "hum", "white"])
+def test_single_words_between_noisy_pauses_move_the_lips(background: str):
+    """One word of 0.6 seconds and three seconds of a microphone's noise, 15 dB below it."""
+    word = example_speech().waveform[0, 2 * RATE : round(2.6 * RATE)]
+    pause = torch.zeros(3 * RATE)
+    sound = torch.cat([pause, word, pause, word, pause[: round(0.8 * RATE)]])
+    noise = WITHOUT_SPEECH[background][: len(sound)]
+    gap = opening(mouth_controls(Audio((sound + word.std() * 10 ** (-15 / 20) * noise / noise.std())[None], RATE)))
+    assert min(gap[75:90].mean(), gap[165:180].mean()) > 0.04
+    assert max(gap[:60].max(), gap[100:150].max()) < 0.005
+
+
 @pytest.mark.parametrize("share", [1.0, 0.2])
 def test_sound_that_is_seldom_classified_as_speech_is_none(share: float):
     """A sound whose spectrum varies slowly, of which all, or every fifth moment, was classified as speech."""

@@ -16,7 +16,7 @@ from .expression_field import ExpressionField
 from .face_opening import Aperture, EdgeTables
 from .lip_edges import RIM, dark_line, inside_kept, line_width, lip_above, lip_edge, lip_in_opening
 from .mouth_interior import MouthInterior
-from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, trimmed_part
 from .picture_style import PictureStyle
 from .portrait_mesh import PortraitMesh
 from .warp import Layer, as_opaque_as, extent
@@ -57,7 +57,7 @@ class Lips:
             self.trim = line_width(picture, mouth, style.blur)
             rest = mouth.middle_gap()
             # What is trimmed from open lips widens their opening, as soft edges narrow it.
-            mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge / 2 - sum(self.trim))
+            mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), self.edge, sum(self.trim))
         else:
             self.trim = (0.0, 0.0)
             found = mouth.lower - mouth.upper
@@ -144,7 +144,7 @@ class Lips:
         above_lower = lower + lips[:, 1, None, None] * roll - across
         inward = torch.minimum(inward, self.mouth.half - along.abs())
         # The dark line between closed lips goes as they part: else both would keep half of it as an outline.
-        parting = smoothstep(0.0, 4 * sum(self.trim) + 1e-3, below_upper + above_lower)
+        parting = trimmed_part(below_upper + above_lower, sum(self.trim))
         below_upper = below_upper + self.trim[0] * parting
         above_lower = above_lower + self.trim[1] * parting
         soft = self.feather + 0.5 * (along.abs() - 0.9 * self.mouth.half).clamp(min=0)

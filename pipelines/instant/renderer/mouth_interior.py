@@ -41,7 +41,7 @@ LIGHT_SKIN, TEETH, TONGUE, GUM, CAVITY = (
 """sRGB colours of a light-skinned mouth in plain daylight, to be adapted to the portrait's brightness and tint."""
 DRAWN = {"teeth": (0.96, 0.94, 0.91), "tongue": (0.80, 0.42, 0.40), "cavity": (0.34, 0.11, 0.11)}
 """The same as drawings have them."""
-STONE = {"teeth": 0.96, "tongue": 0.70, "gum": 0.66, "cavity": 0.34}
+STONE = {"teeth": 0.96, "tongue": 0.50, "gum": 0.55, "cavity": 0.22}
 """Brightness beside the skin in a mouth of stone, all of it the stone's colour."""
 RED_LIPS = 0.42
 """Saturation of plain lips: as much of it as they have, a mouth's flesh has too, however pale the skin is."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ....models.curves import smoothstep, soft_limit
+from ....models.curves import Values, smoothstep, soft_limit
 from ....models.face.face_mesh import (
     CHIN,
     INNER_LOWER_LIP,
@@ -59,6 +59,8 @@ SMALL_JAW = 0.1
 """Jaw control whose vertex offsets are scaled to widen a small opening."""
 MAX_SLIT = 0.04
 """Most eye distances that are added back: the edges of a small face's lips are as wide as the lips."""
+TRIMMED_OVER = 4.0
+"""Opening over what is trimmed from both lips' edges at which all of that is gone."""
 
 LONG_PAUSE, SMILE_PAUSE = 4.0, 0.5
 """Seconds of silence after which a mouth that is open in the portrait opens again, and a smile comes back."""
@@ -128,16 +130,18 @@ class MouthShape:
         self.thicker = _thickening()
         self.slit = _slit(self.eye_cm)
 
-    def fit_edges(self, further: np.ndarray, hidden: float) -> None:
-        """Sets how much further (9,) than landmarks open lips go to shut, and how many pixels their soft edges hide."""
+    def fit_edges(self, further: np.ndarray, hidden: float, trimmed: float = 0.0) -> None:
+        """Sets how much further (9,) than landmarks open lips go to shut, and how many pixels their soft edges hide.
+
+        `trimmed` pixels of both lips' edges go as these part, by the `trimmed_part` of their opening.
+        """
         upper, lower = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
         open_by = self.vertices[upper, 1] - self.vertices[lower, 1] + further
         self.gaps = np.zeros(len(upper)) if self.closed else open_by.clip(min=0)
         """(9,): heights of the portrait's own opening."""
         self.closing_upper, self.closing_lower = self._closing(further)
         """(468, 3) each: one lip alone closes the portrait's open mouth."""
-        self.swallowed = float(np.clip(hidden / self.eye_pixels, -MAX_SLIT, MAX_SLIT))
-        """Part of a lip opening in eye distances that is not visible."""
+        self.hidden, self.trimmed = hidden, trimmed
 
     def speaking(self, motion: FaceMotion) -> Speaking:
         """An open mouth keeps the portrait's smile in long silences; its lips come together for speech and its pauses.
@@ -191,7 +195,15 @@ class MouthShape:
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
         offsets[..., 1] *= 1 + (self.chin_gain - 1) * smoothstep(-5.5, -8.0, face_mesh().vertices[:, 1])
-        return offsets + (smoothstep(0, SLIT_FROM, opening) * self.swallowed)[:, None, None] * self.slit
+        return offsets + self._unseen(opening)[:, None, None] * self.slit
+
+    def _unseen(self, opening: np.ndarray) -> np.ndarray:
+        """Eye distances (B,) by which lips have to part further, or less, for a visible `opening` (B,)."""
+        wanted = opening * self.eye_pixels
+        parted = np.linspace(0.0, 2 * TRIMMED_OVER * self.trimmed, 65) if self.trimmed else np.zeros(1)
+        gone = self.trimmed * trimmed_part(parted, self.trimmed)
+        further = self.hidden * smoothstep(0, SLIT_FROM, opening) - np.interp(wanted, parted + gone, gone)
+        return np.clip(further / self.eye_pixels, -MAX_SLIT, MAX_SLIT)
 
     def _shape_lips(self, offsets: np.ndarray, controls: LipControls) -> np.ndarray:
         """Adds to offsets (B, 468, 3) what the lips' contour needs for an oval, a pucker or a tucked lower lip.
@@ -202,7 +214,7 @@ class MouthShape:
         upper_lip, lower_lip = list(UPPER_INNER_LIP), list(LOWER_INNER_LIP)
         gaps = (self.gaps + offsets[:, upper_lip, 1] - offsets[:, lower_lip, 1]).clip(min=0)
         middle = gaps[:, 4]
-        oval = smoothstep(OVAL_FROM, OVAL_FULL, middle / self.eye_cm)
+        oval = smoothstep(OVAL_FROM, OVAL_FULL, middle / self.eye_cm - self._unseen(controls.opening))
         place = face_mesh().vertices[list(UPPER_INNER_LIP), 0] / face_mesh().vertices[MOUTH_CORNERS[1], 0]
         hole = 1 - (1 - PUCKERED_HOLE) * pucker
         ellipse = (1 - (place / hole[:, None]) ** 2).clip(min=0) ** OVAL
@@ -294,6 +306,11 @@ class MouthShape:
         for rows, movement in ((lower, -gap), (upper, 0 * gap)):
             rising[rows] = movement
         return falling, rising
+
+
+def trimmed_part(opening: Values, trimmed: float) -> Values:
+    """Part in 0..1 of what is `trimmed` from lips that has gone at an `opening`, in one unit."""
+    return smoothstep(0.0, TRIMMED_OVER * trimmed + 1e-3, opening)
 
 
 def distance(vertices: np.ndarray, one: int, other: int) -> float:

@@ -40,7 +40,7 @@ FULL_PUCKER = 0.25
 """Share of the mouth's width that the motion's corners come in by for a full "u"."""
 EYEBALL_RADIUS = 1.2
 """Centimetres, of an adult."""
-CHIN_PART, MOST_CHIN_GAIN = 1.5, 3.0
+CHIN_PART, MOST_CHIN_GAIN = 1.6, 3.0
 """Part of an opening of the jaw by which a chin goes down, about as far as real speakers' does, and the largest factor
 on the mesh's own movement: the mesh of a bowed head takes the chin back rather than down."""
 WIDEST = -0.12

@@ -149,6 +149,17 @@ def test_a_lid_comes_out_of_the_brows_shadow():
         assert lid.mean() > 0.65 * cheek.mean()
 
 
+def test_a_lid_in_the_light_keeps_the_hue_that_shade_has_on_this_skin():
+    """Shade on skin is redder than skin in the light; a shut lid, which is less bright than a cheek, is no grey one."""
+    image, track = example_portrait()
+    warm = image ** torch.tensor([0.8, 1.1, 1.5])
+    frame = InstantRenderer(warm, track).render(blinks(1.0))[0][0]
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        x, y = track.points[0, list(ring), :2].mean(axis=0).astype(int)
+        lid, cheek = (frame[rows, x - 6 : x + 7].mean(dim=(0, 1)) for rows in (slice(y - 3, y), slice(y + 16, y + 24)))
+        assert lid[0] / lid[2] > cheek[0] / cheek[2]
+
+
 def test_a_statue_does_not_blink():
     image, track = example_portrait()
     renderer = InstantRenderer(image, track)

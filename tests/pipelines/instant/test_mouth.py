@@ -25,7 +25,13 @@ from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     _own_teeth,
     palette_of,
 )
-from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from talking_portrait.pipelines.instant.renderer.mouth_shape import (
+    LOWER_INNER_LIP,
+    MOUTH_CORNERS,
+    UPPER_INNER_LIP,
+    MouthShape,
+    trimmed_part,
+)
 from talking_portrait.pipelines.instant.renderer.picture_style import PictureStyle, pixels_inside
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
@@ -133,6 +139,24 @@ def test_a_chin_goes_down_by_the_same_part_of_an_opening_in_every_view(bowed):
     opened = np.linalg.norm(moved[:, 14] - moved[:, 13], axis=1)
     fallen = np.linalg.norm(moved[:, 152] - moved[:, 1], axis=1)
     assert 1.2 < np.polyfit(opened, fallen, 1)[0] < 1.55
+
+
+def test_lips_part_as_far_as_is_visible_of_small_openings_too(closed):
+    """What is trimmed from closed lips goes little by little as they part, and widens their opening only so far."""
+    mesh, jaws = closed.renderer.mesh, np.linspace(0.02, 0.3, 12)
+    mouth, trimmed = MouthShape(mesh), 0.03 * mesh.eye_distance
+    vertices = (neutral_vertices() + mouth_vertices(np.outer(jaws, [1, 0, 0, 0, 0, 0]))).astype(np.float32)
+    still = np.zeros((len(jaws), 3), np.float32)
+    motion = FaceMotion(vertices, neutral_vertices(), still, still, Fraction(25))
+
+    def parted(trimmed: float) -> np.ndarray:
+        mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), 0.0, trimmed)
+        lips = mesh.in_picture(mouth.fitted(motion, np.arange(len(jaws))))[:, [13, 14], 1]
+        return lips[:, 1] - lips[:, 0]
+
+    less, wanted = parted(trimmed), parted(0.0)
+    np.testing.assert_allclose(less + trimmed * trimmed_part(less, trimmed), wanted, rtol=0.06)
+    assert (less < wanted).all()
 
 
 @pytest.mark.parametrize("portrait", ["smiling", "closed"])

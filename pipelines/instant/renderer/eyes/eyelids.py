@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from .....models.curves import smoothstep
 from .....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE
+from ....image.luma import LUMA
 from ....progress import check_interrupted
 from ..face_opening import SPAN, Aperture, EdgeTables, eye_opening
 from ..portrait_mesh import PortraitMesh
@@ -56,6 +57,10 @@ DARKEST_LID = 0.75
 """Brightness of a lid's skin over its median, at least: darker parts are hair of the brow."""
 LIT_LID, LIT_SHARE = 0.85, 0.75
 """Light of a shut lid's edge beside the skin below the eye, and the share by which darker skin comes near it."""
+EVEN_HUE = 0.8
+"""Part of a shut lid's own hue, with its whites and highlights, that gives way to the usual one of its brightness."""
+TINTS = 0.6, 1.6
+"""Least and largest exponent of a shade's brightness in one colour."""
 FARTHEST_GAZE = 0.35
 """Eye half widths that an iris moves to either side, at most: so far its white can be stretched."""
 INNER_RIM = 0.06
@@ -155,8 +160,7 @@ class Eyelid:
         # Towards the brow and beside the eye the lid is the picture's own again.
         inner = smoothstep(*FADE_LID, along.abs() / self.eye.half)
         # What comes out from under the brow comes out of its shadow.
-        lit = (closed * inner * smoothstep(1.0, 0.2, away))[:, None]
-        skin = skin + LIT_SHARE * lit * (self.textures.lit - skin).clamp(min=0)
+        skin = self.textures.in_light(skin, closed * inner * smoothstep(1.0, 0.2, away))
         softer = (closed * inner * smoothstep(1.0, 0.5, away))[:, None]
         fold = torch.lerp(fold[:, :3], torch.lerp(fold[:, 3:], torch.ones_like(fold[:, 3:]), FADED_FOLD), softer)
         lid = as_opaque_as(own, skin * fold)
@@ -247,9 +251,19 @@ class _LidTextures:
         folds = np.where((above > 0)[..., None], folds, 1)
         # The skin of a shut lid is stretched: no line in it is sharp.
         soft = gaussian_filter(np.log(folds.clip(LEAST_STRAND, 2).mean(axis=-1)), SOFT_FOLD * eye.half / texel)
-        self.lit = LIT_LID * _skin_below(portrait, eye)
-        """(1, 3, 1, 1): colour of a shut lid's skin in the light that the face has below the eye."""
-        textures = [np.concatenate([skin, folds.clip(0, 2), np.exp(soft)[..., None]], axis=-1), strands.clip(0, 2)]
+        below = _skin_below(portrait, eye)
+        self.lit = LIT_LID * float(below @ LUMA)
+        """Brightness of a shut lid's skin in the light that the face has below the eye."""
+        usual = np.median(skin, axis=(0, 1))
+        tint = _tint_of_shade(usual, below)
+        self.shade, self.tint = (
+            torch.from_numpy(values.astype(np.float32))[None, :, None, None].to(portrait.values)
+            for values in (usual / max(float(usual @ LUMA), 0.02) ** tint, tint)
+        )
+        textures = [
+            np.concatenate([skin, folds.clip(0, 2), np.exp(soft)[..., None] ** tint], axis=-1),
+            strands.clip(0, 2),
+        ]
         self.base, self.strands = (
             torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None].to(portrait.values.device)
             for values in textures
@@ -258,8 +272,18 @@ class _LidTextures:
     def skin(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
         return self._sample(self.base[:, :3], along, across)
 
+    def in_light(self, skin: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+        """Skin (B, 3, h, w) of a lid that a `part` (B, h, w) takes from the brow's shade into the light of the face.
+
+        Its hue becomes that of the picture's skin where that is as bright: skin in the light is paler than in shade.
+        """
+        light = (skin * skin.new_tensor(LUMA)[None, :, None, None]).sum(dim=1, keepdim=True)
+        lit = light + LIT_SHARE * part[:, None] * (self.lit - light).clamp(min=0)
+        even = self.shade * lit**self.tint
+        return torch.lerp(skin * (lit / light.clamp(min=1e-3)), even, EVEN_HUE * part[:, None])
+
     def fold(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
-        """(B, 4, h, w): the fold of an open eye in three colours, and the softer one of a shut eye."""
+        """(B, 6, h, w): the fold of an open eye in three colours, and the softer one of a shut eye."""
         return self._sample(self.base[:, 3:], along, across)
 
     def lashes(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
@@ -277,13 +301,21 @@ class _LidTextures:
         return F.grid_sample(texture, where, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _skin_below(portrait: Layer, eye: Aperture) -> torch.Tensor:
-    """Colour (1, 3, 1, 1) of the lighter skin below an eye."""
+def _skin_below(portrait: Layer, eye: Aperture) -> np.ndarray:
+    """Colour (3,) of the lighter skin below an eye."""
     along, down = np.meshgrid(np.linspace(-0.7, 0.7, 15) * eye.half, np.linspace(0.25, 0.7, 9) * eye.half)
     across = np.interp(along, eye.table_along, eye.lower) + down
     places = eye.places(along, across)
     colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[:, :3].flatten(2)
-    return colours.quantile(0.75, dim=2)[..., None, None]
+    return colours.quantile(0.75, dim=2)[0].double().cpu().numpy()
+
+
+def _tint_of_shade(dark: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Exponents (3,) of a shade's brightness as each colour has it, from skin (3,) in the dark and in the light."""
+    depth = np.log(max(light @ LUMA, 0.02) / max(dark @ LUMA, 0.02))
+    own = np.log(light.clip(min=0.02) / dark.clip(min=0.02)) / max(depth, 0.05)
+    # Skin that is nearly as light tells little.
+    return 1 + smoothstep(0.05, 0.25, depth) * (own.clip(*TINTS) - 1)
 
 
 def _plain_skin(colours: np.ndarray, lid: np.ndarray, half: float) -> np.ndarray:

@@ -312,7 +312,7 @@ def _skin_below(portrait: Layer, eye: Aperture) -> np.ndarray:
 
 def _tint_of_shade(dark: np.ndarray, light: np.ndarray) -> np.ndarray:
     """Exponents (3,) of a shade's brightness as each colour has it, from skin (3,) in the dark and in the light."""
-    depth = np.log(max(light @ LUMA, 0.02) / max(dark @ LUMA, 0.02))
+    depth = np.log(max(float(light @ LUMA), 0.02) / max(float(dark @ LUMA), 0.02))
     own = np.log(light.clip(min=0.02) / dark.clip(min=0.02)) / max(depth, 0.05)
     # Skin that is nearly as light tells little.
     return 1 + smoothstep(0.05, 0.25, depth) * (own.clip(*TINTS) - 1)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....models.face.face_mesh import LIPS_OUTER, VERTICES, face_mesh
+from ....models.face.face_mesh import LIPS_OUTER, VERTICES, eye_distance, face_mesh
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import metric_mesh, similarity
 from ...face.smoothing import smooth_points
 from ...large_arrays import give_memory_back, large_array
 from ...types import Camera
 from .face_texture import Texture
+from .filmed_movement import OVERLAP as MOVEMENT_OVERLAP
+from .filmed_movement import steadied, with_chin_below_lip
 from .lip_rims import lip_rims
 from .occlusion import Appearance
 from .resting_face import RestingFace, resting_face, spread_over
@@ -34,7 +36,8 @@ TURNED_FROM, TURNED_TO = 35.0, 50.0
 class FilmedFace:
     """One face of F frames.
 
-    `points` (F, 468, 3) float32 landmarks in pixels, held where the face is not found. `found` (F,) bool.
+    `points` (F, 468, 3) float32 landmarks in pixels, held where the face is not found, and `matrix` (F, 4, 4) float32
+    the pose of the head, to the camera. `found` (F,) bool.
     `starts` numbers of the frames that begin a shot, with 0. `size` (height, width) of a frame. `amount` (F,) in 0..1
     is how far a frame may be changed, and `mouth_outside` (F,) bool says where the picture's edge cuts off most of the
     mouth, so that it is not. `reference` (468, 3) cm is the median shape, by which heads are posed, `rest`
@@ -42,6 +45,7 @@ class FilmedFace:
     """
 
     points: np.ndarray
+    matrix: np.ndarray
     found: np.ndarray
     starts: tuple[int, ...]
     size: tuple[int, int]
@@ -57,7 +61,8 @@ class FilmedFace:
 
     def shapes(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Vertices (n, 468, 3) in cm in the head frame, and head to camera (n, 4, 4), of frames."""
-        return _posed(*metric_mesh(self.points[numbers], self.size), self.reference)
+        vertices, _ = _posed(*metric_mesh(self.points[numbers], self.size), self.reference)
+        return vertices, self.matrix[numbers].astype(np.float64)
 
 
 def filmed_face(
@@ -82,13 +87,17 @@ def filmed_face(
     rims = lip_rims([texture.steps for texture in textures if texture.steps is not None])
     rest = resting_face(*_posed(vertices, matrix, reference), size, rims)
     turned, outside = np.empty(len(points)), np.empty(len(points), bool)
+    poses = large_array((len(points), 4, 4))
     for part in blocks(len(points)):
-        turned[part] = _turned(points[part], size)
+        vertices, matrix = metric_mesh(points[part], size)
+        turned[part] = np.abs(split_matrix(matrix)[0][:, 1])
         outside[part] = found[part] & _is_outside(points[part][:, list(LIPS_OUTER), :2].mean(axis=1), size)
-        give_memory_back(points)
+        poses[part] = _posed(vertices, matrix, reference)[1]
+        give_memory_back(points, poses)
+    points = _moving_plainly(points, poses, starts, size, rest)
     wanted = (found & ~outside) * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
     amount = _faded(wanted, starts)
-    return FilmedFace(points, found, starts, size, amount, outside, reference, rest, Appearance.of(textures))
+    return FilmedFace(points, poses, found, starts, size, amount, outside, reference, rest, Appearance.of(textures))
 
 
 def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -> np.ndarray:
@@ -101,6 +110,11 @@ def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -
     depth = -(matrix[:, 2, :3] @ middle + matrix[:, 2, 3])
     scale = camera.focal * size[0] / 2 / np.maximum(depth, camera.near)
     return matrix[:, :2, :3] * scale[:, None, None] * np.array([1.0, -1.0])[:, None]
+
+
+def eye_pixels(basis: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Pixels (n,) between the eyes of a shape (468, 3), with `basis` (n, 2, 3) pixels per cm."""
+    return np.linalg.norm(basis, axis=-1).max(axis=-1) * float(eye_distance(shape))
 
 
 def _posed(vertices: np.ndarray, matrix: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,18 +157,41 @@ def _taken(points: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 def _smoothed(points: np.ndarray, starts: tuple[int, ...], strength: float) -> np.ndarray:
     result = large_array(points.shape)
-    for start, end in zip(starts, [*starts[1:], len(points)], strict=True):
-        for part in blocks(end - start):
-            first, last = start + part.start, start + part.stop
-            low, high = max(first - OVERLAP, start), min(last + OVERLAP, end)
-            result[first:last] = smooth_points(points[low:high].astype(np.float64), strength)[first - low : last - low]
-            give_memory_back(points, result)
+    for near, part, within in _parts_of_shots(len(points), starts, OVERLAP):
+        result[part] = smooth_points(points[near].astype(np.float64), strength)[within]
+        give_memory_back(points, result)
     return result
 
 
-def _turned(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Degrees (n,) that heads are turned to the side."""
-    return np.abs(split_matrix(metric_mesh(points, size)[1])[0][:, 1])
+def _moving_plainly(
+    points: np.ndarray, matrix: np.ndarray, starts: tuple[int, ...], size: tuple[int, int], rest: RestingFace
+) -> np.ndarray:
+    """Points (F, 468, 3) of heads posed by `matrix` (F, 4, 4) without jitter and with chins that follow wide mouths.
+
+    What the new words take back is the way from where these heads usually have their points, so that the jitter of
+    points and of poses counts together.
+    """
+    result = large_array(points.shape)
+    for near, part, within in _parts_of_shots(len(points), starts, MOVEMENT_OVERLAP):
+        posed = matrix[near].astype(np.float64)
+        usual = rest.usual_places(posed, size)
+        basis = pixels_per_cm(posed, size, rest.shape)
+        eyes = eye_pixels(basis, rest.shape)[:, None, None]
+        moved = steadied((points[near][..., :2] - usual) / eyes)
+        moved = with_chin_below_lip(moved, -basis[..., 1] / np.linalg.norm(basis[..., 1], axis=-1, keepdims=True))
+        result[part] = points[part]
+        result[part][..., :2] = (usual + eyes * moved)[within]
+        give_memory_back(points, matrix, result)
+    return result
+
+
+def _parts_of_shots(count: int, starts: tuple[int, ...], overlap: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Frames with their neighbours in the same shot, the frames without those, and where these are in the former."""
+    for start, end in zip(starts, [*starts[1:], count], strict=True):
+        for part in blocks(end - start):
+            first, last = start + part.start, start + part.stop
+            low, high = max(first - overlap, start), min(last + overlap, end)
+            yield slice(low, high), slice(first, last), slice(first - low, last - low)
 
 
 def _is_outside(places: np.ndarray, size: tuple[int, int]) -> np.ndarray:

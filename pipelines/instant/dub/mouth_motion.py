@@ -19,7 +19,7 @@ from ....models.face.face_mesh import (
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps, mouth_vertices
 from ...types import FaceMotion
 from ..renderer.mouth_shape import MOUTH_CORNERS
-from .filmed_face import FilmedFace, pixels_per_cm
+from .filmed_face import FilmedFace, eye_pixels, pixels_per_cm
 from .resting_face import speech_offsets
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
@@ -75,7 +75,7 @@ def mouth_motions(
     moved += np.einsum("nij,nvj->nvi", basis, closing_offsets(_nearer(vertices, shape + spoken, closed_gap, rest.rims)))
     moved = _not_crushed(points, moved)
     middle = resting[:, [INNER_UPPER_LIP, INNER_LOWER_LIP]].mean(axis=1)
-    eyes = np.linalg.norm(basis, axis=-1).max(axis=-1) * eye_distance(shape)
+    eyes = eye_pixels(basis, shape)
     return [
         MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k]), closed_gap * float(eyes[k]), rest.rims)
         for k in range(len(numbers))

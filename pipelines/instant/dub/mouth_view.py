@@ -76,8 +76,10 @@ def lip_edges(motion: MouthMotion) -> Aperture:
         open_part(spoken.lower - spoken.upper, motion.closed_gap, spoken.half),
     )
     touching = np.minimum(motion.closed_gap, gap) / 2 * (1 - part)
-    mouth.upper = mouth.upper + touching - motion.rims[0] * mouth.half * part
-    mouth.lower = mouth.lower - touching + motion.rims[1] * mouth.half * part
+    # Edges within the landmarks are no farther in than where lips meet, which they do towards the corners.
+    upper, lower = (np.maximum(rim * mouth.half, np.minimum(-gap / 2, 0)) * part for rim in motion.rims)
+    mouth.upper = mouth.upper + touching - upper
+    mouth.lower = mouth.lower - touching + lower
     return mouth
 
 

@@ -67,9 +67,12 @@ class RestingFace:
         `basis` (n, 2, 3) pixels per cm is that by which speech moves them: a jaw that opens goes back as well, and
         what lies farther away is not drawn smaller.
         """
+        return self.usual_places(matrix, size) - np.einsum("nij,vj->nvi", basis, self.spoken)
+
+    def usual_places(self, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Landmarks of the usual shape (n, 468, 2) in pixels, as for `places`."""
         turned = split_matrix(matrix)[0] - self.angles
-        usual = self.usual + np.einsum("nk,kvc->nvc", turned, self.by_angle)
-        return project(usual, matrix, size) - np.einsum("nij,vj->nvi", basis, self.spoken)
+        return project(self.usual + np.einsum("nk,kvc->nvc", turned, self.by_angle), matrix, size)
 
 
 def resting_face(

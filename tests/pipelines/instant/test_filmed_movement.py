@@ -1,0 +1,100 @@
+"""How a filmed face moves, without the faults of its landmarks."""
+
+from __future__ import annotations
+
+import numpy as np
+from talking_portrait.models.face.face_mesh import LIPS_OUTER
+from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
+from talking_portrait.pipelines.face.head_pose import head_matrix
+from talking_portrait.pipelines.face.metric_mesh import project
+from talking_portrait.pipelines.instant.dub.filmed_face import filmed_face
+from talking_portrait.pipelines.instant.dub.filmed_movement import CHIN, LOWER_LIP, steadied, with_chin_below_lip
+from talking_portrait.pipelines.instant.dub.mouth_motion import MouthMotion, mouth_motions
+from talking_portrait.pipelines.instant.dub.mouth_view import lip_edges
+from talking_portrait.pipelines.instant.dub.resting_face import held_mouths
+from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, UPPER_INNER_LIP
+
+FRAMES, SIZE = 60, (512, 512)
+JITTER = 0.002
+"""Eye distances; a landmarker's standard deviation."""
+
+
+def jitter(*shape: int) -> np.ndarray:
+    """White, and alike in all landmarks, as that of a landmarker is: in the second place (..., 2)."""
+    return np.random.default_rng(0).normal(0, JITTER, (shape[0], 1, 2)) * np.ones(shape)
+
+
+def flicker(values: np.ndarray) -> float:
+    return float(np.abs(np.diff(values, 2, axis=0)).mean())
+
+
+def filmed(mouths: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Landmarks (F, 468, 3) of faces with mouth controls (F, 6) that are turned to the side by degrees (F,)."""
+    vertices = (neutral_vertices() + mouth_vertices(mouths)).astype(np.float64)
+    rotation = np.stack([0 * turn, turn, 0 * turn], axis=-1)
+    matrix = head_matrix(rotation, np.tile([0, 0, -60.0], (len(turn), 1)))
+    in_camera = vertices @ np.swapaxes(matrix[:, :3, :3], 1, 2) + matrix[:, None, :3, 3]
+    depth = -in_camera[..., 2:]
+    scale = np.linalg.norm(np.diff(project(vertices[:, [33, 263]], matrix, SIZE), axis=1), axis=-1) / 9
+    return np.concatenate([project(vertices, matrix, SIZE), (depth - depth.mean()) * scale[:, None]], axis=-1)
+
+
+def test_a_still_mouth_loses_its_jitter_and_quick_or_steady_movement_stays():
+    noise = jitter(FRAMES, 468, 2)
+    assert flicker(steadied(noise)) < 0.3 * flicker(noise)
+    closing = np.zeros((FRAMES, 468, 2))
+    closing[30, :, 1] = -0.05 * (neutral_vertices()[:, 1] < -4)
+    assert np.abs(steadied(closing) - closing)[:, LOWER_LIP].max() < 0.002
+    speech = 0.03 * np.sin(np.arange(FRAMES) / 2)[:, None, None] * np.ones((1, 468, 2))
+    assert np.abs(steadied(speech) - speech).max() < 0.1 * 0.03
+    ramp = np.linspace(0, 0.3, FRAMES)[:, None, None] * np.ones((1, 468, 2))
+    assert np.abs(steadied(ramp) - ramp)[5:-5].max() < 1e-9
+    assert steadied(noise[:1]).shape == (1, 468, 2)
+
+
+def test_new_words_move_a_face_that_hardly_moves_without_the_jitter_of_its_landmarks():
+    points = filmed(np.zeros((FRAMES, 6)), 3 * np.sin(np.arange(FRAMES) / 20)).astype(np.float32)
+    eyes = float(np.linalg.norm(points[0, 33] - points[0, 263]))
+    noisy = points.copy()
+    noisy[:, :, :2] += eyes * np.random.default_rng(1).normal(0, JITTER, (FRAMES, 468, 2))
+    noisy[:, 200:, :2] += eyes * jitter(FRAMES, 268, 2)
+    numbers, shut = np.arange(FRAMES), held_mouths(np.zeros((FRAMES, 6)))
+    face = filmed_face(noisy, np.ones(FRAMES, bool), (0,), SIZE, smoothing=0)
+    moved = np.stack([mouth.moved for mouth in mouth_motions(face, numbers, shut, numbers, 1.0)])
+    assert flicker(moved[:, CHIN]) < 0.3 * flicker((noisy - points)[:, CHIN, :2])
+
+
+def test_another_shot_does_not_reach_into_the_frames_before_it():
+    points = filmed(np.zeros((FRAMES, 6)), np.zeros(FRAMES)).astype(np.float32)
+    other = points.copy()
+    other[30:, LOWER_LIP, 1] += 1.0
+    faces = [filmed_face(each, np.ones(FRAMES, bool), (0, 30), SIZE, smoothing=0) for each in (points, other)]
+    lips = [face.points[:, LOWER_LIP, 1] for face in faces]
+    assert np.abs(lips[1] - lips[0])[:30].max() < 0.1
+    assert np.abs(lips[1] - lips[0] - 1)[30:].max() < 0.1
+
+
+def test_a_chin_follows_a_lip_that_goes_down_without_it_and_no_other():
+    down = np.tile([0.6, 0.8], (3, 1))
+    moved = np.zeros((3, 468, 2))
+    moved[1, LOWER_LIP] = 0.1 * down[1]
+    moved[2] = 0.1 * down[2]
+    after = with_chin_below_lip(moved, down)
+    assert np.allclose(after[[0, 2]], moved[[0, 2]])
+    assert np.allclose(after[1, LOWER_LIP], moved[1, LOWER_LIP], atol=1e-3)
+    assert np.allclose(after[1, 200], 0.048 * down[1], atol=1e-3)
+    assert np.allclose(after[1, [1, 33, 152, 172, 263, 397]], 0)
+
+
+def test_edges_of_lips_that_part_lie_no_farther_in_than_where_the_filmed_ones_meet():
+    """A film's open lips have their edges within the landmarks; the corners of hardly open ones have no room for it."""
+    points = neutral_vertices()[:, :2].astype(np.float64) * [10, -10] + 256
+    points[list(LOWER_INNER_LIP), 1] += [0, 1, 2, 3, 4, 3, 2, 1, 0]
+    moved = np.zeros((468, 2))
+    moved[list(LOWER_INNER_LIP), 1] = 20
+    basis = np.array([[10.0, 0, 0], [0, -10, 0]])
+    edges = lip_edges(MouthMotion(points, moved, basis, points[13], 90.0, 0.5, (-0.1, -0.1)))
+    upper, lower = (points[list(chain), 1].mean() for chain in (UPPER_INNER_LIP, LOWER_INNER_LIP))
+    assert (edges.lower - edges.upper).min() > -1e-6
+    assert points[list(LIPS_OUTER), 1].min() < edges.middle[1] + edges.upper.mean() < lower
+    assert upper < edges.middle[1] + edges.lower.mean()

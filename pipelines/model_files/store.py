@@ -38,16 +38,21 @@ class FileStatus:
     path: Path
 
 
+class NoModelFolderError(TalkingPortraitError):
+    """There is no folder for model files, and so none of them."""
+
+
 def default_model_root() -> Path:
     """Where model folders lie without ComfyUI: TALKING_PORTRAIT_MODELS, the `models` folder of the ComfyUI that this
     pack is installed in, or the user's cache folder.
 
-    Raises TalkingPortraitError where that needs a home folder, and the user has none.
+    Raises NoModelFolderError where that needs a home folder, and the user has none, as in many containers.
     """
     try:
         return _model_root()
     except RuntimeError:  # pathlib's, for an unknown user or one without a home
-        raise TalkingPortraitError(
+        kind = TalkingPortraitError if os.environ.get("TALKING_PORTRAIT_MODELS") else NoModelFolderError
+        raise kind(
             "There is no home folder here to keep model files in (~ leads nowhere); name a folder for them in the "
             "environment variable TALKING_PORTRAIT_MODELS."
         ) from None
@@ -140,7 +145,10 @@ def _plain(name: str) -> str:
 
 def find(model: ModelFile, folders: Folders = default_folders) -> Path | None:
     """Where the file lies, or None."""
-    return next((path for path in _places(model, folders) if is_file(path)), None)
+    try:
+        return next((path for path in _places(model, folders) if is_file(path)), None)
+    except NoModelFolderError:  # what can be done without the file is
+        return None
 
 
 def check(

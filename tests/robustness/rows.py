@@ -154,6 +154,8 @@ REPORTED = [
     Row("a workflow saved by an older or newer front end: values that a use of a subgraph sets", "run",
         figure="are those that the editor sends",
         test="pipelines/workflow/test_formats.py::test_a_use_of_a_subgraph_sets_widgets_inside_as_front_ends_save_it"),
+    Row("eight channels and more, with PyAV 19", "any", figure="read as with older ones",
+        test="pipelines/files/test_media_reading.py::test_planes_of_eight_channels_are_never_listed_as_pyav_19_can_not"),
     Row("a workflow saved before a node got a widget", "run --server", figure="the widget's usual value is sent",
         test="pipelines/workflow/test_formats.py::test_widgets_that_a_node_has_got_since_have_their_usual_values"),
     Row("sound that is longer than the frames (SadTalker-Video-Lip-Sync#89)", "run, Save Video",

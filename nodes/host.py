@@ -24,6 +24,7 @@ import torch
 from ..pipelines.errors import TalkingPortraitError, quoted, reason_of
 from ..pipelines.files import scratch
 from ..pipelines.files.output_paths import new_file
+from ..pipelines.model_files.model_file import OWN_CATEGORY as OWN_CATEGORY
 from ..pipelines.types import Audio, Progress
 from .standalone import node_api as standalone
 
@@ -50,7 +51,6 @@ except ModuleNotFoundError as missing:
 else:
     IN_COMFYUI = True
 
-OWN_CATEGORY = "talking_portrait"
 _log = logging.getLogger(__name__)
 MODEL_ENDINGS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".task", ".tflite", ".npy", ".pkl")
 KEEPS_PICTURES = any(field.name == "has_intermediate_output" for field in dataclasses.fields(io.Schema))
@@ -293,7 +293,7 @@ class ManagedModule:
 def register_model_folders() -> None:
     """Makes ComfyUI list our own model folder, and `detection` where this version does not have it. Creates nothing.
 
-    An extra_model_paths.yaml that names our category adds folders to that of ComfyUI, where `models get` puts files,
+    An extra_model_paths.yaml that names such a category adds folders to that of ComfyUI, where `models get` puts files,
     as it does for ComfyUI's own categories.
     """
     if not IN_COMFYUI:
@@ -301,18 +301,15 @@ def register_model_folders() -> None:
     known = folder_paths.folder_names_and_paths
     for category in (OWN_CATEGORY, "detection"):
         # Not by add_model_folder_path: it lists every file, and in the hiddenswitch distribution adds a folder more.
+        usual = str(Path(folder_paths.models_dir, category))
         if category not in known:
-            known[category] = ([_usual_folder(category)], set(MODEL_ENDINGS))
-    paths, endings = known[OWN_CATEGORY]
-    if isinstance(endings, set):  # which may be one that others use too
-        usual = _usual_folder(OWN_CATEGORY)
-        known[OWN_CATEGORY] = (paths if usual in paths else [usual, *paths], {*endings, *MODEL_ENDINGS})
-    else:  # that distribution hands out views, which an assignment empties
-        endings.update(MODEL_ENDINGS)
-
-
-def _usual_folder(category: str) -> str:
-    return str(Path(folder_paths.models_dir, category))
+            known[category] = ([usual], set(MODEL_ENDINGS))
+        paths, endings = known[category]
+        if not isinstance(endings, set):  # that distribution hands out views, which an assignment empties
+            endings.update(MODEL_ENDINGS if category == OWN_CATEGORY else ())
+        elif category == OWN_CATEGORY or usual not in paths:  # others may use the set too
+            more = MODEL_ENDINGS if category == OWN_CATEGORY else ()
+            known[category] = (paths if usual in paths else [usual, *paths], {*endings, *more})
 
 
 def warn_of_another_copy(node_id: str) -> None:
@@ -334,9 +331,9 @@ def model_folders(*categories: str) -> list[Path]:
     if IN_COMFYUI:
         known = folder_paths.folder_names_and_paths
         return [Path(folder) for category in categories if category in known for folder in known[category][0]]
-    from ..pipelines.model_files.store import default_model_root
+    from ..pipelines.model_files.store import default_folders
 
-    return [default_model_root() / category for category in categories]
+    return [folder for category in categories for folder in default_folders(category)]
 
 
 def temporary_folder() -> Path | None:

@@ -31,7 +31,7 @@ def file_input(name: str, files: list[str], default: str, tooltip: str) -> io.In
 def known_model(name: str) -> Path | None:
     """The file that the table of models calls `name`, if it is here; our own folder is always searched too."""
     (model,) = list_files(name)
-    return find(model, lambda category: host.model_folders(category, host.OWN_CATEGORY))
+    return find(model, host.model_folders)
 
 
 def missing_model(name: str) -> TalkingPortraitError:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .errors import TalkingPortraitError, reason_of
 from .files.ffmpeg import executable
-from .model_files.store import Folders, check, default_folders, models_command
+from .model_files.model_file import OWN_CATEGORY
+from .model_files.store import Folders, check, default_folders, extra_paths_file, models_command
 from .model_files.table import MODEL_FILES
 from .packages import PACK, VERSION, first_line, load_opencv, pip_install
 from .provenance.marking import new_marking
@@ -163,7 +164,10 @@ def _comfyui(pack: Path = PACK) -> Iterator[Finding]:
         )
     folder = pack.parent.parent
     if not any((folder / name).exists() for name in ("main.py", "comfy", *VERSION_FILES)):
-        yield Finding(f"ComfyUI: {folder} is a base directory without its program, so its version is not looked at")
+        yield Finding(
+            f"ComfyUI: {folder} is a base directory without its program, whose version and extra_model_paths.yaml "
+            "are not looked at"
+        )
         return
     text = ""
     for name in VERSION_FILES:
@@ -199,10 +203,9 @@ _PROJECT_NAME = re.compile(r"^name\s*=\s*[\"']talking-portrait[\"']", re.MULTILI
 
 
 def _models(folders: Folders) -> Iterator[Finding]:
-    yield Finding(
-        f"model files are looked for in {folders('talking_portrait')[0].parent}; those in folders of an "
-        "extra_model_paths.yaml are not counted"
-    )
+    extra = extra_paths_file() if folders is default_folders else None
+    place = folders(OWN_CATEGORY)[0].parent
+    yield Finding(f"model files are looked for in {place}; {extra or 'no extra_model_paths.yaml'} adds folders to it")
     rows = {row.model: row for row in check(folders, checksums=False)}
     systems = sorted({system for model in MODEL_FILES for system in model.systems})
     for row in rows.values():

@@ -58,11 +58,16 @@ def check_kind(name: str, value: object, default: object) -> None:
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 """What NumPy says, without the system's error number, of an array that does not fit on the disk."""
 
+_NULL_BYTE = "embedded null "
+"""In what Python says of a name that no file can have; the rest differs from version to version."""
+
 
 def reason_of(error: BaseException) -> str:
     """Why something failed, on one line: the system's words for its error number, else the message, else the class."""
     if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
         return "the disk is full"
+    if isinstance(error, ValueError) and _NULL_BYTE in str(error):
+        return "embedded null byte"
     return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__, 200)
 
 

@@ -30,7 +30,7 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     return f"The Python package {package} is not installed; run: {pip_install(needed)}"
 
 
-_DISTRIBUTIONS = {"PIL": "pillow"}
+_DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 """What pip calls modules of another name."""
 STANDALONE = ("torch", "numpy", "aiohttp")
 """The packages of requirements-standalone.txt."""

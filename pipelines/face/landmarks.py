@@ -16,7 +16,7 @@ from ..errors import TalkingPortraitError, one_line
 from ..files.input_paths import existing_file, is_file
 from ..finite import all_finite, check_plain
 from ..image.affine_sampling import over_white
-from ..model_files.store import Command, default_model_root, find, list_files, models_command, way_to_get
+from ..model_files.store import Command, default_folders, find, list_files, models_command, way_to_get
 from ..packages import pip_install
 from ..types import FaceTrack, Progress, no_progress
 from .face import Face, Landmarker, TrackingLandmarker
@@ -88,7 +88,7 @@ def open_landmarker(
     task = _task_file(path, way)
     if task is None:
         if engine == "mediapipe":
-            place = default_model_root() / "detection" if path is None else path
+            place = default_folders("detection")[0] if path is None else path
             raise TalkingPortraitError(
                 f"The mediapipe landmark engine needs face_landmarker.task, but {place} has none; {way}"
             )

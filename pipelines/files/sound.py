@@ -117,7 +117,7 @@ class SoundTrack:
                 waiting = _samples(frame), time
             else:  # some streams change on their way
                 if resampler is None:
-                    resampler = import_av().AudioResampler("fltp", self.stream.layout, self.rate)
+                    resampler = import_av().AudioResampler("flt", self.stream.layout, self.rate)
                 frame.pts = None
                 parts = [_samples(part) for part in resampler.resample(frame)]
                 waiting = (np.concatenate(parts), time) if parts else None
@@ -136,6 +136,8 @@ SOUND_BLOCK = 1 << 18
 """Samples of each channel that are decoded at once, at least."""
 
 
+MANY_PLANES = 8
+"""Channels of a frame from which on PyAV 19 raises where it lists planes, one for each channel: it counts one more."""
 _SAMPLE_TYPES: dict[str, Any] = {
     "u8": np.uint8,
     "s16": np.int16,
@@ -151,16 +153,25 @@ def _samples(frame: Any) -> np.ndarray:
     """A decoded frame's samples (n, channels) as float32 in -1..1."""
     kind = _SAMPLE_TYPES[frame.format.packed.name]
     channels = len(frame.layout.channels)
-    if frame.format.is_planar:
-        planes = [np.frombuffer(frame.planes[number], kind, frame.samples) for number in range(channels)]
-        values = np.stack(planes, axis=1)
+    if frame.format.is_planar and channels >= MANY_PLANES:
+        packing = import_av().AudioResampler(frame.format.packed.name, frame.layout, frame.sample_rate)
+        frame.pts = None
+        values = np.concatenate([_samples_of(part, kind, channels) for part in packing.resample(frame)])
     else:
-        values = np.frombuffer(frame.planes[0], kind, frame.samples * channels).reshape(-1, channels)
+        values = _samples_of(frame, kind, channels)
     if kind is np.uint8:
         return (values.astype(np.float32) - 128) / 128
     if values.dtype.kind == "i":
         return values.astype(np.float32) / -float(np.iinfo(kind).min)
     return values.astype(np.float32)
+
+
+def _samples_of(frame: Any, kind: Any, channels: int) -> np.ndarray:
+    """A frame's samples (n, channels) of the type `kind`."""
+    if frame.format.is_planar:
+        planes = [np.frombuffer(frame.planes[number], kind, frame.samples) for number in range(channels)]
+        return np.stack(planes, axis=1)
+    return np.frombuffer(frame.planes[0], kind, frame.samples * channels).reshape(-1, channels)
 
 
 def open_sound(path: str | Path) -> SoundTrack:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 SEE_PAGE = "see the page"
 HUGGING_FACE = "https://huggingface.co"
+OWN_CATEGORY = "talking_portrait"
+"""The pack's own model folder, in which files of other categories are looked for too."""
 
 
 @dataclass(frozen=True)

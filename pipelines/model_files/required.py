@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import TalkingPortraitError
 from ..files.output_paths import shortened
 from .model_file import ModelFile
-from .store import Command, Folders, default_folders, find, list_files, models_command
+from .store import Command, Folders, default_folders, find, list_files, models_command, searched_folders
 
 
 def required_files(
@@ -33,7 +33,11 @@ def required_files(
     missing: list[ModelFile] = []
     for option, name in names.items():
         (model,) = list_files(name)
-        path = _named(option, given[option], folders(model.folder)) if option in given else find(model, folders)
+        path = (
+            _named(option, given[option], searched_folders(model.folder, folders))
+            if option in given
+            else find(model, folders)
+        )
         if path is not None:
             paths[option] = path
         elif not spare(option, paths):

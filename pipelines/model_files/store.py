@@ -16,9 +16,10 @@ from ..errors import TalkingPortraitError, quoted, reason_of
 from ..files.input_paths import is_file
 from ..packages import PACK
 from ..types import Progress, no_progress
+from .comfyui_folders import category_folders, extra_model_paths
 from .connection import NotFetchedError, check_address, without_secret
 from .download import Expected, clear_lock, download, file_sha256, no_words
-from .model_file import HUGGING_FACE, ModelFile
+from .model_file import HUGGING_FACE, OWN_CATEGORY, ModelFile
 from .table import MODEL_FILES
 
 Folders = Callable[[str], list[Path]]
@@ -37,16 +38,21 @@ class FileStatus:
     path: Path
 
 
+class NoModelFolderError(TalkingPortraitError):
+    """There is no folder for model files, and so none of them."""
+
+
 def default_model_root() -> Path:
     """Where model folders lie without ComfyUI: TALKING_PORTRAIT_MODELS, the `models` folder of the ComfyUI that this
     pack is installed in, or the user's cache folder.
 
-    Raises TalkingPortraitError where that needs a home folder, and the user has none.
+    Raises NoModelFolderError where that needs a home folder, and the user has none, as in many containers.
     """
     try:
         return _model_root()
     except RuntimeError:  # pathlib's, for an unknown user or one without a home
-        raise TalkingPortraitError(
+        kind = TalkingPortraitError if os.environ.get("TALKING_PORTRAIT_MODELS") else NoModelFolderError
+        raise kind(
             "There is no home folder here to keep model files in (~ leads nowhere); name a folder for them in the "
             "environment variable TALKING_PORTRAIT_MODELS."
         ) from None
@@ -56,8 +62,9 @@ def _model_root() -> Path:
     chosen = os.environ.get("TALKING_PORTRAIT_MODELS")
     if chosen:
         return Path(chosen).expanduser()
-    if PACK.parent.name == "custom_nodes" and (PACK.parents[1] / "models").is_dir():
-        return PACK.parents[1] / "models"
+    comfyui = _comfyui()
+    if comfyui is not None:
+        return comfyui / "models"
     variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
     cache = Path(os.environ.get(variable) or "")
     if not cache.is_absolute():  # which counts as not set
@@ -67,9 +74,29 @@ def _model_root() -> Path:
     return cache / "talking_portrait" / "models"
 
 
+def _comfyui() -> Path | None:
+    """ComfyUI's folder, or its base directory, where the pack lies in its custom_nodes."""
+    inside = PACK.parent.name == "custom_nodes" and (PACK.parents[1] / "models").is_dir()
+    return PACK.parents[1] if inside else None
+
+
+def extra_paths_file() -> Path | None:
+    """The extra_model_paths.yaml that adds to `default_model_root()`, if there is one."""
+    comfyui = None if os.environ.get("TALKING_PORTRAIT_MODELS") else _comfyui()
+    return None if comfyui is None else extra_model_paths(comfyui)
+
+
 def default_folders(category: str) -> list[Path]:
-    """One folder a category below `default_model_root()`."""
-    return [default_model_root() / category]
+    """The folder of a category below `default_model_root()`, and in ComfyUI those that it has beside.
+
+    Raises TalkingPortraitError where there is no home folder, or for an extra_model_paths.yaml that can't be read.
+    """
+    return category_folders(default_model_root(), category, extra_paths_file(), of_comfyui=category != OWN_CATEGORY)
+
+
+def searched_folders(category: str, folders: Folders = default_folders) -> list[Path]:
+    """Where files of a category are looked for: its folders, and the pack's own, as nodes do."""
+    return list(dict.fromkeys((*folders(category), *folders(OWN_CATEGORY))))
 
 
 def models_command(arguments: str) -> str:
@@ -118,7 +145,10 @@ def _plain(name: str) -> str:
 
 def find(model: ModelFile, folders: Folders = default_folders) -> Path | None:
     """Where the file lies, or None."""
-    return next((path for path in _places(model, folders) if is_file(path)), None)
+    try:
+        return next((path for path in _places(model, folders) if is_file(path)), None)
+    except NoModelFolderError:  # what can be done without the file is
+        return None
 
 
 def check(
@@ -234,4 +264,4 @@ def _places(model: ModelFile, folders: Folders) -> list[Path]:
     parts = PurePosixPath(model.file).parts
     if not parts or ".." in parts or PurePosixPath(model.file).is_absolute() or "\\" in model.file or ":" in model.file:
         raise TalkingPortraitError(f'The file name "{model.file}" leads out of its folder and was refused.')
-    return [Path(folder, *parts) for folder in folders(model.folder)]
+    return [Path(folder, *parts) for folder in searched_folders(model.folder, folders)]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import TalkingPortraitError, one_line, quoted
-from .formats import WIDGET_TYPES, NodeInfo, Prompt
+from .formats import NodeInfo, Prompt
+from .widgets import WIDGET_TYPES
 
 MAX_ERROR = 3000
 """Length at which an error's text is cut: the way to model files that are missing follows upon all of their paths."""

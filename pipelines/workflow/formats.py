@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ from typing import Any
 from ..errors import TalkingPortraitError, one_line, quoted, reason_of
 from ..files.output_paths import shortened
 from .name_patterns import NAMED_BY_PATTERN, filled_by_editor
+from .widgets import add_usual_values, widget_values
 
 Prompt = dict[str, dict[str, Any]]
 """A graph in API format."""
@@ -46,11 +47,9 @@ _MODE_SWITCHES = (
 """They mute or bypass the nodes that they are linked to in the editor; the saved workflow has the outcome as `mode`."""
 _EDITOR_ONLY = ("Note", "MarkdownNote", "PrimitiveNode", *_PASS_ON, *_SETTER_OF, *_MODE_SWITCHES)
 """Nodes that no server has and that are not part of what is sent to one."""
-DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
-"""A choice that brings inputs of its own, named CHOICE.INPUT."""
-WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO)
-"""Types whose values the editor stores itself; all others come through links."""
 _SUBGRAPH_INPUT, _SUBGRAPH_OUTPUT = -10, -20
+_OWN_INPUT = "-1"
+"""In the list of widgets that a use of a subgraph shows, what stands for the use itself in the place of a node."""
 _SEARCH_NAME = "Node name for S&R"
 """The property by which patterns in the names of results mean a node."""
 
@@ -266,6 +265,7 @@ class _Converter:
 
     def _inputs(self, graph: _Graph, node: Mapping[str, Any]) -> dict[str, Any]:
         values = widget_values(node, self._info(node["type"]))
+        add_usual_values(self._info(node["type"]), values)
         prefix = values.get("filename_prefix")
         if node["type"] in NAMED_BY_PATTERN and isinstance(prefix, str):
             values["filename_prefix"] = filled_by_editor(prefix, self._widget, self.now)
@@ -304,7 +304,7 @@ class _Converter:
                 name = graph.definition["inputs"][slot]["name"]
                 sockets = [entry for entry in graph.instance.get("inputs", []) if entry["name"] == name]
                 if not sockets or sockets[0].get("link") is None:
-                    return _instance_widget(graph, name)
+                    return self._instance_widget(graph, name)
                 link, graph = sockets[0]["link"], graph.outer
                 continue
             node = graph.nodes[origin]
@@ -336,6 +336,27 @@ class _Converter:
         raise TalkingPortraitError(
             "The workflow's reroutes, Set and Get nodes or bypassed nodes form a circle; take one link out."
         )
+
+    def _instance_widget(self, graph: _Graph, name: str) -> _Constant | None:
+        """The value of an input of a subgraph which is a widget inside: of this use of it, or else of that widget.
+
+        Which inputs are widgets, the definition says: the instance lists only those with links in newer front ends.
+        Some older ones list values together with those of widgets that are shown and no inputs, which are null here.
+        """
+        values = graph.instance.get("widgets_values") or []
+        shown = (graph.instance.get("properties") or {}).get("proxyWidgets") or []
+        inside = {entry["name"]: _widgets_inside(graph, slot) for slot, entry in enumerate(graph.definition["inputs"])}
+        names = [widget for node, widget in shown] if any(node == _OWN_INPUT for node, _ in shown) else []
+        names = names or [name for name, sockets in inside.items() if sockets]
+        at = names.index(name) if name in names else len(values)
+        if at < len(values) and values[at] is not None:
+            return _Constant(values[at])
+        for node, widget in inside.get(name, []):
+            if node["type"] in self.subgraphs:
+                return self._instance_widget(self._unfold(graph, node), widget)
+            stored = widget_values(node, self._info(node["type"]))
+            return _Constant(stored[widget]) if widget in stored else None
+        return None
 
     def _set_link(self, graph: _Graph, getter: Mapping[str, Any]) -> tuple[_Graph, int]:
         """The link into the Set node that a Get node stands for, and the graph that it is in.
@@ -405,67 +426,9 @@ def _set_name(node: Mapping[str, Any]) -> str | None:
     return (values.get("Constant") if isinstance(values, dict) else values[0]) or None
 
 
-def _instance_widget(graph: _Graph, name: str) -> _Constant | None:
-    """The value that one use of a subgraph sets for an input which is a widget inside, or None where it sets none."""
-    widgets = [socket["name"] for socket in graph.instance.get("inputs", []) if "widget" in socket]
-    values = graph.instance.get("widgets_values") or []
-    if name in widgets and widgets.index(name) < len(values):
-        return _Constant(values[widgets.index(name)])
-    return None
-
-
-def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
-    """Widget names and values of a UI node: by name where it stores a mapping, else by position."""
-    stored = node.get("widgets_values")
-    if isinstance(stored, dict):
-        return {name: stored[name] for name in _all_widgets(info.get("input", {})) if name in stored}
-    values = list(stored or [])
-    result: dict[str, Any] = {}
-    _take_values(info, values, "", result)
-    return result
-
-
-def _take_values(described: Mapping[str, Any], values: list[Any], prefix: str, result: dict[str, Any]) -> None:
-    """Moves the first of `values` to `result`, one for each widget of `described` (a node or a choice of a combo)."""
-    for name, kind, options in _widgets(described):
-        if not values:
-            return
-        value = result[prefix + name] = values.pop(0)
-        del values[: _values_of_the_editor(name, kind, options)]
-        if kind == DYNAMIC_COMBO:
-            chosen = [choice for choice in options.get("options", []) if choice.get("key") == value]
-            _take_values({"input": chosen[0].get("inputs", {}) if chosen else {}}, values, f"{prefix}{name}.", result)
-
-
-def _widgets(described: Mapping[str, Any]) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Inputs that are widgets, in order: name, type and options."""
-    for section in ("required", "optional"):
-        entries = described.get("input", {}).get(section, {})
-        for name in described.get("input_order", {}).get(section, list(entries)):
-            kind, options = entries[name][0], (entries[name][1] if len(entries[name]) > 1 else {}) or {}
-            if is_widget(kind, options):
-                yield name, kind, options
-
-
-def _all_widgets(sections: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Names of all widgets that a node may have, whatever is chosen."""
-    for name, kind, options in _widgets({"input": sections}):
-        yield prefix + name
-        if kind == DYNAMIC_COMBO:
-            for choice in options.get("options", []):
-                yield from _all_widgets(choice.get("inputs", {}), f"{prefix}{name}.")
-
-
-def is_widget(kind: Any, options: Mapping[str, Any]) -> bool:
-    """Whether an input of /object_info can be set in the editor; kinds that only a host has come with a default."""
-    if options.get("forceInput"):
-        return False
-    return isinstance(kind, list) or kind in WIDGET_TYPES or "default" in options
-
-
-def _values_of_the_editor(name: str, kind: Any, options: Mapping[str, Any]) -> int:
-    """How many values of its own the editor stores after a widget's."""
-    control = options.get("control_after_generate")
-    if kind == "INT" and (control or (control is None and name in ("seed", "noise_seed"))):
-        return 1
-    return 2 if control and (isinstance(kind, list) or kind == "COMBO") else 0
+def _widgets_inside(graph: _Graph, slot: int) -> list[tuple[Mapping[str, Any], str]]:
+    """The widgets that an input of a subgraph sets: nodes inside, or subgraphs in it that hand one out, and names."""
+    ends = [ends[2:] for ends in graph.links.values() if ends[:2] == (_SUBGRAPH_INPUT, slot)]
+    nodes = [(graph.nodes[target], place) for target, place in ends if target in graph.nodes]
+    sockets = [(node, node.get("inputs", [])[place]) for node, place in nodes]
+    return [(node, socket["name"]) for node, socket in sockets if "widget" in socket]

@@ -12,7 +12,8 @@ from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.model_files.store import list_files
 from talking_portrait.pipelines.workflow.check import GraphRefusedError, check_graph, describe
-from talking_portrait.pipelines.workflow.formats import class_names, to_prompt, widget_values
+from talking_portrait.pipelines.workflow.formats import class_names, to_prompt
+from talking_portrait.pipelines.workflow.widgets import widget_values
 
 from ..core_nodes import core_nodes, for_newest, for_stand_ins
 from .workflow_layout import (

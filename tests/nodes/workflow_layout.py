@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from talking_portrait.pipelines.workflow.formats import is_widget
+from talking_portrait.pipelines.workflow.widgets import is_widget
 
 TITLE, ROW, WIDGET_ROW, BORDER = 30, 20, 24, 14
 TEXT = 54

@@ -14,10 +14,13 @@ import torch
 from talking_portrait import __main__ as command_line
 from talking_portrait.__main__ import LESS_MEMORY, main
 from talking_portrait.pipelines.commands.shared import terminal
-from talking_portrait.pipelines.errors import escaped, one_line, refusal
+from talking_portrait.pipelines.errors import TalkingPortraitError, escaped, one_line, refusal
+from talking_portrait.pipelines.face.landmarker_opencv import TFLiteLandmarker
+from talking_portrait.pipelines.face.landmarks import open_landmarker
 from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.model_files import store
+from talking_portrait.pipelines.model_files.required import required_files
 from talking_portrait.pipelines.types import Audio
 
 LIST = f'"{sys.executable}" -m talking_portrait models list'
@@ -108,6 +111,11 @@ def test_without_a_home_what_needs_no_model_still_runs(tmp_path, monkeypatch, ca
     write_image(tmp_path / "a.png", torch.rand(8, 8, 3))
     (tmp_path / "flow.json").write_text(json.dumps(SAVE))
     assert main(["run", str(tmp_path / "flow.json"), "--input", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert isinstance(open_landmarker(), TFLiteLandmarker)
+    with pytest.raises(TalkingPortraitError, match="name a folder for them in the environment variable"):
+        open_landmarker(engine="mediapipe")
+    with pytest.raises(TalkingPortraitError, match="name a folder for them in the environment variable"):
+        required_files("restore", {"gfpgan": "gfpgan"})
 
 
 SAVE = {

@@ -11,7 +11,7 @@ from ...errors import TalkingPortraitError
 from ...files.output_paths import shortened
 from ...model_files.model_file import ModelFile
 from ...model_files.required import missing_files
-from ...model_files.store import default_folders, list_files
+from ...model_files.store import list_files, searched_folders
 
 USUAL = {
     "unet": "sd15_unet",
@@ -46,12 +46,12 @@ def find_weights(options: argparse.Namespace) -> None:
         given = Path(value)
         published = [model for model in list_files() if given.as_posix() in (model.file, Path(model.file).name)]
         model = published[0] if published else list_files(known)[0]
-        folder = default_folders(model.folder)[0]
-        place = folder / (model.file if published else given)
-        if os.path.exists(place):
-            setattr(options, option, type(value)(place))
+        places = [folder / (model.file if published else given) for folder in searched_folders(model.folder)]
+        there = next((place for place in places if os.path.exists(place)), None)
+        if there is not None:
+            setattr(options, option, type(value)(there))
         else:
-            missing[place if published else given] = model
+            missing[places[0] if published else given] = model
     absent = [
         f"{shortened(Path(getattr(options, option)))} for --{option.replace('_', '-')}"
         for option in OWN

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files import sound as sound_files
 from talking_portrait.pipelines.files.sound import read_audio, read_speech, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, open_video
 from talking_portrait.pipelines.types import Audio
@@ -489,3 +490,19 @@ def test_eight_channels_and_unknown_layouts_are_read(tmp_path):
     write_wav(tmp_path / "eight.wav", Audio(sound.waveform[:8], RATE))
     ffmpeg("-i", tmp_path / "eight.wav", "-c:a", "aac", tmp_path / "eight.m4a")
     assert read_audio(tmp_path / "eight.m4a").waveform.shape[0] == 8
+
+
+def test_planes_of_eight_channels_are_never_listed_as_pyav_19_can_not(tmp_path, monkeypatch):
+    many = torch.arange(1, 9)[:, None] / 8 * clap_sound(1.5).waveform
+    write_wav(tmp_path / "eight.wav", Audio(many, RATE))
+    ffmpeg("-i", tmp_path / "eight.wav", "-c:a", "wavpack", tmp_path / "eight.wv")
+    read, planar = sound_files._samples_of, []
+
+    def checked(frame, kind, channels):
+        planar.append(frame.format.is_planar)
+        return read(frame, kind, channels)
+
+    monkeypatch.setattr(sound_files, "_samples_of", checked)
+    torch.testing.assert_close(read_audio(tmp_path / "eight.wv").waveform, many, atol=1e-4, rtol=0)
+    assert planar, "the file is read frame by frame"
+    assert not any(planar)

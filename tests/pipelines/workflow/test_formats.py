@@ -15,7 +15,8 @@ import pytest
 from talking_portrait.nodes.standalone.command import registry
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.workflow.check import describe
-from talking_portrait.pipelines.workflow.formats import class_names, load_workflow, to_prompt, widget_values
+from talking_portrait.pipelines.workflow.formats import class_names, load_workflow, to_prompt
+from talking_portrait.pipelines.workflow.widgets import widget_values
 
 from ...core_nodes import core_nodes, for_newest, for_stand_ins
 
@@ -324,3 +325,52 @@ def test_a_node_that_the_host_has_is_not_left_out(toy_info):
     """A node that the host has stays in, connected or not, as the editor would send it."""
     workflow = through(node(2, "Add"), links=[[1, 1, 0, 9, 0]])
     assert list(to_prompt(workflow, toy_info)) == ["1", "2", "9"]
+
+
+def used_subgraph(values: list, shown: list, targets: list[dict]) -> dict:
+    """Node 7, a subgraph whose inputs b and a set widgets of the nodes `targets` inside, 3 and 4, and whose input c is
+    a plain socket; only c is listed among the inputs of its use, as newer front ends do."""
+    inner = [{"inputs": [{"name": "value", "widget": {}, "link": at}], **target} for at, target in enumerate(targets)]
+    links = [{"id": at, "origin_id": -10, "target_slot": 0, **ends} for at, ends in enumerate(
+        [{"origin_slot": 0, "target_id": 3}, {"origin_slot": 2, "target_id": 4}]
+    )]  # fmt: skip
+    links.append({"id": 9, "origin_id": -10, "origin_slot": 0, "target_id": 5, "target_slot": 0})
+    plain = {**node(5, "Add"), "inputs": [{"name": "a", "type": "INT", "link": 9}]}
+    names = [{"name": name} for name in "bca"]
+    definition = {"id": "sub", "inputs": names, "outputs": [], "nodes": [*inner, plain], "links": links}
+    use = node(7, "sub", *values, inputs=[{"name": "c", "link": None}], properties={"proxyWidgets": shown})
+    return graph([use], [], [definition])
+
+
+@pytest.mark.parametrize(
+    ("values", "shown", "expected"),
+    [
+        ([5, 6], [], (5, 6, 5)),
+        ([5], [], (5, 2, 5)),
+        ([], [["3", "value"], ["4", "value"]], (1, 2, 1)),
+        ([6, None, 5], [["-1", "a"], ["3", "seed"], ["-1", "b"]], (5, 6, 5)),
+        ([6, None], [["-1", "a"], ["-1", "b"]], (1, 6, 1)),
+    ],
+)
+def test_a_use_of_a_subgraph_sets_widgets_inside_as_front_ends_save_it(toy_info, values, shown, expected):
+    prompt = to_prompt(used_subgraph(values, shown, [node(3, "Number", 1), node(4, "Number", 2)]), toy_info)
+    assert (prompt["7:3"]["inputs"]["value"], prompt["7:4"]["inputs"]["value"]) == expected[:2]
+    assert prompt["7:5"]["inputs"]["a"] == expected[2], "a plain socket takes the widget's value too"
+
+
+def test_widgets_that_a_node_has_got_since_have_their_usual_values(toy_info):
+    inputs = to_prompt(graph([node(3, "Number", 4)], []), toy_info)["3"]["inputs"]
+    assert inputs == {"value": 4, "seed": 0, "kind": "plain", "negative": False}
+    modes = [{"key": "on", "inputs": {"required": {"seed": ["INT", {}], "rate": ["FLOAT", {}]}}}, {"key": "off"}]
+    required = {
+        "mode": ["COMFY_DYNAMICCOMBO_V3", {"options": modes}],
+        "view": ["IMAGECOMPARE", {"socketless": True}],
+        "deep": ["BOOLEAN", {"default": True}],
+    }
+    info = {"New": {"input": {"required": required}}}
+    inputs = to_prompt(graph([node(3, "New", "on", 7)], []), info)["3"]["inputs"]
+    assert inputs == {"mode": "on", "mode.seed": 7, "mode.rate": 0.0, "view": "", "deep": True}
+    # The editor adds its own value to a seed of the node, and not to one that a choice brings.
+    inputs = to_prompt(graph([node(3, "New", "on", 7, 0.5, "x", False)], []), info)["3"]["inputs"]
+    assert inputs == {"mode": "on", "mode.seed": 7, "mode.rate": 0.5, "view": "x", "deep": False}
+    assert to_prompt(graph([node(3, "New")], []), info)["3"]["inputs"]["mode.seed"] == 0

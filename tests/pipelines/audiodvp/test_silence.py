@@ -52,6 +52,15 @@ def test_only_long_silence_closes_the_mouth(fps: Fraction, around: str | None) -
     assert silence_weight(Audio(torch.zeros(1, 8000), RATE), 13, Fraction(25)).min() == 1
 
 
+def test_a_sound_without_any_speech_closes_the_mouth_where_it_is_quiet() -> None:
+    """A tone is no speech, but whoever drives a mouth with it wants it to move."""
+    tone = WITHOUT_SPEECH["tone"].clone()
+    tone[2 * RATE : 5 * RATE] *= 1e-3
+    weight = silence_weight(Audio(tone[None], RATE), 200, Fraction(25))
+    assert max(weight[:50].max(), weight[125:].max()) < 0.01
+    assert weight[80:118].min() > 0.99
+
+
 def test_the_closed_mouth_is_that_of_the_persons_least_open_frames() -> None:
     audio = spoken()
     face = fitted_face(audio, Fraction(25), 100)

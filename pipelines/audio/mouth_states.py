@@ -220,10 +220,17 @@ def mouth_logits(
     network: MouthNetwork, sound: SpeechSound, *, chunk: int = CHUNK, progress: Progress = no_progress
 ) -> torch.Tensor:
     """The network's logits (control frames, 7), 50 a second, with those of its acoustic head where it has one."""
-    mel = normalise(sound.power, network.average)
-    logits = in_chunks(network, mel, lambda network, mel: network(mel)[0], chunk=chunk, progress=progress)
+    logits = convolved_logits(network, sound, chunk=chunk, progress=progress)
     head = network.acoustic_head
     return logits if head is None else add_acoustic_logits(logits, in_segments(network, sound, head))
+
+
+def convolved_logits(
+    network: MouthNetwork, sound: SpeechSound, *, chunk: int = CHUNK, progress: Progress = no_progress
+) -> torch.Tensor:
+    """The logits (control frames, 7) of the network without its acoustic encoder."""
+    mel = normalise(sound.power, network.average)
+    return in_chunks(network, mel, lambda network, mel: network(mel)[0], chunk=chunk, progress=progress)
 
 
 def in_segments(

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ...models.curves import smoothstep
-from ...models.speech.mouth_network import FRAME_RATE, QUIETEST_DB, frame_level, normalise, speech_level
+from ...models.speech.mouth_network import FRAME_RATE, QUIETEST_DB, frame_level, speech_level
 from ..types import Audio
-from .mouth_states import in_chunks
+from .mouth_states import convolved_logits
 from .mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from .phrase_level import levelled_sound
 from .waveform import check_audio
@@ -60,9 +60,7 @@ def speech_activity(audio: Audio) -> np.ndarray:
     """
     network = open_mouth(DEFAULT_WEIGHTS)
     sound = levelled_sound(network, check_audio(audio))
-    mel = normalise(sound.power, network.average)
-    predicted = torch.sigmoid(in_chunks(network, mel, lambda network, mel: network(mel)[0][..., -1]))
-    return certain_activity(predicted.numpy(), sound.power)
+    return certain_activity(torch.sigmoid(convolved_logits(network, sound)[:, -1]).numpy(), sound.power)
 
 
 def certain_activity(predicted: np.ndarray, power: torch.Tensor) -> np.ndarray:
@@ -94,7 +92,6 @@ def speech_likelihood(activity: np.ndarray, power: np.ndarray, speech_level: flo
     from scipy.ndimage import maximum_filter1d
 
     beyond = _WINDOW // 2 - _PART
-
     level = 10 * np.log10(power[::2].mean(axis=1) + 1e-14)[: len(activity)] - speech_level
     sounding = np.pad(_sounding(level), beyond)
     inside = np.maximum(_around(np.pad(np.ones(len(activity)), beyond)), 1 / _WINDOW)

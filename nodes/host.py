@@ -305,10 +305,10 @@ def register_model_folders() -> None:
         if category not in known:
             known[category] = ([usual], set(MODEL_ENDINGS))
         paths, endings = known[category]
+        more = MODEL_ENDINGS if category == OWN_CATEGORY else ()
         if not isinstance(endings, set):  # that distribution hands out views, which an assignment empties
-            endings.update(MODEL_ENDINGS if category == OWN_CATEGORY else ())
-        elif category == OWN_CATEGORY or usual not in paths:  # others may use the set too
-            more = MODEL_ENDINGS if category == OWN_CATEGORY else ()
+            endings.update(more)
+        elif more or usual not in paths:  # others may use the set too
             known[category] = (paths if usual in paths else [usual, *paths], {*endings, *more})
 
 

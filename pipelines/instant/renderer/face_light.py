@@ -9,6 +9,7 @@ Numbers that name no source were chosen by eye on portraits; the trials are not 
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from ....models.face.face_mesh import (
 )
 from ...image.luma import LUMA
 from .portrait_mesh import PortraitMesh
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SHARE = 0.8
 """Part of the computed change that is drawn: much of what skin reflects comes from below its surface."""
@@ -68,7 +72,8 @@ class FaceLight:
     def _normals(self, vertices: np.ndarray, turn: np.ndarray) -> np.ndarray:
         """Normals (B, 468, 3) in camera space, evened out over neighbours as the mesh is coarse."""
         normals = vertex_normals(vertices @ self.mesh.matrix[:3, :3].T)
-        normals = _neighbours() @ normals
+        by_vertex = _neighbours() @ normals.swapaxes(0, 1).reshape(VERTICES, -1)
+        normals = by_vertex.reshape(VERTICES, -1, 3).swapaxes(0, 1)
         normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
         return normals @ turn.transpose(0, 2, 1)
 
@@ -102,11 +107,17 @@ def _fitted(light: np.ndarray, normals: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 @cache
-def _neighbours() -> np.ndarray:
-    """The matrix (468, 468) that takes the mean over each vertex and those around it, twice."""
+def _neighbours() -> csr_array:
+    """The matrix (468, 468) that takes the mean over each vertex and those around it, twice.
+
+    Sparse not only as most of it is 0: NumPy divides products of full matrices of this size among threads of its own,
+    which then spin for longer than the product takes, on the processors that draw frames.
+    """
+    from scipy.sparse import csr_array
+
     near = np.eye(VERTICES)
     triangles = face_mesh().triangles
     for one, other in ((0, 1), (1, 2), (2, 0)):
         near[triangles[:, one], triangles[:, other]] = near[triangles[:, other], triangles[:, one]] = 1
     near /= near.sum(axis=1, keepdims=True)
-    return near @ near
+    return csr_array(near @ near)

@@ -58,6 +58,11 @@ def guidance_inputs() -> list[io.Input]:
     ]
 
 
+def decode_batch_input() -> io.Input:
+    tooltip = "Frames that the VAE decodes at once; halved when memory runs out."
+    return advanced(io.Int.Input("decode_batch", default=4, min=1, max=64, tooltip=tooltip))
+
+
 def deep_every_input(layers: str) -> io.Input:
     """Every how many denoising steps the deep layers, so called in the tooltip, are computed."""
     tooltip = f"{layers} are computed in every n-th step only; above 1 is faster and changes the result."

@@ -13,6 +13,7 @@ from ..pipelines.audio.waveform import check_audio
 from ..pipelines.timing import frame_end
 from ..pipelines.types import Audio
 from . import host
+from .frames import frames_in_memory
 from .host import io
 
 HIDDEN: Any = [io.Hidden.prompt, io.Hidden.unique_id]
@@ -34,6 +35,21 @@ class RendererNode(io.ComfyNode):
     def keeps_frames(cls) -> bool:
         """Whether frames stay in memory: if they are connected, or the video is not, or the links are not available."""
         return host.are_linked(cls, cls.FRAME_OUTPUTS) is not False or not host.are_linked(cls, [cls.VIDEO_OUTPUT])
+
+    @classmethod
+    def images_and_video(
+        cls,
+        batches: Iterable[torch.Tensor],
+        count: int,
+        fps: Fraction,
+        sound: Audio | None,
+        size: tuple[int, int] | None = None,
+    ) -> tuple[torch.Tensor | None, Any]:
+        """IMAGE, or None where frames are not kept, and VIDEO of `count` frames; raises as `frames_in_memory`."""
+        if not cls.keeps_frames():
+            return None, streamed_video(batches, fps, sound)
+        images = frames_in_memory(batches, count, size)
+        return images, video_of(images, fps, sound)
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> float | bool:

@@ -11,11 +11,11 @@ from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.types import FaceMotion
 from .. import host
 from ..checked_node import checked_node
-from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import (
     colours,
     compiled_input,
+    decode_batch_input,
     deep_every_input,
     frame_rate,
     guidance_inputs,
@@ -28,7 +28,7 @@ from ..inputs import (
     size_input,
 )
 from ..loaded_models import LoadedAniPortrait
-from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
+from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, video_output
 from ..sockets import AniPortraitSocket, AniPortraitStateSocket, FaceLandmarks, FaceMotionSocket
 
 
@@ -121,15 +121,7 @@ class AniPortraitSampler(RendererNode):
                         "out.",
                     )
                 ),
-                host.advanced(
-                    io.Int.Input(
-                        "decode_batch",
-                        default=4,
-                        min=1,
-                        max=64,
-                        tooltip="Frames that the VAE decodes at once; halved when memory runs out.",
-                    )
-                ),
+                decode_batch_input(),
                 host.advanced(
                     io.Int.Input(
                         "stretch",
@@ -251,11 +243,8 @@ class AniPortraitSampler(RendererNode):
             progress=progress,
         )
         progress(0, count, picture)
-        if not cls.keeps_frames():
-            video = streamed_video(animation, rate, sound)
-            return io.NodeOutput(None, float(rate), animation.state, video)
-        images = frames_in_memory(animation, count, (height, width))
-        return io.NodeOutput(images, float(rate), animation.state, video_of(images, rate, sound))
+        images, video = cls.images_and_video(animation, count, rate, sound, (height, width))
+        return io.NodeOutput(images, float(rate), animation.state, video)
 
 
 def _faces(motion: FaceMotion | None, pose_frames: Any, swapped: bool) -> torch.Tensor | FaceMotion:

@@ -7,11 +7,10 @@ from typing import Any
 from ...pipelines.types import MotionLatents
 from .. import host
 from ..checked_node import checked_node
-from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import portrait_socket
 from ..loaded_models import LoadedAniTalker
-from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
+from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, video_output
 from ..sockets import AniTalkerSocket, MotionLatentsSocket
 
 
@@ -65,7 +64,5 @@ class AniTalkerRender(RendererNode):
         progress(0, motion.frames, picture)
         sound = sound_of(audio, motion.frames, motion.fps)
         frames = animate(anitalker.stage1, picture, motion, batch=batch_size, progress=progress)
-        if not cls.keeps_frames():
-            return io.NodeOutput(None, float(motion.fps), streamed_video(frames, motion.fps, sound))
-        images = frames_in_memory(frames, motion.frames)
-        return io.NodeOutput(images, float(motion.fps), video_of(images, motion.fps, sound))
+        images, video = cls.images_and_video(frames, motion.frames, motion.fps, sound)
+        return io.NodeOutput(images, float(motion.fps), video)

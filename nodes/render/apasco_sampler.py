@@ -11,11 +11,11 @@ from ...pipelines.face.identity import FaceIdentity
 from ...pipelines.types import FaceMotion, FaceTrack, SpeechFeatures
 from .. import host
 from ..checked_node import checked_node
-from ..frames import frames_in_memory
 from ..host import io
 from ..inputs import (
     amount_input,
     compiled_input,
+    decode_batch_input,
     deep_every_input,
     guidance_inputs,
     guidance_scale_input,
@@ -24,7 +24,7 @@ from ..inputs import (
     size_input,
     track_from,
 )
-from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, streamed_video, video_of, video_output
+from ..renderer_node import HIDDEN, RendererNode, sound_input, sound_of, video_output
 from ..sockets import (
     APascoSocket,
     APascoStateSocket,
@@ -144,15 +144,7 @@ class APascoSampler(RendererNode):
                         "published program, which its results depend on; off for weights trained without that.",
                     )
                 ),
-                host.advanced(
-                    io.Int.Input(
-                        "decode_batch",
-                        default=4,
-                        min=1,
-                        max=64,
-                        tooltip="Frames that the VAE decodes at once; halved when memory runs out.",
-                    )
-                ),
+                decode_batch_input(),
                 sound_input(),
                 *guidance_inputs(),
                 deep_every_input("The deep layers"),
@@ -234,11 +226,9 @@ class APascoSampler(RendererNode):
         progress(0, features.frames - features.padding, picture)
         animation = animate(apasco, codec(vae), inputs, settings, frames=frames, state=previous, progress=progress)
         sound = sound_of(audio, animation.frames, features.fps, first=previous.frames if previous else 0)
-        if not cls.keeps_frames():
-            video = streamed_video(animation.pictures(), features.fps, sound)
-            return io.NodeOutput(None, float(features.fps), animation.state, video)
-        images = frames_in_memory(animation.pictures(), animation.frames, (height, width))
-        return io.NodeOutput(images, float(features.fps), animation.state, video_of(images, features.fps, sound))
+        pictures = animation.pictures()
+        images, video = cls.images_and_video(pictures, animation.frames, features.fps, sound, (height, width))
+        return io.NodeOutput(images, float(features.fps), animation.state, video)
 
 
 def _geometry(landmarks: Any, motion: FaceMotion | None) -> FaceTrack | FaceMotion | None:

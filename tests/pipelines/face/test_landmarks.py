@@ -35,9 +35,10 @@ class ColourLandmarker:
         self.runs += 1
         assert picture.dtype == np.uint8
         faces = []
+        high, low = (np.moveaxis(part, -1, 0) for part in (picture > 180, picture < 90))
         for channel in range(3):
-            others = [other for other in range(3) if other != channel]
-            mask = (picture[..., channel] > 180) & (picture[..., others] < 90).all(axis=-1)
+            one, other = (other for other in range(3) if other != channel)
+            mask = high[channel] & low[one] & low[other]
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
             if not len(rows):
                 continue

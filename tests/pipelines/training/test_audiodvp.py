@@ -80,19 +80,21 @@ def test_a_trained_person_speaks_what_it_was_not_trained_on(work: Path) -> None:
     assert np.mean(errors) < 0.6 * np.mean(still)  # beside the mouth of the video
 
 
-def test_a_run_that_is_killed_goes_on_to_its_end(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("moment", "number"), [("step", 4), pytest.param("checkpoint", 5, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_goes_on_to_its_end(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, number: int
+) -> None:
     monkeypatch.undo()  # the process that is killed trains the small network, not the tests' tiny one
     arguments = ["--person", work / "bob", "--steps", 6, "--expression-steps", 6, "--batch", 2, "--save-every", 2]
     arguments += ["--picture-every", 0]
     assert main(["train", "audiodvp", "--out", str(tmp_path / "whole"), *map(str, arguments)]) == 0
-    for moment, number in (("step", 4), ("checkpoint", 5)):
-        out = tmp_path / f"{moment}{number}"
-        kill(HALTED_TRAINING, moment, number, "train", "audiodvp", "--out", out, *arguments)
-        assert not (out / MODEL).exists()
-        assert main(["train", "audiodvp", "--out", str(out), "--resume", "--person", str(work / "bob")]) == 0
-        for part in ("expression", "renderer"):
-            assert_same_log(read_log(out / part), read_log(tmp_path / "whole" / part))
-        assert open_model(out / MODEL).speech == shipped_encoder().name
+    out = tmp_path / "killed"
+    kill(HALTED_TRAINING, moment, number, "train", "audiodvp", "--out", out, *arguments)
+    assert not (out / MODEL).exists()
+    assert main(["train", "audiodvp", "--out", str(out), "--resume", "--person", str(work / "bob")]) == 0
+    for part in ("expression", "renderer"):
+        assert_same_log(read_log(out / part), read_log(tmp_path / "whole" / part))
+    assert open_model(out / MODEL).speech == shipped_encoder().name
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(work: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def mouth_controls(
     network = open_mouth(weights)
     sound = levelled_sound(network, audio)
     predicted = torch.sigmoid(mouth_logits(network, sound, chunk=chunk, progress=progress)).numpy()
-    predicted[:, -1] = certain_activity(predicted[:, -1], sound.power)
+    predicted[:, -1] = certain_activity(predicted[:, -1], audio)
     return as_controls(predicted, audio.seconds)
 
 

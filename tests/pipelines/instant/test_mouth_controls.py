@@ -12,7 +12,6 @@ from talking_portrait.models.face.face_mesh import mouth_opening
 from talking_portrait.models.face.mouth_shapes import lip_opening, neutral_vertices
 from talking_portrait.models.speech.mouth_network import CONTROLS
 from talking_portrait.pipelines.audio import speech_activity as gate
-from talking_portrait.pipelines.audio.speech_activity import speech_likelihood
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.instant.driver.mouth_controls import MouthControls, as_controls, mouth_controls
@@ -105,7 +104,7 @@ def test_the_last_word_before_music_and_the_first_after_it_move_the_lips(monkeyp
     music = music * np.sqrt((speech**2).mean() / (music**2).mean())
     audio = Audio(torch.from_numpy(np.concatenate([speech, music, speech]))[None], RATE)
     judged = opening(mouth_controls(audio))
-    monkeypatch.setattr(gate, "speech_likelihood", lambda activity, power, level: np.ones(len(activity)))
+    monkeypatch.setattr(gate, "voice_probability", lambda audio, frames: np.ones(frames))
     believed = opening(mouth_controls(audio))
     for part in (slice(0, 6 * 25), slice(11 * 25, None)):
         np.testing.assert_allclose(judged[part], believed[part], atol=1e-3)
@@ -114,13 +113,13 @@ def test_the_last_word_before_music_and_the_first_after_it_move_the_lips(monkeyp
 
 @pytest.mark.parametrize("sound", ["band", "rain", "brass"])
 def test_a_phrase_at_either_end_with_another_sound_beside_it_moves_the_lips(sound: str):
-    """A greeting before the music begins: 1.2 seconds, and five of what is no speech."""
-    speech = example_speech().waveform[0, 2 * RATE : round(3.2 * RATE)].numpy()
+    """A greeting before the music begins: 0.7 seconds, and five of what is no speech."""
+    speech = example_speech().waveform[0, 2 * RATE : round(2.7 * RATE)].numpy()
     other = WITHOUT_SPEECH[sound].numpy()[: 5 * RATE]
     other = other * speech.std() / other.std()
     first = opening(mouth_controls(Audio(torch.from_numpy(np.concatenate([speech, other]))[None], RATE)))
     last = opening(mouth_controls(Audio(torch.from_numpy(np.concatenate([other, speech]))[None], RATE)))
-    assert min(first[5:25].mean(), last[-25:-5].mean()) > 0.05
+    assert min(first[3:15].mean(), last[-15:-3].mean()) > 0.05
     assert max(first[2 * 25 :].max(), last[: 4 * 25].max()) < 0.005
 
 
@@ -134,25 +133,6 @@ def test_single_words_between_noisy_pauses_move_the_lips(background: str):
     gap = opening(mouth_controls(Audio((sound + word.std() * 10 ** (-15 / 20) * noise / noise.std())[None], RATE)))
     assert min(gap[75:90].mean(), gap[165:180].mean()) > 0.04
     assert max(gap[:60].max(), gap[100:150].max()) < 0.005
-
-
-@pytest.mark.parametrize("share", [1.0, 0.2])
-def test_sound_that_is_seldom_classified_as_speech_is_none(share: float):
-    """A sound whose spectrum varies slowly, of which all, or every fifth moment, was classified as speech."""
-    colours = 1 + np.sin(np.arange(2000)[:, None] / 8 + np.arange(40)[None] / 4)
-    activity = (np.arange(1000) % 20 < 20 * share).astype(np.float32)
-    trusted = speech_likelihood(activity, (1e-3 * colours**2).astype(np.float32), -27.0)
-    assert trusted.min() == 1 if share == 1 else trusted.max() == 0
-
-
-def test_noise_of_one_colour_is_no_speech_however_it_swells():
-    random = np.random.default_rng(0)
-    swell = 0.5 + 0.5 * np.sin(np.arange(2000) / 12)[:, None]
-    flutter = random.gamma(3, 1 / 3, (2000, 40))
-    assert speech_likelihood(np.ones(1000), (1e-3 * swell * flutter).astype(np.float32), -30.0).max() < 0.05
-    # Too short to be judged: it may be a word.
-    short = np.where(np.abs(np.arange(2000) - 1000)[:, None] < 20, flutter, 1e-9)
-    assert speech_likelihood(np.ones(1000), (1e-3 * short).astype(np.float32), -30.0)[490:510].min() > 0.95
 
 
 def _speech() -> np.ndarray:

@@ -63,9 +63,9 @@ def voice_probability(audio: Audio, frames: int) -> np.ndarray:
     """The probability (frames,) in 0..1 of a voice at each control frame, 50 a second."""
     detector = _detector()
     wave = resample(Audio(mono(audio)[None], audio.sample_rate), _RATE).waveform[0]
-    wave = wave - wave.median()  # a constant offset, as sound cards add it, is no sound
-    wave = torch.nn.functional.pad(wave, (BEFORE, -len(wave) % CHUNK))
-    chunks = wave.unfold(0, BEFORE + CHUNK, CHUNK)
+    padded = torch.nn.functional.pad(wave, (BEFORE, -len(wave) % CHUNK))
+    padded[BEFORE : BEFORE + len(wave)] -= wave.median()  # a constant offset, as sound cards add it, is no sound
+    chunks = padded.unfold(0, BEFORE + CHUNK, CHUNK)
     loudness = torch.linalg.vector_norm(chunks, dim=1) / (BEFORE + CHUNK) ** 0.5
     level = float(speech_level(20 * torch.log10(loudness + 1e-9)))
     gain = 10 ** (min(_LEVEL_DB - level, _MOST_GAIN_DB) / 20)

@@ -26,8 +26,6 @@ from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
 
 _PRESS = CONTROLS.index("press")
-_UTTERED = (0.45, 0.65)
-"""Mean activity over a syllable's length (0.22 s) that must be reached within 0.3 s: a hit of a drum is over sooner."""
 _HINT, _BELIEVED = 0.18, 0.28
 """A peak of lip press up to the first is left alone, from the second on it is raised to a touch."""
 _TOUCH = 0.76
@@ -77,10 +75,9 @@ def _gate(activity: np.ndarray) -> np.ndarray:
 
     It also moves shortly after a word, and before one, as speakers breathe in.
     """
-    from scipy.ndimage import gaussian_filter1d, grey_closing, maximum_filter1d, uniform_filter1d
+    from scipy.ndimage import gaussian_filter1d, grey_closing, maximum_filter1d
 
-    lasting = maximum_filter1d(uniform_filter1d(activity, 11, mode="constant"), 31, mode="nearest")
-    spoken = smoothstep(*SPOKEN, activity) * smoothstep(*_UTTERED, lasting)
+    spoken = smoothstep(*SPOKEN, activity)
     reach = round(_PAUSE * FRAME_RATE)
     filled = grey_closing(np.pad(spoken, reach), reach)[reach:-reach]
     before, after = round(_BREATH * FRAME_RATE), round(_TRAIL * FRAME_RATE)

@@ -13,7 +13,7 @@ from ....models.speech.mouth_network import CONTROLS
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import project
 from ...types import Camera, FaceMotion, FaceTrack
-from ..renderer.mouth_shape import LIP_EDGE, MOUTH_CORNERS, UPPER_INNER_LIP, Speaking
+from ..renderer.mouth_shape import MOUTH_CORNERS, UPPER_INNER_LIP, Speaking
 from ..renderer.portrait_mesh import LipControls, PortraitMesh
 
 REST_FRAMES = 400
@@ -95,9 +95,6 @@ def resting_face(
     told = aside <= max(TURNED_MOST, float(aside.min()))
     by_angle = _by_angle(vertices[told], angles[told])
     mesh = _portrait(close_lips(usual - spoken), forwards, size)
-    mouth = mesh.mouth
-    rim = sum(rims) / 2 * mouth.width * mesh.pixels_per_cm
-    mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE / 2 - rim - closed_gap * mesh.eye_distance / 2)
     return RestingFace(usual, spoken, closed_gap, by_angle, angles[frontal].mean(axis=0), rims, mesh)
 
 
@@ -127,7 +124,10 @@ def _portrait(shape: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> P
     depth = -(shape @ matrix[2, :3] + matrix[2, 3])
     scale = Camera().focal * size[0] / 2 / depth.mean()
     points = np.concatenate([project(shape, matrix, size), (depth - depth.mean())[:, None] * scale], axis=1)
-    return PortraitMesh(FaceTrack(points[None], np.ones(1, bool), size, matrix[None]))
+    mesh = PortraitMesh(FaceTrack(points[None], np.ones(1, bool), size, matrix[None]))
+    # New openings are measured as the film's own are, by landmarks, wherever the edges of its lips lie beside these.
+    mesh.mouth.fit_edges(np.zeros(len(UPPER_INNER_LIP)), 0.0)
+    return mesh
 
 
 def _spoken(mesh: PortraitMesh, opening: float) -> np.ndarray:

@@ -135,6 +135,21 @@ def test_the_mouth_follows_the_new_words_and_nothing_else_changes(frames, track,
     assert np.abs(result - truth).mean() < 0.04
 
 
+def test_new_openings_are_as_wide_as_the_films_by_landmarks(renderer):
+    """Wherever the edges of its lips lie beside them: both openings are measured alike."""
+    mouth = held_mouths(np.array(USUAL_MOUTHS[2:]))
+    numbers, size = np.arange(mouth.frames), renderer.mesh.image_size
+    pose = np.broadcast_to(renderer.mesh.matrix, (mouth.frames, 4, 4))
+    shapes = np.broadcast_to(renderer.mesh.vertices, (mouth.frames, 468, 3))
+    wanted = mouth_opening(mouth.vertices) * eye_distance(renderer.mesh.vertices)
+    for rims in ((0.0, 0.0), (0.1, 0.1)):
+        mesh = resting_face(shapes, pose, size, rims).mesh
+        offsets = speech_offsets(mesh, mouth, numbers)
+        gaps = np.linalg.norm(offsets[:, INNER_LOWER_LIP] - offsets[:, INNER_UPPER_LIP], axis=-1)
+        # A jaw that goes back as well opens further, as much as the camera sees less of it.
+        assert np.allclose(gaps * mesh.mouth.opening_share, wanted, rtol=0.05)
+
+
 def test_the_words_of_the_film_itself_move_nothing(renderer):
     """With exact landmarks, chin and lips stay where they are filmed, on average over the film."""
     usual = held_mouths(np.array([*USUAL_MOUTHS, *USUAL_MOUTHS[::-1]]))

@@ -18,11 +18,21 @@ from ...pipelines.files.input_paths import existing_file, is_file
 from ...pipelines.files.output_paths import check_output_folder
 from ...pipelines.workflow import server as comfy_client
 from ...pipelines.workflow.check import GraphRefusedError, describe
-from ...pipelines.workflow.formats import NodeInfo, Prompt, class_names, file_reference, load_workflow, to_prompt
+from ...pipelines.workflow.formats import (
+    NodeInfo,
+    Prompt,
+    check_known,
+    class_names,
+    file_reference,
+    load_workflow,
+    to_prompt,
+)
 from ...pipelines.workflow.run import NodeFailedError, run_graph, set_input
 from . import node_api as standalone
 
 OK, REFUSED, FAILED, NO_OUTPUTS = 0, 2, 3, 7
+OWN_NODES = "TalkingPortrait"
+"""How the names of this pack's node classes start."""
 
 DESCRIPTION = """\
 Runs a workflow in ComfyUI's API format or as the editor saves it. Without --server it runs right here, with this
@@ -119,7 +129,9 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
     if not 0 < options.timeout < math.inf:
         raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but a number above 0 is expected.")
     info = comfy_client.fetch_node_info(options.server, options.timeout)
-    prompt = to_prompt(workflow, info, note)
+    prompt = to_prompt(workflow, info, note, server=options.server)
+    check_known([kind for entry in prompt.values() if (kind := entry["class_type"]) not in info], options.server)
+    _say_unknown_inputs(workflow, info, options.server)
     files = _assign(prompt, options, info)
     for _, _, value in comfy_client.upload_inputs(prompt, info):
         with suppress(TalkingPortraitError):  # a name that leads out of the folder is the server's to judge
@@ -139,6 +151,20 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
     for line in run.warnings:
         note(line)
     return _list(run.files, started)
+
+
+def _say_unknown_inputs(workflow: Mapping[str, Any], info: NodeInfo, server: str) -> None:
+    """Notes what a workflow sets in nodes of this pack that a server's older version of it does not have."""
+    here = describe(registry(), {kind for kind in class_names(workflow) & info.keys() if kind.startswith(OWN_NODES)})
+    for node, entry in to_prompt(workflow, {**info, **here}).items():
+        sections = info[entry["class_type"]]["input"]
+        unknown = [name for name in entry["inputs"] if not any(name in inputs for inputs in sections.values())]
+        if entry["class_type"] in here and unknown:
+            title = here[entry["class_type"]]["display_name"]
+            note(
+                f"{title} (node {node}) has no {', '.join(unknown)} in the ComfyUI at {server}, so what the workflow "
+                "sets there is not used; update Talking Portrait in that ComfyUI."
+            )
 
 
 def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict[str, Path]:

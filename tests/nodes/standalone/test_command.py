@@ -229,6 +229,24 @@ def test_a_label_is_left_out_and_reported(folder, capsys):
     assert "Left out, as nothing is connected to it and it is not known here: Label (rgthree) (node 99)\n" in stderr
 
 
+def test_widgets_that_a_servers_older_pack_lacks_are_said(capsys, monkeypatch):
+    info = {name: node.GET_NODE_INFO_V1() for name, node in cli.registry().items()}
+    older = info[f"{PREFIX}InstantDriver"]
+    del older["input"]["optional"]["weights"]
+    older["input_order"]["optional"].remove("weights")
+    monkeypatch.setattr(cli.comfy_client, "fetch_node_info", lambda *_: info)
+    monkeypatch.setattr(cli.comfy_client, "run_on_server", lambda *_, **__: cli.comfy_client.ServerRun())
+    words = (
+        "Instant Driver (node 2) has no weights in the ComfyUI at http://a:1, so what the workflow sets there is not"
+    )
+    for folder in ("", "api"):
+        run(str(ROOT / "example_workflows" / folder / "instant.json"), "--server", "http://a:1")
+        assert capsys.readouterr().err.startswith(f"{words} used; update")
+    del info[f"{PREFIX}InstantRender"]
+    assert run(str(ROOT / "example_workflows" / "api" / "instant.json"), "--server", "http://a:1") == 2
+    assert "InstantRender, which the ComfyUI at http://a:1 does not have; install" in capsys.readouterr().err
+
+
 def test_the_instant_example_makes_a_video(folder):
     sample = {"class_type": f"{PREFIX}Sample", "inputs": {}}
     inputs = {"image": ["1", 0], "landmarks": ["1", 2], "motion": ["3", 0]}

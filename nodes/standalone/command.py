@@ -36,8 +36,8 @@ OWN_NODES = "TalkingPortrait"
 
 DESCRIPTION = """\
 Runs a workflow in ComfyUI's API format or as the editor saves it. Without --server it runs right here, with this
-pack's nodes and ComfyUI's loaders and savers of pictures, sound and video; with --server it runs in that ComfyUI,
-local files are uploaded and the results downloaded.
+pack's nodes, ComfyUI's loaders and savers of pictures, sound and video, and its nodes that hold a value; with
+--server it runs in that ComfyUI, local files are uploaded and the results downloaded.
 """
 EXIT_CODES = """\
 exit status: 0 done, 2 the workflow was refused, 3 a node failed, 4 interrupted on the server, 5 took too long,
@@ -184,11 +184,12 @@ def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict
 
 
 def registry() -> dict[str, Any]:
-    """Every node that a workflow may use here: this pack's, and the stand-ins for ComfyUI's file nodes."""
+    """Every node that a workflow may use here: this pack's, and stand-ins for ComfyUI's nodes of files and values."""
     from ..extension import NODES
     from .core_nodes import STAND_INS
+    from .value_nodes import VALUE_NODES
 
-    return {**STAND_INS, **{node.GET_SCHEMA().node_id: node for node in NODES}}
+    return {**STAND_INS, **VALUE_NODES, **{node.GET_SCHEMA().node_id: node for node in NODES}}
 
 
 def _list(paths: list[Path], started: float) -> int:

@@ -22,7 +22,7 @@ def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str,
     _take_values(info, values, "", result)
     # What is left is of widgets that only the page has, as Custom Combo's; newer front ends store the names too.
     named = list((node.get("widgets_values_named") or {}).items()) if values else []
-    result.update({name: value for name, value in named[-len(values) or len(named) :] if name != _UPLOAD_BUTTON})
+    result |= {name: value for name, value in named[-len(values) :] if value is not None and name != _UPLOAD_BUTTON}
     return result
 
 

@@ -229,6 +229,33 @@ def test_a_label_is_left_out_and_reported(folder, capsys):
     assert "Left out, as nothing is connected to it and it is not known here: Label (rgthree) (node 99)\n" in stderr
 
 
+def test_comfyuis_nodes_of_one_value_give_it_to_several(folder, capsys):
+    write_image(folder / "a.png", torch.rand(4, 6, 3))
+
+    def node(number, kind, stored=None, links=(), **inputs):
+        sockets = [{"name": name, "type": "*", "link": link} for name, link in inputs.items()]
+        outputs = [{"type": "*", "links": list(links)}, {"type": "*"}]
+        values = {"widgets_values": list(stored.values()), "widgets_values_named": stored} if stored else {}
+        return {"id": number, "type": kind, "inputs": sockets, "outputs": outputs, **values}
+
+    combo = {"choice": "b", "index": 1, "option1": "a", "option2": "b"}
+    nodes = [
+        node(1, "LoadImage", {"image": "a.png", "upload": "image"}),
+        node(2, "CustomCombo", combo),
+        node(3, "PrimitiveString", {"value": "text"}),
+        node(4, "SaveImage", images=1, filename_prefix=2),
+        node(5, "SaveImage", images=1, filename_prefix=3),
+    ]
+    links = [[1, 1, 0, 4, 0, "IMAGE"], [2, 2, 0, 4, 1, "STRING"], [3, 3, 0, 5, 1, "STRING"]]
+    (folder / "flow.json").write_text(json.dumps({"nodes": nodes, "links": links}))
+    assert run("flow.json") == 0
+    assert sorted(capsys.readouterr().out.split()) == ["out/b_00001_.png", "out/text_00001_.png"]
+    info = {kind: entry.GET_NODE_INFO_V1() for kind, entry in cli.registry().items()}
+    for kind in ("PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean", "PrimitiveStringMultiline"):
+        assert cli.registry()[kind].execute(value=1).args == (1,)
+        assert list(info[kind]["input"]["required"]) == ["value"]
+
+
 def test_widgets_that_a_servers_older_pack_lacks_are_said(capsys, monkeypatch):
     info = {name: node.GET_NODE_INFO_V1() for name, node in cli.registry().items()}
     older = info[f"{PREFIX}InstantDriver"]

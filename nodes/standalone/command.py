@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ...pipelines.commands.shared.progress_bar import ProgressBar
@@ -179,7 +179,7 @@ def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict
     return {
         value: existing_file(path, "input")
         for value, path in named.items()
-        if is_file(path) or path.is_absolute() or ".." in path.parts
+        if is_file(path) or path.is_absolute() or ".." in path.parts or PureWindowsPath(path).drive
     }
 
 

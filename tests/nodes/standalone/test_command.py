@@ -133,6 +133,9 @@ def test_a_node_without_inputs_takes_none(folder, capsys):
     path = changed(folder, **{"9": example, "3": {**TALK["3"], "inputs": {"audio": ["9", 1], **DRIVE}}})
     assert run(path, "--set", "9.file=mine.mp4") == 2
     assert f"Node 9 ({PREFIX}Sample) has no input 'file'; it has none at all." in capsys.readouterr().err
+    for name in (r"C:\Users\me\a.wav", r"\\nas\share\a.wav", "/nowhere/a.wav"):
+        assert run("talk.json", "--set", f"2.audio={name}") == 2
+        assert f"The input file {name} does not exist; check" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../secret.wav [output]", "/etc/hostname [temp]", "..\\secret.wav [input]"])

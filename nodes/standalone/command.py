@@ -130,7 +130,8 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
         raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but a number above 0 is expected.")
     info = comfy_client.fetch_node_info(options.server, options.timeout)
     prompt = to_prompt(workflow, info, note, server=options.server)
-    check_known([kind for entry in prompt.values() if (kind := entry["class_type"]) not in info], options.server)
+    own = [entry["class_type"] for entry in prompt.values() if entry["class_type"].startswith(OWN_NODES)]
+    check_known([kind for kind in own if kind not in info], options.server)
     _say_unknown_inputs(workflow, info, options.server)
     files = _assign(prompt, options, info)
     for _, _, value in comfy_client.upload_inputs(prompt, info):
@@ -157,9 +158,11 @@ def _say_unknown_inputs(workflow: Mapping[str, Any], info: NodeInfo, server: str
     """Notes what a workflow sets in nodes of this pack that a server's older version of it does not have."""
     here = describe(registry(), {kind for kind in class_names(workflow) & info.keys() if kind.startswith(OWN_NODES)})
     for node, entry in to_prompt(workflow, {**info, **here}).items():
+        if entry["class_type"] not in here:
+            continue
         sections = info[entry["class_type"]]["input"]
         unknown = [name for name in entry["inputs"] if not any(name in inputs for inputs in sections.values())]
-        if entry["class_type"] in here and unknown:
+        if unknown:
             title = here[entry["class_type"]]["display_name"]
             note(
                 f"{title} (node {node}) has no {', '.join(unknown)} in the ComfyUI at {server}, so what the workflow "

@@ -350,6 +350,21 @@ def output_folder() -> Path:
     return Path(folder_paths.get_output_directory()) if IN_COMFYUI else standalone.session().output_folder
 
 
+FILE_READERS = (
+    *("get_components", "get_dimensions", "get_duration", "get_frame_count", "get_frame_rate", "get_container_format"),
+    *("get_bit_depth", "get_color_space", "save_to"),
+)
+"""What a VideoFromFile, of newer hosts in part, opens its file for without `get_stream_source`."""
+
+
+def _after_stream_source(method: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(video: Any, *args: Any, **options: Any) -> Any:
+        video.get_stream_source()
+        return method(video, *args, **options)
+
+    return checked
+
+
 def encoded_video(write: Callable[[Path], object]) -> Any:
     """VIDEO in a temporary file, which `write` makes at the path it is given; saving it copies what is encoded."""
     if IN_COMFYUI:
@@ -371,18 +386,9 @@ def encoded_video(write: Callable[[Path], object]) -> Any:
                     )
                 return super().get_stream_source()
 
-            def get_dimensions(self) -> Any:
-                self.get_stream_source()
-                return super().get_dimensions()
-
-            def get_components(self) -> Any:
-                self.get_stream_source()
-                return super().get_components()
-
-            def save_to(self, *args: Any, **options: Any) -> Any:
-                self.get_stream_source()
-                return super().save_to(*args, **options)
-
+        for name in FILE_READERS:
+            if inherited := getattr(InputImpl.VideoFromFile, name, None):
+                setattr(EncodedVideo, name, _after_stream_source(inherited))
         return EncodedVideo(str(file.path))
     from .standalone.core_nodes import VideoPayload
 
@@ -437,6 +443,9 @@ def video_of_frames(images: torch.Tensor, fps: Fraction, audio: Audio | None, en
 
         def get_components(self) -> Any:
             return components
+
+        def get_color_space(self) -> str:
+            return "sRGB"
 
         def get_stream_source(self) -> Any:
             return self.encoded().get_stream_source()

@@ -30,6 +30,9 @@ if hasattr(os, "register_at_fork"):
 PERCENT = 100
 WAIT_SECONDS = 0.2
 """Time between two checks while another thread works."""
+PART = 200_000_000_000
+"""Products of numbers in a convolution between two checks: two seconds on a CPU core. Every layer of Stable Diffusion's
+VAE takes a picture of 512 x 512 whole, as to cut one costs a seventh more."""
 
 Result = TypeVar("Result")
 
@@ -95,9 +98,9 @@ def check_interrupted() -> None:
 def check_between_layers(network: Any) -> None:
     """Has each layer of a network check before it computes, until the run around it ends; no network is left alone.
 
-    On a CPU one pass through a large network takes minutes; on another device layers are only queued, and a thousand
-    checks would delay that. Other threads may be computing with a network, so only the thread of the outermost run
-    changes one.
+    On a CPU one pass through a large network takes minutes, and so may one layer with large pictures, which then
+    computes in parts; on another device layers are only queued, and a thousand checks would delay that. Other threads
+    may be computing with a network, so only the thread of the outermost run changes one.
     """
     run = _run.get()
     if run is None or run.outer or run.thread != threading.get_ident() or not isinstance(network, torch.nn.Module):
@@ -105,12 +108,58 @@ def check_between_layers(network: Any) -> None:
     first = next(network.parameters(), None)
     if first is not None and first.device.type == "cpu" and network not in run.networks:
         run.networks.add(network)
-        run.hooks += [layer.register_forward_pre_hook(_before_layer) for layer in network.modules()]
+        layers = list(network.modules())
+        run.hooks += [layer.register_forward_pre_hook(_before_layer) for layer in layers]
+        run.hooks += [_InParts(layer) for layer in layers if isinstance(layer, torch.nn.Conv2d)]
 
 
 def _before_layer(layer: torch.nn.Module, inputs: Any) -> None:
     if not torch.compiler.is_compiling():  # what the compiler makes of a layer has no check
         check_interrupted()
+
+
+class _InParts:
+    """Has a convolution compute large pictures in parts and check between them; no number changes by that."""
+
+    def __init__(self, layer: torch.nn.Conv2d) -> None:
+        self.layer, self.whole, self.own = layer, layer.forward, vars(layer).get("forward")
+        layer.forward = self.forward  # type: ignore[assignment, method-assign]
+
+    def remove(self) -> None:
+        del self.layer.forward
+        if self.own is not None:
+            self.layer.forward = self.own  # type: ignore[method-assign]
+
+    def forward(self, x: torch.Tensor, *more: Any, **options: Any) -> torch.Tensor:
+        """(B, C, H, W), cut by pictures, and a large picture by its lines, with as many more as the kernel reaches."""
+        if torch.compiler.is_compiling() or more or options or x.ndim < 4 or not x.numel():
+            return self.whole(x, *more, **options)
+        layer = self.layer
+        strides = layer.stride[0] * layer.stride[1]
+        products = max(1, x[0, 0].numel() * layer.weight.numel() // strides)
+        if len(x) > 1:
+            return self._joined(x, 0, PART // products, 0)
+        margins = [reach * (size - 1) // 2 for reach, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+        cuttable = layer.stride == (1, 1) and list(layer.padding) == margins and layer.padding_mode == "zeros"
+        if products <= PART or not cuttable:
+            return self.whole(x)
+        return self._joined(x, 2, PART * x.shape[2] // products - 2 * margins[0], margins[0])
+
+    def _joined(self, x: torch.Tensor, axis: int, length: int, margin: int) -> torch.Tensor:
+        """The layer's results of parts of `length`, which overlap by `margin` on either side."""
+        size, length = x.shape[axis], max(1, length)
+        if length >= size:
+            return self.whole(x)
+        result = x.new_empty(0)
+        for start in range(0, size, length):
+            check_interrupted()
+            first, stop = max(start - margin, 0), min(start + length, size)
+            part = x.narrow(axis, first, min(stop + margin, size) - first)
+            computed = self.forward(part) if axis == 0 else self.whole(part)
+            if not start:
+                result = computed.new_empty([*computed.shape[:axis], size, *computed.shape[axis + 1 :]])
+            result.narrow(axis, start, stop - start).copy_(computed.narrow(axis, start - first, stop - start))
+        return result
 
 
 def result_of(future: Future[Result]) -> Result:

@@ -53,6 +53,31 @@ def repeat_rows(x: torch.Tensor, rows: int) -> torch.Tensor:
     return x.unsqueeze(1).expand(-1, rows // len(x), *x.shape[1:]).flatten(0, 1)
 
 
+class DotProductAttention(nn.Module):
+    """softmax(Q K^T) V; on a CPU in parts, each a pass of its own, so that whatever is called between layers is then
+    too: of a window of large pictures the whole takes minutes."""
+
+    PART = 10_000_000_000
+    """Products of numbers in a part."""
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Each (rows, heads, tokens, channels per head), to the shape of `queries`."""
+        if queries.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.scaled_dot_product_attention(queries, keys, values)
+        rows, heads, tokens, width = queries.shape
+        most = max(1, self.PART // (2 * heads * width * keys.shape[2]))
+        if rows * tokens <= most:
+            return F.scaled_dot_product_attention(queries, keys, values)
+        together = max(1, most // tokens)
+        attended = torch.empty_like(queries)
+        for row in range(0, rows, together):
+            some = slice(row, row + together)
+            for start in range(0, tokens, most):
+                part = (some, slice(None), slice(start, start + most))
+                attended[part] = self(queries[part], keys[some], values[some])
+        return attended
+
+
 class Attention(nn.Module):
     """Multi-head attention without biases but for the last layer.
 
@@ -66,6 +91,7 @@ class Attention(nn.Module):
         self.to_k = nn.Linear(context or channels, channels, bias=False)
         self.to_v = nn.Linear(context or channels, channels, bias=False)
         self.to_out = nn.Sequential(nn.Linear(channels, channels))  # a list of one in the published names
+        self.dot_product = DotProductAttention()
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
@@ -76,10 +102,9 @@ class Attention(nn.Module):
     def keys_values(self, x: torch.Tensor) -> KeysValues:
         return self._split(self.to_k(x)), self._split(self.to_v(x))
 
-    @staticmethod
-    def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """(rows, heads, tokens, channels per head) to (rows, tokens, C), before the output layer."""
-        return rearrange(F.scaled_dot_product_attention(queries, keys, values), "b h n d -> b n (h d)")
+        return rearrange(self.dot_product(queries, keys, values), "b h n d -> b n (h d)")
 
     def to_few(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """Attention of (rows, tokens, C) to tokens (samples, n, width) that are few; a sample's rows lie together.

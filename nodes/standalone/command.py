@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ...pipelines.commands.shared.progress_bar import ProgressBar
@@ -18,16 +18,26 @@ from ...pipelines.files.input_paths import existing_file, is_file
 from ...pipelines.files.output_paths import check_output_folder
 from ...pipelines.workflow import server as comfy_client
 from ...pipelines.workflow.check import GraphRefusedError, describe
-from ...pipelines.workflow.formats import NodeInfo, Prompt, class_names, file_reference, load_workflow, to_prompt
+from ...pipelines.workflow.formats import (
+    NodeInfo,
+    Prompt,
+    check_known,
+    class_names,
+    file_reference,
+    load_workflow,
+    to_prompt,
+)
 from ...pipelines.workflow.run import NodeFailedError, run_graph, set_input
 from . import node_api as standalone
 
 OK, REFUSED, FAILED, NO_OUTPUTS = 0, 2, 3, 7
+OWN_NODES = "TalkingPortrait"
+"""How the names of this pack's node classes start."""
 
 DESCRIPTION = """\
 Runs a workflow in ComfyUI's API format or as the editor saves it. Without --server it runs right here, with this
-pack's nodes and ComfyUI's loaders and savers of pictures, sound and video; with --server it runs in that ComfyUI,
-local files are uploaded and the results downloaded.
+pack's nodes, ComfyUI's loaders and savers of pictures, sound and video, and its nodes that hold a value; with
+--server it runs in that ComfyUI, local files are uploaded and the results downloaded.
 """
 EXIT_CODES = """\
 exit status: 0 done, 2 the workflow was refused, 3 a node failed, 4 interrupted on the server, 5 took too long,
@@ -119,7 +129,10 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
     if not 0 < options.timeout < math.inf:
         raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but a number above 0 is expected.")
     info = comfy_client.fetch_node_info(options.server, options.timeout)
-    prompt = to_prompt(workflow, info, note)
+    prompt = to_prompt(workflow, info, note, server=options.server)
+    own = [entry["class_type"] for entry in prompt.values() if entry["class_type"].startswith(OWN_NODES)]
+    check_known([kind for kind in own if kind not in info], options.server)
+    _say_unknown_inputs(workflow, info, options.server)
     files = _assign(prompt, options, info)
     for _, _, value in comfy_client.upload_inputs(prompt, info):
         with suppress(TalkingPortraitError):  # a name that leads out of the folder is the server's to judge
@@ -141,6 +154,22 @@ def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> 
     return _list(run.files, started)
 
 
+def _say_unknown_inputs(workflow: Mapping[str, Any], info: NodeInfo, server: str) -> None:
+    """Notes what a workflow sets in nodes of this pack that a server's older version of it does not have."""
+    here = describe(registry(), {kind for kind in class_names(workflow) & info.keys() if kind.startswith(OWN_NODES)})
+    for node, entry in to_prompt(workflow, {**info, **here}).items():
+        if entry["class_type"] not in here:
+            continue
+        sections = info[entry["class_type"]]["input"]
+        unknown = [name for name in entry["inputs"] if not any(name in inputs for inputs in sections.values())]
+        if unknown:
+            title = here[entry["class_type"]]["display_name"]
+            note(
+                f"{title} (node {node}) has no {', '.join(unknown)} in the ComfyUI at {server}, so what the workflow "
+                "sets there is not used; update Talking Portrait in that ComfyUI."
+            )
+
+
 def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict[str, Path]:
     """Carries out --set; returns the local files that it named, by the value that now stands in the prompt.
 
@@ -153,16 +182,17 @@ def _assign(prompt: Prompt, options: argparse.Namespace, info: NodeInfo) -> dict
     return {
         value: existing_file(path, "input")
         for value, path in named.items()
-        if is_file(path) or path.is_absolute() or ".." in path.parts
+        if is_file(path) or path.is_absolute() or ".." in path.parts or PureWindowsPath(path).drive
     }
 
 
 def registry() -> dict[str, Any]:
-    """Every node that a workflow may use here: this pack's, and the stand-ins for ComfyUI's file nodes."""
+    """Every node that a workflow may use here: this pack's, and stand-ins for ComfyUI's nodes of files and values."""
     from ..extension import NODES
     from .core_nodes import STAND_INS
+    from .value_nodes import VALUE_NODES
 
-    return {**STAND_INS, **{node.GET_SCHEMA().node_id: node for node in NODES}}
+    return {**STAND_INS, **VALUE_NODES, **{node.GET_SCHEMA().node_id: node for node in NODES}}
 
 
 def _list(paths: list[Path], started: float) -> int:

@@ -23,7 +23,7 @@ from ...pipelines.audio.waveform import check_audio
 from ...pipelines.errors import TalkingPortraitError, escaped, quoted, reason_of
 from ...pipelines.files.images import to_uint8, write_image
 from ...pipelines.files.input_paths import existing_file
-from ...pipelines.files.output_paths import MAX_NAME_BYTES, NewFile, folder_for_results, new_file
+from ...pipelines.files.output_paths import MAX_NAME_BYTES, NewFile, folder_for_results, new_file, shortened
 from ...pipelines.files.sound import NoSoundError, read_audio, write_wav
 from ...pipelines.files.video import VideoWriter, open_video
 from ...pipelines.provenance.marking import Marking, new_marking
@@ -350,7 +350,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
     except OSError as error:
         raise TalkingPortraitError(
-            f"The video {target.name} can't be written ({reason_of(error)}); free some space and try again."
+            f"The video {target.name} can't be written ({reason_of(error)}); free some space in "
+            f"{shortened(target.parent)} and try again."
         ) from None
 
 

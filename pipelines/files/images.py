@@ -13,6 +13,7 @@ import torch
 
 from ..errors import TalkingPortraitError, reason_of
 from .input_paths import existing_file, is_file
+from .output_paths import shortened
 
 MAX_PIXELS = 67_000_000
 REFUSED_FORMATS = frozenset(["EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"])
@@ -120,7 +121,8 @@ def write_image(path: str | Path, image: torch.Tensor) -> None:
         if not isinstance(error, OSError):
             raise
         raise TalkingPortraitError(
-            f"The picture {path.name} can't be written ({reason_of(error)}); check the folder and its space."
+            f"The picture {path.name} can't be written ({reason_of(error)}); check the folder "
+            f"{shortened(path.parent)} and its free space."
         ) from None
 
 

@@ -31,6 +31,7 @@ from .media_streams import (
     find_streams,
     import_av,
 )
+from .output_paths import shortened
 
 MAX_AAC_CHANNELS = 8
 MAX_CHANNELS = 64
@@ -293,7 +294,7 @@ def write_wav(path: str | Path, audio: Audio, *, name: str = "") -> None:
         raise TalkingPortraitError(
             f"The sound {name} would have {size} bytes, but a WAV file holds less than 4 GB; cut it into parts."
         )
-    with new_sound_file(path, name) as file:
+    with new_sound_file(path, name, path.parent) as file:
         file.write(b"RIFF" + struct.pack("<I", 4 + len(start) + 4 + size) + b"WAVE" + start)
         file.write(struct.pack("<I", size))
         for block in audio.waveform.split(WAV_BLOCK, dim=1):
@@ -301,8 +302,11 @@ def write_wav(path: str | Path, audio: Audio, *, name: str = "") -> None:
 
 
 @contextmanager
-def new_sound_file(path: Path, name: str) -> Iterator[BinaryIO]:
-    """A new file for samples; nothing is left of it when the disk refuses it, which is a TalkingPortraitError."""
+def new_sound_file(path: Path, name: str, folder: Path) -> Iterator[BinaryIO]:
+    """A new file for samples; nothing is left of it when the disk refuses it, which is a TalkingPortraitError.
+
+    The error calls what was to come of it `name`, in `folder`.
+    """
     try:
         with path.open("wb") as file:
             yield file
@@ -311,5 +315,6 @@ def new_sound_file(path: Path, name: str) -> Iterator[BinaryIO]:
         if not isinstance(error, OSError):
             raise
         raise TalkingPortraitError(
-            f"The sound {name} can't be written ({reason_of(error)}); check the folder and its free space."
+            f"The sound {name} can't be written ({reason_of(error)}); check the folder {shortened(folder)} and its "
+            "free space."
         ) from None

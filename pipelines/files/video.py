@@ -270,7 +270,7 @@ class VideoWriter:
             blocks = (block.T.numpy() for block in audio.waveform.split(WAV_BLOCK, dim=1))
         if channels > MAX_AAC_CHANNELS:
             blocks, channels = mixed_to_one(blocks, rate), 1
-        with new_sound_file(self._sound, f"of {self.name}") as file:
+        with new_sound_file(self._sound, f"of {self.name}", self.path.parent) as file:
             for block in blocks:
                 file.write(np.ascontiguousarray(block, dtype="<f4").data)
         return rate, channels
@@ -305,13 +305,16 @@ class VideoWriter:
         self._ffmpeg.wait()
         full = "No space left" in self._ffmpeg.log
         reason = "the disk is full" if full else last_line(self._ffmpeg.log)
-        advice = "free some space" if full else "check the folder and the name"
-        return TalkingPortraitError(f"The video {self.name} can't be written ({reason}); {advice} and try again.")
+        advice = "free some space in" if full else "check its name and"
+        return TalkingPortraitError(
+            f"The video {self.name} can't be written ({reason}); {advice} the folder {shortened(self.path.parent)} and "
+            "try again."
+        )
 
     def _refused(self, error: OSError) -> TalkingPortraitError:
         return TalkingPortraitError(
-            f"The video {self.name} can't be written ({reason_of(error)}); check that its folder is still there "
-            "and has room, and try again."
+            f"The video {self.name} can't be written ({reason_of(error)}); check that the folder "
+            f"{shortened(self.path.parent)} is still there and has room, and try again."
         )
 
     def __exit__(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import TalkingPortraitError, one_line, quoted
 from .formats import NodeInfo, Prompt
-from .widgets import WIDGET_TYPES
+from .widgets import WIDGET_TYPES, types_meet
 
 MAX_ERROR = 3000
 """Length at which an error's text is cut: the way to model files that are missing follows upon all of their paths."""
@@ -185,17 +185,9 @@ def _check_link(check: _Check, node: str, name: str, kind: Any, link: list[Any])
     given = check.info[origin["class_type"]]["output"] if origin else []
     if not 0 <= link[1] < len(given):
         check.add(node, "bad_linked_input", "Linked output does not exist", f"{name}, {link[0]} output {link[1]}")
-    elif not _types_meet(given[link[1]], kind):
+    elif not types_meet(given[link[1]], kind):
         details = f"{name}, received_type({given[link[1]]}) mismatch input_type({kind})"
         check.add(node, "return_type_mismatch", "Return type mismatch between linked nodes", details)
-
-
-def _types_meet(given: Any, wanted: Any) -> bool:
-    if given == wanted or "*" in (given, wanted):
-        return True
-    if not isinstance(given, str) or not isinstance(wanted, str):
-        return False
-    return bool({kind.strip() for kind in given.split(",")} & {kind.strip() for kind in wanted.split(",")})
 
 
 def _check_circles(check: _Check, nodes: list[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import TalkingPortraitError, one_line, quoted, reason_of
 from ..files.output_paths import shortened
 from .name_patterns import NAMED_BY_PATTERN, filled_by_editor
-from .widgets import add_usual_values, widget_values
+from .widgets import add_usual_values, types_meet, widget_values
 
 Prompt = dict[str, dict[str, Any]]
 """A graph in API format."""
@@ -132,7 +132,11 @@ def file_reference(name: str) -> tuple[str, PurePosixPath]:
 
 
 def to_prompt(
-    workflow: Mapping[str, Any], node_info: NodeInfo, say: Callable[[str], None] = lambda line: None
+    workflow: Mapping[str, Any],
+    node_info: NodeInfo,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    server: str | None = None,
 ) -> Prompt:
     """API format of a workflow in either format, as ComfyUI's editor would send it.
 
@@ -140,7 +144,7 @@ def to_prompt(
     nodes dissolved, subgraphs unfolded (their nodes get ids like "7:2"). A node that is not in `node_info` is taken
     for one that only the editor shows when nothing is connected to it: it is left out, and `say` gets a line that names
     it. Raises TalkingPortraitError for broken links, for Get nodes without their Set node, and for connected nodes that
-    `node_info` does not hold.
+    `node_info`, which is of the ComfyUI at `server` or of here, does not hold.
     """
     if not is_ui_format(workflow):
         return {str(key): {**node, "inputs": dict(node.get("inputs", {}))} for key, node in workflow.items()}
@@ -149,6 +153,7 @@ def to_prompt(
         prompt = converter.prompt()
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(error) from None
+    check_known(converter.unknown, server)
     if converter.left_out:
         say(
             "Left out, as nothing is connected to them and they are not known here: " + ", ".join(converter.left_out)
@@ -156,6 +161,24 @@ def to_prompt(
             else f"Left out, as nothing is connected to it and it is not known here: {converter.left_out[0]}"
         )
     return prompt
+
+
+def check_known(unknown: Collection[str], server: str | None) -> None:
+    """Raises TalkingPortraitError where there are classes of nodes that a ComfyUI, or this place, does not have."""
+    if unknown:
+        *others, last = (one_line(kind) for kind in dict.fromkeys(unknown))
+        names = f"the nodes {', '.join(others)} and {last}" if others else f"the node {last}"
+        them = "them" if others else "it"
+        raise TalkingPortraitError(
+            f"The workflow uses {names}, which "
+            + (
+                f"the ComfyUI at {server} does not have; install the pack that has {them} there, or update it, and "
+                "restart that ComfyUI."
+                if server
+                else f"{'are' if others else 'is'} not known here; run the workflow on a ComfyUI that has {them}, with "
+                "--server."
+            )
+        )
 
 
 def _damaged(error: Exception) -> TalkingPortraitError:
@@ -200,6 +223,7 @@ class _Converter:
         self.top = self._counted(_level("", workflow))
         self.inner: dict[str, _Graph] = {}
         self.left_out: list[str] = []
+        self.unknown: list[str] = []
         self.now = datetime.now()
 
     def prompt(self) -> Prompt:
@@ -216,25 +240,19 @@ class _Converter:
                 self._add(self._unfold(graph, node), result)
             elif kind not in self.node_info and not graph.is_connected(node):
                 self.left_out.append(f"{one_line(kind)} (node {graph.name(node)})")
+            elif kind not in self.node_info:
+                if str(kind).startswith(("workflow>", "workflow/")):
+                    raise TalkingPortraitError(
+                        f"The workflow uses the group node {one_line(str(kind)[9:])}, a kind that is not taken; "
+                        "convert it to a subgraph in ComfyUI and save the workflow again."
+                    )
+                self.unknown.append(kind)
             else:
-                meta = {"title": node.get("title") or self._info(kind).get("display_name") or kind}
+                meta = {"title": node.get("title") or self.node_info[kind].get("display_name") or kind}
                 if pack := node.get("properties", {}).get("cnr_id"):
                     meta["cnr_id"] = pack
                 inputs = self._inputs(graph, node)
                 result[graph.name(node)] = {"inputs": inputs, "class_type": kind, "_meta": meta}
-
-    def _info(self, kind: str) -> Mapping[str, Any]:
-        if kind not in self.node_info:
-            if str(kind).startswith(("workflow>", "workflow/")):
-                raise TalkingPortraitError(
-                    f"The workflow uses the group node {one_line(str(kind)[9:])}, a kind that is not taken; "
-                    "convert it to a subgraph in ComfyUI and save the workflow again."
-                )
-            raise TalkingPortraitError(
-                f"The workflow uses the node {one_line(kind)}, which is not known here; install the pack it is from, "
-                "or run the workflow on a ComfyUI that has it with --server."
-            )
-        return self.node_info[kind]
 
     def _unfold(self, graph: _Graph, node: Mapping[str, Any]) -> _Graph:
         prefix = f"{graph.name(node)}:"
@@ -264,8 +282,9 @@ class _Converter:
         return graph
 
     def _inputs(self, graph: _Graph, node: Mapping[str, Any]) -> dict[str, Any]:
-        values = widget_values(node, self._info(node["type"]))
-        add_usual_values(self._info(node["type"]), values)
+        info = self.node_info[node["type"]]
+        values = widget_values(node, info)
+        add_usual_values(info, values)
         prefix = values.get("filename_prefix")
         if node["type"] in NAMED_BY_PATTERN and isinstance(prefix, str):
             values["filename_prefix"] = filled_by_editor(prefix, self._widget, self.now)
@@ -273,7 +292,7 @@ class _Converter:
         for socket in node.get("inputs", []):
             if socket.get("link") is None:
                 continue
-            source = self._source(graph, socket["link"])
+            source = self._source(graph, socket)
             if isinstance(source, _Constant):
                 inputs[socket["name"]] = source.value
             elif source is not None:
@@ -292,8 +311,9 @@ class _Converter:
             return {"value": (node.get("widgets_values") or [None])[0]}[widget]
         return widget_values(node, self.node_info.get(node["type"], {}))[widget]
 
-    def _source(self, graph: _Graph, link: int) -> tuple[str, int] | _Constant | None:
-        """Where a link really comes from: (node id, output), a constant, or None when that end is muted."""
+    def _source(self, graph: _Graph, socket: Mapping[str, Any]) -> tuple[str, int] | _Constant | None:
+        """What an input's link really brings: (node id, output), a constant, or None when that end is muted."""
+        link, wanted = socket["link"], socket.get("type", "*")
         for _ in range(1000):
             if link not in graph.links:
                 raise TalkingPortraitError(
@@ -305,17 +325,19 @@ class _Converter:
                 sockets = [entry for entry in graph.instance.get("inputs", []) if entry["name"] == name]
                 if not sockets or sockets[0].get("link") is None:
                     return self._instance_widget(graph, name)
-                link, graph = sockets[0]["link"], graph.outer
+                link, wanted, graph = sockets[0]["link"], sockets[0].get("type", "*"), graph.outer
                 continue
             node = graph.nodes[origin]
             mode = node.get("mode", 0)
             if mode == _MUTED:
                 return None
             if mode == _BYPASSED or node["type"] in _PASS_ON:
-                passed = _passed_through(node, slot)
-                if passed is None:
+                passed = _passed_through(node, slot, wanted)
+                if passed is None or passed.get("link") is None:
                     return None
-                link = passed
+                link = passed["link"]
+                if node["type"] not in _PASS_ON:
+                    wanted = passed.get("type", "*")
                 continue
             if node["type"] in _SETTER_OF:
                 graph, link = self._set_link(graph, node)
@@ -354,7 +376,7 @@ class _Converter:
         for node, widget in inside.get(name, []):
             if node["type"] in self.subgraphs:
                 return self._instance_widget(self._unfold(graph, node), widget)
-            stored = widget_values(node, self._info(node["type"]))
+            stored = widget_values(node, self.node_info.get(node["type"], {}))
             return _Constant(stored[widget]) if widget in stored else None
         return None
 
@@ -379,7 +401,7 @@ class _Converter:
             ids = " and ".join(level.name(node) for level, node in found)
             raise TalkingPortraitError(f"{where}, but the Set nodes {ids} have that name; rename all but one.")
         ((level, setter),) = found
-        link = _only_input(setter)
+        link = (setter.get("inputs") or [{}])[0].get("link")
         if link is None:
             raise TalkingPortraitError(
                 f"{where}, but nothing is connected to the Set node {level.name(setter)}; connect something to it."
@@ -401,23 +423,22 @@ def _level(
     return _Graph(prefix, {node["id"]: node for node in ordered}, links, outer, instance or {}, source)
 
 
-def _passed_through(node: Mapping[str, Any], slot: int) -> int | None:
-    """The link whose value a bypassed node passes on at an output: the input of that type, same position first."""
-    outputs, inputs = node.get("outputs", []), node.get("inputs", [])
+def _passed_through(node: Mapping[str, Any], slot: int, wanted: Any) -> Mapping[str, Any] | None:
+    """The input whose value a node that is bypassed, or that only passes on, gives at an output.
+
+    As in the editor, for an input of the type `wanted`: the one at the same position if it fits, or else the first that
+    fits, those of just this type first.
+    """
+    inputs = node.get("inputs") or []
     if node["type"] in _PASS_ON:
-        return _only_input(node)
-    kind = outputs[slot]["type"]
-    order = [slot, *(index for index in range(len(inputs)) if index != slot)]
-    for index in order:
-        if index < len(inputs) and inputs[index].get("type") in (kind, "*"):
-            return inputs[index].get("link")
-    return None
-
-
-def _only_input(node: Mapping[str, Any]) -> int | None:
-    """The link into a node that has one input."""
-    inputs = node.get("inputs") or [{}]
-    return inputs[0].get("link")
+        return next(iter(inputs), None)
+    if wanted in ("*", ""):
+        return next(iter([*inputs[slot : slot + 1], *inputs]), None)
+    kind = node["outputs"][slot]["type"]
+    fitting = [entry for entry in inputs if types_meet(entry.get("type"), kind) and types_meet(entry["type"], wanted)]
+    if slot < len(inputs) and inputs[slot] in fitting:
+        return inputs[slot]
+    return next(iter([*(entry for entry in inputs if entry.get("type") == wanted), *fitting]), None)
 
 
 def _set_name(node: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 """A choice that brings inputs of its own, named CHOICE.INPUT."""
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO)
 """Types whose values the editor stores itself; all others come through links."""
+_UPLOAD_BUTTON = "upload"
 
 
 def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,6 +20,9 @@ def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str,
     values = list(stored or [])
     result: dict[str, Any] = {}
     _take_values(info, values, "", result)
+    # What is left is of widgets that only the page has, as Custom Combo's; newer front ends store the names too.
+    named = list((node.get("widgets_values_named") or {}).items()) if values else []
+    result |= {name: value for name, value in named[-len(values) :] if value is not None and name != _UPLOAD_BUTTON}
     return result
 
 
@@ -98,3 +102,12 @@ def _values_of_the_editor(name: str, kind: Any, options: Mapping[str, Any]) -> i
     if kind == "INT" and (control or (control is None and name in ("seed", "noise_seed"))):
         return 1
     return 2 if control and (isinstance(kind, list) or kind == "COMBO") else 0
+
+
+def types_meet(given: Any, wanted: Any) -> bool:
+    """Whether an output of the type `given` may be linked to an input of the type `wanted`; each may name several."""
+    if given == wanted or "*" in (given, wanted):
+        return True
+    if not isinstance(given, str) or not isinstance(wanted, str):
+        return False
+    return bool({kind.strip() for kind in given.split(",")} & {kind.strip() for kind in wanted.split(",")})

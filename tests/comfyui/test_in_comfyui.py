@@ -125,7 +125,7 @@ def test_object_info_of_comfyui_equals_ours(server):
 def test_the_stand_ins_take_what_comfyuis_own_nodes_take(server):
     theirs = fetch(server, "/object_info")
     for name, node in cli.registry().items():
-        if name.startswith("Talking"):
+        if name.startswith("Talking") or (name == "CustomCombo" and name not in theirs):  # newer than the oldest host
             continue
         mine, real = node.GET_NODE_INFO_V1(), theirs[name]
         assert mine["output"][: len(real["output"])] == real["output"], name  # newer hosts may give more

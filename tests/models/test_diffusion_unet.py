@@ -347,5 +347,5 @@ def test_wrong_and_incomplete_files_are_named(tmp_path: Path) -> None:
 def test_attention_in_groups_is_attention_row_by_row(frames: int, keys: int) -> None:
     queries = noise(12, 2, frames, 8)
     others = [noise(12, 2, keys, 8, seed=seed) for seed in (2, 3)]
-    expected = Attention.attend(queries, *others)
+    expected = Attention(8, 2).attend(queries, *others)
     torch.testing.assert_close(attend_in_groups(queries, *others, group=4), expected, atol=1e-6, rtol=1e-5)

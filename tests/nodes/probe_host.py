@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -79,6 +80,13 @@ for name, video in (
         copy.unlink(missing_ok=True)
         for file in host.temporary_folder().iterdir():
             file.unlink()
+video = host.encoded_video(lambda path: path.write_bytes(b"video"))
+report["duration"] = [video.get_duration()]
+Path(video.path).unlink()
+try:
+    video.get_duration()
+except host.TalkingPortraitError as error:
+    report["duration"].append(str(error))
 parts = SimpleNamespace(images=1, audio=2, frame_rate=3)
 report["frames of"] = [
     host.frames_of(InputImpl.VideoFromComponents(parts)),

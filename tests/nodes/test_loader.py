@@ -119,6 +119,7 @@ def test_videos_whose_temporary_files_were_deleted_are_made_again_or_named(probe
     assert probed["of frames"] == ["video", "video"]
     assert probed["streamed"][0] == "video"
     assert probed["streamed"][1].startswith("The temporary video talking_portrait_00001_.mp4 has been deleted; empty")
+    assert probed["duration"] == [5, probed["streamed"][1]]
 
 
 def test_frames_of_create_video_are_taken_from_memory(probed):

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from talking_portrait.models.diffusion.attention import DotProductAttention
 from talking_portrait.pipelines import memory
 from talking_portrait.pipelines.files.example import example_portrait, example_track
 from talking_portrait.pipelines.files.ffmpeg import Ffmpeg
@@ -21,6 +22,7 @@ from talking_portrait.pipelines.progress import (
     interruptible,
     result_of,
 )
+from torch.nn import functional
 
 
 class CancelledError(Exception):
@@ -83,6 +85,31 @@ def test_a_network_stops_between_its_layers_and_is_left_as_it_was():
     network(torch.zeros(1, 2))
     check_between_layers(network)
     assert [len(layer._forward_pre_hooks) for layer in network.modules()] == hooks, "without a run nothing is added"
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "checks"),
+    [
+        (torch.nn.Conv2d(4, 3, 3, padding=1), (5, 4, 9, 8), 3),
+        (torch.nn.Conv2d(4, 3, (5, 3), padding=(4, 2), dilation=(2, 2)), (2, 4, 41, 6), 12),
+        (torch.nn.Conv2d(4, 3, 3, stride=2), (3, 4, 40, 8), 2),
+        (torch.nn.Conv2d(4, 3, 1), (1, 4, 40, 8), 0),
+        (DotProductAttention(), (5, 2, 7, 4), 3),
+        (DotProductAttention(), (2, 2, 30, 4), 4),
+    ],
+)
+def test_a_large_layer_stops_between_its_parts_and_computes_the_same(layer, shape, checks, monkeypatch):
+    monkeypatch.setattr("talking_portrait.pipelines.progress.PART", 20000)
+    monkeypatch.setattr(DotProductAttention, "PART", 16 * 15 * shape[2])
+    inputs = [torch.randn(shape) for _ in range(3 if isinstance(layer, DotProductAttention) else 1)]
+    network = torch.nn.ModuleList([layer, torch.nn.Linear(1, 1)])
+    whole = functional.scaled_dot_product_attention(*inputs) if len(inputs) > 1 else layer(*inputs)
+    counted = Cancelling(-1)
+    with interruptible(counted):
+        check_between_layers(network)
+        torch.testing.assert_close(layer(*inputs), whole)
+    assert counted.calls == checks + 1
+    assert "forward" not in vars(layer)
 
 
 def test_layers_of_another_device_are_only_queued_and_not_delayed_by_checks():

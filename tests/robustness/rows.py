@@ -246,6 +246,8 @@ ATTACKS = [
     Row("cancelling while a portrait is prepared, a network computes or the last frames are encoded", "ComfyUI",
         figure="ends at the next of many checks",
         test="pipelines/test_progress.py::test_preparing_a_portrait_stops_at_each_of_many_checks"),
+    Row("cancelling in the middle of a large layer on a CPU", "ComfyUI", figure="ends between parts of it",
+        test="pipelines/test_progress.py::test_a_large_layer_stops_between_its_parts_and_computes_the_same"),
     Row("pictures of 0..255 from another node", "Instant Render", sentence="but pictures (batch, height, width, 1, 3 or 4 colours) are",
         test="robustness/test_readers.py::test_pictures_and_masks_of_another_scale_are_refused"),
     Row("damaged files: cut, bytes and lengths changed, blocks moved", "every reader",

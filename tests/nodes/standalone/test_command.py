@@ -133,6 +133,9 @@ def test_a_node_without_inputs_takes_none(folder, capsys):
     path = changed(folder, **{"9": example, "3": {**TALK["3"], "inputs": {"audio": ["9", 1], **DRIVE}}})
     assert run(path, "--set", "9.file=mine.mp4") == 2
     assert f"Node 9 ({PREFIX}Sample) has no input 'file'; it has none at all." in capsys.readouterr().err
+    for name in (r"C:\Users\me\a.wav", r"\\nas\share\a.wav", "/nowhere/a.wav"):
+        assert run("talk.json", "--set", f"2.audio={name}") == 2
+        assert f"The input file {name} does not exist; check" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../secret.wav [output]", "/etc/hostname [temp]", "..\\secret.wav [input]"])
@@ -227,6 +230,51 @@ def test_a_label_is_left_out_and_reported(folder, capsys):
     assert run("ui.json", *(part for entry in sets for part in ("--set", entry))) == 0
     stderr = capsys.readouterr().err
     assert "Left out, as nothing is connected to it and it is not known here: Label (rgthree) (node 99)\n" in stderr
+
+
+def test_comfyuis_nodes_of_one_value_give_it_to_several(folder, capsys):
+    write_image(folder / "a.png", torch.rand(4, 6, 3))
+
+    def node(number, kind, stored=None, links=(), **inputs):
+        sockets = [{"name": name, "type": "*", "link": link} for name, link in inputs.items()]
+        outputs = [{"type": "*", "links": list(links)}, {"type": "*"}]
+        values = {"widgets_values": list(stored.values()), "widgets_values_named": stored} if stored else {}
+        return {"id": number, "type": kind, "inputs": sockets, "outputs": outputs, **values}
+
+    combo = {"choice": "b", "index": 1, "option1": "a", "option2": "b"}
+    nodes = [
+        node(1, "LoadImage", {"image": "a.png", "upload": "image"}),
+        node(2, "CustomCombo", combo),
+        node(3, "PrimitiveString", {"value": "text"}),
+        node(4, "SaveImage", images=1, filename_prefix=2),
+        node(5, "SaveImage", images=1, filename_prefix=3),
+    ]
+    links = [[1, 1, 0, 4, 0, "IMAGE"], [2, 2, 0, 4, 1, "STRING"], [3, 3, 0, 5, 1, "STRING"]]
+    (folder / "flow.json").write_text(json.dumps({"nodes": nodes, "links": links}))
+    assert run("flow.json") == 0
+    assert sorted(capsys.readouterr().out.split()) == ["out/b_00001_.png", "out/text_00001_.png"]
+    info = {kind: entry.GET_NODE_INFO_V1() for kind, entry in cli.registry().items()}
+    for kind in ("PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean", "PrimitiveStringMultiline"):
+        assert cli.registry()[kind].execute(value=1).args == (1,)
+        assert list(info[kind]["input"]["required"]) == ["value"]
+
+
+def test_widgets_that_a_servers_older_pack_lacks_are_said(capsys, monkeypatch):
+    info = {name: node.GET_NODE_INFO_V1() for name, node in cli.registry().items()}
+    older = info[f"{PREFIX}InstantDriver"]
+    del older["input"]["optional"]["weights"]
+    older["input_order"]["optional"].remove("weights")
+    monkeypatch.setattr(cli.comfy_client, "fetch_node_info", lambda *_: info)
+    monkeypatch.setattr(cli.comfy_client, "run_on_server", lambda *_, **__: cli.comfy_client.ServerRun())
+    words = (
+        "Instant Driver (node 2) has no weights in the ComfyUI at http://a:1, so what the workflow sets there is not"
+    )
+    for folder in ("", "api"):
+        run(str(ROOT / "example_workflows" / folder / "instant.json"), "--server", "http://a:1")
+        assert capsys.readouterr().err.startswith(f"{words} used; update")
+    del info[f"{PREFIX}InstantRender"]
+    assert run(str(ROOT / "example_workflows" / "api" / "instant.json"), "--server", "http://a:1") == 2
+    assert "InstantRender, which the ComfyUI at http://a:1 does not have; install" in capsys.readouterr().err
 
 
 def test_the_instant_example_makes_a_video(folder):

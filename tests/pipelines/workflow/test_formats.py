@@ -72,6 +72,12 @@ def test_an_unknown_node_is_named(wiring, info):
     without = {name: entry for name, entry in info.items() if name != "CreateVideo"}
     with pytest.raises(TalkingPortraitError, match="uses the node CreateVideo, which is not known here"):
         to_prompt(wiring, without)
+    del without["SaveVideo"]
+    words = (
+        "nodes CreateVideo and SaveVideo, which the ComfyUI at http://a:1 does not have; install the pack that has them"
+    )
+    with pytest.raises(TalkingPortraitError, match=words):
+        to_prompt(wiring, without, server="http://a:1")
 
 
 def test_a_link_that_leads_nowhere_is_reported(wiring, info):
@@ -127,6 +133,12 @@ def test_widget_values_by_position_skip_what_the_editor_adds(toy_info):
     assert widget_values({"widgets_values": expected}, toy_info["Number"]) == expected
     assert widget_values({"widgets_values": [4]}, toy_info["Number"]) == {"value": 4}
     assert widget_values({"widgets_values": [8]}, toy_info["Add"]) == {"b": 8}
+    combo = {"input": {"required": {"choice": ["COMBO", {"options": []}]}}}
+    shown = {"choice": "b", "index": 1, "option1": "a", "option2": "b"}
+    stored = {"widgets_values": list(shown.values()), "widgets_values_named": shown}
+    assert widget_values(stored, combo) == shown, "Custom Combo's, of which the server describes one"
+    stored = {"widgets_values": ["a.png", "image"], "widgets_values_named": {"image": "a.png", "upload": "image"}}
+    assert widget_values(stored, {"input": {"required": {"image": ["COMBO", {}]}}}) == {"image": "a.png"}
 
 
 # --- nodes that only the editor has ---
@@ -196,6 +208,22 @@ def through(*between: dict, links: list[list]) -> dict:
 def test_nodes_that_only_pass_on_are_dissolved(toy_info, workflow):
     assert given_to(workflow, toy_info) == ["1", 0]
     assert {entry["class_type"] for entry in to_prompt(workflow, toy_info).values()} == {"Number", "Add"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "slot", "passed"),
+    [("IMAGE", 0, "picture"), ("MASK", 1, "mask"), ("AUDIO", 1, None), ("*", 1, "mask")],
+)
+def test_a_bypassed_node_passes_on_what_fits_as_the_editor_has_it(toy_info, wanted, slot, passed):
+    """As front end 1.49 converts it: several types in one socket, and for one that takes all the same position."""
+    sockets = [("a", "IMAGE,MASK", 1), ("b", "MASK", 2)]
+    inputs = [{"name": name, "type": kind, "link": link} for name, kind, link in sockets]
+    between = {**node(3, "Scale", mode=4, inputs=inputs), "outputs": [{"type": "IMAGE"}, {"type": "MASK,AUDIO"}]}
+    target = node(9, "Add", inputs=[{"name": "a", "type": wanted, "link": 3}])
+    links = [[1, 1, 0, 3, 0, "*"], [2, 2, 0, 3, 1, "*"], [3, 3, slot, 9, 0, "*"]]
+    workflow = {"nodes": [node(1, "Number", 3), node(2, "Number", 4), between, target], "links": links}
+    expected = {"picture": ["1", 0], "mask": ["2", 0], None: None}[passed]
+    assert given_to(workflow, toy_info) == expected
 
 
 def test_a_set_node_passes_on_a_primitive_and_nothing_from_a_muted_node(toy_info):
@@ -312,7 +340,7 @@ def test_an_unknown_node_that_nothing_is_connected_to_is_left_out_and_named(toy_
 
 @pytest.mark.parametrize("links", [[[1, 1, 0, 2, 0]], [[1, 2, 0, 9, 0]]])
 def test_an_unknown_node_that_is_connected_is_refused(toy_info, links):
-    with pytest.raises(TalkingPortraitError, match="uses the node Unknown, which is not known here; install the pack"):
+    with pytest.raises(TalkingPortraitError, match="uses the node Unknown, which is not known here; run the workflow"):
         to_prompt(through(node(2, "Unknown"), links=links), toy_info)
     inside = in_subgraph([NUMBER, node(9, "Add")], [[1, 7, 0, 9, 0]], [node(4, "Unknown")], [[1, 4, 0, -20, 0]])
     with pytest.raises(TalkingPortraitError, match="uses the node Unknown, which is not known here"):

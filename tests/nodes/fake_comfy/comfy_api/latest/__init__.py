@@ -31,6 +31,9 @@ class InputImpl:
         def save_to(self, path):
             shutil.copy(self.path, path)
 
+        def get_duration(self):
+            return len(open(self.path).read())
+
     class VideoFromComponents(Input.Video):
         def __init__(self, components):
             self.components = components

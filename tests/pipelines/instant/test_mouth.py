@@ -139,6 +139,9 @@ def test_a_chin_goes_down_by_the_same_part_of_an_opening_in_every_view(bowed):
     opened = np.linalg.norm(moved[:, 14] - moved[:, 13], axis=1)
     fallen = np.linalg.norm(moved[:, 152] - moved[:, 1], axis=1)
     assert 1.2 < np.polyfit(opened, fallen, 1)[0] < 1.55
+    drops = (moved - mesh.points)[-1, :, 1]
+    assert (np.abs(drops[[199, 175, 148, 377]] / drops[152] - 1) < 0.25).all(), "a chin is one bone"
+    assert 0.2 < drops[[172, 397]].mean() / drops[152] < 0.6, "the jaw's line goes along"
 
 
 def test_lips_part_as_far_as_is_visible_of_small_openings_too(closed):

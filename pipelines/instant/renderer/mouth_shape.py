@@ -334,7 +334,7 @@ def _below_nose() -> np.ndarray:
 
 
 def _jaw() -> np.ndarray:
-    """Part (468,) in which vertices go down with the chin beyond the mesh's own movement, as on 22 recorded speakers."""
+    """Part (468,) in which vertices go down with the chin beyond the mesh's own movement, as recorded speakers' do."""
     x, y = np.abs(face_mesh().vertices[:, 0]), face_mesh().vertices[:, 1]
     # It begins below the lower lip, and at the sides below the ears.
     begins = -5.3 + 2.8 * smoothstep(3.0, 6.0, x)

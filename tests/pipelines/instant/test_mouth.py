@@ -230,14 +230,20 @@ def test_teeth_are_as_cream_as_the_light_makes_the_whites_of_the_eyes():
         eye = slice(low[1], high[1]), slice(low[0], high[0])
         brown[eye] = picture[eye]
 
-    def blue(picture: np.ndarray) -> float:
-        teeth = palette_of(picture, mesh, PictureStyle.of(picture, mesh.points, mesh.eye_distance)).teeth
-        assert teeth[0] >= teeth[1] > teeth[2]
-        return float(teeth[2] / teeth[1])
+    def teeth(picture: np.ndarray) -> np.ndarray:
+        return palette_of(picture, mesh, PictureStyle.of(picture, mesh.points, mesh.eye_distance)).teeth
 
+    def blue(picture: np.ndarray) -> float:
+        red, green, blue = teeth(picture)
+        assert red >= green > blue
+        return float(blue / green)
+
+    faded = picture @ LUMA[:, None] * np.float32([0.85, 0.8, 0.7])
     assert blue(picture) > YELLOWEST
     assert blue(brown) == pytest.approx(YELLOWEST, abs=0.02)
     assert blue(picture * np.float32([1.0, 0.8, 0.35])) == pytest.approx(YELLOW_LIGHT, abs=0.02)
+    assert blue(faded) == pytest.approx(0.7 / 0.8, abs=0.03), "a picture of one hue has no white"
+    assert np.ptp(teeth(picture @ LUMA[:, None] * np.ones(3, np.float32))) < 1e-3, "a grey one has no hue"
 
 
 def test_edges_of_open_lips_are_found_in_the_picture(smiling):

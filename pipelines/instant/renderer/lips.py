@@ -25,7 +25,7 @@ LIP_OVERLAP = 0.02
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
 RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
-RIM_SHADE = 0.3
+RIM_SHADE = 0.5
 """Most of the light that the rim lacks, but in drawings."""
 MEETING_WIDTH, MEETING_SHADE = 0.025, 0.45
 """Mouth half widths of the line where lips meet, and the light that is lost there."""

@@ -157,7 +157,7 @@ class Lips:
         part = extent(opened > 0)
         if part is None:
             return colours
-        self._shade_rim(colours, above_lower, below_upper + above_lower)
+        self._shade_rim(colours, above_lower, below_upper + above_lower, inward)
         rows, columns = part
         opened, positions, below_upper, above_lower, inward = (
             values[:, rows, columns] for values in (opened, positions, below_upper, above_lower, inward)
@@ -186,15 +186,19 @@ class Lips:
         line = MEETING_SHADE * sharp / width * line * smoothstep(0.0, 3 * width, open_by - apart)
         colours[:, :3] *= self.interior.tinted(1 - line)
 
-    def _shade_rim(self, colours: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> None:
+    def _shade_rim(
+        self, colours: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor, inward: torch.Tensor
+    ) -> None:
         """Shades the lower lip's rim in `colours` (B, 4, h, w), which curves in below the teeth as its mouth opens.
 
-        `above_lower` and `gap` (B, h, w) are pixels above that lip's edge and between both lips.
+        `above_lower`, `gap` and `inward` (B, h, w) are pixels above that lip's edge, between both lips and from the
+        nearer corner.
         """
         half = self.mouth.half
         width = math.hypot(RIM_WIDTH * half, 2 * self.blur)
         rim = smoothstep(-width, 0.0, above_lower) * smoothstep(2 * self.edge, self.edge, above_lower)
         rim = self.rim_shade * RIM_WIDTH * half / width * rim * smoothstep(0.0, RIM_OPENING * half, gap)
+        rim = rim * smoothstep(0.0, width, inward)
         colours[:, :3] *= self.interior.tinted(1 - rim)
 
     def _keep_teeth(

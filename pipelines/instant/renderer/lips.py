@@ -25,8 +25,8 @@ LIP_OVERLAP = 0.02
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
 RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
-RIM_SHADE = 0.5
-"""Most of the light that the rim lacks, but in drawings."""
+RIM_SHADE, OPEN_RIM_SHADE = 0.5, 0.3
+"""Most of the light that the rim lacks, but in drawings; lips that are open in the picture have a shaded one already."""
 MEETING_WIDTH, MEETING_SHADE = 0.025, 0.45
 """Mouth half widths of the line where lips meet, and the light that is lost there."""
 REACH = 1.35
@@ -48,7 +48,7 @@ class Lips:
         self.closed = mesh.mouth.closed
         self.kept = 0.0
         """Share that the picture's own inside has in the painted one."""
-        self.rim_shade = RIM_SHADE * (1 - style.drawn)
+        self.rim_shade = (RIM_SHADE if self.closed else OPEN_RIM_SHADE) * (1 - style.drawn)
         self.blur = style.more_blur
         self.edge = max(LIP_EDGE, 2.5 * style.blur)
         """Pixels over which a lip's edge fades: as blurred as the picture."""

@@ -26,7 +26,7 @@ LIP_OVERLAP = 0.02
 RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
 RIM_SHADE, OPEN_RIM_SHADE = 0.5, 0.3
-"""Most of the light that the rim lacks, but in drawings; lips that are open in the picture have a shaded one already."""
+"""Most of the light that the rim lacks, but in drawings; lips that are open in the picture have some shade already."""
 MEETING_WIDTH, MEETING_SHADE = 0.025, 0.45
 """Mouth half widths of the line where lips meet, and the light that is lost there."""
 REACH = 1.35

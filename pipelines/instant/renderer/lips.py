@@ -25,8 +25,8 @@ LIP_OVERLAP = 0.02
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
 RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
-RIM_SHADE = 0.3
-"""Most of the light that the rim lacks, but in drawings."""
+RIM_SHADE, OPEN_RIM_SHADE = 0.5, 0.3
+"""Most of the light that the rim lacks, but in drawings; lips that are open in the picture have some shade already."""
 MEETING_WIDTH, MEETING_SHADE = 0.025, 0.45
 """Mouth half widths of the line where lips meet, and the light that is lost there."""
 REACH = 1.35
@@ -48,7 +48,7 @@ class Lips:
         self.closed = mesh.mouth.closed
         self.kept = 0.0
         """Share that the picture's own inside has in the painted one."""
-        self.rim_shade = RIM_SHADE * (1 - style.drawn)
+        self.rim_shade = (RIM_SHADE if self.closed else OPEN_RIM_SHADE) * (1 - style.drawn)
         self.blur = style.more_blur
         self.edge = max(LIP_EDGE, 2.5 * style.blur)
         """Pixels over which a lip's edge fades: as blurred as the picture."""
@@ -157,7 +157,7 @@ class Lips:
         part = extent(opened > 0)
         if part is None:
             return colours
-        self._shade_rim(colours, above_lower, below_upper + above_lower)
+        self._shade_rim(colours, above_lower, below_upper + above_lower, inward)
         rows, columns = part
         opened, positions, below_upper, above_lower, inward = (
             values[:, rows, columns] for values in (opened, positions, below_upper, above_lower, inward)
@@ -186,15 +186,19 @@ class Lips:
         line = MEETING_SHADE * sharp / width * line * smoothstep(0.0, 3 * width, open_by - apart)
         colours[:, :3] *= self.interior.tinted(1 - line)
 
-    def _shade_rim(self, colours: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor) -> None:
+    def _shade_rim(
+        self, colours: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor, inward: torch.Tensor
+    ) -> None:
         """Shades the lower lip's rim in `colours` (B, 4, h, w), which curves in below the teeth as its mouth opens.
 
-        `above_lower` and `gap` (B, h, w) are pixels above that lip's edge and between both lips.
+        `above_lower`, `gap` and `inward` (B, h, w) are pixels above that lip's edge, between both lips and from the
+        nearer corner.
         """
         half = self.mouth.half
         width = math.hypot(RIM_WIDTH * half, 2 * self.blur)
         rim = smoothstep(-width, 0.0, above_lower) * smoothstep(2 * self.edge, self.edge, above_lower)
         rim = self.rim_shade * RIM_WIDTH * half / width * rim * smoothstep(0.0, RIM_OPENING * half, gap)
+        rim = rim * smoothstep(0.0, width, inward)
         colours[:, :3] *= self.interior.tinted(1 - rim)
 
     def _keep_teeth(

@@ -128,7 +128,7 @@ class MouthShape:
         self.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE)
         self.upper_follows, self.lower_follows = _followers()
         self.thicker = _thickening()
-        self.slit = _slit(self.eye_cm)
+        self.slit, self.jaw = _slit(self.eye_cm), _jaw()
 
     def fit_edges(self, further: np.ndarray, hidden: float, trimmed: float = 0.0) -> None:
         """Sets how much further (9,) than landmarks open lips go to shut, and how many pixels their soft edges hide.
@@ -194,7 +194,8 @@ class MouthShape:
         drawn = soft_limit(opening, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
         offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
-        offsets[..., 1] *= 1 + (self.chin_gain - 1) * smoothstep(-5.5, -8.0, face_mesh().vertices[:, 1])
+        # The jaw is one bone: the front of the chin goes no further than its tip, and the jaw's line goes along.
+        offsets[..., 1] += (self.chin_gain - 1) * offsets[:, CHIN, 1:2] * self.jaw
         return offsets + self._unseen(opening)[:, None, None] * self.slit
 
     def _unseen(self, opening: np.ndarray) -> np.ndarray:
@@ -301,10 +302,8 @@ class MouthShape:
         down = np.clip(1 - (above - 0.1) / 1.6, 0, 1) * (above > -0.05) * near
         up = np.clip(1 - 0.65 * (-above - 0.5) / 3.0, 0.0, 1) * (above <= -0.05) * near
         falling, rising = down[:, None] * across, -up[:, None] * across
-        for rows, movement in ((upper, gap), (lower, 0 * gap)):
-            falling[rows] = movement
-        for rows, movement in ((lower, -gap), (upper, 0 * gap)):
-            rising[rows] = movement
+        falling[upper], falling[lower] = gap, 0
+        rising[lower], rising[upper] = -gap, 0
         return falling, rising
 
 
@@ -332,6 +331,14 @@ def _bridged(active: np.ndarray, pause: float, lead: float, soft: float) -> np.n
 def _below_nose() -> np.ndarray:
     """1 (468,) on lips and jaw, 0 from the nose up."""
     return smoothstep(-1.0, -2.5, face_mesh().vertices[:, 1])
+
+
+def _jaw() -> np.ndarray:
+    """Part (468,) in which vertices go down with the chin beyond the mesh's own movement, as recorded speakers' do."""
+    x, y = np.abs(face_mesh().vertices[:, 0]), face_mesh().vertices[:, 1]
+    # It begins below the lower lip, and at the sides below the ears.
+    begins = -5.3 + 2.8 * smoothstep(3.0, 6.0, x)
+    return smoothstep(0.0, 1.0, (begins - y) / (begins + 8.0))
 
 
 def _mouth_weight() -> np.ndarray:
@@ -378,8 +385,7 @@ def _followers() -> tuple[np.ndarray, np.ndarray]:
         follows = (side * fade * np.exp(-((away / 1.2) ** 2) / 2))[:, None] * along
         follows[chain] = np.eye(len(chain))
         matrices.append(follows)
-    for corner in MOUTH_CORNERS:
-        matrices[1][corner] = 0
+    matrices[1][list(MOUTH_CORNERS)] = 0
     return matrices[0], matrices[1]
 
 

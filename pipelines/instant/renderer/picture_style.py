@@ -36,6 +36,8 @@ DARKEST_PART, BLACK_SAMPLES, MOST_BLACK = 0.01, 60_000, 0.3
 """Part of a picture's pixels that is its darkest, how many are looked at, about, and the lightest that black may be."""
 DARKEST_HUE = 0.08
 """Light below which a pixel's hue says nothing."""
+FEWEST_WHITES = 30
+"""Pixels of both eyes from which on their whites tell the light's colour."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,21 @@ def skin_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
 def skin_brightness(picture: np.ndarray, points: np.ndarray) -> float:
     """Brightness of the skin of a face with landmarks `points` (N, 2)."""
     return float(skin_colour(picture, points) @ LUMA)
+
+
+def blue_of_whites(eyes: np.ndarray) -> float:
+    """Blue over green of the whites of the eyes, from the pixels (N, 3) inside the lids; 1 where it can't be seen."""
+    if len(eyes) < FEWEST_WHITES:
+        return 1.0
+    light = eyes @ LUMA
+    least, most = np.quantile(light, (0.7, 0.95))
+    if least < DARKEST_HUE:
+        return 1.0
+    # Highlights are left out, then skin and iris as what is most coloured.
+    bright = eyes[(light >= least) & (light <= most)]
+    colour = np.ptp(bright, axis=1) / bright.max(axis=1)
+    white = bright[colour <= np.median(colour)].mean(axis=0)
+    return float(white[2] / max(white[1], 1e-3))
 
 
 def pixels_inside(picture: np.ndarray, ring: np.ndarray) -> np.ndarray:

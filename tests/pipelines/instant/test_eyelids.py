@@ -182,3 +182,11 @@ def test_make_up_leaves_neither_a_hard_edge_nor_coloured_specks_on_a_lid():
         x, lid = points[:, 0].mean(), points[:, 1].min()
         strip = shut[round(lid - 0.35 * half) : round(lid + 0.15 * half), round(x - 0.4 * half) : round(x + 0.4 * half)]
         assert float(strip.mean(dim=-1).diff(dim=0).abs().max()) < 0.05
+
+
+def test_no_lash_is_brighter_than_the_skin():
+    """The eye's white in the strip of the lashes would line a shut lid."""
+    image, track = example_portrait()
+    for eye in InstantRenderer(image, track).eyes:
+        assert float(eye.textures.strands.min()) < 0.5
+        assert float(eye.textures.strands.max()) <= 1

@@ -139,6 +139,9 @@ def test_a_chin_goes_down_by_the_same_part_of_an_opening_in_every_view(bowed):
     opened = np.linalg.norm(moved[:, 14] - moved[:, 13], axis=1)
     fallen = np.linalg.norm(moved[:, 152] - moved[:, 1], axis=1)
     assert 1.2 < np.polyfit(opened, fallen, 1)[0] < 1.55
+    drops = (moved - mesh.points)[-1, :, 1]
+    assert (np.abs(drops[[199, 175, 148, 377]] / drops[152] - 1) < 0.25).all(), "a chin is one bone"
+    assert 0.2 < drops[[172, 397]].mean() / drops[152] < 0.6, "the jaw's line goes along"
 
 
 def test_lips_part_as_far_as_is_visible_of_small_openings_too(closed):
@@ -227,14 +230,20 @@ def test_teeth_are_as_cream_as_the_light_makes_the_whites_of_the_eyes():
         eye = slice(low[1], high[1]), slice(low[0], high[0])
         brown[eye] = picture[eye]
 
-    def blue(picture: np.ndarray) -> float:
-        teeth = palette_of(picture, mesh, PictureStyle.of(picture, mesh.points, mesh.eye_distance)).teeth
-        assert teeth[0] >= teeth[1] > teeth[2]
-        return float(teeth[2] / teeth[1])
+    def teeth(picture: np.ndarray) -> np.ndarray:
+        return palette_of(picture, mesh, PictureStyle.of(picture, mesh.points, mesh.eye_distance)).teeth
 
+    def blue(picture: np.ndarray) -> float:
+        red, green, blue = teeth(picture)
+        assert red >= green > blue
+        return float(blue / green)
+
+    faded = picture @ LUMA[:, None] * np.float32([0.85, 0.8, 0.7])
     assert blue(picture) > YELLOWEST
     assert blue(brown) == pytest.approx(YELLOWEST, abs=0.02)
     assert blue(picture * np.float32([1.0, 0.8, 0.35])) == pytest.approx(YELLOW_LIGHT, abs=0.02)
+    assert blue(faded) == pytest.approx(0.7 / 0.8, abs=0.03), "a picture of one hue has no white"
+    assert np.ptp(teeth(picture @ LUMA[:, None] * np.ones(3, np.float32))) < 1e-3, "a grey one has no hue"
 
 
 def test_edges_of_open_lips_are_found_in_the_picture(smiling):

@@ -245,7 +245,8 @@ class _LidTextures:
         # At the outer corner, where the frame of the eye begins, lashes are longest.
         height = lashes * (1 + WING * smoothstep(-0.3, -0.9, along / eye.half))
         strand = smoothstep(1.15 * height, 0.75 * height, above) * (above > 0)
-        strands = 1 + (structure - 1) * strand[..., None]
+        # Lashes are dark: what is brighter in the strip is the eye's white, which lids that shut leave behind.
+        strands = 1 + (structure.clip(max=1) - 1) * strand[..., None]
         # Black lashes have no hue that could be divided by theirs.
         folds = np.maximum(structure, LEAST_STRAND) / np.maximum(strands, LEAST_STRAND)
         folds = np.where((above > 0)[..., None], folds, 1)
@@ -260,13 +261,10 @@ class _LidTextures:
             torch.from_numpy(values.astype(np.float32))[None, :, None, None].to(portrait.values)
             for values in (usual / max(float(usual @ LUMA), 0.02) ** tint, tint)
         )
-        textures = [
-            np.concatenate([skin, folds.clip(0, 2), np.exp(soft)[..., None] ** tint], axis=-1),
-            strands.clip(0, 2),
-        ]
+        lid = np.concatenate([skin, folds.clip(0, 2), np.exp(soft)[..., None] ** tint], axis=-1)
         self.base, self.strands = (
             torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None].to(portrait.values.device)
-            for values in textures
+            for values in (lid, strands.clip(0))
         )
 
     def skin(self, along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:

@@ -42,7 +42,7 @@ from ..progress import check_between_layers
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 from .mouth_weights import DEFAULT_WEIGHTS, open_mouth
-from .waveform import check_audio, mono, resample
+from .waveform import check_audio, mono_at
 
 CHUNK = 1500
 """Control frames (30 s) that the network computes in one go; memory does not grow with the length of the audio."""
@@ -150,7 +150,7 @@ class _Recording:
 
     @classmethod
     def of(cls, network: MouthNetwork, audio: Audio) -> _Recording:
-        waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
+        waveform = mono_at(audio, SAMPLE_RATE)
         offset = waveform.mean()
         power = _band_power(waveform, mel_filters(network.config.mels), offset)
         level = speech_level(frame_level(power))
@@ -195,7 +195,7 @@ class SpeechSound:
 
 def speech_sound(network: MouthNetwork, audio: Audio) -> SpeechSound:
     """Audio of any rate and channels as the network takes it."""
-    waveform = resample(Audio(mono(audio)[None], audio.sample_rate), SAMPLE_RATE).waveform[0]
+    waveform = mono_at(audio, SAMPLE_RATE)
     offset = waveform.mean()
     power = _band_power(waveform, mel_filters(network.config.mels), offset)
     acoustic = network.acoustic_encoder is not None

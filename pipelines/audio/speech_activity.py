@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from ...models.curves import smoothstep
-from ...models.speech.mouth_network import FRAME_RATE, speech_level
+from ...models.speech.mouth_network import FRAME_RATE, SAMPLE_RATE, speech_level
 from ...models.speech.voice_detector import BEFORE, CHUNK, VoiceDetector, load_voice_detector
 from ..progress import check_interrupted
 from ..types import Audio
 from .mouth_states import convolved_logits
 from .mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from .phrase_level import levelled_sound
-from .waveform import check_audio, mono, resample
+from .waveform import check_audio, mono_at
 
 SPOKEN = (0.06, 0.20)
 """Speech activity under which there is none, and from which it is certain."""
@@ -28,7 +28,6 @@ _VOICE = (0.35, 0.60)
 """The detector's probability up to which there is no voice, and from which there is one."""
 _LASTING, _NEAR = 9, 51
 """Control frames over which it is averaged, and within which the highest counts: consonants have no voice."""
-_RATE = 16000
 _PIECE = 1024
 """Chunks that are computed together."""
 _LEVEL_DB = -20.0
@@ -62,7 +61,7 @@ def certain_activity(predicted: np.ndarray, audio: Audio) -> np.ndarray:
 def voice_probability(audio: Audio, frames: int) -> np.ndarray:
     """The probability (frames,) in 0..1 of a voice at each control frame, 50 a second."""
     detector = _detector()
-    wave = resample(Audio(mono(audio)[None], audio.sample_rate), _RATE).waveform[0]
+    wave = mono_at(audio, SAMPLE_RATE)
     padded = torch.nn.functional.pad(wave, (BEFORE, -len(wave) % CHUNK))
     padded[BEFORE : BEFORE + len(wave)] -= wave.median()  # a constant offset, as sound cards add it, is no sound
     chunks = padded.unfold(0, BEFORE + CHUNK, CHUNK)
@@ -74,7 +73,7 @@ def voice_probability(audio: Audio, frames: int) -> np.ndarray:
         check_interrupted()
         probability, state = detector(piece * gain, state)
         probabilities.append(probability)
-    middles = (np.arange(len(chunks)) + 0.5) * CHUNK / _RATE
+    middles = (np.arange(len(chunks)) + 0.5) * CHUNK / SAMPLE_RATE
     return np.interp(np.arange(frames) / FRAME_RATE, middles, torch.cat(probabilities).numpy())
 
 

@@ -150,7 +150,7 @@ class _Recording:
 
     @classmethod
     def of(cls, network: MouthNetwork, audio: Audio) -> _Recording:
-        waveform = mono_at(audio, SAMPLE_RATE)
+        waveform = mono_at(audio, SAMPLE_RATE).waveform[0]
         offset = waveform.mean()
         power = _band_power(waveform, mel_filters(network.config.mels), offset)
         level = speech_level(frame_level(power))
@@ -195,7 +195,7 @@ class SpeechSound:
 
 def speech_sound(network: MouthNetwork, audio: Audio) -> SpeechSound:
     """Audio of any rate and channels as the network takes it."""
-    waveform = mono_at(audio, SAMPLE_RATE)
+    waveform = mono_at(audio, SAMPLE_RATE).waveform[0]
     offset = waveform.mean()
     power = _band_power(waveform, mel_filters(network.config.mels), offset)
     acoustic = network.acoustic_encoder is not None

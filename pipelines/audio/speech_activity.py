@@ -42,7 +42,7 @@ def speech_activity(audio: Audio) -> np.ndarray:
     Raises TalkingPortraitError for audio that `check_audio` refuses.
     """
     network = open_mouth(DEFAULT_WEIGHTS)
-    audio = check_audio(audio)
+    audio = mono_at(check_audio(audio), SAMPLE_RATE)
     predicted = torch.sigmoid(convolved_logits(network, levelled_sound(network, audio))[:, -1])
     return certain_activity(predicted.numpy(), audio)
 
@@ -61,7 +61,7 @@ def certain_activity(predicted: np.ndarray, audio: Audio) -> np.ndarray:
 def voice_probability(audio: Audio, frames: int) -> np.ndarray:
     """The probability (frames,) in 0..1 of a voice at each control frame, 50 a second."""
     detector = _detector()
-    wave = mono_at(audio, SAMPLE_RATE)
+    wave = mono_at(audio, SAMPLE_RATE).waveform[0]
     padded = torch.nn.functional.pad(wave, (BEFORE, -len(wave) % CHUNK))
     padded[BEFORE : BEFORE + len(wave)] -= wave.median()  # a constant offset, as sound cards add it, is no sound
     chunks = padded.unfold(0, BEFORE + CHUNK, CHUNK)

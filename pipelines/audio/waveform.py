@@ -277,16 +277,16 @@ def resample(audio: Audio, rate: int) -> Audio:
     return Audio(torch.from_numpy(resampled).float().contiguous(), rate)
 
 
-def mono_at(audio: Audio, rate: int) -> torch.Tensor:
-    """Its one channel (samples,) at another rate, mixed first."""
-    return resample(Audio(mono(audio)[None], audio.sample_rate), rate).waveform[0]
+def mono_at(audio: Audio, rate: int) -> Audio:
+    """The same sound with one channel at another rate, mixed first."""
+    return resample(Audio(mono(audio)[None], audio.sample_rate), rate)
 
 
 def as_speech(audio: Audio, fps: Fraction) -> Audio:
     """The input of drivers: one channel at 16 kHz, which lasts as many frames of `fps` as the recording does."""
     if audio.sample_rate == SPEECH_RATE and audio.waveform.shape[0] == 1:
         return audio
-    wave = mono_at(audio, SPEECH_RATE)[None]
+    wave = mono_at(audio, SPEECH_RATE).waveform
     return lasting(wave, frame_count(audio.samples, audio.sample_rate, fps), fps)
 
 

@@ -67,7 +67,7 @@ class SoundCurves:
 
 def sound_curves(audio: Audio) -> SoundCurves:
     """The curves of a sound; zeros for digital silence."""
-    wave = mono_at(audio, SPEECH_RATE).numpy().astype(np.float64)
+    wave = mono_at(audio, SPEECH_RATE).waveform[0].numpy().astype(np.float64)
     hop, window = SPEECH_RATE // RATE, 2 * SPEECH_RATE // RATE
     wave = np.pad(wave - wave.mean(), (hop, window))
     blocks = np.lib.stride_tricks.sliding_window_view(wave, window)[::hop]

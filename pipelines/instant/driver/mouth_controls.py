@@ -16,12 +16,12 @@ import torch
 
 from ....models.curves import smoothstep
 from ....models.face.mouth_shapes import lip_seal, mouth_vertices, sealing_press
-from ....models.speech.mouth_network import CONTROLS, FRAME_RATE, MouthNetwork
+from ....models.speech.mouth_network import CONTROLS, FRAME_RATE, SAMPLE_RATE, MouthNetwork
 from ...audio.mouth_states import CHUNK, mouth_logits, readings
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from ...audio.phrase_level import levelled_sound
 from ...audio.speech_activity import SPOKEN, certain_activity
-from ...audio.waveform import check_audio
+from ...audio.waveform import check_audio, mono_at
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
 
@@ -120,12 +120,13 @@ def mouth_controls(
     `weights` are those of `open_mouth`.
     Raises TalkingPortraitError for audio that `check_audio` refuses, and for weights that are none.
     """
-    audio = check_audio(audio)
+    given = check_audio(audio)
     network = open_mouth(weights)
-    sound = levelled_sound(network, audio)
+    speech = mono_at(given, SAMPLE_RATE)
+    sound = levelled_sound(network, speech)
     predicted = torch.sigmoid(mouth_logits(network, sound, chunk=chunk, progress=progress)).numpy()
-    predicted[:, -1] = certain_activity(predicted[:, -1], audio)
-    return as_controls(predicted, audio.seconds)
+    predicted[:, -1] = certain_activity(predicted[:, -1], speech)
+    return as_controls(predicted, given.seconds)
 
 
 def as_controls(predicted: np.ndarray, seconds: Fraction) -> MouthControls:

@@ -58,7 +58,7 @@ class Prosody:
 def analyse(audio: Audio, activity: np.ndarray, activity_rate: float, progress: Progress = no_progress) -> Prosody:
     """The prosody of `audio`, where `activity` (N,) in 0..1 at `activity_rate` Hz is the speech activity."""
     frames = int(np.ceil(float(audio.seconds) * RATE)) + 1
-    wave = mono_at(audio, _SAMPLE_RATE).numpy()
+    wave = mono_at(audio, _SAMPLE_RATE).waveform[0].numpy()
     level, f0, strength = _track(wave, frames, progress)
 
     times = np.arange(frames) / RATE

@@ -1,8 +1,8 @@
 """Where there is speech: as the mouth network predicts it, near moments in which Silero's detector finds a voice.
 
 The mouth network takes a third of the music in games for speech, the detector a hundredth; and only the network knows
-when a mouth moves. What counts as a voice was chosen on 22 recordings of speakers and 150 sounds of games, and looked
-at once on other music (docs/instant-driver.md).
+when a mouth moves. What counts as a voice was chosen on 22 recordings of speakers and 150 sounds of games, and tried on
+other music (docs/instant-driver.md).
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ _PIECE = 1024
 _LEVEL_DB = -20.0
 """The speech level, in dB of full scale over a chunk, at which the detector gets a recording."""
 _MOST_GAIN_DB = 60.0
+"""By how much it is made louder at most: what is quieter is hardly more than the last bit's noise."""
 
 
 @torch.inference_mode()
@@ -63,7 +64,8 @@ def voice_probability(audio: Audio, frames: int) -> np.ndarray:
     detector = _detector()
     wave = mono_at(audio, SAMPLE_RATE).waveform[0]
     padded = torch.nn.functional.pad(wave, (BEFORE, -len(wave) % CHUNK))
-    padded[BEFORE : BEFORE + len(wave)] -= wave.median()  # a constant offset, as sound cards add it, is no sound
+    # A constant offset, as sound cards add it, is no sound; a mean is none where a voice's pulses point to one side.
+    padded[BEFORE : BEFORE + len(wave)] -= wave.median()
     chunks = padded.unfold(0, BEFORE + CHUNK, CHUNK)
     loudness = torch.linalg.vector_norm(chunks, dim=1) / (BEFORE + CHUNK) ** 0.5
     level = float(speech_level(20 * torch.log10(loudness + 1e-9)))

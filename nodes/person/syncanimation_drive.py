@@ -96,6 +96,14 @@ class SyncAnimationDrive(RendererNode):
                         "each pose of the head from the one before.",
                     )
                 ),
+                host.advanced(
+                    io.Boolean.Input(
+                        "close_in_silence",
+                        default=True,
+                        tooltip="Lips close where nothing is said for 0.7 s and more; off, as published, they stay as "
+                        "in the pauses of the training.",
+                    )
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames."),
@@ -125,6 +133,7 @@ class SyncAnimationDrive(RendererNode):
         torso_scale: float = 1.0,
         smoothing: Any = "centred",
         reference: Any = "first frame",
+        close_in_silence: bool = True,
     ) -> io.NodeOutput:
         from ...pipelines.syncanimation.animate import Drive, animate
 
@@ -150,6 +159,7 @@ class SyncAnimationDrive(RendererNode):
             smoothing=smoothing,
             torso_scale=torso_scale,
             seed=seed,
+            close_in_silence=close_in_silence,
         )
         with ExitStack() as stack:
             head: Any = None

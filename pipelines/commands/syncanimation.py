@@ -44,6 +44,8 @@ def add_drive_options(command: Any) -> None:
     command.add_argument("--expression", type=Path, metavar="MOTION", help="one that moves brows and lids")
     command.add_argument("--reference", choices=REFERENCES, default=REFERENCES[0], help="what the prediction begins at")
     command.add_argument("--smoothing", choices=SMOOTHINGS, default=SMOOTHINGS[0], help="of the head's movement")
+    text = "lips in long silence stay as in the pauses of the training, as published; without it they close"
+    command.add_argument("--open-in-silence", action="store_true", help=text)
 
 
 def drive_person(options: argparse.Namespace) -> None:
@@ -133,6 +135,7 @@ def _write(
         smoothing=options.smoothing,
         torso_scale=options.torso_scale,
         seed=options.seed,
+        close_in_silence=not options.open_in_silence,
     )
     encoder = load_encoder(options.speech_encoder)
     speech, sound = read_speech(options.audio, model.video.fps)

@@ -28,6 +28,7 @@ from ..person.person import Person
 from ..person.speech import Encoder
 from ..progress import result_of
 from ..types import Audio, FaceMotion, Progress, no_progress
+from .closed_lips import closed
 from .conditions import REFERENCES, SMOOTHINGS, Conditions, Reference, Smoothing, conditions, limited_poses
 from .motion_pose import fitted, motion_expressions, motion_poses
 from .person_model import PersonModel, open_model
@@ -53,7 +54,8 @@ class Drive:
     `pose` and `expression` are motions that replace what is predicted from the speech. `reference`: what the syncers
     start from: the first frame of the training, noise, or as the public program has it (see `conditions`). `smoothing`
     of predicted poses. `torso_scale` above 1 shows more of the surroundings and a smaller person, below 1 the reverse;
-    the picture's lower edge stays where it is. `seed`: same seed, same frames.
+    the picture's lower edge stays where it is. `seed`: same seed, same frames. `close_in_silence`: lips close where
+    nothing is said for 0.7 s and more; otherwise, as published, they do what they did in the pauses of the training.
 
     Raises TalkingPortraitError for a value outside its range.
     """
@@ -64,6 +66,7 @@ class Drive:
     smoothing: Smoothing = "centred"
     torso_scale: float = 1.0
     seed: int = 0
+    close_in_silence: bool = True
 
     def __post_init__(self) -> None:
         if not SCALES[0] <= self.torso_scale <= SCALES[1]:
@@ -128,6 +131,7 @@ def animate(
         reference=drive.reference,
         smoothing=drive.smoothing,
         seed=drive.seed,
+        close_in_silence=drive.close_in_silence,
     )
     behind = model.background / 255 if background is None else _filled(background, model.size)
     rendered = _rendered(model, pieces, total, repeat(behind), renderer, torso_scale=drive.torso_scale)
@@ -156,7 +160,15 @@ def _into_frames(
     total = model.frames_for(audio)
     portrait = Portrait(model, head, total)
     poses, expressions = model.labels.c2w[portrait.numbers], model.labels.expressions[portrait.numbers]
-    pieces = conditions(model, audio, encoder, poses=poses, expressions=expressions, seed=drive.seed)
+    pieces = conditions(
+        model,
+        audio,
+        encoder,
+        poses=poses,
+        expressions=expressions,
+        seed=drive.seed,
+        close_in_silence=drive.close_in_silence,
+    )
     rendered = _rendered(model, pieces, total, portrait.crops(), renderer, torso=False)
     for done, (image, _) in enumerate(rendered, 1):
         frame, mask = portrait.paste(image)
@@ -202,7 +214,7 @@ def _rendered_piece(
     memory = BYTES_PER_PIXEL * model.size**2
     poses = renderer_pose(piece.c2w)
     network, device = loaded(managed, Renderer, memory)
-    codes = network.head.encode_audio(piece.windows.to(device)).cpu()
+    codes = closed(network.head.encode_audio(piece.windows.to(device)).cpu(), model, piece.closed)
     network.head.compiled = compiled and can_compile(device, network.head.config.grid)
 
     def draw(

@@ -28,6 +28,7 @@ from ..person.head_frames import forwards_and_backwards
 from ..person.speech import Encoder
 from ..types import Audio
 from .blinks import whole_blinks
+from .closed_lips import closing
 from .person_model import PersonModel
 from .speech import SpeechPiece, speech_pieces
 
@@ -44,11 +45,15 @@ DRAW_FRAMES = 25
 
 @dataclass(frozen=True)
 class Conditions:
-    """Of consecutive frames: camera-to-world matrices `c2w` (n, 4, 4), `expressions` (n, 7), `windows` (n, 8, C, S)."""
+    """Of consecutive frames: camera-to-world matrices `c2w` (n, 4, 4), `expressions` (n, 7), `windows` (n, 8, C, S).
+
+    `closed` (n,) in 0..1 is how far the mouth is closed for silence.
+    """
 
     c2w: torch.Tensor
     expressions: torch.Tensor
     windows: torch.Tensor
+    closed: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,11 @@ def conditions(
     reference: Reference = "first frame",
     smoothing: Smoothing = "centred",
     seed: int = 0,
+    close_in_silence: bool = True,
 ) -> Iterator[Conditions]:
     """Those of all frames of the speech; `poses` (F, 4, 4) and `expressions` (F, 7) replace the predicted ones."""
     labels: PoseLabels | None = None
+    silence = closing(model, audio, wanted=close_in_silence)
     for piece in speech_pieces(audio, model.video.fps, model.speech, encoder):
         here = slice(piece.start, piece.stop)
         numbers = torch.arange(piece.start - piece.first, piece.stop - piece.first)
@@ -87,6 +94,7 @@ def conditions(
             if expressions is None
             else limited_expressions(model, expressions[here]),
             speech_windows(piece.features, numbers),
+            silence[here],
         )
 
 

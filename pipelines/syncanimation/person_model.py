@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ...models.checkpoints import State
+from ...models.syncanimation.audio_nets import AUDIO_CODE
 from ...models.syncanimation.labels import BROWS, POSE, UPPER_FACE, Statistics, measure, raw_labels
 from ...models.syncanimation.loading import build_networks
 from ...models.syncanimation.networks import Networks
@@ -73,7 +74,8 @@ class PersonModel:
     """`first` (13,) are the normalised labels of the first frame, `limits` (2, 13) the least and largest labels.
 
     `rest_expression` (7,) is the expression most of the time, `blink_maximum` (2,) lids shut; `background` (S, S, 3)
-    uint8; `stage` is the last one of STAGES that was trained, for `steps` steps.
+    uint8; `stage` is the last one of STAGES that was trained, for `steps` steps. `closed_code` (32,) is the speech code
+    of the closed mouth, see `closed_speech_code`; None in a file of before it was measured.
     """
 
     networks: Networks
@@ -90,6 +92,7 @@ class PersonModel:
     video: HeadVideo
     stage: str
     steps: int
+    closed_code: torch.Tensor | None = None
 
     @classmethod
     def untrained(
@@ -165,6 +168,8 @@ class PersonModel:
             "speech_mean": self.speech.mean,
             "speech_scale": self.speech.scale,
         }
+        if self.closed_code is not None:
+            stats["closed_code"] = self.closed_code[None]
         camera, encoder = self.camera, self.speech.mouth_encoder
         return {
             **self.networks.tensors(),
@@ -232,6 +237,7 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
         video=HeadVideo.of_notes(notes, state["video.usable"].bool().numpy()),
         stage=stage,
         steps=int(notes["steps"]),
+        closed_code=rows.get("closed_code"),
     )
     frames = len(model.video.usable)
     shapes = {
@@ -244,6 +250,8 @@ def _build(state: Mapping[str, torch.Tensor], notes: Mapping[str, Any], path: st
         "speech": (labels.audio, (frames, networks.config.pose.audio)),
         "speech scale": (model.speech.scale, model.speech.mean.shape),
     }
+    if model.closed_code is not None:
+        shapes["closed mouth"] = (model.closed_code, (AUDIO_CODE,))
     wrong = [name for name, (tensor, shape) in shapes.items() if tuple(tensor.shape) != tuple(shape)]
     if wrong or stage not in STAGES or model.background.dtype != torch.uint8:
         raise FORMAT.unfit(path, f"its parts do not belong together ({', '.join(wrong) or quoted(stage)})")

@@ -33,6 +33,7 @@ from ...person.person import open_person
 from ...progress import share
 from ...syncanimation.avatar import Avatar, open_avatar
 from ...syncanimation.blinks import measure_blinks
+from ...syncanimation.closed_lips import closed_speech_code
 from ...syncanimation.conditions import expression_labels
 from ...syncanimation.person_model import STAGES, PersonModel, open_model
 from ...syncanimation.speech import SpeechScale
@@ -108,7 +109,9 @@ def train_syncanimation(
     run = _Run(model, avatar, features, training, out, settings, resume, stage, lpips)
     if not run.train():  # one of several processes, of which the first has written the files
         return out / MODEL
-    model = replace(run.model, stage=settings.stages[-1], steps=sum(map(run.settings.stage_steps, settings.stages)))
+    closed = closed_speech_code(networks.renderer.head, features, avatar.landmarks.float(), training)
+    steps = sum(map(run.settings.stage_steps, settings.stages))
+    model = replace(run.model, stage=settings.stages[-1], steps=steps, closed_code=closed)
     if len(held_out):
         _measure(model, avatar, features, held_out, landmarker or open_landmarker(), lpips, out, say)
     with whole_file(out / MODEL) as partial:

@@ -31,6 +31,7 @@ from talking_portrait.pipelines.syncanimation import avatar as avatar_files
 from talking_portrait.pipelines.syncanimation import speech as speech_module
 from talking_portrait.pipelines.syncanimation.animate import Drive, animate, frames_of, open_model
 from talking_portrait.pipelines.syncanimation.avatar import open_avatar
+from talking_portrait.pipelines.syncanimation.closed_lips import closed, closing
 from talking_portrait.pipelines.syncanimation.conditions import (
     PoseLabels,
     conditions,
@@ -145,6 +146,25 @@ def test_the_speech_code_has_a_deviation_of_one_and_pictures_do_not_shrink_it(wo
         torch.testing.assert_close(head.get_parameter(name), alone[name])
     trained = HeadTrainer(Renderer(), model.camera).objectives()[0].parameters
     assert any(name.startswith("head.audio_net.") for name in trained)  # a published training goes on with it
+
+
+def test_lips_close_in_long_silence_unless_they_are_to_stay(work: Path, model: PersonModel) -> None:
+    with torch.no_grad():
+        codes = model.networks.renderer.head.encode_audio(
+            speech_windows(model.speech.standardised(open_person(work / "ann").speech()))
+        )
+    mouth = acted(speech(5), 125).mouth
+    assert model.closed_code is not None
+    least, most = np.argsort(mouth)[:12], np.argsort(mouth)[-12:]
+    to_least, to_most = ((codes[frames].mean(0) - model.closed_code).norm() for frames in (least, most))
+    assert to_least < 0.2 * to_most
+    sound = Audio(torch.cat([speech(1).waveform, torch.zeros(1, 32000)], 1), 16000)
+    weights = torch.cat([piece.closed for piece in conditions(model, sound)])
+    assert weights[:25].max() == 0
+    assert weights[55:].min() > 0.99
+    assert not torch.cat([piece.closed for piece in conditions(model, sound, close_in_silence=False)]).any()
+    torch.testing.assert_close(closed(codes[:75], model, weights)[70], model.closed_code)
+    assert not closing(replace(model, closed_code=None), sound).any()  # a file of before it was measured
 
 
 def test_the_frames_are_as_long_as_the_speech_and_the_person_is_opaque(work: Path, model: PersonModel) -> None:

@@ -306,7 +306,8 @@ def decoded_frames(
             try:
                 frames = decode(packet)
             except av.error.FFmpegError:
-                damage.at(place)
+                if packet.size or packet.pts is None:  # one without bytes says that the frame before it stays
+                    damage.at(place)
                 continue
             if packet.is_corrupt and not open_ended:
                 damage.at(place)

@@ -185,6 +185,14 @@ def test_frames_that_were_left_out_are_held(tmp_path, ending, pattern):
     assert np.abs(green - wanted[: len(green), 10, -10, 1].astype(int)).max() <= 8
 
 
+def test_packets_without_bytes_hold_the_picture_and_are_no_damage(tmp_path, caplog):
+    """Theora's of pictures that do not change."""
+    path = tmp_path / "still.ogv"
+    ffmpeg("-f", "lavfi", "-i", "color=gray:s=64x48:r=25:d=1", "-c:v", "libtheora", path)
+    assert len(list(open_video(path).frames())) == 25
+    assert not caplog.messages
+
+
 def test_jittered_timestamps_keep_the_mean_rate(tmp_path):
     trembling = (
         "-vf",

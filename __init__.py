@@ -48,6 +48,10 @@ def __getattr__(name: str) -> Any:
         from .pipelines import errors
 
         return errors.TalkingPortraitError
+    if name == "__version__":
+        from .pipelines import packages
+
+        return packages.VERSION
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -56,7 +56,7 @@ if __package__ in (None, ""):
 
 from .pipelines.commands.shared import terminal  # noqa: E402
 from .pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, refusal  # noqa: E402
-from .pipelines.packages import missing_package  # noqa: E402
+from .pipelines.packages import VERSION, missing_package  # noqa: E402
 
 LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
@@ -190,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
+    parser.add_argument("--version", action="version", version=f"Talking Portrait {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
     for command in (animate, motion, run, models, train, person, syncanimation, batch, evaluate, provenance, doctor):
         command.add_commands(commands)

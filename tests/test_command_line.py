@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import talking_portrait
 import torch
 from PIL import Image
 from talking_portrait.__main__ import main
@@ -219,6 +220,12 @@ def test_a_wrong_command_line_is_one_sentence(capsys, arguments, words):
     stderr = capsys.readouterr().err
     assert words in stderr
     assert stderr.count("\n") == 1
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"Talking Portrait {talking_portrait.__version__}\n"
 
 
 def test_a_motion_never_replaces_a_recording(tmp_path, voice, capsys):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..model_files.model_file import ModelFile
 from ..model_files.store import Folders, check, default_folders, get, list_files
 from .shared.progress_bar import ProgressBar
-from .shared.terminal import note, say
+from .shared.terminal import note, say, say_json
 
 
 def add_commands(subparsers: Any) -> None:
@@ -24,11 +25,16 @@ def add_commands(subparsers: Any) -> None:
         command = commands.add_parser(name, help=about, description=about)
         command.add_argument("name", nargs=None if name == "get" else "?", default="", help="a file's or system's name")
         command.add_argument("--models", type=Path, help="the folder that holds vae, detection, talking_portrait ...")
+        if name != "get":
+            command.add_argument("--json", action="store_true", help="print JSON")
         command.set_defaults(run=run)
 
 
 def main_list(options: argparse.Namespace) -> int:
     """Prints the table."""
+    if options.json:
+        say_json([{**asdict(model), "url": model.url} for model in list_files(options.name)])
+        return 0
     for model in list_files(options.name):
         say(f"{model.name}  ({', '.join(model.systems)})")
         say(f"    {model.purpose}")
@@ -43,7 +49,9 @@ def main_list(options: argparse.Namespace) -> int:
 def main_check(options: argparse.Namespace) -> int:
     """Prints what is here; 1 if a file is broken."""
     rows = check(folders_of(options), list_files(options.name))
-    for row in rows:
+    if options.json:
+        say_json([{"name": row.model.name, "state": row.state, "path": str(row.path)} for row in rows])
+    for row in () if options.json else rows:
         remark = "" if row.model.sha256 or row.state == "missing" else " (no published checksum to compare with)"
         say(f"{row.state:<15} {row.model.name:<32} {row.path}{remark}")
     return int(any(row.state.startswith("wrong") for row in rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -101,8 +102,13 @@ def test_a_folder_whose_templates_comfyui_does_not_serve_is_a_problem(tmp_path: 
 
 
 def test_the_folder_of_models_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["doctor", "--models", str(tmp_path)])
-    assert f"model files are looked for in {tmp_path}; " in capsys.readouterr().out
+    code = main(["doctor", "--models", str(tmp_path), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["problems"] == sum(finding["problem"] for finding in report["findings"])
+    assert code == (report["problems"] > 0)
+    assert any(
+        finding["text"].startswith(f"model files are looked for in {tmp_path}; ") for finding in report["findings"]
+    )
 
 
 def test_a_broken_model_file_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

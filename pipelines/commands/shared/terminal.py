@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from ...errors import escaped
 
@@ -35,6 +36,12 @@ def say(line: str) -> None:
     leave_drawing()
     sys.stdout.write(on_one_line(line) + "\n")
     sys.stdout.flush()
+
+
+def say_json(value: Any) -> None:
+    """Prints a result for programs."""
+    for line in json.dumps(value, indent=2).splitlines():
+        say(line)
 
 
 def on_one_line(text: str) -> str:

@@ -473,6 +473,17 @@ def run(*arguments):
     return options.run(options)
 
 
+def test_the_table_and_what_is_here_are_printed_for_programs_too(tmp_path, capsys):
+    assert run("list", "face_landmarker", "--json") == 0
+    (described,) = json.loads(capsys.readouterr().out)
+    assert (described["name"], described["folder"]) == ("face_landmarker", "detection")
+    assert described["url"].startswith("https://")
+    assert run("check", "face_landmarker", "--models", str(tmp_path), "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    path = tmp_path / "detection" / "face_landmarker.task"
+    assert found == {"name": "face_landmarker", "state": "missing", "path": str(path)}
+
+
 def test_the_commands_print_the_table_and_report_broken_files(tmp_path, capsys):
     assert run("list", "sd_vae_ft_mse") == 0
     text = capsys.readouterr().out

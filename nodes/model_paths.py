@@ -110,9 +110,11 @@ def own_model(name: str, what: str, advice: str) -> Path:
 
     Raises TalkingPortraitError when it is not there.
     """
+    folder = host.model_folders(host.OWN_CATEGORY)[0]
+    if name == "":  # what a list without entries has chosen
+        raise TalkingPortraitError(f"No file of {folder} is chosen, but {what} is expected; {advice}.")
     path = host.model_path((host.OWN_CATEGORY,), name)
     if path is None:
-        folder = host.model_folders(host.OWN_CATEGORY)[0]
         raise TalkingPortraitError(f"There is no {quoted(name)} in {folder}, but {what} is expected; {advice}.")
     return path
 

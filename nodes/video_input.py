@@ -60,12 +60,17 @@ def video_file(video: Any, name: str = "video") -> Iterator[Path]:
 
 def _write_frames(path: Path, images: Any, audio: Any, fps: Any, name: str) -> None:
     """A file of frames in memory; the host's own encoder refuses odd sides and transparency, and compresses more."""
+    from ..pipelines.audio.waveform import TooShortError
     from ..pipelines.files.images import to_uint8
     from ..pipelines.files.video import VideoWriter
 
     pictures, rate, progress = images_socket(images, name), frame_rate(fps), host.progress()
     count, height, width = pictures.shape[:3]
-    with VideoWriter(path, (height, width), rate, sound_of(audio, count, rate), crf=COPY_CRF) as writer:
+    try:
+        sound = sound_of(audio, count, rate)
+    except TooShortError:  # not every use of a video needs one, and one that does says that there is none
+        sound = None
+    with VideoWriter(path, (height, width), rate, sound, crf=COPY_CRF) as writer:
         for number, picture in enumerate(pictures, 1):
             writer.write(to_uint8(colours(picture)))
             progress(number, count)

@@ -36,6 +36,10 @@ MIX_AHEAD, MIX_ENDS = 16, 0.03
 _BLOCK = 1 << 18
 
 
+class TooShortError(TalkingPortraitError):
+    """A sound of no or too few samples."""
+
+
 def check_audio(value: Any) -> Audio:
     """Any reasonable form of sound as `Audio`, or one sentence that says why not.
 
@@ -64,7 +68,7 @@ def check_audio(value: Any) -> Audio:
     waveform = _check_waveform(waveform)
     seconds = waveform.shape[-1] / rate
     if seconds < MIN_SECONDS:
-        raise TalkingPortraitError(
+        raise TooShortError(
             f"The audio has {waveform.shape[-1]} samples ({seconds:.4f} s), but at least {MIN_SECONDS} s are needed; "
             "check how it was trimmed."
         )
@@ -112,8 +116,9 @@ def _check_waveform(waveform: torch.Tensor) -> torch.Tensor:
             )
         waveform = waveform[0]
     if waveform.ndim != 2 or 0 in waveform.shape:
-        what = "empty" if 0 in waveform.shape else "of another form"
-        raise TalkingPortraitError(
+        empty = 0 in waveform.shape
+        what, error = ("empty", TooShortError) if empty else ("of another form", TalkingPortraitError)
+        raise error(
             f"The audio is {what} (its waveform has the shape {tuple(waveform.shape)}, but channels by samples is "
             "expected); check how it was loaded or trimmed."
         )

@@ -68,6 +68,13 @@ def test_a_list_holds_only_the_files_that_are_there(models, node, entry, known):
     assert listed(node, entry)["default"] == model.file
 
 
+@pytest.mark.parametrize("node", ["LoadAudioDVP", "LoadSyncAnimation", "LoadInstantDriver"])
+def test_a_list_of_own_files_without_any_says_how_one_is_made(models, node):
+    assert listed(node, "file")["options"] == []
+    with pytest.raises(TalkingPortraitError, match=f"No file of {models}.* is chosen, but .*; train one with Train "):
+        NODES[node].execute("")
+
+
 def test_windows_lists_files_as_workflows_name_them(monkeypatch):
     """Else ComfyUI would offer a file for download that is there."""
     names = ["aniportrait\\pose_guider.pth", "hubert\\model.safetensors", "net.pth"]

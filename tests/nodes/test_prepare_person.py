@@ -208,6 +208,13 @@ def test_frames_in_memory_become_a_file_that_shows_them(tmp_path: Path) -> None:
             shown = torch.from_numpy(np.stack(list(video.frames()))).float() / 255
             assert (video.fps, read_audio(path).waveform.shape[1]) == (24, 2000)
         assert (shown[:, :71, :93] - expected).abs().mean() < 0.01
+    for samples in (0, 80):  # such a sound is none, whatever the video is used for
+        with video_file(
+            VideoPayload(frames, {"waveform": torch.zeros(1, 1, samples), "sample_rate": 8000}, Fraction(24))
+        ) as path:
+            assert open_video(path).size == (72, 94)
+            with pytest.raises(TalkingPortraitError, match="no sound track"):
+                read_audio(path)
     broken = VideoPayload(frames * torch.nan, None, Fraction(24))
     with pytest.raises(TalkingPortraitError, match='Picture 0 of the input "video" holds NaN'), video_file(broken):
         pass

@@ -179,6 +179,8 @@ def read_labels(path: Path, frames: int) -> State:
     }
     if {name: tuple(value.shape) for name, value in labels.items()} != shapes or labels["usable"].dtype != torch.bool:
         raise damaged(path)
+    if not all(value.isfinite().all() for value in labels.values()) or not labels["focal"] > 0:
+        raise damaged(path)
     return labels
 
 

@@ -264,6 +264,16 @@ def test_a_damaged_file_is_named(made: Path, tmp_path: Path, name: str, how: str
         read_all(folder)
 
 
+@pytest.mark.parametrize(("label", "value"), [("landmarks", torch.nan), ("c2w", torch.inf), ("focal", 0.0)])
+def test_labels_that_no_frame_has_are_damage(made: Path, tmp_path: Path, label: str, value: float) -> None:
+    path = Path(shutil.copytree(made, tmp_path / "ann")) / FOLDER / "labels.safetensors"
+    labels = load_file(path)
+    labels[label].view(-1)[-1] = value
+    save_file(labels, path)
+    with pytest.raises(TalkingPortraitError, match=r"labels.safetensors is missing or damaged"):
+        read_all(tmp_path / "ann")
+
+
 def read_all(folder: Path) -> None:
     ann = open_avatar(open_person(folder))
     ann.frames([3]), ann.torso([3]), ann.background()

@@ -14,7 +14,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 import torch
@@ -31,8 +31,8 @@ PERCENT = 100
 WAIT_SECONDS = 0.2
 """Time between two checks while another thread works."""
 PART = 200_000_000_000
-"""Products of numbers in a convolution between two checks: two seconds on a CPU core. Every layer of Stable Diffusion's
-VAE takes a picture of 512 x 512 whole, as to cut one costs a seventh more."""
+"""Products of numbers in a convolution or an attention between two checks: two seconds on a CPU core. Every layer of
+Stable Diffusion's VAE takes a picture of 512 x 512 whole, as to cut one costs a seventh more."""
 
 Result = TypeVar("Result")
 
@@ -111,6 +111,7 @@ def check_between_layers(network: Any) -> None:
         layers = list(network.modules())
         run.hooks += [layer.register_forward_pre_hook(_before_layer) for layer in layers]
         run.hooks += [_InParts(layer) for layer in layers if isinstance(layer, torch.nn.Conv2d)]
+        run.hooks += [_AttentionInParts(layer) for layer in layers if hasattr(layer, "optimized_attention")]
 
 
 def _before_layer(layer: torch.nn.Module, inputs: Any) -> None:
@@ -160,6 +161,31 @@ class _InParts:
                 result = computed.new_empty([*computed.shape[:axis], size, *computed.shape[axis + 1 :]])
             result.narrow(axis, start, stop - start).copy_(computed.narrow(axis, start - first, stop - start))
         return result
+
+
+class _AttentionInParts:
+    """Has the attention over all pixels of large pictures, that of a VAE in ComfyUI, computed in parts with checks
+    between them; its numbers change by rounding."""
+
+    def __init__(self, layer: Any) -> None:
+        from ..models.diffusion.attention import DotProductAttention
+
+        self.layer, self.whole = layer, layer.optimized_attention
+        self.dot_product = DotProductAttention()
+        self.dot_product.register_forward_pre_hook(_before_layer)
+        layer.optimized_attention = self.attended
+
+    def remove(self) -> None:
+        self.layer.optimized_attention = self.whole
+
+    def attended(self, *maps: torch.Tensor) -> torch.Tensor:
+        """Of queries, keys and values (B, C, H, W)."""
+        queries = maps[0]
+        pixels = queries[0, 0].numel()
+        if torch.compiler.is_compiling() or 2 * len(queries) * pixels**2 * queries.shape[1] <= PART:
+            return cast(torch.Tensor, self.whole(*maps))
+        tokens = (each.flatten(2).transpose(1, 2)[:, None] for each in maps)
+        return cast(torch.Tensor, self.dot_product(*tokens)[:, 0].transpose(1, 2).reshape(queries.shape))
 
 
 def result_of(future: Future[Result]) -> Result:

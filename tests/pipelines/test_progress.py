@@ -112,6 +112,29 @@ def test_a_large_layer_stops_between_its_parts_and_computes_the_same(layer, shap
     assert "forward" not in vars(layer)
 
 
+def test_attention_over_a_large_pictures_pixels_stops_between_its_parts_and_computes_the_same(monkeypatch):
+    """ComfyUI's VAE has it as a function of its layer."""
+
+    def whole(queries, keys, values):
+        scores = torch.einsum("bchw,bcxy->bhwxy", queries, keys) / queries.shape[1] ** 0.5
+        weights = scores.flatten(3).softmax(-1).unflatten(3, keys.shape[2:])
+        return torch.einsum("bhwxy,bcxy->bchw", weights, values)
+
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1))
+    network[0].optimized_attention = whole
+    maps = [torch.randn(2, 8, 6, 5) for _ in range(3)]
+    counted = Cancelling(-1)
+    monkeypatch.setattr(DotProductAttention, "PART", 2 * 8 * 30 * 7)
+    with interruptible(counted):
+        check_between_layers(network)
+        network[0].optimized_attention(*maps)
+        assert not counted.calls  # small ones are left alone
+        monkeypatch.setattr("talking_portrait.pipelines.progress.PART", 20000)
+        torch.testing.assert_close(network[0].optimized_attention(*maps), whole(*maps))
+    assert counted.calls == 2 * 5 + 1
+    assert network[0].optimized_attention is whole
+
+
 def test_layers_of_another_device_are_only_queued_and_not_delayed_by_checks():
     network = torch.nn.Sequential(torch.nn.Linear(2, 2, device="meta"))
     with interruptible(Cancelling()):

@@ -26,21 +26,33 @@ def read_arrays(path: Path, names: Container[str] | None = None, most: float = f
         with np.load(path, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files if names is None or name in names}
     except Exception as error:  # zip, zlib and NumPy's own reader each have their own for a damaged file
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(_reason(error)) from error
     return {name: _checked(array) for name, array in found.items()}
 
 
 def read_array(path: Path) -> np.ndarray:
     """The array in an .npy file. Raises ValueError for anything else, however it fails."""
+    mapped = map_array(path)
+    try:
+        return np.array(mapped)
+    except Exception as error:
+        raise ValueError(_reason(error)) from error
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array in an .npy file, mapped from the disk and not looked at. Raises ValueError for anything else."""
     try:
         _check_is_file(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("it holds several arrays")
-        array = np.array(array)
     except Exception as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(_reason(error)) from error
     return _checked(array)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, but for NumPy's advice to read what it takes for objects unsafely."""
+    said = str(error) or type(error).__name__
+    return "it holds no arrays of numbers" if "allow_pickle" in said else said
 
 
 def _check_is_file(path: Path) -> None:

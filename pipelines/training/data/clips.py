@@ -27,6 +27,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ....models.array_file import map_array
 from ....models.speech.encoder import SAMPLE_RATE
 from ...errors import TalkingPortraitError, reason_of
 from ...files.output_paths import shortened
@@ -85,8 +86,8 @@ class Clip:
         """One of the arrays, mapped from the disk; TalkingPortraitError for one that is missing or damaged."""
         path = self._path(name)
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            array = map_array(path)
+            if array.dtype.kind != "f":
                 raise ValueError("it holds no array of fractional numbers")
             self._check_shape(name, array.shape)
             if not _in_range(path, path.stat().st_mtime_ns):
@@ -205,8 +206,7 @@ def read_clips(folder: str | Path) -> list[Clip]:
 @lru_cache(maxsize=65536)
 def _in_range(path: Path, changed: int) -> bool:
     """Whether an array holds numbers alone that can be; looked at once, until the file has `changed`."""
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return bool((np.abs(array, dtype=np.float32) < _LARGEST).all())
+    return bool((np.abs(map_array(path), dtype=np.float32) < _LARGEST).all())
 
 
 def _damaged(path: Path, error: Exception) -> TalkingPortraitError:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....models.array_file import read_arrays
 from ....models.speech.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
 from ...errors import TalkingPortraitError
 from ...files.output_paths import replacing, writing
@@ -157,8 +158,8 @@ def read_corpus(folder: Path, held_out: bool = False) -> list[Spoken]:
 
 def _read_shard(path: Path) -> list[Spoken]:
     """Raises ValueError or whatever its decoder raises for a damaged file."""
-    with np.load(path) as file:
-        mel, phones, edges, voices, sizes = (file[name] for name in ("mel", "phones", "edges", "voices", "sizes"))
+    arrays = read_arrays(path)
+    mel, phones, edges, voices, sizes = (arrays[name] for name in ("mel", "phones", "edges", "voices", "sizes"))
     if sizes.ndim != 2 or sizes.shape != (len(voices), 2) or sizes.dtype.kind not in "iu" or sizes.min(initial=2) < 1:
         raise ValueError("its sizes are not those of utterances")
     frames, spoken_phones = (int(count) for count in sizes.sum(0))

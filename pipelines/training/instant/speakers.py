@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ....models.array_file import read_arrays
 from ....models.face.mouth_shapes import lip_opening
 from ....models.speech.mouth_network import FRAME_RATE, MouthNetwork
 from ...audio.phrase_level import levelled_sound
@@ -151,9 +152,9 @@ def _read(path: Path, landmarker: Landmarker, progress: Progress) -> Recording:
     sound = _sound_beside(path)
     assert sound is not None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            points, fps = stored["landmarks"].astype(np.float32), float(stored["fps"])
-            scores = stored["blendshapes"].astype(np.float32) if "blendshapes" in stored.files else None
+        stored = read_arrays(path, ("landmarks", "fps", "blendshapes"))
+        points, fps = stored["landmarks"].astype(np.float32), float(stored["fps"])
+        scores = stored["blendshapes"].astype(np.float32) if "blendshapes" in stored else None
         if points.ndim != 3 or points.shape[1] < 468 or points.shape[2] != 3 or not 1 <= fps <= 240:
             raise ValueError(f"landmarks of shape {points.shape} at {fps:g} frames a second")
         if scores is not None and scores.shape != (len(points), 52):

@@ -178,6 +178,7 @@ def test_an_unusable_folder_is_named_in_one_sentence(people, name, content, reas
     with pytest.raises(TalkingPortraitError, match=reason) as raised:
         list(recordings(people, open_landmarker(engine="opencv")))
     assert "\n" not in str(raised.value)
+    assert "allow_pickle" not in str(raised.value)  # NumPy advises to read unsafely what it does not know
 
 
 def test_too_little_of_a_face_is_refused(said, speech):

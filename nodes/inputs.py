@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..pipelines.errors import TalkingPortraitError
-from ..pipelines.finite import all_finite, check_plain
+from ..pipelines.finite import check_plain, check_scale
 from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.progress import check_interrupted
 from ..pipelines.types import Audio, FaceTrack
@@ -190,10 +190,6 @@ def _shape_of(value: Any) -> str:
     return f"a tensor of the shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else described(value)
 
 
-LOWEST, HIGHEST = -0.5, 4.0
-"""Filters and upscalers go a little beyond 0..1, and highlights further; what goes beyond these has another scale."""
-
-
 def _checked_values(values: torch.Tensor, name: str, what: str) -> torch.Tensor:
     """Pictures or masks, which `what` says, as float32 on the CPU.
 
@@ -208,21 +204,12 @@ def _checked_values(values: torch.Tensor, name: str, what: str) -> torch.Tensor:
     values = values.detach().to("cpu", torch.float32)
     for number, item in enumerate(values):
         check_interrupted()
-        if not all_finite(item):
-            advice = (
-                "a VAE that decodes in half precision makes such pictures, so let it run in full precision."
-                if what == "Picture"
-                else "make it anew."
-            )
-            raise TalkingPortraitError(
-                f'{what} {number} of the input "{name}" holds NaN or infinite values, but 0 to 1 is expected; {advice}'
-            )
-        lowest, highest = (float(value) for value in item.aminmax())
-        if lowest < LOWEST or highest > HIGHEST:
-            raise TalkingPortraitError(
-                f'{what} {number} of the input "{name}" has values from {lowest:g} to {highest:g}, but 0 to 1 is '
-                "expected; scale them first."
-            )
+        advice = (
+            "a VAE that decodes in half precision makes such pictures, so let it run in full precision."
+            if what == "Picture"
+            else "make it anew."
+        )
+        check_scale(item, f'{what} {number} of the input "{name}"', advice)
     return values
 
 

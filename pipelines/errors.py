@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from ..models.errors import TalkingPortraitError, escaped, one_line, quoted
 
@@ -18,11 +20,14 @@ __all__ = [
     "escaped",
     "is_out_of_memory",
     "one_line",
+    "plain_numbers",
     "quoted",
     "reason_of",
     "refusal",
 ]
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 MOST = 2**64 - 1
 """The largest whole number that is computed with; seeds reach it."""
 
@@ -38,6 +43,21 @@ def check_whole_numbers(given: Mapping[str, object], what: str = "The {}") -> No
                 f"{what.format(name)} is {quoted(value, 20)}, but whole numbers to 2^64 - 1 are computed with; give a "
                 "smaller one."
             )
+
+
+def plain_numbers(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Has a function of the Python API take NumPy's numbers by name: a seed of `np.arange` is a whole number."""
+
+    @wraps(function)
+    def call(*given: Parameters.args, **named: Parameters.kwargs) -> Result:
+        import numpy as np  # which every function that this is around loads
+
+        for name, value in named.items():
+            if isinstance(value, np.number | np.bool_):
+                named[name] = value.item()
+        return function(*given, **named)
+
+    return call
 
 
 def check_kind(name: str, value: object, default: object) -> None:

@@ -40,6 +40,21 @@ def all_finite(values: torch.Tensor) -> bool:
     return bool(total.isfinite()) or bool(values.isfinite().all())
 
 
+LOWEST, HIGHEST = -0.5, 4.0
+"""Filters and upscalers go a little beyond 0..1, and highlights further; what goes beyond these has another scale."""
+
+
+def check_scale(values: torch.Tensor, source: str, nan_advice: str) -> None:
+    """Raises TalkingPortraitError where a picture or mask, `source`, holds NaN or has another scale than 0..1."""
+    if not all_finite(values):
+        raise TalkingPortraitError(f"{source} holds NaN or infinite values, but 0 to 1 is expected; {nan_advice}")
+    lowest, highest = (float(value) for value in values.aminmax())
+    if lowest < LOWEST or highest > HIGHEST:
+        raise TalkingPortraitError(
+            f"{source} has values from {lowest:g} to {highest:g}, but 0 to 1 is expected; scale them first."
+        )
+
+
 def check_finite(
     values: torch.Tensor,
     source: str,

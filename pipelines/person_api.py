@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import plain_numbers
+
 if TYPE_CHECKING:
     from .person.person import Person
     from .types import Audio, Progress
 
 
+@plain_numbers
 def prepare_person(
     video: str | Path,
     folder: str | Path,
@@ -60,6 +63,7 @@ def open_person(folder: str | Path) -> Person:
     return person.open_person(folder)
 
 
+@plain_numbers
 def train_person(
     person: Person | str | Path,
     out: str | Path,
@@ -90,6 +94,7 @@ def train_person(
     return train_audiodvp(_folder(person), out, Settings(**settings), resume=resume, stage=parts.__getitem__)
 
 
+@plain_numbers
 def drive_person(
     model: str | Path,
     audio: str | Path | Audio,

@@ -7,6 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import plain_numbers
+
 if TYPE_CHECKING:
     import torch
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from .types import Audio, FaceMotion, FaceTrack, Progress
 
 
+@plain_numbers
 def animate(
     image: str | Path | torch.Tensor,
     audio: str | Path | Audio,
@@ -180,6 +183,7 @@ def _speech_and_sound(audio: str | Path | Audio, fps: Fraction) -> tuple[Audio, 
     return as_speech(sound, fps), sound
 
 
+@plain_numbers
 def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **options: Any) -> FaceMotion:
     """The motion of a face that speaks this audio, by Instant's driver: lips, head, brows and blinks.
 
@@ -236,7 +240,7 @@ def _portrait(
     from .errors import TalkingPortraitError, quoted
     from .face.landmarks import detect, open_landmarker
     from .files.images import read_image
-    from .finite import check_plain
+    from .finite import check_plain, check_scale
     from .image.affine_sampling import over_white
     from .renderers import chosen_face
 
@@ -252,6 +256,8 @@ def _portrait(
             f"The picture has the shape {tuple(picture.shape)} and numbers of the type {kind}, but "
             "(height, width, 3 or 4) with real numbers from 0 to 1 is expected."
         )
+    if picture is image and picture.numel():
+        check_scale(picture, "The picture", "load it anew.")
     if not alpha:
         picture = over_white(picture)
     choice = face or chosen_face(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import talking_portrait as tp
 import torch
@@ -32,6 +33,20 @@ def test_a_picture_and_a_voice_become_a_video(tmp_path, voice):
     assert open_video(path).size == (128, 128)
     assert len(list(open_video(path).frames())) == 10
     assert abs(float(read_audio(path).seconds) - 1) < 0.1
+
+
+def test_numbers_of_numpy_are_numbers(voice):
+    plain = tp.drive(voice, fps=5, seed=3, mouth=0.5)
+    same = tp.drive(voice, fps=np.float32(5), seed=np.int64(3), mouth=np.float32(0.5))
+    np.testing.assert_allclose(same.vertices, plain.vertices, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "words"), [(255, 0, "to 255, but 0 to 1"), (2, -1, "-1 to"), (torch.nan, 0, "NaN")]
+)
+def test_a_picture_of_another_scale_is_named(voice, tmp_path, scale, shift, words):
+    with pytest.raises(TalkingPortraitError, match=f"^The picture .*{words}"):
+        tp.animate(example_portrait()[0] * scale + shift, voice, tmp_path / "out.mp4")
 
 
 def test_its_steps_can_be_taken_one_by_one(voice):

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import TalkingPortraitError, reason_of
 from .output_paths import ADDRESS, as_path, shortened
 
+WEB_PAGES = (b"<!doctype html", b"<html")
 MAX_HEADER = 100_000_000
 """Bytes of the description at the beginning of a .safetensors file, by its specification."""
 _OTHER_KINDS = (
@@ -67,7 +68,12 @@ def kind_of(head: bytes) -> str:
         return "it holds arrays, as a motion does" if name.endswith(b".npy") else "it is an archive"
     if head[8:10] == b'{"' and 0 < int.from_bytes(head[:8], "little") < MAX_HEADER:
         return "it holds the weights of a network"
-    return "it is a JSON text" if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith((b"{", b"[")) else ""
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a git-lfs pointer and not the file itself, which git lfs pull fetches"
+    text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if text.startswith(WEB_PAGES):
+        return "it is a web page, so download the file itself"
+    return "it is a JSON text" if text.startswith((b"{", b"[")) else ""
 
 
 def is_file(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .input_paths import kind_of
+from .input_paths import WEB_PAGES, kind_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,7 +35,8 @@ DRAWINGS = (b"%!PS", b"\xc5\xd0\xd3\xc6", b"%PDF", b"\xd7\xcd\xc6\x9a")
 JPEG_XL = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")
 EXPOSURES = (b"v/1\x01", b"#?RADIANCE", b"#?RGBE")
 """How OpenEXR and Radiance pictures begin, whose numbers are light and no colours of a screen."""
-WEB_PAGES = (b"<!doctype html", b"<html")
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+"""How common pictures begin, of which no decoder takes one whose header is damaged."""
 MEDIA = (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"fLaC", b"ID3")
 """How films and sound begin, beside those of MP4's kind; a WebP begins as a WAV, but is a picture."""
 
@@ -124,6 +125,8 @@ def format_of(path: Path) -> tuple[str, str]:
         return "it is a web page, so download the picture itself", SAVE_AGAIN
     if not start:
         return "it is empty", SAVE_AGAIN
+    if start.startswith(PICTURES):
+        return "it is damaged", f"{SAVE_AGAIN} again, or get it anew"
     if start.startswith(DRAWINGS) or b"<svg" in start:
         return "it is a drawing or a document and no picture of pixels", SAVE_AGAIN
     if start[4:8] == b"ftyp" or (start.startswith(MEDIA) and start[8:12] != b"WEBP"):

@@ -324,6 +324,23 @@ def test_what_is_no_picture_is_named(tmp_path, content, reason):
         read_image(tmp_path / "p.png")
 
 
+@pytest.mark.parametrize("reader", [read_audio, open_video])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<html><body>404</body></html>", "it is a web page, so download the file itself"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+            "it is a git-lfs pointer and not the file itself",
+        ),
+    ],
+)
+def test_what_came_in_place_of_a_download_is_named(tmp_path, reader, content, reason):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(TalkingPortraitError, match=reason):
+        reader(tmp_path / "a.mp4")
+
+
 @pytest.mark.filterwarnings("error")
 def test_odd_tags_of_a_picture_are_no_lines_of_a_program(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(50))

@@ -129,6 +129,8 @@ def test_a_heic_photo_is_reported(tmp_path):
         (b"\xff\n\xfa\x1f", "a JPEG XL picture"),
         (b"v/1\x01\2\0\0\0", "an HDR picture"),
         (b"\n<!DOCTYPE HTML><html>", "a web page, so download the picture itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a git-lfs pointer and not the file itself"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", "damaged"),
     ],
 )
 def test_what_a_file_is_in_place_of_a_picture_is_said(tmp_path, content, what):

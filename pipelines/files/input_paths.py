@@ -8,6 +8,8 @@ from pathlib import Path
 from ..errors import TalkingPortraitError, reason_of
 from .output_paths import ADDRESS, as_path, shortened
 
+SEARCHED = 1 << 20
+"""Bytes at either end of a file, at one of which an MP4 describes its tracks."""
 WEB_PAGES = (b"<!doctype html", b"<html")
 MAX_HEADER = 100_000_000
 """Bytes of the description at the beginning of a .safetensors file, by its specification."""
@@ -74,6 +76,15 @@ def kind_of(head: bytes) -> str:
     if text.startswith(WEB_PAGES):
         return "it is a web page, so download the file itself"
     return "it is a JSON text" if text.startswith((b"{", b"[")) else ""
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether a media file of which nothing can be decoded is an MP4 of encrypted tracks, as shops sell them."""
+    with path.open("rb") as file:
+        ends = file.read(SEARCHED)
+        file.seek(max(0, path.stat().st_size - SEARCHED))
+        ends += file.read(SEARCHED)
+    return ends[4:8] == b"ftyp" and any(kind in ends for kind in (b"encv", b"enca", b"drmi", b"drms"))
 
 
 def is_file(path: Path) -> bool:

@@ -22,7 +22,7 @@ from ..timing import frame_count
 from ..types import Audio
 from .damage import CLOCK_SLACK
 from .images import is_picture
-from .input_paths import existing_file, kind_of
+from .input_paths import existing_file, is_encrypted, kind_of
 from .media_streams import (
     AudioStream,
     DamagedMediaError,
@@ -189,6 +189,7 @@ def open_sound(path: str | Path) -> SoundTrack:
         return SoundTrack(path, streams.audio, streams.origin)
     if streams is not None:
         reason = "it has no sound" if streams.video is None else "it has no sound track"
+        reason = "it is encrypted" if is_encrypted(path) else reason
         raise NoSoundError(f"The audio {path.name} can't be read ({reason}); {_SOUND_ADVICE}")
     raise TalkingPortraitError(f"The audio {path.name} can't be read ({reason}); {_SOUND_ADVICE}")
 

@@ -26,7 +26,7 @@ from ..types import Audio, Progress
 from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
 from .images import MAX_PIXELS, is_picture
-from .input_paths import existing_file
+from .input_paths import existing_file, is_encrypted
 from .media_streams import DamagedMediaError, MediaStreams, VideoStream, decoded_frames
 from .output_paths import as_path, file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
@@ -142,7 +142,8 @@ def open_video(path: str | Path) -> VideoFile:
 
 def no_video(path: Path, streams: MediaStreams | None, reason: str) -> TalkingPortraitError:
     """For what `streams_or_reason` gave of a file without video."""
-    reason = "it has sound alone" if streams is not None and streams.audio is not None else reason
+    if streams is not None:
+        reason = "it has sound alone" if streams.audio is not None else "it is encrypted" if is_encrypted(path) else ""
     reason = f" ({reason})" if reason else ""
     return TalkingPortraitError(
         f"{path.name} holds no video that can be read{reason}; give an MP4, MOV, MKV or WebM file."

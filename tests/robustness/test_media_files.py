@@ -341,6 +341,15 @@ def test_what_came_in_place_of_a_download_is_named(tmp_path, reader, content, re
         reader(tmp_path / "a.mp4")
 
 
+@pytest.mark.parametrize("reader", [read_audio, open_video])
+def test_an_encrypted_film_is_called_so(tmp_path, reader):
+    source = ("-f", "lavfi", "-i", "testsrc=s=64x64:d=0.4", "-f", "lavfi", "-i", "sine=d=0.4")
+    keys = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76" * 16, "-encryption_kid", "a7" * 16)
+    ffmpeg(*source, "-c:v", "libx264", "-c:a", "aac", *keys, tmp_path / "shop.mp4")
+    with pytest.raises(TalkingPortraitError, match=r"can('t)? be read \(it is encrypted\); give "):
+        reader(tmp_path / "shop.mp4")
+
+
 @pytest.mark.filterwarnings("error")
 def test_odd_tags_of_a_picture_are_no_lines_of_a_program(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(50))

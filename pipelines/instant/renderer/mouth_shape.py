@@ -62,6 +62,8 @@ MAX_SLIT = 0.04
 TRIMMED_OVER = 4.0
 """Opening over what is trimmed from both lips' edges at which all of that is gone."""
 
+SPEAKING = 0.004
+"""Eye distances by which a lip rises or falls, from which on it speaks: less than in an "m"."""
 LONG_PAUSE, SMILE_PAUSE = 4.0, 0.5
 """Seconds of silence after which a mouth that is open in the portrait opens again, and a smile comes back."""
 PLAIN_CURVE, MAX_CURVE = 0.03, 0.22
@@ -149,8 +151,9 @@ class MouthShape:
         Of a smile a part leaves while speaking and is back in each pause.
         """
         lips = list(LIPS_INNER)
-        moved = np.abs(motion.vertices[:, lips] - motion.neutral[lips]).max(axis=(1, 2))
-        active = (moved > 0.06 * eye_distance(motion.neutral) / 8.9).astype(np.float64)
+        # Idle lips spread and round a little, but hardly rise or fall.
+        moved = np.abs(motion.vertices[:, lips, 1] - motion.neutral[lips, 1]).max(axis=1)
+        active = (moved > SPEAKING * eye_distance(motion.neutral)).astype(np.float64)
         rate = float(motion.fps)
         relaxing = _bridged(active, SMILE_PAUSE * rate, 0.3 * rate, 0.14 * rate)
         closing = np.zeros_like(active) if self.closed else _bridged(active, LONG_PAUSE * rate, 0.8 * rate, 0.12 * rate)

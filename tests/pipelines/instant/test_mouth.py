@@ -17,6 +17,8 @@ from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.image.luma import LUMA
 from talking_portrait.pipelines.instant.animate import fit_portrait
+from talking_portrait.pipelines.instant.driver.idle import idle_lips
+from talking_portrait.pipelines.instant.driver.prosody import RATE
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.lip_edges import inside_shown, lip_above, lip_edge
 from talking_portrait.pipelines.instant.renderer.mouth_interior import (
@@ -208,6 +210,16 @@ def test_the_smile_leaves_in_speech_wholly_for_m_and_is_back_in_pauses(smiling):
     assert speaking.relaxing[12] > 0.99
     assert speaking.relaxing[60] < 0.01
     assert speaking.closing[60] > 0.99, "the lips of a pause are closed"
+
+
+def test_lips_that_idle_leave_the_portraits_smile(smiling):
+    prosody = SimpleNamespace(frames=round(30 * RATE), speech=np.zeros(round(30 * RATE), bool))
+    offsets = mouth_vertices(idle_lips(prosody, seed=0))
+    assert np.abs(offsets).max() > 0.05
+    still = np.zeros((len(offsets), 3), np.float32)
+    motion = FaceMotion(neutral_vertices() + offsets, neutral_vertices(), still, still, Fraction(RATE))
+    speaking = smiling.renderer.mesh.mouth.speaking(motion)
+    assert max(speaking.relaxing.max(), speaking.closing.max()) < 0.01
 
 
 def test_a_lower_lip_goes_under_the_teeth_where_lip_press_rests_there():

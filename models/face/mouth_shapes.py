@@ -77,8 +77,8 @@ def lip_opening(controls: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Basis:
-    """`jaw` (468,) share of the jaw's turn, below 0 where it raises; `width`, `round`, `upper` (468, 3) cm; `close` (468, 9) shares of the nine
-    inner-lip gaps (upper to lower point) by which each vertex moves when the lips meet."""
+    """`jaw` (468,) share of the jaw's turn, below 0 where that raises; `width`, `round`, `upper` (468, 3) cm; `close`
+    (468, 9) shares of the nine inner-lip gaps (upper to lower point) by which each vertex moves when the lips meet."""
 
     neutral: np.ndarray
     jaw: np.ndarray

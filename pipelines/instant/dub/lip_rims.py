@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....models.face.face_mesh import VERTICES, mouth_opening
+from ....models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from ..renderer.face_opening import Aperture, colours_at
-from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 
 USUAL_RIMS, SPREAD = (0.02, 0.05), 0.04
 """Mouth half widths by which the edges of open lips usually lie outside the landmarks, the upper and the lower one, and

@@ -9,10 +9,11 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_OUTER, face_mesh
+from ....models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from ...image.luma import LUMA
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
-from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, distance
+from ..renderer.mouth_shape import distance
 from .mouth_motion import MouthMotion, open_part
 
 SIDE_REACH = 0.94

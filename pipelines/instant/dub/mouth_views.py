@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, eye_distance, mouth_opening
+from ....models.face.mouth_regions import MOUTH_CORNERS
 from ...face.head_pose import split_matrix
 from ...files.images import in_unit_range
 from ...large_arrays import give_memory_back
 from ...types import FaceTrack
-from ..renderer.mouth_shape import MOUTH_CORNERS
 from ..renderer.renderer import InstantRenderer
 from .face_texture import texture_of
 from .filmed_face import FilmedFace, blocks, pixels_per_cm

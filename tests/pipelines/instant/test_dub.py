@@ -24,6 +24,7 @@ from talking_portrait.models.face.face_mesh import (
     eye_distance,
     mouth_opening,
 )
+from talking_portrait.models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines import large_arrays
 from talking_portrait.pipelines.batch.manifest import read_manifest
@@ -58,7 +59,6 @@ from talking_portrait.pipelines.instant.dub.occlusion import (
 )
 from talking_portrait.pipelines.instant.dub.resting_face import USUAL_MOUTHS, held_mouths, resting_face, speech_offsets
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
-from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import Audio, FaceMotion, FaceTrack
 

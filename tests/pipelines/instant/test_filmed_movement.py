@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from talking_portrait.models.face.face_mesh import LIPS_OUTER
+from talking_portrait.models.face.mouth_regions import LOWER_INNER_LIP, UPPER_INNER_LIP
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.face.head_pose import head_matrix
 from talking_portrait.pipelines.face.metric_mesh import project
@@ -12,7 +13,6 @@ from talking_portrait.pipelines.instant.dub.filmed_movement import CHIN, LOWER_L
 from talking_portrait.pipelines.instant.dub.mouth_motion import MouthMotion, mouth_motions
 from talking_portrait.pipelines.instant.dub.mouth_view import lip_edges
 from talking_portrait.pipelines.instant.dub.resting_face import held_mouths
-from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, UPPER_INNER_LIP
 
 FRAMES, SIZE = 60, (512, 512)
 JITTER = 0.002

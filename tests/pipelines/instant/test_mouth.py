@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from talking_portrait.models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
+from talking_portrait.models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.face.head_pose import head_matrix
 from talking_portrait.pipelines.face.metric_mesh import project
@@ -27,13 +28,7 @@ from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     _own_teeth,
     palette_of,
 )
-from talking_portrait.pipelines.instant.renderer.mouth_shape import (
-    LOWER_INNER_LIP,
-    MOUTH_CORNERS,
-    UPPER_INNER_LIP,
-    MouthShape,
-    trimmed_part,
-)
+from talking_portrait.pipelines.instant.renderer.mouth_shape import MouthShape, trimmed_part
 from talking_portrait.pipelines.instant.renderer.picture_style import PictureStyle, pixels_inside
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer

@@ -29,7 +29,8 @@ def jaw_part() -> np.ndarray:
     x, y = np.abs(face_mesh().vertices[:, 0]), face_mesh().vertices[:, 1]
     # It begins below the lower lip, and at the sides below the ears.
     begins = -5.3 + 2.8 * smoothstep(3.0, 6.0, x)
-    return smoothstep(0.0, 1.0, (begins - y) / (begins + 8.0))
+    # A jaw turns about its hinge, to which its sides are nearer.
+    return smoothstep(0.0, 1.0, (begins - y) / (begins + 8.0)) * (0.45 + 0.55 * np.exp(-((x / 2.2) ** 2) / 2))
 
 
 def mouth_part() -> np.ndarray:

@@ -88,6 +88,8 @@ OVAL_FROM, OVAL_FULL = 0.04, 0.18
 """Openings in eye distances from which, and with which, the lips' contour becomes an oval."""
 OVAL = 0.58
 """Exponent of the oval's height: 0.5 is an ellipse; more is gentler to the skin at the corners."""
+CORNERS_FALL = 0.13
+"""Part of an oval's height by which its corners fall; with the mesh's own fall they do so as recorded speakers' do."""
 UPPER_RISE = 0.06
 """Part of an opening by which the upper lip rises, so that its teeth show."""
 LIFTED_JAW = 0.5
@@ -269,7 +271,7 @@ class MouthShape:
         evenly = corners[:, :1] + (corners[:, 1:] - corners[:, :1]) * (1 + place) / 2
         for chain, lip in ((upper, upper_lip), (lower, lower_lip)):
             chain[:, [0, -1], 0] = inward[:, None] * [1, -1]
-            chain[:, [0, -1], 1] = (-0.06 * oval * middle)[:, None]
+            chain[:, [0, -1], 1] = (-CORNERS_FALL * oval * middle)[:, None]
             chain[:, 1:-1, 0] = evenly - offsets[:, lip, 0]
         offsets += np.einsum("vn,bnk->bvk", self.upper_follows, upper)
         offsets += np.einsum("vn,bnk->bvk", self.lower_follows, lower)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+from talking_portrait.models.curves import smoothstep
 from talking_portrait.models.face.face_mesh import LIPS_OUTER
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.face.head_pose import head_matrix
@@ -12,6 +14,8 @@ from talking_portrait.pipelines.instant.dub.filmed_movement import CHIN, LOWER_L
 from talking_portrait.pipelines.instant.dub.mouth_motion import MouthMotion, mouth_motions
 from talking_portrait.pipelines.instant.dub.mouth_view import lip_edges
 from talking_portrait.pipelines.instant.dub.resting_face import held_mouths
+from talking_portrait.pipelines.instant.dub.skin.face_texture import texture_of
+from talking_portrait.pipelines.instant.dub.skin.registration import FilmedSkin
 from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, UPPER_INNER_LIP
 
 FRAMES, SIZE = 60, (512, 512)
@@ -98,3 +102,20 @@ def test_edges_of_lips_that_part_lie_no_farther_in_than_where_the_filmed_ones_me
     assert (edges.lower - edges.upper).min() > -1e-6
     assert points[list(LIPS_OUTER), 1].min() < edges.middle[1] + edges.upper.mean() < lower
     assert upper < edges.middle[1] + edges.lower.mean()
+
+
+def test_landmarks_that_jump_beside_the_skin_are_put_back_and_few_frames_are_left():
+    """A face with spots whose landmarks of chin and lips are off by pixels that differ from frame to frame."""
+    numbers = np.random.default_rng(3)
+    points = neutral_vertices() * [14, -14, -14] + [128, 100, 0]
+    frame = cv2.GaussianBlur(numbers.integers(0, 256, (256, 256, 3)).astype(np.uint8), (0, 0), 2.5)
+    lower = smoothstep(-1.0, -4.0, neutral_vertices()[:, 1].astype(np.float64))[None, :, None]
+    wrong = np.concatenate([numbers.normal(0, 1.5, (24, 1, 2)) * lower, np.zeros((24, 468, 1))], axis=2)
+    landmarks = (points + wrong).astype(np.float32)
+    skin = FilmedSkin(24)
+    for number in range(24):
+        skin.add(number, texture_of(frame, landmarks[number]))
+    aligned, few = (skin.aligned(landmarks, np.arange(count))[:, [0, 17, 200]] for count in (24, 5))
+    before = landmarks[:, [0, 17, 200]]
+    assert aligned.std(axis=0)[:, :2].mean() < 0.4 * before.std(axis=0)[:, :2].mean()
+    np.testing.assert_allclose(few, before, atol=1e-4)

@@ -1,11 +1,11 @@
 """What the mouth controls do to the canonical face mesh.
 
 Controls are (jaw, width, round, press, upper, tongue), each 0..1, and all zero is the neutral face with closed lips:
-jaw    the lower jaw turns about its hinge; lower lip, chin and cheeks follow
+jaw    the lower jaw turns about its hinge; lower lip, chin and cheeks follow, and the upper lip rises a little
 width  the mouth corners are drawn outwards, as in "ee"
 round  the corners come in and the lips forward, as in "oo"; the gap between the lips narrows
 press  the lips meet whatever the jaw does: 0.85 and more seals them ("p"), about 0.7 touches ("f")
-upper  the lips part without the jaw: the upper lip rises by 0.6 of the opening, the lower lip falls by 0.4
+upper  the lips part without the jaw: the upper lip rises by a third of the opening
 tongue moves no vertex of this mesh; a renderer may draw it
 Lengths are cm in MediaPipe's canonical head frame; lip openings are fractions of the distance between the outer eye
 corners (8.9 cm).
@@ -49,6 +49,9 @@ _TELLING_GAP = (0.01, 0.04)
 _HINGE = np.array([0.0, -1.5, -2.0])
 """Effective axis of the jaw: the joint lies higher, but the jaw slides forward as it opens."""
 _LIP_LINE = -4.3
+_RISE_OF_JAW, _RISE_OF_UPPER = 0.07, 0.33
+"""Parts of an opening by the jaw, and without it, that the upper lip rises: with the driver's controls it does so as
+recorded speakers' lips do, from half of small openings to a fifth of wide ones."""
 _UPPER_SHARE = 0.45
 """Of a gap that closes, the part the upper lip comes down."""
 _PAIRS = tuple(zip(LIPS_INNER[1:10], LIPS_INNER[:10:-1], strict=True))
@@ -74,8 +77,8 @@ def lip_opening(controls: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Basis:
-    """`jaw` (468,) share of the jaw's turn; `width`, `round`, `upper` (468, 3) cm; `close` (468, 9) shares of the nine
-    inner-lip gaps (upper to lower point) by which each vertex moves when the lips meet."""
+    """`jaw` (468,) share of the jaw's turn, below 0 where that raises; `width`, `round`, `upper` (468, 3) cm; `close`
+    (468, 9) shares of the nine inner-lip gaps (upper to lower point) by which each vertex moves when the lips meet."""
 
     neutral: np.ndarray
     jaw: np.ndarray
@@ -111,12 +114,12 @@ def _closing(vertices: np.ndarray, below: np.ndarray) -> np.ndarray:
     return close
 
 
-def _jaw_share(vertices: np.ndarray, below: np.ndarray) -> np.ndarray:
+def _jaw_share(vertices: np.ndarray, below: np.ndarray, parting: np.ndarray) -> np.ndarray:
     across, y = np.abs(vertices[:, 0]), vertices[:, 1]
-    cheek = 1 - smoothstep(-7.5, -2.2, y)
+    cheek = 1 - smoothstep(-7.5, -3.4, y)
     lower = cheek + (1 - cheek) * (1 - smoothstep(0.8, 2.6, across))
     upper = cheek * smoothstep(1.0, 2.8, across)
-    return np.where(below, lower, upper)
+    return np.where(below, lower, upper - _RISE_OF_JAW * parting)
 
 
 def _turn(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
@@ -151,20 +154,20 @@ def _basis() -> _Basis:
     width = np.stack([0.62 * pull, 0.10 * np.abs(pull) - 0.05 * near * np.tanh(lips_y), -0.30 * np.abs(pull)], axis=-1)
     inward = np.stack([-0.85 * pull, -0.12 * near * lips_y, 0.75 * near * np.exp(-(lips_x**2) / 2)], axis=-1)
 
-    across = np.exp(-((x / 1.6) ** 2) / 2)
-    lift = 1 - smoothstep(-3.4, -1.7, y)
-    parting = UPPER_OPENING * eyes
-    fall = np.exp(-((lips_y / 1.3) ** 2) / 2)
-    amount = np.where(below, -0.4 * parting * fall, 0.6 * parting * fall * lift) * across
-    centre = amount[INNER_UPPER_LIP] - amount[INNER_LOWER_LIP]
+    # All of it in the middle and nothing at the corners, which lie on either side of the line where lips meet. A lip
+    # that rises grows thinner: its border goes by little more than half of what its edge does.
+    parting = np.exp(-((x / 1.6) ** 2) / 2) * (1 - smoothstep(1.6, 2.5, np.abs(x)))
+    parting *= np.exp(-((lips_y / np.where(below, 1.6, 0.66)) ** 2) / 2)
+    parting *= np.where(below, 1, 1 - smoothstep(-3.4, -1.7, y))
+    rise = np.where(below, _RISE_OF_UPPER - 1, _RISE_OF_UPPER) * parting
     upper = np.zeros((VERTICES, 3))
-    upper[:, 1] = amount * parting / centre
+    upper[:, 1] = UPPER_OPENING * eyes * rise / (rise[INNER_UPPER_LIP] - rise[INNER_LOWER_LIP])
     upper[:, 2] = 0.15 * np.abs(upper[:, 1])
 
     return _Basis(
         neutral=neutral,
-        jaw=_jaw_share(neutral, below),
-        jaw_angle=_jaw_angle(neutral[INNER_LOWER_LIP], JAW_OPENING * eyes),
+        jaw=_jaw_share(neutral, below, parting),
+        jaw_angle=_jaw_angle(neutral[INNER_LOWER_LIP], JAW_OPENING * eyes / (1 + _RISE_OF_JAW)),
         width=width,
         round=inward,
         upper=upper,
@@ -220,7 +223,7 @@ def mouth_vertices(controls: np.ndarray) -> np.ndarray:
     jaw, _, rounded, press, _ = (controls[:, index, None] for index in range(5))
     moved = np.stack([basis.width, basis.round, basis.upper]).reshape(3, -1)
     offsets = (controls[:, [1, 2, 4]] @ moved).reshape(-1, VERTICES, 3)
-    turned = basis.jaw > 0
+    turned = basis.jaw != 0
     offsets[:, turned] += _turn(basis.neutral[None, turned], jaw * basis.jaw_angle * basis.jaw[None, turned])
     # Rounding narrows the gap and press closes it: each vertex gives back its share of what is open.
     taken = 1 - (1 - ROUND_NARROWING * rounded) * (1 - lip_seal(press))

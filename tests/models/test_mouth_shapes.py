@@ -100,6 +100,16 @@ def test_each_control_does_what_it_is_called():
     assert rest.dtype == np.float32
 
 
+def test_an_upper_lip_rises_by_less_than_half_and_its_corners_stay_together():
+    """As on recorded speakers: 0.2 to 0.45 of an opening, the lip's border little more than half as far."""
+    edge, border, inner, outer = 13, 0, 78, 61
+    mixed = mouth_vertices(np.array([[0.2, 0, 0, 0, 0.8, 0], [0.45, 0, 0, 0, 0.95, 0]]))
+    opened = mixed[:, edge, 1] - mixed[:, 14, 1]
+    assert (np.abs(mixed[:, edge, 1] / opened - [0.25, 0.2]) < 0.06).all()
+    assert (mixed[:, border, 1] < 0.75 * mixed[:, edge, 1]).all()
+    assert (np.abs(mixed[:, inner, 1] - mixed[:, outer, 1]) < 0.12).all()
+
+
 def test_movement_is_smooth_across_the_skin():
     """Outside the gap between the lips every edge of the mesh keeps between a third and three times its length."""
     triangles = face_mesh().triangles

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from ....models.face.face_mesh import VERTICES
 from ...errors import TalkingPortraitError, one_line, quoted
 from ...face.landmarks import Landmarker
 from ...files.images import in_unit_range
@@ -29,6 +30,8 @@ from .mouth_motion import MouthMotion, mouth_motions
 from .mouth_view import skin_light
 from .mouth_views import MouthViews, Reader, film_views
 from .occlusion import TextureKeeper
+from .skin.face_texture import texture_of
+from .skin.registration import FilmedSkin
 
 End = Literal["back and forth", "hold", "cut"]
 """What follows the film's last frame where the sound is longer: the film backwards, that frame, or nothing."""
@@ -94,11 +97,16 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> F
             f"A face is found in none of the {len(images)} pictures; use pictures that show a face of at least 64 "
             "pixels, with its mouth."
         )
-    textures = TextureKeeper()
-    for number in np.flatnonzero(track.found).tolist():
-        textures.add(number, images[number].cpu().numpy(), track.points[number])
+    textures, skin = TextureKeeper(), FilmedSkin(track.frames)
+    found = np.flatnonzero(track.found)
+    for number in found.tolist():
+        frame, points = images[number].cpu().numpy(), track.points[number]
+        texture = texture_of(frame, points)
+        textures.add(number, texture, frame, points)
+        skin.add(number, texture)
+    aligned = skin.aligned(track.points[:, :VERTICES], found)
     looks = list(textures.kept.values())
-    face = filmed_face(track.points, track.found, (0,), track.image_size, smoothing=0, textures=looks)
+    face = filmed_face(aligned, track.found, (0,), track.image_size, smoothing=0, textures=looks)
 
     def read(numbers: np.ndarray) -> Iterator[np.ndarray]:
         return (images[int(number)].cpu().numpy() for number in numbers)

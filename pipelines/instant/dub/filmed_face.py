@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -13,12 +14,12 @@ from ...face.metric_mesh import metric_mesh, similarity
 from ...face.smoothing import smooth_points
 from ...large_arrays import give_memory_back, large_array
 from ...types import Camera
-from .face_texture import Texture
 from .filmed_movement import OVERLAP as MOVEMENT_OVERLAP
 from .filmed_movement import steadied, with_chin_below_lip
 from .lip_rims import lip_rims
 from .occlusion import Appearance
 from .resting_face import RestingFace, resting_face, spread_over
+from .skin.face_texture import Texture
 
 BLOCK, OVERLAP = 250, 8
 """Frames that are worked on together, and how many of the neighbouring ones are smoothed with them."""
@@ -26,6 +27,11 @@ TAKEN_TOGETHER = 32
 """Frames that are taken from a film's points before memory is given back."""
 RIGID_ABOVE = -1.0
 """Height in cm in the canonical head from which on a vertex tells the head's pose: from the tip of the nose up."""
+NOSE_SIDE, NOSE_TOP, NOSE_BOTTOM = 4.5, 1.0, -2.2
+"""Cm in the canonical head of the skin by which poses are corrected: no word moves it."""
+POSE_ERROR, SIZE_ERROR, PLACE_ERROR, POINT_ERROR = np.array([1.5, 1.0, 0.5]), 0.004, 0.006, 0.0009
+"""Standard deviations by which poses are wrong, in degrees about each axis, in parts of the size and in eye distances,
+and in eye distances of the mean of this skin, given its landmarks."""
 FADE = 3
 """Frames over which the new mouth comes and goes where a face is lost."""
 TURNED_FROM, TURNED_TO = 35.0, 50.0
@@ -94,6 +100,9 @@ def filmed_face(
         outside[part] = found[part] & _is_outside(points[part][:, list(LIPS_OUTER), :2].mean(axis=1), size)
         poses[part] = _posed(vertices, matrix, reference)[1]
         give_memory_back(points, poses)
+    for part in blocks(len(points)):
+        poses[part] = _with_skin_in_place(poses[part].astype(np.float64), points[part], size, rest)
+        give_memory_back(points, poses)
     points = _moving_plainly(points, poses, starts, size, rest)
     wanted = (found & ~outside) * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
     amount = _faded(wanted, starts)
@@ -127,6 +136,42 @@ def _posed(vertices: np.ndarray, matrix: np.ndarray, reference: np.ndarray) -> t
     posed = similarity(reference[rigid], in_camera[:, rigid], np.ones(len(rigid)))
     back = np.linalg.inv(posed)
     return in_camera @ np.swapaxes(back[:, :3, :3], 1, 2) + back[:, None, :3, 3], posed
+
+
+def _with_skin_in_place(matrix: np.ndarray, points: np.ndarray, size: tuple[int, int], rest: RestingFace) -> np.ndarray:
+    """Poses (n, 4, 4) a little changed, so that nose and cheeks of landmarks (n, 468, 3) lie where they usually do.
+
+    Depths that landmarkers report turn heads by a degree or two from frame to frame, which is seen at the chin.
+    """
+    from scipy.spatial.transform import Rotation
+
+    basis = pixels_per_cm(matrix, size, rest.shape)
+    eyes = eye_pixels(basis, rest.shape)
+    beside = np.flatnonzero(_nose_and_cheeks())
+    away = (points[:, beside, :2] - rest.usual_places(matrix, size)[:, beside]) / eyes[:, None, None]
+    middle = rest.usual[beside].mean(axis=0)
+    shape = rest.usual[beside] - middle
+    turns = np.cross(np.radians(POSE_ERROR)[:, None, None] * np.eye(3)[:, None], shape)
+    changes = np.concatenate([turns, SIZE_ERROR * shape[None]]) / eyes[:, None, None, None]
+    changes = np.einsum("nij,nkvj->nkvi", basis, changes)
+    shifts = np.broadcast_to(PLACE_ERROR * np.eye(2)[:, None], (len(points), 2, len(beside), 2))
+    ways = np.concatenate([changes, shifts], axis=1).reshape(len(points), 6, -1)
+    told = ways @ ways.swapaxes(1, 2) / (POINT_ERROR**2 * len(beside)) + np.eye(6)
+    found = np.linalg.solve(told, ways @ away.reshape(len(points), -1, 1) / (POINT_ERROR**2 * len(beside)))[..., 0]
+    turned = Rotation.from_rotvec(found[:, :3] * POSE_ERROR, degrees=True).as_matrix()
+    turned *= 1 + SIZE_ERROR * found[:, 3, None, None]
+    result = matrix.copy()
+    result[:, :3, :3] = matrix[:, :3, :3] @ turned
+    result[:, :3, 3] += np.einsum("nij,j->ni", matrix[:, :3, :3] - result[:, :3, :3], middle)
+    cm = np.linalg.norm(basis, axis=-1).max(axis=-1)
+    result[:, :2, 3] += PLACE_ERROR * found[:, 4:] * (eyes / cm)[:, None] * [1, -1]
+    return result
+
+
+@cache
+def _nose_and_cheeks() -> np.ndarray:
+    x, y, _ = face_mesh().vertices.T
+    return (np.abs(x) < NOSE_SIDE) & (y < NOSE_TOP) & (y > NOSE_BOTTOM)
 
 
 def _held(points: np.ndarray, found: np.ndarray, starts: tuple[int, ...]) -> np.ndarray:

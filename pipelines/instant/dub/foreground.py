@@ -11,9 +11,9 @@ import numpy as np
 from ....models.curves import smoothstep
 from ...image.frame_workers import FrameWorkers
 from ...packages import load_opencv
-from .face_texture import TEXELS_PER_EYE_DISTANCE, texture_grid, texture_of
 from .filmed_face import FilmedFace
 from .occlusion import EITHER_SIDE, Oddness, covered, left_as_filmed, lower_face
+from .skin.face_texture import TEXELS_PER_EYE_DISTANCE, texture_grid, texture_of
 
 SOFT, WIDE, BESIDE = 1.0, 8.0, 1e-3
 """Texels by which what is laid over a frame is blurred, and how far and how much it reaches where there is no face."""

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ....models.curves import smoothstep
 from ....models.face.face_mesh import VERTICES, mouth_opening
+from ....models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from ...image.luma import LUMA
 from ..renderer.face_opening import Aperture, colours_at
-from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 
 USUAL_RIMS, SPREAD = (0.02, 0.05), 0.04
 """Mouth half widths by which the edges of open lips usually lie outside the landmarks, the upper and the lower one, and
@@ -29,6 +31,13 @@ CLEAR = (1.4, 2.0)
 """The largest change over their mean from which on an edge tells something, and from which on all."""
 PLAIN = 0.3
 """Part of the places where colours change no more than beside an edge."""
+CONTACT_COLUMNS, CONTACT_SIDE, CONTACT_STEPS, CONTACT_REACH = 25, 0.92, 25, 0.2
+"""Columns that are looked at where lips touch, and how many places in each: mouth half widths from the middle."""
+CONTACT_WIDTH, CONTACT_SPREAD, CONTACT_SLOPE, CONTACT_BLUR = 0.08, 0.08, 0.03, 1.0
+"""Mouth half widths on either side that are brighter, and from the landmarks' middle, as a standard deviation; what the
+square of the line's slope costs, in the light on the cheeks, and columns by which it is smoothed."""
+CONTACT_CLEAR = (0.01, 0.04)
+"""Of the light on the cheeks, by how much darker a line tells something, and all."""
 
 
 def edge_steps(frame: np.ndarray, points: np.ndarray) -> np.ndarray | None:
@@ -68,3 +77,43 @@ def lip_rims(steps: Sequence[np.ndarray]) -> tuple[float, float]:
         place = float((into * edge**2).sum() / max(float((edge**2).sum()), 1e-12))
         rims.append(usual + float(clear) * (place - usual))
     return rims[0], rims[1]
+
+
+def contact_line(frame: np.ndarray, lips: Aperture, touching: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Pixels by which lips of a frame (H, W, 3) meet below the middle of their edges, over `lips.table_along`.
+
+    That is the smoothest dark line near it. `touching` (ENTRIES,) in 0..1 says where they meet, and `light` (3,) is
+    that on the cheeks. Landmarks of pursed lips lie on the lower one, of which a strip would open with the upper one.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    along = np.linspace(-CONTACT_SIDE, CONTACT_SIDE, CONTACT_COLUMNS)
+    away = np.linspace(-CONTACT_REACH, CONTACT_REACH, CONTACT_STEPS)
+    step = round(CONTACT_WIDTH / (away[1] - away[0]))
+    beyond = np.concatenate([away[:step] - step * (away[1] - away[0]), away, away[-step:] + step * (away[1] - away[0])])
+    edges = (np.interp(along * lips.half, lips.table_along, edge) for edge in (lips.upper, lips.lower))
+    middle = sum(edges) / 2
+    places = lips.places(along * lips.half, middle + beyond[:, None] * lips.half)
+    brightness = colours_at(frame, places).astype(np.float32) @ LUMA / float(light @ LUMA)
+    darker = (brightness[: -2 * step] + brightness[2 * step :]) / 2 - brightness[step:-step]
+    value = np.maximum(darker, 0) * np.exp(-0.5 * (away / CONTACT_SPREAD) ** 2)[:, None]
+    path = _smoothest(value, (away[1] - away[0]) * CONTACT_COLUMNS / (2 * CONTACT_SIDE))
+    clear = smoothstep(*CONTACT_CLEAR, darker[path, np.arange(CONTACT_COLUMNS)])
+    shift = gaussian_filter1d(away[path] * clear, CONTACT_BLUR, mode="nearest") * lips.half
+    beside = np.clip((1 - np.abs(lips.table_along) / lips.half) / (1 - CONTACT_SIDE) + 1, 0, 1)
+    return np.interp(lips.table_along, along * lips.half, shift) * beside * touching
+
+
+def _smoothest(value: np.ndarray, slope: float) -> np.ndarray:
+    """The row (n,) of each column of values (m, n) with the largest sum, less what changes of rows cost (Viterbi)."""
+    rows = np.arange(len(value))
+    cost = CONTACT_SLOPE * ((rows[:, None] - rows) * slope) ** 2
+    total, before = value[:, 0], []
+    for column in value.T[1:]:
+        reached = total - cost
+        before.append(reached.argmax(axis=1))
+        total = reached.max(axis=1) + column
+    path = [int(total.argmax())]
+    for back in reversed(before):
+        path.append(int(back[path[-1]]))
+    return np.array(path[::-1])

@@ -102,7 +102,7 @@ def _lips(
     """
     x, y = pixels
     from_upper, from_lower = ((x + field[0], y + field[1]) for field in (upper, lower))
-    lips = lip_edges(motion)
+    lips = lip_edges(frame, motion, light)
     along_upper, across = _local(lips, *from_upper)
     below_upper = across - np.interp(along_upper, lips.table_along, lips.upper)
     inward = lips.half - np.abs(along_upper)

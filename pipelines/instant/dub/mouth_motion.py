@@ -16,9 +16,9 @@ from ....models.face.face_mesh import (
     eye_distance,
     face_mesh,
 )
+from ....models.face.mouth_regions import MOUTH_CORNERS
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps, mouth_vertices
 from ...types import FaceMotion
-from ..renderer.mouth_shape import MOUTH_CORNERS
 from .filmed_face import FilmedFace, eye_pixels, pixels_per_cm
 from .resting_face import speech_offsets
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_OUTER, face_mesh
+from ....models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from ...image.luma import LUMA
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
-from ..renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, distance
+from ..renderer.mouth_shape import distance
+from .lip_rims import contact_line
 from .mouth_motion import MouthMotion, open_part
 
 SIDE_REACH = 0.94
@@ -53,6 +55,8 @@ NARROW, SHADE = 0.2, 0.7
 """Mouth half widths of an opening below which the lips shade what is seen between them, and by how much at most."""
 MARGIN = 4
 """Pixels around the lips that are kept of a picture."""
+MEETING = (0.12, 0.06)
+"""Mouth half widths between the landmarks of lips from which on they do not meet, and below which they do."""
 RIM = 1.0
 """Pixels inside the lips' edges from which on the inside is taken."""
 SKIN = [205, 425, 50, 280, 187, 411, 36, 266, 203, 423]
@@ -61,8 +65,9 @@ FACE_SIDE, FACE_TOP, FACE_BOTTOM, FACE_MOUTH = 5.5, 5.0, -8.5, (3.0, -2.2, -6.0)
 """Cm in the canonical head, the mouth's side, top and bottom the last: the face that says in which colour it is lit."""
 
 
-def lip_edges(motion: MouthMotion) -> Aperture:
-    """The inner edges of the lips of a filmed frame: a little outside the landmarks where the mouth is or will be open.
+def lip_edges(frame: np.ndarray, motion: MouthMotion, light: np.ndarray) -> Aperture:
+    """The inner edges of the lips of a frame (H, W, 3): a little outside the landmarks where the mouth is or will be
+    open, in the `light` (3,) on the cheeks.
 
     Between lips that touch there is a dark line, which goes as they part.
     """
@@ -71,15 +76,15 @@ def lip_edges(motion: MouthMotion) -> Aperture:
         for points in (motion.points, motion.points + motion.moved)
     )
     gap = mouth.lower - mouth.upper
-    part = np.maximum(
-        open_part(gap, motion.closed_gap, mouth.half),
-        open_part(spoken.lower - spoken.upper, motion.closed_gap, spoken.half),
-    )
+    filmed = open_part(gap, motion.closed_gap, mouth.half)
+    part = np.maximum(filmed, open_part(spoken.lower - spoken.upper, motion.closed_gap, spoken.half))
     touching = np.minimum(motion.closed_gap, gap) / 2 * (1 - part)
     # Edges within the landmarks are no farther in than where lips meet, which they do towards the corners.
     upper, lower = (np.maximum(rim * mouth.half, np.minimum(-gap / 2, 0)) * part for rim in motion.rims)
-    mouth.upper = mouth.upper + touching - upper
-    mouth.lower = mouth.lower - touching + lower
+    meeting = (part - filmed).clip(min=0) * smoothstep(*MEETING, gap / mouth.half)
+    contact = contact_line(frame, mouth, meeting, light) if meeting.any() else 0.0
+    mouth.upper = mouth.upper + touching - upper + contact
+    mouth.lower = mouth.lower - touching + lower + contact
     return mouth
 
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, eye_distance, mouth_opening
+from ....models.face.mouth_regions import MOUTH_CORNERS
 from ...face.head_pose import split_matrix
 from ...files.images import in_unit_range
 from ...large_arrays import give_memory_back
 from ...types import FaceTrack
-from ..renderer.mouth_shape import MOUTH_CORNERS
 from ..renderer.renderer import InstantRenderer
-from .face_texture import texture_of
 from .filmed_face import FilmedFace, blocks, pixels_per_cm
 from .mouth_motion import MouthMotion, mouth_motions
 from .mouth_view import MouthView
 from .occlusion import hidden_lips
 from .resting_face import held_mouths
+from .skin.face_texture import texture_of
 
 LEAST_OPENING, PARTED = 0.08, 0.045
 """Eye distances: where the film shows no wider mouth than the first, the inside is drawn by Instant's renderer; lips

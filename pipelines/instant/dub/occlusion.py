@@ -15,8 +15,8 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ...packages import load_opencv
-from .face_texture import Texture, texture_grid, texture_of
 from .lip_rims import edge_steps
+from .skin.face_texture import Texture, texture_grid
 
 LEAST_TEXTURES, MOST_TEXTURES = 12, 96
 """Textures from which on the usual look is certain, and those that are kept."""
@@ -182,10 +182,10 @@ class TextureKeeper:
     _step: int = 1
     _seen: int = 0
 
-    def add(self, number: int, frame: np.ndarray, points: np.ndarray) -> None:
-        """Takes the next frame (H, W, 3) that shows the face, with its number and landmarks."""
+    def add(self, number: int, texture: Texture, frame: np.ndarray, points: np.ndarray) -> None:
+        """Takes the texture of the next frame (H, W, 3) that shows the face, with its number and landmarks."""
         if self._seen % self._step == 0:
-            self.kept[number] = replace(texture_of(frame, points), steps=edge_steps(frame, points))
+            self.kept[number] = replace(texture, steps=edge_steps(frame, points))
             if len(self.kept) >= MOST_TEXTURES:
                 self.kept = dict(list(self.kept.items())[::2])
                 self._step *= 2

@@ -8,12 +8,13 @@ from fractions import Fraction
 import numpy as np
 
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, VERTICES, eye_distance, mouth_opening
+from ....models.face.mouth_regions import MOUTH_CORNERS, UPPER_INNER_LIP
 from ....models.face.mouth_shapes import close_lips, mouth_vertices, neutral_vertices
 from ....models.speech.mouth_network import CONTROLS
 from ...face.head_pose import split_matrix
 from ...face.metric_mesh import project
 from ...types import Camera, FaceMotion, FaceTrack
-from ..renderer.mouth_shape import MOUTH_CORNERS, UPPER_INNER_LIP, Speaking
+from ..renderer.mouth_shape import Speaking
 from ..renderer.portrait_mesh import LipControls, PortraitMesh
 
 REST_FRAMES = 400

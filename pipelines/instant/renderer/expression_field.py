@@ -13,7 +13,7 @@ import torch
 
 from ....models.curves import smoothstep
 from ....models.face.face_mesh import FACE_OVAL, LEFT_EYE, RIGHT_EYE, VERTICES, face_mesh
-from .mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
+from ....models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from .portrait_mesh import PortraitMesh
 from .warp import Grid, between_sites, invert, sample_field, without_folds
 

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from ....models.curves import smoothstep
+from ....models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from .expression_field import ExpressionField
 from .face_opening import Aperture, EdgeTables
 from .lip_edges import RIM, dark_line, inside_kept, line_width, lip_above, lip_edge, lip_in_opening
 from .mouth_interior import MouthInterior
-from .mouth_shape import LIP_EDGE, LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP, trimmed_part
+from .mouth_shape import LIP_EDGE, trimmed_part
 from .picture_style import PictureStyle
 from .portrait_mesh import PortraitMesh
 from .warp import Layer, as_opaque_as, extent

@@ -19,7 +19,6 @@ from ....models.curves import Values, smoothstep, soft_limit
 from ....models.face.face_mesh import (
     CHIN,
     INNER_LOWER_LIP,
-    INNER_MOUTH_CORNERS,
     INNER_UPPER_LIP,
     LIPS_INNER,
     OUTER_LOWER_LIP,
@@ -27,19 +26,24 @@ from ....models.face.face_mesh import (
     eye_distance,
     face_mesh,
 )
+from ....models.face.mouth_regions import (
+    LOWER_INNER_LIP,
+    MOUTH_CORNERS,
+    UPPER_CHAIN,
+    UPPER_INNER_LIP,
+    below_nose,
+    beside_mouth,
+    corner_part,
+    jaw_part,
+    lip_followers,
+    mouth_part,
+    thickening,
+)
 from ....models.face.mouth_shapes import mouth_vertices
 from ...types import FaceMotion
 
 if TYPE_CHECKING:
     from .portrait_mesh import LipControls, PortraitMesh
-
-UPPER_INNER_LIP = LIPS_INNER[1:10]
-LOWER_INNER_LIP = LIPS_INNER[:10:-1]
-"""Both from the right to the left mouth corner, without the corners; entry i of one lies over entry i of the other."""
-MOUTH_CORNERS = INNER_MOUTH_CORNERS
-"""Between them the lips part."""
-UPPER_CHAIN = [MOUTH_CORNERS[0], *UPPER_INNER_LIP, MOUTH_CORNERS[1]]
-LOWER_CHAIN = [MOUTH_CORNERS[0], *LOWER_INNER_LIP, MOUTH_CORNERS[1]]
 
 LOWER_TEETH_FOLLOW, TEETH_PART = [INNER_LOWER_LIP, 87, 317, INNER_LOWER_LIP, 87, 317, CHIN, 175, 199, 200], 0.87
 """Vertices whose mean movement the lower teeth take part in, and the part: they are nearer to the jaw's hinge than the
@@ -62,6 +66,11 @@ MAX_SLIT = 0.04
 TRIMMED_OVER = 4.0
 """Opening over what is trimmed from both lips' edges at which all of that is gone."""
 
+SPEAKING = 0.004
+"""Eye distances by which a lip rises or falls, from which on it speaks: less than in an "m"."""
+SHUT_DOWN, MOST_FALL = 0.35, 0.05
+"""Part of the way to closed lips that an open portrait's upper lip comes down, and the most eye distances by which the
+mouth's corners fall where it comes further."""
 LONG_PAUSE, SMILE_PAUSE = 4.0, 0.5
 """Seconds of silence after which a mouth that is open in the portrait opens again, and a smile comes back."""
 PLAIN_CURVE, MAX_CURVE = 0.03, 0.22
@@ -79,6 +88,8 @@ OVAL_FROM, OVAL_FULL = 0.04, 0.18
 """Openings in eye distances from which, and with which, the lips' contour becomes an oval."""
 OVAL = 0.58
 """Exponent of the oval's height: 0.5 is an ellipse; more is gentler to the skin at the corners."""
+CORNERS_FALL = 0.13
+"""Part of an oval's height by which its corners fall; with the mesh's own fall they do so as recorded speakers' do."""
 UPPER_RISE = 0.06
 """Part of an opening by which the upper lip rises, so that its teeth show."""
 LIFTED_JAW = 0.5
@@ -120,15 +131,16 @@ class MouthShape:
         """Visible part of the mouth's width on a turned head."""
         self.eye_pixels = mesh.eye_distance
         self.opening_share, self.chin_gain = mesh.jaw_shares()
+        self.corners = corner_part()
         self.relaxed = self._relaxed(mesh)
         """(468, 3): takes the portrait's smile away."""
         thickness = np.linalg.norm(self.vertices[OUTER_LOWER_LIP] - self.vertices[INNER_LOWER_LIP])
         self.roll = ROLLED_IN * float(thickness)
         """Height of the lower lip that disappears under the upper teeth."""
         self.fit_edges(np.zeros(len(UPPER_INNER_LIP)), LIP_EDGE)
-        self.upper_follows, self.lower_follows = _followers()
-        self.thicker = _thickening()
-        self.slit, self.jaw = _slit(self.eye_cm), _jaw()
+        self.upper_follows, self.lower_follows = lip_followers()
+        self.thicker = thickening()
+        self.slit, self.jaw = _slit(self.eye_cm), jaw_part()
 
     def fit_edges(self, further: np.ndarray, hidden: float, trimmed: float = 0.0) -> None:
         """Sets how much further (9,) than landmarks open lips go to shut, and how many pixels their soft edges hide.
@@ -149,8 +161,9 @@ class MouthShape:
         Of a smile a part leaves while speaking and is back in each pause.
         """
         lips = list(LIPS_INNER)
-        moved = np.abs(motion.vertices[:, lips] - motion.neutral[lips]).max(axis=(1, 2))
-        active = (moved > 0.06 * eye_distance(motion.neutral) / 8.9).astype(np.float64)
+        # Idle lips spread and round a little, but hardly rise or fall.
+        moved = np.abs(motion.vertices[:, lips, 1] - motion.neutral[lips, 1]).max(axis=1)
+        active = (moved > SPEAKING * eye_distance(motion.neutral)).astype(np.float64)
         rate = float(motion.fps)
         relaxing = _bridged(active, SMILE_PAUSE * rate, 0.3 * rate, 0.14 * rate)
         closing = np.zeros_like(active) if self.closed else _bridged(active, LONG_PAUSE * rate, 0.8 * rate, 0.12 * rate)
@@ -173,8 +186,11 @@ class MouthShape:
         offsets += relaxing[:, None] * self.relaxed
         if not self.closed:
             # The upper lip comes down for closures and round lips alone: the picture's own teeth stay.
-            down = np.maximum(0.35 * smoothstep(0.11, 0.0, opening), 0.75 * pucker) * (1 - tuck)
+            down = np.maximum(SHUT_DOWN * smoothstep(0.11, 0.0, opening), 0.75 * pucker) * (1 - tuck)
             closing = down[:, None, None] * self.closing_upper + (1 - down)[:, None, None] * self.closing_lower
+            # The line where lips meet takes its corners along, else round lips would hang from a smile's.
+            fall = np.minimum((down - SHUT_DOWN).clip(min=0) * self.gaps[4], MOST_FALL * self.eye_cm)
+            closing[..., 1] -= fall[:, None] * self.corners
             offsets += speaking.closing[frames, None, None] * closing
         jaw = TEETH_PART * offsets[:, LOWER_TEETH_FOLLOW]
         jaw[..., 1] -= LIFTED_JAW * self._shape_lips(offsets, controls)[:, None]
@@ -188,12 +204,12 @@ class MouthShape:
         own = min(self.width / self.eye_cm, PLAIN_WIDTH)
         other = distance(motion.neutral, *MOUTH_CORNERS) / eye_distance(motion.neutral)
         width = float(np.clip(own / other, 0.6, 1.4))
-        offsets[..., 0] *= 1 + (width - 1) * _mouth_weight()
+        offsets[..., 0] *= 1 + (width - 1) * mouth_part()
         opening = np.linalg.norm(offsets[:, INNER_LOWER_LIP] - offsets[:, INNER_UPPER_LIP], axis=-1) / self.eye_cm
         limit = self.width_seen * min(1.0, self.width_seen / PROFILE)
         drawn = soft_limit(opening, EASE_OPENING * limit, MAX_OPENING * limit) / self.opening_share
         gain = np.where(opening > 0, drawn / np.maximum(opening, 1e-9), 1.0)
-        offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * _below_nose()[:, None]
+        offsets[..., 1:] *= 1 + (gain[:, None, None] - 1) * below_nose()[:, None]
         # The jaw is one bone: the front of the chin goes no further than its tip, and the jaw's line goes along.
         offsets[..., 1] += (self.chin_gain - 1) * offsets[:, CHIN, 1:2] * self.jaw
         return offsets + self._unseen(opening)[:, None, None] * self.slit
@@ -255,7 +271,7 @@ class MouthShape:
         evenly = corners[:, :1] + (corners[:, 1:] - corners[:, :1]) * (1 + place) / 2
         for chain, lip in ((upper, upper_lip), (lower, lower_lip)):
             chain[:, [0, -1], 0] = inward[:, None] * [1, -1]
-            chain[:, [0, -1], 1] = (-0.06 * oval * middle)[:, None]
+            chain[:, [0, -1], 1] = (-CORNERS_FALL * oval * middle)[:, None]
             chain[:, 1:-1, 0] = evenly - offsets[:, lip, 0]
         offsets += np.einsum("vn,bnk->bvk", self.upper_follows, upper)
         offsets += np.einsum("vn,bnk->bvk", self.lower_follows, lower)
@@ -273,17 +289,10 @@ class MouthShape:
         narrower = max(self.width / self.eye_cm - PLAIN_WIDTH, 0.0) * self.eye_cm / 2
         if fall == 0:
             return np.zeros((VERTICES, 3))
-        x, y = face_mesh().vertices[:, 0], face_mesh().vertices[:, 1]
-        corner = face_mesh().vertices[MOUTH_CORNERS[1]]
-        away = np.abs(x) / corner[0]
-        # Nothing at the middle of the lips, all of it at the corners, then fading over the cheeks.
-        along = np.clip(away, 0, 1) ** 2 * np.exp(-((((away - 1).clip(min=0) * corner[0]) / 1.7) ** 2) / 2)
-        over = (y - corner[1]) / np.where(y > corner[1], 2.4, 1.8)
-        weight = along * np.exp(-(over**2) / 2)
         offsets = np.zeros((VERTICES, 3))
-        offsets[:, 1] = -fall * weight
-        drawn_in = np.sign(x) * np.clip(away, 0, 1) * np.exp(-((((away - 1).clip(min=0) * corner[0]) / 1.7) ** 2) / 2)
-        offsets[:, 0] = -narrower * drawn_in * np.exp(-(over**2) / 2)
+        offsets[:, 1] = -fall * self.corners
+        along, around = beside_mouth()
+        offsets[:, 0] = -narrower * np.sign(face_mesh().vertices[:, 0]) * along * around
         return offsets
 
     def _closing(self, further: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -328,73 +337,7 @@ def _bridged(active: np.ndarray, pause: float, lead: float, soft: float) -> np.n
     return gaussian_filter1d(maximum_filter1d(whole, max(1, round(lead)), mode="nearest"), soft, mode="nearest")
 
 
-def _below_nose() -> np.ndarray:
-    """1 (468,) on lips and jaw, 0 from the nose up."""
-    return smoothstep(-1.0, -2.5, face_mesh().vertices[:, 1])
-
-
-def _jaw() -> np.ndarray:
-    """Part (468,) in which vertices go down with the chin beyond the mesh's own movement, as recorded speakers' do."""
-    x, y = np.abs(face_mesh().vertices[:, 0]), face_mesh().vertices[:, 1]
-    # It begins below the lower lip, and at the sides below the ears.
-    begins = -5.3 + 2.8 * smoothstep(3.0, 6.0, x)
-    return smoothstep(0.0, 1.0, (begins - y) / (begins + 8.0))
-
-
-def _mouth_weight() -> np.ndarray:
-    """1 (468,) on the lips, falling to 0 two mouth heights away."""
-    canonical = face_mesh().vertices
-    lips = canonical[list(LIPS_INNER)]
-    distance = np.linalg.norm(canonical[:, None, :2] - lips[None, :, :2], axis=-1).min(axis=1)
-    return np.clip(1 - distance / 3.0, 0, 1) ** 2
-
-
 def _slit(eye_cm: float) -> np.ndarray:
     """Offsets (468, 3) in cm of a small movement of the jaw, scaled to open the lips by one eye distance."""
     jaw = mouth_vertices(np.array([[SMALL_JAW, 0, 0, 0, 0, 0]]))[0].astype(np.float64)
     return jaw * (eye_cm / distance(jaw, INNER_UPPER_LIP, INNER_LOWER_LIP))
-
-
-def _side() -> tuple[np.ndarray, np.ndarray]:
-    """Height (468,) above the line where the lips meet on the canonical face; whether a vertex is of the lower side."""
-    canonical = face_mesh().vertices
-    x = canonical[UPPER_CHAIN, 0]
-    line = np.interp(canonical[:, 0], x, (canonical[UPPER_CHAIN, 1] + canonical[LOWER_CHAIN, 1]) / 2)
-    above = canonical[:, 1] - line
-    below = above < 0
-    below[list(UPPER_INNER_LIP)] = False
-    below[list(LOWER_INNER_LIP)] = True
-    return above, below
-
-
-def _followers() -> tuple[np.ndarray, np.ndarray]:
-    """Matrices (468, 11): how all vertices follow the points of the upper, and of the lower, inner lip and its corners.
-
-    Each fades into the skin around; nothing follows both lips except beside the corners.
-    """
-    canonical = face_mesh().vertices.astype(np.float64)
-    x, y = canonical[:, 0], canonical[:, 1]
-    above, below = _side()
-    fade = 1 - smoothstep(2.2, 3.6, np.abs(x))
-    fade *= 1 - smoothstep(-2.9, -1.9, y)
-    matrices = []
-    for chain, side in ((UPPER_CHAIN, ~below), (LOWER_CHAIN, below)):
-        along = np.exp(-(((x[:, None] - x[chain][None]) / 0.45) ** 2) / 2)
-        along /= along.sum(axis=1, keepdims=True) + 1e-9
-        away = np.abs(y - np.interp(x, x[chain], y[chain]))
-        follows = (side * fade * np.exp(-((away / 1.2) ** 2) / 2))[:, None] * along
-        follows[chain] = np.eye(len(chain))
-        matrices.append(follows)
-    matrices[1][list(MOUTH_CORNERS)] = 0
-    return matrices[0], matrices[1]
-
-
-def _thickening() -> np.ndarray:
-    """Rise (468,) in cm with which lips pucker: their outer borders move away from the line where they meet."""
-    canonical = face_mesh().vertices
-    above, below = _side()
-    outwards = np.abs(above) / np.where(below, 0.8, 0.6)
-    bump = outwards * np.exp((1 - outwards**2) / 2) * np.exp(-((canonical[:, 0] / 1.8) ** 2) / 2)
-    bump *= 1 - smoothstep(-2.9, -2.1, canonical[:, 1])
-    bump[[*UPPER_INNER_LIP, *LOWER_INNER_LIP]] = 0
-    return np.where(below, -0.20, 0.14) * bump

@@ -22,12 +22,13 @@ from ....models.face.face_mesh import (
     eye_distance,
     vertex_normals,
 )
+from ....models.face.mouth_regions import MOUTH_CORNERS
 from ....models.face.mouth_shapes import mouth_vertices
 from ...errors import TalkingPortraitError
 from ...face.head_pose import head_matrix
 from ...face.metric_mesh import metric_mesh, project
 from ...types import Camera, FaceMotion, FaceTrack
-from .mouth_shape import LOWER_TEETH_FOLLOW, MOUTH_CORNERS, MouthShape, Speaking, distance
+from .mouth_shape import LOWER_TEETH_FOLLOW, MouthShape, Speaking, distance
 
 if TYPE_CHECKING:
     from .face_light import FaceLight

@@ -24,6 +24,7 @@ from talking_portrait.models.face.face_mesh import (
     eye_distance,
     mouth_opening,
 )
+from talking_portrait.models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines import large_arrays
 from talking_portrait.pipelines.batch.manifest import read_manifest
@@ -39,7 +40,6 @@ from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_vi
 from talking_portrait.pipelines.instant.animate import Source, animate_source, fit_portrait
 from talking_portrait.pipelines.instant.dub import lower_face, mouth_views
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_video
-from talking_portrait.pipelines.instant.dub.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
 from talking_portrait.pipelines.instant.dub.lip_rims import USUAL_RIMS, edge_steps, lip_rims
@@ -57,8 +57,8 @@ from talking_portrait.pipelines.instant.dub.occlusion import (
     covered,
 )
 from talking_portrait.pipelines.instant.dub.resting_face import USUAL_MOUTHS, held_mouths, resting_face, speech_offsets
+from talking_portrait.pipelines.instant.dub.skin.face_texture import texture_grid, texture_of
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
-from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import Audio, FaceMotion, FaceTrack
 
@@ -588,7 +588,8 @@ def test_the_edges_of_open_lips_are_where_colours_change(rims):
 def test_textures_are_kept_from_all_of_a_film(frames, track):
     keeper = TextureKeeper()
     for number in range(5 * MOST_TEXTURES):
-        keeper.add(number, np.full((64, 64, 3), number % 256, np.uint8), track.points[0] / 4)
+        frame, points = np.full((64, 64, 3), number % 256, np.uint8), track.points[0] / 4
+        keeper.add(number, texture_of(frame, points), frame, points)
     assert MOST_TEXTURES / 4 <= len(keeper.kept) <= MOST_TEXTURES
     values = [int(texture.colours[30, 50, 0]) for texture in keeper.kept.values()]
     assert len(set(np.diff(values) % 256)) == 1

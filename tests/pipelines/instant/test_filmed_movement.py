@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+from talking_portrait.models.curves import smoothstep
 from talking_portrait.models.face.face_mesh import LIPS_OUTER
+from talking_portrait.models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.face.head_pose import head_matrix
 from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.instant.dub.filmed_face import filmed_face
 from talking_portrait.pipelines.instant.dub.filmed_movement import CHIN, LOWER_LIP, steadied, with_chin_below_lip
+from talking_portrait.pipelines.instant.dub.lip_rims import contact_line
 from talking_portrait.pipelines.instant.dub.mouth_motion import MouthMotion, mouth_motions
 from talking_portrait.pipelines.instant.dub.mouth_view import lip_edges
 from talking_portrait.pipelines.instant.dub.resting_face import held_mouths
-from talking_portrait.pipelines.instant.renderer.mouth_shape import LOWER_INNER_LIP, UPPER_INNER_LIP
+from talking_portrait.pipelines.instant.dub.skin.face_texture import texture_of
+from talking_portrait.pipelines.instant.dub.skin.registration import FilmedSkin
+from talking_portrait.pipelines.instant.renderer.face_opening import ENTRIES, Aperture
 
 FRAMES, SIZE = 60, (512, 512)
 JITTER = 0.002
@@ -93,8 +99,43 @@ def test_edges_of_lips_that_part_lie_no_farther_in_than_where_the_filmed_ones_me
     moved = np.zeros((468, 2))
     moved[list(LOWER_INNER_LIP), 1] = 20
     basis = np.array([[10.0, 0, 0], [0, -10, 0]])
-    edges = lip_edges(MouthMotion(points, moved, basis, points[13], 90.0, 0.5, (-0.1, -0.1)))
+    frame, light = np.full((512, 512, 3), 128, np.uint8), np.full(3, 128.0)
+    edges = lip_edges(frame, MouthMotion(points, moved, basis, points[13], 90.0, 0.5, (-0.1, -0.1)), light)
     upper, lower = (points[list(chain), 1].mean() for chain in (UPPER_INNER_LIP, LOWER_INNER_LIP))
     assert (edges.lower - edges.upper).min() > -1e-6
     assert points[list(LIPS_OUTER), 1].min() < edges.middle[1] + edges.upper.mean() < lower
     assert upper < edges.middle[1] + edges.lower.mean()
+
+
+def test_shut_lips_that_open_part_where_they_are_seen_to_meet():
+    """A dark line above the landmarks' by up to a tenth of the mouth's half width, and a darker one on the chin."""
+    points = neutral_vertices()[:, :2].astype(np.float64) * [20, -20] + 256
+    lips = Aperture(points, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+    x, y = np.meshgrid(np.arange(512) + 0.5, np.arange(512) + 0.5)
+    along, across = np.moveaxis(lips.local(np.stack([x, y], axis=-1)), -1, 0)
+    line = np.interp(along, lips.table_along, lips.upper) - 0.1 * lips.half * np.cos(1.5 * along / lips.half)
+    dark = 60 * np.exp(-0.5 * ((across - line) / 2) ** 2) + 90 * np.exp(-0.5 * ((across - 0.5 * lips.half) / 2) ** 2)
+    frame = np.repeat((180 - dark)[..., None], 3, axis=2).astype(np.uint8)
+    meet = contact_line(frame, lips, np.ones(ENTRIES), np.full(3, 180.0))
+    inner = np.abs(lips.table_along) < 0.8 * lips.half
+    wanted = -0.1 * lips.half * np.cos(1.5 * lips.table_along / lips.half)
+    assert np.abs(meet - wanted)[inner].max() < 0.02 * lips.half
+    plain = contact_line(np.full_like(frame, 180), lips, np.ones(ENTRIES), np.full(3, 180.0))
+    assert np.abs(plain).max() < 0.01 * lips.half
+
+
+def test_landmarks_that_jump_beside_the_skin_are_put_back_and_few_frames_are_left():
+    """A face with spots whose landmarks of chin and lips are off by pixels that differ from frame to frame."""
+    numbers = np.random.default_rng(3)
+    points = neutral_vertices() * [14, -14, -14] + [128, 100, 0]
+    frame = cv2.GaussianBlur(numbers.integers(0, 256, (256, 256, 3)).astype(np.uint8), (0, 0), 2.5)
+    lower = smoothstep(-1.0, -4.0, neutral_vertices()[:, 1].astype(np.float64))[None, :, None]
+    wrong = np.concatenate([numbers.normal(0, 1.5, (24, 1, 2)) * lower, np.zeros((24, 468, 1))], axis=2)
+    landmarks = (points + wrong).astype(np.float32)
+    skin = FilmedSkin(24)
+    for number in range(24):
+        skin.add(number, texture_of(frame, landmarks[number]))
+    aligned, few = (skin.aligned(landmarks, np.arange(count))[:, [0, 17, 200]] for count in (24, 5))
+    before = landmarks[:, [0, 17, 200]]
+    assert aligned.std(axis=0)[:, :2].mean() < 0.4 * before.std(axis=0)[:, :2].mean()
+    np.testing.assert_allclose(few, before, atol=1e-4)

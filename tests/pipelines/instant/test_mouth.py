@@ -11,12 +11,15 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from talking_portrait.models.face.face_mesh import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER, RIGHT_EYE
+from talking_portrait.models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.face.head_pose import head_matrix
 from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.image.luma import LUMA
 from talking_portrait.pipelines.instant.animate import fit_portrait
+from talking_portrait.pipelines.instant.driver.idle import idle_lips
+from talking_portrait.pipelines.instant.driver.prosody import RATE
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.lip_edges import inside_shown, lip_above, lip_edge
 from talking_portrait.pipelines.instant.renderer.mouth_interior import (
@@ -25,13 +28,7 @@ from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     _own_teeth,
     palette_of,
 )
-from talking_portrait.pipelines.instant.renderer.mouth_shape import (
-    LOWER_INNER_LIP,
-    MOUTH_CORNERS,
-    UPPER_INNER_LIP,
-    MouthShape,
-    trimmed_part,
-)
+from talking_portrait.pipelines.instant.renderer.mouth_shape import MouthShape, trimmed_part
 from talking_portrait.pipelines.instant.renderer.picture_style import PictureStyle, pixels_inside
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
@@ -208,6 +205,16 @@ def test_the_smile_leaves_in_speech_wholly_for_m_and_is_back_in_pauses(smiling):
     assert speaking.relaxing[12] > 0.99
     assert speaking.relaxing[60] < 0.01
     assert speaking.closing[60] > 0.99, "the lips of a pause are closed"
+
+
+def test_lips_that_idle_leave_the_portraits_smile(smiling):
+    prosody = SimpleNamespace(frames=round(30 * RATE), speech=np.zeros(round(30 * RATE), bool))
+    offsets = mouth_vertices(idle_lips(prosody, seed=0))
+    assert np.abs(offsets).max() > 0.05
+    still = np.zeros((len(offsets), 3), np.float32)
+    motion = FaceMotion(neutral_vertices() + offsets, neutral_vertices(), still, still, Fraction(RATE))
+    speaking = smiling.renderer.mesh.mouth.speaking(motion)
+    assert max(speaking.relaxing.max(), speaking.closing.max()) < 0.01
 
 
 def test_a_lower_lip_goes_under_the_teeth_where_lip_press_rests_there():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from talking_portrait.models.face.face_mesh import face_mesh
+from talking_portrait.models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.errors import TalkingPortraitError
@@ -19,12 +20,7 @@ from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.renderer.expression_field import ExpressionField
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.head_field import HeadField
-from talking_portrait.pipelines.instant.renderer.mouth_shape import (
-    LOWER_INNER_LIP,
-    MOUTH_CORNERS,
-    UPPER_INNER_LIP,
-    Speaking,
-)
+from talking_portrait.pipelines.instant.renderer.mouth_shape import Speaking
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.instant.renderer.warp import Layer, invert, sample_field

@@ -10,7 +10,9 @@ from talking_portrait.models.face.mouth_shapes import neutral_vertices
 from talking_portrait.models.face.upper_face_shapes import upper_face_shapes
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.animate import fit_portrait
+from talking_portrait.pipelines.instant.renderer.eyes.eyelids import eyelids
 from talking_portrait.pipelines.instant.renderer.eyes.spectacles import LEAST_BRIDGE, bridge_contrast
+from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.instant.renderer.warp import Layer
 from talking_portrait.pipelines.types import FaceMotion
@@ -68,6 +70,27 @@ def test_a_face_without_spectacles_has_no_bridge_and_blinks(blink):
     assert abs(bridge_contrast(renderer.layer, track.points[0, :, :2])) < 0.5 * LEAST_BRIDGE
     assert len(renderer.eyes) == 2
     assert (shut - image).abs().max() > 0.2
+
+
+def test_brows_that_meet_are_no_bridge():
+    image, track = example_portrait()
+    points, picture = track.points[0, :, :2], image.clone()
+    left, right = points[[133, 362], 0].astype(int)
+    brow = int(points[[107, 336], 1].mean())
+    picture[brow - 5 : brow + 5, left:right] *= 0.4
+    layer = Layer(picture.permute(2, 0, 1)[None], 0, 0)
+    assert abs(bridge_contrast(layer, points)) < 0.8 * LEAST_BRIDGE
+
+
+@pytest.mark.parametrize("hat", [False, True])
+def test_the_brim_of_a_hat_does_not_become_a_lid(hat):
+    image, track = fit_portrait(*example_portrait(), 256)
+    picture, brim = image.clone(), int(track.points[0, [159, 386], 1].min()) - 2
+    if hat:
+        picture[:brim] = torch.tensor([0.95, 0.9, 0.6])
+        picture[brim:] *= 0.4
+    layer = Layer(torch.cat([picture.permute(2, 0, 1), torch.ones(1, *picture.shape[:2])])[None], 0, 0)
+    assert len(eyelids(PortraitMesh(track), layer, stone=0.0)) == (0 if hat else 2)
 
 
 def test_freckles_on_a_nose_are_no_bridge():

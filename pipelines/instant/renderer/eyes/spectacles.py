@@ -15,6 +15,9 @@ from ..warp import Layer
 BRIDGE_COLUMNS, BRIDGE_ROWS = (-0.22, 0.22, 23), (-0.75, 0.5, 125)
 """Where the bridge is looked for: first, last and count, in distances of the inner eye corners, from the middle between
 them along their line, and down from it."""
+HIGHEST_BRIDGE = -0.36
+"""The highest row in which it may lie. Of what was tried, brows that meet and the brims of hats lie at -0.43 and above,
+and nine spectacles have a bridge below."""
 BRIDGE_BLUR = 1.5
 """Columns of that grid over which skin is evened out."""
 BRIDGE_SHARE = 0.15
@@ -55,10 +58,9 @@ def bridge_contrast(portrait: Layer, points: np.ndarray) -> float:
     seen = gaussian_filter1d(seen, BRIDGE_BLUR, axis=1, mode="nearest")
     differs = seen - median_filter(seen, size=(45, 1, 1), mode="nearest")
     # A bar that is a little oblique is one, too.
-    darker, lighter = (
-        float(np.percentile(maximum_filter1d(sign * differs, 7, axis=0), 100 * BRIDGE_SHARE, axis=1)[5:-5].max())
-        for sign in (-1, 1)
-    )
+    low_enough = across[:-5] >= HIGHEST_BRIDGE
+    bars = (maximum_filter1d(sign * differs, 7, axis=0)[:-5][low_enough] for sign in (-1, 1))
+    darker, lighter = (float(np.percentile(bar, 100 * BRIDGE_SHARE, axis=1).max()) for bar in bars)
     return max(lighter, -darker, key=abs) / max(float(np.median(seen)), 0.08)
 
 

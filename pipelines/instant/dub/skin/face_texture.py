@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from ....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, eye_distance, face_mesh, mouth_opening
-from ...face.flat_face import Layout, laid_flat, lay_out
-from ...packages import load_opencv
+from .....models.face.face_mesh import LIPS_INNER, LIPS_OUTER, eye_distance, face_mesh, mouth_opening
+from ....face.flat_face import Layout, laid_flat, lay_out
+from ....packages import load_opencv
 
 TEXELS_PER_EYE_DISTANCE = 64
 SIDE, TOP, BOTTOM = 7.0, 1.0, -8.6

@@ -8,7 +8,7 @@ import torch
 
 from ...models.face.landmarks_68 import LANDMARKS_68
 from ..audio.silence import silence_weight
-from ..person.closed_mouth import EYES, INNER_LIPS, least_open
+from ..person.closed_mouth import LIPS_AND_EYES, least_open
 from ..types import Audio
 from .fitted_face import FittedFace
 
@@ -22,12 +22,11 @@ def closed_in_silence(expression: torch.Tensor, audio: Audio, face: FittedFace, 
 def closed_mouth(face: FittedFace) -> torch.Tensor:
     """The mean expression (K,) of the frames in which the person's lips are least apart."""
     model = face.face_model
-    places = [*INNER_LIPS, *EYES]
+    places = list(LIPS_AND_EYES)
     if len(model.landmark_index) > len(LANDMARKS_68):  # MediaPipe's, of a person's own mesh
         places = [LANDMARKS_68[place] for place in places]
     corners = model.landmark_index[places]
     mean = model.geo_mean.view(-1, 3)[corners]
     bases = model.exp_base.view(-1, 3, model.exp_base.shape[-1])[corners]
-    upper, lower, left, right = (mean[i] + face.expression @ bases[i].T for i in range(4))
-    opening = (upper - lower).norm(dim=1) / (left - right).norm(dim=1)
-    return face.expression[least_open(opening)].mean(0)
+    points = torch.stack([mean[i] + face.expression @ bases[i].T for i in range(len(places))], dim=1)
+    return face.expression[least_open(points)].mean(0)

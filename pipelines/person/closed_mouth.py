@@ -6,10 +6,12 @@ import torch
 
 CLOSED = 0.05
 """Part of the person's frames, those with the least open lips, whose mean is the closed mouth."""
-INNER_LIPS, EYES = (62, 66), (36, 45)
-"""Of the 68 landmarks: the middles of the lips, and the outer corners of the eyes."""
+LIPS_AND_EYES = (62, 66, 36, 45)
+"""Of the 68 landmarks: the middles of the lips' inner edges, and the outer corners of the eyes."""
 
 
-def least_open(opening: torch.Tensor) -> torch.Tensor:
-    """Which of the frames, of whose lips the `opening` (N,) is given, are the closed ones."""
+def least_open(points: torch.Tensor) -> torch.Tensor:
+    """Which of the frames, of which `points` (N, 4, 2 or 3) are LIPS_AND_EYES, are the closed ones."""
+    upper, lower, left, right = points.unbind(1)
+    opening = (upper - lower).norm(dim=1) / (left - right).norm(dim=1)
     return opening.argsort()[: max(1, round(CLOSED * len(opening)))]

@@ -122,17 +122,7 @@ def animate(
     )
     if poses is not None:
         _say_limits(model, poses, say)
-    pieces = conditions(
-        model,
-        audio,
-        encoder,
-        poses=poses,
-        expressions=expressions,
-        reference=drive.reference,
-        smoothing=drive.smoothing,
-        seed=drive.seed,
-        close_in_silence=drive.close_in_silence,
-    )
+    pieces = _driven(model, audio, drive, encoder, poses, expressions)
     behind = model.background / 255 if background is None else _filled(background, model.size)
     rendered = _rendered(model, pieces, total, repeat(behind), renderer, torso_scale=drive.torso_scale)
     for done, (image, mask) in enumerate(rendered, 1):
@@ -160,20 +150,34 @@ def _into_frames(
     total = model.frames_for(audio)
     portrait = Portrait(model, head, total)
     poses, expressions = model.labels.c2w[portrait.numbers], model.labels.expressions[portrait.numbers]
-    pieces = conditions(
-        model,
-        audio,
-        encoder,
-        poses=poses,
-        expressions=expressions,
-        seed=drive.seed,
-        close_in_silence=drive.close_in_silence,
-    )
+    pieces = _driven(model, audio, drive, encoder, poses, expressions)
     rendered = _rendered(model, pieces, total, portrait.crops(), renderer, torso=False)
     for done, (image, _) in enumerate(rendered, 1):
         frame, mask = portrait.paste(image)
         yield frame[None], mask[None]
         progress(done, total, _preview(frame / 255))
+
+
+def _driven(
+    model: PersonModel,
+    audio: Audio,
+    drive: Drive,
+    encoder: Encoder | None,
+    poses: torch.Tensor | None,
+    expressions: torch.Tensor | None,
+) -> Iterator[Conditions]:
+    """The conditions of all frames as `drive` has them; those given replace what is predicted."""
+    return conditions(
+        model,
+        audio,
+        encoder,
+        poses=poses,
+        expressions=expressions,
+        reference=drive.reference,
+        smoothing=drive.smoothing,
+        seed=drive.seed,
+        close_in_silence=drive.close_in_silence,
+    )
 
 
 def _rendered(

@@ -12,7 +12,7 @@ import torch
 from ...models.syncanimation.audio_nets import speech_windows
 from ...models.syncanimation.rendering.fields import HeadField
 from ..audio.silence import silence_weight
-from ..person.closed_mouth import EYES, INNER_LIPS, least_open
+from ..person.closed_mouth import LIPS_AND_EYES, least_open
 from ..types import Audio
 from .person_model import PersonModel
 
@@ -26,9 +26,8 @@ def closed_speech_code(
     `features` (N, C, S) and `landmarks` (N, 68, 2) are of all frames of the video.
     """
     rows = torch.from_numpy(frames)
-    upper, lower, left, right = (landmarks[rows, place] for place in (*INNER_LIPS, *EYES))
-    opening = (upper - lower).norm(dim=1) / (left - right).norm(dim=1)
-    return head.encode_audio(speech_windows(features, rows[least_open(opening)])).mean(0)
+    shut = rows[least_open(landmarks[rows][:, list(LIPS_AND_EYES)])]
+    return head.encode_audio(speech_windows(features, shut)).mean(0)
 
 
 def closing(model: PersonModel, audio: Audio, *, wanted: bool = True) -> torch.Tensor:

@@ -263,12 +263,14 @@ def _in_segments(
     """As `in_segments`, of the `wanted` control frames of `power` (frames, 80); the first begins a segment."""
     assert network.acoustic_encoder is not None
     check_between_layers(network)
-    frames = (len(power) + 1) // 2
     made = []
     for start in range(wanted.start, wanted.stop, _SEGMENT):
         stop = min(start + _SEGMENT, wanted.stop)
-        first, last = max(0, start - _CONTEXT), min(frames, stop + _CONTEXT)
-        states = network.acoustic_encoder(acoustic_input(power[None, 2 * first : 2 * last], level))
+        first, last = max(0, start - _CONTEXT), start + _SEGMENT + _CONTEXT
+        rows = power[2 * first : 2 * last]
+        # Silence after the end, so that a short recording is encoded as what it is in a long one.
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, 2 * (last - first) - len(rows)))
+        states = network.acoustic_encoder(acoustic_input(rows[None], level))
         made.append(compute(states)[0, start - first : stop - first])
         progress(stop - wanted.start, len(wanted))
     return torch.cat(made)

@@ -218,7 +218,12 @@ def tones(rng: np.random.Generator, samples: int) -> np.ndarray:
     return sound + 10 ** rng.uniform(-4, -1) * rng.standard_normal(samples)
 
 
-KINDS = (coloured, music, percussion, bursts, plucked, machine, tones, percussion, bursts)
+def hiss(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """White noise, as of amplifiers and microphones: coloured noise is seldom as bright."""
+    return rng.standard_normal(samples)
+
+
+KINDS = (coloured, music, percussion, bursts, plucked, machine, tones, percussion, bursts, hiss)
 """Percussion and bursts are the hardest to separate from consonants, so there are more of them."""
 
 

@@ -1,16 +1,30 @@
-"""What the mouth network trains on: six-second crops of the spoken corpus, varied at random, with their targets."""
+"""What the mouth network trains on: six-second crops of the spoken corpus and of measured lips, varied at random."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
 
-from ....models.speech.mouth_network import CONTROLS, MouthConfig
+from ....models.speech.acoustic_encoder import acoustic_filters, acoustic_input
+from ....models.speech.mouth_network import CONTROLS, MouthConfig, frame_level, mel_filters, speech_level
 from .corpus import MEL_RATE, Spoken, vary
+from .lips import CURVES, SpokenLips
 from .targets import mouth_targets, pause_controls, stress
 
 CROP = 600
 """Mel frames in a training crop: six seconds."""
+FRAMES = CROP // 2
+"""Control frames in it."""
+TEMPO = (0.82, 1.22)
+"""How much faster a crop of measured lips is than its recording."""
+EDGE = 15
+"""Control frames beside a silence in which the mouth may be another."""
+LipsCrop = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Twin = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Crops(torch.utils.data.Dataset):
@@ -79,3 +93,106 @@ class Crops(torch.utils.data.Dataset):
                 phones.append(quiet)
                 length += len(pause)
         return np.concatenate(rows), np.concatenate(phones)
+
+
+def lips_crop(
+    clips: Sequence[SpokenLips], backgrounds: list[np.ndarray], varied: float, random: np.random.Generator
+) -> LipsCrop:
+    """Of a random clip, longer ones more often, with FRAMES control frames: mel power (2 FRAMES, mels), encoder input
+    (2 FRAMES, 80), curves (FRAMES, 4) and known (FRAMES,)."""
+    sizes = np.sqrt([min(len(clip.curves), 1500) for clip in clips])
+    clip = clips[random.choice(len(clips), p=sizes / sizes.sum())]
+    tempo = random.uniform(*TEMPO)
+    length = math.ceil(FRAMES * tempo) + 1
+    start = int(random.integers(0, max(1, len(clip.curves) - length + 1)))
+    assert clip.sound.acoustic_power is not None
+    sounds = (clip.sound.power, clip.sound.acoustic_power)
+    spoken = [sound[2 * start : 2 * (start + length)].numpy() for sound in sounds]
+    power, acoustic = (np.exp(_at_tempo(np.log(np.maximum(rows, 1e-12)), tempo, CROP)) for rows in spoken)
+    shown = np.column_stack([clip.curves, clip.known])[start : start + length]
+    curves, known = np.split(_at_tempo(shown, tempo, FRAMES), [len(CURVES)], axis=1)
+    level = speech_level(frame_level(clip.sound.power))
+    if random.random() < varied:
+        noise = _noise(power, backgrounds, random)
+        power = vary(power + noise, backgrounds, random, True)
+        acoustic = acoustic + noise @ _acoustic_bands(power.shape[1])
+        level = level + random.normal(0, 3)
+    bands = acoustic_input(torch.from_numpy(acoustic), level)
+    quiet = float(np.quantile(power.mean(axis=1), 0.02))
+    lacking, missing = CROP - len(power), FRAMES - len(curves)
+    power = np.pad(power, ((0, lacking), (0, 0)), constant_values=quiet).astype(np.float32)
+    bands = torch.nn.functional.pad(bands, (0, 0, 0, lacking), value=float(bands.quantile(0.02)))
+    curves, known = (np.pad(rows, ((0, missing), (0, 0))).astype(np.float32) for rows in (curves, known > 0.99))
+    return torch.from_numpy(power), bands, torch.from_numpy(curves), torch.from_numpy(known[:, 0])
+
+
+def _at_tempo(rows: np.ndarray, tempo: float, frames: int) -> np.ndarray:
+    """Rows (F, N) spoken `tempo` times as fast, up to `frames` of them."""
+    places = np.arange(min(frames, int((len(rows) - 1) / tempo) + 1)) * tempo
+    low = np.minimum(places.astype(int), len(rows) - 2)
+    part = (places - low)[:, None].astype(np.float32)
+    between: np.ndarray = rows[low] * (1 - part) + rows[low + 1] * part
+    return between
+
+
+def _noise(power: np.ndarray, backgrounds: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """One time in five a sound near power (frames, mels) in level, else 0: clean recordings teach no noise."""
+    if random.random() < 0.8:
+        return np.zeros_like(power)
+    background = _background(backgrounds, len(power), random)
+    noise: np.ndarray = background * np.float32(np.quantile(power.mean(axis=1), 0.9) * 10 ** -random.uniform(0.6, 2.0))
+    return noise
+
+
+def _background(backgrounds: list[np.ndarray], frames: int, random: np.random.Generator) -> np.ndarray:
+    """Power (frames, mels) of a sound without speech, 1 on average."""
+    background = backgrounds[int(random.integers(len(backgrounds)))]
+    rows = background[(int(random.integers(len(background))) + np.arange(frames)) % len(background)]
+    louder: np.ndarray = rows / max(float(rows.mean()), 1e-9)
+    return louder
+
+
+def twin(crop: LipsCrop, backgrounds: list[np.ndarray], random: np.random.Generator) -> Twin:
+    """The same speech in another place, as mel power and encoder input, and where (FRAMES,) the same mouth speaks it.
+
+    Half of them begin or end in silence, of which half have no other sound; all others have one 10 to 45 dB below the
+    speech.
+    """
+    power, bands = crop[0], crop[1].exp()
+    silence = torch.zeros(FRAMES)
+    cut = random.random() < 0.5
+    if cut:
+        length = int(FRAMES * random.uniform(0.2, 0.8))
+        silence[slice(0, length) if random.random() < 0.5 else slice(FRAMES - length, FRAMES)] = 1
+        still = silence.repeat_interleave(2)[:, None]
+        power, bands = power * (1 - still), torch.lerp(bands, acoustic_input(torch.zeros(1), 0.0).exp(), still)
+    if not cut or random.random() < 0.5:
+        background = _background(backgrounds, CROP, random)
+        acoustic = torch.from_numpy(background @ _acoustic_bands(power.shape[1]))
+        ratio = 10 ** -random.uniform(1.0, 4.5)
+        power = power + ratio * _loud(power) * torch.from_numpy(background)
+        bands = bands + ratio * _loud(bands) * acoustic / acoustic.mean()
+    beside = torch.nn.functional.max_pool1d(silence[None], 2 * EDGE + 1, 1, EDGE)[0]
+    return power, bands.log(), 1 - beside
+
+
+def _loud(power: torch.Tensor) -> torch.Tensor:
+    """Power of the loud frames of (frames, bands)."""
+    return power.mean(dim=1).quantile(0.9)
+
+
+def other_sound(backgrounds: list[np.ndarray], random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mel power and encoder input of what is no speech, as loud as speech would be."""
+    power = torch.from_numpy(vary(np.zeros((CROP, backgrounds[0].shape[1])), backgrounds, random, False))
+    acoustic = power @ torch.from_numpy(_acoustic_bands(power.shape[1]))
+    return power, acoustic_input(acoustic, speech_level(frame_level(power)))
+
+
+@cache
+def _acoustic_bands(mels: int) -> np.ndarray:
+    """What takes power in the network's bands to that in the encoder's, (mels, 80): between the centres of bands."""
+    own, acoustic = mel_filters(mels).numpy(), acoustic_filters().numpy()
+    centres = [filters @ np.linspace(0, 1, filters.shape[1]) / filters.sum(1) for filters in (own, acoustic)]
+    return np.stack([np.interp(centres[1], centres[0], one) for one in np.eye(mels)]).astype(np.float32) * acoustic.sum(
+        1
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from ...errors import TalkingPortraitError, quoted
@@ -26,7 +25,11 @@ class Driver:
         )
         command.add_argument("--out", type=Path, required=True, metavar="W.safetensors", help="the weights to write")
         command.add_argument("--start", help="weights to begin with, a name or a file (default: real lips)")
-        command.add_argument("--steps", type=int, help="of the training (default 80)")
+        command.add_argument(
+            "--steps",
+            type=int,
+            help="of the training (default 80; with --many 240, and before them a third as many of the acoustic head)",
+        )
         command.add_argument("--seed", type=int, default=0, help="same seed, same run")
         command.add_argument("--threads", type=int, default=2, help="threads that train (default 2)")
         command.add_argument("--landmarks", type=Path, help="MediaPipe's .task (default: as in `prepare`)")
@@ -81,11 +84,13 @@ class Driver:
                 else start.acoustic_encoder or open_mouth(DEFAULT_WEIGHTS).acoustic_encoder
             )
             assert encoder is not None, "the weights that ship have an acoustic encoder"
+            torch.manual_seed(options.seed)  # for its head
             start = with_acoustic_encoder(start, encoder)
         landmarker = open_landmarker(options.landmarks)
         seen = list(recordings(options.people, landmarker, stage("finding faces", "parts")))
         if options.many:
-            settings = replace(Settings(), seed=options.seed, steps=options.steps or Settings.steps)
+            steps = options.steps or Settings.steps
+            settings = Settings(head_steps=-(-steps // 3), steps=steps, seed=options.seed)
             backgrounds = make_backgrounds(options.seed, BACKGROUNDS, stage("making backgrounds", "sounds"))
             learned = learn_speakers(
                 seen, start, settings, backgrounds, folds=options.folds, stage=lambda label: stage(label, "parts")

@@ -1,7 +1,9 @@
-"""Trains the mouth network's acoustic head on measured lips, in few steps, chosen by leaving speakers out.
+"""Trains the mouth network on measured lips in few steps: its acoustic head alone, then all layers but the encoder.
 
 What is compared are curves of the mouth, not controls: the opening, its width, the jaw's drop and the rounding that the
-controls make on the mesh. The other layers stay as they are, and with them speech activity.
+controls make on the mesh. In the second part each crop is predicted twice, the second time over a sound without speech
+or with silence beside it, and the second prediction is held to the first; speech activity and lip press are held to
+those of the first part, so that what no recording teaches stays.
 """
 
 from __future__ import annotations
@@ -10,47 +12,54 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import torch
 
-from ....models.speech.acoustic_encoder import acoustic_filters, acoustic_input
+from ....models.speech.acoustic_encoder import AcousticEncoder
 from ....models.speech.mouth_network import (
     CONTROLS,
+    AcousticHead,
     MouthNetwork,
     add_acoustic_logits,
-    frame_level,
-    mel_filters,
     normalise,
-    speech_level,
 )
 from ...audio.mouth_states import mouth_logits
 from ...errors import MOST, TalkingPortraitError
 from ...types import Progress, no_progress
-from .corpus import vary
+from .crops import LipsCrop, Twin, lips_crop, other_sound, twin
 from .lips import CURVES, SpokenLips, mouth_measures
-from .mouth import masked
+from .mouth import PRESS, masked, training_copy
 
-CROP = 300
-"""Control frames in a crop: six seconds."""
 UNIT = (0.05, 0.05, 0.03, 0.3)
 """Usual deviation of each of CURVES."""
 WEIGHT = {"opening": 1.0, "width": 1.5, "jaw": 0.4, "pucker": 0.4}
 SQUARED = {"opening": 1.0, "width": 0.2, "jaw": 0.5, "pucker": 0.3}
-SPREAD = {"opening": 0.15, "width": 1.0, "jaw": 0.15, "pucker": 0.1}
+SPREAD = {"opening": 0.25, "width": 1.0, "jaw": 0.15, "pucker": 0.1}
 """By curve: its weight in the loss; in it, of the squared error, and of the deviation's own error. A network that only
 minimises squared errors moves the less the less it can predict."""
 CORRELATION = 0.5
+ALIKE, SURE, PRESSED = 2.0, 20.0, 1.0
+"""Weights, in the second part, of the difference of both predictions' curves and of the squared change of the logits of
+speech activity and of lip press."""
+FIRMER = 0.5
+"""Added to the logit of lip press after the first part, which weakens it."""
+OTHERS = 2
+"""Sounds without speech beside each batch of the second part."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`steps` of `batch` crops at a learning rate of `rate`; `varied` is the share of crops whose sound is varied."""
+    """`head_steps` of the head alone at a learning rate of `rate`, then `steps` of all layers but the encoder: the head
+    at half of it, the others at `slower` with `dropout`. Steps take `batch` crops, whose sound is varied in a share of
+    `varied`."""
 
-    steps: int = 80
+    head_steps: int = 80
+    steps: int = 240
     batch: int = 6
     rate: float = 2e-3
+    slower: float = 4e-4
+    dropout: float = 0.15
     varied: float = 0.8
     seed: int = 0
 
@@ -65,38 +74,133 @@ def fine_tune(
     watch: Callable[[int, MouthNetwork], None] | None = None,
     watch_every: int = 20,
 ) -> MouthNetwork:
-    """`start`, which has an acoustic encoder, with a head trained on `clips`; the moving average of the weights.
+    """`start`, which has an acoustic encoder, trained on `clips`; the moving averages of the weights.
 
-    `backgrounds` (`make_backgrounds`) are laid under the varied crops.
-    `watch` is called with the number of steps and the network so far, at the end too.
+    `backgrounds` (`make_backgrounds`) are the sounds without speech.
+    `watch` is called with the number of steps of the second part and the network so far, at the end too.
     """
     random = np.random.default_rng([settings.seed, 2])
     torch.manual_seed(settings.seed)
-    network = copy.deepcopy(start).eval()
-    head, encoder = network.acoustic_head, network.acoustic_encoder
-    assert head is not None
-    assert encoder is not None
-    optimiser = torch.optim.AdamW(head.train().parameters(), settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    average = {name: value.clone() for name, value in head.state_dict().items()}
-    for step in range(settings.steps):
-        optimiser.param_groups[0]["lr"] = settings.rate * _schedule(step, settings.steps)
-        crops = [_crop(clips, backgrounds, settings.varied, random) for _ in range(settings.batch)]
-        power, bands, curves, known = (torch.stack(part) for part in zip(*crops, strict=True))
+    steps = settings.head_steps + settings.steps
+    network = training_copy(start, settings.dropout, 0).eval()
+    encoder, head = _acoustic_layers(network)
+
+    def crops() -> list[LipsCrop]:
+        return [lips_crop(clips, backgrounds, settings.varied, random) for _ in range(settings.batch)]
+
+    def first_part() -> torch.Tensor:
+        power, bands, curves, known = _stacked(crops())
         with torch.no_grad():
             logits, _ = network(masked(normalise(power, network.average)))
             states = encoder(bands)
-        loss = lips_loss(add_acoustic_logits(logits, head(states)), curves, known)
+        return lips_loss(add_acoustic_logits(logits, head(states)), curves, known)
+
+    head.train()
+    rates = [(list(head.parameters()), settings.rate)]
+    average = _optimised(network, rates, settings.head_steps, first_part, lambda step, _: progress(step, steps))
+    before = _with_weights(network, average)
+    add_to_logits(before, press=FIRMER)
+    taught = copy.deepcopy(before).train()
+    encoder, head = _acoustic_layers(taught)
+    encoder.eval()
+
+    def second_part() -> torch.Tensor:
+        shown = crops()
+        twins = [twin(crop, backgrounds, random) for crop in shown]
+        return _loss_of_twins(before, taught, shown, twins, [other_sound(backgrounds, random) for _ in range(OTHERS)])
+
+    def watched(step: int, average: dict[str, torch.Tensor]) -> None:
+        progress(settings.head_steps + step, steps)
+        if watch is not None and (step % watch_every == 0 or step == settings.steps):
+            watch(step, _with_weights(taught, average))
+
+    fast, fixed = set(head.parameters()), set(encoder.parameters())
+    slow = [weight for weight in taught.parameters() if weight not in fast | fixed]
+    rates = [(list(head.parameters()), settings.rate / 2), (slow, settings.slower)]
+    return _with_weights(taught, _optimised(taught, rates, settings.steps, second_part, watched))
+
+
+def add_to_logits(network: MouthNetwork, *, press: float = 0.0, activity: float = 0.0) -> None:
+    """Makes lip press or speech activity likelier everywhere, or with less than 0 less likely."""
+    _, head = _acoustic_layers(network)
+    with torch.no_grad():
+        for layer, place, logit in ((head.out, PRESS, press), (network.head, -1, activity)):
+            assert layer.bias is not None
+            layer.bias[place] += logit
+
+
+def _acoustic_layers(network: MouthNetwork) -> tuple[AcousticEncoder, AcousticHead]:
+    assert network.acoustic_encoder is not None
+    assert network.acoustic_head is not None
+    return network.acoustic_encoder, network.acoustic_head
+
+
+def _optimised(
+    network: MouthNetwork,
+    rates: list[tuple[list[torch.nn.Parameter], float]],
+    steps: int,
+    loss: Callable[[], torch.Tensor],
+    watched: Callable[[int, dict[str, torch.Tensor]], None],
+) -> dict[str, torch.Tensor]:
+    """Takes `steps` that lower the `loss` of a batch, with the rates of weights; the moving average of all weights."""
+    groups = [{"params": weights, "lr": rate} for weights, rate in rates]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    for step in range(steps):
+        for group, (_, rate) in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * _schedule(step, steps)
         optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        loss().backward()
+        for weights, _ in rates:
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         kept = min(0.97, (step + 1) / (step + 5))
-        for name, value in head.state_dict().items():
+        for name, value in network.state_dict().items():
             average[name].lerp_(value, 1 - kept)
-        progress(step + 1, settings.steps)
-        if watch is not None and ((step + 1) % watch_every == 0 or step + 1 == settings.steps):
-            watch(step + 1, _with_head(network, average))
-    return _with_head(network, average)
+        watched(step + 1, average)
+    return average
+
+
+def _loss_of_twins(
+    before: MouthNetwork,
+    network: MouthNetwork,
+    crops: Sequence[LipsCrop],
+    twins: Sequence[Twin],
+    others: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> torch.Tensor:
+    """How far the mouth of the crops is from measured lips, that of their twins from theirs, and press and activity
+    from what they were before. Measured lips teach no press: it is held, and would only weaken."""
+    _, _, curves, known = _stacked(crops)
+    power, bands = _stacked([sound[:2] for sound in (*crops, *twins, *others)])
+    shared = torch.stack([same for _, _, same in twins])
+    mel = masked(normalise(power, network.average))
+    encoder, head = _acoustic_layers(network)
+    with torch.no_grad():
+        states = encoder(bands)
+        old = add_acoustic_logits(before(mel)[0], _acoustic_layers(before)[1](states))
+        unsure = 4 * torch.sigmoid(old[..., -1]) * torch.sigmoid(-old[..., -1]) + 0.05
+    new = add_acoustic_logits(network(mel)[0], head(states))
+    sure = (new[..., -1] - old[..., -1]).square() * unsure
+    one, two = new[: len(crops)], new[len(crops) : 2 * len(crops)]
+    pressed = [(logits[..., PRESS] - old[: len(crops), :, PRESS]).square() for logits in (one, two)]
+    taught = torch.cat([one[..., :PRESS], one[..., [PRESS]].detach(), one[..., PRESS + 1 :]], dim=-1)
+    return (
+        lips_loss(taught, curves, known)
+        + ALIKE * _mean(_difference(one.detach(), two), shared)
+        + SURE * sure.mean()
+        + PRESSED * (pressed[0].mean() + _mean(pressed[1], shared))
+    )
+
+
+def _difference(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    """How far apart the curves of two mouths are, squared and weighed, (batch, frames)."""
+    weights = torch.tensor([WEIGHT[name] * SQUARED[name] / unit**2 for name, unit in zip(CURVES, UNIT, strict=True)])
+    made = [mouth_measures(torch.sigmoid(logits[..., : len(CONTROLS)])) for logits in (one, two)]
+    return (made[0] - made[1]).square() @ weights
+
+
+def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (values * weights).sum() / weights.sum().clamp(min=1)
 
 
 def lips_loss(logits: torch.Tensor, curves: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
@@ -184,53 +288,8 @@ def _schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 10) * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
 
 
-def _crop(
-    clips: Sequence[SpokenLips], backgrounds: list[np.ndarray], varied: float, random: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of a random clip, longer ones more often, with CROP control frames: mel power (2 CROP, mels), encoder input
-    (2 CROP, 80), curves (CROP, 4) and known (CROP,)."""
-    sizes = np.sqrt([min(len(clip.curves), 1500) for clip in clips])
-    clip = clips[random.choice(len(clips), p=sizes / sizes.sum())]
-    start = int(random.integers(0, max(1, len(clip.curves) - CROP + 1)))
-    rows = slice(2 * start, 2 * (start + CROP))
-    power, curves = clip.sound.power[rows].numpy(), clip.curves[start : start + CROP]
-    assert clip.sound.acoustic_power is not None
-    acoustic, level = clip.sound.acoustic_power[rows], speech_level(frame_level(clip.sound.power))
-    if random.random() < varied:
-        noise = _noise(power, backgrounds, random)
-        power = vary(power + noise, backgrounds, random, True)
-        acoustic = acoustic + torch.from_numpy(noise @ _acoustic_bands(power.shape[1]))
-        level = level + random.normal(0, 3)
-    bands = acoustic_input(acoustic, level)
-    quiet = float(np.quantile(power.mean(axis=1), 0.02))
-    lacking = 2 * CROP - len(power)
-    power = np.pad(power, ((0, lacking), (0, 0)), constant_values=quiet).astype(np.float32)
-    bands = torch.nn.functional.pad(bands, (0, 0, 0, lacking), value=float(bands.quantile(0.02)))
-    missing = CROP - len(curves)
-    known = np.pad(clip.known[start : start + CROP], (0, missing))
-    curves = np.pad(curves, ((0, missing), (0, 0)))
-    return torch.from_numpy(power), bands, torch.from_numpy(curves), torch.from_numpy(known)
-
-
-def _noise(power: np.ndarray, backgrounds: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """One time in five a sound near power (frames, mels) in level, else 0: clean recordings teach no noise."""
-    if random.random() < 0.8:
-        return np.zeros_like(power)
-    background = backgrounds[int(random.integers(len(backgrounds)))]
-    rows = (int(random.integers(len(background))) + np.arange(len(power))) % len(background)
-    loud = np.quantile(power.mean(axis=1), 0.9) / max(float(background[rows].mean()), 1e-9)
-    noise: np.ndarray = background[rows] * np.float32(loud * 10 ** -random.uniform(0.6, 2.0))
-    return noise
-
-
-@cache
-def _acoustic_bands(mels: int) -> np.ndarray:
-    """What takes power in the network's bands to that in the encoder's, (mels, 80): between the centres of bands."""
-    own, acoustic = mel_filters(mels).numpy(), acoustic_filters().numpy()
-    centres = [filters @ np.linspace(0, 1, filters.shape[1]) / filters.sum(1) for filters in (own, acoustic)]
-    return np.stack([np.interp(centres[1], centres[0], one) for one in np.eye(mels)]).astype(np.float32) * acoustic.sum(
-        1
-    )
+def _stacked(crops: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.stack(part) for part in zip(*crops, strict=True))
 
 
 def _correlation(
@@ -244,9 +303,8 @@ def _correlation(
     return alike, variances[0].clamp(min=1e-9).sqrt(), variances[1].clamp(min=1e-9).sqrt()
 
 
-def _with_head(network: MouthNetwork, weights: dict[str, torch.Tensor]) -> MouthNetwork:
-    """A copy of the network whose acoustic head has these weights."""
+def _with_weights(network: MouthNetwork, weights: dict[str, torch.Tensor]) -> MouthNetwork:
+    """A copy of the network with these weights."""
     taught = copy.deepcopy(network)
-    assert taught.acoustic_head is not None
-    taught.acoustic_head.load_state_dict(weights)
+    taught.load_state_dict(weights)
     return taught.eval()

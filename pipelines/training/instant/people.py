@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ....models.speech.mouth_network import MouthNetwork, save_mouth_network
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
@@ -17,14 +16,14 @@ from ...files.output_paths import whole_file, writing
 from ...person.person import Person
 from ...progress import share
 from ...types import Progress, no_progress
-from .fine_tune import Settings, agreement, fine_tune, validated
+from .fine_tune import Settings, add_to_logits, agreement, fine_tune, validated
 from .lips import SpokenLips
-from .mouth import PRESS
 from .own_way import fit_own_way
 from .speakers import Recording, of_person, of_video, spoken_lips
 
-FIRMER = 0.5
-"""Added to the logit of lip press after training, which weakens it: chosen so that 96 % of p, b, m shut."""
+FIRMER, SHYER = 0.4, 0.25
+"""Added after training to the logit of lip press, which it weakens, and taken from that of speech activity: chosen so
+that 96 % of p, b, m shut, and that lips rest half a second after speech which music follows."""
 OWN_STEPS = 80
 """For one person."""
 
@@ -100,7 +99,7 @@ def learn_speakers(
     folds: int = 0,
     stage: Callable[[str], Progress],
 ) -> Learned:
-    """Everybody's way of speaking: the acoustic head of `start`, from recordings of many speakers.
+    """Everybody's way of speaking: all layers of `start` but its encoder, from recordings of many speakers.
 
     With `folds` groups of speakers that are left out in turn, the number of steps is that at which those are followed
     best; `settings.steps` is the most.
@@ -116,12 +115,8 @@ def learn_speakers(
         ]
         settings = replace(settings, steps=max(found, key=lambda step: sum(found[step].values())))
     learned = fine_tune(network, clips, settings, backgrounds, progress=stage("training"))
-    assert learned.acoustic_head is not None
-    bias = learned.acoustic_head.out.bias
-    assert bias is not None
-    with torch.no_grad():
-        bias[PRESS] += FIRMER
-    return Learned(learned, [*report, f"{settings.steps} steps"])
+    add_to_logits(learned, press=FIRMER, activity=-SHYER)
+    return Learned(learned, [*report, f"{settings.head_steps} steps of the head, {settings.steps} of all layers"])
 
 
 def save_driver(learned: Learned, path: Path, data: str) -> None:

@@ -108,7 +108,7 @@ def test_a_face_that_is_not_seen_for_the_first_third_is_learned_from_all_the_sam
 def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, speech, backgrounds):
     start = MouthNetwork(MouthConfig(channels=16, dilations=(1,), acoustic_blocks=1))
     clips = [spoken_lips(recording(said, speech, name=name), start, own=False) for name in ("a", "b")]
-    rows = validated(start, clips, Settings(steps=23, batch=1, varied=0.5), 2, backgrounds)
+    rows = validated(start, clips, Settings(head_steps=2, steps=23, batch=1, varied=0.5), 2, backgrounds)
     assert list(rows) == [20, 23]
     assert set(rows[20]) == {"opening", "width"}
     for folds in (1, 3):
@@ -123,7 +123,7 @@ def test_a_network_begins_to_follow_what_it_is_shown(said, speech, backgrounds):
     assert encoder is not None
     start = with_acoustic_encoder(open_mouth("synthetic speech"), encoder)
     clips = [spoken_lips(recording(said, speech), start, own=False)]
-    done = fine_tune(start, clips, Settings(steps=40, batch=2, varied=0.5), backgrounds)
+    done = fine_tune(start, clips, Settings(head_steps=25, steps=15, batch=2, varied=0.5), backgrounds)
     before, after = agreement(start, clips), agreement(done, clips)
     assert after["width"] > before["width"] + 0.3
     assert after["opening"] > before["opening"] - 0.05
@@ -198,7 +198,7 @@ def test_the_command_writes_weights_that_the_driver_takes(people, tmp_path, spee
     assert out.stat().st_size < 4_000_000
 
 
-def test_the_command_teaches_the_acoustic_head_alone_what_many_have_in_common(people, tmp_path, monkeypatch):
+def test_the_command_teaches_all_layers_but_the_encoder_what_many_have_in_common(people, tmp_path, monkeypatch):
     monkeypatch.setattr("talking_portrait.pipelines.training.instant.command.BACKGROUNDS", 1)
     out = tmp_path / "many.safetensors"
     given = ["--people", str(people), "--out", str(out), "--start", "synthetic speech", "--many", "--steps", "2"]
@@ -208,8 +208,10 @@ def test_the_command_teaches_the_acoustic_head_alone_what_many_have_in_common(pe
     )
     assert learned.keys() == shipped.keys()
     for name, weight in learned.items():
-        if not name.startswith("acoustic_head."):
-            torch.testing.assert_close(weight, (shipped if name.startswith("acoustic_encoder.") else synthetic)[name])
+        if name.startswith("acoustic_encoder.") or name == "average":
+            torch.testing.assert_close(weight, shipped[name])
+        elif name.startswith("blocks.") and weight.ndim == 2:
+            assert (weight - synthetic[name]).any(), name
     assert learned["acoustic_head.out.weight"].any()
 
 

@@ -21,7 +21,7 @@ from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.driver.idle import idle_lips
 from talking_portrait.pipelines.instant.driver.prosody import RATE
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
-from talking_portrait.pipelines.instant.renderer.lip_edges import inside_shown, lip_above, lip_edge
+from talking_portrait.pipelines.instant.renderer.lip_edges import inside_kept, inside_shown, lip_above, lip_edge
 from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     YELLOW_LIGHT,
     YELLOWEST,
@@ -29,7 +29,12 @@ from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     palette_of,
 )
 from talking_portrait.pipelines.instant.renderer.mouth_shape import MouthShape, trimmed_part
-from talking_portrait.pipelines.instant.renderer.picture_style import PictureStyle, pixels_inside
+from talking_portrait.pipelines.instant.renderer.picture_style import (
+    SKIN,
+    PictureStyle,
+    pixels_inside,
+    teeth_brightness,
+)
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import FaceMotion, FaceTrack
@@ -251,6 +256,28 @@ def test_teeth_are_as_cream_as_the_light_makes_the_whites_of_the_eyes():
     assert blue(picture * np.float32([1.0, 0.8, 0.35])) == pytest.approx(YELLOW_LIGHT, abs=0.02)
     assert blue(faded) == pytest.approx(0.7 / 0.8, abs=0.03), "a picture of one hue has no white"
     assert np.ptp(teeth(picture @ LUMA[:, None] * np.ones(3, np.float32))) < 1e-3, "a grey one has no hue"
+
+
+def test_teeth_of_dark_skin_are_as_bright_as_its_light():
+    """Skin that is dark by itself shows the light where it is brightest; skin in the dark does not."""
+    points = example_portrait()[1].points[0, :468, :2]
+    light, dim, dark = (np.full((512, 512, 3), value, np.float32) for value in (0.7, 0.35, 0.35))
+    low, high = points[list(FACE_OVAL)].min(axis=0).astype(int), points[list(FACE_OVAL)].max(axis=0).astype(int)
+    dark[low[1] : high[1], low[0] + (high[0] - low[0]) // 4 : (low[0] + high[0]) // 2 - 20] = 0.8
+    for x, y in points[list(SKIN)].astype(int):
+        dark[y - 1 : y + 2, x - 1 : x + 2] = 0.35
+    teeth = {name: teeth_brightness(picture, points) for name, picture in zip("LDd", (light, dim, dark), strict=True)}
+    assert 1.1 * 0.7 < teeth["L"] < 1.3 * 0.7
+    assert teeth["D"] < 0.6 * teeth["L"]
+    assert teeth["d"] > max(1.2 * teeth["D"], 1.6 * 0.35)
+
+
+def test_an_opening_that_only_landmarks_have_keeps_no_inside():
+    picture = np.full((200, 200, 3), 0.6, np.float32)
+    points = example_portrait()[1].points[0, :468, :2]
+    mesh = SimpleNamespace(points=points, eye_distance=100.0, mouth=SimpleNamespace(lip_gap=0.08))
+    kept = [inside_kept(picture, flat_mouth(height), mesh, 0.5) for height in (1, 8)]
+    assert kept == [0.0, 1.0]
 
 
 def test_edges_of_open_lips_are_found_in_the_picture(smiling):

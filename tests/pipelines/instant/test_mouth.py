@@ -193,6 +193,16 @@ def test_lips_that_show_teeth_shut_with_a_dark_line(smiling):
         assert column[4:9].min() < 0.75 * np.median(column)
 
 
+def test_skin_that_parting_lips_draw_out_at_their_corners_is_dark(closed):
+    """Between the lips beside a corner; nothing outside them, further away, or where lips part no more than before."""
+    lips, far = closed.renderer.lips, closed.renderer.lips.mouth.half
+    places = torch.tensor([[far, far, 0], [-1, far, 0], [far, 0, 0], [far, far, -far]])
+    colours = torch.ones(4, 4, 1, 1)
+    lips._shade_corners(colours, *places.view(4, 3, 1, 1).unbind(1))
+    assert (colours[0, :3] < 0.3).all()
+    assert (colours[1:] == 1).all()
+
+
 def test_the_smile_leaves_in_speech_wholly_for_m_and_is_back_in_pauses(smiling):
     mesh = smiling.renderer.mesh
     right, left = mesh.points[list(MOUTH_CORNERS)]

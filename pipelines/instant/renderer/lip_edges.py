@@ -12,7 +12,7 @@ import numpy as np
 from ....models.curves import smoothstep
 from ...image.luma import LUMA
 from .face_opening import Aperture, colours_along, colours_at
-from .picture_style import skin_brightness
+from .picture_style import plain_brightness
 from .portrait_mesh import PortraitMesh
 
 LINE_REACH = 0.12
@@ -24,7 +24,8 @@ OWN_FROM = 0.035, 0.055
 RESOLVED = 1.8, 3.2
 """Opening of the portrait over its blur from which some, and with which all, of its inside is not only blurred lips."""
 LIT, WIDE = (0.36, 0.5), (0.4, 0.5)
-"""Median brightness beside the skin's, and height in mouth half widths, from which on an inside is no shadow alone."""
+"""Median brightness over the `plain_brightness`, and height in mouth half widths, from which on an inside is no shadow
+alone."""
 RIM = 0.02
 """Mouth half widths by which the upper edge of open lips lies outside what was found, the lower twice as far: no rim of
 teeth may stick to a lip."""
@@ -41,20 +42,22 @@ STEPS = 33
 
 def inside_kept(picture: np.ndarray, mouth: Aperture, mesh: PortraitMesh, blur: float) -> float:
     """0..1: how far an open mouth's own inside is drawn: where it is open enough, no shadow and no blur of lips."""
-    gap = mesh.mouth.lip_gap
+    # Between edges that were found in the picture there may be less than between landmarks.
+    found = float((mouth.lower - mouth.upper).max()) / mesh.eye_distance
+    gap = min(mesh.mouth.lip_gap, found)
     kept = smoothstep(*OWN_FROM, np.float64(gap)) * smoothstep(*RESOLVED, np.float64(gap * mesh.eye_distance / blur))
-    return float(kept * inside_shown(picture, mouth, skin_brightness(picture, mesh.points))) if kept else 0.0
+    return float(kept * inside_shown(picture, mouth, plain_brightness(picture, mesh.points))) if kept else 0.0
 
 
-def inside_shown(picture: np.ndarray, mouth: Aperture, skin: float) -> float:
+def inside_shown(picture: np.ndarray, mouth: Aperture, plain: float) -> float:
     """0..1: how far an open mouth shows its inside; between lips that hardly part there may be their shadow alone.
 
-    `skin` is the skin's brightness.
+    `plain` is the `plain_brightness`.
     """
     along = np.linspace(-0.5, 0.5, 21) * mouth.half
     upper, lower = mouth.edges_at(along)
     across = upper[:, None] + (lower - upper)[:, None] * np.linspace(0.25, 0.75, 9)
-    light = np.median(colours_at(picture, mouth.places(along[:, None], across)) @ LUMA) / max(skin, 1e-3)
+    light = np.median(colours_at(picture, mouth.places(along[:, None], across)) @ LUMA) / max(plain, 1e-3)
     return float(np.maximum(smoothstep(*LIT, light), smoothstep(*WIDE, (lower - upper).max() / mouth.half)))
 
 

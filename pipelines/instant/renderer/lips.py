@@ -30,6 +30,8 @@ RIM_SHADE, OPEN_RIM_SHADE = 0.5, 0.3
 """Most of the light that the rim lacks, but in drawings; lips that are open in the picture have some shade already."""
 MEETING_WIDTH, MEETING_SHADE = 0.025, 0.45
 """Mouth half widths of the line where lips meet, and the light that is lost there."""
+CORNER_WIDTH, CORNER_SHADE = 0.2, 0.85
+"""Mouth half widths beyond the corners of the skin that lips draw out as they part there, and the light it loses."""
 REACH = 1.35
 """Mouth half widths to either side within which the mouth is painted."""
 
@@ -158,6 +160,7 @@ class Lips:
         part = extent(opened > 0)
         if part is None:
             return colours
+        self._shade_corners(colours, gap, below_upper + above_lower - (lower - upper), inward)
         self._shade_rim(colours, above_lower, below_upper + above_lower, inward)
         rows, columns = part
         opened, positions, below_upper, above_lower, inward = (
@@ -186,6 +189,18 @@ class Lips:
         line = torch.exp(-(((below_upper - above_lower) / (2 * width)) ** 2)) * smoothstep(3 * width, 0.0, apart)
         line = MEETING_SHADE * sharp / width * line * smoothstep(0.0, 3 * width, open_by - apart)
         colours[:, :3] *= self.interior.tinted(1 - line)
+
+    def _shade_corners(
+        self, colours: torch.Tensor, inside: torch.Tensor, parted: torch.Tensor, inward: torch.Tensor
+    ) -> None:
+        """Shades the skin in `colours` (B, 4, h, w) that is drawn out between the lips at their corners.
+
+        There a real mouth has a fold. `inside`, `parted` and `inward` (B, h, w) are pixels from the nearer lip's edge,
+        by which lips are further apart than in the picture, and from the nearer corner.
+        """
+        web = smoothstep(0.0, 2 * self.edge, torch.minimum(inside, parted))
+        web = web * smoothstep(-CORNER_WIDTH * self.mouth.half - self.edge, 0.0, inward)
+        colours[:, :3] *= self.interior.tinted(1 - CORNER_SHADE * web)
 
     def _shade_rim(
         self, colours: torch.Tensor, above_lower: torch.Tensor, gap: torch.Tensor, inward: torch.Tensor

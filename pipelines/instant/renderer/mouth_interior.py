@@ -22,8 +22,9 @@ from .picture_style import (
     blue_of_whites,
     median_colour,
     pixels_inside,
-    skin_brightness,
+    plain_brightness,
     skin_colour,
+    teeth_brightness,
 )
 from .portrait_mesh import PortraitMesh
 
@@ -89,6 +90,7 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
     white = max(float(np.percentile(eyes @ LUMA, 85)) if len(eyes) else 0.0, 0.8 * of_skin)
     light = 0.5 * of_skin / float(LIGHT_SKIN @ LUMA) + 0.5 * white / 0.72
     light = float(np.clip(light, 0.25, 1.12))
+    teeth_light = teeth_brightness(picture, points) / float(TEETH @ LUMA)
     plain = np.ptp(LIGHT_SKIN) / LIGHT_SKIN.max()
     saturation = float(np.clip(np.ptp(skin) / max(skin.max(), 1e-3) / plain, 0, 1.3))
     # Drawn lips may be a stroke on nearly white skin; a face of many hues has a red mouth all the same.
@@ -103,7 +105,8 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
         if name in DRAWN:
             colour = colour + style.drawn * (np.array(DRAWN[name]) - colour)
         grey = float(colour @ LUMA)
-        own = np.clip(grey * light * (colour / grey * tint) ** min(saturation, 1.15), 0, 1)
+        lit = grey * (teeth_light if name == "teeth" else light)
+        own = np.clip(lit * (colour / grey * tint) ** min(saturation, 1.15), 0, 1)
         own = own + like_lips * like_its_lips * (np.clip(lip_hue * grey * light, 0, 1) - own)
         return own + style.stone * (STONE[name] * skin - own)
 
@@ -169,7 +172,7 @@ class MouthInterior:
         edge = np.full(columns, upper_rest / self.cm + UPPER_SHOW)
         teeth = np.repeat(palette.teeth[None], columns, axis=0)
         if not mesh.mouth.closed:
-            own, bright = _own_teeth(picture, mouth, along[0], skin_brightness(picture, mesh.points))
+            own, bright = _own_teeth(picture, mouth, along[0], plain_brightness(picture, mesh.points))
             bright = bright * kept
             teeth = teeth + bright[:, None] * (own - teeth)
             # Teeth that reach down to the lower lip end a little behind it; others end within the picture.
@@ -324,10 +327,10 @@ class MouthInterior:
         return np.concatenate([colour * light[..., None], alpha[..., None]], axis=-1)
 
 
-def _own_teeth(picture: np.ndarray, mouth: Aperture, along: np.ndarray, skin: float) -> tuple[np.ndarray, np.ndarray]:
+def _own_teeth(picture: np.ndarray, mouth: Aperture, along: np.ndarray, plain: float) -> tuple[np.ndarray, np.ndarray]:
     """Colours (C, 3) of an open mouth's own teeth at `along` (C,), and how surely (C,) teeth reach its lower lip there.
 
-    `skin` is the skin's brightness.
+    `plain` is the `plain_brightness`.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -336,7 +339,7 @@ def _own_teeth(picture: np.ndarray, mouth: Aperture, along: np.ndarray, skin: fl
     across = upper[:, None] + (lower - upper)[:, None] * shares
     colours = colours_at(picture, mouth.places(along[:, None], across))
     light = colours @ LUMA
-    bright = smoothstep(0.55, 0.75, light[:, 5:].mean(axis=1) / max(skin, 1e-3))
+    bright = smoothstep(0.55, 0.75, light[:, 5:].mean(axis=1) / max(plain, 1e-3))
     # Where lips all but touch, nothing is visible between them: there the row goes on as it is beside.
     visible = smoothstep(0.04, 0.12, (lower - upper) / mouth.half)
     bright = bright * visible

@@ -21,7 +21,7 @@ from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.driver.idle import idle_lips
 from talking_portrait.pipelines.instant.driver.prosody import RATE
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
-from talking_portrait.pipelines.instant.renderer.lip_edges import inside_shown, lip_above, lip_edge
+from talking_portrait.pipelines.instant.renderer.lip_edges import inside_kept, inside_shown, lip_above, lip_edge
 from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     YELLOW_LIGHT,
     YELLOWEST,
@@ -29,7 +29,12 @@ from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     palette_of,
 )
 from talking_portrait.pipelines.instant.renderer.mouth_shape import MouthShape, trimmed_part
-from talking_portrait.pipelines.instant.renderer.picture_style import PictureStyle, pixels_inside
+from talking_portrait.pipelines.instant.renderer.picture_style import (
+    SKIN,
+    PictureStyle,
+    pixels_inside,
+    teeth_brightness,
+)
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import FaceMotion, FaceTrack
@@ -188,6 +193,16 @@ def test_lips_that_show_teeth_shut_with_a_dark_line(smiling):
         assert column[4:9].min() < 0.75 * np.median(column)
 
 
+def test_skin_that_parting_lips_draw_out_at_their_corners_is_dark(closed):
+    """Between the lips beside a corner; nothing outside them, further away, or where lips part no more than before."""
+    lips, far = closed.renderer.lips, closed.renderer.lips.mouth.half
+    places = torch.tensor([[far, far, 0], [-1, far, 0], [far, 0, 0], [far, far, -far]])
+    colours = torch.ones(4, 4, 1, 1)
+    lips._shade_corners(colours, *places.view(4, 3, 1, 1).unbind(1))
+    assert (colours[0, :3] < 0.3).all()
+    assert (colours[1:] == 1).all()
+
+
 def test_the_smile_leaves_in_speech_wholly_for_m_and_is_back_in_pauses(smiling):
     mesh = smiling.renderer.mesh
     right, left = mesh.points[list(MOUTH_CORNERS)]
@@ -251,6 +266,28 @@ def test_teeth_are_as_cream_as_the_light_makes_the_whites_of_the_eyes():
     assert blue(picture * np.float32([1.0, 0.8, 0.35])) == pytest.approx(YELLOW_LIGHT, abs=0.02)
     assert blue(faded) == pytest.approx(0.7 / 0.8, abs=0.03), "a picture of one hue has no white"
     assert np.ptp(teeth(picture @ LUMA[:, None] * np.ones(3, np.float32))) < 1e-3, "a grey one has no hue"
+
+
+def test_teeth_of_dark_skin_are_as_bright_as_its_light():
+    """Skin that is dark by itself shows the light where it is brightest; skin in the dark does not."""
+    points = example_portrait()[1].points[0, :468, :2]
+    light, dim, dark = (np.full((512, 512, 3), value, np.float32) for value in (0.7, 0.35, 0.35))
+    low, high = points[list(FACE_OVAL)].min(axis=0).astype(int), points[list(FACE_OVAL)].max(axis=0).astype(int)
+    dark[low[1] : high[1], low[0] + (high[0] - low[0]) // 4 : (low[0] + high[0]) // 2 - 20] = 0.8
+    for x, y in points[list(SKIN)].astype(int):
+        dark[y - 1 : y + 2, x - 1 : x + 2] = 0.35
+    teeth = {name: teeth_brightness(picture, points) for name, picture in zip("LDd", (light, dim, dark), strict=True)}
+    assert 1.1 * 0.7 < teeth["L"] < 1.3 * 0.7
+    assert teeth["D"] < 0.6 * teeth["L"]
+    assert teeth["d"] > max(1.2 * teeth["D"], 1.6 * 0.35)
+
+
+def test_an_opening_that_only_landmarks_have_keeps_no_inside():
+    picture = np.full((200, 200, 3), 0.6, np.float32)
+    points = example_portrait()[1].points[0, :468, :2]
+    mesh = SimpleNamespace(points=points, eye_distance=100.0, mouth=SimpleNamespace(lip_gap=0.08))
+    kept = [inside_kept(picture, flat_mouth(height), mesh, 0.5) for height in (1, 8)]
+    assert kept == [0.0, 1.0]
 
 
 def test_edges_of_open_lips_are_found_in_the_picture(smiling):

@@ -117,8 +117,7 @@ def _lips(
     part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft)).astype(np.float32)[..., None]
     above, below = (sampled(frame, *places).astype(np.float32) for places in (from_upper, from_lower))
     _clear_edge(above, along_upper, -below_upper, lips.half, light)
-    left = smoothstep(*LINE_LEFT, (below_upper + above_lower) / lips.half)
-    _clear_edge(below, along, -above_lower, lips.half, light, left)
+    _clear_edge(below, along, -above_lower, lips.half, light, below_upper + above_lower)
     colours = above + part * (below - above)
     opened = smoothstep(*LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
     high, wide = (np.flatnonzero((opened > 0).any(axis=axis)) for axis in (1, 0))
@@ -136,13 +135,13 @@ def _clear_edge(
     depth: np.ndarray,
     half: float,
     light: np.ndarray,
-    left: np.ndarray | None = None,
+    gap: np.ndarray | None = None,
 ) -> None:
     """Gives filmed teeth that are seen at the edge of a lip, where none are to be seen, the lip's colour.
 
     `lip` (h, w, 3) float32 are its colours at `along` (h, w) the mouth and `depth` (h, w) pixels from its edge into
-    it, `half` a mouth's width, in the `light` (3,) on the cheeks. By `left` (h, w) in 0..1, the dark line where it
-    touched the other lip gets that colour too.
+    it, `half` a mouth's width, in the `light` (3,) on the cheeks. Where lips are apart, by the pixels `gap` (h, w),
+    the dark line along which it touched the other lip gets that colour too.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -156,8 +155,8 @@ def _clear_edge(
     own = (np.stack(total, axis=-1) / np.maximum(count, LEAST_LIP)[:, None])[column[edge]].astype(np.float32)
     brighter = (lip[edge] - own) @ LUMA / float(light @ LUMA)
     other = smoothstep(*BRIGHTER, brighter)
-    if left is not None:
-        other = np.maximum(other, smoothstep(*DARKER, -brighter) * left[edge])
+    if gap is not None:
+        other = np.maximum(other, smoothstep(*DARKER, -brighter) * smoothstep(*LINE_LEFT, gap[edge] / half))
     part = other * smoothstep(1.0, 0.7, deep[edge])
     lip[edge] += part[:, None].astype(np.float32) * (own - lip[edge])
 

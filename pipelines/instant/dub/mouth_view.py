@@ -52,7 +52,7 @@ TEETH_SHADOW = 0.7
 TEETH_LOWER, TELLING, MOST_TELL = 0.2, (0.15, 0.85), 0.5
 """Cm below the usual end of the upper teeth from which on teeth are lower ones, the parts of an opening between which
 the dark below the upper teeth is no lip's shadow, and the part of the mouths that tell that end, at least. It varies by
-0.05 and 0.09 cm (standard deviations) in two people's films, as these teeth do not move in the head."""
+0.06 and 0.08 cm (standard deviations) in two people's films, as these teeth do not move in the head."""
 TEETH_LENGTH = 0.5
 """Cm of upper teeth that a mouth shows which opens wider than one where they reach down to the lower lip."""
 LIGHTER = 0.06

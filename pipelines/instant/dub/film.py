@@ -29,9 +29,7 @@ from .lower_face import changed_box, draw_mouth
 from .mouth_motion import MouthMotion, mouth_motions
 from .mouth_view import skin_light
 from .mouth_views import MouthViews, Reader, film_views
-from .occlusion import TextureKeeper
-from .skin.face_texture import texture_of
-from .skin.registration import FilmedSkin
+from .skin.filmed_textures import FilmedTextures
 
 End = Literal["back and forth", "hold", "cut"]
 """What follows the film's last frame where the sound is longer: the film backwards, that frame, or nothing."""
@@ -97,16 +95,11 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> F
             f"A face is found in none of the {len(images)} pictures; use pictures that show a face of at least 64 "
             "pixels, with its mouth."
         )
-    textures, skin = TextureKeeper(), FilmedSkin(track.frames)
-    found = np.flatnonzero(track.found)
-    for number in found.tolist():
-        frame, points = images[number].cpu().numpy(), track.points[number]
-        texture = texture_of(frame, points)
-        textures.add(number, texture, frame, points)
-        skin.add(number, texture)
-    aligned = skin.aligned(track.points[:, :VERTICES], found)
-    looks = list(textures.kept.values())
-    face = filmed_face(aligned, track.found, (0,), track.image_size, smoothing=0, textures=looks)
+    textures = FilmedTextures(track.frames)
+    for number in np.flatnonzero(track.found).tolist():
+        textures.add(number, images[number].cpu().numpy(), track.points[number])
+    points, looks = textures.aligned(track.points[:, :VERTICES], track.found)
+    face = filmed_face(points, track.found, (0,), track.image_size, smoothing=0, textures=looks)
 
     def read(numbers: np.ndarray) -> Iterator[np.ndarray]:
         return (images[int(number)].cpu().numpy() for number in numbers)

@@ -24,9 +24,7 @@ from ...packages import load_opencv
 from ...person.same_person import PersonPicker
 from ...types import Progress, no_progress
 from .filmed_face import BLOCK, FilmedFace, filmed_face
-from .occlusion import TextureKeeper
-from .skin.face_texture import texture_of
-from .skin.registration import FilmedSkin
+from .skin.filmed_textures import FilmedTextures
 
 LEAST_MASKED = 0.3
 """Part of a face's landmarks that must lie within a mask."""
@@ -95,7 +93,7 @@ def follow_film(
             picker.show(picture, is_cut=is_cut)
             yield torch.from_numpy(picture)
 
-    textures, skin = TextureKeeper(), FilmedSkin(frames)
+    textures = FilmedTextures(frames)
     points = large_array((frames, VERTICES, 3))
     found: list[bool] = []
     stretch = np.array([video.size[1] / size[1], video.size[0] / size[0], video.size[1] / size[1]], np.float32)
@@ -103,9 +101,7 @@ def follow_film(
     with closing(read_ahead(_shots(video, frames, size))) as shots:
         for face in follow(pictures(shots), size, landmarker, picker=picker):
             if face is not None:
-                texture = texture_of(shown, face.points)
-                textures.add(len(found), texture, shown, face.points)
-                skin.add(len(found), texture)
+                textures.add(len(found), shown, face.points)
                 points[len(found)] = face.points[:VERTICES] * stretch
             found.append(face is not None)
             if len(found) % BLOCK == 0:
@@ -119,15 +115,8 @@ def follow_film(
     own = np.array(found)
     for start, end in picker.others():
         own[start:end] = False
-    points = points[: len(found)]
-    return filmed_face(
-        skin.aligned(points, np.flatnonzero(own)),
-        own,
-        tuple(starts),
-        video.size,
-        smoothing=smoothing,
-        textures=[texture for number, texture in textures.kept.items() if own[number]],
-    )
+    points, looks = textures.aligned(points[: len(found)], own)
+    return filmed_face(points, own, tuple(starts), video.size, smoothing=smoothing, textures=looks)
 
 
 def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tuple[np.ndarray, bool]]:

@@ -44,6 +44,10 @@ TEETH_REACH, LIP_REACH = 0.1, 2.2
 colour is looked at."""
 BRIGHTER = (0.05, 0.15)
 """Of the cheeks' brightness, by how much what is no lip at all and what surely is none exceed the lip's own."""
+DARKER = (0.06, 0.14)
+"""The same for the dark line between lips that touch or hardly part, which the lower lip leaves as it goes down."""
+LINE_LEFT = (0.04, 0.12)
+"""Mouth half widths that lips are apart from which on some, and from which on all, of that line is left."""
 LIP_COLUMNS, LIP_BLUR, LEAST_LIP = 24, 1.5, 0.5
 """Columns along a lip of which each has a colour, by how many they are smoothed, and the pixels that tell one."""
 LIP_EDGE = (-0.3, 0.9)
@@ -112,8 +116,8 @@ def _lips(
     soft = FEATHER + 0.5 * np.maximum(np.abs(along) - 0.9 * lips.half, 0)
     part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft)).astype(np.float32)[..., None]
     above, below = (sampled(frame, *places).astype(np.float32) for places in (from_upper, from_lower))
-    _clear_of_teeth(above, along_upper, -below_upper, lips.half, light)
-    _clear_of_teeth(below, along, -above_lower, lips.half, light)
+    _clear_edge(above, along_upper, -below_upper, lips.half, light)
+    _clear_edge(below, along, -above_lower, lips.half, light, below_upper + above_lower)
     colours = above + part * (below - above)
     opened = smoothstep(*LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
     high, wide = (np.flatnonzero((opened > 0).any(axis=axis)) for axis in (1, 0))
@@ -125,11 +129,19 @@ def _lips(
     return colours, opened > 0
 
 
-def _clear_of_teeth(lip: np.ndarray, along: np.ndarray, depth: np.ndarray, half: float, light: np.ndarray) -> None:
+def _clear_edge(
+    lip: np.ndarray,
+    along: np.ndarray,
+    depth: np.ndarray,
+    half: float,
+    light: np.ndarray,
+    gap: np.ndarray | None = None,
+) -> None:
     """Gives filmed teeth that are seen at the edge of a lip, where none are to be seen, the lip's colour.
 
     `lip` (h, w, 3) float32 are its colours at `along` (h, w) the mouth and `depth` (h, w) pixels from its edge into
-    it, `half` a mouth's width, in the `light` (3,) on the cheeks.
+    it, `half` a mouth's width, in the `light` (3,) on the cheeks. Where lips are apart, by the pixels `gap` (h, w),
+    the dark line along which it touched the other lip gets that colour too.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -142,7 +154,10 @@ def _clear_of_teeth(lip: np.ndarray, along: np.ndarray, depth: np.ndarray, half:
     edge = mouth & (depth > -LIP_EDGE[1]) & (deep <= 1) & (count > LEAST_LIP)[column]
     own = (np.stack(total, axis=-1) / np.maximum(count, LEAST_LIP)[:, None])[column[edge]].astype(np.float32)
     brighter = (lip[edge] - own) @ LUMA / float(light @ LUMA)
-    part = smoothstep(*BRIGHTER, brighter) * smoothstep(1.0, 0.7, deep[edge])
+    other = smoothstep(*BRIGHTER, brighter)
+    if gap is not None:
+        other = np.maximum(other, smoothstep(*DARKER, -brighter) * smoothstep(*LINE_LEFT, gap[edge] / half))
+    part = other * smoothstep(1.0, 0.7, deep[edge])
     lip[edge] += part[:, None].astype(np.float32) * (own - lip[edge])
 
 

@@ -18,10 +18,11 @@ from ...face.head_pose import split_matrix
 from ...files.images import in_unit_range
 from ...large_arrays import give_memory_back
 from ...types import FaceTrack
+from ..animate import fit_portrait
 from ..renderer.renderer import InstantRenderer
 from .filmed_face import FilmedFace, blocks, pixels_per_cm
 from .mouth_motion import MouthMotion, mouth_motions
-from .mouth_view import MouthView
+from .mouth_view import MouthView, with_lower_teeth
 from .occlusion import hidden_lips
 from .resting_face import held_mouths
 from .skin.face_texture import texture_of
@@ -42,6 +43,8 @@ NEIGHBOURS, NEAR = 3, np.array([0.45, 0.7])
 """Views that a mouth's inside is mixed of, and by how many cm of opening and of width mouths are equally unlike."""
 DRAWN_MOUTH = (0.5, 0.7, 0.0, 0.0, 0.35, 0.0)
 """Mouth controls of the drawn inside."""
+DRAWN_SIDE = 1920
+"""Pixels of the longer side that a frame has at most for which the inside is drawn, as Instant's pictures have."""
 
 Reader = Callable[[np.ndarray], Iterator[np.ndarray]]
 """Yields the frames (H, W, 3) of ascending numbers."""
@@ -119,7 +122,7 @@ def film_views(face: FilmedFace, read: Reader) -> MouthViews:
                 views.append(MouthView.of(frame, as_filmed(face, number)))
                 seen.append(number)
     if (opening[seen] >= LEAST_OPENING).any():
-        return MouthViews(tuple(views), shapes[seen], drawn=False)
+        return MouthViews(with_lower_teeth(views), shapes[seen], drawn=False)
     # The renderer would take a piece of the lips for teeth where these part a little.
     shut = shown[opening[shown] < PARTED]
     chosen = _spread(shut if len(shut) else shown, value, shapes)
@@ -175,14 +178,25 @@ def as_filmed(face: FilmedFace, number: int) -> MouthMotion:
 
 
 def _drawn(face: FilmedFace, number: int, frame: np.ndarray) -> tuple[np.ndarray, MouthMotion]:
-    """The frame with its mouth opened by Instant's renderer, and where the lips are then."""
-    points = face.points[number : number + 1].astype(np.float64)
+    """A frame, smaller if it is large, with its mouth opened by Instant's renderer, and where the lips are then."""
     _, matrix = face.shapes(np.array([number]))
-    renderer = InstantRenderer(in_unit_range(frame), FaceTrack(points, np.ones(1, bool), face.size, matrix))
+    points = face.points[number : number + 1].astype(np.float64)
+    track = FaceTrack(points, np.ones(1, bool), face.size, matrix)
+    image, track = fit_portrait(in_unit_range(frame), track, min(DRAWN_SIDE, max(face.size)))
+    renderer = InstantRenderer(image, track, eyes=False)
     speaking = held_mouths(np.array([DRAWN_MOUTH]))
     drawn = renderer.render(speaking)[0][0].numpy()
     moved = renderer.mesh.move(speaking, np.array([0]), renderer.mesh.mouth.speaking(speaking)).expression
     if frame.dtype == np.uint8:
         drawn = np.rint(drawn * 255).astype(np.uint8)
     here = as_filmed(face, number)
-    return drawn, replace(here, points=here.points + moved[0].numpy())
+    scale = image.shape[0] / face.size[0]
+    return drawn, replace(
+        here,
+        points=track.points[0, :, :2] + moved[0].numpy(),
+        moved=here.moved * scale,
+        basis=here.basis * scale,
+        middle=here.middle * scale,
+        eye_distance=here.eye_distance * scale,
+        closed_gap=here.closed_gap * scale,
+    )

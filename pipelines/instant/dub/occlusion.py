@@ -8,18 +8,17 @@ filmed people and two rendered portraits, with and without shapes that are drawn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from ....models.curves import smoothstep
 from ...packages import load_opencv
-from .lip_rims import edge_steps
 from .skin.face_texture import Texture, texture_grid
 
-LEAST_TEXTURES, MOST_TEXTURES = 12, 96
-"""Textures from which on the usual look is certain, and those that are kept."""
+LEAST_TEXTURES = 12
+"""Textures from which on the usual look is certain."""
 DARKNESS = 8.0
 """Of 255; what is added before the logarithm, as dark colours are mostly noise."""
 LIGHT_ABOVE, LIGHT_STEP = -2.6, 4
@@ -171,25 +170,6 @@ class Appearance:
                 hiding.update(np.unique(within[within > 0]).tolist())
                 parts[rows, columns] = True
         return parts | np.isin(labels, sorted(hiding))
-
-
-@dataclass
-class TextureKeeper:
-    """Keeps textures of frames that are spread evenly over a film of unknown length."""
-
-    kept: dict[int, Texture] = field(default_factory=dict)
-    """Textures by the numbers of their frames."""
-    _step: int = 1
-    _seen: int = 0
-
-    def add(self, number: int, texture: Texture, frame: np.ndarray, points: np.ndarray) -> None:
-        """Takes the texture of the next frame (H, W, 3) that shows the face, with its number and landmarks."""
-        if self._seen % self._step == 0:
-            self.kept[number] = replace(texture, steps=edge_steps(frame, points))
-            if len(self.kept) >= MOST_TEXTURES:
-                self.kept = dict(list(self.kept.items())[::2])
-                self._step *= 2
-        self._seen += 1
 
 
 def covered(near: Sequence[Oddness], number: int) -> np.ndarray:

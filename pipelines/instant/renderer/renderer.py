@@ -75,13 +75,16 @@ class InstantRenderer:
         image: the portrait (H, W, 3 or 4), float in 0..1; the fourth channel is alpha.
         track: one frame of landmarks in that picture; with several faces in it, only this one moves.
         device: where to render.
+        eyes: whether lids and eyes are prepared, which takes a while in a large picture; without, they stay.
 
     Raises:
         TalkingPortraitError: when picture and landmarks do not belong together or hold no face, and for a picture
             that is upside down.
     """
 
-    def __init__(self, image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, image: torch.Tensor, track: FaceTrack, *, device: torch.device | str = "cpu", eyes: bool = True
+    ) -> None:
         image = _checked(image, track)
         self.transparent = image.shape[-1] == 4 and bool((image[..., 3] < 1).any())
         """Whether something of the picture is transparent."""
@@ -120,7 +123,7 @@ class InstantRenderer:
         face = self.layer
         if self.transparent:
             face = self._layer(image[top:bottom, left:right, :3].permute(2, 0, 1), torch.ones_like(matte.alpha))
-        self.eyes = eyelids(self.mesh, face, style.stone)
+        self.eyes = eyelids(self.mesh, face, style.stone) if eyes else ()
         self.covered = ((matte.alpha[0] > 0) | (inside != backdrop).any(dim=0)).to(self.device)
         self.pixels: MovingPixels | None = None
         self.reach = (0.0, 0.0)

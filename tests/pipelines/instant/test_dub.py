@@ -44,13 +44,11 @@ from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, f
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
 from talking_portrait.pipelines.instant.dub.lip_rims import USUAL_RIMS, edge_steps, lip_rims
 from talking_portrait.pipelines.instant.dub.mouth_motion import LEAST_WIDTH, mouth_motions
-from talking_portrait.pipelines.instant.dub.mouth_view import skin_light
+from talking_portrait.pipelines.instant.dub.mouth_view import MouthView, skin_light, with_lower_teeth
 from talking_portrait.pipelines.instant.dub.mouth_views import NEAR, NEIGHBOURS, PARTED, MouthViews
 from talking_portrait.pipelines.instant.dub.occlusion import (
     HIDDEN_BELOW,
-    MOST_TEXTURES,
     Appearance,
-    TextureKeeper,
     _likeness,
     _lip_colours,
     _logarithms,
@@ -58,6 +56,8 @@ from talking_portrait.pipelines.instant.dub.occlusion import (
 )
 from talking_portrait.pipelines.instant.dub.resting_face import USUAL_MOUTHS, held_mouths, resting_face, speech_offsets
 from talking_portrait.pipelines.instant.dub.skin.face_texture import texture_grid, texture_of
+from talking_portrait.pipelines.instant.dub.skin.filmed_textures import MOST_TEXTURES, TextureKeeper
+from talking_portrait.pipelines.instant.renderer import renderer as instant_renderer
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
 from talking_portrait.pipelines.instant.renderer.renderer import InstantRenderer
 from talking_portrait.pipelines.types import Audio, FaceMotion, FaceTrack
@@ -100,6 +100,11 @@ def frames(renderer: InstantRenderer) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def track(frames: torch.Tensor) -> FaceTrack:
     return detect(frames, open_landmarker(engine="opencv"))[0]
+
+
+@pytest.fixture(scope="module")
+def view(frames: torch.Tensor, track: FaceTrack) -> MouthView:
+    return film_of_pictures(frames, track, FPS).inside.views[0]
 
 
 @pytest.fixture(scope="module")
@@ -232,10 +237,17 @@ def test_a_mouth_that_keeps_shut_shows_no_teeth(frames, track):
     assert openings(frames).max() > 0.15
 
 
-def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, monkeypatch):
+@pytest.mark.parametrize("longer_side", [SIDE, SIDE // 2])
+def test_where_no_open_mouth_is_filmed_its_inside_is_drawn(frames, track, longer_side, monkeypatch):
+    """In a large frame on a smaller copy of it, and without the eyelids, which dubbing never moves."""
     monkeypatch.setattr(mouth_views, "LEAST_OPENING", 0.3)
+    monkeypatch.setattr(mouth_views, "DRAWN_SIDE", longer_side)
+    monkeypatch.setattr(instant_renderer, "eyelids", lambda *arguments: pytest.fail("eyelids are prepared"))
     film = film_of_pictures(frames, track, FPS)
     assert film.inside.drawn
+    view = film.inside.views[0]
+    pixels = np.linalg.norm(mouth_views.as_filmed(film.face, 0).basis)
+    assert np.linalg.norm(view.basis) == pytest.approx(pixels * longer_side / SIDE, rel=0.1)
     images, _ = dubbed(film, talk(np.full(FRAMES, 0.5)))
     assert openings(images).min() > 0.08
 
@@ -302,6 +314,30 @@ def test_a_mouth_that_opens_wider_than_filmed_shows_a_tongue_behind_the_dark_bel
     teeth = int(np.argmax(wide[:, 1] > 0.6))
     assert wide[teeth - 1].max() < 0.3
     np.testing.assert_allclose(wide[teeth:], without[teeth:], atol=0.02)
+
+
+@pytest.mark.parametrize(("brightness", "left"), [(0.25, 0.05), (0.7, 0.53)])
+def test_what_is_dim_below_teeth_leaves_no_streaks_in_a_wider_mouth_and_teeth_go_on(view, brightness, left):
+    cavity, grey = np.full(3, 0.05) * view.light, np.full_like(view.picture, 1) * brightness * view.light
+    view = replace(view, picture=grey.astype(np.float32), cavity=cavity)
+    along, length = np.zeros((1, 1)), 0.2 * view.lips.half
+    away = np.array([[0.9 * length, length + 0.04 * view.lips.half]])
+    colours = view._lengthened(along, np.zeros((1, 1)), away, np.array(length), np.array(length))
+    inside, below = (colours[0] / view.light).mean(axis=-1)
+    assert inside == pytest.approx(brightness, abs=0.01)
+    assert below == pytest.approx(left, abs=0.03)
+
+
+@pytest.mark.parametrize(("lower", "changed"), [(0.4, True), (0.1, False)])
+def test_teeth_that_lie_lower_than_upper_ones_do_in_the_same_head_are_lower_ones(view, lower, changed):
+    open_wide = replace(view, upper_to=0.4, lower_from=0.4, lower_lip=None)
+    part = 0.4 + lower / (view.height(1) - view.height(0))
+    teeth = replace(view, upper_to=part, lower_from=1.0, lower_lip=view.cavity)
+    views = with_lower_teeth([open_wide, open_wide, teeth])
+    assert (views[2].lower_lip is None) == changed
+    assert (views[2].lower_from < 0.2) == changed
+    few = with_lower_teeth([open_wide, teeth, teeth])
+    assert few[1] is teeth
 
 
 def test_the_inside_is_that_of_filmed_mouths_of_the_same_shape(frames, track):
@@ -495,7 +531,9 @@ def test_lips_that_are_seldom_shut_look_known_and_fingers_do_not(renderer, finge
     assert max(likeness) < HIDDEN_BELOW if fingers else min(likeness) > 0.9
 
 
-def test_teeth_that_cling_to_the_edge_of_a_lip_take_its_colour_and_nothing_else_does():
+@pytest.mark.parametrize("gap", [None, 1.0, 10.0])
+def test_teeth_that_cling_to_the_edge_of_a_lip_take_its_colour_and_nothing_else_does(gap):
+    """So does the dark line where it touched the other lip, once they are apart."""
     half, red, white, dark = 50.0, np.array([180, 80, 80]), np.array([230, 225, 215]), np.array([60, 30, 30])
     along, depth = np.meshgrid(np.arange(-60, 61.0), np.arange(-5, 20.0))
     lip = np.broadcast_to(red, (*along.shape, 3)).astype(np.float32)
@@ -504,10 +542,14 @@ def test_teeth_that_cling_to_the_edge_of_a_lip_take_its_colour_and_nothing_else_
     lip[teeth & shade] = dark
     lip[depth < -1] = white
     before = lip.copy()
-    lower_face._clear_of_teeth(lip, along, depth, half, np.array([200.0, 150, 130]))
+    apart = None if gap is None else np.full(along.shape, gap)
+    lower_face._clear_edge(lip, along, depth, half, np.array([200.0, 150, 130]), apart)
     mouth = np.abs(along) < 0.9 * half
     assert np.abs(lip[teeth & mouth & ~shade] - red).max() < 15
-    np.testing.assert_allclose(lip[teeth & shade], before[teeth & shade], atol=0.01)
+    if gap == 10:
+        assert np.abs(lip[teeth & shade] - red).max() < 15
+    else:
+        np.testing.assert_allclose(lip[teeth & shade], before[teeth & shade], atol=0.01)
     np.testing.assert_allclose(lip[~teeth], before[~teeth], atol=0.01)
 
 

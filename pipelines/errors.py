@@ -16,6 +16,7 @@ from ..models.errors import TalkingPortraitError, escaped, one_line, quoted
 __all__ = [
     "TalkingPortraitError",
     "check_kind",
+    "check_seed",
     "check_whole_numbers",
     "escaped",
     "is_out_of_memory",
@@ -32,10 +33,21 @@ MOST = 2**64 - 1
 """The largest whole number that is computed with; seeds reach it."""
 
 
+def check_seed(seed: object) -> None:
+    """Raises TalkingPortraitError for what is no seed: one rule for all drivers, samplers and trainers.
+
+    The values are those of ComfyUI's own samplers, and all generators take them.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TalkingPortraitError(f"The seed is {quoted(seed)}, but a whole number is expected.")
+    if not 0 <= seed <= MOST:
+        raise TalkingPortraitError(f"The seed is {quoted(seed, 20)}, but 0 to 2^64 - 1 is expected.")
+
+
 def check_whole_numbers(given: Mapping[str, object], what: str = "The {}") -> None:
     """Raises TalkingPortraitError for a whole number that no array holds; `what` makes a sentence's subject of a name.
 
-    What is no whole number is for other checks.
+    What is no whole number is for other checks, but for a seed, see `check_seed`.
     """
     for name, value in given.items():
         if isinstance(value, int) and not -MOST <= value <= MOST:
@@ -43,6 +55,8 @@ def check_whole_numbers(given: Mapping[str, object], what: str = "The {}") -> No
                 f"{what.format(name)} is {quoted(value, 20)}, but whole numbers to 2^64 - 1 are computed with; give a "
                 "smaller one."
             )
+    if given.get("seed") is not None:
+        check_seed(given["seed"])
 
 
 def plain_numbers(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

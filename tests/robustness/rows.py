@@ -514,6 +514,8 @@ COMMANDS = [
             "The folder empty_folder holds no prepared person (meta.json is missing); make one of a video with ..."),
     command("a seed below 0", "train audiodvp --person empty_folder --out run --seed -1",
             "The seed is -1, but 0 to 2^64 - 1 is expected."),
+    command("a seed below 0 for a video", "animate --image face.png --audio voice.wav --seed -1 --out out.mp4",
+            "The seed is -1, but 0 to 2^64 - 1 is expected."),
     command("a seed below 0 (Instant's driver)",
             "train instant-driver --people recordings --out own.safetensors --seed -1",
             "The seed is -1, but 0 to 2^64 - 1 is expected."),

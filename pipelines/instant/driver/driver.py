@@ -16,7 +16,7 @@ from ....models.face.upper_face_shapes import upper_face_shapes
 from ....models.speech.mouth_network import CONTROLS, MouthNetwork
 from ...audio.mouth_weights import DEFAULT_WEIGHTS
 from ...audio.waveform import as_speech, check_audio
-from ...errors import TalkingPortraitError, quoted
+from ...errors import TalkingPortraitError, check_seed, quoted
 from ...face.head_pose import about_neck
 from ...large_arrays import give_memory_back, large_array
 from ...motion.blinks import BLINK_RATE, blink_times, blink_weights
@@ -87,8 +87,7 @@ def drive(
     for name, amount in amounts.items():
         _check_number(name, amount, MAX_AMOUNT)
     _check_number("blink rate", blink_rate, MAX_BLINK_RATE)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TalkingPortraitError(f"The seed is {quoted(seed)}, but a whole number is expected.")
+    check_seed(seed)
 
     frames = frame_count(audio.samples, audio.sample_rate, rate)
     controls = mouth_controls(audio, weights=weights, progress=share(progress, 0.0, 0.6))

@@ -47,7 +47,7 @@ def check_seed(seed: object) -> None:
 def check_whole_numbers(given: Mapping[str, object], what: str = "The {}") -> None:
     """Raises TalkingPortraitError for a whole number that no array holds; `what` makes a sentence's subject of a name.
 
-    What is no whole number is for other checks, but for a seed, see `check_seed`.
+    What is no whole number is for other checks.
     """
     for name, value in given.items():
         if isinstance(value, int) and not -MOST <= value <= MOST:
@@ -55,8 +55,6 @@ def check_whole_numbers(given: Mapping[str, object], what: str = "The {}") -> No
                 f"{what.format(name)} is {quoted(value, 20)}, but whole numbers to 2^64 - 1 are computed with; give a "
                 "smaller one."
             )
-    if given.get("seed") is not None:
-        check_seed(given["seed"])
 
 
 def plain_numbers(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -74,7 +74,7 @@ def animate(
     """
     import torch
 
-    from .errors import TalkingPortraitError, check_whole_numbers, quoted
+    from .errors import TalkingPortraitError, check_seed, check_whole_numbers, quoted
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
     from .files.video import check_video_name, holds_alpha
@@ -88,6 +88,7 @@ def animate(
 
     report = given_progress(progress)
     check_whole_numbers({"fps": fps, "longest_side": longest_side, "face": face, "jaw": jaw, "crf": crf, **options})
+    check_seed(options.get("seed", 0))
     check_video_name(out, crf)
     new_marking(mark)  # only refuses what is no mark, before anything is read
     if motion is not None:
@@ -190,7 +191,7 @@ def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **opti
     `audio` is any sound or video file, or `Audio`; `options` are those of `pipelines.instant.driver.driver.drive`:
     seed, and amounts from 0 (still) over 1 (natural) for mouth, head, nod, brows, blinks, blink_rate and drift.
     """
-    from .errors import check_whole_numbers
+    from .errors import check_seed, check_whole_numbers
     from .files.sound import read_speech
     from .instant.driver import driver
     from .renderers import INSTANT, check_option_names
@@ -198,6 +199,7 @@ def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **opti
 
     check_option_names(INSTANT, options)
     check_whole_numbers({"fps": fps, **options})
+    check_seed(options.get("seed", 0))
     rate = as_rate(fps)
     speech = read_speech(audio, rate)[0] if isinstance(audio, str | Path) else audio
     return driver.drive(speech, fps=rate, **options)

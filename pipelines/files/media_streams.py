@@ -20,6 +20,7 @@ from ..packages import pip_install
 from ..progress import check_interrupted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
+from .images import is_jpeg_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -123,7 +124,9 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     # Titles in another encoding are no reason to refuse a file; PyAV 19 has no such option any more.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
-    with av.open(f"file:{path}", container_options=options, **lenient) as container:
+    # A probe takes such a stream for the first of several files with a picture each.
+    kind = "mjpeg" if is_jpeg_stream(path) else None
+    with av.open(f"file:{path}", format=kind, container_options=options, **lenient) as container:
         for stream in container.streams.audio:
             _drop_channel_names(stream.codec_context)
         yield container

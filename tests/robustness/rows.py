@@ -341,6 +341,10 @@ DUBBED = [
         test="pipelines/instant/test_dub.py::test_speech_and_changing_light_hide_nothing"),
     Row("a picture named .mp4", "animate --image", figure="animated as a picture",
         test="pipelines/instant/test_dub.py::test_a_picture_is_no_film_whatever_its_name_says"),
+    Row("JPEG or MPEG-2 pictures one after the other, without a container", "any", figure="a film",
+        test="pipelines/files/test_rarer_formats.py::test_a_stream_of_pictures_without_a_container_is_a_film"),
+    Row("a gain map, a telephone's short film or a second lens behind a JPEG picture", "any", figure="a picture",
+        test="pipelines/files/test_rarer_formats.py::test_what_follows_a_jpeg_picture_makes_no_film_of_it"),
     Row("a turned phone video", "any", figure="upright",
         test="pipelines/files/test_media_reading.py::test_a_turned_or_mirrored_film_is_shown_upright"),
 ]  # fmt: skip

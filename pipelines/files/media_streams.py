@@ -266,16 +266,17 @@ def _rate(stream: Any, times: list[Fraction]) -> Fraction:
 
 
 def decoded_frames(
-    path: Path, index: int, *, warn: bool = True, near: Fraction | None = None
+    path: Path, index: int, *, warn: bool = True, near: Fraction | None = None, since: Fraction | None = None
 ) -> Iterator[tuple[Any, Fraction]]:
     """The frames of stream `index` with their times, which never run backwards, in order.
 
     `near` lets those far before this time out, where the file says at which times it can be entered; others come as
-    they always do. Damaged packets are left out; a warning says when, unless `warn` is false. Raises DamagedMediaError
-    after the last whole frame of a file that ends long before its header says.
+    they always do. Damaged packets are left out; a warning says when, unless `warn` is false; of holes those after
+    `since`, the time at which the file's timeline begins. Raises DamagedMediaError after the last whole frame of a file
+    that ends long before its header says.
     """
     av = import_av()
-    damage = Damage(path)
+    damage = Damage(path, since)
     with open_container(path) as container:
         wanted: Any = container.streams[index]
         wanted.thread_type = "AUTO"

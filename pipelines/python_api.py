@@ -78,7 +78,8 @@ def animate(
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
     from .files.video import check_video_name, holds_alpha
-    from .instant.animate import fit_portrait, frames_of
+    from .instant.animate import check_longest_side, fit_portrait, frames_of
+    from .instant.driver.driver import check_choices
     from .memory import usable_device
     from .progress import given_progress
     from .provenance.marking import new_marking
@@ -98,6 +99,8 @@ def animate(
     usable_device(device)
     check_option_names(renderer, options, ("fps", "longest_side", "face", "film_end", "jaw", "face_at", "crf", "mark"))
     choice = chosen_face(face, face_at)
+    if renderer == INSTANT and motion is None:
+        check_choices(options)
     target = file_to_write(out)
     keep_inputs(target, *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
     if isinstance(image, str | Path) and is_to_dub(image, renderer, longest_side):
@@ -118,7 +121,9 @@ def animate(
         return Path(out)
     refuse_film_options({"film_end": film_end, "jaw": jaw, "face_at": face_at}, "the image")
     system: Renderer | None = None
-    if renderer != INSTANT:
+    if renderer == INSTANT:
+        check_longest_side(longest_side)
+    else:
         given = {"fps": fps if motion is None else None, "size": longest_side}
         given = {name: value for name, value in given.items() if value is not None}
         folders = None if models is None else lambda category: [Path(models) / category]

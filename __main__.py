@@ -55,7 +55,7 @@ if __package__ in (None, ""):
     sys.exit()
 
 from .pipelines.commands.shared import terminal  # noqa: E402
-from .pipelines.errors import TalkingPortraitError, check_whole_numbers, is_out_of_memory, refusal  # noqa: E402
+from .pipelines.errors import TalkingPortraitError, check_seed, check_whole_numbers, is_out_of_memory, refusal  # noqa: E402
 from .pipelines.packages import VERSION, missing_package  # noqa: E402
 
 LESS_MEMORY = {
@@ -89,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         command = options.command
         check_whole_numbers({name.replace("_", "-"): value for name, value in vars(options).items()}, "--{}")
+        if getattr(options, "seed", None) is not None:
+            check_seed(options.seed)
         _on_request(_interrupting(asked))
         code = options.run(options) or 0
         terminal.flush()

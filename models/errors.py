@@ -5,7 +5,8 @@ from __future__ import annotations
 import copyreg
 import importlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -58,15 +59,60 @@ def escaped(text: str) -> str:
     )
 
 
+_ENOUGH = 8
+"""Characters of a text that are looked at for each one shown, as white space may become less."""
+
+
 def one_line(text: object, limit: int = 80) -> str:
     """A title or another's message for a sentence: on one line of at most `limit` characters, and escaped."""
-    line = escaped(" ".join(_shown(text, str).split()))
+    line = escaped(" ".join(_shown(text, str)[: _ENOUGH * limit].split()))
     return line if len(line) <= limit else f"{line[: limit - 4]} ..."
 
 
 def quoted(value: object, limit: int = 60) -> str:
-    """A value for an error text: its `repr` in one line of at most `limit` characters."""
-    return one_line(_shown(value, repr), limit)
+    """A value for an error text: its `repr` in one line of at most `limit` characters.
+
+    No more of a long value is looked at than that takes: the numbers of a picture in a list are millions.
+    """
+    return one_line(_shown(value, partial(_beginning, most=_ENOUGH * limit)), limit)
+
+
+def _beginning(value: object, most: int) -> str:
+    """The first characters of a value's `repr`, about `most`, or all of them."""
+    text = ""
+    for part in _parts(value, most):
+        text += part
+        if len(text) > most:
+            break
+    return text
+
+
+def _parts(value: object, most: int) -> Iterator[str]:
+    """What joined is a value's `repr`, of texts that of their first characters."""
+    if type(value) in (str, bytes, bytearray):
+        yield repr(value[:most])  # type: ignore[index]
+    elif type(value) is list and value:
+        yield from _listed(value, "[", "]", most)
+    elif type(value) is tuple and len(value) > 1:
+        yield from _listed(value, "(", ")", most)
+    elif type(value) is set and value:
+        yield from _listed(value, "{", "}", most)
+    elif type(value) is dict:
+        for number, (key, entry) in enumerate(value.items()):
+            yield ", " if number else "{"
+            yield from _parts(key, most)
+            yield ": "
+            yield from _parts(entry, most)
+        yield "}" if value else "{}"
+    else:
+        yield repr(value)
+
+
+def _listed(values: Iterable[object], begin: str, end: str, most: int) -> Iterator[str]:
+    for number, value in enumerate(values):
+        yield ", " if number else begin
+        yield from _parts(value, most)
+    yield end
 
 
 def _shown(value: object, how: Callable[[object], str]) -> str:

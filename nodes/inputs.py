@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..pipelines.errors import TalkingPortraitError
+from ..pipelines.errors import MOST, TalkingPortraitError
 from ..pipelines.finite import check_plain, check_scale
 from ..pipelines.image.affine_sampling import over_white
 from ..pipelines.progress import check_interrupted
@@ -35,9 +35,9 @@ def amount_input(name: str, tooltip: str, *, default: float = 1.0, max: float = 
     return io.Float.Input(name, default=default, min=min, max=max, step=0.05, round=0.001, tooltip=tooltip)
 
 
-def seed_input(tooltip: str, *, default: int = 0, most: int = 2**32 - 1) -> io.Input:
-    """A seed that ComfyUI can change after each run."""
-    return io.Int.Input("seed", default=default, min=0, max=most, control_after_generate=True, tooltip=tooltip)
+def seed_input(tooltip: str, *, default: int = 0) -> io.Input:
+    """A seed that ComfyUI can change after each run, to any value that its own samplers take."""
+    return io.Int.Input("seed", default=default, min=0, max=MOST, control_after_generate=True, tooltip=tooltip)
 
 
 def guidance_scale_input(tooltip: str) -> io.Input:

@@ -149,7 +149,7 @@ def held_out_input() -> io.Input:
 
 
 def training_seed_input() -> io.Input:
-    return host.advanced(seed_input("Same seed, same run on the same machine.", default=42, most=2**31 - 1))
+    return host.advanced(seed_input("Same seed, same run on the same machine.", default=42))
 
 
 def training_outputs(socket: Any, system: str) -> list[io.Output]:

@@ -16,6 +16,7 @@ from ..models.errors import TalkingPortraitError, escaped, one_line, quoted
 __all__ = [
     "TalkingPortraitError",
     "check_kind",
+    "check_seed",
     "check_whole_numbers",
     "escaped",
     "is_out_of_memory",
@@ -30,6 +31,17 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 MOST = 2**64 - 1
 """The largest whole number that is computed with; seeds reach it."""
+
+
+def check_seed(seed: object) -> None:
+    """Raises TalkingPortraitError for what is no seed: one rule for all drivers, samplers and trainers.
+
+    The values are those of ComfyUI's own samplers, and all generators take them.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TalkingPortraitError(f"The seed is {quoted(seed)}, but a whole number is expected.")
+    if not 0 <= seed <= MOST:
+        raise TalkingPortraitError(f"The seed is {quoted(seed, 20)}, but 0 to 2^64 - 1 is expected.")
 
 
 def check_whole_numbers(given: Mapping[str, object], what: str = "The {}") -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
@@ -55,6 +56,12 @@ def share(progress: Progress, start: float, stop: float) -> Progress:
         progress(round(PERCENT * (start + (stop - start) * part)), PERCENT, preview)
 
     return report
+
+
+def shared_out(progress: Progress, parts: Mapping[str, float]) -> dict[str, Progress]:
+    """What each part of the work reports to, by name; `parts` are their shares in order, which add up to 1."""
+    ends = list(accumulate(parts.values(), initial=0.0))
+    return {name: share(progress, start, stop) for name, start, stop in zip(parts, ends[:-1], ends[1:], strict=True)}
 
 
 @dataclass

@@ -74,11 +74,12 @@ def animate(
     """
     import torch
 
-    from .errors import TalkingPortraitError, check_whole_numbers, quoted
+    from .errors import TalkingPortraitError, check_seed, check_whole_numbers, quoted
     from .files.frame_stream import write_stream
     from .files.output_paths import file_to_write, keep_inputs
     from .files.video import check_video_name, holds_alpha
-    from .instant.animate import fit_portrait, frames_of
+    from .instant.animate import check_longest_side, fit_portrait, frames_of
+    from .instant.driver.driver import check_choices
     from .memory import usable_device
     from .progress import given_progress
     from .provenance.marking import new_marking
@@ -88,6 +89,7 @@ def animate(
 
     report = given_progress(progress)
     check_whole_numbers({"fps": fps, "longest_side": longest_side, "face": face, "jaw": jaw, "crf": crf, **options})
+    check_seed(options.get("seed", 0))
     check_video_name(out, crf)
     new_marking(mark)  # only refuses what is no mark, before anything is read
     if motion is not None:
@@ -97,6 +99,8 @@ def animate(
     usable_device(device)
     check_option_names(renderer, options, ("fps", "longest_side", "face", "film_end", "jaw", "face_at", "crf", "mark"))
     choice = chosen_face(face, face_at)
+    if renderer == INSTANT and motion is None:
+        check_choices(options)
     target = file_to_write(out)
     keep_inputs(target, *(Path(given) for given in (image, audio) if isinstance(given, str | Path)))
     if isinstance(image, str | Path) and is_to_dub(image, renderer, longest_side):
@@ -117,7 +121,9 @@ def animate(
         return Path(out)
     refuse_film_options({"film_end": film_end, "jaw": jaw, "face_at": face_at}, "the image")
     system: Renderer | None = None
-    if renderer != INSTANT:
+    if renderer == INSTANT:
+        check_longest_side(longest_side)
+    else:
         given = {"fps": fps if motion is None else None, "size": longest_side}
         given = {name: value for name, value in given.items() if value is not None}
         folders = None if models is None else lambda category: [Path(models) / category]
@@ -190,7 +196,7 @@ def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **opti
     `audio` is any sound or video file, or `Audio`; `options` are those of `pipelines.instant.driver.driver.drive`:
     seed, and amounts from 0 (still) over 1 (natural) for mouth, head, nod, brows, blinks, blink_rate and drift.
     """
-    from .errors import check_whole_numbers
+    from .errors import check_seed, check_whole_numbers
     from .files.sound import read_speech
     from .instant.driver import driver
     from .renderers import INSTANT, check_option_names
@@ -198,6 +204,7 @@ def drive(audio: str | Path | Audio, *, fps: float | str | Fraction = 25, **opti
 
     check_option_names(INSTANT, options)
     check_whole_numbers({"fps": fps, **options})
+    check_seed(options.get("seed", 0))
     rate = as_rate(fps)
     speech = read_speech(audio, rate)[0] if isinstance(audio, str | Path) else audio
     return driver.drive(speech, fps=rate, **options)

@@ -191,6 +191,8 @@ def test_a_picture_that_moves_is_said_to_be_one_picture(tmp_path, capsys):
         (["--image", "a\0b"], "can't be opened (embedded null byte)"),
         (["--fps", "1/0"], "frame rate is 1/0"),
         (["--mouth", "nan"], "mouth is nan"),
+        (["--image", "none.png", "--blinks", "inf"], "blinks is inf"),
+        (["--image", "none.png", "--size", "3"], "at least 16"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, voice, monkeypatch, capsys, arguments, words):

@@ -75,6 +75,13 @@ def test_a_person_is_opened_trained_and_driven(tmp_path, monkeypatch):
         path = tp.drive_person(model, speech(0.2), tmp_path / f"{number}.mp4", head=head, mark=number > 0)
         assert len(list(open_video(path).frames())) == 5
         assert read_statement(path).invisible_mark == ("yes" if number else "turned off")
+    for given, sentence in (
+        ({}, "The head is None, but a path is expected"),
+        ({"head": person, "offset": 0.5}, "The offset is 0.5, but a whole"),
+        ({"head": person, "pose": None}, "pose was given, but AudioDVP takes offset; leave out what it does not take"),
+    ):
+        with pytest.raises(TalkingPortraitError, match=sentence):
+            tp.drive_person(model, speech(0.2), tmp_path / "none.mp4", **given)
     with pytest.raises(TalkingPortraitError, match="Training takes no epochs; it takes batch, expression, "):
         tp.train_person(person, tmp_path / "other", epochs=3)
     with pytest.raises(TalkingPortraitError, match="too short|at least 2 s"):
@@ -94,7 +101,12 @@ def test_a_person_is_opened_trained_and_driven(tmp_path, monkeypatch):
         (lambda: tp.train_person(None, "run"), "The person is None, but a path is expected"),
         (lambda: tp.train_person("ann", None), "The folder of the training is None, but a path is expected"),
         (lambda: tp.drive_person(None, "a.wav", "a.mp4", head="ann"), "The model is None, but a path is expected"),
-        (lambda: tp.drive_person("a", "a.wav", "a.mp4", head=None), "The head is None, but a path is expected"),
+        (lambda: tp.train_person("ann", "run", system="x"), "The system is 'x', but one of audiodvp, syncanimation is"),
+        (lambda: tp.prepare_person("a.mp4", "ann", system="x"), "for 'x', but one of audiodvp, syncanimation, both is"),
+        (
+            lambda: tp.prepare_person("a.mp4", "ann", system="both", avatar_size=5),
+            "Pictures of 5 pixels were requested",
+        ),
     ],
 )
 def test_what_is_of_another_kind_is_reported_in_a_sentence(call, sentence):
@@ -182,6 +194,9 @@ HUGE = 10**5000
         (lambda: tp.drive("a.wav", mouth=-HUGE), "The mouth is <int"),
         (lambda: tp.drive("a.wav", seed=10**20), "The seed is 1000.{0,20}, but whole"),
         (lambda: tp.animate("a.png", "a.wav", "a.mp4", longest_side=10**400), "The longest_side is 1000.{0,20}, but"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", longest_side=3), "The size is 3 pixels, but at least 16"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", mouth=float("nan")), "The driver's mouth is nan, but"),
+        (lambda: tp.animate("a.mp4", "a.wav", "b.mp4", blink_rate=-1), "The driver's blink rate is -1, but"),
         (lambda: tp.animate("a.png", "a.wav", "a.mp4", face=HUGE), "The face is <int"),
         (lambda: tp.animate("a.png", "a.wav", "a.mp4", face_at=(HUGE, 1)), "The face_at is <tuple>, but"),
         (lambda: tp.animate("a.png", "a.wav", "a.mp4", mark=HUGE), "The mark is <int>, but true"),
@@ -196,8 +211,9 @@ HUGE = 10**5000
         (lambda: tp.train_person("ann", "run", minutes=None), "The minutes is None, but a number is expected"),
         (lambda: tp.train_person("ann", "run", batch=1.5), "The batch is 1.5, but a whole number is expected"),
         (lambda: tp.train_person("ann", "run", seed=-1), "The seed is -1, but 0 to 2"),
+        (lambda: tp.drive("a.wav", seed=-1), "The seed is -1, but 0 to 2"),
+        (lambda: tp.animate("a.png", "a.wav", "a.mp4", seed=-1), "The seed is -1, but 0 to 2"),
         (lambda: tp.train_person("ann", "run", steps=HUGE), "The steps is <int"),
-        (lambda: tp.drive_person("a", "a.wav", "a.mp4", head="ann", offset=0.5), "The offset is 0.5, but a whole"),
         (lambda: tp.drive_person("a", "a.wav", "a.mp4", head="ann", device="x"), "can't be computed on 'x'"),
     ],
 )

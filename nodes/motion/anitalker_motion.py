@@ -77,7 +77,7 @@ class AniTalkerMotion(io.ComfyNode):
                     tooltip="Diffusion steps; a number that gives no whole stride through the time steps is raised to "
                     "the next that does.",
                 ),
-                seed_input("Selects the noise; the same seed gives the same motion.", most=2**64 - 1),
+                seed_input("Selects the noise; the same seed gives the same motion."),
                 FaceMotionSocket.Input(
                     "motion", optional=True, tooltip="For face motion: the motion whose head pose is used."
                 ),

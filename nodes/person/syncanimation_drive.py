@@ -52,7 +52,7 @@ class SyncAnimationDrive(RendererNode):
                     tooltip="avatar generates the whole picture; portrait puts the face into the frames of the "
                     "person's video, which person or video gives.",
                 ),
-                seed_input("Same seed, same head and expression on the same machine.", most=2**31 - 1),
+                seed_input("Same seed, same head and expression on the same machine."),
                 FaceMotionSocket.Input(
                     "motion", optional=True, tooltip="Moves the head, brows and lids in place of the prediction."
                 ),

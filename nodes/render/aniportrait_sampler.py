@@ -66,7 +66,7 @@ class AniPortraitSampler(RendererNode):
                     tooltip="ddim is the published one. dpmpp_2m and unipc need fewer steps; lcm needs a distilled "
                     "network.",
                 ),
-                seed_input("Selects the noise; the same seed gives the same video.", default=42, most=2**64 - 1),
+                seed_input("Selects the noise; the same seed gives the same video.", default=42),
                 io.Combo.Input(
                     "mode",
                     options=["reference", "seamless"],

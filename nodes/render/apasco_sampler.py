@@ -74,7 +74,7 @@ class APascoSampler(RendererNode):
                     "Classifier-free guidance scale, for the face and the speech; 1 and less turn guidance "
                     "off, at half the cost."
                 ),
-                seed_input("Selects the noise; the same seed gives the same video.", default=42, most=2**64 - 1),
+                seed_input("Selects the noise; the same seed gives the same video.", default=42),
                 amount_input("pose_weight", "Weight of the audio attention outside the face: head and background."),
                 amount_input("face_weight", "Weight of the audio attention in the face."),
                 amount_input("lip_weight", "Weight of the audio attention on the lips."),

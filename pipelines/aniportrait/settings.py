@@ -10,10 +10,9 @@ import torch
 from ..diffusion.context_windows import check_overlap
 from ..diffusion.latents import LATENT_SIDE
 from ..diffusion.reduced_steps import check_reduced_steps, is_guided
-from ..errors import TalkingPortraitError, one_line
+from ..errors import TalkingPortraitError, check_seed, one_line
 from ..finite import check_finite
 from ..memory import Managed
-from ..motion.random_streams import check_seed
 
 Scheduler = Literal["ddim", "dpmpp_2m", "unipc", "lcm"]
 SCHEDULERS: tuple[Scheduler, ...] = ("ddim", "dpmpp_2m", "unipc", "lcm")

@@ -7,7 +7,7 @@ import re
 import torch
 
 from ...models.anitalker.stage2 import Stage2
-from ..motion.random_streams import check_seed
+from ..errors import check_seed
 
 _NEVER_DRAWN = re.compile(r"weights$|.*\.norm(_\w+)?\.")
 """Parameters that begin as ones or zeros."""

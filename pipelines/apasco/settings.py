@@ -12,9 +12,8 @@ from ...models.diffusion.layout import MOTION_FRAMES
 from ..diffusion.latents import LATENT_SIDE
 from ..diffusion.reduced_steps import check_reduced_steps, is_guided
 from ..diffusion.samplers import NoiseSchedule, scheduled_betas
-from ..errors import TalkingPortraitError, one_line
+from ..errors import TalkingPortraitError, check_seed, one_line
 from ..memory import Managed
-from ..motion.random_streams import check_seed
 from ..types import FaceMotion, FaceTrack, SpeechFeatures
 from .geometry import Geometry
 from .masks import RegionMasks

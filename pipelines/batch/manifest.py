@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError, check_seed, check_whole_numbers, quoted
 from ..files.input_paths import existing_file
 from ..files.output_paths import cut_to_bytes
 from ..packages import VERSION
@@ -98,6 +98,8 @@ def _job(number: int, row: Any, folder: Path, out: Path, digests: dict[Path, str
             f"The settings have {quoted(misplaced)}, which is no setting of a row; a row has {', '.join(KEYS)}."
         )
     check_option_names(renderer, settings, OF_EVERY_RENDERER)
+    check_whole_numbers(settings)
+    check_seed(settings.get("seed", 0))
     if texts["name"] and plain_name(texts["name"]) != texts["name"]:
         raise TalkingPortraitError(f"The name is {quoted(texts['name'])}, but a plain file name is expected.")
     portrait, audio = (existing_file(folder / texts[name], name) for name in ("portrait", "audio"))

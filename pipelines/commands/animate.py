@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import TalkingPortraitError
 from ..renderers import FILM_OPTIONS, INSTANT, chosen_face, is_to_dub, refuse_film_options
 from .animate_film import STILL, add_film_options, animate_film, lasting_as_long
-from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, drive_with, driver_option
+from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, check_driver_options, drive_with, driver_option
 from .shared.progress_bar import ProgressBar
 from .shared.renderer_options import add_no_mark_option, add_renderer_options, chosen_renderer
 from .shared.terminal import note, say
@@ -81,7 +81,7 @@ def _animate(options: argparse.Namespace) -> None:
     from ..files.output_paths import file_to_write, keep_inputs
     from ..files.sound import read_speech
     from ..files.video import check_video_name
-    from ..instant.animate import describe_portrait, fit_portrait, frames_of
+    from ..instant.animate import check_longest_side, describe_portrait, fit_portrait, frames_of
     from ..timing import as_rate
 
     check_video_name(options.out, options.crf)
@@ -107,6 +107,10 @@ def _animate(options: argparse.Namespace) -> None:
         raise TalkingPortraitError(
             f"--save-motion was given, but {options.renderer} makes no face motion that could be kept; leave it out."
         )
+    if renderer is None:
+        check_longest_side(options.size)
+        if not options.motion:
+            check_driver_options(options)
     motion = load_motion(options.motion) if options.motion else None
     if motion is not None:
         _say_what_has_no_effect(options, motion, film)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared.driver_options import add_driver_options, drive_with, driver_option
+from .shared.driver_options import add_driver_options, check_driver_options, drive_with, driver_option
 from .shared.terminal import say
 
 
@@ -25,6 +25,7 @@ def _motion(options: argparse.Namespace) -> None:
     from ..timing import as_rate
 
     check_motion_name(options.out)
+    check_driver_options(options)
     keep_inputs(file_to_write(options.out), options.audio)
     fps = as_rate(driver_option(options, "fps"))
     speech, _ = read_speech(options.audio or SPEECH_FILE, fps)

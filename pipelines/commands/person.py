@@ -22,7 +22,7 @@ PUBLIC_RATE = 25
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("person", help="prepare a video of one person for training")
+    command = commands.add_parser("person", help="prepare a video of one person, and have a trained model speak")
     actions = command.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_prepare(actions)
     _add_face_model(actions)

@@ -35,10 +35,14 @@ _OGG_SOUNDS = (b"\x01vorbis", b"OpusHead", b"Speex   ", b"\x7fFLAC")
 
 
 class Damage:
-    """Places in one stream of a file that can't be decoded or are not there; `report` names the first."""
+    """Places in one stream of a file that can't be decoded or are not there; `report` names the first.
 
-    def __init__(self, path: Path) -> None:
+    Holes before `since`, at which the timeline begins, are none: fragmented MP4 has one behind the first packet.
+    """
+
+    def __init__(self, path: Path, since: Fraction | None = None) -> None:
         self._path = path
+        self._since = since
         self._first: Fraction | None = None
         self._hole: tuple[Fraction, Fraction] | None = None
         self._holes = 0
@@ -49,6 +53,8 @@ class Damage:
 
     def between(self, end: Fraction, begin: Fraction) -> None:
         """Sound ended at `end`, and the next begins at `begin`."""
+        if self._since is not None:
+            end = max(end, self._since)
         if begin - end > CLOCK_SLACK:
             self._hole = self._hole or (end, begin)
             self._holes += 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,16 @@ from .input_paths import existing_file, is_file
 from .output_paths import shortened
 
 MAX_PIXELS = 67_000_000
-REFUSED_FORMATS = frozenset(["EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"])
+_MPEG = "MPEG"
+"""Pillow's name of a film, which it does not read."""
+REFUSED_FORMATS = frozenset(["EPS", "WMF", _MPEG, "BUFR", "GRIB", "HDF5"])
 """Pillow's names of formats that are drawings, of which EPS would run another program, or hold no picture."""
+_JPEG_BEGIN = b"\xff\xd8\xff"
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_JPEG_ALONE = frozenset([0x01, *range(0xD0, 0xD8)])
+"""Markers of JPEG (ITU-T T.81) without a length behind them."""
+_JPEG_HEAD = 1 << 22
+"""Bytes in which a picture's size stands, behind what a camera says of itself."""
 
 
 def read_image(path: str | Path, *, alpha: bool = False) -> torch.Tensor:
@@ -49,8 +59,8 @@ def is_picture(path: str | Path) -> bool:
     try:
         if not is_file(Path(path)):  # opening a pipe would wait for somebody to write into it
             return False
-        with _no_warnings(), Image.open(path):
-            return True
+        with _no_warnings(), Image.open(path) as file:
+            return file.format != _MPEG and not is_jpeg_stream(Path(path))
     except Exception:  # no picture, or one that only its reader can tell what is wrong with
         return False
 
@@ -69,6 +79,53 @@ def is_animated(path: str | Path) -> bool:
             return file.format in ("AVIF", "GIF", "PNG", "WEBP") and bool(getattr(file, "is_animated", False))
     except Exception:  # what is no whole picture, its reader says
         return False
+
+
+def is_jpeg_stream(path: Path) -> bool:
+    """Whether a file is a JPEG picture that is followed at once by another one of the same size: a film without a
+    container.
+
+    What else follows pictures, such as the short film of a telephone or a gain map, does not count, and neither do the
+    several pictures of an MPO file. Raises OSError for a file that can't be read.
+    """
+    from PIL import Image
+
+    with path.open("rb") as file:
+        if file.read(len(_JPEG_BEGIN)) != _JPEG_BEGIN:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            end = _jpeg_end(data)
+            if end is None or data[end : end + len(_JPEG_BEGIN)] != _JPEG_BEGIN:
+                return False
+            parts = [data[:_JPEG_HEAD], data[end : end + _JPEG_HEAD]]
+    try:
+        with _no_warnings():
+            first, second = (Image.open(BytesIO(part), formats=["JPEG"]) for part in parts)
+    except Exception:  # another kind of JPEG, or a cut one
+        return False
+    return (first.format, first.size) == ("JPEG", second.size)
+
+
+def _jpeg_end(data: mmap.mmap) -> int | None:
+    """The place behind the end marker of the JPEG picture that `data` begins with; None where there is no such."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == _JPEG_END:
+            return place + 2
+        if marker == 0xFF:  # one of several before a marker
+            place += 1
+        elif marker in _JPEG_ALONE:
+            place += 2
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+            if marker == _JPEG_SCAN:  # coded bytes follow, in which 0xFF is no marker before 0 and the numbers below
+                place = data.find(b"\xff", place)
+                while 0 <= place < len(data) - 1 and (data[place + 1] == 0 or data[place + 1] in _JPEG_ALONE):
+                    place = data.find(b"\xff", place + 2)
+                if place < 0:
+                    return None
+    return place + 2 if data[place : place + 2] == bytes([0xFF, _JPEG_END]) else None
 
 
 @contextmanager

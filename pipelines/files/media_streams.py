@@ -20,6 +20,7 @@ from ..packages import pip_install
 from ..progress import check_interrupted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
+from .images import is_jpeg_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -123,7 +124,9 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     # Titles in another encoding are no reason to refuse a file; PyAV 19 has no such option any more.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
-    with av.open(f"file:{path}", container_options=options, **lenient) as container:
+    # A probe takes such a stream for the first of several files with a picture each.
+    kind = "mjpeg" if is_jpeg_stream(path) else None
+    with av.open(f"file:{path}", format=kind, container_options=options, **lenient) as container:
         for stream in container.streams.audio:
             _drop_channel_names(stream.codec_context)
         yield container
@@ -263,16 +266,17 @@ def _rate(stream: Any, times: list[Fraction]) -> Fraction:
 
 
 def decoded_frames(
-    path: Path, index: int, *, warn: bool = True, near: Fraction | None = None
+    path: Path, index: int, *, warn: bool = True, near: Fraction | None = None, since: Fraction | None = None
 ) -> Iterator[tuple[Any, Fraction]]:
     """The frames of stream `index` with their times, which never run backwards, in order.
 
     `near` lets those far before this time out, where the file says at which times it can be entered; others come as
-    they always do. Damaged packets are left out; a warning says when, unless `warn` is false. Raises DamagedMediaError
-    after the last whole frame of a file that ends long before its header says.
+    they always do. Damaged packets are left out; a warning says when, unless `warn` is false; of holes those after
+    `since`, the time at which the file's timeline begins. Raises DamagedMediaError after the last whole frame of a file
+    that ends long before its header says.
     """
     av = import_av()
-    damage = Damage(path)
+    damage = Damage(path, since)
     with open_container(path) as container:
         wanted: Any = container.streams[index]
         wanted.thread_type = "AUTO"

@@ -111,7 +111,7 @@ class SoundTrack:
         resampler = None
         waiting: tuple[np.ndarray, Fraction] | None = None
         stated = 0
-        for frame, time in decoded_frames(self.path, self.stream.index, warn=self.warn):
+        for frame, time in decoded_frames(self.path, self.stream.index, warn=self.warn, since=self.origin):
             if waiting is not None:
                 yield waiting
             if (frame.sample_rate, len(frame.layout.channels)) == (self.rate, self.channels):

@@ -24,11 +24,10 @@ USUAL_LONGEST_SIDE = 1920
 """Pixels of a frame to which a larger picture is scaled down by default: time and memory grow with them."""
 
 
-def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None) -> tuple[torch.Tensor, FaceTrack]:
-    """Scales a picture (H, W, 3 or 4) and the landmarks in it so that the longer side has `longest_side` pixels."""
-    height, width = image.shape[:2]
+def check_longest_side(longest_side: int | None) -> None:
+    """Raises TalkingPortraitError for what no picture's longer side can be scaled to."""
     if longest_side is None:
-        return image, track
+        return
     if not isinstance(longest_side, int) or isinstance(longest_side, bool):
         raise TalkingPortraitError(
             f"The size is {quoted(longest_side)}, but a whole number of pixels is expected; 512 suits most uses."
@@ -37,14 +36,29 @@ def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None
         raise TalkingPortraitError(
             f"The size is {longest_side} pixels, but at least {MIN_SIDE} are needed; 512 suits most uses."
         )
-    if longest_side == max(height, width):
+    if longest_side > MAX_PIXELS:
+        raise _too_large(longest_side)
+
+
+def _too_large(longest_side: int) -> TalkingPortraitError:
+    return TalkingPortraitError(
+        f"The size is {longest_side} pixels, but frames of at most {MAX_PIXELS // 1_000_000} million pixels are made; "
+        "512 suits most uses."
+    )
+
+
+def fit_portrait(image: torch.Tensor, track: FaceTrack, longest_side: int | None) -> tuple[torch.Tensor, FaceTrack]:
+    """Scales a picture (H, W, 3 or 4) and the landmarks in it so that the longer side has `longest_side` pixels.
+
+    Raises as `check_longest_side`, and TalkingPortraitError for a size at which too little or too much is left.
+    """
+    check_longest_side(longest_side)
+    height, width = image.shape[:2]
+    if longest_side is None or longest_side == max(height, width):
         return image, track
     scale = Fraction(longest_side, max(height, width))
     if height * width * scale**2 > MAX_PIXELS:
-        raise TalkingPortraitError(
-            f"The size is {longest_side} pixels, but frames of at most {MAX_PIXELS // 1_000_000} million pixels are "
-            "made; 512 suits most uses."
-        )
+        raise _too_large(longest_side)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     resized = _resized(image, size)
     stretch = np.array([size[1] / width, size[0] / height, size[1] / width], dtype=track.points.dtype)

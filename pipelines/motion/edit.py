@@ -14,7 +14,7 @@ import numpy as np
 from ...models.curves import smoothstep, soft_limit
 from ...models.face.eyelid_shapes import eyelid_closure, eyelid_shapes
 from ...models.face.face_mesh import BLENDSHAPES, face_mesh, mirror_index, mouth_opening
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError, check_seed, quoted
 from ..face.head_pose import NECK, euler_to_matrix, matrix_to_euler
 from ..timing import as_rate, frame_count
 from ..types import MOTION_CURVES, Audio, FaceMotion
@@ -55,6 +55,7 @@ def edit(
     """
     if blinks not in get_args(Blinks):
         raise TalkingPortraitError(f"The blinks are {quoted(blinks)}, but {', '.join(get_args(Blinks))} is expected.")
+    check_seed(seed)
     if then is not None:
         motion = join([motion, then], crossfade)
     if fps is not None:

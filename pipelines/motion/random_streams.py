@@ -6,18 +6,13 @@ import zlib
 
 import numpy as np
 
-from ..errors import MOST, TalkingPortraitError, quoted
-
-
-def check_seed(seed: int) -> None:
-    """Raises TalkingPortraitError for a seed that not all generators take."""
-    if not 0 <= seed <= MOST:
-        raise TalkingPortraitError(f"The seed is {quoted(seed)}, but 0 to 2^64 - 1 is expected.")
+from ..errors import check_seed
 
 
 def stream(seed: int, subject: str) -> np.random.Generator:
-    """A generator for one subject, whose draws do not depend on those of other subjects."""
-    return np.random.default_rng([seed & (2**64 - 1), zlib.crc32(subject.encode())])
+    """A generator for one subject, whose draws do not depend on those of other subjects. Raises as `check_seed`."""
+    check_seed(seed)
+    return np.random.default_rng([seed, zlib.crc32(subject.encode())])
 
 
 def wandering(random: np.random.Generator, frames: int, rate: float, seconds: float, columns: int) -> np.ndarray:

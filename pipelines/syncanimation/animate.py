@@ -18,12 +18,11 @@ from ...models.syncanimation.rendering.frame_head import fast_dtype
 from ...models.syncanimation.rendering.renderer import Renderer
 from ...models.syncanimation.rendering.tri_plane import can_compile
 from ..audio.waveform import check_audio
-from ..errors import TalkingPortraitError, quoted
+from ..errors import TalkingPortraitError, check_kind, check_seed, quoted
 from ..files.images import to_uint8
 from ..image.affine_sampling import box_map, sample_picture
 from ..image.frame_workers import FrameWorkers
 from ..memory import Managed, Resident, loaded
-from ..motion.random_streams import check_seed
 from ..person.person import Person
 from ..person.speech import Encoder
 from ..progress import result_of
@@ -69,6 +68,13 @@ class Drive:
     close_in_silence: bool = True
 
     def __post_init__(self) -> None:
+        for name, motion in (("pose", self.pose), ("expression", self.expression)):
+            if motion is not None and not isinstance(motion, FaceMotion):
+                raise TalkingPortraitError(
+                    f"The {name} is {quoted(motion)}, but a FaceMotion is expected; give one that drive returns."
+                )
+        check_kind("torso-scale", self.torso_scale, 1.0)
+        check_kind("close-in-silence", self.close_in_silence, True)
         if not SCALES[0] <= self.torso_scale <= SCALES[1]:
             raise TalkingPortraitError(
                 f"The upper body's scale is {self.torso_scale}, but {SCALES[0]:g} to {SCALES[1]:g} is expected; 1 "

@@ -9,7 +9,7 @@ import traceback
 
 import pytest
 import talking_portrait.pipelines
-from talking_portrait.models.errors import TalkingPortraitError
+from talking_portrait.models.errors import TalkingPortraitError, quoted
 from talking_portrait.pipelines.face.face_tracking import NoFaceError
 
 
@@ -50,3 +50,31 @@ def test_errors_reach_other_processes(kind, protocol):
     assert type(error) is kind
     assert error.args == ("A sentence.",)
     assert pickle.loads(pickle.dumps(kind, protocol)) is kind
+
+
+VALUES = ([], (), {}, set(), (1,), [1, "a"], {"a": 1, "b": [1, (2, None)]}, {1}, b"a", 1.5, "it's", ["a'b"], range(3))
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_short_values_are_quoted_whole(value):
+    assert quoted(value) == repr(value)
+
+
+def test_no_more_of_a_long_value_is_looked_at_than_is_shown():
+    class Number:
+        shown = 0
+
+        def __repr__(self) -> str:
+            Number.shown += 1
+            return "0.5"
+
+    row = [Number()] * 10_000
+    for value in (row, [row], tuple(row), {"a": row}, {"a": {"b": row}}):
+        assert quoted(value, 20)[:14] == repr(value)[:14]
+        Number.shown = 0
+        quoted(value, 20)
+        assert Number.shown < 100
+    assert quoted("x" * 10**7, 20) == "'xxxxxxxxxxxxxxx ..."
+    endless: list[object] = []
+    endless.append(endless)
+    assert quoted(endless, 20) == "[[[[[[[[[[[[[[[[ ..."

@@ -60,6 +60,13 @@ def driver_option(options: argparse.Namespace, name: str) -> Any:
     return DRIVER_DEFAULTS[name] if value is None else value
 
 
+def check_driver_options(options: argparse.Namespace) -> None:
+    """Raises TalkingPortraitError for a value that the driver does not take, before anything is read."""
+    from ...instant.driver.driver import check_choices
+
+    check_choices({name: value for name in DRIVER_DEFAULTS if (value := getattr(options, name)) is not None})
+
+
 def drive_with(options: argparse.Namespace, speech: Audio, fps: Fraction) -> FaceMotion:
     """The motion of a face that speaks this audio, by the options."""
     from ...instant.driver.driver import drive

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -16,7 +16,7 @@ from ....models.face.upper_face_shapes import upper_face_shapes
 from ....models.speech.mouth_network import CONTROLS, MouthNetwork
 from ...audio.mouth_weights import DEFAULT_WEIGHTS
 from ...audio.waveform import as_speech, check_audio
-from ...errors import TalkingPortraitError, quoted
+from ...errors import TalkingPortraitError, check_seed, quoted
 from ...face.head_pose import about_neck
 from ...large_arrays import give_memory_back, large_array
 from ...motion.blinks import BLINK_RATE, blink_times, blink_weights
@@ -31,6 +31,7 @@ from .mouth_controls import mouth_controls
 from .prosody import RATE, Prosody, analyse
 from .upper_face import brow_weights
 
+AMOUNTS = ("mouth", "head", "nod", "brows", "blinks", "drift", "gaze", "breath", "idle", "asymmetry")
 MAX_AMOUNT = 3.0
 MAX_BLINK_RATE = 60.0
 MAX_UNEVEN = 0.4
@@ -84,11 +85,7 @@ def drive(
     audio = as_speech(check_audio(audio), rate)
     amounts = {"mouth": mouth, "head": head, "nod": nod, "brows": brows, "blinks": blinks, "drift": drift}
     amounts |= {"gaze": gaze, "breath": breath, "idle": idle, "asymmetry": asymmetry}
-    for name, amount in amounts.items():
-        _check_number(name, amount, MAX_AMOUNT)
-    _check_number("blink rate", blink_rate, MAX_BLINK_RATE)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TalkingPortraitError(f"The seed is {quoted(seed)}, but a whole number is expected.")
+    check_choices({**amounts, "blink_rate": blink_rate, "seed": seed})
 
     frames = frame_count(audio.samples, audio.sample_rate, rate)
     controls = mouth_controls(audio, weights=weights, progress=share(progress, 0.0, 0.6))
@@ -117,7 +114,19 @@ def drive(
     )  # fmt: skip
 
 
-def _check_number(name: str, value: float, highest: float) -> None:
+def check_choices(given: Mapping[str, object]) -> None:
+    """Raises TalkingPortraitError for an amount, a blink rate or a seed that `drive` does not take; others pass.
+
+    For callers that have long work before they drive.
+    """
+    for name, value in given.items():
+        if name in AMOUNTS:
+            _check_number(name, value, MAX_AMOUNT)
+    _check_number("blink rate", given.get("blink_rate", 0.0), MAX_BLINK_RATE)
+    check_seed(given.get("seed", 0))
+
+
+def _check_number(name: str, value: object, highest: float) -> None:
     if not (isinstance(value, (int, float)) and 0 <= value <= highest):
         raise TalkingPortraitError(
             f"The driver's {name} is {quoted(value)}, but a number from 0 to {highest:g} is expected; 0 keeps it still."

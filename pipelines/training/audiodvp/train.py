@@ -27,7 +27,7 @@ from ...audiodvp.person_model import PersonModel, open_model
 from ...files.output_paths import as_path, whole_file
 from ...person.head_video import HeadVideo
 from ...person.person import open_person
-from ...progress import share
+from ...progress import shared_out
 from ...types import Progress, no_progress
 from ..core.loop import LOG, seed_everything, train
 from ..core.loss_curve import with_loss_curve
@@ -48,8 +48,8 @@ from .settings import Settings
 
 MODEL = "person.safetensors"
 EXPRESSION, RENDERER = "speech to expression", "neural renderer"
-EXPRESSION_SHARE = 0.05
-"""Part of the time that the first network takes, about."""
+PROGRESS = {EXPRESSION: 0.05, RENDERER: 0.95}
+"""What is trained, in order, with its part of the time, about."""
 Stage = Callable[[str], Progress]
 """From what is trained to what its progress goes to."""
 MEASURED_FRAMES = 100
@@ -149,9 +149,10 @@ def trained_model(
     before = read_settings(Path(out), Settings)
     if before is not None and not settings.steps and settings.minutes > before.minutes:
         settings = replace(settings, steps=round(before.steps * settings.minutes / before.minutes))
+    reports = shared_out(progress, PROGRESS)
     parts = {
-        EXPRESSION: with_loss_curve(share(progress, 0, EXPRESSION_SHARE), Path(out) / "expression" / LOG),
-        RENDERER: with_loss_curve(share(progress, EXPRESSION_SHARE, 1), Path(out) / "renderer" / LOG, GENERATOR),
+        EXPRESSION: with_loss_curve(reports[EXPRESSION], Path(out) / "expression" / LOG),
+        RENDERER: with_loss_curve(reports[RENDERER], Path(out) / "renderer" / LOG, GENERATOR),
     }
     path = train_audiodvp(person_folder, out, settings, resume=True, stage=parts.__getitem__, say=say)
     return open_model(path), path

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...errors import TalkingPortraitError, check_kind, quoted
+from ...errors import TalkingPortraitError, check_kind, check_seed, quoted
 from ...files.output_paths import whole_file
-from ...motion.random_streams import check_seed
 from ...person.head_frames import longest_stretch
 from ...person.person import Person
 from .trainer import PRECISIONS

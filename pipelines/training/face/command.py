@@ -37,10 +37,10 @@ class FacePoints:
     ) -> list[Path]:
         """Trains, writes and reports. Raises TalkingPortraitError for unusable folders and options."""
         from ....models.face.part_points import PartPointsNetwork, save_part_points
+        from ...errors import check_seed
         from ...face.landmarks import open_landmarker
         from ...face.part_points import EYES_FILE, MOUTH_FILE
         from ...files.output_paths import check_output_folder, whole_file, writing
-        from ...motion.random_streams import check_seed
         from ..core.run_settings import check_option
         from .examples import collect
         from .part_points import EYES_SUBJECT, MOUTH_SUBJECT, Settings, errors, train_part_points

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from ...errors import TalkingPortraitError, quoted
+from ...errors import TalkingPortraitError, check_seed, quoted
 from ...types import Progress
 
 
@@ -55,7 +55,6 @@ class Driver:
         from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
         from ...face.landmarks import open_landmarker
         from ...files.output_paths import file_to_write, keep_inputs
-        from ...motion.random_streams import check_seed
         from ..core.run_settings import check_option
         from .backgrounds import make_backgrounds
         from .command import BACKGROUNDS

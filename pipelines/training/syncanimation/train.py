@@ -30,7 +30,7 @@ from ...face.landmarks import open_landmarker
 from ...files.output_paths import whole_file
 from ...model_files.store import find, list_files
 from ...person.person import open_person
-from ...progress import share
+from ...progress import shared_out
 from ...syncanimation.avatar import Avatar, open_avatar
 from ...syncanimation.blinks import measure_blinks
 from ...syncanimation.closed_lips import closed_speech_code
@@ -136,9 +136,8 @@ def trained_model(
     if before is not None and not settings.steps and settings.minutes > before.minutes and before.lips_steps:
         more = (before.face_steps + before.lips_steps) * (settings.minutes / before.minutes - 1)
         settings = replace(settings, lips_steps=round(before.lips_steps + more))
-    ends = [0.0, *np.cumsum(list(PROGRESS.values())).tolist()]
-    spans = zip(PROGRESS, ends[:-1], ends[1:], strict=True)
-    parts = {part: with_loss_curve(share(progress, start, stop), Path(out) / part / LOG) for part, start, stop in spans}
+    reports = shared_out(progress, PROGRESS)
+    parts = {part: with_loss_curve(report, Path(out) / part / LOG) for part, report in reports.items()}
     path = train_syncanimation(
         person_folder, out, settings, resume=True, landmarker=landmarker, stage=parts.__getitem__, say=say
     )

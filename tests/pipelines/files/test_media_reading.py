@@ -19,6 +19,7 @@ from .clap import CORNER, HEIGHT, RATE, WIDTH, clap_frames, clap_sound, ffmpeg, 
 X264 = ("-c:v", "libx264", "-crf", "10", "-preset", "veryfast")
 CONTAINERS = {
     "mp4": (*X264, "-c:a", "aac"),
+    "frag.mp4": (*X264, "-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"),
     "mov": (*X264, "-c:a", "pcm_s16le"),
     "mkv": (*X264, "-c:a", "flac"),
     "webm": ("-c:v", "libvpx", "-b:v", "2M", "-c:a", "libopus"),
@@ -33,12 +34,13 @@ def in_step(flashes: np.ndarray, beeps: np.ndarray, within: float = 0.02) -> boo
 
 
 @pytest.mark.parametrize("ending", CONTAINERS)
-def test_picture_and_sound_keep_their_times_in_every_container(tmp_path, ending):
+def test_picture_and_sound_keep_their_times_in_every_container(tmp_path, caplog, ending):
     path = make_clap(tmp_path, f"clap.{ending}", options=CONTAINERS[ending])
     frames, flashes, beeps = times(path)
     assert abs(len(frames) - 75) <= 2
     assert frames.shape[1:] == (HEIGHT, WIDTH, 3)
     assert in_step(flashes, beeps)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

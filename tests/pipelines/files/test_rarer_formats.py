@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from talking_portrait.pipelines.errors import TalkingPortraitError
+from talking_portrait.pipelines.files.images import is_picture
 from talking_portrait.pipelines.files.sound import read_audio, write_wav
+from talking_portrait.pipelines.files.video import is_film, open_video
 
 from .clap import RATE, clap_sound, ffmpeg, make_clap, times
 
@@ -92,3 +95,33 @@ def test_sound_of_rarer_formats_is_read_at_its_times(tmp_path, caplog, name, opt
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(TalkingPortraitError, match=r"its end is missing: 1.* of 3\.00 s are there"):
             read_audio(path)
+
+
+@pytest.mark.parametrize("name", ["a.mjpeg", "a.jpg", "a.m2v", "a.h264"])
+def test_a_stream_of_pictures_without_a_container_is_a_film(tmp_path, name):
+    codec = {"m2v": "mpeg2video", "h264": "h264"}.get(name[2:], "mjpeg")
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:d=0.4", "-q:v", "2", "-f", codec, tmp_path / name)
+    assert is_film(tmp_path / name)
+    assert not is_picture(tmp_path / name)
+    film = open_video(tmp_path / name)
+    assert (film.size, len(list(film.frames()))) == ((48, 64), 10)
+
+
+def test_what_follows_a_jpeg_picture_makes_no_film_of_it(tmp_path):
+    picture = Image.effect_noise((64, 48), 50)
+    for name, options in (
+        ("plain", {}),
+        ("progressive", {"progressive": True}),
+        ("marked", {"restart_marker_rows": 1}),
+    ):
+        picture.save(tmp_path / f"{name}.jpg", **options)
+        data = (tmp_path / f"{name}.jpg").read_bytes()
+        (tmp_path / "two.jpg").write_bytes(data * 2)
+        assert not is_picture(tmp_path / "two.jpg")
+        picture.resize((32, 24)).save(tmp_path / "small.jpg")
+        for after in (b"", data[:9], (tmp_path / "small.jpg").read_bytes(), b"\0\0\0\x18ftypmp42" + data):
+            (tmp_path / "a.jpg").write_bytes(data + after)
+            assert is_picture(tmp_path / "a.jpg")
+            assert not is_film(tmp_path / "a.jpg")
+    picture.save(tmp_path / "two.mpo", save_all=True, append_images=[picture])
+    assert is_picture(tmp_path / "two.mpo")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import talking_portrait as tp
 import torch
 from safetensors.torch import load_file
 from talking_portrait.__main__ import main
@@ -360,6 +361,34 @@ def test_a_file_is_as_the_model_and_files_of_others_are_refused(work: Path, mode
     save_file(state | {"bg.image": state["bg.image"][:9]}, tmp_path / "odd.safetensors", notes)
     with pytest.raises(TalkingPortraitError, match=r"parts do not belong together \(background\)"):
         open_model(tmp_path / "odd.safetensors")
+
+
+def test_the_python_api_trains_and_drives(work: Path, tmp_path: Path) -> None:
+    done: list[float] = []
+    path = tp.train_person(
+        work / "bob",
+        tmp_path / "run",
+        system="syncanimation",
+        progress=lambda part, whole, *_: done.append(part / whole),
+        **asdict(QUICK),
+    )
+    assert done == sorted(done)
+    assert done[-1] == 1
+    heard = speech(0.2)
+    for head, side in ((None, (128, 128)), (work / "bob", FRAME)):
+        film = open_video(tp.drive_person(path, heard, tmp_path / "out.mp4", head=head, seed=2**64 - 1))
+        assert film.size == side
+        assert len(list(film.frames())) == 5
+    for given, sentence in (
+        ({"pose": "nod.npz"}, r"The pose is 'nod\.npz', but a FaceMotion is expected"),
+        ({"seed": -1}, "The seed is -1, but 0 to 2"),
+        ({"torso_scale": "big"}, "The torso-scale is 'big', but a number"),
+        ({"offset": 1}, "offset was given, but SyncAnimation takes pose, expression, "),
+    ):
+        with pytest.raises(TalkingPortraitError, match=sentence):
+            tp.drive_person(path, heard, tmp_path / "none.mp4", **given)
+    with pytest.raises(TalkingPortraitError, match="Training takes no batch; it takes face_steps, "):
+        tp.train_person(work / "bob", tmp_path / "other", system="syncanimation", batch=2)
 
 
 def test_commands_train_drive_and_render_live(

@@ -242,14 +242,13 @@ def in_segments(
 ) -> torch.Tensor:
     """What `compute` returns (1, frames, ...) for acoustic states (1, frames, channels), for each control frame.
 
-    Segments are encoded one after another, each with the frames around it. The network has an acoustic encoder, and
-    `sound` is its own.
+    Segments are encoded one after another, each with the frames around it. After the end there is silence, so that a
+    word alone is encoded as it is in a long silence. The network has an acoustic encoder, and `sound` is its own.
     """
     assert sound.acoustic_power is not None
     frames = range((len(sound.acoustic_power) + 1) // 2)
-    return _in_segments(
-        network, sound.acoustic_power, speech_level(frame_level(sound.power)), frames, compute, progress
-    )
+    power = torch.nn.functional.pad(sound.acoustic_power, (0, 0, 0, 2 * (_SEGMENT + _CONTEXT)))
+    return _in_segments(network, power, speech_level(frame_level(sound.power)), frames, compute, progress)
 
 
 def _in_segments(
@@ -263,14 +262,12 @@ def _in_segments(
     """As `in_segments`, of the `wanted` control frames of `power` (frames, 80); the first begins a segment."""
     assert network.acoustic_encoder is not None
     check_between_layers(network)
+    frames = (len(power) + 1) // 2
     made = []
     for start in range(wanted.start, wanted.stop, _SEGMENT):
         stop = min(start + _SEGMENT, wanted.stop)
-        first, last = max(0, start - _CONTEXT), start + _SEGMENT + _CONTEXT
-        rows = power[2 * first : 2 * last]
-        # Silence after the end, so that a short recording is encoded as what it is in a long one.
-        rows = torch.nn.functional.pad(rows, (0, 0, 0, 2 * (last - first) - len(rows)))
-        states = network.acoustic_encoder(acoustic_input(rows[None], level))
+        first, last = max(0, start - _CONTEXT), min(frames, start + _SEGMENT + _CONTEXT)
+        states = network.acoustic_encoder(acoustic_input(power[None, 2 * first : 2 * last], level))
         made.append(compute(states)[0, start - first : stop - first])
         progress(stop - wanted.start, len(wanted))
     return torch.cat(made)

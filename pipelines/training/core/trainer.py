@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ...errors import MOST, TalkingPortraitError, check_seed, quoted
+from ...errors import MOST, TalkingPortraitError, quoted
 from .checkpoints import write_tensors
 
 Batch = dict[str, torch.Tensor]
@@ -69,6 +69,7 @@ class Plan:
             ("warmup", 0, MOST),
             ("picture_every", 0, MOST),
             ("workers", 0, MOST_WORKERS),
+            ("seed", 0, MOST),
         ):
             value = getattr(self, name)
             if not least <= value <= most:
@@ -76,7 +77,6 @@ class Plan:
                 raise TalkingPortraitError(
                     f"Training with {name.replace('_', ' ')} {quoted(value)} was requested, but {wanted} is expected."
                 )
-        check_seed(self.seed)
         if not (0 < self.rate < math.inf and 0 < self.clip < math.inf):
             raise TalkingPortraitError(
                 f"The learning rate is {self.rate} and the longest gradient {self.clip}, but both must be numbers "

@@ -187,7 +187,7 @@ class MouthShape:
         relaxing = speaking.relaxing[frames, None] * np.stack([0 * wholly + SMILE_RELAXED, wholly, 0 * wholly], axis=-1)
         offsets += relaxing[:, None] * self.relaxed
         if not self.closed:
-            # The upper lip comes down for closures and round lips alone: the picture's own teeth stay.
+            # The upper lip comes down for closures, round lips and teeth on a lip alone: else the picture's own stay.
             down = np.maximum(SHUT_DOWN * smoothstep(0.11, 0.0, opening), 0.75 * pucker) * (1 - tuck)
             down = down + TUCK_DOWN * tuck
             closing = down[:, None, None] * self.closing_upper + (1 - down)[:, None, None] * self.closing_lower

@@ -24,6 +24,10 @@ from .warp import Layer, as_opaque_as, extent
 
 LIP_OVERLAP = 0.02
 """Mouth half widths by which an open mouth's lips go on beyond the meeting of their edges to shut."""
+TOOTHLESS = 0.04
+"""Mouth half widths by which a lip is its own colour up to its edge where the other one comes nearer."""
+HIDING = 0.25, 0.65
+"""Pucker from which some, and from which all, of the picture's own teeth are behind the lips."""
 RIM_WIDTH, RIM_OPENING = 0.09, 0.25
 """Mouth half widths of the lower lip's rim, and of the opening at which all of its shade has come."""
 RIM_SHADE, OPEN_RIM_SHADE = 0.5, 0.3
@@ -152,6 +156,8 @@ class Lips:
         above_lower = above_lower + self.trim[1] * parting
         soft = self.feather + 0.5 * (along.abs() - 0.9 * self.mouth.half).clamp(min=0)
         blend = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft))
+        if not self.closed:
+            self._leave_teeth(from_upper, from_lower, below_upper, above_lower, lower - upper)
         colours = torch.lerp(picture.sample(from_upper), picture.sample(from_lower), blend[:, None])
         if not self.closed:
             self._shade_meeting(colours, below_upper, above_lower, lower - upper)
@@ -175,6 +181,28 @@ class Lips:
         inside = torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1)
         here.copy_(torch.lerp(here, inside, opened[:, None]))
         return colours
+
+    def _leave_teeth(
+        self,
+        from_upper: torch.Tensor,
+        from_lower: torch.Tensor,
+        below_upper: torch.Tensor,
+        above_lower: torch.Tensor,
+        open_by: torch.Tensor,
+    ) -> None:
+        """Moves sources (B, h, w, 2) between lips onto their own lip, where they are nearer than `open_by` pixels.
+
+        Else soft edges would show the teeth that the picture has beside them.
+        """
+        bare = TOOTHLESS * self.mouth.half
+        part = extent(torch.minimum(below_upper, above_lower) > -bare - 2 * self.feather)
+        if part is None:
+            return
+        rows, columns = part
+        below_upper, above_lower, open_by = (v[:, rows, columns] for v in (below_upper, above_lower, open_by))
+        nearer = smoothstep(0.0, 2 * self.edge, open_by - below_upper - above_lower)
+        from_upper[:, rows, columns] -= self.tables.vector(nearer * (below_upper + bare).clamp(min=0))
+        from_lower[:, rows, columns] += self.tables.vector(nearer * (above_lower + bare).clamp(min=0))
 
     def _shade_meeting(
         self, colours: torch.Tensor, below_upper: torch.Tensor, above_lower: torch.Tensor, open_by: torch.Tensor
@@ -233,7 +261,8 @@ class Lips:
         # What of the lower lip lies in the picture's opening goes as the lip moves away.
         parted = (above_lower - (lower - across)).clamp(min=0).minimum(overlap)
         own = smoothstep(-2 * self.feather, 0.0, lower - across - parted)
-        own = own * self.kept * (1 - lips[:, 0, None, None])
+        shown = (1 - smoothstep(*HIDING, lips[:, 0])) * (1 - lips[:, 1])
+        own = own * self.kept * shown[:, None, None]
         # A raised lip shows more of the teeth than the picture has: their upper edge is continued.
         reach = torch.maximum(across, torch.minimum(upper + self.feather, (upper + lower) / 2)) - across
         colour = picture.sample(positions + self.tables.vector(reach))[:, :-1]

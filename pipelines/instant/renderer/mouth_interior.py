@@ -16,6 +16,7 @@ from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LEFT_EYE, RIGHT_EYE
 from ...image.luma import LUMA
 from .face_opening import Aperture, colours_at
+from .mouth_shape import TUCK_DOWN, TUCK_GAP
 from .picture_style import (
     LIPS,
     PictureStyle,
@@ -63,6 +64,8 @@ TONGUE_FOLLOWS = 0.62
 """Part of the jaw's drop that the tongue follows."""
 SHADOW, SHADOW_DEPTH = 0.45, 0.09
 """How much light the upper teeth take from what is behind them, and how far below their edges, cm."""
+TEETH_LIT = 0.6
+"""Part of the lips' shadow that upper teeth on a lower lip are without."""
 ROW_REACH, ROW_FROM = 0.6, (0.2, 0.5)
 """Mouth half widths over which a row of teeth is even, and the parts of it that must be bright for some and for all of
 it to reach a lower lip."""
@@ -179,6 +182,10 @@ class MouthInterior:
             behind = np.interp(along[0], mouth.table_along, mouth.lower) / self.cm + 0.10
             ends = bright * np.maximum(edge, behind) + (1 - bright) * np.minimum(edge, behind - 0.3)
             edge = edge + kept * (ends - edge)
+        self.lit = TEETH_LIT * kept
+        # Teeth that end higher come down to a lower lip that is under them, or it would be dark there.
+        middle, low = edge[columns // 2], TUCK_DOWN * (lower_rest - upper_rest) / self.cm + TUCK_GAP
+        self.meets = kept * max(upper_rest / self.cm + low - middle, 0.0) * self.cm
         from scipy.ndimage import gaussian_filter
 
         texels = columns / (2 * self.half_width)
@@ -202,7 +209,8 @@ class MouthInterior:
         `jaw` (B, 2) is how far the lower teeth moved, along and across; `lips` (B, 3) as in `PoseAndShape`.
         """
         shift, hidden = jaw[:, :, None, None], PUCKER_HIDES * self.cm * lips[:, 0, None, None]
-        upper = self._sample(0, along, across + hidden)
+        above = hidden - self.meets * lips[:, 1, None, None]
+        upper = self._sample(0, along, across + above)
         lower = self._sample(1, along - shift[:, 0], across - shift[:, 1] - hidden)
         # The tongue lies lower than its teeth; raised, it comes up behind the upper ones.
         raised = lips[:, 2, None, None]
@@ -212,7 +220,7 @@ class MouthInterior:
         for layer in (tongue, lower):
             colour = torch.lerp(colour, layer[:, :3], layer[:, 3:])
         # The upper teeth stand in front of the rest and throw a shadow on it.
-        shadow = SHADOW * self._sample(0, along, across + hidden - SHADOW_DEPTH * self.cm)[:, 3:]
+        shadow = SHADOW * self._sample(0, along, across + above - SHADOW_DEPTH * self.cm)[:, 3:]
         colour = torch.lerp(colour, self.black, shadow)
         colour = torch.lerp(colour, upper[:, :3], upper[:, 3:])
         return self.shaded(colour, light).clamp(0, 1)
@@ -228,10 +236,11 @@ class MouthInterior:
         """Light (B, h, w) in 0..1 that lips let in; what takes some away adds up.
 
         Distances (B, h, w) in pixels from the upper and the lower lip's edge, between them, and from the nearer corner.
-        `lips` (B, 3): what puckers lets in less.
+        `lips` (B, 3): what puckers lets in less; teeth on a lower lip stand in front.
         """
         dark = self._shade(0.26, 0.40, -0.05, below_upper) + self._shade(0.18, 0.35, -0.05, above_lower)
-        dark = dark + self._shade(0.22, 0.45, 0.05, gap) + self._shade(0.30, 0.6, 0.0, inward)
+        dark = (dark + self._shade(0.22, 0.45, 0.05, gap)) * (1 - self.lit * lips[:, 1, None, None])
+        dark = dark + self._shade(0.30, 0.6, 0.0, inward)
         return (1 - dark - 0.2 * lips[:, 0, None, None]).clamp(min=0.2)
 
     def _shade(self, dark: float, far: float, near: float, distance: torch.Tensor) -> torch.Tensor:

@@ -96,6 +96,8 @@ LIFTED_JAW = 0.5
 """Part of what the lower lip opens further, instead of an upper one that does not rise, that its teeth take part in."""
 TUCK_GAP = 0.5
 """Height in cm of the upper teeth that show above a lower lip under them."""
+TUCK_DOWN = 0.5
+"""Part of the way to closed lips that an open portrait's upper lip comes down to those teeth: else their gums show."""
 ROLLED_IN = 0.4
 """Part of the lower lip that disappears under the upper teeth."""
 
@@ -185,8 +187,9 @@ class MouthShape:
         relaxing = speaking.relaxing[frames, None] * np.stack([0 * wholly + SMILE_RELAXED, wholly, 0 * wholly], axis=-1)
         offsets += relaxing[:, None] * self.relaxed
         if not self.closed:
-            # The upper lip comes down for closures and round lips alone: the picture's own teeth stay.
+            # The upper lip comes down for closures, round lips and teeth on a lip alone: else the picture's own stay.
             down = np.maximum(SHUT_DOWN * smoothstep(0.11, 0.0, opening), 0.75 * pucker) * (1 - tuck)
+            down = down + TUCK_DOWN * tuck
             closing = down[:, None, None] * self.closing_upper + (1 - down)[:, None, None] * self.closing_lower
             # The line where lips meet takes its corners along, else round lips would hang from a smile's.
             fall = np.minimum((down - SHUT_DOWN).clip(min=0) * self.gaps[4], MOST_FALL * self.eye_cm)
@@ -239,7 +242,9 @@ class MouthShape:
         shaping = np.maximum(0.85 * oval, pucker) * (1 - tuck)
         change = shaping[:, None] * (wanted - gaps)
         # A lower lip under the teeth: the upper teeth's edges show above it.
-        tucked = tuck[:, None] * ((TUCK_GAP - self.roll) * np.sqrt((1 - place**2).clip(min=0)) - gaps)
+        edges = 0.0 if self.closed else self.hidden / self.eye_pixels * self.eye_cm
+        shown = TUCK_GAP + edges - self.roll
+        tucked = tuck[:, None] * (shown * np.sqrt((1 - place**2).clip(min=0)) - gaps)
         upper, lower = np.zeros((2, len(offsets), len(UPPER_CHAIN), 3))
         upper[:, 1:-1, 1] = 0.35 * change + 0.35 * tucked
         lower[:, 1:-1, 1] = -0.65 * change - 0.65 * tucked

@@ -20,7 +20,7 @@ from talking_portrait.pipelines.image.luma import LUMA
 from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.driver.idle import idle_lips
 from talking_portrait.pipelines.instant.driver.prosody import RATE
-from talking_portrait.pipelines.instant.renderer.face_opening import Aperture
+from talking_portrait.pipelines.instant.renderer.face_opening import Aperture, inside_ring
 from talking_portrait.pipelines.instant.renderer.lip_edges import inside_kept, inside_shown, lip_above, lip_edge
 from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     YELLOW_LIGHT,
@@ -183,6 +183,26 @@ def test_the_pictures_own_teeth_stay_where_they_are(smiling):
         x, y = (0.5 * points[13] + 0.5 * points[14]).round().astype(int)
         around = slice(y - 1, y + 2), slice(x - 4, x + 5)
         assert np.abs(smiling.frame(name)[around] - picture[around]).mean() < 0.06
+
+
+def test_round_lips_show_none_of_the_pictures_teeth_and_f_one_row_of_them():
+    """Green teeth, so that every pixel of them shows."""
+    image, track = fit_portrait(*example_portrait(), 256)
+    pixels = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1) + 0.5
+    teeth = torch.from_numpy(inside_ring(pixels, track.points[0, list(LIPS_INNER), :2]))
+    spoken = Spoken(torch.where(teeth[..., None], torch.tensor([0.1, 0.9, 0.1]), image), track)
+
+    def green(name: str) -> np.ndarray:
+        """The most in each column of the middle third of the mouth."""
+        x = spoken.points[COLUMN[name]][list(MOUTH_CORNERS), 0]
+        columns = slice(*np.interp([0.35, 0.65], [0, 1], np.sort(x)).astype(int))
+        red, green, blue = np.moveaxis(spoken.frame(name)[:, columns], -1, 0)
+        return (green - np.maximum(red, blue)).max(axis=0)
+
+    assert green("jaw .4").min() > 0.7
+    assert green("u").max() < 0.05
+    assert green("m").max() < 0.05
+    assert green("f/v").min() > 0.3
 
 
 def test_lips_that_show_teeth_shut_with_a_dark_line(smiling):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -16,6 +16,7 @@ from ..models.errors import TalkingPortraitError, escaped, one_line, quoted
 __all__ = [
     "TalkingPortraitError",
     "check_kind",
+    "check_names",
     "check_seed",
     "check_whole_numbers",
     "escaped",
@@ -31,6 +32,17 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 MOST = 2**64 - 1
 """The largest whole number that is computed with; seeds reach it."""
+
+
+def check_names(given: Iterable[str], known: Collection[str], taker: str, *, word: str = "-") -> None:
+    """Raises TalkingPortraitError for names that the `taker` has not; `word` is what stands between words of one."""
+    surplus = [name for name in given if name not in known]
+    if surplus:
+        were = "was" if len(surplus) == 1 else "were"
+        given_names, takes = (", ".join(name.replace("_", word) for name in names) for names in (surplus, known))
+        raise TalkingPortraitError(
+            f"{given_names} {were} given, but {taker} takes {takes}; leave out what it does not take."
+        )
 
 
 def check_seed(seed: object) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import TalkingPortraitError, plain_numbers, quoted
+from .errors import TalkingPortraitError, check_names, plain_numbers, quoted
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -195,7 +195,7 @@ def _face(
     from .memory import Resident
     from .person.person import Person
 
-    _check_names(options, ("offset",), "AudioDVP")
+    check_names(options, ("offset",), "AudioDVP", word="_")
     check_kind("offset", options.get("offset", 0), 0)
     source = head if isinstance(head, Person) else as_path(head, "head")
     model = open_model(file)
@@ -209,7 +209,7 @@ def _avatar(
     from .memory import Resident
     from .syncanimation.animate import Drive, frames_of, open_model
 
-    _check_names(options, [entry.name for entry in fields(Drive)], "SyncAnimation")
+    check_names(options, [entry.name for entry in fields(Drive)], "SyncAnimation", word="_")
     drive = Drive(**options)
     model = open_model(file)
     model.check_trained()
@@ -225,16 +225,6 @@ def _settings(kind: type[Settings], given: dict[str, Any]) -> Settings:
     if unknown:
         raise TalkingPortraitError(f"Training takes no {', '.join(unknown)}; it takes {', '.join(sorted(names))}.")
     return kind(**given)
-
-
-def _check_names(options: Collection[str], known: Collection[str], system: str) -> None:
-    surplus = [name for name in options if name not in known]
-    if surplus:
-        were = "was" if len(surplus) == 1 else "were"
-        raise TalkingPortraitError(
-            f"{', '.join(surplus)} {were} given, but {system} takes {', '.join(known)}; leave out what it does not "
-            "take."
-        )
 
 
 def _folder(person: Person | str | Path) -> Path:

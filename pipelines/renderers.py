@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .errors import TalkingPortraitError, quoted
+from .errors import TalkingPortraitError, check_names, quoted
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,6 @@ def check_option_names(renderer: str, given: Collection[str], others: Collection
     from dataclasses import fields
     from inspect import signature
 
-    from . import speech_video
     from .instant.driver.driver import drive
 
     if renderer == INSTANT:
@@ -64,7 +63,7 @@ def check_option_names(renderer: str, given: Collection[str], others: Collection
     else:
         module = renderer_module(renderer)
         known = [*(entry.name for entry in fields(module.Options)), *module.FILES]
-    speech_video.check_option_names(given, [*known, *others], renderer, word="_")
+    check_names(given, [*known, *others], f"the renderer {renderer}", word="_")
 
 
 def is_to_dub(image: str | Path, renderer: str, size: int | None, size_option: str = "longest_side") -> bool:

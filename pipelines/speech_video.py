@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from fractions import Fraction
 from typing import Any, TypeVar
 
 import torch
 
-from .errors import TalkingPortraitError, check_kind, quoted
+from .errors import TalkingPortraitError, check_kind, check_names, quoted
 from .face.crop import crop_portrait
 from .face.crop_boxes import PRESETS
 from .types import FaceMotion, FaceTrack, Progress
@@ -84,25 +84,10 @@ Options = TypeVar("Options")
 def checked_options(kind: type[Options], renderer: str, given: Mapping[str, Any]) -> Options:
     """`kind` with the given values. Raises TalkingPortraitError for names that it has not, and for unknown choices."""
     known: dict[str, Field[Any]] = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
-    check_option_names(given, known, renderer)
+    check_names(given, known, f"the renderer {renderer}")
     for name, value in given.items():
         check_kind(name, value, known[name].default)
         choices = known[name].metadata["choices"]
         if choices and value not in choices:
             raise TalkingPortraitError(f"The {name} is {quoted(value)}, but one of {', '.join(choices)} is expected.")
     return kind(**given)
-
-
-def check_option_names(given: Iterable[str], known: Collection[str], renderer: str, *, word: str = "-") -> None:
-    """Raises TalkingPortraitError for names that the renderer has not; `word` is what stands between words of one."""
-    surplus = [name for name in given if name not in known]
-    if surplus:
-        were = "was" if len(surplus) == 1 else "were"
-        raise TalkingPortraitError(
-            f"{_listed(surplus, word)} {were} given, but the renderer {renderer} takes {_listed(known, word)}; "
-            "leave out what it does not take."
-        )
-
-
-def _listed(names: Iterable[str], word: str) -> str:
-    return ", ".join(name.replace("_", word) for name in names)

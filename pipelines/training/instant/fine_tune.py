@@ -195,8 +195,12 @@ def _loss_of_twins(
 def _difference(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
     """How far apart the curves of two mouths are, squared and weighed, (batch, frames)."""
     weights = torch.tensor([WEIGHT[name] * SQUARED[name] / unit**2 for name, unit in zip(CURVES, UNIT, strict=True)])
-    made = [mouth_measures(torch.sigmoid(logits[..., : len(CONTROLS)])) for logits in (one, two)]
-    return (made[0] - made[1]).square() @ weights
+    return (_made(one) - _made(two)).square() @ weights
+
+
+def _made(logits: torch.Tensor) -> torch.Tensor:
+    """CURVES (..., 4) of the mouth that logits (..., 7) make."""
+    return mouth_measures(torch.sigmoid(logits[..., : len(CONTROLS)]))
 
 
 def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -208,7 +212,7 @@ def lips_loss(logits: torch.Tensor, curves: torch.Tensor, known: torch.Tensor) -
 
     Squared error, what is missing of the correlation within a crop, and the ratio of deviations.
     """
-    made = mouth_measures(torch.sigmoid(logits[..., : len(CONTROLS)]))
+    made = _made(logits)
     total = logits.new_zeros(())
     for index, (name, unit) in enumerate(zip(CURVES, UNIT, strict=True)):
         wanted = curves[..., index]
@@ -238,7 +242,7 @@ def agreement(network: MouthNetwork, clips: Sequence[SpokenLips]) -> dict[str, f
 
 def agreement_of(logits: torch.Tensor, curves: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
     """The same of one clip's logits (1, frames, 7) where `known` (1, frames) is 1."""
-    made = mouth_measures(torch.sigmoid(logits[..., : len(CONTROLS)]))
+    made = _made(logits)
     return {
         name: float(_correlation(made[..., index], curves[..., index], known)[0])
         for index, name in enumerate(("opening", "width"))

@@ -1,129 +1,161 @@
 """The acoustic encoder: the first layers of a speech recogniser, whose states predict lips better than mel bands do.
 
-They are those of hama 1.7's phoneme recogniser (Seongmin Park, Apache-2.0, see NOTICE): 80 log-mel bands
-at 100 Hz, a convolution that halves the rate, and Conformer blocks (Gulati et al. 2020, arXiv:2005.08100) without
-positions. Its later layers, which name phonemes at single moments, predict lips less well and are left out.
+They are those of Whisper tiny.en (Radford et al. 2022, arXiv:2212.04356; OpenAI, MIT, see NOTICE): 80 log-mel bands at
+100 Hz, two convolutions, of which the second halves the rate, and transformer blocks. Its later layers, which gather
+words, predict lips less well and are left out.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import hashlib
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
 import torch
 from torch import nn
 
-from .mel_scale import slaney_hertz, slaney_mel
+from ..weight_files import save_tensors
+from .mel_scale import slaney_filters
 
+SHIPPED = Path(__file__).with_name("acoustic_encoder.safetensors")
+"""The file of weights that comes with the pack."""
+_STORED_SCALE = "_scale"
 BANDS = 80
 SPECTRUM = 400
 """Samples at 16 kHz of a spectrum, under a Hann window."""
-CHANNELS = 144
-HEADS = 4
-KERNEL = 31
+CHANNELS = 384
+HEADS = 6
+BLOCKS = 2
+"""Of the recogniser's four; the second one's states predict lips best, by leaving speakers out."""
 _WIDER = 4
-_LOWEST, _HIGHEST = 40.0, 7600.0
-LEVEL_DB = -29.0
+LEVEL_DB = -26.0
 """The speech level (`mouth_network.speech_level`) at which the recogniser is given speech."""
-_FLOOR_DB = -50.0
-"""Under the speech level, what is added to all power: to digital silence the recogniser attends as to nothing else."""
-_WIDTH = 0.025
-"""What a filter makes of power 1 in all bins."""
+_FLOOR_DB = -38.0
+"""In dB of the speech level, what is added to all power; the published code cuts off 80 dB below the loudest band."""
 _SCALE = 10000.0
 """What the recogniser's power is of ours, whose full scale is 1: the square of half the sum of its window."""
 
 
+@cache
 def acoustic_filters() -> torch.Tensor:
-    """Filters (80, 201) of the recogniser: triangles of unit area in Hz between whole bins, on Slaney's mel scale.
-
-    Where three corners are not three bins, the later ones move up.
-    """
-    mels = torch.linspace(slaney_mel(_LOWEST), slaney_mel(_HIGHEST), BANDS + 2, dtype=torch.float64)
-    hertz = slaney_hertz(mels).numpy()
-    corners = np.floor((SPECTRUM + 1) * hertz / 16000).astype(int)
-    bins = np.arange(SPECTRUM // 2 + 1)
-    filters = np.zeros((len(bins), BANDS))
-    for band in range(BANDS):
-        left = corners[band]
-        middle = max(corners[band + 1], left + 1)
-        right = max(corners[band + 2], middle + 1)
-        triangle = np.minimum((bins - left) / (middle - left), (right - bins) / (right - middle))
-        filters[:, band] = np.maximum(0, triangle) * 2 / (hertz[band + 2] - hertz[band])
-    return torch.from_numpy(filters.T.copy()).float()
+    """Filters (80, 201) of the recogniser."""
+    return slaney_filters(BANDS, 0.0, 8000.0, SPECTRUM, 16000)
 
 
 def acoustic_input(power: torch.Tensor, level: torch.Tensor | float) -> torch.Tensor:
     """Mel power (..., frames, 80) by `acoustic_filters`, to encoder input; `level` is that of speech in dB."""
     gain = 10 ** ((LEVEL_DB - torch.as_tensor(level)) / 10) * _SCALE
-    return (power * gain + 10 ** ((LEVEL_DB + _FLOOR_DB) / 10) * _SCALE * _WIDTH).log()
+    return log_bands(power * gain + 10 ** ((LEVEL_DB + _FLOOR_DB) / 10))
 
 
-class FeedForward(nn.Module):
+def log_bands(power: torch.Tensor) -> torch.Tensor:
+    """Power in the recogniser's scale as it takes it."""
+    return (power.log10() + 4) / 4
+
+
+def band_power(bands: torch.Tensor) -> torch.Tensor:
+    """The power that `log_bands` made them of."""
+    return 10 ** (4 * bands - 4)
+
+
+class AcousticBlock(nn.Module):
+    """Attention over all frames and a feed-forward layer, each given the norm of (batch, frames, channels)."""
+
     def __init__(self) -> None:
         super().__init__()
+        self.attention_norm = nn.LayerNorm(CHANNELS)
+        self.queries_keys_values = nn.Linear(CHANNELS, 3 * CHANNELS)
+        self.mix = nn.Linear(CHANNELS, CHANNELS)
         self.norm = nn.LayerNorm(CHANNELS)
         self.wider = nn.Linear(CHANNELS, _WIDER * CHANNELS)
         self.narrower = nn.Linear(_WIDER * CHANNELS, CHANNELS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        narrowed: torch.Tensor = self.narrower(nn.functional.silu(self.wider(self.norm(x))))
-        return narrowed
-
-
-class Attention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(CHANNELS)
-        self.queries_keys_values = nn.Linear(CHANNELS, 3 * CHANNELS)
-        self.mix = nn.Linear(CHANNELS, CHANNELS)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = self.queries_keys_values(self.norm(x)).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        attended = nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
-        mixed: torch.Tensor = self.mix(attended)
-        return mixed
-
-
-class Convolution(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(CHANNELS)
-        self.gated = nn.Linear(CHANNELS, 2 * CHANNELS)
-        self.along = nn.Conv1d(CHANNELS, CHANNELS, KERNEL, padding=KERNEL // 2, groups=CHANNELS)
-        self.mix = nn.Linear(CHANNELS, CHANNELS)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = nn.functional.glu(self.gated(self.norm(x)), dim=-1)
-        x = self.along(x.transpose(1, 2)).transpose(1, 2)
-        mixed: torch.Tensor = self.mix(nn.functional.silu(x))
-        return mixed
-
-
-class ConformerBlock(nn.Module):
-    """Half a feed-forward layer, attention over all frames, a convolution, the other half, a norm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.attention = FeedForward(), Attention()
-        self.convolution, self.last = Convolution(), FeedForward()
-        self.norm = nn.LayerNorm(CHANNELS)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.first(x) / 2
-        x = x + self.attention(x)
-        x = x + self.convolution(x)
-        normed: torch.Tensor = self.norm(x + self.last(x) / 2)
-        return normed
+        parts = self.queries_keys_values(self.attention_norm(x)).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        x = x + self.mix(nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
+        fed: torch.Tensor = x + self.narrower(nn.functional.gelu(self.wider(self.norm(x))))
+        return fed
 
 
 class AcousticEncoder(nn.Module):
-    """`acoustic_input` (batch, frames, 80) at 100 Hz to states (batch, (frames + 1) // 2, 144) at 50 Hz."""
+    """`acoustic_input` (batch, frames, 80) at 100 Hz to states (batch, (frames + 1) // 2, 384) at 50 Hz.
+
+    The states of each frame have the mean 0 and the deviation 1: no weights of the published encoder's own follow.
+    """
+
+    channels = CHANNELS
+    filters = staticmethod(acoustic_filters)
+    input = staticmethod(acoustic_input)
 
     def __init__(self, blocks: int) -> None:
         super().__init__()
-        self.stem = nn.Conv1d(BANDS, CHANNELS, 3, stride=2, padding=1)
-        self.blocks = nn.ModuleList(ConformerBlock() for _ in range(blocks))
+        self.stem = nn.Conv1d(BANDS, CHANNELS, 3, padding=1)
+        self.halve = nn.Conv1d(CHANNELS, CHANNELS, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(AcousticBlock() for _ in range(blocks))
 
     def forward(self, bands: torch.Tensor) -> torch.Tensor:
-        x = nn.functional.gelu(self.stem(bands.transpose(1, 2))).transpose(1, 2)
+        x = nn.functional.gelu(self.stem(bands.transpose(1, 2)))
+        x = nn.functional.gelu(self.halve(x)).transpose(1, 2)
+        x = x + _positions(x.shape[1]).to(x)
         for block in self.blocks:
             x = block(x)
-        return x
+        return nn.functional.layer_norm(x, (CHANNELS,))
+
+
+def _positions(frames: int) -> torch.Tensor:
+    """(frames, 384): sines and cosines of the frame's number at wavelengths of 2 pi to 20,000 pi."""
+    rates = torch.exp(torch.arange(CHANNELS // 2) * (-math.log(10000) / (CHANNELS // 2 - 1)))
+    angles = torch.arange(frames)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def stored_weights(encoder: AcousticEncoder) -> dict[str, torch.Tensor]:
+    """The weights as files have them: what has more than one dimension in eight bits, beside the `..._scale` (float32)
+    of each output, and the others in half precision."""
+    weights = {}
+    for name, value in encoder.state_dict().items():
+        if value.ndim > 1:
+            scale = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-12) / 127
+            weights[name], weights[name + _STORED_SCALE] = (value / scale).round().to(torch.int8), scale
+        else:
+            weights[name] = value.half()
+    return weights
+
+
+def restored_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """In float32 those of `stored_weights`, or of any file without scales."""
+    return {
+        name: value.float() * weights.get(name + _STORED_SCALE, 1)
+        for name, value in weights.items()
+        if not name.endswith(_STORED_SCALE)
+    }
+
+
+@cache
+def shipped_weights() -> dict[str, torch.Tensor]:
+    """The `stored_weights` that come with the pack."""
+    from safetensors.torch import load_file
+
+    return load_file(SHIPPED)
+
+
+def shipped_encoder() -> AcousticEncoder:
+    """The one that comes with the pack, in evaluation mode."""
+    encoder = AcousticEncoder(BLOCKS)
+    encoder.load_state_dict(restored_weights(shipped_weights()))
+    return encoder.eval()
+
+
+def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
+    """Eight hexadecimal digits of weights as files have them."""
+    digest = hashlib.blake2b(digest_size=4)
+    for name, weight in sorted(weights.items()):
+        digest.update(name.encode() + weight.numpy().astype("<f2").tobytes())
+    return digest.hexdigest()
+
+
+def save_encoder(encoder: AcousticEncoder, path: Path) -> None:
+    """Writes the file that ships."""
+    save_tensors(stored_weights(encoder), path)

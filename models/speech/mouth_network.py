@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from ..weight_files import save_tensors
-from .acoustic_encoder import CHANNELS as ACOUSTIC_CHANNELS
-from .acoustic_encoder import AcousticEncoder
+from .acoustic_encoder import AcousticEncoder, fingerprint, restored_weights, shipped_weights, stored_weights
+from .earlier_encoder import EarlierEncoder
 
 SAMPLE_RATE = 16000
 HOP = 160
@@ -47,6 +47,9 @@ PRIOR_FRAMES = 150.0
 """Frames (1.5 s) whose weight the training data's average spectrum has in that of a short recording."""
 
 
+_ENCODER = "acoustic_encoder."
+
+
 @dataclass(frozen=True)
 class MouthConfig:
     """Sizes of the network. `dilations` has one entry for each residual block."""
@@ -59,7 +62,9 @@ class MouthConfig:
     phones: int = 0
     """Outputs of the auxiliary phone classifier, used in training only; 0 leaves it out."""
     acoustic_blocks: int = 0
-    """Conformer blocks of the acoustic encoder; 0 is a network without one."""
+    """Blocks of the `EarlierEncoder` of files that an earlier version wrote; 0 is a network without one."""
+    transformer_blocks: int = 0
+    """Blocks of the acoustic encoder; 0 is a network without it."""
 
     @property
     def context(self) -> int:
@@ -175,10 +180,10 @@ class ResidualBlock(nn.Module):
 class AcousticHead(nn.Module):
     """Acoustic encoder states (batch, frames, channels) to additive logits (batch, frames, ACOUSTIC_CONTROLS)."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.3)
-        self.reduce = nn.Conv1d(ACOUSTIC_CHANNELS, 32, 1)
+        self.reduce = nn.Conv1d(channels, 32, 1)
         self.temporal = nn.Conv1d(32, 48, 13, padding=6)
         self.out = nn.Conv1d(48, ACOUSTIC_CONTROLS, 5, padding=2)
         for weight in self.out.parameters():
@@ -212,8 +217,12 @@ class MouthNetwork(nn.Module):
         self.norm = ChannelNorm(config.channels)
         self.head = nn.Linear(config.channels, len(CONTROLS) + 1)
         self.phone_head = nn.Linear(config.channels, config.phones) if config.phones else None
-        self.acoustic_encoder = AcousticEncoder(config.acoustic_blocks) if config.acoustic_blocks else None
-        self.acoustic_head = AcousticHead() if config.acoustic_blocks else None
+        self.acoustic_encoder: AcousticEncoder | EarlierEncoder | None = None
+        self.acoustic_head: AcousticHead | None = None
+        if config.transformer_blocks or config.acoustic_blocks:
+            blocks = config.transformer_blocks
+            self.acoustic_encoder = AcousticEncoder(blocks) if blocks else EarlierEncoder(config.acoustic_blocks)
+            self.acoustic_head = AcousticHead(self.acoustic_encoder.channels)
 
     def hidden_states(self, mel: torch.Tensor) -> list[torch.Tensor]:
         """Normalised log-mel (batch, frames, mels) to the outputs (batch, (frames + 1) // 2, channels) of the stem and
@@ -242,19 +251,23 @@ def without_acoustic_encoder(network: MouthNetwork) -> MouthNetwork:
         {
             name: value.clone()
             for name, value in network.state_dict().items()
-            if not name.startswith(("acoustic_encoder.", "acoustic_head."))
+            if not name.startswith((_ENCODER, "acoustic_head."))
         },
-        {**asdict(network.config), "acoustic_blocks": 0},
+        {**asdict(network.config), "acoustic_blocks": 0, "transformer_blocks": 0},
     )
 
 
 def mouth_weights(network: MouthNetwork) -> dict[str, torch.Tensor]:
-    """The weights as files have them: in half precision, without the phone classifier."""
-    return {
+    """The weights as files have them: in half precision, without the phone classifier, the acoustic encoder's as
+    `stored_weights`."""
+    weights = {
         name: value.half().contiguous()
         for name, value in network.state_dict().items()
         if not name.startswith("phone_head")
     }
+    if isinstance(network.acoustic_encoder, AcousticEncoder):
+        weights |= {_ENCODER + name: value for name, value in stored_weights(network.acoustic_encoder).items()}
+    return weights
 
 
 def mouth_config(network: MouthNetwork) -> dict[str, Any]:
@@ -262,10 +275,19 @@ def mouth_config(network: MouthNetwork) -> dict[str, Any]:
     return {**asdict(network.config), "phones": 0}
 
 
-def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str, str]) -> None:
-    """Write half-precision weights without the phone classifier; `description` joins the metadata."""
+def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str, str], *, whole: bool = False) -> None:
+    """Write the weights without the phone classifier; `description` joins the metadata.
+
+    An acoustic encoder that is the pack's own is named in the metadata and left out, but for a `whole` file, which a
+    later version with another one reads too.
+    """
     metadata = {**description, "config": json.dumps(mouth_config(network))}
-    save_tensors(mouth_weights(network), path, metadata=metadata)
+    weights = mouth_weights(network)
+    encoder = fingerprint({name: value for name, value in weights.items() if name.startswith(_ENCODER)})
+    if not whole and encoder == _shipped_encoder()[1]:
+        weights = {name: value for name, value in weights.items() if not name.startswith(_ENCODER)}
+        metadata["acoustic_encoder"] = encoder
+    save_tensors(weights, path, metadata=metadata)
 
 
 def load_mouth_network(path: Path) -> MouthNetwork:
@@ -273,9 +295,21 @@ def load_mouth_network(path: Path) -> MouthNetwork:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        config = json.loads((file.metadata() or {})["config"])
+        metadata = file.metadata() or {}
+        config = json.loads(metadata["config"])
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if "acoustic_encoder" in metadata:
+        encoder, version = _shipped_encoder()
+        if metadata["acoustic_encoder"] != version:
+            raise ValueError("it is for the acoustic encoder of another version of the pack")
+        weights |= encoder
     return build_mouth_network(weights, config)
+
+
+def _shipped_encoder() -> tuple[dict[str, torch.Tensor], str]:
+    """The weights of the pack's acoustic encoder under the names that they have in a network, and their fingerprint."""
+    weights = {_ENCODER + name: value for name, value in shipped_weights().items()}
+    return weights, fingerprint(weights)
 
 
 def build_mouth_network(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> MouthNetwork:
@@ -286,10 +320,10 @@ def build_mouth_network(weights: Mapping[str, torch.Tensor], config: Mapping[str
     dilations = tuple(config["dilations"])
     if len(dilations) > len(weights) or not all(type(d) is int and 1 <= d <= MAX_DILATION for d in dilations):
         raise ValueError("its dilations are those of no mouth network")
-    blocks = config.get("acoustic_blocks", 0)
-    if type(blocks) is not int or not 0 <= blocks <= len(weights):
+    blocks = [config.get(name, 0) for name in ("acoustic_blocks", "transformer_blocks")]
+    if any(type(count) is not int or not 0 <= count <= len(weights) for count in blocks) or all(blocks):
         raise ValueError("its acoustic encoder is none of a mouth network")
     with torch.device("meta"):  # sizes that the tensors do not have take no memory
         network = MouthNetwork(MouthConfig(**{**config, "dilations": dilations}))
-    network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True, assign=True)
+    network.load_state_dict(restored_weights(weights), strict=True, assign=True)
     return network.eval()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..speech.mel_scale import slaney_hertz, slaney_mel
+from ..speech.mel_scale import slaney_filters
 
 SAMPLE_RATE = 16000
 SPECTRUM, HOP = 800, 200
@@ -105,10 +105,5 @@ def mel_windows(mel: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _mel_filters() -> torch.Tensor:
-    """(80, 401) triangles of unit area, evenly spaced on Slaney's mel scale (linear below 1 kHz)."""
-    low, high = slaney_mel(LOWEST), slaney_mel(HIGHEST)
-    corners = slaney_hertz(torch.linspace(low, high, MELS + 2, dtype=torch.float64))
-    bins = torch.arange(SPECTRUM // 2 + 1, dtype=torch.float64) * SAMPLE_RATE / SPECTRUM
-    left, middle, right = (corners[first : first + MELS, None] for first in range(3))
-    triangles = torch.minimum((bins - left) / (middle - left), (right - bins) / (right - middle)).clamp(min=0)
-    return (triangles * 2 / (right - left)).float()
+    """(80, 401)."""
+    return slaney_filters(MELS, LOWEST, HIGHEST, SPECTRUM, SAMPLE_RATE)

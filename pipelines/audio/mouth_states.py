@@ -8,7 +8,6 @@ one version of the pack to the next; what is trained on the states keeps them (`
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...models.speech.acoustic_encoder import acoustic_filters, acoustic_input
+from ...models.speech.acoustic_encoder import fingerprint
 from ...models.speech.mouth_network import (
     FRAME_RATE,
     HOP,
@@ -63,10 +62,7 @@ class MouthEncoder:
     @cached_property
     def name(self) -> str:
         """ "mouth-" and the fingerprint of the weights."""
-        digest = hashlib.blake2b(digest_size=4)
-        for name, weight in sorted(self.weights.items()):
-            digest.update(name.encode() + weight.numpy().astype("<f2").tobytes())
-        return f"{NAME}-{digest.hexdigest()}"
+        return f"{NAME}-{fingerprint(self.weights)}"
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -84,7 +80,7 @@ class MouthEncoder:
         return cls(build_mouth_network(weights, config))
 
     def encode(self, audio: Audio, fps: float | Fraction, *, progress: Progress = no_progress) -> SpeechFeatures:
-        """(frames, 1, 144) at `fps`: the state of the acoustic encoder.
+        """(frames, 1, 384) at `fps`: the state of the acoustic encoder; 144 of that of an earlier version.
 
         Of a network without one (frames, 2, channels): the state in the middle of the network and the last one. All
         are on one scale. Frame i is the mean over its duration about the time i / fps. Raises TalkingPortraitError for
@@ -133,7 +129,7 @@ def _middle_and_last(network: MouthNetwork, mel: torch.Tensor) -> torch.Tensor:
 
 
 def _acoustic_state(states: torch.Tensor) -> torch.Tensor:
-    """(batch, control frames, 144) to (batch, control frames, 1, 144)."""
+    """(batch, control frames, channels) to (batch, control frames, 1, channels)."""
     return normalise_channels(states)[:, :, None]
 
 
@@ -162,14 +158,16 @@ class _Recording:
         What is computed reaches further, as spectra and networks depend on what is around.
         """
         frames = (math.ceil(len(self.waveform) / HOP) + 2) // 2
-        acoustic = self.network.acoustic_encoder is not None
-        step, context = (_SEGMENT, _SEGMENT) if acoustic else (1, math.ceil(self.network.config.context / 2) + 2)
+        encoder = self.network.acoustic_encoder
+        step, context = (
+            (_SEGMENT, _SEGMENT) if encoder is not None else (1, math.ceil(self.network.config.context / 2) + 2)
+        )
         begin, end = min(low, frames - 1) // step * step, min(frames, (high // step + 1) * step)
         first, last = max(0, begin - context), min(frames, end + context)
         part = self.waveform[2 * HOP * first : None if last == frames else 2 * HOP * last]
         wanted = range(begin - first, end - first)
-        if acoustic:
-            power = _band_power(part, acoustic_filters(), self.offset)
+        if encoder is not None:
+            power = _band_power(part, encoder.filters(), self.offset)
             values = _in_segments(self.network, power, self.level, wanted, _acoustic_state, progress)
         else:
             power = _band_power(part, mel_filters(self.network.config.mels), self.offset)
@@ -198,8 +196,8 @@ def speech_sound(network: MouthNetwork, audio: Audio) -> SpeechSound:
     waveform = mono_at(audio, SAMPLE_RATE).waveform[0]
     offset = waveform.mean()
     power = _band_power(waveform, mel_filters(network.config.mels), offset)
-    acoustic = network.acoustic_encoder is not None
-    return SpeechSound(power, _band_power(waveform, acoustic_filters(), offset) if acoustic else None)
+    encoder = network.acoustic_encoder
+    return SpeechSound(power, None if encoder is None else _band_power(waveform, encoder.filters(), offset))
 
 
 def _band_power(waveform: torch.Tensor, filters: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
@@ -260,14 +258,15 @@ def _in_segments(
     progress: Progress,
 ) -> torch.Tensor:
     """As `in_segments`, of the `wanted` control frames of `power` (frames, 80); the first begins a segment."""
-    assert network.acoustic_encoder is not None
+    encoder = network.acoustic_encoder
+    assert encoder is not None
     check_between_layers(network)
     frames = (len(power) + 1) // 2
     made = []
     for start in range(wanted.start, wanted.stop, _SEGMENT):
         stop = min(start + _SEGMENT, wanted.stop)
         first, last = max(0, start - _CONTEXT), min(frames, start + _SEGMENT + _CONTEXT)
-        states = network.acoustic_encoder(acoustic_input(power[None, 2 * first : 2 * last], level))
+        states = encoder(encoder.input(power[None, 2 * first : 2 * last], level))
         made.append(compute(states)[0, start - first : stop - first])
         progress(stop - wanted.start, len(wanted))
     return torch.cat(made)

@@ -360,7 +360,7 @@ class _Preparation:
         features = speech_features(speech, self.video.fps, self.meta["frames"], self.encoder, progress=progress)
         if isinstance(self.encoder, MouthEncoder):
             with replacing(self.folder / ENCODER) as partial:
-                save_mouth_network(self.encoder.network, partial, {})
+                save_mouth_network(self.encoder.network, partial, {}, whole=True)
         with replacing(self.folder / SPEECH) as partial:
             np.savez(
                 partial,

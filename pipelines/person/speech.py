@@ -47,7 +47,7 @@ def speech_features(
 ) -> SpeechFeatures:
     """Speech features at `fps`, for `frames` frames or all that the audio lasts.
 
-    By default the states of the shipped mouth network's acoustic encoder, (frames, 1, 144); of a speech encoder the
+    By default the states of the shipped mouth network's acoustic encoder, (frames, 1, 384); of a speech encoder the
     last one, (frames, 1, channels). What is missing at the end is the last row again.
     """
     encoder = encoder or shipped_encoder()

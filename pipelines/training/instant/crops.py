@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from ....models.speech.acoustic_encoder import acoustic_filters, acoustic_input
+from ....models.speech.acoustic_encoder import acoustic_filters, acoustic_input, band_power, log_bands
 from ....models.speech.mouth_network import CONTROLS, MouthConfig, frame_level, mel_filters, speech_level
 from .corpus import MEL_RATE, Spoken, vary
 from .lips import CURVES, SpokenLips
@@ -158,14 +158,14 @@ def twin(crop: LipsCrop, backgrounds: list[np.ndarray], random: np.random.Genera
     Half of them begin or end in silence, of which half have no other sound; all others have one 10 to 45 dB below the
     speech.
     """
-    power, bands = crop[0], crop[1].exp()
+    power, bands = crop[0], band_power(crop[1])
     silence = torch.zeros(FRAMES)
     cut = random.random() < 0.5
     if cut:
         length = int(FRAMES * random.uniform(0.2, 0.8))
         silence[slice(0, length) if random.random() < 0.5 else slice(FRAMES - length, FRAMES)] = 1
         still = silence.repeat_interleave(2)[:, None]
-        power, bands = power * (1 - still), torch.lerp(bands, acoustic_input(torch.zeros(1), 0.0).exp(), still)
+        power, bands = power * (1 - still), torch.lerp(bands, band_power(acoustic_input(torch.zeros(1), 0.0)), still)
     if not cut or random.random() < 0.5:
         background = _background(backgrounds, CROP, random)
         acoustic = torch.from_numpy(background @ _acoustic_bands(power.shape[1]))
@@ -173,7 +173,7 @@ def twin(crop: LipsCrop, backgrounds: list[np.ndarray], random: np.random.Genera
         power = power + ratio * _loud(power) * torch.from_numpy(background)
         bands = bands + ratio * _loud(bands) * acoustic / acoustic.mean()
     beside = torch.nn.functional.max_pool1d(silence[None], 2 * EDGE + 1, 1, EDGE)[0]
-    return power, bands.log(), 1 - beside
+    return power, log_bands(bands), 1 - beside
 
 
 def _loud(power: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ class Driver:
             "--recogniser",
             type=Path,
             metavar="FILE",
-            help="asr_waveform.hama of hama 1.7, for a --start without its layers (default: those that ship)",
+            help="model.bin of faster-whisper's tiny.en, whose first layers are taken (default: those that ship)",
         )
         many.add_argument(
             "--folds", type=int, default=0, help="groups of speakers to leave out in turn, to choose the steps"
@@ -52,6 +52,7 @@ class Driver:
         """Trains, writes and reports. Raises TalkingPortraitError for unusable folders and options."""
         import torch
 
+        from ....models.speech.acoustic_encoder import shipped_encoder
         from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
         from ...face.landmarks import open_landmarker
         from ...files.output_paths import file_to_write, keep_inputs
@@ -77,12 +78,7 @@ class Driver:
         torch.set_num_threads(options.threads)
         start = open_mouth(options.start or DEFAULT_WEIGHTS)  # as the recogniser, before the long search for faces
         if options.many:
-            encoder = (
-                published_encoder(options.recogniser)
-                if options.recogniser
-                else start.acoustic_encoder or open_mouth(DEFAULT_WEIGHTS).acoustic_encoder
-            )
-            assert encoder is not None, "the weights that ship have an acoustic encoder"
+            encoder = published_encoder(options.recogniser) if options.recogniser else shipped_encoder()
             torch.manual_seed(options.seed)  # for its head
             start = with_acoustic_encoder(start, encoder)
         landmarker = open_landmarker(options.landmarks)

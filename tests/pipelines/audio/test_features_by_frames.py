@@ -30,11 +30,17 @@ def atnet() -> Atnet:
 
 
 @pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("kind", ["acoustic", "without an acoustic encoder", MFCC, "atnet"])
+@pytest.mark.parametrize("kind", ["acoustic", "earlier", "without an acoustic encoder", MFCC, "atnet"])
 def test_parts_are_as_the_whole_at_any_rate(rate: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mouth_states, "_SEGMENT", 60)
     encoder: Encoder
-    encoder = MFCC if kind == MFCC else atnet() if kind == "atnet" else tiny(acoustic_blocks=kind == "acoustic")
+    encoder = (
+        MFCC
+        if kind == MFCC
+        else atnet()
+        if kind == "atnet"
+        else tiny(blocks=kind == "acoustic", earlier=kind == "earlier")
+    )
     audio, fps = recording(), as_rate(rate)
     whole = speech_features(audio, fps, None, encoder)
     frames = frame_count(audio.samples, audio.sample_rate, fps)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from talking_portrait.models.speech.acoustic_encoder import CHANNELS, AcousticEncoder
+from talking_portrait.models.speech.earlier_encoder import EarlierEncoder
 from talking_portrait.models.speech.mouth_network import (
     MouthConfig,
     MouthNetwork,
@@ -21,19 +22,19 @@ from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.types import Audio
 
 
-def tiny(seed: int = 0, acoustic_blocks: int = 0) -> MouthEncoder:
+def tiny(seed: int = 0, blocks: int = 0, earlier: int = 0) -> MouthEncoder:
     torch.manual_seed(seed)
-    config = MouthConfig(mels=10, channels=8, dilations=(1, 2, 1), acoustic_blocks=acoustic_blocks)
+    config = MouthConfig(mels=10, channels=8, dilations=(1, 2, 1), acoustic_blocks=earlier, transformer_blocks=blocks)
     return MouthEncoder(MouthNetwork(config).eval())
 
 
-@pytest.mark.parametrize("blocks", [0, 1])
-def test_an_encoder_is_named_by_its_weights(tmp_path: Path, blocks: int):
-    encoder = tiny(0, blocks)
+@pytest.mark.parametrize("blocks", [(0, 0), (1, 0), (0, 1)])
+def test_an_encoder_is_named_by_its_weights(tmp_path: Path, blocks: tuple[int, int]):
+    encoder = tiny(0, *blocks)
     again = MouthEncoder.of_weights(encoder.weights, encoder.config)
-    assert again.name == encoder.name == tiny(0, blocks).name
+    assert again.name == encoder.name == tiny(0, *blocks).name
     assert encoder.name.startswith("mouth-")
-    assert encoder.name != tiny(1, blocks).name
+    assert encoder.name != tiny(1, *blocks).name
     features = again.encode(example_speech(), 25)
     assert features.model == encoder.name
     save_mouth_network(again.network, tmp_path / "mouth.safetensors", {})
@@ -45,8 +46,8 @@ def test_an_encoder_is_named_by_its_weights(tmp_path: Path, blocks: int):
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(60)])
 def test_there_is_a_row_for_each_frame_at_any_rate(rate: Fraction):
     audio = Audio(example_speech().waveform[:, :16000], 16000)
-    for blocks, shape in ((0, (2, 8)), (1, (1, CHANNELS))):
-        features = tiny(0, blocks).encode(audio, rate)
+    for blocks, shape in (((0, 0), (2, 8)), ((1, 0), (1, CHANNELS)), ((0, 1), (1, EarlierEncoder.channels))):
+        features = tiny(0, *blocks).encode(audio, rate)
         assert features.states.shape == (rate.__ceil__(), *shape)
         assert features.fps == rate
 

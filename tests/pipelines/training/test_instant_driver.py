@@ -106,7 +106,7 @@ def test_a_face_that_is_not_seen_for_the_first_third_is_learned_from_all_the_sam
 
 
 def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, speech, backgrounds):
-    start = MouthNetwork(MouthConfig(channels=16, dilations=(1,), acoustic_blocks=1))
+    start = MouthNetwork(MouthConfig(channels=16, dilations=(1,), transformer_blocks=1))
     clips = [spoken_lips(recording(said, speech, name=name), start, own=False) for name in ("a", "b")]
     rows = validated(start, clips, Settings(head_steps=2, steps=23, batch=1, varied=0.5), 2, backgrounds)
     assert list(rows) == [20, 23]
@@ -220,7 +220,7 @@ def test_the_command_teaches_all_layers_but_the_encoder_what_many_have_in_common
     [
         (["--out", "w.npz"], "ends in .safetensors"),
         (["--steps", "0"], "--steps 0 was given"),
-        (["--many", "--recogniser", "nothing.hama"], "nothing.hama is not the speech recogniser of hama 1.7"),
+        (["--many", "--recogniser", "nothing.bin"], "nothing.bin is not the speech recogniser Whisper tiny.en"),
         (["--start", "nobody", "--people", "no folder"], "it is no file, and none of real lips, synthetic speech"),
     ],
 )

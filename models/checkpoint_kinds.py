@@ -66,6 +66,25 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("synctalk_torso", "a SyncTalk torso model of one person", ("individual_codes", "torso_net.net.0.weight")),
     Kind("synctalk", "a SyncTalk head model of one person", ("individual_codes", "aud_ch_att_net.net.0.weight")),
+    Kind(
+        "ldm_unet",
+        "a UNet or checkpoint in the spelling of Stable Diffusion's first program",
+        ("input_blocks.0.0.weight", "out.2.weight", "time_embed.0.weight"),
+    ),
+    # Parts that are added to a Stable Diffusion UNet, whose names contain its own.
+    *(
+        Kind(f"lora_{number}", "a LoRA and no whole network", (name,))
+        for number, name in enumerate(
+            (
+                *("lora_down.weight", "lora.down.weight", "to_q_lora.down.weight", "lora_A.weight"),
+                *("lora_A.default.weight", "hada_w1_a", "lokr_w1", "oft_blocks"),
+            )
+        )
+    ),
+    Kind("ip_adapter", "an IP-Adapter", ("ip_adapter.1.to_k_ip.weight",)),
+    Kind("controlnet", "a ControlNet", ("controlnet_cond_embedding.conv_in.weight", "time_embedding.linear_1.weight")),
+    Kind("ldm_controlnet", "a ControlNet", ("input_hint_block.0.weight", "zero_convs.0.0.weight")),
+    Kind("sdxl_unet", "an SDXL UNet", ("add_embedding.linear_1.weight", "time_embedding.linear_1.weight")),
     # AniPortrait and APasco.
     Kind("hallo_unet", "a Hallo denoising UNet", (*_UNET, "down_blocks.0.audio_modules.0.proj_in.weight")),
     Kind("motion_unet", "an SD 1.5 UNet with motion modules", (*_UNET, _MOTION)),
@@ -142,11 +161,31 @@ KINDS: tuple[Kind, ...] = (
         ("post_extract_proj.weight", "feature_extractor.conv_layers.0.0.weight"),
     ),
     Kind("whisper", "a Whisper model", ("encoder.embed_positions.weight", "encoder.conv1.weight")),
+    Kind("openai_whisper", "a Whisper model", ("encoder.blocks.0.attn.query.weight", "encoder.conv1.weight")),
+    Kind(
+        "codeformer",
+        "a CodeFormer face restorer",
+        ("quantize.embedding.weight", "position_emb", "idx_pred_layer.1.weight"),
+    ),
+    Kind("restoreformer", "a RestoreFormer face restorer", ("quantize.embedding.weight", "encoder.conv_in.weight")),
     Kind("vae", "an image VAE", ("encoder.conv_in.weight", "decoder.conv_out.weight")),
     Kind("clip_vision", "a CLIP vision encoder", ("vision_model.embeddings.class_embedding",)),
     Kind("clip_text", "a CLIP text encoder", ("text_model.embeddings.token_embedding.weight",)),
+    Kind("open_clip", "a CLIP in OpenCLIP's spelling", ("visual.transformer.resblocks.0.attn.in_proj_weight",)),
+    Kind(
+        "siglip",
+        "a SigLIP vision encoder",
+        ("vision_model.head.probe", "vision_model.embeddings.patch_embedding.weight"),
+    ),
+    Kind("t5", "a T5 text encoder", ("encoder.block.0.layer.0.SelfAttention.q.weight",)),
+    Kind("flux", "a Flux image model", ("double_blocks.0.img_attn.qkv.weight",)),
+    Kind(
+        "wan", "a Wan video model", ("blocks.0.self_attn.q.weight", "patch_embedding.weight", "text_embedding.0.weight")
+    ),
+    Kind("esrgan", "an image upscaler", ("body.0.rdb1.conv1.weight", "conv_first.weight")),
+    Kind("old_esrgan", "an image upscaler", ("model.1.sub.0.RDB1.conv1.0.weight", "model.0.weight")),
+    Kind("retinaface", "a face detector (RetinaFace)", ("ClassHead.0.conv1x1.weight", "fpn.output1.0.weight")),
     Kind("roformer", "a Roformer source separator", ("band_split.to_features.0.0.gamma",)),
-    Kind("lora", "a LoRA", ("lora_down.weight",)),
     Kind(
         "resnet50",
         "a ResNet-50 (such as VGGFace2's resnet50_ft_weight.pkl)",

@@ -23,7 +23,7 @@ from .checkpoint_kinds import Kind, describe, identify, is_averaged, network_pre
 from .errors import TalkingPortraitError, one_line
 from .pickle_reader import ProgramInPickleError, UnreadableTensor
 from .torch_file import DAMAGE, MAX_PICKLE, TorchFile, TorchScriptError, open_torch_file
-from .weight_files import INDEX_SUFFIX, shard_files
+from .weight_files import INDEX_SUFFIX, check_format, shard_files
 from .wrappers import TRAINING, Leaf, strip, unbuilt_object, unwrap
 
 State = dict[str, torch.Tensor]
@@ -50,7 +50,6 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
 
     Besides the four endings, the index (.index.json) of a model in several files. `mapped` leaves the numbers in the
     file where it can: fast for a look at names and shapes.
-
     Raises TalkingPortraitError, one sentence, for a file that is missing, cut short, a web page or a git-lfs pointer
     under a weight file's name, a pickle whose tensors only its author's program can bring out, or one without a tensor.
     """
@@ -64,6 +63,7 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
 
 def _read(path: Path, mapped: bool) -> State:
     check_file(path)
+    check_format(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise TalkingPortraitError(

@@ -17,6 +17,27 @@ from .errors import TalkingPortraitError, one_line
 INDEX_SUFFIX = ".index.json"
 MAX_SHARDS = 256
 
+OTHER_FORMATS = (
+    (re.compile(rb"GGUF|GGML|ggjt|tjgg"), "GGUF or GGML, with quantised weights"),
+    (re.compile(rb"ftrt|ptrt"), "TensorRT"),
+    (re.compile(rb"\x89HDF\r\n"), "Keras (HDF5)"),
+    (re.compile(rb".{4}TFL3", re.S), "TensorFlow Lite"),
+    (re.compile(rb"\x08[\x01-\x14]\x12.(pytorch|onnx|tf2onnx|\x00)", re.S), "ONNX"),
+)
+"""How files of networks begin that are none of torch's, whatever their names say."""
+
+
+def check_format(path: Path) -> None:
+    """Raises TalkingPortraitError for a file of another program's networks, whatever its name says."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    other = next((name for begin, name in OTHER_FORMATS if begin.match(start)), None)
+    if other is not None:
+        raise TalkingPortraitError(
+            f"{path.name} is a file of {other}, which is not taken here; take the network as .safetensors or as a file "
+            "of torch (.pth, .pt, .ckpt or .bin), in float32, float16 or bfloat16."
+        )
+
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
     """Writes a .safetensors file of contiguous tensors on the CPU, with the permissions that any new file gets.

@@ -57,10 +57,11 @@ def prepare_person(
     from .audiodvp.atnet import load_encoder
     from .audiodvp.morphable.regressor import load_models
     from .person.prepare import Settings
-    from .person_systems import prepare_person_for
+    from .person_systems import check_is_used, prepare_person_for
     from .progress import given_progress
     from .timing import as_rate
 
+    check_is_used(system, {"avatar_size": avatar_size, "parser": parser, "regressor": regressor})
     model, network = load_models(face_model, regressor)
     return prepare_person_for(
         system,  # type: ignore[arg-type]  # any text comes from users; it is checked there

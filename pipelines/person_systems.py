@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,6 +22,19 @@ PersonSystems = Literal["audiodvp", "syncanimation", "both"]
 PERSON_SYSTEMS: tuple[PersonSystems, ...] = get_args(PersonSystems)
 AVATAR = 0.6
 """Part of the progress that SyncAnimation's own preparation is given: about its part of the time, an estimate."""
+
+
+def check_is_used(systems: str, given: Mapping[str, object]) -> None:
+    """Raises TalkingPortraitError for what is given, not None, and used for none of the systems alone.
+
+    `given` has the avatar's size and parser and the regressor, in this order, by the names that the caller gives them.
+    """
+    for (name, value), user in zip(given.items(), ("syncanimation", "syncanimation", "audiodvp"), strict=True):
+        if value is not None and systems in PERSON_SYSTEMS and systems not in (user, "both"):
+            raise TalkingPortraitError(
+                f"{name} was given, but the person is prepared for {systems} alone, which has no use for it; prepare "
+                f"for {user} or both, or leave it out."
+            )
 
 
 def prepare_person_for(

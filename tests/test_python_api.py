@@ -104,6 +104,14 @@ def test_a_person_is_opened_trained_and_driven(tmp_path, monkeypatch):
         (lambda: tp.train_person("ann", "run", system="x"), "The system is 'x', but one of audiodvp, syncanimation is"),
         (lambda: tp.prepare_person("a.mp4", "ann", system="x"), "for 'x', but one of audiodvp, syncanimation, both is"),
         (
+            lambda: tp.prepare_person("a.mp4", "ann", parser="a.pth"),
+            "parser was given, but the person is prepared for au",
+        ),
+        (
+            lambda: tp.prepare_person("a.mp4", "ann", system="syncanimation", regressor="a.pkl"),
+            "regressor was given, but the person is prepared for syncanimation alone",
+        ),
+        (
             lambda: tp.prepare_person("a.mp4", "ann", system="both", avatar_size=5),
             "Pictures of 5 pixels were requested",
         ),

@@ -52,7 +52,8 @@ def load_vae(path: str | Path) -> Any:
     if any(name.startswith(_IN_CHECKPOINT) for name in state):
         state = {k.removeprefix(_IN_CHECKPOINT): v for k, v in state.items() if k.startswith(_IN_CHECKPOINT)}
     state = _in_diffusers_spelling(state)
-    channels = state["decoder.conv_in.weight"].shape[1]
+    with sizes_of(state, path):
+        channels = state["decoder.conv_in.weight"].shape[1]
     if channels != LATENT_CHANNELS:
         raise TalkingPortraitError(
             f"{Path(path).name} is a VAE with {channels} latent channels, but one with {LATENT_CHANNELS}, of Stable "

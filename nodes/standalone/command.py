@@ -14,7 +14,7 @@ from ...pipelines.commands.shared.progress_bar import ProgressBar
 from ...pipelines.commands.shared.terminal import last_words, note, on_one_line, say
 from ...pipelines.errors import TalkingPortraitError
 from ...pipelines.face.native_stderr import redirect_native_stderr
-from ...pipelines.files.input_paths import existing_file, is_file
+from ...pipelines.files.input_paths import existing_file, existing_folder, is_file
 from ...pipelines.files.output_paths import check_output_folder
 from ...pipelines.workflow import server as comfy_client
 from ...pipelines.workflow.check import GraphRefusedError, describe
@@ -31,6 +31,8 @@ from ...pipelines.workflow.run import NodeFailedError, run_graph, set_input
 from . import node_api as standalone
 
 OK, REFUSED, FAILED, NO_OUTPUTS = 0, 2, 3, 7
+USUAL_TIMEOUT = 3600.0
+"""Seconds that a run on a server may take."""
 OWN_NODES = "TalkingPortrait"
 """How the names of this pack's node classes start."""
 
@@ -67,13 +69,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument(
         "--input",
         type=Path,
-        default=Path(),
         metavar="DIR",
         help="where the file names in the workflow are looked up (default: the current folder)",
     )
     command.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="where results go (default: out)")
     command.add_argument("--server", metavar="URL", help="a running ComfyUI, e.g. http://127.0.0.1:8188")
-    command.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="with --server: longest wait")
+    command.add_argument("--timeout", type=float, metavar="S", help="with --server: longest wait (default 3600)")
     command.set_defaults(run=_run)
 
 
@@ -81,6 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         workflow = load_workflow(options.workflow)
         check_output_folder(options.out)
+        options.input = Path() if options.input is None else existing_folder(options.input, "input")
         return _run_here(options, workflow) if options.server is None else _run_on_server(options, workflow)
     except comfy_client.ServerError as error:
         return _complain(error, error.exit_code)
@@ -97,6 +99,8 @@ def _complain(error: object, code: int) -> int:
 
 
 def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
+    if options.timeout is not None:
+        note("--timeout has no effect without --server.")
     nodes = registry()
     info = describe(nodes, class_names(workflow))
     prompt = to_prompt(workflow, info, note)
@@ -126,6 +130,7 @@ def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
 
 
 def _run_on_server(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
+    options.timeout = USUAL_TIMEOUT if options.timeout is None else options.timeout
     if not 0 < options.timeout < math.inf:
         raise TalkingPortraitError(f"The longest wait is {options.timeout:g} s, but a number above 0 is expected.")
     info = comfy_client.fetch_node_info(options.server, options.timeout)

@@ -35,7 +35,8 @@ def ray_workers(address: str = LOCAL, *, gpus: float | None = None, replicas: in
     _check_address(address)
     try:
         if not ray.is_initialized():
-            ray.init(address=None if address == LOCAL else address, log_to_driver=False, logging_level="ERROR")
+            # Without a word Ray goes to a cluster that was here before, or to RAY_ADDRESS, and waits for minutes.
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray has many for a cluster that is not there
         raise TalkingPortraitError(
             f"The Ray cluster {address} can't be used ({first_line(error)}); start it with `ray start --head`, or give "

@@ -94,3 +94,5 @@ def _say_what_has_no_effect(options: argparse.Namespace) -> None:
     still = [f"--{name.replace('_', '-')}" for name in STILL if getattr(options, name) is not None]
     if still:
         note(f"{', '.join(still)} {'have' if len(still) > 1 else 'has'} no effect on a video, whose head is as filmed.")
+    if options.device not in (None, "cpu"):
+        note("--device has no effect on a video, which is dubbed on the CPU.")

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from ..files.input_paths import existing_folder
 from .models import folders_of
 from .shared.terminal import say, say_json
 
@@ -24,6 +25,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from ..diagnosis import diagnose
 
+    if options.models is not None:
+        existing_folder(options.models, "models")
     findings, problems = [], 0
     for finding in diagnose(folders_of(options)):
         findings.append(asdict(finding))

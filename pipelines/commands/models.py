@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..files.input_paths import existing_folder
 from ..model_files.model_file import ModelFile
 from ..model_files.store import Folders, check, default_folders, get, list_files
 from .shared.progress_bar import ProgressBar
@@ -32,6 +33,8 @@ def add_commands(subparsers: Any) -> None:
 
 def main_list(options: argparse.Namespace) -> int:
     """Prints the table."""
+    if options.models is not None:
+        note("--models has no effect on the list, which says what there is; models check says what is here.")
     if options.json:
         say_json([{**asdict(model), "url": model.url} for model in list_files(options.name)])
         return 0
@@ -48,6 +51,8 @@ def main_list(options: argparse.Namespace) -> int:
 
 def main_check(options: argparse.Namespace) -> int:
     """Prints what is here; 1 if a file is broken."""
+    if options.models is not None:
+        existing_folder(options.models, "models")
     rows = check(folders_of(options), list_files(options.name))
     if options.json:
         say_json([{"name": row.model.name, "state": row.state, "path": str(row.path)} for row in rows])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, check_names
 from ..face.native_stderr import redirect_native_stderr
-from ..person_systems import PERSON_SYSTEMS
+from ..person_systems import PERSON_SYSTEMS, check_is_used
 from . import syncanimation
 from .shared.progress_bar import ProgressBar
 from .shared.renderer_options import add_no_mark_option
@@ -83,6 +85,10 @@ def _prepare(options: argparse.Namespace) -> None:
     from ..timing import as_rate
 
     find_weights(options)
+    check_is_used(
+        options.systems,
+        {"--avatar-size": options.avatar_size, "--parser": options.parser, "--regressor": options.regressor},
+    )
     settings = Settings(options.size, as_rate(options.fps) if options.fps else None, options.silent)
     check_output_folder(options.out)
     face_model, regressor = load_models(options.face_model, options.regressor)
@@ -156,23 +162,37 @@ def _add_drive(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--speech-encoder", type=Path, help="the one that the person was prepared with, if any")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
     add_no_mark_option(command)
-    own = command.add_argument_group("of AudioDVP, which needs --person or --video")
-    own.add_argument("--offset", type=int, default=0, metavar="N", help="frame of the video to begin with")
-    own = command.add_argument_group("of SyncAnimation, which needs neither")
-    own.add_argument("--portrait", action="store_true", help="only the face, in the frames of --person or --video")
-    syncanimation.add_drive_options(own)
-    command.set_defaults(run=_drive)
+    face = command.add_argument_group("of AudioDVP, which needs --person or --video")
+    face.add_argument("--offset", type=int, default=0, metavar="N", help="frame of the video to begin with")
+    avatar = command.add_argument_group("of SyncAnimation, which needs neither")
+    avatar.add_argument("--portrait", action="store_true", help="only the face, in the frames of --person or --video")
+    syncanimation.add_drive_options(avatar)
+    command.set_defaults(run=partial(_drive, _defaults(face), _defaults(avatar)))
 
 
-def _drive(options: argparse.Namespace) -> None:
+def _defaults(group: argparse._ArgumentGroup) -> dict[str, Any]:
+    """Of a group's options, by name."""
+    return {action.dest: action.default for action in group._group_actions}
+
+
+def _drive(of_face: dict[str, Any], of_avatar: dict[str, Any], options: argparse.Namespace) -> None:
+    """`of_face` and `of_avatar` are the defaults of what either system alone takes."""
     from ..files.input_paths import existing_file
     from ..person.model_system import system_of
 
     find_weights(options)
-    if system_of(existing_file(options.model, "model")) == "syncanimation":
+    is_avatar = system_of(existing_file(options.model, "model")) == "syncanimation"
+    own, others = (of_avatar, of_face) if is_avatar else (of_face, of_avatar)
+    given = [_flag(name) for name, default in others.items() if getattr(options, name) != default]
+    check_names(given, [_flag(name) for name in own], "SyncAnimation" if is_avatar else "AudioDVP")
+    if is_avatar:
         syncanimation.drive_person(options)
     else:
         _drive_audiodvp(options)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _drive_audiodvp(options: argparse.Namespace) -> None:

@@ -57,6 +57,9 @@ def drive_person(options: argparse.Namespace) -> None:
             "A portrait puts the face into the person's video, but none was given; give the prepared person by "
             "--person, or its video by --video."
         )
+    if not options.portrait and (options.video or options.person):
+        given = "--video" if options.video else "--person"
+        note(f"{given} has no effect without --portrait: the whole picture is made of the model.")
     head = (options.video or open_person(options.person)) if options.portrait else None
     model, frames, _ = _write(options, head, ProgressBar("driving"))
     say(f"{options.out}: {frames} frames at {float(model.video.fps):g} fps")

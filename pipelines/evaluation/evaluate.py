@@ -45,6 +45,7 @@ by 0.0001, lips of speakers move by 0.02 and more."""
 _NO_SOUND = "no sound"
 _SILENT = "the sound is silent"
 _STILL = "the lips do not move"
+_UNCLEAR = "several lags fit about as well; needs more speech, or these lips' own"
 _NO_REFERENCE = "needs a reference video"
 _GET = "(models get evaluation)"
 Values = dict[str, float | str]
@@ -177,8 +178,9 @@ def _lips(face: WatchedFace, curves: SoundCurves | None) -> Values:
     still = silence_movement(opening, curves.loudness)
     short = "needs 2 seconds of sound"
     pause = "needs a pause and speech" if still is None else still
-    values = (short, short, pause) if found is None else (found.best, 1000 * found.lag, pause)
-    return dict(zip(names, values, strict=True))
+    if found is None:
+        return dict(zip(names, (short, short, pause), strict=True))
+    return dict(zip(names, (found.best, 1000 * found.lag if found.clear else _UNCLEAR, pause), strict=True))
 
 
 def _synchrony(

@@ -23,6 +23,12 @@ PART = 3000
 """Spectra that are computed at once."""
 MOST_LAG = 0.3
 """Seconds to either side in which the best correlation is looked for."""
+CLEAR = (2.75, 0.1)
+"""How high the best correlation must be for its lag to say something, in standard deviations of those of unrelated
+curves of the same length and band, and by how much above those at other syllables. Of pieces of 4 s of 22 real speakers
+24 % pass, of which 6 % are off by more than 60 ms (25 % of all are); of 10 s 55 % pass, and none is off."""
+OTHER_SYLLABLE = 0.1
+"""Seconds from the best lag on at which another one is no part of the same peak."""
 EDGE = 0.4
 """Seconds at either end that are left out of correlations, where a filter has only one side."""
 FLOOR_DB = -40.0
@@ -47,10 +53,14 @@ REACH = 0.1
 
 @dataclass(frozen=True)
 class Correlation:
-    """`best` correlation of lips with sound, at `lag` seconds; positive where lips follow the sound."""
+    """`best` correlation of lips with sound, at `lag` seconds; positive where lips follow the sound.
+
+    Unless `clear`, another lag is about as likely.
+    """
 
     best: float
     lag: float
+    clear: bool
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,22 @@ def speech_correlation(opening: np.ndarray, syllables: np.ndarray) -> Correlatio
     lags = range(-reach, reach + 1)
     found = [correlation(np.roll(lips, -lag)[inner], sound[inner]) for lag in lags]
     best = int(np.argmax(found))
-    return Correlation(found[best], lags[best] / RATE)
+    return Correlation(found[best], lags[best] / RATE, _is_clear(lips, sound, lags[best], found[best], inner))
+
+
+def _is_clear(lips: np.ndarray, sound: np.ndarray, lag: int, best: float, inner: slice) -> bool:
+    """Whether no other lag, of up to twice `MOST_LAG`, comes near the best one, and chance does not either."""
+    reach, count, edge = round(MOST_LAG * RATE), len(lips), round(EDGE * RATE)
+    # Curves of a band have 2 x bandwidth independent values a second.
+    independent = 2 * (BAND[1] - BAND[0]) * (inner.stop - inner.start) / RATE
+    if abs(lag) == reach or best * np.sqrt(independent) < CLEAR[0]:
+        return False
+    others = [other for other in range(-2 * reach, 2 * reach + 1) if abs(other - lag) > OTHER_SYLLABLE * RATE]
+    return all(
+        correlation(lips[max(other, 0) + edge : count + min(other, 0) - edge],
+                    sound[max(-other, 0) + edge : count - max(other, 0) - edge]) <= best - CLEAR[1]
+        for other in others
+    )  # fmt: skip
 
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:

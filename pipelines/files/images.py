@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,14 @@ _JPEG_BEGIN = b"\xff\xd8\xff"
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 _JPEG_ALONE = frozenset([0x01, *range(0xD0, 0xD8)])
 """Markers of JPEG (ITU-T T.81) without a length behind them."""
-_JPEG_HEAD = 1 << 22
+_PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
+_PNM_HEADER = re.compile(rb"P[56]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
+_PART_OF_JPEGS = re.compile(
+    rb"(?:HTTP/[\t\r\n -~]*?\r?\n\r?\n)?\s*--[\t\r\n -~]*?image/jpe?g[\t\r\n -~]*?\xff\xd8\xff", re.I
+)
+"""The header of the first of several pictures that are sent one after the other, and before it that of the answer."""
+_PART_HEADER = 1 << 13
+_HEAD = 1 << 22
 """Bytes in which a picture's size stands, behind what a camera says of itself."""
 
 
@@ -60,7 +69,7 @@ def is_picture(path: str | Path) -> bool:
         if not is_file(Path(path)):  # opening a pipe would wait for somebody to write into it
             return False
         with _no_warnings(), Image.open(path) as file:
-            return file.format != _MPEG and not is_jpeg_stream(Path(path))
+            return file.format != _MPEG and picture_stream(Path(path)) is None
     except Exception:  # no picture, or one that only its reader can tell what is wrong with
         return False
 
@@ -81,29 +90,57 @@ def is_animated(path: str | Path) -> bool:
         return False
 
 
-def is_jpeg_stream(path: Path) -> bool:
-    """Whether a file is a JPEG picture that is followed at once by another one of the same size: a film without a
-    container.
+def picture_stream(path: Path) -> str | None:
+    """ffmpeg's name for a file of pictures one after the other, which is a film without a container; else None.
 
-    What else follows pictures, such as the short film of a telephone or a gain map, does not count, and neither do the
-    several pictures of an MPO file. Raises OSError for a file that can't be read.
+    JPEG, PNG, BMP or PNM pictures that follow each other at once and have the same size, as programs write them into
+    pipes, and JPEG pictures with a header each, as cameras send them over HTTP. What else follows a picture, such as
+    the short film of a telephone or a gain map, does not count, and neither do the several pictures of an MPO file.
+    Raises OSError for a file that can't be read.
     """
     from PIL import Image
 
     with path.open("rb") as file:
-        if file.read(len(_JPEG_BEGIN)) != _JPEG_BEGIN:
-            return False
+        start = file.read(_PART_HEADER)
+        if _PART_OF_JPEGS.match(start):
+            return "mjpeg"
+        found = next((kind for kind in _STREAMS if start.startswith(kind.begin)), None)
+        if found is None:
+            return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            end = _jpeg_end(data)
-            if end is None or data[end : end + len(_JPEG_BEGIN)] != _JPEG_BEGIN:
-                return False
-            parts = [data[:_JPEG_HEAD], data[end : end + _JPEG_HEAD]]
+            end = found.end(data)
+            if end is None or data[end : end + len(found.begin)] != found.begin:
+                return None
+            parts = [data[:_HEAD], data[end : end + _HEAD]]
     try:
         with _no_warnings():
-            first, second = (Image.open(BytesIO(part), formats=["JPEG"]) for part in parts)
+            first, second = (Image.open(BytesIO(part), formats=[found.format]) for part in parts)
     except Exception:  # another kind of JPEG, or a cut one
-        return False
-    return (first.format, first.size) == ("JPEG", second.size)
+        return None
+    return found.demuxer if (first.format, first.size) == (found.format, second.size) else None
+
+
+def _png_end(data: mmap.mmap) -> int | None:
+    """The place behind the last chunk of the PNG picture that `data` begins with."""
+    place = len(_PNG_BEGIN)
+    while place + 12 <= len(data):
+        kind = data[place + 4 : place + 8]
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+        if kind == b"IEND":
+            return place
+    return None
+
+
+def _bmp_end(data: mmap.mmap) -> int | None:
+    return max(int.from_bytes(data[2:6], "little"), 14)
+
+
+def _pnm_end(data: mmap.mmap) -> int | None:
+    header = _PNM_HEADER.match(data)
+    if header is None:
+        return None
+    width, height, most = (int(number) for number in header.groups())
+    return header.end() + width * height * (3 if data[1:2] == b"6" else 1) * (2 if most > 255 else 1)
 
 
 def _jpeg_end(data: mmap.mmap) -> int | None:
@@ -126,6 +163,25 @@ def _jpeg_end(data: mmap.mmap) -> int | None:
                 if place < 0:
                     return None
     return place + 2 if data[place : place + 2] == bytes([0xFF, _JPEG_END]) else None
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """How pictures of a kind begin and where they end, Pillow's name of it, and ffmpeg's of a stream of them."""
+
+    begin: bytes
+    end: Callable[[mmap.mmap], int | None]
+    format: str
+    demuxer: str
+
+
+_STREAMS = (
+    _Stream(_JPEG_BEGIN, _jpeg_end, "JPEG", "mjpeg"),
+    _Stream(_PNG_BEGIN, _png_end, "PNG", "png_pipe"),
+    _Stream(b"BM", _bmp_end, "BMP", "bmp_pipe"),
+    _Stream(b"P6", _pnm_end, "PPM", "ppm_pipe"),
+    _Stream(b"P5", _pnm_end, "PPM", "pgm_pipe"),
+)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ..packages import pip_install
 from ..progress import check_interrupted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
 from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
-from .images import is_jpeg_stream
+from .images import picture_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -121,11 +121,12 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     Raises av.error.FFmpegError for what is no media file, and TalkingPortraitError without PyAV.
     """
     av = import_av()
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    # A probe takes such a stream for one picture, or for the first of several files.
+    kind = picture_stream(path)
+    formats = FORMATS if kind is None else f"{FORMATS},{kind}"
+    options = {"protocol_whitelist": "file", "format_whitelist": formats}
     # Titles in another encoding are no reason to refuse a file; PyAV 19 has no such option any more.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
-    # A probe takes such a stream for the first of several files with a picture each.
-    kind = "mjpeg" if is_jpeg_stream(path) else None
     with av.open(f"file:{path}", format=kind, container_options=options, **lenient) as container:
         for stream in container.streams.audio:
             _drop_channel_names(stream.codec_context)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..image.hdr import HLG, PQ, HdrToSdr
 from .input_paths import WEB_PAGES, kind_of
 
 if TYPE_CHECKING:
@@ -19,12 +20,27 @@ DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 """Pillow's modes with more than 8 bits; all grey."""
 PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 """Pillow's modes, and what profiles call their colour space."""
-WHITES = ((8.0, 1.0), (400.0, 255.0), (100_000.0, 65535.0), (math.inf, 2.0**32 - 1))
+WHITES = ((8.0, 1.0), (400.0, 255.0), (100_000.0, 65535.0), (5e7, 2.0**24 - 1))
 """What is white where the file does not say: the second, if nearly all of the picture is not above the first. Bright
-spots may be above white, but no picture keeps below a thirtieth of it."""
+spots may be above white, but no picture keeps below a thirtieth of it. Above all of them it is the type's largest
+value."""
 BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2
 """TIFF tags, and the value of the second for whole numbers with a sign."""
 JUDGED_PIXELS = 1_000_000
+SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""Places of white, red, green and blue in CIE's diagram."""
+PRIMARIES = {
+    9: (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+    12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+}
+"""Likewise of BT.2020 and of Display P3, by their numbers in ITU-T H.273."""
+GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
+"""By the numbers of transfers in ITU-T H.273; the others of standard range are taken for sRGB's."""
+GAMMA_OF_SRGB = 2.2
+ALIKE_GAMMA, ALIKE_PLACE = 0.06, 0.006
+"""By how much what a file says may differ from sRGB and still mean it: most who write it round."""
+BAND = 256
+"""Rows whose colours are computed at once."""
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """What follows `ftyp` in the photos of many telephones."""
 
@@ -48,24 +64,109 @@ def to_srgb(picture: Image.Image, *, alpha: bool = False) -> Image.Image:
     """
     from PIL import Image
 
+    stated = _stated_by_png(picture)
     if picture.mode in DEEP:
-        values = np.asarray(picture, dtype=np.float32)
-        grey = Image.fromarray(_bytes(values, _white_of_file(picture) or _likely_white(values)))
+        values = _values(picture)
+        grey = Image.fromarray(_bytes(values, _white_of_file(picture) or _likely_white(values, _largest(picture))))
         clear = picture.info.get("transparency")
         if not isinstance(clear, int):
-            return grey.convert("RGB")
+            return stated(grey.convert("RGB"))
         picture = Image.merge("LA", [grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))])
     profile = picture.info.get("icc_profile")
     if picture.has_transparency_data:
         clear = picture.convert("RGBA" if picture.mode != "La" else "LA").convert("RGBA")
-        colours = _without_profile(clear.convert("RGB"), profile)
+        colours = stated(_without_profile(clear.convert("RGB"), profile))
         if alpha:
             colours.putalpha(clear.getchannel("A"))
             return colours
         return Image.composite(colours, Image.new("RGB", clear.size, "white"), clear.getchannel("A"))
     if picture.mode not in PROFILE_SPACES:
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    return _without_profile(picture, profile)
+    return stated(_without_profile(picture, profile))
+
+
+def _stated_by_png(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What makes sRGB of the colours that the chunks of a PNG state, on its RGB picture; nothing where they are sRGB.
+
+    As its standard says, cICP goes before a profile, that before sRGB, and gAMA and cHRM come last.
+    """
+    info = picture.info
+    code = _code_points(picture) if picture.format == "PNG" else None
+    if code is not None:
+        primaries, transfer, _, full = code
+        if transfer in (PQ, HLG):
+            tone = HdrToSdr.for_transfer(transfer)
+            return lambda rgb: _in_bands(rgb, lambda part: tone(part.astype(np.uint16) * 257))  # type: ignore[misc]
+        if full:
+            return _from_light(GAMMAS.get(transfer, GAMMA_OF_SRGB), PRIMARIES.get(primaries, SRGB))
+        return lambda rgb: rgb
+    if picture.format != "PNG" or "icc_profile" in info or "srgb" in info:
+        return lambda rgb: rgb
+    gamma = info.get("gamma", 0)
+    places = info.get("chromaticity", SRGB)
+    usable = len(places) == 8 and all(0 < place < 1 for place in places)
+    return _from_light(1 / gamma if 0.1 <= gamma <= 5 else GAMMA_OF_SRGB, places if usable else SRGB)
+
+
+def _code_points(picture: Image.Image) -> tuple[int, ...] | None:
+    """The four bytes of a PNG's cICP, which Pillow passes over."""
+    name = getattr(picture, "filename", "")
+    if not name:
+        return None
+    with open(name, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"cICP":
+                return tuple(file.read(4)) if length == 4 else None
+            file.seek(length + 4, 1)
+    return None
+
+
+def _from_light(gamma: float, places: Sequence[float]) -> Callable[[Image.Image], Image.Image]:
+    """sRGB of an RGB picture whose light is a power of its values, and whose white and primaries are at `places`."""
+    same_places = max(abs(a - b) for a, b in zip(places, SRGB, strict=True)) < ALIKE_PLACE
+    if same_places and abs(gamma - GAMMA_OF_SRGB) < ALIKE_GAMMA:
+        return lambda rgb: rgb
+    steps = np.arange(256) / 255
+    standard = np.where(steps <= 0.04045, steps / 12.92, ((steps + 0.055) / 1.055) ** 2.4)
+    light = (standard if abs(gamma - GAMMA_OF_SRGB) < ALIKE_GAMMA else steps**gamma).astype(np.float32)
+    if same_places:
+        return lambda rgb: rgb.point([*_display(light).tolist()] * 3)
+    try:
+        matrix = (np.linalg.inv(_to_xyz(SRGB)) @ _adapted(places)).astype(np.float32)
+    except np.linalg.LinAlgError:  # places on one line
+        return lambda rgb: rgb
+    return lambda rgb: _in_bands(rgb, lambda part: _display(light[part] @ matrix.T))
+
+
+def _to_xyz(places: Sequence[float]) -> np.ndarray:
+    """(3, 3) from linear red, green and blue to CIE's XYZ."""
+    columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in zip(places[::2], places[1::2], strict=True)]).T
+    return columns[:, 1:] * np.linalg.solve(columns[:, 1:], columns[:, 0])
+
+
+def _adapted(places: Sequence[float]) -> np.ndarray:
+    """`_to_xyz` for a viewer to whom white is sRGB's: each coordinate is scaled."""
+    white, own = ((x / y, 1.0, (1 - x - y) / y) for x, y in (SRGB[:2], places[:2]))
+    return np.diag(np.divide(white, own)) @ _to_xyz(places)
+
+
+def _display(light: np.ndarray) -> np.ndarray:
+    """Bytes of sRGB of linear light."""
+    light = light.clip(0, 1)
+    coded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return (255 * coded + 0.5).astype(np.uint8)
+
+
+def _in_bands(rgb: Image.Image, change: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
+    """`change` of a picture's bytes (rows, W, 3), some rows at once."""
+    from PIL import Image
+
+    pixels = np.array(rgb)
+    for row in range(0, len(pixels), BAND):
+        pixels[row : row + BAND] = change(pixels[row : row + BAND])
+    return Image.fromarray(pixels)
 
 
 def _without_profile(picture: Image.Image, profile: bytes | None) -> Image.Image:
@@ -103,12 +204,27 @@ def _white_of_file(picture: Image.Image) -> float | None:
     return 2.0 ** (bits - (tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED)) - 1
 
 
-def _likely_white(values: np.ndarray) -> float:
-    """What is white in a picture of real numbers: 1, 255, 65535 or more."""
+def _values(picture: Image.Image) -> np.ndarray:
+    """Of a deep picture; Pillow takes whole numbers of 32 bits for signed ones, whatever the file says."""
+    values = np.asarray(picture)
+    if values.dtype == np.int32 and _largest(picture) > 2.0**31:
+        values = values.view(np.uint32)
+    return values.astype(np.float32)
+
+
+def _largest(picture: Image.Image) -> float:
+    """The largest whole number of 32 bits in the picture's file."""
+    tags = getattr(picture, "tag_v2", {})
+    signed = picture.mode == "I" and tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+    return 2.0**31 - 1 if signed else 2.0**32 - 1
+
+
+def _likely_white(values: np.ndarray, largest: float) -> float:
+    """What is white in a picture of real or large whole numbers: 1, 255, 65535 or more, at most the `largest`."""
     judged = values.ravel()[:: max(1, values.size // JUDGED_PIXELS)]
     judged = judged[np.isfinite(judged)]
     bright = float(np.percentile(judged, 99)) if judged.size else 0.0
-    return next(white for most, white in WHITES if bright <= most)
+    return next((white for most, white in WHITES if bright <= most), largest)
 
 
 def format_of(path: Path) -> tuple[str, str]:

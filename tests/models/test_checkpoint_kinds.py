@@ -47,6 +47,10 @@ PUBLISHED = {
 }
 
 
+KINDS_BY_NAME = {kind.name: kind for kind in KINDS}
+_BLOCK = "down_blocks.0.motion_modules.0"
+
+
 def test_every_published_file_is_named_here() -> None:
     assert published_files() == set(PUBLISHED)
 
@@ -75,6 +79,23 @@ def test_every_kind_is_reached_by_its_own_conditions() -> None:
         state |= {name: torch.zeros([size or 1 for size in shape]) for name, shape in kind.shapes.items()}
         state |= {f"filler{i}.x": torch.zeros(1) for i in range((kind.count or len(state)) - len(state))}
         assert identify(state) is kind, f"{kind.name} is taken for {identify(state)}"
+
+
+@pytest.mark.parametrize(
+    ("added", "title"),
+    [
+        ("down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight", "a LoRA and no whole network"),
+        ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "a LoRA and no whole network"),
+        ("lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a", "a LoRA and no whole network"),
+        (f"{_BLOCK}.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora.down.weight",
+         "a LoRA and no whole network"),
+        ("controlnet_cond_embedding.conv_in.weight", "a ControlNet"),
+        ("add_embedding.linear_1.weight", "an SDXL UNet"),
+    ],
+)  # fmt: skip
+def test_what_is_added_to_a_unet_is_not_taken_for_one(added: str, title: str) -> None:
+    unet = {name: torch.zeros(1) for name in (*KINDS_BY_NAME["reference_unet"].has, added)}
+    assert describe(unet) == title
 
 
 def test_an_unknown_file_is_described_by_its_first_names() -> None:

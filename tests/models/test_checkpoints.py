@@ -83,6 +83,13 @@ def test_a_parameter_named_module_in_part_keeps_its_name(tmp_path: Path) -> None
     [
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page"),
+        (b"GGUF\3\0\0\0" + bytes(40), "is a file of GGUF or GGML, with quantised weights, which is not taken"),
+        (
+            b"\x08\x07\x12\x07pytorch\x1a\x052.1.0",
+            "is a file of ONNX, which is not taken here; take the network as .saf",
+        ),
+        (b"\x89HDF\r\n\x1a\n" + bytes(40), "is a file of Keras"),
+        (b"\x1c\0\0\0TFL3" + bytes(40), "is a file of TensorFlow Lite"),
         (b"\n  <HTML>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git-lfs pointer"),
         (b'{"error": "not found"}', "is a JSON text"),
@@ -100,6 +107,8 @@ def test_missing_file_folder_and_foreign_ending(tmp_path: Path) -> None:
     assert "is not there" in sentence(tmp_path / "a.pth")
     assert "is a folder" in sentence(tmp_path)
     (tmp_path / "a.onnx").write_bytes(b"\x08\x08")
+    (tmp_path / "a.gguf").write_bytes(b"GGUF\3\0\0\0")
+    assert "is a file of GGUF or GGML" in sentence(tmp_path / "a.gguf")
     assert "is no file of weights by its ending" in sentence(tmp_path / "a.onnx")
 
 

@@ -156,6 +156,8 @@ def test_files_of_something_else_are_one_sentence_in_nodes_and_commands(
                     NODES[door].execute(f"{name}.safetensors")
             else:
                 assert words in said(["person", "drive", path] if door == "drive" else ["live", "--model", path])
+    with_offset = said(["person", "drive", str(folder / "whole.safetensors"), "--offset", "3"])
+    assert "--offset was given, but SyncAnimation takes --portrait, --torso-scale, " in with_offset
     (torso,) = NODES["LoadSyncAnimation"].execute("torso.safetensors").args
     with pytest.raises(TalkingPortraitError, match="SyncAnimation Drive: .*has no head yet"):
         run(torso, sound(0.2))

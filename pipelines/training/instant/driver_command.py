@@ -67,6 +67,12 @@ class Driver:
         check_option("steps", options.steps, 1, 100_000)
         check_option("folds", options.folds, 0, 100)
         check_option("threads", options.threads, 1, 1000)
+        alone = {"--recogniser": options.recogniser, "--folds": options.folds}
+        if not options.many and any(alone.values()):
+            given = ", ".join(name for name, value in alone.items() if value)
+            raise TalkingPortraitError(
+                f"{given} {'is' if ',' not in given else 'are'} for --many; add it, or leave {given} out."
+            )
         check_seed(options.seed)
         out = file_to_write(options.out)
         if out.suffix != ".safetensors":

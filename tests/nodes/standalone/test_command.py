@@ -370,6 +370,11 @@ def test_the_output_folder_is_checked_first(folder, monkeypatch, capsys, out):
     assert sorted(path.name for path in folder.iterdir()) == ["speech.wav", "talk.json"]
 
 
+def test_a_wait_without_a_server_is_said_to_have_no_effect(folder, capsys):
+    assert run("talk.json", "--timeout", "5", "--set", "1.nothing=3") == 2
+    assert "--timeout has no effect without --server." in capsys.readouterr().err
+
+
 def test_a_server_without_an_address_is_none_and_a_wait_has_an_end(folder, capsys):
     assert run("talk.json", "--server", "") == 6
     for wait in ("nan", "-1", "inf"):

@@ -303,11 +303,13 @@ def test_the_command_drives_a_person_and_keeps_its_inputs(
     assert main([*common, "--person", str(person.folder), "--out", str(person.source)]) == 2
     assert main([*common, "--video", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "c.mp4")]) == 2
     assert main([*common, "--person", str(tmp_path), "--out", str(tmp_path / "c.mp4")]) == 2
+    assert main([*common, "--seed", "3", "--portrait", "--out", str(tmp_path / "c.mp4")]) == 2
     assert person.source.read_bytes() == before
     assert not (tmp_path / "c.mp4").exists()
     said = capsys.readouterr().err
     assert "is to be read and to be written over" in said
-    assert said.count("error: ") == 3
+    assert "--portrait, --seed were given, but AudioDVP takes --offset; leave out" in said
+    assert said.count("error: ") == 4
 
 
 def test_long_speech_takes_no_more_memory(model: PersonModel, person: Person) -> None:

@@ -208,6 +208,21 @@ def test_without_ray_the_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyP
         ray_workers()
 
 
+def test_a_cluster_of_this_machine_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an address Ray goes to the cluster that was last started here, and waits for minutes if it has gone."""
+    begun: list[dict[str, Any]] = []
+
+    class Ray(SimpleNamespace):
+        def init(self, **settings: Any) -> None:
+            begun.append(settings)
+            raise RuntimeError("that is enough")
+
+    monkeypatch.setitem(sys.modules, "ray", Ray(is_initialized=lambda: False))
+    with pytest.raises(TalkingPortraitError, match="that is enough"):
+        ray_workers()
+    assert [settings["address"] for settings in begun] == ["local"]
+
+
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [

@@ -47,6 +47,7 @@ def test_lips_that_follow_the_sound_correlate_at_their_lag(late: float) -> None:
     assert found is not None
     assert found.best > 0.9
     assert found.lag == pytest.approx(late, abs=0.021)
+    assert found.clear
 
 
 def test_lips_of_other_words_correlate_less() -> None:
@@ -61,6 +62,25 @@ def test_lips_of_other_words_correlate_less() -> None:
 def test_curves_depend_neither_on_the_level_nor_on_the_rate(rate: int, loudest: float) -> None:
     curves, usual = sound_curves(voice(rate, loudest)), sound_curves(voice())
     assert np.abs(curves.syllables[: len(usual.syllables)] - usual.syllables[: len(curves.syllables)]).mean() < 0.05
+
+
+@pytest.mark.parametrize("start", [0.0, 2.0, 5.5])
+def test_a_lag_that_says_nothing_is_not_clear(start: float) -> None:
+    sound = sound_curves(voice()).syllables
+    chance = np.random.default_rng(0).normal(size=len(sound))
+    piece = slice(round(start * RATE), round((start + 2.5) * RATE))
+    found = speech_correlation(chance[piece], sound[piece])
+    assert found is not None
+    assert not found.clear, "noise against 2.5 s of speech"
+    time = np.arange(SECONDS * RATE) / RATE
+    regular = np.sin(2 * np.pi * 4 * time)
+    found = speech_correlation(regular, regular)
+    assert found is not None
+    assert found.best > 0.9
+    assert not found.clear, "four syllables a second: 0.25 s later fits as well"
+    found = speech_correlation(lips(0.4), sound)
+    assert found is not None
+    assert not found.clear, "later than what is looked for"
 
 
 def test_digital_silence_has_curves_of_zeros_and_no_correlation() -> None:

@@ -23,6 +23,8 @@ from talking_portrait.pipelines.files.images import read_image
         (np.uint16([0, 50, 100, 150, 200]), 65535),
         (np.int32([0, 64, 128, 192, 255]), 255),
         (np.int32([0, 16000, 32000, 48000, 65535]), 65535),
+        (np.int32([0, 2**21, 2**22, 2**23, 2**24 - 1]), 2**24 - 1),
+        (np.int32([0, 2**29, 2**30, 2**30 + 2**29, 2**31 - 1]), 2**31 - 1),
     ],
     ids=str,
 )
@@ -43,6 +45,58 @@ def test_a_few_bright_spots_do_not_darken_a_picture_of_real_numbers(tmp_path):
 def test_grey_png_of_16_bits_is_scaled_by_its_type(tmp_path):
     Image.fromarray(np.full((4, 4), 200, np.uint16)).save(tmp_path / "dark.png")
     assert read_image(tmp_path / "dark.png").max() < 0.005
+
+
+def test_whole_numbers_of_32_bits_without_a_sign_stay_so(tmp_path):
+    values = np.uint32([0, 2**30, 2**31, 3 * 2**30, 2**32 - 1]).repeat(20).reshape(10, 10)
+    Image.fromarray(values.view(np.int32)).save(tmp_path / "deep.tif")
+    data, format_of_samples = (tmp_path / "deep.tif").read_bytes(), b"\x53\x01\x03\0\x01\0\0\0"
+    assert data.count(format_of_samples + b"\2") == 1
+    (tmp_path / "deep.tif").write_bytes(data.replace(format_of_samples + b"\2", format_of_samples + b"\1"))
+    found = read_image(tmp_path / "deep.tif")[..., 0].numpy()
+    assert np.abs(found - values / 2.0**32).max() <= 0.51 / 255
+
+
+def png(path, colour, **chunks: bytes):
+    """A PNG of one colour with chunks before its pixels."""
+    from PIL.PngImagePlugin import PngInfo
+
+    stated = PngInfo()
+    for name, content in chunks.items():
+        stated.add(name.encode(), content)
+    Image.new("RGB", (6, 6), colour).save(path, pnginfo=stated)
+    return (255 * read_image(path)[3, 3]).tolist()
+
+
+def numbers(*values: float) -> bytes:
+    return b"".join(round(100000 * value).to_bytes(4, "big") for value in values)
+
+
+BROAD = numbers(0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+"""cHRM of Display P3."""
+
+
+@pytest.mark.parametrize(
+    ("chunks", "colour", "right"),
+    [
+        ({"gAMA": numbers(1)}, (55, 55, 55), (128, 128, 128)),  # linear light: 0.2158
+        ({"gAMA": numbers(1 / 1.8)}, (128, 128, 128), (146, 146, 146)),
+        ({"gAMA": numbers(1 / 2.2)}, (50, 128, 200), (50, 128, 200)),
+        ({"gAMA": numbers(0)}, (50, 128, 200), (50, 128, 200)),
+        ({"gAMA": numbers(1), "sRGB": b"\0"}, (55, 55, 55), (55, 55, 55)),
+        ({"cHRM": BROAD}, (200, 100, 100), (213, 93, 97)),
+        ({"cHRM": BROAD, "gAMA": numbers(1 / 2.2)}, (128, 128, 128), (128, 128, 128)),
+        ({"cHRM": b"\0" * 32}, (200, 100, 100), (200, 100, 100)),
+        ({"cICP": bytes([12, 13, 0, 1])}, (200, 100, 100), (213, 93, 97)),
+        ({"cICP": bytes([1, 13, 0, 1]), "gAMA": numbers(1)}, (55, 55, 55), (55, 55, 55)),
+        ({"cICP": bytes([1, 8, 0, 1])}, (55, 55, 55), (128, 128, 128)),
+        ({"cICP": bytes([9, 16, 0, 1])}, (148, 148, 148), (231, 231, 231)),  # PQ's 203 cd/m2
+        ({"cICP": b"\1"}, (50, 128, 200), (50, 128, 200)),
+    ],
+    ids=str,
+)
+def test_what_a_png_states_of_its_colours_is_applied(tmp_path, chunks, colour, right):
+    assert png(tmp_path / "a.png", colour, **chunks) == pytest.approx(right, abs=2)
 
 
 def wide_gamut_profile() -> bytes:

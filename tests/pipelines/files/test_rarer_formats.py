@@ -107,6 +107,42 @@ def test_a_stream_of_pictures_without_a_container_is_a_film(tmp_path, name):
     assert (film.size, len(list(film.frames()))) == ((48, 64), 10)
 
 
+@pytest.mark.parametrize("codec", ["png", "bmp", "ppm", "pgm"])
+def test_pictures_of_a_pipe_are_a_film(tmp_path, codec):
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:d=0.4", "-f", "image2pipe", "-c:v", codec, tmp_path / "a.png")
+    assert is_film(tmp_path / "a.png")
+    film = open_video(tmp_path / "a.png")
+    frames = list(film.frames())
+    assert (film.size, len(frames), film.fps) == ((48, 64), 10, 25)
+    first = Image.open(tmp_path / "a.png").convert("RGB")
+    assert np.abs(frames[0].astype(int) - np.asarray(first)).max() <= 1
+    first.save(tmp_path / "one.bmp" if codec == "bmp" else tmp_path / f"one.{codec}")
+    assert is_picture(next(tmp_path.glob("one.*")))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\nX-Timestamp: 12.5\r\n\r\n",
+        "\r\n--ffmpeg\r\nContent-type: image/jpeg\r\n\r\n",
+        "--b\nContent-Type: image/jpg\n\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "answer", ["", "HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"]
+)
+def test_what_a_camera_sends_over_http_is_a_film(tmp_path, header, answer):
+    data = answer.encode()
+    for number in range(6):
+        Image.new("RGB", (64, 48), (40 * number, 0, 0)).save(tmp_path / "a.jpg", quality=95)
+        picture = (tmp_path / "a.jpg").read_bytes()
+        data += header.format(len(picture)).encode() + picture + b"\r\n"
+    (tmp_path / "camera.mjpg").write_bytes(data)
+    film = open_video(tmp_path / "camera.mjpg")
+    assert is_film(tmp_path / "camera.mjpg")
+    assert [round(float(frame[..., 0].mean()) / 40) for frame in film.frames()] == [0, 1, 2, 3, 4, 5]
+
+
 def test_what_follows_a_jpeg_picture_makes_no_film_of_it(tmp_path):
     picture = Image.effect_noise((64, 48), 50)
     for name, options in (

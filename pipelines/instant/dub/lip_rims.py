@@ -106,9 +106,9 @@ def _edge_near(change: np.ndarray, usual: float) -> float:
     return float((into * edge**2).sum() / max(float((edge**2).sum()), 1e-12))
 
 
-def open_part(gap: np.ndarray, closed_gap: np.ndarray | float, half: np.ndarray | float) -> np.ndarray:
+def open_part(gap: np.ndarray | float, closed_gap: np.ndarray | float, half: np.ndarray | float) -> np.ndarray:
     """0..1: whether lips whose landmarks are `gap` apart touch or are open, with mouths of the half width `half`."""
-    return np.clip((gap - closed_gap) / (RIM_OPENING * half), 0, 1)
+    return np.clip((np.asarray(gap) - closed_gap) / (RIM_OPENING * half), 0, 1)
 
 
 def contact_line(frame: np.ndarray, lips: Aperture, touching: np.ndarray, light: np.ndarray) -> np.ndarray:

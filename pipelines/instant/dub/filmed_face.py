@@ -16,10 +16,10 @@ from ...large_arrays import give_memory_back, large_array
 from ...types import Camera
 from .filmed_movement import OVERLAP as MOVEMENT_OVERLAP
 from .filmed_movement import steadied, with_chin_below_lip
-from .lip_rims import lip_rims
 from .occlusion import Appearance
-from .resting_face import RestingFace, resting_face, spread_over
+from .resting_face import RestingFace, closed_gap_of, resting_face, spread_over
 from .skin.face_texture import Texture
+from .skin.lip_landmarks import LipLandmarks
 
 BLOCK, OVERLAP = 250, 8
 """Frames that are worked on together, and how many of the neighbouring ones are smoothed with them."""
@@ -88,10 +88,15 @@ def filmed_face(
     if smoothing > 0:
         points = _smoothed(points, starts, smoothing)
     seen = np.flatnonzero(found)
-    vertices, matrix = metric_mesh(_taken(points, seen[spread_over(len(seen))]), size)
+    some = seen[spread_over(len(seen))]
+    lips = LipLandmarks.of([texture.steps for texture in textures if texture.steps is not None])
+    closed_gap = closed_gap_of(_taken(points, some)[..., :2])
+    for part in blocks(len(points)):
+        points[part] = lips.at_edges(points[part], closed_gap)
+        give_memory_back(points)
+    vertices, matrix = metric_mesh(_taken(points, some), size)
     reference = np.median(vertices, axis=0)
-    rims = lip_rims([texture.steps for texture in textures if texture.steps is not None])
-    rest = resting_face(*_posed(vertices, matrix, reference), size, rims)
+    rest = resting_face(*_posed(vertices, matrix, reference), size, lips.rims)
     turned, outside = np.empty(len(points)), np.empty(len(points), bool)
     poses = large_array((len(points), 4, 4))
     for part in blocks(len(points)):

@@ -31,6 +31,11 @@ CLEAR = (1.4, 2.0)
 """The largest change over their mean from which on an edge tells something, and from which on all."""
 PLAIN = 0.3
 """Part of the places where colours change no more than beside an edge."""
+ROUNDS, BESIDE, PEAK = 6, 0.1, (1.2, 1.8)
+"""In each of these rounds a clear edge is expected where it was found before; mouth half widths to either side within
+which colours change less, and how many times as much they change at what is an edge perhaps, and surely."""
+RIM_OPENING = 0.2
+"""Mouth half widths of an opening from which on the rims are whole."""
 CONTACT_COLUMNS, CONTACT_SIDE, CONTACT_STEPS, CONTACT_REACH = 25, 0.92, 25, 0.2
 """Columns that are looked at where lips touch, and how many places in each: mouth half widths from the middle."""
 CONTACT_WIDTH, CONTACT_SPREAD, CONTACT_SLOPE, CONTACT_BLUR = 0.08, 0.08, 0.03, 1.0
@@ -66,17 +71,44 @@ def lip_rims(steps: Sequence[np.ndarray]) -> tuple[float, float]:
     """
     if not steps:
         return USUAL_RIMS
-    from scipy.ndimage import gaussian_filter1d
-
-    into = np.linspace(*REACH, STEPS)
     rims = []
     for change, usual in zip(np.mean(steps, axis=0), USUAL_RIMS, strict=True):
         clear = np.clip((change.max() / max(float(change.mean()), 1e-12) - CLEAR[0]) / (CLEAR[1] - CLEAR[0]), 0, 1)
-        smooth = gaussian_filter1d(change, BLUR)
-        edge = np.clip(smooth - np.quantile(smooth, PLAIN), 0, None) * np.exp(-(((into - usual) / SPREAD) ** 2) / 2)
-        place = float((into * edge**2).sum() / max(float((edge**2).sum()), 1e-12))
-        rims.append(usual + float(clear) * (place - usual))
+        rims.append(usual + float(clear) * (_edge_near(_blurred(change), usual) - usual))
     return rims[0], rims[1]
+
+
+def clear_edge(steps: Sequence[np.ndarray], lip: int) -> tuple[float, float]:
+    """Where the edge of one `lip`, 0 the upper, lies outside its landmarks, in mouth half widths, however far it is.
+
+    Also how clear it is, in 0..1: colours change more there than on either side. From `edge_steps` of some frames.
+    """
+    change = _blurred(np.mean(steps, axis=0)[lip])
+    place = USUAL_RIMS[lip]
+    for _ in range(ROUNDS):
+        place = _edge_near(change, place)
+    into = np.linspace(*REACH, STEPS)
+    beside = [change[np.abs(into - place - way * BESIDE / 2) <= BESIDE / 2].min(initial=np.inf) for way in (-1, 1)]
+    peak = float(np.interp(place, into, change))
+    return place, float(smoothstep(*PEAK, np.float64(peak / max(*beside, 1e-12))))
+
+
+def _blurred(change: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter1d
+
+    return gaussian_filter1d(change, BLUR)
+
+
+def _edge_near(change: np.ndarray, usual: float) -> float:
+    """The place of the largest change (STEPS,) about the `usual` one."""
+    into = np.linspace(*REACH, STEPS)
+    edge = np.clip(change - np.quantile(change, PLAIN), 0, None) * np.exp(-(((into - usual) / SPREAD) ** 2) / 2)
+    return float((into * edge**2).sum() / max(float((edge**2).sum()), 1e-12))
+
+
+def open_part(gap: np.ndarray | float, closed_gap: np.ndarray | float, half: np.ndarray | float) -> np.ndarray:
+    """0..1: whether lips whose landmarks are `gap` apart touch or are open, with mouths of the half width `half`."""
+    return np.clip((np.asarray(gap) - closed_gap) / (RIM_OPENING * half), 0, 1)
 
 
 def contact_line(frame: np.ndarray, lips: Aperture, touching: np.ndarray, light: np.ndarray) -> np.ndarray:

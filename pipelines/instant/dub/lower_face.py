@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from ....models.curves import smoothstep
-from ....models.face.face_mesh import FACE_OVAL, LIPS_OUTER, face_mesh
+from ....models.face.face_mesh import FACE_OVAL, INNER_LOWER_LIP, INNER_UPPER_LIP, LIPS_OUTER, face_mesh
 from ...image.luma import LUMA
 from ...packages import load_opencv
 from ..renderer.expression_field import parted_lips
 from ..renderer.face_opening import Aperture
+from ..renderer.mouth_shape import distance
+from .lip_rims import open_part
 from .mouth_motion import MouthMotion
 from .mouth_view import lip_edges, sampled
 from .mouth_views import MouthViews
@@ -48,6 +50,7 @@ DARKER = (0.06, 0.14)
 """The same for the dark line between lips that touch or hardly part, which the lower lip leaves as it goes down."""
 LINE_LEFT = (0.04, 0.12)
 """Mouth half widths that lips are apart from which on some, and from which on all, of that line is left."""
+MIDDLE_OF_LIPS = INNER_UPPER_LIP, INNER_LOWER_LIP
 LIP_COLUMNS, LIP_BLUR, LEAST_LIP = 24, 1.5, 0.5
 """Columns along a lip of which each has a colour, by how many they are smoothed, and the pixels that tell one."""
 LIP_EDGE = (-0.3, 0.9)
@@ -117,7 +120,8 @@ def _lips(
     part = smoothstep(-1.0, 1.0, (below_upper - above_lower) / (2 * soft)).astype(np.float32)[..., None]
     above, below = (sampled(frame, *places).astype(np.float32) for places in (from_upper, from_lower))
     _clear_edge(above, along_upper, -below_upper, lips.half, light)
-    _clear_edge(below, along, -above_lower, lips.half, light, below_upper + above_lower)
+    touched = 1 - float(open_part(distance(motion.points, *MIDDLE_OF_LIPS), motion.closed_gap, lips.half))
+    _clear_edge(below, along, -above_lower, lips.half, light, below_upper + above_lower, touched)
     colours = above + part * (below - above)
     opened = smoothstep(*LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
     high, wide = (np.flatnonzero((opened > 0).any(axis=axis)) for axis in (1, 0))
@@ -136,12 +140,14 @@ def _clear_edge(
     half: float,
     light: np.ndarray,
     gap: np.ndarray | None = None,
+    touched: float = 1.0,
 ) -> None:
     """Gives filmed teeth that are seen at the edge of a lip, where none are to be seen, the lip's colour.
 
     `lip` (h, w, 3) float32 are its colours at `along` (h, w) the mouth and `depth` (h, w) pixels from its edge into
     it, `half` a mouth's width, in the `light` (3,) on the cheeks. Where lips are apart, by the pixels `gap` (h, w),
-    the dark line along which it touched the other lip gets that colour too.
+    the dark line along which it `touched` the other lip, in 0..1, gets that colour too: beside the edge of a lip that
+    was apart already it would be a bright rim, as what is dark there goes on.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -156,7 +162,7 @@ def _clear_edge(
     brighter = (lip[edge] - own) @ LUMA / float(light @ LUMA)
     other = smoothstep(*BRIGHTER, brighter)
     if gap is not None:
-        other = np.maximum(other, smoothstep(*DARKER, -brighter) * smoothstep(*LINE_LEFT, gap[edge] / half))
+        other = np.maximum(other, smoothstep(*DARKER, -brighter) * touched * smoothstep(*LINE_LEFT, gap[edge] / half))
     part = other * smoothstep(1.0, 0.7, deep[edge])
     lip[edge] += part[:, None].astype(np.float32) * (own - lip[edge])
 

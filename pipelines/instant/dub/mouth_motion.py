@@ -20,6 +20,7 @@ from ....models.face.mouth_regions import MOUTH_CORNERS
 from ....models.face.mouth_shapes import closing_offsets, lip_gaps, mouth_vertices
 from ...types import FaceMotion
 from .filmed_face import FilmedFace, eye_pixels, pixels_per_cm
+from .lip_rims import open_part
 from .resting_face import speech_offsets
 
 MOVED_BELOW, STILL_ABOVE = -2.4, -0.6
@@ -32,8 +33,6 @@ OVERLAP = 0.04
 """Mouth half widths by which lips that shut go on beyond the meeting of their edges."""
 OPEN_JAW = np.array([[0.5, 0, 0, 0, 0, 0]])
 """Mouth controls of an opened jaw."""
-RIM_OPENING = 0.2
-"""Mouth half widths of an opening from which on the rims are whole."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +79,6 @@ def mouth_motions(
         MouthMotion(points[k], moved[k], basis[k], middle[k], float(eyes[k]), closed_gap * float(eyes[k]), rest.rims)
         for k in range(len(numbers))
     ]
-
-
-def open_part(gap: np.ndarray, closed_gap: np.ndarray | float, half: np.ndarray | float) -> np.ndarray:
-    """0..1: whether lips whose landmarks are `gap` apart touch or are open, with mouths of the half width `half`."""
-    return np.clip((gap - closed_gap) / (RIM_OPENING * half), 0, 1)
 
 
 def _nearer(filmed: np.ndarray, spoken: np.ndarray, closed_gap: float, rims: tuple[float, float]) -> np.ndarray:

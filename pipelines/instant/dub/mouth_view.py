@@ -15,8 +15,8 @@ from ...image.luma import LUMA
 from ...packages import load_opencv
 from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import distance
-from .lip_rims import contact_line
-from .mouth_motion import MouthMotion, open_part
+from .lip_rims import contact_line, open_part
+from .mouth_motion import MouthMotion
 
 SIDE_REACH = 0.94
 """Mouth half widths from the middle up to which the inside is taken; nearer the corners it is that at this place."""

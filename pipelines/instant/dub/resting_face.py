@@ -87,7 +87,7 @@ def resting_face(
     angles = split_matrix(matrix)[0]
     aside = np.abs(angles[:, 1])
     forwards = matrix[int(np.abs(angles).sum(axis=1).argmin())]
-    closed_gap = min(float(np.quantile(mouth_opening(vertices), CLOSED_PART)), MOST_CLOSED)
+    closed_gap = closed_gap_of(vertices)
     frontal = aside <= max(FRONTAL, float(np.quantile(aside, LEAST_PART)))
     usual = vertices[frontal].mean(axis=0)
     gap = float(usual[INNER_UPPER_LIP, 1] - usual[INNER_LOWER_LIP, 1])
@@ -97,6 +97,11 @@ def resting_face(
     by_angle = _by_angle(vertices[told], angles[told])
     mesh = _portrait(close_lips(usual - spoken), forwards, size)
     return RestingFace(usual, spoken, closed_gap, by_angle, angles[frontal].mean(axis=0), rims, mesh)
+
+
+def closed_gap_of(points: np.ndarray) -> float:
+    """Eye distances that landmarkers report between touching lips, by landmarks (n, 468, 2 or 3) of some frames."""
+    return min(float(np.quantile(mouth_opening(points), CLOSED_PART)), MOST_CLOSED)
 
 
 def spread_over(count: int) -> np.ndarray:

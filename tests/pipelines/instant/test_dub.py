@@ -531,9 +531,9 @@ def test_lips_that_are_seldom_shut_look_known_and_fingers_do_not(renderer, finge
     assert max(likeness) < HIDDEN_BELOW if fingers else min(likeness) > 0.9
 
 
-@pytest.mark.parametrize("gap", [None, 1.0, 10.0])
-def test_teeth_that_cling_to_the_edge_of_a_lip_take_its_colour_and_nothing_else_does(gap):
-    """So does the dark line where it touched the other lip, once they are apart."""
+@pytest.mark.parametrize(("gap", "touched"), [(None, 1.0), (1.0, 1.0), (10.0, 1.0), (10.0, 0.0)])
+def test_teeth_that_cling_to_the_edge_of_a_lip_take_its_colour_and_nothing_else_does(gap, touched):
+    """So does the dark line where it touched the other lip, once they are apart, but no dark beside an open lip."""
     half, red, white, dark = 50.0, np.array([180, 80, 80]), np.array([230, 225, 215]), np.array([60, 30, 30])
     along, depth = np.meshgrid(np.arange(-60, 61.0), np.arange(-5, 20.0))
     lip = np.broadcast_to(red, (*along.shape, 3)).astype(np.float32)
@@ -543,14 +543,29 @@ def test_teeth_that_cling_to_the_edge_of_a_lip_take_its_colour_and_nothing_else_
     lip[depth < -1] = white
     before = lip.copy()
     apart = None if gap is None else np.full(along.shape, gap)
-    lower_face._clear_edge(lip, along, depth, half, np.array([200.0, 150, 130]), apart)
+    lower_face._clear_edge(lip, along, depth, half, np.array([200.0, 150, 130]), apart, touched)
     mouth = np.abs(along) < 0.9 * half
     assert np.abs(lip[teeth & mouth & ~shade] - red).max() < 15
-    if gap == 10:
+    if gap == 10 and touched:
         assert np.abs(lip[teeth & shade] - red).max() < 15
     else:
         np.testing.assert_allclose(lip[teeth & shade], before[teeth & shade], atol=0.01)
     np.testing.assert_allclose(lip[~teeth], before[~teeth], atol=0.01)
+
+
+def test_lips_are_known_to_have_touched_by_the_filmed_frame_and_not_by_the_new_words(frames, track, monkeypatch):
+    """Beside lips that were apart already, dark edges made lip-coloured were bright rims."""
+    film = film_of_pictures(frames, track, FPS)
+    opening = mouth_opening(film.face.points.astype(np.float64))
+    touched = []
+    monkeypatch.setattr(lower_face, "_clear_edge", lambda *given: touched.append(given[6]) if len(given) > 6 else None)
+    for number in (int(opening.argmin()), int(opening.argmax())):
+        move = mouth_motions(film.face, np.array([number]), NEW, np.array([6]), 1.0)[0]
+        frame = frames[number].numpy().copy()
+        box = lower_face.changed_box(move, frame.shape[:2])
+        lower_face.draw_mouth(frame, box, move, film.inside, skin_light(frame, move.points), 1.0)
+    assert touched[0] > 0.9
+    assert touched[1] < 0.1
 
 
 @pytest.mark.parametrize("fingers", [False, True])

@@ -12,11 +12,19 @@ from talking_portrait.pipelines.face.head_pose import head_matrix
 from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.instant.dub.filmed_face import filmed_face
 from talking_portrait.pipelines.instant.dub.filmed_movement import CHIN, LOWER_LIP, steadied, with_chin_below_lip
-from talking_portrait.pipelines.instant.dub.lip_rims import contact_line
+from talking_portrait.pipelines.instant.dub.lip_rims import (
+    REACH,
+    STEPS,
+    USUAL_RIMS,
+    clear_edge,
+    contact_line,
+    edge_steps,
+)
 from talking_portrait.pipelines.instant.dub.mouth_motion import MouthMotion, mouth_motions
 from talking_portrait.pipelines.instant.dub.mouth_view import lip_edges
 from talking_portrait.pipelines.instant.dub.resting_face import held_mouths
 from talking_portrait.pipelines.instant.dub.skin.face_texture import texture_of
+from talking_portrait.pipelines.instant.dub.skin.lip_landmarks import LEAST_FRAMES, ROWS, LipLandmarks
 from talking_portrait.pipelines.instant.dub.skin.registration import FilmedSkin
 from talking_portrait.pipelines.instant.renderer.face_opening import ENTRIES, Aperture
 
@@ -139,3 +147,47 @@ def test_landmarks_that_jump_beside_the_skin_are_put_back_and_few_frames_are_lef
     before = landmarks[:, [0, 17, 200]]
     assert aligned.std(axis=0)[:, :2].mean() < 0.4 * before.std(axis=0)[:, :2].mean()
     np.testing.assert_allclose(few, before, atol=1e-4)
+
+
+def test_landmarks_of_open_lips_are_put_at_their_edges_and_those_of_shut_lips_stay():
+    """An upper lip of which landmarkers report too much or too little in all frames: its edge is seen."""
+    jaws = np.array([[0.5, 0.4, 0, 0, 0, 0], [0.35, 0.4, 0, 0, 0, 0], [0.0, 0, 0, 0, 0, 0]])
+    points = (neutral_vertices() + mouth_vertices(jaws)) * [14, -14, -14] + [128, 0, 0]
+    x, y = np.meshgrid(np.arange(256) + 0.5, np.arange(256) + 0.5)
+    frames, halves = [], []
+    for shape in points:
+        mouth = Aperture(shape[:, :2], MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
+        along, across = np.moveaxis(mouth.local(np.stack([x, y], axis=-1)), -1, 0)
+        upper, lower = mouth.edges_at(along)
+        frame = np.full((256, 256, 3), (190, 90, 90), np.uint8)
+        frame[(across > upper) & (across < lower)] = (40, 15, 15)
+        frames.append(frame)
+        halves.append(mouth.half)
+    middle = list(UPPER_INNER_LIP[2:7])
+    for wrong in (-0.08, 0.08):
+        told = points.copy()
+        for lip, part in (ROWS[0][0], ROWS[1][0], ROWS[2][0]):
+            told[:2, list(lip), 1] += part * wrong * np.array(halves[:2])[:, None]
+        steps = [edge_steps(frame, shape) for frame, shape in zip(frames[:2], told[:2], strict=True)]
+        lips = LipLandmarks.of([step for step in steps if step is not None] * 4)
+        away = (lips.at_edges(told, 0.0) - points)[:, middle, 1] / np.array(halves)[:, None]
+        assert np.abs(away[:2]).mean() < 0.2 * abs(wrong)
+        np.testing.assert_allclose(away[2], 0, atol=1e-3)
+        assert lips.rims[0] == 0
+    for few in ([], [step for step in steps if step is not None]):
+        np.testing.assert_allclose(LipLandmarks.of(few).at_edges(points, 0.0), points)
+    assert LipLandmarks.of([]).rims == USUAL_RIMS
+    corners = [61, 291, *LIPS_OUTER]
+    np.testing.assert_allclose(lips.at_edges(points, 0.0)[:, corners], points[:, corners])
+    assert {len(lip) for row in ROWS for lip, _ in row} == {9}
+
+
+def test_an_edge_without_a_peak_moves_no_landmarks():
+    """Colours that change ever more towards the teeth have no lip's edge; the nearest one would be without an end."""
+    falling = np.tile(np.linspace(0.02, 0.005, STEPS), (2, 1))
+    assert clear_edge([falling], 0)[1] == 0
+    assert LipLandmarks.of([falling] * LEAST_FRAMES).outwards[0] == 0
+    peak = falling + 0.03 * np.exp(-0.5 * ((np.linspace(*REACH, STEPS) + 0.06) / 0.02) ** 2)
+    place, clear = clear_edge([peak], 0)
+    assert clear == 1
+    assert abs(place + 0.06) < 0.01

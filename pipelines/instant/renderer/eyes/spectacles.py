@@ -46,7 +46,7 @@ IN_BROW = 0.1
 """Eye half widths below the brow within which what is taken for a rim may be the brow: another is looked for below."""
 STANDS_OFF = 0.25
 """Eye half widths between the lid and what is a rim, and no lashes or brow that hangs over the eye: three of the five
-that have no lower rim in sight have more, and three of the 13, whose lids then are drawn out of less skin."""
+that have no lower rim in sight have more on both eyes, and none of the 13."""
 BESIDE = 0.25
 """Eye half widths to both sides of an obstacle in which nothing above it is free: a rim may go on among the lashes."""
 EDGE = 0.1
@@ -156,7 +156,7 @@ class Surroundings:
 
 def are_spectacles(eyes: Sequence[Surroundings]) -> bool:
     """Whether a bar across the nose is the bridge of spectacles, which have rims, and no frown between brows."""
-    return any(eye.lower_rim or eye.rim_stands_off() for eye in eyes)
+    return any(eye.lower_rim for eye in eyes) or all(eye.rim_stands_off() for eye in eyes)
 
 
 def _uneven(colours: np.ndarray, drawn_out: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ from talking_portrait.pipelines.instant.renderer.mouth_interior import (
 )
 from talking_portrait.pipelines.instant.renderer.mouth_shape import MouthShape, trimmed_part
 from talking_portrait.pipelines.instant.renderer.picture_style import (
+    LOWER_LIP,
     SKIN,
     PictureStyle,
     pixels_inside,
@@ -300,6 +301,10 @@ def test_teeth_of_dark_skin_are_as_bright_as_its_light():
     assert 1.1 * 0.7 < teeth["L"] < 1.3 * 0.7
     assert teeth["D"] < 0.6 * teeth["L"]
     assert teeth["d"] > max(1.2 * teeth["D"], 1.6 * 0.35)
+    shaded = np.full_like(dark, 0.1)
+    low, high = points[list(LOWER_LIP)].min(axis=0).astype(int), points[list(LOWER_LIP)].max(axis=0).astype(int) + 1
+    shaded[low[1] : high[1], low[0] : high[0]] = 0.5
+    assert teeth_brightness(shaded, points) > 1.2 * 0.5, "teeth are in the light of the lips, not of the shaded face"
 
 
 def test_an_opening_that_only_landmarks_have_keeps_no_inside():

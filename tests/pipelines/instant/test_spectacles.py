@@ -64,12 +64,12 @@ def render(image, motion):
     return renderer, renderer.render(motion)[0][0]
 
 
-def test_a_face_without_spectacles_has_no_bridge_and_blinks(blink):
-    image, track = example_portrait()
-    renderer, shut = render(image, blink)
+def test_a_face_without_spectacles_has_no_bridge_and_blinks(bare_blink):
+    track = example_portrait()[1]
+    renderer, change = bare_blink
     assert abs(bridge_contrast(renderer.layer, track.points[0, :, :2])) < 0.5 * LEAST_BRIDGE
     assert len(renderer.eyes) == 2
-    assert (shut - image).abs().max() > 0.2
+    assert change.max() > 0.2
 
 
 def test_brows_that_meet_are_no_bridge():
@@ -118,18 +118,41 @@ def test_a_blink_leaves_the_frame_alone(blink, colour, width, top):
     assert (moved & frame).sum() < 0.03 * half**2
 
 
-@pytest.mark.parametrize(("colour", "width"), [(BLACK, 0.2), (RED, 0.2), (BROWN, 0.2)])
-def test_eyes_shut_behind_a_frame_that_leaves_room(blink, colour, width):
-    image, _ = worn(colour, width=width, top=1.2)
+@pytest.fixture(scope="module")
+def bare_blink(blink):
+    """The renderer of the portrait without spectacles, and how its picture changes in a blink."""
+    renderer, shut = render(example_portrait()[0], blink)
+    return renderer, (shut - example_portrait()[0]).abs()
+
+
+@pytest.mark.parametrize(("colour", "top"), [(BLACK, 1.2), (BROWN, 0.95), (RED, 0.8), (BLACK, 0.65)])
+def test_eyes_shut_behind_a_frame_however_near_the_lid_it_lies(blink, bare_blink, colour, top):
+    image, _ = worn(colour, top=top)
     renderer, shut = render(image, blink)
-    bare, bare_shut = render(example_portrait()[0], blink)
+    bare, usual = bare_blink
     assert len(renderer.eyes) == 2
     # In the openings of the eyes there is the lid that there is without spectacles, drawn out of less skin.
     for eye in bare.eyes:
         x, y = eye.eye.middle.round().astype(int)
         there = (slice(y - 3, y + 4), slice(x - 6, x + 7))
-        change, usual = (shut - image)[there].abs().mean(), (bare_shut - example_portrait()[0])[there].abs().mean()
-        assert change > 0.5 * usual
+        assert (shut - image)[there].abs().mean() > 0.5 * usual[there].mean()
+
+
+def test_a_frown_as_low_as_a_bridge_leaves_the_blink_as_it_is():
+    image, track = example_portrait()
+    points, frowning = track.points[0, :, :2], image.clone()
+    left, right = points[[133, 362], 0].astype(int)
+    row = round(points[[133, 362], 1].mean() - 0.3 * (right - left))
+    frowning[row - 4 : row + 4, left:right] *= 0.4
+    usual, frown = (
+        Layer(torch.cat([picture.permute(2, 0, 1), torch.ones(1, *picture.shape[:2])])[None], 0, 0)
+        for picture in (image, frowning)
+    )
+    assert abs(bridge_contrast(frown, points)) > 2 * LEAST_BRIDGE
+    mesh = PortraitMesh(track)
+    for eye, free in zip(eyelids(mesh, frown, 0.0), eyelids(mesh, usual, 0.0), strict=True):
+        torch.testing.assert_close(eye.box, free.box)
+        assert eye.sides == free.sides
 
 
 @pytest.mark.parametrize("lens", [(12, 12, 16, 250), (40, 25, 15, 215)])

@@ -6,9 +6,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +16,8 @@ from .errors import TalkingPortraitError, one_line
 
 INDEX_SUFFIX = ".index.json"
 MAX_SHARDS = 256
+
+Read = TypeVar("Read")
 
 OTHER_FORMATS = (
     (re.compile(rb"GGUF|GGML|ggjt|tjgg"), "GGUF or GGML, with quantised weights"),
@@ -37,6 +39,34 @@ def check_format(path: Path) -> None:
             f"{path.name} is a file of {other}, which is not taken here; take the network as .safetensors or as a file "
             "of torch (.pth, .pt, .ckpt or .bin), in float32, float16 or bfloat16."
         )
+
+
+def read_shipped(path: Path, read: Callable[[Path], Read]) -> Read:
+    """What `read` makes of a file that comes with the pack.
+
+    Raises TalkingPortraitError, which says to install the pack again, where it is missing, damaged or of another
+    version.
+    """
+    try:
+        return read(path)
+    except TalkingPortraitError:  # of another file that ships
+        raise
+    except Exception as error:  # a damaged file can fail anywhere
+        raise TalkingPortraitError(
+            f"{path}, a part of Talking Portrait itself, {_fault(path, error)}; install the pack again, all files of "
+            "one version."
+        ) from None
+
+
+def _fault(path: Path, error: Exception) -> str:
+    if not path.is_file():
+        return "is missing"
+    if isinstance(error, OSError):
+        return f"can't be read ({one_line(error.strerror or str(error), 120)})"
+    with path.open("rb") as file:
+        if file.read(64).startswith(b"version https://git-lfs"):
+            return "is a git-lfs pointer and not the file itself, which git lfs pull fetches"
+    return f"is damaged or of another version ({one_line(str(error), 120)})"
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:

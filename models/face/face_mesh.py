@@ -17,6 +17,8 @@ import numpy as np
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+SHIPPED = Path(__file__).with_suffix(".safetensors")
+"""The table that comes with the pack."""
 VERTICES = 468
 """Points of the mesh; landmarkers add ten iris points, 468 to 477."""
 
@@ -75,7 +77,9 @@ def face_mesh() -> FaceMesh:
     """The canonical mesh, read once; its arrays are read-only."""
     from safetensors.numpy import load_file
 
-    table = load_file(Path(__file__).with_suffix(".safetensors"))
+    from ..weight_files import read_shipped
+
+    table = read_shipped(SHIPPED, load_file)
     mesh = FaceMesh(
         vertices=table["vertices"],
         uv=table["uv"],

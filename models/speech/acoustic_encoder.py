@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..weight_files import save_tensors
+from ..weight_files import read_shipped, save_tensors
 from .mel_scale import slaney_filters
 
 SHIPPED = Path(__file__).with_name("acoustic_encoder.safetensors")
@@ -125,12 +125,25 @@ def stored_weights(encoder: AcousticEncoder) -> dict[str, torch.Tensor]:
 
 
 def restored_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """In float32 those of `stored_weights`, or of any file without scales."""
-    return {
-        name: value.float() * weights.get(name + _STORED_SCALE, 1)
-        for name, value in weights.items()
-        if not name.endswith(_STORED_SCALE)
-    }
+    """In float32 those of `stored_weights`, or of any file without scales.
+
+    Raises ValueError for eight bits without a scale, and for a scale that is none of a tensor's.
+    """
+    restored = {name: value.float() for name, value in weights.items() if not name.endswith(_STORED_SCALE)}
+    for name, value in restored.items():
+        scale = weights.get(name + _STORED_SCALE)
+        if (scale is not None) != (weights[name].dtype == torch.int8):
+            raise ValueError(f"{name} is in eight bits without a scale, or has one without them")
+        if scale is not None:
+            if scale.shape != (*value.shape[:1], *[1] * (value.ndim - 1)):
+                raise ValueError(f"the scale of {name} is none of one")
+            restored[name] = value * scale
+    surplus = [
+        name for name in weights if name.endswith(_STORED_SCALE) and name.removesuffix(_STORED_SCALE) not in restored
+    ]
+    if surplus:
+        raise ValueError(f"{surplus[0]} is the scale of nothing")
+    return restored
 
 
 @cache
@@ -138,7 +151,15 @@ def shipped_weights() -> dict[str, torch.Tensor]:
     """The `stored_weights` that come with the pack."""
     from safetensors.torch import load_file
 
-    return load_file(SHIPPED)
+    return read_shipped(SHIPPED, lambda path: _whole(load_file(path)))
+
+
+def _whole(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of an encoder, strictly. Raises RuntimeError or ValueError for others."""
+    with torch.device("meta"):
+        encoder = AcousticEncoder(BLOCKS)
+    encoder.load_state_dict(restored_weights(weights), strict=True, assign=True)
+    return weights
 
 
 def shipped_encoder() -> AcousticEncoder:

@@ -275,6 +275,10 @@ def mouth_config(network: MouthNetwork) -> dict[str, Any]:
     return {**asdict(network.config), "phones": 0}
 
 
+class OtherVersionError(ValueError):
+    """A file needs an acoustic encoder that is not the one that comes with the pack."""
+
+
 def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str, str], *, whole: bool = False) -> None:
     """Write the weights without the phone classifier; `description` joins the metadata.
 
@@ -291,7 +295,10 @@ def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str,
 
 
 def load_mouth_network(path: Path) -> MouthNetwork:
-    """A trained network in evaluation mode, float32, strictly loaded."""
+    """A trained network in evaluation mode, float32, strictly loaded.
+
+    Raises OtherVersionError for one that needs the acoustic encoder of another version of the pack.
+    """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -301,7 +308,7 @@ def load_mouth_network(path: Path) -> MouthNetwork:
     if "acoustic_encoder" in metadata:
         encoder, version = _shipped_encoder()
         if metadata["acoustic_encoder"] != version:
-            raise ValueError("it is for the acoustic encoder of another version of the pack")
+            raise OtherVersionError("it is for the acoustic encoder of another version of the pack")
         weights |= encoder
     return build_mouth_network(weights, config)
 

@@ -11,6 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..weight_files import read_shipped
+
+SHIPPED = Path(__file__).with_name("voice_detector.safetensors")
+"""The file of weights that comes with the pack."""
 CHUNK = 512
 """Samples at 16 kHz that one probability is of."""
 BEFORE = 64
@@ -53,7 +57,9 @@ def load_voice_detector() -> VoiceDetector:
     """The network that ships, in evaluation mode, float32."""
     from safetensors.torch import load_file
 
-    network = VoiceDetector()
-    weights = load_file(Path(__file__).with_name("voice_detector.safetensors"))
-    network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True)
-    return network.eval()
+    def read(path: Path) -> VoiceDetector:
+        network = VoiceDetector()
+        network.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=True)
+        return network.eval()
+
+    return read_shipped(SHIPPED, read)

@@ -37,7 +37,7 @@ from ...models.speech.mouth_network import (
     normalise_channels,
     speech_level,
 )
-from ..progress import check_between_layers
+from ..progress import check_between_layers, shared_out
 from ..timing import as_rate, frame_count
 from ..types import Audio, Progress, SpeechFeatures, no_progress
 from .mouth_weights import DEFAULT_WEIGHTS, open_mouth
@@ -218,9 +218,12 @@ def mouth_logits(
     network: MouthNetwork, sound: SpeechSound, *, chunk: int = CHUNK, progress: Progress = no_progress
 ) -> torch.Tensor:
     """The network's logits (control frames, 7), 50 a second, with those of its acoustic head where it has one."""
-    logits = convolved_logits(network, sound, chunk=chunk, progress=progress)
     head = network.acoustic_head
-    return logits if head is None else add_acoustic_logits(logits, in_segments(network, sound, head))
+    if head is None:
+        return convolved_logits(network, sound, chunk=chunk, progress=progress)
+    parts = shared_out(progress, {"convolutions": 0.2, "encoder": 0.8})  # as the time that they take
+    logits = convolved_logits(network, sound, chunk=chunk, progress=parts["convolutions"])
+    return add_acoustic_logits(logits, in_segments(network, sound, head, progress=parts["encoder"]))
 
 
 def convolved_logits(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from ...models.checkpoints import check_file
 from ...models.speech import mouth_network
-from ...models.speech.mouth_network import MouthConfig, MouthNetwork, load_mouth_network
+from ...models.speech.mouth_network import MouthConfig, MouthNetwork, OtherVersionError, load_mouth_network
+from ...models.weight_files import read_shipped
 from ..errors import TalkingPortraitError, one_line, quoted
 from ..finite import all_finite
 
@@ -29,18 +31,26 @@ def open_mouth(weights: str | Path | MouthNetwork) -> MouthNetwork:
 
 @cache
 def _shipped(name: str) -> MouthNetwork:
-    return load_mouth_network(Path(mouth_network.__file__).with_name(WEIGHTS[name]))
+    return read_shipped(Path(mouth_network.__file__).with_name(WEIGHTS[name]), load_mouth_network)
 
 
 def _read(path: Path) -> MouthNetwork:
     try:
         if not path.is_file():
             raise ValueError(f"it is no file, and none of {', '.join(WEIGHTS)}")
+        check_file(path)
         network = load_mouth_network(path)
         if network.config.mels != MouthConfig().mels:
             raise ValueError(f"it takes {network.config.mels} bands")
         if not all(all_finite(tensor) for tensor in network.state_dict().values()):
             raise ValueError("some of its weights are no numbers")
+    except TalkingPortraitError:  # no weights at all, or of a file that ships
+        raise
+    except OtherVersionError as error:
+        raise TalkingPortraitError(
+            f"{path} can't be used with this version of Talking Portrait ({error}); train it again with this one "
+            "(train instant-driver, or the node Train Instant Driver)."
+        ) from None
     except LookupError:
         raise _foreign(path, "it has no description of one") from None
     except Exception as error:  # a damaged file can fail anywhere

@@ -165,6 +165,8 @@ class Person:
             return None
         try:
             encoder = MouthEncoder(load_mouth_network(path))
+        except TalkingPortraitError:  # of a file that ships
+            raise
         except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError):
             raise damaged(path) from None
         if encoder.name != model:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from talking_portrait.models.face import face_mesh
+from talking_portrait.models.speech import acoustic_encoder, mouth_network, voice_detector
 from talking_portrait.models.speech.acoustic_encoder import (
     BANDS,
     CHANNELS,
@@ -17,6 +20,7 @@ from talking_portrait.models.speech.acoustic_encoder import (
     acoustic_input,
     restored_weights,
     shipped_weights,
+    stored_weights,
 )
 from talking_portrait.models.speech.earlier_encoder import EarlierEncoder
 from talking_portrait.models.speech.mouth_network import (
@@ -35,6 +39,9 @@ from talking_portrait.models.weight_files import save_tensors
 from talking_portrait.pipelines.audio.mouth_weights import open_mouth
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+DRIVER = Path(mouth_network.__file__).with_name("mouth.safetensors")
+"""A file as one of one's own is: the pack's encoder is not in it."""
 
 
 @pytest.fixture
@@ -151,11 +158,58 @@ def test_the_packs_own_encoder_is_left_out_of_a_file_unless_it_is_to_be_whole(tm
             torch.testing.assert_close(again.acoustic_encoder.state_dict()[name], value)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "is missing"),
+        (b"", "is damaged or of another version"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        (voice_detector.SHIPPED.read_bytes(), "is damaged or of another version"),
+    ],
+)
+def test_a_fault_of_the_packs_own_encoder_is_none_of_the_file_that_needs_it(
+    content: bytes | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shipped = tmp_path / "acoustic_encoder.safetensors"
+    if content is not None:
+        shipped.write_bytes(content)
+    monkeypatch.setattr(acoustic_encoder, "SHIPPED", shipped)
+    monkeypatch.setattr(mouth_network, "shipped_weights", shipped_weights.__wrapped__)
+    with pytest.raises(
+        TalkingPortraitError, match=rf"acoustic_encoder\.safetensors.* {reason}.*install the pack again"
+    ):
+        open_mouth(DRIVER)
+
+
+@pytest.mark.parametrize("module", [voice_detector, face_mesh])
+def test_a_part_of_the_pack_that_is_missing_is_named(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "SHIPPED", tmp_path / "absent.safetensors")
+    read = module.load_voice_detector if module is voice_detector else module.face_mesh.__wrapped__
+    with pytest.raises(TalkingPortraitError, match=r"absent\.safetensors.* is missing; install the pack again"):
+        read()
+
+
+def test_eight_bits_and_their_scales_belong_together(network: MouthNetwork):
+    weights = stored_weights(network.acoustic_encoder)
+    for changed in (
+        {name: value for name, value in weights.items() if name != "stem.weight_scale"},
+        weights | {"stem.bias_scale": torch.ones(CHANNELS, 1)},
+        weights | {"stem.weight_scale": torch.ones(1, 1, 1)},
+        weights | {"other_scale": torch.ones(1)},
+    ):
+        with pytest.raises(ValueError, match="scale"):
+            restored_weights(changed)
+
+
 def test_a_file_for_another_acoustic_encoder_is_refused(tmp_path: Path):
     path = tmp_path / "other.safetensors"
     config = json.dumps({"channels": 16, "dilations": [1, 2], "transformer_blocks": 2})
     save_tensors({"average": torch.zeros(40)}, path, {"config": config, "acoustic_encoder": "01234567"})
-    with pytest.raises(TalkingPortraitError, match=r"other\.safetensors .* acoustic encoder of another version"):
+    with pytest.raises(
+        TalkingPortraitError, match=r"other\.safetensors .* acoustic encoder of another version.*train it again"
+    ):
         open_mouth(path)
 
 

@@ -276,7 +276,8 @@ def test_bad_audio_is_refused_in_one_sentence(audio, words: str):
     assert str(caught.value).endswith(".")
 
 
-def test_progress_is_reported_and_can_cancel():
+@pytest.mark.parametrize("stop", [2, 7], ids=["in the convolutions", "in the encoder"])
+def test_progress_is_reported_and_can_cancel(stop: int):
     class CancelledError(Exception):
         pass
 
@@ -284,12 +285,12 @@ def test_progress_is_reported_and_can_cancel():
 
     def watch(done: int, total: int, preview: torch.Tensor | None = None) -> None:
         reports.append((done, total))
-        if len(reports) == 2:
+        if len(reports) == stop:
             raise CancelledError
 
     with pytest.raises(CancelledError):
         mouth_controls(Audio(vowels(5.0)[None], 16000), progress=watch, chunk=50)
-    assert [done for done, _ in reports] == [50, 100]
+    assert reports == [(done, 100) for done in (4, 8, 12, 16, 20, 20, 84)[:stop]], "251 frames, of which 200 at once"
 
 
 def _score(clip: int) -> tuple[float, float]:

@@ -287,10 +287,10 @@ def save_mouth_network(network: MouthNetwork, path: Path, description: dict[str,
     """
     metadata = {**description, "config": json.dumps(mouth_config(network))}
     weights = mouth_weights(network)
-    encoder = fingerprint({name: value for name, value in weights.items() if name.startswith(_ENCODER)})
-    if not whole and encoder == _shipped_encoder()[1]:
-        weights = {name: value for name, value in weights.items() if not name.startswith(_ENCODER)}
-        metadata["acoustic_encoder"] = encoder
+    encoder = {name: value for name, value in weights.items() if name.startswith(_ENCODER)}
+    if encoder and not whole and fingerprint(encoder) == _shipped_encoder()[1]:
+        weights = {name: value for name, value in weights.items() if name not in encoder}
+        metadata["acoustic_encoder"] = fingerprint(encoder)
     save_tensors(weights, path, metadata=metadata)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import TalkingPortraitError
-from ..renderers import FILM_OPTIONS, INSTANT, chosen_face, is_to_dub, refuse_film_options
+from ..renderers import FILM_OPTIONS, INSTANT, Renderer, chosen_face, is_to_dub, refuse_film_options
 from .animate_film import STILL, add_film_options, animate_film, lasting_as_long
 from .shared.driver_options import DRIVER_DEFAULTS, add_driver_options, check_driver_options, drive_with, driver_option
 from .shared.progress_bar import ProgressBar
@@ -75,19 +75,46 @@ def _say_what_has_no_effect(options: argparse.Namespace, motion: FaceMotion, fil
 
 
 def _animate(options: argparse.Namespace) -> None:
-    from ..files.example import SPEECH_FILE
-    from ..files.frame_stream import write_stream
-    from ..files.motion_file import check_motion_name, load_motion, save_motion
+    from ..files.motion_file import load_motion
+    from ..files.output_paths import keep_inputs
+    from ..instant.animate import check_longest_side
+
+    results = _results(options)
+    device = _device(options)
+    film = options.image is not None and is_to_dub(options.image, options.renderer, options.size, "--size")
+    if not film:
+        given = {f"--{name.replace('_', '-')}": getattr(options, name) for name in FILM_OPTIONS}
+        refuse_film_options(given, "--image")
+    renderer = chosen_renderer(options)
+    if renderer is None:
+        check_longest_side(options.size)
+        if not options.motion:
+            check_driver_options(options)
+    else:
+        for target in results:
+            keep_inputs(target, *renderer.files.values())
+        if options.save_motion and not renderer.takes_motion:
+            raise TalkingPortraitError(
+                f"--save-motion was given, but {options.renderer} makes no face motion to keep; leave it out."
+            )
+    motion = load_motion(options.motion) if options.motion else None
+    if motion is not None:
+        _say_what_has_no_effect(options, motion, film)
+    if film:
+        animate_film(options, motion)
+    else:
+        _animate_portrait(options, renderer, motion, device)
+
+
+def _results(options: argparse.Namespace) -> list[Path]:
+    """The files that are to be written. Raises TalkingPortraitError where one can't be, or is an input or the other."""
+    from ..files.motion_file import check_motion_name
     from ..files.output_paths import file_to_write, keep_inputs
-    from ..files.sound import read_speech
     from ..files.video import check_video_name
-    from ..instant.animate import check_longest_side, describe_portrait, fit_portrait, frames_of
-    from ..timing import as_rate
 
     check_video_name(options.out, options.crf)
     if options.save_motion:
         check_motion_name(options.save_motion)
-    device = _device(options)
     results = [file_to_write(path) for path in (options.out, options.save_motion) if path is not None]
     for target in results:
         keep_inputs(target, options.image, options.audio, options.motion)
@@ -95,28 +122,20 @@ def _animate(options: argparse.Namespace) -> None:
         raise TalkingPortraitError(
             f"{options.out} and {options.save_motion} are the same file by a link; give another name for one of them."
         )
-    film = options.image is not None and is_to_dub(options.image, options.renderer, options.size, "--size")
-    if not film:
-        given = {f"--{name.replace('_', '-')}": getattr(options, name) for name in FILM_OPTIONS}
-        refuse_film_options(given, "--image")
-    renderer = chosen_renderer(options)
-    if renderer is not None:
-        for target in results:
-            keep_inputs(target, *renderer.files.values())
-    if options.save_motion and renderer is not None and not renderer.takes_motion:
-        raise TalkingPortraitError(
-            f"--save-motion was given, but {options.renderer} makes no face motion that could be kept; leave it out."
-        )
-    if renderer is None:
-        check_longest_side(options.size)
-        if not options.motion:
-            check_driver_options(options)
-    motion = load_motion(options.motion) if options.motion else None
-    if motion is not None:
-        _say_what_has_no_effect(options, motion, film)
-    if film:
-        animate_film(options, motion)
-        return
+    return results
+
+
+def _animate_portrait(
+    options: argparse.Namespace, renderer: Renderer | None, motion: FaceMotion | None, device: torch.device
+) -> None:
+    """Writes the video of a picture, by `renderer` or by Instant where it is None."""
+    from ..files.example import SPEECH_FILE
+    from ..files.frame_stream import write_stream
+    from ..files.motion_file import save_motion
+    from ..files.sound import read_speech
+    from ..instant.animate import describe_portrait, fit_portrait, frames_of
+    from ..timing import as_rate
+
     fps = motion.fps if motion else as_rate(renderer.fps if renderer else driver_option(options, "fps"))
     image, track = _portrait(options)
     if renderer is None:

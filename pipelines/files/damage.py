@@ -15,10 +15,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import TalkingPortraitError
+
 _log = logging.getLogger(__name__)
 
 CLOCK_SLACK = Fraction(15, 1000)
 """Seconds by which the times in a file may differ from the count of samples before silence or a cut makes up for it."""
+_DECLARED_DURATION = (
+    *("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au", "tta", "rm"),
+    *("ape", "ast", "gxf", "mpc", "nistsphere", "tak"),
+)
+"""Formats whose header says how long the file is; elsewhere ffmpeg estimates it."""
 _UNKNOWN_SIZE = 0x7FFF0000
 """Programs that write WAV into a pipe put this size or a larger one."""
 _MOST_CHUNKS = 10_000
@@ -72,6 +79,39 @@ class Damage:
             )
 
 
+class DamagedMediaError(TalkingPortraitError):
+    """A file that ends before its header says, or can't be read to its end."""
+
+
+def declared_seconds(path: Path, kind: str, estimate: Fraction) -> Fraction | None:
+    """How long a file of ffmpeg's format `kind` is by its own word; None where it does not say.
+
+    `estimate` is the length that ffmpeg gives.
+    """
+    missing = _seconds_with_the_missing(path, kind, estimate) if kind in _BY_SIZE else None
+    return missing or (estimate if kind.startswith(_DECLARED_DURATION) else None)
+
+
+def check_end(
+    kind: str, begin: Fraction, reached: Fraction | None, declared: Fraction | None, broken: list[str]
+) -> None:
+    """Raises DamagedMediaError for a file whose packets, from `begin` to `reached`, end long before its header says.
+
+    `declared` are the header's seconds; what `broken` says of a file counts where it has none.
+    """
+    seconds = (reached or begin) - begin
+    if declared is not None:
+        # Some programs state when the last frame ends, which is later where the first does not begin at 0.
+        stated_end = kind.startswith("matroska") and begin > 0
+        there = reached if stated_end and reached is not None else seconds
+        if there < declared - max(declared / 30, Fraction(3, 10)):
+            # AVI counts packets, so that what is lost in the middle is not seen before the end.
+            missing = "a part of it is" if kind == "avi" else "its end is"
+            raise DamagedMediaError(f"{missing} missing: {float(seconds):.2f} of {float(declared):.2f} s are there")
+    elif broken:
+        raise DamagedMediaError(f"it can't be read beyond {float(seconds):.2f} s: {broken[0]}")
+
+
 @dataclass(frozen=True)
 class _Stated:
     """How many `bytes` of samples, or of everything, a file has by its header, 0 where it leaves that open.
@@ -84,8 +124,8 @@ class _Stated:
     rate: int = 0
 
 
-def declared_seconds(path: Path, kind: str, estimate: Fraction) -> Fraction | None:
-    """How long a file of a `kind` in BY_SIZE is by its own word, where that is more than there is; else None.
+def _seconds_with_the_missing(path: Path, kind: str, estimate: Fraction) -> Fraction | None:
+    """How long a file of a `kind` in _BY_SIZE is by its own word, where that is more than there is; else None.
 
     `estimate` is the length that ffmpeg gives: of MP3 that of the whole, of the others that of the bytes there are.
     """
@@ -181,7 +221,7 @@ def _caf_bytes(file: BinaryIO) -> _Stated:
 
 
 _HEADERS = {"wav": _riff_bytes, "avi": _riff_bytes, "w64": _w64_bytes, "caf": _caf_bytes}
-BY_SIZE = (*_HEADERS, "mp3")
+_BY_SIZE = (*_HEADERS, "mp3")
 """ffmpeg's names of formats for which it takes less than the header says where bytes are missing."""
 
 

@@ -19,7 +19,7 @@ from ..image.display_order import STORED_ORDER, DisplayOrder, exact, frame_lengt
 from ..packages import pip_install
 from ..progress import check_interrupted
 from ..timing import MAX_FPS, MIN_FPS, as_rate
-from .damage import BY_SIZE, Damage, declared_seconds, ogg_damage, voc_is_cut_short
+from .damage import Damage, check_end, declared_seconds, ogg_damage, voc_is_cut_short
 from .images import picture_stream
 
 if TYPE_CHECKING:
@@ -31,11 +31,6 @@ FORMATS = (
     "ogg,rm,roq,rso,smjpeg,sox,swf,tak,truehd,tta,voc,w64,wav,wtv,wv,y4m,yuv4mpegpipe"
 )
 """Demuxers of files that hold their own data; playlists and the like, which name other files, are not among them."""
-_DECLARED_DURATION = (
-    *("mov,mp4", "matroska", "flac", "flv", "avi", "aiff", "au", "tta", "rm"),
-    *("ape", "ast", "gxf", "mpc", "nistsphere", "tak"),
-)
-"""Formats whose header says how long the file is; elsewhere ffmpeg estimates it."""
 _WITHOUT_CLOCK = (
     "aac,ac3,adx,aiff,amr,ape,ast,au,caf,dsf,dts,dtshd,eac3,ircam,loas,mlp,mmf,mp3,mpc,mpc8,nistsphere,rso,sox,tak,"
     "truehd,tta,voc,w64,wav"
@@ -108,10 +103,6 @@ class MediaStreams:
             return self.video.start
         # A whole number of frames before the first picture, so that pictures stay on the frames' grid.
         return self.video.start - math.ceil(early * self.video.rate) / self.video.rate
-
-
-class DamagedMediaError(TalkingPortraitError):
-    """A file that ends before its header says, or can't be read to its end."""
 
 
 @contextmanager
@@ -266,6 +257,38 @@ def _rate(stream: Any, times: list[Fraction]) -> Fraction:
     return as_rate(rate)
 
 
+class _Clock:
+    """The times of a stream's decoded frames, which never run backwards; the first is `begin` where it has none.
+
+    An untimed stream holds frames in order and nothing that says when: each follows the one before.
+    """
+
+    def __init__(self, container: InputContainer, stream: Any) -> None:
+        kind = container.format.name
+        self.begin = Fraction(container.start_time or 0, import_av().time_base)
+        if kind == "flv":
+            self.begin = Fraction(_flv_time(round(self.begin * 1000)), 1000)
+        self.due: Fraction | None = None
+        """When the next frame is due; None before the first."""
+        self._shift = Fraction(0)
+        self._untimed = kind in _WITHOUT_CLOCK.split(",") or (kind, stream.type) == ("gxf", "audio")  # a coarse clock
+        if (kind, stream.codec_context.name) == ("ogg", "flac"):
+            # ffmpeg gives the times of all pages but the first, which is wrong where a recording begins late.
+            self._untimed = _main(container, "video") is None
+
+    def time_of(self, frame: Any) -> Fraction:
+        time = frame_time(frame)
+        if time is None or (self._untimed and self.due is not None):
+            time = self.begin if self.due is None else self.due
+        elif self.due is not None and time + self._shift < self.due - 1:  # recordings one after the other start anew
+            self._shift = self.due - time
+            time = self.due
+        else:
+            time += self._shift
+        self.due = time + frame_length(frame)
+        return time
+
+
 def decoded_frames(
     path: Path, index: int, *, warn: bool = True, near: Fraction | None = None, since: Fraction | None = None
 ) -> Iterator[tuple[Any, Fraction]]:
@@ -282,22 +305,14 @@ def decoded_frames(
         wanted: Any = container.streams[index]
         wanted.thread_type = "AUTO"
         decode = _decoder(wanted)
-        kind = container.format.name
-        untimed = kind in _WITHOUT_CLOCK.split(",") or (kind, wanted.type) == ("gxf", "audio")  # whose clock is coarse
-        if (kind, wanted.codec_context.name) == ("ogg", "flac"):
-            # ffmpeg gives the times of all pages but the first, which is wrong where a recording begins late.
-            untimed = _main(container, "video") is None
+        clock = _Clock(container, wanted)
+        declared = _declared(container, path)
         # The last samples of a recording whose header leaves its length open are marked like damaged ones.
         open_ended = wanted.codec_context.name.startswith(("pcm_", "adpcm_adx"))
-        declared = _declared(container, path)
-        begin = Fraction(container.start_time or 0, av.time_base)
-        if container.format.name == "flv":
-            begin = Fraction(_flv_time(round(begin * 1000)), 1000)
-        if near is not None and near - _SEEK_MARGIN > begin and container.format.name.startswith(_SEEKABLE):
+        if near is not None and near - _SEEK_MARGIN > clock.begin and container.format.name.startswith(_SEEKABLE):
             # What is shown later may be stored earlier, so the place that is looked for lies well before.
             container.seek(math.floor((near - _SEEK_MARGIN) / exact(wanted.time_base)), stream=wanted)
-        reached = due = None
-        shift = Fraction(0)
+        reached = None
         broken: list[str] = []
         for packet in _readable_packets(container, broken):
             stream = packet.stream
@@ -307,7 +322,7 @@ def decoded_frames(
             if stream.index != index:
                 continue
             # What is decoded by several threads comes late, so that `due` lags behind the packet.
-            place = due or begin if packet.pts is None else packet.pts * exact(stream.time_base)
+            place = clock.due or clock.begin if packet.pts is None else packet.pts * exact(stream.time_base)
             try:
                 frames = decode(packet)
             except av.error.FFmpegError:
@@ -317,18 +332,10 @@ def decoded_frames(
             if packet.is_corrupt and not open_ended:
                 damage.at(place)
             for frame in frames:
-                time = frame_time(frame)
-                length = frame_length(frame)
-                if time is None or (untimed and due is not None):
-                    time = due if due is not None else begin
-                elif due is not None and time + shift < due - 1:  # recordings put one after the other start anew
-                    shift = due - time
-                    time = due
-                else:
-                    time += shift
+                due = clock.due
+                time = clock.time_of(frame)
                 if due is not None and wanted.type == "audio":
                     damage.between(due, time)
-                due = time + length
                 yield frame, time
         if container.format.name == "ogg" and wanted.type == "audio":
             pages = ogg_damage(path, wanted.codec_context.sample_rate)
@@ -338,29 +345,16 @@ def decoded_frames(
                 broken.append("it is cut short")
         if container.format.name == "voc" and voc_is_cut_short(path):
             broken.append("it is cut short")
-        seconds = (reached or begin) - begin
-        if declared is not None:
-            # Some programs state when the last frame ends, which is later where the first does not begin at 0.
-            stated_end = container.format.name.startswith("matroska") and begin > 0
-            there = reached if stated_end and reached is not None else seconds
-            if there < declared - max(declared / 30, Fraction(3, 10)):
-                # AVI counts packets, so that what is lost in the middle is not seen before the end.
-                missing = "a part of it is" if container.format.name == "avi" else "its end is"
-                raise DamagedMediaError(f"{missing} missing: {float(seconds):.2f} of {float(declared):.2f} s are there")
-        elif broken:
-            raise DamagedMediaError(f"it can't be read beyond {float(seconds):.2f} s: {broken[0]}")
+        check_end(container.format.name, clock.begin, reached, declared, broken)
         if warn:
-            damage.report(begin)
+            damage.report(clock.begin)
 
 
 def _declared(container: InputContainer, path: Path) -> Fraction | None:
     """The duration that a file states; None where it states none."""
     if not container.duration:
         return None
-    seconds = Fraction(container.duration, import_av().time_base)
-    name = container.format.name
-    missing = declared_seconds(path, name, seconds) if name in BY_SIZE else None
-    return missing or (seconds if name.startswith(_DECLARED_DURATION) else None)
+    return declared_seconds(path, container.format.name, Fraction(container.duration, import_av().time_base))
 
 
 def _packets(container: InputContainer, streams: Any = None) -> Iterator[Any]:

@@ -20,12 +20,11 @@ from ..errors import TalkingPortraitError, reason_of
 from ..image.display_order import stated_length
 from ..timing import frame_count
 from ..types import Audio
-from .damage import CLOCK_SLACK
+from .damage import CLOCK_SLACK, DamagedMediaError
 from .images import is_picture
 from .input_paths import existing_file, is_encrypted, kind_of
 from .media_streams import (
     AudioStream,
-    DamagedMediaError,
     MediaStreams,
     decoded_frames,
     find_streams,

@@ -23,11 +23,12 @@ from ..progress import check_interrupted
 from ..provenance.marking import MarkedFrames, Marking
 from ..provenance.metadata import add_xmp, comment_of, read_statement, tags
 from ..types import Audio, Progress
+from .damage import DamagedMediaError
 from .ffmpeg import Ffmpeg, last_line
 from .frame_pixels import EXACT_SCALING, FramePixels, may_be_transparent
 from .images import MAX_PIXELS, is_picture
 from .input_paths import existing_file, is_encrypted
-from .media_streams import DamagedMediaError, MediaStreams, VideoStream, decoded_frames
+from .media_streams import MediaStreams, VideoStream, decoded_frames
 from .output_paths import as_path, file_to_write, rename_durably, shortened
 from .scratch import interruptions_held, scratch_folder
 from .sound import (

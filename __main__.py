@@ -31,6 +31,7 @@ if __name__ == "__main__":
 # What takes time is imported once an interruption is no traceback.
 import argparse  # noqa: E402
 import getpass  # noqa: E402
+import importlib  # noqa: E402
 import importlib.util  # noqa: E402
 import runpy  # noqa: E402
 import sys  # noqa: E402
@@ -58,6 +59,20 @@ from .pipelines.commands.shared import terminal  # noqa: E402
 from .pipelines.errors import TalkingPortraitError, check_seed, check_whole_numbers, is_out_of_memory, refusal  # noqa: E402
 from .pipelines.packages import VERSION, missing_package  # noqa: E402
 
+COMMANDS = {
+    ".pipelines.commands.animate": ("animate",),
+    ".pipelines.commands.motion": ("motion",),
+    ".nodes.standalone.command": ("run",),
+    ".pipelines.commands.models": ("models",),
+    ".pipelines.commands.train": ("prepare", "train"),
+    ".pipelines.commands.person": ("person",),
+    ".pipelines.commands.syncanimation": ("live",),
+    ".pipelines.commands.batch": ("batch",),
+    ".pipelines.commands.evaluate": ("evaluate",),
+    ".pipelines.commands.provenance": ("detect", "sign"),
+    ".pipelines.commands.doctor": ("doctor",),
+}
+"""The commands that each module adds, in the order in which --help lists them."""
 LESS_MEMORY = {
     "animate": "choose a smaller --size or shorter audio",
     "live": "close other programs, or train the person on smaller pictures",
@@ -86,11 +101,14 @@ def main(arguments: list[str] | None = None) -> int:
     command = ""
     try:
         _check_current_folder()
-        options = _parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        options = _parser(given[0] if given else "").parse_args(given)
         command = options.command
         check_whole_numbers({name.replace("_", "-"): value for name, value in vars(options).items()}, "--{}")
         if command != "train" and getattr(options, "seed", None) is not None:  # trainers check their plans
             check_seed(options.seed)
+        if command != "models":
+            importlib.import_module("torch")  # before an interruption is an error, which what it imports may pass over
         _on_request(_interrupting(asked))
         code = options.run(options) or 0
         terminal.flush()
@@ -176,26 +194,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {said}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    from .nodes.standalone import command as run
-    from .pipelines.commands import (
-        animate,
-        batch,
-        doctor,
-        evaluate,
-        models,
-        motion,
-        person,
-        provenance,
-        syncanimation,
-        train,
-    )
-
+def _parser(first: str = "") -> argparse.ArgumentParser:
+    """The parser of all commands, or of the one that `first` names alone: some load torch, which takes a second."""
     parser = _Parser(prog="talking_portrait", description="One portrait, one voice, one talking video.")
     parser.add_argument("--version", action="version", version=f"Talking Portrait {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
-    for command in (animate, motion, run, models, train, person, syncanimation, batch, evaluate, provenance, doctor):
-        command.add_commands(commands)
+    if first != "--version":
+        for module in [module for module, names in COMMANDS.items() if first in names] or COMMANDS:
+            importlib.import_module(module, __package__).add_commands(commands)
     return parser
 
 

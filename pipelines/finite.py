@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from .errors import TalkingPortraitError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_plain(values: object, source: str) -> None:
@@ -12,6 +15,8 @@ def check_plain(values: object, source: str) -> None:
 
     What is no tensor is for other checks.
     """
+    import torch
+
     if not isinstance(values, torch.Tensor):
         return
     if values.is_meta:
@@ -35,6 +40,8 @@ def all_finite(values: torch.Tensor) -> bool:
 
     The sum says so in one pass, without a mask of the values' size; only where it overflows are they looked at singly.
     """
+    import torch
+
     half = values.dtype in (torch.float16, torch.bfloat16)
     total = values.sum(dtype=torch.float32 if half else None)
     return bool(total.isfinite()) or bool(values.isfinite().all())

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import TalkingPortraitError, quoted
-from .progress import share
 from .types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -62,6 +61,7 @@ def prepare_person_for(
     from .audiodvp.morphable.head_shape import MorphableHead
     from .audiodvp.prepare import prepare_fitted_person
     from .person.prepare import prepare_person
+    from .progress import share
     from .syncanimation import prepare as syncanimation
     from .syncanimation.preparation.parsers import open_parser
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
-import torch
 
 from .errors import TalkingPortraitError, one_line, quoted
 from .finite import all_finite, check_plain
 from .timing import MAX_FPS, MIN_FPS
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Progress(Protocol):
@@ -274,6 +276,8 @@ class MotionLatents:
 
 
 def _check_numbers(values: Any, dimensions: int, what: str, shape: str, source: str) -> None:
+    import torch
+
     check_plain(values, what)
     if not isinstance(values, torch.Tensor):
         given = f"of the type {type(values).__name__}"

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import talking_portrait
+import talking_portrait.__main__ as command_line
 import torch
 from PIL import Image
 from talking_portrait.__main__ import main
@@ -445,3 +446,31 @@ def test_a_linked_pack_uses_the_models_of_the_comfyui_it_is_linked_into(tmp_path
     command = [sys.executable, "custom_nodes/pack", "models", "check", "face_landmarker"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert str(tmp_path / "models" / "detection" / "face_landmarker.task") in done.stdout
+
+
+@pytest.mark.parametrize(("module", "names"), command_line.COMMANDS.items())
+def test_a_command_is_found_by_its_name_alone(module: str, names: tuple[str, ...]):
+    (commands,) = (action for action in command_line._parser(names[0])._actions if action.dest == "command")
+    assert tuple(commands.choices or ()) == names, module
+
+
+def test_what_needs_no_torch_starts_without_it():
+    lines = [
+        ["--version"],
+        ["models", "list"],
+        ["motion", "--help"],
+        ["run", "--help"],
+        ["batch", "--help"],
+    ]
+    code = f"""
+import sys
+from talking_portrait.__main__ import main
+for line in {lines}:
+    try:
+        main(line)
+    except SystemExit:
+        pass
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["False"] * len(lines)

@@ -28,7 +28,6 @@ from ...pipelines.workflow.formats import (
     to_prompt,
 )
 from ...pipelines.workflow.run import NodeFailedError, run_graph, set_input
-from . import node_api as standalone
 
 OK, REFUSED, FAILED, NO_OUTPUTS = 0, 2, 3, 7
 USUAL_TIMEOUT = 3600.0
@@ -99,6 +98,8 @@ def _complain(error: object, code: int) -> int:
 
 
 def _run_here(options: argparse.Namespace, workflow: Mapping[str, Any]) -> int:
+    from . import node_api as standalone
+
     if options.timeout is not None:
         note("--timeout has no effect without --server.")
     nodes = registry()

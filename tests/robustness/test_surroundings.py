@@ -234,7 +234,7 @@ def test_a_request_to_end_while_the_program_starts_is_no_traceback(tmp_path, nam
         (tmp_path / "torch.py").write_text("try:\n    import aiohttp\nexcept BaseException:\n    pass\n")
     places = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     ready = "import os, signal, sys; [signal.signal(number, signal.SIG_DFL) for number in (1, 2, 15)]; "
-    start = f"{ready}os.execv(sys.executable, [sys.executable, '-m', 'talking_portrait', 'models', 'list'])"
+    start = f"{ready}os.execv(sys.executable, [sys.executable, '-m', 'talking_portrait', 'motion', '--out', 'a.npz'])"
     done = subprocess.run(
         [sys.executable, "-c", start],
         env={**os.environ, "PYTHONPATH": places},

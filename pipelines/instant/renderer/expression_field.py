@@ -54,7 +54,10 @@ class ExpressionField:
             changed = change.any(axis=1)
             field[parting] += apart[parting, None].astype(np.float32) * (spread[parting][:, changed] @ change[changed])
             fields.append(torch.from_numpy(field).to(device))
-        self.upper, self.lower = fields
+        self.upper, lower = fields
+        self.parting = torch.from_numpy(np.flatnonzero(parting)).to(device)
+        self.lower = lower[self.parting]
+        """The lower field's rows where it differs from the upper one's, which it is elsewhere."""
         middle = mesh.points[list(MOUTH_CORNERS)]
         down = np.array([middle[0, 1] - middle[1, 1], middle[1, 0] - middle[0, 0]])
         self.below = torch.from_numpy((nodes - middle.mean(axis=0)) @ down > 0).to(device)[:, None]
@@ -63,29 +66,30 @@ class ExpressionField:
 
     def backward(self, expression: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Upper and lower fields (B, 2, rows, columns) from moved to portrait positions; `expression` (B, 468, 2)."""
-        return self._one(self.upper, expression), self._one(self.lower, expression)
+        upper, lower = self.forward(expression)
+        return invert(upper, self.grid, self.nodes), invert(lower, self.grid, self.nodes)
 
-    def forward(self, expression: torch.Tensor, lower: bool) -> torch.Tensor:
-        """One of the fields (B, 2, rows, columns) as it moves the portrait's pixels."""
-        return self._spread(self.lower if lower else self.upper, expression)
+    def forward(self, expression: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The fields as they move the portrait's pixels."""
+        # One (nodes x 468) (468 x 2B) product for the batch.
+        batch, (rows, columns) = len(expression), (self.grid.rows, self.grid.columns)
+        flat = self._both(expression.permute(1, 0, 2).reshape(VERTICES, batch * 2))
+        upper, lower = (field.view(rows, columns, batch, 2).permute(2, 3, 0, 1) for field in flat)
+        return without_folds(upper, self.grid), without_folds(lower, self.grid)
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """A field (B, 1, rows, columns) of `values` (B, 468) at the landmarks, 0 beside the face."""
-        flat = torch.where(self.below, self.lower @ values.T, self.upper @ values.T)
+        upper, lower = self._both(values.T)
+        flat = torch.where(self.below, lower, upper)
         return flat.T.reshape(len(values), 1, self.grid.rows, self.grid.columns)
 
     def sample(self, field: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         return sample_field(field, self.grid, positions)
 
-    def _one(self, operator: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        return invert(self._spread(operator, expression), self.grid, self.nodes)
-
-    def _spread(self, operator: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        # One (nodes x 468) (468 x 2B) product for the batch.
-        batch = len(expression)
-        flat = operator @ expression.permute(1, 0, 2).reshape(VERTICES, batch * 2)
-        moved = flat.view(self.grid.rows, self.grid.columns, batch, 2).permute(2, 3, 0, 1)
-        return without_folds(moved, self.grid)
+    def _both(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both fields (nodes, K) of `values` (468, K)."""
+        upper = self.upper @ values
+        return upper, upper.index_copy(0, self.parting, self.lower @ values)
 
     def _spreading(self, nodes: np.ndarray) -> np.ndarray:
         """The matrix (N, 468) from displacements of the vertices to those of the nodes (N, 2), without a parting.

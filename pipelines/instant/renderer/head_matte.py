@@ -21,7 +21,7 @@ from ....models.curves import smoothstep
 from ....models.face.face_mesh import CHIN, FACE_OVAL
 from ...image.patch_fill import filled_background
 from ...image.person_mask import log_odds, person_mask
-from ...image.windows import grown, large_box_mean
+from ...image.windows import box_mean, grown, large_box_mean
 from ...progress import check_interrupted
 from .face_opening import inside_ring
 from .head_field import SKULL_RADII, skull_position
@@ -327,7 +327,7 @@ def _fill(
     hard = F.adaptive_max_pool2d((alpha > 0.08).float()[None], work)
     band = round(BAND * WORK_HEAD)
     touched = grown(hard, band)
-    touched = F.avg_pool2d(F.pad(touched, (band,) * 4, mode="replicate"), 2 * band + 1, stride=1)
+    touched = box_mean(touched, band)
     touched = F.interpolate(touched, size=alpha.shape[1:], mode="bilinear", align_corners=False)[0]
     known = (1 - alpha / 0.15).clamp(0, 1) ** 2 * (1 - touched)
     filled = filled_background(picture, known, patches=patches)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ....models.curves import smoothstep
-from ...image.windows import box_mean
+from ...image.windows import box_mean, largest_of_run
 from ...progress import check_interrupted
 
 LEAST_AREA, EASED_AREA, EASED_INVERSE = 0.22, 0.42, 0.3
@@ -190,8 +190,8 @@ def _cell_slopes(field: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.T
 def _at_nodes(weight: torch.Tensor, radius: int) -> torch.Tensor:
     """Weights of cells (B, 1, rows - 1, columns - 1) at the nodes (B, 1, rows, columns), all round by `radius`."""
     size = 2 * radius + 2
-    grown = F.max_pool2d(F.pad(weight, (radius + 1,) * 4), (size, 1), stride=1)
-    return box_mean(F.max_pool2d(grown, (1, size), stride=1), radius)
+    grown = largest_of_run(F.pad(weight, (radius + 1,) * 4), size, -2)
+    return box_mean(largest_of_run(grown, size, -1), radius)
 
 
 def _unfolding_scale(by_x: torch.Tensor, by_y: torch.Tensor) -> torch.Tensor:

@@ -276,8 +276,7 @@ def test_no_motion_folds_skin_or_head(renderer, turn):
     skin, head = ExpressionField(mesh, torch.device("cpu")), HeadField(mesh, torch.device("cpu"))
     shape = mesh.move(motion, np.arange(count), at_work(count))
     for forward, grid in (
-        (skin.forward(shape.expression, lower=False), skin.grid),
-        (skin.forward(shape.expression, lower=True), skin.grid),
+        *((field, skin.grid) for field in skin.forward(shape.expression)),
         (head.forward(shape.camera_motion, shape.breath), head.grid),
     ):
         assert least_area_ratio(forward, grid) > 0.2
@@ -294,7 +293,7 @@ def test_collars_keep_still_below_a_dropping_chin(renderer):
     shape = mesh.move(motion_of(np.array([[0.4, 0, 0, 0, 0, 0]])), np.arange(1), at_work(1, 0))
     chin = mesh.points[152]
     places = chin + np.outer([0.0, 0.25, 0.5], [0, mesh.eye_distance])
-    moved = skin.sample(skin.forward(shape.expression, lower=True), torch.from_numpy(places).float()[None, None])
+    moved = skin.sample(skin.forward(shape.expression)[1], torch.from_numpy(places).float()[None, None])
     drop, near, far = moved[0, 0, :, 1].tolist()
     assert drop > 0.08 * mesh.eye_distance
     assert near < 0.4 * drop
@@ -306,7 +305,7 @@ def test_inversion_undoes_a_field(renderer):
     controls[0, 0] = 0.6
     shape = renderer.mesh.move(motion_of(controls), np.arange(1), at_work(1))
     skin = renderer.skin
-    forward = skin.forward(shape.expression, lower=False)
+    forward = skin.forward(shape.expression)[0]
     backward = invert(forward, skin.grid, skin.nodes).permute(0, 2, 3, 1)
     back = backward + sample_field(forward, skin.grid, skin.nodes + backward)
     above = skin.nodes[..., 1] < renderer.mesh.points[13, 1]
@@ -316,7 +315,7 @@ def test_inversion_undoes_a_field(renderer):
 def test_an_extreme_opening_is_inverted_too(renderer):
     shape = renderer.mesh.move(motion_of(np.array([[0.9, 0, 0, 0, 0, 0]])), np.arange(1), at_work(1))
     skin = renderer.skin
-    forward = skin.forward(shape.expression, lower=True)
+    forward = skin.forward(shape.expression)[1]
     backward = invert(forward, skin.grid, skin.nodes).permute(0, 2, 3, 1)
     back = backward + sample_field(forward, skin.grid, skin.nodes + backward)
     along, across = renderer.lips.tables.local(skin.nodes + backward[0])

@@ -7,6 +7,7 @@ the units of the next step, so that each pixel costs three samplings and a few a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 
@@ -83,7 +84,9 @@ class MovingPixels:
         values = layer.at((self.in_layer + sources).t()[None, None])[0, :, 0]
         least_x, least_y = (MOVED * layer.scale(sources)).tolist()
         across, down = sources.abs()
-        changed = ((across > least_x) | (down > least_y)) & (self.covered | values.any(dim=0))
+        # As `values.any(dim=0)`, which takes three times as long.
+        there = reduce(torch.maximum, values.abs()) > 0
+        changed = ((across > least_x) | (down > least_y)) & (self.covered | there)
         if len(self.backdrop) == 4:  # light changes no alpha
             light = torch.stack([light, light, light, torch.ones_like(light)])
         head = torch.addcmul(self.backdrop, values[:-1], light)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ...image.luma import LUMA
-from .face_opening import Aperture, colours_along, colours_at
+from .face_opening import Aperture, cheapest_path, colours_along, colours_at
 from .picture_style import plain_brightness
 from .portrait_mesh import PortraitMesh
 
@@ -180,15 +180,7 @@ def _smooth_path(mouth: Aperture, line: np.ndarray, offsets: np.ndarray, cost: n
     # At the corners the line is the landmarks'; towards the middle the picture counts for more.
     freedom = np.clip((1 - np.abs(mouth.table_along[inner] / mouth.half)) / 0.15, 0.05, 1)
     cost = cost + 0.5 * (offsets / np.abs(offsets).max()) ** 2 / freedom[:, None]
-    bend = 0.02 * stiff * (np.arange(len(offsets))[:, None] - np.arange(len(offsets))) ** 2
-    total, came = cost[0], []
-    for column in cost[1:]:
-        paths = total[None] + bend
-        came.append(paths.argmin(axis=1))
-        total = paths.min(axis=1) + column
-    path = [int(total.argmin())]
-    for step in reversed(came):
-        path.append(int(step[path[-1]]))
+    path = cheapest_path(cost, 0.02 * stiff)
     found = line.copy()
-    found[inner] += gaussian_filter1d(offsets[path[::-1]], 4.0 * stiff**0.3, mode="nearest")
+    found[inner] += gaussian_filter1d(offsets[path], 4.0 * stiff**0.3, mode="nearest")
     return found

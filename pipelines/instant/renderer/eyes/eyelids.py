@@ -16,6 +16,7 @@ from .....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EY
 from ..face_opening import SPAN, Aperture, EdgeTables, eye_opening
 from ..portrait_mesh import PortraitMesh
 from ..warp import Layer, as_opaque_as
+from .drawn_eyes import with_drawn_eyes
 from .lid_textures import LidTextures
 from .spectacles import LEAST_BRIDGE, Surroundings, are_spectacles, bridge_contrast
 
@@ -51,9 +52,9 @@ INNER_RIM = 0.06
 """Eye half widths between the lids' edges and the eyeball whose colour is continued under them."""
 SOFT_TOP = 0.15
 """Eye half widths over which drawn-out skin begins, or all of it where there is less."""
-FADE_SIDES, FADE_BEHIND_FRAME = (1.55, 1.25), (1.2, 0.95)
+FADE_SIDES, FADE_AT_CORNERS = (1.55, 1.25), (1.2, 0.95)
 """Eye half widths from the middle at which lids no longer change the picture, and up to which they do in full: usually,
-and beside the frame of spectacles."""
+and beside the frame of spectacles or within an outline that was found in the picture."""
 FADE_LID = 1.35, 0.85
 """Eye half widths from the middle between which a shut lid's own light and smoothness begin."""
 SLIGHT_CLOSURE = 0.08
@@ -69,17 +70,20 @@ which a turned head hides it."""
 class Eyelid:
     """One eye of the portrait, which may lie behind spectacles."""
 
-    def __init__(self, portrait: Layer, eye: Aperture, below_brow: np.ndarray, free: np.ndarray | None) -> None:
+    def __init__(
+        self, portrait: Layer, eye: Aperture, below_brow: np.ndarray, free: np.ndarray | None, drawn: bool
+    ) -> None:
         """`eye` and `below_brow` as from `_eye_and_brow`.
 
         `free` (ENTRIES,) is where the skin begins that may be drawn out, below the rim of spectacles, else None.
+        `drawn` is whether the eye has its outline in the picture.
         """
         from scipy.ndimage import gaussian_filter1d
 
         self.eye = eye
         lashes = LASHES * eye.half
         room = np.maximum(eye.upper - lashes - below_brow, LEAST_ROOM * eye.half)
-        self.sides = FADE_SIDES if free is None else FADE_BEHIND_FRAME
+        self.sides = FADE_SIDES if free is None and not drawn else FADE_AT_CORNERS
         self.lower_room = float(max(0.9 * eye.half, 1.0))
         self.feather = max(0.8, 0.025 * eye.half)
         meeting = _meeting_arc(eye)
@@ -205,38 +209,51 @@ def eyelids(mesh: PortraitMesh, portrait: Layer, stone: float) -> tuple[Eyelid, 
     `stone` as in `PictureStyle`: statues don't blink.
     """
     rings = (RIGHT_EYE, LEFT_EYE)
-    if stone > 0.5 or not _both_visible(mesh, portrait, rings):
+    points, drawn = with_drawn_eyes(portrait, mesh.points, mesh.eye_distance)
+    # A dark lens has light around it, but none in the middle.
+    if stone > 0.5 or not all(_both_visible(where, portrait, rings) for where in (mesh.points, points)):
         return ()
-    shapes = [_eye_and_brow(mesh, ring, brow) for ring, brow in zip(rings, (RIGHT_BROW, LEFT_BROW), strict=True)]
+    shapes = [
+        _eye_and_brow(points, ring, brow, 0.0 if drawn else RIM)
+        for ring, brow in zip(rings, (RIGHT_BROW, LEFT_BROW), strict=True)
+    ]
     free: list[np.ndarray | None] = [None, None]
     bridge = bridge_contrast(portrait, mesh.points)
     if abs(bridge) > LEAST_BRIDGE:
-        around = [Surroundings(portrait, mesh.points, *shape, LASHES * shape[0].half, bridge) for shape in shapes]
+        # What looks like the outline of a drawn eye may be a rim or a dark lens.
+        if drawn:
+            return ()
+        around = [Surroundings(portrait, points, *shape, LASHES * shape[0].half, bridge) for shape in shapes]
         if any(eye.opaque for eye in around):
             return ()
         if are_spectacles(around):
             free = [eye.free_skin() for eye in around]
-    eyes = tuple(Eyelid(portrait, *shape, begins) for shape, begins in zip(shapes, free, strict=True))
+    eyes = tuple(Eyelid(portrait, *shape, begins, drawn) for shape, begins in zip(shapes, free, strict=True))
     # Where the skin above an eye is a hat, no blink can be drawn.
     return () if any(eye.textures.brighter > BRIGHTEST_LID for eye in eyes) else eyes
 
 
-def _eye_and_brow(mesh: PortraitMesh, ring: tuple[int, ...], brow: tuple[int, ...]) -> tuple[Aperture, np.ndarray]:
-    """An eye with its lids' edges in a blink, and where (ENTRIES,) over it the skin below the brow begins."""
-    eye = eye_opening(mesh.points, ring)
+def _eye_and_brow(
+    points: np.ndarray, ring: tuple[int, ...], brow: tuple[int, ...], rim: float
+) -> tuple[Aperture, np.ndarray]:
+    """An eye with its lids' edges in a blink, and where (ENTRIES,) over it the skin below the brow begins.
+
+    The edges lie `rim` half widths outside the landmarks.
+    """
+    eye = eye_opening(points, ring)
     # Landmarks run along the inside of the lids: a rim of eyeball on a shut lid would shine through.
-    inset = RIM * eye.half * np.clip((eye.lower - eye.upper) / (0.3 * eye.half), 0, 1)
+    inset = rim * eye.half * np.clip((eye.lower - eye.upper) / (0.3 * eye.half), 0, 1)
     eye.upper, eye.lower = eye.upper - inset, eye.lower + inset
-    edge = eye.local(mesh.points[list(brow[:5])])
+    edge = eye.local(points[list(brow[:5])])
     order = edge[:, 0].argsort()
     return eye, np.interp(eye.table_along, edge[order, 0], edge[order, 1]) + BROW_MARGIN * eye.half
 
 
-def _both_visible(mesh: PortraitMesh, portrait: Layer, rings: tuple[tuple[int, ...], ...]) -> bool:
+def _both_visible(points: np.ndarray, portrait: Layer, rings: tuple[tuple[int, ...], ...]) -> bool:
     """Whether the picture shows two open eyes with irises."""
     widths, light = [], []
     for ring in rings:
-        eye = eye_opening(mesh.points, ring)
+        eye = eye_opening(points, ring)
         opening = eye.lower - eye.upper
         if opening.max() < LEAST_OPENING * 2 * eye.half:
             return False
@@ -244,8 +261,7 @@ def _both_visible(mesh: PortraitMesh, portrait: Layer, rings: tuple[tuple[int, .
         down = np.linspace(0.1, 0.9, 17)[:, None]
         across = eye.upper[inner] + down * opening[inner]
         places = eye.places(eye.table_along[inner], across)
-        colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3]
-        dark, bright = np.quantile(colours.mean(dim=0).cpu().numpy(), [0.1, 0.9])
+        dark, bright = np.quantile(portrait.colours_at(places).mean(axis=-1), [0.1, 0.9])
         if bright - dark < LEAST_CONTRAST * bright:
             return False
         widths.append(eye.half)

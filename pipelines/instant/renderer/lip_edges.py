@@ -36,6 +36,10 @@ LIP_ABOVE, MOST_ABOVE = 0.25, 0.5
 in mouth half widths of which that is believed: tongues are of that colour too."""
 UNLIKE_INSIDE = 0.4
 """Part of the colour difference between a mouth's inside and its lower lip from which a pixel is no longer inside."""
+SIDE_LIT = 0.8
+"""Part of the mouth, from its middle to a corner, over which lips tell how their light changes."""
+MOST_SIDE_LIGHT = 0.9
+"""Largest change that is believed, per mouth half width."""
 STEPS = 33
 """Places across the lips that are tried for each of a line's places along them."""
 
@@ -160,6 +164,21 @@ def lip_in_opening(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
     found = np.zeros(len(mouth.table_along))
     found[inner] = median_filter(share * gap, 9, mode="nearest")
     return np.maximum(gaussian_filter1d(found, 3.0), 2 * RIM * mouth.half)
+
+
+def side_light(picture: np.ndarray, mouth: Aperture) -> float:
+    """How much lighter a mouth's lips become from the first corner to the second.
+
+    The rise of the logarithm of their brightness per half width: the lesser one of both lips, as far as these agree.
+    """
+    along = np.linspace(-SIDE_LIT, SIDE_LIT, STEPS) * mouth.half
+    beyond = np.linspace(LIP_FROM, LIP_TO, 9) * mouth.half
+    rises = []
+    for edge, outwards in zip(mouth.edges_at(along), (-beyond, beyond), strict=True):
+        light = np.median(colours_at(picture, mouth.places(along[:, None], edge[:, None] + outwards)) @ LUMA, axis=1)
+        rises.append(float(np.polyfit(along / mouth.half, np.log(light.clip(min=0.02)), 1)[0]))
+    lesser = min(rises, key=abs)
+    return float(np.clip(lesser, -MOST_SIDE_LIGHT, MOST_SIDE_LIGHT)) if rises[0] * rises[1] > 0 else 0.0
 
 
 def _between(picture: np.ndarray, mouth: Aperture, shares: np.ndarray) -> np.ndarray:

@@ -59,12 +59,14 @@ def layer_of(image: torch.Tensor) -> Layer:
 
 def test_outlines_are_found_inside_the_line_that_is_drawn_around_the_eyes():
     (image, ellipses), mesh = drawn_face(), PortraitMesh(example_portrait()[1])
-    points, sure = with_drawn_eyes(layer_of(image), mesh.points, mesh.eye_distance)
-    assert sure
+    points, within = with_drawn_eyes(layer_of(image), mesh.points, mesh.eye_distance)
+    assert within is not None
     for ring, (middle, radii) in zip(RINGS, ellipses, strict=True):
         # In the middle of both lids, along which a line is, and at the corners, which cover it.
         for index, part in ((ring[4], 1.47 / 1.6), (ring[12], 1.47 / 1.6), (ring[0], 1.0), (ring[8], 1.0)):
             assert abs(np.linalg.norm((points[index] - middle) / radii) - part) < 0.06
+            inside = 0.97 / 1.1 if part == 1.0 else part
+            assert abs(np.linalg.norm((within[index] - middle) / radii) - inside) < 0.06
     others = np.setdiff1d(np.arange(len(points)), RINGS)
     np.testing.assert_array_equal(points[others], mesh.points[others])
 
@@ -87,6 +89,20 @@ def test_a_blink_covers_a_drawn_eye_and_leaves_a_line():
         assert (lower.mean(axis=-1).min(axis=0) < 0.4).mean() > 0.9
 
 
+def test_the_line_around_a_drawn_eye_stays_when_it_looks_around_or_opens_wider():
+    image, ellipses = drawn_face()
+    motion = replace(blinks(-0.1, 0.0), gaze=np.array([[0, 0], [14, 0]], np.float32))
+    wider, looking = InstantRenderer(image, example_portrait()[1]).render(motion)[0].numpy()
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
+    for middle, radii in ellipses:
+        outside = np.hypot((x - middle[0]) / radii[0], (y - middle[1]) / radii[1]) > 0.97
+        near = (np.abs(x - middle[0]) < 1.5 * radii[0]) & (np.abs(y - middle[1]) < 1.5 * radii[1])
+        for frame in (wider, looking):
+            assert np.abs(frame - image.numpy())[outside & near].max() < 0.1
+        white = near & (image.numpy().min(axis=-1) > 0.9) & ~outside
+        assert np.abs(looking - image.numpy())[white].max() > 0.3, "the iris has moved"
+
+
 def test_dark_lenses_in_a_drawing_do_not_blink():
     assert InstantRenderer(drawn_face(lenses=True)[0], example_portrait()[1]).eyes == ()
 
@@ -101,8 +117,8 @@ def test_flat_colours_are_no_statue():
 def test_the_landmarks_of_a_persons_eyes_are_kept():
     image, track = example_portrait()
     mesh = PortraitMesh(track)
-    points, sure = with_drawn_eyes(layer_of(image), mesh.points, mesh.eye_distance)
-    assert not sure
+    points, within = with_drawn_eyes(layer_of(image), mesh.points, mesh.eye_distance)
+    assert within is None
     np.testing.assert_array_equal(points, mesh.points)
 
 
@@ -111,7 +127,7 @@ def test_dark_lashes_around_eyes_that_look_down_are_no_larger_eyes():
     for ring in RINGS:
         middle = mesh.points[list(ring)].mean(axis=0)
         mesh.points[list(ring)] = middle + (mesh.points[list(ring)] - middle) * [1, 0.4]
-    assert not with_drawn_eyes(layer_of(image), mesh.points, mesh.eye_distance)[1]
+    assert with_drawn_eyes(layer_of(image), mesh.points, mesh.eye_distance)[1] is None
 
 
 def large_eyes(below: float) -> tuple[torch.Tensor, FaceTrack, list[float]]:
@@ -143,8 +159,8 @@ def large_eyes(below: float) -> tuple[torch.Tensor, FaceTrack, list[float]]:
 def test_the_lower_edges_of_large_eyes_are_found():
     image, track, edges = large_eyes(below=0.35)
     mesh = PortraitMesh(track)
-    points, sure = with_drawn_eyes(layer_of(image), mesh.points, mesh.eye_distance)
-    assert not sure
+    points, within = with_drawn_eyes(layer_of(image), mesh.points, mesh.eye_distance)
+    assert within is None
     for ring, edge in zip(RINGS, edges, strict=True):
         half = np.ptp(mesh.points[list(ring), 0]) / 2
         assert abs(points[ring[12], 1] - edge) < 0.1 * half

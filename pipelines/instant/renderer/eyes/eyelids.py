@@ -71,19 +71,24 @@ class Eyelid:
     """One eye of the portrait, which may lie behind spectacles."""
 
     def __init__(
-        self, portrait: Layer, eye: Aperture, below_brow: np.ndarray, free: np.ndarray | None, drawn: bool
+        self,
+        portrait: Layer,
+        eye: Aperture,
+        below_brow: np.ndarray,
+        free: np.ndarray | None,
+        ball: Aperture | None,
     ) -> None:
         """`eye` and `below_brow` as from `_eye_and_brow`.
 
         `free` (ENTRIES,) is where the skin begins that may be drawn out, below the rim of spectacles, else None.
-        `drawn` is whether the eye has its outline in the picture.
+        `ball` is what is within the line around a drawn eye, else None.
         """
         from scipy.ndimage import gaussian_filter1d
 
         self.eye = eye
         lashes = LASHES * eye.half
         room = np.maximum(eye.upper - lashes - below_brow, LEAST_ROOM * eye.half)
-        self.sides = FADE_SIDES if free is None and not drawn else FADE_AT_CORNERS
+        self.sides = FADE_SIDES if free is None and ball is None else FADE_AT_CORNERS
         self.lower_room = float(max(0.9 * eye.half, 1.0))
         self.feather = max(0.8, 0.025 * eye.half)
         meeting = _meeting_arc(eye)
@@ -100,8 +105,14 @@ class Eyelid:
         )
         self.box = torch.from_numpy(box).float().to(portrait.values.device)
         """Corners (4, 2) of all that a blink can touch, in the portrait."""
-        ball = eye.corners_of((-eye.half, eye.half), (eye.upper.min() - 1, eye.lower.max() + 1))
-        self.ball_box = torch.from_numpy(ball).float().to(portrait.values.device)
+        self.widens = ball is None
+        """Whether the eye can open wider: the line around a drawn one stays."""
+        self.ball = ball or eye
+        self.ball_tables = EdgeTables(self.ball, [self.ball.upper, self.ball.lower], portrait.values.device)
+        corners = self.ball.corners_of(
+            (-self.ball.half, self.ball.half), (self.ball.upper.min() - 1, self.ball.lower.max() + 1)
+        )
+        self.ball_box = torch.from_numpy(corners).float().to(portrait.values.device)
         """Corners (4, 2) of all that a turning eyeball can touch."""
         self.textures = LidTextures(portrait, eye, np.maximum(room, LEAST_BEHIND * eye.half), lashes)
 
@@ -115,6 +126,7 @@ class Eyelid:
         Also where (B, h, w) the eye's lids are: the colours hold there alone.
         """
         own = picture.sample(positions)
+        closure = closure if self.widens else closure.clamp(min=0)
         along, across = self.tables.local(positions)
         lids = along.abs() < SPAN * self.eye.half
         upper, lower, meeting, reach, room = self.tables.at(along)
@@ -173,18 +185,16 @@ class Eyelid:
         """
         if not widened.any() and not gaze.any():
             return own, own
-        along, across = self.tables.local(positions)
-        upper, lower = self.tables.at(along)[:2]
-        half = self.eye.half
-        right, down = (gaze @ self.tables.basis)[:, :, None, None].unbind(1)
+        tables, half = self.ball_tables, self.ball.half
+        along, across = tables.local(positions)
+        upper, lower = tables.at(along)
+        right, down = (gaze @ tables.basis)[:, :, None, None].unbind(1)
         right, down = right.clamp(-FARTHEST_GAZE * half, FARTHEST_GAZE * half), down.clamp(-0.5 * half, 0.5 * half)
         there = along - right * (1 - (along / half) ** 2).clamp(min=0)
         # Lids and a widening eye hide more eyeball than the picture has: its edge pixel is continued.
         depth = self.feather + torch.minimum(INNER_RIM * half * torch.ones_like(upper), (lower - upper) / 4)
         inside = torch.maximum(torch.minimum(across - down, lower - depth), upper + depth) - across
-        moved = picture.sample(
-            positions + (there - along)[..., None] * self.tables.basis[:, 0] + self.tables.vector(inside)
-        )
+        moved = picture.sample(positions + (there - along)[..., None] * tables.basis[:, 0] + tables.vector(inside))
         edge = torch.minimum(across - upper, lower - across)
         part = smoothstep(0.0, 2 * self.feather, edge - self.feather)
         continued = torch.where(widened < 0, torch.ones_like(edge), part)
@@ -209,26 +219,29 @@ def eyelids(mesh: PortraitMesh, portrait: Layer, stone: float) -> tuple[Eyelid, 
     `stone` as in `PictureStyle`: statues don't blink.
     """
     rings = (RIGHT_EYE, LEFT_EYE)
-    points, drawn = with_drawn_eyes(portrait, mesh.points, mesh.eye_distance)
+    points, within = with_drawn_eyes(portrait, mesh.points, mesh.eye_distance)
     # A dark lens has light around it, but none in the middle.
     if stone > 0.5 or not all(_both_visible(where, portrait, rings) for where in (mesh.points, points)):
         return ()
     shapes = [
-        _eye_and_brow(points, ring, brow, 0.0 if drawn else RIM)
+        _eye_and_brow(points, ring, brow, RIM if within is None else 0.0)
         for ring, brow in zip(rings, (RIGHT_BROW, LEFT_BROW), strict=True)
     ]
     free: list[np.ndarray | None] = [None, None]
     bridge = bridge_contrast(portrait, mesh.points)
     if abs(bridge) > LEAST_BRIDGE:
         # What looks like the outline of a drawn eye may be a rim or a dark lens.
-        if drawn:
+        if within is not None:
             return ()
         around = [Surroundings(portrait, points, *shape, LASHES * shape[0].half, bridge) for shape in shapes]
         if any(eye.opaque for eye in around):
             return ()
         if are_spectacles(around):
             free = [eye.free_skin() for eye in around]
-    eyes = tuple(Eyelid(portrait, *shape, begins, drawn) for shape, begins in zip(shapes, free, strict=True))
+    balls = [None if within is None else eye_opening(within, ring) for ring in rings]
+    eyes = tuple(
+        Eyelid(portrait, *shape, begins, ball) for shape, begins, ball in zip(shapes, free, balls, strict=True)
+    )
     # Where the skin above an eye is a hat, no blink can be drawn.
     return () if any(eye.textures.brighter > BRIGHTEST_LID for eye in eyes) else eyes
 

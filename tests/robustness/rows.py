@@ -366,6 +366,8 @@ PORTRAITS = [
         test="pipelines/instant/test_source_check.py::test_a_mouth_behind_a_mask_or_a_hand_is_said"),
     Row("one eye hidden, a statue's eyes, dark glasses", "Instant", figure="neither eye blinks",
         test="pipelines/instant/test_eyelids.py::test_blank_and_hidden_eyes_do_not_blink_nor_does_the_other"),
+    Row("drawn eyes larger than a person's", "Instant", figure="a blink covers all of them",
+        test="pipelines/instant/test_drawn_eyes.py::test_a_blink_covers_a_drawn_eye_and_leaves_a_line"),
     Row("any motion on a turned face", "Instant", figure="the warp's determinant stays above 0.2",
         test="pipelines/instant/test_renderer.py::test_no_motion_folds_skin_or_head"),
     Row("a cut-out", "Instant", figure="its alpha moves with it", test="pipelines/instant/test_transparency.py::test_a_cut_out_moves_with_its_alpha"),

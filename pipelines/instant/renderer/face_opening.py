@@ -111,6 +111,24 @@ def eye_opening(points: np.ndarray, ring: Sequence[int]) -> Aperture:
     return Aperture(points, (ring[0], ring[8]), ring[1:8], ring[15:8:-1])
 
 
+def cheapest_path(cost: np.ndarray, bend: float) -> np.ndarray:
+    """The place in each column of (columns, places) of the path across with the least cost.
+
+    A path also costs `bend` for each squared change by one place from one column to the next.
+    """
+    places = np.arange(cost.shape[1])
+    bending = bend * (places[:, None] - places) ** 2
+    total, came = cost[0], []
+    for column in cost[1:]:
+        paths = total[None] + bending
+        came.append(paths.argmin(axis=1))
+        total = paths.min(axis=1) + column
+    path = [int(total.argmin())]
+    for step in reversed(came):
+        path.append(int(step[path[-1]]))
+    return np.array(path[::-1])
+
+
 class EdgeTables:
     """An aperture's edges, and other curves along it, ready for whole images of positions."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....models.curves import smoothstep
 from ...image.luma import LUMA
-from .face_opening import Aperture, colours_along, colours_at
+from .face_opening import Aperture, cheapest_path, colours_along, colours_at
 from .picture_style import plain_brightness
 from .portrait_mesh import PortraitMesh
 
@@ -36,6 +36,10 @@ LIP_ABOVE, MOST_ABOVE = 0.25, 0.5
 in mouth half widths of which that is believed: tongues are of that colour too."""
 UNLIKE_INSIDE = 0.4
 """Part of the colour difference between a mouth's inside and its lower lip from which a pixel is no longer inside."""
+SIDE_LIT = 0.8
+"""Part of the mouth, from its middle to a corner, over which lips tell how their light changes."""
+MOST_SIDE_LIGHT = 0.9
+"""Largest change that is believed, per mouth half width."""
 STEPS = 33
 """Places across the lips that are tried for each of a line's places along them."""
 
@@ -162,6 +166,21 @@ def lip_in_opening(picture: np.ndarray, mouth: Aperture) -> np.ndarray:
     return np.maximum(gaussian_filter1d(found, 3.0), 2 * RIM * mouth.half)
 
 
+def side_light(picture: np.ndarray, mouth: Aperture) -> float:
+    """How much lighter a mouth's lips become from the first corner to the second.
+
+    The rise of the logarithm of their brightness per half width: the lesser one of both lips, as far as these agree.
+    """
+    along = np.linspace(-SIDE_LIT, SIDE_LIT, STEPS) * mouth.half
+    beyond = np.linspace(LIP_FROM, LIP_TO, 9) * mouth.half
+    rises = []
+    for edge, outwards in zip(mouth.edges_at(along), (-beyond, beyond), strict=True):
+        light = np.median(colours_at(picture, mouth.places(along[:, None], edge[:, None] + outwards)) @ LUMA, axis=1)
+        rises.append(float(np.polyfit(along / mouth.half, np.log(light.clip(min=0.02)), 1)[0]))
+    lesser = min(rises, key=abs)
+    return float(np.clip(lesser, -MOST_SIDE_LIGHT, MOST_SIDE_LIGHT)) if rises[0] * rises[1] > 0 else 0.0
+
+
 def _between(picture: np.ndarray, mouth: Aperture, shares: np.ndarray) -> np.ndarray:
     """Colours (columns between the corners, shares, 3) from the upper edge (share 0) to the lower one (1)."""
     gap, here = mouth.lower - mouth.upper, np.zeros(1)
@@ -180,15 +199,7 @@ def _smooth_path(mouth: Aperture, line: np.ndarray, offsets: np.ndarray, cost: n
     # At the corners the line is the landmarks'; towards the middle the picture counts for more.
     freedom = np.clip((1 - np.abs(mouth.table_along[inner] / mouth.half)) / 0.15, 0.05, 1)
     cost = cost + 0.5 * (offsets / np.abs(offsets).max()) ** 2 / freedom[:, None]
-    bend = 0.02 * stiff * (np.arange(len(offsets))[:, None] - np.arange(len(offsets))) ** 2
-    total, came = cost[0], []
-    for column in cost[1:]:
-        paths = total[None] + bend
-        came.append(paths.argmin(axis=1))
-        total = paths.min(axis=1) + column
-    path = [int(total.argmin())]
-    for step in reversed(came):
-        path.append(int(step[path[-1]]))
+    path = cheapest_path(cost, 0.02 * stiff)
     found = line.copy()
-    found[inner] += gaussian_filter1d(offsets[path[::-1]], 4.0 * stiff**0.3, mode="nearest")
+    found[inner] += gaussian_filter1d(offsets[path], 4.0 * stiff**0.3, mode="nearest")
     return found

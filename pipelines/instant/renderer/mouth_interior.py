@@ -16,9 +16,11 @@ from ....models.curves import smoothstep
 from ....models.face.face_mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, LEFT_EYE, RIGHT_EYE
 from ...image.luma import LUMA
 from .face_opening import Aperture, colours_at
+from .lip_edges import side_light
 from .mouth_shape import TUCK_DOWN, TUCK_GAP
 from .picture_style import (
     LIPS,
+    TEETH_BETWEEN,
     PictureStyle,
     blue_of_whites,
     median_colour,
@@ -116,7 +118,8 @@ def palette_of(picture: np.ndarray, mesh: PortraitMesh, style: PictureStyle) -> 
     teeth = fit("teeth", TEETH, 0, saturation)
     if skin[0] > skin[1]:
         # Yellow light makes teeth cream, neither green nor as yellow as skin, and pale skin in it no whiter than eyes.
-        whites = blue_of_whites(eyes)
+        # Shaded eyes, and lenses before them, may be yellower than skin, but nothing white is.
+        whites = max(blue_of_whites(eyes), min(skin[2] / skin[1], 1.0))
         bluest = float(np.dot(BLUEST, (skin[2] / skin[1], whites, 1)))
         blue = np.clip(teeth[2] / teeth[1], np.clip(whites, YELLOW_LIGHT, YELLOWEST), max(bluest, YELLOW_LIGHT))
         hue = np.array([max(teeth[0] / teeth[1], 1 + REDDER * (1 - blue)), 1, blue])
@@ -173,7 +176,10 @@ class MouthInterior:
         bend = np.interp(along[0], mouth.table_along, mouth.lower - mouth.middle_gap()[1]) * follow
         row = (lower_rest + bend) / self.cm - bare
         edge = np.full(columns, upper_rest / self.cm + UPPER_SHOW)
-        teeth = np.repeat(palette.teeth[None], columns, axis=0)
+        # A face that is lit from one side is so within its mouth, too.
+        rise = (1 - style.drawn) * side_light(picture, mouth)
+        side = np.exp(rise * np.clip(along[0] / mouth.half, -1, 1))[:, None]
+        teeth = palette.teeth * np.minimum(side, TEETH_BETWEEN[1] / float(palette.teeth @ LUMA))
         if not mesh.mouth.closed:
             own, bright = _own_teeth(picture, mouth, along[0], plain_brightness(picture, mesh.points))
             bright = bright * kept
@@ -190,9 +196,9 @@ class MouthInterior:
 
         texels = columns / (2 * self.half_width)
         layers = [
-            self._upper_teeth(across / self.cm, arc, turn, edge, teeth, palette.gum),
+            self._upper_teeth(across / self.cm, arc, turn, edge, teeth, palette.gum * side),
             self._lower_teeth(across / self.cm, arc, turn, row + 0.02, teeth),
-            self._tongue(across / self.cm, arc, row - 0.40, palette.tongue),
+            self._tongue(across / self.cm, arc, row - 0.40, palette.tongue * side),
         ]
         blurred = gaussian_filter(np.stack(layers), (0, *2 * [texels * np.sqrt(max(style.blur**2 - 0.25, 0))], 0))
         blurred[..., :3] += _tiled(style.grain, texels, rows, columns)[..., None]

@@ -83,7 +83,9 @@ class PictureStyle:
         blur, hues = _blur(picture, points), _hues(picture, points)
         stone = _stone(picture, points, blur) * float(smoothstep(*ONE_MATERIAL, np.float64(hues)))
         stone *= 1 - _bare_teeth(picture, points, eye_distance)
-        return cls(blur, grain, _drawn(picture, points), stone, hues, _black(picture))
+        drawn = _drawn(picture, points)
+        # Flat colours are no statue's, however few they are.
+        return cls(blur, grain, drawn, stone * (1 - drawn), hues, _black(picture))
 
 
 def median_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -297,6 +297,11 @@ class Layer:
         """Values (B, C, h, w) at `positions` (B, h, w, 2) in pixels of the whole picture."""
         return self.at(self.normalised(positions))
 
+    def colours_at(self, places: np.ndarray) -> np.ndarray:
+        """Colours (..., 3), as an array, at places (..., 2) in pixels of the whole picture."""
+        flat = torch.from_numpy(places.reshape(1, 1, -1, 2)).to(self.values)
+        return self.sample(flat)[0, :3, 0].T.cpu().numpy().reshape(*places.shape[:-1], 3)
+
     def at(self, where: torch.Tensor) -> torch.Tensor:
         """Values (B, C, h, w) at `where` (B, h, w, 2) in -1..1: bicubic, or linear where values lie close."""
         check_interrupted()

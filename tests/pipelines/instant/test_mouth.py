@@ -21,10 +21,17 @@ from talking_portrait.pipelines.instant.animate import fit_portrait
 from talking_portrait.pipelines.instant.driver.idle import idle_lips
 from talking_portrait.pipelines.instant.driver.prosody import RATE
 from talking_portrait.pipelines.instant.renderer.face_opening import Aperture, inside_ring
-from talking_portrait.pipelines.instant.renderer.lip_edges import inside_kept, inside_shown, lip_above, lip_edge
+from talking_portrait.pipelines.instant.renderer.lip_edges import (
+    inside_kept,
+    inside_shown,
+    lip_above,
+    lip_edge,
+    side_light,
+)
 from talking_portrait.pipelines.instant.renderer.mouth_interior import (
     YELLOW_LIGHT,
     YELLOWEST,
+    MouthInterior,
     _own_teeth,
     palette_of,
 )
@@ -34,6 +41,7 @@ from talking_portrait.pipelines.instant.renderer.picture_style import (
     SKIN,
     PictureStyle,
     pixels_inside,
+    skin_colour,
     teeth_brightness,
 )
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import LipControls, PortraitMesh
@@ -287,6 +295,53 @@ def test_teeth_are_as_cream_as_the_light_makes_the_whites_of_the_eyes():
     assert blue(picture * np.float32([1.0, 0.8, 0.35])) == pytest.approx(YELLOW_LIGHT, abs=0.02)
     assert blue(faded) == pytest.approx(0.7 / 0.8, abs=0.03), "a picture of one hue has no white"
     assert np.ptp(teeth(picture @ LUMA[:, None] * np.ones(3, np.float32))) < 1e-3, "a grey one has no hue"
+
+
+def test_teeth_are_no_yellower_than_skin():
+    """Lenses before the eyes, and brown eyes in the shade, are."""
+    image, track = example_portrait()
+    mesh = InstantRenderer(image, track, eyes=False).mesh
+    picture = image[..., :3].numpy() * np.float32([1.0, 1.0, 0.85])
+    for ring in (RIGHT_EYE, LEFT_EYE):
+        low, high = mesh.points[list(ring)].min(axis=0).astype(int), mesh.points[list(ring)].max(axis=0).astype(int) + 1
+        picture[low[1] : high[1], low[0] : high[0]] *= np.float32([1.0, 0.8, 0.4])
+    teeth = palette_of(picture, mesh, PictureStyle.of(picture, mesh.points, mesh.eye_distance)).teeth
+    skin = skin_colour(picture, mesh.points)
+    assert skin[2] / skin[1] < YELLOWEST
+    assert teeth[2] / teeth[1] > skin[2] / skin[1] - 0.01
+
+
+def test_a_mouths_inside_is_lit_from_the_side_that_its_lips_are(closed):
+    mouth, mesh = closed.renderer.lips.mouth, closed.renderer.mesh
+    plain = 0.6 * closed.renderer.image.numpy()
+    height, width = plain.shape[:2]
+    pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
+    light = np.exp(0.4 * np.clip(mouth.local(pixels)[..., 0] / mouth.half, -1, 1))[..., None]
+    rise = side_light(plain * light, mouth) - side_light(plain, mouth)
+    assert 0.25 < rise < 0.45
+
+    def layers(picture: np.ndarray) -> np.ndarray:
+        style = PictureStyle.of(picture, mesh.points, mesh.eye_distance)
+        inside = MouthInterior(picture, mesh, mouth, style, mouth.middle_gap(), 0.0, torch.device("cpu"))
+        return inside.layers[:, :3].numpy()
+
+    lit, even = layers(plain * light), layers(plain)
+    # Half a half width to both sides.
+    middle, half = lit.shape[-1] // 2, lit.shape[-1] // 6
+    near, far = slice(middle - half - 2, middle - half + 3), slice(middle + half - 2, middle + half + 3)
+    for layer in range(3):
+        ratio, usual = (values[layer, ..., far].mean() / values[layer, ..., near].mean() for values in (lit, even))
+        assert np.log(ratio / usual) == pytest.approx(rise, abs=0.06)
+
+
+def test_lips_of_which_one_is_in_the_shade_do_not_tell_a_side():
+    mouth, picture = flat_mouth(0), np.full((160, 160, 3), 0.5)
+    across = np.linspace(0.6, 1.4, 160)[:, None]
+    picture[:80] *= across
+    picture[80:] *= across[::-1]
+    assert side_light(picture, mouth) == 0
+    picture[80:] *= across * across
+    assert side_light(picture, mouth) > 0.2
 
 
 def test_teeth_of_dark_skin_are_as_bright_as_its_light():

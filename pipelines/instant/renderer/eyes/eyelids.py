@@ -16,6 +16,7 @@ from .....models.face.face_mesh import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EY
 from ..face_opening import SPAN, Aperture, EdgeTables, eye_opening
 from ..portrait_mesh import PortraitMesh
 from ..warp import Layer, as_opaque_as
+from .drawn_eyes import with_drawn_eyes
 from .lid_textures import LidTextures
 from .spectacles import LEAST_BRIDGE, Surroundings, are_spectacles, bridge_contrast
 
@@ -51,9 +52,9 @@ INNER_RIM = 0.06
 """Eye half widths between the lids' edges and the eyeball whose colour is continued under them."""
 SOFT_TOP = 0.15
 """Eye half widths over which drawn-out skin begins, or all of it where there is less."""
-FADE_SIDES, FADE_BEHIND_FRAME = (1.55, 1.25), (1.2, 0.95)
+FADE_SIDES, FADE_AT_CORNERS = (1.55, 1.25), (1.2, 0.95)
 """Eye half widths from the middle at which lids no longer change the picture, and up to which they do in full: usually,
-and beside the frame of spectacles."""
+and beside the frame of spectacles or within an outline that was found in the picture."""
 FADE_LID = 1.35, 0.85
 """Eye half widths from the middle between which a shut lid's own light and smoothness begin."""
 SLIGHT_CLOSURE = 0.08
@@ -69,17 +70,25 @@ which a turned head hides it."""
 class Eyelid:
     """One eye of the portrait, which may lie behind spectacles."""
 
-    def __init__(self, portrait: Layer, eye: Aperture, below_brow: np.ndarray, free: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        portrait: Layer,
+        eye: Aperture,
+        below_brow: np.ndarray,
+        free: np.ndarray | None,
+        ball: Aperture | None,
+    ) -> None:
         """`eye` and `below_brow` as from `_eye_and_brow`.
 
         `free` (ENTRIES,) is where the skin begins that may be drawn out, below the rim of spectacles, else None.
+        `ball` is what is within the line around a drawn eye, else None.
         """
         from scipy.ndimage import gaussian_filter1d
 
         self.eye = eye
         lashes = LASHES * eye.half
         room = np.maximum(eye.upper - lashes - below_brow, LEAST_ROOM * eye.half)
-        self.sides = FADE_SIDES if free is None else FADE_BEHIND_FRAME
+        self.sides = FADE_SIDES if free is None and ball is None else FADE_AT_CORNERS
         self.lower_room = float(max(0.9 * eye.half, 1.0))
         self.feather = max(0.8, 0.025 * eye.half)
         meeting = _meeting_arc(eye)
@@ -96,8 +105,14 @@ class Eyelid:
         )
         self.box = torch.from_numpy(box).float().to(portrait.values.device)
         """Corners (4, 2) of all that a blink can touch, in the portrait."""
-        ball = eye.corners_of((-eye.half, eye.half), (eye.upper.min() - 1, eye.lower.max() + 1))
-        self.ball_box = torch.from_numpy(ball).float().to(portrait.values.device)
+        self.widens = ball is None
+        """Whether the eye can open wider: the line around a drawn one stays."""
+        self.ball = ball or eye
+        self.ball_tables = EdgeTables(self.ball, [self.ball.upper, self.ball.lower], portrait.values.device)
+        corners = self.ball.corners_of(
+            (-self.ball.half, self.ball.half), (self.ball.upper.min() - 1, self.ball.lower.max() + 1)
+        )
+        self.ball_box = torch.from_numpy(corners).float().to(portrait.values.device)
         """Corners (4, 2) of all that a turning eyeball can touch."""
         self.textures = LidTextures(portrait, eye, np.maximum(room, LEAST_BEHIND * eye.half), lashes)
 
@@ -111,6 +126,7 @@ class Eyelid:
         Also where (B, h, w) the eye's lids are: the colours hold there alone.
         """
         own = picture.sample(positions)
+        closure = closure if self.widens else closure.clamp(min=0)
         along, across = self.tables.local(positions)
         lids = along.abs() < SPAN * self.eye.half
         upper, lower, meeting, reach, room = self.tables.at(along)
@@ -169,18 +185,16 @@ class Eyelid:
         """
         if not widened.any() and not gaze.any():
             return own, own
-        along, across = self.tables.local(positions)
-        upper, lower = self.tables.at(along)[:2]
-        half = self.eye.half
-        right, down = (gaze @ self.tables.basis)[:, :, None, None].unbind(1)
+        tables, half = self.ball_tables, self.ball.half
+        along, across = tables.local(positions)
+        upper, lower = tables.at(along)
+        right, down = (gaze @ tables.basis)[:, :, None, None].unbind(1)
         right, down = right.clamp(-FARTHEST_GAZE * half, FARTHEST_GAZE * half), down.clamp(-0.5 * half, 0.5 * half)
         there = along - right * (1 - (along / half) ** 2).clamp(min=0)
         # Lids and a widening eye hide more eyeball than the picture has: its edge pixel is continued.
         depth = self.feather + torch.minimum(INNER_RIM * half * torch.ones_like(upper), (lower - upper) / 4)
         inside = torch.maximum(torch.minimum(across - down, lower - depth), upper + depth) - across
-        moved = picture.sample(
-            positions + (there - along)[..., None] * self.tables.basis[:, 0] + self.tables.vector(inside)
-        )
+        moved = picture.sample(positions + (there - along)[..., None] * tables.basis[:, 0] + tables.vector(inside))
         edge = torch.minimum(across - upper, lower - across)
         part = smoothstep(0.0, 2 * self.feather, edge - self.feather)
         continued = torch.where(widened < 0, torch.ones_like(edge), part)
@@ -205,38 +219,54 @@ def eyelids(mesh: PortraitMesh, portrait: Layer, stone: float) -> tuple[Eyelid, 
     `stone` as in `PictureStyle`: statues don't blink.
     """
     rings = (RIGHT_EYE, LEFT_EYE)
-    if stone > 0.5 or not _both_visible(mesh, portrait, rings):
+    points, within = with_drawn_eyes(portrait, mesh.points, mesh.eye_distance)
+    # A dark lens has light around it, but none in the middle.
+    if stone > 0.5 or not all(_both_visible(where, portrait, rings) for where in (mesh.points, points)):
         return ()
-    shapes = [_eye_and_brow(mesh, ring, brow) for ring, brow in zip(rings, (RIGHT_BROW, LEFT_BROW), strict=True)]
+    shapes = [
+        _eye_and_brow(points, ring, brow, RIM if within is None else 0.0)
+        for ring, brow in zip(rings, (RIGHT_BROW, LEFT_BROW), strict=True)
+    ]
     free: list[np.ndarray | None] = [None, None]
     bridge = bridge_contrast(portrait, mesh.points)
     if abs(bridge) > LEAST_BRIDGE:
-        around = [Surroundings(portrait, mesh.points, *shape, LASHES * shape[0].half, bridge) for shape in shapes]
+        # What looks like the outline of a drawn eye may be a rim or a dark lens.
+        if within is not None:
+            return ()
+        around = [Surroundings(portrait, points, *shape, LASHES * shape[0].half, bridge) for shape in shapes]
         if any(eye.opaque for eye in around):
             return ()
         if are_spectacles(around):
             free = [eye.free_skin() for eye in around]
-    eyes = tuple(Eyelid(portrait, *shape, begins) for shape, begins in zip(shapes, free, strict=True))
+    balls = [None if within is None else eye_opening(within, ring) for ring in rings]
+    eyes = tuple(
+        Eyelid(portrait, *shape, begins, ball) for shape, begins, ball in zip(shapes, free, balls, strict=True)
+    )
     # Where the skin above an eye is a hat, no blink can be drawn.
     return () if any(eye.textures.brighter > BRIGHTEST_LID for eye in eyes) else eyes
 
 
-def _eye_and_brow(mesh: PortraitMesh, ring: tuple[int, ...], brow: tuple[int, ...]) -> tuple[Aperture, np.ndarray]:
-    """An eye with its lids' edges in a blink, and where (ENTRIES,) over it the skin below the brow begins."""
-    eye = eye_opening(mesh.points, ring)
+def _eye_and_brow(
+    points: np.ndarray, ring: tuple[int, ...], brow: tuple[int, ...], rim: float
+) -> tuple[Aperture, np.ndarray]:
+    """An eye with its lids' edges in a blink, and where (ENTRIES,) over it the skin below the brow begins.
+
+    The edges lie `rim` half widths outside the landmarks.
+    """
+    eye = eye_opening(points, ring)
     # Landmarks run along the inside of the lids: a rim of eyeball on a shut lid would shine through.
-    inset = RIM * eye.half * np.clip((eye.lower - eye.upper) / (0.3 * eye.half), 0, 1)
+    inset = rim * eye.half * np.clip((eye.lower - eye.upper) / (0.3 * eye.half), 0, 1)
     eye.upper, eye.lower = eye.upper - inset, eye.lower + inset
-    edge = eye.local(mesh.points[list(brow[:5])])
+    edge = eye.local(points[list(brow[:5])])
     order = edge[:, 0].argsort()
     return eye, np.interp(eye.table_along, edge[order, 0], edge[order, 1]) + BROW_MARGIN * eye.half
 
 
-def _both_visible(mesh: PortraitMesh, portrait: Layer, rings: tuple[tuple[int, ...], ...]) -> bool:
+def _both_visible(points: np.ndarray, portrait: Layer, rings: tuple[tuple[int, ...], ...]) -> bool:
     """Whether the picture shows two open eyes with irises."""
     widths, light = [], []
     for ring in rings:
-        eye = eye_opening(mesh.points, ring)
+        eye = eye_opening(points, ring)
         opening = eye.lower - eye.upper
         if opening.max() < LEAST_OPENING * 2 * eye.half:
             return False
@@ -244,8 +274,7 @@ def _both_visible(mesh: PortraitMesh, portrait: Layer, rings: tuple[tuple[int, .
         down = np.linspace(0.1, 0.9, 17)[:, None]
         across = eye.upper[inner] + down * opening[inner]
         places = eye.places(eye.table_along[inner], across)
-        colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3]
-        dark, bright = np.quantile(colours.mean(dim=0).cpu().numpy(), [0.1, 0.9])
+        dark, bright = np.quantile(portrait.colours_at(places).mean(axis=-1), [0.1, 0.9])
         if bright - dark < LEAST_CONTRAST * bright:
             return False
         widths.append(eye.half)

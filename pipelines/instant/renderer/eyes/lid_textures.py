@@ -54,8 +54,7 @@ class LidTextures:
         along = self.start[0] + (np.arange(columns) + 0.5) / columns * self.size[0]
         across = (self.start[1] + (np.arange(rows) + 0.5) / rows * self.size[1])[:, None]
         places = eye.places(along, across)
-        sampled = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[0, :3].permute(1, 2, 0)
-        colours = sampled.cpu().numpy().astype(np.float64)
+        colours = portrait.colours_at(places).astype(np.float64)
         edge, free = (np.interp(along, eye.table_along, curve) for curve in (eye.upper, room))
         above = edge - across
         texel = self.size[0] / columns
@@ -124,8 +123,7 @@ def _skin_below(portrait: Layer, eye: Aperture) -> np.ndarray:
     along, down = np.meshgrid(np.linspace(-0.7, 0.7, 15) * eye.half, np.linspace(0.25, 0.7, 9) * eye.half)
     across = np.interp(along, eye.table_along, eye.lower) + down
     places = eye.places(along, across)
-    colours = portrait.sample(torch.from_numpy(places[None]).to(portrait.values))[:, :3].flatten(2)
-    return colours.quantile(0.75, dim=2)[0].double().cpu().numpy()
+    return np.quantile(portrait.colours_at(places).reshape(-1, 3).astype(np.float64), 0.75, axis=0)
 
 
 def _tint_of_shade(dark: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from .....models.face.face_mesh import CHEEKS, INNER_EYE_CORNERS
 from ..face_opening import Aperture
@@ -66,7 +65,7 @@ def bridge_contrast(portrait: Layer, points: np.ndarray) -> float:
     axis = left - right
     down = np.array([-axis[1], axis[0]])
     along, across = np.linspace(*BRIDGE_COLUMNS), np.linspace(*BRIDGE_ROWS)
-    seen = _colours_at(portrait, (right + left) / 2 + along[:, None] * axis + across[:, None, None] * down)
+    seen = portrait.colours_at((right + left) / 2 + along[:, None] * axis + across[:, None, None] * down)
     # Freckles and pores of a sharp picture are shorter than a bar.
     seen = gaussian_filter1d(seen, BRIDGE_BLUR, axis=1, mode="nearest")
     differs = seen - median_filter(seen, size=(45, 1, 1), mode="nearest")
@@ -89,7 +88,7 @@ class Surroundings:
         """`brow` (ENTRIES,) is where the brow ends over `eye.table_along`; `lashes` is how far lashes reach above the
         lid; `contrast` is that of the bar."""
         self.eye, self.lashes = eye, lashes
-        brightness = float(np.median(_colours_at(portrait, points[list(CHEEKS)])))
+        brightness = float(np.median(portrait.colours_at(points[list(CHEEKS)])))
         self.least = float(np.clip(FRAME_SHARE * abs(contrast) * brightness, LEAST_FRAME, MOST_FRAME))
         step = eye.half / ROWS
         self.along = np.arange(-REACH * eye.half, REACH * eye.half + step, step)
@@ -98,7 +97,7 @@ class Surroundings:
         )
         lens = self.lower + np.array(LOWER_RIM)[:, None] * eye.half
         self.heights = np.arange(self.brow.min() - THICKEST * eye.half, lens.max() + THICKEST * eye.half, step)
-        self.colours = _colours_at(portrait, eye.places(self.along, self.heights[:, None]))
+        self.colours = portrait.colours_at(eye.places(self.along, self.heights[:, None]))
         rows = self.heights[:, None]
         near = (rows > self.lid - 0.1 * eye.half) & (rows < self.lower + 0.5 * eye.half) & self._over_eye
         self.opaque = bool(np.percentile(self.colours[near], 80) < OPAQUE * brightness)
@@ -226,9 +225,3 @@ def _best_path(good: np.ndarray) -> np.ndarray:
     for column in range(columns - 1, 0, -1):
         path[column - 1] = path[column] + came[path[column], column]
     return path
-
-
-def _colours_at(portrait: Layer, places: np.ndarray) -> np.ndarray:
-    """Colours (..., 3) of a layer at places (..., 2)."""
-    flat = torch.from_numpy(places.reshape(1, 1, -1, 2)).to(portrait.values)
-    return portrait.sample(flat)[0, :3, 0].T.cpu().numpy().reshape(*places.shape[:-1], 3)

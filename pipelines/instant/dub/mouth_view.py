@@ -17,6 +17,7 @@ from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import distance
 from .lip_rims import contact_line, open_part
 from .mouth_motion import MouthMotion
+from .skin.sharpness import nose_details
 
 SIDE_REACH = 0.94
 """Mouth half widths from the middle up to which the inside is taken; nearer the corners it is that at this place."""
@@ -127,7 +128,8 @@ class MouthView:
     `basis` (2, 3) and `middle` (2,) as in MouthMotion. What lies above `upper_to`, a part of the opening, is the
     upper teeth's, what lies below `lower_from` the lower lip's; `cavity` (3,) is the colour of what comes between them
     as the mouth is opened wider, `light` (3,) that of the cheeks, `tongue` (3,) that of a tongue. Where teeth hide all
-    the rest, `lower_lip` (3,) is the colour of the lip below, into which the cavity goes over.
+    the rest, `lower_lip` (3,) is the colour of the lip below, into which the cavity goes over. `details` are the
+    `nose_details` of the frame that the piece is from.
     """
 
     picture: np.ndarray
@@ -140,11 +142,13 @@ class MouthView:
     lower_lip: np.ndarray | None
     light: np.ndarray
     tongue: np.ndarray
+    details: np.ndarray | None
 
     @classmethod
     def of(cls, picture: np.ndarray, motion: MouthMotion) -> MouthView:
         """The mouth of a frame; `motion` holds where it is, not what it does."""
         light = skin_light(picture, motion.points)
+        details = nose_details(picture, motion.points, motion.eye_distance)
         lips = motion.points[list(LIPS_OUTER)]
         # At least two pixels, also of a mouth that lies outside the picture.
         low = np.clip(np.floor(lips.min(axis=0)) - MARGIN, 0, np.array(picture.shape[1::-1]) - 2).astype(int)
@@ -153,7 +157,7 @@ class MouthView:
         aperture = Aperture(motion.points - low, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
         cavity = _cavity(picture, aperture, light)
         tongue = _tongue_colour(picture, aperture, light)
-        return cls(picture, aperture, motion.basis, motion.middle - low, *cavity, light, tongue)
+        return cls(picture, aperture, motion.basis, motion.middle - low, *cavity, light, tongue, details)
 
     def fill(
         self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion

@@ -26,6 +26,7 @@ from .mouth_view import MouthView, with_lower_teeth
 from .occlusion import hidden_lips
 from .resting_face import held_mouths
 from .skin.face_texture import texture_of
+from .skin.sharpness import further_blur, nose_detail
 
 LEAST_OPENING, PARTED = 0.08, 0.045
 """Eye distances: where the film shows no wider mouth than the first, the inside is drawn by Instant's renderer; lips
@@ -73,13 +74,30 @@ class MouthViews:
 
         The rest is as for `MouthView.fill`.
         """
-        shape = mouth_shapes((motion.points + motion.moved)[None], motion.basis[None])[0]
         inside = np.zeros((*places.shape[:2], 3), np.float32)
-        for number, part in self.mixed(shape):
+        for number, part in self.mixed(self._shape(motion)):
             view = self.views[number]
             gain = (part * light / view.light).astype(np.float32)
             inside += gain * view.fill(places, below_upper, above_lower, motion)
         return inside
+
+    def blur(self, frame: np.ndarray, motion: MouthMotion) -> np.ndarray:
+        """Pixels (2,), as standard deviations along x and y, by which the inside for a frame has to be blurred.
+
+        That is how much more blurred it is than the frames that the inside comes from.
+        """
+        detail = nose_detail(frame, motion.points, motion.eye_distance)
+        result = np.zeros(2)
+        if detail is not None:
+            for number, part in self.mixed(self._shape(motion)):
+                details = self.views[number].details
+                if details is not None:
+                    result += part * further_blur(details, detail, motion.eye_distance)
+        return result
+
+    @staticmethod
+    def _shape(motion: MouthMotion) -> np.ndarray:
+        return mouth_shapes((motion.points + motion.moved)[None], motion.basis[None])[0]
 
     def mixed(self, shape: np.ndarray) -> list[tuple[int, float]]:
         """Numbers and parts of the views nearest to a shape; parts change smoothly with it, and come and go at 0."""

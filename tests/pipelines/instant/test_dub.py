@@ -349,6 +349,28 @@ def test_a_tongue_has_the_hue_of_the_films_lips_in_part(film, frames):
     assert painted.tongue @ LUMA == pytest.approx(0.52 * (painted.light @ LUMA), rel=0.01)
 
 
+@pytest.mark.parametrize(("kernel", "blur"), [((19, 19), (3, 3)), ((1, 9), (0, 2)), ((1, 1), (0, 0))])
+def test_how_much_more_blurred_a_frame_is_than_the_films_mouths_is_measured_along_both_axes(film, frames, kernel, blur):
+    smear = cv2.GaussianBlur(frames[0].numpy(), kernel, 3) if kernel[0] > 1 else cv2.blur(frames[0].numpy(), kernel)
+    measured = film.inside.blur(smear, mouth_views.as_filmed(film.face, 0))
+    np.testing.assert_allclose(measured, blur, atol=0.6)
+
+
+def test_the_inside_is_as_blurred_as_the_frame_that_it_is_drawn_in(film, frames, track):
+    def soft(image: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(image, (0, 0), 3)
+
+    wide = talk(np.full(2, 0.5))
+    blurry = replace(film, read=lambda numbers: (soft(frames[int(number)].numpy()) for number in numbers))
+    for number, (sharp, image) in enumerate(zip(dubbed(film, wide)[0], dubbed(blurry, wide)[0], strict=True)):
+        lips = track.points[number, list(LIPS_OUTER), :2]
+        left, top, right, bottom = *lips.min(axis=0).astype(int), *lips.max(axis=0).astype(int)
+        mouth = slice(top, bottom + 8), slice(left, right)
+        wanted, drawn = soft(sharp.numpy())[mouth], image.numpy()[mouth]
+        assert np.abs(drawn - wanted).mean() < 0.03
+        assert np.abs(np.diff(drawn.mean(axis=-1), axis=0)).max() < 0.12
+
+
 @pytest.mark.parametrize(("brightness", "left"), [(0.25, 0.05), (0.7, 0.53)])
 def test_what_is_dim_below_teeth_leaves_no_streaks_in_a_wider_mouth_and_teeth_go_on(view, brightness, left):
     cavity, grey = np.full(3, 0.05) * view.light, np.full_like(view.picture, 1) * brightness * view.light

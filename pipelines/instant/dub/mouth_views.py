@@ -38,6 +38,9 @@ WIDEST_PART = 0.98
 STILL_VALUE, FRONTAL_VALUE, TURNED = 0.5, 0.004, 12.0
 """What a frame loses for each eye distance that the face moves from the frame before, and for each degree beyond TURNED
 that it looks aside."""
+SHARP_VALUE, SHARP_PART, ALIKE = 0.3, 0.75, 0.25
+"""What a frame loses for each e-fold of detail that it has less than this part of all frames, beyond those by which
+sharp ones differ as a head nods."""
 MOST_HIDDEN = 0.1
 """Part of the lips from which on something in front of an open mouth hides too much of its inside."""
 NEIGHBOURS, NEAR = 3, np.array([0.45, 0.7])
@@ -155,6 +158,8 @@ def film_views(face: FilmedFace, read: Reader) -> MouthViews:
 
 def _frames_of(face: FilmedFace) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each block of frames how still and frontal they are (n,), the opening in eye distances, and the shapes."""
+    known = face.sharpness[np.isfinite(face.sharpness)]
+    usual = np.quantile(known, SHARP_PART) if len(known) else np.nan
     for part in blocks(face.frames):
         numbers = np.arange(part.start, part.stop)
         points = face.points[numbers].astype(np.float64)
@@ -164,6 +169,7 @@ def _frames_of(face: FilmedFace) -> Iterator[tuple[np.ndarray, np.ndarray, np.nd
         turned = np.abs(split_matrix(matrix)[0][:, 1])
         give_memory_back(face.points)
         value = -STILL_VALUE * travel - FRONTAL_VALUE * np.maximum(turned - TURNED, 0)
+        value -= SHARP_VALUE * np.nan_to_num(usual - face.sharpness[numbers] - ALIKE).clip(min=0)
         basis = pixels_per_cm(matrix, face.size, face.rest.shape)
         yield value, mouth_opening(points), mouth_shapes(points[..., :2], basis)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -347,6 +348,25 @@ def test_a_tongue_has_the_hue_of_the_films_lips_in_part(film, frames):
     assert painted.tongue[2] / painted.tongue[1] > 1.5 * plain.tongue[2] / plain.tongue[1]
     assert painted.tongue[2] < painted.tongue[0]
     assert painted.tongue @ LUMA == pytest.approx(0.52 * (painted.light @ LUMA), rel=0.01)
+
+
+def test_of_mouths_that_are_alike_those_in_sharp_frames_tell_the_inside(film, frames, track):
+    """Here each mouth comes twice, first in a blurred frame."""
+    blurry = torch.from_numpy(np.stack([cv2.GaussianBlur(frame.numpy(), (0, 0), 2) for frame in frames[:4]]))
+    blur = film_of_pictures(blurry, first_frames(track, 4), FPS).face.sharpness - film.face.sharpness[:4]
+    assert blur.max() < -0.3
+    names = ("points", "matrix", "found", "amount", "mouth_outside")
+    twice = {name: np.concatenate([getattr(film.face, name)] * 2) for name in names}
+    sharpness = np.concatenate([film.face.sharpness + blur.max(), film.face.sharpness])
+    chosen: list[int] = []
+
+    def read(numbers: np.ndarray) -> Iterator[np.ndarray]:
+        chosen.extend(numbers.tolist())
+        return (frames[int(number) % FRAMES].numpy() for number in numbers)
+
+    mouth_views.film_views(replace(film.face, **twice, sharpness=sharpness), read)
+    assert len(chosen) > 10
+    assert np.mean(np.array(chosen) < FRAMES) < 0.25  # one of a pair can be alone among its widths
 
 
 @pytest.mark.parametrize(("kernel", "blur"), [((19, 19), (3, 3)), ((1, 9), (0, 2)), ((1, 1), (0, 0))])

@@ -99,7 +99,8 @@ def film_of_pictures(images: torch.Tensor, track: FaceTrack, fps: Fraction) -> F
     for number in np.flatnonzero(track.found).tolist():
         textures.add(number, images[number].cpu().numpy(), track.points[number])
     points, looks = textures.aligned(track.points[:, :VERTICES], track.found)
-    face = filmed_face(points, track.found, (0,), track.image_size, smoothing=0, textures=looks)
+    sharpness = textures.sharpness(track.frames)
+    face = filmed_face(points, track.found, (0,), track.image_size, smoothing=0, textures=looks, sharpness=sharpness)
 
     def read(numbers: np.ndarray) -> Iterator[np.ndarray]:
         return (images[int(number)].cpu().numpy() for number in numbers)

@@ -48,6 +48,7 @@ class FilmedFace:
     is how far a frame may be changed, and `mouth_outside` (F,) bool says where the picture's edge cuts off most of the
     mouth, so that it is not. `reference` (468, 3) cm is the median shape, by which heads are posed, `rest`
     says what it is like at rest, and `appearance` how the lower face usually looks, if enough is seen of it.
+    `sharpness` (F,) is the logarithm of how much fine detail frames show, nan where that is not known.
     """
 
     points: np.ndarray
@@ -60,6 +61,7 @@ class FilmedFace:
     reference: np.ndarray
     rest: RestingFace
     appearance: Appearance | None
+    sharpness: np.ndarray
 
     @property
     def frames(self) -> int:
@@ -79,10 +81,12 @@ def filmed_face(
     *,
     smoothing: float = 1.0,
     textures: Sequence[Texture] = (),
+    sharpness: np.ndarray | None = None,
 ) -> FilmedFace:
     """The face of landmarks (F, P, 3) that are valid where `found` (F,); the film's shots begin at `starts`.
 
-    `textures` of some of its frames say how the lower face looks, and where the edges of its lips lie.
+    `textures` of some of its frames say how the lower face looks, and where the edges of its lips lie; `sharpness` (F,)
+    is as in FilmedFace.
     """
     points = _held(points[:, :VERTICES], found, starts)
     if smoothing > 0:
@@ -111,7 +115,10 @@ def filmed_face(
     points = _moving_plainly(points, poses, starts, size, rest)
     wanted = (found & ~outside) * (1 - np.clip((turned - TURNED_FROM) / (TURNED_TO - TURNED_FROM), 0, 1))
     amount = _faded(wanted, starts)
-    return FilmedFace(points, poses, found, starts, size, amount, outside, reference, rest, Appearance.of(textures))
+    if sharpness is None:
+        sharpness = np.full(len(points), np.nan)
+    looks = Appearance.of(textures)
+    return FilmedFace(points, poses, found, starts, size, amount, outside, reference, rest, looks, sharpness)
 
 
 def pixels_per_cm(matrix: np.ndarray, size: tuple[int, int], rest: np.ndarray) -> np.ndarray:

@@ -116,7 +116,8 @@ def follow_film(
     for start, end in picker.others():
         own[start:end] = False
     points, looks = textures.aligned(points[: len(found)], own)
-    return filmed_face(points, own, tuple(starts), video.size, smoothing=smoothing, textures=looks)
+    sharpness = textures.sharpness(len(own))
+    return filmed_face(points, own, tuple(starts), video.size, smoothing=smoothing, textures=looks, sharpness=sharpness)
 
 
 def _shots(video: VideoFile, frames: int, size: tuple[int, int]) -> Iterator[tuple[np.ndarray, bool]]:

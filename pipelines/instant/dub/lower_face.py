@@ -22,6 +22,7 @@ from .lip_rims import open_part
 from .mouth_motion import MouthMotion
 from .mouth_view import lip_edges, sampled
 from .mouth_views import MouthViews
+from .skin.sharpness import blurred
 
 NODES_PER_EYE_DISTANCE = 26
 SOFTNESS = 0.05
@@ -55,6 +56,8 @@ LIP_COLUMNS, LIP_BLUR, LEAST_LIP = 24, 1.5, 0.5
 """Columns along a lip of which each has a colour, by how many they are smoothed, and the pixels that tell one."""
 LIP_EDGE = (-0.3, 0.9)
 """Pixels from a lip's edge inwards over which it goes over into the inside."""
+BLURRED = 2.0
+"""Standard deviations by which an inside that is blurred reaches beyond its edge."""
 
 
 def draw_mouth(
@@ -126,9 +129,20 @@ def _lips(
     opened = smoothstep(*LIP_EDGE, np.minimum(np.minimum(below_upper, above_lower), inward)).astype(np.float32)
     high, wide = (np.flatnonzero((opened > 0).any(axis=axis)) for axis in (1, 0))
     if len(high):
-        hole = slice(high[0], high[-1] + 1), slice(wide[0], wide[-1] + 1)
+        blur = inside.blur(frame, motion)
+        beside = np.ceil(BLURRED * blur).astype(int)
+        hole = tuple(
+            slice(max(seen[0] - more, 0), seen[-1] + 1 + more)
+            for seen, more in zip((high, wide), beside[::-1], strict=True)
+        )
         places = np.stack(np.broadcast_arrays(x[hole[1]], y[hole[0]]), axis=-1)
         fill = inside.fill(places, below_upper[hole], above_lower[hole], motion, light)
+        if blur.any():
+            # Under the soft edge lips go on as they are beside it.
+            lip = 1 - opened[hole][..., None]
+            going_on = blurred(lip * colours[hole], blur) / np.maximum(blurred(lip, blur), 1e-3)[..., None]
+            colours[hole] += (1 - lip) * (going_on - colours[hole])
+            fill, opened[hole] = blurred(fill, blur), blurred(opened[hole], blur)
         colours[hole] += opened[hole][..., None] * (fill - colours[hole])
     return colours, opened > 0
 

@@ -17,6 +17,7 @@ from ..renderer.face_opening import Aperture
 from ..renderer.mouth_shape import distance
 from .lip_rims import contact_line, open_part
 from .mouth_motion import MouthMotion
+from .skin.sharpness import nose_details
 
 SIDE_REACH = 0.94
 """Mouth half widths from the middle up to which the inside is taken; nearer the corners it is that at this place."""
@@ -41,7 +42,8 @@ DARK_FROM, STREAK_FROM, STREAK, TOOTH = 0.12, 0.03, (0.0, 0.1), (0.25, 0.4)
 """Mouth half widths of lengthening over which its colour becomes the cavity's, and the same where that is lighter than
 the cavity by so many parts of the cheeks' brightness, up to that of a tooth: what is repeated leaves streaks."""
 TONGUE, TONGUE_RED = 0.52, 1.4
-"""Of the cheeks' brightness, that of a tongue, and how much more of its light is red."""
+"""Of the cheeks' brightness, that of a tongue, and how much redder than the cheeks' light one is by itself. Its hue is
+half that and half that of the film's lips, which may be painted."""
 WIDER = 0.45
 """Cm by which a mouth is opened wider than here from which on all of its tongue is seen."""
 TONGUE_TOP, TONGUE_SIDES, TONGUE_EDGE = 0.5, 0.5, 0.6
@@ -125,8 +127,9 @@ class MouthView:
 
     `basis` (2, 3) and `middle` (2,) as in MouthMotion. What lies above `upper_to`, a part of the opening, is the
     upper teeth's, what lies below `lower_from` the lower lip's; `cavity` (3,) is the colour of what comes between them
-    as the mouth is opened wider, `light` (3,) that of the cheeks. Where teeth hide all the rest, `lower_lip` (3,) is
-    the colour of the lip below, into which the cavity goes over.
+    as the mouth is opened wider, `light` (3,) that of the cheeks, `tongue` (3,) that of a tongue. Where teeth hide all
+    the rest, `lower_lip` (3,) is the colour of the lip below, into which the cavity goes over. `details` are the
+    `nose_details` of the frame that the piece is from.
     """
 
     picture: np.ndarray
@@ -138,18 +141,23 @@ class MouthView:
     cavity: np.ndarray
     lower_lip: np.ndarray | None
     light: np.ndarray
+    tongue: np.ndarray
+    details: np.ndarray | None
 
     @classmethod
     def of(cls, picture: np.ndarray, motion: MouthMotion) -> MouthView:
         """The mouth of a frame; `motion` holds where it is, not what it does."""
         light = skin_light(picture, motion.points)
+        details = nose_details(picture, motion.points, motion.eye_distance)
         lips = motion.points[list(LIPS_OUTER)]
         # At least two pixels, also of a mouth that lies outside the picture.
         low = np.clip(np.floor(lips.min(axis=0)) - MARGIN, 0, np.array(picture.shape[1::-1]) - 2).astype(int)
         right, bottom = np.maximum(np.ceil(lips.max(axis=0)) + MARGIN, low + 2).astype(int)
         picture = picture[low[1] : bottom, low[0] : right].copy()
         aperture = Aperture(motion.points - low, MOUTH_CORNERS, UPPER_INNER_LIP, LOWER_INNER_LIP)
-        return cls(picture, aperture, motion.basis, motion.middle - low, *_cavity(picture, aperture, light), light)
+        cavity = _cavity(picture, aperture, light)
+        tongue = _tongue_colour(picture, aperture, light)
+        return cls(picture, aperture, motion.basis, motion.middle - low, *cavity, light, tongue, details)
 
     def fill(
         self, places: np.ndarray, below_upper: np.ndarray, above_lower: np.ndarray, motion: MouthMotion
@@ -177,7 +185,7 @@ class MouthView:
         if self.lower_lip is None:
             lowest = (self.lower_from - 1) * gap
             below = self._lengthened(along, lower, -from_lower, lowest, lowest)
-            behind = smoothstep(0.0, DARK_FROM * self.lips.half, from_lower + lowest)
+            behind = smoothstep(0.0, DARK_FROM * self.lips.half, from_lower)
         else:
             # The lower lip hides the ends of the teeth, down to where it goes as it leaves them.
             teeth = np.maximum(shown, np.minimum(TEETH_LENGTH * cm, shown + np.maximum(opening - gap, 0)))
@@ -189,7 +197,7 @@ class MouthView:
         wider = spoken - float((self.lips.lower - self.lips.upper).max())
         tongue = self._tongue(along, from_lower / np.maximum(opening, RIM), wider / cm)
         tongue = tongue * behind * smoothstep(0.0, TEETH_SHADOW * cm, from_upper - teeth)
-        below = below + tongue[..., None].astype(np.float32) * np.maximum(self._tongue_colour() - below, 0)
+        below = below + tongue[..., None].astype(np.float32) * np.maximum(self.tongue - below, 0)
         # Light falls off towards the throat, so what is lighter lies in front: teeth before tongue before the cavity.
         lighter = (above - below) @ LUMA / (LIGHTER * float(self.light @ LUMA))
         inside = below + smoothstep(-1.0, 1.0, lighter)[..., None].astype(np.float32) * (above - below)
@@ -217,10 +225,6 @@ class MouthView:
         top = TONGUE_TOP * (1 - TONGUE_SIDES * aside**2)
         seen = float(smoothstep(0.0, WIDER, np.float64(wider)))
         return seen * smoothstep(top + TONGUE_EDGE / 2, top - TONGUE_EDGE / 2, height)
-
-    def _tongue_colour(self) -> np.ndarray:
-        red = self.light * [TONGUE_RED, 1, 1]
-        return (TONGUE * (self.light @ LUMA) / (red @ LUMA) * red).astype(np.float32)
 
     def _lengthened(
         self, along: np.ndarray, edge: np.ndarray, away: np.ndarray, most: np.ndarray, shown: np.ndarray
@@ -289,6 +293,14 @@ def _cavity(
     grey = light @ LUMA
     lip = np.median(_across(picture, lips, np.array([1.0]), ON_LIP)[0], axis=0)
     return float(PARTS[teeth[-1]]), 1.0, CAVITY * (grey + REDDER * (light - grey)).clip(min=0), lip
+
+
+def _tongue_colour(picture: np.ndarray, lips: Aperture, light: np.ndarray) -> np.ndarray:
+    """The colour (3,) float32 of the tongue behind these lips."""
+    lip = np.median(_across(picture, lips, np.array([1.0]), ON_LIP)[0], axis=0).clip(min=1e-3 * light.max())
+    red = light * [TONGUE_RED, 1, 1]
+    hue = lip / float(lip @ LUMA) + red / float(red @ LUMA)
+    return (TONGUE * float(light @ LUMA) * hue / float(hue @ LUMA)).astype(np.float32)
 
 
 def _across(picture: np.ndarray, lips: Aperture, parts: np.ndarray, away: float = 0.0) -> np.ndarray:

@@ -26,6 +26,7 @@ from .mouth_view import MouthView, with_lower_teeth
 from .occlusion import hidden_lips
 from .resting_face import held_mouths
 from .skin.face_texture import texture_of
+from .skin.sharpness import further_blur, nose_detail
 
 LEAST_OPENING, PARTED = 0.08, 0.045
 """Eye distances: where the film shows no wider mouth than the first, the inside is drawn by Instant's renderer; lips
@@ -37,6 +38,9 @@ WIDEST_PART = 0.98
 STILL_VALUE, FRONTAL_VALUE, TURNED = 0.5, 0.004, 12.0
 """What a frame loses for each eye distance that the face moves from the frame before, and for each degree beyond TURNED
 that it looks aside."""
+SHARP_VALUE, SHARP_PART, ALIKE = 0.3, 0.75, 0.25
+"""What a frame loses for each e-fold of detail that it has less than this part of all frames, beyond those by which
+sharp ones differ as a head nods."""
 MOST_HIDDEN = 0.1
 """Part of the lips from which on something in front of an open mouth hides too much of its inside."""
 NEIGHBOURS, NEAR = 3, np.array([0.45, 0.7])
@@ -73,13 +77,30 @@ class MouthViews:
 
         The rest is as for `MouthView.fill`.
         """
-        shape = mouth_shapes((motion.points + motion.moved)[None], motion.basis[None])[0]
         inside = np.zeros((*places.shape[:2], 3), np.float32)
-        for number, part in self.mixed(shape):
+        for number, part in self.mixed(self._shape(motion)):
             view = self.views[number]
             gain = (part * light / view.light).astype(np.float32)
             inside += gain * view.fill(places, below_upper, above_lower, motion)
         return inside
+
+    def blur(self, frame: np.ndarray, motion: MouthMotion) -> np.ndarray:
+        """Pixels (2,), as standard deviations along x and y, by which the inside for a frame has to be blurred.
+
+        That is how much more blurred it is than the frames that the inside comes from.
+        """
+        detail = nose_detail(frame, motion.points, motion.eye_distance)
+        result = np.zeros(2)
+        if detail is not None:
+            for number, part in self.mixed(self._shape(motion)):
+                details = self.views[number].details
+                if details is not None:
+                    result += part * further_blur(details, detail, motion.eye_distance)
+        return result
+
+    @staticmethod
+    def _shape(motion: MouthMotion) -> np.ndarray:
+        return mouth_shapes((motion.points + motion.moved)[None], motion.basis[None])[0]
 
     def mixed(self, shape: np.ndarray) -> list[tuple[int, float]]:
         """Numbers and parts of the views nearest to a shape; parts change smoothly with it, and come and go at 0."""
@@ -137,6 +158,8 @@ def film_views(face: FilmedFace, read: Reader) -> MouthViews:
 
 def _frames_of(face: FilmedFace) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each block of frames how still and frontal they are (n,), the opening in eye distances, and the shapes."""
+    known = face.sharpness[np.isfinite(face.sharpness)]
+    usual = np.quantile(known, SHARP_PART) if len(known) else np.nan
     for part in blocks(face.frames):
         numbers = np.arange(part.start, part.stop)
         points = face.points[numbers].astype(np.float64)
@@ -146,6 +169,7 @@ def _frames_of(face: FilmedFace) -> Iterator[tuple[np.ndarray, np.ndarray, np.nd
         turned = np.abs(split_matrix(matrix)[0][:, 1])
         give_memory_back(face.points)
         value = -STILL_VALUE * travel - FRONTAL_VALUE * np.maximum(turned - TURNED, 0)
+        value -= SHARP_VALUE * np.nan_to_num(usual - face.sharpness[numbers] - ALIKE).clip(min=0)
         basis = pixels_per_cm(matrix, face.size, face.rest.shape)
         yield value, mouth_opening(points), mouth_shapes(points[..., :2], basis)
 

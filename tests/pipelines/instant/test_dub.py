@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -37,10 +38,11 @@ from talking_portrait.pipelines.files.images import write_image
 from talking_portrait.pipelines.files.motion_file import save_motion
 from talking_portrait.pipelines.files.sound import open_sound, write_wav
 from talking_portrait.pipelines.files.video import VideoWriter, is_film, open_video
+from talking_portrait.pipelines.image.luma import LUMA
 from talking_portrait.pipelines.instant.animate import Source, animate_source, fit_portrait
 from talking_portrait.pipelines.instant.dub import lower_face, mouth_views
 from talking_portrait.pipelines.instant.dub.dub_video import FaceChoice, dub_video
-from talking_portrait.pipelines.instant.dub.film import dub, film_of_pictures, frame_order
+from talking_portrait.pipelines.instant.dub.film import Film, dub, film_of_pictures, frame_order
 from talking_portrait.pipelines.instant.dub.filmed_face import _faded, filmed_face, pixels_per_cm
 from talking_portrait.pipelines.instant.dub.lip_rims import USUAL_RIMS, edge_steps, lip_rims
 from talking_portrait.pipelines.instant.dub.mouth_motion import LEAST_WIDTH, mouth_motions
@@ -103,8 +105,13 @@ def track(frames: torch.Tensor) -> FaceTrack:
 
 
 @pytest.fixture(scope="module")
-def view(frames: torch.Tensor, track: FaceTrack) -> MouthView:
-    return film_of_pictures(frames, track, FPS).inside.views[0]
+def film(frames: torch.Tensor, track: FaceTrack) -> Film:
+    return film_of_pictures(frames, track, FPS)
+
+
+@pytest.fixture(scope="module")
+def view(film: Film) -> MouthView:
+    return film.inside.views[0]
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +321,74 @@ def test_a_mouth_that_opens_wider_than_filmed_shows_a_tongue_behind_the_dark_bel
     teeth = int(np.argmax(wide[:, 1] > 0.6))
     assert wide[teeth - 1].max() < 0.3
     np.testing.assert_allclose(wide[teeth:], without[teeth:], atol=0.02)
+
+
+def test_no_dark_band_lies_between_the_lower_lip_and_the_tongue_of_a_wider_mouth(film, view):
+    """What is dark above the lower lip in a mouth that is less open is the tongue's place in a wide one."""
+    dark = np.full(3, 0.05) * view.light
+    shaded = np.broadcast_to(dark, view.picture.shape).astype(np.float32)
+    view = replace(view, picture=shaded, upper_to=0.2, lower_from=0.2, lower_lip=None, cavity=dark)
+    filmed = replace(mouth_views.as_filmed(film.face, 0), basis=view.basis, middle=view.middle)
+    moved = np.zeros_like(filmed.moved)
+    moved[INNER_LOWER_LIP, 1] = 3 * np.linalg.norm(view.basis[:, 1])
+    above_lower = np.linspace(0.15, 1, 18)[:, None] * view.lips.half
+    places = view.lips.places(np.zeros(1), view.lips.half - above_lower)
+    wide = view.fill(places, view.lips.half - above_lower, above_lower, replace(filmed, moved=moved))
+    brightness = (wide[:, 0] / view.light).mean(axis=1)
+    assert brightness[0] > 0.4
+    assert np.all(np.diff(brightness) < 0.01)
+
+
+def test_a_tongue_has_the_hue_of_the_films_lips_in_part(film, frames):
+    filmed, picture = mouth_views.as_filmed(film.face, 0), frames[0].numpy().copy()
+    plain = MouthView.of(picture, filmed)
+    lips = cv2.fillConvexPoly(np.zeros(picture.shape[:2]), filmed.points[list(LIPS_OUTER)].astype(np.int32), 1) > 0
+    picture[lips] = 0.5, 0.2, 0.6
+    painted = MouthView.of(picture, filmed)
+    assert painted.tongue[2] / painted.tongue[1] > 1.5 * plain.tongue[2] / plain.tongue[1]
+    assert painted.tongue[2] < painted.tongue[0]
+    assert painted.tongue @ LUMA == pytest.approx(0.52 * (painted.light @ LUMA), rel=0.01)
+
+
+def test_of_mouths_that_are_alike_those_in_sharp_frames_tell_the_inside(film, frames, track):
+    """Here each mouth comes twice, first in a blurred frame."""
+    blurry = torch.from_numpy(np.stack([cv2.GaussianBlur(frame.numpy(), (0, 0), 2) for frame in frames[:4]]))
+    blur = film_of_pictures(blurry, first_frames(track, 4), FPS).face.sharpness - film.face.sharpness[:4]
+    assert blur.max() < -0.3
+    names = ("points", "matrix", "found", "amount", "mouth_outside")
+    twice = {name: np.concatenate([getattr(film.face, name)] * 2) for name in names}
+    sharpness = np.concatenate([film.face.sharpness + blur.max(), film.face.sharpness])
+    chosen: list[int] = []
+
+    def read(numbers: np.ndarray) -> Iterator[np.ndarray]:
+        chosen.extend(numbers.tolist())
+        return (frames[int(number) % FRAMES].numpy() for number in numbers)
+
+    mouth_views.film_views(replace(film.face, **twice, sharpness=sharpness), read)
+    assert len(chosen) > 10
+    assert np.mean(np.array(chosen) < FRAMES) < 0.25  # one of a pair can be alone among its widths
+
+
+@pytest.mark.parametrize(("kernel", "blur"), [((19, 19), (3, 3)), ((1, 9), (0, 2)), ((1, 1), (0, 0))])
+def test_how_much_more_blurred_a_frame_is_than_the_films_mouths_is_measured_along_both_axes(film, frames, kernel, blur):
+    smear = cv2.GaussianBlur(frames[0].numpy(), kernel, 3) if kernel[0] > 1 else cv2.blur(frames[0].numpy(), kernel)
+    measured = film.inside.blur(smear, mouth_views.as_filmed(film.face, 0))
+    np.testing.assert_allclose(measured, blur, atol=0.6)
+
+
+def test_the_inside_is_as_blurred_as_the_frame_that_it_is_drawn_in(film, frames, track):
+    def soft(image: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(image, (0, 0), 3)
+
+    wide = talk(np.full(2, 0.5))
+    blurry = replace(film, read=lambda numbers: (soft(frames[int(number)].numpy()) for number in numbers))
+    for number, (sharp, image) in enumerate(zip(dubbed(film, wide)[0], dubbed(blurry, wide)[0], strict=True)):
+        lips = track.points[number, list(LIPS_OUTER), :2]
+        left, top, right, bottom = *lips.min(axis=0).astype(int), *lips.max(axis=0).astype(int)
+        mouth = slice(top, bottom + 8), slice(left, right)
+        wanted, drawn = soft(sharp.numpy())[mouth], image.numpy()[mouth]
+        assert np.abs(drawn - wanted).mean() < 0.03
+        assert np.abs(np.diff(drawn.mean(axis=-1), axis=0)).max() < 0.12
 
 
 @pytest.mark.parametrize(("brightness", "left"), [(0.25, 0.05), (0.7, 0.53)])

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .....models.face.face_mesh import eye_distance
 from ..lip_rims import edge_steps
 from .face_texture import Texture, texture_of
 from .registration import FilmedSkin
+from .sharpness import nose_detail
 
 MOST_TEXTURES = 96
 """Textures that are kept."""
@@ -40,12 +42,16 @@ class FilmedTextures:
         """For at most so many `frames`."""
         self._keeper = TextureKeeper()
         self._skin = FilmedSkin(frames)
+        self._sharpness = np.full(frames, np.nan, np.float32)
 
     def add(self, number: int, frame: np.ndarray, points: np.ndarray) -> None:
         """Takes the next frame (H, W, 3) that shows the face, bytes or floats in 0..1, with landmarks in its pixels."""
         texture = texture_of(frame, points)
         self._keeper.add(number, texture, frame, points)
         self._skin.add(number, texture)
+        detail = nose_detail(frame, points, float(eye_distance(points)))
+        if detail is not None:
+            self._sharpness[number] = float(np.log(detail.clip(min=1e-6)).mean())
 
     def aligned(self, points: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, list[Texture]]:
         """Landmarks (F, 468, 3) in pixels at the film's own skin, and some textures, of the frames `own` (F,) bool.
@@ -54,3 +60,7 @@ class FilmedTextures:
         """
         kept = [texture for number, texture in self._keeper.kept.items() if own[number]]
         return self._skin.aligned(points, np.flatnonzero(own)), kept
+
+    def sharpness(self, count: int) -> np.ndarray:
+        """Of the first `count` frames the logarithm (count,) of their `nose_detail`, mean of both axes; nan without."""
+        return self._sharpness[:count]

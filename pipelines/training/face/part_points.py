@@ -29,6 +29,7 @@ from ...image.affine_sampling import turned_map
 from ...image.byte_sampling import opencv_map
 from ...packages import load_opencv
 from ...types import Progress, no_progress
+from ..core.samples import end_with_trainer
 from ..core.state import MovingAverage
 from .examples import AROUND, CROP, Crops
 
@@ -126,7 +127,8 @@ def train_part_points(
     average = MovingAverage(moving, AVERAGE)
     weights = torch.from_numpy(subject.weights())
     gaps = subject.places(subject.gaps).T
-    batches = DataLoader(_Batches(crops, subject, settings), batch_size=None, num_workers=settings.workers)
+    samples, workers = _Batches(crops, subject, settings), settings.workers
+    batches = DataLoader(samples, batch_size=None, num_workers=workers, worker_init_fn=end_with_trainer)
     for step, (pictures, coarse, fine) in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = RATE * (min(1, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * step / settings.steps)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from .shared.terminal import note, say
 if TYPE_CHECKING:
     import torch
 
+    from ..face.face_tracking import FacePicker
     from ..types import FaceMotion, FaceTrack
 
 
@@ -43,7 +45,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "with --audio the video lasts as long as the sound",
     )
     command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also save the motion")
-    command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
+    command.add_argument("--face", type=int, help="which face, counted from 0 at the left (default: the largest)")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
     command.add_argument(
         "--device",
@@ -181,7 +183,15 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
         if landmarker.hint:
             note(landmarker.hint)
         choice = chosen_face(options.face)
-        return image, detect(image[None], landmarker, choose=choice.choose, index=choice.index)[0]
+        return image, detect(
+            image[None], landmarker, choose=choice.choose, index=choice.index, note=partial(_note_choice, options.image)
+        )[0]
+
+
+def _note_choice(image: Path, picker: FacePicker) -> None:
+    """A line about a picture of several people, of whom none was chosen."""
+    if choice := picker.choice_among("speaks"):
+        note(f"{image} shows several faces, of which {choice}; choose another with --face, counted from 0 at the left.")
 
 
 def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:

@@ -166,7 +166,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     from ..face.landmarks import detect, open_landmarker
     from ..face.native_stderr import redirect_native_stderr
     from ..files.example import example_portrait
-    from ..files.images import is_animated, read_image
+    from ..files.images import is_animated, pages, read_image
     from ..files.video import holds_alpha
 
     if options.image is None:
@@ -178,6 +178,8 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     image = read_image(options.image, alpha=options.renderer == INSTANT and holds_alpha(options.out))
     if is_animated(options.image):
         note(f"{options.image} moves, and its first picture is taken as the portrait; to dub it, save it as MP4.")
+    elif (count := pages(options.image)) > 1:
+        note(f"{options.image} has {count} pages, of which the first is taken as the portrait.")
     with redirect_native_stderr():
         landmarker = open_landmarker()
         if landmarker.hint:

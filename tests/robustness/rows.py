@@ -496,6 +496,8 @@ COMMANDS = [
             "The audio picture.wav can't be read (it is a picture); give a WAV, ..."),
     command("arrays for speech", "motion --audio other.npz --out out.npz",
             "The audio other.npz can't be read (it holds arrays, as a motion does); give a WAV, ..."),
+    command("a dash for speech", "motion --audio - --out out.npz",
+            "The audio file - stands for what a pipe gives, but an ordinary file is expected; save it into one first."),
     command("weights for speech", "motion --audio other.safetensors --out out.npz",
             "The audio other.safetensors can't be read (it holds the weights of a network); give a WAV, ..."),
     command("a film without sound for speech", "motion --audio silent_film.mp4 --out out.npz", NO_TRACK),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,21 +33,11 @@ def batches(dataset: torch.utils.data.Dataset, plan: Plan, processes: Processes,
         collate_fn=_collate,
         generator=torch.Generator(),
         pin_memory=processes.device.type == "cuda",
-        worker_init_fn=end_with_trainer,
     )
     for batch in loader:
         if isinstance(batch, TalkingPortraitError):
             raise batch
         yield batch
-
-
-def end_with_trainer(number: int) -> None:
-    """For a DataLoader's reading process, which ends when its parent does: it takes no request to end of its own.
-
-    A scheduler sends one to all processes of a job. DataLoader reports a reader that has ended so by an error at any
-    place of its parent, which is interrupted by the same request and cleans up.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _Samples(torch.utils.data.Dataset):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -14,8 +11,6 @@ from safetensors.torch import load_file
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.training.core.checkpoints import newest_checkpoint
 from talking_portrait.pipelines.training.core.loop import train
-from talking_portrait.pipelines.training.core.processes import Processes
-from talking_portrait.pipelines.training.core.samples import batches
 from talking_portrait.pipelines.training.core.trainer import Objective, Plan, trainable
 
 from . import training_bench as bench
@@ -345,12 +340,3 @@ def test_samples_of_different_sizes_are_reported_in_a_sentence(tmp_path: Path, w
 class Growing(Sums):
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         return {"x": torch.zeros(number + 1)}
-
-
-def test_a_request_to_end_that_reaches_readers_too_leaves_the_trainer_to_end() -> None:
-    """As a scheduler sends it to all processes of a job; a reader that ended would be an error at any place."""
-    stream = batches(Sums(), Plan(steps=1, workers=1), Processes(), 0)
-    next(stream)
-    for reader in multiprocessing.active_children():
-        os.kill(reader.pid, signal.SIGTERM)
-    assert len([next(stream) for _ in range(4)]) == 4

@@ -174,6 +174,8 @@ def _interrupting(asked: list[float]) -> Callable[[int, object], None]:
 
     def interrupt(number: int, frame: object) -> None:
         asked.append(time.monotonic())
+        if hasattr(signal, "SIGCHLD"):  # DataLoader's raises an error for readers that the same request has ended
+            signal.signal(signal.SIGCHLD, lambda number, frame: None)
         if len(asked) == 1 or asked[-1] - asked[0] > SECONDS_TO_CLEAN_UP:
             raise KeyboardInterrupt
 

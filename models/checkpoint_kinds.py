@@ -41,6 +41,7 @@ _WAV2VEC = (
 )
 _UNET = ("down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight", "time_embedding.linear_1.weight")
 _MOTION = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"
+_MIDDLE = "mid_block.motion_modules.0.temporal_transformer.proj_in.weight"
 
 KINDS: tuple[Kind, ...] = (
     # Containers of several networks.
@@ -85,10 +86,40 @@ KINDS: tuple[Kind, ...] = (
     Kind("controlnet", "a ControlNet", ("controlnet_cond_embedding.conv_in.weight", "time_embedding.linear_1.weight")),
     Kind("ldm_controlnet", "a ControlNet", ("input_hint_block.0.weight", "zero_convs.0.0.weight")),
     Kind("sdxl_unet", "an SDXL UNet", ("add_embedding.linear_1.weight", "time_embedding.linear_1.weight")),
+    Kind(
+        "sd2_unet",
+        "a UNet of Stable Diffusion 2",
+        (*_UNET, "down_blocks.0.attentions.0.proj_in.weight"),
+        shapes={"down_blocks.0.attentions.0.proj_in.weight": (None, None)},
+    ),
+    *(
+        Kind(
+            f"unet_of_{channels}_channels",
+            f"a UNet that takes {channels} channels, {of}",
+            (*_UNET, "conv_in.weight"),
+            shapes={"conv_in.weight": (None, channels, 3, 3)},
+        )
+        for channels, of in (
+            (5, "as for pictures from depth"),
+            (7, "as for enlarging pictures"),
+            (8, "as InstructPix2Pix's"),
+            (9, "as for inpainting"),
+        )
+    ),
     # AniPortrait and APasco.
     Kind("hallo_unet", "a Hallo denoising UNet", (*_UNET, "down_blocks.0.audio_modules.0.proj_in.weight")),
     Kind("motion_unet", "an SD 1.5 UNet with motion modules", (*_UNET, _MOTION)),
-    Kind("motion_module", "an AnimateDiff or AniPortrait motion module", (_MOTION,)),
+    Kind("motion_module", "an AnimateDiff or AniPortrait motion module", (_MIDDLE, _MOTION)),
+    Kind(
+        "motion_module_without_middle",
+        "a motion module without the middle block's, as AnimateDiff's of versions 1 and 3",
+        (_MOTION,),
+    ),
+    Kind(
+        "motion_adapter",
+        "AnimateDiff's motion modules in diffusers' spelling",
+        ("down_blocks.0.motion_modules.0.transformer_blocks.0.attn1.to_q.weight",),
+    ),
     Kind("sd_unet", "an SD 1.5 UNet", (*_UNET, "conv_out.weight")),
     Kind("reference_unet", "a reference UNet of AniPortrait or Hallo", _UNET),
     Kind("pose_guider", "AniPortrait's pose guider", ("conv_layers_1.0.weight", "cross_attn1.proj_in.weight", "scale")),

@@ -16,6 +16,13 @@ from .errors import TalkingPortraitError, one_line
 
 INDEX_SUFFIX = ".index.json"
 MAX_SHARDS = 256
+FOLDER_FILES = tuple(
+    f"{name}{ending}"
+    for ending in (".safetensors", ".bin", f".safetensors{INDEX_SUFFIX}", f".bin{INDEX_SUFFIX}")
+    for name in ("model", "pytorch_model", "diffusion_pytorch_model")
+)
+"""What the weights in a folder of transformers or diffusers are called."""
+_PART = re.compile(r"(.+)-(\d{3,5})-of-(\d{3,5})(\.\w+)")
 
 Read = TypeVar("Read")
 
@@ -81,6 +88,31 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path, metadata
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     save_file(dict(tensors), path, metadata)
     os.chmod(path, mode)
+
+
+def model_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """All files of the model at `path`: those of an index, of a folder, or the other parts of one that is a part.
+
+    Nodes list files of weights by their endings, so of a model in parts they offer the parts and not its index.
+    Raises TalkingPortraitError where a part is missing, and as `shard_files`.
+    """
+    if os.path.isdir(path):
+        path = next((path / name for name in FOLDER_FILES if (path / name).is_file()), path)
+    if path.name.lower().endswith(INDEX_SUFFIX) and os.path.isfile(path):
+        files = shard_files(path, suffixes)
+    elif (part := _PART.fullmatch(path.name)) and 1 < int(part[3]) <= MAX_SHARDS and os.path.isfile(path):
+        numbers = range(1, int(part[3]) + 1)
+        files = [path.with_name(f"{part[1]}-{n:0{len(part[2])}}-of-{part[3]}{part[4]}") for n in numbers]
+    else:
+        return [path]
+    missing = [file.name for file in files if not os.path.isfile(file)]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise TalkingPortraitError(
+            f"{path.name} belongs to a model in {len(files)} files, of which {missing[0]}{more} is not there; put all "
+            "of them into one folder."
+        )
+    return files
 
 
 def shard_files(index: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -164,6 +164,7 @@ def test_a_picture_that_moves_is_said_to_be_one_picture(tmp_path, capsys):
         said = capsys.readouterr().err
         assert "shows no face" in said
         assert ("moves, and its first picture is taken" in said) == (kind in ("GIF", "PNG", "WEBP"))
+        assert ("has 2 pages, of which the first is taken" in said) == (kind == "TIFF")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import runpy
 import shlex
+import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import talking_portrait
 from talking_portrait import __main__ as command_line
+from talking_portrait.pipelines.renderers import check_option_names
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -46,6 +53,54 @@ def test_a_command_is_one(line: str, capsys: pytest.CaptureFixture[str]) -> None
         command_line._parser().parse_args(shlex.split(line))
     except SystemExit:
         pytest.fail(capsys.readouterr().err.splitlines()[-1])
+
+
+CLIENT = "python examples/api_client.py "
+CLIENT_LINES = sorted({line.split(CLIENT)[1] for page in PAGES for line in typed(page) if CLIENT in line})
+
+
+@pytest.mark.parametrize("line", CLIENT_LINES)
+def test_a_line_of_the_api_client_is_one(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It gets as far as the server or as its files, none of which is there."""
+    monkeypatch.chdir(ROOT)
+    main = runpy.run_path(str(ROOT / "examples" / "api_client.py"))["main"]
+    elsewhere = ["--server", "http://127.0.0.1:9", "--out", str(tmp_path)]
+    assert main([*shlex.split(line.removesuffix(" &")), *elsewhere]) == 1
+    assert re.match(r"error: .*(127\.0\.0\.1:9|portrait\.jpg)", capsys.readouterr().err)
+
+
+PYTHON = re.compile(r"^    import talking_portrait as tp\n(?:    .*\n)+", re.M)
+CALLS = [
+    call
+    for page in PAGES
+    for block in PYTHON.findall(page.read_text(encoding="utf-8"))
+    for call in ast.walk(ast.parse(textwrap.dedent(block)))
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+]
+
+
+def test_lines_of_python_are_found() -> None:
+    assert len(CALLS) >= 9
+
+
+@pytest.mark.parametrize("call", CALLS, ids=ast.unparse)
+def test_a_line_of_python_fits_its_function(call: ast.Call) -> None:
+    """The function exists, and takes what it is given: its settings, too, that are in no signature."""
+    assert isinstance(call.func, ast.Attribute)
+    name, given = call.func.attr, {word.arg: word.value for word in call.keywords if word.arg is not None}
+    assert name in talking_portrait.__all__
+    bound = inspect.signature(getattr(talking_portrait, name)).bind(*call.args, **given)
+    settings = bound.arguments.get("options", bound.arguments.get("settings", {}))
+    chosen = {key: ast.literal_eval(bound.arguments[key]) for key in ("renderer", "system") if key in bound.arguments}
+    if name == "animate":
+        check_option_names(chosen.get("renderer", "instant"), settings)
+    elif name == "train_person":
+        system = import_module(f"talking_portrait.pipelines.training.{chosen.get('system', 'audiodvp')}.settings")
+        system.Settings(**{key: ast.literal_eval(value) for key, value in settings.items()})
+    else:
+        assert not settings
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import TalkingPortraitError
+from ..errors import TalkingPortraitError, one_line
 
 _PARTS = {
     "lora_down.weight": "down",
@@ -28,6 +28,8 @@ _PARTS = {
 _NAME = re.compile(rf"(.+)\.({'|'.join(map(re.escape, _PARTS))})")
 _OTHERS = ("lora_te", "text_encoder", "te_")
 """How the names of other networks begin, which such files may hold as well."""
+_UNPLAIN = re.compile(r"lora_unet_.*|.*\.(dora_scale|lora_magnitude_vector|hada_|lokr_|oft_).*")
+"""Names of other changes than a LoRA's two matrices, which would be wrong without them."""
 _OLDEST = re.compile(r"(.+)\.processor\.(to_[qkv]|to_out)_lora\.(down|up)\.weight")
 
 
@@ -43,7 +45,12 @@ def merge_lora(unet: nn.Module, state: Mapping[str, torch.Tensor], *, path: str 
         for name, module in unet.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
     }
-    changes = _grouped(state)
+    changes, others = _grouped(state)
+    if others:
+        raise TalkingPortraitError(
+            f"{Path(path).name} is no plain LoRA but DoRA, LoHa, LoKr or the like ({one_line(others[0])}); a LoRA of "
+            "two matrices for each layer, for Stable Diffusion 1.5, is expected."
+        )
     unknown = [name for name in changes if name not in layers]
     unfit = [name for name, parts in changes.items() if name in layers and not _fits(layers[name], parts)]
     if not changes or unknown or unfit:
@@ -58,9 +65,10 @@ def merge_lora(unet: nn.Module, state: Mapping[str, torch.Tensor], *, path: str 
     return len(changes)
 
 
-def _grouped(state: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """Layer's name with underscores to its "down", "up" and perhaps "alpha"."""
+def _grouped(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, dict[str, torch.Tensor]], list[str]]:
+    """Layer's name with underscores to its "down", "up" and perhaps "alpha"; names of a UNet's other changes."""
     changes: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    others = []
     for name, tensor in state.items():
         if name.startswith(_OTHERS):
             continue
@@ -69,10 +77,12 @@ def _grouped(state: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Ten
         elif match := _NAME.fullmatch(name):
             layer, part = match[1], _PARTS[match[2]]
         else:
+            if _UNPLAIN.fullmatch(name):
+                others.append(name)
             continue
         layer = layer.removeprefix("unet.").removeprefix("lora_unet_").replace(".", "_")
         changes[layer][part] = tensor
-    return changes
+    return changes, others
 
 
 def _fits(layer: nn.Module, parts: Mapping[str, torch.Tensor]) -> bool:

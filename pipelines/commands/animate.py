@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from .shared.terminal import note, say
 if TYPE_CHECKING:
     import torch
 
+    from ..face.face_tracking import FacePicker
     from ..types import FaceMotion, FaceTrack
 
 
@@ -43,7 +45,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "with --audio the video lasts as long as the sound",
     )
     command.add_argument("--save-motion", type=Path, metavar="M.npz", help="also save the motion")
-    command.add_argument("--face", type=int, help="which face, counted from the left (default: the largest)")
+    command.add_argument("--face", type=int, help="which face, counted from 0 at the left (default: the largest)")
     command.add_argument("--crf", type=int, default=18, help="H.264 quality, 0 lossless to 51 (default 18)")
     command.add_argument(
         "--device",
@@ -183,7 +185,7 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     from ..face.landmarks import detect, open_landmarker
     from ..face.native_stderr import redirect_native_stderr
     from ..files.example import example_portrait
-    from ..files.images import is_animated, read_image
+    from ..files.images import is_animated, pages, read_image
     from ..files.video import holds_alpha
 
     if options.image is None:
@@ -195,12 +197,22 @@ def _portrait(options: argparse.Namespace) -> tuple[torch.Tensor, FaceTrack]:
     image = read_image(options.image, alpha=options.renderer == INSTANT and holds_alpha(options.out))
     if is_animated(options.image):
         note(f"{options.image} moves, and its first picture is taken as the portrait; to dub it, save it as MP4.")
+    elif (count := pages(options.image)) > 1:
+        note(f"{options.image} has {count} pages, of which the first is taken as the portrait.")
     with redirect_native_stderr():
         landmarker = open_landmarker()
         if landmarker.hint:
             note(landmarker.hint)
         choice = chosen_face(options.face)
-        return image, detect(image[None], landmarker, choose=choice.choose, index=choice.index)[0]
+        return image, detect(
+            image[None], landmarker, choose=choice.choose, index=choice.index, note=partial(_note_choice, options.image)
+        )[0]
+
+
+def _note_choice(image: Path, picker: FacePicker) -> None:
+    """A line about a picture of several people, of whom none was chosen."""
+    if choice := picker.choice_among("speaks"):
+        note(f"{image} shows several faces, of which {choice}; choose another with --face, counted from 0 at the left.")
 
 
 def _longest_side(options: argparse.Namespace, image: torch.Tensor) -> int | None:

@@ -38,13 +38,16 @@ class FacePicker:
     """Picks the chosen face among each frame's faces; `last` is the one picked before.
 
     "largest", "nearest" to the middle of the picture, or number `index` from left to right; after the first pick the
-    same face is followed, and after a cut the rule picks anew.
+    same face is followed, and after a cut the rule picks anew. `among` is how many faces there were at the first pick,
+    and `picked_at` (x, y) where the chosen one was, in pixels.
     """
 
     image_size: tuple[int, int]
     choose: Choice = "largest"
     index: int = 0
     last: Face | None = None
+    among: int = 0
+    picked_at: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         if self.choose not in ("largest", "nearest", "index"):
@@ -58,7 +61,20 @@ class FacePicker:
         if face is None and faces:
             face = self._chosen(faces)
             self.last = face or self.last
+            if face is not None and not self.among:
+                self.among, self.picked_at = len(faces), (float(face.centre[0]), float(face.centre[1]))
         return face
+
+    def choice_among(self, takes: str) -> str:
+        """What the largest of several faces does, as nobody has chosen one: "the largest speaks, that at 300, 200".
+
+        Empty for one face, and where one was chosen. How many there are is not said, as small ones are not searched
+        for beside a large one unless they are numbered.
+        """
+        if self.choose != "largest" or self.among < 2:
+            return ""
+        x, y = self.picked_at
+        return f"the largest {takes}, that at {x:.0f}, {y:.0f}"
 
     def again(self, faces: list[Face]) -> Face | None:
         """The face that was picked last, among these."""

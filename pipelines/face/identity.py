@@ -6,6 +6,7 @@ is downloaded here.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,9 @@ class FaceRecogniser:
         boxes, points = self._detector.detect(pixels)
         found = []
         for box, own in zip(boxes, points, strict=True):
-            embedding = self._recogniser.get(pixels, Face(bbox=box[:4], kps=own, det_score=box[4]))
+            with warnings.catch_warnings():  # of what insightface takes from scikit-image
+                warnings.simplefilter("ignore", FutureWarning)
+                embedding = self._recogniser.get(pixels, Face(bbox=box[:4], kps=own, det_score=box[4]))
             found.append(FoundFace(box[:4], np.asarray(embedding, dtype=np.float32)))
         return found
 

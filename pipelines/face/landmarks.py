@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -114,6 +114,7 @@ def detect(
     min_confidence: float = USUAL_CONFIDENCE,
     smoothing: float = 1.0,
     progress: Progress = no_progress,
+    note: Callable[[FacePicker], object] = lambda picker: None,
 ) -> tuple[FaceTrack, str]:
     """Tracks one face through pictures; returns the track and a report in words.
 
@@ -121,7 +122,7 @@ def detect(
     the largest, the nearest to the middle, or number `index` from left to right; in later frames the same face is
     followed. `missing` is what a frame without the face gets: the points of the last frame that has it, points between
     its neighbours, or an error. `smoothing` 0..2 removes jitter of points in a video without delay and without changing
-    quick movement; single pictures and cuts stay as they are.
+    quick movement; single pictures and cuts stay as they are. `note` is called with how the face was chosen.
     Raises TalkingPortraitError when no frame has a face, and for pictures of another shape.
     """
     check_missing(missing)
@@ -133,7 +134,8 @@ def detect(
     total = len(frames)
     size = (int(frames.shape[1]), int(frames.shape[2]))
     reporting = _ProgressLandmarker(landmarker, progress, total)
-    follower = _Follower(reporting, FacePicker(size, choose, index), min_confidence, total > 1, _tracker(landmarker))
+    picker = FacePicker(size, choose, index)
+    follower = _Follower(reporting, picker, min_confidence, total > 1, _tracker(landmarker))
     faces: list[Face | None] = []
     for number in range(total):
         faces.append(follower.next(_rgb(frames[number])))
@@ -147,7 +149,10 @@ def detect(
             "most pictures), or use a picture with a clearly visible face of at least 64 pixels."
         )
     track = track_of(faces, size, missing, smoothing)
-    return track, f"{report_on(track, missing)} Faces seen: {follower.most_seen}. Engine: {landmarker.name}."
+    note(picker)
+    choice = picker.choice_among("is taken")
+    choice = f" ({choice}; another by its index)" if choice else ""
+    return track, f"{report_on(track, missing)} Faces seen: {follower.most_seen}{choice}. Engine: {landmarker.name}."
 
 
 def detect_all(

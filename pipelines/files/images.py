@@ -90,6 +90,19 @@ def is_animated(path: str | Path) -> bool:
         return False
 
 
+def pages(path: str | Path) -> int:
+    """How many pages a TIFF has, of which `read_image` takes the first; 1 for any other picture."""
+    from PIL import Image
+
+    try:
+        if not is_file(Path(path)):
+            return 1
+        with _no_warnings(), Image.open(path, formats=["TIFF"]) as file:
+            return int(getattr(file, "n_frames", 1))
+    except Exception:  # what is no whole picture, its reader says
+        return 1
+
+
 def picture_stream(path: Path) -> str | None:
     """ffmpeg's name for a file of pictures one after the other, which is a film without a container; else None.
 

@@ -40,6 +40,10 @@ def existing_file(path: str | Path, kind: str) -> Path:
             raise TalkingPortraitError(
                 f"{what} is a link to {shortened(path.readlink())}, which does not exist; name the file itself."
             ) from None
+        if str(path) == "-":
+            raise TalkingPortraitError(
+                f"{what} stands for what a pipe gives, but an ordinary file is expected; save it into one first."
+            ) from None
         if ADDRESS.match(str(path)):
             raise TalkingPortraitError(
                 f"{what} is an address, but a file of this machine is expected; download it first."

@@ -193,7 +193,8 @@ def find_streams(path: Path) -> MediaStreams:
 def _main(container: InputContainer, kind: str) -> Any:
     """The first stream of a kind that is no cover picture and can be decoded.
 
-    Streams of a film's codec go before those of a still picture's, then those marked as default.
+    Streams of a film's codec go before those of a still picture's, those of more than one picture before the one that
+    an animated AVIF shows where it does not move, then those marked as default.
     """
     av = import_av()
     covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
@@ -203,8 +204,9 @@ def _main(container: InputContainer, kind: str) -> Any:
         if stream.type == kind and stream.codec_context is not None and not stream.disposition & covers
     ]
 
-    def rank(stream: Any) -> tuple[bool, bool]:
-        return stream.codec_context.name in _STILL_CODECS, not stream.disposition & av.stream.Disposition.default
+    def rank(stream: Any) -> tuple[bool, bool, bool]:
+        is_default = bool(stream.disposition & av.stream.Disposition.default)
+        return stream.codec_context.name in _STILL_CODECS, kind == "video" and stream.frames == 1, not is_default
 
     return min(usable, key=rank, default=None)
 

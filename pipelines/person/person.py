@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Person:
     size: tuple[int, int]
     box: CropBox
     crop_size: int
-    usable: np.ndarray
+    usable: np.ndarray = field(repr=False)
     shots: tuple[tuple[int, int], ...]
 
     @property

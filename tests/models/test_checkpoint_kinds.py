@@ -98,6 +98,29 @@ def test_what_is_added_to_a_unet_is_not_taken_for_one(added: str, title: str) ->
     assert describe(unet) == title
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "title"),
+    [
+        ("down_blocks.0.attentions.0.proj_in.weight", (320, 320), "a UNet of Stable Diffusion 2"),
+        ("down_blocks.0.attentions.0.proj_in.weight", (320, 320, 1, 1), "an SD 1.5 UNet"),
+        ("conv_in.weight", (320, 9, 3, 3), "a UNet that takes 9 channels, as for inpainting"),
+        ("conv_in.weight", (320, 8, 3, 3), "a UNet that takes 8 channels, as InstructPix2Pix's"),
+        ("conv_in.weight", (320, 4, 3, 3), "an SD 1.5 UNet"),
+    ],
+)
+def test_other_unets_are_distinguished_by_their_shapes(name: str, shape: tuple[int, ...], title: str) -> None:
+    unet = {name: torch.zeros(1) for name in KINDS_BY_NAME["sd_unet"].has}
+    assert describe({**unet, name: torch.empty(shape, device="meta")}) == title
+
+
+def test_motion_modules_of_other_versions_and_spellings_are_no_versions_2() -> None:
+    published = published_tensors("apasco/motion_module_mm_sd_v15_v2")
+    others = {name: tensor for name, tensor in published.items() if not name.startswith("mid_block.")}
+    assert describe(others) == "a motion module without the middle block's, as AnimateDiff's of versions 1 and 3"
+    name = f"{_BLOCK}.transformer_blocks.0.attn1.to_q.weight"
+    assert describe({name: torch.zeros(1)}) == "AnimateDiff's motion modules in diffusers' spelling"
+
+
 def test_an_unknown_file_is_described_by_its_first_names() -> None:
     assert describe({f"layer{i}.w": torch.zeros(1) for i in range(5)}) == (
         "an unknown file with 5 tensors (layer0.w, layer1.w, layer2.w ...)"

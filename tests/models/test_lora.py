@@ -97,6 +97,22 @@ def test_the_weights_keep_their_precision() -> None:
             "changes 1 layers that this UNet lacks",
         ),
         ({f"unet.{LINEAR}.lora_A.weight": torch.zeros(4, 32)}, "changes 1 layers"),
+        *(
+            (
+                {
+                    f"unet.{LINEAR}.lora_A.weight": torch.ones(4, 32),
+                    f"unet.{LINEAR}.lora_B.weight": torch.ones(32, 4),
+                    name: torch.ones(32),
+                },
+                "is no plain LoRA but DoRA, LoHa, LoKr or the like",
+            )
+            for name in (
+                f"unet.{LINEAR}.lora_magnitude_vector",
+                f"lora_unet_{LINEAR.replace('.', '_')}.dora_scale",
+                f"lora_unet_{LINEAR.replace('.', '_')}.hada_w1_a",
+                f"lora_unet_{LINEAR.replace('.', '_')}.diff_b",
+            )
+        ),
     ],
 )
 def test_files_that_do_not_fit_are_named(state: dict, message: str) -> None:

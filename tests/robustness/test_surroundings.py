@@ -246,6 +246,18 @@ def test_a_request_to_end_while_the_program_starts_is_no_traceback(tmp_path, nam
     assert (done.returncode, done.stderr.strip()) == (130, "interrupted")
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="a system without this signal")
+def test_readers_that_the_same_request_has_ended_raise_nothing_amid_the_cleaning_up():
+    """A scheduler sends SIGTERM to all processes of a job, and DataLoader's handler raises for one that has ended."""
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: pytest.fail("a reader has ended"))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            command_line._interrupting([])(signal.SIGTERM, None)
+        os.kill(os.getpid(), signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_second_request_does_not_break_into_the_cleaning_up():
     asked: list[float] = []
     interrupt = command_line._interrupting(asked)

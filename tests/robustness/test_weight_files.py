@@ -281,6 +281,28 @@ def test_an_index_of_a_missing_file_or_of_too_many_is_refused(tmp_path: Path) ->
     assert "names 1000 files" in refusal(index)
 
 
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("ending", [".safetensors", ".bin"])
+def test_a_model_in_parts_is_read_whole_from_each_of_them(tmp_path: Path, ending: str, index: bool) -> None:
+    state = {f"layer{n}.weight": torch.full((2,), float(n)) for n in range(5)}
+    parts = [tmp_path / f"diffusion_pytorch_model-0000{n}-of-00003{ending}" for n in (1, 2, 3)]
+    for number, part in enumerate(parts):
+        values = {name: state[name] for name in list(state)[number::3]}
+        save_file(values, part) if ending == ".safetensors" else torch.save(values, part)
+    ways = [*parts]
+    if index:
+        map_ = {name: parts[number % 3].name for number, name in enumerate(state)}
+        ways += [tmp_path / f"diffusion_pytorch_model{ending}.index.json", tmp_path]
+        ways[3].write_text(json.dumps({"weight_map": map_}))
+    for way in ways:
+        assert {name: tensor.tolist() for name, tensor in read_checkpoint(way).items()} == {
+            name: tensor.tolist() for name, tensor in state.items()
+        }
+    parts[1].unlink()
+    for way in (way for way in ways if way != parts[1]):
+        assert f"a model in 3 files, of which {parts[1].name} is not there" in refusal(way)
+
+
 def test_no_network_has_thousands_of_layers() -> None:
     assert layer_count({f"a.{n}.w": torch.ones(1) for n in range(MAX_LAYERS)}, "a.") == MAX_LAYERS
     with pytest.raises(TalkingPortraitError, match=f"1 to {MAX_LAYERS}"):

@@ -104,7 +104,7 @@ def dub_video(
     film = open_film(video, landmarker, motion.frames, picker=picker, progress=share(progress, 0, FOLLOWING))
     frames = min(film.frames, motion.frames) if end == "cut" else motion.frames
     pieces = dub(film, motion, end=end, jaw=jaw, batch=batch, progress=share(progress, FOLLOWING, 1))
-    return DubbedVideo(pieces, frames, video.fps, video.size, motion, _report(video, film, motion, end))
+    return DubbedVideo(pieces, frames, video.fps, video.size, motion, _report(video, film, motion, end, picker))
 
 
 def dub_speech(
@@ -135,10 +135,12 @@ def dub_speech(
     return replace(video, report=f"{video.report} {remark}".strip())
 
 
-def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End) -> str:
+def _report(video: VideoFile, film: Film, motion: FaceMotion, end: End, picker: FilmPicker) -> str:
     """What was found in a video, and what happens where its length is not that of the speech."""
     found = int(film.face.found.sum())
     sentences = [f"The face is found in {found} of {film.frames} frames{_left(found, film.frames)}."]
+    if choice := picker.choice_among("speaks"):
+        sentences.append(f"Of several faces {choice}; face, face_at or a mask around it chooses another.")
     if film.frames < motion.frames:
         then = {
             "back and forth": "it is played back and forth",

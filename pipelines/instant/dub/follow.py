@@ -54,6 +54,9 @@ class FilmPicker(PersonPicker):
             mask = mask[np.ix_(rows, columns)]
         return FilmPicker((height, width), self.choose, self.index, place=place, mask=mask)
 
+    def choice_among(self, takes: str) -> str:
+        return "" if self.place is not None or self.mask is not None else super().choice_among(takes)
+
     def _first(self, faces: list[Face]) -> Face | None:
         if self.mask is not None:
             parts = [_part_within(face, self.mask) for face in faces]
@@ -78,8 +81,8 @@ def follow_film(
 
     Raises TalkingPortraitError where the face is in none of them.
     """
-    factor = _reduction(video, landmarker)
-    picker = picker.reduced(factor)
+    given, factor = picker, _reduction(video, landmarker)
+    picker = given.reduced(factor)
     size = picker.image_size
     starts = [0]
     shown = np.zeros((1, 1, 3), np.uint8)
@@ -107,6 +110,7 @@ def follow_film(
             if len(found) % BLOCK == 0:
                 give_memory_back(points)
             progress(len(found), max(frames, len(found)), None if len(found) % preview_every else from_uint8(shown))
+    given.among, given.picked_at = picker.among, (factor * picker.picked_at[0], factor * picker.picked_at[1])
     if not any(found):
         raise TalkingPortraitError(
             f"{'The chosen face is' if picker.mask is not None else 'A face is'} found in none of the {len(found)} "

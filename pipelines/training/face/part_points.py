@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +127,7 @@ def train_part_points(
     weights = torch.from_numpy(subject.weights())
     gaps = subject.places(subject.gaps).T
     batches = DataLoader(_Batches(crops, subject, settings), batch_size=None, num_workers=settings.workers)
-    for step, (pictures, coarse, fine) in enumerate(batches):
+    for step, (pictures, coarse, fine) in enumerate(_without_opencv_threads(batches)):
         for group in optimiser.param_groups:
             group["lr"] = RATE * (min(1, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * step / settings.steps)))
         made = network(pictures.permute(0, 3, 1, 2) / 255, coarse)
@@ -161,6 +161,20 @@ def errors(network: PartPointsNetwork, crops: Crops, subject: Subject) -> dict[s
             found[name].append((points - fine)[:, ring, :2].norm(dim=-1).mean(dim=1) / 2)
             found[f"{name} gap"].append((_gaps(points, gaps) - _gaps(fine, gaps)).abs().mean(dim=1) / 2)
     return {name: float(torch.cat(values).mean()) for name, values in found.items()}
+
+
+def _without_opencv_threads(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches, whose readers are begun while OpenCV has no threads.
+
+    A process that is forked while it has some waits for ever for those, which it does not have.
+    """
+    opencv = load_opencv()
+    threads = opencv.getNumThreads()
+    opencv.setNumThreads(1)
+    try:
+        yield from batches
+    finally:
+        opencv.setNumThreads(threads)
 
 
 class _Batches(Dataset[tuple[torch.Tensor, ...]]):

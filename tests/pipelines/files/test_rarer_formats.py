@@ -161,3 +161,13 @@ def test_what_follows_a_jpeg_picture_makes_no_film_of_it(tmp_path):
             assert not is_film(tmp_path / "a.jpg")
     picture.save(tmp_path / "two.mpo", save_all=True, append_images=[picture])
     assert is_picture(tmp_path / "two.mpo")
+
+
+def test_an_animated_avif_has_all_of_its_pictures(tmp_path):
+    """Not the one alone that it holds for programs that do not show it move."""
+    pictures = [Image.new("RGB", (64, 64), (shade, 90, 90)) for shade in (0, 80, 160, 240)]
+    pictures[0].save(tmp_path / "a.avif", save_all=True, append_images=pictures[1:], duration=40)
+    video = open_video(tmp_path / "a.avif")
+    shades = [int(frame[32, 32, 0]) for frame in video.frames()]
+    assert video.fps == 25
+    assert shades == [pytest.approx(shade, abs=8) for shade in (0, 80, 160, 240)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -809,8 +810,14 @@ def test_one_of_two_faces_speaks(frames, tmp_path, monkeypatch):
     right = [FaceChoice("index", 1), FaceChoice(place=(1.5 * SIDE, 0.5 * SIDE)), FaceChoice(mask=mask)]
     landmarker = open_landmarker(engine="opencv")
     motion = talk(waves(5, 10))
+    unchosen = dub_video(path, lambda _: motion, landmarker).report
+    assert re.search(
+        r"Of several faces the largest speaks, that at \d+, \d+; face, face_at or a mask around it", unchosen
+    )
     for choice in right:
-        pieces = dub_video(path, lambda _: motion, landmarker, face=choice).pieces
+        video = dub_video(path, lambda _: motion, landmarker, face=choice)
+        pieces = video.pieces
+        assert "several" not in video.report
         result = np.concatenate([images.numpy() for images, _ in pieces])
         assert (result[:, :, :SIDE] == truth[:, :, :SIDE]).all()
         assert (result[:, :, SIDE:] != truth[:, :, SIDE:]).any()

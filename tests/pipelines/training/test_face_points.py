@@ -17,6 +17,7 @@ from talking_portrait.pipelines.face.part_points import PartPoints
 from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.files.images import to_uint8, write_image
 from talking_portrait.pipelines.files.video import VideoWriter
+from talking_portrait.pipelines.packages import load_opencv
 from talking_portrait.pipelines.training.face.examples import CROP, collect
 from talking_portrait.pipelines.training.face.part_points import (
     EYES_SUBJECT,
@@ -76,6 +77,19 @@ def test_a_folder_without_faces_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(TalkingPortraitError, match="No face was found in the 0 videos and pictures"):
         collect(tmp_path, Recorded())
+
+
+def test_a_reading_process_does_not_wait_for_threads_of_opencv_that_it_has_not(crops):
+    """They are of the process that forks it, where pictures were scaled before."""
+    opencv = load_opencv()
+    before = opencv.getNumThreads()
+    try:
+        opencv.setNumThreads(2)
+        opencv.resize(np.zeros((2000, 2000, 3), np.uint8), (3000, 3000))  # begins its threads
+        train_part_points(crops["eyes"], EYES_SUBJECT, Settings(steps=1, batch=2, workers=1))
+        assert opencv.getNumThreads() == 2
+    finally:
+        opencv.setNumThreads(before)
 
 
 @pytest.mark.parametrize(("part", "subject"), [("mouth", MOUTH_SUBJECT), ("eyes", EYES_SUBJECT)])

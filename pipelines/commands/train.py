@@ -199,11 +199,19 @@ def _add_plan(command: argparse.ArgumentParser, defaults: dict[str, Any], withou
         option = "--" + name.replace("_", "-")
         group.add_argument(option, type=type(value), default=value, metavar="N", help=f"{text} (default {value})")
     group.add_argument("--decay", choices=["none", "linear", "cosine"], default=plan.decay, help="of the rate")
-    group.add_argument("--precision", choices=list(PRECISIONS), default=plan.precision, help="of the arithmetic")
+    usual = plan.precision if plan.precision == "fp32" else f"{plan.precision}, without a graphics card fp32"
+    text = f"of the arithmetic (default {usual})"
+    group.add_argument("--precision", choices=list(PRECISIONS), help=text)
 
 
 def _plan(options: argparse.Namespace, defaults: dict[str, Any]) -> Plan:
+    import torch
+
     chosen = {field.name: getattr(options, field.name) for field in fields(Plan) if hasattr(options, field.name)}
+    if options.precision is None:  # CPUs compute half precision many times as slowly
+        del chosen["precision"]
+        if not torch.accelerator.is_available():
+            chosen["precision"] = "fp32"
     return Plan(**defaults | chosen)
 
 

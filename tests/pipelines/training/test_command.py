@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import talking_portrait.__main__ as command_line
 import torch
 from safetensors.torch import load_file
 from talking_portrait.__main__ import main
 from talking_portrait.models.apasco.loading import load_net
+from talking_portrait.pipelines.commands import train as train_command
 from talking_portrait.pipelines.commands.shared.weight_options import find_weights
+from talking_portrait.pipelines.training.aniportrait.command import Stage1
 from talking_portrait.pipelines.training.data.clips import read_clips
 
 from . import training_bench as bench
@@ -45,6 +48,37 @@ def test_aniportraits_stages_follow_each_other(work: Path, capsys: pytest.Captur
     assert all(".motion_modules." in name for name in load_file(motion))
     again = [*stage1, "--motion-module", str(motion), *encoders(work)]
     assert train(work, "aniportrait-stage2", *again, out="again") == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "card", "precision"),
+    [
+        ([], False, "fp32"),
+        ([], True, "fp16"),
+        (["--precision", "fp16"], False, "fp16"),
+        (["--precision", "bf16"], True, "bf16"),
+    ],
+)
+def test_half_precision_is_for_graphics_cards_unless_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], card: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: card)
+    line = [
+        "train",
+        "aniportrait-stage1",
+        "--data",
+        "d",
+        "--out",
+        "o",
+        "--unet",
+        "u",
+        "--vae",
+        "v",
+        "--clip-vision",
+        "c",
+    ]
+    options = command_line._parser("train").parse_args([*line, *given])
+    assert train_command._plan(options, Stage1.defaults).precision == precision
 
 
 @pytest.mark.parametrize("name", ["audio2mesh", "audio2pose"])

@@ -125,6 +125,7 @@ def test_files_of_something_else_are_one_sentence_in_nodes_and_commands(
     motion = "down_blocks.0.motion_modules.0.temporal_transformer"
     layer = f"{motion}.transformer_blocks.0.attention_blocks.0"
     names = [*(f"{layer}.to_{part}.weight" for part in "qkv"), f"{layer}.pos_encoder.pe", f"{motion}.proj_in.weight"]
+    names.append(names[-1].replace("down_blocks.0", "mid_block"))
     save_file({name: torch.zeros(2, 2) for name in names}, folder / "aniportrait.safetensors")
 
     def said(command: list[str]) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ _PART_HEADER = 1 << 13
 _HEAD = 1 << 22
 """Bytes in which a picture's size stands, behind what a camera says of itself."""
 
+Seen = TypeVar("Seen")
+
 
 def read_image(path: str | Path, *, alpha: bool = False) -> torch.Tensor:
     """A picture file as (H, W, 3) float32 in 0..1, upright by its EXIF tag; transparency is laid over white.
@@ -63,15 +65,7 @@ def read_image(path: str | Path, *, alpha: bool = False) -> torch.Tensor:
 
 def is_picture(path: str | Path) -> bool:
     """Whether a file is a picture by its beginning, whatever its name says and whether it is whole or not."""
-    from PIL import Image
-
-    try:
-        if not is_file(Path(path)):  # opening a pipe would wait for somebody to write into it
-            return False
-        with _no_warnings(), Image.open(path) as file:
-            return file.format != _MPEG and picture_stream(Path(path)) is None
-    except Exception:  # no picture, or one that only its reader can tell what is wrong with
-        return False
+    return _of_picture(path, lambda file: file.format != _MPEG and picture_stream(Path(path)) is None, False)
 
 
 def is_animated(path: str | Path) -> bool:
@@ -79,28 +73,26 @@ def is_animated(path: str | Path) -> bool:
 
     Pages of a TIFF and the second lens of a photograph do not count.
     """
-    from PIL import Image
-
-    try:
-        if not is_file(Path(path)):
-            return False
-        with _no_warnings(), Image.open(path) as file:
-            return file.format in ("AVIF", "GIF", "PNG", "WEBP") and bool(getattr(file, "is_animated", False))
-    except Exception:  # what is no whole picture, its reader says
-        return False
+    moving = ("AVIF", "GIF", "PNG", "WEBP")
+    return _of_picture(path, lambda file: file.format in moving and bool(getattr(file, "is_animated", False)), False)
 
 
 def pages(path: str | Path) -> int:
     """How many pages a TIFF has, of which `read_image` takes the first; 1 for any other picture."""
+    return _of_picture(path, lambda file: int(getattr(file, "n_frames", 1)) if file.format == "TIFF" else 1, 1)
+
+
+def _of_picture(path: str | Path, look: Callable[[Any], Seen], otherwise: Seen) -> Seen:
+    """What `look` makes of an opened picture, and `otherwise` of what is none."""
     from PIL import Image
 
     try:
-        if not is_file(Path(path)):
-            return 1
-        with _no_warnings(), Image.open(path, formats=["TIFF"]) as file:
-            return int(getattr(file, "n_frames", 1))
-    except Exception:  # what is no whole picture, its reader says
-        return 1
+        if not is_file(Path(path)):  # opening a pipe would wait for somebody to write into it
+            return otherwise
+        with _no_warnings(), Image.open(path) as file:
+            return look(file)
+    except Exception:  # no picture, or one that only its reader can tell what is wrong with
+        return otherwise
 
 
 def picture_stream(path: Path) -> str | None:

@@ -24,6 +24,12 @@ def below_nose() -> np.ndarray:
     return smoothstep(-1.0, -2.5, face_mesh().vertices[:, 1])
 
 
+def under_nose() -> np.ndarray:
+    """1 (468,) on the skin between nose and mouth and on the upper lip, fading beside them."""
+    x, y = np.abs(face_mesh().vertices[:, 0]), face_mesh().vertices[:, 1]
+    return smoothstep(3.0, 1.6, x) * smoothstep(-1.8, -2.4, y) * smoothstep(-4.7, -4.1, y)
+
+
 def jaw_part() -> np.ndarray:
     """Part (468,) in which vertices go down with the chin beyond the mesh's own movement, as recorded speakers' do."""
     x, y = np.abs(face_mesh().vertices[:, 0]), face_mesh().vertices[:, 1]

@@ -25,6 +25,7 @@ from ....models.face.face_mesh import (
     face_mesh,
     vertex_normals,
 )
+from ....models.face.mouth_regions import under_nose
 from ...image.luma import LUMA
 from .portrait_mesh import PortraitMesh
 
@@ -35,6 +36,8 @@ SHARE = 0.8
 """Part of the computed change that is drawn: much of what skin reflects comes from below its surface."""
 EASED_CHANGE, MOST_CHANGE = 0.08, 0.16
 """Parts of its light that skin gains or loses from which that is eased, and at most."""
+UNDER_NOSE = 0.3
+"""Part of its gain that skin between nose and mouth has: puckered, it turns up to light that the nose keeps away."""
 VISIBLE = 0.35
 """Cosine to the view from which a vertex's skin is measured."""
 STRONGEST_LAMP, LEAST_LIGHT = 0.8, 0.3
@@ -51,6 +54,8 @@ class FaceLight:
         self.mesh = mesh
         self.skin = np.ones(VERTICES)
         self.skin[[*RIGHT_EYE, *LEFT_EYE, *LIPS_INNER]] = 0
+        self.gain = 1 - (1 - UNDER_NOSE) * under_nose()
+        """(468,): part of the light that is gained there."""
         normals = self._normals(mesh.vertices[None], np.eye(3)[None])[0]
         measured = mesh.facing() > VISIBLE
         measured[[*RIGHT_EYE, *LEFT_EYE, *RIGHT_BROW, *LEFT_BROW, *LIPS_INNER, *LIPS_OUTER]] = False
@@ -64,7 +69,8 @@ class FaceLight:
         """
         normals = self._normals(self.mesh.vertices + offsets, camera_motion[:, :3, :3])
         change = SHARE * (self._light(normals) / self.rest - 1) * self.skin
-        return 1 + np.sign(change) * soft_limit(np.abs(change), EASED_CHANGE, MOST_CHANGE)
+        change = np.sign(change) * soft_limit(np.abs(change), EASED_CHANGE, MOST_CHANGE)
+        return 1 + np.where(change > 0, self.gain * change, change)
 
     def _light(self, normals: np.ndarray) -> np.ndarray:
         return np.maximum(self.even + normals @ self.lamp, LEAST_LIGHT)

@@ -11,6 +11,8 @@ from talking_portrait.pipelines.files.example import example_portrait
 from talking_portrait.pipelines.instant.renderer.face_light import FaceLight, _fitted
 from talking_portrait.pipelines.instant.renderer.portrait_mesh import PortraitMesh
 
+from ...gallery import HOLD, SHAPES, gallery_motion
+
 
 @pytest.fixture(scope="module")
 def mesh() -> PortraitMesh:
@@ -59,3 +61,12 @@ def test_an_opening_jaw_takes_light_from_the_chin(mesh):
     change = lit_from(mesh, [0, 0.6, 0.1]).change(jaw, np.eye(4)[None])[0]
     assert change[[200, 199, 175]].mean() < 0.99
     assert change[[10, 151, 9, 33, 263]] == pytest.approx(1, abs=0.01)
+
+
+def test_a_pucker_lights_no_spot_under_the_nose(mesh):
+    """Its skin turns up to a lamp from above, but below the nose; skin that turns down loses its light as elsewhere."""
+    motion, frame = gallery_motion(), np.array([HOLD * list(SHAPES).index("u") + HOLD // 2])
+    lamp = lit_from(mesh, [0, 0.6, 0.1])
+    light = mesh.move(motion, frame, mesh.mouth.speaking(motion), lamp).light[0].numpy()
+    assert light[[0, 164, 167, 393]].max() < 1.05
+    assert light[[17, 18, 200]].max() < 0.98

@@ -370,6 +370,19 @@ def test_an_opening_that_only_landmarks_have_keeps_no_inside():
     assert kept == [0.0, 1.0]
 
 
+@pytest.mark.parametrize(("light", "kept"), [(0.41, 0.0), (0.44, 0.0), (0.9, 1.0)])
+def test_no_inside_is_kept_by_half(light, kept):
+    """Half of a picture's inside over the painted one looks like two rows of teeth."""
+    picture = np.full((200, 200, 3), 0.6, np.float32)
+    points = example_portrait()[1].points[0, :468, :2]
+    mesh = SimpleNamespace(points=points, eye_distance=100.0, mouth=SimpleNamespace(lip_gap=0.08))
+    mouth = flat_mouth(8)
+    places = mouth.places(np.linspace(-0.6, 0.6, 60)[:, None] * mouth.half, np.linspace(*mouth.middle_gap(), 30))
+    columns, rows = places.reshape(-1, 2).astype(int).T
+    picture[rows, columns] *= light
+    assert inside_kept(picture, mouth, mesh, 0.5) == pytest.approx(kept, abs=0.01)
+
+
 def test_edges_of_open_lips_are_found_in_the_picture(smiling):
     """The edge found does not depend on where exactly the landmarks lie."""
     picture, points = smiling.renderer.image.numpy(), smiling.renderer.mesh.points

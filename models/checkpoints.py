@@ -23,7 +23,7 @@ from .checkpoint_kinds import Kind, describe, identify, is_averaged, network_pre
 from .errors import TalkingPortraitError, one_line
 from .pickle_reader import ProgramInPickleError, UnreadableTensor
 from .torch_file import DAMAGE, MAX_PICKLE, TorchFile, TorchScriptError, open_torch_file
-from .weight_files import check_format, model_files
+from .weight_files import check_format, model_files, without_scales
 from .wrappers import TRAINING, Leaf, strip, unbuilt_object, unwrap
 
 State = dict[str, torch.Tensor]
@@ -49,12 +49,13 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> State:
     """Name to tensor (on the CPU, as stored) of any file of weights; wrappers and prefixes of training are taken off.
 
     A model in several files is read whole from any of them, from its index (.index.json) or from the folder that
-    transformers or diffusers made for it. `mapped` leaves the numbers in the file where it can.
+    transformers or diffusers made for it. Weights of eight bits with a scale come as bfloat16. `mapped` leaves the
+    numbers in the file where it can.
     Raises TalkingPortraitError, one sentence, for a file that is missing, cut short, a web page or a git-lfs pointer
     under a weight file's name, a pickle whose tensors only its author's program can bring out, or one without a tensor.
     """
     files = model_files(Path(path), SUFFIXES)
-    return strip({name: tensor for file in files for name, tensor in _read(file, mapped).items()})
+    return strip(without_scales({name: tensor for file in files for name, tensor in _read(file, mapped).items()}))
 
 
 def _read(path: Path, mapped: bool) -> State:

@@ -1,4 +1,4 @@
-"""Files of weights: how one is written, and the index of a model in several, as Hugging Face's libraries write it."""
+"""Files of weights: how one is written, the index of a model in several, and weights of eight bits with a scale."""
 
 from __future__ import annotations
 
@@ -46,6 +46,36 @@ def check_format(path: Path) -> None:
             f"{path.name} is a file of {other}, which is not taken here; take the network as .safetensors or as a file "
             "of torch (.pth, .pt, .ckpt or .bin), in float32, float16 or bfloat16."
         )
+
+
+_EIGHT_BITS = tuple(
+    getattr(torch, f"float8_{name}")
+    for name in ("e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz")
+    if hasattr(torch, f"float8_{name}")
+)
+_SCALES = ("scale_weight", "weight_scale")
+"""What ComfyUI's older and newer files call the number by which a layer's weights are multiplied."""
+_BESIDE_SCALES = ("scale_input", "input_scale", "comfy_quant")
+"""What they hold beside it, for computing in eight bits."""
+
+
+def without_scales(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of eight-bit floats multiplied by the scales that a "scaled fp8" file holds beside them, as bfloat16.
+
+    A scale is one number, or one for each of a layer's outputs; what has another form stays as it is.
+    """
+    found = {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] != "scaled_fp8"}
+    for name, weight in state.items():
+        layer, _, last = name.rpartition(".")
+        if last != "weight" or weight.dtype not in _EIGHT_BITS:
+            continue
+        scales = [f"{layer}.{scale}" for scale in _SCALES if f"{layer}.{scale}" in state]
+        if len(scales) == 1 and state[scales[0]].numel() in (1, weight.shape[0]):
+            scale = found.pop(scales[0]).float().reshape(-1, *(1 for _ in weight.shape[1:]))
+            found[name] = (weight.float() * scale).bfloat16()
+            for beside in _BESIDE_SCALES:
+                found.pop(f"{layer}.{beside}", None)
+    return found
 
 
 def read_shipped(path: Path, read: Callable[[Path], Read]) -> Read:

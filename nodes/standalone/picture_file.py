@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...pipelines.errors import TalkingPortraitError
-from ...pipelines.files.images import read_image
+from ...pipelines.files.images import open_picture, read_image
 from ...pipelines.files.picture_colours import to_srgb
 
 if TYPE_CHECKING:
@@ -31,13 +31,11 @@ def read_pictures(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     programs leave anything there. Frames of another size than the first are passed over, and what follows a damaged
     one is not read. Raises TalkingPortraitError for what is no picture or is too large.
     """
-    from PIL import Image
-
     first = read_image(path)  # it has a sentence for everything that can be wrong with a file
     size = tuple(first.shape[:2])
     pictures: list[np.ndarray] = []
     masks: list[np.ndarray | None] = []
-    with Image.open(path) as file:
+    with open_picture(path) as file:
         count = getattr(file, "n_frames", 1) if file.format in ANIMATED else 1
         start = 1 if count > 1 and getattr(file, "default_image", False) else 0  # which is not part of an APNG's frames
         if (count - start) * first.numel() * 4 > MAX_BYTES:

@@ -72,11 +72,7 @@ def check_audio(value: Any) -> Audio:
             f"The audio has {waveform.shape[-1]} samples ({seconds:.4f} s), but at least {MIN_SECONDS} s are needed; "
             "check how it was trimmed."
         )
-    if seconds > MAX_SECONDS:
-        raise TalkingPortraitError(
-            f"The audio is longer than {MAX_SECONDS // 60} minutes, the most that is taken in one go; "
-            "cut it into parts and join the videos."
-        )
+    check_length(seconds)
     loudest = max(float(block.abs().nan_to_num(math.inf, math.inf).max()) for block in waveform.split(_BLOCK, dim=1))
     if math.isinf(loudest):
         raise TalkingPortraitError(
@@ -88,6 +84,15 @@ def check_audio(value: Any) -> Audio:
             "their type's largest before they become fractions."
         )
     return Audio(waveform, rate)
+
+
+def check_length(seconds: float | Fraction) -> None:
+    """Raises TalkingPortraitError for more than `MAX_SECONDS`."""
+    if seconds > MAX_SECONDS:
+        raise TalkingPortraitError(
+            f"The audio is longer than {MAX_SECONDS // 60} minutes, the most that is taken in one go; "
+            "cut it into parts and join the videos."
+        )
 
 
 def check_rate(rate: Any) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 import re
 import warnings
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ import torch
 from ..errors import TalkingPortraitError, reason_of
 from .input_paths import existing_file, is_file
 from .output_paths import shortened
+
+if TYPE_CHECKING:
+    from PIL import ImageFile
 
 MAX_PIXELS = 67_000_000
 _MPEG = "MPEG"
@@ -29,6 +33,13 @@ _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 _JPEG_ALONE = frozenset([0x01, *range(0xD0, 0xD8)])
 """Markers of JPEG (ITU-T T.81) without a length behind them."""
 _PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PNG_NEEDED_TEXTS = (b"Raw profile type exif\0", b"exif\0", b"XML:com.adobe.xmp\0")
+"""How texts begin that may say how a picture is turned."""
+_LONG_TEXT = 1000
+"""Bytes of a text in a file, of which those of fewer are less than the megabyte that Pillow takes."""
+_PILLOWS_PROFILE, _MAX_PROFILE = 1 << 20, 1 << 24
+"""Bytes of a PNG's colour profile that Pillow takes, and how many are taken here."""
 _PNM_HEADER = re.compile(rb"P[56]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 _PART_OF_JPEGS = re.compile(
     rb"(?:HTTP/[\t\r\n -~]*?\r?\n\r?\n)?\s*--[\t\r\n -~]*?image/jpe?g[\t\r\n -~]*?\xff\xd8\xff", re.I
@@ -84,12 +95,10 @@ def pages(path: str | Path) -> int:
 
 def _of_picture(path: str | Path, look: Callable[[Any], Seen], otherwise: Seen) -> Seen:
     """What `look` makes of an opened picture, and `otherwise` of what is none."""
-    from PIL import Image
-
     try:
         if not is_file(Path(path)):  # opening a pipe would wait for somebody to write into it
             return otherwise
-        with _no_warnings(), Image.open(path) as file:
+        with _no_warnings(), open_picture(Path(path)) as file:
             return look(file)
     except Exception:  # no picture, or one that only its reader can tell what is wrong with
         return otherwise
@@ -125,15 +134,69 @@ def picture_stream(path: Path) -> str | None:
     return found.demuxer if (first.format, first.size) == (found.format, second.size) else None
 
 
+def open_picture(path: Path, formats: Sequence[str] | None = None) -> ImageFile.ImageFile:
+    """Pillow's picture of a file; raises whatever Pillow raises.
+
+    Long texts of a PNG, such as the workflow that made it, are left out: Pillow refuses a picture for them.
+    """
+    from PIL import Image
+
+    shorter, profile = _without_long_texts(path)
+    if shorter is None:
+        return Image.open(path, formats=formats)
+    picture = Image.open(BytesIO(shorter), formats=formats)
+    picture.filename = str(path)  # where others look into the file
+    if profile is not None:
+        picture.info["icc_profile"] = profile
+    return picture
+
+
+def _without_long_texts(path: Path) -> tuple[bytes | None, bytes | None]:
+    """The bytes of a PNG without texts and a colour profile that Pillow refuses, and that profile; None without any."""
+    with path.open("rb") as file:
+        if file.read(len(_PNG_BEGIN)) != _PNG_BEGIN:
+            return None, None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            left_out: list[tuple[int, int]] = []
+            profile: bytes | None = None
+            for kind, begin, end in _png_chunks(data):
+                if kind in _PNG_TEXTS:
+                    long = end - begin > _LONG_TEXT and not data[begin + 8 : end].startswith(_PNG_NEEDED_TEXTS)
+                elif kind == b"iCCP" and profile is None:
+                    profile = _long_profile(data[begin + 8 : end - 4])
+                    long = profile is not None
+                else:
+                    continue
+                if long:
+                    left_out.append((begin, end))
+            if not left_out:
+                return None, None
+            places = [0, *(place for span in left_out for place in span), len(data)]
+            return b"".join(data[a:b] for a, b in zip(places[::2], places[1::2], strict=True)), profile
+
+
+def _long_profile(chunk: bytes) -> bytes | None:
+    """The colour profile in a PNG's iCCP where it is longer than Pillow takes; else None."""
+    packed = chunk.partition(b"\0")[2][1:]
+    try:
+        profile = zlib.decompressobj().decompress(packed, _MAX_PROFILE)
+    except zlib.error:
+        return None
+    return profile if len(profile) > _PILLOWS_PROFILE else None
+
+
 def _png_end(data: mmap.mmap) -> int | None:
     """The place behind the last chunk of the PNG picture that `data` begins with."""
-    place = len(_PNG_BEGIN)
-    while place + 12 <= len(data):
-        kind = data[place + 4 : place + 8]
-        place += 12 + int.from_bytes(data[place : place + 4], "big")
-        if kind == b"IEND":
-            return place
-    return None
+    return next((end for kind, _, end in _png_chunks(data) if kind == b"IEND"), None)
+
+
+def _png_chunks(data: mmap.mmap) -> Iterator[tuple[bytes, int, int]]:
+    """The kinds of a PNG's chunks with the places where they begin and end, to its last one."""
+    end, kind = len(_PNG_BEGIN), b""
+    while end + 12 <= len(data) and kind != b"IEND":
+        begin, kind = end, data[end + 4 : end + 8]
+        end += 12 + int.from_bytes(data[begin : begin + 4], "big")
+        yield kind, begin, end
 
 
 def _bmp_end(data: mmap.mmap) -> int | None:
@@ -206,7 +269,7 @@ def _decoded(path: Path, alpha: bool) -> np.ndarray:
     Image.init()
     formats = [name for name in Image.ID if name not in REFUSED_FORMATS]
     try:
-        file = Image.open(path, formats=formats)
+        file = open_picture(path, formats)
     except UnidentifiedImageError:
         what, advice = format_of(path)
         raise TalkingPortraitError(f"The picture {path.name} can't be read ({what}); {advice}.") from None

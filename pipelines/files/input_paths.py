@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from .output_paths import ADDRESS, as_path, shortened
 
 SEARCHED = 1 << 20
 """Bytes at either end of a file, at one of which an MP4 describes its tracks."""
+PATTERN = re.compile(r"%0?\d*d|[*?]")
+"""Of a file's name: how ffmpeg numbers pictures, or what a shell fills in."""
 WEB_PAGES = (b"<!doctype html", b"<html")
 MAX_HEADER = 100_000_000
 """Bytes of the description at the beginning of a .safetensors file, by its specification."""
@@ -47,6 +50,11 @@ def existing_file(path: str | Path, kind: str) -> Path:
         if ADDRESS.match(str(path)):
             raise TalkingPortraitError(
                 f"{what} is an address, but a file of this machine is expected; download it first."
+            ) from None
+        if PATTERN.search(path.name):
+            raise TalkingPortraitError(
+                f"{what} is a pattern for several files, but a single one is expected; name it, or make a video of all "
+                "of them first."
             ) from None
         raise TalkingPortraitError(f"{what} does not exist; check its name and folder.") from None
     except PermissionError as error:

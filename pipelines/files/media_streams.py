@@ -173,7 +173,7 @@ def find_streams(path: Path) -> MediaStreams:
             if scanned and len(first) == len(wanted):
                 break
         video = audio = None
-        seconds = _declared(container, path)
+        seconds = _length(container, path)
         for stream in wanted:
             frame = first.get(stream.index)
             if frame is None:
@@ -273,6 +273,9 @@ class _Clock:
         self.due: Fraction | None = None
         """When the next frame is due; None before the first."""
         self._shift = Fraction(0)
+        self._stated = self._length = Fraction(0)
+        """When the frame before begins by its own word, and how long it is."""
+        self._is_sound = stream.type == "audio"
         self._untimed = kind in _WITHOUT_CLOCK.split(",") or (kind, stream.type) == ("gxf", "audio")  # a coarse clock
         if (kind, stream.codec_context.name) == ("ogg", "flac"):
             # ffmpeg gives the times of all pages but the first, which is wrong where a recording begins late.
@@ -280,14 +283,17 @@ class _Clock:
 
     def time_of(self, frame: Any) -> Fraction:
         time = frame_time(frame)
-        if time is None or (self._untimed and self.due is not None):
+        # Some programs give several packets of sound the time of the first, or hardly a later one.
+        repeated = self._is_sound and time is not None and 0 <= time - self._stated < self._length / 4
+        self._stated, self._length = self._stated if time is None else time, frame_length(frame)
+        if time is None or ((self._untimed or repeated) and self.due is not None):
             time = self.begin if self.due is None else self.due
         elif self.due is not None and time + self._shift < self.due - 1:  # recordings one after the other start anew
             self._shift = self.due - time
             time = self.due
         else:
             time += self._shift
-        self.due = time + frame_length(frame)
+        self.due = time + self._length
         return time
 
 
@@ -357,6 +363,14 @@ def _declared(container: InputContainer, path: Path) -> Fraction | None:
     if not container.duration:
         return None
     return declared_seconds(path, container.format.name, Fraction(container.duration, import_av().time_base))
+
+
+def _length(container: InputContainer, path: Path) -> Fraction | None:
+    """How long a file is by its own word: Matroska whose clock begins late may state when it ends, as a broadcast's."""
+    declared = _declared(container, path)
+    begin = Fraction(container.start_time or 0, import_av().time_base)
+    late = container.format.name.startswith("matroska") and declared is not None and 0 < begin < declared
+    return declared - begin if declared is not None and late else declared
 
 
 def _packets(container: InputContainer, streams: Any = None) -> Iterator[Any]:

@@ -15,7 +15,16 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from ..audio.waveform import MAX_SECONDS, SPEECH_RATE, MonoMixer, Resampler, check_audio, check_rate, lasting
+from ..audio.waveform import (
+    MAX_SECONDS,
+    SPEECH_RATE,
+    MonoMixer,
+    Resampler,
+    check_audio,
+    check_length,
+    check_rate,
+    lasting,
+)
 from ..errors import TalkingPortraitError, reason_of
 from ..image.display_order import stated_length
 from ..timing import frame_count
@@ -241,6 +250,7 @@ def read_audio(path: str | Path) -> Audio:
 def _check_size(sound: SoundTrack, size: Fraction | int) -> None:
     """Raises TalkingPortraitError where `size` is more bytes than one sound may take."""
     if size > MAX_SOUND_BYTES:
+        check_length(size / (4 * sound.channels * sound.rate))
         raise TalkingPortraitError(
             f"The audio {sound.path.name} ({sound.channels} channels at {sound.rate} Hz) needs more than "
             f"{MAX_SOUND_BYTES // 10**9} GB of memory; save it with one or two channels at 48000 Hz, or cut it into "

@@ -298,3 +298,32 @@ def test_a_wrong_file_is_called_by_its_name() -> None:
 def test_the_list_of_safe_names_holds_no_function_that_runs_anything() -> None:
     for name in ("os system", "builtins eval", "torch load", "torch.storage load", "collections namedtuple", "torch x"):
         assert not checkpoints._SAFE_NAMES.fullmatch(name)
+
+
+@pytest.mark.parametrize("scale", [torch.tensor(0.03125), torch.tensor([[0.03125], [0.5]])], ids=["one", "rows"])
+@pytest.mark.parametrize("newer", [False, True], ids=["older", "newer"])
+def test_weights_of_eight_bits_are_multiplied_by_their_scale(tmp_path: Path, newer: bool, scale: torch.Tensor) -> None:
+    """As the files that ComfyUI calls scaled fp8 hold them, within a checkpoint and alone."""
+    stored = (STATE["conv.weight"] * 4).to(torch.float8_e4m3fn)
+    kind = torch.frombuffer(bytearray(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
+    beside = {"weight_scale": scale, "input_scale": torch.ones(()), "comfy_quant": kind}
+    older = {"scale_weight": scale, "scale_input": torch.ones(())}
+    state = {
+        "model.conv.weight": stored,
+        "model.conv.bias": STATE["conv.bias"],
+        **{f"model.conv.{name}": tensor for name, tensor in (beside if newer else older).items()},
+        **({} if newer else {"scaled_fp8": torch.empty(2, dtype=torch.float8_e4m3fn)}),
+    }
+    save_file(state, tmp_path / "a.safetensors")
+    read = read_checkpoint(tmp_path / "a.safetensors")
+    assert read.keys() == STATE.keys()
+    assert torch.allclose(read["conv.weight"].float(), 4 * scale * STATE["conv.weight"], rtol=0.01)
+    module = torch.nn.Module()
+    module.conv = torch.nn.Linear(3, 2)
+    strict_load(module, read, path="a.safetensors")
+
+
+def test_weights_of_eight_bits_with_scales_of_blocks_keep_them_and_so_do_not_load(tmp_path: Path) -> None:
+    state = {"conv.weight": torch.zeros(4, 4, dtype=torch.float8_e4m3fn), "conv.weight_scale": torch.ones(2, 2, 2)}
+    save_file(state, tmp_path / "a.safetensors")
+    assert read_checkpoint(tmp_path / "a.safetensors").keys() == state.keys()

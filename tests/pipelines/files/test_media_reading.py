@@ -70,6 +70,16 @@ def test_a_recording_whose_clock_begins_late_is_whole_and_is_missed_when_cut(tmp
         read_audio(path)
 
 
+def test_a_recording_whose_clock_shows_the_time_of_day_is_no_longer_for_it(tmp_path):
+    path = tmp_path / "station.mkv"
+    copied = ("-c", "copy", "-output_ts_offset", "80000", "-avoid_negative_ts", "disabled")
+    ffmpeg("-i", make_clap(tmp_path, "plain.mkv"), *copied, path)
+    frames, flashes, beeps = times(path)
+    assert abs(len(frames) - 75) <= 1
+    assert abs(open_video(path).stated_frames - 75) <= 2
+    assert np.abs(flashes - beeps).max() <= 0.045
+
+
 def test_an_flv_whose_clock_begins_before_0_keeps_its_times(tmp_path):
     path = tmp_path / "early.flv"
     plain = make_clap(tmp_path, "plain.flv", options=CONTAINERS["flv"])
@@ -470,6 +480,28 @@ def test_no_file_reads_another(tmp_path):
         for read in (read_audio, open_video):
             with pytest.raises(TalkingPortraitError, match="can't be read|no video"):
                 read(tmp_path / "in" / name)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+@pytest.mark.parametrize("of_packets", [4, 1000])
+def test_packets_of_sound_that_share_a_time_follow_each_other(tmp_path, caplog, ending, of_packets):
+    path = tmp_path / f"shared.{ending}"
+    shared = f"setts=ts='floor(N/{of_packets})*{of_packets}*1024'"  # samples of a packet
+    write_wav(tmp_path / "a.wav", clap_sound())
+    ffmpeg("-i", tmp_path / "a.wav", "-af", "asetnsamples=1024", "-c:a", "flac", "-bsf:a", shared, path)
+    sound = read_audio(path)
+    loud = (sound.waveform[0].abs() > 0.2).nonzero()[:, 0].numpy() / sound.sample_rate
+    assert np.abs(loud[np.diff(loud, prepend=-1) > 0.2] - [1, 2]).max() <= 0.05
+    assert abs(float(sound.seconds) - 3) <= 0.05
+    assert not caplog.messages
+
+
+def test_a_sound_of_hours_is_called_too_long(tmp_path):
+    path = tmp_path / "hours.mkv"
+    late = "setts=ts='if(gt(N,60),PTS+48000*30000,PTS)'"
+    ffmpeg("-i", make_clap(tmp_path, "plain.mkv"), "-vn", "-c:a", "aac", "-bsf:a", late, path)
+    with pytest.raises(TalkingPortraitError, match="longer than 60 minutes"):
+        read_audio(path)
 
 
 def test_what_an_encoder_adds_at_the_end_is_no_sound(tmp_path):

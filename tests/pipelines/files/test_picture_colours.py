@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+from talking_portrait.nodes.standalone.picture_file import read_pictures
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.files.images import read_image
+from talking_portrait.pipelines.files.images import is_picture, read_image
 
 
 @pytest.mark.parametrize(
@@ -191,3 +193,26 @@ def test_what_a_file_is_in_place_of_a_picture_is_said(tmp_path, content, what):
     (tmp_path / "a.png").write_bytes(content + bytes(64))
     with pytest.raises(TalkingPortraitError, match=rf"a\.png can't be read \(it is {what}"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["compressed", "plain"])
+def test_long_texts_of_a_png_are_passed_over(tmp_path, packed):
+    """As programs put whole workflows into pictures, and Pillow refuses pictures for texts that unpack to much."""
+    texts = PngInfo()
+    texts.add_text("workflow", "x" * 1_500_000, zip=packed)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    picture = Image.new("RGB", (30, 20), (200, 100, 50))
+    picture.save(tmp_path / "made.png", pnginfo=texts, exif=exif)
+    found = read_image(tmp_path / "made.png")
+    assert found.shape == (30, 20, 3)
+    assert (found[5, 5] * 255).tolist() == pytest.approx([200, 100, 50], abs=1)
+    assert is_picture(tmp_path / "made.png")
+    assert read_pictures(tmp_path / "made.png")[0].shape == (1, 30, 20, 3)
+
+
+def test_a_long_colour_profile_of_a_png_is_applied(tmp_path):
+    """A printer's has megabytes, more than Pillow takes of a PNG."""
+    picture = Image.new("RGB", (4, 4), (250, 10, 10))
+    picture.save(tmp_path / "long.png", icc_profile=wide_gamut_profile() + bytes(1_500_000))
+    assert (read_image(tmp_path / "long.png")[0, 0] * 255).tolist() == pytest.approx([10, 250, 10], abs=2)

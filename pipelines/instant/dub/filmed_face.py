@@ -93,8 +93,9 @@ def filmed_face(
         points = _smoothed(points, starts, smoothing)
     seen = np.flatnonzero(found)
     some = seen[spread_over(len(seen))]
-    lips = LipLandmarks.of([texture.steps for texture in textures if texture.steps is not None])
-    closed_gap = closed_gap_of(_taken(points, some)[..., :2])
+    told = _taken(points, some)[..., :2]
+    lips = LipLandmarks.of([texture.steps for texture in textures if texture.steps is not None], told)
+    closed_gap = closed_gap_of(told)
     for part in blocks(len(points)):
         points[part] = lips.at_edges(points[part], closed_gap)
         give_memory_back(points)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 from talking_portrait.models.curves import smoothstep
-from talking_portrait.models.face.face_mesh import LIPS_OUTER
+from talking_portrait.models.face.face_mesh import LIPS_OUTER, mouth_opening
 from talking_portrait.models.face.mouth_regions import LOWER_INNER_LIP, MOUTH_CORNERS, UPPER_INNER_LIP
 from talking_portrait.models.face.mouth_shapes import mouth_vertices, neutral_vertices
 from talking_portrait.pipelines.face.head_pose import head_matrix
@@ -13,6 +14,7 @@ from talking_portrait.pipelines.face.metric_mesh import project
 from talking_portrait.pipelines.instant.dub.filmed_face import filmed_face
 from talking_portrait.pipelines.instant.dub.filmed_movement import CHIN, LOWER_LIP, steadied, with_chin_below_lip
 from talking_portrait.pipelines.instant.dub.lip_rims import (
+    OPEN_FROM,
     REACH,
     STEPS,
     USUAL_RIMS,
@@ -169,24 +171,45 @@ def test_landmarks_of_open_lips_are_put_at_their_edges_and_those_of_shut_lips_st
         for lip, part in (ROWS[0][0], ROWS[1][0], ROWS[2][0]):
             told[:2, list(lip), 1] += part * wrong * np.array(halves[:2])[:, None]
         steps = [edge_steps(frame, shape) for frame, shape in zip(frames[:2], told[:2], strict=True)]
-        lips = LipLandmarks.of([step for step in steps if step is not None] * 4)
+        lips = LipLandmarks.of([step for step in steps if step is not None] * 4, told)
         away = (lips.at_edges(told, 0.0) - points)[:, middle, 1] / np.array(halves)[:, None]
         assert np.abs(away[:2]).mean() < 0.2 * abs(wrong)
         np.testing.assert_allclose(away[2], 0, atol=1e-3)
         assert lips.rims[0] == 0
     for few in ([], [step for step in steps if step is not None]):
-        np.testing.assert_allclose(LipLandmarks.of(few).at_edges(points, 0.0), points)
-    assert LipLandmarks.of([]).rims == USUAL_RIMS
+        np.testing.assert_allclose(LipLandmarks.of(few, points).at_edges(points, 0.0), points)
+    assert LipLandmarks.of([], points).rims == USUAL_RIMS
     corners = [61, 291, *LIPS_OUTER]
     np.testing.assert_allclose(lips.at_edges(points, 0.0)[:, corners], points[:, corners])
     assert {len(lip) for row in ROWS for lip, _ in row} == {9}
+
+
+@pytest.mark.parametrize("followed", [0.5, 1.0])
+def test_lips_whose_inner_edges_go_less_far_than_their_outer_ones_are_open_farther(followed):
+    """What colours say may be the edge of teeth or of a shadow, within the landmarks."""
+    jaws = np.zeros((9, 6))
+    jaws[:, 0] = np.linspace(0.0, 0.6, 9)
+    points = (neutral_vertices() + mouth_vertices(jaws)) * [14, -14, -14] + [128, 0, 0]
+    told = points.copy()
+    for lip in (UPPER_INNER_LIP, LOWER_INNER_LIP):
+        told[:, list(lip)] += (1 - followed) * (points[:1] - points)[:, list(lip)]
+    opened = mouth_opening(told) > OPEN_FROM
+    half = np.linalg.norm(told[:, MOUTH_CORNERS[1], :2] - told[:, MOUTH_CORNERS[0], :2], axis=-1).mean() / 2
+    gaps = [np.linalg.norm(shape[opened, 13, :2] - shape[opened, 14, :2], axis=-1).mean() for shape in (points, told)]
+    missing = (gaps[0] - gaps[1]) / half
+    within = np.full((2, STEPS), 0.005) + 0.03 * np.exp(-0.5 * ((np.linspace(*REACH, STEPS) + 0.06) / 0.02) ** 2)
+    outwards = LipLandmarks.of([within] * LEAST_FRAMES, told).outwards
+    if followed < 1:
+        assert 0.5 * missing < sum(outwards) < 1.2 * missing
+    else:
+        assert sum(outwards) < 0
 
 
 def test_an_edge_without_a_peak_moves_no_landmarks():
     """Colours that change ever more towards the teeth have no lip's edge; the nearest one would be without an end."""
     falling = np.tile(np.linspace(0.02, 0.005, STEPS), (2, 1))
     assert clear_edge([falling], 0)[1] == 0
-    assert LipLandmarks.of([falling] * LEAST_FRAMES).outwards[0] == 0
+    assert LipLandmarks.of([falling] * LEAST_FRAMES, neutral_vertices()[None]).outwards[0] == 0
     peak = falling + 0.03 * np.exp(-0.5 * ((np.linspace(*REACH, STEPS) + 0.06) / 0.02) ** 2)
     place, clear = clear_edge([peak], 0)
     assert clear == 1

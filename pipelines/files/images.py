@@ -6,7 +6,7 @@ import mmap
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -134,7 +134,7 @@ def picture_stream(path: Path) -> str | None:
     return found.demuxer if (first.format, first.size) == (found.format, second.size) else None
 
 
-def open_picture(path: Path, formats: Sequence[str] | None = None) -> ImageFile.ImageFile:
+def open_picture(path: Path, formats: list[str] | None = None) -> ImageFile.ImageFile:
     """Pillow's picture of a file; raises whatever Pillow raises.
 
     Long texts of a PNG, such as the workflow that made it, are left out: Pillow refuses a picture for them.

@@ -39,6 +39,7 @@ QUIETEST_DB = -98.0
 SILENT_DB = -45.0
 """Frames this far below the loudest one are left out of the speech level."""
 ACTIVE_DB = -22.0
+PRESS = CONTROLS.index("press")
 ACOUSTIC_CONTROLS = 5
 """How many of CONTROLS, from the first on, the acoustic head adds to: all but the tongue."""
 MAX_DILATION = 256
@@ -65,6 +66,8 @@ class MouthConfig:
     """Blocks of the `EarlierEncoder` of files that an earlier version wrote; 0 is a network without one."""
     transformer_blocks: int = 0
     """Blocks of the acoustic encoder; 0 is a network without it."""
+    closure_head: bool = False
+    """Whether lip press has an acoustic head of its own."""
 
     @property
     def context(self) -> int:
@@ -178,14 +181,14 @@ class ResidualBlock(nn.Module):
 
 
 class AcousticHead(nn.Module):
-    """Acoustic encoder states (batch, frames, channels) to additive logits (batch, frames, ACOUSTIC_CONTROLS)."""
+    """Acoustic encoder states (batch, frames, channels) to additive logits (batch, frames, outputs)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.3)
         self.reduce = nn.Conv1d(channels, 32, 1)
         self.temporal = nn.Conv1d(32, 48, 13, padding=6)
-        self.out = nn.Conv1d(48, ACOUSTIC_CONTROLS, 5, padding=2)
+        self.out = nn.Conv1d(48, outputs, 5, padding=2)
         for weight in self.out.parameters():
             nn.init.zeros_(weight)
 
@@ -202,7 +205,7 @@ class MouthNetwork(nn.Module):
     """Normalised log-mel (batch, frames, mels) at 100 Hz to control logits (batch, (frames + 1) // 2, 7) at 50 Hz.
 
     The last channel is speech activity. `forward` also returns the phone logits, or None. To its control logits
-    `add_acoustic_logits` adds those that `acoustic_head` makes of the states of `acoustic_encoder`, where it has them.
+    `add_acoustic_logits` adds those that `acoustic_logits` makes of the states of `acoustic_encoder`, where it has one.
     """
 
     average: torch.Tensor
@@ -222,7 +225,11 @@ class MouthNetwork(nn.Module):
         if config.transformer_blocks or config.acoustic_blocks:
             blocks = config.transformer_blocks
             self.acoustic_encoder = AcousticEncoder(blocks) if blocks else EarlierEncoder(config.acoustic_blocks)
-            self.acoustic_head = AcousticHead(self.acoustic_encoder.channels)
+            self.acoustic_head = AcousticHead(self.acoustic_encoder.channels, ACOUSTIC_CONTROLS)
+        self.closure_head: AcousticHead | None = None
+        if config.closure_head:
+            assert self.acoustic_encoder is not None
+            self.closure_head = AcousticHead(self.acoustic_encoder.channels, 1)
 
     def hidden_states(self, mel: torch.Tensor) -> list[torch.Tensor]:
         """Normalised log-mel (batch, frames, mels) to the outputs (batch, (frames + 1) // 2, channels) of the stem and
@@ -236,6 +243,14 @@ class MouthNetwork(nn.Module):
     def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         x = self.norm(self.hidden_states(mel)[-1])
         return self.head(x), self.phone_head(x) if self.phone_head is not None else None
+
+    def acoustic_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """States of the acoustic encoder (batch, frames, channels) to additive logits (batch, frames, 5)."""
+        assert self.acoustic_head is not None
+        logits: torch.Tensor = self.acoustic_head(states)
+        if self.closure_head is None:
+            return logits
+        return logits + nn.functional.pad(self.closure_head(states), (PRESS, ACOUSTIC_CONTROLS - PRESS - 1))
 
 
 def add_acoustic_logits(logits: torch.Tensor, acoustic_logits: torch.Tensor) -> torch.Tensor:
@@ -251,9 +266,9 @@ def without_acoustic_encoder(network: MouthNetwork) -> MouthNetwork:
         {
             name: value.clone()
             for name, value in network.state_dict().items()
-            if not name.startswith((_ENCODER, "acoustic_head."))
+            if not name.startswith((_ENCODER, "acoustic_head.", "closure_head."))
         },
-        {**asdict(network.config), "acoustic_blocks": 0, "transformer_blocks": 0},
+        {**asdict(network.config), "acoustic_blocks": 0, "transformer_blocks": 0, "closure_head": False},
     )
 
 
@@ -330,6 +345,9 @@ def build_mouth_network(weights: Mapping[str, torch.Tensor], config: Mapping[str
     blocks = [config.get(name, 0) for name in ("acoustic_blocks", "transformer_blocks")]
     if any(type(count) is not int or not 0 <= count <= len(weights) for count in blocks) or all(blocks):
         raise ValueError("its acoustic encoder is none of a mouth network")
+    closures = config.get("closure_head", False)
+    if type(closures) is not bool or (closures and not any(blocks)):
+        raise ValueError("its closure head is none of a mouth network")
     with torch.device("meta"):  # sizes that the tensors do not have take no memory
         network = MouthNetwork(MouthConfig(**{**config, "dilations": dilations}))
     network.load_state_dict(restored_weights(weights), strict=True, assign=True)

@@ -218,12 +218,11 @@ def mouth_logits(
     network: MouthNetwork, sound: SpeechSound, *, chunk: int = CHUNK, progress: Progress = no_progress
 ) -> torch.Tensor:
     """The network's logits (control frames, 7), 50 a second, with those of its acoustic head where it has one."""
-    head = network.acoustic_head
-    if head is None:
+    if network.acoustic_head is None:
         return convolved_logits(network, sound, chunk=chunk, progress=progress)
     parts = shared_out(progress, {"convolutions": 0.2, "encoder": 0.8})  # as the time that they take
     logits = convolved_logits(network, sound, chunk=chunk, progress=parts["convolutions"])
-    return add_acoustic_logits(logits, in_segments(network, sound, head, progress=parts["encoder"]))
+    return add_acoustic_logits(logits, in_segments(network, sound, network.acoustic_logits, progress=parts["encoder"]))
 
 
 def convolved_logits(

@@ -53,8 +53,8 @@ def existing_file(path: str | Path, kind: str) -> Path:
             ) from None
         if PATTERN.search(path.name):
             raise TalkingPortraitError(
-                f"{what} is a pattern for several files, but a single one is expected; name it, or make a video of all "
-                "of them first."
+                f"{what} does not exist, and a single file is expected in place of a pattern for several; name it, or "
+                "make a video of all of them first."
             ) from None
         raise TalkingPortraitError(f"{what} does not exist; check its name and folder.") from None
     except PermissionError as error:

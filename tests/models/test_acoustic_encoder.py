@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -127,9 +129,33 @@ def test_the_encoder_changes_the_mouths_shape_and_nothing_else(network: MouthNet
     mel, bands = torch.randn(1, 60, 40), torch.randn(1, 60, BANDS)
     with torch.no_grad():
         alone, _ = network(mel)
-        both = add_acoustic_logits(alone, network.acoustic_head(network.acoustic_encoder(bands)))
+        both = add_acoustic_logits(alone, network.acoustic_logits(network.acoustic_encoder(bands)))
     changed = (both - alone).abs().amax(dim=(0, 1)) > 1e-4
     assert changed.tolist() == [index < ACOUSTIC_CONTROLS for index in range(len(CONTROLS) + 1)]
+
+
+def test_a_closure_head_adds_to_lip_press_and_comes_back(network: MouthNetwork, tmp_path: Path):
+    torch.manual_seed(0)
+    closing = MouthNetwork(replace(network.config, closure_head=True)).eval()
+    closing.load_state_dict(network.state_dict(), strict=False)
+    torch.nn.init.normal_(closing.closure_head.out.weight, std=0.1)
+    save_mouth_network(closing, tmp_path / "closing.safetensors", {})
+    again = load_mouth_network(tmp_path / "closing.safetensors")
+    assert again.config.closure_head
+    with torch.no_grad():
+        states = network.acoustic_encoder(torch.randn(1, 60, BANDS))
+        added = [each.acoustic_logits(states) for each in (network, closing, again)]
+    changed = (added[1] - added[0]).abs().amax(dim=(0, 1)) > 1e-3
+    assert [name for name, moved in zip(CONTROLS, changed.tolist(), strict=False) if moved] == ["press"]
+    torch.testing.assert_close(added[2], added[1], atol=0.02, rtol=0.02)  # eight and sixteen bits
+    assert not without_acoustic_encoder(closing).config.closure_head
+
+
+@pytest.mark.parametrize("config", [{"closure_head": True}, {"transformer_blocks": 1, "closure_head": 1}])
+def test_a_closure_head_without_an_encoder_is_refused(config: dict[str, Any]):
+    given = asdict(MouthConfig(channels=16, dilations=(1, 2))) | config
+    with pytest.raises(ValueError, match="closure head is none of a mouth network"):
+        build_mouth_network({"stem.weight": torch.zeros(1), "stem.bias": torch.zeros(1)}, given)
 
 
 def test_a_network_comes_back_with_its_encoder_and_goes_on_without_it(network: MouthNetwork, tmp_path: Path):

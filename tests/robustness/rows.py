@@ -121,7 +121,7 @@ COMPLAINTS = [
 
 REPORTED = [
     Row("stereo whose channels cancel (whisperX#750)", "motion", figure="lips move as for one channel",
-        test="pipelines/instant/test_mouth_controls.py::test_stereo_whose_channels_cancel_is_heard_as_one_channel"),
+        test="pipelines/instant/test_mouth_controls.py::test_stereo_whose_channels_cancel_counts_as_one_channel"),
     Row("a sound track that starts late (faster-whisper#128)", "Load Video, prepare", figure="flash and beep within 0.05 s",
         test="pipelines/files/test_media_reading.py::test_late_sound_is_padded_and_early_sound_keeps_its_speech"),
     Row("late sound in training data", "prepare", figure="speech lies where the track has it",
@@ -480,7 +480,7 @@ COMMANDS = [
             "The picture half.png can't be read (image file is truncated); save it again as PNG or JPEG."),
     command("a folder for a picture", "animate --image folder.png --audio voice.wav --out out.mp4", FOLDER),
     command("a numbered pattern for a film's pictures", "animate --image frame_%04d.png --audio voice.wav --out out.mp4",
-            "The picture file frame_%04d.png is a pattern for several files, but a single one is expected; name it, ..."),
+            "The picture file frame_%04d.png does not exist, and a single file is expected in place of a pattern for ..."),
     command("no such picture", "animate --image none.png --audio voice.wav --out out.mp4", NO_FILE),
     command("a models folder that is not there", "animate --image face.png --audio voice.wav --models none --out out.mp4",
             "The models folder none does not exist; check its name."),

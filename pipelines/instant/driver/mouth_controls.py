@@ -16,7 +16,7 @@ import torch
 
 from ....models.curves import smoothstep
 from ....models.face.mouth_shapes import lip_seal, mouth_vertices, sealing_press
-from ....models.speech.mouth_network import CONTROLS, FRAME_RATE, SAMPLE_RATE, MouthNetwork
+from ....models.speech.mouth_network import CONTROLS, FRAME_RATE, PRESS, SAMPLE_RATE, MouthNetwork
 from ...audio.mouth_states import CHUNK, mouth_logits, readings
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
 from ...audio.phrase_level import levelled_sound
@@ -25,7 +25,6 @@ from ...audio.waveform import check_audio, mono_at
 from ...timing import as_rate, frame_count
 from ...types import Audio, Progress, no_progress
 
-_PRESS = CONTROLS.index("press")
 _HINT, _BELIEVED = 0.18, 0.28
 """A peak of lip press up to the first is left alone, from the second on it is raised to a touch."""
 _TOUCH = 0.76
@@ -62,7 +61,7 @@ class MouthControls:
         frames = frame_count(self.seconds.numerator, self.seconds.denominator, rate)
         interpolated = readings(self.values, self.rate, rate, range(frames))  # (F, places, 6)
         controls = interpolated.mean(axis=1)
-        controls[:, _PRESS] = interpolated[..., _PRESS].max(axis=1)
+        controls[:, PRESS] = interpolated[..., PRESS].max(axis=1)
         return controls.astype(np.float32)
 
     def vertices_at(self, fps: float | Fraction) -> np.ndarray:
@@ -137,6 +136,6 @@ def as_controls(predicted: np.ndarray, seconds: Fraction) -> MouthControls:
     """
     activity = predicted[:, -1]
     controls = predicted[:, : len(CONTROLS)].copy()
-    controls[:, _PRESS] = _approach(_commit(controls[:, _PRESS]))
+    controls[:, PRESS] = _approach(_commit(controls[:, PRESS]))
     controls *= _gate(activity)[:, None]
     return MouthControls(controls.astype(np.float32), activity.astype(np.float32), FRAME_RATE, seconds)

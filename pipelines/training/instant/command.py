@@ -63,11 +63,11 @@ class Mouth:
         from ....models.speech.mouth_network import MouthConfig, without_acoustic_encoder
         from ...audio.mouth_weights import open_mouth
         from ..core.run_settings import check_option
-        from .backgrounds import make_backgrounds
-        from .corpus import MEL_RATE, SHARD, make_corpus, read_corpus
         from .crops import Crops
         from .mouth import MouthTrainer, new_mouth_network, training_copy
-        from .speech import HELD_OUT_FLITE, HELD_OUT_VARIANTS, PHONES
+        from .synthetic.backgrounds import make_backgrounds
+        from .synthetic.corpus import MEL_RATE, SHARD, make_corpus, read_corpus
+        from .synthetic.speech import HELD_OUT_FLITE, HELD_OUT_VARIANTS, PHONES
 
         check_option("shards", options.shards, 1, 10_000)
         check_option("workers", options.speakers, 1, 1000)
@@ -101,8 +101,8 @@ class Mouth:
         """Copies the network to where it was wanted; returns its metrics on held-out voices."""
         from ....models.speech.mouth_network import load_mouth_network
         from ...files.output_paths import whole_file
-        from .corpus import read_corpus
         from .mouth import evaluate
+        from .synthetic.corpus import read_corpus
 
         if options.out:
             with whole_file(options.out) as partial:

@@ -11,9 +11,9 @@ import torch
 
 from ....models.speech.acoustic_encoder import acoustic_filters, acoustic_input, band_power, log_bands
 from ....models.speech.mouth_network import CONTROLS, MouthConfig, frame_level, mel_filters, speech_level
-from .corpus import MEL_RATE, Spoken, vary
 from .lips import CURVES, SpokenLips
-from .targets import mouth_targets, pause_controls, stress
+from .synthetic.corpus import MEL_RATE, Spoken, vary
+from .synthetic.targets import mouth_targets, pause_controls, stress
 
 CROP = 600
 """Mel frames in a training crop: six seconds."""
@@ -167,13 +167,22 @@ def twin(crop: LipsCrop, backgrounds: list[np.ndarray], random: np.random.Genera
         still = silence.repeat_interleave(2)[:, None]
         power, bands = power * (1 - still), torch.lerp(bands, band_power(acoustic_input(torch.zeros(1), 0.0)), still)
     if not cut or random.random() < 0.5:
-        background = _background(backgrounds, CROP, random)
-        acoustic = torch.from_numpy(background @ _acoustic_bands(power.shape[1]))
-        ratio = 10 ** -random.uniform(1.0, 4.5)
-        power = power + ratio * _loud(power) * torch.from_numpy(background)
-        bands = bands + ratio * _loud(bands) * acoustic / acoustic.mean()
+        power, bands = with_background(power, bands, backgrounds, random)
     beside = torch.nn.functional.max_pool1d(silence[None], 2 * EDGE + 1, 1, EDGE)[0]
     return power, log_bands(bands), 1 - beside
+
+
+def with_background(
+    power: torch.Tensor, acoustic: torch.Tensor, backgrounds: list[np.ndarray], random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mel power (frames, mels) and the acoustic encoder's (frames, 80) of speech over a sound 10 to 45 dB below it."""
+    background = _background(backgrounds, len(power), random)
+    beside = torch.from_numpy(background @ _acoustic_bands(power.shape[1]))
+    ratio = 10 ** -random.uniform(1.0, 4.5)
+    return (
+        power + ratio * _loud(power) * torch.from_numpy(background),
+        acoustic + ratio * _loud(acoustic) * beside / beside.mean().clamp(min=1e-9),
+    )
 
 
 def _loud(power: torch.Tensor) -> torch.Tensor:

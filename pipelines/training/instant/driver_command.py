@@ -9,6 +9,9 @@ from pathlib import Path
 from ...errors import TalkingPortraitError, check_seed, quoted
 from ...types import Progress
 
+CLOSURE_SHARDS = 4
+"""Files of 200 utterances of synthetic speech."""
+
 
 class Driver:
     name = "instant-driver"
@@ -42,6 +45,13 @@ class Driver:
             help="model.bin of faster-whisper's tiny.en, whose first layers are taken (default: those that ship)",
         )
         many.add_argument(
+            "--corpus",
+            type=Path,
+            metavar="FOLDER",
+            help="synthetic speech that teaches closures of the lips as well; what is missing of it is spoken "
+            "(apt-get install flite espeak-ng)",
+        )
+        many.add_argument(
             "--folds", type=int, default=0, help="groups of speakers to leave out in turn, to choose the steps"
         )
         many.add_argument("--about", default="recordings of people", help="what they are, for the file's metadata")
@@ -57,17 +67,18 @@ class Driver:
         from ...face.landmarks import open_landmarker
         from ...files.output_paths import file_to_write, keep_inputs
         from ..core.run_settings import check_option
-        from .backgrounds import make_backgrounds
         from .command import BACKGROUNDS
         from .fine_tune import Settings
         from .mouth import published_encoder, with_acoustic_encoder
         from .people import OWN_STEPS, learn_person, learn_speakers, save_driver
         from .speakers import recordings
+        from .synthetic.backgrounds import make_backgrounds
+        from .synthetic.corpus import make_corpus, read_corpus
 
         check_option("steps", options.steps, 1, 100_000)
         check_option("folds", options.folds, 0, 100)
         check_option("threads", options.threads, 1, 1000)
-        alone = {"--recogniser": options.recogniser, "--folds": options.folds}
+        alone = {"--recogniser": options.recogniser, "--corpus": options.corpus, "--folds": options.folds}
         if not options.many and any(alone.values()):
             given = ", ".join(name for name, value in alone.items() if value)
             raise TalkingPortraitError(
@@ -91,10 +102,23 @@ class Driver:
         seen = list(recordings(options.people, landmarker, stage("finding faces", "parts")))
         if options.many:
             steps = options.steps or Settings.steps
-            settings = Settings(head_steps=-(-steps // 3), steps=steps, seed=options.seed)
+            settings = Settings(
+                head_steps=-(-steps // 3), steps=steps, closure_steps=-(-5 * steps // 2), seed=options.seed
+            )
             backgrounds = make_backgrounds(options.seed, BACKGROUNDS, stage("making backgrounds", "sounds"))
+            corpus = []
+            if options.corpus:
+                speaking = stage("speaking the corpus", "files")
+                make_corpus(options.corpus, options.seed, CLOSURE_SHARDS, 0, options.threads, speaking)
+                corpus = read_corpus(options.corpus, acoustic=True, shards=CLOSURE_SHARDS)
             learned = learn_speakers(
-                seen, start, settings, backgrounds, folds=options.folds, stage=lambda label: stage(label, "parts")
+                seen,
+                start,
+                settings,
+                backgrounds,
+                corpus,
+                folds=options.folds,
+                stage=lambda label: stage(label, "parts"),
             )
         else:
             learned = learn_person(seen, start, options.steps or OWN_STEPS, stage("training", "parts"))

@@ -3,7 +3,8 @@
 What is compared are curves of the mouth, not controls: the opening, its width, the jaw's drop and the rounding that the
 controls make on the mesh. In the second part each crop is predicted twice, the second time over a sound without speech
 or with silence beside it, and the second prediction is held to the first; speech activity and lip press are held to
-those of the first part, so that what no recording teaches stays.
+those of the first part, so that what no recording teaches stays. When the lips close is learned last, and apart
+(`closures.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from ....models.speech.acoustic_encoder import AcousticEncoder
 from ....models.speech.mouth_network import (
     CONTROLS,
+    PRESS,
     AcousticHead,
     MouthNetwork,
     add_acoustic_logits,
@@ -29,7 +31,7 @@ from ...errors import MOST, TalkingPortraitError
 from ...types import Progress, no_progress
 from .crops import LipsCrop, Twin, lips_crop, other_sound, twin
 from .lips import CURVES, SpokenLips, mouth_measures
-from .mouth import PRESS, masked, training_copy
+from .mouth import masked, training_copy
 
 UNIT = (0.05, 0.05, 0.03, 0.3)
 """Usual deviation of each of CURVES."""
@@ -52,7 +54,7 @@ OTHERS = 2
 class Settings:
     """`head_steps` of the head alone at a learning rate of `rate`, then `steps` of all layers but the encoder: the head
     at half of it, the others at `slower` with `dropout`. Steps take `batch` crops, whose sound is varied in a share of
-    `varied`."""
+    `varied`. `closure_steps` are those of `learn_closures`."""
 
     head_steps: int = 80
     steps: int = 240
@@ -61,6 +63,7 @@ class Settings:
     slower: float = 4e-4
     dropout: float = 0.15
     varied: float = 0.8
+    closure_steps: int = 600
     seed: int = 0
 
 
@@ -97,9 +100,10 @@ def fine_tune(
 
     head.train()
     rates = [(list(head.parameters()), settings.rate)]
-    average = _optimised(network, rates, settings.head_steps, first_part, lambda step, _: progress(step, steps))
+    average = optimised(network, rates, settings.head_steps, first_part, lambda step, _: progress(step, steps))
     before = _with_weights(network, average)
-    add_to_logits(before, press=FIRMER)
+    with torch.no_grad():
+        _press_bias(before).add_(FIRMER)
     taught = copy.deepcopy(before).train()
     encoder, head = _acoustic_layers(taught)
     encoder.eval()
@@ -117,16 +121,7 @@ def fine_tune(
     fast, fixed = set(head.parameters()), set(encoder.parameters())
     slow = [weight for weight in taught.parameters() if weight not in fast | fixed]
     rates = [(list(head.parameters()), settings.rate / 2), (slow, settings.slower)]
-    return _with_weights(taught, _optimised(taught, rates, settings.steps, second_part, watched))
-
-
-def add_to_logits(network: MouthNetwork, *, press: float = 0.0, activity: float = 0.0) -> None:
-    """Makes lip press or speech activity likelier everywhere, or with less than 0 less likely."""
-    _, head = _acoustic_layers(network)
-    with torch.no_grad():
-        for layer, place, logit in ((head.out, PRESS, press), (network.head, -1, activity)):
-            assert layer.bias is not None
-            layer.bias[place] += logit
+    return _with_weights(taught, optimised(taught, rates, settings.steps, second_part, watched))
 
 
 def _acoustic_layers(network: MouthNetwork) -> tuple[AcousticEncoder, AcousticHead]:
@@ -135,8 +130,14 @@ def _acoustic_layers(network: MouthNetwork) -> tuple[AcousticEncoder, AcousticHe
     return network.acoustic_encoder, network.acoustic_head
 
 
-def _optimised(
-    network: MouthNetwork,
+def _press_bias(network: MouthNetwork) -> torch.Tensor:
+    bias = _acoustic_layers(network)[1].out.bias
+    assert bias is not None
+    return bias[PRESS]
+
+
+def optimised(
+    network: torch.nn.Module,
     rates: list[tuple[list[torch.nn.Parameter], float]],
     steps: int,
     loss: Callable[[], torch.Tensor],

@@ -21,6 +21,7 @@ from ....models.speech.acoustic_encoder import AcousticEncoder
 from ....models.speech.mouth_network import (
     CONTROLS,
     FRAME_RATE,
+    PRESS,
     MouthConfig,
     MouthNetwork,
     normalise,
@@ -32,11 +33,10 @@ from ...errors import TalkingPortraitError, one_line
 from ...files.output_paths import whole_file
 from ...instant.driver.mouth_controls import MouthControls, as_controls
 from ..core.trainer import Batch, Objective, Trainer, trainable
-from .corpus import Spoken
-from .speech import PHONES
-from .targets import mouth_targets, stress
+from .synthetic.corpus import Spoken
+from .synthetic.speech import PHONES
+from .synthetic.targets import mouth_targets, stress
 
-PRESS = CONTROLS.index("press")
 OTHER_RATE = 0.075
 """What the rate of Muon's matrices is multiplied by for AdamW."""
 
@@ -111,9 +111,10 @@ def published_encoder(path: Path) -> AcousticEncoder:
 
 def with_acoustic_encoder(start: MouthNetwork, encoder: AcousticEncoder) -> MouthNetwork:
     """The same network with this acoustic encoder, and a head that adds nothing yet."""
-    network = MouthNetwork(replace(start.config, phones=0, acoustic_blocks=0, transformer_blocks=len(encoder.blocks)))
+    without = without_acoustic_encoder(start)
+    network = MouthNetwork(replace(without.config, phones=0, transformer_blocks=len(encoder.blocks)))
     weights = {f"acoustic_encoder.{name}": value for name, value in encoder.state_dict().items()}
-    network.load_state_dict(without_acoustic_encoder(start).state_dict() | weights, strict=False)
+    network.load_state_dict(without.state_dict() | weights, strict=False)
     return network.eval()
 
 

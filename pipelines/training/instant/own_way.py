@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ....models.speech.mouth_network import CONTROLS, MouthNetwork, add_acoustic_logits, normalise
+from ....models.speech.mouth_network import CONTROLS, PRESS, MouthNetwork, add_acoustic_logits, normalise
 from ...audio.mouth_states import in_segments
 from ...types import Progress, no_progress
 from .fine_tune import agreement_of, lips_loss
 from .lips import SpokenLips
-from .mouth import PRESS
 
 PARTS = 3
 """Parts of each recording, of which one at a time is left out."""

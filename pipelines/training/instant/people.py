@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ....models.speech.mouth_network import MouthNetwork, save_mouth_network
 from ...audio.mouth_weights import DEFAULT_WEIGHTS, open_mouth
@@ -16,14 +17,16 @@ from ...files.output_paths import whole_file, writing
 from ...person.person import Person
 from ...progress import share
 from ...types import Progress, no_progress
-from .fine_tune import Settings, add_to_logits, agreement, fine_tune, validated
+from .closures import learn_closures
+from .fine_tune import Settings, agreement, fine_tune, validated
 from .lips import SpokenLips
 from .own_way import fit_own_way
 from .speakers import Recording, of_person, of_video, spoken_lips
+from .synthetic.corpus import Spoken
 
-FIRMER, SHYER = 0.4, 0.65
-"""Added after training to the logit of lip press, which it weakens, and taken from that of speech activity: chosen so
-that 96 % of p, b, m shut, and that lips rest half a second after speech which music follows."""
+SHYER = 0.65
+"""Taken after training from the logit of speech activity, so that lips rest half a second after speech which music
+follows."""
 OWN_STEPS = 80
 """For one person."""
 
@@ -95,11 +98,14 @@ def learn_speakers(
     start: str | Path | MouthNetwork,
     settings: Settings,
     backgrounds: list[np.ndarray],
+    corpus: Sequence[Spoken] = (),
     *,
     folds: int = 0,
     stage: Callable[[str], Progress],
 ) -> Learned:
     """Everybody's way of speaking: all layers of `start` but its encoder, from recordings of many speakers.
+
+    Closures of the lips are learned from them and from the `corpus` of synthetic speech, with its acoustic bands.
 
     With `folds` groups of speakers that are left out in turn, the number of steps is that at which those are followed
     best; `settings.steps` is the most.
@@ -115,8 +121,23 @@ def learn_speakers(
         ]
         settings = replace(settings, steps=max(found, key=lambda step: sum(found[step].values())))
     learned = fine_tune(network, clips, settings, backgrounds, progress=stage("training"))
-    add_to_logits(learned, press=FIRMER, activity=-SHYER)
-    return Learned(learned, [*report, f"{settings.head_steps} steps of the head, {settings.steps} of all layers"])
+    learned = learn_closures(
+        learned,
+        clips,
+        corpus,
+        backgrounds,
+        steps=settings.closure_steps,
+        seed=settings.seed,
+        progress=stage("closures"),
+    )
+    with torch.no_grad():
+        assert learned.head.bias is not None
+        learned.head.bias[-1] -= SHYER
+    report.append(
+        f"{settings.head_steps} steps of the head, {settings.steps} of all layers; closures also from "
+        f"{len(corpus)} utterances of synthetic speech"
+    )
+    return Learned(learned, report)
 
 
 def save_driver(learned: Learned, path: Path, data: str) -> None:

@@ -69,7 +69,7 @@ def test_quiet_speech_after_loud_speech_moves_the_lips_too():
     assert (soft > 0.05).sum() > 0.5 * (loud > 0.05).sum()
 
 
-def test_stereo_whose_channels_cancel_is_heard_as_one_channel():
+def test_stereo_whose_channels_cancel_counts_as_one_channel():
     speech = torch.from_numpy(_speech())
     one = opening(mouth_controls(Audio(speech[None], RATE)))
     two = opening(mouth_controls(Audio(torch.stack([speech, -speech]), RATE)))

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 from talking_portrait.models.face.mouth_shapes import lip_opening
-from talking_portrait.pipelines.training.instant.backgrounds import KINDS, make_backgrounds
-from talking_portrait.pipelines.training.instant.corpus import vary, warp_bands, whispered
-from talking_portrait.pipelines.training.instant.speech import (
+from talking_portrait.pipelines.training.instant.synthetic.backgrounds import KINDS, make_backgrounds
+from talking_portrait.pipelines.training.instant.synthetic.corpus import vary, warp_bands, whispered
+from talking_portrait.pipelines.training.instant.synthetic.speech import (
     ARPABET,
     HELD_OUT_FLITE,
     HELD_OUT_VARIANTS,
@@ -21,8 +21,8 @@ from talking_portrait.pipelines.training.instant.speech import (
     ipa_classes,
     speak_random,
 )
-from talking_portrait.pipelines.training.instant.targets import mouth_targets
-from talking_portrait.pipelines.training.instant.text import LANGUAGES, compose
+from talking_portrait.pipelines.training.instant.synthetic.targets import mouth_targets
+from talking_portrait.pipelines.training.instant.synthetic.text import LANGUAGES, compose
 
 
 def spell(text: str, seconds: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,24 @@ import pytest
 import torch
 from talking_portrait.__main__ import main
 from talking_portrait.models.face.mouth_shapes import lip_opening, mouth_vertices, neutral_vertices
-from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork, save_mouth_network
+from talking_portrait.models.speech.mouth_network import PRESS, MouthConfig, MouthNetwork, save_mouth_network
+from talking_portrait.pipelines.audio.mouth_states import SpeechSound, mouth_logits
 from talking_portrait.pipelines.audio.mouth_weights import open_mouth
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.face.landmarks import open_landmarker
 from talking_portrait.pipelines.files.example import example_speech
 from talking_portrait.pipelines.files.sound import write_wav
 from talking_portrait.pipelines.instant.driver.mouth_controls import mouth_controls
+from talking_portrait.pipelines.training.instant.closures import learn_closures, measured_closures
+from talking_portrait.pipelines.training.instant.crops import with_background
 from talking_portrait.pipelines.training.instant.fine_tune import Settings, agreement, fine_tune, validated
 from talking_portrait.pipelines.training.instant.lips import measured_curves, mouth_measures, usual_curves
 from talking_portrait.pipelines.training.instant.mouth import with_acoustic_encoder
 from talking_portrait.pipelines.training.instant.people import learn_person
 from talking_portrait.pipelines.training.instant.speakers import Recording, estimated_offset, recordings, spoken_lips
-from talking_portrait.pipelines.training.instant.targets import pause_opening
+from talking_portrait.pipelines.training.instant.synthetic.corpus import Spoken
+from talking_portrait.pipelines.training.instant.synthetic.speech import PHONE_INDEX
+from talking_portrait.pipelines.training.instant.synthetic.targets import pause_opening
 from talking_portrait.pipelines.types import Audio
 
 FPS = 25
@@ -129,6 +135,52 @@ def test_a_network_begins_to_follow_what_it_is_shown(said, speech, backgrounds):
     assert after["opening"] > before["opening"] - 0.05
 
 
+def test_a_background_that_is_silent_for_the_while_leaves_speech_as_it_is():
+    speech = torch.rand(300, 40), torch.rand(300, 80)
+    both = with_background(*speech, [np.zeros((600, 40), np.float32)], np.random.default_rng(0))
+    torch.testing.assert_close(both, speech)
+
+
+def test_lips_that_close_for_a_moment_teach_closures_and_lips_at_rest_do_not(said, speech):
+    clip = spoken_lips(recording(said, speech), open_mouth("real lips"), own=False)
+    curves = np.tile(np.float32([0.15, 0, 0.1, 0]), (300, 1))
+    curves[50:60, 0], curves[100:150, 0], curves[200:210, 0] = 0.01, 0.0, 0.04
+    known = np.ones(300, np.float32)
+    known[290:] = 0
+    press, weight = measured_closures(replace(clip, curves=curves, known=known))
+    assert np.flatnonzero(press).tolist() == list(range(50, 60))
+    assert np.flatnonzero(weight == 0).tolist() == [*range(100, 150), *range(290, 300)]
+    assert np.flatnonzero((weight > 0) & (weight < 1)).tolist() == list(range(200, 210))
+
+
+def test_closures_are_learned_from_synthetic_speech_and_nothing_else_changes(speech, backgrounds):
+    """Bursts of one pitch in noise are the "b" of this speech."""
+    encoder = open_mouth("real lips").acoustic_encoder
+    assert encoder is not None
+    start = with_acoustic_encoder(open_mouth("synthetic speech"), encoder)
+    random = np.random.default_rng(0)
+    mel, bands = (np.full((300, size), -7.0, np.float32) for size in (40, 80))
+    phones, edges, closed = [PHONE_INDEX["aa"]], [0.0], np.zeros(150, bool)
+    for place in range(20, 280, 40):
+        mel[place : place + 12, 10:14], bands[place : place + 12, 20:28] = -3, -3
+        phones += [PHONE_INDEX["b"], PHONE_INDEX["aa"]]
+        edges += [place / 100, place / 100 + 0.12]
+        closed[place // 2 : place // 2 + 4] = True
+    mel += random.normal(0, 0.2, mel.shape)
+    one = Spoken(mel, np.array(phones), np.array([*edges, 3.0]), "made up", bands)
+    clip = spoken_lips(recording(mouth_controls(speech).at(FPS), speech), start, own=False)
+    learned = learn_closures(start, [clip], [one], backgrounds, steps=30)
+    sound = SpeechSound(*(torch.from_numpy(10**rows).float() for rows in (mel, bands)))
+    with torch.inference_mode():
+        before, after = (mouth_logits(network, sound) for network in (start, learned))
+    opened = ~np.convolve(closed, np.ones(9), "same").astype(bool)
+    press = after[:, PRESS].sigmoid().numpy()
+    assert press[closed].mean() > 0.5
+    assert press[opened].mean() < 0.25
+    others = [index for index in range(before.shape[1]) if index != PRESS]
+    torch.testing.assert_close(after[:, others], before[:, others], atol=1e-4, rtol=1e-4)
+
+
 def test_a_mouth_in_a_pause_is_half_open_then_sinks_and_breathes_before_the_next_word():
     def at(since: float, until: float) -> float:
         return float(pause_opening(np.array([since]), np.array([until]))[0])
@@ -220,6 +272,7 @@ def test_the_command_teaches_all_layers_but_the_encoder_what_many_have_in_common
     [
         (["--out", "w.npz"], "ends in .safetensors"),
         (["--steps", "0"], "--steps 0 was given"),
+        (["--corpus", "spoken", "--folds", "2"], "--corpus, --folds are for --many"),
         (["--many", "--recogniser", "nothing.bin"], "nothing.bin is not the speech recogniser Whisper tiny.en"),
         (["--start", "nobody", "--people", "no folder"], "it is no file, and none of real lips, synthetic speech"),
     ],

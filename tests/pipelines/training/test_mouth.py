@@ -17,9 +17,9 @@ from talking_portrait.__main__ import main
 from talking_portrait.models.speech.mouth_network import CONTROLS, MouthNetwork, load_mouth_network, save_mouth_network
 from talking_portrait.pipelines.errors import TalkingPortraitError
 from talking_portrait.pipelines.training.instant import command as mouth_command
-from talking_portrait.pipelines.training.instant import corpus
-from talking_portrait.pipelines.training.instant.corpus import read_corpus
 from talking_portrait.pipelines.training.instant.mouth import MouthTrainer, new_mouth_network, training_copy
+from talking_portrait.pipelines.training.instant.synthetic import corpus
+from talking_portrait.pipelines.training.instant.synthetic.corpus import read_corpus
 
 from . import toy_mouth
 from . import training_bench as bench
@@ -232,6 +232,18 @@ def test_a_truncated_corpus_is_reported_in_a_sentence(tmp_path: Path, keep: int)
     (tmp_path / "speech-0000.npz").write_bytes(whole[:keep])
     with pytest.raises(TalkingPortraitError, match=r"speech-0000.npz is no part of a spoken corpus"):
         read_corpus(tmp_path)
+
+
+def test_the_acoustic_bands_are_read_where_they_are_wanted(tmp_path: Path) -> None:
+    write_shard(tmp_path / "speech-0000.npz", acoustic=np.full((160, 80), -3, np.float16))
+    write_shard(tmp_path / "speech-0001.npz")
+    assert [one.acoustic for one in read_corpus(tmp_path)] == [None] * 4
+    assert [one.acoustic.shape for one in read_corpus(tmp_path, acoustic=True, shards=1)] == [(80, 80)] * 2
+    with pytest.raises(TalkingPortraitError, match=r"speech-0001.npz .+ \(an earlier version spoke it"):
+        read_corpus(tmp_path, acoustic=True)
+    write_shard(tmp_path / "speech-0001.npz", acoustic=np.zeros((159, 80), np.float16))
+    with pytest.raises(TalkingPortraitError, match=r"speech-0001.npz .+ \(its arrays are not as long"):
+        read_corpus(tmp_path, acoustic=True)
 
 
 SPEAKERS = Path(__file__).with_name("toy_speakers.py")

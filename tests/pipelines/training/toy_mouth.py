@@ -14,12 +14,12 @@ import torch
 from talking_portrait.models.speech.mouth_network import MouthConfig, MouthNetwork
 from talking_portrait.pipelines.training.core.loop import seed_everything, train
 from talking_portrait.pipelines.training.core.trainer import Plan
-from talking_portrait.pipelines.training.instant.backgrounds import make_backgrounds
 from talking_portrait.pipelines.training.instant.command import Mouth
-from talking_portrait.pipelines.training.instant.corpus import Spoken
 from talking_portrait.pipelines.training.instant.crops import Crops
 from talking_portrait.pipelines.training.instant.mouth import MouthTrainer, new_mouth_network
-from talking_portrait.pipelines.training.instant.speech import PHONE_INDEX, PHONES
+from talking_portrait.pipelines.training.instant.synthetic.backgrounds import make_backgrounds
+from talking_portrait.pipelines.training.instant.synthetic.corpus import Spoken
+from talking_portrait.pipelines.training.instant.synthetic.speech import PHONE_INDEX, PHONES
 
 CONFIG = MouthConfig(channels=16, dilations=(1, 2), dropout=0.05, phones=len(PHONES))
 PLAN = {"batch": 2, "warmup": 1, "average": 0.6, "precision": "fp32", "save_every": 2, "picture_every": 0}

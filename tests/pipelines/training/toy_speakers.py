@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from talking_portrait.pipelines.errors import TalkingPortraitError
-from talking_portrait.pipelines.training.instant import corpus
+from talking_portrait.pipelines.training.instant.synthetic import corpus
 
 
 def make_shard(job: tuple[Path, int, int, bool]) -> None:

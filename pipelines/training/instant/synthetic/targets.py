@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....models.curves import smoothstep
-from ....models.face.mouth_shapes import JAW_OPENING, ROUND_NARROWING, UPPER_OPENING
-from ....models.speech.mouth_network import CONTROLS
+from .....models.curves import smoothstep
+from .....models.face.mouth_shapes import JAW_OPENING, ROUND_NARROWING, UPPER_OPENING
+from .....models.speech.mouth_network import CONTROLS
 from .speech import PHONE_INDEX, PHONES, VOWELS
 
 TARGET_RATE = 100

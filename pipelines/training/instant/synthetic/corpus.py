@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ....models.array_file import read_arrays
-from ....models.speech.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
-from ...errors import TalkingPortraitError
-from ...files.output_paths import replacing, writing
-from ...types import Progress, no_progress
+from .....models.array_file import read_arrays
+from .....models.speech.acoustic_encoder import BANDS, acoustic_filters
+from .....models.speech.mouth_network import FFT, HOP, SAMPLE_RATE, MouthConfig, mel_filters, mel_power
+from ....errors import TalkingPortraitError
+from ....files.output_paths import replacing, writing
+from ....types import Progress, no_progress
 from .speech import PHONES, Espeak, require_synthesisers, speak_random
 
 SHARD = 200
@@ -36,18 +37,22 @@ _LOUDEST = 20.0
 
 @dataclass(frozen=True)
 class Spoken:
-    """One utterance: `mel` (frames, mels) power at 100 Hz, `phones` (N,), `edges` (N + 1,) seconds, `voice`."""
+    """One utterance: `mel` (frames, mels) log10 of power at 100 Hz, `phones` (N,), `edges` (N + 1,) seconds, `voice`.
+
+    `acoustic` (frames, 80) is the same as `mel` in the bands of the acoustic encoder, None where it was not read.
+    """
 
     mel: np.ndarray
     phones: np.ndarray
     edges: np.ndarray
     voice: str
+    acoustic: np.ndarray | None = None
 
 
 def waveform_mel(waveform: np.ndarray, filters: torch.Tensor) -> np.ndarray:
-    """Mel power (frames, mels) with frame k centred on sample k * HOP."""
-    tail = FFT // 2 + HOP
-    padded = torch.nn.functional.pad(torch.from_numpy(waveform).float(), (FFT // 2, tail))
+    """Mel power (frames, mels) by filters (mels, size // 2 + 1), frame k centred on sample k * HOP."""
+    reach = filters.shape[1] - 1
+    padded = torch.nn.functional.pad(torch.from_numpy(waveform).float(), (reach, FFT // 2 + HOP))
     return mel_power(padded, filters).numpy()
 
 
@@ -63,18 +68,19 @@ def _make_shard(job: tuple[Path, int, int, bool]) -> None:
     filters = mel_filters(MouthConfig().mels)
     espeak = Espeak()
     rng = np.random.default_rng([seed, number, int(held_out)])
-    mels, phones, edges, voices, sizes = [], [], [], [], []
+    mels, acoustic, phones, edges, voices, sizes = [], [], [], [], [], []
     for _ in range(SHARD):
         spoken = speak_random(espeak, rng, held_out)
-        mel = waveform_mel(spoken.waveform, filters)
+        mel, bands = (waveform_mel(spoken.waveform, each) for each in (filters, acoustic_filters()))
         mels.append(np.log10(mel + _QUIET).astype(np.float16))
+        acoustic.append(np.log10(bands[: len(mel)] + _QUIET).astype(np.float16))
         phones.append(spoken.phones)
         edges.append(spoken.edges)
         voices.append(spoken.voice)
         sizes.append((len(mel), len(spoken.phones)))
     with replacing(path) as partial:
         np.savez(partial, mel=np.concatenate(mels), phones=np.concatenate(phones), edges=np.concatenate(edges),
-                 voices=np.array(voices), sizes=np.array(sizes))  # fmt: skip
+                 voices=np.array(voices), sizes=np.array(sizes), acoustic=np.concatenate(acoustic))  # fmt: skip
 
 
 def make_corpus(
@@ -142,12 +148,17 @@ def _require_import() -> None:
         )
 
 
-def read_corpus(folder: Path, held_out: bool = False) -> list[Spoken]:
-    """All utterances of the folder's training or held-out files; TalkingPortraitError for a damaged file."""
+def read_corpus(
+    folder: Path, held_out: bool = False, *, acoustic: bool = False, shards: int | None = None
+) -> list[Spoken]:
+    """All utterances of the folder's training or held-out files, or those of the first `shards` of them.
+
+    `acoustic` reads the bands of the acoustic encoder as well. Raises TalkingPortraitError for a damaged file.
+    """
     spoken = []
-    for path in sorted(folder.glob("held-????.npz" if held_out else "speech-????.npz")):
+    for path in sorted(folder.glob("held-????.npz" if held_out else "speech-????.npz"))[:shards]:
         try:
-            spoken += _read_shard(path)
+            spoken += _read_shard(path, acoustic)
         except Exception as error:  # zip, NumPy and their decoders each have their own for a damaged file
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise TalkingPortraitError(
@@ -156,10 +167,14 @@ def read_corpus(folder: Path, held_out: bool = False) -> list[Spoken]:
     return spoken
 
 
-def _read_shard(path: Path) -> list[Spoken]:
-    """Raises ValueError or whatever its decoder raises for a damaged file."""
-    arrays = read_arrays(path)
-    mel, phones, edges, voices, sizes = (arrays[name] for name in ("mel", "phones", "edges", "voices", "sizes"))
+def _read_shard(path: Path, acoustic: bool) -> list[Spoken]:
+    """Raises ValueError or whatever its decoder raises for a damaged file, or one without `acoustic` bands."""
+    names = ("mel", "phones", "edges", "voices", "sizes", *["acoustic"] * acoustic)
+    arrays = read_arrays(path, names)
+    if "acoustic" in names and "acoustic" not in arrays:
+        raise ValueError("an earlier version spoke it, without what the acoustic encoder takes")
+    mel, phones, edges, voices, sizes = (arrays[name] for name in names[:5])
+    bands = arrays.get("acoustic")
     if sizes.ndim != 2 or sizes.shape != (len(voices), 2) or sizes.dtype.kind not in "iu" or sizes.min(initial=2) < 1:
         raise ValueError("its sizes are not those of utterances")
     frames, spoken_phones = (int(count) for count in sizes.sum(0))
@@ -167,7 +182,10 @@ def _read_shard(path: Path) -> list[Spoken]:
         raise ValueError("its arrays are not as long as its sizes say")
     if edges.shape != (spoken_phones + len(sizes),) or edges.dtype.kind != "f" or mel.dtype.kind != "f":
         raise ValueError("its arrays are not as long as its sizes say")
-    if not (np.abs(mel.astype(np.float32)) < _LOUDEST).all() or not np.isfinite(edges).all():
+    if bands is not None and (bands.shape != (frames, BANDS) or bands.dtype.kind != "f"):
+        raise ValueError("its arrays are not as long as its sizes say")
+    levels = [rows.astype(np.float32) for rows in (mel, bands) if rows is not None]
+    if not all((np.abs(rows) < _LOUDEST).all() for rows in levels) or not np.isfinite(edges).all():
         raise ValueError("its values are no levels and times")
     if phones.dtype.kind not in "iu" or not ((phones >= 0) & (phones < len(PHONES))).all():
         raise ValueError("it has phones that are not known")
@@ -177,7 +195,9 @@ def _read_shard(path: Path) -> list[Spoken]:
         times = edges[edge_end - count - 1 : edge_end]
         if frames < 2 or (np.diff(times) < 0).any():
             raise ValueError("an utterance has no length, or its phones' times fall")
-        spoken.append(Spoken(mel[mel_end - frames : mel_end], phones[phone_end - count : phone_end], times, str(voice)))
+        rows = slice(mel_end - frames, mel_end)
+        encoded = None if bands is None else bands[rows]
+        spoken.append(Spoken(mel[rows], phones[phone_end - count : phone_end], times, str(voice), encoded))
     return spoken
 
 

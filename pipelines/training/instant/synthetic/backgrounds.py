@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ....models.speech.mouth_network import SAMPLE_RATE, MouthConfig, mel_filters
-from ...types import Progress, no_progress
+from .....models.speech.mouth_network import SAMPLE_RATE, MouthConfig, mel_filters
+from ....types import Progress, no_progress
 from .corpus import waveform_mel
 
 SECONDS = 6

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ....models.speech.mouth_network import SAMPLE_RATE
-from ...errors import TalkingPortraitError
-from ...files.scratch import temporary_folder
+from .....models.speech.mouth_network import SAMPLE_RATE
+from ....errors import TalkingPortraitError
+from ....files.scratch import temporary_folder
 from .text import LANGUAGES, compose
 
 PHONES = (

@@ -240,8 +240,13 @@ class MouthNetwork(nn.Module):
             states.append(block(states[-1]))
         return states
 
+    def last_state(self, mel: torch.Tensor) -> torch.Tensor:
+        """Normalised log-mel (batch, frames, mels) to what `head` is given, (batch, (frames + 1) // 2, channels)."""
+        state: torch.Tensor = self.norm(self.hidden_states(mel)[-1])
+        return state
+
     def forward(self, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        x = self.norm(self.hidden_states(mel)[-1])
+        x = self.last_state(mel)
         return self.head(x), self.phone_head(x) if self.phone_head is not None else None
 
     def acoustic_logits(self, states: torch.Tensor) -> torch.Tensor:

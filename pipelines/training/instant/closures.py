@@ -56,7 +56,7 @@ class _Taught:
     def of(cls, network: MouthNetwork, sound: SpeechSound, press: np.ndarray, weight: np.ndarray) -> _Taught:
         with torch.no_grad():
             mel = normalise(sound.power, network.average)
-            hidden = in_chunks(network, mel, lambda network, mel: network.norm(network.hidden_states(mel)[-1]))
+            hidden = in_chunks(network, mel, lambda network, mel: network.last_state(mel))
             states = in_segments(network, sound, lambda states: states)
             logits = add_acoustic_logits(network.head(hidden), network.acoustic_logits(states[None])[0])
         return cls(

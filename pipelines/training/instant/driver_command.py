@@ -98,6 +98,11 @@ class Driver:
             encoder = published_encoder(options.recogniser) if options.recogniser else shipped_encoder()
             torch.manual_seed(options.seed)  # for its head
             start = with_acoustic_encoder(start, encoder)
+            corpus = []
+            if options.corpus:
+                speaking = stage("speaking the corpus", "files")
+                make_corpus(options.corpus, options.seed, CLOSURE_SHARDS, 0, options.threads, speaking)
+                corpus = read_corpus(options.corpus, acoustic=True, shards=CLOSURE_SHARDS)
         landmarker = open_landmarker(options.landmarks)
         seen = list(recordings(options.people, landmarker, stage("finding faces", "parts")))
         if options.many:
@@ -106,11 +111,6 @@ class Driver:
                 head_steps=-(-steps // 3), steps=steps, closure_steps=-(-5 * steps // 2), seed=options.seed
             )
             backgrounds = make_backgrounds(options.seed, BACKGROUNDS, stage("making backgrounds", "sounds"))
-            corpus = []
-            if options.corpus:
-                speaking = stage("speaking the corpus", "files")
-                make_corpus(options.corpus, options.seed, CLOSURE_SHARDS, 0, options.threads, speaking)
-                corpus = read_corpus(options.corpus, acoustic=True, shards=CLOSURE_SHARDS)
             learned = learn_speakers(
                 seen,
                 start,

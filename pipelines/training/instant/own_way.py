@@ -72,7 +72,7 @@ class _Seen:
     def __init__(self, network: MouthNetwork, clip: SpokenLips) -> None:
         with torch.no_grad():
             mel = normalise(clip.sound.power, network.average)[None]
-            self.hidden = network.norm(network.hidden_states(mel)[-1])
+            self.hidden = network.last_state(mel)
             head = network.acoustic_head
             self.acoustic = None
             if head is not None:

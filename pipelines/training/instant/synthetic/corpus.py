@@ -171,7 +171,7 @@ def _read_shard(path: Path, acoustic: bool) -> list[Spoken]:
     """Raises ValueError or whatever its decoder raises for a damaged file, or one without `acoustic` bands."""
     names = ("mel", "phones", "edges", "voices", "sizes", *["acoustic"] * acoustic)
     arrays = read_arrays(path, names)
-    if "acoustic" in names and "acoustic" not in arrays:
+    if acoustic and "acoustic" not in arrays:
         raise ValueError("an earlier version spoke it, without what the acoustic encoder takes")
     mel, phones, edges, voices, sizes = (arrays[name] for name in names[:5])
     bands = arrays.get("acoustic")

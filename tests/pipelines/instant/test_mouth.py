@@ -383,6 +383,31 @@ def test_no_inside_is_kept_by_half(light, kept):
     assert inside_kept(picture, mouth, mesh, 0.5) == pytest.approx(kept, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("light", "kept"),
+    [
+        ((0.2, 0.2, 0.2, 1, 1, 1), 0.0),
+        ((0.6, 0.4, 0.3, 0.8, 1, 0.9), 0.0),
+        ((1, 1, 1, 0.2, 0.2, 0.6), 1.0),
+        ((0.8, 0.9, 1, 1, 1, 0.9), 1.0),
+        ((0.2, 0.2, 0.2, 0.2, 0.2, 0.2), 1.0),
+    ],
+    ids=["lower teeth", "lower teeth below a bright lip", "upper teeth and a tongue", "a smile", "no teeth"],
+)
+def test_lower_teeth_do_not_become_a_skulls(light, kept):
+    """Rows that the lower lip carries would float in the opening when kept where they are."""
+    picture = np.full((200, 200, 3), 0.6, np.float32)
+    points = example_portrait()[1].points[0, :468, :2]
+    mesh = SimpleNamespace(points=points, eye_distance=100.0, mouth=SimpleNamespace(lip_gap=0.5))
+    mouth = flat_mouth(25)
+    upper, lower = mouth.edges_at(np.zeros(1))
+    top, bottom = mouth.places(np.zeros(1), np.concatenate([upper, lower]))[:, 1]
+    for band, share in enumerate(light):
+        rows = np.linspace(top, bottom, 7).round().astype(int)[band : band + 2]
+        picture[slice(*rows)] *= share
+    assert inside_kept(picture, mouth, mesh, 0.5) == pytest.approx(kept, abs=0.01)
+
+
 def test_edges_of_open_lips_are_found_in_the_picture(smiling):
     """The edge found does not depend on where exactly the landmarks lie."""
     picture, points = smiling.renderer.image.numpy(), smiling.renderer.mesh.points

@@ -37,6 +37,8 @@ gallery: $(STAMP) ## Instant's mouth shapes side by side, for looking at (PICTUR
 
 # The networks of the tests are tiny: more threads only wait for each other.
 test parity slow kills: export OMP_NUM_THREADS ?= 1
+# As commands set it for themselves: tests that ask for two threads share two cores with other tests.
+test parity slow kills: export GOMP_SPINCOUNT ?= 3000
 # Hundreds of tests run a command of their own; where bytecode is not kept, each compiles the whole pack once more.
 test parity slow kills: export PYTHONDONTWRITEBYTECODE :=
 

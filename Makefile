@@ -60,7 +60,7 @@ parity: $(STAMP) ## every golden of GOLDENS=<folder> (default ../shared/parity),
 kills: $(STAMP) ## commands ended at random moments of theirs (TIMES=100 for each; COMMANDS=animate ...; half an hour and more)
 	$(PYTHON) -m tests.robustness.random_kills --times $(or $(TIMES),100) $(COMMANDS)
 
-slow: $(STAMP) ## tests of more than half a minute
+slow: $(STAMP) ## tests of more than half a minute, and of whole trainings
 	$(PYTHON) -m pytest -m slow
 
 test-install: $(STAMP) ## requirements.txt into a new Python without a compiler, as users install it (minutes)

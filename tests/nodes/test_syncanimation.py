@@ -102,6 +102,7 @@ def test_a_model_is_loaded_from_the_models_folder(model: Any, tmp_path: Path, mo
     assert loaded.person.stage == "lips"
 
 
+@pytest.mark.slow
 def test_more_minutes_go_on_with_the_lips_once(person: Person, model: Any) -> None:
     def steps(minutes: float) -> int:
         NODES["TrainSyncAnimation"].execute(person, minutes, "all", "first")

@@ -29,11 +29,15 @@ def address() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("animate", "SIGKILL"),
         ("models", "SIGINT"),
         *[
             pytest.param(name, signalled, marks=pytest.mark.slow)
-            for name, signalled in (("run", "SIGTERM"), ("prepare", "SIGKILL"), ("train", "SIGKILL"))
+            for name, signalled in (
+                ("animate", "SIGKILL"),
+                ("run", "SIGTERM"),
+                ("prepare", "SIGKILL"),
+                ("train", "SIGKILL"),
+            )
         ],
     ],
 )

@@ -207,7 +207,7 @@ def test_finished_work_is_not_done_again_and_other_work_is_refused(made: Path) -
         prepare_avatar(open_person(made), Settings(256), parser=parser)
 
 
-@pytest.mark.parametrize("at", [0.25, 0.95])
+@pytest.mark.parametrize("at", [pytest.param(0.25, marks=pytest.mark.slow), 0.95])
 def test_an_interrupted_preparation_goes_on_at_its_stage(person: Person, at: float) -> None:
     """And the tracker has its shape from a face model, which a finished person keeps."""
     shape = MorphableHead(morphable_face(3, identities=2))

@@ -205,6 +205,7 @@ def test_new_networks_change_nothing_at_first(tmp_path) -> None:
         with_new_motion(tmp_path / "moving.safetensors")
 
 
+@pytest.mark.slow
 def test_a_stage_in_parts_is_the_stage_in_one(tmp_path, clip) -> None:
     """Through the whole loop, with pictures on the way, in bf16 and with layers computed anew."""
     logs = []

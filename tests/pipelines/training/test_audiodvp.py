@@ -97,6 +97,7 @@ def test_a_run_that_is_killed_goes_on_to_its_end(
     assert open_model(out / MODEL).speech == shipped_encoder().name
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_one_that_was_not(work: Path, tmp_path: Path) -> None:
     class CancelledError(Exception):
         pass

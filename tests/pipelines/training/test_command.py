@@ -90,6 +90,7 @@ def test_audio_networks_start_from_an_encoder_or_from_their_own_weights(work: Pa
     assert train(work, name, "--start", str(result), "--frames", "30", out=f"{name}-on") == 0
 
 
+@pytest.mark.slow
 def test_apascos_stages_follow_each_other(work: Path) -> None:
     unet = ["--unet", str(work / "unet.safetensors"), "--vae", str(work / "vae.safetensors")]
     assert train(work, "apasco-stage1", *unet, data="data25") == 0

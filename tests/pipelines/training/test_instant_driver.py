@@ -124,6 +124,7 @@ def test_speakers_that_are_left_out_are_followed_at_each_number_of_steps(said, s
         validated(start, clips[:1], Settings(), 2, backgrounds)
 
 
+@pytest.mark.slow
 def test_a_network_begins_to_follow_what_it_is_shown(said, speech, backgrounds):
     encoder = open_mouth("real lips").acoustic_encoder
     assert encoder is not None

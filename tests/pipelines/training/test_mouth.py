@@ -268,7 +268,10 @@ def test_every_file_of_the_corpus_is_spoken_by_a_process_of_its_own_unless_it_is
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("error", "There is no voice; install one."), ("killed", "a process ended with code 9; start again with fewer")],
+    [
+        pytest.param("error", "There is no voice; install one.", marks=pytest.mark.slow),
+        ("killed", "a process ended with code 9; start again with fewer"),
+    ],
 )
 def test_a_process_that_cannot_speak_is_told_in_a_sentence(tmp_path: Path, fault: str, words: str) -> None:
     assert speak(tmp_path, fault)[-1].startswith(f"The corpus can't be spoken: {words}")

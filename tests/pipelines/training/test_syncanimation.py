@@ -416,6 +416,7 @@ def test_commands_train_drive_and_render_live(
     assert done.startswith(f"{out}: 10 frames; the first after ")
 
 
+@pytest.mark.slow
 def test_half_precision_the_published_steps_and_joint_training_train_too(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,6 +441,7 @@ def test_half_precision_the_published_steps_and_joint_training_train_too(
     assert (before.joint, before.precision) == (False, "bf16")
 
 
+@pytest.mark.slow
 def test_the_first_stage_alone_has_no_head_and_is_gone_on_with(work: Path, tmp_path: Path) -> None:
     path = train_syncanimation(work / "bob", tmp_path / "run", replace(QUICK, stage="torso"))
     with pytest.raises(TalkingPortraitError, match=r"first stage \(torso\) only and has no head yet"):

@@ -78,6 +78,12 @@ def run(hostile: FakeComfy, folder: Path, capsys: pytest.CaptureFixture[str], *m
     return code, told
 
 
+@pytest.fixture(autouse=True)
+def _soon_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in for ComfyUI does not answer a farewell."""
+    monkeypatch.setattr(server, "SECONDS_TO_CLOSE", 0.1)
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that are reached within a test."""

@@ -1,8 +1,8 @@
 """Speech features that need no download: states of the mouth network, which the pack ships.
 
-Those of its acoustic encoder, where it has one, predict a person's lips best (docs/measurements.md); those of a network
-without one were trained to move lips, too. The gain of a recording is taken out before both. The weights change from
-one version of the pack to the next; what is trained on the states keeps them (`MouthEncoder.weights`), and
+Those of its acoustic encoder, where it has one, predict a person's lips best (docs/measurements/persons.md); those of a
+network without one were trained to move lips, too. The gain of a recording is taken out before both. The weights change
+from one version of the pack to the next; what is trained on the states keeps them (`MouthEncoder.weights`), and
 `MouthEncoder.name` says which they are.
 """
 

@@ -2,7 +2,7 @@
 
 The mouth network takes a third of the music in games for speech, the detector a hundredth; and only the network knows
 when a mouth moves. What counts as a voice was chosen on 22 recordings of speakers and 150 sounds of games, and tried on
-other music (docs/instant-driver.md).
+other music (docs/measurements/speech-to-lips.md).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ nose, forehead and the hair on it. Each face is looked at in a view of its own, 
 with its size and place in the picture, and what a lamp from one side changes is taken from the pattern.
 
 Numbers were chosen on pictures of 51 people that Instant turned by up to 18 degrees, in other sizes, places, rolls and
-lights, and on two filmed people; docs/measurements.md says what comes of them.
+lights, and on two filmed people; docs/measurements/dubbing.md says what comes of them.
 """
 
 from __future__ import annotations

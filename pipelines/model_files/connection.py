@@ -41,9 +41,7 @@ def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> I
         headers = {**headers, "Authorization": "Basic " + base64.b64encode(secret.encode()).decode()}
         url = urlunsplit(address._replace(netloc=address.netloc.rsplit("@", 1)[1]))
     redirects = _Redirects(allow_http_on_loopback)
-    own = tuple((variable, os.environ.get(variable, "")) for variable in ("PIP_CERT", "REQUESTS_CA_BUNDLE"))
-    trusted = _certificates(own, ssl.get_default_verify_paths())
-    opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=trusted))
+    opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=_certificates()))
     try:
         request = urllib.request.Request(
             url, headers={"User-Agent": "talking-portrait", "Accept-Encoding": "identity", **headers}
@@ -65,9 +63,18 @@ def opened(url: str, headers: dict[str, str], allow_http_on_loopback: bool) -> I
         yield answer
 
 
+def _certificates() -> ssl.SSLContext:
+    """The usual certificates, and those of the user's company; they are read, for 0.1 s, when their files change."""
+    own = tuple((variable, os.environ.get(variable, "")) for variable in ("PIP_CERT", "REQUESTS_CA_BUNDLE"))
+    usual = ssl.get_default_verify_paths()
+    places = (usual.cafile, usual.capath, *(place for _, place in own))
+    changed = tuple((place, os.path.getmtime(place)) for place in places if place and os.path.exists(place))
+    return _certificates_of(own, changed)
+
+
 @cache
-def _certificates(own: tuple[tuple[str, str], ...], usual: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
-    """The usual certificates, and those of the user's company, by environment variable. Reading them takes 0.1 s."""
+def _certificates_of(own: tuple[tuple[str, str], ...], changed: tuple[tuple[str, float], ...]) -> ssl.SSLContext:
+    """Of `own` by their environment variables; `changed` says when these files, and the usual ones, last did."""
     context = ssl.create_default_context()
     for variable, place in own:
         if os.path.isfile(place):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from filelock import FileLock
 from talking_portrait.__main__ import main
@@ -374,3 +376,14 @@ def test_certificates_that_are_none_are_named(tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert "company.pem, which PIP_CERT names, can't be read" in told
     assert told.count("\n") == 1
+
+
+def test_certificates_that_change_are_read_again(tmp_path, monkeypatch, capsys):
+    company = tmp_path / "company.pem"
+    monkeypatch.setenv("PIP_CERT", str(company))
+    monkeypatch.setenv("HF_ENDPOINT", "https://127.0.0.1:1")
+    for content, reason in ((certifi.contents(), "can't be reached"), ("no certificate", "can't be read")):
+        company.write_text(content)
+        os.utime(company, (len(content), len(content)))
+        assert main(["models", "get", "hallo_net", "--models", str(tmp_path / "m")]) == 2
+        assert reason in capsys.readouterr().err
